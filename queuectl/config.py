@@ -1,0 +1,219 @@
+"""The table of settings: what each is called, defaults to, accepts and means.
+
+Lean on purpose: the grammar completes and checks settings from this table without loading more.
+"""
+
+from __future__ import annotations
+
+from queuectl.errors import InvalidInput, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from queuectl.model.backoff import RetryPolicy
+
+
+class Setting:
+    """One setting. `low` and `high` bound numbers; `old` are spellings that still work.
+
+    `kind`: "count" (whole), "number", "duration" (seconds), "limit" (a duration, or none) or
+    "names" (a list of variable names).
+    """
+
+    __slots__ = ("default", "high", "kind", "low", "meaning", "name", "nothing", "old")
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        default: object,
+        meaning: str,
+        *,
+        low: float = 0.0,
+        high: float = 1e9,
+        old: tuple[str, ...] = (),
+        nothing: str = "none",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.meaning = meaning
+        self.low = low
+        self.high = high
+        self.old = old
+        self.nothing = nothing  # how a limit that is not set is written
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("max-retries", "count", 3, "runs after the first, for new jobs", high=1e6),
+    Setting(
+        "base",
+        "number",
+        2,
+        "seconds before retry n are base ^ n",
+        high=1e6,
+        old=("backoff-base", "base-delay"),
+    ),
+    Setting("max-delay", "duration", 86_400, "longest wait before a retry, in seconds"),
+    Setting("jitter", "number", 0, "part of that wait left to chance, 0 to 1", high=1.0),
+    Setting("timeout", "limit", None, "seconds a run may take, for new jobs", low=0.001),
+    Setting("kill-grace", "duration", 10, "seconds between TERM and KILL", high=86_400.0),
+    Setting("lock-timeout", "duration", 10, "seconds to wait for the queue's lock", high=86_400.0),
+    Setting(
+        "poll-interval",
+        "duration",
+        1,
+        "seconds between looks of an idle worker that nobody woke",
+        low=0.01,
+        high=3600.0,
+        old=("idle-delay",),
+    ),
+    Setting(
+        "keep-finished",
+        "limit",
+        None,
+        "seconds to keep completed and cancelled jobs",
+        nothing="all",
+    ),
+    Setting("inherit-env", "names", (), "variables that enqueue copies into the job"),
+)
+_BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.name, *setting.old)}
+
+
+def find_setting(name: str) -> Setting:
+    """The setting spelled `name`; underscores and old names work."""
+    found = _BY_NAME.get(name.strip().lower().replace("_", "-"))
+    if found is None:
+        raise InvalidInput(f"unknown setting '{name}'{did_you_mean(name, _BY_NAME)}")
+    return found
+
+
+def parse_setting(setting: Setting, text: str) -> object:
+    """The value written as `text` on a command line."""
+    text = text.strip()
+    if setting.kind == "names":
+        return check_setting(setting, [] if text == "none" else text.replace(",", " ").split())
+    if setting.kind == "limit" and text in ("none", "all", "null"):
+        return None
+    return check_setting(setting, _number(setting, text))
+
+
+def _number(setting: Setting, text: str) -> float:
+    try:
+        if setting.kind in ("duration", "limit"):
+            from queuectl.model.times import parse_duration
+
+            return parse_duration(text)
+        return int(text) if text.lstrip("+-").isdigit() and len(text) < 20 else float(text)
+    except (ValueError, InvalidInput):
+        raise _unfit(setting, text) from None
+
+
+def check_setting(setting: Setting, value: object) -> object:
+    """A value from a file or a command line as the setting keeps it, or InvalidInput."""
+    if setting.kind == "names":
+        if isinstance(value, (list, tuple)) and all(_is_name(name) for name in value):
+            return tuple(value)
+        raise InvalidInput(f"{setting.name} must be a list of variable names, not {value!r}")
+    if value is None and setting.kind == "limit":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _unfit(setting, value)
+    if not setting.low <= value <= setting.high:  # also refuses NaN
+        raise InvalidInput(
+            f"{setting.name} must lie between {setting.low:g} and {setting.high:g}, not {value}"
+        )
+    if value == int(value):
+        return int(value)
+    if setting.kind == "count":
+        raise _unfit(setting, value)
+    return value
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != "" and "=" not in name and "\0" not in name
+
+
+def _unfit(setting: Setting, value: object) -> InvalidInput:
+    wanted = {
+        "count": "a whole number",
+        "number": "a number",
+        "duration": "a duration in seconds, or like 5m",
+        "limit": f"a duration in seconds, or like 5m, or {setting.nothing}",
+    }[setting.kind]
+    return InvalidInput(f"{setting.name} must be {wanted}, not {value!r}")
+
+
+def show_value(setting: Setting, value: object) -> str:
+    """The value as `config get` prints it and `config set` reads it."""
+    if value is None:
+        return setting.nothing
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value)) or "none"
+    return str(value)
+
+
+class Settings:
+    """All settings with their values: `settings.max_retries`, `settings["max-retries"]`.
+
+    `changed` holds those that differ from their defaults, as config.json does; `extra` the keys
+    of that file that we do not know and keep.
+    """
+
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        self.changed: dict[str, object] = {}
+        self.extra: dict[str, object] = {}
+        for name, value in (values or {}).items():
+            setting = _BY_NAME.get(name.replace("_", "-"))
+            if setting is None:
+                self.extra[name] = value
+            else:
+                self.changed[setting.name] = check_setting(setting, value)
+
+    def __getitem__(self, name: str) -> object:
+        setting = find_setting(name)
+        return self.changed.get(setting.name, setting.default)
+
+    def __getattr__(self, name: str) -> object:
+        setting = _BY_NAME.get(name.replace("_", "-"))
+        if setting is None:
+            raise AttributeError(name)
+        return self.changed.get(setting.name, setting.default)
+
+    if TYPE_CHECKING:
+        max_retries: int
+        base: float
+        max_delay: float
+        jitter: float
+        timeout: float | None
+        kill_grace: float
+        lock_timeout: float
+        poll_interval: float
+        keep_finished: float | None
+        inherit_env: tuple[str, ...]
+
+    def with_changes(self, changes: Mapping[str, object]) -> Settings:
+        """These settings with some set anew; None as a change goes back to the default."""
+        changed = dict(self.changed)
+        for name, value in changes.items():
+            setting = find_setting(name)
+            changed.pop(setting.name, None)
+            if value is not None:
+                checked = check_setting(setting, value)
+                if checked != setting.default:
+                    changed[setting.name] = checked
+        return Settings({**self.extra, **changed})
+
+    def retry_policy(self) -> RetryPolicy:
+        """How long failed jobs wait, as these settings say."""
+        from queuectl.model.backoff import RetryPolicy
+
+        return RetryPolicy(float(self.base), float(self.max_delay), float(self.jitter))
+
+    def to_dict(self) -> dict[str, object]:
+        """What config.json holds."""
+        return {
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in self.changed.items()},
+            **self.extra,
+        }

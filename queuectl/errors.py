@@ -1,0 +1,103 @@
+"""Everything that can go wrong, as one family: each kind carries the exit code that reports it.
+
+`str(error)` is the line a person sees: what happened, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class QueuectlError(Exception):
+    """The root: the operation failed and changed nothing."""
+
+    exit_code = 1
+
+
+class InvalidInput(QueuectlError):
+    """What was asked for makes no sense as written.
+
+    `start` and `end` are offsets into the text that was read, when they are known; `index` tells
+    which of several jobs was meant (0 is the first).
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        index: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.start = start
+        self.end = start if end is None else end
+        self.index = index
+
+
+class NoSuchJob(QueuectlError):
+    """No job has this id."""
+
+    exit_code = 3
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id '{job_id}' (queuectl list shows the ids)")
+        self.job_id = job_id
+
+
+class Conflict(QueuectlError):
+    """The request is sound, but not in the state things are in."""
+
+    exit_code = 4
+
+
+class DuplicateId(Conflict):
+    """A job with this id is known already; `where` names the file that holds it."""
+
+    def __init__(self, job_id: str, where: str) -> None:
+        super().__init__(f"a job with the id '{job_id}' exists already, in {where}")
+        self.job_id = job_id
+
+
+class InvalidTransition(Conflict):
+    """The job's state does not allow this event."""
+
+    def __init__(self, job_id: str, state: str, event: str) -> None:
+        super().__init__(f"job '{job_id}' is {state}: cannot {event} it")
+        self.job_id = job_id
+        self.state = state
+        self.event = event
+
+
+class StoreError(QueuectlError):
+    """The data folder cannot be used as it is."""
+
+    exit_code = 5
+
+
+class StoreBusy(StoreError):
+    """Another process held the lock for longer than lock-timeout."""
+
+
+class BadFile(StoreError):
+    """A file cannot be read as what it should be; it is left as it is."""
+
+
+class DiskRefused(StoreError):
+    """The operating system refused a write; what was there before is still there."""
+
+
+class NotConfirmed(StoreError):
+    """The change was written, but the disk did not confirm that it will survive a power cut."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'pending'?)"`, or `""` when nothing known is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""

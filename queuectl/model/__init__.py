@@ -1,0 +1,1 @@
+"""Pure rules of a job's life: no files, clocks, dice or processes."""

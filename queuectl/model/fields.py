@@ -1,0 +1,256 @@
+"""The fields of a job: what each is called, means and accepts, and who may set it.
+
+The table is read by everything that meets a job written by a person: `enqueue`, `update`, the
+relaxed object form, a file edited by hand, completion and the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.model.times import LONGEST, format_time, parse_duration, parse_time
+
+State = Literal["pending", "in_progress", "completed", "failed", "dead", "cancelled"]
+STATES: tuple[State, ...] = (
+    "pending",
+    "in_progress",
+    "completed",
+    "failed",
+    "dead",
+    "cancelled",
+)
+OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_progress"}
+
+MOST_RETRIES = 1_000_000
+PRIORITY_SPAN = 1_000_000
+LONGEST_ID = 128
+LONGEST_COMMAND = 1_000_000  # bytes; Linux itself takes at most 128 KiB in one argument
+_ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_ID_REST = _ID_FIRST | frozenset("._:-")
+
+
+class Field(NamedTuple):
+    """One field of a job as people may write it.
+
+    `enqueue`: may be set when the job is made. `edit`: when it may be changed later: "idle"
+    (not while the job runs), "always", or None (queuectl alone sets it).
+    """
+
+    name: str
+    kind: Literal["id", "text", "int", "count", "duration", "time", "env", "flag", "state"]
+    meaning: str
+    old: tuple[str, ...] = ()
+    enqueue: bool = False
+    edit: Literal["idle", "always"] | None = None
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("id", "id", "name of the job; made up if left out", enqueue=True),
+    Field("command", "text", "what /bin/sh -c runs", enqueue=True, edit="idle"),
+    Field("priority", "int", "lower runs first; 0 if left out", enqueue=True, edit="always"),
+    Field("max_retries", "count", "runs after the first", enqueue=True, edit="always"),
+    Field("run_at", "time", "not before this time", ("available_at",), enqueue=True, edit="idle"),
+    Field(
+        "timeout", "duration", "seconds a run may take", ("run_timeout",), enqueue=True, edit="idle"
+    ),
+    Field("cwd", "text", "folder the command runs in", enqueue=True, edit="idle"),
+    Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
+    Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
+    Field("state", "state", "where the job is in its life", enqueue=True, edit="always"),
+    Field("attempts", "count", "completions and failures that spent a retry"),
+    Field("run", "count", "starts, counted for ever"),
+    Field("losses", "count", "workers lost while they ran it"),
+    Field("rev", "count", "grows by one with each change"),
+    Field("created_at", "time", "when it was enqueued"),
+    Field("updated_at", "time", "when it last changed"),
+    Field("started_at", "time", "when its latest run started"),
+    Field("finished_at", "time", "when its latest run ended"),
+    Field("exit_code", "int", "exit code of the latest run"),
+    Field("error", "text", "why the latest run failed"),
+    Field("worker", "text", "who runs it, or ran it last"),
+    Field("cancel_requested", "flag", "its worker was asked to end it"),
+    Field("history", "text", "earlier runs and what ended them"),
+)
+# Words of the design that this version does not carry out yet: refused, never ignored.
+NOT_YET = frozenset({"after", "tags"})
+_BY_NAME = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
+
+
+def find_field(name: str) -> Field:
+    """The field spelled `name`, in its present or an old spelling."""
+    found = _BY_NAME.get(name)
+    if found is None:
+        if name in NOT_YET:
+            raise InvalidInput(f"field '{name}' is not supported by this version")
+        if name == "output":
+            raise InvalidInput("field 'output' is no input (queuectl logs ID shows the output)")
+        raise InvalidInput(f"unknown field '{name}'{did_you_mean(name, _BY_NAME)}")
+    return found
+
+
+def check_id(text: object) -> str:
+    """A usable job id, or InvalidInput that says what is wrong with it."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"id must be text, not {_named(text)}")
+    if not text:
+        raise InvalidInput("id is empty")
+    if len(text) > LONGEST_ID:
+        raise InvalidInput(f"id has {len(text)} characters; at most {LONGEST_ID} are allowed")
+    if text[0] not in _ID_FIRST or not _ID_REST.issuperset(text):
+        raise InvalidInput(
+            f"id {text!r} may hold only letters, digits and . _ : - "
+            "and must start with a letter or digit"
+        )
+    return text
+
+
+def check_state(text: object) -> State:
+    """The state spelled `text`; `processing` and `running` mean in_progress."""
+    if isinstance(text, str):
+        spelled = text.strip().lower().replace("-", "_")
+        if spelled in STATES:
+            return spelled
+        if spelled in OLD_STATES:
+            return OLD_STATES[spelled]
+        near = did_you_mean(spelled, STATES)
+        raise InvalidInput(f"unknown state '{text}'{near}; states are {', '.join(STATES)}")
+    raise InvalidInput(f"state must be text, not {_named(text)}")
+
+
+def check_value(field: Field, value: object) -> object:
+    """`value` as the field keeps it. Text is read as the field's kind ("5" is 5, "5m" is 300.0).
+
+    Raises InvalidInput naming the field, what was given and what is wanted. None unsets a
+    timeout, cwd or env and is refused elsewhere.
+    """
+    if value is None and field.name in ("timeout", "cwd", "env"):
+        return None
+    return _CHECKS[field.kind](field, value)
+
+
+def from_text(field: Field, text: str) -> object:
+    """The value of a bare word of the relaxed form, typed by the field and not by its looks."""
+    if text in ("null", "none") and field.kind == "duration":
+        return None
+    return check_value(field, text)
+
+
+def _text(field: Field, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field.name} must be text, not {_named(value)}")
+    if not value.strip():
+        raise InvalidInput(f"{field.name} is empty")
+    _storable(field.name, value)
+    if len(value) > LONGEST_COMMAND:
+        raise InvalidInput(f"{field.name} is longer than {LONGEST_COMMAND} characters")
+    return value
+
+
+def _storable(name: str, text: str) -> None:
+    if "\0" in text:
+        raise InvalidInput(f"{name} holds a NUL byte, which no command line can carry")
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidInput(f"{name} is not valid UTF-8 (at character {exc.start + 1})") from None
+
+
+def _int(field: Field, value: object) -> int:
+    number = _whole(field, value)
+    if abs(number) > PRIORITY_SPAN:
+        raise InvalidInput(f"{field.name} must lie between -{PRIORITY_SPAN} and {PRIORITY_SPAN}")
+    return number
+
+
+def _count(field: Field, value: object) -> int:
+    number = _whole(field, value)
+    if not 0 <= number <= MOST_RETRIES:
+        raise InvalidInput(f"{field.name} must lie between 0 and {MOST_RETRIES}, not {number}")
+    return number
+
+
+def _whole(field: Field, value: object) -> int:
+    if isinstance(value, str):
+        digits = value.strip().removeprefix("-").removeprefix("+")
+        if digits.isascii() and digits.isdigit() and len(digits) < 20:
+            return int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise InvalidInput(f"{field.name} must be a whole number, not {_named(value)}")
+
+
+def _duration(field: Field, value: object) -> float:
+    if isinstance(value, str):
+        try:
+            seconds = parse_duration(value)
+        except InvalidInput as exc:
+            raise InvalidInput(f"{field.name}: {exc}") from None
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(min(value, LONGEST + 1))
+    else:
+        raise InvalidInput(f"{field.name} must be a number of seconds, not {_named(value)}")
+    if not 0 < seconds <= LONGEST:
+        raise InvalidInput(f"{field.name} must be more than 0 and at most {LONGEST:.0f} seconds")
+    return seconds
+
+
+def _time(field: Field, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field.name} must be a time as text, not {_named(value)}")
+    try:
+        return format_time(parse_time(value))
+    except InvalidInput as exc:
+        raise InvalidInput(f"{field.name}: {exc}") from None
+
+
+def _env(field: Field, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{field.name} must be an object of text values, not {_named(value)}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or "=" in name or not isinstance(text, str):
+            raise InvalidInput(f"{field.name}: {name!r} must be a name with a value that is text")
+        _storable(f"{field.name} {name}", name + text)
+    return dict(value)
+
+
+def _flag(field: Field, value: object) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "yes": True, "false": False, "no": False}.get(value.lower(), value)
+    if isinstance(value, bool):
+        return value
+    raise InvalidInput(f"{field.name} must be true or false, not {_named(value)}")
+
+
+def _named(value: object) -> str:
+    """The value as the person wrote it, cut short, for an error message."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def _id(_field: Field, value: object) -> str:
+    return check_id(value)
+
+
+def _state(_field: Field, value: object) -> State:
+    return check_state(value)
+
+
+_CHECKS: dict[str, Callable[[Field, object], object]] = {
+    "id": _id,
+    "text": _text,
+    "int": _int,
+    "count": _count,
+    "duration": _duration,
+    "time": _time,
+    "env": _env,
+    "flag": _flag,
+    "state": _state,
+}

@@ -1,0 +1,154 @@
+"""The job as a frozen record, and its form in JSON.
+
+The first keys of the JSON form are always id, state, priority and run_at, in this order: whoever
+looks for the next job to run reads just those, at the front of the line, and parses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from queuectl.errors import InvalidInput
+from queuectl.model.fields import (
+    FIELDS,
+    Field,
+    State,
+    check_id,
+    check_state,
+    check_value,
+    find_field,
+)
+
+LIVE: frozenset[str] = frozenset({"pending", "failed", "in_progress"})
+FINISHED: frozenset[str] = frozenset({"completed", "cancelled", "dead"})
+LONGEST_HISTORY = 50  # entries; a job with thousands of retries must not grow for ever
+
+
+class Job(NamedTuple):
+    """One job. Times are RFC 3339 text in UTC, durations seconds; a change is a new record."""
+
+    id: str
+    state: State
+    priority: int
+    run_at: str
+    command: str
+    max_retries: int
+    created_at: str
+    updated_at: str
+    attempts: int = 0
+    run: int = 0
+    losses: int = 0
+    rev: int = 1
+    started_at: str | None = None
+    finished_at: str | None = None
+    timeout: float | None = None
+    cwd: str | None = None
+    env: Mapping[str, str] | None = None
+    rerun: bool = True
+    exit_code: int | None = None
+    error: str | None = None
+    worker: str | None = None
+    cancel_requested: bool = False
+    history: tuple[Mapping[str, Any], ...] = ()
+    extra: Mapping[str, Any] | None = None  # keys we do not know, kept as they were
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: values that equal their default are left out."""
+        # Written out, not looped over: a worker does this twice for each job it runs.
+        form: dict[str, Any] = {
+            "id": self.id,
+            "state": self.state,
+            "priority": self.priority,
+            "run_at": self.run_at,
+            "command": self.command,
+            "max_retries": self.max_retries,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+        }
+        for name, value, default in zip(_OPTIONAL, self[8:-1], _OPTIONAL_DEFAULTS, strict=True):
+            if value != default:
+                form[name] = value
+        if self.extra:
+            form.update(self.extra)
+        return form
+
+    @classmethod
+    def from_dict(cls, form: dict[str, Any]) -> Job:
+        """The job that `to_dict` gave; unknown keys go to `extra`. Nothing is checked."""
+        if not form.keys() <= _KNOWN:
+            known = {name: value for name, value in form.items() if name in _KNOWN}
+            known["extra"] = {name: value for name, value in form.items() if name not in _KNOWN}
+            form = known
+        if "history" in form:
+            form["history"] = tuple(form["history"])
+        return cls(**form)
+
+
+_KNOWN = frozenset(Job._fields) - {"extra"}
+_OPTIONAL = Job._fields[8:-1]
+_OPTIONAL_DEFAULTS = tuple(Job._field_defaults[name] for name in _OPTIONAL)
+
+
+def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job) -> Job:
+    """The pending job that a person asked for; `defaults` gives what the draft leaves out.
+
+    Raises InvalidInput for a field that is unknown, not theirs to set, or wrongly filled.
+    """
+    values: dict[str, Any] = {}
+    for name, value in draft.items():
+        field = find_field(name)
+        if not field.enqueue:
+            raise InvalidInput(f"field '{name}' cannot be set: queuectl sets it")
+        if field.name in values:
+            raise InvalidInput(f"field '{field.name}' is given twice")
+        values[field.name] = check_value(field, value)
+    if "command" not in values:
+        raise InvalidInput("a job needs a command")
+    if values.setdefault("state", "pending") != "pending":
+        raise InvalidInput(f"a new job can only be pending, not {values['state']}")
+    values.setdefault("id", job_id)
+    values.setdefault("run_at", now)
+    return defaults._replace(created_at=now, updated_at=now, **values)
+
+
+# What a job in a file edited by hand may leave out, beside what Job itself defaults.
+_WRITTEN_DEFAULTS: dict[str, Any] = {"priority": 0, "max_retries": 3}
+
+
+def job_from_person(form: object, *, now: str, state: State) -> Job:
+    """A job read from a JSON file that a person may have edited: id and command suffice.
+
+    `state` is that of a job that names none. Raises InvalidInput naming the key that is wrong;
+    unknown keys are kept.
+    """
+    if not isinstance(form, dict):
+        raise InvalidInput("a job must be an object {...}")
+    for needed in ("id", "command"):
+        if needed not in form:
+            raise InvalidInput(f"a job has no {needed}")
+    values = {**_WRITTEN_DEFAULTS, "state": state, "created_at": now}
+    values |= {name: _checked(name, value) for name, value in form.items()}
+    values.setdefault("updated_at", values["created_at"])
+    values.setdefault("run_at", values["created_at"])
+    return Job.from_dict(values)
+
+
+def _checked(name: str, value: object) -> object:
+    field = _FIELD_BY_NAME.get(name)
+    if field is None:
+        return value
+    if name == "id":
+        return check_id(value)
+    if name == "state":
+        return check_state(value)
+    if name == "history":
+        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            return value
+        raise InvalidInput("history must be a list of objects")
+    if value is None and Job._field_defaults.get(name, 0) is None:
+        return None
+    return check_value(field, value)
+
+
+_FIELD_BY_NAME: dict[str, Field] = {field.name: field for field in FIELDS}

@@ -1,0 +1,234 @@
+"""A job's life: the table of legal moves, and the only functions that change a state.
+
+Two rules hold here. Every move a job can make stands in TRANSITIONS; asking for another raises
+and changes nothing. And nothing here knows the time, the dice or a worker's fate: whoever calls
+says what happened and when. A function that finds its rule does not apply returns None.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from queuectl.errors import Conflict, InvalidInput, InvalidTransition
+from queuectl.model.backoff import RetryPolicy, retry_delay
+from queuectl.model.fields import State, check_value, find_field
+from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job
+from queuectl.model.times import format_time, parse_time
+
+Event = Literal["claim", "succeed", "fail", "bury", "release", "lose", "cancel", "end", "retry"]
+EVENTS: tuple[Event, ...] = (
+    "claim",
+    "succeed",
+    "fail",
+    "bury",
+    "release",
+    "lose",
+    "cancel",
+    "end",
+    "retry",
+)
+MOST_LOSSES = 3  # workers lost running one job before it counts as the cause
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    ("pending", "claim"): "in_progress",
+    ("failed", "claim"): "in_progress",
+    ("in_progress", "succeed"): "completed",
+    ("in_progress", "fail"): "failed",
+    ("in_progress", "bury"): "dead",
+    ("in_progress", "release"): "pending",
+    ("in_progress", "lose"): "pending",
+    ("pending", "cancel"): "cancelled",
+    ("failed", "cancel"): "cancelled",
+    # Asking a running job to end leaves its state; its worker then ends it.
+    ("in_progress", "cancel"): "in_progress",
+    ("in_progress", "end"): "cancelled",
+    ("failed", "retry"): "pending",
+    ("dead", "retry"): "pending",
+    ("completed", "retry"): "pending",
+    ("cancelled", "retry"): "pending",
+}
+
+
+class Outcome(NamedTuple):
+    """How a run ended. `exit_code` is the shell's (128 + n for signal n), None if none was had.
+
+    `kind`: "exited", "timed_out", "not_started" (folder gone, command too long), "no_resources"
+    (cannot fork, no descriptors) or "stopped" (its worker was told to stop now, or asked to end
+    it for a cancel).
+    """
+
+    kind: Literal["exited", "timed_out", "not_started", "no_resources", "stopped"]
+    exit_code: int | None
+    error: str | None
+    finished_at: str
+
+
+def next_state(job: Job, event: Event) -> State:
+    """The state after `event`, or InvalidTransition."""
+    try:
+        return TRANSITIONS[job.state, event]
+    except KeyError:
+        raise InvalidTransition(job.id, job.state, event) from None
+
+
+def _moved(job: Job, event: Event, now: str, **changes: Any) -> Job:
+    state = next_state(job, event)
+    return job._replace(state=state, rev=job.rev + 1, updated_at=now, **changes)
+
+
+def _noted(job: Job, event: str, at: str, **facts: object) -> tuple[Any, ...]:
+    """The history with one more entry; what has no value is left out."""
+    entry = {"event": event, "at": at, "run": job.run}
+    entry |= {name: fact for name, fact in facts.items() if fact is not None}
+    return (*job.history, entry)[-LONGEST_HISTORY:]
+
+
+def claimed(job: Job, worker: str, now: str) -> Job:
+    """The job as `worker` starts it."""
+    return _moved(
+        job,
+        "claim",
+        now,
+        run=job.run + 1,
+        worker=worker,
+        started_at=now,
+        finished_at=None,
+        exit_code=None,
+        error=None,
+    )
+
+
+def holds(job: Job, held: Job) -> bool:
+    """The fence: whether `job` is still the very run that a worker was given as `held`."""
+    return (
+        job.state == "in_progress"
+        and job.id == held.id
+        and job.worker == held.worker
+        and job.run == held.run
+    )
+
+
+def settled(
+    job: Job, held: Job, outcome: Outcome, policy: RetryPolicy, dice: float, now: str
+) -> Job | None:
+    """The job after the run `held` ended with `outcome`; None if that run no longer counts."""
+    if not holds(job, held):
+        return None
+    if job.cancel_requested:
+        return _ended(job, outcome, now)
+    if outcome.kind in ("stopped", "no_resources"):
+        return _released(job, outcome, now)
+    if outcome.kind == "exited" and outcome.exit_code == 0:
+        return _moved(
+            job,
+            "succeed",
+            now,
+            attempts=job.attempts + 1,
+            exit_code=0,
+            finished_at=outcome.finished_at,
+        )
+    return _failed(job, outcome, policy, dice, now)
+
+
+def _failed(job: Job, outcome: Outcome, policy: RetryPolicy, dice: float, now: str) -> Job:
+    attempts = job.attempts + 1
+    changes: dict[str, Any] = {
+        "attempts": attempts,
+        "exit_code": outcome.exit_code,
+        "error": outcome.error or f"exit code {outcome.exit_code}",
+        "finished_at": outcome.finished_at,
+        "history": _noted(
+            job, "fail", outcome.finished_at, exit_code=outcome.exit_code, error=outcome.error
+        ),
+    }
+    if attempts > job.max_retries:
+        return _moved(job, "bury", now, **changes)
+    due = parse_time(now) + retry_delay(policy, attempts, dice)
+    return _moved(job, "fail", now, run_at=format_time(due), **changes)
+
+
+def _released(job: Job, outcome: Outcome, now: str) -> Job:
+    history = _noted(job, "release", now, reason=outcome.kind, error=outcome.error)
+    return _moved(job, "release", now, worker=None, history=history)
+
+
+def _ended(job: Job, outcome: Outcome | None, now: str) -> Job:
+    """Cancelled while it ran; what the run itself came to goes into the history."""
+    facts: dict[str, Any] = {}
+    if outcome is not None:
+        facts = {"exit_code": outcome.exit_code, "error": outcome.error, "reason": outcome.kind}
+    return _moved(
+        job,
+        "end",
+        now,
+        finished_at=now,
+        error="cancelled",
+        cancel_requested=False,
+        history=_noted(job, "cancel", now, **facts),
+    )
+
+
+def lost(job: Job, worker: str | None, now: str) -> Job | None:
+    """The job after the worker that ran it died; None if that worker does not run it now."""
+    if job.state != "in_progress" or job.worker != worker:
+        return None
+    if job.cancel_requested:
+        return _ended(job, None, now)
+    losses = job.losses + 1
+    changes: dict[str, Any] = {
+        "losses": losses,
+        "history": _noted(job, "lose", now, worker=worker),
+    }
+    if not job.rerun:
+        return _moved(job, "bury", now, error="interrupted", finished_at=now, **changes)
+    if losses >= MOST_LOSSES:
+        return _moved(job, "bury", now, error="lost", finished_at=now, **changes)
+    return _moved(job, "lose", now, worker=None, **changes)
+
+
+def cancelled(job: Job, now: str) -> Job:
+    """The job after somebody asked to cancel it; a running one only carries the request."""
+    if job.state == "in_progress":
+        return _moved(job, "cancel", now, cancel_requested=True)
+    return _moved(job, "cancel", now, finished_at=now, error="cancelled")
+
+
+def retried(job: Job, now: str) -> Job:
+    """The job pending now; one that had ended starts its count of attempts anew."""
+    if job.state == "failed":
+        return _moved(job, "retry", now, run_at=now)
+    entry = _noted(job, "retry", now, exit_code=job.exit_code, was=job.state)
+    return _moved(
+        job,
+        "retry",
+        now,
+        run_at=now,
+        attempts=0,
+        losses=0,
+        worker=None,
+        exit_code=None,
+        error=None,
+        finished_at=None,
+        history=entry,
+    )
+
+
+def check_removable(job: Job) -> None:
+    """Raises InvalidTransition unless the job has ended: only such jobs may be removed."""
+    if job.state not in FINISHED:
+        raise InvalidTransition(job.id, job.state, "remove")
+
+
+def edited(job: Job, changes: dict[str, object], now: str) -> Job:
+    """The job with some of its fields set anew, its state kept."""
+    values: dict[str, Any] = {}
+    for name, value in changes.items():
+        field = find_field(name)
+        if field.edit is None or field.name == "state":
+            raise InvalidInput(f"field '{name}' cannot be changed")
+        if field.edit == "idle" and job.state == "in_progress":
+            raise Conflict(
+                f"job '{job.id}' is in_progress: '{name}' cannot be changed while it runs"
+            )
+        values[field.name] = check_value(field, value)
+    return job._replace(rev=job.rev + 1, updated_at=now, **values)

@@ -1,0 +1,106 @@
+"""Moments as RFC 3339 text in UTC, which sorts as it counts, and durations in seconds.
+
+A moment is always `YYYY-MM-DDTHH:MM:SS.ffffffZ`: one width, so text order is time order.
+"""
+
+from __future__ import annotations
+
+from queuectl.errors import InvalidInput
+
+_DAY = 86_400
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+LATEST = 253_402_300_799.0  # the last second of the year 9999
+LONGEST = 1e9  # seconds, some 31 years: longer waits are a slip of the pen
+
+
+def format_time(seconds: float) -> str:
+    """The moment `seconds` after 1970-01-01T00:00:00Z; clamped to the years 1970 to 9999."""
+    micros = round(min(max(seconds, 0.0), LATEST) * 1_000_000)
+    whole, micro = divmod(micros, 1_000_000)
+    days, second = divmod(whole, _DAY)
+    year, month, day = _civil(days)
+    hour, second = divmod(second, 3600)
+    minute, second = divmod(second, 60)
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}.{micro:06d}Z"
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year, month and day of a count of days since 1970-01-01 (proleptic Gregorian calendar)."""
+    # Years are counted from March, so that the leap day is the last day of its year.
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year_of_era = (
+        day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9
+    return era * 400 + year_of_era + (month <= 2), month, day
+
+
+def parse_time(text: str) -> float:
+    """Seconds since 1970 of an RFC 3339 moment; a time that names no zone is refused."""
+    from datetime import datetime
+
+    spelled = text.strip().replace(" ", "T", 1)
+    if spelled[-1:] in ("Z", "z"):
+        spelled = spelled[:-1] + "+00:00"
+    try:
+        moment = datetime.fromisoformat(_six_digits(spelled))
+    except ValueError:
+        raise InvalidInput(
+            f"'{text}' is not a time like 2026-01-31T08:30:00Z or 2026-01-31T09:30:00+01:00"
+        ) from None
+    if moment.tzinfo is None:
+        raise InvalidInput(f"the time '{text}' names no zone: end it with Z (UTC) or +01:00")
+    return _within_range(moment.timestamp(), text)
+
+
+def _six_digits(spelled: str) -> str:
+    """The fraction of a second made six digits long, as Python 3.10 wants it."""
+    head, dot, tail = spelled.partition(".")
+    if not dot:
+        return spelled
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+    return f"{head}.{digits[:6]:0<6}{tail[len(digits) :]}" if digits else spelled
+
+
+def _within_range(seconds: float, text: str) -> float:
+    if not 0 <= seconds <= LATEST:
+        raise InvalidInput(f"the time '{text}' is outside the years 1970 to 9999")
+    return seconds
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90`, `1.5`, `90s`, `5m`, `1h30m`, `2d`."""
+    total, rest = 0.0, text.strip()
+    if not rest:
+        raise _bad_duration(text)
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        rest = rest[len(number) :]
+        unit = rest[: len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyz"))]
+        rest = rest[len(unit) :]
+        try:
+            total += float(number) * _UNITS[unit or "s"]
+        except (ValueError, KeyError):
+            raise _bad_duration(text) from None
+    if total > LONGEST:
+        raise InvalidInput(f"the duration '{text}' is longer than {LONGEST:.0f} seconds")
+    return total
+
+
+def _bad_duration(text: str) -> InvalidInput:
+    return InvalidInput(f"'{text}' is not a duration like 90, 90s, 5m, 1h30m or 2d")
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people: `450ms`, `12s`, `5m`, `1h30m`, `2d3h`; at most two units."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    rest, parts = round(seconds), []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2]) or "0s"
