@@ -1,0 +1,317 @@
+"""The queue as every front end and worker uses it: enqueue, claim, settle, cancel, retry, rescue.
+
+Rules live in model/, jobs in a store; here they meet. A change of a job is a pure function of the
+job as it is now, applied by compare-and-set and tried again on the newer job if somebody was
+faster.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+
+from queuectl.config import Settings
+from queuectl.errors import Conflict, InvalidInput, NoSuchJob
+from queuectl.model import lifecycle
+from queuectl.model.fields import check_state, find_field
+from queuectl.model.ids import made_ids
+from queuectl.model.job import FINISHED, LIVE, Job, new_job
+from queuectl.model.lifecycle import Outcome
+from queuectl.model.times import format_time, parse_time
+from queuectl.store.file_store import FileStore
+from queuectl.store.worker_files import CANCEL, WorkerInfo, WorkerSlot
+
+Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
+
+
+class JobQueue:
+    """One queue. Methods raise QueuectlError's children and then changed nothing."""
+
+    def __init__(self, store: FileStore, dice: Callable[[], float] = random.random) -> None:
+        self.store = store
+        self._dice = dice
+
+    @classmethod
+    def open(cls, folder: str) -> JobQueue:
+        """The queue in a data folder; nothing is read or made before it is needed."""
+        return cls(FileStore(folder))
+
+    @property
+    def folder(self) -> str:
+        """The data folder's path."""
+        return self.store.folder
+
+    @property
+    def notices(self) -> list[str]:
+        """Lines that a person should see beside the result; whoever shows them clears them."""
+        return self.store.notices
+
+    def now(self) -> str:
+        """The store's time, as jobs hold it."""
+        return format_time(self.store.now())
+
+    # -- what people ask
+
+    def enqueue(self, drafts: Sequence[Mapping[str, object]]) -> list[Job]:
+        """Accept all the jobs, or none; they are on disk when this returns.
+
+        A draft holds fields as a person wrote them. InvalidInput's `index` tells which is wrong.
+        """
+        settings, moment = self.settings(), self.store.now()
+        now = format_time(moment)
+        ids = made_ids(moment, len(drafts), random.getrandbits(20))
+        defaults = Job(
+            *("", "pending", 0, now, "", settings.max_retries, now, now), timeout=settings.timeout
+        )
+        jobs: list[Job] = []
+        for index, draft in enumerate(drafts):
+            try:
+                jobs.append(new_job(draft, job_id=ids[index], now=now, defaults=defaults))
+            except InvalidInput as exc:
+                exc.index = index
+                raise
+        if jobs:
+            self.store.add(jobs, set(ids))
+            self.store.wake()
+        return jobs
+
+    def get(self, job_id: str) -> Job:
+        """The job, or NoSuchJob."""
+        job = self.store.get(job_id)
+        if job is None:
+            raise NoSuchJob(job_id)
+        return job
+
+    def find(
+        self, states: Collection[str] | None = None, limit: int | None = None
+    ) -> Iterator[Job]:
+        """Jobs in one of the states (None: all), at most `limit`; the dead come last."""
+        return islice(self.store.find(states), limit)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        return self.store.counts()
+
+    def update(self, job_id: str, changes: Mapping[str, object]) -> Job:
+        """Set fields of a job anew; a state of pending is a retry, of cancelled a cancel."""
+        fields = {find_field(name).name: value for name, value in changes.items()}
+        state = check_state(fields.pop("state")) if "state" in fields else None
+        if state not in (None, "pending", "cancelled"):
+            raise InvalidInput(
+                f"a job cannot be made {state}: update sets pending (retry it) or cancelled"
+            )
+        if not fields and state is None:
+            raise InvalidInput("nothing to change is given")
+
+        def rule(job: Job) -> Job:
+            now = self.now()
+            job = lifecycle.edited(job, fields, now) if fields else job
+            if state == "cancelled":
+                return lifecycle.cancelled(job, now)
+            return job if state is None or job.state == state else lifecycle.retried(job, now)
+
+        return self._change([job_id], rule)[0]
+
+    def cancel(self, ids: Sequence[str]) -> list[Job]:
+        """Cancel the jobs, all or none; those that run are ended by their workers."""
+        return self._change(ids, lambda job: lifecycle.cancelled(job, self.now()))
+
+    def retry(self, ids: Sequence[str]) -> list[Job]:
+        """Make the jobs pending now, all or none."""
+        return self._change(ids, lambda job: lifecycle.retried(job, self.now()))
+
+    def retry_dead(self, ids: Sequence[str] | None) -> list[Job]:
+        """Put dead jobs (None: all of them) back, all or none; Conflict if one is not dead."""
+        if ids is None:
+            ids = [job.id for job in self.find(("dead",))]
+
+        def rule(job: Job) -> Job:
+            if job.state != "dead":
+                raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
+            return lifecycle.retried(job, self.now())
+
+        return self._change(ids, rule)
+
+    def purge(
+        self, states: Collection[str], older_than: float | None = None, *, dry_run: bool = False
+    ) -> list[Job]:
+        """Remove ended jobs in these states that ended `older_than` seconds ago or more."""
+        for state in states:
+            if state not in FINISHED:
+                raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
+        before = format_time(self.store.now() - (older_than or 0.0))
+        found = [job for job in self.find(states) if _ended_at(job) <= before]
+        if dry_run or not found:
+            return found
+        lost = {job.id for job in self.store.remove(found)}
+        return [job for job in found if job.id not in lost]
+
+    def _change(self, ids: Sequence[str], rule: Rule) -> list[Job]:
+        """Apply the rule to all jobs or to none; jobs that somebody changed first, once more.
+
+        Raises whatever the rule raises for any of them before a single one is changed.
+        """
+        done: dict[str, Job] = {}
+        waiting = list(dict.fromkeys(ids))
+        while waiting:
+            jobs = self._get_all(waiting)
+            pairs = [(job, new) for job in jobs if (new := rule(job)) is not None]
+            lost = {job.id for job in self.store.swap(pairs)}
+            done |= {new.id: new for _, new in pairs if new.id not in lost}
+            waiting = [job_id for job_id in waiting if job_id in lost]
+        self._tell_workers(done.values())
+        return [done[job_id] for job_id in dict.fromkeys(ids) if job_id in done]
+
+    def _get_all(self, ids: Sequence[str]) -> list[Job]:
+        found = self.store.get_many(ids)
+        for job_id in ids:
+            if job_id not in found:
+                raise NoSuchJob(job_id)
+        return [found[job_id] for job_id in ids]
+
+    def _tell_workers(self, jobs: Collection[Job]) -> None:
+        for job in jobs:
+            if job.state == "in_progress" and job.cancel_requested:
+                self.store.wake(CANCEL, job.worker)
+        if any(job.state == "pending" for job in jobs):
+            self.store.wake()
+
+    def settings(self) -> Settings:
+        """All settings with their values."""
+        return Settings(self.store.settings())
+
+    def change_settings(self, changes: Mapping[str, object]) -> Settings:
+        """Set settings anew; None as a value goes back to the default."""
+        settings = self.settings().with_changes(changes)
+        self.store.change_settings(settings.to_dict())
+        return settings
+
+    def checkpoint(self) -> None:
+        """Bring the JSON files up to date now."""
+        self.store.fold()
+
+    def wait(self, seconds: float) -> None:
+        """Return after `seconds`, or earlier when something may have changed."""
+        self.store.wait(seconds)
+
+    def close(self) -> None:
+        """Let go of the queue; a small one is folded, so that its files are the whole truth."""
+        self.store.close()
+
+    # -- what workers ask
+
+    def register_worker(self, start_time: str = "", boot_id: str = "") -> WorkerSlot:
+        """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
+        worker_id = "w-" + made_ids(self.store.now(), 1, random.getrandbits(20))[0]
+        return self.store.register(worker_id, os.getpid(), start_time, boot_id)
+
+    def release_worker(self, slot: WorkerSlot) -> None:
+        """Take a worker off the list, at its own end."""
+        self.store.release(slot)
+
+    def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
+        """Settle the run that finished, if one did, and claim the next job that is ready.
+
+        May be called again with the same `finished` after a StoreError.
+        """
+        pair = self._settled(finished[0], finished) if finished else None
+        while True:
+            now = self.now()
+            claim = self.store.claim(worker, now, pair)
+            if claim.lost_race is None:
+                return claim.job
+            pair = self._settled(claim.lost_race, finished) if finished else None
+
+    def settle(self, job: Job, outcome: Outcome) -> Job | None:
+        """Settle a run without claiming another; None if the run counts no more."""
+        stored: Job | None = job
+        while stored is not None:
+            pair = self._settled(stored, (job, outcome))
+            if pair is None:
+                return None
+            if not self.store.swap([pair], promised=False):
+                return pair[1]
+            stored = self.store.get(job.id)
+        return None
+
+    def _settled(self, stored: Job, finished: tuple[Job, Outcome]) -> tuple[Job, Job] | None:
+        held, outcome = finished
+        settings = self.settings()
+        new = lifecycle.settled(
+            stored, held, outcome, settings.retry_policy(), self._dice(), self.now()
+        )
+        return None if new is None else (stored, new)
+
+    def cancel_requested(self, job: Job) -> bool:
+        """Whether the run `job` should end: somebody cancelled it, or it counts no more."""
+        stored = self.store.present(job)
+        return stored is None or not lifecycle.holds(stored, job) or stored.cancel_requested
+
+    def next_due(self) -> float | None:
+        """Seconds until the next waiting job is due, or None."""
+        return self.store.next_due()
+
+    def sync(self) -> None:
+        """Bring claims and results to the disk."""
+        self.store.sync()
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        """Fold the journal if it is time; a busy worker only folds what has grown large."""
+        return self.store.fold_if_due(busy=busy)
+
+    def checkpoint_due_in(self) -> float | None:
+        """Seconds until a fold would be due, or None if nothing waits for one."""
+        return self.store.fold_due_in()
+
+    def is_drained(self) -> bool:
+        """Whether no job is pending, in progress or waiting for a retry."""
+        counts = self.counts()
+        return not any(counts[state] for state in LIVE)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker that has a file, living or lost."""
+        return self.store.workers()
+
+    def lost_workers(self) -> list[WorkerInfo]:
+        """Workers that died without taking leave; those with no file come from worker_pids.json."""
+        lost = [worker for worker in self.workers() if not worker.alive]
+        if len(self.workers()) - len(lost) < self.counts()["in_progress"] and not lost:
+            return self.store.orphans()
+        return lost
+
+    def rescue_worker(self, worker_id: str) -> list[Job]:
+        """Take the jobs of a dead worker from it, and the worker off the list.
+
+        What is left of their processes must have been ended before.
+        """
+        rescued = []
+        for job in list(self.find(("in_progress",))):
+            stored: Job | None = job
+            while stored is not None and stored.worker == worker_id:
+                new = lifecycle.lost(stored, worker_id, self.now())
+                if new is None:
+                    break
+                if not self.store.swap([(stored, new)]):
+                    rescued.append(new)
+                    break
+                stored = self.store.get(job.id)
+        self.store.forget_worker(worker_id)
+        if rescued:
+            self.store.wake()
+        return rescued
+
+    def purge_old(self) -> list[Job]:
+        """Remove completed and cancelled jobs that are older than the setting keep-finished."""
+        age = self.settings().keep_finished
+        return [] if age is None else self.purge(("completed", "cancelled"), age)
+
+
+def _ended_at(job: Job) -> str:
+    return job.finished_at or job.updated_at
+
+
+def seconds_until(job: Job, now: float) -> float:
+    """Seconds until the job is due; 0 if it is."""
+    return max(0.0, parse_time(job.run_at) - now)

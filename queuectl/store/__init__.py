@@ -1,0 +1,1 @@
+"""Where jobs lie: the contract and the stores that keep it."""

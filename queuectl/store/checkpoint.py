@@ -1,0 +1,155 @@
+"""The fold: bring both job files up to the journal, then start a new journal.
+
+Every step leaves a queue that reads the same: the new files are written beside the old, the
+journal announces their checksums, they are renamed into place, and a new journal is renamed over
+the old one. A crash between any two steps is harmless, because replaying a record twice is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+from queuectl.errors import DiskRefused
+from queuectl.store import files
+from queuectl.store.job_files import Layout, checksum, line_id, line_state
+from queuectl.store.journal import INTENT, NAME, STATE_ORDER, Header, Journal, Stamp
+from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
+QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
+
+
+class _File(NamedTuple):
+    """A job file after the fold: its content's size and checksum, and the file if it is new."""
+
+    path: str
+    size: int
+    crc: int
+    fresh: str | None
+
+
+def is_due(header: Header, now: float) -> bool:
+    """Whether the next fold would keep folding below its share of the time."""
+    # A clock that was set back must not put folding off for ever.
+    return not 0 <= now - header.folded_at < SHARE * header.fold_seconds
+
+
+def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
+    """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
+
+    `journal` is open for writing and read to its end; the caller opens the new one afterwards.
+    """
+    began = time.perf_counter()
+    counts = list(journal.counts)
+    if snapshot.edited:
+        counts = _count(snapshot)
+    stamps = journal.header.stamps
+    jobs = _write(snapshot.jobs, stamps[0], merged(snapshot.base_jobs(), snapshot.overlay, False))
+    dead = (
+        _write(snapshot.dead, stamps[1], merged(snapshot.base_dead(), snapshot.overlay, True))
+        if _touches_dead(snapshot)
+        else _as_found(snapshot.dead, stamps[1])
+    )
+    fresh = [file for file in (jobs, dead) if file.fresh]
+    if not _still(snapshot.jobs) or not _still(snapshot.dead):
+        for file in fresh:
+            files.remove(file.fresh or "")
+        return False
+    _announce(journal, jobs, dead)
+    for file in fresh:
+        files.rename(file.fresh or "", file.path)
+    if fresh:
+        files.sync_folder(folder)
+    seconds = time.perf_counter() - began
+    _start_journal(folder, journal, (jobs, dead), counts, seconds, now, snapshot.edited)
+    return True
+
+
+def _count(snapshot: Snapshot) -> list[int]:
+    counts = dict.fromkeys(STATE_ORDER, 0)
+    for line in snapshot.lines():
+        counts[(line_state(line) or b"").decode()] += 1
+    return list(counts.values())
+
+
+def _touches_dead(snapshot: Snapshot) -> bool:
+    overlay = snapshot.overlay
+    return (
+        snapshot.edited
+        or any(belongs(line, True) for line in overlay.values())
+        or any(line_id(line) in overlay for line in snapshot.base_dead())
+    )
+
+
+def _as_found(base: BaseFile, stamp: Stamp) -> _File:
+    crc = stamp.crc if stamp.fits(base.found) else checksum(base.fd)
+    return _File(base.path, base.found.st_size, crc, None)
+
+
+def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
+    layout = Layout(lines)
+    fresh = f"{base.path}.new"
+    files.write_new(fresh, layout)
+    if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
+        files.remove(fresh)
+        return _as_found(base, stamp)
+    return _File(base.path, layout.size, layout.crc, fresh)
+
+
+def _still(base: BaseFile) -> bool:
+    """Whether the file is the one that was read, untouched."""
+    try:
+        found = os.stat(base.path)
+    except FileNotFoundError:
+        return False
+    return Stamp.of(base.found, 0).fits(found)
+
+
+def _announce(journal: Journal, jobs: _File, dead: _File) -> None:
+    intent = b"%d %d %d %d\n" % (jobs.size, jobs.crc, dead.size, dead.crc)
+    journal.append(intent, INTENT, journal.counts)
+    try:
+        files.sync(journal.fd)
+    except OSError as exc:
+        raise files.refused("syncing", journal.path, exc) from exc
+
+
+def _start_journal(
+    folder: str,
+    old: Journal,
+    written: tuple[_File, _File],
+    counts: list[int],
+    seconds: float,
+    now: float,
+    edited: bool,
+) -> None:
+    jobs, dead = (Stamp.of(os.stat(file.path), file.crc) for file in written)
+    header = Header(old.header.generation + 1, seconds, now, edited, counts, (jobs, dead))
+    start_journal(folder, header)
+
+
+def start_journal(folder: str, header: Header) -> None:
+    """Write a journal that holds no record yet and rename it into place."""
+    path = os.path.join(folder, NAME)
+    files.replace(path, header.format())
+
+
+def remove_leftovers(folder: str) -> None:
+    """Take away temporary files of a fold that was killed; under the lock."""
+    for name in os.listdir(folder):
+        if name.endswith(".new") and name[:-4] in _REPLACED:
+            try:
+                files.remove(os.path.join(folder, name))
+            except DiskRefused:
+                continue  # on a full or read-only disk they do no harm
+
+
+_REPLACED = frozenset(
+    {"jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME, ".queuectl"}
+)

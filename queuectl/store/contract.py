@@ -1,0 +1,74 @@
+"""What every store keeps. It knows jobs and their `rev`, but no rule of a job's life but claiming.
+
+Times are RFC 3339 text as in a job. Every method raises StoreError when the store cannot be used,
+and then changed nothing; what `add`, `swap` and `remove` returned for is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from queuectl.model.job import Job
+
+
+class Claim(NamedTuple):
+    """What `claim` did: the job to run, if any, and the present form of a job it did not settle.
+
+    `lost_race` is None when the finished job was settled as asked, or none was given.
+    """
+
+    job: Job | None
+    lost_race: Job | None = None
+
+
+class Store(Protocol):
+    """A place where jobs lie. All methods are atomic and safe from many processes at once."""
+
+    def add(self, jobs: Sequence[Job], made: Collection[str] = ()) -> None:
+        """Add all the jobs, or none and raise DuplicateId.
+
+        Ids in `made` are known to be new; no search is spent on them.
+        """
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, wherever it lies, or None."""
+
+    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that exist, by id."""
+
+    def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
+        """The jobs in one of the states (None: all): first in first, the dead last."""
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state; every state is there."""
+
+    def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
+        """Settle `finished` (as `swap` would), then claim the first ready job for `worker`."""
+
+    def swap(self, pairs: Sequence[tuple[Job, Job]], promised: bool = True) -> list[Job]:
+        """Put `new` for `old` wherever the stored rev is still old's; returns the olds that lost.
+
+        What is not `promised` may be forgotten in a power cut, and is not synced.
+        """
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """Remove the jobs whose stored rev is still theirs; returns those that lost."""
+
+    def settings(self) -> Mapping[str, object]:
+        """The settings that were changed, as they were written."""
+
+    def change_settings(self, changed: Mapping[str, object]) -> None:
+        """Replace the changed settings as a whole."""
+
+    def now(self) -> float:
+        """The store's clock: seconds since 1970."""
+
+    def wait(self, seconds: float) -> None:
+        """Return after `seconds`, or earlier when something may have changed."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the store, a line each; empty if all is well."""
+
+    def close(self) -> None:
+        """Let go of everything held."""

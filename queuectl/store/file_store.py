@@ -1,0 +1,332 @@
+"""The store in a data folder: the contract, kept by the job files, the journal and the lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from queuectl.config import Settings
+from queuectl.errors import BadFile, DuplicateId, InvalidInput
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import claimed
+from queuectl.model.times import format_time, parse_time
+from queuectl.store import files, folder, worker_files
+from queuectl.store.contract import Claim
+from queuectl.store.job_files import decode_job, encode_job, removal_line
+from queuectl.store.journal import PLAIN, PROMISED, Journal
+from queuectl.store.live_index import LiveIndex
+from queuectl.store.snapshot import Snapshot
+from queuectl.store.worker_files import WorkerInfo, WorkerSlot
+from queuectl.store.writer import LARGE, Writer
+
+_LOOK = 0.02  # seconds between looks at the journal while waiting for a change
+_LEFT = "nothing was changed: put it right, then try again"
+
+
+class FileStore:
+    """Keeps the store contract in the files of one data folder; see also Writer."""
+
+    def __init__(self, path: str) -> None:
+        self.folder = path
+        self._writer = Writer(path, self.now, lambda: Settings(self.settings()).lock_timeout)
+        self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
+        self._settings: tuple[tuple[int, int, int], Mapping[str, object]] | None = None
+
+    # -- jobs
+
+    def add(self, jobs: Sequence[Job], made: Collection[str] = ()) -> None:
+        """See Store."""
+        lines = [encode_job(job) for job in jobs]
+        seen: set[str] = set()
+        for job in jobs:
+            if job.id in seen:
+                raise DuplicateId(job.id, "the same input")
+            seen.add(job.id)
+        with self._writer.writing() as journal:
+            taken = self._writer.look_up(journal, seen.difference(made))
+            for job_id, (_, where) in taken.items():
+                raise DuplicateId(job_id, os.path.join(self.folder, where))
+            moves = [(None, job.state) for job in jobs]
+            self._writer.append(journal, lines, moves, PROMISED)
+        self._writer.confirm()
+
+    def swap(self, pairs: Sequence[tuple[Job, Job]], promised: bool = True) -> list[Job]:
+        """See Store."""
+        with self._writer.writing() as journal:
+            stored = self._revs(journal, [old.id for old, _ in pairs])
+            won = [(old, new) for old, new in pairs if stored.get(old.id) == old.rev]
+            if won:
+                lines = [encode_job(new) for _, new in won]
+                moves = [(old.state, new.state) for old, new in won]
+                self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
+        if won and promised:
+            self._writer.confirm()
+        return [old for old, _ in pairs if stored.get(old.id) != old.rev]
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """See Store."""
+        with self._writer.writing() as journal:
+            stored = self._revs(journal, [job.id for job in jobs])
+            won = [job for job in jobs if stored.get(job.id) == job.rev]
+            if won:
+                lines = [removal_line(job.id, job.state) for job in won]
+                self._writer.append(journal, lines, [(job.state, None) for job in won], PROMISED)
+        if won:
+            self._writer.confirm()
+        return [job for job in jobs if stored.get(job.id) != job.rev]
+
+    def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
+        """See Store."""
+        with self._writer.writing() as journal:
+            live = self._writer.live(journal)
+            lines: list[bytes] = []
+            moves: list[tuple[str | None, str | None]] = []
+            if finished is not None:
+                stored = self._stored(live, finished[0])
+                if stored is None or stored.rev != finished[0].rev:
+                    return Claim(None, stored or finished[0])
+                lines.append(encode_job(finished[1]))
+                moves.append((finished[0].state, finished[1].state))
+            line = live.first_ready(now.encode())
+            job = None
+            if line is not None:
+                before = decode_job(line)
+                job = claimed(before, worker, now)
+                lines.append(encode_job(job))
+                moves.append((before.state, job.state))
+                self._held = (lines[-1], job)
+            if lines:
+                self._writer.append(journal, lines, moves, PLAIN)
+        return Claim(job)
+
+    def _stored(self, live: LiveIndex, job: Job) -> Job | None:
+        """The present form of a live job, parsed only if somebody changed it since its claim."""
+        line = live.lines.get(job.id.encode())
+        if line is None:
+            return None
+        if self._held is not None and self._held[0] is line:
+            return self._held[1]
+        return decode_job(line)
+
+    def _revs(self, journal: Journal, ids: Collection[str]) -> dict[str, int]:
+        found = self._writer.look_up(journal, ids)
+        return {job_id: decode_job(line).rev for job_id, (line, _) in found.items()}
+
+    # -- reading, without the lock
+
+    def get(self, job_id: str) -> Job | None:
+        """See Store."""
+        with self._snapshot() as snapshot:
+            found = snapshot.get(job_id) if snapshot else None
+        return found[0] if found else None
+
+    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that exist, by id, in one reading."""
+        with self._snapshot() as snapshot:
+            if snapshot is None:
+                return {}
+            found = ((job_id, snapshot.get(job_id)) for job_id in ids)
+            return {job_id: job[0] for job_id, job in found if job is not None}
+
+    def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
+        """See Store."""
+        with self._snapshot() as snapshot:
+            if snapshot:
+                yield from snapshot.find(states)
+
+    def counts(self) -> dict[str, int]:
+        """See Store."""
+        from queuectl.store.summary import read_summary
+
+        return dict(read_summary(self.folder, self.now()).counts)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Snapshot | None]:
+        """The queue as it is now, or None if there is none yet."""
+        if not folder.check_folder(self.folder) or folder.is_new(self.folder):
+            yield None
+            return
+        snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
+        try:
+            yield snapshot
+        finally:
+            snapshot.close()
+
+    # -- settings
+
+    def settings(self) -> Mapping[str, object]:
+        """See Store; BadFile if config.json holds a mistake."""
+        path = os.path.join(self.folder, "config.json")
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            if not folder.check_folder(self.folder) or folder.is_new(self.folder):
+                return {}
+            raise BadFile(f"{path} is missing; {_LEFT}") from None
+        key = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._settings is None or self._settings[0] != key:
+            self._settings = (key, _parse_settings(path))
+        return self._settings[1]
+
+    def change_settings(self, changed: Mapping[str, object]) -> None:
+        """See Store."""
+        with self._writer.writing():
+            self.settings()  # a file that cannot be read is never overwritten
+            text = json.dumps(changed, indent=2, ensure_ascii=False)
+            files.replace(os.path.join(self.folder, "config.json"), f"{text}\n".encode())
+
+    # -- workers
+
+    def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> WorkerSlot:
+        """Make this process a worker that others see; its slot must be released."""
+        facts = {
+            "id": worker_id,
+            "pid": pid,
+            "start_time": start_time,
+            "boot_id": boot_id,
+            "started_at": format_time(self.now()),
+        }
+        with self._writer.writing():
+            registered = self._registered()
+            words = " ".join(str(fact) for fact in list(facts.values())[1:])
+            slot = worker_files.make_slot(self.folder, worker_id, words)
+            self._write_registered([*registered, facts])
+        return slot
+
+    def release(self, slot: WorkerSlot) -> None:
+        """Take a worker off the list, at its own end."""
+        with self._writer.writing():
+            slot.release()
+            self._write_registered([r for r in self._registered() if r.get("id") != slot.id])
+
+    def forget_worker(self, worker_id: str) -> bool:
+        """Take a dead worker off the list, after its job was rescued; False if it lives."""
+        with self._writer.writing():
+            if not worker_files.forget(self.folder, worker_id):
+                return False
+            self._write_registered([r for r in self._registered() if r.get("id") != worker_id])
+        return True
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker with a file; one that is not alive was lost."""
+        return list(worker_files.worker_infos(self.folder))
+
+    def orphans(self) -> list[WorkerInfo]:
+        """What is known of workers that have no file though a job of theirs is in progress."""
+        running = [job for job in self.find(("in_progress",)) if job.worker is not None]
+        filed = {worker.id for worker in self.workers()}
+        missing = {job.worker for job in running if job.worker is not None} - filed
+        if not missing:
+            return []
+        known = {str(entry.get("id")): entry for entry in self._registered()}
+        return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(missing)]
+
+    def _registered(self) -> list[dict[str, object]]:
+        path = os.path.join(self.folder, "worker_pids.json")
+        try:
+            entries = json.loads(files.read(path))
+        except ValueError as exc:
+            raise BadFile(f"{path}: {exc}; {_LEFT}") from None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise BadFile(f"{path} must hold an array of objects; {_LEFT}")
+        return entries
+
+    def _write_registered(self, entries: list[dict[str, object]]) -> None:
+        lines = ",\n".join(json.dumps(entry) for entry in entries)
+        text = f"[\n{lines}\n]\n" if entries else "[\n]\n"
+        files.replace(os.path.join(self.folder, "worker_pids.json"), text.encode())
+
+    def wake(self, message: bytes = worker_files.WAKE, only: str | None = None) -> None:
+        """Tell workers that something changed; they also look by themselves now and then."""
+        worker_files.wake(self.folder, message, only)
+
+    # -- the rest
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should be told beside results; whoever shows it clears it."""
+        return self._writer.notices
+
+    def present(self, job: Job) -> Job | None:
+        """For a worker: the present form of the live job it runs, from the journal's tail."""
+        with self._writer.writing() as journal:
+            return self._stored(self._writer.live(journal), job)
+
+    def next_due(self) -> float | None:
+        """Seconds until the next waiting job is due; for a worker that has claimed before."""
+        with self._writer.writing() as journal:
+            due = self._writer.live(journal).next_due()
+        return None if due is None else max(0.0, parse_time(due.decode()) - self.now())
+
+    def sync(self) -> None:
+        """Bring claims and results to the disk."""
+        self._writer.confirm()
+
+    def fold(self) -> None:
+        """Bring the job files up to the journal."""
+        self._writer.fold()
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        """Fold if it is time; a busy worker only folds what has grown large."""
+        return self._writer.fold_if_due(least=LARGE if busy else 1)
+
+    def fold_due_in(self) -> float | None:
+        """Seconds until a fold would be due; None if nothing waits for one."""
+        return self._writer.fold_due_in()
+
+    def now(self) -> float:
+        """See Store."""
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        """See Store."""
+        path, deadline = os.path.join(self.folder, "journal"), time.monotonic() + seconds
+        before = _look(path)
+        while _look(path) == before:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(_LOOK, left))
+
+    def check(self) -> list[str]:
+        """See Store."""
+        from queuectl.store.check import problems
+
+        with self._snapshot() as snapshot:
+            return problems(snapshot) if snapshot else []
+
+    def close(self) -> None:
+        """See Store; a small queue is folded, so that its files are the whole truth."""
+        self._writer.fold_if_due(quick=True)
+        self._writer.close()
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size
+
+
+def _parse_settings(path: str) -> Mapping[str, object]:
+    try:
+        values = json.loads(files.read(path))
+    except ValueError as exc:
+        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
+    if not isinstance(values, dict):
+        raise BadFile(f"{path} must hold a JSON object; {_LEFT}")
+    try:
+        Settings(values)
+    except InvalidInput as exc:
+        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
+    return values
+
+
+def _as_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:
+    names = ("pid", "start_time", "boot_id", "started_at")
+    words = [str(entry.get(name, "")) for name in names] if entry else []
+    return WorkerInfo(worker_id, False, " ".join([worker_id, *words]), missing=True)

@@ -1,0 +1,139 @@
+"""The only door to data files: everything that changes a byte on disk goes through here.
+
+Each function does one thing to the disk, so that a test can make the n-th of them fail, tear or
+kill the process. An operating system's refusal becomes DiskRefused, naming the path and the deed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import BadFile, DiskRefused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FILE_MODE = 0o600
+_FOLDER_MODE = 0o700
+
+
+def refused(doing: str, path: str, error: OSError) -> DiskRefused:
+    """The error that tells what could not be done to which file, and why."""
+    return DiskRefused(f"{doing} {path}: {error.strerror or error}; nothing was changed")
+
+
+def make_folder(path: str) -> None:
+    """Make `path` and what leads to it, if missing; private to the user."""
+    try:
+        os.makedirs(path, _FOLDER_MODE, exist_ok=True)
+    except OSError as exc:
+        raise refused("making", path, exc) from exc
+
+
+def make_private(path: str, mode: int, wanted: int) -> None:
+    """Mend the mode bits of a file that others could read."""
+    if mode & 0o077:
+        try:
+            os.chmod(path, wanted)
+        except OSError as exc:
+            raise refused("setting the mode of", path, exc) from exc
+
+
+def read(path: str) -> bytes:
+    """The whole file; BadFile if it is missing or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise BadFile(f"reading {path}: {exc.strerror or exc}") from exc
+
+
+def open_file(path: str, flags: int) -> int:
+    """A descriptor that no child inherits; BadFile if there is no such file."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, _FILE_MODE)
+    except FileNotFoundError:
+        raise BadFile(f"{path} is missing") from None
+    except OSError as exc:
+        raise refused("opening", path, exc) from exc
+
+
+def append(fd: int, data: bytes, end: int, path: str) -> None:
+    """Write `data` at the end of the file, which is at `end`; all of it or none of it."""
+    try:
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, data[written:])
+    except OSError as exc:
+        truncate(fd, end, path)
+        raise refused("writing to", path, exc) from exc
+
+
+def truncate(fd: int, size: int, path: str) -> None:
+    """Cut the file to `size` bytes."""
+    try:
+        os.ftruncate(fd, size)
+    except OSError as exc:
+        raise refused("cutting", path, exc) from exc
+
+
+def sync(fd: int) -> None:
+    """Wait until the disk has what was written; the caller answers for an OSError."""
+    os.fsync(fd)
+
+
+def sync_folder(path: str) -> None:
+    """Wait until the names in the folder have reached the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        raise refused("syncing", path, exc) from exc
+    finally:
+        os.close(fd)
+
+
+def write_new(path: str, chunks: Iterable[bytes]) -> None:
+    """Write a file of its own and sync it; nothing of it is left if that fails."""
+    fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    except OSError as exc:
+        remove(path)
+        raise refused("writing", path, exc) from exc
+    except BaseException:
+        remove(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def rename(old: str, new: str) -> None:
+    """Put the file under its new name, over what was there."""
+    try:
+        os.rename(old, new)
+    except OSError as exc:
+        raise refused("renaming to", new, exc) from exc
+
+
+def replace(path: str, data: bytes) -> None:
+    """Make `data` the file's whole content, at once and for good."""
+    fresh = f"{path}.new"
+    write_new(fresh, (data,))
+    rename(fresh, path)
+    sync_folder(os.path.dirname(path))
+
+
+def remove(path: str) -> None:
+    """Take the file away; one that is gone already is fine."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        raise refused("removing", path, exc) from exc

@@ -1,0 +1,109 @@
+"""Which folder holds the queue, whether it is ours, and how one is made."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import BadFile, StoreError
+from queuectl.store import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MARKER = ".queuectl"
+FORMAT = 1
+EMPTY = b"[\n]\n"  # a job file without jobs
+_MARK = b'{"format": 1}\n'
+_NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
+
+
+def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
+    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own."""
+    named = option or environ.get("QUEUECTL_DATA")
+    if named:
+        return os.path.abspath(os.path.expanduser(named))
+    here = os.path.abspath("data")
+    if os.path.exists(os.path.join(here, MARKER)):
+        return here
+    home = environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(home, "queuectl")
+
+
+def check_folder(path: str) -> bool:
+    """Whether `path` is a queue that may be used; False if nothing is there yet.
+
+    Raises StoreError for a file, a folder of another user, a newer format, or foreign files.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise StoreError(f"data folder {path}: {exc.strerror}") from exc
+    if not os.path.isdir(path):
+        raise StoreError(f"data folder {path} is a file; name a folder with --data DIR")
+    if found.st_uid != os.geteuid():
+        raise StoreError(
+            f"data folder {path} belongs to another user (uid {found.st_uid}); "
+            "name one of your own with --data DIR"
+        )
+    if _is_marked(path):
+        return True
+    foreign = [name for name in _NAMES if os.path.exists(os.path.join(path, name))]
+    if foreign:
+        raise StoreError(
+            f"data folder {path} holds a {foreign[0]} that is not queuectl's; "
+            "name another folder with --data DIR"
+        )
+    return False
+
+
+def _is_marked(path: str) -> bool:
+    marker = os.path.join(path, MARKER)
+    try:
+        with open(marker, "rb") as file:
+            mark = file.read(4096)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise BadFile(f"reading {marker}: {exc.strerror}") from exc
+    if mark != _MARK:
+        _check_mark(marker, mark)
+    return True
+
+
+def _check_mark(marker: str, mark: bytes) -> None:
+    """Look closer at a marker that is not spelled as we spell it."""
+    import json
+
+    try:
+        version = json.loads(mark)["format"]
+    except (ValueError, KeyError, TypeError):
+        raise BadFile(f"{marker} is not a queuectl marker: it should read {_MARK!r}") from None
+    if version != FORMAT:
+        raise StoreError(
+            f"{marker} is of format {version}; this queuectl knows format {FORMAT}: update it"
+        )
+
+
+def mark_folder(path: str) -> None:
+    """Make the folder, if missing, and write its marker."""
+    files.make_folder(path)
+    files.make_private(path, os.stat(path).st_mode, 0o700)
+    files.replace(os.path.join(path, MARKER), _MARK)
+
+
+def is_new(path: str) -> bool:
+    """Whether a marked folder was never written to, or its making was cut short.
+
+    Anything else that has no journal is a queue that lost a file: BadFile.
+    """
+    journal = os.path.join(path, "journal")
+    if os.path.exists(journal):
+        return False
+    for name in ("jobs.json", "dlq.json"):
+        held = os.path.join(path, name)
+        if os.path.exists(held) and files.read(held) != EMPTY:
+            raise BadFile(f"{journal} is missing though {held} holds jobs; restore it")
+    return True

@@ -1,0 +1,194 @@
+"""jobs.json and dlq.json: a JSON array with one job a line, read and written line by line.
+
+A line is `{"id": "...", "state": "...", "priority": N, "run_at": "...", ...}`. The front of a line
+is enough to find a job and to order it, so finished jobs are passed over without being parsed. A
+file that a person edited may be laid out in any way; it is read whole and checked.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+from collections.abc import Container, Iterator
+from zlib import crc32
+
+from queuectl.errors import BadFile, InvalidInput
+from queuectl.model.fields import State
+from queuectl.model.job import Job, job_from_person
+
+JOBS, DEAD = "jobs.json", "dlq.json"
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_ORDER = re.compile(rb'\{"id": "[^"]+", "state": "[^"]+", "priority": (-?\d+), "run_at": "([^"]+)"')
+
+
+def encode_job(job: Job) -> bytes:
+    """The job's line, without a newline."""
+    return _encode(job.to_dict()).encode()
+
+
+def decode_job(line: bytes) -> Job:
+    """The job of a line that `encode_job` wrote."""
+    form = json.loads(line)
+    return Job.from_dict(form)
+
+
+def removal_line(job_id: str, state: str) -> bytes:
+    """The journal's line for a job that was removed when it was in `state`."""
+    return b'{"id": "%s", "removed": "%s"}' % (job_id.encode(), state.encode())
+
+
+def line_id(line: bytes) -> bytes:
+    """The id of a job line or removal line."""
+    return line[8 : line.index(b'"', 8)]
+
+
+def line_state(line: bytes) -> bytes | None:
+    """The state of a job line; None for a removal line."""
+    at = line.index(b'"', 8) + 13
+    if line[at - 9 : at - 4] != b"state":
+        return None
+    return line[at : line.index(b'"', at)]
+
+
+def line_order(line: bytes) -> tuple[int, bytes]:
+    """Priority and due time of a job line: what the claim order is made of."""
+    found = _ORDER.match(line)
+    if found is None:
+        raise BadFile(f"a job line does not begin as it should: {line[:80]!r}")
+    return int(found[1]), found[2]
+
+
+def read_lines(fd: int) -> Iterator[bytes]:
+    """The job lines of a file in our layout, from its start, without comma and newline."""
+    with open(os.dup(fd), "rb", buffering=1 << 18) as file:
+        file.seek(0)
+        for line in file:
+            if line[0] == 123:  # "{"
+                yield line.rstrip(b",\n")
+
+
+def find_line(fd: int, job_id: str) -> bytes | None:
+    """The line of one job in a file in our layout, or None."""
+    if os.fstat(fd).st_size <= len(b"[\n]\n"):
+        return None
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as text:
+        start = text.find(b'\n{"id": "%s", ' % job_id.encode()) + 1
+        if start == 0:
+            return None
+        return text[start : text.find(b"\n", start)].rstrip(b",")
+
+
+class Layout:
+    """Turns job lines into the chunks of a file in our layout, counting size and checksum."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self.size = 0
+        self.crc = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        batch: list[bytes] = []
+        between = b"[\n"
+        for line in self._lines:
+            batch += (between, line)
+            between = b",\n"
+            if len(batch) >= 2048:
+                yield self._counted(b"".join(batch))
+                batch.clear()
+        batch.append(b"[\n]\n" if between == b"[\n" else b"\n]\n")
+        yield self._counted(b"".join(batch))
+
+    def _counted(self, chunk: bytes) -> bytes:
+        self.size += len(chunk)
+        self.crc = crc32(chunk, self.crc)
+        return chunk
+
+
+def checksum(fd: int) -> int:
+    """The checksum of a whole file."""
+    crc = at = 0
+    while chunk := os.pread(fd, 1 << 20, at):
+        crc = crc32(chunk, crc)
+        at += len(chunk)
+    return crc
+
+
+def parse_edited(
+    data: bytes, path: str, now: str, state: State, taken: Container[str]
+) -> dict[str, Job]:
+    """The jobs of a file that a person may have written, by id.
+
+    `state` is that of a job that names none. Raises BadFile with the line and column of the first
+    mistake; ids in `taken` lie in the other file already.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as exc:
+        raise BadFile(f"{path} is not valid UTF-8 at byte {exc.start}; {_LEFT}") from None
+    jobs: dict[str, Job] = {}
+    for at, form in _array_items(text, path):
+        try:
+            job = job_from_person(form, now=now, state=state)
+        except InvalidInput as exc:
+            raise _mistake(path, text, at, str(exc)) from None
+        if job.id in jobs or job.id in taken:
+            where = path if job.id in jobs else f"{JOBS} and {DEAD}"
+            raise _mistake(path, text, at, f"job '{job.id}' stands twice, in {where}")
+        jobs[job.id] = job
+    return jobs
+
+
+_LEFT = "nothing was changed: put it right, then try again"
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
+    """Offset and value of each item of the JSON array that `text` must be."""
+    decoder = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=_no_constant)
+    at = _skip_space(text, 0)
+    if text[at : at + 1] != "[":
+        found = "is empty" if at == len(text) else f"begins with {text[at : at + 12]!r}"
+        raise _mistake(path, text, at, f"a JSON array is wanted, but the file {found}")
+    at = _skip_space(text, at + 1)
+    while text[at : at + 1] != "]":
+        try:
+            form, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as exc:
+            raise _mistake(path, text, exc.pos, exc.msg) from None
+        except (InvalidInput, RecursionError) as exc:
+            raise _mistake(path, text, at, str(exc)) from None
+        yield at, form
+        at = _skip_space(text, end)
+        if text[at : at + 1] == ",":
+            at = _skip_space(text, at + 1)
+        elif text[at : at + 1] != "]":
+            raise _mistake(path, text, at, "a comma or ] is wanted here")
+    rest = _skip_space(text, at + 1)
+    if rest != len(text):
+        raise _mistake(path, text, rest, "nothing may follow the array")
+
+
+def _skip_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    form = dict(pairs)
+    if len(form) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(f"the key {twin!r} stands twice in one object")
+    return form
+
+
+def _no_constant(name: str) -> object:
+    raise InvalidInput(f"{name} is no JSON number")
+
+
+def _mistake(path: str, text: str, at: int, what: str) -> BadFile:
+    line = text.count("\n", 0, at) + 1
+    column = at - text.rfind("\n", 0, at)
+    return BadFile(f"{path}:{line}:{column}: {what}; {_LEFT}")

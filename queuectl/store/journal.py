@@ -1,0 +1,351 @@
+"""The journal: changes that the job files do not show yet, one appended record a change.
+
+The file is text. Its first line, the header, tells which generation it is, what the job files
+looked like when it was started (their stamps) and how many jobs were in each state. A record is a
+head line `@LENGTH CRC SEQ FLAG COUNTS` and LENGTH bytes of lines: a whole job as it stands in
+jobs.json, or `{"id": "x", "removed": "completed"}`. The checksum covers the head too. COUNTS are
+those after the record, so the header or the last record alone answers `status`.
+
+Flags: `d` somebody was promised this record (it is synced before they are answered), `-` nobody
+was, `i` intent: a fold is about to rename files with these checksums over the job files.
+
+A record without its last byte is not there yet: a reader stops before it, and the next writer,
+under the lock, cuts it off. (Redis's append-only file and bbolt's commit order are the models.)
+
+Kept lean: `status` reads it with nothing but os and zlib.
+"""
+
+from __future__ import annotations
+
+import os
+from zlib import crc32
+
+from queuectl.errors import BadFile, StoreError
+from queuectl.store import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+NAME = "journal"
+VERSION = 1
+STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
+PROMISED, PLAIN, INTENT = b"d", b"-", b"i"
+_MAGIC = b"queuectl-journal"
+_LONGEST_HEAD = 400  # bytes; far above what six counts and a checksum need
+
+
+class Stamp:
+    """What a job file looked like: enough to tell whether somebody changed it since."""
+
+    __slots__ = ("crc", "ctime", "inode", "mtime", "size")
+
+    def __init__(self, size: int, mtime: int, ctime: int, inode: int, crc: int) -> None:
+        self.size = size
+        self.mtime = mtime  # ns
+        self.ctime = ctime  # ns
+        self.inode = inode
+        self.crc = crc
+
+    @classmethod
+    def of(cls, found: os.stat_result, crc: int) -> Stamp:
+        """The stamp of a file whose stat is `found`."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, crc)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Stamp:
+        """The stamp that `format` wrote."""
+        return cls(*(int(part) for part in text.split(b":")))
+
+    def format(self) -> bytes:
+        """The stamp as one word."""
+        return b"%d:%d:%d:%d:%d" % (self.size, self.mtime, self.ctime, self.inode, self.crc)
+
+    def fits(self, found: os.stat_result) -> bool:
+        """Whether the file with this stat has not been touched."""
+        return (
+            found.st_mtime_ns == self.mtime
+            and found.st_size == self.size
+            and found.st_ino == self.inode
+            and found.st_ctime_ns == self.ctime
+        )
+
+
+class Header:
+    """A journal's first line."""
+
+    __slots__ = ("counts", "edited", "fold_seconds", "folded_at", "generation", "length", "stamps")
+
+    def __init__(
+        self,
+        generation: int,
+        fold_seconds: float,
+        folded_at: float,
+        edited: bool,
+        counts: Sequence[int],
+        stamps: tuple[Stamp, Stamp],
+        length: int = 0,
+    ) -> None:
+        self.generation = generation
+        self.fold_seconds = fold_seconds
+        self.folded_at = folded_at  # epoch seconds
+        self.edited = edited  # this fold took in what a person wrote: followers must reload
+        self.counts = tuple(counts)
+        self.stamps = stamps  # of jobs.json and dlq.json
+        self.length = length  # bytes, the newline included
+
+    def format(self) -> bytes:
+        """The header line."""
+        line = b"%s %d %d %.6f %.3f %d %s %s %s" % (
+            _MAGIC,
+            VERSION,
+            self.generation,
+            self.fold_seconds,
+            self.folded_at,
+            self.edited,
+            _format_counts(self.counts),
+            self.stamps[0].format(),
+            self.stamps[1].format(),
+        )
+        return b"%s %08x\n" % (line, crc32(line))
+
+    @classmethod
+    def parse(cls, data: bytes, path: str) -> Header:
+        """The header at the start of `data`; BadFile if there is none that is whole."""
+        line, newline, _ = data.partition(b"\n")
+        text, _, check = line.rpartition(b" ")
+        if not line.startswith(_MAGIC) or not newline or check != b"%08x" % crc32(text):
+            raise BadFile(
+                f"{path} does not begin with a whole journal header; it was left as it is"
+            )
+        words = text.split(b" ")
+        if int(words[1]) != VERSION:
+            raise StoreError(f"{path} is of a newer format ({int(words[1])}): update queuectl")
+        return cls(
+            int(words[2]),
+            float(words[3]),
+            float(words[4]),
+            words[5] == b"1",
+            _parse_counts(words[6]),
+            (Stamp.parse(words[7]), Stamp.parse(words[8])),
+            len(line) + 1,
+        )
+
+
+class Record:
+    """One whole record: its place in what was scanned, and what its head says."""
+
+    __slots__ = ("counts", "end", "flag", "seq", "start")
+
+    def __init__(self, start: int, end: int, seq: int, flag: bytes, counts: bytes) -> None:
+        self.start = start  # of the payload
+        self.end = end
+        self.seq = seq
+        self.flag = flag
+        self.counts = counts
+
+
+def _format_counts(counts: Sequence[int]) -> bytes:
+    return ",".join(map(str, counts)).encode()
+
+
+def _parse_counts(text: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(b","))
+
+
+def format_record(payload: bytes, seq: int, flag: bytes, counts: Sequence[int]) -> bytes:
+    """The bytes of one record; the payload must end with a newline."""
+    tail = b"%d %s %s" % (seq, flag, _format_counts(counts))
+    return b"@%d %08x %s\n%s" % (len(payload), crc32(tail, crc32(payload)), tail, payload)
+
+
+def record_at(data: bytes, start: int) -> Record | None:
+    """The whole record that begins at `start`, or None if none does."""
+    head_end = data.find(b"\n", start, start + _LONGEST_HEAD)
+    if head_end < 0 or data[start : start + 1] != b"@":
+        return None
+    words = data[start + 1 : head_end].split(b" ", 2)
+    try:
+        length, check = int(words[0]), int(words[1], 16)
+        seq, flag, counts = words[2].split(b" ")
+        body = head_end + 1
+        payload = memoryview(data)[body : body + length]
+        if len(payload) == length and crc32(words[2], crc32(payload)) == check:
+            return Record(body, body + length, int(seq), flag, counts)
+    except (ValueError, IndexError):
+        pass
+    return None
+
+
+def scan(data: bytes, start: int = 0) -> Iterator[Record]:
+    """The whole records from `start` on, up to the first place where none begins."""
+    record = record_at(data, start)
+    while record is not None:
+        yield record
+        record = record_at(data, record.end)
+
+
+def is_corrupt(rest: bytes) -> bool:
+    """Whether bytes that are no record mean damage, and not just an append that was cut short.
+
+    Damage is a bad region with a promised record behind it, or a promised record that is there to
+    its last byte but fails its checksum.
+    """
+    if _claims_to_be_whole(rest):
+        return True
+    at = rest.find(b"\n@")
+    while at >= 0:
+        record = record_at(rest, at + 1)
+        if record is not None and record.flag == PROMISED:
+            return True
+        at = rest.find(b"\n@", at + 1)
+    return False
+
+
+def _claims_to_be_whole(rest: bytes) -> bool:
+    head, newline, body = rest[:_LONGEST_HEAD].partition(b"\n")
+    words = head.split(b" ")
+    try:
+        length = int(words[0][1:])
+    except ValueError:
+        return False
+    whole = len(rest) - len(head) - 1 >= length
+    return bool(newline) and len(words) == 5 and words[3] == PROMISED and whole and bool(body)
+
+
+class Journal:
+    """An open journal: its header, how far it was read, and the counts at that point."""
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.path = path
+        self.fd = files.open_file(path, flags)
+        try:
+            self.inode = os.fstat(self.fd).st_ino
+            self.header = Header.parse(os.pread(self.fd, 1024, 0), path)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.end = self.header.length
+        self.seq = 0
+        self.counts: tuple[int, ...] = self.header.counts
+        self.intents: list[bytes] = []
+
+    @classmethod
+    def for_writing(cls, folder: str) -> Journal:
+        """The folder's journal, to be read and appended to by the holder of the lock."""
+        return cls(os.path.join(folder, NAME), os.O_RDWR | os.O_APPEND)
+
+    @classmethod
+    def for_reading(cls, folder: str) -> Journal:
+        """The folder's journal for a reader without the lock, who cuts nothing."""
+        return cls(os.path.join(folder, NAME), os.O_RDONLY)
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def is_current(self) -> bool:
+        """Whether this is still the file named `journal`: a fold renames another over it."""
+        try:
+            return os.stat(self.path).st_ino == self.inode
+        except FileNotFoundError:
+            raise BadFile(f"{self.path} is missing") from None
+
+    def unread(self) -> bytes:
+        """The bytes behind the last record read."""
+        size = os.fstat(self.fd).st_size - self.end
+        return read_at(self.fd, self.end, size) if size > 0 else b""
+
+    def read_on(self) -> tuple[list[bytes], bytes]:
+        """The payloads of the records appended since, and the bytes behind them that are none."""
+        data = self.unread()
+        if not data:
+            return [], b""
+        payloads, end = [], 0
+        for record in scan(data):
+            payload = data[record.start : record.end]
+            if record.flag == INTENT:
+                self.intents.append(payload)
+            else:
+                payloads.append(payload)
+            self.counts = _parse_counts(record.counts)
+            self.seq, end = record.seq, record.end
+        self.end += end
+        return payloads, data[end:]
+
+    def append(self, payload: bytes, flag: bytes, counts: Sequence[int]) -> None:
+        """Add one record at the end, which the caller has read up to under the lock."""
+        record = format_record(payload, self.seq + 1, flag, counts)
+        files.append(self.fd, record, self.end, self.path)
+        self.end += len(record)
+        self.seq += 1
+        self.counts = tuple(counts)
+
+    def text(self) -> bytes:
+        """Everything behind the header that was read so far, a newline before it."""
+        start = self.header.length - 1
+        return read_at(self.fd, start, self.end - start)
+
+    def all_lines(self) -> Iterator[bytes]:
+        """The lines of every record read so far, oldest first: jobs and removals."""
+        data = self.text()
+        for record in scan(data, 1):
+            if record.flag != INTENT:
+                yield from data[record.start : record.end].splitlines()
+
+    def cut_tail(self, rest: bytes) -> None:
+        """Under the lock: set aside an append that was cut short, or refuse damage."""
+        if is_corrupt(rest):
+            raise BadFile(
+                f"{self.path} is damaged {self.end} bytes from its start, "
+                "before a change that was confirmed; nothing was changed: restore it from a backup"
+            )
+        files.replace(f"{self.path}.torn-{self.header.generation}-{self.end}", rest)
+        files.truncate(self.fd, self.end, self.path)
+
+
+def read_at(fd: int, start: int, size: int) -> bytes:
+    """`size` bytes from `start`, fewer only at the end of the file."""
+    data = os.pread(fd, size, start)
+    while 0 < len(data) < size:  # one call reads at most 2 GiB
+        more = os.pread(fd, size - len(data), start + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def counts_after(
+    counts: Sequence[int], moves: Iterable[tuple[str | None, str | None]]
+) -> list[int]:
+    """The counts by state after jobs moved from one state to another; None is outside."""
+    after = list(counts)
+    for old, new in moves:
+        if old is not None:
+            after[STATE_ORDER.index(old)] -= 1
+        if new is not None:
+            after[STATE_ORDER.index(new)] += 1
+    return after
+
+
+def last_counts(journal: Journal) -> tuple[tuple[int, ...], int]:
+    """The counts as they are now and how many records wait, reading as little as may be.
+
+    Looks at the end of the file for the last record; whatever is unusual there is left to a read
+    of the whole journal.
+    """
+    size = os.fstat(journal.fd).st_size
+    if size == journal.end:
+        return journal.counts, journal.seq
+    start = max(journal.end, size - 65_536)
+    data = read_at(journal.fd, start, size - start)
+    at = 0 if start == journal.end else data.rfind(b"\n@") + 1
+    record, last = record_at(data, at), None
+    while record is not None:
+        record, last = record_at(data, record.end), record
+    if last is not None and last.end == len(data) and last.flag != INTENT:
+        return _parse_counts(last.counts), last.seq
+    journal.read_on()
+    return journal.counts, journal.seq

@@ -1,0 +1,95 @@
+"""The lock of the queue: one writer at a time, on a descriptor that stays open."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from filelock import lock_descriptor, unlock_descriptor
+
+from queuectl.errors import StoreBusy, StoreError
+from queuectl.store import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.001  # seconds
+
+
+class QueueLock:
+    """The exclusive lock of a data folder, a context manager; not re-entrant.
+
+    `patience` gives the seconds to wait for it; it is asked only when another process has it.
+    """
+
+    def __init__(self, folder: str, patience: Callable[[], float]) -> None:
+        self.path = os.path.join(folder, "queue.lock")
+        self._patience = patience
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        while True:
+            if self._fd < 0:
+                self._fd = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
+            if not self._try():
+                self._wait()
+            if self._is_named():
+                return
+            self.close()  # somebody removed the file: its lock keeps nobody out
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        unlock_descriptor(self._fd)
+
+    def close(self) -> None:
+        """Let go of the file; the lock opens it anew."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _try(self) -> bool:
+        try:
+            return lock_descriptor(self._fd, blocking=False)
+        except OSError as exc:
+            # No soft lock instead: two kinds of lock on one queue would keep nobody out.
+            raise StoreError(
+                f"{self.path}: this file system has no locks ({exc.strerror}); "
+                "name a folder on another with --data DIR"
+            ) from exc
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self._patience()
+        pause = _FIRST_PAUSE
+        while not self._try():
+            if time.monotonic() >= deadline:
+                raise StoreBusy(
+                    f"{self.path} is held by {self._holder()}; "
+                    "nothing was changed: try again, or raise lock-timeout"
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _is_named(self) -> bool:
+        try:
+            return os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
+        except FileNotFoundError:
+            return False
+
+    def _holder(self) -> str:
+        """Who holds the lock, as Linux tells it in /proc/locks."""
+        inode = b":%d" % os.fstat(self._fd).st_ino
+        try:
+            with open("/proc/locks", "rb") as file:
+                for line in file:
+                    words = line.split()
+                    if words[1] == b"FLOCK" and words[5].endswith(inode):
+                        return f"process {int(words[4])}"
+        except (OSError, IndexError):
+            pass
+        return "another process"

@@ -1,0 +1,108 @@
+"""A store in a dictionary: the contract without a disk, for tests and for reading."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from queuectl.errors import DuplicateId
+from queuectl.model.fields import STATES
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import claimed
+from queuectl.model.scheduling import claim_order, is_ready
+from queuectl.store.contract import Claim
+
+
+class MemoryStore:
+    """Keeps the contract for one process; nothing survives it."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._settings: dict[str, object] = {}
+
+    def add(self, jobs: Sequence[Job], made: Collection[str] = ()) -> None:
+        """See Store."""
+        seen = set(self._jobs)
+        for job in jobs:
+            if job.id in seen:
+                raise DuplicateId(job.id, "memory")
+            seen.add(job.id)
+        self._jobs.update((job.id, job) for job in jobs)
+
+    def get(self, job_id: str) -> Job | None:
+        """See Store."""
+        return self._jobs.get(job_id)
+
+    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
+        """See Store."""
+        return {job_id: self._jobs[job_id] for job_id in ids if job_id in self._jobs}
+
+    def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
+        """See Store."""
+        found = [job for job in self._jobs.values() if states is None or job.state in states]
+        yield from sorted(found, key=lambda job: job.state == "dead")
+
+    def counts(self) -> dict[str, int]:
+        """See Store."""
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        for job in self._jobs.values():
+            counts[job.state] += 1
+        return counts
+
+    def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
+        """See Store."""
+        if finished is not None and self.swap([finished]):
+            return Claim(None, self._jobs.get(finished[0].id, finished[0]))
+        ready = [job for job in self._jobs.values() if is_ready(job, now)]
+        if not ready:
+            return Claim(None)
+        job = claimed(min(ready, key=claim_order), worker, now)
+        self._jobs[job.id] = job
+        return Claim(job)
+
+    def swap(self, pairs: Sequence[tuple[Job, Job]], promised: bool = True) -> list[Job]:
+        """See Store."""
+        lost = []
+        for old, new in pairs:
+            if self._holds(old):
+                if "dead" in (old.state, new.state) and old.state != new.state:
+                    del self._jobs[old.id]  # it moves behind the others, as between two files
+                self._jobs[new.id] = new
+            else:
+                lost.append(old)
+        return lost
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """See Store."""
+        lost = [job for job in jobs if not self._holds(job)]
+        for job in jobs:
+            if job not in lost:
+                del self._jobs[job.id]
+        return lost
+
+    def _holds(self, job: Job) -> bool:
+        stored = self._jobs.get(job.id)
+        return stored is not None and stored.rev == job.rev
+
+    def settings(self) -> Mapping[str, object]:
+        """See Store."""
+        return dict(self._settings)
+
+    def change_settings(self, changed: Mapping[str, object]) -> None:
+        """See Store."""
+        self._settings = dict(changed)
+
+    def now(self) -> float:
+        """See Store."""
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        """See Store."""
+        time.sleep(seconds)
+
+    def check(self) -> list[str]:
+        """See Store."""
+        return []
+
+    def close(self) -> None:
+        """See Store."""

@@ -1,0 +1,214 @@
+"""The whole queue at one moment, read without the lock.
+
+The order matters: open the journal and keep it, open both job files, read that journal to its
+end, then look whether it is still the one that is named so. If not, a fold came between: start
+over. (Reading the files first, or not looking again, misses acknowledged jobs under load.)
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import BadFile
+from queuectl.model.job import Job
+from queuectl.model.times import format_time
+from queuectl.store.files import open_file
+from queuectl.store.job_files import (
+    DEAD,
+    JOBS,
+    checksum,
+    decode_job,
+    encode_job,
+    find_line,
+    line_id,
+    line_state,
+    parse_edited,
+    read_lines,
+)
+from queuectl.store.journal import Journal, Stamp, read_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+_TRIES = 5
+YOUNG = 2.0  # seconds; a file changed so lately may change again within one tick of its clock
+
+
+class BaseFile:
+    """One job file, open: in our layout as the journal's header knows it, or edited by a person."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = open_file(path, os.O_RDONLY)
+        self.found = os.fstat(self.fd)
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def is_ours(self, stamp: Stamp, intents: Iterable[tuple[int, int]], now: float) -> bool:
+        """Whether queuectl wrote the content: by the stamp, or else by a checksum it noted."""
+        if stamp.fits(self.found) and now - self.found.st_mtime >= YOUNG:
+            return True
+        known = {(stamp.size, stamp.crc), *intents}
+        if not any(size == self.found.st_size for size, _ in known):
+            return False
+        return (self.found.st_size, checksum(self.fd)) in known
+
+    def read(self) -> bytes:
+        """The whole content."""
+        return read_at(self.fd, 0, self.found.st_size)
+
+
+def intended(journal: Journal) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Size and checksum that folds announced for jobs.json and for dlq.json."""
+    words = [[int(word) for word in intent.split()] for intent in journal.intents]
+    return [(w[0], w[1]) for w in words], [(w[2], w[3]) for w in words]
+
+
+def overlay_of(lines: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The last journal line of each job, by id, in order of first appearance."""
+    return {line_id(line): line for line in lines}
+
+
+class Snapshot:
+    """Both job files and the journal at one moment; close it when done.
+
+    `overlay` maps ids to the last journal line of each job that has one.
+    """
+
+    def __init__(self, journal: Journal, jobs: BaseFile, dead: BaseFile, now: float) -> None:
+        self.journal, self.jobs, self.dead = journal, jobs, dead
+        self.overlay = overlay_of(journal.all_lines())
+        ours, theirs = intended(journal)
+        stamps = journal.header.stamps
+        self.edited = not jobs.is_ours(stamps[0], ours, now) or not dead.is_ours(
+            stamps[1], theirs, now
+        )
+        self._by_hand = self._parse_both(now) if self.edited else None
+
+    @classmethod
+    def read(
+        cls, folder: str, now: float, locked: Callable[[], AbstractContextManager[None]]
+    ) -> Snapshot:
+        """A snapshot of the folder; `locked` gives its lock, for when folds outrun the reader."""
+        for _ in range(_TRIES):
+            found = cls._try(folder, now)
+            if found is not None:
+                return found
+        with locked():
+            found = cls._try(folder, now)
+        if found is None:
+            raise BadFile(f"the journal in {folder} is replaced by something else than queuectl")
+        return found
+
+    @classmethod
+    def _try(cls, folder: str, now: float) -> Snapshot | None:
+        opened: list[Journal | BaseFile] = []
+        try:
+            journal = Journal.for_reading(folder)
+            opened.append(journal)
+            jobs = BaseFile(os.path.join(folder, JOBS))
+            opened.append(jobs)
+            dead = BaseFile(os.path.join(folder, DEAD))
+            opened.append(dead)
+            journal.read_on()
+            if journal.is_current():
+                snapshot = cls(journal, jobs, dead, now)
+                opened.clear()
+                return snapshot
+            return None
+        finally:
+            for part in opened:
+                part.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.journal.close()
+        self.jobs.close()
+        self.dead.close()
+
+    def _parse_both(self, now: float) -> tuple[dict[str, Job], dict[str, Job]]:
+        """The jobs of both files as a person left them, each in the file where it belongs.
+
+        Their `rev` grows: whoever read them before the edit must not write over it.
+        """
+        moment = format_time(now)
+        found = parse_edited(self.jobs.read(), self.jobs.path, moment, "pending", {})
+        found |= parse_edited(self.dead.read(), self.dead.path, moment, "dead", found)
+        jobs: tuple[dict[str, Job], dict[str, Job]] = ({}, {})
+        for job in found.values():
+            jobs[job.state == "dead"][job.id] = job._replace(rev=job.rev + 1)
+        return jobs
+
+    def base_jobs(self) -> Iterator[bytes]:
+        """The lines of jobs.json, whatever the journal says of them."""
+        if self._by_hand is None:
+            return read_lines(self.jobs.fd)
+        return (encode_job(job) for job in self._by_hand[0].values())
+
+    def base_dead(self) -> Iterator[bytes]:
+        """The lines of dlq.json, whatever the journal says of them."""
+        if self._by_hand is None:
+            return read_lines(self.dead.fd)
+        return (encode_job(job) for job in self._by_hand[1].values())
+
+    def lines(self) -> Iterator[bytes]:
+        """Every job's present line: those that are not dead, then the dead."""
+        yield from merged(self.base_jobs(), self.overlay, False)
+        yield from merged(self.base_dead(), self.overlay, True)
+
+    def find(self, states: Collection[str] | None) -> Iterator[Job]:
+        """The jobs in one of the states, in that order; others are not parsed."""
+        wanted = None if states is None else {state.encode() for state in states}
+        for line in self.lines():
+            if wanted is None or line_state(line) in wanted:
+                yield decode_job(line)
+
+    def get(self, job_id: str) -> tuple[Job, str] | None:
+        """The job and the file that holds it."""
+        line = self.overlay.get(job_id.encode())
+        if line is not None:
+            state = line_state(line)
+            where = DEAD if state == b"dead" else JOBS
+            return None if state is None else (decode_job(line), where)
+        if self._by_hand is not None:
+            for jobs, where in zip(self._by_hand, (JOBS, DEAD), strict=True):
+                if job_id in jobs:
+                    return jobs[job_id], where
+            return None
+        for base, where in ((self.jobs, JOBS), (self.dead, DEAD)):
+            line = find_line(base.fd, job_id)
+            if line is not None:
+                return decode_job(line), where
+        return None
+
+
+def merged(base: Iterator[bytes], overlay: dict[bytes, bytes], dead: bool) -> Iterator[bytes]:
+    """The lines of one job file as they should be: changed in place, new ones behind.
+
+    `dead` tells which file: a job that left it, or was removed, has no line in it.
+    """
+    seen = set()
+    for line in base:
+        job_id = line_id(line)
+        newer = overlay.get(job_id)
+        if newer is None:
+            yield line
+        elif job_id not in seen:
+            seen.add(job_id)
+            if belongs(newer, dead):
+                yield newer
+    for job_id, line in overlay.items():
+        if job_id not in seen and belongs(line, dead):
+            yield line
+
+
+def belongs(line: bytes, dead: bool) -> bool:
+    """Whether a journal line stands in dlq.json (`dead`) or in jobs.json."""
+    state = line_state(line)
+    return state is not None and (state == b"dead") is dead

@@ -1,0 +1,99 @@
+"""What `status` answers: counts, workers and waiting changes, without parsing a job file.
+
+Kept lean: nothing is imported that a bare interpreter does not have loaded, as long as no person
+edited a job file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import BadFile
+from queuectl.store import folder, worker_files
+from queuectl.store.journal import STATE_ORDER, Journal, last_counts
+
+_YOUNG = 2.0
+
+
+class Summary:
+    """`counts` by state; `waiting`: changes in the journal that the job files do not show yet."""
+
+    __slots__ = ("counts", "folder", "waiting", "workers")
+
+    def __init__(
+        self,
+        path: str,
+        counts: dict[str, int],
+        waiting: int,
+        workers: list[worker_files.WorkerInfo],
+    ) -> None:
+        self.folder = path
+        self.counts = counts
+        self.waiting = waiting
+        self.workers = workers
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The pids of the workers that live."""
+        return [worker.pid for worker in self.workers if worker.alive]
+
+
+def read_summary(path: str, now: float) -> Summary:
+    """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
+    counts, waiting = (0,) * len(STATE_ORDER), 0
+    if folder.check_folder(path) and not folder.is_new(path):
+        counts, waiting = _counts(path, now)
+    workers = list(worker_files.worker_infos(path))
+    return Summary(path, dict(zip(STATE_ORDER, counts, strict=True)), waiting, workers)
+
+
+def _counts(path: str, now: float) -> tuple[tuple[int, ...], int]:
+    journal = Journal.for_reading(path)
+    try:
+        counts = last_counts(journal)
+        if _is_plain(path, journal, now):
+            return counts
+    finally:
+        journal.close()
+    return _count_all(path, now)
+
+
+def _is_plain(path: str, journal: Journal, now: float) -> bool:
+    """Whether both job files are as the journal's header says, and no fold came between."""
+    for name, stamp in zip(("jobs.json", "dlq.json"), journal.header.stamps, strict=True):
+        try:
+            found = os.stat(os.path.join(path, name))
+        except FileNotFoundError:
+            raise BadFile(f"{path}/{name} is missing; restore it from a backup") from None
+        if not stamp.fits(found):
+            return False
+        if 0 <= now - found.st_mtime < _YOUNG and not _has_sum(os.path.join(path, name), stamp.crc):
+            return False
+    return journal.is_current()
+
+
+def _has_sum(path: str, wanted: int) -> bool:
+    from zlib import crc32
+
+    crc = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = crc32(chunk, crc)
+    return crc == wanted
+
+
+def _count_all(path: str, now: float) -> tuple[tuple[int, ...], int]:
+    """The counts from the files themselves: a person edited one, or a fold is going on."""
+    from contextlib import nullcontext
+
+    from queuectl.store.job_files import line_state
+    from queuectl.store.snapshot import Snapshot
+
+    counts = dict.fromkeys(STATE_ORDER, 0)
+    snapshot = Snapshot.read(path, now, nullcontext)
+    try:
+        for line in snapshot.lines():
+            counts[(line_state(line) or b"").decode()] += 1
+        return tuple(counts.values()), snapshot.journal.seq
+    finally:
+        snapshot.close()

@@ -1,0 +1,190 @@
+"""The files by which workers are known to live: one each, locked for as long as the worker does.
+
+The kernel frees the lock when its holder dies, however it dies; nobody has to notice in time. A
+file's first line names the worker (id, pid, start time, boot id, since when), its second the job
+that runs (id, run, pid of its process group, start time), if any. `ID.wake` beside it is a pipe:
+a byte written there wakes the worker, `w` to look for work, `c` because a job is to be cancelled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from queuectl.store import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = "workers"
+WAKE, CANCEL = b"w", b"c"
+_LONGEST = 4096  # bytes of a worker file that are looked at
+
+
+class WorkerInfo:
+    """One worker as its file tells. `alive`: it holds its lock; `missing`: it has no file."""
+
+    __slots__ = (
+        "alive",
+        "boot_id",
+        "group_pid",
+        "group_start",
+        "id",
+        "job_id",
+        "missing",
+        "pid",
+        "run",
+        "start_time",
+        "started_at",
+    )
+
+    def __init__(self, worker_id: str, alive: bool, text: str, missing: bool = False) -> None:
+        first, _, rest = text.partition("\n")
+        words = first.split(" ")
+        self.id = worker_id
+        self.alive = alive
+        self.missing = missing
+        whole = len(words) == 5 and words[1].isdigit()
+        self.pid = int(words[1]) if whole else 0
+        self.start_time, self.boot_id, self.started_at = words[2:5] if whole else ("", "", "")
+        self.job_id: str | None = None
+        self.run = self.group_pid = 0
+        self.group_start = ""
+        job = rest.partition("\n")[0].split(" ")
+        if len(job) == 4 and job[1].isdigit() and job[2].isdigit():
+            self.job_id, self.run, self.group_pid = job[0], int(job[1]), int(job[2])
+            self.group_start = job[3]
+
+
+class WorkerSlot:
+    """A worker's own file, locked, and the reading end of its pipe."""
+
+    def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
+        self.id = worker_id
+        self.path = os.path.join(folder, FOLDER, worker_id)
+        self.wake_fd = wake_fd
+        self._fd = fd
+        self._inode = os.fstat(fd).st_ino
+        self._job_line = len(os.pread(fd, _LONGEST, 0).partition(b"\n")[0]) + 1
+
+    def still_held(self) -> bool:
+        """Whether the file is still there under its name: else the worker was given up."""
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except OSError:
+            return False
+
+    def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
+        """Write down which process group runs which job, for whoever must end it."""
+        # Padded, so that the end of a longer line before it is no line of its own.
+        line = f"{job_id} {run} {pid} {start_time}\n".encode()
+        os.pwrite(self._fd, line.ljust(200), self._job_line)
+
+    def clear_run(self) -> None:
+        """Write down that nothing runs."""
+        os.pwrite(self._fd, b"\n".ljust(200), self._job_line)
+
+    def release(self) -> None:
+        """Take the files away and free the lock; under the queue's lock."""
+        if self.still_held():
+            files.remove(self.path)
+        files.remove(f"{self.path}.wake")
+        os.close(self._fd)
+        os.close(self.wake_fd)
+
+
+def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
+    """Make and lock a worker's file; nobody ever sees it unlocked."""
+    from filelock import lock_descriptor
+
+    files.make_folder(os.path.join(folder, FOLDER))
+    path = os.path.join(folder, FOLDER, worker_id)
+    hidden = os.path.join(folder, FOLDER, f".{worker_id}")
+    fd = files.open_file(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        lock_descriptor(fd, blocking=False)
+        files.append(fd, f"{worker_id} {facts}\n".encode(), 0, hidden)
+        os.mkfifo(f"{path}.wake", 0o600)
+        # Open for both, so that the pipe never reports an end when a writer leaves.
+        wake_fd = files.open_file(f"{path}.wake", os.O_RDWR | os.O_NONBLOCK)
+        files.rename(hidden, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return WorkerSlot(folder, worker_id, fd, wake_fd)
+
+
+def worker_infos(folder: str) -> Iterator[WorkerInfo]:
+    """Every worker that has a file, living or dead."""
+    try:
+        names = sorted(os.listdir(os.path.join(folder, FOLDER)))
+    except FileNotFoundError:
+        return
+    for name in names:
+        if not name.startswith(".") and not name.endswith(".wake"):
+            info = probe(folder, name)
+            if info is not None:
+                yield info
+
+
+def probe(folder: str, worker_id: str) -> WorkerInfo | None:
+    """Look at one worker; None if it has no file."""
+    try:
+        fd = os.open(os.path.join(folder, FOLDER, worker_id), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # Shared, so that two who look at once do not take each other for the worker.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        alive = False
+    except BlockingIOError:
+        alive = True
+    try:
+        return WorkerInfo(worker_id, alive, os.pread(fd, _LONGEST, 0).decode("ascii", "replace"))
+    finally:
+        os.close(fd)
+
+
+def wake(folder: str, message: bytes, only: str | None = None) -> None:
+    """Wake every worker, or `only` one; a hint that may be lost: workers look by themselves too."""
+    try:
+        names = [only + ".wake"] if only else os.listdir(os.path.join(folder, FOLDER))
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.endswith(".wake"):
+            _write_hint(os.path.join(folder, FOLDER, name), message)
+
+
+def _write_hint(path: str, message: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # nobody reads it any more
+        return
+    try:
+        os.write(fd, message)
+    except OSError:  # full: it has been woken often enough
+        pass
+    finally:
+        os.close(fd)
+
+
+def forget(folder: str, worker_id: str) -> bool:
+    """Take away a dead worker's files, under the queue's lock; False if it lives after all."""
+    from filelock import lock_descriptor
+
+    path = os.path.join(folder, FOLDER, worker_id)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        files.remove(f"{path}.wake")
+        return True
+    try:
+        if not lock_descriptor(fd, blocking=False):
+            return False
+        files.remove(f"{path}.wake")
+        files.remove(path)
+        return True
+    finally:
+        os.close(fd)

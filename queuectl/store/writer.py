@@ -1,0 +1,286 @@
+"""The one who holds the lock: catches up with the journal, appends to it, folds it.
+
+Every change runs the same way: take the lock, read what others appended, decide, append one record
+(the commit point), free the lock, and sync if somebody was promised something. An exception under
+the lock makes the writer forget what it knew; the next change reads everything anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from queuectl.errors import BadFile, DiskRefused, NotConfirmed
+from queuectl.store import checkpoint, files, folder
+from queuectl.store.job_files import DEAD, JOBS, checksum, line_id, read_lines
+from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_after
+from queuectl.store.live_index import LiveIndex
+from queuectl.store.lock import QueueLock
+from queuectl.store.lookup import Found, find_jobs
+from queuectl.store.snapshot import YOUNG, BaseFile, Snapshot, intended
+
+Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
+LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
+
+
+class Writer:
+    """The changing side of a data folder. `now` is the store's clock."""
+
+    def __init__(self, path: str, now: Callable[[], float], patience: Callable[[], float]) -> None:
+        self.folder = path
+        self.notices: list[str] = []
+        self.lock = QueueLock(path, patience)
+        self.journal: Journal | None = None
+        self._now = now
+        self._live: LiveIndex | None = None
+        # By job file: the stat it was found right with, and whether it was old enough by then.
+        self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
+        self._unsynced = False
+        self._prepared = False
+
+    @contextmanager
+    def writing(self) -> Iterator[Journal]:
+        """The lock, and the journal read to its end."""
+        if not self._prepared:
+            self._prepare()
+        with self.lock:
+            try:
+                yield self._catch_up()
+            except BaseException:
+                self.forget()
+                raise
+
+    def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
+        """Append one record of job lines and removal lines: the commit point of a change."""
+        payload = b"\n".join(lines) + b"\n"
+        journal.append(payload, flag, counts_after(journal.counts, moves))
+        self._unsynced = True
+        if self._live is not None:
+            self._live.apply(lines)
+
+    def confirm(self) -> None:
+        """Wait, without the lock, until the disk has what was appended."""
+        if not self._unsynced or self.journal is None:
+            return
+        self._unsynced = False
+        try:
+            files.sync(self.journal.fd)
+        except OSError as exc:
+            self._confirm_by_fold(exc)
+
+    def _confirm_by_fold(self, error: OSError) -> None:
+        # The kernel reports a failed sync once and then takes the pages for clean: trying again
+        # on the same file would confirm what is not there. Fresh files are proof.
+        try:
+            self.fold()
+        except (OSError, DiskRefused):
+            raise NotConfirmed(
+                f"syncing {self.folder}/journal: {error.strerror}; the change is in the queue, "
+                "but may not survive a power cut: mend the disk, then run queuectl checkpoint"
+            ) from error
+
+    def live(self, journal: Journal) -> LiveIndex:
+        """The index of live jobs, kept up with the journal; under the lock."""
+        if self._live is None:
+            base = BaseFile(os.path.join(self.folder, JOBS))
+            try:
+                self._live = LiveIndex(read_lines(base.fd))
+            finally:
+                base.close()
+            self._live.apply(journal.all_lines())
+        return self._live
+
+    def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
+        """The lines and files of those of the jobs that exist; under the lock."""
+        if not ids:
+            return {}
+        snapshot = [BaseFile(os.path.join(self.folder, name)) for name in (JOBS, DEAD)]
+        try:
+            return find_jobs(journal, snapshot[0].fd, snapshot[1].fd, ids)
+        finally:
+            for base in snapshot:
+                base.close()
+
+    # -- folding
+
+    def fold(self) -> None:
+        """Bring the job files up to the journal now."""
+        with self.writing() as journal:
+            if journal.seq:
+                self._fold(journal)
+
+    def fold_if_due(self, *, quick: bool = False, least: int = 1) -> bool:
+        """Fold if that keeps folding a small share of the time; a full disk puts it off.
+
+        `quick`: only if the last fold was quick, and then at once. `least`: bytes of journal.
+        """
+        journal = self.journal
+        if journal is None or journal.end - journal.header.length < least:
+            return False
+        header = journal.header
+        if quick:
+            if header.fold_seconds >= checkpoint.QUICK:
+                return False
+        elif not checkpoint.is_due(header, self._now()):
+            return False
+        try:
+            self.fold()
+        except DiskRefused:
+            return False  # the journal holds everything; a later fold will find room
+        return True
+
+    def fold_due_in(self) -> float | None:
+        """Seconds until a fold would be due, or None if nothing waits for one."""
+        journal = self.journal
+        if journal is None or journal.seq == 0:
+            return None
+        header = journal.header
+        share = checkpoint.SHARE * header.fold_seconds
+        return min(max(0.0, header.folded_at + share - self._now()), share)
+
+    def _fold(self, journal: Journal) -> None:
+        """Fold; edits that a person makes meanwhile are read anew until none comes between."""
+        done = False
+        while not done:
+            snapshot = self._snapshot(journal)
+            try:
+                self._tell_of_edits(snapshot)
+                done = checkpoint.fold(self.folder, journal, snapshot, self._now())
+            finally:
+                snapshot.jobs.close()
+                snapshot.dead.close()
+        self._unsynced = False
+        self._move_on(journal)
+
+    def _tell_of_edits(self, snapshot: Snapshot) -> None:
+        if not snapshot.edited:
+            return
+        self.notices.append(f"{self.folder}: a job file was edited by hand; the edit was taken in")
+        late = [line_id(line) for line in snapshot.base_jobs() if line_id(line) in snapshot.overlay]
+        if late:
+            names = b", ".join(late[:5]).decode()
+            self.notices.append(f"changes that came first were kept for: {names}")
+
+    def _snapshot(self, journal: Journal) -> Snapshot:
+        opened: list[BaseFile] = []
+        try:
+            for name in (JOBS, DEAD):
+                opened.append(BaseFile(os.path.join(self.folder, name)))
+            return Snapshot(journal, opened[0], opened[1], self._now())
+        except BaseException:
+            for base in opened:
+                base.close()
+            raise
+
+    # -- catching up
+
+    def forget(self) -> None:
+        """Let go of everything known; the next change reads it anew."""
+        if self.journal is not None:
+            self.journal.close()
+        self.journal = self._live = None
+        self._vetted = [None, None]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.forget()
+        self.lock.close()
+
+    def _prepare(self) -> None:
+        if not folder.check_folder(self.folder):
+            folder.mark_folder(self.folder)
+        files.make_private(self.folder, os.stat(self.folder).st_mode, 0o700)
+        self._prepared = True
+
+    def _catch_up(self) -> Journal:
+        journal = self.journal
+        if journal is None:
+            journal = self._open()
+        elif not journal.is_current():
+            journal = self._move_on(journal)
+        payloads, rest = journal.read_on()
+        if rest:
+            journal.cut_tail(rest)
+        if self._live is not None:
+            for payload in payloads:
+                self._live.apply(payload.splitlines())
+        if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
+            self._fold(journal)
+        assert self.journal is not None
+        return self.journal
+
+    def _open(self) -> Journal:
+        self._create_if_new()
+        checkpoint.remove_leftovers(self.folder)
+        self._mend_modes()
+        self.journal = Journal.for_writing(self.folder)
+        return self.journal
+
+    def _move_on(self, old: Journal) -> Journal:
+        """Take up the journal that a fold put in place of the old one."""
+        payloads, _ = old.read_on()
+        new = Journal.for_writing(self.folder)
+        follows = new.header.generation == old.header.generation + 1 and not new.header.edited
+        if self._live is not None and follows:
+            for payload in payloads:
+                self._live.apply(payload.splitlines())
+        else:
+            self._live = None
+        old.close()
+        self._vetted = [None, None]
+        self.journal = new
+        return new
+
+    def _is_vetted(self, journal: Journal, which: int) -> bool:
+        """Whether a job file is still as queuectl wrote it.
+
+        A file found right is not summed up again while its stat stays the same; but if it was
+        young then, it is once more when it no longer is: two changes within one tick of the file
+        system's clock look alike.
+        """
+        path = os.path.join(self.folder, (JOBS, DEAD)[which])
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            raise BadFile(f"{path} is missing; restore it from a backup") from None
+        vetted = self._vetted[which]
+        young = 0 <= self._now() - found.st_mtime < YOUNG
+        if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
+            return True
+        base = BaseFile(path)
+        try:
+            ours = base.is_ours(journal.header.stamps[which], intended(journal)[which], self._now())
+            self._vetted[which] = (Stamp.of(base.found, 0), not young) if ours else None
+            return ours
+        finally:
+            base.close()
+
+    def _create_if_new(self) -> None:
+        """Write the files of a folder that has none yet, the journal last."""
+        if not folder.is_new(self.folder):
+            return
+        paths = [os.path.join(self.folder, name) for name in (JOBS, DEAD)]
+        for path in paths:
+            files.replace(path, folder.EMPTY)
+        for name, empty in (("config.json", b"{}\n"), ("worker_pids.json", folder.EMPTY)):
+            path = os.path.join(self.folder, name)
+            if not os.path.exists(path):
+                files.replace(path, empty)
+        stamps = [_stamp(path) for path in paths]
+        header = Header(1, 0.0, 0.0, False, [0] * len(STATE_ORDER), (stamps[0], stamps[1]))
+        checkpoint.start_journal(self.folder, header)
+
+    def _mend_modes(self) -> None:
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    files.make_private(entry.path, entry.stat().st_mode, 0o600)
+
+
+def _stamp(path: str) -> Stamp:
+    base = BaseFile(path)
+    try:
+        return Stamp.of(base.found, checksum(base.fd))
+    finally:
+        base.close()
