@@ -8,7 +8,6 @@ faster.
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -29,9 +28,11 @@ Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it 
 class JobQueue:
     """One queue. Methods raise QueuectlError's children and then changed nothing."""
 
-    def __init__(self, store: FileStore, dice: Callable[[], float] = random.random) -> None:
+    def __init__(self, store: FileStore, dice: Callable[[], float] | None = None) -> None:
         self.store = store
-        self._dice = dice
+        self._dice = dice or _throw
+        self._settings = Settings()
+        self._values: Mapping[str, object] | None = None
 
     @classmethod
     def open(cls, folder: str) -> JobQueue:
@@ -61,7 +62,7 @@ class JobQueue:
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
-        ids = made_ids(moment, len(drafts), random.getrandbits(20))
+        ids = made_ids(moment, len(drafts), _chance())
         defaults = Job(
             *("", "pending", 0, now, "", settings.max_retries, now, now), timeout=settings.timeout
         )
@@ -179,8 +180,11 @@ class JobQueue:
             self.store.wake()
 
     def settings(self) -> Settings:
-        """All settings with their values."""
-        return Settings(self.store.settings())
+        """All settings with their values; the same object until somebody changes them."""
+        values = self.store.settings()
+        if values is not self._values:
+            self._settings, self._values = Settings(values), values
+        return self._settings
 
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
         """Set settings anew; None as a value goes back to the default."""
@@ -204,7 +208,7 @@ class JobQueue:
 
     def register_worker(self, start_time: str = "", boot_id: str = "") -> WorkerSlot:
         """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
-        worker_id = "w-" + made_ids(self.store.now(), 1, random.getrandbits(20))[0]
+        worker_id = "w-" + made_ids(self.store.now(), 1, _chance())[0]
         return self.store.register(worker_id, os.getpid(), start_time, boot_id)
 
     def release_worker(self, slot: WorkerSlot) -> None:
@@ -216,19 +220,20 @@ class JobQueue:
 
         May be called again with the same `finished` after a StoreError.
         """
-        pair = self._settled(finished[0], finished) if finished else None
+        stored = finished[0] if finished else None
         while True:
             now = self.now()
+            pair = self._settled(stored, finished, now) if stored and finished else None
             claim = self.store.claim(worker, now, pair)
-            if claim.lost_race is None:
+            if claim.settled:
                 return claim.job
-            pair = self._settled(claim.lost_race, finished) if finished else None
+            stored = claim.stored
 
     def settle(self, job: Job, outcome: Outcome) -> Job | None:
         """Settle a run without claiming another; None if the run counts no more."""
         stored: Job | None = job
         while stored is not None:
-            pair = self._settled(stored, (job, outcome))
+            pair = self._settled(stored, (job, outcome), self.now())
             if pair is None:
                 return None
             if not self.store.swap([pair], promised=False):
@@ -236,12 +241,11 @@ class JobQueue:
             stored = self.store.get(job.id)
         return None
 
-    def _settled(self, stored: Job, finished: tuple[Job, Outcome]) -> tuple[Job, Job] | None:
-        held, outcome = finished
-        settings = self.settings()
-        new = lifecycle.settled(
-            stored, held, outcome, settings.retry_policy(), self._dice(), self.now()
-        )
+    def _settled(
+        self, stored: Job, finished: tuple[Job, Outcome], now: str
+    ) -> tuple[Job, Job] | None:
+        policy = self.settings().retry_policy
+        new = lifecycle.settled(stored, *finished, policy, self._dice(), now)
         return None if new is None else (stored, new)
 
     def cancel_requested(self, job: Job) -> bool:
@@ -276,8 +280,9 @@ class JobQueue:
 
     def lost_workers(self) -> list[WorkerInfo]:
         """Workers that died without taking leave; those with no file come from worker_pids.json."""
-        lost = [worker for worker in self.workers() if not worker.alive]
-        if len(self.workers()) - len(lost) < self.counts()["in_progress"] and not lost:
+        workers = self.workers()
+        lost = [worker for worker in workers if not worker.alive]
+        if not lost and len(workers) < self.counts()["in_progress"]:
             return self.store.orphans()
         return lost
 
@@ -306,6 +311,16 @@ class JobQueue:
         """Remove completed and cancelled jobs that are older than the setting keep-finished."""
         age = self.settings().keep_finished
         return [] if age is None else self.purge(("completed", "cancelled"), age)
+
+
+def _chance() -> int:
+    """20 random bits."""
+    return int.from_bytes(os.urandom(3), "big") & 0xFFFFF
+
+
+def _throw() -> float:
+    """A random number in [0, 1)."""
+    return _chance() / (1 << 20)
 
 
 def _ended_at(job: Job) -> str:

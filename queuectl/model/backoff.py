@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import log
 from typing import NamedTuple
 
 
@@ -25,6 +24,8 @@ def retry_delay(policy: RetryPolicy, attempt: int, dice: float = 0.0) -> float:
 
 def capped_power(base: float, exponent: int, cap: float) -> float:
     """min(base ** exponent, cap), without ever computing a number that overflows."""
+    from math import log  # a millisecond at every start, for what only failures need
+
     if base > 1 and exponent * log(base) >= log(max(cap, 1.0)):
         return cap
     return float(min(base**exponent, cap))

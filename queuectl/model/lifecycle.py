@@ -7,6 +7,7 @@ says what happened and when. A function that finds its rule does not apply retur
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
@@ -109,9 +110,17 @@ def holds(job: Job, held: Job) -> bool:
 
 
 def settled(
-    job: Job, held: Job, outcome: Outcome, policy: RetryPolicy, dice: float, now: str
+    job: Job,
+    held: Job,
+    outcome: Outcome,
+    policy: Callable[[], RetryPolicy],
+    dice: float,
+    now: str,
 ) -> Job | None:
-    """The job after the run `held` ended with `outcome`; None if that run no longer counts."""
+    """The job after the run `held` ended with `outcome`; None if that run no longer counts.
+
+    `policy` is asked only when a run failed and has to wait.
+    """
     if not holds(job, held):
         return None
     if job.cancel_requested:
@@ -130,7 +139,9 @@ def settled(
     return _failed(job, outcome, policy, dice, now)
 
 
-def _failed(job: Job, outcome: Outcome, policy: RetryPolicy, dice: float, now: str) -> Job:
+def _failed(
+    job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], dice: float, now: str
+) -> Job:
     attempts = job.attempts + 1
     changes: dict[str, Any] = {
         "attempts": attempts,
@@ -143,7 +154,7 @@ def _failed(job: Job, outcome: Outcome, policy: RetryPolicy, dice: float, now: s
     }
     if attempts > job.max_retries:
         return _moved(job, "bury", now, **changes)
-    due = parse_time(now) + retry_delay(policy, attempts, dice)
+    due = parse_time(now) + retry_delay(policy(), attempts, dice)
     return _moved(job, "fail", now, run_at=format_time(due), **changes)
 
 

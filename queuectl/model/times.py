@@ -5,6 +5,8 @@ A moment is always `YYYY-MM-DDTHH:MM:SS.ffffffZ`: one width, so text order is ti
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from queuectl.errors import InvalidInput
 
 _DAY = 86_400
@@ -15,13 +17,17 @@ LONGEST = 1e9  # seconds, some 31 years: longer waits are a slip of the pen
 
 def format_time(seconds: float) -> str:
     """The moment `seconds` after 1970-01-01T00:00:00Z; clamped to the years 1970 to 9999."""
-    micros = round(min(max(seconds, 0.0), LATEST) * 1_000_000)
-    whole, micro = divmod(micros, 1_000_000)
+    whole, micro = divmod(round(min(max(seconds, 0.0), LATEST) * 1_000_000), 1_000_000)
+    return f"{_whole_second(whole)}.{micro:06d}Z"
+
+
+@lru_cache(maxsize=64)  # a busy worker asks for the same second thousands of times
+def _whole_second(whole: int) -> str:
     days, second = divmod(whole, _DAY)
     year, month, day = _civil(days)
     hour, second = divmod(second, 3600)
     minute, second = divmod(second, 60)
-    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}.{micro:06d}Z"
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
 
 
 def _civil(days: int) -> tuple[int, int, int]:

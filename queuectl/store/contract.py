@@ -13,13 +13,15 @@ from queuectl.model.job import Job
 
 
 class Claim(NamedTuple):
-    """What `claim` did: the job to run, if any, and the present form of a job it did not settle.
+    """What `claim` did: the job to run, if any.
 
-    `lost_race` is None when the finished job was settled as asked, or none was given.
+    If the finished job was not `settled` because somebody changed it first, nothing was claimed
+    either, and `stored` is its present form (None: it is no longer live).
     """
 
     job: Job | None
-    lost_race: Job | None = None
+    settled: bool = True
+    stored: Job | None = None
 
 
 class Store(Protocol):

@@ -87,7 +87,7 @@ class FileStore:
             if finished is not None:
                 stored = self._stored(live, finished[0])
                 if stored is None or stored.rev != finished[0].rev:
-                    return Claim(None, stored or finished[0])
+                    return Claim(None, settled=False, stored=stored)
                 lines.append(encode_job(finished[1]))
                 moves.append((finished[0].state, finished[1].state))
             line = live.first_ready(now.encode())

@@ -52,7 +52,7 @@ class MemoryStore:
     def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
         """See Store."""
         if finished is not None and self.swap([finished]):
-            return Claim(None, self._jobs.get(finished[0].id, finished[0]))
+            return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
         ready = [job for job in self._jobs.values() if is_ready(job, now)]
         if not ready:
             return Claim(None)

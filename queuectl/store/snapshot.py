@@ -44,6 +44,12 @@ class BaseFile:
         self.fd = open_file(path, os.O_RDONLY)
         self.found = os.fstat(self.fd)
 
+    def __enter__(self) -> BaseFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of the file; may be called twice."""
         if self.fd >= 0:

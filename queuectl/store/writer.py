@@ -29,6 +29,7 @@ class Writer:
 
     def __init__(self, path: str, now: Callable[[], float], patience: Callable[[], float]) -> None:
         self.folder = path
+        self._paths = (os.path.join(path, JOBS), os.path.join(path, DEAD))
         self.notices: list[str] = []
         self.lock = QueueLock(path, patience)
         self.journal: Journal | None = None
@@ -83,11 +84,8 @@ class Writer:
     def live(self, journal: Journal) -> LiveIndex:
         """The index of live jobs, kept up with the journal; under the lock."""
         if self._live is None:
-            base = BaseFile(os.path.join(self.folder, JOBS))
-            try:
-                self._live = LiveIndex(read_lines(base.fd))
-            finally:
-                base.close()
+            with BaseFile(self._paths[0]) as jobs:
+                self._live = LiveIndex(read_lines(jobs.fd))
             self._live.apply(journal.all_lines())
         return self._live
 
@@ -95,12 +93,8 @@ class Writer:
         """The lines and files of those of the jobs that exist; under the lock."""
         if not ids:
             return {}
-        snapshot = [BaseFile(os.path.join(self.folder, name)) for name in (JOBS, DEAD)]
-        try:
-            return find_jobs(journal, snapshot[0].fd, snapshot[1].fd, ids)
-        finally:
-            for base in snapshot:
-                base.close()
+        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+            return find_jobs(journal, jobs.fd, dead.fd, ids)
 
     # -- folding
 
@@ -143,13 +137,10 @@ class Writer:
         """Fold; edits that a person makes meanwhile are read anew until none comes between."""
         done = False
         while not done:
-            snapshot = self._snapshot(journal)
-            try:
+            with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+                snapshot = Snapshot(journal, jobs, dead, self._now())
                 self._tell_of_edits(snapshot)
                 done = checkpoint.fold(self.folder, journal, snapshot, self._now())
-            finally:
-                snapshot.jobs.close()
-                snapshot.dead.close()
         self._unsynced = False
         self._move_on(journal)
 
@@ -161,17 +152,6 @@ class Writer:
         if late:
             names = b", ".join(late[:5]).decode()
             self.notices.append(f"changes that came first were kept for: {names}")
-
-    def _snapshot(self, journal: Journal) -> Snapshot:
-        opened: list[BaseFile] = []
-        try:
-            for name in (JOBS, DEAD):
-                opened.append(BaseFile(os.path.join(self.folder, name)))
-            return Snapshot(journal, opened[0], opened[1], self._now())
-        except BaseException:
-            for base in opened:
-                base.close()
-            raise
 
     # -- catching up
 
@@ -239,7 +219,7 @@ class Writer:
         young then, it is once more when it no longer is: two changes within one tick of the file
         system's clock look alike.
         """
-        path = os.path.join(self.folder, (JOBS, DEAD)[which])
+        path = self._paths[which]
         try:
             found = os.stat(path)
         except FileNotFoundError:
@@ -248,26 +228,22 @@ class Writer:
         young = 0 <= self._now() - found.st_mtime < YOUNG
         if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
             return True
-        base = BaseFile(path)
-        try:
+        with BaseFile(path) as base:
             ours = base.is_ours(journal.header.stamps[which], intended(journal)[which], self._now())
             self._vetted[which] = (Stamp.of(base.found, 0), not young) if ours else None
-            return ours
-        finally:
-            base.close()
+        return ours
 
     def _create_if_new(self) -> None:
         """Write the files of a folder that has none yet, the journal last."""
         if not folder.is_new(self.folder):
             return
-        paths = [os.path.join(self.folder, name) for name in (JOBS, DEAD)]
-        for path in paths:
+        for path in self._paths:
             files.replace(path, folder.EMPTY)
         for name, empty in (("config.json", b"{}\n"), ("worker_pids.json", folder.EMPTY)):
             path = os.path.join(self.folder, name)
             if not os.path.exists(path):
                 files.replace(path, empty)
-        stamps = [_stamp(path) for path in paths]
+        stamps = [_stamp(path) for path in self._paths]
         header = Header(1, 0.0, 0.0, False, [0] * len(STATE_ORDER), (stamps[0], stamps[1]))
         checkpoint.start_journal(self.folder, header)
 
@@ -279,8 +255,5 @@ class Writer:
 
 
 def _stamp(path: str) -> Stamp:
-    base = BaseFile(path)
-    try:
+    with BaseFile(path) as base:
         return Stamp.of(base.found, checksum(base.fd))
-    finally:
-        base.close()
