@@ -14,6 +14,7 @@ from itertools import islice
 from queuectl.config import Settings
 from queuectl.errors import Conflict, InvalidInput, NoSuchJob
 from queuectl.model import lifecycle
+from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import check_state, find_field
 from queuectl.model.ids import made_ids
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
@@ -244,9 +245,11 @@ class JobQueue:
     def _settled(
         self, stored: Job, finished: tuple[Job, Outcome], now: str
     ) -> tuple[Job, Job] | None:
-        policy = self.settings().retry_policy
-        new = lifecycle.settled(stored, *finished, policy, self._dice(), now)
+        new = lifecycle.settled(stored, *finished, self._retry_policy, self._dice(), now)
         return None if new is None else (stored, new)
+
+    def _retry_policy(self) -> RetryPolicy:
+        return self.settings().retry_policy()
 
     def cancel_requested(self, job: Job) -> bool:
         """Whether the run `job` should end: somebody cancelled it, or it counts no more."""

@@ -173,7 +173,8 @@ def _count(field: Field, value: object) -> int:
 
 def _whole(field: Field, value: object) -> int:
     if isinstance(value, str):
-        digits = value.strip().removeprefix("-").removeprefix("+")
+        text = value.strip()
+        digits = text[1:] if text.startswith(("-", "+")) else text
         if digits.isascii() and digits.isdigit() and len(digits) < 20:
             return int(value)
     elif isinstance(value, int) and not isinstance(value, bool):

@@ -14,8 +14,6 @@ from queuectl.model.fields import (
     FIELDS,
     Field,
     State,
-    check_id,
-    check_state,
     check_value,
     find_field,
 )
@@ -128,27 +126,28 @@ def job_from_person(form: object, *, now: str, state: State) -> Job:
         if needed not in form:
             raise InvalidInput(f"a job has no {needed}")
     values = {**_WRITTEN_DEFAULTS, "state": state, "created_at": now}
-    values |= {name: _checked(name, value) for name, value in form.items()}
+    for name, value in form.items():
+        field = _FIELD_BY_SPELLING.get(name)
+        values[field.name if field else name] = _checked(field, value)
     values.setdefault("updated_at", values["created_at"])
     values.setdefault("run_at", values["created_at"])
+    if values["state"] == "in_progress" and not values.get("worker"):
+        values["worker"] = "unknown"  # a worker that is not there is lost, and its job rescued
     return Job.from_dict(values)
 
 
-def _checked(name: str, value: object) -> object:
-    field = _FIELD_BY_NAME.get(name)
+def _checked(field: Field | None, value: object) -> object:
     if field is None:
         return value
-    if name == "id":
-        return check_id(value)
-    if name == "state":
-        return check_state(value)
-    if name == "history":
+    if field.name == "history":
         if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
             return value
         raise InvalidInput("history must be a list of objects")
-    if value is None and Job._field_defaults.get(name, 0) is None:
+    if value is None and Job._field_defaults.get(field.name, 0) is None:
         return None
     return check_value(field, value)
 
 
-_FIELD_BY_NAME: dict[str, Field] = {field.name: field for field in FIELDS}
+_FIELD_BY_SPELLING: dict[str, Field] = {
+    spelled: field for field in FIELDS for spelled in (field.name, *field.old)
+}

@@ -45,6 +45,8 @@ class FileStore:
             if job.id in seen:
                 raise DuplicateId(job.id, "the same input")
             seen.add(job.id)
+        if not jobs:
+            return
         with self._writer.writing() as journal:
             taken = self._writer.look_up(journal, seen.difference(made))
             for job_id, (_, where) in taken.items():
@@ -90,6 +92,7 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 lines.append(encode_job(finished[1]))
                 moves.append((finished[0].state, finished[1].state))
+                live.put(lines[0])  # it may be the next to run
             line = live.first_ready(now.encode())
             job = None
             if line is not None:

@@ -20,6 +20,7 @@ from queuectl.model.job import Job, job_from_person
 
 JOBS, DEAD = "jobs.json", "dlq.json"
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_decode = json.JSONDecoder().raw_decode
 _ORDER = re.compile(rb'\{"id": "[^"]+", "state": "[^"]+", "priority": (-?\d+), "run_at": "([^"]+)"')
 
 
@@ -30,8 +31,7 @@ def encode_job(job: Job) -> bytes:
 
 def decode_job(line: bytes) -> Job:
     """The job of a line that `encode_job` wrote."""
-    form = json.loads(line)
-    return Job.from_dict(form)
+    return Job.from_dict(_decode(line.decode())[0])
 
 
 def removal_line(job_id: str, state: str) -> bytes:

@@ -28,11 +28,13 @@ class QueueLock:
         self.path = os.path.join(folder, "queue.lock")
         self._patience = patience
         self._fd = -1
+        self._inode = 0
 
     def __enter__(self) -> None:
         while True:
             if self._fd < 0:
                 self._fd = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
+                self._inode = os.fstat(self._fd).st_ino
             if not self._try():
                 self._wait()
             if self._is_named():
@@ -77,7 +79,7 @@ class QueueLock:
 
     def _is_named(self) -> bool:
         try:
-            return os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
+            return os.stat(self.path).st_ino == self._inode
         except FileNotFoundError:
             return False
 
