@@ -131,8 +131,7 @@ class FileStore:
         with self._snapshot() as snapshot:
             if snapshot is None:
                 return {}
-            found = ((job_id, snapshot.get(job_id)) for job_id in ids)
-            return {job_id: job[0] for job_id, job in found if job is not None}
+            return snapshot.get_many(ids)
 
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """See Store."""
@@ -231,7 +230,7 @@ class FileStore:
         path = os.path.join(self.folder, "worker_pids.json")
         try:
             entries = json.loads(files.read(path))
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise BadFile(f"{path}: {exc}; {_LEFT}") from None
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise BadFile(f"{path} must hold an array of objects; {_LEFT}")
@@ -318,7 +317,7 @@ def _look(path: str) -> tuple[int, int] | None:
 def _parse_settings(path: str) -> Mapping[str, object]:
     try:
         values = json.loads(files.read(path))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise BadFile(f"{path}: {exc}; {_LEFT}") from None
     if not isinstance(values, dict):
         raise BadFile(f"{path} must hold a JSON object; {_LEFT}")

@@ -188,17 +188,18 @@ def scan(data: bytes, start: int = 0) -> Iterator[Record]:
 def is_corrupt(rest: bytes) -> bool:
     """Whether bytes that are no record mean damage, and not just an append that was cut short.
 
-    Damage is a bad region with a promised record behind it, or a promised record that is there to
+    Damage is a bad region with a synced record behind it, or a promised record that is there to
     its last byte but fails its checksum.
     """
     if _claims_to_be_whole(rest):
         return True
-    at = rest.find(b"\n@")
+    # Not "\n@": the damage may have hit the end of the line before.
+    at = rest.find(b"@")
     while at >= 0:
-        record = record_at(rest, at + 1)
-        if record is not None and record.flag == PROMISED:
+        record = record_at(rest, at)
+        if record is not None and record.flag != PLAIN:
             return True
-        at = rest.find(b"\n@", at + 1)
+        at = rest.find(b"@", at + 1)
     return False
 
 
@@ -209,7 +210,9 @@ def _claims_to_be_whole(rest: bytes) -> bool:
         length = int(words[0][1:])
     except ValueError:
         return False
-    whole = len(rest) - len(head) - 1 >= length
+    payload = rest[len(head) + 1 :][:length]
+    # A payload holds no NUL: where one stands, a power cut kept the bytes from the disk.
+    whole = len(payload) == length and b"\0" not in payload
     return bool(newline) and len(words) == 5 and words[3] == PROMISED and whole and bool(body)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from queuectl.store.job_files import DEAD, JOBS, find_line, line_id, line_state, read_lines
 from queuectl.store.journal import Journal
 
-_FEW = 20  # ids; more are looked for in one pass over all lines
+FEW = 20  # ids; more are looked for in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job
 
 
@@ -25,7 +25,7 @@ def find_jobs(
 
 def _in_journal(journal: Journal, ids: Collection[str]) -> dict[str, Found]:
     """The last journal line of each job that has one; it may be a removal."""
-    if len(ids) > _FEW:
+    if len(ids) > FEW:
         lines = dict(_wanted(journal.all_lines(), ids))
     else:
         text = journal.text()
@@ -43,7 +43,7 @@ def _last_line(text: bytes, job_id: str) -> bytes | None:
 
 
 def _in_file(fd: int, ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    if len(ids) > _FEW:
+    if len(ids) > FEW:
         yield from _wanted(read_lines(fd), ids)
         return
     for job_id in ids:

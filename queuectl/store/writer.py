@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from queuectl.errors import BadFile, DiskRefused, NotConfirmed
+from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
 from queuectl.store import checkpoint, files, folder
 from queuectl.store.job_files import DEAD, JOBS, checksum, line_id, read_lines
 from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_after
@@ -75,7 +75,7 @@ class Writer:
         # on the same file would confirm what is not there. Fresh files are proof.
         try:
             self.fold()
-        except (OSError, DiskRefused):
+        except (OSError, StoreError):
             raise NotConfirmed(
                 f"syncing {self.folder}/journal: {error.strerror}; the change is in the queue, "
                 "but may not survive a power cut: mend the disk, then run queuectl checkpoint"
@@ -105,7 +105,7 @@ class Writer:
                 self._fold(journal)
 
     def fold_if_due(self, *, quick: bool = False, least: int = 1) -> bool:
-        """Fold if that keeps folding a small share of the time; a full disk puts it off.
+        """Fold if that keeps folding a small share of the time; trouble puts it off.
 
         `quick`: only if the last fold was quick, and then at once. `least`: bytes of journal.
         """
@@ -120,8 +120,8 @@ class Writer:
             return False
         try:
             self.fold()
-        except DiskRefused:
-            return False  # the journal holds everything; a later fold will find room
+        except StoreError:
+            return False  # the journal holds everything; a later fold will find room, or say why
         return True
 
     def fold_due_in(self) -> float | None:

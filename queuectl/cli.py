@@ -1,0 +1,312 @@
+"""The entry point, and the only place where the parts are wired together.
+
+`queuectl COMMAND ...` runs one command; without one, standard input is a script of commands, or
+the shell opens if both ends are terminals. Errors become one line and an exit code here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from queuectl.commands.context import Context, is_terminal
+from queuectl.commands.grammar import bind_argv
+from queuectl.errors import InvalidInput, QueuectlError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import NoReturn
+
+    from queuectl.commands.grammar import Bound, CommandSpec, Fault
+    from queuectl.commands.script import Statement
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
+
+
+def entry() -> NoReturn:
+    """The console command: `main`, and then out without the interpreter's slow farewell."""
+    code = main()
+    # Everything was flushed; tearing the interpreter down would cost 2 to 4 ms of each command.
+    os._exit(code)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the arguments ask for, and return the exit code. Prints, never raises."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _accept_any_text()
+        try:
+            code = _run(arguments)
+        finally:
+            _flush()
+    except BrokenPipeError:
+        code = _end_quietly()
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except QueuectlError as exc:
+        code = _report(str(exc), exc.exit_code)
+    except OSError as exc:
+        code = _report(f"writing the output: {exc.strerror or exc}", FAILED)
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    front = _Front(argv)
+    if front.rest:
+        if front.script is not None or front.stop_on_error:
+            raise InvalidInput("-f and --stop-on-error are for scripts, not for a command")
+        return _run_argv(["version"] if front.rest in (["--version"], ["-V"]) else argv)
+    if front.script is not None or not is_terminal(sys.stdin):
+        return _run_script(front)
+    if not is_terminal(sys.stdout):
+        raise InvalidInput(
+            "the shell needs a terminal at both ends; give a command ('queuectl help' lists them)"
+        )
+    from queuectl.shell.session import run_shell
+
+    return run_shell(front.context(interactive=True), run_bound)
+
+
+class _Front:
+    """The options in front of a command, which hold for a script and the shell too."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.data: str | None = None
+        self.script: str | None = None
+        self.quiet = self.no_color = self.stop_on_error = False
+        self.rest = list(argv)
+        while self.rest and self._take(self.rest[0]):
+            del self.rest[0]
+
+    def _take(self, word: str) -> bool:
+        """Whether the first word was such an option; its value is taken away behind it."""
+        name, equals, value = word.partition("=")
+        if name in ("--data", "-f", "--file"):
+            if not equals:
+                value = self.rest.pop(1) if len(self.rest) > 1 else ""
+            if not value:
+                raise InvalidInput(f"{name} wants a value")
+            if name == "--data":
+                self.data = value
+            else:
+                self.script = value
+        elif word in ("-q", "--quiet"):
+            self.quiet = True
+        elif word == "--no-color":
+            self.no_color = True
+        elif word == "--stop-on-error":
+            self.stop_on_error = True
+        else:
+            return False
+        return True
+
+    def context(self, *, interactive: bool = False) -> Context:
+        return Context(
+            self.data, quiet=self.quiet, color=not self.no_color, interactive=interactive
+        )
+
+
+def _run_argv(argv: Sequence[str]) -> int:
+    from queuectl.commands.table import COMMANDS
+
+    bound = bind_argv(COMMANDS, argv)
+    if bound.faults and not bound.help:
+        return _report(bound.faults[0].message, USAGE)
+    context = Context().for_line(bound.values)
+    try:
+        return run_bound(context, bound)
+    finally:
+        close(context)
+
+
+def run_bound(context: Context, bound: Bound) -> int:
+    """Run a bound line without faults; its errors are shown and become the exit code."""
+    return attempt(context, lambda: _run_command(context, bound))
+
+
+def _run_command(context: Context, bound: Bound) -> int:
+    if bound.help:
+        from queuectl.commands.help_pages import help_text, overview
+
+        context.write(help_text(bound.words) if bound.words else overview())
+        return 0
+    spec = bound.spec
+    if spec is None:
+        raise InvalidInput("no command is given ('help' lists them)")
+    if spec.access == "write":
+        context.rescue()
+    code = _handler(spec)(context, bound.values)
+    context.tell_notices()
+    return code
+
+
+def _handler(spec: CommandSpec) -> Callable[..., int]:
+    module, _, name = spec.handler.partition(":")
+    __import__(module)
+    handler: Callable[..., int] = getattr(sys.modules[module], name)
+    return handler
+
+
+def attempt(
+    context: Context,
+    action: Callable[[], int],
+    describe: Callable[[Exception, str], str] = lambda error, line: line,
+) -> int:
+    """The action's exit code; an error of it as one line on standard error, and its code.
+
+    `describe` makes of an error and its line what is shown.
+    """
+    try:
+        return action()
+    except BrokenPipeError:
+        raise
+    except Exception as exc:
+        if context.environ.get("QUEUECTL_DEBUG"):
+            import traceback
+
+            context.note(traceback.format_exc())
+        context.note(f"queuectl: {describe(exc, _line(exc))}")
+        return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, QueuectlError):
+        return str(error)
+    what = f"{type(error).__name__}: {error}".replace("\n", " ")
+    return f"unexpected {what} (set QUEUECTL_DEBUG=1 for the traceback)"
+
+
+def close(context: Context) -> int:
+    """Show what was written, then let go of the queue; its last words are shown too."""
+
+    def let_go() -> int:
+        context.close()
+        context.tell_notices()
+        return 0
+
+    try:
+        context.flush()
+    finally:
+        code = attempt(context, let_go)
+    return code
+
+
+def _run_script(front: _Front) -> int:
+    """Every command of the script; 1 if one of them failed."""
+    from queuectl.commands.script import command_words, read_statements
+    from queuectl.commands.table import COMMANDS
+
+    context = front.context()
+    path = front.script or "-"
+    context.stdin_taken = path == "-"
+    name = "<stdin>" if path == "-" else path
+    failed = False
+    try:
+        for statement in read_statements(_lines(path), name, command_words(COMMANDS)):
+            failed = _run_statement(context, statement) != 0 or failed
+            if failed and front.stop_on_error:
+                break
+    finally:
+        failed = close(context) != 0 or failed
+    return FAILED if failed else 0
+
+
+def _lines(path: str) -> Iterator[str]:
+    """The script's lines; bytes that are no text are kept, for the error of their line."""
+    try:
+        if path == "-":
+            for line in sys.stdin.buffer if sys.stdin is not None else ():
+                yield line.decode("utf-8", "surrogateescape")
+            return
+        with open(path, "rb") as script:
+            for line in script:
+                yield line.decode("utf-8", "surrogateescape")
+    except OSError as exc:
+        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+
+
+def _run_statement(base: Context, statement: Statement) -> int:
+    from queuectl.commands.grammar import bind
+    from queuectl.commands.script import format_fault
+    from queuectl.commands.table import COMMANDS
+
+    bound = bind(COMMANDS, statement.text)
+    if bound.faults:
+        base.note(f"queuectl: {format_fault(statement.name, statement, bound.faults[0])}")
+        return USAGE
+
+    def describe(error: Exception, line: str) -> str:
+        return format_fault(statement.name, statement, _fault_of(error, line, bound))
+
+    context = base.for_line(bound.values)
+    try:
+        code = attempt(context, lambda: _run_line(context, bound), describe)
+    finally:
+        if context is not base:
+            close(context)
+    return code
+
+
+def _run_line(context: Context, bound: Bound) -> int:
+    code = _run_command(context, bound)
+    if code:
+        # Nothing was told, and yet the script is going to fail for it.
+        raise _Failed(f"{' '.join(bound.words)} ended with exit code {code}")
+    return code
+
+
+class _Failed(QueuectlError):
+    """A line of a script ended with an exit code that says failure."""
+
+
+def _fault_of(error: Exception, line: str, bound: Bound) -> Fault:
+    """What is at fault in the line: the job that the error is about, else the command."""
+    from queuectl.commands.grammar import Fault
+
+    about = getattr(error, "job_id", None)
+    words = [token for token in bound.tokens if token.role == "command"]
+    named = [token for token in bound.tokens if token.text == about]
+    found = named or words
+    return Fault(line, found[0].start, found[-1].end) if found else Fault(line, 0, 1)
+
+
+def _accept_any_text() -> None:
+    """A file name or output that the locale cannot show must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
+
+
+def _flush() -> None:
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
+def _end_quietly() -> int:
+    """Nobody reads the output any more: nothing of it may be tried again at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return PIPE_CLOSED
+
+
+def _interrupted() -> int:
+    return _report("interrupted", INTERRUPTED)
+
+
+def _report(line: str, code: int) -> int:
+    try:
+        sys.stderr.write(f"queuectl: {line}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # standard error is closed: the exit code tells
+    return code
+
+
+if __name__ == "__main__":
+    entry()

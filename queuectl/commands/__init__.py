@@ -1,0 +1,1 @@
+"""One grammar for three front ends: argv, script and shell."""

@@ -1,0 +1,372 @@
+"""Binding tokens to a row of the table: values, faults, and what may come next."""
+
+from __future__ import annotations
+
+from queuectl.commands.bound import Bound, Fault
+from queuectl.commands.specs import CommandSpec, Param, command_tree
+from queuectl.commands.tokens import Token, command_line, shell_word
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from queuectl.errors import InvalidInput
+
+_CHECKED = frozenset(
+    ("state", "setting", "setting_value", "int", "count", "number", "duration", "time")
+)
+_NOUNS = {
+    "job": "a job id",
+    "dead_job": "a job id",
+    "live_job": "a job id",
+    "finished_job": "a job id",
+    "state": "a state",
+    "setting": "a setting",
+    "setting_value": "a value",
+    "int": "a whole number",
+    "count": "a number",
+    "number": "a number",
+    "duration": "a duration, like 90, 5m or 1h30m",
+    "time": "a time, like 2026-01-31T08:30:00Z",
+    "path": "a path",
+    "object": "an object, like {command: echo Hello}",
+    "argv": "-- and a command",
+    "worker": "a worker id",
+    "command": "a command",
+    "shell": "the name of a shell",
+}
+
+
+class Binder:
+    """One reading of the tokens: first the command's words, then options and operands."""
+
+    def __init__(
+        self,
+        specs: Sequence[CommandSpec],
+        options: Sequence[Param],
+        text: str,
+        tokens: list[Token],
+        is_argv: bool = False,
+    ) -> None:
+        self.specs = specs
+        self.options = options
+        self.text = text
+        self.tokens = tokens
+        self.is_argv = is_argv
+        self.node = command_tree(specs)
+        self.operands: list[Param] = []  # those still to come
+        self.argv: list[str] | None = None  # what stands behind --, for a command that takes it
+        self.ended = False  # a bare -- was met
+        self.lost = False  # after a fault that leaves the rest without meaning
+        self.awaited: Param | None = None  # the last option, if its value is still to come
+        self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
+        self.bound = Bound(self)
+
+    def bind(self) -> Bound:
+        self._find_command()
+        at = 0
+        while at < len(self.tokens):
+            at = self._take(at)
+        self._finish()
+        return self.bound
+
+    def _find_command(self) -> None:
+        at = 0
+        while at < len(self.tokens):
+            token = self.tokens[at]
+            at += 1
+            if token.raw == "--":
+                break
+            if _looks_like_option(token):
+                at += self._value_follows(token, at)
+            elif token.text and token.role != "comment" and not self._descend(token):
+                break
+        spec = self.node.get("")
+        if isinstance(spec, CommandSpec):
+            self.bound.spec = spec
+            self.operands = [param for param in spec.params if param.name[0] != "-"]
+
+    def _descend(self, token: Token) -> bool:
+        """Take the token for the next word of the command, if it is one."""
+        below = self.node.get(token.text)
+        if isinstance(below, dict):
+            self.node = below
+            token.role = "command"
+            self.bound.words += (token.text,)
+            return True
+        if "" not in self.node:
+            self._unknown_command(token)
+        return False
+
+    def _value_follows(self, token: Token, at: int) -> bool:
+        """Whether the token at `at` is the value of an option met before the command is known."""
+        known = (param for spec in self.specs for param in spec.params)
+        for param in (*self.options, *known):
+            if token.text in (param.name, param.short):
+                return param.kind != "flag" and self._is_value(at)
+        return False
+
+    def _unknown_command(self, token: Token) -> None:
+        before = "".join(word + " " for word in self.bound.words)
+        near = _nearest(token.text, filter(None, self.node))
+        meant = f" (did you mean '{before}{near}'?)" if near else ""
+        self._fault(f"unknown command '{before}{_short(token.text)}'{meant}", token, near)
+        self.lost = True
+
+    def _take(self, at: int) -> int:
+        """Bind the token at `at`; the index of the next one to bind."""
+        token = self.tokens[at]
+        if token.role == "comment" or token.role == "command" or _is_lone_backslash(token):
+            return at + 1
+        if not self.ended and token.raw == "--":
+            self.ended, token.role = True, "end"
+            if any(param.kind == "argv" for param in self.operands):
+                self.argv = []
+            return at + 1
+        if not self.ended and _looks_like_option(token):
+            return self._take_option(at)
+        if self.bound.spec is None or self.lost:
+            token.role = token.role or "error"
+            return at + 1
+        if self.argv is not None:
+            self.argv.append(token.text if self.is_argv else shell_word(token))
+            token.role = "value"
+            return at + 1
+        return self._take_operand(at)
+
+    def _option(self, name: str) -> Param | None:
+        spec = self.bound.spec
+        for param in (*spec.params, *self.options) if spec else self.options:
+            if name == param.name or (param.short is not None and name == param.short):
+                return param
+        return None
+
+    def _take_option(self, at: int) -> int:
+        token = self.tokens[at]
+        name, equals, text = token.text.partition("=")
+        param = self._option(name)
+        token.role = "option"
+        if param is None:
+            self._unknown_option(token, name)
+        elif param.kind == "flag":
+            if equals:
+                self._fault(f"{name} takes no value", token)
+            self.bound.help = self.bound.help or param.name == "--help"
+            self.bound.values[param.key] = True
+        elif equals:
+            self._store(param, text, token, len(name) + 1)
+        elif self._is_value(at + 1):
+            self.tokens[at + 1].role = "value"
+            self._store(param, self.tokens[at + 1].text, self.tokens[at + 1])
+            return at + 2
+        else:
+            self._fault(f"{name} needs {_noun(param)}", token)
+            self.awaited = param if at + 1 == len(self.tokens) else None
+        return at + 1
+
+    def _unknown_option(self, token: Token, name: str) -> None:
+        spec = self.bound.spec
+        if self.lost or (spec is None and self.bound.words):
+            return  # the command's own fault says more
+        token.role = "error"
+        known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
+        near = _nearest(name, (name for name in known if name[0] == "-"))
+        meant = f" (did you mean '{near}'?)" if near else ""
+        of = f"{' '.join(self.bound.words)}: " if spec else ""
+        self._fault(f"{of}unknown option '{_short(name)}'{meant}", token, near, len(name))
+
+    def _is_value(self, at: int) -> bool:
+        """Whether the token at `at` can be the value of the option before it."""
+        if at >= len(self.tokens):
+            return False
+        token = self.tokens[at]
+        if token.role == "comment" or token.raw == "--" or _is_lone_backslash(token):
+            return False
+        return not _looks_like_option(token) or (
+            token.text[1] != "-" and self._option(token.text) is None
+        )
+
+    def _take_operand(self, at: int) -> int:
+        token = self.tokens[at]
+        if not self.operands or self.operands[0].kind == "argv":
+            token.role = "error"
+            self._fault(f"unexpected '{_short(token.text)}'", token)
+            return at + 1
+        param = self.operands[0]
+        if not param.many:
+            del self.operands[0]
+        if param.kind == "object" and token.text != "-":
+            return self._take_object(param, at)
+        token.role = "value"
+        self._store(param, token.text, token)
+        return at + 1
+
+    def _take_object(self, param: Param, at: int) -> int:
+        token = self.tokens[at]
+        token.role = "object"
+        if token.open:
+            return at + 1
+        from queuectl.commands.objects import join_pieces, parse_object
+        from queuectl.errors import InvalidInput
+
+        text, count = token.text, 1
+        if token.quoted or self.is_argv or token.raw[0] != "{":
+            rest = (t.text for t in self.tokens[at:] if t.role != "comment")
+            text, count = join_pieces(list(rest))
+        if not count:
+            self._no_object(param, at)
+            return at + 1
+        for piece in self.tokens[at : at + count]:
+            piece.role = "object"
+        try:
+            self._put(param, parse_object(text))
+        except InvalidInput as exc:
+            self._object_fault(exc, text, token, self.tokens[at + count - 1])
+        return at + count
+
+    def _object_fault(self, exc: InvalidInput, text: str, first: Token, last: Token) -> None:
+        begins = self.text.find(text, first.start, last.end)
+        if begins < 0 or exc.start is None:
+            self.bound.faults.append(Fault(str(exc), first.start, last.end))
+            return
+        start = begins + exc.start
+        end = begins + (exc.end or exc.start)
+        self.bound.faults.append(Fault(str(exc), start, max(end, start + 1)))
+
+    def _no_object(self, param: Param, at: int) -> None:
+        """A plain word where an object was wanted: most likely a command without its `--`."""
+        token = self.tokens[at]
+        token.role = "error"
+        self.lost = True
+        message = f"'{_short(token.text)}' is not {_NOUNS['object']}"
+        if any(operand.kind == "argv" for operand in self.operands):
+            words = self.tokens[at:]
+            line = command_line([word.text for word in words if word.role != "comment"])
+            message += f"; to run a command: {' '.join(self.bound.words)} -- {_short(line)}"
+            self._fault(message, token, f"-- {token.raw}")
+        else:
+            self._fault(message, token)
+
+    def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
+        """Keep a value, read by its kind; `skip` characters of the token precede it."""
+        split = param.many and param.kind == "state"
+        for part in text.split(",") if split else (text,):
+            if param.kind in _CHECKED or param.choices:
+                self._read(param, part, token, skip)
+            else:
+                self._put(param, part)
+
+    def _read(self, param: Param, text: str, token: Token, skip: int) -> None:
+        from queuectl.commands.values import known_words, read_value
+        from queuectl.errors import InvalidInput
+
+        try:
+            self._put(param, read_value(param, text, self.bound.values))
+        except InvalidInput as exc:
+            near = _nearest(text, known_words(param))
+            start = min(token.start + skip, token.end)
+            self.bound.faults.append(Fault(str(exc), start, token.end, near))
+
+    def _put(self, param: Param, value: object) -> None:
+        if param.many:
+            held = self.bound.values.setdefault(param.key, [])
+            assert isinstance(held, list)
+            held.append(value)
+        else:
+            self.bound.values[param.key] = value
+
+    def _fault(self, message: str, token: Token, hint: str = "", length: int | None = None) -> None:
+        end = token.end if length is None else min(token.start + length, token.end)
+        self.bound.faults.append(Fault(message, token.start, end, hint))
+
+    def _finish(self) -> None:
+        bound = self.bound
+        self._check_closed()
+        if bound.spec is None:
+            if bound.words and not self.lost:
+                known = sorted(filter(None, self.node))
+                self._missing(f"{' '.join(bound.words)} needs one of: {', '.join(known)}")
+        elif not self.lost and not bound.open:
+            self._check_required(bound.spec)
+        if bound.help and not (self.lost and bound.spec is None):
+            bound.faults.clear()
+        bound.faults.sort(key=lambda fault: fault.start)
+        self._fill_defaults()
+
+    def _missing(self, message: str) -> None:
+        end = len(self.text.rstrip())
+        self.bound.faults.append(Fault(message, end, end))
+
+    def _check_closed(self) -> None:
+        """Only the last token may be open, since an open one takes all that follows."""
+        token = self.tokens[-1] if self.tokens else None
+        if token is None or not token.open:
+            return
+        self.bound.open = True
+        if token.open == "\\":
+            message = "a line must follow the backslash"
+        elif "}" in token.open:
+            message = "the object that begins here is not closed"
+        else:
+            message = f"a closing {token.open} is missing"
+        self._fault(message, token, length=None if token.open == "\\" else 1)
+
+    def _check_required(self, spec: CommandSpec) -> None:
+        given = self.bound.values
+        faulty = bool(self.bound.faults)
+        if self.argv == []:
+            self._missing("a command is missing behind --")
+        for param in spec.params:
+            if not param.required or param.key in given or faulty:
+                continue
+            if param.unless is None or param.unless.lstrip("-").replace("-", "_") not in given:
+                instead = f" or {param.unless}" if param.unless else ""
+                self._missing(f"{' '.join(spec.words)} needs {_noun(param)}{instead}")
+
+    def _fill_defaults(self) -> None:
+        values = self.bound.values
+        self.given = frozenset(values)
+        for param in (*(self.bound.spec.params if self.bound.spec else ()), *self.options):
+            if param.kind == "argv":
+                values[param.key] = self.argv or []
+            elif param.key not in values:
+                values[param.key] = _default(param)
+
+
+def _default(param: Param) -> object:
+    if param.default is not None:
+        return param.default
+    return [] if param.many else False if param.kind == "flag" else None
+
+
+def _looks_like_option(token: Token) -> bool:
+    """A dash and more, but no number: -5 is a value."""
+    text = token.text
+    return text[:1] == "-" and text[1:2] not in "0123456789." and token.raw[:1] == "-"
+
+
+def _is_lone_backslash(token: Token) -> bool:
+    return token.open == "\\" and not token.text
+
+
+def _noun(param: Param) -> str:
+    if param.choices:
+        return f"one of {', '.join(param.choices)}"
+    if param.kind == "text":
+        return f"a value for {param.name}" if param.name[0] != "-" else "a value"
+    return _NOUNS[param.kind]
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    if not names or len(word) > 40:
+        return ""
+    import difflib
+
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return near[0] if near else ""

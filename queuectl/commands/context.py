@@ -1,0 +1,229 @@
+"""What a command's handler is given: the queue, and the way to whoever asked.
+
+One context serves one front end: an argv, all lines of a script, or a whole shell session.
+Handlers write results to `write` and all else to `note`; nothing else prints.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from queuectl.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import TextIO
+
+    from queuectl.job_queue import JobQueue
+    from queuectl.worker.logs import LogFolder
+
+NARROWEST = 20
+
+
+class Context:
+    """The surroundings of a command. What is opened lazily is kept until `close`.
+
+    `data` is the folder that the user named, or None. `terminal`, `width`, `color` describe
+    standard output. `interactive`: in the shell.
+    """
+
+    def __init__(
+        self,
+        data: str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        quiet: bool = False,
+        color: bool = True,
+        interactive: bool = False,
+    ) -> None:
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self.out: TextIO | None = sys.stdout if out is None else out
+        self.err: TextIO | None = sys.stderr if err is None else err
+        self.quiet = quiet
+        self.interactive = interactive
+        self.stdin_taken = False  # a script or the shell reads it
+        self.ask: Callable[[str], bool] | None = None  # how a shell asks a yes-or-no question
+        self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
+        self.terminal = is_terminal(self.out)
+        self.color = color and self.terminal and _colours_wanted(self.environ)
+        self._data = data
+        self._folder: str | None = None
+        self._queue: JobQueue | None = None
+
+    def for_line(self, values: Mapping[str, object]) -> Context:
+        """This context, or one varied by the --data, --quiet or --no-color of a single line.
+
+        Whoever is given another one closes it.
+        """
+        data, quiet = values.get("data"), bool(values.get("quiet"))
+        if data is None and not quiet and not values.get("no_color"):
+            return self
+        varied = Context(
+            data if isinstance(data, str) else self._data,
+            environ=self.environ,
+            out=self.out,
+            err=self.err,
+            quiet=self.quiet or quiet,
+            color=self.color and not values.get("no_color"),
+            interactive=self.interactive,
+        )
+        varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
+        varied.made = self.made if data is None else []
+        return varied
+
+    @property
+    def folder(self) -> str:
+        """The absolute path of the data folder; it may not exist yet."""
+        if self._folder is None:
+            from queuectl.store.folder import find_folder
+
+            self._folder = find_folder(self._data, self.environ)
+        return self._folder
+
+    @property
+    def queue(self) -> JobQueue:
+        """The queue, opened at its first use."""
+        if self._queue is None:
+            from queuectl.job_queue import JobQueue
+
+            self._queue = JobQueue.open(self.folder)
+        return self._queue
+
+    @property
+    def logs(self) -> LogFolder:
+        """Where the jobs' output lies."""
+        from queuectl.worker.logs import LogFolder
+
+        return LogFolder(self.folder)
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal, 80 if unknown."""
+        columns = self.environ.get("COLUMNS", "")
+        if columns.isdigit() and int(columns) > 0:
+            return max(NARROWEST, int(columns))
+        try:
+            return max(
+                NARROWEST, os.get_terminal_size(self.out.fileno() if self.out else 1).columns
+            )
+        except (OSError, ValueError):
+            return 80
+
+    @property
+    def screen(self) -> int | None:
+        """The width that tables must keep to; None where nothing is cut."""
+        return self.width if self.terminal else None
+
+    @property
+    def clock(self) -> float | None:
+        """Now, for times told as people tell them; None where they are told exactly."""
+        if not self.terminal:
+            return None
+        import time
+
+        return time.time()
+
+    def write(self, text: str) -> None:
+        """A result, on lines of its own."""
+        if self.out is not None:
+            self.out.write(text if text.endswith("\n") else text + "\n")
+
+    def write_lines(self, lines: Iterable[str]) -> None:
+        """Many lines of a result, as they come."""
+        for line in lines:
+            self.write(line)
+
+    def write_json(self, lines: Iterable[str]) -> None:
+        """JSON: the same bytes in UTF-8 whatever the locale or the terminal."""
+        for line in lines:
+            # What is no valid text came as a JSON escape, and leaves as one.
+            self.write_bytes(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def write_bytes(self, data: bytes) -> None:
+        """Bytes of a job's output, as they are."""
+        if self.out is None:
+            return
+        binary = getattr(self.out, "buffer", None)
+        if binary is None:
+            self.out.write(data.decode("utf-8", "replace"))
+            return
+        self.out.flush()
+        binary.write(data)
+
+    def flush(self) -> None:
+        """Show now what was written: before waiting, and before a note."""
+        if self.out is not None:
+            self.out.flush()
+
+    def note(self, text: str) -> None:
+        """A remark that is no result, on standard error, behind the results so far."""
+        self.flush()
+        if self.err is not None:
+            try:
+                self.err.write(text if text.endswith("\n") else text + "\n")
+                self.err.flush()
+            except OSError:
+                self.err = None  # nobody listens; the command itself goes on
+
+    def require_person(self, why: str) -> None:
+        """InvalidInput naming --yes where there is nobody to ask."""
+        if self.ask is None and not (is_terminal(sys.stdin) and is_terminal(self.err)):
+            raise InvalidInput(f"{why}, and nobody can be asked here: add --yes")
+
+    def confirm(self, question: str) -> bool:
+        """Whether the person says yes; any other answer is no."""
+        self.require_person(question)
+        self.flush()
+        if self.ask is not None:
+            return self.ask(question)
+        if self.err is not None:
+            self.err.write(f"{question} [y/N] ")
+            self.err.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def read_stdin(self) -> bytes:
+        """All of standard input."""
+        if self.stdin_taken:
+            raise InvalidInput("commands are read from standard input; name a file instead of -")
+        return sys.stdin.buffer.read() if sys.stdin is not None else b""
+
+    def tell_notices(self) -> None:
+        """Show what the queue has to say beside the result."""
+        if self._queue is not None and self._queue.notices:
+            for line in self._queue.notices:
+                self.note(f"queuectl: {line}")
+            self._queue.notices.clear()
+
+    def rescue(self) -> None:
+        """Take back the jobs of workers that died, telling of each."""
+        from queuectl.store.folder import check_folder
+
+        queue = self.queue
+        if not check_folder(self.folder) or not queue.lost_workers():
+            return
+        from queuectl.worker.rescue import rescue
+
+        for job in rescue(queue):
+            self.note(f"The worker of job '{job.id}' died; the job is {job.state} now.")
+
+    def close(self) -> None:
+        """Let go of the queue, which folds a small one."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.close()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether the stream is a terminal; False for one that is closed or missing."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _colours_wanted(environ: Mapping[str, str]) -> bool:
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

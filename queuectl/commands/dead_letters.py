@@ -1,0 +1,54 @@
+"""The dead letter queue: `dlq list`, `dlq retry`."""
+
+from __future__ import annotations
+
+from queuectl.commands import render
+from queuectl.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+
+_COLUMNS = (
+    render.Column("ID", 15),
+    render.Column("Command", 29, elastic=True),
+    render.Column("Error", 5, elastic=True),
+)
+
+
+def dlq_list(context: Context, args: dict[str, Any]) -> int:
+    """The dead jobs, a row each."""
+    dead = context.queue.find({"dead"}, args.get("limit"))
+    if args.get("json"):
+        jobs = [render.job_form(job) for job in dead]
+        context.write_json([render.json_document({"jobs": jobs})])
+    elif context.quiet:
+        context.write_lines(job.id for job in dead)
+    else:
+        rows = [
+            (job.id, render.one_line(job.command), render.one_line(job.error or "-"))
+            for job in dead
+        ]
+        context.write_lines(
+            render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
+        )
+    return 0
+
+
+def dlq_retry(context: Context, args: dict[str, Any]) -> int:
+    """Named dead jobs, or all, pending again."""
+    ids = args.get("job") or None
+    if bool(ids) == bool(args.get("all")):
+        raise InvalidInput("dlq retry wants ids of dead jobs, or --all for every one")
+    moved = context.queue.retry_dead(ids)
+    for job in moved:
+        context.write(
+            job.id
+            if context.quiet
+            else f"Job '{job.id}' has been moved back to the main queue for retry."
+        )
+    if not moved:
+        context.note("No job is dead.")
+    return 0

@@ -1,0 +1,174 @@
+"""Handing jobs in: `enqueue` as an object, as options, as a command line or as a file of jobs."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import DuplicateId, InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.errors import QueuectlError
+    from queuectl.model.job import Job
+
+    Draft = dict[str, object]
+
+
+def enqueue(context: Context, args: dict[str, Any]) -> int:
+    """One job or a file of them, durable when this returns."""
+    path = "-" if args.get("object") == "-" else args.get("file")
+    if path is None:
+        draft = _draft(args)
+        _place(context, [draft])
+        jobs = context.queue.enqueue([draft])
+    else:
+        jobs = _enqueue_file(context, path, args)
+    if context.interactive:
+        context.made.extend(job.id for job in jobs)
+    if context.quiet:
+        context.write_lines(job.id for job in jobs)
+    else:
+        context.write_lines(f"Job added to the queue with job id: {job.id}" for job in jobs)
+    return 0
+
+
+def _draft(args: dict[str, Any]) -> Draft:
+    """The job as the object, the options and the words after `--` describe it together."""
+    given = [*option_fields(args).items()]
+    if args.get("argv"):
+        from queuectl.commands.tokens import command_line
+
+        if not args["argv"][0].strip():
+            raise InvalidInput("the command after -- is empty")
+        given.append(("command", command_line(args["argv"])))
+    if args.get("no_rerun"):
+        given.append(("rerun", False))
+    draft = _joined(args.get("object"), given)
+    if not draft:
+        raise InvalidInput("nothing to enqueue: give {...}, --command, --file or -- and a command")
+    return draft
+
+
+def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
+    """The fields of an object and those of options, none of them twice."""
+    joined = dict(draft or {})
+    for name, value in given:
+        if name in joined:
+            raise InvalidInput(f"field '{name}' is given twice")
+        joined[name] = value
+    return joined
+
+
+def option_fields(args: dict[str, Any]) -> Draft:
+    """The fields that options like --priority set."""
+    fields: Draft = {}
+    for name in ("id", "command", "priority", "max_retries", "run_at", "timeout", "cwd", "state"):
+        if args.get(name) is not None:
+            fields[name] = args[name]
+    if args.get("delay") is not None:
+        if "run_at" in fields:
+            raise InvalidInput("give --run-at or --delay, not both")
+        fields["run_at"] = _from_now(args["delay"])
+    if args.get("env"):
+        fields["env"] = _environment(args["env"])
+    return fields
+
+
+def _from_now(delay: float) -> str:
+    import time
+
+    from queuectl.model.times import format_time
+
+    return format_time(time.time() + delay)
+
+
+def _environment(pairs: Sequence[str]) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"--env wants NAME=VALUE, not '{pair}'")
+        if name in env:
+            raise InvalidInput(f"--env sets {name} twice")
+        env[name] = value
+    return env
+
+
+def _place(context: Context, drafts: Sequence[Draft]) -> None:
+    """Give the drafts the folder and the variables they are enqueued from."""
+    names = context.queue.settings().inherit_env
+    inherited = {name: context.environ[name] for name in names if name in context.environ}
+    for draft in drafts:
+        draft.setdefault("cwd", ".")
+        _make_absolute(draft)
+        env = draft.get("env") or {}
+        if inherited and isinstance(env, dict):
+            draft["env"] = {**inherited, **env}
+
+
+def _make_absolute(draft: Draft) -> None:
+    """A folder given relative to where we are, as the worker must know it."""
+    cwd = draft.get("cwd")
+    if isinstance(cwd, str) and cwd and cwd[0] != "/":
+        draft["cwd"] = _here() if cwd == "." else os.path.join(_here(), cwd)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        raise InvalidInput("the current folder is gone; name one with --cwd") from None
+
+
+def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job]:
+    """All jobs of a file in one transaction; what is wrong is told with its line."""
+    if option_fields(args) or args.get("argv") or args.get("no_rerun"):
+        raise InvalidInput("a file of jobs takes no other options: write them into its lines")
+    from queuectl.commands.objects import json_lines
+
+    name = "<stdin>" if path == "-" else path
+    numbered = json_lines(_read(context, path), name)
+    if not numbered:
+        raise InvalidInput(f"{name} holds no job")
+    drafts = [draft for _, draft in numbered]
+    _place(context, drafts)
+    try:
+        return context.queue.enqueue(drafts)
+    except (InvalidInput, DuplicateId) as exc:
+        at = _culprit(exc, drafts)
+        if at is not None:
+            exc.args = (f"{name}:{numbered[at][0]}: {exc}",)
+        raise
+
+
+def _culprit(exc: QueuectlError, drafts: Sequence[Draft]) -> int | None:
+    """Which of the drafts an error is about; of two that share an id, the second."""
+    if isinstance(exc, DuplicateId):
+        return max(at for at, draft in enumerate(drafts) if draft.get("id") == exc.job_id)
+    return getattr(exc, "index", None)
+
+
+def _read(context: Context, path: str) -> bytes:
+    if path == "-":
+        return context.read_stdin()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+
+
+def update(context: Context, args: dict[str, Any]) -> int:
+    """One job changed, told with the state it is in now."""
+    changes = _joined(args.get("object"), option_fields(args).items())
+    job_id = changes.pop("id", None)
+    if not isinstance(job_id, str):
+        raise InvalidInput("update wants the id of the job: {id: job1, ...} or --id")
+    _make_absolute(changes)
+    job = context.queue.update(job_id, changes)
+    context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
+    return 0

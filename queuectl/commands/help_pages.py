@@ -1,0 +1,205 @@
+"""What `help` and `version` print, all of it made from the table of commands."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.commands.specs import CommandSpec, Param
+
+_WIDTH = 80
+
+
+_INTRO = """\
+queuectl: run shell commands in the background, with retries and dead letters.
+
+Usage: queuectl COMMAND ...       run one command
+       queuectl < SCRIPT          run a command a line (or: queuectl -f SCRIPT)
+       queuectl                   open the shell, on a terminal
+"""
+
+_GLOBALS = """\
+Options, anywhere on the line:
+  --data DIR       the data folder (else QUEUECTL_DATA, ./data, your own)
+  -q, --quiet      results only; ids instead of sentences
+  --no-color       no colours (also: NO_COLOR=1)
+  -h, --help       explain the command
+
+Options of a script:
+  -f FILE          read the commands from FILE
+  --stop-on-error  end at the first command that fails
+"""
+
+TOPICS = {
+    "exit-codes": """\
+Exit codes
+  0    done
+  1    it failed, or a line of a script failed
+  2    the command line or its input is wrong; nothing was changed
+  3    no such job
+  4    conflict: the id exists, or the job's state does not allow it
+  5    the data folder is busy, cannot be read, or refuses to be written
+  124  wait: the time given by --timeout is up
+  125  wait: it failed itself
+  130  interrupted (Ctrl-C)
+  141  whoever read the output went away
+wait with one job exits with that job's own exit code (1 if it was cancelled or
+never had one); with several 0 if all completed, else 1.
+""",
+    "objects": """\
+Objects
+  A job can be given as strict JSON or in a relaxed form:
+    enqueue '{"id": "job1", "command": "echo Hello"}'
+    enqueue {id: job1, command: "echo Hello"}
+  In the relaxed form keys and values need no quotes. A bare value runs to the
+  next comma that is followed by a field's name, or to the closing brace:
+    enqueue {id: job1, command: echo a, b, max_retries: 1}
+  Your own shell reads the line first: on its command line put single quotes
+  around the object. In the queuectl shell and in scripts none are needed.
+  'help fields' lists the fields.
+""",
+    "scripts": """\
+Scripts
+  queuectl < jobs.txt, or queuectl -f jobs.txt
+  One command a line, as in the shell. # starts a comment at the start of a
+  word; an object or a quoted text may go on over several lines.
+  A line that fails is told as NAME:LINE: and the rest runs; the exit code is
+  then 1. --stop-on-error ends the script there.
+""",
+}
+
+
+def show_help(context: Context, args: dict[str, Any]) -> int:
+    """The overview, one command, one group of commands, or a topic."""
+    words = tuple(args.get("topic") or ())
+    context.write(help_text(words) if words else overview())
+    return 0
+
+
+def version(context: Context, args: dict[str, Any]) -> int:
+    """Name and version only."""
+    from queuectl import __version__
+
+    context.write(f"queuectl {__version__}")
+    return 0
+
+
+def overview() -> str:
+    """What `queuectl help` prints."""
+    from queuectl.commands.table import COMMANDS
+
+    listed = "".join(f"  {' '.join(spec.words):<15} {spec.summary}\n" for spec in COMMANDS)
+    topics = f"Topics: {', '.join((*TOPICS, 'settings', 'fields'))}\n"
+    more = "queuectl help COMMAND shows its options and examples.\n"
+    return f"{_INTRO}\nCommands:\n{listed}\n{_GLOBALS}\n{topics}{more}"
+
+
+def help_text(words: tuple[str, ...]) -> str:
+    """The page of a command (`("dlq", "retry")`), a group (`("dlq",)`) or a topic.
+
+    Raises InvalidInput if there is none.
+    """
+    from queuectl.commands.grammar import find_command
+    from queuectl.commands.table import COMMANDS
+    from queuectl.errors import InvalidInput, did_you_mean
+
+    spec = find_command(COMMANDS, words)
+    found = [spec] if spec else [spec for spec in COMMANDS if spec.words[: len(words)] == words]
+    if found:
+        return "\n".join(map(command_page, found))
+    page = _topic(" ".join(words))
+    if page is None:
+        known = [*TOPICS, "settings", "fields", *(" ".join(spec.words) for spec in COMMANDS)]
+        asked = " ".join(words)
+        raise InvalidInput(f"no help about '{asked}'{did_you_mean(asked, known)}")
+    return page
+
+
+def _topic(name: str) -> str | None:
+    if name == "settings":
+        from queuectl.config import SETTINGS, show_value
+
+        shown = [(s.name, f"{s.meaning} (default {show_value(s, s.default)})") for s in SETTINGS]
+        return "Settings: config set NAME VALUE\n" + _listing(shown)
+    if name == "fields":
+        from queuectl.model.fields import FIELDS
+
+        return "Fields that enqueue takes\n" + _listing(
+            [(field.name, field.meaning) for field in FIELDS if field.enqueue]
+        )
+    return TOPICS.get(name)
+
+
+def command_page(spec: CommandSpec) -> str:
+    """Synopsis, meaning, parameters and examples of one command, within 80 columns."""
+    name = " ".join(spec.words)
+    parts = [_wrapped(f"Usage: queuectl {name}", synopsis(spec.params)), "", spec.summary]
+    if spec.details:
+        parts += _wrap(spec.details)
+    if spec.params:
+        parts += ["", _listing([(_spelled(param), param.help) for param in spec.params]).rstrip()]
+    parts += ["", "Examples:"]
+    parts += [f"  queuectl {example}" for example in spec.examples]
+    if spec.aliases:
+        parts += ["", "Also: " + ", ".join(" ".join(alias) for alias in spec.aliases)]
+    return "\n".join(parts) + "\n"
+
+
+def synopsis(params: Sequence[Param]) -> list[str]:
+    """The parameters as a usage line shows them, options behind the operands."""
+    operands = [param for param in params if not param.name.startswith("--")]
+    options = [param for param in params if param.name.startswith("--")]
+    last = [param for param in operands if param.kind == "argv"]
+    front = [param for param in operands if param.kind != "argv"]
+    return [_usage(param) for param in (*front, *options, *last)]
+
+
+def _usage(param: Param) -> str:
+    shown = _spelled(param)
+    if param.kind == "argv":
+        shown = "-- COMMAND [ARG...]"
+    elif param.many:
+        shown += "..."
+    return shown if param.required else f"[{shown}]"
+
+
+def _spelled(param: Param) -> str:
+    if not param.name.startswith("--"):
+        return "-- ..." if param.kind == "argv" else param.name.upper()
+    value = "" if param.kind == "flag" else f" {_VALUES.get(param.kind, param.kind.upper())}"
+    short = f"{param.short}, " if param.short else ""
+    return f"{short}{param.name}{value}"
+
+
+_VALUES = {"int": "N", "count": "N", "number": "N", "duration": "TIME", "time": "WHEN"}
+
+
+def _listing(pairs: Sequence[tuple[str, str]]) -> str:
+    return "".join(line + "\n" for name, text in pairs for line in _entry(name, text))
+
+
+def _entry(name: str, text: str) -> Iterator[str]:
+    first, *rest = _wrap(text, _WIDTH - 24) or [""]
+    yield f"  {name:<21} {first}" if len(name) <= 21 else f"  {name}\n{'':24}{first}"
+    for line in rest:
+        yield f"{'':24}{line}"
+
+
+def _wrap(text: str, width: int = _WIDTH) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _wrapped(start: str, words: Sequence[str]) -> str:
+    """`start` and the words behind it, further lines indented; no word is broken."""
+    lines, indent = [start], " " * 16
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+            lines.append(indent + word)
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join(lines)

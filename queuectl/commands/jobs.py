@@ -1,0 +1,155 @@
+"""Jobs in the queue: `list`, `show`, `cancel`, `retry`, `purge`."""
+
+from __future__ import annotations
+
+from queuectl.commands import render
+from queuectl.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.model.job import Job
+
+_COLUMNS = (
+    render.Column("ID", 15),
+    render.Column("State", 10, state=True),
+    render.Column("Command", 7, elastic=True),
+)
+_PURGED_UNASKED = ("completed", "cancelled")
+_PURGEABLE = ("completed", "cancelled", "dead")
+_TAIL = 10  # lines of output that `show` ends with
+
+
+def list_jobs(context: Context, args: dict[str, Any]) -> int:
+    """The jobs in some states, or all, a row each."""
+    jobs = context.queue.find(args.get("state") or None, args.get("limit"))
+    if args.get("json"):
+        context.write_json(render.json_array(map(render.job_form, jobs)))
+    elif context.quiet:
+        context.write_lines(job.id for job in jobs)
+    else:
+        context.write_lines(_rows(context, jobs))
+    return 0
+
+
+def _rows(context: Context, jobs: Any) -> Any:
+    rows = [(job.id, job.state, render.one_line(job.command)) for job in jobs]
+    return render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
+
+
+def show(context: Context, args: dict[str, Any]) -> int:
+    """One job with all its fields and the last lines it printed."""
+    job = context.queue.get(args["job"])
+    if args.get("json"):
+        context.write_json([render.json_document({"job": render.job_form(job)})])
+        return 0
+    context.write(render.fields(_facts(context, job)))
+    for entry in job.history:
+        context.write(_event(context, entry))
+    tail = b"".join(context.logs.tail(job, _TAIL))
+    if tail:
+        context.write(f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):")
+        context.write_bytes(tail if tail.endswith(b"\n") else tail + b"\n")
+    return 0
+
+
+def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
+    """What there is to say about the job; what is not set is left out."""
+    now = context.clock
+    facts: list[tuple[str, Any]] = [
+        ("ID", job.id),
+        ("State", _state(context, job)),
+        ("Command", job.command),
+        ("Priority", job.priority),
+        ("Attempts", f"{job.attempts} of at most {job.max_retries + 1}"),
+        ("Runs", job.run),
+        ("Workers Lost", job.losses or None),
+        ("Created", render.moment(job.created_at, now)),
+        ("Not Before", render.moment(job.run_at, now) if _is_delayed(job) else None),
+        ("Started", render.moment(job.started_at, now) if job.started_at else None),
+        ("Finished", render.moment(job.finished_at, now) if job.finished_at else None),
+        ("Exit Code", job.exit_code),
+        ("Error", job.error),
+        ("Worker", job.worker),
+        ("Timeout", f"{job.timeout:g} s" if job.timeout else None),
+        ("Folder", job.cwd),
+        ("Environment", "\n".join(f"{k}={v}" for k, v in (job.env or {}).items()) or None),
+        ("Rerun", None if job.rerun else "no, not if its worker is lost"),
+        *((name, render.json_line(value)) for name, value in (job.extra or {}).items()),
+    ]
+    return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _is_delayed(job: Job) -> bool:
+    return job.state == "failed" or (job.state == "pending" and job.run_at > job.updated_at)
+
+
+def _state(context: Context, job: Job) -> str:
+    state = render.paint(job.state, render.STATE_COLOURS.get(job.state), on=context.color)
+    return f"{state} (asked to cancel)" if job.cancel_requested else state
+
+
+def _event(context: Context, entry: Any) -> str:
+    """One earlier event of the job's life, on a line."""
+    rest = {name: value for name, value in entry.items() if name not in ("event", "at", "run")}
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rest.items())
+    at = render.moment(entry.get("at"), context.clock)
+    return f"  run {entry.get('run', '?')}: {entry.get('event', '?')}, {at}" + (
+        f" ({told})" if told else ""
+    )
+
+
+def cancel(context: Context, args: dict[str, Any]) -> int:
+    """Jobs cancelled, all of those named or none."""
+    for job in context.queue.cancel(args["job"]):
+        if context.quiet:
+            context.write(job.id)
+        elif job.state == "cancelled":
+            context.write(f"Job '{job.id}' is cancelled.")
+        else:
+            context.write(f"Job '{job.id}' is running; its worker is asked to end it.")
+    return 0
+
+
+def retry(context: Context, args: dict[str, Any]) -> int:
+    """Jobs pending again, all of those named or none."""
+    for job in context.queue.retry(args["job"]):
+        context.write(job.id if context.quiet else f"Job '{job.id}' is pending again.")
+    return 0
+
+
+def purge(context: Context, args: dict[str, Any]) -> int:
+    """Finished jobs removed with their logs, after a question."""
+    states = args.get("state") or _PURGED_UNASKED
+    for state in states:
+        if state not in _PURGEABLE:
+            raise InvalidInput(f"only finished jobs can be purged ({', '.join(_PURGEABLE)})")
+    older = args.get("older_than")
+    if args.get("dry_run"):
+        context.write_lines(_rows(context, context.queue.purge(states, older, dry_run=True)))
+        return 0
+    if not args.get("yes") and not _agreed(context, states, older):
+        context.note("Nothing was removed.")
+        return 1
+    removed = context.queue.purge(states, older)
+    context.logs.prune([job.id for job in removed])
+    if context.quiet:
+        context.write_lines(job.id for job in removed)
+    else:
+        context.write(f"Removed {_count(len(removed))}.")
+    return 0
+
+
+def _agreed(context: Context, states: Sequence[str], older: float | None) -> bool:
+    context.require_person("purge asks before it removes")
+    doomed = context.queue.purge(states, older, dry_run=True)
+    return not doomed or context.confirm(
+        f"Remove {_count(len(doomed))} ({', '.join(states)}) and their output for good?"
+    )
+
+
+def _count(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"

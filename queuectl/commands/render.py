@@ -1,0 +1,214 @@
+"""What results look like: tables, colours, times for people, JSON. Returns text, never prints.
+
+Lean on purpose: `status` loads this, so what only other commands need is imported where used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+SCHEMA = 1
+COLOURS = {
+    "bold": "\033[1m",
+    "red": "\033[31m",
+    "green": "\033[32m",
+    "yellow": "\033[33m",
+    "cyan": "\033[36m",
+    "grey": "\033[90m",
+}
+PLAIN = "\033[0m"
+STATE_COLOURS = {
+    "in_progress": "cyan",
+    "completed": "green",
+    "failed": "yellow",
+    "dead": "red",
+    "cancelled": "grey",
+}
+# On a pipe a column is padded up to here only: one command of a megabyte must not pad each row.
+WIDEST_PADDING = 64
+RULE = 64
+
+
+class Column:
+    """A column of a table: at least `least` wide; an elastic one may be cut on a terminal."""
+
+    __slots__ = ("elastic", "least", "state", "title")
+
+    def __init__(
+        self, title: str, least: int, *, elastic: bool = False, state: bool = False
+    ) -> None:
+        self.title = title
+        self.least = least
+        self.elastic = elastic
+        self.state = state  # its cells name a job's state, and take that state's colour
+
+
+def paint(text: str, colour: str | None, *, on: bool) -> str:
+    """`text` in one of the 16 ANSI colours, if colours are on."""
+    return f"{COLOURS[colour]}{text}{PLAIN}" if on and colour else text
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and other control characters shown as signs, so a row is a row."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(char: str) -> str:
+    code = ord(char)
+    if char in "\n\u2028\u2029":
+        return "\u2424"
+    if code < 32:
+        return chr(0x2400 + code)
+    if code == 127:
+        return "\u2421"
+    # C1 controls, and the marks that reverse the order of what follows on the screen.
+    if 128 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
+        return "\ufffd"
+    return char
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def _cells_of(char: str) -> int:
+    from unicodedata import category, east_asian_width
+
+    if category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if east_asian_width(char) in ("W", "F") else 1
+
+
+def clip(text: str, width: int) -> str:
+    """`text` cut to `width` columns, an ellipsis at the cut; empty if there is no room."""
+    if cells(text) <= width:
+        return text
+    kept, room = [], width - 1
+    for char in text if room >= 0 else "":
+        room -= _cells_of(char)
+        if room < 0:
+            break
+        kept.append(char)
+    return "".join(kept) + "…" if width > 0 else ""
+
+
+def pad(text: str, width: int) -> str:
+    """`text` filled with blanks to `width` columns."""
+    return text + " " * (width - cells(text))
+
+
+def table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    screen: int | None = None,
+    colour: bool = False,
+) -> Iterator[str]:
+    """The lines of a table: titles, a rule, a row each. `screen` is a terminal's width or None.
+
+    Rows hold one line of text a column. On a terminal the elastic columns share what the others
+    leave; elsewhere nothing is cut.
+    """
+    widths = _widths(columns, rows, screen)
+    titles = " ".join(_cells([column.title for column in columns], columns, widths, screen))
+    yield paint(titles.rstrip(), "bold", on=colour)
+    rule = max(RULE, cells(titles))
+    yield "-" * (rule if screen is None else min(rule, screen))
+    for row in rows:
+        shown = _cells(row, columns, widths, screen)
+        if colour:
+            shown = [
+                paint(cell, STATE_COLOURS.get(text) if column.state else None, on=True)
+                for cell, text, column in zip(shown, row, columns, strict=True)
+            ]
+        yield " ".join(shown).rstrip()
+
+
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], screen: int | None
+) -> list[int]:
+    longest = [
+        max([column.least, *(cells(row[at]) for row in rows)]) for at, column in enumerate(columns)
+    ]
+    if screen is None:
+        return [
+            min(width, max(WIDEST_PADDING, columns[i].least)) if columns[i].elastic else width
+            for i, width in enumerate(longest)
+        ]
+    room = screen - len(columns) + 1
+    room -= sum(w for w, column in zip(longest, columns, strict=True) if not column.elastic)
+    elastic = [at for at, column in enumerate(columns) if column.elastic]
+    for left, at in zip(range(len(elastic), 0, -1), elastic, strict=True):
+        # The first columns get what they need up to their least width or a fair share.
+        share = room if left == 1 else max(room // left, min(columns[at].least, room))
+        longest[at] = max(0, min(longest[at], share))
+        room -= longest[at]
+    return longest
+
+
+def _cells(
+    row: Sequence[str], columns: Sequence[Column], widths: Sequence[int], screen: int | None
+) -> list[str]:
+    """The row's texts cut and padded to their columns; the last is not padded."""
+    shown = [
+        clip(text, width) if column.elastic and screen is not None else text
+        for text, column, width in zip(row, columns, widths, strict=True)
+    ]
+    return [*map(pad, shown[:-1], widths), shown[-1]]
+
+
+def moment(text: str | None, now: float | None) -> str:
+    """A time: as it is stored if `now` is None (not a terminal), else as people say it."""
+    if not text or now is None:
+        return text or "-"
+    from queuectl.model.times import format_duration, parse_time
+
+    seconds = now - parse_time(text)
+    if abs(seconds) < 1:
+        return "now"
+    spoken = format_duration(abs(seconds))
+    return f"{spoken} ago" if seconds > 0 else f"in {spoken}"
+
+
+def fields(pairs: Iterable[tuple[str, str]]) -> str:
+    """`Name : value` lines, the colons under each other; further lines of a value indented."""
+    listed = [(name, text.replace("\n", "\n" + " " * 16)) for name, text in pairs]
+    return "\n".join(f"{name:<13} : {text}" for name, text in listed)
+
+
+def job_form(job: Any) -> dict[str, Any]:
+    """A job as `--json` shows it: every field, also those not set, then the unknown keys."""
+    form = {name: getattr(job, name) for name in job._fields if name != "extra"}
+    form.update(job.extra or {})
+    return form
+
+
+def json_line(form: object) -> str:
+    """A value as JSON on one line."""
+    import json
+
+    return json.dumps(form, ensure_ascii=False)
+
+
+def json_document(form: Mapping[str, object]) -> str:
+    """An object as indented JSON, its schema's number first."""
+    import json
+
+    return json.dumps({"schema": SCHEMA, **form}, ensure_ascii=False, indent=2)
+
+
+def json_array(forms: Iterable[object]) -> Iterator[str]:
+    """The lines of a JSON array, one value a line, made as they are asked for."""
+    held: str | None = None
+    yield "["
+    for form in forms:
+        if held is not None:
+            yield held + ","
+        held = json_line(form)
+    if held is not None:
+        yield held
+    yield "]"

@@ -1,0 +1,145 @@
+"""What a row of the table of commands is made of, and finding a row by its words."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    Tree: TypeAlias = "dict[str, Tree | CommandSpec]"
+
+
+class Param:
+    """An operand (`name` is a word, like "id") or an option (`name` starts with "--").
+
+    `kind` says what its value is and how it is completed: "job", "dead_job", "live_job",
+    "finished_job", "state", "setting", "setting_value", "int", "count" (a whole number, 0 or more),
+    "number", "duration", "time", "path", "text", "flag" (no value), "object", "argv" (all that
+    follows `--`), "worker", "command", "shell". `low` and `high` bound int, count and number.
+    `many` collects a list. `unless` names the option that makes a required operand needless.
+    """
+
+    __slots__ = (
+        "choices",
+        "default",
+        "help",
+        "high",
+        "key",
+        "kind",
+        "low",
+        "many",
+        "name",
+        "required",
+        "short",
+        "unless",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        help: str,
+        *,
+        required: bool = False,
+        many: bool = False,
+        default: object = None,
+        short: str | None = None,
+        choices: tuple[str, ...] = (),
+        low: float | None = None,
+        high: float | None = None,
+        unless: str | None = None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.help = help
+        self.required = required
+        self.many = many
+        self.default = default
+        self.short = short  # "-n"
+        self.choices = choices
+        self.low = low
+        self.high = high
+        self.unless = unless
+        self.key = name.lstrip("-").replace("-", "_")  # in the values handed to the handler
+
+
+class CommandSpec:
+    """A row of the table. `words` are the command's words, ("dlq", "retry").
+
+    `aliases` are other spellings, each as words: ("worker-start",). `handler` is
+    "module:function", resolved when the command runs. `access`: "read", "write" or "none".
+    """
+
+    __slots__ = (
+        "access",
+        "aliases",
+        "details",
+        "examples",
+        "handler",
+        "params",
+        "summary",
+        "words",
+    )
+
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        summary: str,
+        handler: str,
+        params: tuple[Param, ...] = (),
+        *,
+        aliases: tuple[tuple[str, ...], ...] = (),
+        examples: tuple[str, ...] = (),
+        details: str = "",
+        access: str = "read",
+    ) -> None:
+        self.words = words
+        self.aliases = aliases
+        self.summary = summary
+        self.params = params
+        self.handler = handler
+        self.examples = examples
+        self.details = details
+        self.access = access
+
+
+# Every command has these, in any position.
+GLOBAL_OPTIONS: tuple[Param, ...] = (
+    Param("--data", "path", "the queue's folder"),
+    Param("--help", "flag", "show how the command is used", short="-h"),
+    Param("--quiet", "flag", "print results only", short="-q"),
+    Param("--no-color", "flag", "no colours"),
+)
+
+
+_latest: list[tuple[object, Tree]] = []
+
+
+def command_tree(specs: Sequence[CommandSpec]) -> Tree:
+    """Words as nested dicts; under "" lies the command that its path spells."""
+    if _latest and _latest[0][0] is specs:
+        return _latest[0][1]
+    tree: Tree = {}
+    for spec in specs:
+        for words in (spec.words, *spec.aliases):
+            node = tree
+            for word in words:
+                below = node.setdefault(word, {})
+                assert isinstance(below, dict)
+                node = below
+            node[""] = spec
+    _latest[:] = [(specs, tree)]
+    return tree
+
+
+def find_command(specs: Sequence[CommandSpec], words: Sequence[str]) -> CommandSpec | None:
+    """The command of exactly these words, in its usual or another spelling."""
+    node = command_tree(specs)
+    for word in words:
+        below = node.get(word) if word else None
+        if not isinstance(below, dict):
+            return None
+        node = below
+    found = node.get("")
+    return found if isinstance(found, CommandSpec) else None

@@ -1,0 +1,107 @@
+"""How the queue is: `status` and `ping`. The leanest path there is: no job file is parsed."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.commands import render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.store.summary import Summary
+
+# Those of the closest seed, in its order; `cancelled` follows with what it did not show.
+_SEED_STATES = ("pending", "in_progress", "completed", "failed", "dead")
+_WAITING = ("pending", "failed")
+
+
+def status(context: Context, args: dict[str, Any]) -> int:
+    """Counts by state, workers, health."""
+    from queuectl.store.summary import read_summary
+
+    summary = read_summary(context.folder, time.time())
+    if args.get("json"):
+        context.write_json([render.json_document(_form(summary))])
+    else:
+        context.write_lines(_lines(summary, colour=context.color))
+    return 0
+
+
+def ping(context: Context, args: dict[str, Any]) -> int:
+    """Read the queue and see whether its folder can be written."""
+    import os
+
+    from queuectl.errors import StoreError
+    from queuectl.store.folder import check_folder
+    from queuectl.store.summary import read_summary
+
+    folder = context.folder
+    if not check_folder(folder):
+        context.write(f"Nothing is queued yet: {folder} is made at the first write.")
+        return 0
+    read_summary(folder, time.time())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(f"data folder {folder} can be read but not written")
+    context.write(f"Queue can be reached: {folder}")
+    return 0
+
+
+def _waiting(summary: Summary) -> int:
+    return sum(summary.counts[state] for state in _WAITING)
+
+
+def _health(summary: Summary) -> str:
+    """One word: `stalled` when jobs wait and nobody will run them."""
+    return "stalled" if _waiting(summary) and not summary.worker_pids else "ok"
+
+
+def _lines(summary: Summary, *, colour: bool) -> list[str]:
+    counts, pids = summary.counts, summary.worker_pids
+    lines = [f"Total Jobs: {sum(counts.values())}"]
+    for state in _SEED_STATES:
+        shade = render.STATE_COLOURS.get(state) if counts[state] else None
+        label = render.paint(f"{state.capitalize():<12}", shade, on=colour)
+        lines.append(f"  {label}: {counts[state]}")
+    health = _health(summary)
+    lines += [
+        f"Active Workers: {len(pids)}",
+        f"Worker PIDs: {', '.join(map(str, pids)) or 'none'}",
+        f"Cancelled: {counts['cancelled']}",
+        f"Health: {render.paint(health, 'green' if health == 'ok' else 'yellow', on=colour)}",
+        f"Data Folder: {summary.folder}",
+        f"Time: {_now()}",
+    ]
+    if summary.waiting:
+        lines.append(
+            f"Changes Waiting: {summary.waiting} "
+            "(not in the JSON files yet; 'checkpoint' writes them)"
+        )
+    if health == "stalled":
+        lines.append(_stalled(_waiting(summary)))
+    return lines
+
+
+def _stalled(waiting: int) -> str:
+    jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+    return f"Warning: {jobs} and no worker runs; 'worker start' starts one"
+
+
+def _form(summary: Summary) -> dict[str, object]:
+    return {
+        "total": sum(summary.counts.values()),
+        "jobs": dict(summary.counts),
+        "workers": {"active": len(summary.worker_pids), "pids": list(summary.worker_pids)},
+        "health": _health(summary),
+        "changes_waiting": summary.waiting,
+        "data": summary.folder,
+        "time": _now(),
+    }
+
+
+def _now() -> str:
+    # As format_time writes it; loading that would cost a tenth of what this command takes.
+    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micros:06d}Z"

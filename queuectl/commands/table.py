@@ -1,0 +1,294 @@
+"""The one table of commands: what argv, script, shell, help and completion all read.
+
+The handlers are named here and loaded when their command runs, so that a row reaches nowhere and
+`status` loads the code of no other command.
+"""
+
+from __future__ import annotations
+
+from queuectl.commands.specs import CommandSpec, Param
+
+MOST_WORKERS = 256
+
+_JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
+_YES = Param("--yes", "flag", "do not ask", short="-y")
+_LIMIT = Param("--limit", "count", "show at most so many")
+# Options that set a field of the same name; `update` takes them too.
+_FIELDS = (
+    Param("--command", "text", "what /bin/sh -c runs"),
+    Param("--priority", "int", "lower runs first"),
+    Param("--max-retries", "count", "runs after the first"),
+    Param("--run-at", "time", "not before this time"),
+    Param("--delay", "duration", "not before so long from now"),
+    Param("--timeout", "duration", "end a run that takes longer"),
+    Param("--cwd", "path", "folder to run in; the present one if left out"),
+    Param("--env", "text", "NAME=VALUE added to the environment", many=True),
+)
+
+COMMANDS = (
+    CommandSpec(
+        words=("enqueue",),
+        summary="Hand in a job, or many at once.",
+        params=(
+            Param("object", "object", "the job as {...}; - reads jobs from standard input"),
+            Param("--id", "text", "name of the job; made up if left out"),
+            *_FIELDS,
+            Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
+            Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
+            Param("argv", "argv", "after --: a program and its arguments, as they are"),
+        ),
+        handler="queuectl.commands.enqueue:enqueue",
+        examples=(
+            "enqueue '{id: job1, command: \"echo Hello\"}'",
+            'enqueue --id job2 --priority -1 -- echo "it\'s done"',
+            "enqueue --command 'ls | wc -l' --delay 5m --max-retries 0",
+        ),
+        details=(
+            "The job runs under /bin/sh -c, in the folder it was enqueued in. "
+            "'help objects' tells how {...} is read."
+        ),
+        access="write",
+    ),
+    CommandSpec(
+        words=("list",),
+        summary="List jobs, in the order they were enqueued.",
+        params=(
+            Param("--state", "state", "only jobs in this state", many=True),
+            _LIMIT,
+            _JSON,
+        ),
+        handler="queuectl.commands.jobs:list_jobs",
+        examples=("list", "list --state pending", "list --state failed --limit 5 --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("show",),
+        summary="Show everything about a job, and the end of its output.",
+        params=(Param("job", "job", "id of the job", required=True), _JSON),
+        handler="queuectl.commands.jobs:show",
+        examples=("show job1", "show job1 --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("logs",),
+        summary="Show what a job printed, in its last run or an earlier one.",
+        params=(
+            Param("job", "job", "id of the job", required=True),
+            Param("--follow", "flag", "go on while the job runs", short="-f"),
+            Param("--run", "count", "the run to show, counted from 1; the latest if left out"),
+            Param("--lines", "count", "only the last so many lines", short="-n"),
+        ),
+        handler="queuectl.commands.logs:logs",
+        examples=("logs job1", "logs job1 --follow", "logs job1 --run 1 --lines 20"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("status",),
+        summary="Count the jobs in each state, and show the workers.",
+        params=(_JSON,),
+        handler="queuectl.commands.status:status",
+        examples=("status", "status --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("wait",),
+        summary="Wait until jobs have ended, and exit as they did.",
+        params=(
+            Param("job", "job", "id of the job", required=True, many=True, unless="--all"),
+            Param("--all", "flag", "every job that has not ended yet"),
+            Param("--timeout", "duration", "give up after so long, with exit code 124"),
+        ),
+        handler="queuectl.commands.waiting:wait",
+        examples=("wait job1", "wait job1 job2 --timeout 5m", "wait --all"),
+        details=(
+            "The exit code is the job's own; for several jobs 0 if all completed, else 1. "
+            "Interrupting ends the waiting, never a job."
+        ),
+        access="read",  # it rescues by itself: what goes wrong there is its own failure too
+    ),
+    CommandSpec(
+        words=("update",),
+        summary="Change the fields of a job, retry or cancel it.",
+        params=(
+            Param("object", "object", "the job's id and the fields to change, as {...}"),
+            Param("--id", "job", "id of the job, if there is no {...}"),
+            *_FIELDS,
+            Param("--state", "state", "pending or cancelled"),
+        ),
+        handler="queuectl.commands.enqueue:update",
+        examples=(
+            'update \'{"id": "job1", "state": "pending"}\'',
+            "update --id job1 --priority 3 --timeout 5m",
+        ),
+        details=(
+            "The state pending retries the job, cancelled cancels it. "
+            "A running job can only be given another priority or number of retries."
+        ),
+        access="write",
+    ),
+    CommandSpec(
+        words=("cancel",),
+        summary="Cancel jobs; a running one is ended by its worker.",
+        params=(Param("job", "live_job", "id of the job", required=True, many=True),),
+        handler="queuectl.commands.jobs:cancel",
+        examples=("cancel job1", "cancel job1 job2"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("retry",),
+        summary="Run failed jobs now, and ended ones once more.",
+        params=(Param("job", "job", "id of the job", required=True, many=True),),
+        handler="queuectl.commands.jobs:retry",
+        examples=("retry job1", "retry job1 job2"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("purge",),
+        summary="Remove finished jobs and their output for good.",
+        params=(
+            Param(
+                "--state",
+                "state",
+                "completed, cancelled or dead; the first two if left out",
+                many=True,
+            ),
+            Param("--older-than", "duration", "only those that ended so long ago"),
+            Param("--dry-run", "flag", "only show what would be removed"),
+            _YES,
+        ),
+        handler="queuectl.commands.jobs:purge",
+        examples=("purge --yes", "purge --state dead --older-than 7d --dry-run"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("worker", "start"),
+        aliases=(("worker-start",),),
+        summary="Start workers in the background; they outlive the terminal.",
+        params=(
+            Param("--count", "count", "how many", default=1, short="-n", low=1, high=MOST_WORKERS),
+        ),
+        handler="queuectl.commands.workers:worker_start",
+        examples=("worker start", "worker start --count 2"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("worker", "stop"),
+        aliases=(("worker-stop",),),
+        summary="Stop all workers, once each has finished its job.",
+        params=(
+            Param("--now", "flag", "end the running jobs; they are queued again, nothing spent"),
+        ),
+        handler="queuectl.commands.workers:worker_stop",
+        examples=("worker stop", "worker stop --now"),
+        details="Ctrl-C ends the waiting only: the workers still stop.",
+        access="write",
+    ),
+    CommandSpec(
+        words=("worker", "list"),
+        aliases=(("worker-list",),),
+        summary="List the workers and what they run.",
+        params=(_JSON,),
+        handler="queuectl.commands.workers:worker_list",
+        examples=("worker list", "worker list --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("worker", "run"),
+        aliases=(("worker-run",),),
+        summary="Work in the foreground, showing the life of each job.",
+        params=(Param("--drain", "flag", "end when no job is left to run"),),
+        handler="queuectl.commands.workers:worker_run",
+        examples=("worker run",),
+        details="Ctrl-C lets the running job finish; a second one ends it and queues it again.",
+        access="write",
+    ),
+    CommandSpec(
+        words=("dlq", "list"),
+        aliases=(("dlq-list",),),
+        summary="List the dead jobs: those whose retries are used up.",
+        params=(_LIMIT, _JSON),
+        handler="queuectl.commands.dead_letters:dlq_list",
+        examples=("dlq list", "dlq list --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("dlq", "retry"),
+        aliases=(("dlq-retry",),),
+        summary="Put dead jobs back into the main queue.",
+        params=(
+            Param("job", "dead_job", "id of a dead job", required=True, many=True, unless="--all"),
+            Param("--all", "flag", "every dead job"),
+        ),
+        handler="queuectl.commands.dead_letters:dlq_retry",
+        examples=("dlq retry job2", "dlq retry job2 job3", "dlq retry --all"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("config", "get"),
+        aliases=(("config-get",),),
+        summary="Show one setting, or all of them.",
+        params=(Param("setting", "setting", "name of the setting; all if left out"), _JSON),
+        handler="queuectl.commands.settings:config_get",
+        examples=("config get", "config get base", "config get --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("config", "set"),
+        aliases=(("config-set",),),
+        summary="Change a setting.",
+        params=(
+            Param("setting", "setting", "name of the setting", required=True),
+            Param("value", "setting_value", "its new value", required=True),
+        ),
+        handler="queuectl.commands.settings:config_set",
+        examples=("config set max-retries 5", "config set base 3", "config set timeout 5m"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("config", "unset"),
+        aliases=(("config-unset",),),
+        summary="Put a setting back to its default.",
+        params=(Param("setting", "setting", "name of the setting", required=True),),
+        handler="queuectl.commands.settings:config_unset",
+        examples=("config unset max-retries",),
+        access="write",
+    ),
+    CommandSpec(
+        words=("init",),
+        summary="Make a data folder with its four files.",
+        params=(Param("folder", "path", "where; the folder in use if left out"),),
+        handler="queuectl.commands.maintenance:init",
+        examples=("init", "init ./data"),
+        details="From then on queuectl uses ./data whenever it runs beside it.",
+        access="none",
+    ),
+    CommandSpec(
+        words=("checkpoint",),
+        summary="Write all changes into jobs.json and dlq.json now.",
+        handler="queuectl.commands.maintenance:checkpoint",
+        examples=("checkpoint",),
+        access="write",
+    ),
+    CommandSpec(
+        words=("ping",),
+        summary="Check that the queue can be reached, read and written.",
+        handler="queuectl.commands.status:ping",
+        examples=("ping",),
+        access="read",
+    ),
+    CommandSpec(
+        words=("help",),
+        summary="Explain queuectl, a command or a topic.",
+        params=(Param("topic", "command", "a command or a topic", many=True),),
+        handler="queuectl.commands.help_pages:show_help",
+        examples=("help", "help enqueue", "help exit-codes"),
+        access="none",
+    ),
+    CommandSpec(
+        words=("version",),
+        summary="Show the version.",
+        handler="queuectl.commands.help_pages:version",
+        examples=("version",),
+        access="none",
+    ),
+)

@@ -1,0 +1,245 @@
+"""Cutting a line into words, quoted text and objects, with their spans; and quoting back.
+
+Never raises: what is unfinished is told by `Token.open`. The rules are those of /bin/sh with three
+differences, all before a bare `--`: `{` at the start of a word begins an object that reaches to
+its balanced `}`; an apostrophe after a letter or digit (it's) is not a quote; and a backslash
+outside quotes is an ordinary character (C:\\temp) unless a blank, a quote or the end of the line
+follows it. Behind `--` a line means what /bin/sh would make of it. `#` starts a comment only where
+a word could start. A backslash at the end of a line continues it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_BLANKS = " \t\n\r\f\v"
+_BEFORE_A_WORD = _BLANKS + ",:=(["
+_ESCAPED_OUTSIDE = " \t'\""
+_ESCAPED_IN_DOUBLE = '"\\$`'
+_SHELL_ACTS_ON = frozenset("|&;<>()$`*?[")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+_OPENERS = {"!", "{", "case", "coproc", "for", "function", "if", "select", "time", "until", "while"}
+_RESERVED = _OPENERS | {"}", "do", "done", "elif", "else", "esac", "fi", "in", "then"}
+
+
+class Token:
+    """One word: `text` is what it means, `raw` = `line[start:end]` how it was written.
+
+    `quoted`: some of it stood in quotes. `open`: "" if it is whole, else what it still lacks, in
+    order: `"`, `'`, `}` (once for each open brace), or `\\` for a line to come. `role` is "" until
+    the token is bound: "command", "option" (also `--option=value`), "value", "object", "end" (a
+    bare `--`), "comment" or "error".
+    """
+
+    __slots__ = ("end", "open", "quoted", "raw", "role", "start", "text")
+
+    def __init__(
+        self,
+        text: str,
+        start: int,
+        end: int,
+        raw: str,
+        *,
+        quoted: bool = False,
+        open: str = "",
+        role: str = "",
+    ) -> None:
+        self.text = text
+        self.start = start
+        self.end = end
+        self.raw = raw
+        self.quoted = quoted
+        self.open = open
+        self.role = role
+
+    def __repr__(self) -> str:
+        return f"Token({self.text!r}, {self.start}, {self.end}, open={self.open!r})"
+
+
+class Verbatim(str):
+    """A word behind `--` that /bin/sh shall expand when the job runs (*.txt, $HOME, |)."""
+
+    __slots__ = ()
+
+
+def tokenize(line: str, behind_dashes: bool = False) -> list[Token]:
+    """The tokens of a line, or of several lines that belong together; comments are tokens too.
+
+    `behind_dashes`: the line goes on from one that held a bare `--`.
+    """
+    tokens: list[Token] = []
+    size = len(line)
+    at = _skip_blanks(line, 0)
+    while at < size:
+        char = line[at]
+        if char == "#":
+            end = line.find("\n", at)
+            end = size if end < 0 else end
+            token = Token(line[at:end], at, end, line[at:end], role="comment")
+        elif char == "{" and not behind_dashes:
+            token = _object(line, at)
+        else:
+            token = _word(line, at, behind_dashes)
+            behind_dashes = behind_dashes or token.raw == "--"
+        tokens.append(token)
+        at = _skip_blanks(line, token.end)
+    return tokens
+
+
+def _skip_blanks(line: str, at: int) -> int:
+    size = len(line)
+    while at < size:
+        if line[at] in _BLANKS:
+            at += 1
+        elif line.startswith("\\\n", at):
+            at += 2
+        else:
+            break
+    return at
+
+
+def _object(line: str, start: int) -> Token:
+    end, lacks = reach(line, start)
+    raw = line[start:end]
+    return Token(raw, start, end, raw, open=lacks)
+
+
+def reach(text: str, at: int, lacks: str = "") -> tuple[int, str]:
+    """Where the object that starts at `at` ends, and what it lacks if the text ends before it.
+
+    To go on with more text, call again with the index it begins at and what was lacking.
+    """
+    quote = lacks[0] if lacks[:1] in ("'", '"') else ""
+    depth = len(lacks) - len(quote)
+    word, size = at, len(text)
+    while at < size:
+        char = text[at]
+        if quote:
+            if char == quote:
+                quote = ""
+            elif char == "\\" and (quote == '"' or text.startswith("'", at + 1)):
+                at += 1
+        elif char == "{":
+            depth += 1
+            word = at + 1
+        elif char == "}":
+            depth -= 1
+            if depth == 0:
+                return at + 1, ""
+        elif char in "\"'":
+            if opens_quote(text, word, at):
+                quote = char
+        elif char == "\\":
+            at += text[at + 1 : at + 2] in ("'", '"')
+        elif char in _BEFORE_A_WORD:
+            word = at + 1
+        at += 1
+    return size, quote + "}" * depth
+
+
+def opens_quote(text: str, word: int, at: int) -> bool:
+    """Whether the quote character at `at`, in a word that starts at `word`, starts a quote.
+
+    It's and rock'n'roll hold apostrophes; in an option, as in -F',', they are quotes.
+    """
+    if text[at] == '"' or at == word or not text[at - 1].isalnum():
+        return True
+    return text[word] == "-"
+
+
+def _word(line: str, start: int, behind_dashes: bool) -> Token:
+    parts: list[str] = []
+    quoted, lacks = False, ""
+    at, size = start, len(line)
+    while at < size and not lacks:
+        char = line[at]
+        if char in _BLANKS:
+            break
+        if char == '"':
+            text, at, lacks = _double_quoted(line, at + 1)
+            quoted = True
+        elif char == "'" and (behind_dashes or opens_quote(line, start, at)):
+            text, at, lacks = _single_quoted(line, at + 1)
+            quoted = True
+        elif char == "\\":
+            text, at, lacks = _backslash(line, at, behind_dashes)
+        else:
+            text, at = char, at + 1
+        parts.append(text)
+    return Token("".join(parts), start, at, line[start:at], quoted=quoted, open=lacks)
+
+
+def _single_quoted(line: str, at: int) -> tuple[str, int, str]:
+    end = line.find("'", at)
+    return (line[at:], len(line), "'") if end < 0 else (line[at:end], end + 1, "")
+
+
+def _double_quoted(line: str, at: int) -> tuple[str, int, str]:
+    parts: list[str] = []
+    while True:
+        close, escape = line.find('"', at), line.find("\\", at)
+        if close < 0 and escape < 0:
+            parts.append(line[at:])
+            return "".join(parts), len(line), '"'
+        if escape < 0 or 0 <= close < escape:
+            parts.append(line[at:close])
+            return "".join(parts), close + 1, ""
+        parts.append(line[at:escape])
+        follows = line[escape + 1 : escape + 2]
+        if follows != "\n":
+            parts.append(follows if follows and follows in _ESCAPED_IN_DOUBLE else "\\" + follows)
+        at = escape + 2
+
+
+def _backslash(line: str, at: int, behind_dashes: bool) -> tuple[str, int, str]:
+    follows = line[at + 1 : at + 2]
+    if not follows:
+        return "", at + 1, "\\"
+    if follows == "\n":
+        return "", at + 2, ""
+    if behind_dashes or follows in _ESCAPED_OUTSIDE:
+        return follows, at + 2, ""
+    return "\\", at + 1, ""
+
+
+def shell_word(token: Token) -> str:
+    """The word behind `--` as an argument: Verbatim if /bin/sh has something to expand in it."""
+    return Verbatim(token.raw) if _shell_acts(token.raw) else token.text
+
+
+def _shell_acts(raw: str) -> bool:
+    if raw[:1] == "~":
+        return True
+    if _SHELL_ACTS_ON.isdisjoint(raw):
+        return False
+    quote, at = "", 0
+    while at < len(raw):
+        char = raw[at]
+        if char == "\\" and quote != "'":
+            at += 1
+        elif char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        elif char in ("$`" if quote == '"' else "" if quote else _SHELL_ACTS_ON):
+            return True
+        at += 1
+    return False
+
+
+def quote(word: str) -> str:
+    """The word so written that /bin/sh reads exactly it."""
+    if word and _PLAIN.issuperset(word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def command_line(argv: Iterable[str]) -> str:
+    """The command line that makes /bin/sh run exactly these arguments; Verbatim ones expand."""
+    words = [str(word) if isinstance(word, Verbatim) else quote(word) for word in argv]
+    # Unquoted, the shell would take these as an assignment or as its own grammar.
+    if words and (words[0] in _RESERVED or "=" in words[0]) and words[0][0] not in "'\"":
+        words[0] = f"'{words[0]}'"
+    return " ".join(words)

@@ -1,0 +1,105 @@
+"""Waiting for jobs to end: `wait`."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.errors import InvalidInput, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.model.job import Job
+
+TIMED_OUT = 124  # as timeout(1) has it
+OWN_FAILURE = 125
+_LIVE = ("pending", "in_progress", "failed")
+_LOOK = 1.0  # seconds between looks when nothing wakes us
+
+
+def wait(context: Context, args: dict[str, Any]) -> int:
+    """The job's exit code; 0 or 1 for several; 124 when the time is up."""
+    ids = list(dict.fromkeys(args.get("job") or ()))
+    if bool(ids) == bool(args.get("all")):
+        raise InvalidInput("wait wants ids of jobs, or --all for every one")
+    timeout = args.get("timeout")
+    watch = _Watch(context, None if timeout is None else time.monotonic() + timeout)
+    try:
+        return watch.everything() if args.get("all") else watch.jobs(ids)
+    except StoreError as exc:
+        # Must not look like an exit code that the job may well have had.
+        exc.exit_code = OWN_FAILURE
+        raise
+
+
+class _Watch:
+    """One waiting: its deadline, and whether the lack of workers was told."""
+
+    def __init__(self, context: Context, deadline: float | None) -> None:
+        self.context = context
+        self.queue = context.queue
+        self.deadline = deadline
+        self.told = False
+
+    def jobs(self, ids: list[str]) -> int:
+        """Wait for the jobs with these ids, telling of each as it ends."""
+        ended: dict[str, Job] = {}
+        for job_id in ids:
+            self.queue.get(job_id)
+        while True:
+            for job_id in [job_id for job_id in ids if job_id not in ended]:
+                job = self.queue.get(job_id)
+                if job.state not in _LIVE:
+                    ended[job_id] = job
+                    self._tell(job)
+            if len(ended) == len(ids):
+                codes = [_exit_code(job) for job in ended.values()]
+                return codes[0] if len(codes) == 1 else int(any(codes))
+            if not self._again():
+                waiting = ", ".join(job_id for job_id in ids if job_id not in ended)
+                self.context.note(f"The time is up; not ended yet: {waiting}")
+                return TIMED_OUT
+
+    def everything(self) -> int:
+        """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
+        ids = {job.id for job in self.queue.find(set(_LIVE))}
+        while left := sum(self.queue.counts()[state] for state in _LIVE):
+            if not self._again():
+                self.context.note(f"The time is up; jobs not ended yet: {left}")
+                return TIMED_OUT
+        ended = [job for job in self.queue.find() if job.id in ids]
+        completed = sum(job.state == "completed" for job in ended)
+        if not self.context.quiet:
+            self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
+        return int(completed < len(ids))
+
+    def _again(self) -> bool:
+        """Let some time pass, or see that none is left."""
+        left = _LOOK if self.deadline is None else min(_LOOK, self.deadline - time.monotonic())
+        if left <= 0:
+            return False
+        self.context.flush()
+        self._look_after_workers()
+        self.queue.wait(left)
+        return True
+
+    def _look_after_workers(self) -> None:
+        """Without a worker nobody would take back what a dead one held, nor run anything."""
+        self.context.rescue()
+        if not self.told and not any(worker.alive for worker in self.queue.workers()):
+            self.told = True
+            self.context.note("No worker runs; 'worker start' starts one. Waiting goes on.")
+
+    def _tell(self, job: Job) -> None:
+        if not self.context.quiet:
+            why = f": {job.error}" if job.state == "dead" and job.error else ""
+            self.context.write(f"Job '{job.id}' is {job.state}{why}.")
+
+
+def _exit_code(job: Job) -> int:
+    """What waiting for this job exits with."""
+    if job.state == "completed":
+        return 0
+    return (job.exit_code if job.state == "dead" else None) or 1

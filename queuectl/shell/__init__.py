@@ -1,0 +1,1 @@
+"""The interactive prompt_toolkit session."""

@@ -1,0 +1,148 @@
+"""The file of lines typed before, shared by every shell of this user.
+
+One entry a line; a backslash, a newline and a carriage return inside an entry are escaped, so that
+a person can read and grep the file. An entry is added by one write on a descriptor that appends,
+under a lock, so that no two shells ever tear each other's. The newest 10,000 are kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MOST = 10_000  # entries
+_SLACK = 500  # more than MOST before the file is rewritten, so that not every shell does it
+_PATIENCE = 0.3  # seconds for the lock; typing must not hang on a shell that was stopped
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_ESCAPED = str.maketrans(_ESCAPES)
+_MEANING = {"n": "\n", "r": "\r"}
+
+
+def history_path(environ: Mapping[str, str]) -> str:
+    """QUEUECTL_HISTORY, else `queuectl/history` in the user's state folder."""
+    named = environ.get("QUEUECTL_HISTORY")
+    if named:
+        return os.path.expanduser(named)
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
+    return os.path.join(state, "queuectl", "history")
+
+
+class HistoryFile:
+    """Adds entries and tells those that came since the last look. Methods may raise OSError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._inode = 0
+        self._read_to = 0
+
+    def append(self, entry: str) -> None:
+        """Add one entry behind all others, whole or not at all."""
+        data = entry.translate(_ESCAPED).encode("utf-8", "surrogateescape") + b"\n"
+        os.makedirs(os.path.dirname(self.path) or ".", 0o700, exist_ok=True)
+        fd = self._open_locked()
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                data = b"\n" + data  # what another program left behind stays an entry of its own
+            try:
+                if os.write(fd, data) != len(data):
+                    raise OSError("the disk is full")
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+        finally:
+            os.close(fd)
+
+    def news(self) -> tuple[list[str], bool]:
+        """The entries added since the last call, oldest first; True if those are all there are.
+
+        A file that grew too long is cut to its newest entries on the way.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return [], False
+        try:
+            found = os.fstat(fd)
+            fresh = found.st_ino != self._inode or found.st_size < self._read_to
+            start = 0 if fresh else self._read_to
+            data = _read(fd, start, found.st_size)
+        finally:
+            os.close(fd)
+        whole = data.rfind(b"\n") + 1  # a line still being written is left for the next look
+        self._inode, self._read_to = found.st_ino, start + whole
+        lines = data[:whole].split(b"\n")[:-1]
+        if fresh and len(lines) > MOST + _SLACK:
+            self._trim()
+        return [_unescaped(line) for line in lines[-MOST:] if line], fresh
+
+    def _open_locked(self) -> int:
+        """The file, open for appending and locked; the lock goes with the descriptor."""
+        while True:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            fd = os.open(self.path, flags, 0o600)
+            try:
+                _lock(fd)
+                if os.stat(self.path).st_ino == os.fstat(fd).st_ino:
+                    return fd
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # it was trimmed meanwhile: what is written here would be lost
+
+    def _trim(self) -> None:
+        """Replace the file by its newest entries; those who append meanwhile wait for the lock."""
+        fd = self._open_locked()
+        try:
+            lines = _read(fd, 0, os.fstat(fd).st_size).split(b"\n")
+            kept = b"\n".join(lines[-MOST - 1 :])
+            fresh = f"{self.path}.{os.getpid()}"
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(kept)
+            os.rename(fresh, self.path)
+            found = os.stat(self.path)
+            self._inode, self._read_to = found.st_ino, found.st_size
+        finally:
+            os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    """Lock the file; without a lock after a while: one write on O_APPEND is nearly as good."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.001)
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    parts = []
+    while start < end and (part := os.pread(fd, end - start, start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
+
+
+def _unescaped(line: bytes) -> str:
+    text = line.decode("utf-8", "surrogateescape")
+    return "".join(_pieces(text)) if "\\" in text else text
+
+
+def _pieces(text: str) -> Iterator[str]:
+    at = 0
+    while (found := text.find("\\", at)) >= 0:
+        follows = text[found + 1 : found + 2]
+        yield text[at:found] + _MEANING.get(follows, follows)
+        at = found + 2
+    yield text[at:]

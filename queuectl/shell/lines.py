@@ -1,0 +1,64 @@
+"""The commands in what stands on the prompt: one, or several that were pasted together."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl.commands.grammar import tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.commands.grammar import CommandSpec
+
+
+class Piece(NamedTuple):
+    """One command: where it starts in the whole text, the number of its line, its own text."""
+
+    start: int
+    line: int
+    text: str
+
+
+def split_commands(text: str, specs: Sequence[CommandSpec]) -> list[Piece]:
+    """The commands of a text in order, read as a script is; the last one may be unfinished.
+
+    A line that starts with `!` is a command of its own.
+    """
+    if "\n" not in text:
+        return [Piece(0, 1, text)] if text.strip() else []
+    from queuectl.commands.script import command_words, read_statements
+
+    starts = [0]
+    for line in text.split("\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    pieces: list[Piece] = []
+    words = command_words(specs)
+    numbered = enumerate(text.split("\n"))
+    for system, group in groupby(numbered, lambda pair: is_system_line(pair[1])):
+        lines = list(group)
+        if system:
+            pieces += [Piece(starts[at], at + 1, line) for at, line in lines]
+            continue
+        first = lines[0][0]
+        for found in read_statements((line for _, line in lines), "", words):
+            at = first + found.line - 1
+            pieces.append(Piece(starts[at], at + 1, found.text))
+    return pieces
+
+
+def is_open(text: str, specs: Sequence[CommandSpec]) -> bool:
+    """Whether the text ends inside a quote or brace, or with a backslash: more is to come."""
+    pieces = split_commands(text, specs)
+    if not pieces or is_system_line(pieces[-1].text):
+        return False
+    last = pieces[-1]
+    tokens = tokenize(last.text)
+    at_end = last.start + len(last.text) == len(text)
+    return at_end and bool(tokens) and bool(tokens[-1].open)
+
+
+def is_system_line(text: str) -> bool:
+    """Whether the line is meant for /bin/sh: `!ls`."""
+    return text.lstrip()[:1] == "!"

@@ -1,0 +1,88 @@
+"""What completion knows of the queue at the moment: read without locks, seldom, never raising."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from queuectl.config import Settings
+from queuectl.errors import QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.model.job import Job
+    from queuectl.store.glance import Glance
+    from queuectl.store.worker_files import WorkerInfo
+
+_FRESH = 0.3  # seconds before the queue is looked at again
+_MOST = 300  # jobs of a kind; nobody reads a longer menu
+_TROUBLE = (QueuectlError, OSError, ValueError)
+
+
+class LiveQueue:
+    """The jobs, settings and workers of a data folder; its methods may be called by any thread.
+
+    While the queue cannot be read, what was read last stands.
+    """
+
+    def __init__(self, folder: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._glance: Glance | None = None
+        self._mark: object = None
+        self._looked = float("-inf")
+        self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Job]] = {}
+
+    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
+        """The newest jobs in these states (None: any) whose ids begin so, newest first."""
+        with self._mutex:
+            try:
+                self._refresh()
+                key = (states, start)
+                if self._glance is not None and key not in self._jobs:
+                    self._jobs[key] = self._glance.newest(states, start, _MOST)
+            except _TROUBLE:
+                pass
+            return self._jobs.get((states, start), [])
+
+    def settings(self) -> Settings:
+        """The settings as they are now, or their defaults."""
+        from queuectl.job_queue import JobQueue
+
+        try:
+            return JobQueue.open(self._folder).settings()
+        except _TROUBLE:
+            return Settings()
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that live."""
+        from queuectl.store.worker_files import worker_infos
+
+        try:
+            return [worker for worker in worker_infos(self._folder) if worker.alive]
+        except _TROUBLE:
+            return []
+
+    def close(self) -> None:
+        """Let go of the files."""
+        with self._mutex:
+            if self._glance is not None:
+                self._glance.close()
+                self._glance = None
+
+    def _refresh(self) -> None:
+        """Look anew if the last look was a while ago and something changed since."""
+        if self._clock() - self._looked < _FRESH:
+            return
+        from queuectl.store.glance import Glance, change_mark
+
+        self._looked = self._clock()
+        mark = change_mark(self._folder)
+        if mark != self._mark:
+            glance = Glance(self._folder, time.time())
+            if self._glance is not None:
+                self._glance.close()
+            self._glance, self._mark, self._jobs = glance, mark, {}

@@ -1,0 +1,47 @@
+"""The completion menu: what the grammar and the live queue offer, as prompt_toolkit wants it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.completion import Completer, Completion
+
+from queuectl.commands.grammar import bind
+from queuectl.shell.lines import is_system_line, split_commands
+from queuectl.shell.own_commands import SHELL_COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    from queuectl.shell.completer import Source
+
+
+class ShellCompleter(Completer):
+    """Completes what stands before the cursor; runs in a thread of its own."""
+
+    def __init__(self, queue: Source) -> None:
+        self._queue = queue
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterator[Completion]:
+        """The candidates, likeliest first."""
+        # Here, in the thread that completes: the first prompt need not wait for it.
+        from queuectl.shell.completer import complete
+
+        pieces = split_commands(document.text_before_cursor, SHELL_COMMANDS)
+        text = pieces[-1].text if pieces else ""
+        if pieces and pieces[-1].start + len(text) < document.cursor_position:
+            text = ""  # a new line has begun
+        if is_system_line(text):
+            return
+        if not text and not event.completion_requested:
+            return  # an empty line is no question
+        for found in complete(bind(SHELL_COMMANDS, text), SHELL_COMMANDS, self._queue):
+            yield Completion(
+                found.text,
+                start_position=found.start - len(text),
+                display=found.shown,
+                display_meta=found.meaning,
+            )

@@ -1,0 +1,108 @@
+"""What becomes of the jobs that this shell enqueued, told in a line each, or summed up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from queuectl.model.job import Job
+
+_MOST_LINES = 3  # at once; more are summed up
+_TOLD = ("completed", "failed", "dead")
+
+
+class Notices:
+    """Follows some jobs and keeps what is to be told of them until somebody takes it.
+
+    `mode` is "on", "off" or "dead". Any thread may call the methods.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.mode = "on"
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._followed: dict[str, tuple[str, int]] = {}  # id -> state and run told last
+        self._waiting: list[Job] = []
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """The ids of the jobs that have not ended yet."""
+        with self._mutex:
+            return frozenset(self._followed)
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Tell of these jobs from now on."""
+        with self._mutex:
+            for job_id in ids:
+                self._followed.setdefault(job_id, ("", 0))
+
+    def silence(self, ids: Iterable[str]) -> None:
+        """Tell of these jobs no more: they ended, and somebody else said so."""
+        gone = set(ids)
+        with self._mutex:
+            self._waiting = [job for job in self._waiting if job.id not in gone]
+            for job_id in gone:
+                self._followed.pop(job_id, None)
+
+    def feed(self, jobs: Iterable[Job]) -> None:
+        """Take in jobs as they are now, in the order they became so."""
+        with self._mutex:
+            for job in jobs:
+                told = self._followed.get(job.id)
+                if told is None or told == (job.state, job.run):
+                    continue
+                self._followed[job.id] = (job.state, job.run)
+                if job.state in ("completed", "dead", "cancelled"):
+                    del self._followed[job.id]
+                if job.state in _TOLD:
+                    self._waiting.append(job)
+
+    def any_waiting(self) -> bool:
+        """Whether `take` would give anything."""
+        with self._mutex:
+            return any(self._wanted(job) for job in self._waiting)
+
+    def take(self) -> list[str]:
+        """The lines to show now."""
+        with self._mutex:
+            jobs = [job for job in self._waiting if self._wanted(job)]
+            self._waiting = []
+        if len(jobs) <= _MOST_LINES:
+            return [self._line(job) for job in jobs]
+        return [_summary(jobs)]
+
+    def _wanted(self, job: Job) -> bool:
+        return self.mode == "on" or (self.mode == "dead" and job.state == "dead")
+
+    def _line(self, job: Job) -> str:
+        from queuectl.commands.render import one_line
+        from queuectl.model.times import format_duration, parse_time
+
+        why = one_line(job.error or "")
+        if job.state == "completed":
+            return f"Job '{job.id}' completed{_took(job)}."
+        if job.state == "dead":
+            return f"Job '{job.id}' is dead: {why} ('logs {job.id}' shows its output)."
+        wait = format_duration(max(0.0, round(parse_time(job.run_at) - self._clock())))
+        return f"Job '{job.id}' failed: {why}; it runs again in {wait}."
+
+
+def _took(job: Job) -> str:
+    from queuectl.model.times import format_duration, parse_time
+
+    if not job.started_at or not job.finished_at:
+        return ""
+    seconds = parse_time(job.finished_at) - parse_time(job.started_at)
+    return f" in {format_duration(seconds)}" if seconds > 0 else ""
+
+
+def _summary(jobs: list[Job]) -> str:
+    counts = {state: sum(job.state == state for job in jobs) for state in _TOLD}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    dead = [job.id for job in jobs if job.state == "dead"]
+    named = f" (dead: {', '.join(dead[:_MOST_LINES])}{', ...' * (len(dead) > _MOST_LINES)})"
+    return f"Jobs: {told}{named if dead else ''}."

@@ -1,0 +1,167 @@
+"""The prompt: one line or more of input, with all that is drawn around it."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from typing import TYPE_CHECKING
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import to_filter
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.utils import is_dumb_terminal
+
+from queuectl.shell.highlighter import LineLexer
+from queuectl.shell.history import SuggestFromHistory
+from queuectl.shell.keys import shell_keys
+from queuectl.shell.menu import ShellCompleter
+from queuectl.shell.style import shell_style
+from queuectl.shell.toolbar import toolbar, toolbar_lines
+from queuectl.shell.validator import LineValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prompt_toolkit.formatted_text import AnyFormattedText, StyleAndTextTuples
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.output import Output
+
+    from queuectl.shell.completer import Source
+    from queuectl.shell.history import SharedHistory
+    from queuectl.shell.toolbar import Standing
+
+_NAME = "queuectl> "
+_NARROW = 40  # columns below which the prompt is short
+_MENU = 8  # rows kept free for the menu, if the terminal has them
+
+
+class _Session(PromptSession[str]):
+    """A PromptSession that keeps as much room for the menu as the terminal has at the moment."""
+
+    @property
+    def reserve_space_for_menu(self) -> int:
+        """Rows below and with the input; with fixed ones a small terminal shows no prompt."""
+        rows = self.app.output.get_size().rows
+        return max(1, min(_MENU, rows - toolbar_lines(rows) - 1))
+
+    @reserve_space_for_menu.setter
+    def reserve_space_for_menu(self, rows: int) -> None:
+        pass  # prompt_toolkit's own default
+
+    @property
+    def bottom_toolbar(self) -> AnyFormattedText:
+        """None where there is no room for it: an empty one would still take a row."""
+        return self._shown_below if toolbar_lines(self.app.output.get_size().rows) else None
+
+    @bottom_toolbar.setter
+    def bottom_toolbar(self, shown: AnyFormattedText) -> None:
+        self._shown_below = shown
+
+
+class Prompt:
+    """Reads lines from the terminal. `standing` gives what the toolbar shows of the queue."""
+
+    def __init__(
+        self,
+        queue: Source,
+        history: SharedHistory,
+        standing: Callable[[], Standing | None],
+        *,
+        colour: bool = True,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self._standing = standing
+        self._context: contextvars.Context | None = None
+        self._dumb = output is None and is_dumb_terminal()
+        self._session = _Session(
+            self._message,
+            multiline=True,
+            prompt_continuation=self._continuation,
+            lexer=LineLexer(),
+            completer=ShellCompleter(queue),
+            complete_in_thread=True,
+            validator=None if self._dumb else LineValidator(),
+            validate_while_typing=False,
+            history=history,
+            auto_suggest=SuggestFromHistory(history),
+            search_ignore_case=True,
+            enable_suspend=True,
+            enable_open_in_editor=True,
+            tempfile_suffix=".queuectl",
+            style=shell_style(colour),
+            include_default_pygments_style=False,
+            color_depth=ColorDepth.DEPTH_4_BIT if colour else ColorDepth.DEPTH_1_BIT,
+            cursor=ModalCursorShapeConfig(),
+            bottom_toolbar=self._toolbar,
+            key_bindings=shell_keys(),
+            input=input,
+            output=output,
+        )
+        # Set on the buffer alone: on the session it would end completion while typing.
+        self._session.default_buffer.enable_history_search = to_filter(True)
+
+    def read(self, started: Callable[[], None] | None = None) -> str:
+        """The next line; `started` is called once the prompt is on the screen.
+
+        Raises KeyboardInterrupt for Ctrl-C and EOFError for Ctrl-D.
+        """
+        app = self._session.app
+
+        def rendered(_: object) -> None:
+            app.after_render.remove_handler(rendered)
+            if started is not None:
+                started()
+
+        def begin() -> None:
+            self._context = contextvars.copy_context()
+            app.after_render.add_handler(rendered)
+
+        try:
+            return self._session.prompt(pre_run=begin)
+        finally:
+            self._context = None
+
+    def redraw(self) -> None:
+        """Draw anew what changed; from any thread."""
+        self._session.app.invalidate()
+
+    def above(self, show: Callable[[], None]) -> None:
+        """Call `show`, which writes to the terminal, with the prompt out of its way; any thread.
+
+        If no line is being read it is not called.
+        """
+        context, loop = self._context, self._session.app.loop
+        if context is None or loop is None:
+            return
+
+        def begin() -> None:
+            if self._session.app.is_running:
+                run_in_terminal(show)
+
+        with contextlib.suppress(RuntimeError):  # the line was just finished
+            loop.call_soon_threadsafe(begin, context=context)
+
+    @property
+    def keys(self) -> str:
+        """ "vi" or "emacs"."""
+        return "vi" if self._session.app.editing_mode == EditingMode.VI else "emacs"
+
+    def set_keys(self, mode: str) -> None:
+        """Edit with the keys of "vi" or "emacs" from now on."""
+        self._session.app.editing_mode = EditingMode.VI if mode == "vi" else EditingMode.EMACS
+
+    def _message(self) -> StyleAndTextTuples:
+        narrow = self._session.app.output.get_size().columns < _NARROW
+        return [("class:prompt", "> " if narrow else _NAME)]
+
+    def _continuation(self, width: int, line: int, wrapped: int) -> StyleAndTextTuples:
+        return [("class:prompt", "" if wrapped else "... ".rjust(width)[-width:])]
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        size = self._session.app.output.get_size()
+        line = self._session.default_buffer.document.text_before_cursor
+        return toolbar(self._standing(), line, size.columns, size.rows)

@@ -1,0 +1,200 @@
+"""The interactive shell: reads a line, runs it, and tells what became of jobs meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from queuectl import __version__
+from queuectl.commands.grammar import bind
+from queuectl.errors import QueuectlError
+from queuectl.shell.history import SharedHistory
+from queuectl.shell.history_file import HistoryFile, history_path
+from queuectl.shell.lines import is_system_line, split_commands
+from queuectl.shell.live import LiveQueue
+from queuectl.shell.notices import Notices
+from queuectl.shell.own_commands import (
+    KEYS_HELP,
+    OWN_HANDLERS,
+    OWN_ROWS,
+    SHELL_COMMANDS,
+)
+from queuectl.shell.prompt import Prompt
+from queuectl.shell.terminal import Terminal, own_shell, run_system
+from queuectl.shell.watcher import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.output import Output
+
+    from queuectl.commands.context import Context
+    from queuectl.commands.grammar import Bound, CommandSpec
+
+
+def run_shell(context: Context, run_bound: Callable[[Context, Bound], int]) -> int:
+    """Read and run lines until the person leaves; 0. `run_bound` runs one that has no faults."""
+    return Shell(context, run_bound).run()
+
+
+class Shell:
+    """One session. Handlers of the shell's own commands use `notices`, `prompt` and `leaving`."""
+
+    def __init__(
+        self,
+        context: Context,
+        run_bound: Callable[[Context, Bound], int],
+        *,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.context = context
+        self.leaving = False
+        self.notices = Notices()
+        self._run_bound = run_bound
+        self._live = LiveQueue(context.folder)
+        self._warnings: list[str] = []
+        self._watcher = Watcher(context.folder, self.notices, self._changed)
+        history = SharedHistory(HistoryFile(history_path(context.environ)), self._warnings.append)
+        self.prompt = Prompt(
+            self._live,
+            history,
+            lambda: self._watcher.standing,
+            colour=context.color,
+            input=input,
+            output=output,
+        )
+        self._terminal = Terminal(sys.stdin)
+        context.ask = self._ask
+        context.stdin_taken = True  # the keys are the shell's
+
+    def run(self) -> int:
+        """Until Ctrl-D, `exit`, or the terminal is gone."""
+        self._greet()
+        try:
+            while not self.leaving:
+                self._tell()
+                try:
+                    text = self.prompt.read(started=self._watcher.start)
+                except KeyboardInterrupt:
+                    continue  # the line is cleared
+                except EOFError:
+                    break
+                self.run_text(text)
+        finally:
+            self._watcher.stop()
+            self._live.close()
+            self._close(self.context)
+        return 0
+
+    def run_text(self, text: str) -> None:
+        """Run the commands of a text in order; being interrupted ends them all."""
+        for piece in split_commands(text, SHELL_COMMANDS):
+            if self.leaving:
+                break
+            try:
+                self._run(piece.text)
+            except KeyboardInterrupt:
+                self._interrupted()
+                break
+            finally:
+                self.context.flush()
+
+    def _run(self, text: str) -> int:
+        if is_system_line(text):
+            return self._run_system(text.lstrip()[1:])
+        bound = bind(SHELL_COMMANDS, text)
+        if bound.faults:
+            self.context.note(f"queuectl: {bound.faults[0].message}")
+            return 2
+        with self._terminal.unseen_keys():
+            if bound.spec in OWN_ROWS or _asks_about_own(bound):
+                return self._run_own(bound)
+            return self._run_queue(bound)
+
+    def _run_own(self, bound: Bound) -> int:
+        from queuectl.commands.help_pages import command_page
+
+        about = _asks_about_own(bound)
+        if bound.spec is not None and not about:
+            return OWN_HANDLERS[bound.spec.words](self, bound.values)
+        self.context.write_lines(command_page(row) for row in about)
+        return 0
+
+    def _run_queue(self, bound: Bound) -> int:
+        if not bound.words and not bound.help:
+            return 0  # a comment
+        context = self.context.for_line(bound.values)
+        try:
+            code = self._run_bound(context, bound)
+        finally:
+            self._watcher.follow(self.context.made)
+            self.context.made.clear()
+            if context is not self.context:
+                self._close(context)
+        self._afterwards(bound)
+        return code
+
+    def _afterwards(self, bound: Bound) -> None:
+        if bound.words == ("help",) and not bound.values.get("topic"):
+            self.context.write(KEYS_HELP + _listed_own())
+        elif bound.words == ("wait",):
+            waited = bound.values["job"]
+            assert isinstance(waited, list)
+            self.notices.silence(waited)  # the command itself told of them
+
+    def _run_system(self, command: str) -> int:
+        self.context.flush()
+        code = run_system(command, own_shell())
+        if code:
+            self.context.note(f"(exit code {code})")
+        return code
+
+    def _ask(self, question: str) -> bool:
+        """A question on the terminal, the answer being seen as it is typed."""
+        with self._terminal.usual_keys():
+            try:
+                return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+            except EOFError:
+                return False
+
+    def _greet(self) -> None:
+        self.context.write(f"queuectl {__version__}, data folder {self.context.folder}")
+        self.context.flush()
+
+    def _interrupted(self) -> None:
+        self.context.note("\nInterrupted; jobs and workers go on.")
+        # Whatever the interrupt cut short begins anew with a fresh queue.
+        self._close(self.context)
+
+    def _tell(self) -> None:
+        """Show what is to be told, above the next prompt."""
+        warnings, self._warnings[:] = list(self._warnings), []
+        for line in (*warnings, *self.notices.take()):
+            self.context.note(line)
+
+    def _changed(self) -> None:
+        """From the watcher's thread: something on the screen is out of date."""
+        if self.notices.any_waiting() or self._warnings:
+            self.prompt.above(self._tell)
+        else:
+            self.prompt.redraw()
+
+    def _close(self, context: Context) -> None:
+        try:
+            context.close()
+        except QueuectlError as exc:
+            self.context.note(f"queuectl: {exc}")
+
+
+def _asks_about_own(bound: Bound) -> list[CommandSpec]:
+    """The shell's own commands that `help` or `-h` asks about."""
+    asked = bound.values.get("topic") if bound.words == ("help",) else None
+    if bound.help and bound.spec is not None:
+        asked = [*bound.spec.words]
+    return [row for row in OWN_ROWS if [*row.words] == asked]
+
+
+def _listed_own() -> str:
+    return "".join(f"  {' '.join(row.words):<12} {row.summary}\n" for row in OWN_ROWS)

@@ -1,0 +1,72 @@
+"""The terminal between prompts: what is typed ahead stays unseen and waits for the next prompt."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import termios
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+
+class Terminal:
+    """The terminal at standard input; every method is harmless if it is none."""
+
+    def __init__(self, stdin: TextIO) -> None:
+        self._fd = -1
+        try:
+            self._fd = stdin.fileno()
+            self._usual = termios.tcgetattr(self._fd)
+        except (OSError, ValueError, termios.error):
+            self._fd = -1
+
+    @contextmanager
+    def unseen_keys(self) -> Iterator[None]:
+        """Neither echo keys nor gather them into lines; Ctrl-C still interrupts."""
+        if self._fd < 0:
+            yield
+            return
+        changed = [*self._usual]
+        changed[3] &= ~(termios.ECHO | termios.ICANON)
+        self._set(changed)
+        try:
+            yield
+        finally:
+            self._set(self._usual)
+
+    @contextmanager
+    def usual_keys(self) -> Iterator[None]:
+        """Inside `unseen_keys`: for a question that is answered on the terminal."""
+        if self._fd < 0:
+            yield
+            return
+        before = termios.tcgetattr(self._fd)
+        self._set(self._usual)
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    def _set(self, attributes: list[object]) -> None:
+        try:
+            termios.tcsetattr(self._fd, termios.TCSANOW, attributes)  # type: ignore[arg-type]
+        except (OSError, termios.error):
+            self._fd = -1  # it was closed
+
+
+def run_system(command: str, shell: str) -> int:
+    """Run a line of the person's own shell on the terminal; its exit code, 128 + n for a signal."""
+    try:
+        code = subprocess.call([shell, "-c", command])
+    except OSError:
+        code = subprocess.call(["/bin/sh", "-c", command])
+    return code if code >= 0 else 128 - code
+
+
+def own_shell() -> str:
+    """The person's own shell."""
+    return os.environ.get("SHELL") or "/bin/sh"

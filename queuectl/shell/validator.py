@@ -1,0 +1,66 @@
+"""Whether a line can be run: asked when Enter is pressed, never while typing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from prompt_toolkit.application import get_app
+from prompt_toolkit.validation import ValidationError, Validator
+
+from queuectl.commands.grammar import bind
+from queuectl.commands.render import cells, clip
+from queuectl.shell.lines import is_system_line, split_commands
+from queuectl.shell.own_commands import SHELL_COMMANDS
+
+if TYPE_CHECKING:
+    from prompt_toolkit.document import Document
+
+
+class Mistake(NamedTuple):
+    """What is wrong with `text[start:end]`; `hint` could stand there instead, or is empty."""
+
+    message: str
+    start: int
+    end: int
+    hint: str
+
+
+def find_mistake(text: str) -> Mistake | None:
+    """The first thing that is wrong with a line, or with several that were pasted."""
+    pieces = split_commands(text, SHELL_COMMANDS)
+    for piece in pieces:
+        if is_system_line(piece.text):
+            continue
+        for fault in bind(SHELL_COMMANDS, piece.text).faults:
+            place = f"line {piece.line}: " if len(pieces) > 1 else ""
+            start, end = piece.start + fault.start, piece.start + fault.end
+            return Mistake(place + fault.message, start, end, fault.hint)
+    return None
+
+
+class LineError(ValidationError):
+    """A mistake as the prompt shows it."""
+
+    def __init__(self, mistake: Mistake, width: int) -> None:
+        super().__init__(mistake.start, fitted(mistake, width))
+        self.mistake = mistake
+
+
+def fitted(mistake: Mistake, width: int) -> str:
+    """The message within `width` columns; where it does not fit, what was meant comes first."""
+    short, meant, _ = mistake.message.partition("?)")
+    for message in (mistake.message, short + meant):
+        for offer in (" [Tab takes it]" if mistake.hint else "", ""):
+            if cells(message + offer) <= width:
+                return message + offer
+    return clip(f"{mistake.hint}? " + mistake.message if mistake.hint else mistake.message, width)
+
+
+class LineValidator(Validator):
+    """Refuses a wrong line, so that it stays on the prompt with the cursor at the fault."""
+
+    def validate(self, document: Document) -> None:
+        """Raises LineError."""
+        mistake = find_mistake(document.text)
+        if mistake is not None:
+            raise LineError(mistake, get_app().output.get_size().columns)

@@ -1,0 +1,163 @@
+"""Looking over a queue's shoulder: the newest jobs of some states, and what changes, without locks.
+
+For those who look several times a second while a person types. No call takes the queue's lock;
+what cannot be read at the moment raises a QueuectlError, and the next look will tell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from typing import NoReturn
+
+from queuectl.errors import StoreBusy
+from queuectl.model.job import Job
+from queuectl.store import folder
+from queuectl.store.job_files import decode_job, line_id, line_state
+from queuectl.store.journal import Journal
+from queuectl.store.snapshot import Snapshot
+
+_CHUNK = 1 << 18  # bytes searched at once: about a millisecond, so that other threads get on
+
+
+def change_mark(path: str) -> tuple[object, ...]:
+    """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
+    return tuple(_look(os.path.join(path, name)) for name in _WATCHED)
+
+
+_WATCHED = ("journal", "jobs.json", "dlq.json", "config.json", "workers")
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Glance:
+    """The queue as it was when this was made; close it when done. Not for two threads at once."""
+
+    def __init__(self, path: str, now: float) -> None:
+        self._snapshot: Snapshot | None = None
+        if folder.check_folder(path) and not folder.is_new(path):
+            self._snapshot = Snapshot.read(path, now, _no_lock)
+
+    def close(self) -> None:
+        """Let go of the files; may be called twice."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
+
+    def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
+        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
+        if self._snapshot is None:
+            return []
+        found: list[Job] = []
+        for line in self._lines(self._snapshot, states, start):
+            if len(found) == most:
+                break
+            found.append(decode_job(line))
+        return found
+
+    def present(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that exist, by id."""
+        if self._snapshot is None:
+            return {}
+        pairs = ((job_id, self._snapshot.get(job_id)) for job_id in ids)
+        return {job_id: found[0] for job_id, found in pairs if found is not None}
+
+    def _lines(
+        self, snapshot: Snapshot, states: Collection[str] | None, start: str
+    ) -> Iterator[bytes]:
+        fits = _pattern(states, start)
+        overlay = snapshot.overlay
+        yield from (line for line in reversed(overlay.values()) if fits.match(line))
+        bases = []
+        if states is None or set(states) != {"dead"}:
+            bases.append((snapshot.base_jobs, snapshot.jobs.fd))
+        if states is None or "dead" in states:
+            bases.append((snapshot.base_dead, snapshot.dead.fd))
+        for base, fd in bases:
+            lines = iter(base()) if snapshot.edited else _backward(fd, fits)
+            for line in lines:
+                if fits.match(line) and line_id(line) not in overlay:
+                    yield line
+
+
+def _no_lock() -> NoReturn:
+    raise StoreBusy("the queue changes too fast to be read without its lock")
+
+
+def _pattern(states: Collection[str] | None, start: str) -> re.Pattern[bytes]:
+    # A removal has "removed" where a job has "state".
+    wanted = b"" if states is None else b'(?:%s)"' % "|".join(sorted(states)).encode()
+    return re.compile(
+        rb'^\{"id": "%s[^"]*", "state": "%s' % (re.escape(start.encode()), wanted), re.M
+    )
+
+
+def _backward(fd: int, fits: re.Pattern[bytes]) -> Iterator[bytes]:
+    """The lines of a file in our layout that fit, the last one first."""
+    end, rest = os.fstat(fd).st_size, b""
+    while end > 0:
+        begin = max(0, end - _CHUNK)
+        data = os.pread(fd, end - begin, begin) + rest
+        cut = data.find(b"\n") + 1 if begin else 0
+        if begin and not cut:
+            rest = data  # a line longer than a chunk
+        else:
+            rest = data[:cut]
+            for found in reversed(list(fits.finditer(data, cut))):
+                stop = data.find(b"\n", found.start())
+                yield data[found.start() : stop if stop >= 0 else len(data)].rstrip(b",")
+        end = begin
+
+
+class Follower:
+    """Tells which jobs changed since the last look, by reading on in the journal."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._journal: Journal | None = None
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def changes(self) -> list[bytes] | None:
+        """The lines of jobs that changed, oldest first; None if some were missed: look anew."""
+        if not folder.check_folder(self._path) or folder.is_new(self._path):
+            self.close()
+            return []
+        missed = self._journal is None
+        lines: list[bytes] = []
+        if self._journal is not None:
+            lines += _read_on(self._journal)
+            if self._journal.is_current():
+                return lines
+        newer = Journal.for_reading(self._path)
+        if self._journal is not None:
+            header, old = newer.header, self._journal
+            missed = header.generation != old.header.generation + 1 or header.edited
+            lines += _read_on(old)  # what came between the look above and the fold
+        self.close()
+        self._journal = newer
+        lines += _read_on(newer)
+        return None if missed else lines
+
+
+def _read_on(journal: Journal) -> list[bytes]:
+    payloads, _ = journal.read_on()
+    return [line for payload in payloads for line in payload.splitlines()]
+
+
+def changed_jobs(lines: Collection[bytes], ids: Collection[str]) -> list[Job]:
+    """The jobs among the lines that have one of these ids, in their order."""
+    wanted = {job_id.encode() for job_id in ids}
+    fitting = (line for line in lines if line_id(line) in wanted and line_state(line))
+    return [decode_job(line) for line in fitting]

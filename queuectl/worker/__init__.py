@@ -1,0 +1,1 @@
+"""Running commands: one job, one worker, many workers."""

@@ -1,0 +1,236 @@
+"""Where the output of runs lies: `logs/JOB.RUN.log`, and `logs/WORKER.spool` while a run goes on.
+
+A worker keeps one spool open for all its runs and gives it its final name only if something was
+written: making a new file for each run would cost a third of the throughput.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from queuectl.store import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from queuectl.model.job import Job
+
+_BLOCK = 65_536
+_LOOK = 0.2  # seconds between looks at a spool that is being followed
+_LONGEST_LINE = 200  # characters of a last line that are quoted in an error
+
+
+class LogFolder:
+    """The folder `logs` of a data folder. Nothing here takes a lock or raises for a missing log."""
+
+    def __init__(self, data_folder: str) -> None:
+        self.path = os.path.join(data_folder, "logs")
+
+    def run_path(self, job_id: str, run: int) -> str:
+        """Where the output of a finished run lies, if it had any."""
+        return os.path.join(self.path, f"{job_id}.{run}.log")
+
+    def spool_path(self, worker_id: str) -> str:
+        """Where a worker's current run writes."""
+        return os.path.join(self.path, f"{worker_id}.spool")
+
+    def make(self) -> None:
+        """Make the folder, if it is missing."""
+        files.make_folder(self.path)
+
+    def runs_of(self, job_id: str) -> list[int]:
+        """The runs of exactly this job that left a log, ascending."""
+        found = map(_named_run, self._names())
+        return sorted(name[1] for name in found if name and name[0] == job_id)
+
+    def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
+        """All that the run (None: the latest) has written so far."""
+        fd = self._open(job, run)
+        if fd is not None:
+            yield from _pieces(fd, 0)
+
+    def tail(self, job: Job, lines: int, run: int | None = None) -> Iterator[bytes]:
+        """The last `lines` lines that the run (None: the latest) has written so far."""
+        fd = self._open(job, run)
+        if fd is not None:
+            yield from _pieces(fd, _start_of_tail(fd, lines))
+
+    def follow(self, look: Callable[[], Job], wait: Callable[[float], None]) -> Iterator[bytes]:
+        """A run's output as it appears: the running one's, else the latest; ends with the run.
+
+        A job that has never run is waited for. `look` returns the job as it is now and may raise
+        NoSuchJob; `wait` lets that many seconds pass, or fewer.
+        """
+        job = look()
+        while job.run == 0 and job.state in ("pending", "failed", "in_progress"):
+            wait(_LOOK)
+            job = look()
+        shown = 0
+        if job.state == "in_progress":
+            for piece in self._growing(job, look, wait):
+                shown += len(piece)
+                yield piece
+        fd = _open_to_read(self.run_path(job.id, job.run))
+        if fd is not None:
+            yield from _pieces(fd, shown)
+
+    def rescue_spool(self, worker_id: str, job_id: str, run: int) -> None:
+        """Keep what a dead worker's last run had written as that run's log."""
+        spool, kept = self.spool_path(worker_id), self.run_path(job_id, run)
+        try:
+            if os.stat(spool).st_size and not os.path.exists(kept):
+                os.rename(spool, kept)
+            else:
+                os.unlink(spool)
+        except FileNotFoundError:
+            return  # whoever else rescues this worker was faster
+
+    def prune(self, job_ids: Collection[str]) -> None:
+        """Remove all logs of these jobs."""
+        doomed = frozenset(job_ids)
+        for name in self._names():
+            named = _named_run(name)
+            if named and named[0] in doomed:
+                files.remove(os.path.join(self.path, name))
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+
+    def _open(self, job: Job, run: int | None) -> int | None:
+        """The run's log to read; the spool if the run still goes on."""
+        fd = _open_to_read(self.run_path(job.id, job.run if run is None else run))
+        if fd is None and job.state == "in_progress" and run in (None, job.run):
+            fd = _open_to_read(self.spool_path(str(job.worker)))
+        return fd
+
+    def _growing(
+        self, job: Job, look: Callable[[], Job], wait: Callable[[float], None]
+    ) -> Iterator[bytes]:
+        """What is surely this run's output, until the run is over."""
+        fd = _open_to_read(self.spool_path(str(job.worker)))
+        offset = 0
+        try:
+            while True:
+                piece = b"" if fd is None else os.pread(fd, _BLOCK, offset)
+                # Looked at after reading: once this run is over, the spool may be another's.
+                now = look()
+                if now.state != "in_progress" or now.run != job.run:
+                    return
+                if piece:
+                    offset += len(piece)
+                    yield piece
+                else:
+                    wait(_LOOK)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+
+class Spool:
+    """The open file that takes the output of a worker's runs, one after the other."""
+
+    def __init__(self, logs: LogFolder, worker_id: str) -> None:
+        self._logs = logs
+        self.path = logs.spool_path(worker_id)
+        self.fd = self._open()
+
+    def finish(self, job_id: str, run: int) -> None:
+        """Keep what the run has written as its log, if anything; DiskRefused if that fails."""
+        found = os.fstat(self.fd)
+        if found.st_size or not found.st_nlink:
+            try:
+                if found.st_nlink:  # else somebody removed the file, and the output with it
+                    files.rename(self.path, self._logs.run_path(job_id, run))
+            finally:
+                self._start_afresh()
+
+    def last_line(self) -> str:
+        """The last line written, cut and made printable; empty if there is none."""
+        size = os.fstat(self.fd).st_size
+        end = os.pread(self.fd, 4 * _LONGEST_LINE, max(size - 4 * _LONGEST_LINE, 0))
+        lines = end.decode("utf-8", "replace").split("\n")
+        return next((line for text in reversed(lines) if (line := one_line(text))), "")
+
+    def close(self) -> None:
+        """Let go of the file and remove it if nothing is in it."""
+        if not os.fstat(self.fd).st_size:
+            files.remove(self.path)
+        os.close(self.fd)
+
+    def _open(self) -> int:
+        self._logs.make()
+        # Append: whatever the commands do to the shared offset, nothing is overwritten.
+        fd = files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        return above_standard(fd)
+
+    def _start_afresh(self) -> None:
+        os.close(self.fd)
+        self.fd = self._open()
+        if os.fstat(self.fd).st_size:  # the renaming failed: not into the next run's log
+            files.truncate(self.fd, 0, self.path)
+
+
+def one_line(text: str, most: int = _LONGEST_LINE) -> str:
+    """The text on one line that is safe to show, cut to `most` characters."""
+    plain = "".join(mark if mark.isprintable() else " " for mark in text[: 4 * most])
+    return " ".join(plain.split())[:most]
+
+
+def above_standard(fd: int) -> int:
+    """The file on a descriptor above 2: with one of 0 to 2, what a child is given gets mixed up."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def _named_run(name: str) -> tuple[str, int] | None:
+    """Job id and run of a log's name. An id may hold dots and digits: the last one is the run."""
+    if not name.endswith(".log"):
+        return None
+    job_id, _, run = name[: -len(".log")].rpartition(".")
+    return (job_id, int(run)) if job_id and run.isascii() and run.isdigit() else None
+
+
+def _open_to_read(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def _pieces(fd: int, offset: int) -> Iterator[bytes]:
+    """The file from `offset` to its end; closes it."""
+    try:
+        while piece := os.pread(fd, _BLOCK, offset):
+            yield piece
+            offset += len(piece)
+    finally:
+        os.close(fd)
+
+
+def _start_of_tail(fd: int, lines: int) -> int:
+    """The offset where the last `lines` lines start."""
+    end = os.fstat(fd).st_size
+    if lines <= 0:
+        return end
+    start = end
+    # A newline at the very end ends the last line and starts none.
+    wanted = lines + (end > 0 and os.pread(fd, 1, end - 1) == b"\n")
+    while start > 0:
+        size = min(_BLOCK, start)
+        block = os.pread(fd, size, start - size)
+        at = size
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return start - size + at + 1
+        start -= size
+    return 0

@@ -1,0 +1,340 @@
+"""A worker's life: claim, run, finish, until it is told to stop.
+
+`python -m queuectl.worker.loop --data DIR` is a detached worker, as `worker start` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from queuectl.errors import QueuectlError
+from queuectl.model.times import format_time
+from queuectl.worker import processes, report
+from queuectl.worker.logs import LogFolder, Spool
+from queuectl.worker.rescue import rescue
+from queuectl.worker.runner import Runner
+from queuectl.worker.wakeups import Wakeups
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.job_queue import JobQueue
+    from queuectl.model.job import Job
+    from queuectl.model.lifecycle import Outcome
+    from queuectl.store.worker_files import WorkerSlot
+    from queuectl.worker.runner import Interruption
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
+_SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
+_LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
+_PURGE_EVERY = 600.0  # seconds between looks for jobs to forget, as keep-finished has it
+_MOST_TOLD = 1000  # distinct troubles that are remembered as logged
+
+
+def run_worker(
+    queue: JobQueue,
+    *,
+    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
+    registered: Callable[[WorkerSlot], None] | None = None,
+    detached: bool = False,
+    until_empty: bool = False,
+) -> int:
+    """Be a worker of the queue until a signal says stop; the exit code.
+
+    `tell` is given a line for each event of a job's life, `log` a line for each trouble
+    (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress.
+    """
+    log = log or _to_stderr
+    before = _current_folder()
+    with Wakeups(detached=detached) as wakeups:
+        started = processes.start_time(os.getpid()) or "-"
+        slot = queue.register_worker(started, processes.boot_id() or "-")
+        wakeups.watch(slot.wake_fd)
+        try:
+            worker = Worker(queue, slot, wakeups, tell, log)
+            if registered is not None:
+                registered(slot)
+            return worker.work(until_empty=until_empty)
+        finally:
+            _release(queue, slot, log)
+            _return_to(before)
+
+
+class Worker:
+    """One registered worker."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        slot: WorkerSlot,
+        wakeups: Wakeups,
+        tell: Callable[[str], None] | None,
+        log: Callable[[str], None],
+    ) -> None:
+        self._queue, self._slot, self._wakeups = queue, slot, wakeups
+        self._tell, self._log = tell, log
+        self._logs = LogFolder(queue.folder)
+        self._spool = Spool(self._logs, slot.id)
+        self._runner = Runner(slot.id, wakeups)
+        self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
+        self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
+        self._took = 0.0  # seconds of that run
+        self._pause = _FIRST_PAUSE
+        self._told: set[str] = set()
+        self._finishing_told = False
+        self._next_look = self._next_purge = 0.0
+
+    def work(self, *, until_empty: bool = False) -> int:
+        """Work until a signal says stop, or there is nothing left to do; the exit code."""
+        code = None
+        while code is None:
+            try:
+                code = self._step(until_empty)
+                self._pause = _FIRST_PAUSE
+            except (QueuectlError, OSError) as exc:
+                # A result that could not be written is still in _finished, and tried again.
+                if self._wakeups.now:
+                    self._log(f"{self._slot.id} leaves in spite of: {exc}")
+                    code = 1
+                else:
+                    self._recover(exc)
+        self._runner.close()
+        self._spool.close()
+        return code
+
+    def _step(self, until_empty: bool) -> int | None:
+        """One job, or one wait for it; an exit code if the worker should leave."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            # Before a claim: trouble must not come between a claim and the run.
+            self._look_around(now)
+        if not self._slot.still_held():
+            self._log(f"{self._slot.id} was given up: its file in workers/ is gone; it leaves")
+            return 1
+        if self._wakeups.stopping:
+            self._settle()
+            return 0
+        job = self._claim()
+        if job is not None:
+            self._run(job)
+        elif until_empty and self._queue.is_drained():
+            return 0
+        else:
+            self._idle(_SHORTEST_WAIT)
+        return None
+
+    def _claim(self) -> Job | None:
+        """Settle what is finished and claim the next job, in one step if nobody listens."""
+        if self._tell is not None:
+            self._settle()
+        job = self._queue.claim(self._slot.id, self._finished)
+        self._finished = None
+        return job
+
+    def _settle(self) -> None:
+        if self._finished is not None:
+            job, outcome = self._finished
+            settled = self._queue.settle(job, outcome)
+            self._finished = None
+            if self._tell is not None:
+                self._say(report.ended(job, outcome, settled, self._took))
+
+    def _run(self, job: Job) -> None:
+        self._job = job
+        if self._tell is not None:
+            self._say(report.started(job))
+        began = time.monotonic()
+        outcome = self._runner.run(
+            job, self._spool.fd, started=self._note, interrupted=self._interruption
+        )
+        self._took = time.monotonic() - began
+        if outcome.kind == "exited" and outcome.exit_code:
+            outcome = self._explained(outcome)
+        self._finished = (job, outcome)
+        # First the log, then the result: whoever sees that the job ended finds all its output.
+        self._spool.finish(job.id, job.run)
+        if outcome.kind == "no_resources":
+            self._settle()
+            raise QueuectlError(str(outcome.error))
+
+    def _note(self, pid: int, started: str) -> None:
+        job = self._job
+        assert job is not None
+        try:
+            self._slot.note_run(job.id, job.run, pid, started)
+        except OSError as exc:
+            # The command runs already; its environment marks it too.
+            self._trouble(exc)
+
+    def _explained(self, outcome: Outcome) -> Outcome:
+        """The outcome of a failure, with the last line that the command had to say about it."""
+        last = self._spool.last_line()
+        return outcome._replace(error=f"{outcome.error}: {last}") if last else outcome
+
+    def _interruption(self) -> Interruption | None:
+        """Whether the running job should be ended."""
+        job = self._job
+        assert job is not None
+        if self._wakeups.now or not self._slot.still_held():
+            return "stop"
+        if self._wakeups.stopping and self._tell is not None and not self._finishing_told:
+            self._finishing_told = True
+            self._say(report.finishing(job))
+        try:
+            return "cancel" if self._queue.cancel_requested(job) else None
+        except (QueuectlError, OSError) as exc:
+            self._trouble(exc)
+            return None
+
+    def _idle(self, least: float) -> None:
+        """Tidy up, then wait until there may be something to do."""
+        if self._job is not None:
+            self._job = None
+            self._slot.clear_run()
+            os.chdir("/")  # a folder that nobody runs in can be removed, or unmounted
+        self._queue.sync()
+        self._queue.fold_if_due()
+        due = (self._queue.next_due(), self._queue.checkpoint_due_in())
+        wait = min([self._runner.look, *(seconds for seconds in due if seconds is not None)])
+        self._wakeups.wait(max(wait, least))
+
+    def _look_around(self, now: float) -> None:
+        """What is done now and then: settings, lost workers, old jobs."""
+        self._next_look = now + _LOOK_AROUND
+        settings = self._queue.settings()
+        self._runner.kill_grace = settings.kill_grace
+        self._runner.look = settings.poll_interval
+        for job in rescue(self._queue):
+            self._log(f"{self._slot.id} rescued job {job.id}, which is {job.state} now")
+        if self._job is not None:
+            self._queue.fold_if_due(busy=True)
+        elif now >= self._next_purge:
+            self._next_purge = now + _PURGE_EVERY
+            removed = self._queue.purge_old()
+            if removed:
+                self._logs.prune([job.id for job in removed])
+
+    def _recover(self, error: Exception) -> None:
+        """Log the trouble and let some time pass, longer each time."""
+        self._trouble(error)
+        self._wakeups.wait(self._pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _trouble(self, error: Exception) -> None:
+        """Log what went wrong, but each thing once only."""
+        text = str(error)
+        if text not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(text)
+            self._log(f"{self._slot.id} {text}")
+
+    def _say(self, line: str) -> None:
+        """Tell whoever watches; if nobody does any more, the worker stops as if told to."""
+        try:
+            if self._tell is not None:
+                self._tell(line)
+        except OSError:
+            self._tell = None
+            self._wakeups.stopping = True
+
+
+def _release(queue: JobQueue, slot: WorkerSlot, log: Callable[[str], None]) -> None:
+    try:
+        queue.release_worker(slot)
+    except (QueuectlError, OSError) as exc:
+        log(f"{slot.id} is still listed: {exc}")
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return "/"
+
+
+def _return_to(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError:
+        return
+
+
+def _to_stderr(text: str) -> None:
+    try:
+        os.write(2, f"{format_time(time.time())} {text}\n".encode("utf-8", "replace"))
+    except OSError:
+        return  # a full disk or a closed terminal; the work goes on
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """A worker process: `--data DIR [--foreground] [--log PATH] [--ready FD]`; the exit code.
+
+    `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered.
+    """
+    from queuectl.job_queue import JobQueue
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    foreground = "--foreground" in words
+    if foreground:
+        words.remove("--foreground")
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    if not foreground:
+        _detach()
+    queue = JobQueue.open(os.path.abspath(options["--data"]))
+    own_log = _OwnLog(options.get("--log"))
+
+    def registered(slot: WorkerSlot) -> None:
+        own_log.name_for(slot.id)
+        if "--ready" in options:
+            _say_ready(int(options["--ready"]))
+
+    try:
+        tell = _to_stdout if foreground else None
+        return run_worker(queue, tell=tell, registered=registered, detached=not foreground)
+    except (QueuectlError, OSError) as exc:
+        _to_stderr(str(exc))
+        return exc.exit_code if isinstance(exc, QueuectlError) else 1
+    finally:
+        queue.close()
+        own_log.drop_if_empty()
+
+
+def _detach() -> None:
+    try:
+        os.setsid()
+    except PermissionError:  # it leads a session already
+        return
+
+
+def _say_ready(fd: int) -> None:
+    os.write(fd, b"%d\n" % os.getpid())
+    os.close(fd)
+
+
+def _to_stdout(text: str) -> None:
+    os.write(1, f"{text}\n".encode("utf-8", "replace"))
+
+
+class _OwnLog:
+    """The file that a detached worker's stderr goes to, if it was given one."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def name_for(self, worker_id: str) -> None:
+        """Give it a name that tells whose log it is, so that it can be tidied away later."""
+        if self._path is not None:
+            named = os.path.join(os.path.dirname(self._path), f"worker-{worker_id}.log")
+            os.rename(self._path, named)
+            self._path = named
+
+    def drop_if_empty(self) -> None:
+        if self._path is not None and not os.fstat(2).st_size:
+            os.unlink(self._path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,186 @@
+"""Detached workers: starting them so that they outlive everything, and stopping them."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+
+import queuectl
+from queuectl.errors import QueuectlError
+from queuectl.job_queue import JobQueue
+from queuectl.store import files
+from queuectl.store.folder import check_folder
+from queuectl.store.worker_files import worker_infos
+from queuectl.worker.logs import LogFolder
+from queuectl.worker.processes import Process
+from queuectl.worker.runner import MARKS
+from queuectl.worker.wakeups import FINISH, STOP_NOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.store.worker_files import WorkerInfo
+
+_PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, for each
+_STALE = 60.0  # seconds after which an empty log of no living worker is nobody's
+
+
+class _Start:
+    """One worker that is starting: it says its pid on `ready`, or closes it by dying."""
+
+    def __init__(self, folder: str, logs: LogFolder) -> None:
+        self.log = os.path.join(logs.path, f"worker-start-{os.urandom(6).hex()}.log")
+        self.ready, said = os.pipe()
+        try:
+            _spawn(folder, self.log, said)
+        finally:
+            os.close(said)
+
+    def pid(self) -> int | None:
+        """Its pid once it has registered, None if it died before; to be asked when `ready` is."""
+        said = os.read(self.ready, 64)
+        return int(said) if said else None
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        try:
+            with open(self.log, encoding="utf-8", errors="replace") as log:
+                lines = log.read().strip().splitlines()
+        except FileNotFoundError:
+            lines = []
+        return lines[-1] if lines else f"it said nothing ({self.log})"
+
+
+def start(folder: str, count: int) -> list[int]:
+    """Start `count` detached workers on the data folder; their pids, all of them registered.
+
+    Raises QueuectlError with the reason if one did not come up; the others go on.
+    """
+    folder = os.path.abspath(folder)
+    check_folder(folder)  # what each of them would stumble over is told here, once
+    JobQueue.open(folder).settings()
+    logs = LogFolder(folder)
+    logs.make()
+    _remove_stale_logs(folder, logs)
+    starts = [_Start(folder, logs) for _ in range(count)]
+    try:
+        pids = _await_all(starts)
+    finally:
+        for begun in starts:
+            os.close(begun.ready)
+    failed = [begun for begun in starts if begun not in pids]
+    if failed:
+        raise QueuectlError(
+            f"{len(failed)} of {count} worker(s) did not start: {failed[0].last_words()}"
+        )
+    return [pids[begun] for begun in starts]
+
+
+def _spawn(folder: str, log: str, said: int) -> None:
+    """A worker process with nothing of ours but the descriptor `said`, and not our child."""
+    environ = {name: text for name, text in os.environ.items() if name not in MARKS}
+    argv = [sys.executable, "-m", "queuectl.worker.loop"]
+    argv += ["--data", folder, "--log", log, "--ready", str(said)]
+    out = files.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        # The shell ends at once, so that the worker is init's child: whoever starts workers and
+        # lives on need not reap them.
+        subprocess.run(
+            ["/bin/sh", "-c", '"$@" &', "worker", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            pass_fds=(said,),
+            start_new_session=True,
+            env=environ,
+            # Where `-m` finds the package that runs now, installed or not.
+            cwd=os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__))),
+            check=True,
+        )
+    finally:
+        os.close(out)
+
+
+def _await_all(starts: list[_Start]) -> dict[_Start, int]:
+    """The pids of those that registered in time."""
+    deadline = time.monotonic() + _PATIENCE + _PATIENCE_EACH * len(starts)
+    waiting = {begun.ready: begun for begun in starts}
+    poll = select.poll()
+    for fd in waiting:
+        poll.register(fd, select.POLLIN)
+    pids: dict[_Start, int] = {}
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for fd, _ in poll.poll(left * 1000):
+            poll.unregister(fd)
+            begun = waiting.pop(fd)
+            pid = begun.pid()
+            if pid is not None:
+                pids[begun] = pid
+    return pids
+
+
+def _remove_stale_logs(folder: str, logs: LogFolder) -> None:
+    """Remove the empty logs of workers that were killed; others remove theirs."""
+    living = {f"worker-{worker.id}.log" for worker in worker_infos(folder) if worker.alive}
+    for entry in os.scandir(logs.path):
+        if entry.name.startswith("worker-") and entry.name.endswith(".log"):
+            found = entry.stat()
+            old = time.time() - found.st_mtime > _STALE
+            if not found.st_size and old and entry.name not in living:
+                files.remove(entry.path)
+
+
+def stop(
+    queue: JobQueue, *, now: bool = False, on_stopped: Callable[[int], None] | None = None
+) -> list[int]:
+    """Tell all workers to stop and wait until each is gone; their pids.
+
+    They finish their jobs first; `now`: they end them, and the jobs go back with nothing spent.
+    Being interrupted ends the waiting only. Raises QueuectlError if a worker cannot be reached.
+    """
+    told: list[Process] = []
+    unreached: list[WorkerInfo] = []
+    for worker in queue.workers():
+        if worker.alive:
+            try:
+                process = Process(worker.pid, worker.start_time)
+            except ProcessLookupError:
+                unreached.append(worker)
+                continue
+            process.send(STOP_NOW if now else FINISH)
+            told.append(process)
+    stopped = _await_ends(told, on_stopped)
+    for worker in unreached:
+        if any(other.alive and other.id == worker.id for other in queue.workers()):
+            raise QueuectlError(
+                f"worker {worker.id} is alive, but its pid {worker.pid} is not seen from here; "
+                "stop it where it was started"
+            )
+    return stopped
+
+
+def _await_ends(told: list[Process], on_stopped: Callable[[int], None] | None) -> list[int]:
+    """The pids in the order in which the processes ended."""
+    stopped = []
+    try:
+        while told:
+            for process in list(told):
+                if process.wait(_share(told)):
+                    told.remove(process)
+                    process.close()
+                    stopped.append(process.pid)
+                    if on_stopped is not None:
+                        on_stopped(process.pid)
+    finally:
+        for process in told:
+            process.close()
+    return stopped
+
+
+def _share(told: list[Process]) -> float:
+    """Seconds to wait for one of them before looking at the next."""
+    return 1.0 if len(told) == 1 else 0.05

@@ -1,0 +1,45 @@
+"""What a worker in the foreground tells of each job's life: one line an event."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.model.times import format_duration, parse_time
+from queuectl.worker.logs import one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.model.job import Job
+    from queuectl.model.lifecycle import Outcome
+
+_WIDEST = 60  # characters of a command that are shown
+
+
+def started(job: Job) -> str:
+    """That a run starts."""
+    return _line(job, f"started: {one_line(job.command, _WIDEST)}")
+
+
+def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> str:
+    """How a run of `seconds` ended, and what became of the job (None: it counts no more)."""
+    after = f"after {seconds:.1f} s"
+    why = outcome.error or f"exit code {outcome.exit_code}"
+    if settled is None:
+        return _line(job, f"ended {after} ({why}), but its result counts no more")
+    if settled.state == "completed":
+        return _line(job, f"completed {after} ({why})")
+    if settled.state == "failed":
+        wait = max(0.0, parse_time(settled.run_at) - parse_time(settled.updated_at))
+        return _line(job, f"failed {after} ({why}), retry in {format_duration(wait)}")
+    if settled.state == "pending":
+        return _line(job, f"stopped {after} ({why}), back in the queue")
+    return _line(job, f"{settled.state} {after} ({why})")
+
+
+def finishing(job: Job) -> str:
+    """That a worker which was told to stop still runs this job."""
+    return _line(job, "goes on to its end; a second Ctrl-C ends it and puts it back")
+
+
+def _line(job: Job, what: str) -> str:
+    return f"{time.strftime('%H:%M:%S')} {job.id} run {job.run} {what}"

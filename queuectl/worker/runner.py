@@ -1,0 +1,248 @@
+"""One shell command: started in a session of its own, timed, and ended with all it left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+
+from queuectl.model.lifecycle import Outcome
+from queuectl.model.times import format_time
+from queuectl.worker import processes
+from queuectl.worker.logs import above_standard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from queuectl.model.job import Job
+    from queuectl.worker.wakeups import Wakeups
+
+    Interruption = Literal["cancel", "stop"]
+
+SHELL = b"/bin/sh"
+MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
+MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT")
+# What a worker or whoever started it may ignore, and a command must find at its default.
+_DEFAULTED = [
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+]
+_SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
+
+class Runner:
+    """Runs the commands of one worker, one after the other; for a process of one thread.
+
+    `kill_grace`: seconds between TERM and KILL. `look`: seconds between two looks for an
+    interruption that no signal and no pipe announced.
+    """
+
+    def __init__(self, worker_id: str, wakeups: Wakeups) -> None:
+        self.kill_grace = 10.0
+        self.look = 1.0
+        self._wakeups = wakeups
+        self._clock = processes.SpawnClock()
+        self._nothing = above_standard(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        self._environment = dict(os.environb)
+        self._environment.pop(b"OLDPWD", None)
+        self._environment[MARK.encode()] = worker_id.encode()
+        self._home = os.path.expanduser("~") if os.path.isdir(os.path.expanduser("~")) else "/"
+        self._files: tuple[int, list[tuple[int, int, int]]] = (-1, [])
+        self._status: int | None = None
+        _keep_descriptors()
+
+    def run(
+        self,
+        job: Job,
+        output: int,
+        *,
+        started: Callable[[int, str], None],
+        interrupted: Callable[[], Interruption | None],
+    ) -> Outcome:
+        """Run the job's command to its end, with stdout and stderr on the descriptor `output`.
+
+        `started` is told the pid of the process group and its start time. `interrupted` is asked
+        whether to end it early, whenever a signal or a cancel came and each `look` seconds.
+        """
+        before = self._clock.tick()
+        try:
+            pid = self._spawn(job, output)
+        except (OSError, ValueError) as exc:
+            return _not_started(exc)
+        self._status = None
+        started(pid, self._clock.start_of(pid, before))
+        cut = self._attend(pid, job.timeout, interrupted)
+        return self._outcome(self._clear_away(pid), cut, job)
+
+    def close(self) -> None:
+        """Let go of what is kept open."""
+        os.close(self._nothing)
+
+    def _spawn(self, job: Job, output: int) -> int:
+        folder = os.path.join(self._home, job.cwd) if job.cwd else self._home
+        environment = self._environment.copy()
+        if job.env:
+            environment.update((name.encode(), text.encode()) for name, text in job.env.items())
+            environment[MARK.encode()] = self._environment[MARK.encode()]
+        environment[b"PWD"] = folder.encode()
+        environment[b"QUEUECTL_JOB_ID"] = job.id.encode()
+        environment[b"QUEUECTL_ATTEMPT"] = b"%d" % job.run
+        command = job.command.encode()
+        # The shell would take a command that starts like one of its options for that option.
+        argv = [SHELL, b"-c", command]
+        if command[:1] in (b"-", b"+"):
+            argv.insert(2, b"--")
+        _enter(folder)
+        return self._start(argv, environment, output)
+
+    def _start(self, argv: list[bytes], environment: dict[bytes, bytes], output: int) -> int:
+        if self._files[0] != output:
+            wiring = ((self._nothing, 0), (output, 1), (output, 2))
+            self._files = (output, [(os.POSIX_SPAWN_DUP2, fd, place) for fd, place in wiring])
+        try:
+            return os.posix_spawn(
+                SHELL,
+                argv,
+                environment,
+                file_actions=self._files[1],
+                setsid=True,
+                setsigdef=_DEFAULTED,
+                setsigmask=(),
+            )
+        except NotImplementedError:  # this system's posix_spawn makes no sessions
+            return self._start_slowly(argv, environment, output)
+
+    def _start_slowly(self, argv: list[bytes], environment: dict[bytes, bytes], output: int) -> int:
+        import subprocess
+
+        child = subprocess.Popen(
+            argv,
+            stdin=self._nothing,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+        child.returncode = 0  # it is waited for here, not by the object
+        return child.pid
+
+    def _attend(
+        self, pid: int, timeout: float | None, interrupted: Callable[[], Interruption | None]
+    ) -> str | None:
+        """Wait for the shell to end; what cut it short, if anything."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = self.look if deadline is None else deadline - time.monotonic()
+            came = self._wakeups.wait(min(left, self.look))
+            if self._has_ended(pid):
+                return None
+            cut: str | None = None
+            if deadline is not None and time.monotonic() >= deadline:
+                cut = "timeout"
+            elif not came or b"c" in came:
+                cut = interrupted()
+            if cut:
+                self._end(pid)
+                return cut
+
+    def _end(self, pid: int) -> None:
+        """TERM, the grace, KILL, until the shell has ended."""
+        processes.signal_group(pid, signal.SIGTERM)
+        processes.signal_group(pid, signal.SIGCONT)  # what is stopped would not notice
+        deadline = time.monotonic() + self.kill_grace
+        while (left := deadline - time.monotonic()) > 0:
+            self._wakeups.wait(left)
+            if self._has_ended(pid):
+                return
+        processes.signal_group(pid, signal.SIGKILL)
+        while not self._has_ended(pid):
+            self._wakeups.wait(self.look)
+
+    def _has_ended(self, pid: int) -> bool:
+        """Whether the shell has ended. Where it can be, it is left unreaped, to keep its pid."""
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            self._status = status
+        return bool(found)
+
+    def _clear_away(self, pid: int) -> int:
+        """End what the shell left behind in its group, and reap it; its wait status."""
+        # While it is a zombie nobody else can have its pid: the signal hits this group only.
+        processes.signal_group(pid, signal.SIGTERM)
+        status = os.waitpid(pid, 0)[1] if self._status is None else self._status
+        if processes.signal_group(pid, signal.SIGCONT):
+            processes.await_group_end(pid, self.kill_grace)
+        return status
+
+    def _outcome(self, status: int, cut: str | None, job: Job) -> Outcome:
+        code = os.waitstatus_to_exitcode(status)
+        exit_code = 128 - code if code < 0 else code
+        if cut == "timeout":
+            return Outcome("timed_out", exit_code, f"timed out after {job.timeout:g}s", _now())
+        if cut is not None:
+            why = "cancelled" if cut == "cancel" else "ended because its worker was stopped"
+            return Outcome("stopped", exit_code, why, _now())
+        error = None
+        if code:
+            error = f"exit code {code}" if code > 0 else f"killed by signal {_spelled(-code)}"
+        return Outcome("exited", exit_code, error, _now())
+
+
+def marks_of(job: Job) -> list[bytes]:
+    """What the environment of each process of this run holds, unless a process changed it."""
+    values = (job.worker, job.id, job.run)
+    return [f"{name}={value}".encode() for name, value in zip(MARKS, values, strict=True)]
+
+
+def _keep_descriptors() -> None:
+    """Let no child have the descriptors that this process was started with, but the first three."""
+    for name in os.listdir("/dev/fd"):
+        fd = int(name)
+        if fd > 2:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:  # the one by which the folder was listed
+                continue
+
+
+def _enter(folder: str) -> None:
+    """Make `folder` the current one, for the child to inherit."""
+    try:
+        # Each time: a folder of the same name may have been made anew.
+        os.chdir(folder.encode())
+    except OSError as exc:
+        raise OSError(exc.errno, f"folder {folder}: {exc.strerror}") from exc
+
+
+def _not_started(error: OSError | ValueError) -> Outcome:
+    """A ValueError tells of a NUL byte, half a character, or a variable's name with `=`."""
+    why = str(error)
+    if isinstance(error, OSError):
+        why = error.strerror or why
+        if error.errno == errno.E2BIG:
+            why = "the command or its environment is too long for this system"
+        if error.errno in _SCARCE:
+            return Outcome("no_resources", None, f"cannot start: {why}", _now())
+    return Outcome("not_started", None, f"cannot start: {why}", _now())
+
+
+def _spelled(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
+
+
+def _now() -> str:
+    return format_time(time.time())

@@ -1,0 +1,111 @@
+"""All that a worker waits for, as one thing to wait on: signals, its pipe, the end of a child.
+
+Signals only leave a note here; what runs is never interrupted at an arbitrary point.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import Any
+
+# Sent by `worker stop` and `worker stop --now`. Unlike a second SIGTERM, asking twice to finish
+# is no order to hurry: who stopped waiting for a stop may start to wait again.
+FINISH = signal.SIGUSR2
+STOP_NOW = signal.SIGUSR1
+
+
+class Wakeups:
+    """A context manager: within it, signals ask the worker to stop; afterwards all is as before.
+
+    `stopping`: claim no more. `now`: end what runs, too. `detached`: SIGHUP means nothing (nor
+    does it in the foreground if it was ignored before, as under nohup). Main thread only.
+    """
+
+    def __init__(self, *, detached: bool) -> None:
+        self.stopping = False
+        self.now = False
+        self._pipe = -1
+        self._handlers: dict[int, Any] = {
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGHUP: _on_nothing if detached else self._on_stop,
+            # An ignored signal stays so in a child; a shell starts `&` with SIGQUIT ignored.
+            signal.SIGQUIT: signal.SIG_DFL,
+            signal.SIGCHLD: _on_nothing,
+            FINISH: self._on_finish,
+            STOP_NOW: self._on_stop_now,
+        }
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            self._handlers[signal.SIGHUP] = _on_nothing
+
+    def __enter__(self) -> Wakeups:
+        self._signals, self._written = os.pipe()
+        for fd in (self._signals, self._written):
+            os.set_blocking(fd, False)
+        self._poll = select.poll()
+        self._poll.register(self._signals, select.POLLIN)
+        self._before = {
+            number: signal.signal(number, handler) for number, handler in self._handlers.items()
+        }
+        self._before_fd = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._before_fd)
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        os.close(self._signals)
+        os.close(self._written)
+
+    def watch(self, pipe: int) -> None:
+        """Wait for the worker's own pipe too: its reading end, non-blocking; it stays open."""
+        self._pipe = pipe
+        self._poll.register(pipe, select.POLLIN)
+
+    def wait(self, seconds: float) -> bytes:
+        """Wait for a signal, a child's end or the pipe, at most `seconds`.
+
+        What came through the pipe; nothing if it was something else.
+        """
+        events = self._poll.poll(max(seconds, 0.0) * 1000)
+        came = b""
+        for fd, event in events:
+            if not event & select.POLLIN:
+                self._poll.unregister(fd)  # broken for good; it would wake us for ever
+            elif fd == self._pipe:
+                came = _drain(fd)
+            else:
+                _drain(fd)
+        return came
+
+    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.now = self.stopping
+        self.stopping = True
+
+    def _on_finish(self, _number: int, _frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _on_stop_now(self, _number: int, _frame: FrameType | None) -> None:
+        self.stopping = self.now = True
+
+
+def _on_nothing(_number: int, _frame: FrameType | None) -> None:
+    """A handler, since a signal that is ignored would stay so in the children."""
+
+
+def _drain(fd: int) -> bytes:
+    try:
+        return os.read(fd, 4096)
+    except BlockingIOError:
+        return b""

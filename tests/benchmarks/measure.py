@@ -1,0 +1,158 @@
+"""What all measurements share: figures, queues of any size, whole processes, the floor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
+from queuectl.model.times import format_time, parse_time
+from queuectl.worker import pool
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# The floor of a drain: nothing but starting the processes, in two processes at once.
+_FLOOR = """
+import subprocess, sys, time
+begun = time.time()
+for _ in range(int(sys.argv[1])):
+    subprocess.Popen(
+        ["/bin/sh", "-c", "true"], stdin=subprocess.DEVNULL, start_new_session=True
+    ).wait()
+print(begun, time.time())
+"""
+# As pip writes it for a console command.
+_SCRIPT = "import sys\nfrom queuectl.cli import entry\nsys.exit(entry())\n"
+
+
+class Figure(NamedTuple):
+    """One measured figure. `limit` is a least value if `more` is better, else a greatest."""
+
+    what: str
+    value: float
+    unit: str
+    limit: float | None = None
+    more: bool = False
+    note: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        if self.limit is None:
+            return None
+        return self.value >= self.limit if self.more else self.value <= self.limit
+
+
+class Sizes(NamedTuple):
+    """How much is measured: `full()` as the targets want it, `small()` to see that it runs."""
+
+    drain: int
+    long_drain: int
+    drain_rounds: int
+    finished: int
+    waiting: int
+    bulk: int
+    bulk_rounds: int
+    starts: int
+    latencies: int
+    idle_seconds: float
+
+
+def full() -> Sizes:
+    return Sizes(2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0)
+
+
+def small() -> Sizes:
+    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.3)
+
+
+@contextmanager
+def new_queue() -> Iterator[JobQueue]:
+    """An empty queue in a folder of its own; its workers are stopped at the end."""
+    folder = tempfile.mkdtemp(prefix="queuectl-benchmark-")
+    queue = JobQueue.open(os.path.join(folder, "queue"))
+    try:
+        queue.checkpoint()
+        yield queue
+    finally:
+        pool.stop(queue, now=True)
+        queue.close()
+        shutil.rmtree(folder)
+
+
+def add_finished(queue: JobQueue, count: int) -> None:
+    """Put completed jobs into the queue as if they had run, and into its JSON files."""
+    now = queue.now()
+    form = Job("", "completed", 0, now, "true", 3, now, now, attempts=1, run=1, rev=2)
+    form = form._replace(started_at=now, finished_at=now, exit_code=0, worker="w-benchmark")
+    jobs = [form._replace(id=f"finished-{n}") for n in range(count)]
+    queue.store.add(jobs, {job.id for job in jobs})
+    queue.checkpoint()
+
+
+def add_waiting(queue: JobQueue, count: int) -> None:
+    """Put pending jobs into the queue that are due in a year."""
+    due = format_time(time.time() + 365 * 86_400)
+    queue.enqueue([{"command": "true", "run_at": due}] * count)
+    queue.checkpoint()
+
+
+def age(queue: JobQueue) -> None:
+    """Wait until the JSON files are so old that their stat alone vouches for them."""
+    path = os.path.join(queue.folder, "jobs.json")
+    while time.time() - os.stat(path).st_mtime < 2.1:
+        time.sleep(0.05)
+
+
+def floor_rate(count: int) -> float:
+    """Process starts a second of two bare Python processes that share `count` of them."""
+    argv = [sys.executable, "-c", _FLOOR, str(max(1, count // 2))]
+    loops = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(2)]
+    said = [loop.communicate()[0].split() for loop in loops]
+    begun = min(float(words[0]) for words in said)
+    ended = max(float(words[1]) for words in said)
+    return 2 * max(1, count // 2) / (ended - begun)
+
+
+def span(jobs: Sequence[Job]) -> float:
+    """Seconds from the first start to the last end of the jobs."""
+    begun = min(parse_time(str(job.started_at)) for job in jobs)
+    ended = max(parse_time(str(job.finished_at)) for job in jobs)
+    return ended - begun
+
+
+def process_seconds(argv: Sequence[str], folder: str) -> float:
+    """How long a whole process takes, from before its start until it has ended."""
+    env = {**os.environ, "PYTHONPATH": ROOT, "QUEUECTL_DATA": folder}
+    begun = time.perf_counter()
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=env)
+    taken = time.perf_counter() - begun
+    assert done.returncode == 0, (argv, done)
+    return taken
+
+
+@contextmanager
+def console_script() -> Iterator[Callable[..., list[str]]]:
+    """Makes argument lists that run queuectl as its installed console command does."""
+    with tempfile.NamedTemporaryFile("w", prefix="queuectl-", suffix=".py") as script:
+        script.write(_SCRIPT)
+        script.flush()
+        yield lambda *words: [sys.executable, script.name, *words]
+
+
+def medians(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each measure; they take turns, so that a slow minute slows all of them."""
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    for measure in measures.values():
+        measure()  # fills the caches of files and compiled modules
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            found[name].append(measure())
+    return {name: statistics.median(values) for name, values in found.items()}

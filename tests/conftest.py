@@ -1,0 +1,118 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+import queuectl
+
+
+def _wait_until(condition: Callable[[], object], timeout: float = 15.0, what: str = "") -> object:
+    """What `condition` returns once it is true; fails the test if that takes too long."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"still waiting for {what or condition}"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., object]:
+    return _wait_until
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch) -> str:
+    """The path of a data folder that does not exist yet; commands run in this test use it."""
+    path = str(tmp_path / "queue")
+    monkeypatch.setenv("QUEUECTL_DATA", path)
+    # So that processes find the package that is tested, installed or not, from any folder.
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(queuectl.__file__)))
+    monkeypatch.delenv("QUEUECTL_DEBUG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+class Result(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Cli:
+    """Runs commands on a data folder: `cli("list")` in this process, `cli.run("list")` outside."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, *argv: str, stdin: str | bytes = b"") -> Result:
+        """`queuectl ARGV...` in this process; standard input is no terminal."""
+        from queuectl.cli import main
+
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        streams = [io.TextIOWrapper(io.BytesIO(start), "utf-8") for start in (data, b"", b"")]
+        kept = sys.stdin, sys.stdout, sys.stderr
+        sys.stdin, sys.stdout, sys.stderr = streams
+        try:
+            code = main(argv)
+        finally:
+            sys.stdin, sys.stdout, sys.stderr = kept
+        for stream in streams[1:]:
+            stream.flush()
+        out, err = (stream.buffer.getvalue().decode() for stream in streams[1:])
+        return Result(code, out, err)
+
+    def ok(self, *argv: str, stdin: str | bytes = b"") -> str:
+        """The output of a command that must succeed."""
+        result = self(*argv, stdin=stdin)
+        assert result.code == 0, result
+        return result.out
+
+    def run(self, *argv: str, stdin: str | bytes = b"", **env: str) -> Result:
+        """`python -m queuectl ARGV...` as a process of its own."""
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [sys.executable, "-m", "queuectl", *argv],
+            input=data,
+            capture_output=True,
+            env={**os.environ, **env},
+            timeout=60,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def popen(self, *argv: str, **how: object) -> subprocess.Popen[bytes]:
+        """The same, still running; its output on pipes unless `how` says otherwise."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen([sys.executable, "-m", "queuectl", *argv], **{**pipes, **how})
+
+
+@pytest.fixture
+def cli(data_dir: str) -> Iterator[Cli]:
+    """Commands on a queue of this test's own; no worker of it outlives the test."""
+    yield Cli(data_dir)
+    _end_workers(data_dir)
+
+
+def _end_workers(folder: str) -> None:
+    from queuectl.store.worker_files import worker_infos
+
+    for worker in list(worker_infos(folder)) if os.path.isdir(folder) else []:
+        for pid in (worker.group_pid, worker.pid) if worker.alive else ():
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-pid if pid == worker.group_pid else pid, signal.SIGKILL)

@@ -1,0 +1,36 @@
+"""Jobs, moments and outcomes as tests need them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import Outcome
+from queuectl.model.times import format_time
+
+START = 1_800_000_000  # epoch seconds; some moment in 2027
+
+
+def moment(seconds: float = 0.0) -> str:
+    """The moment `seconds` after START, as jobs hold it."""
+    return format_time(START + seconds)
+
+
+def make_job(job_id: str = "job1", **fields: Any) -> Job:
+    """A job as enqueued at START, but for `fields`."""
+    given = {
+        "state": "pending",
+        "priority": 0,
+        "run_at": moment(),
+        "command": "true",
+        "max_retries": 3,
+        "created_at": moment(),
+        "updated_at": moment(),
+        **fields,
+    }
+    return Job(id=job_id, **given)
+
+
+def ended(exit_code: int | None = 0, kind: Any = "exited", at: float = 5.0, error=None) -> Outcome:
+    """How a run ended, `at` seconds after START."""
+    return Outcome(kind, exit_code, error, moment(at))

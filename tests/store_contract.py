@@ -1,0 +1,289 @@
+"""What every store keeps: one suite, run against each of them.
+
+A module that tests a store defines a class that inherits StoreContract, and a fixture `store`.
+"""
+
+from __future__ import annotations
+
+import pytest
+from samples import make_job, moment
+
+from queuectl.errors import DuplicateId
+from queuectl.model import lifecycle
+from queuectl.model.fields import STATES
+
+NOW = moment(10)
+HARD = "printf '%s\\n' \"a\tb\\\\\" 'ä ✓ \u2028 \U0001f600'\r\n# {\"id\": \"x\", \"state\": \"dead\"}\n"
+
+
+def names(jobs):
+    return [job.id for job in jobs]
+
+
+def filled(store):
+    """One job of each state, named after it."""
+    jobs = [make_job(state, state=state) for state in STATES]
+    store.add(jobs)
+    return {job.id: job for job in jobs}
+
+
+class StoreContract:
+    # -- add and read
+
+    def test_a_new_store_is_empty(self, store):
+        assert list(store.find()) == []
+        assert store.get("a") is None
+        assert store.get_many(["a", "b"]) == {}
+        assert store.counts() == dict.fromkeys(STATES, 0)
+        assert store.check() == []
+        assert dict(store.settings()) == {}
+
+    def test_what_was_added_is_read_back_whole(self, store):
+        job = make_job(
+            **{"job_id": "a.B-c:1_", "command": HARD, "priority": -7, "env": {"A ä": "b\n"}},
+            **{"timeout": 0.5, "cwd": "/x y", "rerun": False, "exit_code": 0, "error": '"'},
+            **{"history": ({"event": "fail", "at": NOW, "run": 1},), "extra": {"note": [1, None]}},
+        )
+        store.add([job])
+        assert store.get(job.id) == job
+        assert store.get_many([job.id, "nobody"]) == {job.id: job}
+        assert list(store.find()) == [job]
+
+    def test_jobs_come_first_in_first_and_the_dead_last(self, store):
+        filled(store)
+        store.add([make_job("later")])
+        assert names(store.find()) == [
+            *("pending", "in_progress", "completed", "failed", "cancelled", "later", "dead"),
+        ]
+
+    @pytest.mark.parametrize("state", STATES)
+    def test_jobs_are_found_by_state(self, store, state):
+        filled(store)
+        assert names(store.find([state])) == [state]
+        assert set(names(store.find({state, "dead"}))) == {state, "dead"}
+        assert list(store.find([])) == []
+
+    def test_counts_name_every_state(self, store):
+        filled(store)
+        store.add([make_job("x", state="dead"), make_job("y", state="dead")])
+        assert store.counts() == {**dict.fromkeys(STATES, 1), "dead": 3}
+
+    def test_adding_nothing_changes_nothing(self, store):
+        store.add([])
+        assert list(store.find()) == []
+
+    @pytest.mark.parametrize("state", STATES)
+    def test_a_taken_id_is_refused_and_nothing_added(self, store, state):
+        filled(store)
+        with pytest.raises(DuplicateId, match=f"the id '{state}' exists already"):
+            store.add([make_job("new"), make_job(state)])
+        assert store.get("new") is None
+        assert store.get(state).state == state
+        assert len(list(store.find())) == len(STATES)
+
+    def test_twins_in_one_input_are_refused(self, store):
+        with pytest.raises(DuplicateId):
+            store.add([make_job("a"), make_job("b"), make_job("a")])
+        assert list(store.find()) == []
+
+    def test_an_id_that_begins_like_another_is_another(self, store):
+        store.add([make_job("job10")])
+        store.add([make_job("job1"), make_job("job100")])
+        assert store.get("job1").id == "job1"
+        assert store.get("job") is None
+
+    def test_many_jobs_at_once(self, store):
+        jobs = [make_job(f"j{number}", priority=number) for number in range(500)]
+        store.add(jobs, {job.id for job in jobs})
+        assert list(store.find()) == jobs
+        assert store.get_many(names(jobs[::3])) == {job.id: job for job in jobs[::3]}
+        with pytest.raises(DuplicateId):
+            store.add([make_job(f"k{number}") for number in range(30)] + [make_job("j250")])
+
+    # -- claim
+
+    def test_nothing_is_claimed_from_an_empty_store(self, store):
+        assert store.claim("w", NOW).job is None
+
+    def test_a_claim_is_stored(self, store):
+        store.add([make_job("a")])
+        got = store.claim("w", NOW).job
+        assert (got.id, got.state, got.worker, got.run, got.rev) == ("a", "in_progress", "w", 1, 2)
+        assert store.get("a") == got
+        assert store.counts()["in_progress"] == 1
+        assert store.claim("w2", NOW).job is None
+
+    def test_only_ready_jobs_are_claimed(self, store):
+        filled(store)
+        store.add([make_job("future", run_at=moment(11))])
+        got = [store.claim("w", NOW).job for _ in range(3)]
+        assert [job and job.id for job in got] == ["pending", "failed", None]
+        assert store.claim("w", moment(11)).job.id == "future"
+
+    def test_jobs_are_claimed_by_priority_then_due_time_then_arrival(self, store):
+        store.add(
+            [
+                make_job("first"),
+                make_job("second"),
+                make_job("old", run_at=moment(-5)),
+                make_job("urgent", priority=-1, run_at=moment(9)),
+                make_job("lazy", priority=1, run_at=moment(-99)),
+                make_job("z-first-retry", state="failed", run_at=moment(-2)),
+            ]
+        )
+        got = [store.claim("w", NOW).job.id for _ in range(6)]
+        assert got == ["urgent", "old", "z-first-retry", "first", "second", "lazy"]
+
+    def test_a_change_of_priority_counts_at_the_next_claim(self, store):
+        store.add([make_job("a"), make_job("b")])
+        old = store.get("b")
+        store.swap([(old, old._replace(priority=-1, rev=2))])
+        assert store.claim("w", NOW).job.id == "b"
+
+    def test_a_clock_that_was_set_back_hides_jobs_until_they_are_due(self, store):
+        store.add([make_job("a", run_at=moment(5)), make_job("b", run_at=moment(6), priority=-1)])
+        assert store.claim("w", moment(5)).job.id == "a"
+        assert store.claim("w", moment(5)).job is None
+        assert store.claim("w", moment(4)).job is None
+        assert store.claim("w", moment(6)).job.id == "b"
+
+    def test_a_claim_settles_the_job_before(self, store):
+        store.add([make_job("a"), make_job("b")])
+        held = store.claim("w", NOW).job
+        done = held._replace(state="completed", rev=held.rev + 1)
+        claim = store.claim("w", NOW, (held, done))
+        assert (claim.settled, claim.job.id) == (True, "b")
+        assert store.get("a") == done
+
+    def test_the_last_job_is_settled_though_none_follows(self, store):
+        store.add([make_job("a")])
+        held = store.claim("w", NOW).job
+        claim = store.claim("w", NOW, (held, held._replace(state="dead", rev=3)))
+        assert (claim.settled, claim.job) == (True, None)
+        assert store.counts()["dead"] == 1
+
+    def test_a_job_that_goes_back_can_be_claimed_in_the_same_step(self, store):
+        store.add([make_job("a")])
+        held = store.claim("w", NOW).job
+        claim = store.claim("w", NOW, (held, held._replace(state="pending", rev=3)))
+        assert (claim.job.id, claim.job.run, claim.job.rev) == ("a", 2, 4)
+
+    def test_a_finished_job_that_somebody_changed_is_handed_back(self, store):
+        store.add([make_job("a"), make_job("b")])
+        held = store.claim("w", NOW).job
+        newer = lifecycle.cancelled(held, NOW)
+        store.swap([(held, newer)])
+        claim = store.claim("w", NOW, (held, held._replace(state="completed", rev=3)))
+        assert (claim.job, claim.settled, claim.stored) == (None, False, newer)
+        assert store.get("a") == newer
+        assert store.get("b").state == "pending"
+
+    def test_a_finished_job_that_is_gone_is_not_settled(self, store):
+        store.add([make_job("a"), make_job("b")])
+        held = store.claim("w", NOW).job
+        assert store.remove([held]) == []
+        claim = store.claim("w", NOW, (held, held._replace(state="completed", rev=3)))
+        assert (claim.job, claim.settled, claim.stored) == (None, False, None)
+        assert store.get("a") is None
+
+    def test_a_result_that_was_settled_already_is_not_settled_twice(self, store):
+        store.add([make_job("a"), make_job("b")])
+        held = store.claim("w", NOW).job
+        done = held._replace(state="completed", rev=3)
+        assert store.swap([(held, done)]) == []
+        claim = store.claim("w", NOW, (held, done))
+        assert (claim.job, claim.settled) == (None, False)
+        assert claim.stored in (None, done)
+
+    # -- swap
+
+    def test_swap_puts_the_new_for_the_old(self, store):
+        jobs = filled(store)
+        for state in STATES:
+            old = jobs[state]
+            new = old._replace(rev=2, command="new", error="why")
+            assert store.swap([(old, new)], promised=state != "failed") == []
+            assert store.get(state) == new
+        assert store.counts() == dict.fromkeys(STATES, 1)
+
+    @pytest.mark.parametrize("after", STATES)
+    @pytest.mark.parametrize("before", STATES)
+    def test_a_job_moves_from_any_state_to_any_other(self, store, before, after):
+        old = make_job("a", state=before)
+        store.add([old, make_job("other")])
+        new = old._replace(state=after, rev=2)
+        assert store.swap([(old, new)]) == []
+        assert [job for job in store.find() if job.id == "a"] == [new]
+        assert names(store.find([after])).count("a") == 1
+        assert sum(store.counts().values()) == 2
+
+    def test_swap_loses_to_a_newer_rev_and_changes_the_others(self, store):
+        store.add([make_job("a"), make_job("b"), make_job("c")])
+        olds = {job.id: job for job in store.find()}
+        newer = olds["b"]._replace(rev=2, priority=5)
+        store.swap([(olds["b"], newer)])
+        pairs = [(old, old._replace(rev=2, command="mine")) for old in olds.values()]
+        assert store.swap(pairs) == [olds["b"]]
+        assert [job.command for job in store.find()] == ["mine", "true", "mine"]
+        assert store.get("b") == newer
+
+    def test_swap_of_a_job_that_is_gone_is_lost(self, store):
+        old = make_job("a")
+        assert store.swap([(old, old._replace(rev=2))]) == [old]
+        assert store.get("a") is None
+
+    def test_an_empty_swap_changes_nothing(self, store):
+        assert store.swap([]) == []
+
+    def test_many_swaps_at_once(self, store):
+        jobs = [make_job(f"j{number}") for number in range(60)]
+        store.add(jobs)
+        pairs = [(job, job._replace(rev=2, state="dead")) for job in jobs]
+        assert store.swap(pairs) == []
+        assert store.counts()["dead"] == 60
+
+    # -- remove
+
+    @pytest.mark.parametrize("state", ["completed", "cancelled", "dead"])
+    def test_a_removed_job_is_gone_and_its_id_free(self, store, state):
+        jobs = filled(store)
+        assert store.remove([jobs[state]]) == []
+        assert store.get(state) is None
+        assert state not in names(store.find())
+        assert store.counts()[state] == 0
+        store.add([make_job(state)])
+        assert store.get(state).state == "pending"
+
+    def test_remove_spares_what_changed_meanwhile(self, store):
+        jobs = filled(store)
+        newer = jobs["dead"]._replace(rev=2)
+        store.swap([(jobs["dead"], newer)])
+        gone = [jobs["dead"], jobs["completed"], make_job("nobody")]
+        assert names(store.remove(gone)) == ["dead", "nobody"]
+        assert store.get("dead") == newer
+        assert store.get("completed") is None
+
+    def test_removing_nothing_changes_nothing(self, store):
+        filled(store)
+        assert store.remove([]) == []
+        assert len(list(store.find())) == len(STATES)
+
+    # -- settings and the rest
+
+    def test_settings_are_replaced_as_a_whole(self, store):
+        store.change_settings({"base": 3, "inherit-env": ["A"], "x-later": {"k": None}})
+        assert dict(store.settings()) == {"base": 3, "inherit-env": ["A"], "x-later": {"k": None}}
+        store.change_settings({"jitter": 0.5})
+        assert dict(store.settings()) == {"jitter": 0.5}
+
+    def test_settings_leave_the_jobs_alone(self, store):
+        store.add([make_job("a")])
+        store.change_settings({"base": 3})
+        assert names(store.find()) == ["a"]
+
+    def test_the_clock_does_not_go_back(self, store):
+        assert store.now() <= store.now()
+
+    def test_waiting_ends(self, store):
+        store.wait(0.0)
+        store.wait(0.001)

@@ -1,0 +1,260 @@
+"""What single commands do, beyond what the seeds ask of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+
+import pytest
+
+from queuectl.model.fields import STATES
+
+
+def names(cli):
+    return [job["id"] for job in json.loads(cli.ok("list", "--json"))]
+
+
+class TestWait:
+    @pytest.fixture
+    def ended(self, cli):
+        """Jobs that have ended, by exit code; 0 is completed, the others dead."""
+        from queuectl.job_queue import JobQueue
+        from queuectl.model.lifecycle import Outcome
+
+        queue = JobQueue.open(cli.folder)
+        for code in (0, 3, 124, 143):
+            queue.enqueue([{"id": f"exit{code}", "command": "true", "max_retries": 0}])
+            queue.settle(queue.claim("w"), Outcome("exited", code, None, queue.now()))
+        queue.enqueue([{"id": "late", "command": "true", "max_retries": 0}])
+        queue.settle(queue.claim("w"), Outcome("timed_out", None, "took too long", queue.now()))
+        queue.enqueue([{"id": "off", "command": "true"}])
+        queue.cancel(["off"])
+        queue.close()
+        return cli
+
+    @pytest.mark.parametrize(
+        ("ids", "code"),
+        [
+            ("exit0", 0),
+            ("exit3", 3),
+            ("exit124", 124),
+            ("exit143", 143),
+            ("late", 1),
+            ("off", 1),
+            ("exit0 exit0", 0),
+            ("exit3 exit3", 3),
+            ("exit0 exit3", 1),
+            ("nobody", 3),
+            ("exit0 nobody", 3),
+        ],
+    )
+    def test_exit_codes(self, ended, ids, code):
+        assert ended("wait", *ids.split()).code == code
+
+    def test_nothing_left_to_wait_for(self, ended):
+        assert ended("wait", "--all").code == 0
+
+    def test_a_failure_of_its_own(self, ended):
+        with open(os.path.join(ended.folder, "jobs.json"), "wb") as file:
+            file.write(b"{}")
+        assert ended("wait", "exit0").code == 125
+
+    def test_one_deadline_for_all(self, cli):
+        for job_id in "abc":
+            cli.ok("enqueue", "--id", job_id, "--", "true")
+        result = cli("wait", "a", "b", "c", "--timeout", "50ms")
+        assert result.code == 124
+        assert "a, b, c" in result.err
+
+
+def test_status_lists_every_state_there_is(cli):
+    counts = json.loads(cli.ok("status", "--json"))["jobs"]
+    assert tuple(counts) == STATES
+
+
+def test_enqueue_keeps_where_it_was_asked(cli, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    cli.ok("config", "set", "inherit-env", "FROM_HERE,MISSING")
+    monkeypatch.setenv("FROM_HERE", "1")
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    cli.ok(
+        "enqueue", "--id", "b", "--cwd", "..", "--env", "FROM_HERE=2", "--env", "B=x=y", "--", "a b"
+    )
+    cli.ok("enqueue", "-", stdin='{"id": "c", "command": "true", "cwd": "/"}')
+    a, b, c = json.loads(cli.ok("list", "--json"))
+    assert (a["cwd"], a["env"]) == (str(tmp_path / "sub"), {"FROM_HERE": "1"})
+    assert os.path.samefile(b["cwd"], tmp_path)
+    assert b["env"] == {"FROM_HERE": "2", "B": "x=y"}
+    assert b["command"] == "'a b'"
+    assert c["cwd"] == "/"
+
+
+def test_purge(cli):
+    for job_id in ("a", "b", "c"):
+        cli.ok("enqueue", "--id", job_id, "--", "true")
+    cli.ok("cancel", "a", "b")
+    assert "a " in cli.ok("purge", "--dry-run")
+    assert cli.ok("purge", "--yes", "--older-than", "1h") == "Removed 0 jobs.\n"
+    assert cli.ok("purge", "--yes") == "Removed 2 jobs.\n"
+    assert names(cli) == ["c"]
+
+
+def test_purge_asks_on_a_terminal(cli):
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    cli.ok("cancel", "a")
+    for answer, left in ((b"\n", ["a"]), (b"n\n", ["a"]), (b"y\n", [])):
+        outer, inner = pty.openpty()
+        process = cli.popen("purge", stdin=inner, stdout=inner, stderr=inner)
+        os.close(inner)
+        os.write(outer, answer)
+        process.wait(timeout=20)
+        shown = os.read(outer, 4096)
+        os.close(outer)
+        assert b"Remove 1 job" in shown
+        assert names(cli) == left
+
+
+def test_update(cli):
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    assert "'a'" in cli.ok("update", "{id: a, priority: 3, command: echo 1}")
+    [job] = json.loads(cli.ok("list", "--json"))
+    assert (job["priority"], job["command"], job["state"]) == (3, "echo 1", "pending")
+    cli.ok("update", "--id", "a", "--priority", "4", "--timeout", "5m")
+    [job] = json.loads(cli.ok("list", "--json"))
+    assert (job["priority"], job["timeout"]) == (4, 300)
+    cli.ok("update", '{"id": "a", "state": "cancelled"}')
+    assert "cancelled" in cli.ok("list")
+
+
+def test_purge_leaves_dead_jobs_unless_they_are_named(cli):
+    cli.ok("enqueue", "{id: a, command: false, max_retries: 0}")
+    cli.ok("enqueue", "{id: b, command: echo 1}")
+    cli.ok("worker", "run", "--drain")
+    assert cli.ok("purge", "--yes") == "Removed 1 job.\n"
+    assert names(cli) == ["a"]
+    assert os.listdir(os.path.join(cli.folder, "logs")) == []
+    assert cli.ok("purge", "--yes", "--state", "dead", "-q") == "a\n"
+
+
+def test_logs(cli):
+    cli.ok("enqueue", "{id: a, command: echo run $QUEUECTL_ATTEMPT; seq 3; exit 1, max_retries: 1}")
+    cli.ok("enqueue", "{id: silent, command: true}")
+    assert cli("logs", "a") == (0, "", "Job 'a' has not run yet.\n")
+    cli.ok("config", "set", "base", "0")
+    cli.ok("worker", "run", "--drain")
+    assert cli.ok("logs", "a") == "run 2\n1\n2\n3\n"
+    assert cli.ok("logs", "a", "--run", "1") == "run 1\n1\n2\n3\n"
+    assert cli.ok("logs", "a", "--lines", "2") == "2\n3\n"
+    assert cli.ok("logs", "a", "-n", "1", "--run", "1") == "3\n"
+    assert cli.ok("logs", "a", "-f") == "run 2\n1\n2\n3\n"
+    assert cli("logs", "silent") == (0, "", "Job 'silent' printed nothing.\n")
+    for run in ("0", "3"):
+        assert cli("logs", "a", "--run", run).code == 2
+    assert cli("logs", "a", "-f", "--run", "1").code == 2
+
+
+def test_logs_are_bytes_as_they_were_printed(cli):
+    cli.ok("enqueue", "--id", "a", "--", "printf", r"\377\000\033[31m")
+    cli.ok("worker", "run", "--drain")
+    process = cli.popen("logs", "a")
+    assert process.communicate(timeout=20)[0] == b"\xff\0\033[31m"
+
+
+def test_logs_follow_a_running_job(cli, tmp_path, wait_until):
+    gate = tmp_path / "gate"
+    command = f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo last"
+    cli.ok("enqueue", "--id", "a", "--command", command)
+    process = cli.popen("logs", "-f", "a")
+    cli.ok("worker", "start")
+    assert process.stdout
+    assert process.stdout.readline() == b"first\n"
+    gate.touch()
+    assert process.communicate(timeout=20)[0] == b"last\n"
+    assert process.returncode == 0
+
+
+def test_show(cli):
+    cli.ok("enqueue", "{id: a, command: echo oops; exit 4, max_retries: 1, timeout: 1m}")
+    cli.ok("config", "set", "base", "0")
+    cli.ok("worker", "run", "--drain")
+    shown = cli.ok("show", "a")
+    for line in (
+        "ID            : a",
+        "State         : dead",
+        "Exit Code     : 4",
+        "Timeout       : 60 s",
+    ):
+        assert line in shown
+    assert shown.count("run 1: fail") == 1
+    assert shown.endswith("oops\n")
+    job = json.loads(cli.ok("show", "a", "--json"))
+    assert (job["schema"], job["job"]["state"]) == (1, "dead")
+
+
+def test_init_makes_a_folder_with_its_files(cli, tmp_path, monkeypatch):
+    said = cli.ok("init", "data")
+    assert said == f"Data folder made: {tmp_path / 'data'}\n"
+    made = set(os.listdir("data"))
+    assert {".queuectl", "jobs.json", "dlq.json", "config.json", "worker_pids.json"} <= made
+    assert "there already" in cli.ok("init", "data")
+    monkeypatch.delenv("QUEUECTL_DATA")
+    assert f"Data Folder: {tmp_path / 'data'}\n" in cli.ok("status")
+
+
+def test_ping(cli):
+    assert cli("ping").code == 0
+    assert not os.path.exists(cli.folder)
+    cli.ok("enqueue", "--", "true")
+    assert cli.folder in cli.ok("ping")
+
+
+def test_a_command_that_writes_rescues_the_job_of_a_dead_worker(cli, wait_until):
+    cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
+    cli.ok("worker", "start")
+    wait_until(lambda: "in_progress" in cli.ok("list"))
+    [worker] = json.loads(cli.ok("worker", "list", "--json"))["workers"]
+    assert (worker["alive"], worker["job"]) == (True, "a")
+    os.kill(worker["pid"], signal.SIGKILL)
+    wait_until(lambda: "lost" in cli.ok("worker", "list"))
+    result = cli("enqueue", "--id", "b", "--", "true")
+    assert result.code == 0
+    assert "job 'a'" in result.err
+    [job, _] = json.loads(cli.ok("list", "--json"))
+    assert (job["state"], job["losses"]) == ("pending", 1)
+
+
+def test_cancel_ends_a_running_job(cli, wait_until):
+    cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
+    cli.ok("worker", "start")
+    wait_until(lambda: "in_progress" in cli.ok("list"))
+    assert "its worker is asked to end it" in cli.ok("cancel", "a")
+    assert cli("wait", "a", "--timeout", "20").code == 1
+    assert "cancelled" in cli.ok("list")
+
+
+def test_worker_stop_now_puts_the_job_back(cli, wait_until):
+    cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
+    cli.ok("worker", "start")
+    wait_until(lambda: "in_progress" in cli.ok("list"))
+    assert cli.ok("worker", "stop", "--now").endswith("All workers stopped.\n")
+    [job] = json.loads(cli.ok("list", "--json"))
+    assert (job["state"], job["attempts"], job["losses"]) == ("pending", 0, 0)
+
+
+def test_a_worker_in_the_foreground_goes_on_when_nobody_listens(cli, wait_until):
+    cli.ok("enqueue", "--file", "-", stdin='{"command": "true"}\n' * 3)
+    process = cli.popen("worker", "run", "--drain")
+    assert process.stdout
+    process.stdout.close()
+    process.wait(timeout=20)
+    assert "Completed   : 3" in cli.ok("status")
+
+
+def test_the_same_line_quoted_by_the_shell_and_by_us(cli):
+    words = ["it's", "a  b", "$HOME", "*", "\\", "é", "", "-n", "a\nb"]
+    cli.ok("enqueue", "--id", "a", "--", "printf", "<%s>", *words)
+    cli.ok("worker", "run", "--drain")
+    assert cli.ok("logs", "a") == "".join(f"<{word}>" for word in words)

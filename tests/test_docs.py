@@ -1,0 +1,179 @@
+"""The documents tell the truth: examples are run, tables compared, named files looked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from queuectl.commands.help_pages import TOPICS
+from queuectl.commands.table import COMMANDS
+from queuectl.config import SETTINGS, show_value
+from queuectl.errors import QueuectlError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def read(*path: str) -> str:
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as file:
+        return file.read()
+
+
+README = read("README.md")
+ARCHITECTURE = read("docs", "architecture.md")
+
+
+class Example(NamedTuple):
+    """One command of a console block and what it should print; `line` is where it stands."""
+
+    line: int
+    command: str
+    expected: str
+
+
+def examples(text: str) -> Iterator[Example]:
+    """The `$ ` commands of the console blocks, with further lines of theirs behind `> `."""
+    for block in re.finditer(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        line = text.count("\n", 0, block.start(1))
+        for part in re.split(r"^\$ ", block[1], flags=re.MULTILINE)[1:]:
+            command, *rest = part.splitlines()
+            while rest and rest[0].startswith("> "):
+                command += "\n" + rest.pop(0).removeprefix("> ")
+            yield Example(line, command, "".join(f"{shown}\n" for shown in rest))
+
+
+def pattern(expected: str) -> str:
+    """The expected output as a pattern: `...` in a line is any text, alone any lines."""
+    lines = [
+        r"(?:.*\n)*" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
+        for line in expected.splitlines()
+    ]
+    return "".join(lines)
+
+
+@pytest.fixture
+def home(cli, tmp_path, monkeypatch) -> str:
+    """A home with nothing in it but a `queuectl` command; its path. The queue is cli's."""
+    folder = str(tmp_path / "home")
+    script = os.path.join(folder, "bin", "queuectl")
+    os.makedirs(os.path.dirname(script))
+    with open(script, "w") as file:
+        file.write(f'#!/bin/sh\nexec {sys.executable} -m queuectl "$@"\n')
+    os.chmod(script, 0o700)
+    monkeypatch.setenv("HOME", folder)
+    monkeypatch.setenv("PATH", os.path.dirname(script), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", ROOT)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    return folder
+
+
+def test_the_examples_of_the_readme_print_what_it_says(home):
+    told = list(examples(README))
+    assert len(told) > 20
+    for example in told:
+        done = subprocess.run(
+            ["/bin/sh", "-c", example.command],
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert re.fullmatch(pattern(example.expected), done.stdout), (
+            f"README.md:{example.line}: {example.command}\nprinted:\n{done.stdout}"
+            f"but should print:\n{example.expected}"
+        )
+
+
+def test_the_demonstration_shows_retries_and_dead_letters(cli, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert "docs/demo.txt" in README
+    result = cli.run(stdin=read("docs", "demo.txt"))
+    assert (result.code, result.err) == (0, "")
+    for told in ("hello run 1 completed", "flaky run 1 failed", "flaky run 3 completed"):
+        assert told in result.out
+    assert "doomed run 2 dead" in result.out
+    again = cli.run(stdin=read("docs", "demo.txt"))
+    assert (again.code, again.err) == (0, "")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading of the README, without its titles."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_readme_lists_every_command():
+    told = [[f"`{' '.join(spec.words)}`", spec.summary] for spec in COMMANDS]
+    assert rows("Commands") == told
+
+
+def test_the_readme_lists_every_setting():
+    assert rows("Settings") == [
+        [f"`{setting.name}`", show_value(setting, setting.default), setting.meaning]
+        for setting in SETTINGS
+    ]
+
+
+def test_the_readme_tells_the_exit_codes_that_help_tells():
+    told = {int(code): meaning for code, meaning in rows("Exit codes")}
+    for code, meaning in re.findall(r"^  (\d+) +(.+)$", TOPICS["exit-codes"], re.MULTILINE):
+        assert int(code) in told, meaning
+    kinds = [QueuectlError, *descendants(QueuectlError)]
+    assert {kind.exit_code for kind in kinds} <= set(told)
+
+
+def descendants(kind: type) -> list[type]:
+    """All classes below this one."""
+    children = kind.__subclasses__()
+    return [*children, *(one for child in children for one in descendants(child))]
+
+
+def test_the_readme_begins_with_the_two_commands_that_set_everything_up():
+    first, second = re.findall(r"^```sh\n(.*)\n```$", README, re.MULTILINE)[:2]
+    assert first.startswith("python3 -m venv .venv && ")
+    assert second.startswith("python3 -m venv .venv && ")
+    assert second.endswith(" -m pytest")
+
+
+def test_the_architecture_page_names_only_what_exists():
+    named = re.findall(r"`([\w./-]+(?:/|\.\w+))`", ARCHITECTURE)
+    assert len(named) > 20
+    known = set(DATA_FILES)
+    missing = [name for name in named if name not in known and not find(name)]
+    assert missing == []
+
+
+DATA_FILES = (
+    *("jobs.json", "dlq.json", "config.json", "worker_pids.json", "queue.lock"),
+    *("logs/", "workers/", "data/"),
+)
+
+
+def find(name: str) -> bool:
+    """Whether the project holds a file or folder so named, from its root or from queuectl/."""
+    return any(
+        os.path.exists(os.path.join(ROOT, *above, name)) for above in ((), ("queuectl",), ("docs",))
+    )
+
+
+def test_the_architecture_page_maps_every_module():
+    packages = [name for name in os.listdir(os.path.join(ROOT, "queuectl")) if "." not in name]
+    packages.remove("__pycache__")
+    for package in packages:
+        assert f"{package}/" in ARCHITECTURE
+        for name in os.listdir(os.path.join(ROOT, "queuectl", package)):
+            if name.endswith(".py") and name != "__init__.py":
+                assert name in ARCHITECTURE, f"{package}/{name} is not in docs/architecture.md"
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README + ARCHITECTURE):
+        assert os.path.exists(os.path.join(ROOT, target)), target

@@ -1,0 +1,285 @@
+"""The store in a data folder keeps the contract, whatever the journal and the files hold of it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from samples import make_job, moment
+from store_contract import StoreContract, filled, names
+
+from queuectl.errors import BadFile, DuplicateId
+from queuectl.store.file_store import FileStore
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    yield store
+    assert store.check() == []
+    store.close()
+    assert FileStore(store.folder).check() == []
+
+
+class FoldingStore(FileStore):
+    """Folds before each step: all is in the files."""
+
+    def _fold_first(self):
+        if os.path.exists(self.folder):
+            self.fold()
+
+
+class FreshStore(FileStore):
+    """Forgets before each step: all is read anew."""
+
+    def _fold_first(self):
+        self._writer.forget()
+
+
+def _folding(name):
+    def step(self, *args, **kwargs):
+        self._fold_first()
+        return getattr(FileStore, name)(self, *args, **kwargs)
+
+    return step
+
+
+for _kind in (FoldingStore, FreshStore):
+    for _name in ("add", "get", "get_many", "find", "counts", "claim", "swap", "remove"):
+        setattr(_kind, _name, _folding(_name))
+
+
+class TestFileStore(StoreContract):
+    pass
+
+
+class TestFoldedFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        store = FoldingStore(str(tmp_path / "queue"))
+        yield store
+        assert store.check() == []
+        store.close()
+
+
+class TestReopenedFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        store = FreshStore(str(tmp_path / "queue"))
+        yield store
+        assert store.check() == []
+        store.close()
+
+
+class TestTwoFileStores(StoreContract):
+    """Two stores on one folder: what one does, the other knows."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        stores = [FileStore(str(tmp_path / "queue")) for _ in range(2)]
+        turns = iter(range(10**9))
+
+        class Turns:
+            def __getattr__(self, name):
+                return getattr(stores[next(turns) % 2], name)
+
+        yield Turns()
+        for store in stores:
+            assert store.check() == []
+            store.close()
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name), "rb") as file:
+        return file.read()
+
+
+def test_reading_makes_no_folder(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    assert list(store.find()) == []
+    assert store.counts()["pending"] == 0
+    assert store.get("a") is None
+    assert store.settings() == {}
+    store.close()
+    assert not os.path.exists(store.folder)
+
+
+def test_the_files_are_json_one_job_a_line(store):
+    filled(store)
+    store.fold()
+    jobs, dead = read(store.folder, "jobs.json"), read(store.folder, "dlq.json")
+    assert names(map(lambda form: type("J", (), form), json.loads(jobs))) == [
+        *("pending", "in_progress", "completed", "failed", "cancelled"),
+    ]
+    assert [form["id"] for form in json.loads(dead)] == ["dead"]
+    lines = jobs.splitlines()
+    assert (lines[0], lines[-1]) == (b"[", b"]")
+    assert lines[1].startswith(b'{"id": "pending", "state": "pending", "priority": 0, "run_at": "')
+    assert all(json.loads(line.rstrip(b",")) for line in lines[1:-1])
+
+
+def test_empty_files_are_json_too(store):
+    store.change_settings({})
+    for name, empty in (
+        *(("jobs.json", []), ("dlq.json", []), ("worker_pids.json", [])),
+        ("config.json", {}),
+    ):
+        assert json.loads(read(store.folder, name)) == empty
+
+
+def test_one_change_is_one_append_and_leaves_the_files_alone(store):
+    store.add([make_job("a")])
+    store.fold()
+    before = read(store.folder, "jobs.json"), read(store.folder, "dlq.json")
+    size = os.path.getsize(os.path.join(store.folder, "journal"))
+    claim = store.claim("w", moment(10)).job
+    store.swap([(claim, claim._replace(state="dead", rev=3))])
+    assert (read(store.folder, "jobs.json"), read(store.folder, "dlq.json")) == before
+    assert read(store.folder, "journal")[size:].count(b"\n@") == 1
+    assert names(store.find(["dead"])) == ["a"]
+
+
+def test_closing_a_small_queue_makes_its_files_the_whole_truth(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    store.close()
+    assert [form["id"] for form in json.loads(read(store.folder, "jobs.json"))] == ["a"]
+    assert read(store.folder, "journal").count(b"\n") == 1
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_taken_id_names_the_file_that_holds_it(store, folded):
+    store.add([make_job("a"), make_job("b", state="dead")])
+    if folded:
+        store.fold()
+    with pytest.raises(DuplicateId, match=r"exists already, in .*/queue/jobs\.json"):
+        store.add([make_job("a")])
+    with pytest.raises(DuplicateId, match=r"exists already, in .*/queue/dlq\.json"):
+        store.add([make_job("b")])
+    with pytest.raises(DuplicateId, match="in the same input"):
+        store.add([make_job("c"), make_job("c")])
+
+
+def test_a_duplicate_leaves_the_store_usable(store):
+    store.add([make_job("a")])
+    with pytest.raises(DuplicateId):
+        store.add([make_job("a")])
+    store.add([make_job("b")])
+    assert names(store.find()) == ["a", "b"]
+
+
+def test_unknown_keys_survive_every_change(store):
+    store.add([make_job("a", extra={"tags": ["x"], "note": {"deep": [None, 1.5]}})])
+    store.fold()
+    for _ in range(3):
+        job = store.get("a")
+        store.swap([(job, job._replace(rev=job.rev + 1))])
+        store.fold()
+    assert json.loads(read(store.folder, "jobs.json"))[0]["note"] == {"deep": [None, 1.5]}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b"", "config.json"),
+        (b"{", "config.json"),
+        (b"\0\0\0", "config.json"),
+        (b"\xff{}", "config.json"),
+        (b"[]", "must hold a JSON object"),
+        (b'{"base": "two"}', "base must be a number, not 'two'"),
+        (b'{"max-retries": true}', "max-retries must be a whole number"),
+        (b'{"base": NaN}', "base must lie between"),
+        (b'{"a": ' + b"[" * 100_000, "config.json"),
+    ],
+)
+def test_a_bad_config_is_refused_and_left_alone(tmp_path, text, complaint):
+    store = FileStore(str(tmp_path / "queue"))
+    store.change_settings({"base": 3})
+    path = os.path.join(store.folder, "config.json")
+    with open(path, "wb") as file:
+        file.write(text)
+    for deed in (store.settings, lambda: store.change_settings({"base": 4})):
+        with pytest.raises(BadFile, match=complaint) as caught:
+            deed()
+        assert caught.value.exit_code == 5
+    assert read(store.folder, "config.json") == text
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["jobs.json", "dlq.json", "config.json"])
+def test_a_missing_file_is_a_bad_file_and_not_an_empty_one(tmp_path, name):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a"), make_job("b", state="dead")])
+    store.fold()
+    os.unlink(os.path.join(store.folder, name))
+    fresh = FileStore(store.folder)
+    with pytest.raises(BadFile, match=f"{name} is missing"):
+        fresh.settings() if name == "config.json" else fresh.add([make_job("c")])
+    if name != "config.json":
+        for read_it in (lambda: list(fresh.find()), fresh.counts, lambda: fresh.get("x")):
+            with pytest.raises(BadFile, match=f"{name} is missing"):
+                read_it()
+    assert not os.path.exists(os.path.join(store.folder, name))
+    for each in (store, fresh):
+        each.close()
+
+
+def test_a_missing_journal_is_not_an_empty_one(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    store.close()
+    os.unlink(os.path.join(store.folder, "journal"))
+    fresh = FileStore(store.folder)
+    for deed in (lambda: list(fresh.find()), fresh.counts, lambda: fresh.add([make_job("b")])):
+        with pytest.raises(BadFile, match="journal is missing though .* holds jobs"):
+            deed()
+
+
+def test_waiting_returns_when_something_changes(tmp_path, wait_until):
+    import threading
+    import time
+
+    store, other = (FileStore(str(tmp_path / "queue")) for _ in range(2))
+    store.add([make_job("a")])
+    waited = []
+
+    def wait():
+        began = time.monotonic()
+        store.wait(30)
+        waited.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    numbers = iter(range(10**6))
+    wait_until(lambda: other.add([make_job(f"j{next(numbers)}")]) or waited)
+    thread.join()
+    assert waited[0] < 20
+    store.close()
+    other.close()
+
+
+def test_the_present_form_of_a_job_is_read_from_the_journals_tail(store):
+    other = FileStore(store.folder)
+    store.add([make_job("a")])
+    job = store.claim("w", moment(10)).job
+    assert store.present(job) == job
+    newer = job._replace(cancel_requested=True, rev=3)
+    other.swap([(job, newer)])
+    assert store.present(job) == newer
+    other.remove([newer])
+    assert store.present(job) is None
+    other.close()
+
+
+def test_the_next_due_time_is_known(store, monkeypatch):
+    from samples import START
+
+    monkeypatch.setattr(store, "now", lambda: START + 10.0)
+    store.add([make_job("a", run_at=moment(15)), make_job("b", run_at=moment(30))])
+    assert store.claim("w", moment(10)).job is None
+    assert store.next_due() == pytest.approx(5)
+    store.swap([(store.get("a"), store.get("a")._replace(rev=2, state="cancelled"))])
+    assert store.next_due() == pytest.approx(20)
+    assert store.claim("w", moment(30)).job.id == "b"
+    assert store.next_due() is None

@@ -1,0 +1,288 @@
+"""Where output lies, what of it is shown, and whose it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from queuectl.errors import DiskRefused
+from queuectl.model.job import Job
+from queuectl.worker.logs import LogFolder, Spool, above_standard, one_line
+
+T = "2026-01-01T00:00:00.000000Z"
+
+
+def make_job(job_id: str = "a", state: str = "in_progress", run: int = 1) -> Job:
+    return Job(job_id, state, 0, T, "true", 3, T, T, run=run, worker="w-1")
+
+
+@pytest.fixture
+def logs(tmp_path) -> LogFolder:
+    return LogFolder(str(tmp_path))
+
+
+@pytest.fixture
+def spool(logs) -> Iterator[Spool]:
+    spool = Spool(logs, "w-1")
+    yield spool
+    spool.close()
+
+
+def keep(logs: LogFolder, job_id: str, run: int, data: bytes) -> None:
+    logs.make()
+    with open(logs.run_path(job_id, run), "wb") as file:
+        file.write(data)
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def test_output_gets_the_name_of_its_run(logs, spool):
+    os.write(spool.fd, b"hello\n")
+    spool.finish("a", 2)
+    assert read(logs.run_path("a", 2)) == b"hello\n"
+    assert os.stat(logs.run_path("a", 2)).st_mode & 0o777 == 0o600
+    assert os.stat(logs.path).st_mode & 0o777 == 0o700
+
+
+def test_a_run_without_output_leaves_no_log_and_costs_no_file(logs, spool):
+    before = spool.fd
+    spool.finish("a", 1)
+    assert os.listdir(logs.path) == ["w-1.spool"]
+    assert spool.fd == before
+
+
+def test_the_next_runs_output_is_its_own(logs, spool):
+    os.write(spool.fd, b"first\n")
+    spool.finish("a", 1)
+    os.write(spool.fd, b"second\n")
+    spool.finish("b", 1)
+    assert read(logs.run_path("a", 1)) == b"first\n"
+    assert read(logs.run_path("b", 1)) == b"second\n"
+
+
+def test_a_log_folder_removed_by_a_person_is_made_again(logs, spool):
+    os.write(spool.fd, b"gone\n")
+    os.unlink(spool.path)
+    os.rmdir(logs.path)
+    spool.finish("a", 1)
+    os.write(spool.fd, b"here\n")
+    spool.finish("a", 2)
+    assert read(logs.run_path("a", 2)) == b"here\n"
+
+
+def test_output_that_cannot_be_named_does_not_reach_the_next_run(logs, spool):
+    os.write(spool.fd, b"first\n")
+    os.mkdir(logs.run_path("a", 1))
+    with pytest.raises(DiskRefused, match=r"a\.1\.log"):
+        spool.finish("a", 1)
+    os.write(spool.fd, b"second\n")
+    spool.finish("b", 1)
+    assert read(logs.run_path("b", 1)) == b"second\n"
+
+
+def test_a_closed_spool_leaves_nothing(logs):
+    Spool(logs, "w-2").close()
+    assert os.listdir(logs.path) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        (b"", ""),
+        (b"\n \n", ""),
+        (b"one\ntwo\n\n", "two"),
+        (b"no newline", "no newline"),
+        (b"\x1b[31mred\x1b[0m\ttab\x00\n", "[31mred [0m tab"),
+        (b"\xff\xfe broken\n", "\ufffd\ufffd broken"),
+        ("ünï 日本\n".encode(), "ünï 日本"),
+        (b"x" * 5000, "x" * 200),
+        (b"before\n" + b"y" * 5000 + b"\n", "y" * 200),
+    ],
+)
+def test_the_last_line_is_made_fit_to_show(spool, written, line):
+    os.write(spool.fd, written)
+    assert spool.last_line() == line
+
+
+def test_one_line_is_cut_to_width():
+    assert one_line("a\nb\r\n\tc", 3) == "a b"
+
+
+def test_runs_are_those_of_exactly_this_id(logs):
+    for job_id, run in (("a", 1), ("a", 12), ("a.1", 2), ("a.1.2", 3), ("ab", 4), ("a-b", 5)):
+        keep(logs, job_id, run, b"x")
+    for name in ("w-1.spool", "worker-w-1.log", "a.x.log", "a..log", "a.1", "a.²" + ".log"):
+        with open(os.path.join(logs.path, name), "wb"):
+            pass
+    assert logs.runs_of("a") == [1, 12]
+    assert logs.runs_of("a.1") == [2]
+    assert logs.runs_of("a.1.2") == [3]
+    assert logs.runs_of("worker-w-1") == []
+    assert logs.runs_of("") == []
+
+
+def test_pruning_takes_all_logs_of_those_jobs_and_no_others(logs):
+    for job_id, run in (("a", 1), ("a", 2), ("a.1", 1), ("b", 1)):
+        keep(logs, job_id, run, b"x")
+    logs.prune(["a", "gone"])
+    assert sorted(os.listdir(logs.path)) == ["a.1.1.log", "b.1.log"]
+
+
+def test_without_a_folder_there_is_nothing(logs):
+    job = make_job(state="completed")
+    assert logs.runs_of("a") == []
+    assert list(logs.output(job)) == []
+    assert list(logs.tail(job, 5)) == []
+    logs.prune(["a"])
+    logs.rescue_spool("w-1", "a", 1)
+
+
+def test_a_finished_runs_output_is_read_from_its_log(logs):
+    keep(logs, "a", 1, b"old\n")
+    keep(logs, "a", 2, b"new\n")
+    job = make_job(state="failed", run=2)
+    assert b"".join(logs.output(job)) == b"new\n"
+    assert b"".join(logs.output(job, 1)) == b"old\n"
+    assert list(logs.output(job, 3)) == []
+
+
+def test_a_running_runs_output_is_read_from_the_spool(logs, spool):
+    keep(logs, "a", 1, b"old\n")
+    os.write(spool.fd, b"now\n")
+    job = make_job(run=2)
+    assert b"".join(logs.output(job)) == b"now\n"
+    assert b"".join(logs.output(job, 1)) == b"old\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "lines", "shown"),
+    [
+        (b"a\nb\nc\n", 2, b"b\nc\n"),
+        (b"a\nb\nc", 2, b"b\nc"),
+        (b"a\nb\nc", 1, b"c"),
+        (b"a\nb\n", 9, b"a\nb\n"),
+        (b"a\nb\n", 0, b""),
+        (b"", 3, b""),
+        (b"\n\n\n", 2, b"\n\n"),
+        (b"x" * 200_000 + b"\n" + b"y" * 200_000 + b"\n", 1, b"y" * 200_000 + b"\n"),
+        (b"line\n" * 50_000, 20_000, b"line\n" * 20_000),
+    ],
+)
+def test_the_tail_is_the_last_lines(logs, written, lines, shown):
+    keep(logs, "a", 1, written)
+    assert b"".join(logs.tail(make_job(state="completed"), lines)) == shown
+
+
+def test_a_dead_workers_spool_becomes_the_log_of_its_run(logs, spool):
+    os.write(spool.fd, b"last words\n")
+    logs.rescue_spool("w-1", "a", 3)
+    assert read(logs.run_path("a", 3)) == b"last words\n"
+    assert not os.path.exists(spool.path)
+
+
+def test_a_dead_workers_empty_spool_is_removed_and_no_log_overwritten(logs, spool):
+    keep(logs, "a", 3, b"kept\n")
+    logs.rescue_spool("w-1", "a", 3)
+    assert os.listdir(logs.path) == ["a.3.log"]
+    assert read(logs.run_path("a", 3)) == b"kept\n"
+
+
+class Scene:
+    """A job whose life goes on one step each time somebody looks or waits."""
+
+    def __init__(self, *steps: object) -> None:
+        self.steps = list(steps)
+        self.job = make_job()
+
+    def look(self) -> Job:
+        while self.steps:
+            step = self.steps.pop(0)
+            if isinstance(step, Job):
+                self.job = step
+                break
+            step()
+        return self.job
+
+
+def test_following_shows_the_spool_and_then_the_rest(logs, spool):
+    running = make_job()
+
+    def write(text: bytes) -> None:
+        os.write(spool.fd, text)
+
+    scene = Scene(
+        running,
+        running,
+        lambda: write(b"one\n"),
+        running,
+        lambda: write(b"two\n"),
+        running,
+        lambda: (write(b"three\n"), spool.finish("a", 1)),
+        make_job(state="completed"),
+    )
+    shown = list(logs.follow(scene.look, lambda _seconds: None))
+    assert b"".join(shown) == b"one\ntwo\nthree\n"
+    assert shown[0] == b"one\n"
+
+
+def test_following_a_silent_run_never_shows_the_next_ones_output(logs, spool):
+    def next_job_writes() -> None:
+        spool.finish("a", 1)
+        os.write(spool.fd, b"not yours\n")
+
+    scene = Scene(make_job(), make_job())
+    waits = []
+
+    def wait(_seconds: float) -> None:
+        waits.append(1)
+        next_job_writes()
+        scene.job = make_job(state="completed")
+
+    assert list(logs.follow(scene.look, wait)) == []
+    assert waits == [1]
+
+
+def test_following_ends_with_the_run_even_if_the_job_runs_again(logs, spool):
+    os.write(spool.fd, b"first\n")
+
+    def again() -> None:
+        spool.finish("a", 1)
+        os.write(spool.fd, b"second\n")
+
+    scene = Scene(make_job(), make_job(), again, make_job(run=2))
+    assert b"".join(logs.follow(scene.look, lambda _seconds: None)) == b"first\n"
+
+
+def test_following_waits_for_the_first_run(logs):
+    keep(logs, "a", 1, b"done\n")
+    waiting = make_job(state="pending", run=0)
+    scene = Scene(waiting, waiting, make_job(state="completed"))
+    assert b"".join(logs.follow(scene.look, lambda _seconds: None)) == b"done\n"
+
+
+def test_following_what_will_never_run_ends(logs):
+    cancelled = make_job(state="cancelled", run=0)
+    assert list(logs.follow(lambda: cancelled, lambda _seconds: None)) == []
+
+
+def test_descriptors_for_children_lie_above_the_standard_ones():
+    low = os.open(os.devnull, os.O_RDONLY)
+    assert above_standard(low) == low
+    kept = os.dup(0)
+    try:
+        os.close(0)
+        zero = os.open(os.devnull, os.O_RDONLY)
+        assert zero == 0
+        high = above_standard(zero)
+        assert high > 2
+        assert not os.get_inheritable(high)
+        os.close(high)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(low)

@@ -1,0 +1,312 @@
+"""A worker's loop when all does not go well, on a queue that is only played."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from queuectl.config import Settings
+from queuectl.errors import BadFile, StoreBusy
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import Outcome
+from queuectl.worker import loop
+from queuectl.worker.loop import Worker
+from queuectl.worker.wakeups import FINISH, STOP_NOW, Wakeups
+
+T = "2026-01-01T00:00:00.000000Z"
+
+
+def make_job(command: str, job_id: str = "a") -> Job:
+    blank = Job("", "in_progress", 0, T, "", 3, T, T, run=1, worker="w-1")
+    return blank._replace(id=job_id, command=command)
+
+
+class PlayedSlot:
+    id = "w-1"
+
+    def __init__(self) -> None:
+        self.held = True
+        self.noted: list[tuple[Any, ...] | None] = []
+
+    def still_held(self) -> bool:
+        return self.held
+
+    def note_run(self, *facts: Any) -> None:
+        self.noted.append(facts)
+
+    def clear_run(self) -> None:
+        self.noted.append(None)
+
+
+class PlayedQueue:
+    """Gives out the jobs in `waiting`; the errors in `refusals` come first, one a claim."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.waiting: list[Job] = []
+        self.refusals: list[Exception | None] = []
+        self.settled: list[tuple[Job, Outcome]] = []
+        self.on_empty: Callable[[], None] = lambda: os.kill(os.getpid(), FINISH)
+        self.cancelled = False
+        self.changed: dict[str, object] = {"kill-grace": 0.2, "poll-interval": 0.02}
+
+    def claim(self, _worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
+        self._refuse()
+        if finished is not None:
+            self.settled.append(finished)
+        if not self.waiting:
+            self.on_empty()
+            return None
+        return self.waiting.pop(0)
+
+    def settle(self, job: Job, outcome: Outcome) -> Job | None:
+        self._refuse()
+        self.settled.append((job, outcome))
+        state = "completed" if outcome.exit_code == 0 else "failed"
+        return job._replace(state=state, run_at="2026-01-01T00:00:04.000000Z")
+
+    def _refuse(self) -> None:
+        refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal is not None:
+            raise refusal
+
+    def settings(self) -> Settings:
+        return Settings(self.changed)
+
+    def cancel_requested(self, _job: Job) -> bool:
+        return self.cancelled
+
+    def is_drained(self) -> bool:
+        return not self.waiting
+
+    def lost_workers(self) -> list[Any]:
+        return []
+
+    def purge_old(self) -> list[Job]:
+        return []
+
+    def sync(self) -> None: ...
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        return False
+
+    def next_due(self) -> float | None:
+        return None
+
+    def checkpoint_due_in(self) -> float | None:
+        return None
+
+
+class Stage:
+    """A worker on a played queue, and what it said."""
+
+    def __init__(self, folder: str, wakeups: Wakeups) -> None:
+        self.queue = PlayedQueue(folder)
+        self.slot = PlayedSlot()
+        self.wakeups = wakeups
+        self.log: list[str] = []
+        self.told: list[str] = []
+
+    def work(self, *, tell: Callable[[str], None] | None = None, until_empty: bool = False) -> int:
+        worker = Worker(self.queue, self.slot, self.wakeups, tell, self.log.append)
+        return worker.work(until_empty=until_empty)
+
+    def codes(self) -> list[int | None]:
+        return [outcome.exit_code for _, outcome in self.queue.settled]
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch) -> Iterator[Stage]:
+    monkeypatch.setattr(loop, "_FIRST_PAUSE", 0.001)
+    monkeypatch.chdir(tmp_path)  # to return from where the jobs lead
+    with Wakeups(detached=True) as wakeups:
+        yield Stage(str(tmp_path), wakeups)
+
+
+def test_jobs_are_run_and_settled_in_turn(stage):
+    stage.queue.waiting = [make_job("exit 0"), make_job("exit 3", "b"), make_job("exit 0", "c")]
+    assert stage.work() == 0
+    assert stage.codes() == [0, 3, 0]
+    assert [noted[:2] for noted in stage.slot.noted if noted] == [("a", 1), ("b", 1), ("c", 1)]
+    assert stage.slot.noted[-1] is None
+    assert stage.log == []
+
+
+def test_a_failure_is_explained_by_the_last_line(stage):
+    stage.queue.waiting = [make_job("echo first; echo out of cheese >&2; exit 3")]
+    stage.work()
+    assert stage.queue.settled[0][1].error == "exit code 3: out of cheese"
+
+
+def test_the_log_lies_there_before_the_result_is_told(stage):
+    path = os.path.join(stage.queue.folder, "logs", "a.1.log")
+    seen = []
+    stop = stage.queue.on_empty
+    stage.queue.on_empty = lambda: (seen.append(os.path.exists(path)), stop())
+    stage.queue.waiting = [make_job("echo hello")]
+    stage.work()
+    assert seen == [True]
+
+
+def test_an_idle_worker_keeps_no_folder_busy(stage, tmp_path):
+    stage.queue.waiting = [make_job("true")._replace(cwd=str(tmp_path))]
+    stage.work()
+    assert os.getcwd() == "/"
+
+
+def test_a_result_that_cannot_be_written_is_kept_and_tried_again(stage):
+    stage.queue.waiting = [make_job("exit 4")]
+    full = StoreBusy("no space left")
+    stage.queue.refusals = [None, full, full, full]
+    assert stage.work() == 0
+    assert stage.codes() == [4]
+    assert stage.log == ["w-1 no space left"]
+
+
+def test_a_result_is_kept_even_when_told_to_stop(stage):
+    stage.queue.waiting = [make_job(f"kill -{int(FINISH)} $PPID; exit 4"), make_job("exit 5")]
+    stage.queue.refusals = [None, StoreBusy("busy"), StoreBusy("busy")]
+    assert stage.work() == 0
+    assert stage.codes() == [4]
+
+
+def test_told_to_stop_at_once_it_leaves_a_result_that_cannot_be_written(stage):
+    stage.queue.waiting = [make_job(f"kill -{int(STOP_NOW)} $PPID; sleep 60")]
+    stage.queue.refusals = [None, StoreBusy("busy")]
+    assert stage.work() == 1
+    assert stage.codes() == []
+
+
+def test_trouble_at_a_claim_ends_no_worker_and_is_logged_once(stage):
+    mistake = BadFile("jobs.json: line 3")
+    stage.queue.refusals = [mistake, mistake, OSError("odd"), mistake, None]
+    stage.queue.waiting = [make_job("true")]
+    assert stage.work() == 0
+    assert stage.codes() == [0]
+    assert stage.log == ["w-1 jobs.json: line 3", "w-1 odd"]
+
+
+def test_a_worker_that_was_given_up_ends_its_job_and_leaves(stage):
+    def lose() -> bool:
+        stage.slot.held = False
+        return False
+
+    stage.queue.cancel_requested = lambda _job: lose()
+    stage.queue.waiting = [make_job("sleep 60")]
+    assert stage.work() == 1
+    assert stage.codes() == []
+    assert "given up" in stage.log[0]
+
+
+def test_a_cancel_is_seen_while_the_job_runs(stage):
+    stage.queue.cancelled = True
+    stage.queue.waiting = [make_job("sleep 60")]
+    stage.work()
+    assert stage.queue.settled[0][1].kind == "stopped"
+
+
+def test_a_machine_out_of_resources_is_given_time(stage, monkeypatch):
+    spawn, refusals = os.posix_spawn, [BlockingIOError(11, "try again")] * 2
+
+    def scarce(*args: Any, **how: Any) -> int:
+        if refusals:
+            raise refusals.pop()
+        return spawn(*args, **how)
+
+    monkeypatch.setattr(os, "posix_spawn", scarce)
+    stage.queue.waiting = [make_job("true"), make_job("true", "b"), make_job("true", "c")]
+    assert stage.work() == 0
+    kinds = [outcome.kind for _, outcome in stage.queue.settled]
+    assert kinds == ["no_resources", "no_resources", "exited"]
+    assert stage.log == ["w-1 cannot start: try again"]
+
+
+def test_it_leaves_when_nothing_is_left_if_asked_to(stage):
+    stage.queue.on_empty = lambda: None
+    stage.queue.waiting = [make_job("true")]
+    assert stage.work(until_empty=True) == 0
+
+
+def test_each_event_of_a_jobs_life_is_told(stage):
+    stage.queue.waiting = [make_job("echo 'a\n\tb'"), make_job("exit 3", "b")]
+    stage.work(tell=stage.told.append)
+    told = [line.partition(" ")[2] for line in stage.told]
+    assert told[0] == "a run 1 started: echo 'a b'"
+    assert told[1].startswith("a run 1 completed after 0.")
+    assert told[3].endswith("(exit code 3), retry in 4s")
+
+
+def test_when_nobody_listens_any_more_it_finishes_and_leaves(stage):
+    def closed(_line: str) -> None:
+        raise BrokenPipeError
+
+    stage.queue.waiting = [make_job("exit 4"), make_job("exit 5")]
+    assert stage.work(tell=closed) == 0
+    assert stage.codes() == [4]
+
+
+def test_settings_are_looked_at_while_it_works(stage, monkeypatch):
+    monkeypatch.setattr(loop, "_LOOK_AROUND", 0.0)
+    stage.queue.waiting = [make_job("trap '' TERM; while :; do sleep 0.05; done")]
+    stage.queue.waiting[0] = stage.queue.waiting[0]._replace(timeout=0.1)
+    stage.queue.changed = {"kill-grace": 0, "poll-interval": 60}
+    stage.work()
+    assert stage.codes() == [137]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_job(stage, number):
+    def listen(line: str) -> None:
+        if "goes on to its end" in line:
+            os.kill(os.getpid(), number)
+
+    stage.queue.waiting = [make_job(f"kill -{int(number)} $PPID; sleep 60"), make_job("true")]
+    assert stage.work(tell=listen) == 0
+    assert [outcome.kind for _, outcome in stage.queue.settled] == ["stopped"]
+
+
+def test_asking_twice_to_finish_is_no_order_to_hurry(stage):
+    number = int(FINISH)
+    stage.queue.waiting = [make_job(f"kill -{number} $PPID; kill -{number} $PPID; exit 7")]
+    assert stage.work() == 0
+    assert stage.codes() == [7]
+    assert not stage.wakeups.now
+
+
+def test_signals_are_as_before_afterwards():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with Wakeups(detached=False):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize(("detached", "stops"), [(True, False), (False, True)])
+def test_a_hangup_stops_only_a_worker_in_the_foreground(detached, stops):
+    with Wakeups(detached=detached) as wakeups:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert wakeups.stopping is stops
+
+
+def test_under_nohup_a_hangup_means_nothing_in_the_foreground():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Wakeups(detached=False) as wakeups:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not wakeups.stopping
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_worker_loads_nothing_it_does_not_need():
+    heavy = ("subprocess", "prompt_toolkit", "asyncio", "argparse", "logging", "difflib")
+    code = "import sys, queuectl.worker.loop; print(*[m for m in sys.argv[1:] if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, check=True)
+    assert found.stdout.strip() == b""

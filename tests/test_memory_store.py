@@ -1,0 +1,20 @@
+"""The store in a dictionary keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+from store_contract import StoreContract
+
+from queuectl.store.memory_store import MemoryStore
+
+
+@pytest.fixture
+def store():
+    store = MemoryStore()
+    yield store
+    assert store.check() == []
+    store.close()
+
+
+class TestMemoryStore(StoreContract):
+    pass

@@ -1,0 +1,411 @@
+"""One command: what it is given, how its end is told, and what is left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import Outcome
+from queuectl.worker import processes
+from queuectl.worker.logs import LogFolder, Spool
+from queuectl.worker.runner import Runner, marks_of
+from queuectl.worker.wakeups import Wakeups
+
+T = "2026-01-01T00:00:00.000000Z"
+TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def make_job(command: str, **fields: Any) -> Job:
+    fields = {"id": "job1", "run": 1, "worker": "w-test", **fields}
+    blank = Job("", "in_progress", 0, T, command, 3, T, T)
+    return blank._replace(**fields)
+
+
+class Bench:
+    """A runner with a spool and a pipe of its own."""
+
+    def __init__(self, folder: str, wakeups: Wakeups) -> None:
+        self.wakeups = wakeups
+        self.spool = Spool(LogFolder(folder), "w-test")
+        self.runner = Runner("w-test", wakeups)
+        self.runner.kill_grace = 0.3
+        self.started: list[tuple[int, str]] = []
+        read, self.pipe = os.pipe()
+        os.set_blocking(read, False)
+        wakeups.watch(read)
+
+    def run(
+        self, command: str, interrupted: Callable[[], Any] = lambda: None, **fields: Any
+    ) -> Outcome:
+        return self.run_job(make_job(command, **fields), interrupted)
+
+    def run_job(self, job: Job, interrupted: Callable[[], Any] = lambda: None) -> Outcome:
+        return self.runner.run(
+            job,
+            self.spool.fd,
+            started=lambda pid, since: self.started.append((pid, since)),
+            interrupted=interrupted,
+        )
+
+    def output(self) -> str:
+        with open(self.spool.path, encoding="utf-8") as file:
+            return file.read()
+
+    def group(self) -> int:
+        return self.started[-1][0]
+
+
+@pytest.fixture(autouse=True)
+def folder_to_return_to(tmp_path, monkeypatch) -> None:
+    """A runner goes to each command's folder, and stays there."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def bench(tmp_path) -> Iterator[Bench]:
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        yield bench
+    for pid, _ in bench.started:
+        assert not processes.group_alive(pid)
+    bench.runner.close()
+    bench.spool.close()
+
+
+# -- how it ended
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 255])
+def test_an_exit_code_is_told(bench, code):
+    outcome = bench.run(f"exit {code}")
+    error = f"exit code {code}" if code else None
+    assert outcome[:3] == ("exited", code, error)
+
+
+def test_the_time_of_the_end_is_told(bench):
+    before = time.time()
+    outcome = bench.run("true")
+    from queuectl.model.times import parse_time
+
+    assert before - 1 <= parse_time(outcome.finished_at) <= time.time() + 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT])
+def test_a_signal_that_killed_it_is_named(bench, number):
+    outcome = bench.run(f"kill -{int(number)} $$")
+    assert outcome[:3] == ("exited", 128 + number, f"killed by signal {number} ({number.name})")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time signals")
+def test_a_signal_without_a_name_is_told_by_its_number(bench):
+    number = signal.SIGRTMIN + 3
+    assert bench.run(f"kill -{number} $$").error == f"killed by signal {number}"
+
+
+def test_a_command_that_does_not_exist_fails(bench):
+    assert bench.run("no-such-command-at-all").exit_code == 127
+    assert "not found" in bench.output()
+
+
+def test_a_syntax_error_fails(bench):
+    assert bench.run("if then (").exit_code == 2
+
+
+def test_a_folder_that_is_gone_is_told(bench, tmp_path):
+    gone = str(tmp_path / "gone")
+    outcome = bench.run("true", cwd=gone)
+    assert outcome[:2] == ("not_started", None)
+    assert outcome.error == f"cannot start: folder {gone}: No such file or directory"
+    assert bench.started == []
+
+
+def test_a_command_longer_than_the_system_takes_is_told(bench):
+    outcome = bench.run("true " + "x" * 4_000_000)
+    assert outcome[:2] == ("not_started", None)
+    assert "too long" in outcome.error
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"command": "echo a\0b"},
+        {"env": {"A=B": "1"}},
+        {"env": {"A": "1\0"}},
+        {"cwd": "/tmp\0"},
+        {"command": "echo \ud800"},
+    ],
+)
+def test_what_no_process_can_be_given_is_told(bench, fields):
+    outcome = bench.run_job(make_job("true")._replace(**fields))
+    assert outcome[:2] == ("not_started", None)
+    assert outcome.error.startswith("cannot start: ")
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_machine_out_of_resources_is_no_fault_of_the_job(bench, monkeypatch, number):
+    def refuse(*_args: object, **_how: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_spawn", refuse)
+    outcome = bench.run("true")
+    assert outcome[:3] == ("no_resources", None, f"cannot start: {os.strerror(number)}")
+
+
+# -- what it is given
+
+
+def test_output_and_errors_go_to_one_file_in_order(bench):
+    bench.run("echo one; echo two >&2; echo three")
+    assert bench.output() == "one\ntwo\nthree\n"
+
+
+def test_unicode_passes_unharmed(bench):
+    bench.run("echo 'grüße 日本 🎉'", env={"WÖRT": "ß"})
+    assert bench.output() == "grüße 日本 🎉\n"
+
+
+def test_a_here_document_and_quotes_pass_unharmed(bench):
+    bench.run("""cat <<'X'\nit's "$HOME" \\n `date`\nX\n""")
+    assert bench.output() == """it's "$HOME" \\n `date`\n"""
+
+
+def test_a_command_that_starts_like_an_option_is_none(bench):
+    assert bench.run("-x; echo here").exit_code == 0
+    assert bench.output().endswith("here\n")
+
+
+def test_megabytes_of_output_are_kept(bench):
+    bench.run("yes 0123456789abcde | head -c 8000000")
+    assert os.stat(bench.spool.path).st_size == 8_000_000
+
+
+def test_standard_input_is_empty(bench):
+    assert bench.run("cat; echo end").exit_code == 0
+    assert bench.output() == "end\n"
+
+
+def test_the_environment_tells_of_the_job(bench):
+    bench.run("echo $QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT $QUEUECTL_WORKER", id="a.1", run=7)
+    assert bench.output() == "a.1 7 w-test\n"
+
+
+def test_the_environment_is_the_workers_with_the_jobs_over_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FROM_WORKER", "kept")
+    monkeypatch.setenv("BOTH", "worker")
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        job_env = {"BOTH": "job", "EMPTY": "", "QUEUECTL_WORKER": "forged", "A": "x y\n$z"}
+        bench.run('echo "$FROM_WORKER,$BOTH,${EMPTY-unset},$QUEUECTL_WORKER,$A"', env=job_env)
+    assert bench.output() == "kept,job,,w-test,x y\n$z\n"
+
+
+def test_one_jobs_environment_does_not_reach_the_next(bench):
+    bench.run("true", env={"LEAK": "1"})
+    bench.run('echo "${LEAK-none}"')
+    assert bench.output() == "none\n"
+
+
+def test_it_runs_in_its_folder(bench, tmp_path):
+    folder = tmp_path / "söme where"
+    folder.mkdir()
+    bench.run('pwd; echo "$PWD"', cwd=str(folder))
+    assert bench.output() == f"{folder}\n{folder}\n"
+
+
+def test_a_folder_made_anew_is_entered_anew(bench, tmp_path):
+    folder = tmp_path / "again"
+    folder.mkdir()
+    bench.run("true", cwd=str(folder))
+    folder.rmdir()
+    folder.mkdir()
+    bench.run("touch here", cwd=str(folder))
+    assert (folder / "here").exists()
+
+
+def test_without_a_folder_it_runs_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        bench.run("pwd")
+    assert bench.output() == f"{tmp_path}\n"
+
+
+def test_it_leads_a_session_and_a_group_of_its_own(bench):
+    bench.run(f'{sys.executable} -c "import os; print(os.getsid(0), os.getpgid(0))"; true')
+    session, group = map(int, bench.output().split())
+    assert session == group == bench.group() != os.getsid(0)
+
+
+def test_its_start_time_is_the_one_the_system_tells(bench):
+    told = []
+
+    def look(pid: int, since: str) -> None:
+        told.append((since, processes.start_time(pid)))
+
+    for _ in range(30):
+        bench.runner.run(make_job("true"), bench.spool.fd, started=look, interrupted=lambda: None)
+    assert all(since == found for since, found in told)
+
+
+OPEN_FILES = f"{sys.executable} -c \"import os; print(sorted(map(int, os.listdir('/dev/fd'))))\""
+
+
+def test_no_descriptor_is_inherited(tmp_path):
+    given = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(given, True)  # as one that whoever started the worker left open
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        bench.run(OPEN_FILES)
+    os.close(given)
+    assert bench.output() == "[0, 1, 2, 3]\n"  # 3 is the one by which it looks
+
+
+SIGNALS_IGNORED = (
+    f"exec {sys.executable} -c 'import signal as s; print([n.name for n in s.Signals"
+    ' if n not in (s.SIGPIPE, s.SIGXFSZ, getattr(s, chr(83)+"IGXFZ", 0)) '
+    "and s.getsignal(n) == s.SIG_IGN], s.pthread_sigmask(s.SIG_BLOCK, []))'"
+)
+
+
+def test_signals_are_at_their_defaults(bench):
+    ignored = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        bench.run(SIGNALS_IGNORED)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        for number, handler in zip(ignored, before, strict=True):
+            signal.signal(number, handler)
+    assert bench.output() == "[] set()\n"
+
+
+def test_a_closed_pipe_ends_the_writer(bench):
+    outcome = bench.run("yes | head -n 1; echo done")
+    assert (outcome.exit_code, bench.output()) == (0, "y\ndone\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_sigpipe_is_not_ignored(bench):
+    bench.run("grep SigIgn /proc/self/status")
+    assert int(bench.output().split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
+
+
+def test_where_posix_spawn_makes_no_sessions_another_way_is_taken(bench, monkeypatch):
+    def refuse(*_args: object, **_how: object) -> int:
+        raise NotImplementedError
+
+    monkeypatch.setattr(os, "posix_spawn", refuse)
+    outcome = bench.run('cat; echo "$QUEUECTL_JOB_ID"; exit 4')
+    assert (outcome.exit_code, bench.output()) == (4, "job1\n")
+    assert bench.group() == bench.started[-1][0]
+
+
+def test_where_children_cannot_be_looked_at_without_reaping_they_are_reaped(bench, monkeypatch):
+    monkeypatch.delattr(os, "waitid")
+    assert bench.run("exit 5").exit_code == 5
+    assert bench.run("kill -9 $$").exit_code == 137
+
+
+# -- the time limit, and being told to end
+
+
+def test_a_command_in_time_is_not_touched(bench):
+    assert bench.run("echo fine", timeout=30.0)[:3] == ("exited", 0, None)
+
+
+def test_a_time_limit_ends_the_whole_group(bench):
+    outcome = bench.run("sleep 61 & sleep 60 | cat", timeout=0.1)
+    assert outcome[:3] == ("timed_out", 143, "timed out after 0.1s")
+
+
+def test_a_command_that_ignores_term_is_killed_after_the_grace(bench):
+    began = time.monotonic()
+    outcome = bench.run(TERM_IGNORER, timeout=0.2)
+    assert outcome[:3] == ("timed_out", 137, "timed out after 0.2s")
+    assert time.monotonic() - began >= 0.5
+
+
+def test_a_child_that_ignores_term_is_killed_too(bench):
+    outcome = bench.run(f"({TERM_IGNORER}) & wait", timeout=0.2)
+    assert outcome[:2] == ("timed_out", 143)
+
+
+def test_a_command_may_tidy_up_when_its_time_is_over(bench):
+    bench.run("trap 'echo tidied; exit 0' TERM; sleep 60 & wait", timeout=0.1)
+    assert bench.output() == "tidied\n"
+
+
+def test_a_stopped_command_is_ended_too(bench):
+    outcome = bench.run("trap 'exit 3' TERM; kill -STOP $$; sleep 60", timeout=0.1)
+    assert outcome[:2] == ("timed_out", 3)
+
+
+def test_a_cancel_through_the_pipe_is_seen_at_once(bench):
+    bench.runner.look = 60.0
+    os.write(bench.pipe, b"c")
+    outcome = bench.run("sleep 60", interrupted=lambda: "cancel")
+    assert outcome[:3] == ("stopped", 143, "cancelled")
+
+
+def test_a_cancel_that_nobody_announced_is_seen_at_the_next_look(bench):
+    bench.runner.look = 0.05
+    assert bench.run("sleep 60", interrupted=lambda: "cancel").kind == "stopped"
+
+
+def test_being_woken_for_work_is_no_reason_to_look_for_a_cancel(bench):
+    asked = []
+    bench.runner.look = 60.0
+    os.write(bench.pipe, b"www")
+    assert bench.run("sleep 0.1", interrupted=lambda: asked.append(1)).exit_code == 0
+    assert asked == []
+
+
+def test_a_signal_to_the_worker_is_seen_at_once(bench):
+    bench.runner.look = 60.0
+
+    def interrupted() -> str | None:
+        return "stop" if bench.wakeups.now else None
+
+    job = make_job("kill -USR1 $PPID; sleep 60")
+    outcome = bench.run_job(job, interrupted)
+    assert outcome[:3] == ("stopped", 143, "ended because its worker was stopped")
+
+
+def test_an_interruption_that_comes_too_late_changes_nothing(bench):
+    bench.runner.look = 0.01
+    assert bench.run("exit 3", interrupted=lambda: "stop" if bench.started == [] else None)[1] == 3
+
+
+# -- what is left behind
+
+
+def test_what_it_leaves_in_its_group_is_ended(bench):
+    assert bench.run("sleep 60 & echo left").exit_code == 0
+    assert bench.output() == "left\n"
+
+
+def test_what_it_leaves_and_ignores_term_is_killed(bench):
+    outcome = bench.run(f"({TERM_IGNORER}) & exit 6")
+    assert outcome.exit_code == 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_every_process_of_a_run_is_marked(bench, wait_until, tmp_path):
+    elsewhere = "setsid sh -c 'touch moved; exec sleep 60' &"
+    command = f"{elsewhere} until [ -e moved ]; do sleep 0.01; done"
+    job = make_job(command, id="marked", run=3, cwd=str(tmp_path))
+    bench.run_job(job)
+    marks = marks_of(job)
+    assert len(wait_until(lambda: processes.processes_marked(marks))) == 1
+    assert processes.processes_marked([*marks, b"NOT=there"]) == []
+    assert processes.kill_marked(marks)
+    assert processes.processes_marked(marks) == []

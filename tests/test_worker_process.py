@@ -1,0 +1,516 @@
+"""Real detached workers on a real queue: starting, stopping, dying, and who picks up the pieces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from queuectl.errors import QueuectlError, StoreError
+from queuectl.job_queue import JobQueue
+from queuectl.store.worker_files import WorkerInfo
+from queuectl.worker import pool, processes
+from queuectl.worker.logs import LogFolder
+from queuectl.worker.rescue import rescue
+
+STUBBORN = "trap '' TERM; touch ready; while :; do sleep 0.05; done"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+
+
+class Bench:
+    """A queue, and workers that do not outlive the test."""
+
+    def __init__(self, folder: str, here: str, wait_until: Callable[..., Any]) -> None:
+        self.folder, self.here, self.wait_until = folder, here, wait_until
+        self.queue = JobQueue.open(folder)
+        self.queue.change_settings({"poll-interval": 0.2, "kill-grace": 0.3, "base": 0})
+
+    def enqueue(self, command: str, **fields: object) -> str:
+        draft = {"command": command, "cwd": self.here, **fields}
+        return self.queue.enqueue([draft])[0].id
+
+    def start(self, count: int = 1) -> list[int]:
+        return pool.start(self.folder, count)
+
+    def kill(self, pid: int) -> None:
+        """End a worker so that it can tidy nothing, and wait until that is seen."""
+        os.kill(pid, signal.SIGKILL)
+        self.wait_until(lambda: not any(w.alive and w.pid == pid for w in self.queue.workers()))
+
+    def await_state(self, job_id: str, *states: str) -> Any:
+        self.wait_until(lambda: self.queue.get(job_id).state in states, what=f"{job_id} {states}")
+        return self.queue.get(job_id)
+
+    def await_file(self, name: str) -> str:
+        path = os.path.join(self.here, name)
+        self.wait_until(lambda: os.path.exists(path), what=name)
+        return path
+
+    def make(self, name: str) -> None:
+        with open(os.path.join(self.here, name), "w", encoding="ascii"):
+            pass
+
+    def await_end(self, pid: int) -> None:
+        self.wait_until(lambda: not processes.is_running(pid, processes.start_time(pid) or ""))
+
+    def worker(self) -> WorkerInfo:
+        return self.queue.workers()[0]
+
+    def await_group(self) -> int:
+        """The process group of the job that the only worker runs."""
+        self.wait_until(lambda: self.worker().group_pid)
+        return self.worker().group_pid
+
+    def log(self, job_id: str, run: int) -> str:
+        with open(LogFolder(self.folder).run_path(job_id, run), encoding="utf-8") as log:
+            return log.read()
+
+    def workers_logs(self) -> str:
+        """All that workers had to say."""
+        texts = []
+        for entry in os.scandir(LogFolder(self.folder).path):
+            if entry.name.startswith("worker-"):
+                with open(entry.path, encoding="utf-8") as log:
+                    texts.append(log.read())
+        return "".join(texts)
+
+
+@pytest.fixture
+def bench(data_dir, tmp_path, wait_until) -> Iterator[Bench]:
+    bench = Bench(data_dir, str(tmp_path), wait_until)
+    yield bench
+    for worker in bench.queue.workers():
+        if worker.alive:
+            processes.signal_group(worker.pid, signal.SIGKILL)
+        if worker.group_pid:
+            processes.signal_group(worker.group_pid, signal.SIGKILL)
+    bench.queue.close()
+
+
+def write_worker_file(bench: Bench, worker_id: str, text: str) -> None:
+    """The file of a worker that is dead, for its lock is free."""
+    path = os.path.join(bench.folder, "workers")
+    os.makedirs(path, exist_ok=True)
+    with open(os.path.join(path, worker_id), "w", encoding="ascii") as file:
+        file.write(text)
+
+
+# -- starting
+
+
+def test_started_workers_are_registered_and_run_jobs(bench):
+    job_id = bench.enqueue("echo hello")
+    pids = bench.start(2)
+    assert sorted(pids) == sorted(w.pid for w in bench.queue.workers() if w.alive)
+    job = bench.await_state(job_id, "completed")
+    assert (job.exit_code, job.run, job.attempts) == (0, 1, 1)
+    assert job.worker in [worker.id for worker in bench.queue.workers()]
+    assert bench.log(job_id, 1) == "hello\n"
+
+
+def test_workers_are_nobodys_children_and_hold_nothing(bench):
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    (pid,) = bench.start()
+    os.close(write)
+    assert os.getsid(pid) == pid != os.getsid(0)
+    assert os.read(read, 1) == b""  # no process holds the other end any more
+    os.close(read)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+@linux_only
+def test_a_worker_has_its_own_log_and_no_input(bench):
+    (pid,) = bench.start()
+    assert os.readlink(f"/proc/{pid}/fd/0") == os.devnull
+    log = os.path.join(bench.folder, "logs", f"worker-{bench.worker().id}.log")
+    bench.wait_until(lambda: os.readlink(f"/proc/{pid}/fd/2") == log)
+    assert os.readlink(f"/proc/{pid}/fd/1") == log
+
+
+def test_a_worker_that_cannot_start_is_told_with_its_reason(bench, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho something first >&2\necho no such luck >&2\nexit 1\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(QueuectlError, match=r"2 of 2 worker\(s\) did not start: no such luck"):
+        bench.start(2)
+    assert bench.queue.workers() == []
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="is a file"):
+        pool.start(str(tmp_path / "file"), 1)
+
+
+def test_a_worker_started_by_a_job_is_no_part_of_that_job(bench):
+    bench.start()
+    code = f"from queuectl.worker import pool; pool.start({bench.folder!r}, 1)"
+    job_id = bench.enqueue(f'{sys.executable} -c "{code}"')
+    bench.await_state(job_id, "completed")
+    assert len([w for w in bench.queue.workers() if w.alive]) == 2
+    marks = [f"QUEUECTL_WORKER={bench.queue.get(job_id).worker}".encode()]
+    assert processes.processes_marked(marks) == []
+
+
+def test_empty_logs_of_workers_that_were_killed_are_tidied_away(bench):
+    (pid,) = bench.start()
+    old = os.path.join(bench.folder, "logs", f"worker-{bench.worker().id}.log")
+    bench.kill(pid)
+    os.utime(old, (1, 1))
+    bench.start()
+    assert not os.path.exists(old)
+
+
+IN_A_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from queuectl.worker import pool
+print(pool.start(sys.argv[1], 1)[0], flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_workers_outlive_the_terminal(bench):
+    ours, theirs = os.openpty()
+    starter = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, bench.folder],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    pid = int(starter.stdout.readline())
+    os.close(ours)  # the terminal is gone: its session gets SIGHUP
+    starter.wait()
+    starter.stdout.close()
+    bench.await_state(bench.enqueue("true"), "completed")
+    assert bench.worker().pid == pid
+
+
+def test_hangups_mean_nothing_to_a_detached_worker(bench):
+    (pid,) = bench.start()
+    os.kill(pid, signal.SIGHUP)
+    bench.await_state(bench.enqueue("true"), "completed")
+    assert bench.worker().alive
+
+
+# -- working
+
+
+def test_an_idle_worker_starts_a_new_job_at_once(bench):
+    bench.queue.change_settings({"poll-interval": 3600})
+    bench.start()
+    first = bench.enqueue("true")
+    bench.await_state(first, "completed")
+    bench.await_state(bench.enqueue("true"), "completed")
+
+
+def test_a_retry_is_run_when_it_is_due_though_nobody_wakes_the_worker(bench):
+    bench.queue.change_settings({"poll-interval": 3600})
+    bench.start()
+    job_id = bench.enqueue("exit 3", max_retries=2)
+    job = bench.await_state(job_id, "dead")
+    assert (job.run, job.attempts, job.exit_code, job.error) == (3, 3, 3, "exit code 3")
+
+
+def test_a_job_has_its_environment_and_folder(bench):
+    bench.start()
+    job_id = bench.enqueue('echo "$A $QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT"; pwd', env={"A": "ä"})
+    bench.await_state(job_id, "completed")
+    assert bench.log(job_id, 1) == f"ä {job_id} 1\n{bench.here}\n"
+
+
+def test_each_run_has_its_own_log(bench):
+    bench.start()
+    job_id = bench.enqueue("echo run $QUEUECTL_ATTEMPT; exit 1", max_retries=1)
+    bench.await_state(job_id, "dead")
+    assert LogFolder(bench.folder).runs_of(job_id) == [1, 2]
+    assert bench.log(job_id, 2) == "run 2\n"
+
+
+def test_a_running_job_is_cancelled_with_all_its_processes(bench):
+    bench.start()
+    job_id = bench.enqueue(f"({STUBBORN}) & sleep 60")
+    bench.await_file("ready")
+    group = bench.await_group()
+    bench.queue.cancel([job_id])
+    job = bench.await_state(job_id, "cancelled")
+    assert job.run == 1
+    assert not processes.group_alive(group)
+
+
+def test_two_workers_never_run_one_job_at_once(bench):
+    command = "mkdir busy.$N || touch twice; sleep 0.01; rmdir busy.$N"
+    drafts = [
+        {"command": command, "cwd": bench.here, "env": {"N": str(number)}} for number in range(40)
+    ]
+    bench.start(2)
+    bench.queue.enqueue(drafts)
+    bench.wait_until(bench.queue.is_drained)
+    assert {job.run for job in bench.queue.find()} == {1}
+    assert not os.path.exists(os.path.join(bench.here, "twice"))
+
+
+def test_output_is_followed_while_the_job_runs(bench):
+    bench.start()
+    command = "echo one; until [ -e go ]; do sleep 0.01; done; echo two"
+    job_id = bench.enqueue(command)
+    shown = LogFolder(bench.folder).follow(
+        lambda: bench.queue.get(job_id), lambda seconds: bench.queue.wait(min(seconds, 0.02))
+    )
+    assert next(shown) == b"one\n"
+    bench.make("go")
+    assert b"".join(shown) == b"two\n"
+
+
+# -- stopping
+
+
+def test_stopping_lets_the_job_finish_and_claims_no_more(bench, monkeypatch):
+    (pid,) = bench.start()
+    command = "touch begun; until [ -e go ]; do sleep 0.01; done; echo finished"
+    first, second = bench.enqueue(command), bench.enqueue("true")
+    bench.await_file("begun")
+    wait = processes.Process.wait
+
+    def told(process: processes.Process, seconds: float) -> bool:
+        bench.make("go")  # it was told to stop before it is waited for
+        return wait(process, seconds)
+
+    monkeypatch.setattr(processes.Process, "wait", told)
+    assert pool.stop(bench.queue) == [pid]
+    assert bench.queue.get(first).state == "completed"
+    assert bench.queue.get(second).state == "pending"
+    assert not processes.is_running(pid, processes.start_time(pid) or "")
+    assert bench.queue.workers() == []
+
+
+def test_all_workers_are_stopped_and_each_is_told(bench):
+    pids, told = bench.start(3), []
+    assert sorted(pool.stop(bench.queue, on_stopped=told.append)) == sorted(pids) == sorted(told)
+    assert os.listdir(os.path.join(bench.folder, "workers")) == []
+    assert os.listdir(os.path.join(bench.folder, "logs")) == []
+    assert pool.stop(bench.queue) == []
+
+
+def test_interrupting_a_stop_ends_the_waiting_only(bench, monkeypatch):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("touch begun; until [ -e go ]; do sleep 0.01; done")
+    bench.await_file("begun")
+
+    def interrupted(_process: object, _seconds: float) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.Process, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.stop(bench.queue)
+    assert bench.queue.get(job_id).state == "in_progress"
+    bench.make("go")
+    bench.await_state(job_id, "completed")
+    bench.await_end(pid)
+
+
+def test_stopping_now_puts_the_job_back_with_nothing_spent(bench):
+    bench.start()
+    job_id = bench.enqueue(STUBBORN)
+    bench.await_file("ready")
+    group = bench.await_group()
+    assert len(pool.stop(bench.queue, now=True)) == 1
+    job = bench.queue.get(job_id)
+    assert (job.state, job.attempts, job.losses, job.run) == ("pending", 0, 0, 1)
+    assert not processes.group_alive(group)
+
+
+def test_stopping_twice_is_no_order_to_hurry_but_a_second_term_is(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("touch begun; sleep 60")
+    bench.await_file("begun")
+    for number in (pool.FINISH, pool.FINISH, signal.SIGTERM):
+        os.kill(pid, number)
+    bench.await_end(pid)
+    assert bench.queue.get(job_id).state == "pending"
+    assert bench.queue.get(job_id).attempts == 0
+
+
+def test_only_a_verified_process_is_told_to_stop(bench, monkeypatch):
+    bench.start()
+    innocent = subprocess.Popen(["sleep", "60"])
+    try:
+        worker = bench.worker()
+        real, worker.pid = worker.pid, innocent.pid
+        monkeypatch.setattr(bench.queue, "workers", lambda: [worker])
+        with pytest.raises(QueuectlError, match="not seen from here"):
+            pool.stop(bench.queue)
+        assert innocent.poll() is None
+        assert processes.start_time(real) == worker.start_time
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+# -- dying
+
+
+def test_a_killed_workers_job_is_rescued_and_its_leftovers_ended(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue(f"echo so far; {STUBBORN}")
+    bench.await_file("ready")
+    group = bench.await_group()
+    bench.kill(pid)
+    assert processes.group_alive(group)
+    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert not processes.group_alive(group)
+    job = bench.queue.get(job_id)
+    assert (job.state, job.losses, job.attempts, job.run) == ("pending", 1, 0, 1)
+    assert bench.log(job_id, 1) == "so far\n"
+    assert bench.queue.workers() == []
+    assert rescue(bench.queue) == []
+
+
+def test_another_worker_rescues_by_itself_and_runs_the_job_again(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("[ $QUEUECTL_ATTEMPT = 2 ] || { touch begun; sleep 60; }")
+    bench.await_file("begun")
+    bench.start()
+    bench.kill(pid)
+    job = bench.await_state(job_id, "completed")
+    assert (job.run, job.losses, job.attempts) == (2, 1, 1)
+    assert f"rescued job {job_id}" in bench.workers_logs()
+
+
+def test_a_job_that_must_not_rerun_is_dead_when_its_worker_is_lost(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("touch begun; sleep 60", rerun=False)
+    bench.await_file("begun")
+    bench.kill(pid)
+    rescue(bench.queue)
+    assert (bench.queue.get(job_id).state, bench.queue.get(job_id).error) == ("dead", "interrupted")
+
+
+@linux_only
+def test_what_left_the_group_of_a_lost_run_is_ended_too(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("setsid sh -c 'echo $$ > escaped; exec sleep 60' & sleep 60")
+    with open(bench.await_file("escaped"), encoding="ascii") as file:
+        bench.wait_until(lambda: file.seek(0) == 0 and file.read().strip())
+        file.seek(0)
+        escaped = int(file.read())
+    bench.kill(pid)
+    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert not processes.group_alive(escaped)
+
+
+@linux_only
+def test_what_an_earlier_job_left_on_purpose_is_not_ended_with_a_later_one(bench):
+    (pid,) = bench.start()
+    daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 60' & until [ -s daemon ]; do :; done"
+    bench.await_state(bench.enqueue(daemon), "completed")
+    with open(os.path.join(bench.here, "daemon"), encoding="ascii") as file:
+        left = int(file.read())
+    try:
+        bench.enqueue("touch begun; sleep 60")
+        bench.await_file("begun")
+        bench.kill(pid)
+        assert len(rescue(bench.queue)) == 1
+        assert processes.group_alive(left)
+    finally:
+        processes.kill_group(left)
+
+
+@pytest.mark.parametrize("wrong", ["start", "boot"])
+def test_a_group_whose_pid_was_taken_by_another_is_not_touched(bench, wrong):
+    innocent = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        started = "1" if wrong == "start" else processes.start_time(innocent.pid)
+        boot = "another-boot" if wrong == "boot" else processes.boot_id()
+        first = f"w-dead 999999999 1 {boot} 2026-01-01T00:00:00.000000Z"
+        write_worker_file(bench, "w-dead", f"{first}\nsome-job 1 {innocent.pid} {started}\n")
+        assert [worker.id for worker in bench.queue.lost_workers()] == ["w-dead"]
+        assert rescue(bench.queue) == []
+        assert innocent.poll() is None
+        assert bench.queue.workers() == []
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+def test_a_leftover_of_a_lost_run_rescues_nobody(bench, monkeypatch):
+    write_worker_file(bench, "w-dead", "w-dead 999999999 1 boot 2026-01-01T00:00:00.000000Z\n")
+    monkeypatch.setenv("QUEUECTL_WORKER", "w-dead")
+    assert rescue(bench.queue) == []
+    assert [worker.id for worker in bench.queue.workers()] == ["w-dead"]
+
+
+def test_a_worker_whose_file_was_removed_ends_its_job_and_leaves(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue(STUBBORN)
+    bench.await_file("ready")
+    group = bench.await_group()
+    os.unlink(os.path.join(bench.folder, "workers", bench.worker().id))
+    assert rescue(bench.queue) == []  # it still lives: its job is not given to another
+    bench.await_end(pid)
+    assert not processes.group_alive(group)
+    assert "was given up" in bench.workers_logs()
+    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert bench.queue.get(job_id).state == "pending"
+
+
+# -- in the foreground
+
+
+@pytest.fixture
+def foreground(bench) -> Iterator[subprocess.Popen[str]]:
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "queuectl.worker.loop", "--data", bench.folder, "--foreground"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    bench.wait_until(bench.queue.workers)
+    yield worker
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+
+
+def test_a_worker_in_the_foreground_tells_each_jobs_life(bench, foreground):
+    first = bench.enqueue("echo hi")
+    told = [foreground.stdout.readline() for _ in range(2)]
+    assert f"{first} run 1 started: echo hi" in told[0]
+    assert f"{first} run 1 completed after" in told[1]
+    os.kill(foreground.pid, signal.SIGTERM)
+    assert foreground.wait() == 0
+    assert bench.queue.workers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_the_first_signal_lets_the_job_finish(bench, foreground, number):
+    job_id = bench.enqueue("touch begun; until [ -e go ]; do sleep 0.01; done")
+    bench.await_file("begun")
+    foreground.send_signal(number)
+    foreground.stdout.readline()
+    assert "goes on to its end" in foreground.stdout.readline()
+    bench.make("go")
+    assert foreground.wait() == 0
+    assert bench.queue.get(job_id).state == "completed"
+
+
+def test_the_second_signal_ends_the_job_and_puts_it_back(bench, foreground):
+    job_id = bench.enqueue("touch begun; sleep 60")
+    bench.await_file("begun")
+    foreground.send_signal(signal.SIGINT)
+    foreground.stdout.readline()
+    foreground.stdout.readline()
+    foreground.send_signal(signal.SIGINT)
+    assert foreground.wait() == 0
+    job = bench.queue.get(job_id)
+    assert (job.state, job.attempts) == ("pending", 0)
