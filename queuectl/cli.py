@@ -268,11 +268,13 @@ def _fault_of(error: Exception, line: str, bound: Bound) -> Fault:
     """What is at fault in the line: the job that the error is about, else the command."""
     from queuectl.commands.grammar import Fault
 
-    about = getattr(error, "job_id", None)
+    about = getattr(error, "job_id", "")
+    for token in bound.tokens if about else ():
+        at = bound.text.find(about, token.start, token.end)
+        if token.text == about or (token.role == "object" and at >= 0):
+            return Fault(line, max(at, token.start), max(at, token.start) + len(about))
     words = [token for token in bound.tokens if token.role == "command"]
-    named = [token for token in bound.tokens if token.text == about]
-    found = named or words
-    return Fault(line, found[0].start, found[-1].end) if found else Fault(line, 0, 1)
+    return Fault(line, words[0].start, words[-1].end) if words else Fault(line, 0, 1)
 
 
 def _accept_any_text() -> None:

@@ -109,10 +109,11 @@ class JobQueue:
 
         def rule(job: Job) -> Job:
             now = self.now()
-            job = lifecycle.edited(job, fields, now) if fields else job
             if state == "cancelled":
-                return lifecycle.cancelled(job, now)
-            return job if state is None or job.state == state else lifecycle.retried(job, now)
+                job = lifecycle.cancelled(job, now)
+            elif state == "pending" and job.state != state:
+                job = lifecycle.retried(job, now)  # first: a run_at that is given holds
+            return lifecycle.edited(job, fields, now) if fields else job
 
         return self._change([job_id], rule)[0]
 
@@ -189,9 +190,11 @@ class JobQueue:
 
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
         """Set settings anew; None as a value goes back to the default."""
-        settings = self.settings().with_changes(changes)
-        self.store.change_settings(settings.to_dict())
-        return settings
+        while True:
+            old = self.store.settings()
+            settings = Settings(old).with_changes(changes)
+            if self.store.change_settings(old, settings.to_dict()):
+                return settings
 
     def checkpoint(self) -> None:
         """Bring the JSON files up to date now."""
@@ -285,7 +288,8 @@ class JobQueue:
         """Workers that died without taking leave; those with no file come from worker_pids.json."""
         workers = self.workers()
         lost = [worker for worker in workers if not worker.alive]
-        if not lost and len(workers) < self.counts()["in_progress"]:
+        busy = sum(worker.job_id is not None for worker in workers)
+        if not lost and busy < self.counts()["in_progress"]:
             return self.store.orphans()
         return lost
 

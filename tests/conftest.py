@@ -58,6 +58,7 @@ class Cli:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, *argv: str, stdin: str | bytes = b"") -> Result:
         """`queuectl ARGV...` in this process; standard input is no terminal."""
@@ -98,13 +99,22 @@ class Cli:
     def popen(self, *argv: str, **how: object) -> subprocess.Popen[bytes]:
         """The same, still running; its output on pipes unless `how` says otherwise."""
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen([sys.executable, "-m", "queuectl", *argv], **{**pipes, **how})
+        command = [sys.executable, "-m", "queuectl", *argv]
+        self.started.append(subprocess.Popen(command, **{**pipes, **how}))
+        return self.started[-1]
 
 
 @pytest.fixture
 def cli(data_dir: str) -> Iterator[Cli]:
     """Commands on a queue of this test's own; no worker of it outlives the test."""
-    yield Cli(data_dir)
+    cli = Cli(data_dir)
+    yield cli
+    for process in cli.started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
     _end_workers(data_dir)
 
 

@@ -34,3 +34,8 @@ def make_job(job_id: str = "job1", **fields: Any) -> Job:
 def ended(exit_code: int | None = 0, kind: Any = "exited", at: float = 5.0, error=None) -> Outcome:
     """How a run ended, `at` seconds after START."""
     return Outcome(kind, exit_code, error, moment(at))
+
+
+def configure(store: Any, values: dict[str, object]) -> None:
+    """Set the store's changed settings as a whole."""
+    assert store.change_settings(store.settings(), values)

@@ -6,7 +6,7 @@ A module that tests a store defines a class that inherits StoreContract, and a f
 from __future__ import annotations
 
 import pytest
-from samples import make_job, moment
+from samples import configure, make_job, moment
 
 from queuectl.errors import DuplicateId
 from queuectl.model import lifecycle
@@ -271,14 +271,20 @@ class StoreContract:
     # -- settings and the rest
 
     def test_settings_are_replaced_as_a_whole(self, store):
-        store.change_settings({"base": 3, "inherit-env": ["A"], "x-later": {"k": None}})
+        configure(store, {"base": 3, "inherit-env": ["A"], "x-later": {"k": None}})
         assert dict(store.settings()) == {"base": 3, "inherit-env": ["A"], "x-later": {"k": None}}
-        store.change_settings({"jitter": 0.5})
+        configure(store, {"jitter": 0.5})
         assert dict(store.settings()) == {"jitter": 0.5}
+
+    def test_settings_that_somebody_changed_first_are_left_alone(self, store):
+        old = dict(store.settings())
+        assert store.change_settings(old, {"base": 3})
+        assert not store.change_settings(old, {"jitter": 0.5})
+        assert dict(store.settings()) == {"base": 3}
 
     def test_settings_leave_the_jobs_alone(self, store):
         store.add([make_job("a")])
-        store.change_settings({"base": 3})
+        configure(store, {"base": 3})
         assert names(store.find()) == ["a"]
 
     def test_the_clock_does_not_go_back(self, store):

@@ -214,9 +214,9 @@ def test_ping(cli):
 def test_a_command_that_writes_rescues_the_job_of_a_dead_worker(cli, wait_until):
     cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
     cli.ok("worker", "start")
-    wait_until(lambda: "in_progress" in cli.ok("list"))
+    wait_until(lambda: " running  a " in cli.ok("worker", "list"))
     [worker] = json.loads(cli.ok("worker", "list", "--json"))["workers"]
-    assert (worker["alive"], worker["job"]) == (True, "a")
+    assert (worker["alive"], worker["job"], worker["run"]) == (True, "a", 1)
     os.kill(worker["pid"], signal.SIGKILL)
     wait_until(lambda: "lost" in cli.ok("worker", "list"))
     result = cli("enqueue", "--id", "b", "--", "true")

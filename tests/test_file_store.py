@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from samples import make_job, moment
+from samples import configure, make_job, moment
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import BadFile, DuplicateId
@@ -120,7 +120,7 @@ def test_the_files_are_json_one_job_a_line(store):
 
 
 def test_empty_files_are_json_too(store):
-    store.change_settings({})
+    configure(store, {})
     for name, empty in (
         *(("jobs.json", []), ("dlq.json", []), ("worker_pids.json", [])),
         ("config.json", {}),
@@ -195,11 +195,11 @@ def test_unknown_keys_survive_every_change(store):
 )
 def test_a_bad_config_is_refused_and_left_alone(tmp_path, text, complaint):
     store = FileStore(str(tmp_path / "queue"))
-    store.change_settings({"base": 3})
+    configure(store, {"base": 3})
     path = os.path.join(store.folder, "config.json")
     with open(path, "wb") as file:
         file.write(text)
-    for deed in (store.settings, lambda: store.change_settings({"base": 4})):
+    for deed in (store.settings, lambda: configure(store, {"base": 4})):
         with pytest.raises(BadFile, match=complaint) as caught:
             deed()
         assert caught.value.exit_code == 5

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from failing_disk import failing_disk
-from samples import make_job, moment
+from samples import configure, make_job, moment
 
 from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
 from queuectl.store import files
@@ -377,7 +377,7 @@ def test_a_failed_sync_is_made_good_by_fresh_files(tmp_path, monkeypatch):
 def test_a_failed_sync_that_cannot_be_made_good_is_not_confirmed(tmp_path, monkeypatch, then):
     store = FileStore(str(tmp_path / "queue"))
     store.add([make_job("a")])
-    store.change_settings({"lock-timeout": 0})
+    configure(store, {"lock-timeout": 0})
     other = FileStore(store.folder)
     real, error = files.sync, OSError(errno.EIO, "Input/output error")
 

@@ -185,10 +185,11 @@ def test_a_dead_workers_spool_becomes_the_log_of_its_run(logs, spool):
     assert not os.path.exists(spool.path)
 
 
-def test_a_dead_workers_empty_spool_is_removed_and_no_log_overwritten(logs, spool):
+@pytest.mark.parametrize("left", [b"", b"left\n"])
+def test_a_dead_workers_spool_overwrites_no_log(logs, spool, left):
     keep(logs, "a", 3, b"kept\n")
+    os.write(spool.fd, left)
     logs.rescue_spool("w-1", "a", 3)
-    assert os.listdir(logs.path) == ["a.3.log"]
     assert read(logs.run_path("a", 3)) == b"kept\n"
 
 

@@ -85,8 +85,10 @@ class PlayedQueue:
     def is_drained(self) -> bool:
         return not self.waiting
 
-    def lost_workers(self) -> list[Any]:
+    def workers(self) -> list[Any]:
         return []
+
+    lost_workers = workers
 
     def purge_old(self) -> list[Job]:
         return []

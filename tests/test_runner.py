@@ -230,14 +230,6 @@ def test_a_folder_made_anew_is_entered_anew(bench, tmp_path):
     assert (folder / "here").exists()
 
 
-def test_without_a_folder_it_runs_at_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with Wakeups(detached=True) as wakeups:
-        bench = Bench(str(tmp_path), wakeups)
-        bench.run("pwd")
-    assert bench.output() == f"{tmp_path}\n"
-
-
 def test_it_leads_a_session_and_a_group_of_its_own(bench):
     bench.run(f'{sys.executable} -c "import os; print(os.getsid(0), os.getpgid(0))"; true')
     session, group = map(int, bench.output().split())
@@ -313,6 +305,16 @@ def test_where_children_cannot_be_looked_at_without_reaping_they_are_reaped(benc
     monkeypatch.delattr(os, "waitid")
     assert bench.run("exit 5").exit_code == 5
     assert bench.run("kill -9 $$").exit_code == 137
+
+
+@pytest.mark.parametrize("named", [None, "", "below"])
+def test_a_folder_that_is_not_absolute_is_one_at_home(tmp_path, monkeypatch, named):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "below").mkdir()
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        bench.run("pwd", cwd=named)
+    assert bench.output().strip() == str(tmp_path / (named or ""))
 
 
 # -- the time limit, and being told to end
@@ -396,6 +398,18 @@ def test_what_it_leaves_in_its_group_is_ended(bench):
 def test_what_it_leaves_and_ignores_term_is_killed(bench):
     outcome = bench.run(f"({TERM_IGNORER}) & exit 6")
     assert outcome.exit_code == 6
+
+
+def test_nothing_goes_on_when_the_worker_itself_fails(bench):
+    def fail(pid: int, since: str) -> None:
+        bench.started.append((pid, since))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bench.runner.run(
+            make_job("sleep 60"), bench.spool.fd, started=fail, interrupted=lambda: None
+        )
+    assert not processes.group_alive(bench.group())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")

@@ -13,9 +13,10 @@ import pytest
 
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
-from queuectl.store.worker_files import WorkerInfo
+from queuectl.store.worker_files import WorkerInfo, WorkerSlot
 from queuectl.worker import pool, processes
 from queuectl.worker.logs import LogFolder
+from queuectl.worker.loop import run_worker
 from queuectl.worker.rescue import rescue
 
 STUBBORN = "trap '' TERM; touch ready; while :; do sleep 0.05; done"
@@ -347,9 +348,10 @@ def test_only_a_verified_process_is_told_to_stop(bench, monkeypatch):
     try:
         worker = bench.worker()
         real, worker.pid = worker.pid, innocent.pid
-        monkeypatch.setattr(bench.queue, "workers", lambda: [worker])
-        with pytest.raises(QueuectlError, match="not seen from here"):
-            pool.stop(bench.queue)
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.queue, "workers", lambda: [worker])
+            with pytest.raises(QueuectlError, match="not seen from here"):
+                pool.stop(bench.queue)
         assert innocent.poll() is None
         assert processes.start_time(real) == worker.start_time
     finally:
@@ -374,6 +376,34 @@ def test_a_killed_workers_job_is_rescued_and_its_leftovers_ended(bench):
     assert bench.log(job_id, 1) == "so far\n"
     assert bench.queue.workers() == []
     assert rescue(bench.queue) == []
+
+
+def test_an_idle_worker_that_was_killed_leaves_nothing_behind(bench):
+    (pid,) = bench.start()
+    bench.kill(pid)
+    assert rescue(bench.queue) == []
+    assert bench.queue.workers() == []
+    left = os.listdir(os.path.join(bench.folder, "logs"))
+    assert [name for name in left if name.endswith(".spool")] == []
+
+
+def test_a_failure_of_the_worker_itself_loses_no_job(bench, monkeypatch):
+    job_id = bench.enqueue("sleep 60")
+
+    def fail(*_args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(WorkerSlot, "note_run", fail)
+    with pytest.raises(ZeroDivisionError):
+        run_worker(bench.queue)
+    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert bench.queue.get(job_id).state == "pending"
+
+
+def test_workers_on_a_new_folder_do_not_stumble_over_each_other(tmp_path):
+    folder = str(tmp_path / "never" / "used")
+    assert len(pool.start(folder, 4)) == 4
+    assert len(pool.stop(JobQueue.open(folder))) == 4
 
 
 def test_another_worker_rescues_by_itself_and_runs_the_job_again(bench):

@@ -7,7 +7,7 @@ from queuectl.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -92,14 +92,18 @@ def _state(context: Context, job: Job) -> str:
     return f"{state} (asked to cancel)" if job.cancel_requested else state
 
 
-def _event(context: Context, entry: Any) -> str:
+def _event(context: Context, entry: Mapping[str, Any]) -> str:
     """One earlier event of the job's life, on a line."""
-    rest = {name: value for name, value in entry.items() if name not in ("event", "at", "run")}
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rest.items())
+    facts = {name: value for name, value in entry.items() if name not in ("event", "at", "run")}
+    if "error" in facts:
+        facts.pop("exit_code", None)  # the error tells it too
+    told = [
+        str(value) if name == "error" else f"{name.replace('_', ' ')} {value}"
+        for name, value in facts.items()
+    ]
+    why = f" ({render.one_line(', '.join(told))})" if told else ""
     at = render.moment(entry.get("at"), context.clock)
-    return f"  run {entry.get('run', '?')}: {entry.get('event', '?')}, {at}" + (
-        f" ({told})" if told else ""
-    )
+    return f"  run {entry.get('run', '?')}: {entry.get('event', '?')}, {at}{why}"
 
 
 def cancel(context: Context, args: dict[str, Any]) -> int:

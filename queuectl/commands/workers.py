@@ -71,7 +71,7 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
         )
         for worker in workers
     ]
-    context.write_lines(render.table(_COLUMNS, rows, colour=context.color))
+    context.write_lines(render.table(_COLUMNS, rows, screen=context.screen, colour=context.color))
     return 0
 
 

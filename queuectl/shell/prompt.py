@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -12,6 +13,7 @@ from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import to_filter
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
 from queuectl.shell.highlighter import LineLexer
@@ -99,8 +101,11 @@ class Prompt:
             bottom_toolbar=self._toolbar,
             key_bindings=shell_keys(),
             input=input,
-            output=output,
+            output=PlainTextOutput(sys.stdout) if self._dumb else output,
         )
+        if self._dumb:
+            # It prompts plainly only if it was given no output; its own would write escapes.
+            self._session._output = None
         # Set on the buffer alone: on the session it would end completion while typing.
         self._session.default_buffer.enable_history_search = to_filter(True)
 

@@ -73,20 +73,26 @@ class Shell:
         """Until Ctrl-D, `exit`, or the terminal is gone."""
         self._greet()
         try:
-            while not self.leaving:
-                self._tell()
-                try:
-                    text = self.prompt.read(started=self._watcher.start)
-                except KeyboardInterrupt:
-                    continue  # the line is cleared
-                except EOFError:
-                    break
-                self.run_text(text)
+            with self._terminal.unseen_keys():
+                while not self.leaving:
+                    self._step()
         finally:
             self._watcher.stop()
             self._live.close()
             self._close(self.context)
         return 0
+
+    def _step(self) -> None:
+        """One prompt, and what it was answered."""
+        self._tell()
+        try:
+            text = self.prompt.read(started=self._watcher.start)
+        except KeyboardInterrupt:
+            return  # the line is cleared
+        except EOFError:
+            self.leaving = True
+            return
+        self.run_text(text)
 
     def run_text(self, text: str) -> None:
         """Run the commands of a text in order; being interrupted ends them all."""
@@ -108,10 +114,9 @@ class Shell:
         if bound.faults:
             self.context.note(f"queuectl: {bound.faults[0].message}")
             return 2
-        with self._terminal.unseen_keys():
-            if bound.spec in OWN_ROWS or _asks_about_own(bound):
-                return self._run_own(bound)
-            return self._run_queue(bound)
+        if bound.spec in OWN_ROWS or _asks_about_own(bound):
+            return self._run_own(bound)
+        return self._run_queue(bound)
 
     def _run_own(self, bound: Bound) -> int:
         from queuectl.commands.help_pages import command_page
@@ -146,7 +151,8 @@ class Shell:
 
     def _run_system(self, command: str) -> int:
         self.context.flush()
-        code = run_system(command, own_shell())
+        with self._terminal.usual_keys():
+            code = run_system(command, own_shell())
         if code:
             self.context.note(f"(exit code {code})")
         return code

@@ -26,7 +26,10 @@ class Terminal:
 
     @contextmanager
     def unseen_keys(self) -> Iterator[None]:
-        """Neither echo keys nor gather them into lines; Ctrl-C still interrupts."""
+        """Neither echo keys nor gather them into lines; Ctrl-C still interrupts.
+
+        Prompts set what they need themselves, and go back to this.
+        """
         if self._fd < 0:
             yield
             return

@@ -26,12 +26,16 @@ QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
 
 
 class _File(NamedTuple):
-    """A job file after the fold: its content's size and checksum, and the file if it is new."""
+    """A job file after the fold: its content's size and checksum, and the file if it is new.
+
+    `found` is the stat of the file that was read, or of the new one.
+    """
 
     path: str
     size: int
     crc: int
     fresh: str | None
+    found: os.stat_result
 
 
 def is_due(header: Header, now: float) -> bool:
@@ -57,11 +61,11 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
         else _as_found(snapshot.dead, stamps[1])
     )
     fresh = [file for file in (jobs, dead) if file.fresh]
+    _announce(journal, jobs, dead)
     if not _still(snapshot.jobs) or not _still(snapshot.dead):
         for file in fresh:
             files.remove(file.fresh or "")
         return False
-    _announce(journal, jobs, dead)
     for file in fresh:
         files.rename(file.fresh or "", file.path)
     if fresh:
@@ -89,7 +93,7 @@ def _touches_dead(snapshot: Snapshot) -> bool:
 
 def _as_found(base: BaseFile, stamp: Stamp) -> _File:
     crc = stamp.crc if stamp.fits(base.found) else checksum(base.fd)
-    return _File(base.path, base.found.st_size, crc, None)
+    return _File(base.path, base.found.st_size, crc, None, base.found)
 
 
 def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
@@ -99,7 +103,7 @@ def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
     if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
         files.remove(fresh)
         return _as_found(base, stamp)
-    return _File(base.path, layout.size, layout.crc, fresh)
+    return _File(base.path, layout.size, layout.crc, fresh, os.stat(fresh))
 
 
 def _still(base: BaseFile) -> bool:
@@ -129,9 +133,18 @@ def _start_journal(
     now: float,
     edited: bool,
 ) -> None:
-    jobs, dead = (Stamp.of(os.stat(file.path), file.crc) for file in written)
-    header = Header(old.header.generation + 1, seconds, now, edited, counts, (jobs, dead))
+    jobs, dead = written
+    stamps = (_stamp(jobs), _stamp(dead))
+    header = Header(old.header.generation + 1, seconds, now, edited, counts, stamps)
     start_journal(folder, header)
+
+
+def _stamp(file: _File) -> Stamp:
+    """The stamp of what the fold wrote or read: what a person writes meanwhile must not fit it."""
+    stamp = Stamp.of(file.found, file.crc)
+    if file.fresh:
+        stamp.ctime = os.stat(file.path).st_ctime_ns  # the rename changed it
+    return stamp
 
 
 def start_journal(folder: str, header: Header) -> None:

@@ -60,8 +60,8 @@ class Store(Protocol):
     def settings(self) -> Mapping[str, object]:
         """The settings that were changed, as they were written."""
 
-    def change_settings(self, changed: Mapping[str, object]) -> None:
-        """Replace the changed settings as a whole."""
+    def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
+        """Replace the changed settings as a whole; False if they are no longer `old`."""
 
     def now(self) -> float:
         """The store's clock: seconds since 1970."""

@@ -173,12 +173,14 @@ class FileStore:
             self._settings = (key, _parse_settings(path))
         return self._settings[1]
 
-    def change_settings(self, changed: Mapping[str, object]) -> None:
+    def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
         with self._writer.writing():
-            self.settings()  # a file that cannot be read is never overwritten
-            text = json.dumps(changed, indent=2, ensure_ascii=False)
+            if self.settings() != old:  # raises too: a bad file is never overwritten
+                return False
+            text = json.dumps(new, indent=2, ensure_ascii=False)
             files.replace(os.path.join(self.folder, "config.json"), f"{text}\n".encode())
+        return True
 
     # -- workers
 

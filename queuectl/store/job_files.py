@@ -131,8 +131,12 @@ def parse_edited(
     for at, form in _array_items(text, path):
         try:
             job = job_from_person(form, now=now, state=state)
+            if job.extra or job.history:
+                encode_job(job)  # what cannot be written back must not be taken in
         except InvalidInput as exc:
             raise _mistake(path, text, at, str(exc)) from None
+        except (ValueError, RecursionError) as exc:
+            raise _mistake(path, text, at, f"the job is no plain JSON: {exc}") from None
         if job.id in jobs or job.id in taken:
             where = path if job.id in jobs else f"{JOBS} and {DEAD}"
             raise _mistake(path, text, at, f"job '{job.id}' stands twice, in {where}")
@@ -157,7 +161,7 @@ def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
             form, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as exc:
             raise _mistake(path, text, exc.pos, exc.msg) from None
-        except (InvalidInput, RecursionError) as exc:
+        except (InvalidInput, ValueError, RecursionError) as exc:
             raise _mistake(path, text, at, str(exc)) from None
         yield at, form
         at = _skip_space(text, end)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-from filelock import lock_descriptor, unlock_descriptor
-
 from queuectl.errors import StoreBusy, StoreError
 from queuectl.store import files
 
@@ -29,12 +27,13 @@ class QueueLock:
         self._patience = patience
         self._fd = -1
         self._inode = 0
+        self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
+        self._unlock: Callable[[int], None]  # who only reads never pays for loading it
 
     def __enter__(self) -> None:
         while True:
             if self._fd < 0:
-                self._fd = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
-                self._inode = os.fstat(self._fd).st_ino
+                self._open()
             if not self._try():
                 self._wait()
             if self._is_named():
@@ -47,7 +46,14 @@ class QueueLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        unlock_descriptor(self._fd)
+        self._unlock(self._fd)
+
+    def _open(self) -> None:
+        from filelock import lock_descriptor, unlock_descriptor
+
+        self._lock, self._unlock = lock_descriptor, unlock_descriptor
+        self._fd = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
+        self._inode = os.fstat(self._fd).st_ino
 
     def close(self) -> None:
         """Let go of the file; the lock opens it anew."""
@@ -57,7 +63,7 @@ class QueueLock:
 
     def _try(self) -> bool:
         try:
-            return lock_descriptor(self._fd, blocking=False)
+            return self._lock(self._fd, blocking=False)
         except OSError as exc:
             # No soft lock instead: two kinds of lock on one queue would keep nobody out.
             raise StoreError(

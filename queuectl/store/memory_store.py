@@ -88,9 +88,12 @@ class MemoryStore:
         """See Store."""
         return dict(self._settings)
 
-    def change_settings(self, changed: Mapping[str, object]) -> None:
+    def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
-        self._settings = dict(changed)
+        if self._settings != old:
+            return False
+        self._settings = dict(new)
+        return True
 
     def now(self) -> float:
         """See Store."""

@@ -65,9 +65,10 @@ def _is_plain(path: str, journal: Journal, now: float) -> bool:
             found = os.stat(os.path.join(path, name))
         except FileNotFoundError:
             raise BadFile(f"{path}/{name} is missing; restore it from a backup") from None
-        if not stamp.fits(found):
-            return False
-        if 0 <= now - found.st_mtime < _YOUNG and not _has_sum(os.path.join(path, name), stamp.crc):
+        if stamp.fits(found) and now - found.st_mtime >= _YOUNG:
+            continue
+        same_size = found.st_size == stamp.size
+        if not same_size or not _has_sum(os.path.join(path, name), stamp.crc):
             return False
     return journal.is_current()
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
+from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.store import checkpoint, files, folder
 from queuectl.store.job_files import DEAD, JOBS, checksum, line_id, read_lines
 from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_after

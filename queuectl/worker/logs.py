@@ -77,13 +77,11 @@ class LogFolder:
             yield from _pieces(fd, shown)
 
     def rescue_spool(self, worker_id: str, job_id: str, run: int) -> None:
-        """Keep what a dead worker's last run had written as that run's log."""
+        """Keep what a dead worker's last run had written, if anything, as that run's log."""
         spool, kept = self.spool_path(worker_id), self.run_path(job_id, run)
         try:
             if os.stat(spool).st_size and not os.path.exists(kept):
                 os.rename(spool, kept)
-            else:
-                os.unlink(spool)
         except FileNotFoundError:
             return  # whoever else rescues this worker was faster
 

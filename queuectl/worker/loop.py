@@ -11,6 +11,7 @@ import time
 
 from queuectl.errors import QueuectlError
 from queuectl.model.times import format_time
+from queuectl.store import files
 from queuectl.worker import processes, report
 from queuectl.worker.logs import LogFolder, Spool
 from queuectl.worker.rescue import rescue
@@ -91,19 +92,25 @@ class Worker:
     def work(self, *, until_empty: bool = False) -> int:
         """Work until a signal says stop, or there is nothing left to do; the exit code."""
         code = None
-        while code is None:
-            try:
-                code = self._step(until_empty)
-                self._pause = _FIRST_PAUSE
-            except (QueuectlError, OSError) as exc:
-                # A result that could not be written is still in _finished, and tried again.
-                if self._wakeups.now:
-                    self._log(f"{self._slot.id} leaves in spite of: {exc}")
-                    code = 1
-                else:
-                    self._recover(exc)
-        self._runner.close()
-        self._spool.close()
+        try:
+            while code is None:
+                code = self._try_step(until_empty)
+        finally:
+            self._runner.close()
+            self._spool.close()
+        return code
+
+    def _try_step(self, until_empty: bool) -> int | None:
+        try:
+            code = self._step(until_empty)
+        except (QueuectlError, OSError) as exc:
+            # A result that could not be written is still in _finished, and tried again.
+            if self._wakeups.now:
+                self._log(f"{self._slot.id} leaves in spite of: {exc}")
+                return 1
+            self._recover(exc)
+            return None
+        self._pause = _FIRST_PAUSE
         return code
 
     def _step(self, until_empty: bool) -> int | None:
@@ -124,7 +131,7 @@ class Worker:
         elif until_empty and self._queue.is_drained():
             return 0
         else:
-            self._idle(_SHORTEST_WAIT)
+            self._idle()
         return None
 
     def _claim(self) -> Job | None:
@@ -190,7 +197,7 @@ class Worker:
             self._trouble(exc)
             return None
 
-    def _idle(self, least: float) -> None:
+    def _idle(self) -> None:
         """Tidy up, then wait until there may be something to do."""
         if self._job is not None:
             self._job = None
@@ -200,7 +207,7 @@ class Worker:
         self._queue.fold_if_due()
         due = (self._queue.next_due(), self._queue.checkpoint_due_in())
         wait = min([self._runner.look, *(seconds for seconds in due if seconds is not None)])
-        self._wakeups.wait(max(wait, least))
+        self._wakeups.wait(max(wait, _SHORTEST_WAIT))
 
     def _look_around(self, now: float) -> None:
         """What is done now and then: settings, lost workers, old jobs."""
@@ -208,8 +215,10 @@ class Worker:
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace
         self._runner.look = settings.poll_interval
-        for job in rescue(self._queue):
-            self._log(f"{self._slot.id} rescued job {job.id}, which is {job.state} now")
+        # Locks show at once who died; who has no file at all is looked for when there is time.
+        if self._job is None or not all(worker.alive for worker in self._queue.workers()):
+            for job in rescue(self._queue):
+                self._log(f"{self._slot.id} rescued job {job.id}, which is {job.state} now")
         if self._job is not None:
             self._queue.fold_if_due(busy=True)
         elif now >= self._next_purge:
@@ -333,7 +342,7 @@ class _OwnLog:
 
     def drop_if_empty(self) -> None:
         if self._path is not None and not os.fstat(2).st_size:
-            os.unlink(self._path)
+            files.remove(self._path)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import queuectl
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import files
-from queuectl.store.folder import check_folder
+from queuectl.store.folder import check_folder, mark_folder
 from queuectl.store.worker_files import worker_infos
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.processes import Process
@@ -61,7 +61,9 @@ def start(folder: str, count: int) -> list[int]:
     Raises QueuectlError with the reason if one did not come up; the others go on.
     """
     folder = os.path.abspath(folder)
-    check_folder(folder)  # what each of them would stumble over is told here, once
+    # What each of them would stumble over, or over each other, is seen to here and once.
+    if not check_folder(folder):
+        mark_folder(folder)
     JobQueue.open(folder).settings()
     logs = LogFolder(folder)
     logs.make()

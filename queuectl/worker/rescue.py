@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from queuectl.store import files
 from queuectl.worker import processes
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.runner import MARK, marks_of
@@ -21,13 +22,15 @@ def rescue(queue: JobQueue) -> list[Job]:
     A worker whose leftovers cannot be ended keeps its job: it must not run twice at once.
     """
     rescued = []
+    logs = LogFolder(queue.folder)
     for worker in queue.lost_workers():
         if _may_be_given_up(worker):
             jobs = [job for job in queue.find(("in_progress",)) if job.worker == worker.id]
             if _end_leftovers(worker, jobs):
                 for job in jobs:
-                    LogFolder(queue.folder).rescue_spool(worker.id, job.id, job.run)
+                    logs.rescue_spool(worker.id, job.id, job.run)
                 rescued += queue.rescue_worker(worker.id)
+                files.remove(logs.spool_path(worker.id))
     return rescued
 
 

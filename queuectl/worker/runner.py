@@ -79,8 +79,14 @@ class Runner:
         except (OSError, ValueError) as exc:
             return _not_started(exc)
         self._status = None
-        started(pid, self._clock.start_of(pid, before))
-        cut = self._attend(pid, job.timeout, interrupted)
+        try:
+            started(pid, self._clock.start_of(pid, before))
+            cut = self._attend(pid, job.timeout, interrupted)
+        except BaseException:
+            # Never leave a command running that nobody attends to.
+            processes.signal_group(pid, signal.SIGKILL)
+            self._clear_away(pid)
+            raise
         return self._outcome(self._clear_away(pid), cut, job)
 
     def close(self) -> None:
@@ -88,12 +94,14 @@ class Runner:
         os.close(self._nothing)
 
     def _spawn(self, job: Job, output: int) -> int:
-        folder = os.path.join(self._home, job.cwd) if job.cwd else self._home
+        folder = (job.cwd or self._home).encode()
+        if not folder.startswith(b"/"):
+            folder = os.path.join(self._home.encode(), folder)
         environment = self._environment.copy()
         if job.env:
             environment.update((name.encode(), text.encode()) for name, text in job.env.items())
             environment[MARK.encode()] = self._environment[MARK.encode()]
-        environment[b"PWD"] = folder.encode()
+        environment[b"PWD"] = folder
         environment[b"QUEUECTL_JOB_ID"] = job.id.encode()
         environment[b"QUEUECTL_ATTEMPT"] = b"%d" % job.run
         command = job.command.encode()
@@ -216,13 +224,13 @@ def _keep_descriptors() -> None:
                 continue
 
 
-def _enter(folder: str) -> None:
+def _enter(folder: bytes) -> None:
     """Make `folder` the current one, for the child to inherit."""
     try:
         # Each time: a folder of the same name may have been made anew.
-        os.chdir(folder.encode())
+        os.chdir(folder)
     except OSError as exc:
-        raise OSError(exc.errno, f"folder {folder}: {exc.strerror}") from exc
+        raise OSError(exc.errno, f"folder {folder.decode()}: {exc.strerror}") from exc
 
 
 def _not_started(error: OSError | ValueError) -> Outcome:

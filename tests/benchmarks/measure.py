@@ -21,13 +21,13 @@ from queuectl.worker import pool
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # The floor of a drain: nothing but starting the processes, in two processes at once.
 _FLOOR = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 begun = time.time()
 for _ in range(int(sys.argv[1])):
     subprocess.Popen(
         ["/bin/sh", "-c", "true"], stdin=subprocess.DEVNULL, start_new_session=True
     ).wait()
-print(begun, time.time())
+print(begun, time.time(), sum(os.times()[:4]))
 """
 # As pip writes it for a console command.
 _SCRIPT = "import sys\nfrom queuectl.cli import entry\nsys.exit(entry())\n"
@@ -111,14 +111,31 @@ def age(queue: JobQueue) -> None:
         time.sleep(0.05)
 
 
-def floor_rate(count: int) -> float:
-    """Process starts a second of two bare Python processes that share `count` of them."""
-    argv = [sys.executable, "-c", _FLOOR, str(max(1, count // 2))]
+class Speed(NamedTuple):
+    """Jobs a second, and microseconds of processor time a job, its own process included."""
+
+    rate: float
+    cpu: float
+
+
+def floor(count: int) -> Speed:
+    """The speed of two bare Python processes that share `count` process starts."""
+    each = max(1, count // 2)
+    argv = [sys.executable, "-c", _FLOOR, str(each)]
     loops = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(2)]
-    said = [loop.communicate()[0].split() for loop in loops]
-    begun = min(float(words[0]) for words in said)
-    ended = max(float(words[1]) for words in said)
-    return 2 * max(1, count // 2) / (ended - begun)
+    said = [[float(word) for word in loop.communicate()[0].split()] for loop in loops]
+    taken = max(words[1] for words in said) - min(words[0] for words in said)
+    return Speed(2 * each / taken, 1e6 * sum(words[2] for words in said) / (2 * each))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and of those of its children that it has waited for."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except FileNotFoundError:  # macOS: the children do not show
+        return 0.0
+    return sum(int(word) for word in words[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def span(jobs: Sequence[Job]) -> float:

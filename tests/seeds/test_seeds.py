@@ -225,3 +225,40 @@ class TestWorkers:
         assert process.returncode == 0, err
         assert b"first" in out
         assert b"completed" in out
+
+    def test_stopped_workers_finish_their_job_first(self, cli, tmp_path, wait_until):
+        gate = tmp_path / "gate"
+        cli.ok("enqueue", "--id", "slow", "--command", f"until [ -e {gate} ]; do sleep 0.05; done")
+        cli.ok("worker", "start")
+        wait_until(lambda: "in_progress" in cli.ok("list"))
+        stopping = cli.popen("worker", "stop")
+        gate.touch()
+        out, _ = stopping.communicate(timeout=20)
+        assert out.endswith(b"All workers stopped.\n")
+        [job] = json.loads(cli.ok("list", "--json"))
+        assert (job["state"], job["run"]) == ("completed", 1)
+
+    def test_long_commands_and_quotes_of_every_sort(self, cli):
+        long = "echo " + "x" * 100_000
+        cli.ok("enqueue", json.dumps({"id": "long", "command": long}))
+        quoted = """printf '%s|' 'a "b" c' "it's" \\"d\\" $((1+1)) `echo e`"""
+        cli.ok("enqueue", "--id", "quoted", "--command", quoted)
+        cli.ok("worker", "start")
+        assert cli("wait", "--all", "--timeout", "30").code == 0
+        assert cli.ok("logs", "long") == "x" * 100_000 + "\n"
+        assert cli.ok("logs", "quoted") == 'a "b" c|it\'s|"d"|2|e|'
+
+
+def test_waits_before_retries_are_powers_of_the_base(cli):
+    from queuectl.model.times import parse_time
+
+    cli.ok("config", "set", "base", "2")
+    cli.ok("enqueue", "{id: bad, command: exit 1}")
+    process = cli.popen("worker", "run")
+    assert process.stdout
+    while b"failed" not in process.stdout.readline():
+        pass
+    [job] = json.loads(cli.ok("list", "--json"))
+    assert job["state"] == "failed"
+    waits = parse_time(job["run_at"]) - parse_time(job["finished_at"])
+    assert 2 <= waits < 2.5

@@ -1,0 +1,296 @@
+"""What completion offers: a pure matter of the line, the table and what the queue holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from queuectl.commands.grammar import bind
+from queuectl.config import Settings
+from queuectl.model.job import Job
+from queuectl.shell.completer import complete, describe, ranked
+from queuectl.shell.highlighter import styles_of
+from queuectl.shell.lines import is_open, split_commands
+from queuectl.shell.own_commands import SHELL_COMMANDS
+from queuectl.shell.toolbar import Standing, standing_text, toolbar, toolbar_lines, usage
+from queuectl.shell.validator import Mistake, find_mistake, fitted
+
+_MOMENT = "2026-01-31T08:30:00.000000Z"
+
+
+def _job(job_id: str, state: str, command: str = "true") -> Job:
+    return Job(job_id, state, 0, _MOMENT, command, 3, _MOMENT, _MOMENT)
+
+
+class _Queue:
+    """A queue of known jobs, the newest first."""
+
+    def __init__(self, *jobs: Job) -> None:
+        self._jobs = jobs
+
+    def jobs(self, states, start=""):
+        return [
+            job
+            for job in self._jobs
+            if (states is None or job.state in states) and job.id.startswith(start)
+        ]
+
+    def settings(self):
+        return Settings({"max-retries": 7})
+
+    def workers(self):
+        return []
+
+
+_QUEUE = _Queue(
+    _job("done1", "completed"),
+    _job("wait1", "pending"),
+    _job("dead2", "dead", "exit 2"),
+    _job("run1", "in_progress", "sleep 9"),
+    _job("fail1", "failed"),
+    _job("dead1", "dead", "exit 1"),
+    _job("gone1", "cancelled"),
+)
+
+
+def _found(line: str, queue: _Queue = _QUEUE):
+    return complete(bind(SHELL_COMMANDS, line), SHELL_COMMANDS, queue)
+
+
+def _offers(line: str, queue: _Queue = _QUEUE) -> list[str]:
+    return [found.shown for found in _found(line, queue)]
+
+
+def _completed(line: str) -> str:
+    """The line when the first offer was taken."""
+    first = _found(line)[0]
+    return line[: first.start] + first.text
+
+
+def test_commands_and_groups() -> None:
+    offers = _offers("")
+    assert {"enqueue", "list", "dlq", "config", "worker", "help", "exit"} <= set(offers)
+    assert "worker-start" not in offers
+    assert _offers("dlq ") == ["list", "retry"]
+    assert _offers("enq") == ["enqueue"]
+    assert _offers("enqueue") == []
+    meaning = {found.shown: found.meaning for found in _found("")}
+    assert meaning["dlq"] == "list, retry"
+    assert meaning["cancel"].startswith("Cancel jobs")
+
+
+def test_old_spellings_are_offered_to_those_who_type_them() -> None:
+    assert _offers("worker-sta") == ["worker-start"]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("dlq retry ", ["dead2", "dead1"]),
+        ("cancel ", ["run1", "fail1", "wait1"]),
+        ("retry ", ["fail1", "dead2", "dead1", "done1", "gone1"]),
+        ("wait ", ["run1", "fail1", "wait1"]),
+    ],
+)
+def test_job_ids_by_state(line, wanted) -> None:
+    offers = [offer for offer in _offers(line) if not offer.startswith("-")]
+    assert offers == wanted
+
+
+@pytest.mark.parametrize("line", ["logs -f ", "show ", "logs "])
+def test_running_jobs_come_first(line) -> None:
+    assert _offers(line)[:3] == ["run1", "done1", "wait1"]
+
+
+def test_ids_typed_already_are_not_offered_again() -> None:
+    assert [o for o in _offers("dlq retry dead2 ") if o[0] != "-"] == ["dead1"]
+    assert _offers("cancel run1 fail1 w") == ["wait1"]
+
+
+def test_each_job_has_its_state_and_command_beside_it() -> None:
+    meaning = {found.shown: found.meaning for found in _found("dlq retry ")}["dead1"]
+    assert meaning.startswith("dead ")
+    assert meaning.endswith("exit 1")
+    running = _job("r", "in_progress", "a\nb")._replace(started_at="2026-01-31T08:31:00.000000Z")
+    assert describe(running, 1769848320.0) == "in_progress 1m  a␤b"  # 08:32
+
+
+def test_prefix_before_substring_before_scattered() -> None:
+    assert ranked(["abc1", "x1", "1b", "b-1-c", "1c"], "1") == ["1b", "1c", "abc1", "x1", "b-1-c"]
+    assert ranked(["xjab", "job", "j-o-b", "ajob"], "job") == ["job", "ajob", "j-o-b"]
+    assert ranked(["b", "a"], "") == ["b", "a"]
+    assert ranked(["Job"], "jO") == ["Job"]
+
+
+def test_options_with_their_meaning() -> None:
+    assert "--count" in _offers("worker start ")
+    assert "--data" not in _offers("worker start ")
+    assert "--data" in _offers("worker start --")
+    assert "--count" not in _offers("worker start --count 2 --")
+    assert _completed("list --st") == "list --state"
+
+
+def test_states() -> None:
+    assert _offers("list --state ")[:3] == ["pending", "in_progress", "completed"]
+    assert _completed("list --state pe") == "list --state pending"
+    assert _completed("list --state=pe") == "list --state=pending"
+    assert _completed("list --state dead,pe") == "list --state dead,pending"
+    assert "dead" not in _offers("list --state dead --state ")
+    assert _offers("purge --state ") == ["completed", "dead", "cancelled"]
+
+
+def test_settings_with_value_and_meaning() -> None:
+    first = _found("config set ")[0]
+    assert (first.shown, first.meaning) == ("max-retries", "7: runs after the first, for new jobs")
+    assert _offers("config set max-retries ") == ["7", "3"]
+    assert _offers("config set timeout ") == ["none"]
+    assert _offers("config set nonsense ") == []
+
+
+def test_fields_inside_braces() -> None:
+    assert _offers("enqueue {")[:3] == ["id", "command", "priority"]
+    assert _completed("enqueue {id: a, com") == "enqueue {id: a, command: "
+    assert _completed('enqueue {"id": "a", "com') == 'enqueue {"id": "a", "command": '
+    assert _completed("enqueue '{id: a, com") == "enqueue '{id: a, command: "
+    assert "id" not in _offers("enqueue {id: a, ")
+    assert _offers('enqueue {command: "echo a, b') == []
+    assert _offers("enqueue {rerun: ") == ["true", "false"]
+    assert _offers("enqueue {id: a, command: echo") == []
+
+
+def test_help_topics() -> None:
+    assert {"enqueue", "dlq", "exit-codes", "fields"} <= set(_offers("help "))
+    assert _offers("help dlq r") == ["retry"]
+
+
+def test_paths(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some jobs.jsonl").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".hidden").write_text("")
+    assert _offers("enqueue --file ") == ["folder/", "some jobs.jsonl"]
+    assert _completed("enqueue --file so") == "enqueue --file 'some jobs.jsonl'"
+    assert _offers("enqueue --cwd ") == ["folder/"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense ", "list --state", "'", '"', "{", "list # x", "enqueue -- ", "\\", "dlq x y "],
+)
+def test_no_line_makes_it_fail(line) -> None:
+    for end in range(len(line) + 1):
+        _found(line[:end])
+        styles_of(line[:end])
+        find_mistake(line[:end])
+        toolbar(None, line[:end], 80, 24)
+
+
+def test_lines_are_cut_into_commands() -> None:
+    text = "list\n\n# nothing\n!echo it's\nenqueue {id: a,\n command: b}\nstatus"
+    pieces = split_commands(text, SHELL_COMMANDS)
+    assert [p.text for p in pieces] == [
+        "list",
+        "!echo it's",
+        "enqueue {id: a,\n command: b}",
+        "status",
+    ]
+    assert all(text[p.start :].startswith(p.text) for p in pieces)
+    assert [p.line for p in pieces] == [1, 4, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("list", False),
+        ("", False),
+        ("enqueue {id: a,", True),
+        ("enqueue --command 'a", True),
+        ("list \\", True),
+        ("!echo 'a", False),
+        ("enqueue {id: a,\ncommand: b}", False),
+    ],
+)
+def test_an_open_line_goes_on(text, wanted) -> None:
+    assert is_open(text, SHELL_COMMANDS) == wanted
+
+
+def test_a_mistake_is_found_with_its_place_and_what_was_meant() -> None:
+    found = find_mistake("list --state pendng")
+    assert found is not None
+    assert (found.start, found.end, found.hint) == (13, 19, "pending")
+    assert "did you mean 'pending'?" in found.message
+    assert find_mistake("list --state pending") is None
+    assert find_mistake("!no such thing '") is None
+    assert find_mistake("") is None
+
+
+def test_a_mistake_in_pasted_lines_names_the_line() -> None:
+    found = find_mistake("list\nlits\nstatus")
+    assert found is not None
+    assert found.message.startswith("line 2: ")
+    assert found.start == 5
+
+
+@pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 200])
+def test_a_message_fits_the_width(width) -> None:
+    mistake = Mistake(
+        "unknown state 'pendng' (did you mean 'pending'?); states are", 0, 6, "pending"
+    )
+    shown = fitted(mistake, width)
+    assert len(shown) <= width
+    assert "pending" in shown or width < 12
+
+
+def _style(text: str, part: str) -> set[str]:
+    start = text.index(part)
+    return set(styles_of(text)[start : start + len(part)])
+
+
+def test_highlighting() -> None:
+    line = "list --state pendng --limit 5 # note"
+    assert _style(line, "list") == {"class:line.command"}
+    assert _style(line, "--state") == {"class:line.option"}
+    assert _style(line, "pendng") == {"class:line.fault"}
+    assert _style(line, "# note") == {"class:line.comment"}
+    assert _style("enqueue {id: a, command: b}", "command") == {"class:line.key"}
+    assert _style("!ls -l", "!ls -l") == {"class:line.system"}
+    assert _style("list\nlits", "lits") == {"class:line.fault"}
+
+
+@pytest.mark.parametrize(
+    "line", ["li", "list --st", "list --state", "list --state pe", "dlq", "dlq re"]
+)
+def test_what_may_still_become_right_is_not_marked(line) -> None:
+    assert "class:line.fault" not in styles_of(line)
+
+
+def _text(parts) -> str:
+    return "".join(part[1] for part in parts)
+
+
+def test_the_toolbar_counts_and_warns() -> None:
+    calm = Standing({"pending": 2, "dead": 1, "completed": 0}, 1)
+    assert _text(standing_text(calm, 80)) == " 1 worker | 2 pending, 1 dead"
+    stalled = calm._replace(workers=0)
+    assert "2 jobs wait, no worker runs" in _text(standing_text(stalled, 80))
+    assert "no worker, 2 wait" in _text(standing_text(stalled, 25))
+    assert "no workers | no jobs" in _text(standing_text(Standing({}, 0), 80))
+    assert "! it is broken" in _text(standing_text(Standing({}, 0, "it is broken"), 80))
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+@pytest.mark.parametrize("rows", [4, 6, 24])
+def test_the_toolbar_fits_any_terminal(columns, rows) -> None:
+    standing = Standing({"pending": 123456, "in_progress": 99, "failed": 5, "dead": 7}, 0)
+    for line in ("", "enqueue ", "list --state ", "config set base ", "!ls"):
+        shown = _text(toolbar(standing, line, columns, rows))
+        lines = shown.split("\n") if shown else []
+        assert len(lines) == toolbar_lines(rows)
+        assert all(len(line) <= columns for line in lines)
+
+
+def test_the_toolbar_shows_the_usage_of_the_command() -> None:
+    assert "dlq retry JOB... [--all] - id of a dead job" in _text(
+        usage(bind(SHELL_COMMANDS, "dlq retry "))
+    )
+    assert _text(usage(bind(SHELL_COMMANDS, "worker start --count "))) == "--count: how many"
+    assert usage(bind(SHELL_COMMANDS, "nonsense ")) == []

@@ -1,0 +1,319 @@
+"""Which folder is used, which is refused, how one is made, and what its modes are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+
+import pytest
+from failing_disk import failing_disk
+from samples import configure, make_job
+
+from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.store import folder
+from queuectl.store.file_store import FileStore
+from queuectl.store.summary import read_summary
+
+DEEDS = {
+    "add": lambda store: store.add([make_job("a")]),
+    "find": lambda store: list(store.find()),
+    "counts": lambda store: store.counts(),
+    "get": lambda store: store.get("a"),
+    "check": lambda store: store.check(),
+}
+
+
+def tree(path):
+    """Every file below the path with its content."""
+    found = {}
+    for where, _, names in os.walk(path):
+        for name in names:
+            with open(os.path.join(where, name), "rb") as file:
+                found[os.path.join(where, name)] = file.read()
+    return found
+
+
+def refused(path, complaint, deeds=tuple(DEEDS)):
+    """Every deed refuses the folder with this complaint, and changes nothing in it."""
+    before = tree(path)
+    for name in deeds:
+        store = FileStore(str(path))
+        with pytest.raises(StoreError, match=complaint) as caught:
+            DEEDS[name](store)
+        assert caught.value.exit_code == 5
+        assert "\n" not in str(caught.value)
+        store.close()
+    assert tree(path) == before
+
+
+# -- which folder
+
+
+def test_the_option_comes_first_then_the_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = {"HOME": "/h", "XDG_DATA_HOME": "/x"}
+    assert folder.find_folder("opt", {"QUEUECTL_DATA": "env"}) == str(tmp_path / "opt")
+    assert folder.find_folder(None, {"QUEUECTL_DATA": "env"}) == str(tmp_path / "env")
+    assert folder.find_folder(None, {"QUEUECTL_DATA": "", **home}) == "/x/queuectl"
+    assert folder.find_folder("/abs/q/../p", {}) == "/abs/p"
+
+
+def test_a_data_folder_here_is_used_only_if_it_is_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "jobs.json").write_text("{}")
+    assert folder.find_folder(None, {"XDG_DATA_HOME": "/x"}) == "/x/queuectl"
+    (tmp_path / "data" / ".queuectl").write_text('{"format": 1}')
+    assert folder.find_folder(None, {"XDG_DATA_HOME": "/x"}) == str(tmp_path / "data")
+
+
+def test_the_users_own_folder_is_the_last_resort(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert folder.find_folder(None, {}) == "/home/somebody/.local/share/queuectl"
+    assert folder.find_folder("~/q", {}) == "/home/somebody/q"
+
+
+# -- folders that are refused
+
+
+@pytest.mark.parametrize(
+    "name", ["jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal"]
+)
+def test_a_folder_with_foreign_files_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("mine\n")
+    refused(tmp_path, f"holds a {name} that is not queuectl's; name another folder with --data DIR")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_folder_with_other_files_may_be_used(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine\n")
+    store = FileStore(str(tmp_path))
+    store.add([make_job("a")])
+    store.close()
+    assert (tmp_path / "notes.txt").read_text() == "mine\n"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    path = tmp_path / "queue"
+    path.write_text("mine")
+    refused(path, "is a file; name a folder with --data DIR")
+    refused(path / "below", "data folder .*: Not a directory")
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("mark", "complaint"),
+    [
+        (b'{"format": 2}\n', "is of format 2; this queuectl knows format 1: update it"),
+        (b'{"format": "new"}', "is of format new"),
+        (b"", "is not a queuectl marker"),
+        (b"{}", "is not a queuectl marker"),
+        (b"[1]", "is not a queuectl marker"),
+        (b"\0\xff", "is not a queuectl marker"),
+        (b"{" * 4000, "is not a queuectl marker"),
+    ],
+)
+def test_a_marker_that_is_not_ours_is_refused(tmp_path, mark, complaint):
+    (tmp_path / ".queuectl").write_bytes(mark)
+    refused(tmp_path, complaint)
+
+
+@pytest.mark.parametrize("mark", [b'{"format":1}', b'{\n  "format": 1,\n  "later": true\n}\n'])
+def test_a_marker_spelled_otherwise_is_ours(tmp_path, mark):
+    (tmp_path / ".queuectl").write_bytes(mark)
+    store = FileStore(str(tmp_path))
+    store.add([make_job("a")])
+    store.close()
+    assert (tmp_path / ".queuectl").read_bytes() == mark
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_refused(tmp_path):
+    path = tmp_path / "queue"
+    store = FileStore(str(path))
+    store.add([make_job("a")])
+    store.close()
+    os.chown(path, 12_345, -1)
+    refused(path, r"belongs to another user \(uid 12345\)")
+
+
+# -- folders that are made
+
+
+def test_a_folder_is_made_with_all_that_leads_to_it(tmp_path):
+    path = tmp_path / "a" / "b" / "queue"
+    store = FileStore(str(path))
+    store.add([make_job("a")])
+    store.close()
+    assert {".queuectl", "jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal"} < {
+        *os.listdir(path)
+    }
+    assert (path / ".queuectl").read_bytes() == b'{"format": 1}\n'
+
+
+def test_a_marked_empty_folder_is_an_empty_queue(tmp_path):
+    (tmp_path / ".queuectl").write_bytes(b'{"format": 1}\n')
+    assert read_summary(str(tmp_path), 0.0).counts["pending"] == 0
+    assert os.listdir(tmp_path) == [".queuectl"]
+    store = FileStore(str(tmp_path))
+    store.add([make_job("a")])
+    assert store.counts()["pending"] == 1
+    store.close()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_files_are_private_whatever_the_umask(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        store = FileStore(str(tmp_path / "queue"))
+        store.add([make_job("a")])
+        store.fold()
+        store.close()
+    finally:
+        os.umask(old)
+    assert modes(store.folder) <= {0o600, 0o700, 0o400, 0o500}
+
+
+def modes(path):
+    found = [os.stat(path), *(entry.stat() for entry in os.scandir(path))]
+    return {stat.S_IMODE(each.st_mode) for each in found}
+
+
+def test_modes_that_let_others_read_are_mended_at_the_first_write(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    store.close()
+    os.chmod(store.folder, 0o755)
+    for entry in os.scandir(store.folder):
+        os.chmod(entry.path, 0o644)
+    fresh = FileStore(store.folder)
+    assert list(fresh.find()) != []
+    assert modes(store.folder) == {0o755, 0o644}  # reading changes nothing
+    configure(fresh, {"base": 3})
+    assert modes(store.folder) == {0o700, 0o600}
+    fresh.close()
+
+
+# -- disks that refuse
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder of a user who is bound by mode bits, and this process as that user."""
+    path = tempfile.mkdtemp(prefix="queuectl-test-")
+    root = os.geteuid() == 0
+    if root:
+        os.chown(path, 65_534, -1)
+        os.seteuid(65_534)
+    try:
+        yield path
+    finally:
+        if root:
+            os.seteuid(0)
+        for where, names, _ in os.walk(path):
+            for name in names:
+                os.chmod(os.path.join(where, name), 0o700)
+        shutil.rmtree(path)
+
+
+def test_a_read_only_folder_is_read_and_not_written(unprivileged):
+    path = os.path.join(unprivileged, "queue")
+    store = FileStore(path)
+    store.add([make_job("a")])
+    store.close()
+    for entry in os.scandir(path):
+        os.chmod(entry.path, 0o400)
+    os.chmod(path, 0o500)
+    before = tree(path)
+    fresh = FileStore(path)
+    assert [job.id for job in fresh.find()] == ["a"]
+    assert fresh.counts()["pending"] == 1
+    assert fresh.check() == []
+    with pytest.raises(DiskRefused, match="Permission denied; nothing was changed"):
+        fresh.add([make_job("b")])
+    fresh.close()
+    assert tree(path) == before
+
+
+def test_a_folder_that_cannot_be_made_is_refused(unprivileged):
+    os.chmod(unprivileged, 0o500)
+    store = FileStore(os.path.join(unprivileged, "queue"))
+    with pytest.raises(DiskRefused, match="making .*: Permission denied"):
+        store.add([make_job("a")])
+    assert list(store.find()) == []
+    store.close()
+    os.chmod(unprivileged, 0o700)
+
+
+def test_a_file_that_cannot_be_read_is_a_bad_file(unprivileged):
+    path = os.path.join(unprivileged, "queue")
+    store = FileStore(path)
+    store.add([make_job("a")])
+    store.close()
+    os.chmod(os.path.join(path, "jobs.json"), 0)
+    fresh = FileStore(path)
+    with pytest.raises(StoreError, match=r"jobs\.json: Permission denied"):
+        list(fresh.find())
+    with pytest.raises(StoreError, match=r"jobs\.json: Permission denied"):
+        fresh.add([make_job("b")])
+    fresh.close()
+
+
+def test_a_full_disk_refuses_the_change_and_leaves_everything_as_it_was(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    before = tree(store.folder)
+    held = store.get("a")
+    for deed in (
+        lambda: store.add([make_job("b", command="x" * 5000)]),
+        lambda: store.swap([(held, held._replace(rev=2, state="dead"))]),
+        lambda: store.remove([held]),
+        lambda: configure(store, {"base": 3}),
+        lambda: store.fold(),
+    ):
+        with failing_disk(1, "full"), pytest.raises(DiskRefused, match="No space left") as caught:
+            deed()
+        assert caught.value.exit_code == 5
+    found = tree(store.folder)
+    assert {path: found[path] for path in before} == before
+    assert [job.id for job in store.find()] == ["a"]
+    store.add([make_job("b")])
+    assert store.check() == []
+    store.close()
+
+
+def test_a_full_disk_puts_a_fold_off(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    with failing_disk(1, "full"):
+        assert not store.fold_if_due()
+    assert [job.id for job in store.find()] == ["a"]
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["journal", "jobs.json"])
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    store.close()
+    path = os.path.join(store.folder, name)
+    os.unlink(path)
+    os.mkdir(path)
+    for deed in ("add", "find"):
+        fresh = FileStore(store.folder)
+        with pytest.raises(StoreError):
+            DEEDS[deed](fresh)
+        fresh._writer.close()
+
+
+def test_what_is_missing_after_a_folder_was_used_is_not_made_anew(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    store.close()
+    os.unlink(os.path.join(store.folder, "dlq.json"))
+    with pytest.raises(BadFile, match=r"dlq\.json is missing"):
+        FileStore(store.folder).add([make_job("b")])
+    assert not os.path.exists(os.path.join(store.folder, "dlq.json"))

@@ -1,0 +1,120 @@
+"""The index of live jobs: the right job at the right time, whatever was put in."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import make_job, moment
+
+from queuectl.model.fields import STATES
+from queuectl.model.scheduling import claim_order, is_ready
+from queuectl.store.job_files import encode_job, line_id, removal_line
+from queuectl.store.live_index import LiveIndex
+
+
+def line(job_id, **fields):
+    return encode_job(make_job(job_id, **fields))
+
+
+def first(index, seconds=0.0):
+    found = index.first_ready(moment(seconds).encode())
+    return found and line_id(found).decode()
+
+
+def test_finished_jobs_weigh_nothing():
+    index = LiveIndex(line(f"{state}{n}", state=state) for state in STATES for n in range(3))
+    assert {line_id(kept).decode() for kept in index.lines.values()} == {
+        f"{state}{n}" for state in ("pending", "in_progress", "failed") for n in range(3)
+    }
+    index.put(line("pending0", state="completed"))
+    index.put(removal_line("pending1", "pending"))
+    assert b"pending0" not in index.lines
+    assert b"pending1" not in index.lines
+
+
+def test_who_runs_is_known():
+    index = LiveIndex([line("a", state="in_progress"), line("b")])
+    assert index.running == {b"a"}
+    index.put(line("b", state="in_progress"))
+    index.put(line("a", state="pending"))
+    assert index.running == {b"b"}
+    index.put(removal_line("b", "in_progress"))
+    assert index.running == set()
+
+
+def test_asking_takes_nothing_away():
+    index = LiveIndex([line("a"), line("b")])
+    assert [first(index) for _ in range(3)] == ["a"] * 3
+
+
+def test_ties_go_by_arrival():
+    index = LiveIndex([line("z"), line("a")])
+    index.put(line("m"))
+    order = []
+    while (job_id := first(index)) is not None:
+        order.append(job_id)
+        index.put(line(job_id, state="completed"))
+    assert order == ["z", "a", "m"]
+
+
+def test_a_newer_line_counts_and_the_older_does_not():
+    index = LiveIndex([line("a", priority=-5), line("b")])
+    index.put(line("a", priority=5))
+    assert first(index) == "b"
+    index.put(line("a", priority=-5, run_at=moment(9)))
+    assert first(index) == "b"
+    assert first(index, 9) == "a"
+
+
+def test_a_clock_set_back_puts_jobs_off_again():
+    index = LiveIndex([line("a", run_at=moment(5), priority=-1), line("b", run_at=moment(1))])
+    assert first(index, 5) == "a"
+    assert first(index, 1) == "b"
+    assert first(index, 0) is None
+    assert index.next_due() == moment(1).encode()
+    assert first(index, 6) == "a"
+
+
+def test_the_next_due_time_skips_what_is_stale():
+    index = LiveIndex([line("a", run_at=moment(5)), line("b", run_at=moment(7))])
+    assert index.next_due() == moment(5).encode()
+    index.put(line("a", state="cancelled", run_at=moment(5)))
+    assert index.next_due() == moment(7).encode()
+    index.put(line("b", state="in_progress", run_at=moment(7)))
+    assert index.next_due() is None
+
+
+CHANGE = st.tuples(
+    st.sampled_from("abcde"),
+    st.sampled_from([*STATES, "removed"]),
+    st.integers(-1, 1),
+    st.integers(0, 5),
+)
+
+
+@settings(max_examples=200)
+@given(base=st.lists(CHANGE), changes=st.lists(CHANGE), nows=st.lists(st.integers(-1, 6)))
+def test_it_agrees_with_a_plain_sort(base, changes, nows):
+    jobs = {
+        name: make_job(name, state=state, priority=priority, run_at=moment(due))
+        for name, state, priority, due in base
+        if state != "removed"
+    }
+    index = LiveIndex(encode_job(job) for job in jobs.values())
+    for number, (name, state, priority, due) in enumerate(changes):
+        # No two jobs tie here: their arrival is another test's.
+        due_at = moment(due + number / 1000)
+        job = make_job(name, state=state, priority=priority, run_at=due_at)
+        jobs.pop(name, None)
+        if state == "removed":
+            index.put(removal_line(name, "pending"))
+        else:
+            jobs[name] = job
+            index.put(encode_job(job))
+        for now in nows:
+            ready = [job for job in jobs.values() if is_ready(job, moment(now))]
+            found = index.first_ready(moment(now).encode())
+            assert (found is None) == (not ready)
+            if found is not None:
+                best = jobs[line_id(found).decode()]
+                assert claim_order(best) == claim_order(min(ready, key=claim_order))

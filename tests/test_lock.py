@@ -1,0 +1,164 @@
+"""The lock of the queue: one at a time, for as long as the patience lasts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+from samples import make_job
+
+from queuectl.errors import StoreBusy, StoreError
+from queuectl.store import lock as lock_module
+from queuectl.store.file_store import FileStore
+from queuectl.store.lock import QueueLock
+
+HOLD = """
+import sys, filelock
+with filelock.FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock until its standard input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "queue.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.communicate(timeout=20)
+
+
+def lock_of(tmp_path, patience=0.05):
+    return QueueLock(str(tmp_path), lambda: patience)
+
+
+def test_a_lock_that_is_held_is_reported_with_its_holder(tmp_path, holder):
+    lock, began = lock_of(tmp_path, 0.2), time.monotonic()
+    with pytest.raises(StoreBusy) as caught, lock:
+        pass
+    assert 0.2 <= time.monotonic() - began < 10
+    line = str(caught.value)
+    assert caught.value.exit_code == 5
+    assert line.startswith(f"{tmp_path}/queue.lock is held by ")
+    if os.path.exists("/proc/locks"):
+        with open("/proc/locks") as file:
+            told = str(holder.pid) in file.read()
+        assert f"process {holder.pid};" in line or not told
+    assert "try again, or raise lock-timeout" in line
+    lock.close()
+
+
+def test_no_patience_means_one_try(tmp_path, holder):
+    lock, began = lock_of(tmp_path, 0.0), time.monotonic()
+    with pytest.raises(StoreBusy), lock:
+        pass
+    assert time.monotonic() - began < 5
+    lock.close()
+
+
+def test_the_lock_is_taken_as_soon_as_it_is_free(tmp_path, holder):
+    lock = lock_of(tmp_path, 20.0)
+    holder.stdin.close()
+    with lock:
+        pass
+    holder.stdin = None
+    lock.close()
+
+
+def test_a_killed_holder_holds_nothing(tmp_path, holder):
+    lock = lock_of(tmp_path, 20.0)
+    holder.kill()
+    with lock:
+        pass
+    lock.close()
+
+
+def test_patience_is_asked_only_when_another_has_it(tmp_path):
+    asked = []
+    lock = QueueLock(str(tmp_path), lambda: asked.append(1) or 0.0)
+    for _ in range(3):
+        with lock:
+            pass
+    assert asked == []
+    lock.close()
+
+
+def test_it_keeps_a_filelock_of_others_out_and_frees_it_again(tmp_path):
+    lock, other = lock_of(tmp_path), FileLock(str(tmp_path / "queue.lock"), timeout=0)
+    with lock, pytest.raises(TimeoutError):
+        other.acquire()
+    with other, pytest.raises(StoreBusy), lock:
+        pass
+    with lock:
+        pass
+    lock.close()
+
+
+def test_an_error_under_the_lock_frees_it(tmp_path):
+    lock, other = lock_of(tmp_path), lock_of(tmp_path)
+    with pytest.raises(KeyError), lock:
+        raise KeyError
+    with other:
+        pass
+    lock.close()
+    other.close()
+
+
+def test_a_lock_file_that_was_removed_keeps_nobody_apart(tmp_path):
+    """Who waits on the old file, or holds it open, moves to the one that has the name."""
+    first, second = lock_of(tmp_path), lock_of(tmp_path)
+    with first:
+        pass
+    os.unlink(first.path)
+    with second:
+        with pytest.raises(StoreBusy), first:
+            pass
+        os.unlink(first.path)
+    with first, pytest.raises(StoreBusy), second:
+        pass
+    first.close()
+    second.close()
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def refuse(fd, **how):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock_module, "lock_descriptor", refuse)
+    lock = lock_of(tmp_path)
+    with pytest.raises(StoreError, match="has no locks .*--data DIR"), lock:
+        pass
+    lock.close()
+
+
+def test_the_lock_is_private_and_passes_to_no_child(tmp_path):
+    lock = lock_of(tmp_path)
+    with lock:
+        assert os.stat(lock.path).st_mode & 0o777 == 0o600
+        assert not os.get_inheritable(lock._fd)
+    lock.close()
+
+
+def test_a_store_gives_up_after_its_lock_timeout_and_reads_all_the_same(tmp_path):
+    store, other = (FileStore(str(tmp_path / "queue")) for _ in range(2))
+    store.add([make_job("a")])
+    assert store.change_settings({}, {"lock-timeout": 0})
+    with other._writer.lock:
+        with pytest.raises(StoreBusy):
+            store.add([make_job("b")])
+        assert [job.id for job in store.find()] == ["a"]
+        assert store.counts()["pending"] == 1
+        assert store.get("a") == make_job("a")
+        assert store.check() == []
+    store.add([make_job("b")])
+    store.close()
+    other.close()

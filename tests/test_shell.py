@@ -1,0 +1,478 @@
+"""The shell's logic, with keys from a pipe and no screen; and what it watches the queue with."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from queuectl.cli import run_bound
+from queuectl.commands.context import Context
+from queuectl.errors import StoreBusy
+from queuectl.job_queue import JobQueue
+from queuectl.model.lifecycle import Outcome
+from queuectl.shell.history_file import HistoryFile
+from queuectl.shell.live import LiveQueue
+from queuectl.shell.notices import Notices
+from queuectl.shell.session import Shell
+from queuectl.shell.watcher import Watcher
+from queuectl.store import glance as glance_module
+from queuectl.store.glance import Follower, Glance, changed_jobs
+from queuectl.store.job_files import line_id
+
+ENTER, CTRL_C, CTRL_D, TAB, UP = "\r", "\x03", "\x04", "\t", "\x1b[A"
+
+
+class Typed:
+    """Types keys into a shell on the test's queue, and keeps what it said."""
+
+    def __init__(self) -> None:
+        self.out, self.err = io.StringIO(), io.StringIO()
+
+    def __call__(self, keys: str) -> Typed:
+        """A whole session; it must end by itself."""
+        context = Context(out=self.out, err=self.err, interactive=True)
+        with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
+            shell = Shell(context, run_bound, input=pipe, output=DummyOutput())
+            pipe.send_text(keys)
+            assert shell.run() == 0
+        return self
+
+
+@pytest.fixture
+def typed(data_dir, tmp_path, monkeypatch) -> Typed:
+    monkeypatch.setenv("QUEUECTL_HISTORY", str(tmp_path / "history"))
+    monkeypatch.setenv("TERM", "xterm")
+    return Typed()
+
+
+@pytest.fixture
+def queue(data_dir) -> Iterator[JobQueue]:
+    queue = JobQueue.open(data_dir)
+    yield queue
+    queue.close()
+
+
+def _states(folder: str) -> dict[str, str]:
+    return {job.id: job.state for job in JobQueue.open(folder).find()}
+
+
+# -- the session
+
+
+def test_the_first_line_names_the_data_folder(typed, data_dir) -> None:
+    assert data_dir in typed(CTRL_D).out.getvalue().splitlines()[0]
+
+
+def test_a_line_runs_and_is_remembered(typed, data_dir, tmp_path) -> None:
+    typed(f"enqueue {{id: a, command: echo it's}}{ENTER} ping{ENTER}{CTRL_D}")
+    assert "Job added to the queue with job id: a\n" in typed.out.getvalue()
+    assert _states(data_dir) == {"a": "pending"}
+    entries, _ = HistoryFile(str(tmp_path / "history")).news()
+    assert entries == ["enqueue {id: a, command: echo it's}"]
+
+
+@pytest.mark.parametrize("word", ["exit", "quit"])
+def test_words_that_leave(typed, word) -> None:
+    typed(f"{word}{ENTER}status{ENTER}")
+    assert "Total Jobs" not in typed.out.getvalue()
+
+
+def test_ctrl_c_clears_the_line_and_ctrl_d_only_leaves_an_empty_one(typed) -> None:
+    typed(f"enqueue {CTRL_D}{CTRL_C}status{ENTER}{CTRL_D}")
+    assert "Total Jobs: 0" in typed.out.getvalue()
+
+
+def test_a_wrong_line_is_kept_and_not_run(typed, data_dir) -> None:
+    # The cursor stands at the fault: what is deleted there is the fault itself.
+    deleted = "\x1b[3~" * len("pendng")
+    typed(f"list --state pendng{ENTER}{deleted}dead{ENTER}{CTRL_D}")
+    assert "ID" in typed.out.getvalue()
+    assert typed.err.getvalue() == ""
+
+
+def test_tab_takes_what_was_meant(typed) -> None:
+    typed(f"statsu{ENTER}{TAB}{ENTER}{CTRL_D}")
+    assert "Total Jobs: 0" in typed.out.getvalue()
+
+
+def test_an_open_brace_goes_on_in_the_next_line(typed, data_dir) -> None:
+    typed(f"enqueue {{id: a,{ENTER}command: echo 1}}{ENTER}{CTRL_D}")
+    assert _states(data_dir) == {"a": "pending"}
+
+
+def test_pasted_lines_run_in_order(typed, data_dir) -> None:
+    lines = "enqueue {id: a, command: x}\n# note\nenqueue {id: b,\n command: y}\ncancel a\n"
+    typed(f"\x1b[200~{lines}\x1b[201~{ENTER}{CTRL_D}")
+    assert _states(data_dir) == {"a": "cancelled", "b": "pending"}
+
+
+def test_of_pasted_lines_none_runs_if_one_is_wrong(typed, data_dir) -> None:
+    lines = "enqueue {id: a, command: x}\nenqeue {id: b, command: y}"
+    typed(f"\x1b[200~{lines}\x1b[201~{ENTER}{CTRL_C}{CTRL_D}")
+    assert _states(data_dir) == {}
+
+
+def test_an_error_is_one_line_and_the_shell_goes_on(typed) -> None:
+    typed(f"show nobody{ENTER}status{ENTER}{CTRL_D}")
+    assert typed.err.getvalue().startswith("queuectl: no job has the id 'nobody'")
+    assert "Total Jobs: 0" in typed.out.getvalue()
+
+
+def test_help_tells_of_the_shell_too(typed) -> None:
+    typed(f"help{ENTER}help exit{ENTER}notify -h{ENTER}help list{ENTER}{CTRL_D}")
+    out = typed.out.getvalue()
+    for words in ("Commands:", "In the shell", "Leave the shell", "notify dead", "list --state"):
+        assert words in out
+
+
+def test_a_comment_alone_does_nothing(typed) -> None:
+    typed(f"# nothing{ENTER}   {ENTER}{ENTER}{CTRL_D}")
+    assert typed.err.getvalue() == ""
+    assert len(typed.out.getvalue().splitlines()) == 1
+
+
+def test_options_of_one_line_hold_for_that_line(typed, tmp_path) -> None:
+    other = tmp_path / "other"
+    typed(
+        f"enqueue -q {{id: a, command: x}}{ENTER}"
+        f"enqueue --data {other} {{id: b, command: x}}{ENTER}list -q{ENTER}{CTRL_D}"
+    )
+    assert typed.out.getvalue().splitlines()[1:] == [
+        "a",
+        "Job added to the queue with job id: b",
+        "a",
+    ]
+    assert _states(str(other)) == {"b": "pending"}
+
+
+def test_own_commands(typed) -> None:
+    typed(f"notify{ENTER}notify off{ENTER}keys vi{ENTER}\x1bOSkeys{ENTER}exit{ENTER}")
+    out = typed.out.getvalue()
+    assert "Notices are on." in out
+    assert "Notices are off." in out
+    assert "Keys are those of vi." in out
+    assert "Keys are those of emacs." in out
+
+
+def test_the_keys_of_the_shell_are_not_read_as_jobs(typed) -> None:
+    typed(f"enqueue -{ENTER}{CTRL_D}")
+    assert typed.err.getvalue().startswith("queuectl: ")
+
+
+def test_a_system_line(typed, tmp_path) -> None:
+    typed(f"!echo hi > {tmp_path}/said; exit 4{ENTER}{CTRL_D}")
+    assert (tmp_path / "said").read_text() == "hi\n"
+    assert "(exit code 4)" in typed.err.getvalue()
+
+
+def test_interrupting_ends_the_watching_only(typed, data_dir, monkeypatch) -> None:
+    def interrupted(self: JobQueue, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobQueue, "wait", interrupted)
+    lines = "wait a\nstatus"
+    typed(
+        f"enqueue {{id: a, command: x}}{ENTER}\x1b[200~{lines}\x1b[201~{ENTER}"
+        f"list -q{ENTER}{CTRL_D}"
+    )
+    assert "Interrupted" in typed.err.getvalue()
+    assert "Total Jobs" not in typed.out.getvalue()  # the rest of the paste is not run
+    assert _states(data_dir) == {"a": "pending"}
+
+
+def test_leaving_folds_a_small_queue(typed, data_dir) -> None:
+    typed(f"enqueue {{id: a, command: x}}{ENTER}{CTRL_D}")
+    with open(os.path.join(data_dir, "jobs.json")) as file:
+        assert '"id": "a"' in file.read()
+
+
+def test_a_folder_that_is_not_ours_is_told(typed, data_dir) -> None:
+    os.mkdir(data_dir)
+    with open(os.path.join(data_dir, "jobs.json"), "w") as file:
+        file.write("[]")
+    typed(f"list{ENTER}{CTRL_D}")
+    assert "is not queuectl's" in typed.err.getvalue()
+
+
+# -- notices
+
+
+def _run(queue: JobQueue, job_id: str, exit_code: int) -> None:
+    """Claim the first job, which must be this one, and end its run."""
+    job = queue.claim("w-1")
+    assert job is not None
+    assert job.id == job_id
+    queue.settle(job, Outcome("exited", exit_code, None, queue.now()))
+
+
+def _look_twice(watcher: Watcher) -> None:
+    watcher.look()
+    watcher.look()
+
+
+def _watched(folder: str) -> tuple[Watcher, Notices]:
+    notices = Notices()
+    return Watcher(folder, notices, lambda: None), notices
+
+
+def test_followed_jobs_are_told_of(queue) -> None:
+    watcher, notices = _watched(queue.folder)
+    queue.enqueue([{"id": "a", "command": "x"}, {"id": "b", "command": "x", "max_retries": 0}])
+    queue.enqueue([{"id": "c", "command": "x"}, {"id": "other", "command": "x"}])
+    watcher.follow(["a", "b", "c"])
+    watcher.look()
+    assert notices.take() == []
+    _run(queue, "a", 0)
+    _run(queue, "b", 3)
+    _run(queue, "c", 4)
+    _run(queue, "other", 0)
+    assert watcher.look()
+    completed, dead, failed = notices.take()
+    assert completed.startswith("Job 'a' completed")
+    assert dead == "Job 'b' is dead: exit code 3 ('logs b' shows its output)."
+    assert failed.startswith("Job 'c' failed: exit code 4; it runs again in ")
+    assert not watcher.look()
+    assert notices.take() == []
+    assert notices.followed == {"c"}
+
+
+def test_a_job_that_ended_before_it_was_followed_is_told_of(queue) -> None:
+    watcher, notices = _watched(queue.folder)
+    watcher.look()
+    queue.enqueue([{"id": "a", "command": "x"}])
+    _run(queue, "a", 0)
+    watcher.look()
+    watcher.follow(["a"])
+    assert watcher.look()
+    assert len(notices.take()) == 1
+
+
+def test_folds_lose_no_notice(queue) -> None:
+    watcher, notices = _watched(queue.folder)
+    ids = [f"j{n}" for n in range(6)]
+    queue.enqueue([{"id": job_id, "command": "x"} for job_id in ids])
+    watcher.follow(ids)
+    watcher.look()
+    told = []
+    for folds, job_id in enumerate(ids):
+        _run(queue, job_id, 0)
+        for _ in range(folds % 3):  # none, one, and more than the watcher can follow
+            queue.checkpoint()
+            queue.enqueue([{"command": "y", "run_at": "2099-01-01T00:00:00Z"}])
+        watcher.look()
+        told += notices.take()
+    assert [line.split("'")[1] for line in told] == ids
+
+
+def test_many_are_summed_up(queue) -> None:
+    watcher, notices = _watched(queue.folder)
+    ids = [f"j{n}" for n in range(5)]
+    queue.enqueue([{"id": job_id, "command": "x", "max_retries": 0} for job_id in ids])
+    watcher.follow(ids)
+    watcher.look()
+    for job_id in ids:
+        _run(queue, job_id, int(job_id == "j4"))
+    watcher.look()
+    assert notices.take() == ["Jobs: 4 completed, 1 dead (dead: j4)."]
+
+
+@pytest.mark.parametrize(("mode", "count"), [("on", 2), ("dead", 1), ("off", 0)])
+def test_modes(queue, mode, count) -> None:
+    watcher, notices = _watched(queue.folder)
+    notices.mode = mode
+    queue.enqueue([{"id": "a", "command": "x"}, {"id": "b", "command": "x", "max_retries": 0}])
+    watcher.follow(["a", "b"])
+    watcher.look()
+    _run(queue, "a", 0)
+    _run(queue, "b", 1)
+    watcher.look()
+    assert notices.any_waiting() == (count > 0)
+    assert len(notices.take()) == count
+
+
+def test_what_was_told_otherwise_is_not_told_again(queue) -> None:
+    watcher, notices = _watched(queue.folder)
+    queue.enqueue([{"id": "a", "command": "x"}])
+    watcher.follow(["a"])
+    _run(queue, "a", 0)
+    watcher.look()
+    notices.silence(["a"])
+    assert notices.take() == []
+
+
+def test_the_standing_changes_only_when_the_queue_does(queue) -> None:
+    watcher, _ = _watched(queue.folder)
+    assert watcher.look()
+    assert not watcher.look()
+    queue.enqueue([{"command": "x"}])
+    assert watcher.look()
+    assert watcher.standing is not None
+    assert watcher.standing.counts["pending"] == 1
+    _look_twice(watcher)
+    queue.checkpoint()
+    assert not watcher.look()  # a fold changes files, but nothing that is shown
+
+
+def test_trouble_is_shown_and_passes(queue) -> None:
+    watcher, _ = _watched(queue.folder)
+    queue.enqueue([{"command": "x"}])
+    queue.checkpoint()
+    path = os.path.join(queue.folder, "journal")
+    os.rename(path, path + ".away")
+    watcher.look()
+    assert watcher.standing is not None
+    assert watcher.standing.trouble
+    os.rename(path + ".away", path)
+    watcher.look()
+    assert watcher.standing.trouble == ""
+
+
+# -- looking without locks
+
+
+def _ids(jobs) -> list[str]:
+    return [job.id for job in jobs]
+
+
+@pytest.fixture
+def mixed(queue) -> JobQueue:
+    """done (completed), bad (dead), new, then changes in the journal only: late, new cancelled."""
+    queue.enqueue([{"id": "done", "command": "x"}])
+    _run(queue, "done", 0)
+    queue.enqueue([{"id": "bad", "command": "x", "max_retries": 0}])
+    _run(queue, "bad", 1)
+    queue.enqueue([{"id": "new", "command": "x"}])
+    queue.checkpoint()
+    queue.enqueue([{"id": "late", "command": "x"}])
+    queue.cancel(["new"])
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("states", "start", "wanted"),
+    [
+        (None, "", {"new", "late", "done", "bad"}),
+        (("dead",), "", {"bad"}),
+        (("pending", "failed"), "", {"late"}),
+        (("cancelled", "completed"), "", {"new", "done"}),
+        (None, "d", {"done"}),
+        (("dead",), "d", set()),
+        (None, 'x", "', set()),
+    ],
+)
+def test_glance(mixed, states, start, wanted) -> None:
+    glance = Glance(mixed.folder, time.time())
+    assert set(_ids(glance.newest(states, start, 10))) == wanted
+    glance.close()
+    assert glance.newest(states, start, 10) == []
+
+
+def test_glance_tells_the_newest_first_over_many_chunks(queue, monkeypatch) -> None:
+    monkeypatch.setattr(glance_module, "_CHUNK", 1000)
+    queue.enqueue(
+        [{"id": f"j{n}", "command": "x" * (3000 if n % 7 == 0 else n)} for n in range(50)]
+    )
+    queue.checkpoint()
+    glance = Glance(queue.folder, time.time())
+    assert _ids(glance.newest(None, "", 100)) == [f"j{n}" for n in range(49, -1, -1)]
+    assert _ids(glance.newest(("pending",), "j4", 3)) == ["j49", "j48", "j47"]
+    glance.close()
+
+
+def test_glance_sees_what_a_person_wrote(queue) -> None:
+    queue.enqueue([{"id": "a", "command": "x"}])
+    queue.checkpoint()
+    with open(os.path.join(queue.folder, "jobs.json"), "w") as file:
+        file.write('[\n {"command": "y",\n "id": "mine"}]')
+    glance = Glance(queue.folder, time.time())
+    assert _ids(glance.newest(None, "", 10)) == ["mine"]
+    glance.close()
+
+
+def test_follower(queue) -> None:
+    follower = Follower(queue.folder)
+    assert follower.changes() == []  # no queue yet
+    queue.enqueue([{"id": "a", "command": "x"}])
+    assert follower.changes() is None  # what was before is not known
+    queue.enqueue([{"id": "b", "command": "x"}, {"id": "c", "command": "x"}])
+    lines = follower.changes()
+    assert lines is not None
+    assert [line_id(line) for line in lines] == [b"b", b"c"]
+    assert _ids(changed_jobs(lines, {"c", "z"})) == ["c"]
+    assert follower.changes() == []
+    queue.cancel(["b"])
+    queue.checkpoint()
+    queue.enqueue([{"id": "d", "command": "x"}])
+    lines = follower.changes()
+    assert lines is not None
+    assert [line_id(line) for line in lines] == [b"b", b"d"]
+    queue.checkpoint()
+    queue.enqueue([{"id": "e", "command": "x"}])
+    queue.checkpoint()
+    assert follower.changes() is None
+    follower.close()
+
+
+def test_live_jobs_are_looked_at_seldom(queue) -> None:
+    now = [0.0]
+    live = LiveQueue(queue.folder, clock=lambda: now[0])
+    assert live.jobs(None) == []
+    queue.enqueue([{"id": "a", "command": "x"}])
+    assert live.jobs(None) == []
+    now[0] = 0.31
+    assert _ids(live.jobs(None)) == ["a"]
+    assert _ids(live.jobs(("dead",))) == []
+    live.close()
+
+
+def test_live_jobs_never_wait_for_the_lock(queue) -> None:
+    queue.enqueue([{"id": "a", "command": "x"}])
+    live = LiveQueue(queue.folder)
+    with queue.store._writer.lock:
+        assert _ids(live.jobs(None)) == ["a"]
+        assert live.settings().max_retries == 3
+        assert live.workers() == []
+    live.close()
+
+
+def test_live_jobs_never_raise(queue, monkeypatch) -> None:
+    queue.enqueue([{"id": "a", "command": "x"}])
+    now = [0.0]
+    live = LiveQueue(queue.folder, clock=lambda: now[0])
+    assert _ids(live.jobs(None)) == ["a"]
+
+    def refused(*_: object) -> None:
+        raise StoreBusy("busy")
+
+    monkeypatch.setattr(glance_module, "Glance", refused)
+    queue.enqueue([{"id": "b", "command": "x"}])
+    now[0] = 1.0
+    assert _ids(live.jobs(None)) == ["a"]  # what was read last stands
+    live.close()
+
+
+def test_live_jobs_may_be_asked_by_many_threads(queue) -> None:
+    queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(100)])
+    live = LiveQueue(queue.folder, clock=time.perf_counter_ns)
+    problems: list[object] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            if len(live.jobs(None)) != 100:
+                problems.append("too few")
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    live.close()

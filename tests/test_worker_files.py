@@ -1,0 +1,290 @@
+"""Worker files: locked for as long as the worker lives, whatever becomes of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import subprocess
+import sys
+
+import pytest
+from failing_disk import failing_disk
+from samples import make_job, moment
+
+from queuectl.errors import BadFile, StoreError
+from queuectl.store import worker_files
+from queuectl.store.file_store import FileStore
+from queuectl.store.worker_files import WorkerInfo, make_slot, probe, wake, worker_infos
+
+WORKER = """
+import sys
+from queuectl.job_queue import JobQueue
+queue = JobQueue.open(sys.argv[1])
+slot = queue.register_worker("start", "boot")
+job = queue.claim(slot.id) if "claim" in sys.argv else None
+if job:
+    slot.note_run(job.id, job.run, 4242, "777")
+print(slot.id, flush=True)
+sys.stdin.read()
+queue.release_worker(slot)
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a", run_at=moment(-(10**8)))])
+    yield store
+    assert store.check() == []
+    store.close()
+
+
+@pytest.fixture
+def start(store):
+    """Starts a worker in a process of its own: the process and the worker's id."""
+    started = []
+
+    def start(*words):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, store.folder, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        started.append(process)
+        return process, process.stdout.readline().decode().strip()
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=20)
+
+
+def register(store, worker_id="w-1"):
+    return store.register(worker_id, os.getpid(), "12", "boot")
+
+
+def files_of(store):
+    return sorted(os.listdir(os.path.join(store.folder, "workers")))
+
+
+def pids(store):
+    with open(os.path.join(store.folder, "worker_pids.json")) as file:
+        return [entry["id"] for entry in json.load(file)]
+
+
+def test_a_worker_is_seen_alive_with_its_facts(store):
+    slot = register(store)
+    (info,) = store.workers()
+    assert (info.id, info.alive, info.missing, info.pid) == ("w-1", True, False, os.getpid())
+    assert (info.start_time, info.boot_id, info.job_id, info.run) == ("12", "boot", None, 0)
+    assert info.started_at.endswith("Z")
+    assert pids(store) == ["w-1"]
+    assert slot.still_held()
+    store.release(slot)
+    assert store.workers() == []
+    assert files_of(store) == []
+    assert pids(store) == []
+    assert not slot.still_held()
+
+
+def test_a_worker_without_facts_is_seen_too(store):
+    slot = store.register("w-1", 77, "", "")
+    (info,) = store.workers()
+    assert (info.pid, info.start_time, info.boot_id) == (77, "", "")
+    assert info.started_at
+    store.release(slot)
+
+
+def test_the_running_job_is_noted_and_cleared(store):
+    slot = register(store)
+    slot.note_run("a-long-id" * 10, 12, 99_999, "123456789")
+    slot.note_run("b", 3, 88, "9")
+    (info,) = store.workers()
+    assert (info.job_id, info.run, info.group_pid, info.group_start) == ("b", 3, 88, "9")
+    slot.clear_run()
+    (info,) = store.workers()
+    assert (info.job_id, info.run, info.group_pid, info.group_start) == (None, 0, 0, "")
+    assert info.pid == os.getpid()
+    store.release(slot)
+
+
+def test_the_longest_job_id_is_noted_whole(store):
+    slot = register(store)
+    slot.note_run("x" * 128, 10**6, 2**22, "9" * 20)
+    assert store.workers()[0].job_id == "x" * 128
+    assert store.workers()[0].group_start == "9" * 20
+    slot.note_run("y", 1, 2, "3")
+    assert store.workers()[0].job_id == "y"
+    slot.clear_run()
+    assert store.workers()[0].job_id is None
+    store.release(slot)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "w-1", "w-1 x y z t", "w-1 -5 a b c\n", "\0" * 100, "w-1 1 2 3 4 5 6", "a b\nc d\n"],
+)
+def test_a_worker_file_of_garbage_is_a_worker_of_whom_nothing_is_known(text):
+    info = WorkerInfo("w-1", False, text)
+    assert (info.pid, info.start_time, info.boot_id, info.job_id) == (0, "", "", None)
+
+
+def test_looking_does_not_disturb_those_who_look(store, start):
+    _, worker_id = start()
+    for _ in range(3):
+        assert probe(store.folder, worker_id).alive
+    slot = register(store, "w-2")
+    assert [info.alive for info in worker_infos(store.folder)] == [True, True]
+    store.release(slot)
+
+
+def test_a_killed_worker_is_seen_dead_at_once(store, start, wait_until):
+    process, worker_id = start("claim")
+    info = probe(store.folder, worker_id)
+    assert (info.alive, info.job_id, info.run, info.group_pid) == (True, "a", 1, 4242)
+    process.kill()
+    process.wait(20)
+    wait_until(lambda: not probe(store.folder, worker_id).alive)
+    info = probe(store.folder, worker_id)
+    assert (info.job_id, info.group_start, info.pid) == ("a", "777", process.pid)
+    assert store.forget_worker(worker_id)
+    assert store.workers() == []
+    assert files_of(store) == []
+    assert pids(store) == []
+    assert store.forget_worker(worker_id)  # again is harmless
+
+
+def test_a_worker_that_leaves_takes_its_files_away(store, start):
+    process, worker_id = start()
+    assert files_of(store) == [worker_id, f"{worker_id}.wake"]
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert files_of(store) == []
+    assert pids(store) == []
+
+
+def test_a_living_worker_is_not_forgotten(store, start):
+    _, worker_id = start()
+    assert not store.forget_worker(worker_id)
+    assert probe(store.folder, worker_id).alive
+    assert pids(store) == [worker_id]
+
+
+def test_a_worker_notices_that_its_file_was_taken_away_or_replaced(store):
+    slot = register(store)
+    path = os.path.join(store.folder, "workers", "w-1")
+    os.rename(path, f"{path}-away")
+    assert not slot.still_held()
+    with open(path, "w"):
+        pass
+    assert not slot.still_held()
+    os.rename(f"{path}-away", path)
+    assert slot.still_held()
+    store.release(slot)
+
+
+def test_the_lock_passes_to_no_child(store):
+    slot = register(store)
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=-1)
+    os.close(slot._fd)
+    try:
+        assert not probe(store.folder, "w-1").alive
+    finally:
+        child.communicate(timeout=20)
+    os.close(slot.wake_fd)
+    store.forget_worker("w-1")
+
+
+def test_a_worker_that_has_no_file_any_more_is_an_orphan_with_what_is_known(store, start):
+    process, worker_id = start("claim")
+    os.unlink(os.path.join(store.folder, "workers", worker_id))
+    (orphan,) = store.orphans()
+    assert (orphan.id, orphan.missing, orphan.alive) == (worker_id, True, False)
+    assert (orphan.pid, orphan.start_time, orphan.boot_id) == (process.pid, "start", "boot")
+    assert store.get("a").worker == worker_id
+    process.kill()
+    process.wait(20)
+    assert store.forget_worker(worker_id)
+    assert files_of(store) == []
+
+
+def test_an_orphan_of_whom_nothing_is_known_is_one_too(store):
+    store.claim("w-unknown", moment(1))
+    (orphan,) = store.orphans()
+    assert (orphan.id, orphan.pid, orphan.missing) == ("w-unknown", 0, True)
+
+
+def test_a_bad_worker_pids_file_is_refused_and_left_alone(store):
+    path = os.path.join(store.folder, "worker_pids.json")
+    for text in ("", "{}", "[1]", "[" * 100_000):
+        with open(path, "w") as file:
+            file.write(text)
+        with pytest.raises(BadFile, match=r"worker_pids\.json"):
+            register(store)
+        with open(path) as file:
+            assert file.read() == text
+    assert list(store.find()) != []
+
+
+def test_a_worker_that_could_not_be_registered_leaves_nothing_behind(store):
+    store.release(register(store))
+    at = 0
+    while True:
+        at += 1
+        with failing_disk(at, "once") as disk:
+            try:
+                slot = register(store)
+                break
+            except StoreError:
+                pass
+        assert all(not info.alive for info in store.workers())
+        assert [name for name in files_of(store) if name.startswith(".")] == []
+    assert not disk.broken
+    assert at > 3
+    store.release(slot)
+
+
+def test_a_pipe_that_cannot_be_made_is_a_refusal(store, monkeypatch):
+    def refuse(path, mode):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    with pytest.raises(StoreError, match="Operation not permitted"):
+        register(store)
+    assert files_of(store) == []
+
+
+# -- waking
+
+
+def woken(slot):
+    ready, _, _ = select.select([slot.wake_fd], [], [], 0)
+    return os.read(slot.wake_fd, 100) if ready else b""
+
+
+def test_all_workers_are_woken_or_one(tmp_path):
+    folder = str(tmp_path)
+    slots = [make_slot(folder, f"w-{number}", "1 a b c") for number in range(3)]
+    wake(folder, worker_files.WAKE)
+    assert [woken(slot) for slot in slots] == [b"w"] * 3
+    wake(folder, worker_files.CANCEL, "w-1")
+    assert [woken(slot) for slot in slots] == [b"", b"c", b""]
+    for slot in slots:
+        slot.release()
+
+
+def test_waking_never_waits_and_never_fails(tmp_path):
+    folder = str(tmp_path)
+    wake(folder, b"w")  # no worker ever was
+    slot = make_slot(folder, "w-1", "1 a b c")
+    wake(folder, b"w", "w-nobody")
+    for _ in range(100_000 // 4096 + 2):
+        wake(folder, b"w" * 4096)  # the pipe is full at last
+    wake(folder, b"w")
+    slot.release()
+    os.mkfifo(os.path.join(folder, "workers", "w-2.wake"))  # and nobody reads it
+    wake(folder, b"w")
+    wake(folder, b"c", "w-2")
