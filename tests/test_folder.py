@@ -302,9 +302,9 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
     path = os.path.join(store.folder, name)
     os.unlink(path)
     os.mkdir(path)
-    for deed in ("add", "find"):
+    for deed in ("add", "find", "counts"):
         fresh = FileStore(store.folder)
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="Is a directory"):
             DEEDS[deed](fresh)
         fresh._writer.close()
 

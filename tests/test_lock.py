@@ -133,7 +133,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     def refuse(fd, **how):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(lock_module, "lock_descriptor", refuse)
+    monkeypatch.setattr("filelock.lock_descriptor", refuse)
     lock = lock_of(tmp_path)
     with pytest.raises(StoreError, match="has no locks .*--data DIR"), lock:
         pass

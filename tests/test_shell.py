@@ -421,15 +421,25 @@ def test_follower(queue) -> None:
     follower.close()
 
 
-def test_live_jobs_are_looked_at_seldom(queue) -> None:
-    now = [0.0]
+def test_jobs_that_take_long_to_read_are_read_seldom(queue, monkeypatch) -> None:
+    now, takes = [0.0], [0.0]
+
+    def slow(path: str, moment: float) -> Glance:
+        now[0] += takes[0]
+        return Glance(path, moment)
+
+    monkeypatch.setattr(glance_module, "Glance", slow)
     live = LiveQueue(queue.folder, clock=lambda: now[0])
     assert live.jobs(None) == []
     queue.enqueue([{"id": "a", "command": "x"}])
-    assert live.jobs(None) == []
-    now[0] = 0.31
     assert _ids(live.jobs(None)) == ["a"]
-    assert _ids(live.jobs(("dead",))) == []
+    takes[0] = 0.1
+    queue.cancel(["a"])
+    assert _ids(live.jobs(("cancelled",))) == ["a"]
+    queue.retry(["a"])
+    assert _ids(live.jobs(("cancelled",))) == ["a"]
+    now[0] += 0.31
+    assert _ids(live.jobs(("cancelled",))) == []
     live.close()
 
 
@@ -445,8 +455,7 @@ def test_live_jobs_never_wait_for_the_lock(queue) -> None:
 
 def test_live_jobs_never_raise(queue, monkeypatch) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
-    now = [0.0]
-    live = LiveQueue(queue.folder, clock=lambda: now[0])
+    live = LiveQueue(queue.folder)
     assert _ids(live.jobs(None)) == ["a"]
 
     def refused(*_: object) -> None:
@@ -454,14 +463,13 @@ def test_live_jobs_never_raise(queue, monkeypatch) -> None:
 
     monkeypatch.setattr(glance_module, "Glance", refused)
     queue.enqueue([{"id": "b", "command": "x"}])
-    now[0] = 1.0
     assert _ids(live.jobs(None)) == ["a"]  # what was read last stands
     live.close()
 
 
 def test_live_jobs_may_be_asked_by_many_threads(queue) -> None:
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(100)])
-    live = LiveQueue(queue.folder, clock=time.perf_counter_ns)
+    live = LiveQueue(queue.folder)
     problems: list[object] = []
 
     def ask() -> None:

@@ -155,7 +155,8 @@ def _fail(queue: JobQueue, job_id: str) -> None:
 
 def test_a_first_session(terminal, data_dir) -> None:
     shell = terminal()
-    shell.shows(data_dir[-30:], "no workers | no jobs", "Ctrl-D leaves")
+    assert f"data folder {data_dir}" in shell.text.replace("\n", "")
+    shell.shows("no workers | no jobs", "Ctrl-D leaves")
     shell.run("enqueue {id: job1, command: echo it's}")
     shell.shows("Job added to the queue with job id: job1", "! 1 job waits, no worker runs")
     shell.keys(CTRL_D)
@@ -257,7 +258,7 @@ def test_what_is_typed_during_a_command_is_neither_shown_nor_lost(terminal) -> N
     shell.keys("version")
     shell.shows("The time is up")
     shell.prompted("version")
-    assert shell.text.count("version") == 1
+    assert "version" not in shell.lines
 
 
 def test_a_small_terminal_is_usable(terminal) -> None:
@@ -271,8 +272,8 @@ def test_a_small_terminal_is_usable(terminal) -> None:
     shell.until(lambda: "Time:" in shell.text, "the status")
     shell.keys("lits" + ENTER)
     shell.shows("list?")
-    shell.keys(CTRL_C + "ping" + ENTER)
-    shell.shows("Nothing is queued")
+    shell.keys(CTRL_C + "version" + ENTER)
+    shell.shows("queuectl 0")
     assert "Window too small" not in shell.text
     shell.resize(100, 30)
     shell.keys("dlq ")

@@ -213,6 +213,9 @@ class Binder:
         if token.quoted or self.is_argv or token.raw[0] != "{":
             rest = (t.text for t in self.tokens[at:] if t.role != "comment")
             text, count = join_pieces(list(rest))
+        if not count and self.operands and self.operands[0].kind == "job":
+            self.operands = [self.operands[0], param, *self.operands[1:]]
+            return self._take_operand(at)
         if not count:
             self._no_object(param, at)
             return at + 1

@@ -164,10 +164,11 @@ def _read(context: Context, path: str) -> bytes:
 
 def update(context: Context, args: dict[str, Any]) -> int:
     """One job changed, told with the state it is in now."""
-    changes = _joined(args.get("object"), option_fields(args).items())
+    named = [("id", args["job"])] if args.get("job") else []
+    changes = _joined(args.get("object"), [*named, *option_fields(args).items()])
     job_id = changes.pop("id", None)
     if not isinstance(job_id, str):
-        raise InvalidInput("update wants the id of the job: {id: job1, ...} or --id")
+        raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
     _make_absolute(changes)
     job = context.queue.update(job_id, changes)
     context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")

@@ -110,15 +110,16 @@ COMMANDS = (
         words=("update",),
         summary="Change the fields of a job, retry or cancel it.",
         params=(
-            Param("object", "object", "the job's id and the fields to change, as {...}"),
-            Param("--id", "job", "id of the job, if there is no {...}"),
+            Param("object", "object", "the fields to change, and the job's id, as {...}"),
+            Param("job", "job", "id of the job, if the object names none"),
+            Param("--id", "job", "the same, as an option"),
             *_FIELDS,
             Param("--state", "state", "pending or cancelled"),
         ),
         handler="queuectl.commands.enqueue:update",
         examples=(
             'update \'{"id": "job1", "state": "pending"}\'',
-            "update --id job1 --priority 3 --timeout 5m",
+            "update job1 --priority 3 --timeout 5m",
         ),
         details=(
             "The state pending retries the job, cancelled cancels it. "

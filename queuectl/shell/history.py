@@ -33,7 +33,8 @@ class SharedHistory(History):
 
     async def load(self) -> AsyncGenerator[str, None]:
         """The entries, newest first, those of other shells too."""
-        await asyncio.get_running_loop().run_in_executor(None, self._look)
+        # The prompt has been drawn by now; a thread would only let a quick Ctrl-R find nothing.
+        self._look()
         for count, entry in enumerate(self.get_strings()[::-1]):
             if count % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from queuectl.store.glance import Glance
     from queuectl.store.worker_files import WorkerInfo
 
-_FRESH = 0.3  # seconds before the queue is looked at again
+# A queue that changes all the time is read anew after 20 times what the last reading took: at most
+# a twentieth of a processor; a small queue is as fresh as can be.
+_REST, _LONGEST_REST = 20.0, 0.3  # times; seconds
 _MOST = 300  # jobs of a kind; nobody reads a longer menu
 _TROUBLE = (QueuectlError, OSError, ValueError)
 
@@ -33,7 +35,7 @@ class LiveQueue:
         self._mutex = threading.Lock()
         self._glance: Glance | None = None
         self._mark: object = None
-        self._looked = float("-inf")
+        self._rest_until = float("-inf")
         self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Job]] = {}
 
     def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
@@ -74,15 +76,19 @@ class LiveQueue:
                 self._glance = None
 
     def _refresh(self) -> None:
-        """Look anew if the last look was a while ago and something changed since."""
-        if self._clock() - self._looked < _FRESH:
+        """Read anew what changed since, unless the last reading was a moment ago."""
+        if self._clock() < self._rest_until:
             return
         from queuectl.store.glance import Glance, change_mark
 
-        self._looked = self._clock()
-        mark = change_mark(self._folder)
-        if mark != self._mark:
+        mark, began = change_mark(self._folder), self._clock()
+        if mark == self._mark:
+            return
+        try:
             glance = Glance(self._folder, time.time())
-            if self._glance is not None:
-                self._glance.close()
-            self._glance, self._mark, self._jobs = glance, mark, {}
+        finally:
+            took = self._clock() - began
+            self._rest_until = began + took + min(_REST * took, _LONGEST_REST)
+        if self._glance is not None:
+            self._glance.close()
+        self._glance, self._mark, self._jobs = glance, mark, {}

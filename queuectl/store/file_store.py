@@ -12,6 +12,7 @@ from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, InvalidInput
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
+from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import files, folder, worker_files
 from queuectl.store.contract import Claim
@@ -82,7 +83,7 @@ class FileStore:
 
     def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
         """See Store."""
-        with self._writer.writing() as journal:
+        with self._writer.writing(busy=True) as journal:
             live = self._writer.live(journal)
             lines: list[bytes] = []
             moves: list[tuple[str | None, str | None]] = []
@@ -92,7 +93,8 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 lines.append(encode_job(finished[1]))
                 moves.append((finished[0].state, finished[1].state))
-                live.put(lines[0])  # it may be the next to run
+                if finished[1].state in CLAIMABLE:
+                    live.put(lines[0])  # it may be the next to run
             line = live.first_ready(now.encode())
             job = None
             if line is not None:
@@ -151,11 +153,14 @@ class FileStore:
         if not folder.check_folder(self.folder) or folder.is_new(self.folder):
             yield None
             return
-        snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
         try:
-            yield snapshot
-        finally:
-            snapshot.close()
+            snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
+            try:
+                yield snapshot
+            finally:
+                snapshot.close()
+        except OSError as exc:
+            raise files.unusable(self.folder, exc) from exc
 
     # -- settings
 
@@ -164,7 +169,7 @@ class FileStore:
         path = os.path.join(self.folder, "config.json")
         try:
             found = os.stat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if not folder.check_folder(self.folder) or folder.is_new(self.folder):
                 return {}
             raise BadFile(f"{path} is missing; {_LEFT}") from None
@@ -197,7 +202,11 @@ class FileStore:
             registered = self._registered()
             words = " ".join(str(fact) for fact in list(facts.values())[1:])
             slot = worker_files.make_slot(self.folder, worker_id, words)
-            self._write_registered([*registered, facts])
+            try:
+                self._write_registered([*registered, facts])
+            except BaseException:
+                slot.release()
+                raise
         return slot
 
     def release(self, slot: WorkerSlot) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import BadFile, DiskRefused
+from queuectl.errors import BadFile, DiskRefused, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ _FOLDER_MODE = 0o700
 def refused(doing: str, path: str, error: OSError) -> DiskRefused:
     """The error that tells what could not be done to which file, and why."""
     return DiskRefused(f"{doing} {path}: {error.strerror or error}; nothing was changed")
+
+
+def unusable(folder: str, error: OSError) -> StoreError:
+    """The error for a disk that fails where nothing better is known of it."""
+    return StoreError(f"{error.filename or folder}: {error.strerror or error}")
 
 
 def make_folder(path: str) -> None:
@@ -38,6 +43,14 @@ def make_private(path: str, mode: int, wanted: int) -> None:
             os.chmod(path, wanted)
         except OSError as exc:
             raise refused("setting the mode of", path, exc) from exc
+
+
+def make_pipe(path: str) -> None:
+    """Make a named pipe, private to the user."""
+    try:
+        os.mkfifo(path, _FILE_MODE)
+    except OSError as exc:
+        raise refused("making", path, exc) from exc
 
 
 def read(path: str) -> bytes:
@@ -85,7 +98,7 @@ def sync(fd: int) -> None:
 
 def sync_folder(path: str) -> None:
     """Wait until the names in the folder have reached the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = open_file(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     except OSError as exc:
@@ -121,9 +134,12 @@ def rename(old: str, new: str) -> None:
         raise refused("renaming to", new, exc) from exc
 
 
-def replace(path: str, data: bytes) -> None:
-    """Make `data` the file's whole content, at once and for good."""
-    fresh = f"{path}.new"
+def replace(path: str, data: bytes, suffix: str = ".new") -> None:
+    """Make `data` the file's whole content, at once and for good.
+
+    It is written beside the file first, under its name and `suffix`.
+    """
+    fresh = path + suffix
     write_new(fresh, (data,))
     rename(fresh, path)
     sync_folder(os.path.dirname(path))

@@ -91,7 +91,9 @@ def mark_folder(path: str) -> None:
     """Make the folder, if missing, and write its marker."""
     files.make_folder(path)
     files.make_private(path, os.stat(path).st_mode, 0o700)
-    files.replace(os.path.join(path, MARKER), _MARK)
+    # Nobody can hold the lock of a folder that is not there yet: two who make it at once must not
+    # take each other's temporary file away.
+    files.replace(os.path.join(path, MARKER), _MARK, f".{os.getpid()}.new")
 
 
 def is_new(path: str) -> bool:

@@ -223,7 +223,8 @@ class Journal:
         self.path = path
         self.fd = files.open_file(path, flags)
         try:
-            self.inode = os.fstat(self.fd).st_ino
+            found = os.fstat(self.fd)
+            self.inode, self.size = found.st_ino, found.st_size  # the size as last looked at
             self.header = Header.parse(os.pread(self.fd, 1024, 0), path)
         except BaseException:
             os.close(self.fd)
@@ -252,14 +253,20 @@ class Journal:
     def is_current(self) -> bool:
         """Whether this is still the file named `journal`: a fold renames another over it."""
         try:
-            return os.stat(self.path).st_ino == self.inode
+            found = os.stat(self.path)
         except FileNotFoundError:
             raise BadFile(f"{self.path} is missing") from None
+        if found.st_ino != self.inode:
+            return False
+        self.size = found.st_size
+        return True
 
     def unread(self) -> bytes:
         """The bytes behind the last record read."""
-        size = os.fstat(self.fd).st_size - self.end
-        return read_at(self.fd, self.end, size) if size > 0 else b""
+        self.size = os.fstat(self.fd).st_size
+        if self.size < self.end:
+            raise BadFile(f"{self.path} was cut by something else than queuectl")
+        return read_at(self.fd, self.end, self.size - self.end)
 
     def read_on(self) -> tuple[list[bytes], bytes]:
         """The payloads of the records appended since, and the bytes behind them that are none."""

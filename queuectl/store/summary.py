@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import BadFile
-from queuectl.store import folder, worker_files
+from queuectl.store import files, folder, worker_files
 from queuectl.store.journal import STATE_ORDER, Journal, last_counts
 
 _YOUNG = 2.0
@@ -42,7 +42,10 @@ def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
     counts, waiting = (0,) * len(STATE_ORDER), 0
     if folder.check_folder(path) and not folder.is_new(path):
-        counts, waiting = _counts(path, now)
+        try:
+            counts, waiting = _counts(path, now)
+        except OSError as exc:
+            raise files.unusable(path, exc) from exc
     workers = list(worker_files.worker_infos(path))
     return Summary(path, dict(zip(STATE_ORDER, counts, strict=True)), waiting, workers)
 

@@ -102,15 +102,20 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     path = os.path.join(folder, FOLDER, worker_id)
     hidden = os.path.join(folder, FOLDER, f".{worker_id}")
     fd = files.open_file(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    wake_fd = -1
     try:
         lock_descriptor(fd, blocking=False)
         files.append(fd, f"{worker_id} {facts}\n".encode(), 0, hidden)
-        os.mkfifo(f"{path}.wake", 0o600)
+        files.make_pipe(f"{path}.wake")
         # Open for both, so that the pipe never reports an end when a writer leaves.
         wake_fd = files.open_file(f"{path}.wake", os.O_RDWR | os.O_NONBLOCK)
         files.rename(hidden, path)
     except BaseException:
-        os.close(fd)
+        for opened in (fd, wake_fd):
+            if opened >= 0:
+                os.close(opened)
+        for left in (hidden, f"{path}.wake"):
+            files.remove(left)
         raise
     return WorkerSlot(folder, worker_id, fd, wake_fd)
 
@@ -119,7 +124,7 @@ def worker_infos(folder: str) -> Iterator[WorkerInfo]:
     """Every worker that has a file, living or dead."""
     try:
         names = sorted(os.listdir(os.path.join(folder, FOLDER)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
         if not name.startswith(".") and not name.endswith(".wake"):

@@ -21,6 +21,7 @@ from queuectl.store.lookup import Found, find_jobs
 from queuectl.store.snapshot import YOUNG, BaseFile, Snapshot, intended
 
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
+_VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
 LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
 
 
@@ -37,17 +38,21 @@ class Writer:
         self._live: LiveIndex | None = None
         # By job file: the stat it was found right with, and whether it was old enough by then.
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
+        self._vetted_at = 0.0
         self._unsynced = False
         self._prepared = False
 
     @contextmanager
-    def writing(self) -> Iterator[Journal]:
-        """The lock, and the journal read to its end."""
+    def writing(self, *, busy: bool = False) -> Iterator[Journal]:
+        """The lock, and the journal read to its end. `busy`: look for hand edits now and then."""
         if not self._prepared:
             self._prepare()
         with self.lock:
             try:
-                yield self._catch_up()
+                yield self._catch_up(busy)
+            except OSError as exc:
+                self.forget()
+                raise files.unusable(self.folder, exc) from exc
             except BaseException:
                 self.forget()
                 raise
@@ -160,7 +165,7 @@ class Writer:
         if self.journal is not None:
             self.journal.close()
         self.journal = self._live = None
-        self._vetted = [None, None]
+        self._vetted, self._vetted_at = [None, None], 0.0
 
     def close(self) -> None:
         """Let go of the files."""
@@ -173,22 +178,29 @@ class Writer:
         files.make_private(self.folder, os.stat(self.folder).st_mode, 0o700)
         self._prepared = True
 
-    def _catch_up(self) -> Journal:
+    def _catch_up(self, busy: bool) -> Journal:
         journal = self.journal
         if journal is None:
             journal = self._open()
         elif not journal.is_current():
             journal = self._move_on(journal)
+        if journal.size != journal.end:
+            self._read_on(journal)
+        now = self._now()
+        if not (busy and 0 <= now - self._vetted_at < _VET_EVERY):
+            if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
+                self._fold(journal)
+            self._vetted_at = now
+        assert self.journal is not None
+        return self.journal
+
+    def _read_on(self, journal: Journal) -> None:
         payloads, rest = journal.read_on()
         if rest:
             journal.cut_tail(rest)
         if self._live is not None:
             for payload in payloads:
                 self._live.apply(payload.splitlines())
-        if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
-            self._fold(journal)
-        assert self.journal is not None
-        return self.journal
 
     def _open(self) -> Journal:
         self._create_if_new()
@@ -208,7 +220,7 @@ class Writer:
         else:
             self._live = None
         old.close()
-        self._vetted = [None, None]
+        self._vetted, self._vetted_at = [None, None], 0.0
         self.journal = new
         return new
 

@@ -106,7 +106,8 @@ def drain(cli, work: list[Case]) -> dict[str, dict]:
     ]
     result = cli.run(stdin="\n".join(script))
     # Some are made to fail, which `wait` tells; nothing else went wrong.
-    assert result.err == f"queuectl: <stdin>:{len(script) - 1}: wait ended with exit code 1\n"
+    errors = [line for line in result.err.splitlines() if line.startswith("queuectl: ")]
+    assert errors == [f"queuectl: <stdin>:{len(script) - 1}: wait ended with exit code 1"]
     assert result.code == 1
     dead = json.loads(cli.ok("dlq", "list", "--json"))["jobs"]
     jobs = json.loads(cli.ok("list", "--json"))

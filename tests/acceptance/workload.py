@@ -40,7 +40,7 @@ def is_spelled_as_words(number: int, case: Case) -> bool:
     return number % 5 == 1 and begins_with_program and "\n" not in case.command
 
 
-_WORDS = frozenset("for if while until case function".split())
+_WORDS = frozenset(["for", "if", "while", "until", "case", "function"])
 
 
 def script_line(number: int, case: Case) -> str:
