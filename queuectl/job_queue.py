@@ -200,6 +200,10 @@ class JobQueue:
         """Bring the JSON files up to date now."""
         self.store.fold()
 
+    def tidy(self) -> None:
+        """Bring the JSON files of a small queue up to date, whoever changed it."""
+        self.store.tidy()
+
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier when something may have changed."""
         self.store.wait(seconds)

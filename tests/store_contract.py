@@ -13,7 +13,10 @@ from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
 
 NOW = moment(10)
-HARD = "printf '%s\\n' \"a\tb\\\\\" 'ä ✓ \u2028 \U0001f600'\r\n# {\"id\": \"x\", \"state\": \"dead\"}\n"
+HARD = (
+    "printf '%s\\n' \"a\tb\\\\\" 'ä ✓ \u2028 \U0001f600'\r\n"
+    '# {"id": "x", "state": "dead"}\n@1 2 3 d 4\n'
+)
 
 
 def names(jobs):

@@ -15,6 +15,7 @@ from queuectl.store import checkpoint, files
 from queuectl.store.file_store import FileStore
 from queuectl.store.journal import Header, Journal, Stamp
 
+NAMES = ("jobs.json", "dlq.json")
 STAMPS = (Stamp(0, 0, 0, 0, 0), Stamp(0, 0, 0, 0, 0))
 
 
@@ -46,9 +47,7 @@ def contents(store):
 
 def in_files(folder):
     """The ids in each job file."""
-    return [
-        [form["id"] for form in json.loads(read(folder, name))] for name in ("jobs.json", "dlq.json")
-    ]
+    return [[form["id"] for form in json.loads(read(folder, name))] for name in NAMES]
 
 
 def header(folder):
@@ -257,9 +256,6 @@ def test_a_file_that_does_not_change_is_not_rewritten(store, touched):
     for name in NAMES:
         same = os.stat(os.path.join(store.folder, name)).st_ino == inodes[name]
         assert same is (name != touched)
-
-
-NAMES = ("jobs.json", "dlq.json")
 
 
 def test_leftovers_of_a_killed_fold_are_removed_at_the_next_write(store):

@@ -232,7 +232,7 @@ def test_a_missing_journal_is_not_an_empty_one(tmp_path):
     os.unlink(os.path.join(store.folder, "journal"))
     fresh = FileStore(store.folder)
     for deed in (lambda: list(fresh.find()), fresh.counts, lambda: fresh.add([make_job("b")])):
-        with pytest.raises(BadFile, match="journal is missing though .* holds jobs"):
+        with pytest.raises(BadFile, match=r"journal is missing though .* holds jobs"):
             deed()
 
 

@@ -241,7 +241,7 @@ def test_a_read_only_folder_is_read_and_not_written(unprivileged):
 def test_a_folder_that_cannot_be_made_is_refused(unprivileged):
     os.chmod(unprivileged, 0o500)
     store = FileStore(os.path.join(unprivileged, "queue"))
-    with pytest.raises(DiskRefused, match="making .*: Permission denied"):
+    with pytest.raises(DiskRefused, match=r"making .*: Permission denied"):
         store.add([make_job("a")])
     assert list(store.find()) == []
     store.close()

@@ -11,6 +11,8 @@ from samples import configure, make_job, moment
 from queuectl.errors import BadFile, DuplicateId
 from queuectl.store.file_store import FileStore
 
+TAKEN = "the edit was taken in"
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -71,7 +73,7 @@ def test_an_edit_is_taken_in_with_a_new_rev_and_a_notice(store, how, same_size):
     assert jobs_of(store)["a"].command == wanted  # a reader sees it at once
     assert store.get("a").rev == 2
     configure(store, {})
-    assert store.notices == [f"{store.folder}: a job file was edited by hand; the edit was taken in"]
+    assert store.notices == [f"{store.folder}: a job file was edited by hand; {TAKEN}"]
     assert (store.get("a").command, store.get("a").rev) == (wanted, 2)
     assert json.loads(read(store))[0]["rev"] == 2
     store.notices.clear()

@@ -118,7 +118,6 @@ def read_by_all(path):
             assert store.check() == []
             found.append(state)
         except StoreError as exc:
-            assert exc.exit_code == 5
             found.append(exc)
         store._writer.close()
     return found
@@ -245,8 +244,11 @@ def test_records_are_read_back():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"@", b"@\n", b"@1\n", b"@1 2\n", b"@x y z\n", b"@-1 0 0 d 0\n", b"@5 00000000 1 d 0\n12"]
-    + [b"x" + format_record(b"one\n", 1, PLAIN, NO_COUNTS), b"@4 zz 1 d 0\none\n", b"@" * 5000],
+    [
+        *(b"", b"@", b"@\n", b"@1\n", b"@1 2\n", b"@x y z\n", b"@-1 0 0 d 0\n", b"@" * 5000),
+        *(b"@5 00000000 1 d 0\n12", b"@4 zz 1 d 0\none\n"),
+        b"x" + format_record(b"one\n", 1, PLAIN, NO_COUNTS),
+    ],
 )
 def test_what_is_no_record_is_none(data):
     assert record_at(data, 0) is None

@@ -63,7 +63,7 @@ def test_the_table_holds_nothing_else():
 
 
 def test_every_state_is_live_or_finished():
-    assert LIVE | FINISHED == set(STATES)
+    assert set(STATES) == LIVE | FINISHED
     assert not LIVE & FINISHED
 
 
@@ -348,8 +348,11 @@ def test_fields_are_edited_in_every_state_but_some_not_while_it_runs(state, name
 
 @pytest.mark.parametrize(
     "name",
-    ["id", "state", "attempts", "run", "losses", "rev", "created_at", "updated_at", "started_at"]
-    + ["finished_at", "exit_code", "error", "worker", "cancel_requested", "history"],
+    [
+        *("id", "state", "attempts", "run", "losses", "rev", "created_at", "updated_at"),
+        *("started_at", "finished_at", "exit_code", "error", "worker", "cancel_requested"),
+        "history",
+    ],
 )
 def test_what_queuectl_sets_is_not_edited(name):
     with pytest.raises(InvalidInput, match=f"field '{name}' cannot be changed"):

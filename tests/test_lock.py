@@ -12,7 +12,6 @@ from filelock import FileLock
 from samples import make_job
 
 from queuectl.errors import StoreBusy, StoreError
-from queuectl.store import lock as lock_module
 from queuectl.store.file_store import FileStore
 from queuectl.store.lock import QueueLock
 
@@ -135,7 +134,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr("filelock.lock_descriptor", refuse)
     lock = lock_of(tmp_path)
-    with pytest.raises(StoreError, match="has no locks .*--data DIR"), lock:
+    with pytest.raises(StoreError, match=r"has no locks .*--data DIR"), lock:
         pass
     lock.close()
 

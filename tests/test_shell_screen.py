@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
 import select
-import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -24,6 +23,13 @@ from queuectl.model.lifecycle import Outcome  # noqa: E402
 ENTER, CTRL_C, CTRL_D, CTRL_R, TAB = "\r", "\x03", "\x04", "\x12", "\t"
 UP, RIGHT = "\x1b[A", "\x1b[C"
 _DEADLINE = 15.0
+# The shell as a session of its own, whose Ctrl-C comes from the terminal.
+_SHELL = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from queuectl.cli import entry
+entry()
+"""
 
 
 class Terminal:
@@ -33,14 +39,17 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            settings = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
-            for name in ("NO_COLOR", "COLUMNS", "LINES"):
-                os.environ.pop(name, None)
-            os.environ.update({**settings, **env})
-            os.execv(sys.executable, [sys.executable, "-m", "queuectl"])
+        self.fd, inner = pty.openpty()
         self.resize(columns, rows)
+        usual = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SHELL],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), inner),
+            start_new_session=True,
+            env={**kept, **usual, **env},
+        )
+        os.close(inner)
         # The terminal answers where the cursor is; without that there is no toolbar.
         self.screen.write_process_input = lambda text: os.write(self.fd, text.encode())
 
@@ -105,20 +114,13 @@ class Terminal:
 
     def ended(self) -> int:
         """Wait for the shell's end; its exit code."""
-        deadline = time.monotonic() + _DEADLINE
-        while time.monotonic() < deadline:
-            self.read(0.02)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = 0
-                return os.waitstatus_to_exitcode(status)
-        raise AssertionError(f"the shell did not end:\n{self.text}")
+        self.until(lambda: self.process.poll() is not None, "the shell to end")
+        self.read(0)
+        return self.process.returncode
 
     def close(self) -> None:
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self.process.kill()
+        self.process.wait()
         os.close(self.fd)
 
 

@@ -27,7 +27,9 @@ def wait(context: Context, args: dict[str, Any]) -> int:
     timeout = args.get("timeout")
     watch = _Watch(context, None if timeout is None else time.monotonic() + timeout)
     try:
-        return watch.everything() if args.get("all") else watch.jobs(ids)
+        code = watch.everything() if args.get("all") else watch.jobs(ids)
+        watch.queue.tidy()  # who waited for a job may look for it in the files next
+        return code
     except StoreError as exc:
         # Must not look like an exit code that the job may well have had.
         exc.exit_code = OWN_FAILURE

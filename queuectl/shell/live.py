@@ -43,12 +43,9 @@ class LiveQueue:
         with self._mutex:
             try:
                 self._refresh()
-                key = (states, start)
-                if self._glance is not None and key not in self._jobs:
-                    self._jobs[key] = self._glance.newest(states, start, _MOST)
+                return self._looked_up(states, start)
             except _TROUBLE:
-                pass
-            return self._jobs.get((states, start), [])
+                return self._jobs.get((states, start), [])
 
     def settings(self) -> Settings:
         """The settings as they are now, or their defaults."""
@@ -74,6 +71,16 @@ class LiveQueue:
             if self._glance is not None:
                 self._glance.close()
                 self._glance = None
+
+    def _looked_up(self, states: tuple[str, ...] | None, start: str) -> list[Job]:
+        key = (states, start)
+        if key not in self._jobs and self._glance is not None:
+            everything = self._jobs.get((states, ""), None)
+            if everything is not None and len(everything) < _MOST:
+                self._jobs[key] = [job for job in everything if job.id.startswith(start)]
+            else:
+                self._jobs[key] = self._glance.newest(states, start, _MOST)
+        return self._jobs.get(key, [])
 
     def _refresh(self) -> None:
         """Read anew what changed since, unless the last reading was a moment ago."""

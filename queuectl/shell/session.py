@@ -20,7 +20,7 @@ from queuectl.shell.own_commands import (
     SHELL_COMMANDS,
 )
 from queuectl.shell.prompt import Prompt
-from queuectl.shell.terminal import Terminal, own_shell, run_system
+from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ class Shell:
     def _afterwards(self, bound: Bound) -> None:
         if bound.words == ("help",) and not bound.values.get("topic"):
             self.context.write(KEYS_HELP + _listed_own())
+        elif bound.words == ("logs",):
+            self._end_line()
         elif bound.words == ("wait",):
             waited = bound.values["job"]
             assert isinstance(waited, list)
@@ -153,9 +155,16 @@ class Shell:
         self.context.flush()
         with self._terminal.usual_keys():
             code = run_system(command, own_shell())
+        self._end_line()
         if code:
             self.context.note(f"(exit code {code})")
         return code
+
+    def _end_line(self) -> None:
+        """Behind output that may not have ended with a newline."""
+        if self.context.terminal and self.context.environ.get("TERM") != "dumb":
+            self.context.write_bytes(line_start(self.context.width).encode())
+            self.context.flush()
 
     def _ask(self, question: str) -> bool:
         """A question on the terminal, the answer being seen as it is typed."""
@@ -170,7 +179,8 @@ class Shell:
         self.context.flush()
 
     def _interrupted(self) -> None:
-        self.context.note("\nInterrupted; jobs and workers go on.")
+        self._end_line()
+        self.context.note("Interrupted; jobs and workers go on.")
         # Whatever the interrupt cut short begins anew with a fresh queue.
         self._close(self.context)
 

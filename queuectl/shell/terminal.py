@@ -61,6 +61,14 @@ class Terminal:
             self._fd = -1  # it was closed
 
 
+def line_start(columns: int) -> str:
+    """What brings the cursor to the start of a line: of the next one if this one holds text.
+
+    A row of blanks but one wraps exactly then (zsh does the same).
+    """
+    return " " * (columns - 1) + "\r"
+
+
 def run_system(command: str, shell: str) -> int:
     """Run a line of the person's own shell on the terminal; its exit code, 128 + n for a signal."""
     try:

@@ -282,6 +282,11 @@ class FileStore:
         """Bring the job files up to the journal."""
         self._writer.fold()
 
+    def tidy(self) -> None:
+        """Fold a queue that folds quickly, so that its JSON files are the whole truth."""
+        if folder.check_folder(self.folder):
+            self._writer.fold_if_quick()
+
     def fold_if_due(self, *, busy: bool = False) -> bool:
         """Fold if it is time; a busy worker only folds what has grown large."""
         return self._writer.fold_if_due(least=LARGE if busy else 1)
@@ -313,7 +318,8 @@ class FileStore:
 
     def close(self) -> None:
         """See Store; a small queue is folded, so that its files are the whole truth."""
-        self._writer.fold_if_due(quick=True)
+        if self._writer.journal is not None:
+            self.tidy()
         self._writer.close()
 
 

@@ -18,7 +18,8 @@ from queuectl.store.job_files import decode_job, line_id, line_state
 from queuectl.store.journal import Journal
 from queuectl.store.snapshot import Snapshot
 
-_CHUNK = 1 << 18  # bytes searched at once: about a millisecond, so that other threads get on
+# Bytes searched at once: a search keeps other threads out, so it must not take a millisecond.
+_CHUNK = 1 << 16
 
 
 def change_mark(path: str) -> tuple[object, ...]:
@@ -74,7 +75,7 @@ class Glance:
     ) -> Iterator[bytes]:
         fits = _pattern(states, start)
         overlay = snapshot.overlay
-        yield from (line for line in reversed(overlay.values()) if fits.match(line))
+        yield from (line for line in reversed(overlay.values()) if fits.match(b"\n" + line))
         bases = []
         if states is None or set(states) != {"dead"}:
             bases.append((snapshot.base_jobs, snapshot.jobs.fd))
@@ -83,7 +84,7 @@ class Glance:
         for base, fd in bases:
             lines = iter(base()) if snapshot.edited else _backward(fd, fits)
             for line in lines:
-                if fits.match(line) and line_id(line) not in overlay:
+                if line_id(line) not in overlay and fits.match(b"\n" + line):
                     yield line
 
 
@@ -92,11 +93,10 @@ def _no_lock() -> NoReturn:
 
 
 def _pattern(states: Collection[str] | None, start: str) -> re.Pattern[bytes]:
+    # It begins with plain text, newline included, because that is searched for ten times faster.
     # A removal has "removed" where a job has "state".
     wanted = b"" if states is None else b'(?:%s)"' % "|".join(sorted(states)).encode()
-    return re.compile(
-        rb'^\{"id": "%s[^"]*", "state": "%s' % (re.escape(start.encode()), wanted), re.M
-    )
+    return re.compile(rb'\n\{"id": "%s[^"]*", "state": "%s' % (re.escape(start.encode()), wanted))
 
 
 def _backward(fd: int, fits: re.Pattern[bytes]) -> Iterator[bytes]:
@@ -105,14 +105,14 @@ def _backward(fd: int, fits: re.Pattern[bytes]) -> Iterator[bytes]:
     while end > 0:
         begin = max(0, end - _CHUNK)
         data = os.pread(fd, end - begin, begin) + rest
-        cut = data.find(b"\n") + 1 if begin else 0
-        if begin and not cut:
-            rest = data  # a line longer than a chunk
-        else:
-            rest = data[:cut]
+        # What precedes the first newline belongs to a line of the chunk before; a file begins
+        # with a line of its own, the opening bracket.
+        cut = data.find(b"\n")
+        rest = data if cut < 0 else data[:cut]
+        if cut >= 0:
             for found in reversed(list(fits.finditer(data, cut))):
-                stop = data.find(b"\n", found.start())
-                yield data[found.start() : stop if stop >= 0 else len(data)].rstrip(b",")
+                stop = data.find(b"\n", found.end())
+                yield data[found.start() + 1 : stop if stop >= 0 else len(data)].rstrip(b",")
         end = begin
 
 

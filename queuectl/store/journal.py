@@ -96,7 +96,7 @@ class Header:
 
     def format(self) -> bytes:
         """The header line."""
-        line = b"%s %d %d %.6f %.3f %d %s %s %s" % (
+        line = b"%s %d %d %.6f %.6f %d %s %s %s" % (
             _MAGIC,
             VERSION,
             self.generation,

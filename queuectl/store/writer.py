@@ -109,19 +109,24 @@ class Writer:
             if journal.seq:
                 self._fold(journal)
 
-    def fold_if_due(self, *, quick: bool = False, least: int = 1) -> bool:
+    def fold_if_quick(self) -> None:
+        """Fold a small queue, whoever changed it; trouble puts it off."""
+        try:
+            with self.writing() as journal:
+                if journal.seq and journal.header.fold_seconds < checkpoint.QUICK:
+                    self._fold(journal)
+        except StoreError:
+            return
+
+    def fold_if_due(self, *, least: int = 1) -> bool:
         """Fold if that keeps folding a small share of the time; trouble puts it off.
 
-        `quick`: only if the last fold was quick, and then at once. `least`: bytes of journal.
+        `least`: bytes of journal below which nothing is done.
         """
         journal = self.journal
         if journal is None or journal.end - journal.header.length < least:
             return False
-        header = journal.header
-        if quick:
-            if header.fold_seconds >= checkpoint.QUICK:
-                return False
-        elif not checkpoint.is_due(header, self._now()):
+        if not checkpoint.is_due(journal.header, self._now()):
             return False
         try:
             self.fold()

@@ -1,0 +1,245 @@
+"""Those who use the queue in a storm: each a process that does one kind of thing until killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from queuectl.errors import Conflict, NoSuchJob
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
+from queuectl.worker.logs import LogFolder
+from tests.campaigns.yard import Notes, Yard, whole_lines
+
+CROWDED = 300  # live jobs; above that, enqueuers wait
+PURGE_AGE = 15.0  # seconds
+_SLOW = 0.5  # seconds; operations that took longer are noted
+
+
+class Client:
+    """One process's view of the campaign. `name` is its own, for it is never used again."""
+
+    def __init__(self, yard: Yard, name: str, seed: object) -> None:
+        self.yard, self.name = yard, name
+        self.chance = random.Random(f"{seed} {name}")
+        self.notes = Notes(yard, name)
+        self.queue = JobQueue.open(yard.data)
+        self._slowest = _SLOW
+        self._tickets = 0
+
+    def timed(self, what: str, *args: object) -> object:
+        """Ask the queue for something, noting who had to wait longest."""
+        begun = time.monotonic()
+        try:
+            return getattr(self.queue, what)(*args)
+        finally:
+            took = time.monotonic() - begun
+            if took > self._slowest:
+                self._slowest = took
+                self.notes.tell("wait", f"{took:.3f}", what)
+
+    def violation(self, what: str) -> None:
+        """Note what must not be."""
+        self.notes.tell("violation", f"{self.name}:", what)
+
+    def live_by(self, role: Role, pause: float) -> None:
+        """Do what the role asks for until the process that forked this one is gone."""
+        parent = os.getppid()
+        try:
+            while os.getppid() == parent:
+                role(self)
+                time.sleep(min(self.chance.expovariate(1 / pause), 5 * pause))
+        except Exception:
+            self.violation(traceback.format_exc())
+
+    # -- enqueuing
+
+    def enqueue(self) -> None:
+        """Add a few jobs, and note their ids once they are accepted."""
+        if sum(self.queue.counts()[state] for state in ("pending", "failed")) > CROWDED:
+            return
+        ticket, drafts = self._drafts(self.chance.choice((1, 1, 1, 2, 5, 12)))
+        jobs: list[Job] = self.timed("enqueue", drafts)  # type: ignore[assignment]
+        self.notes.tell("accepted", ticket, *(job.id for job in jobs))
+        if "id" in drafts[0] and self.chance.random() < 0.2:
+            self._enqueue_again(drafts)
+
+    def _drafts(self, count: int) -> tuple[str, list[dict[str, object]]]:
+        """Jobs to enqueue together; that they will be tried is noted before."""
+        self._tickets += 1
+        ticket = f"{self.name}.{self._tickets}"
+        drafts = [self.yard.draft(self.chance, f"{ticket}.{n}") for n in range(count)]
+        if self.chance.random() < 0.3:
+            for n, draft in enumerate(drafts):
+                draft["id"] = f"{ticket}.{n}"
+        self.notes.tell("tried", ticket, count)
+        return ticket, drafts
+
+    def _enqueue_again(self, drafts: list[dict[str, object]]) -> None:
+        try:
+            self.queue.enqueue(drafts)
+        except Conflict:
+            return
+        self.violation(f"{drafts[0]['id']} was accepted twice")
+
+    def command_line(self) -> None:
+        """What a person at a terminal does."""
+        ticket, drafts = self._drafts(1)
+        words = ["enqueue", "--cwd", self.yard.root, "--max-retries", str(drafts[0]["max_retries"])]
+        words += ["--id", f"{ticket}.0", "--command", str(drafts[0]["command"])]
+        done = self._queuectl(*words)
+        if done.returncode == 0:
+            self.notes.tell("accepted", ticket, f"{ticket}.0")
+        for words in (["status"], ["list", "--state", "failed"], ["worker", "list"]):
+            self._queuectl(*words)
+
+    def _queuectl(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        argv = [sys.executable, "-m", "queuectl", "--data", self.yard.data, *words]
+        begun = time.monotonic()
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        self.notes.tell("wait", f"{time.monotonic() - begun:.3f}", "the-command", words[0])
+        if done.returncode != 0:
+            self.violation(f"{words} ended with {done.returncode}: {done.stderr.decode()}")
+        return done
+
+    # -- changing
+
+    def meddle(self) -> None:
+        """Cancel, retry or change a few jobs; each may have moved on by then."""
+        deed = self.chance.choices(
+            (self._cancel, self._retry, self._retry_dead, self._update), (3, 3, 1, 6)
+        )[0]
+        try:
+            deed()
+        except (NoSuchJob, Conflict):
+            return  # somebody was faster
+
+    def _some(self, *states: str) -> list[str]:
+        found = [job.id for job in self.queue.find(states)]
+        return self.chance.sample(found, min(len(found), self.chance.choice((1, 1, 3))))
+
+    def _cancel(self) -> None:
+        ids = self._some("pending", "failed", "in_progress")
+        if ids:
+            self.notes.tell("cancelling", *ids)
+            self.timed("cancel", ids)
+            self.notes.tell("cancelled", *ids)
+
+    def _retry(self) -> None:
+        ids = self._some("failed", "completed", "cancelled")
+        if ids:
+            self.notes.tell("retrying", *ids)
+            self.timed("retry", ids)
+
+    def _retry_dead(self) -> None:
+        ids = self._some("dead")
+        if ids:
+            self.notes.tell("retrying", *ids)
+            self.timed("retry_dead", ids)
+
+    def _update(self) -> None:
+        for job_id in self._some("pending", "failed", "in_progress"):
+            self.timed("update", job_id, {"priority": self.chance.randint(-9, 9)})
+
+    def purge(self) -> None:
+        """Remove what ended a while ago; what that may be is noted before, as it is now."""
+        states = ("completed", "cancelled", "dead")
+        begun = time.time()
+        doomed: list[Job] = self.queue.purge(states, PURGE_AGE, dry_run=True)
+        for job in doomed:
+            self.notes.tell("purging", job.to_dict())
+        # What has ended meanwhile was not noted: it must stay.
+        removed = self.queue.purge(states, PURGE_AGE + time.time() - begun + 0.5)
+        LogFolder(self.yard.data).prune([job.id for job in removed])
+
+    def checkpoint(self) -> None:
+        """Fold, by hand or as a command that closes does."""
+        self.timed(self.chance.choice(("checkpoint", "close")))
+
+    def set_up(self) -> None:
+        """Change a setting to and fro."""
+        self.timed("change_settings", {"max-delay": self.chance.choice((0.2, 0.3, 0.4))})
+
+
+class Reader(Client):
+    """Reads without the lock, and knows what it must find."""
+
+    def __init__(self, yard: Yard, name: str, seed: object) -> None:
+        super().__init__(yard, name, seed)
+        self._read: dict[str, int] = {}  # bytes of the notes that were read
+        self._accepted: set[str] = set()
+        self._purged: set[str] = set()
+        self._revs: dict[str, int] = {}
+
+    def read(self) -> None:
+        """Every job accepted before is there once, and not older than at the last look."""
+        self._catch_up()
+        expected = self._accepted - self._purged
+        jobs = list(self.queue.find())
+        seen = {job.id: job.rev for job in jobs}
+        if len(seen) < len(jobs):
+            self.violation("a job was seen twice")
+        for job_id, rev in seen.items():
+            if rev < self._revs.get(job_id, 0):
+                self.violation(f"{job_id} went back to rev {rev} from {self._revs[job_id]}")
+        self._revs = seen
+        missed = expected - seen.keys()
+        if missed:
+            self._catch_up()  # a purge may be noted by now
+            missed -= self._purged
+        if missed:
+            self.violation(f"accepted, but not seen: {sorted(missed)[:5]} of {len(missed)}")
+        self._look_closer(seen)
+
+    def _look_closer(self, seen: dict[str, int]) -> None:
+        counts = self.queue.counts()
+        if min(counts.values()) < 0:
+            self.violation(f"counts {counts}")
+        self.queue.workers()
+        for job_id in self.chance.sample(sorted(seen), min(3, len(seen))):
+            try:
+                if self.queue.get(job_id).rev < seen[job_id]:
+                    self.violation(f"{job_id} went back")
+            except NoSuchJob:
+                self._catch_up()
+                if job_id not in self._purged:
+                    self.violation(f"{job_id} was not found")
+
+    def _catch_up(self) -> None:
+        for entry in os.scandir(self.yard.notes):
+            if entry.name.startswith(("enqueue", "command", "purge")):
+                start = self._read.get(entry.name, 0)
+                lines = whole_lines(entry.path, start)
+                self._read[entry.name] = start + sum(len(line.encode()) + 1 for line in lines)
+                for line in lines:
+                    self._take_in(line)
+
+    def _take_in(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word == "accepted":
+            self._accepted.update(rest.split(" ")[1:])
+        elif word == "purging":
+            self._purged.add(rest.split("'", 4)[3])
+
+
+Role = Callable[[Client], None]
+# By name: what to do, how many at once, mean seconds between two deeds.
+ROLES: dict[str, tuple[Role, int, float]] = {
+    "enqueue": (Client.enqueue, 2, 0.1),
+    "command": (Client.command_line, 1, 0.3),
+    "meddle": (Client.meddle, 2, 0.1),
+    "purge": (Client.purge, 1, 2.0),
+    "checkpoint": (Client.checkpoint, 1, 0.1),
+    "settings": (Client.set_up, 1, 1.0),
+    "read": (Reader.read, 2, 0.1),  # type: ignore[dict-item]
+}
+
+
+def new_client(yard: Yard, role: str, name: str, seed: object) -> Client:
+    """The client for a role."""
+    return (Reader if role == "read" else Client)(yard, name, seed)

@@ -1,0 +1,321 @@
+"""The invariants of the design, read from the code itself."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import queuectl
+
+ROOT = Path(queuectl.__file__).parent
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+# Who may import whom: each layer, and what of ours it stands on besides itself.
+LAYERS = {
+    "errors": set(),
+    "model": {"errors"},
+    "config": {"errors", "model"},
+    "store": {"errors", "model", "config"},
+    "job_queue": {"errors", "model", "config", "store"},
+    "worker": {"errors", "model", "config", "store", "job_queue"},
+    "commands": {"errors", "model", "config", "store", "job_queue", "worker"},
+    "shell": {"errors", "model", "config", "store", "job_queue", "worker", "commands"},
+    "cli": {"errors", "model", "config", "store", "job_queue", "worker", "commands", "shell"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+# What the layers above the store may use of it directly, and why.
+STORE_FOR_ALL = {
+    "job_queue": {
+        "queuectl.store.file_store",
+        "queuectl.store.worker_files",
+        "queuectl.store.folder",
+        "queuectl.store.summary",
+    },
+    # Facts about workers and folders; lean reading for `status`.
+    "worker": {
+        "queuectl.store.folder",
+        "queuectl.store.worker_files",
+        "queuectl.store.files",
+    },
+    "commands": {
+        "queuectl.store.folder",
+        "queuectl.store.summary",
+        "queuectl.store.worker_files",
+    },
+    # Looking, several times a second, without the lock.
+    "shell": {
+        "queuectl.store.glance",
+        "queuectl.store.worker_files",
+        "queuectl.store.folder",
+        "queuectl.store.summary",
+    },
+    "cli": set(),
+}
+PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}
+PURE |= {"heapq", "itertools", "math", "re", "typing"}
+
+
+@cache
+def tree(name):
+    return ast.parse((ROOT / name).read_text())
+
+
+def layer(name):
+    return name.removesuffix(".py").split("/")[0]
+
+
+def layer_of_module(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def is_for_types(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(name, types=False):
+    """Every module that the file imports, as it runs; `types`: for its annotations too."""
+    found = set()
+    waiting = [tree(name)]
+    while waiting:
+        node = waiting.pop()
+        if is_for_types(node) and not types:
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import"
+            found.add(node.module)
+            if node.module and ROOT.joinpath(*node.module.split(".")[1:]).is_dir():
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        waiting += ast.iter_child_nodes(node)
+    return {module for module in found if module != "queuectl.store"}
+
+
+def ours(name, types=False):
+    return {module for module in imports(name, types) if module.split(".")[0] == "queuectl"}
+
+
+def calls(name):
+    """Every call in the file, as (function as written, line)."""
+    return [
+        (ast.unparse(node.func), node.lineno)
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Call)
+    ]
+
+
+def functions(name):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(tree(name)) if isinstance(node, kinds)]
+
+
+# -- layers
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_arrow_runs_back_up(name):
+    below = LAYERS[layer(name)] | {layer(name)}
+    for module in ours(name, types=True):
+        target = layer_of_module(module)
+        assert target in below or target == "__version__" or module == "queuectl", (
+            f"{name} imports {module}"
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if layer(name) in STORE_FOR_ALL])
+def test_who_stands_above_the_store_uses_little_of_it(name):
+    used = {module for module in ours(name) if layer_of_module(module) == "store"}
+    assert used <= STORE_FOR_ALL[layer(name)], f"{name} reaches into the store"
+
+
+# A bound line works out what may follow it only when it is asked to.
+LAZY_CIRCLES = {("queuectl.commands.bound", "queuectl.commands.expecting")}
+
+
+def test_modules_import_each_other_in_no_circle():
+    edges = {"queuectl." + name.removesuffix(".py").replace("/", "."): ours(name) for name in FILES}
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, f"a circle: {[*path, module]}"
+        if module in done or module not in edges:
+            return
+        path.append(module)
+        for target in sorted(edges[module]):
+            if (module, target) not in LAZY_CIRCLES:
+                visit(target)
+        done.add(path.pop())
+
+    for module in edges:
+        # The table of commands names its handlers as text, so none of them closes a circle.
+        visit(module)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if layer(name) in ("model", "errors")])
+def test_the_model_is_pure(name):
+    foreign = {module.split(".")[0] for module in imports(name)} - {"queuectl", "difflib"}
+    assert foreign <= PURE
+    deeds = {"open", "print", "input", "datetime.now", "datetime.utcnow", "date.today"}
+    assert not deeds & {call for call, _ in calls(name)}
+
+
+# -- one place for each thing
+
+
+def importers(module):
+    return {name for name in FILES if module in {found.split(".")[0] for found in imports(name)}}
+
+
+def test_filelock_is_used_where_locks_are_kept():
+    allowed = {"store/lock.py", "store/worker_files.py", "worker/pool.py"}
+    assert importers("filelock") <= allowed
+
+
+def test_files_are_locked_where_workers_are_probed_and_history_is_kept():
+    locking = {
+        name for name in FILES if {"fcntl.flock", "fcntl.lockf"} & {c for c, _ in calls(name)}
+    }
+    assert locking <= {"store/worker_files.py", "shell/history_file.py"}
+
+
+def test_prompt_toolkit_is_the_shells_own():
+    assert {layer(name) for name in importers("prompt_toolkit")} <= {"shell"}
+    # And it is loaded only when the shell starts.
+    top = {"queuectl.shell.session", "prompt_toolkit"}
+    for name in FILES:
+        if layer(name) != "shell":
+            loaded = {node.module for node in tree(name).body if isinstance(node, ast.ImportFrom)}
+            assert not loaded & top, name
+
+
+def test_processes_are_started_by_workers_and_front_ends_only():
+    for name in importers("subprocess"):
+        assert layer(name) in ("worker", "shell", "cli"), name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_process_is_forked_without_exec(name):
+    forbidden = ("os.fork", "os.forkpty", "os.system", "os.popen", "multiprocessing.Process")
+    assert not [call for call in calls(name) if call[0] in forbidden]
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if layer(n) not in ("cli", "shell", "__main__")])
+def test_nothing_prints_or_exits_below_the_front_ends(name):
+    forbidden = {"print", "sys.exit", "exit", "quit", "os._exit", "input"}
+    assert not [call for call in calls(name) if call[0] in forbidden]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if layer(name) in ("model", "store")])
+def test_only_a_stores_own_now_asks_the_time(name):
+    clocks = {"time.time", "time.time_ns", "datetime.now", "time.gmtime", "time.localtime"}
+    allowed = {
+        inner.lineno
+        for node in functions(name)
+        if node.name == "now" and name.startswith("store/")
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Call)
+    }
+    assert [call for call in calls(name) if call[0] in clocks and call[1] not in allowed] == []
+
+
+def test_the_queue_asks_its_store_for_the_time():
+    assert not {"time", "datetime", "random"} & imports("job_queue.py")
+
+
+# Everything that changes a byte or a name on disk.
+DOOR = {"os.write", "os.fsync", "os.fdatasync", "os.rename", "os.replace", "os.unlink", "os.remove"}
+DOOR |= {"os.ftruncate", "os.truncate", "os.chmod", "os.mkfifo", "os.mkdir", "os.makedirs"}
+DOOR |= {"os.rmdir", "os.pwrite", "os.link", "os.symlink", "shutil.rmtree", "os.utime"}
+# A worker's own line in its file, which only it writes, and hints into pipes: no data file.
+BESIDE_THE_DOOR = {"store/worker_files.py": {"os.pwrite", "os.write"}}
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if layer(n) in ("store", "job_queue", "config")])
+def test_data_files_are_changed_through_one_door(name):
+    if name == "store/files.py":
+        return
+    used = {call for call, _ in calls(name)} & DOOR
+    assert used <= BESIDE_THE_DOOR.get(name, set())
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "os.fdopen"):
+            modes = [ast.unparse(arg) for arg in node.args[1:2]]
+            assert all(mode in ("'rb'", "'r'") for mode in modes), f"{name}:{node.lineno} writes"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if layer(name) == "store"])
+def test_nothing_sleeps_in_the_store_but_who_waits(name):
+    sleeps = [line for call, line in calls(name) if call == "time.sleep"]
+    waits = [node for node in functions(name) if node.name in ("wait", "_wait")]
+    assert all(any(w.lineno <= line <= w.end_lineno for w in waits) for line in sleeps)
+
+
+# -- names and sizes
+
+VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "base", "core", "tools"}
+# The names of our files that the standard library has too, though never at its top as ours.
+BESIDE_STANDARD = {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_named_after_what_they_hold(name):
+    parts = name.removesuffix(".py").split("/")
+    assert not VAGUE & set(parts)
+    assert parts[-1] in BESIDE_STANDARD or parts[-1] not in sys.stdlib_module_names, (
+        f"{name} is named like a standard module"
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_modules_stay_under_400_lines_and_functions_under_50(name):
+    assert len((ROOT / name).read_text().splitlines()) <= 400
+    for node in functions(name):
+        assert node.end_lineno - node.lineno + 1 <= 50, f"{name}: {node.name}"
+
+
+def test_the_median_function_is_short():
+    lengths = sorted(
+        node.end_lineno - node.lineno + 1 for name in FILES for node in functions(name)
+    )
+    assert lengths[len(lengths) // 2] <= 8
+    assert sum(length > 25 for length in lengths) <= len(lengths) * 0.05
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_module_says_what_it_is_and_postpones_annotations(name):
+    assert ast.get_docstring(tree(name)), f"{name} has no docstring"
+    if layer(name) != "__init__" and not name.endswith("__init__.py"):
+        body = [node for node in tree(name).body if isinstance(node, ast.ImportFrom)]
+        assert any(node.module == "__future__" for node in body), name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_public_says_what_it_does(name):
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{name}: class {node.name}"
+    for node in tree(name).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{name}: {node.name}"
+
+
+def test_no_path_of_this_machine_is_written_into_the_code():
+    for name in FILES:
+        text = (ROOT / name).read_text()
+        assert os.path.expanduser("~") + os.sep not in text
+        assert str(ROOT.parent) not in text
+
+
+def test_no_store_knows_a_rule_of_a_jobs_life_but_claiming():
+    for name in FILES:
+        if layer(name) == "store":
+            for node in ast.walk(tree(name)):
+                if isinstance(node, ast.ImportFrom) and node.module == "queuectl.model.lifecycle":
+                    assert {alias.name for alias in node.names} <= {"claimed"}, name

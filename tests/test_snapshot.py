@@ -1,0 +1,237 @@
+"""Readers without a lock beside writers that fold: nothing missed, nothing twice, never back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from samples import make_job, moment
+
+from queuectl.errors import BadFile, StoreBusy
+from queuectl.store import snapshot as snapshot_module
+from queuectl.store.file_store import FileStore
+from queuectl.store.journal import Journal
+from queuectl.store.snapshot import Snapshot, merged
+from queuectl.store.summary import read_summary
+
+# Writes numbered jobs, moves each through all states and folds all the time; tells each number
+# only after it was acknowledged.
+WRITER = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from samples import make_job, moment
+from queuectl.store.file_store import FileStore
+store = FileStore(sys.argv[1])
+number = 0
+while True:
+    number += 1
+    store.add([make_job(f"j{number}", priority=number)])
+    print(number, flush=True)
+    job = store.claim("w", moment(1)).job
+    dead = job._replace(state="dead" if number % 2 else "completed", rev=job.rev + 1)
+    store.swap([(job, dead)], promised=False)
+    if number % 3 == 0:
+        store.fold()
+"""
+# What a fold leaves at each of its steps.
+MOVES = {"pending": 0, "in_progress": 1, "dead": 2, "completed": 2}
+
+
+class Numbers:
+    """The last number that the writer told, read without waiting."""
+
+    def __init__(self, stream):
+        os.set_blocking(stream.fileno(), False)
+        self._stream, self._text, self.last = stream, b"", 0
+
+    def read(self):
+        self._text += self._stream.read() or b""
+        lines, _, self._text = self._text.rpartition(b"\n")
+        if lines:
+            self.last = int(lines.splitlines()[-1])
+        return self.last
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """A folder, and the number of the last job that another process has added to it."""
+    folder = str(tmp_path / "queue")
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, folder, os.path.dirname(__file__), os.getcwd()],
+        stdout=subprocess.PIPE,
+    )
+    yield folder, Numbers(process.stdout)
+    process.kill()
+    process.wait(20)
+    process.stdout.close()
+    store = FileStore(folder)
+    store.fold()
+    assert store.check() == []
+    store.close()
+
+
+def watch(folder, numbers, jobs):
+    """Read until the writer has added so many jobs; each read must be right."""
+    store, seen, reads = FileStore(folder), {}, 0
+    while numbers.read() < jobs:
+        known = numbers.read()
+        found = [(job.id, job.state, job.rev) for job in store.find()]
+        ids = [job_id for job_id, _, _ in found]
+        assert len(set(ids)) == len(ids), "a job was seen twice"
+        assert {f"j{number}" for number in range(1, known + 1)} <= set(ids), "a job was missed"
+        for job_id, state, rev in found:
+            assert (MOVES[state], rev) >= seen.get(job_id, (0, 1)), "a job went back in time"
+            seen[job_id] = (MOVES[state], rev)
+        known = numbers.read()
+        assert sum(read_summary(folder, store.now()).counts.values()) >= known
+        if known:
+            assert store.get(f"j{known}") is not None
+            assert len(store.get_many([f"j{known}", "j1", "nobody"])) == len({known, 1})
+        reads += 1
+    store.close()
+    return reads
+
+
+def test_readers_miss_nothing_while_a_writer_folds(writing):
+    assert watch(*writing, jobs=150) > 5
+
+
+@pytest.mark.campaign
+def test_readers_miss_nothing_for_a_long_time(writing):
+    assert watch(*writing, jobs=5000) > 100
+
+
+# -- the same, step by step
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a"), make_job("b", state="dead")])
+    store.fold()
+    yield store
+    store.close()
+
+
+def test_a_reader_that_a_fold_overtakes_starts_over(store, monkeypatch):
+    store.add([make_job("c")])
+    read_on, left = Journal.read_on, [3]
+
+    def overtaken(journal):
+        if left[0]:
+            left[0] -= 1
+            monkeypatch.setattr(Journal, "read_on", read_on)
+            job = store.get("a")
+            store.swap([(job, job._replace(rev=job.rev + 1))])
+            store.fold()
+            monkeypatch.setattr(Journal, "read_on", overtaken)
+        return read_on(journal)
+
+    monkeypatch.setattr(Journal, "read_on", overtaken)
+    assert [job.id for job in FileStore(store.folder).find()] == ["a", "c", "b"]
+    assert left == [0]
+
+
+def test_a_reader_that_is_always_overtaken_takes_the_lock(store, monkeypatch):
+    tries = []
+    monkeypatch.setattr(Journal, "is_current", lambda journal: len(tries) > 5)
+    real = Snapshot._try.__func__
+    monkeypatch.setattr(
+        Snapshot, "_try", classmethod(lambda cls, *args: tries.append(1) or real(cls, *args))
+    )
+    assert [job.id for job in FileStore(store.folder).find()] == ["a", "b"]
+    assert len(tries) == 6
+
+
+def test_a_journal_that_somebody_else_keeps_replacing_is_refused(store, monkeypatch):
+    monkeypatch.setattr(Journal, "is_current", lambda journal: False)
+    with pytest.raises(BadFile, match="is replaced by something else than queuectl"):
+        list(FileStore(store.folder).find())
+
+
+def test_a_reader_needs_no_lock(store):
+    other = FileStore(store.folder)
+    assert store.change_settings({}, {"lock-timeout": 0})
+    with other._writer.lock:
+        assert [job.id for job in store.find()] == ["a", "b"]
+        with pytest.raises(StoreBusy):
+            store.add([make_job("c")])
+    other.close()
+
+
+def test_a_reader_ignores_a_tail_that_is_not_whole_and_cuts_nothing(store):
+    store.add([make_job("c")])
+    path = os.path.join(store.folder, "journal")
+    with open(path, "ab") as file:
+        file.write(b"@200 12345678 9 d 1,2,3,4,5,6\n{")
+    size = os.path.getsize(path)
+    reader = FileStore(store.folder)
+    assert [job.id for job in reader.find()] == ["a", "c", "b"]
+    assert reader.counts()["pending"] == 2
+    assert os.path.getsize(path) == size
+
+
+@pytest.mark.parametrize("step", ["nothing renamed", "jobs.json renamed", "both renamed"])
+def test_between_the_renames_of_a_fold_every_reader_sees_the_same(store, monkeypatch, step):
+    job = store.claim("w", moment(1)).job
+    store.swap([(job, job._replace(state="dead", rev=3))])
+    store.swap([(store.get("b"), store.get("b")._replace(state="pending", rev=2))])
+    wanted = sorted((job.id, job.state, job.rev) for job in store.find())
+    from queuectl.store import files
+
+    done, real = [], files.rename
+
+    def rename(old, new):
+        if len(done) == ("nothing", "jobs.json", "both").index(step.split()[0]):
+            reader = FileStore(store.folder)
+            assert sorted((job.id, job.state, job.rev) for job in reader.find()) == wanted
+            assert reader.counts() == {**reader.counts(), "pending": 1, "dead": 1}
+            assert reader.get("a").state == "dead"
+            assert reader.get("b").state == "pending"
+            assert reader.check() == []
+            done.append("looked")
+        real(old, new)
+        done.append(new)
+
+    monkeypatch.setattr(files, "rename", rename)
+    store.fold()
+    assert "looked" in done
+    assert sorted((job.id, job.state, job.rev) for job in store.find()) == wanted
+
+
+def test_a_snapshot_stays_as_it_was(store):
+    found = store.find()
+    assert next(found).id == "a"
+    store.remove([store.get("b")])
+    store.fold()
+    assert [job.id for job in found] == ["b"]
+
+
+def test_lines_that_changed_take_the_place_of_the_old_ones():
+    base = [b'{"id": "a", "state": "pending"', b'{"id": "b", "state": "pending"']
+    overlay = {
+        b"b": b'{"id": "b", "state": "failed"',
+        b"c": b'{"id": "c", "state": "dead"',
+        b"a": b'{"id": "a", "removed": "pending"}',
+    }
+    assert list(merged(iter(base), overlay, False)) == [b'{"id": "b", "state": "failed"']
+    assert list(merged(iter([]), overlay, True)) == [b'{"id": "c", "state": "dead"']
+
+
+def test_a_summary_of_a_queue_that_is_being_edited_counts_the_edit(store):
+    path = os.path.join(store.folder, "jobs.json")
+    with open(path, "w") as file:
+        file.write('[{"id": "x", "command": "y"}, {"id": "z", "command": "y"}]')
+    assert read_summary(store.folder, store.now()).counts["pending"] == 2
+    assert snapshot_module.YOUNG == 2.0
+
+
+def test_a_summary_tells_how_many_changes_wait(store):
+    assert read_summary(store.folder, store.now()).waiting == 0
+    store.add([make_job("c")])
+    store.add([make_job("d")])
+    summary = read_summary(store.folder, store.now())
+    assert (summary.waiting, summary.counts["pending"], summary.counts["dead"]) == (2, 3, 1)
+    assert (summary.folder, summary.worker_pids) == (store.folder, [])
