@@ -23,6 +23,12 @@ from queuectl.model.times import format_time, parse_time
 from queuectl.store.file_store import FileStore
 from queuectl.store.worker_files import CANCEL, WorkerInfo, WorkerSlot
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.backup import Backup
+    from queuectl.store.folder import Finding
+    from queuectl.store.repair import Repair
+
 Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
 
 
@@ -204,6 +210,44 @@ class JobQueue:
         """Bring the JSON files of a small queue up to date, whoever changed it."""
         self.store.tidy()
 
+    def examine(self) -> list[Finding]:
+        """What is wrong with the data folder, in whatever state it is; nothing if it is absent."""
+        return self.store.examine()
+
+    def repair(self) -> Repair:
+        """Mend what can be mended in the data folder: what was done, and what could not be read."""
+        return self.store.repair()
+
+    def backup(self) -> Iterator[bytes]:
+        """The lines of a backup of jobs and settings, all of one moment."""
+        return self.store.backup()
+
+    def write_backup(self, path: str, *, overwrite: bool = False) -> int:
+        """Write a backup to a file, whole or not at all; how many jobs it holds."""
+        return self.store.write_backup(path, overwrite=overwrite)
+
+    def read_backup(self, data: bytes, name: str) -> Backup:
+        """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
+        return self.store.read_backup(data, name)
+
+    def restore(self, backup: Backup, *, replace: bool = False) -> str | None:
+        """Put a backup in the place of the queue; the path where what was there is kept, if any.
+
+        Conflict if the queue holds jobs and is not to be replaced, or runs one. Jobs that were
+        running when the backup was made wait for their next run, with nothing spent.
+        """
+        now = self.now()
+        jobs = [
+            self._put_back(job, now) if job.state == "in_progress" else job for job in backup.jobs
+        ]
+        kept = self.store.refill(jobs, backup.settings, replace=replace)
+        self.store.wake()
+        return kept
+
+    def _put_back(self, job: Job, now: str) -> Job:
+        stopped = Outcome("stopped", None, None, now)
+        return lifecycle.settled(job, job, stopped, self._retry_policy, 0.0, now) or job
+
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier when something may have changed."""
         self.store.wait(seconds)
@@ -289,13 +333,14 @@ class JobQueue:
         return self.store.workers()
 
     def lost_workers(self) -> list[WorkerInfo]:
-        """Workers that died without taking leave; those with no file come from worker_pids.json."""
+        """Workers that died without taking leave.
+
+        Those with no file come from worker_pids.json; they may live, or just be leaving.
+        """
         workers = self.workers()
         lost = [worker for worker in workers if not worker.alive]
         busy = sum(worker.job_id is not None for worker in workers)
-        if not lost and busy < self.counts()["in_progress"]:
-            return self.store.orphans()
-        return lost
+        return lost or self.store.orphans(of_jobs=busy < self.counts()["in_progress"])
 
     def rescue_worker(self, worker_id: str) -> list[Job]:
         """Take the jobs of a dead worker from it, and the worker off the list.

@@ -17,6 +17,16 @@ import pytest
 import queuectl
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long proofs and measurements run only when they are named: -m campaign, -m benchmark."""
+    if config.option.markexpr:
+        return
+    named = ("campaign", "benchmark")
+    long = [item for item in items if any(item.get_closest_marker(name) for name in named)]
+    items[:] = [item for item in items if not any(map(item.get_closest_marker, named))]
+    config.hook.pytest_deselected(items=long)
+
+
 def _wait_until(condition: Callable[[], object], timeout: float = 15.0, what: str = "") -> object:
     """What `condition` returns once it is true; fails the test if that takes too long."""
     deadline = time.monotonic() + timeout

@@ -225,6 +225,41 @@ def test_killed_at_any_step_the_making_of_a_folder_is_taken_up_again(tmp_path, h
 
 # -- what a fold does
 
+NEW_FILE = ["create", "write", "fsync"]
+
+
+@pytest.mark.parametrize("files_changed", [1, 2])
+def test_a_fold_does_each_step_only_when_the_one_before_is_on_the_disk(store, files_changed):
+    store.add([make_job("a"), make_job("d", state="dead")])
+    store.fold()
+    change(store, "a", state="dead" if files_changed == 2 else "failed")
+    with failing_disk(at=-1, how="once") as disk:
+        store.fold()
+    assert disk.calls == [
+        *(NEW_FILE * files_changed),
+        *("write", "fsync"),  # what is about to be renamed, announced in the journal
+        *(["rename"] * files_changed),
+        "fsync",  # the folder
+        *NEW_FILE,
+        *("rename", "fsync"),  # the new journal
+    ]
+
+
+def test_what_was_promised_is_synced_and_what_was_not_is_not(store):
+    store.add([make_job("a"), make_job("b")])
+    for deed, synced in (
+        (lambda: store.add([make_job("c")]), True),
+        (lambda: change(store, "b", priority=3), True),
+        (lambda: store.claim("w", moment(1)), False),
+        (lambda: store.remove([store.get("c")]), True),
+    ):
+        with failing_disk(at=-1, how="once") as disk:
+            deed()
+        assert disk.calls == (["write", "fsync"] if synced else ["write"])
+    with failing_disk(at=-1, how="once") as disk:
+        store.change_settings({}, {"base": 3})
+    assert disk.calls == [*NEW_FILE, "rename", "fsync"]
+
 
 def test_a_fold_makes_the_files_the_whole_truth(tmp_path):
     path = str(tmp_path / "queue")

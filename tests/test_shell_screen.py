@@ -267,22 +267,18 @@ def test_a_small_terminal_is_usable(terminal) -> None:
     shell = terminal(20, 4)
     shell.keys("stat")
     shell.until(lambda: "status" in shell.text, "the menu")
-    shell.keys(TAB)
-    shell.until(lambda: shell.line == "> status", "the completed word")
-    shell.keys(ENTER)
-    shell.keys(ENTER)
-    shell.until(lambda: "Time:" in shell.text, "the status")
+    shell.keys("us" + ENTER)
+    shell.until(lambda: b"Time:" in shell.raw, "the status")
     shell.keys("lits" + ENTER)
     shell.shows("list?")
     shell.keys(CTRL_C + "version" + ENTER)
     shell.shows("queuectl 0")
-    assert "Window too small" not in shell.text
+    assert b"too small" not in shell.raw
     shell.resize(100, 30)
     shell.keys("dlq ")
     shell.shows("queuectl> dlq", "Tab completes", "no jobs")
     shell.keys(CTRL_C + CTRL_D)
     assert shell.ended() == 0
-    assert b"too small" not in shell.raw
 
 
 def test_history_by_prefix_by_search_and_by_suggestion(terminal, tmp_path) -> None:

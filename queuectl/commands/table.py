@@ -271,6 +271,49 @@ COMMANDS = (
         access="write",
     ),
     CommandSpec(
+        words=("doctor",),
+        summary="Check the queue's folder, and mend what can be mended.",
+        params=(
+            Param("--repair", "flag", "mend it; what cannot be read is set aside, not deleted"),
+            _JSON,
+        ),
+        handler="queuectl.commands.doctor:doctor",
+        examples=("doctor", "doctor --repair", "doctor --json"),
+        details=(
+            "The exit code is 0 if all is well, 1 if something was found, 5 if the folder cannot "
+            "be read at all; with --repair 1 if something is left or could not be read."
+        ),
+        access="none",  # a lost worker is a finding too
+    ),
+    CommandSpec(
+        words=("backup",),
+        summary="Copy jobs and settings into one file, while workers run.",
+        params=(
+            Param("file", "path", "the file to write; - for standard output", required=True),
+            Param("--force", "flag", "overwrite the file if it is there"),
+        ),
+        handler="queuectl.commands.backups:backup",
+        examples=("backup queue.jsonl", "backup -"),
+        details="One JSON object a line: settings, jobs, checksum. The jobs' output is not in it.",
+        access="read",
+    ),
+    CommandSpec(
+        words=("restore",),
+        summary="Put a backup into an empty queue.",
+        params=(
+            Param("file", "path", "the backup; - for standard input", required=True),
+            Param("--replace", "flag", "put it in the place of the jobs there; they are kept"),
+            _YES,
+        ),
+        handler="queuectl.commands.backups:restore",
+        examples=("restore queue.jsonl --replace --yes",),
+        details=(
+            "All of it or nothing. Jobs that were running are pending again, with nothing spent. "
+            "What is replaced is first written to a backup of its own in the data folder."
+        ),
+        access="write",
+    ),
+    CommandSpec(
         words=("ping",),
         summary="Check that the queue can be reached, read and written.",
         handler="queuectl.commands.status:ping",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from queuectl.errors import DiskRefused
 from queuectl.store import files
+from queuectl.store.folder import MARKER
 from queuectl.store.job_files import Layout, checksum, line_id, line_state
 from queuectl.store.journal import INTENT, NAME, STATE_ORDER, Header, Journal, Stamp
 from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
@@ -156,13 +157,17 @@ def start_journal(folder: str, header: Header) -> None:
 def remove_leftovers(folder: str) -> None:
     """Take away temporary files of a fold that was killed; under the lock."""
     for name in os.listdir(folder):
-        if name.endswith(".new") and name[:-4] in _REPLACED:
+        if _is_temporary(name):
             try:
                 files.remove(os.path.join(folder, name))
             except DiskRefused:
                 continue  # on a full or read-only disk they do no harm
 
 
-_REPLACED = frozenset(
-    {"jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME, ".queuectl"}
-)
+def _is_temporary(name: str) -> bool:
+    base = name.removesuffix(".new")
+    return base != name and (base in _REPLACED or base.startswith(_REPLACED_TOO))
+
+
+_REPLACED = frozenset({"jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME})
+_REPLACED_TOO = (f"{MARKER}.", f"{NAME}.torn-")

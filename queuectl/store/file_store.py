@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, DuplicateId, InvalidInput
+from queuectl.errors import BadFile, DuplicateId, StoreError
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
-from queuectl.store import files, folder, worker_files
+from queuectl.store import files, folder, side_files, worker_files
 from queuectl.store.contract import Claim
 from queuectl.store.job_files import decode_job, encode_job, removal_line
 from queuectl.store.journal import PLAIN, PROMISED, Journal
 from queuectl.store.live_index import LiveIndex
+from queuectl.store.lock import QueueLock
 from queuectl.store.snapshot import Snapshot
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
 from queuectl.store.writer import LARGE, Writer
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.backup import Backup
+    from queuectl.store.folder import Finding
+    from queuectl.store.repair import Repair
+
+_PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
 _LEFT = "nothing was changed: put it right, then try again"
 
@@ -162,6 +169,35 @@ class FileStore:
         except OSError as exc:
             raise files.unusable(self.folder, exc) from exc
 
+    def backup(self) -> Iterator[bytes]:
+        """The lines of a backup of the queue at one moment; see store/backup.py."""
+        from queuectl.store.backup import format_backup
+
+        settings, made_at = self.settings(), format_time(self.now())
+        with self._snapshot() as snapshot:
+            lines = snapshot.lines() if snapshot else iter(())
+            yield from format_backup(lines, settings, made_at)
+
+    def write_backup(self, path: str, *, overwrite: bool) -> int:
+        """Write a backup of the queue to a file; how many jobs it holds."""
+        from queuectl.store.restore import write_backup
+
+        return write_backup(path, self.backup(), overwrite=overwrite)
+
+    def read_backup(self, data: bytes, name: str) -> Backup:
+        """The backup in a file's bytes; BadFile unless it is whole."""
+        from queuectl.store.backup import parse_backup
+
+        return parse_backup(data, name)
+
+    def refill(
+        self, jobs: Sequence[Job], settings: Mapping[str, object], *, replace: bool
+    ) -> str | None:
+        """Put these jobs and settings in the place of all that is there; see store/restore.py."""
+        from queuectl.store.restore import refill
+
+        return refill(self._writer, jobs, settings, self.now(), replace=replace)
+
     # -- settings
 
     def settings(self) -> Mapping[str, object]:
@@ -175,7 +211,7 @@ class FileStore:
             raise BadFile(f"{path} is missing; {_LEFT}") from None
         key = (found.st_ino, found.st_mtime_ns, found.st_size)
         if self._settings is None or self._settings[0] != key:
-            self._settings = (key, _parse_settings(path))
+            self._settings = (key, side_files.read_settings(self.folder))
         return self._settings[1]
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
@@ -183,8 +219,7 @@ class FileStore:
         with self._writer.writing():
             if self.settings() != old:  # raises too: a bad file is never overwritten
                 return False
-            text = json.dumps(new, indent=2, ensure_ascii=False)
-            files.replace(os.path.join(self.folder, "config.json"), f"{text}\n".encode())
+            side_files.write_settings(self.folder, new)
         return True
 
     # -- workers
@@ -199,58 +234,52 @@ class FileStore:
             "started_at": format_time(self.now()),
         }
         with self._writer.writing():
-            registered = self._registered()
+            registered = side_files.read_workers(self.folder)
             words = " ".join(str(fact) for fact in list(facts.values())[1:])
-            slot = worker_files.make_slot(self.folder, worker_id, words)
+            # Listed first and struck off last: whatever a killed one leaves can be found by it.
+            side_files.write_workers(self.folder, [*registered, facts])
             try:
-                self._write_registered([*registered, facts])
+                return worker_files.make_slot(self.folder, worker_id, words)
             except BaseException:
-                slot.release()
+                with suppress(StoreError):
+                    side_files.write_workers(self.folder, registered)
                 raise
-        return slot
 
     def release(self, slot: WorkerSlot) -> None:
         """Take a worker off the list, at its own end."""
         with self._writer.writing():
             slot.release()
-            self._write_registered([r for r in self._registered() if r.get("id") != slot.id])
+            self._strike(slot.id)
 
     def forget_worker(self, worker_id: str) -> bool:
         """Take a dead worker off the list, after its job was rescued; False if it lives."""
         with self._writer.writing():
             if not worker_files.forget(self.folder, worker_id):
                 return False
-            self._write_registered([r for r in self._registered() if r.get("id") != worker_id])
+            self._strike(worker_id)
         return True
+
+    def _strike(self, worker_id: str) -> None:
+        entries = side_files.read_workers(self.folder)
+        kept = [entry for entry in entries if entry.get("id") != worker_id]
+        side_files.write_workers(self.folder, kept)
 
     def workers(self) -> list[WorkerInfo]:
         """Every worker with a file; one that is not alive was lost."""
         return list(worker_files.worker_infos(self.folder))
 
-    def orphans(self) -> list[WorkerInfo]:
-        """What is known of workers that have no file though a job of theirs is in progress."""
-        running = [job for job in self.find(("in_progress",)) if job.worker is not None]
-        filed = {worker.id for worker in self.workers()}
-        missing = {job.worker for job in running if job.worker is not None} - filed
-        if not missing:
-            return []
-        known = {str(entry.get("id")): entry for entry in self._registered()}
+    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+        """What is known of workers that have no file though they are listed.
+
+        `of_jobs`: and of those that are not, but have a job that is in progress.
+        """
+        known = {str(entry.get("id")): entry for entry in side_files.read_workers(self.folder)}
+        named = {worker_id for worker_id in known if worker_id and "/" not in worker_id}
+        if of_jobs:
+            named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
+        # Looked at last: a worker has its file before it has a job.
+        missing = named - {worker.id for worker in self.workers()}
         return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(missing)]
-
-    def _registered(self) -> list[dict[str, object]]:
-        path = os.path.join(self.folder, "worker_pids.json")
-        try:
-            entries = json.loads(files.read(path))
-        except (ValueError, RecursionError) as exc:
-            raise BadFile(f"{path}: {exc}; {_LEFT}") from None
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-            raise BadFile(f"{path} must hold an array of objects; {_LEFT}")
-        return entries
-
-    def _write_registered(self, entries: list[dict[str, object]]) -> None:
-        lines = ",\n".join(json.dumps(entry) for entry in entries)
-        text = f"[\n{lines}\n]\n" if entries else "[\n]\n"
-        files.replace(os.path.join(self.folder, "worker_pids.json"), text.encode())
 
     def wake(self, message: bytes = worker_files.WAKE, only: str | None = None) -> None:
         """Tell workers that something changed; they also look by themselves now and then."""
@@ -316,6 +345,34 @@ class FileStore:
         with self._snapshot() as snapshot:
             return problems(snapshot) if snapshot else []
 
+    def examine(self) -> list[Finding]:
+        """All that is wrong with the folder, in whatever state; empty if nothing is there yet.
+
+        Raises StoreError if the folder cannot be read at all, or is not ours.
+        """
+        from queuectl.store import examination
+
+        if not examination.is_there(self.folder):
+            return []
+        return examination.examine(self.folder, self.now(), self._patient_lock(), self.wait)
+
+    def repair(self) -> Repair:
+        """Mend what can be mended, keeping all that can be read; see store/repair.py."""
+        from queuectl.store import examination
+        from queuectl.store.repair import Repair, repair
+
+        if not examination.is_there(self.folder):
+            return Repair([], [])
+        told = list(self.notices)
+        mended = repair(self.folder, self.now(), self._patient_lock(), self.fold)
+        if mended.done:
+            self.notices[:] = told  # the fold took its own files for edited ones
+        return mended
+
+    def _patient_lock(self) -> QueueLock:
+        """The queue's lock, for who cannot rely on the settings being readable."""
+        return QueueLock(self.folder, lambda: _PATIENCE)
+
     def close(self) -> None:
         """See Store; a small queue is folded, so that its files are the whole truth."""
         if self._writer.journal is not None:
@@ -329,20 +386,6 @@ def _look(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size
-
-
-def _parse_settings(path: str) -> Mapping[str, object]:
-    try:
-        values = json.loads(files.read(path))
-    except (ValueError, RecursionError) as exc:
-        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
-    if not isinstance(values, dict):
-        raise BadFile(f"{path} must hold a JSON object; {_LEFT}")
-    try:
-        Settings(values)
-    except InvalidInput as exc:
-        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
-    return values
 
 
 def _as_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:

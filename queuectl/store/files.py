@@ -39,10 +39,15 @@ def make_folder(path: str) -> None:
 def make_private(path: str, mode: int, wanted: int) -> None:
     """Mend the mode bits of a file that others could read."""
     if mode & 0o077:
-        try:
-            os.chmod(path, wanted)
-        except OSError as exc:
-            raise refused("setting the mode of", path, exc) from exc
+        set_mode(path, wanted)
+
+
+def set_mode(path: str, wanted: int) -> None:
+    """Give the file or folder just these mode bits."""
+    try:
+        os.chmod(path, wanted)
+    except OSError as exc:
+        raise refused("setting the mode of", path, exc) from exc
 
 
 def make_pipe(path: str) -> None:
@@ -132,6 +137,14 @@ def rename(old: str, new: str) -> None:
         os.rename(old, new)
     except OSError as exc:
         raise refused("renaming to", new, exc) from exc
+
+
+def link(old: str, new: str) -> None:
+    """Give the file a second name, which must be free: it outlives the first."""
+    try:
+        os.link(old, new)
+    except OSError as exc:
+        raise refused("setting aside under", new, exc) from exc
 
 
 def replace(path: str, data: bytes, suffix: str = ".new") -> None:

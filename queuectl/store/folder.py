@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import BadFile, StoreError
+from queuectl.errors import BadFile, DiskRefused, StoreError
 from queuectl.store import files
 
 TYPE_CHECKING = False
@@ -16,6 +16,21 @@ FORMAT = 1
 EMPTY = b"[\n]\n"  # a job file without jobs
 _MARK = b'{"format": 1}\n'
 _NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
+
+
+class Finding:
+    """One thing that was found of a folder: the file or job, what is so, what to do about it.
+
+    What is no `problem` breaks no promise; a person should know it all the same.
+    """
+
+    __slots__ = ("about", "problem", "text", "todo")
+
+    def __init__(self, about: str, text: str, todo: str, problem: bool = True) -> None:
+        self.about = about
+        self.text = text
+        self.todo = todo
+        self.problem = problem
 
 
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
@@ -91,9 +106,13 @@ def mark_folder(path: str) -> None:
     """Make the folder, if missing, and write its marker."""
     files.make_folder(path)
     files.make_private(path, os.stat(path).st_mode, 0o700)
-    # Nobody can hold the lock of a folder that is not there yet: two who make it at once must not
-    # take each other's temporary file away.
-    files.replace(os.path.join(path, MARKER), _MARK, f".{os.getpid()}.new")
+    # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
+    # has a temporary file of its own, and who is done first may take the other's for a leftover.
+    try:
+        files.replace(os.path.join(path, MARKER), _MARK, f".{os.getpid()}.new")
+    except DiskRefused:
+        if not _is_marked(path):
+            raise
 
 
 def is_new(path: str) -> bool:
@@ -107,5 +126,7 @@ def is_new(path: str) -> bool:
     for name in ("jobs.json", "dlq.json"):
         held = os.path.join(path, name)
         if os.path.exists(held) and files.read(held) != EMPTY:
-            raise BadFile(f"{journal} is missing though {held} holds jobs; restore it")
+            raise BadFile(
+                f"{journal} is missing though {held} holds jobs; queuectl doctor --repair mends it"
+            )
     return True

@@ -31,7 +31,7 @@ NAME = "journal"
 VERSION = 1
 STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
 PROMISED, PLAIN, INTENT = b"d", b"-", b"i"
-_MAGIC = b"queuectl-journal"
+MAGIC = b"queuectl-journal"
 _LONGEST_HEAD = 400  # bytes; far above what six counts and a checksum need
 
 
@@ -97,7 +97,7 @@ class Header:
     def format(self) -> bytes:
         """The header line."""
         line = b"%s %d %d %.6f %.6f %d %s %s %s" % (
-            _MAGIC,
+            MAGIC,
             VERSION,
             self.generation,
             self.fold_seconds,
@@ -114,7 +114,7 @@ class Header:
         """The header at the start of `data`; BadFile if there is none that is whole."""
         line, newline, _ = data.partition(b"\n")
         text, _, check = line.rpartition(b" ")
-        if not line.startswith(_MAGIC) or not newline or check != b"%08x" % crc32(text):
+        if not line.startswith(MAGIC) or not newline or check != b"%08x" % crc32(text):
             raise BadFile(
                 f"{path} does not begin with a whole journal header; it was left as it is"
             )
@@ -126,7 +126,7 @@ class Header:
             float(words[3]),
             float(words[4]),
             words[5] == b"1",
-            _parse_counts(words[6]),
+            parse_counts(words[6]),
             (Stamp.parse(words[7]), Stamp.parse(words[8])),
             len(line) + 1,
         )
@@ -149,7 +149,8 @@ def _format_counts(counts: Sequence[int]) -> bytes:
     return ",".join(map(str, counts)).encode()
 
 
-def _parse_counts(text: bytes) -> tuple[int, ...]:
+def parse_counts(text: bytes) -> tuple[int, ...]:
+    """The counts by state of a header or a record's head."""
     return tuple(int(part) for part in text.split(b","))
 
 
@@ -280,7 +281,7 @@ class Journal:
                 self.intents.append(payload)
             else:
                 payloads.append(payload)
-            self.counts = _parse_counts(record.counts)
+            self.counts = parse_counts(record.counts)
             self.seq, end = record.seq, record.end
         self.end += end
         return payloads, data[end:]
@@ -310,7 +311,8 @@ class Journal:
         if is_corrupt(rest):
             raise BadFile(
                 f"{self.path} is damaged {self.end} bytes from its start, "
-                "before a change that was confirmed; nothing was changed: restore it from a backup"
+                "before a change that was confirmed; nothing was changed: "
+                "queuectl doctor --repair keeps what can be read, or restore it from a backup"
             )
         files.replace(f"{self.path}.torn-{self.header.generation}-{self.end}", rest)
         files.truncate(self.fd, self.end, self.path)
@@ -356,6 +358,6 @@ def last_counts(journal: Journal) -> tuple[tuple[int, ...], int]:
     while record is not None:
         record, last = record_at(data, record.end), record
     if last is not None and last.end == len(data) and last.flag != INTENT:
-        return _parse_counts(last.counts), last.seq
+        return parse_counts(last.counts), last.seq
     journal.read_on()
     return journal.counts, journal.seq

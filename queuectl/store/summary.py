@@ -67,7 +67,7 @@ def _is_plain(path: str, journal: Journal, now: float) -> bool:
         try:
             found = os.stat(os.path.join(path, name))
         except FileNotFoundError:
-            raise BadFile(f"{path}/{name} is missing; restore it from a backup") from None
+            raise BadFile(f"{path}/{name} is missing; queuectl doctor --repair mends it") from None
         if stamp.fits(found) and now - found.st_mtime >= _YOUNG:
             continue
         same_size = found.st_size == stamp.size

@@ -183,7 +183,8 @@ def forget(folder: str, worker_id: str) -> bool:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        files.remove(f"{path}.wake")
+        for left in (f"{path}.wake", os.path.join(folder, FOLDER, f".{worker_id}")):
+            files.remove(left)  # what a worker that was killed in make_slot left
         return True
     try:
         if not lock_descriptor(fd, blocking=False):

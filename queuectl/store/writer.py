@@ -18,7 +18,7 @@ from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_a
 from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.lookup import Found, find_jobs
-from queuectl.store.snapshot import YOUNG, BaseFile, Snapshot, intended
+from queuectl.store.snapshot import YOUNG, BaseFile, Snapshot, intended, merged, overlay_of
 
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
@@ -100,6 +100,13 @@ class Writer:
             return {}
         with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
             return find_jobs(journal, jobs.fd, dead.fd, ids)
+
+    def lines(self, journal: Journal) -> Iterator[bytes]:
+        """Every job's present line, the dead last; under the lock."""
+        overlay = overlay_of(journal.all_lines())
+        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+            yield from merged(read_lines(jobs.fd), overlay, False)
+            yield from merged(read_lines(dead.fd), overlay, True)
 
     # -- folding
 
@@ -240,7 +247,7 @@ class Writer:
         try:
             found = os.stat(path)
         except FileNotFoundError:
-            raise BadFile(f"{path} is missing; restore it from a backup") from None
+            raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
         vetted = self._vetted[which]
         young = 0 <= self._now() - found.st_mtime < YOUNG
         if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):

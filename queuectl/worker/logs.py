@@ -42,7 +42,7 @@ class LogFolder:
 
     def runs_of(self, job_id: str) -> list[int]:
         """The runs of exactly this job that left a log, ascending."""
-        found = map(_named_run, self._names())
+        found = map(named_run, self._names())
         return sorted(name[1] for name in found if name and name[0] == job_id)
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
@@ -89,7 +89,7 @@ class LogFolder:
         """Remove all logs of these jobs."""
         doomed = frozenset(job_ids)
         for name in self._names():
-            named = _named_run(name)
+            named = named_run(name)
             if named and named[0] in doomed:
                 files.remove(os.path.join(self.path, name))
 
@@ -189,8 +189,11 @@ def above_standard(fd: int) -> int:
         os.close(fd)
 
 
-def _named_run(name: str) -> tuple[str, int] | None:
-    """Job id and run of a log's name. An id may hold dots and digits: the last one is the run."""
+def named_run(name: str) -> tuple[str, int] | None:
+    """Job id and run of a log's name, None for another file's.
+
+    An id may hold dots and digits: the last one is the run.
+    """
     if not name.endswith(".log"):
         return None
     job_id, _, run = name[: -len(".log")].rpartition(".")

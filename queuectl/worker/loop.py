@@ -319,8 +319,12 @@ def _detach() -> None:
 
 
 def _say_ready(fd: int) -> None:
-    os.write(fd, b"%d\n" % os.getpid())
-    os.close(fd)
+    try:
+        os.write(fd, b"%d\n" % os.getpid())
+    except BrokenPipeError:
+        return  # whoever started it is gone; it works on
+    finally:
+        os.close(fd)
 
 
 def _to_stdout(text: str) -> None:

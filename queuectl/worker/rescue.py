@@ -29,8 +29,9 @@ def rescue(queue: JobQueue) -> list[Job]:
             if _end_leftovers(worker, jobs):
                 for job in jobs:
                     logs.rescue_spool(worker.id, job.id, job.run)
-                rescued += queue.rescue_worker(worker.id)
+                # Before the worker is struck off: if this process is killed, the next one finds it.
                 files.remove(logs.spool_path(worker.id))
+                rescued += queue.rescue_worker(worker.id)
     return rescued
 
 

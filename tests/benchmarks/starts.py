@@ -27,7 +27,7 @@ def one_shots(sizes: Sizes) -> list[Figure]:
     with new_queue() as few, new_queue() as many, console_script() as command:
         add_finished(few, 3)
         add_finished(many, sizes.finished)
-        age(many)
+        age(many, sizes)
 
         def timed(queue: JobQueue, *words: str) -> Callable[[], float]:
             argv = command(*words)

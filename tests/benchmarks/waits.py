@@ -66,7 +66,7 @@ def idle(sizes: Sizes) -> list[Figure]:
         with new_queue() as queue:
             if finished:
                 add_finished(queue, finished)
-                age(queue)
+                age(queue, sizes)
             pids = pool.start(queue.folder, WORKERS)
             # A job each, so that whatever a worker loads at its first job is loaded.
             queue.enqueue([{"command": "sleep 0.1"}] * WORKERS)

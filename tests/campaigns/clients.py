@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -92,6 +93,7 @@ class Client:
         ticket, drafts = self._drafts(1)
         words = ["enqueue", "--cwd", self.yard.root, "--max-retries", str(drafts[0]["max_retries"])]
         words += ["--id", f"{ticket}.0", "--command", str(drafts[0]["command"])]
+        words += ["--timeout", "0.3"] if "timeout" in drafts[0] else []
         done = self._queuectl(*words)
         if done.returncode == 0:
             self.notes.tell("accepted", ticket, f"{ticket}.0")
@@ -152,7 +154,7 @@ class Client:
         begun = time.time()
         doomed: list[Job] = self.queue.purge(states, PURGE_AGE, dry_run=True)
         for job in doomed:
-            self.notes.tell("purging", job.to_dict())
+            self.notes.tell("purging", json.dumps(job.to_dict()))
         # What has ended meanwhile was not noted: it must stay.
         removed = self.queue.purge(states, PURGE_AGE + time.time() - begun + 0.5)
         LogFolder(self.yard.data).prune([job.id for job in removed])
@@ -224,7 +226,7 @@ class Reader(Client):
         if word == "accepted":
             self._accepted.update(rest.split(" ")[1:])
         elif word == "purging":
-            self._purged.add(rest.split("'", 4)[3])
+            self._purged.add(rest.split('"', 4)[3])
 
 
 Role = Callable[[Client], None]

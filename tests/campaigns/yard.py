@@ -11,6 +11,8 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from queuectl.store.journal import Journal
+
 MARK = "QUEUECTL_CAMPAIGN"  # in the environment of all processes of a campaign: its folder
 
 # What every job runs, by `. ./job.sh` after `set -- KIND FAILS NAP TICKET`. Each process of a run
@@ -120,6 +122,12 @@ class Yard:
                 if note[0] in words:
                     yield note
 
+    def folds(self) -> int:
+        """How often the queue was folded."""
+        journal = Journal.for_reading(self.data)
+        journal.close()
+        return journal.header.generation - 1
+
     def violations(self) -> list[str]:
         """What processes of the campaign saw that must not be."""
         return [" ".join(note[1:]) for note in self.told("violation")]
@@ -156,7 +164,9 @@ def processes_of(facts: Mapping[str, str]) -> list[int]:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    return [
+        int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()
+    ]
 
 
 def _holds(pid: int, wanted: list[bytes]) -> bool:

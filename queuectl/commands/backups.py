@@ -1,0 +1,53 @@
+"""The queue as one file, and back: `backup`, `restore`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+
+
+def backup(context: Context, args: dict[str, Any]) -> int:
+    """A copy of jobs and settings at one moment."""
+    path = args["file"]
+    if path == "-":
+        for line in context.queue.backup():
+            context.write_bytes(line)
+        return 0
+    count = context.queue.write_backup(path, overwrite=bool(args.get("force")))
+    context.write(path if context.quiet else f"Backed up {_jobs(count)} to {path}")
+    return 0
+
+
+def restore(context: Context, args: dict[str, Any]) -> int:
+    """A backup put into the queue, all of it or nothing."""
+    queue, path = context.queue, args["file"]
+    data = context.read_stdin() if path == "-" else _read(path)
+    found = queue.read_backup(data, "standard input" if path == "-" else path)
+    replace = bool(args.get("replace"))
+    held = sum(queue.counts().values()) if replace and not args.get("yes") else 0
+    if held and not context.confirm(f"Put {_jobs(len(found.jobs))} in the place of {held}?"):
+        context.note("Nothing was changed.")
+        return 1
+    kept = queue.restore(found, replace=replace)
+    if kept:
+        context.note(f"What was there before is kept in {kept}")
+    if not context.quiet:
+        context.write(f"Restored {_jobs(len(found.jobs))} as they were at {found.made_at}")
+    return 0
+
+
+def _read(path: str) -> bytes:
+    from queuectl.errors import InvalidInput
+
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"

@@ -1,0 +1,98 @@
+"""Checking and mending the data folder: `doctor`."""
+
+from __future__ import annotations
+
+from queuectl.commands import render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.job_queue import JobQueue
+    from queuectl.store.folder import Finding
+
+
+def doctor(context: Context, args: dict[str, Any]) -> int:
+    """What is found wrong, a line each; with --repair, what was mended before."""
+    from queuectl.worker.stray_logs import find_stray_logs
+
+    queue = context.queue
+    mended, unread = _repair(queue) if args.get("repair") else ([], [])
+    found = queue.examine()
+    found += find_stray_logs(queue)
+    broken = any(finding.problem for finding in found)
+    if args.get("json"):
+        _write_json(context, found, mended, unread)
+    else:
+        context.write_lines(f"Mended: {line}" for line in mended)
+        context.write_lines(f"Not readable: {line}" for line in unread)
+        context.write_lines(_line(context, finding) for finding in found)
+        if not context.quiet:
+            context.write(_summary(queue, found))
+    return 1 if broken or unread else 0
+
+
+def _line(context: Context, finding: Finding) -> str:
+    name, colour = ("Problem", "red") if finding.problem else ("Note", "yellow")
+    label = render.paint(name, colour, on=context.color)
+    return f"{label}: {finding.about}: {render.one_line(finding.text)}; {finding.todo}"
+
+
+def _summary(queue: JobQueue, found: list[Finding]) -> str:
+    problems = sum(finding.problem for finding in found)
+    if problems:
+        return f"{_count(problems, 'problem')} in {queue.folder}"
+    from queuectl.store.folder import check_folder
+
+    if not check_folder(queue.folder):
+        return f"Nothing is queued yet: {queue.folder} is made at the first write."
+    jobs = sum(queue.counts().values())
+    workers = sum(worker.alive for worker in queue.workers())
+    return f"All is well: {_count(jobs, 'job')}, {_count(workers, 'worker')}, {queue.folder}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _write_json(
+    context: Context, found: list[Finding], mended: list[str], unread: list[str]
+) -> None:
+    forms = [{name: getattr(one, name) for name in one.__slots__} for one in found]
+    form = {
+        "ok": not any(finding.problem for finding in found),
+        "findings": forms,
+        "mended": mended,
+        "unread": unread,
+        "data": context.folder,
+    }
+    context.write_json([render.json_document(form)])
+
+
+def _repair(queue: JobQueue) -> tuple[list[str], list[str]]:
+    """Mend the files, then take back what dead workers hold; what was done, what was unreadable."""
+    import time
+
+    from queuectl.store.folder import check_folder
+    from queuectl.worker.stray_logs import put_aside
+
+    done, unread = queue.repair()
+    if check_folder(queue.folder):
+        done += _rescue(queue)
+        done += put_aside(queue, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    return done, unread
+
+
+def _rescue(queue: JobQueue) -> list[str]:
+    """Take back jobs from dead workers with a file, then from those without; what was done."""
+    from queuectl.worker.rescue import rescue
+
+    done = []
+    for _ in range(2):
+        lost = {worker.id for worker in queue.lost_workers()}
+        for job in rescue(queue):
+            done.append(f"job '{job.id}': taken back from its dead worker; it is {job.state} now")
+        left = {worker.id for worker in queue.lost_workers()} if lost else set()
+        done += [f"workers/{name}: the files of a dead worker removed" for name in lost - left]
+    return done

@@ -1,0 +1,297 @@
+"""Mending a damaged folder: bad files are set aside under a new name, what can be read is kept.
+
+Everything runs under the queue's lock, and a kill between any two steps loses nothing: all jobs
+that could be read are first written into a fresh journal, renamed over the old one. From then on
+that journal alone holds the queue; only then are job files that cannot be read made empty, and an
+ordinary fold fills them. Until that is done, whoever looks finds the damage, or a sound queue, and
+a second repair starts from what lies there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from queuectl.errors import StoreError
+from queuectl.model.lifecycle import claimed
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.times import format_time
+from queuectl.store import examination, files, folder, side_files, strays, worker_files
+from queuectl.store.job_files import encode_job, removal_line
+from queuectl.store.journal import NAME, PROMISED, STATE_ORDER, Header, Stamp, format_record
+from queuectl.store.lock import QueueLock
+from queuectl.store.salvage import (
+    FileRemains,
+    Kept,
+    Remains,
+    Unread,
+    jobs_in,
+    list_few,
+    merge,
+    objects_in,
+    read_remains,
+    read_what_goes,
+)
+
+_NO_STAMP = Stamp(-1, 0, 0, 0, 0)  # fits no file
+
+
+class Repair(NamedTuple):
+    """What was mended, and what could not be read: a line each."""
+
+    done: list[str]
+    unread: list[str]
+
+
+def repair(path: str, now: float, lock: QueueLock, fold: Callable[[], None]) -> Repair:
+    """Mend what can be mended in the folder, which must be there; see examination.is_there.
+
+    `fold` brings the job files up to the journal, taking the lock itself. Raises StoreError for
+    a disk that refuses; what was mended by then stays mended.
+    """
+    mending = _Mending(path, now)
+    if os.stat(path).st_mode & 0o700 != 0o700:
+        mending.make_usable()
+    try:
+        with lock:
+            mending.all()
+    finally:
+        lock.close()
+    fold()
+    return Repair(mending.done, mending.unread)
+
+
+class _Mending:
+    """One repair of one folder, under its lock."""
+
+    def __init__(self, path: str, now: float) -> None:
+        self.folder, self.now = path, now
+        self.done: list[str] = []
+        self.unread: list[str] = []
+
+    def make_usable(self) -> None:
+        files.set_mode(self.folder, 0o700)
+        self.done.append("modes: the folder can be used again")
+
+    def all(self) -> None:
+        """Every step in its order: what later ones read is mended by earlier ones."""
+        self._mend_modes()
+        self._mend_marker()
+        self._mend_holdings()
+        self._clear_leftovers()
+        if not self._is_new():
+            self._mend_settings()
+            self._mend_workers()
+
+    def _is_new(self) -> bool:
+        return folder.is_new(self.folder)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def _mend_modes(self) -> None:
+        wrong = strays.wrong_modes(self.folder)
+        for path, wanted in wrong:
+            files.set_mode(path, wanted)
+        if wrong:
+            names = list_few(os.path.relpath(path, self.folder) for path, _ in wrong)
+            self.done.append(f"modes: private to you again: {names}")
+
+    def _mend_marker(self) -> None:
+        try:
+            if folder.check_folder(self.folder):
+                return
+        except StoreError:
+            # Of a newer format, or not ours: this raises again. One that is damaged is replaced.
+            examination.is_there(self.folder)
+        aside = self._set_aside(folder.MARKER)
+        folder.mark_folder(self.folder)
+        self.done.append(f"{folder.MARKER}: written anew{aside}")
+
+    def _clear_leftovers(self) -> None:
+        for name in strays.leftovers(self.folder):
+            files.remove(self._path(name))
+            self.done.append(f"{name}: temporary file of a killed writer removed")
+        for name in strays.stray_worker_files(self.folder):
+            files.remove(os.path.join(self.folder, worker_files.FOLDER, name))
+            self.done.append(f"workers/{name}: left behind by a killed worker, removed")
+
+    def _set_aside(self, name: str) -> str:
+        """Give the file a second name under which it stays; what to tell of that."""
+        path = self._path(name)
+        if not os.path.lexists(path):
+            return ""
+        stamp = format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
+        kept = self._aside_already(name) or self._free_name(f"{name}.bad-{stamp}")
+        if not os.path.lexists(self._path(kept)):
+            # What is no file has no second name; a kill leaves it missing, which is mended too.
+            (files.link if os.path.isfile(path) else files.rename)(path, self._path(kept))
+            files.sync_folder(self.folder)
+        return f"; what was there is kept as {kept}"
+
+    def _aside_already(self, name: str) -> str | None:
+        """The second name that a repair before this one, which was killed, gave the file."""
+        inode = os.lstat(self._path(name)).st_ino
+        for other in os.listdir(self.folder):
+            if other.startswith(f"{name}.bad-") and os.lstat(self._path(other)).st_ino == inode:
+                return other
+        return None
+
+    def _free_name(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while os.path.lexists(self._path(name)):
+            number += 1
+            name = f"{wanted}-{number}"
+        return name
+
+    # -- jobs
+
+    def _mend_holdings(self) -> None:
+        if self._looks_new():
+            return
+        remains = read_remains(self.folder, self.now)
+        if not remains.faults():
+            wrong = [finding.text for finding in examination.contradictions(self.folder, self.now)]
+            if not wrong:
+                return
+            self.done += [f"jobs: {text}: put right" for text in wrong]
+        self._rebuild(remains)
+
+    def _looks_new(self) -> bool:
+        try:
+            return folder.is_new(self.folder)
+        except StoreError:
+            return False
+
+    def _rebuild(self, remains: Remains) -> None:
+        """Put all that can be read into a fresh journal, then clear the files that are bad."""
+        sheets = (remains.jobs, remains.dead)
+        found = [jobs_in(sheet, self.now) for sheet in sheets]
+        kept = merge(
+            remains.journal,
+            [(sheet.name, jobs) for sheet, (jobs, _) in zip(sheets, found, strict=True)],
+        )
+        self._adopt_running(kept)
+        bad = [
+            sheet
+            for sheet, (_, unread) in zip(sheets, found, strict=True)
+            if sheet.fault or unread or sheet.name in kept.beaten
+        ]
+        aside = {s.name: self._set_aside(s.name) for s in bad}
+        if remains.journal.fault and remains.journal.there:
+            aside[NAME] = self._set_aside(NAME)
+        files.replace(self._path(NAME), _journal_of(remains, kept))
+        for sheet in bad:
+            files.replace(sheet.path, folder.EMPTY)
+        self._tell(remains, kept, aside, [lines for _, lines in found])
+
+    def _adopt_running(self, kept: Kept) -> None:
+        """Note that a job is in progress if a living worker runs it, though its claim is lost."""
+        for info in worker_files.worker_infos(self.folder):
+            job = kept.jobs.get(info.job_id or "")
+            if info.alive and job and job.state in CLAIMABLE and job.run < info.run:
+                job = claimed(job._replace(run=info.run - 1), info.id, format_time(self.now))
+                kept.jobs[job.id] = job
+                self.done.append(f"job '{job.id}': {info.id} runs it, so it is in progress")
+
+    def _tell(
+        self, remains: Remains, kept: Kept, aside: dict[str, str], unread: list[list[Unread]]
+    ) -> None:
+        for name, fault in remains.faults():
+            self.done.append(f"{name}: {fault}: written anew{aside.pop(name, '')}")
+        for name, where in aside.items():
+            self.done.append(f"{name}: put right{where}")
+        sheets = (remains.jobs, remains.dead)
+        for sheet, lines in zip(sheets, unread, strict=True):
+            self.unread += _told(sheet, lines, kept)
+        if remains.journal.fault and remains.journal.bad:
+            size = sum(end - begin for begin, end in remains.journal.bad)
+            self.unread.append(f"{NAME}: {size} bytes of changes")
+        if remains.journal.fault and not remains.journal.there:
+            self.unread.append(f"{NAME}: the changes that the job files did not show yet")
+        counts = remains.journal.counts
+        missing = sum(counts) - len(kept.jobs) if counts else 0
+        # What a person took out of a file by hand is not missed.
+        if missing > 0 and all(sheet.ours or sheet.fault for sheet in sheets):
+            self.unread.append(f"jobs: {missing} more than could be read were in the queue")
+
+    # -- the small files
+
+    def _mend_settings(self) -> None:
+        try:
+            side_files.read_settings(self.folder)
+        except StoreError:
+            kept = side_files.settings_in(self._readable(side_files.SETTINGS))
+            self._rewrite(side_files.SETTINGS, list(kept))
+            side_files.write_settings(self.folder, kept)
+
+    def _mend_workers(self) -> None:
+        """Entries of workers that live or whose job is still theirs; the others are dropped."""
+        data, whole = self._readable(side_files.WORKERS), True
+        try:
+            entries = side_files.read_workers(self.folder)
+        except StoreError:
+            values = [form for *_, form in objects_in(data.decode("utf-8", "surrogateescape"))]
+            entries, whole = side_files.workers_in(values), False
+        infos = {info.id: info for info in worker_files.worker_infos(self.folder)}
+        needed = {*infos, *_workers_of_jobs(self.folder, self.now)}
+        kept = [entry for entry in entries if str(entry.get("id")) in needed]
+        listed = {str(entry.get("id")) for entry in kept}
+        kept += [_entry_of(info) for info in infos.values() if info.alive and info.id not in listed]
+        if not whole:
+            self._rewrite(side_files.WORKERS, [str(entry["id"]) for entry in kept])
+        elif kept != entries:
+            self.done.append(f"{side_files.WORKERS}: brought up to date")
+        if not whole or kept != entries:
+            side_files.write_workers(self.folder, kept)
+
+    def _readable(self, name: str) -> bytes:
+        try:
+            return read_what_goes(self._path(name))
+        except OSError:
+            return b""
+
+    def _rewrite(self, name: str, kept: list[str]) -> None:
+        aside = self._set_aside(name)
+        holding = f" with {list_few(kept)}" if kept else ""
+        self.done.append(f"{name}: written anew{holding}{aside}")
+
+
+def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[str]:
+    """The lines of a job file that could not be read, those of other jobs left out."""
+    if not sheet.there:
+        yield f"{sheet.name}: whatever it held that the journal does not"
+    lost = [line for line in lines if line.job_id is None or line.job_id not in kept.jobs]
+    named = [f"{line.line} ({line.job_id})" if line.job_id else str(line.line) for line in lost]
+    if lost:
+        yield f"{sheet.name}: line {list_few(named)}"
+
+
+def _journal_of(remains: Remains, kept: Kept) -> bytes:
+    """A journal that holds every job, fitting no job file: whoever reads it takes these jobs."""
+    old = remains.journal.header
+    counts = [sum(job.state == state for job in kept.jobs.values()) for state in STATE_ORDER]
+    header = Header(
+        (old.generation if old else 0) + 1,
+        old.fold_seconds if old else 0.0,
+        0.0,
+        True,
+        [0] * len(STATE_ORDER),
+        (_NO_STAMP, _NO_STAMP),
+    )
+    lines = [removal_line(job_id, state) for job_id, state in kept.removed.items()]
+    lines += [encode_job(job) for job in kept.jobs.values()]
+    if not lines:
+        return header.format()
+    payload = b"".join(line + b"\n" for line in lines)
+    return header.format() + format_record(payload, 1, PROMISED, counts)
+
+
+def _workers_of_jobs(path: str, now: float) -> set[str]:
+    return {str(worker) for worker, _ in examination.running(path, now).values()}
+
+
+def _entry_of(info: worker_files.WorkerInfo) -> dict[str, object]:
+    names = ("id", "pid", "start_time", "boot_id", "started_at")
+    return {name: getattr(info, name) for name in names}

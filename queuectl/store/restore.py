@@ -1,0 +1,114 @@
+"""Backups written and put back: one file of its own, and one append that replaces all jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from queuectl.errors import Conflict, InvalidInput, StoreError
+from queuectl.model.job import Job
+from queuectl.model.times import format_time
+from queuectl.store import files, side_files
+from queuectl.store.backup import format_backup
+from queuectl.store.job_files import decode_job, encode_job, removal_line
+from queuectl.store.journal import PROMISED
+from queuectl.store.strays import BEFORE_RESTORE
+from queuectl.store.writer import Writer
+
+_BATCH = 2048  # lines written at once
+
+
+def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
+    """Write a backup's lines to a file, whole or not at all; how many jobs it holds.
+
+    Raises Conflict for a file that is there already, unless it is to be overwritten.
+    """
+    folder, _ = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise InvalidInput(f"there is no folder {folder}")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InvalidInput(f"{path} is no plain file (- writes to standard output)")
+    if os.path.lexists(path) and not overwrite:
+        raise Conflict(f"{path} is there already; --force overwrites it")
+    fresh, counted = f"{path}.{os.getpid()}.new", _Counted(lines)
+    files.write_new(fresh, counted)
+    files.rename(fresh, path)
+    files.sync_folder(folder)
+    return counted.lines - 2  # the first and the last are no jobs
+
+
+class _Counted:
+    """Lines in larger chunks, counted as they go by."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+        self.lines = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        batch: list[bytes] = []
+        for line in self._lines:
+            batch.append(line)
+            self.lines += 1
+            if len(batch) == _BATCH:
+                yield b"".join(batch)
+                batch.clear()
+        yield b"".join(batch)
+
+
+def refill(
+    writer: Writer,
+    jobs: Sequence[Job],
+    settings: Mapping[str, object],
+    now: float,
+    *,
+    replace: bool,
+) -> str | None:
+    """Put these jobs and settings in the place of all that is there, in one append.
+
+    What was there, if anything, is first written to a backup beside it, whose path is returned.
+    Raises Conflict, changing nothing, for a queue that holds jobs unless `replace` is set, and
+    for one that runs a job. A kill just before the append leaves new settings and the old jobs.
+    """
+    with writer.writing() as journal:
+        present = {job.id: job for job in map(decode_job, writer.lines(journal))}
+        _check(present.values(), replace=replace)
+        old = side_files.read_settings(writer.folder)
+        kept = _keep(writer.folder, present.values(), old, now) if present or old else None
+        lines = [removal_line(job.id, job.state) for job in present.values()]
+        lines += [encode_job(_after(job, present.get(job.id))) for job in jobs]
+        moves: list[tuple[str | None, str | None]] = [(j.state, None) for j in present.values()]
+        moves += [(None, job.state) for job in jobs]
+        side_files.write_settings(writer.folder, settings)
+        try:
+            if lines:
+                writer.append(journal, lines, moves, PROMISED)
+        except StoreError:
+            side_files.write_settings(writer.folder, old)
+            raise
+    writer.confirm()
+    return kept
+
+
+def _check(present: Iterable[Job], *, replace: bool) -> None:
+    states = [job.state for job in present]
+    running = states.count("in_progress")
+    if running:
+        raise Conflict(f"{running} job(s) are running: 'queuectl worker stop' comes first")
+    if states and not replace:
+        raise Conflict(f"the queue holds {len(states)} job(s); --replace puts the backup in place")
+
+
+def _keep(folder: str, jobs: Iterable[Job], settings: Mapping[str, object], now: float) -> str:
+    """A backup of what is about to be replaced."""
+    made_at = format_time(now)
+    stamp = made_at.replace("-", "").replace(":", "")
+    path = os.path.join(folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
+    write_backup(path, format_backup(map(encode_job, jobs), settings, made_at), overwrite=True)
+    return path
+
+
+def _after(job: Job, present: Job | None) -> Job:
+    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
+    if present is None:
+        return job
+    return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))

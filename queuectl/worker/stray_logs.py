@@ -1,0 +1,97 @@
+"""Output that nobody will look for: of jobs that are gone, and of workers that left it behind."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import StoreError
+from queuectl.store import files
+from queuectl.store.folder import Finding, check_folder
+from queuectl.worker.logs import LogFolder, named_run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from queuectl.job_queue import JobQueue
+
+_FEW = 5  # names that a line lists before it only counts them
+_ASIDE = ".bad-"
+
+
+def find_stray_logs(queue: JobQueue) -> list[Finding]:
+    """What `doctor` should say about the folder `logs`; nothing while jobs cannot be read."""
+    path = LogFolder(queue.folder).path
+    found = []
+    stray = stray_logs(queue)
+    if stray:
+        text = f"output of jobs or workers that are gone: {_list(stray)}"
+        found.append(Finding("logs", text, "'queuectl doctor --repair' puts it aside"))
+    words = [name for name in _names(path) if _is_last_word(queue, path, name)]
+    if words:
+        text = f"what workers had to say that are gone: {_list(words)}"
+        found.append(Finding("logs", text, "read it, then delete it", False))
+    aside = [name for name in _names(path) if _ASIDE in name and not name.endswith(".log")]
+    if aside:
+        text, todo = f"put aside: {_list(aside)}", "look at it, and delete it if it is not missed"
+        found.append(Finding("logs", text, todo, False))
+    return found
+
+
+def stray_logs(queue: JobQueue) -> list[str]:
+    """Logs of jobs that are not in the queue, and spools of workers that have no file."""
+    # First the logs, then the jobs: what ran since the look at the logs is not mistaken.
+    names = _names(LogFolder(queue.folder).path)
+    try:
+        if not names or not check_folder(queue.folder):
+            return []
+        jobs = {job.id for job in queue.find()}
+        workers = {worker.id for worker in queue.workers()}
+    except StoreError:
+        return []
+    return [name for name in names if _is_stray(name, jobs, workers)]
+
+
+def put_aside(queue: JobQueue, stamp: str) -> list[str]:
+    """Give stray logs another name, and remove those that are empty; a line for each."""
+    path, done = LogFolder(queue.folder).path, []
+    for name in stray_logs(queue):
+        old = os.path.join(path, name)
+        if os.path.getsize(old):
+            files.rename(old, f"{old}{_ASIDE}{stamp}")
+            done.append(f"logs/{name}: of nobody; kept as {name}{_ASIDE}{stamp}")
+        else:
+            files.remove(old)
+            done.append(f"logs/{name}: of nobody and empty; removed")
+    return done
+
+
+def _is_stray(name: str, jobs: set[str], workers: set[str]) -> bool:
+    if name.endswith(".spool"):
+        return name.removesuffix(".spool") not in workers
+    run = named_run(name)
+    return run is not None and run[0] not in jobs
+
+
+def _is_last_word(queue: JobQueue, path: str, name: str) -> bool:
+    """Whether it is the own log, and not an empty one, of a worker that is gone."""
+    if not (name.startswith("worker-") and name.endswith(".log")) or named_run(name):
+        return False
+    living = {f"worker-{worker.id}.log" for worker in queue.workers()}
+    try:
+        return name not in living and os.path.getsize(os.path.join(path, name)) > 0
+    except OSError:
+        return False
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def _list(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
+    return ", ".join(shown[:_FEW]) + more

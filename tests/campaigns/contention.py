@@ -1,0 +1,135 @@
+"""Many processes that all want to write: no update is lost, and nobody starves.
+
+    python -m tests.campaigns.contention --seconds 60 --processes 16
+
+Each counts up a few shared jobs by compare-and-set and adds jobs of its own; in the end the sums
+must agree. Tells how long anybody had to wait for the lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+
+from queuectl.errors import StoreBusy
+from queuectl.job_queue import JobQueue
+from queuectl.store.lock import QueueLock
+from tests.campaigns.crew import Crew, crew
+from tests.campaigns.yard import Notes
+
+COUNTERS = ("counter-0", "counter-1", "counter-2")
+PATIENCE = 30.0  # seconds; whoever waits longer for the lock starves
+MOST_JOBS = 20_000  # added by all together; from then on they only count
+
+
+class TimedLock(QueueLock):
+    """The queue's lock, with a record of the waits for it."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, lambda: PATIENCE)
+        self.longest = self.total = 0.0
+
+    def __enter__(self) -> None:
+        begun = time.monotonic()
+        super().__enter__()
+        waited = time.monotonic() - begun
+        self.total += waited
+        self.longest = max(self.longest, waited)
+
+
+def contend(crew: Crew, notes: Notes, mine: int, seed: str, most: int) -> None:
+    """One process: count up or add until the campaign is over, then say what was done."""
+    chance, queue = random.Random(f"{seed} {mine}"), JobQueue.open(crew.yard.data)
+    lock = TimedLock(queue.folder)
+    queue.store._writer.lock = lock
+    counted, added, clashes = dict.fromkeys(COUNTERS, 0), 0, 0
+    while not crew.over():
+        if added < most and chance.random() < 0.3:
+            queue.enqueue([{"command": "true"}])
+            added += 1
+        else:
+            job_id = chance.choice(COUNTERS)
+            clashes += count_up(queue, job_id)
+            counted[job_id] += 1
+    notes.tell("done", added, *counted.values())
+    notes.tell("waited", lock.longest, lock.total, clashes)
+
+
+def count_up(queue: JobQueue, job_id: str) -> int:
+    """Add one to the job's priority; how many others were faster meanwhile."""
+    clashes = 0
+    while True:
+        job = queue.get(job_id)
+        new = job._replace(priority=job.priority + 1, rev=job.rev + 1)
+        if not queue.store.swap([(job, new)], promised=False):
+            return clashes
+        clashes += 1
+
+
+def run(seconds: float, seed: str, processes: int) -> Iterator[str]:
+    """The whole campaign; a line for each fault, then lines of figures, which begin with #."""
+    with crew() as gathered:
+        queue = JobQueue.open(gathered.yard.data)
+        due = "2999-01-01T00:00:00Z"
+        queue.enqueue([{"id": name, "command": "true", "run_at": due} for name in COUNTERS])
+        queue.close()
+        most = MOST_JOBS // processes
+        for n in range(processes):
+            gathered.fork(f"p{n:02d}", lambda notes, n=n: contend(gathered, notes, n, seed, most))
+        yield from gathered.work(seconds)
+        done = [[int(word) for word in note[1:]] for note in gathered.yard.told("done")]
+        yield from compare(queue, done)
+        waits = [[float(word) for word in note[1:]] for note in gathered.yard.told("waited")]
+        yield from figures(done, waits)
+        queue.close()
+
+
+def compare(queue: JobQueue, done: list[list[int]]) -> Iterator[str]:
+    """What was done against what the queue holds."""
+    yield from queue.store.check()
+    for at, name in enumerate(COUNTERS):
+        wanted, job = sum(words[1 + at] for words in done), queue.get(name)
+        if (job.priority, job.rev) != (wanted, wanted + 1):
+            yield f"{name} was counted up {wanted} times, but shows {job.priority} (rev {job.rev})"
+    added, found = sum(words[0] for words in done), sum(queue.counts().values())
+    if found != added + len(COUNTERS):
+        yield f"{added} jobs were added, but there are {found - len(COUNTERS)}"
+    if not all(sum(words) for words in done):
+        yield "a process never came to do anything"
+
+
+def figures(done: list[list[int]], waits: list[list[float]]) -> Iterator[str]:
+    """What the processes did and how they waited."""
+    deeds = sorted(sum(words) for words in done)
+    yield f"# {sum(deeds)} changes by {len(deeds)} processes, {deeds[0]} to {deeds[-1]} each"
+    mean = 1000 * sum(words[1] for words in waits) / max(1, sum(deeds))
+    longest = max(words[0] for words in waits)
+    yield f"# waits for the lock: longest {longest:.3f} s, {mean:.2f} ms for each change"
+    yield f"# {sum(int(words[2]) for words in waits)} clashes"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.contention")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--processes", type=int, default=16)
+    parser.add_argument("--seed", default=secrets.token_hex(4))
+    options = parser.parse_args()
+    print(f"contention: {options.seconds:g} s, --seed {options.seed}", flush=True)
+    faults = 0
+    try:
+        for line in run(options.seconds, options.seed, options.processes):
+            faults += not line.startswith("#")
+            print(line if line.startswith("#") else f"FAULT {line}")
+    except StoreBusy as exc:
+        print(f"FAULT {exc}")
+        faults += 1
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The campaigns in a short form, with one seed that stays and one that is new each time."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.campaigns.kill_storm import ROOT
+from tests.campaigns.yard import MARK, processes_of
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="leftovers are looked for in /proc"),
+    pytest.mark.skipif(shutil.which("flock") is None, reason="jobs lock their record by flock(1)"),
+]
+
+
+def run(name: str, seed: str, *options: str, limit: float) -> str:
+    """What a campaign prints, which must find nothing; in a process of its own, for it forks."""
+    argv = [sys.executable, "-m", f"tests.campaigns.{name}", "--seed", seed, *options]
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=limit,
+        check=False,
+    )
+    said = done.stdout.decode()
+    print(said)
+    assert done.returncode == 0, said
+    return said
+
+
+def storm(tmp_path, seed: str, seconds: int) -> str:
+    root = str(tmp_path / "storm")
+    try:
+        return run("kill_storm", seed, f"--seconds={seconds}", "--keep", root, limit=seconds + 300)
+    finally:
+        for pid in processes_of({MARK: root}):  # if it was cut off
+            os.kill(pid, signal.SIGKILL)
+
+
+def fresh() -> str:
+    return secrets.token_hex(4)
+
+
+@pytest.mark.timeout(320)
+@pytest.mark.parametrize("seed", ["1", pytest.param("fresh", id="fresh")])
+def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed):
+    said = storm(tmp_path, fresh() if seed == "fresh" else seed, 10)
+    assert "accepted" in said
+    assert "kill-worker" in said
+
+
+@pytest.mark.timeout(120)
+def test_readers_miss_nothing_for_a_moment():
+    assert " reads, " in run("readers", fresh(), "--seconds=4", limit=90)
+
+
+@pytest.mark.timeout(120)
+def test_few_contend_for_a_moment():
+    options = ("--seconds=2", "--processes=4")
+    assert "longest" in run("contention", fresh(), *options, limit=90)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_or_doubled_in_half_an_hour(tmp_path):
+    storm(tmp_path, fresh(), 1800)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(300)
+def test_readers_miss_nothing():
+    run("readers", fresh(), "--seconds=60", limit=200)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(300)
+def test_nobody_starves_and_no_update_is_lost():
+    run("contention", fresh(), "--seconds=60", limit=200)

@@ -1,0 +1,243 @@
+"""What must hold when a storm is over: the queue against everything its users and jobs noted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import LONGEST_HISTORY, Job
+from queuectl.model.lifecycle import MOST_LOSSES
+from tests.campaigns.yard import LOUD_LINES, Task, Yard, whole_lines
+
+_KILLED = 137
+_TICK = 0.02  # seconds; /proc/uptime counts hundredths
+
+
+class Told:
+    """All notes of a campaign."""
+
+    def __init__(self, yard: Yard) -> None:
+        self.tried = {ticket: int(count) for _, ticket, count in yard.told("tried")}
+        self.accepted = {note[1]: note[2:] for note in yard.told("accepted")}
+        self.cancelling = self._ids(yard, "cancelling")
+        self.cancelled = self._ids(yard, "cancelled")
+        self.retrying = self._ids(yard, "retrying")
+        self.shot = {(note[1], int(note[2])) for note in yard.told("shot")}
+        self.usurped = self._ids(yard, "usurped")
+        self.purged: dict[str, Job] = {}
+        for note in yard.told("purging"):
+            job = Job.from_dict(json.loads(" ".join(note[1:])))
+            if job.id not in self.purged or self.purged[job.id].rev < job.rev:
+                self.purged[job.id] = job
+
+    @staticmethod
+    def _ids(yard: Yard, word: str) -> set[str]:
+        return {job_id for note in yard.told(word) for job_id in note[1:]}
+
+
+class Trial:
+    """One job, what it recorded, and what its history tells."""
+
+    def __init__(self, yard: Yard, told: Told, job: Job) -> None:
+        self.job, self.told = job, told
+        self.task = Task.of(job.command)
+        self.records = yard.runs(job.id)
+        self.whole = len(job.history) < LONGEST_HISTORY
+        # How each run of the past ended, by the history: event, run, entry.
+        self.past = [
+            (str(entry["event"]), int(entry["run"]), entry)
+            for entry in job.history
+            if entry["event"] != "retry" or entry.get("was") == "completed"
+        ]
+        if job.state == "completed":
+            self.past.append(("completed", job.run, {}))
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the job, a line each."""
+        for fault in (
+            *self._end_faults(),
+            *self._count_faults(),
+            *self._run_faults(),
+            *self._record_faults(),
+        ):
+            yield f"{self.job.id} {self.job.state} run {self.job.run}: {fault}"
+
+    def _end_faults(self) -> Iterator[str]:
+        job = self.job
+        if job.state not in ("completed", "dead", "cancelled"):
+            yield "did not end"
+        if job.state == "cancelled" and job.id not in self.told.cancelling:
+            yield "nobody cancelled it"
+        if job.id in self.told.cancelled - self.told.retrying and job.state != "cancelled":
+            yield "its cancelling was confirmed"
+        if job.state == "dead" and not self._may_be_dead():
+            yield f"dead for no reason: {job.error}"
+
+    def _may_be_dead(self) -> bool:
+        job = self.job
+        if job.error == "lost":
+            return job.losses >= MOST_LOSSES
+        if job.error == "interrupted":
+            return not job.rerun and job.losses > 0
+        return job.attempts == job.max_retries + 1
+
+    def _count_faults(self) -> Iterator[str]:
+        """Counters against the history since the count last began anew."""
+        job, events = self.job, [str(entry["event"]) for entry in self.job.history]
+        if "retry" in events:
+            events = events[len(events) - events[::-1].index("retry") :]
+        elif not self.whole:
+            return
+        fails, losses = events.count("fail"), events.count("lose")
+        if job.attempts != fails + (job.state == "completed"):
+            yield f"{job.attempts} attempts, but {fails} failures in its history"
+        if job.losses != losses:
+            yield f"{job.losses} losses, but {losses} in its history"
+        if any(e["event"] == "retry" for e in job.history) and job.id not in self.told.retrying:
+            yield "nobody retried it"
+
+    def _run_faults(self) -> Iterator[str]:
+        """Each run ended in exactly one way, and in one that had a cause."""
+        runs = [run for _, run, _ in self.past]
+        first = 1 if self.whole or not runs else runs[0]
+        if runs != list(range(first, self.job.run + 1)):
+            yield f"its history tells of the runs {runs}"
+        for event, run, entry in self.past:
+            if event == "fail":
+                yield from self._failure_faults(
+                    run, entry.get("exit_code"), str(entry.get("error"))
+                )
+            elif event in ("completed", "retry"):
+                if self.task.exit_code(run) or self.task.kind == "slow":
+                    yield f"run {run} must not have succeeded"
+                if self._ended(run) != 0:
+                    yield f"run {run} succeeded, but did not come to its end"
+
+    def _failure_faults(self, run: int, code: object, error: str) -> Iterator[str]:
+        if code == _KILLED and (self.job.id, run) in self.told.shot:
+            return
+        if self.task.kind == "slow" and error.startswith("timed out"):
+            return
+        if not code or code != self.task.exit_code(run) or self._ended(run) != code:
+            yield f"run {run} must not have failed with {code} ({error})"
+
+    def _ended(self, run: int) -> int | None:
+        codes = [int(r[2]) for r in self.records if r[0] == "end" and int(r[1]) == run]
+        return codes[0] if codes else None
+
+    def _record_faults(self) -> Iterator[str]:
+        """What the runs themselves saw: none twice, none beside another, none unknown."""
+        starts = [(int(r[1]), float(r[3]), r[4]) for r in self.records if r[0] == "start"]
+        for run, times in Counter(run for run, _, _ in starts).items():
+            if times > 1:
+                yield f"run {run} was started {times} times"
+            if run > self.job.run:
+                yield f"run {run} was started"
+        losers = {run: entry.get("worker") for event, run, entry in self.past if event == "lose"}
+        for run, _, worker in starts:
+            if losers.get(run, worker) != worker:
+                yield f"run {run} was {worker}'s, but {losers[run]} was lost"
+        if self.job.id not in self.told.usurped:
+            yield from self._overlaps({run: at for run, at, _ in starts}, losers)
+
+    def _overlaps(self, starts: dict[int, float], losers: dict[int, object]) -> Iterator[str]:
+        for record in self.records:
+            run = int(record[1])
+            if record[0] == "twice":
+                yield f"run {run} began while something of an earlier run lived"
+            # What left its run's group is ended only if the worker was lost.
+            if record[0] == "escaped" and run - 1 in losers:
+                yield f"run {run} began while something lived that run {run - 1} let escape"
+            if record[0] == "end" and starts.get(run + 1, 1e12) < float(record[3]) - _TICK:
+                yield f"run {run + 1} began before run {run} had ended"
+
+
+def faults(yard: Yard, queue: JobQueue) -> list[str]:
+    """Everything that is wrong after the storm, a line each."""
+    told = Told(yard)
+    present = list(queue.find())
+    jobs = told.purged | {job.id: job for job in present}
+    found = yard.violations() + queue.store.check()
+    if len({job.id for job in present}) < len(present):
+        found.append("a job stands twice")
+    found += _counter_faults(queue, present)
+    found += _acceptance_faults(told, jobs)
+    for job in jobs.values():
+        found += Trial(yard, told, job).faults()
+    found += _log_faults(yard, jobs)
+    found += _folder_faults(yard, present)
+    return found
+
+
+def _counter_faults(queue: JobQueue, present: list[Job]) -> Iterator[str]:
+    listed = Counter(job.state for job in present)
+    counted = {state: count for state, count in queue.counts().items() if count}
+    if counted != dict(listed):
+        yield f"status counts {counted}, the list shows {dict(listed)}"
+
+
+def _acceptance_faults(told: Told, jobs: dict[str, Job]) -> Iterator[str]:
+    """Accepted is there; there is what was tried: all of an enqueue or none, each job once."""
+    for ticket, ids in told.accepted.items():
+        missing = [job_id for job_id in ids if job_id not in jobs]
+        if missing:
+            yield f"accepted with {ticket}, but LOST: {missing}"
+    tickets = Counter(Task.of(job.command).ticket for job in jobs.values())
+    yield from (f"{ticket} is {times} jobs" for ticket, times in tickets.items() if times > 1)
+    sizes = Counter(ticket.rpartition(".")[0] for ticket in tickets)
+    for ticket, size in sizes.items():
+        if told.tried.get(ticket) != size:
+            yield f"of {ticket} there are {size} jobs, not {told.tried.get(ticket)}"
+
+
+def _log_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
+    """Each run's output is in its own log, whole if the run came to its end, and nothing else."""
+    folder = os.path.join(yard.data, "logs")
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        job_id, _, run = name[: -len(".log")].rpartition(".")
+        if name.startswith("worker-"):
+            yield from _own_log_faults(path)
+        elif job_id in jobs and run.isdigit():
+            yield from _output_faults(path, jobs[job_id], int(run))
+        else:
+            yield f"{name} is left in logs"
+
+
+_EXPECTED = ("rescued job", "was given up: its file in workers/ is gone")
+
+
+def _own_log_faults(path: str) -> Iterator[str]:
+    for line in whole_lines(path):
+        if not any(words in line for words in _EXPECTED):
+            yield f"{os.path.basename(path)} says: {line}"
+
+
+def _output_faults(path: str, job: Job, run: int) -> Iterator[str]:
+    wanted = [f"{job.id} {run} {n}" for n in range(1, LOUD_LINES + 1)]
+    lines = whole_lines(path)
+    if lines != wanted[: len(lines)]:
+        yield f"{os.path.basename(path)} holds {lines[:3]}..."
+    if job.state == "completed" and job.run == run and len(lines) < LOUD_LINES:
+        yield f"{os.path.basename(path)} has lost output: {len(lines)} lines"
+
+
+def _folder_faults(yard: Yard, present: list[Job]) -> Iterator[str]:
+    """The four JSON files are the whole truth, and nothing is left of those that died."""
+    forms = []
+    for name in ("jobs.json", "dlq.json", "worker_pids.json"):
+        with open(os.path.join(yard.data, name), encoding="utf-8") as file:
+            forms.append(json.load(file))
+    if {form["id"]: form for form in forms[0] + forms[1]} != {
+        job.id: json.loads(json.dumps(job.to_dict())) for job in present
+    }:
+        yield "the JSON files show something else than the list"
+    if forms[2]:
+        yield f"worker_pids.json names workers that are gone: {forms[2]}"
+    left = [name for name in os.listdir(yard.data) if name.endswith(".new")]
+    left += os.listdir(os.path.join(yard.data, "workers"))
+    if left:
+        yield f"left over: {left}"
