@@ -12,7 +12,7 @@ from samples import make_job, moment
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job, job_from_person, new_job
-from queuectl.store.job_files import decode_job, encode_job, line_id, line_order, line_state
+from queuectl.store.job_files import decode_job, encode_job, line_front, line_id, line_state
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 COUNT = st.integers(0, 10**6)
@@ -61,7 +61,8 @@ def test_the_front_of_a_line_tells_what_a_claim_needs(job):
     line = encode_job(job)
     assert line_id(line).decode() == job.id
     assert (line_state(line) or b"").decode() == job.state
-    assert line_order(line) == (job.priority, job.run_at.encode())
+    front = (job.id, job.state, str(job.priority), job.run_at)
+    assert line_front(line) == tuple(part.encode() for part in front)
 
 
 @given(JOBS.filter(lambda job: job.worker or job.state != "in_progress"))

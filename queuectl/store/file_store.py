@@ -90,16 +90,17 @@ class FileStore:
 
     def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
         """See Store."""
+        lines: list[bytes] = []
+        moves: list[tuple[str | None, str | None]] = []
+        if finished is not None:  # spelled out before the lock: nobody need wait for that
+            lines.append(encode_job(finished[1]))
+            moves.append((finished[0].state, finished[1].state))
         with self._writer.writing(busy=True) as journal:
             live = self._writer.live(journal)
-            lines: list[bytes] = []
-            moves: list[tuple[str | None, str | None]] = []
             if finished is not None:
                 stored = self._stored(live, finished[0])
                 if stored is None or stored.rev != finished[0].rev:
                     return Claim(None, settled=False, stored=stored)
-                lines.append(encode_job(finished[1]))
-                moves.append((finished[0].state, finished[1].state))
                 if finished[1].state in CLAIMABLE:
                     live.put(lines[0])  # it may be the next to run
             line = live.first_ready(now.encode())

@@ -21,7 +21,9 @@ from queuectl.model.job import Job, job_from_person
 JOBS, DEAD = "jobs.json", "dlq.json"
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _decode = json.JSONDecoder().raw_decode
-_ORDER = re.compile(rb'\{"id": "[^"]+", "state": "[^"]+", "priority": (-?\d+), "run_at": "([^"]+)"')
+_FRONT = re.compile(
+    rb'\{"id": "([^"]+)", "state": "([^"]+)", "priority": (-?\d+), "run_at": "([^"]+)"'
+)
 
 
 def encode_job(job: Job) -> bytes:
@@ -52,12 +54,14 @@ def line_state(line: bytes) -> bytes | None:
     return line[at : line.index(b'"', at)]
 
 
-def line_order(line: bytes) -> tuple[int, bytes]:
-    """Priority and due time of a job line: what the claim order is made of."""
-    found = _ORDER.match(line)
-    if found is None:
-        raise BadFile(f"a job line does not begin as it should: {line[:80]!r}")
-    return int(found[1]), found[2]
+def line_front(line: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
+    """Id, state, priority and due time of a job line, unparsed; None for a removal line."""
+    found = _FRONT.match(line)
+    if found is not None:
+        return found.group(1, 2, 3, 4)
+    if line_state(line) is None:
+        return None
+    raise BadFile(f"a job line does not begin as it should: {line[:80]!r}")
 
 
 def read_lines(fd: int) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
-from queuectl.store.job_files import line_id, line_order, line_state
+from queuectl.store.job_files import line_front, line_id, line_state
 
 _LIVE = frozenset({b"pending", b"failed", b"in_progress"})
 _Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
@@ -29,9 +29,9 @@ class LiveIndex:
         self._later: list[tuple[bytes, _Entry]] = []
         self._arrivals = 0
         for line in base:
-            state = line_state(line)
-            if state in _LIVE:
-                entry = self._keep(line, line_id(line), state)
+            if line_state(line) in _LIVE:
+                front = line_front(line)
+                entry = self._keep(line, *front) if front else None
                 if entry is not None:
                     self._later.append((entry[1], entry))
         heapify(self._later)
@@ -43,26 +43,28 @@ class LiveIndex:
 
     def put(self, line: bytes) -> None:
         """Take in one job's new line, or its removal."""
-        job_id, state = line_id(line), line_state(line)
-        if state not in _LIVE:
-            self.lines.pop(job_id, None)
-            self._entries.pop(job_id, None)
-            self.running.discard(job_id)
+        front = line_front(line)
+        if front is not None and front[1] in _LIVE:
+            entry = self._keep(line, *front)
+            if entry is not None:
+                heappush(self._later, (entry[1], entry))
             return
-        entry = self._keep(line, job_id, state)
-        if entry is not None:
-            heappush(self._later, (entry[1], entry))
+        job_id = line_id(line)
+        self.lines.pop(job_id, None)
+        self._entries.pop(job_id, None)
+        self.running.discard(job_id)
 
-    def _keep(self, line: bytes, job_id: bytes, state: bytes | None) -> _Entry | None:
+    def _keep(
+        self, line: bytes, job_id: bytes, state: bytes, priority: bytes, due: bytes
+    ) -> _Entry | None:
         self.lines[job_id] = line
         if state == b"in_progress":
             self.running.add(job_id)
             self._entries.pop(job_id, None)
             return None
         self.running.discard(job_id)
-        priority, due = line_order(line)
         self._arrivals += 1
-        entry = self._entries[job_id] = (priority, due, self._arrivals, job_id)
+        entry = self._entries[job_id] = (int(priority), due, self._arrivals, job_id)
         return entry
 
     def first_ready(self, now: bytes) -> bytes | None:

@@ -11,7 +11,6 @@ from queuectl.store import files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.001  # seconds
 
@@ -30,7 +29,8 @@ class QueueLock:
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
         self._unlock: Callable[[int], None]  # who only reads never pays for loading it
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
+        """Take the lock, or raise StoreBusy when `patience` ends."""
         while True:
             if self._fd < 0:
                 self._open()
@@ -40,13 +40,15 @@ class QueueLock:
                 return
             self.close()  # somebody removed the file: its lock keeps nobody out
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def release(self) -> None:
+        """Free the lock; it must be held."""
         self._unlock(self._fd)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def _open(self) -> None:
         from filelock import lock_descriptor, unlock_descriptor

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.store import checkpoint, files, folder
@@ -23,6 +22,36 @@ from queuectl.store.snapshot import YOUNG, BaseFile, Snapshot, intended, merged,
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
 LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
+
+
+class Writing:
+    """A context: the lock, and the journal read to its end; trouble makes the writer forget.
+
+    Made once and entered for each change: a worker does that for each job it runs.
+    """
+
+    __slots__ = ("_busy", "_writer")
+
+    def __init__(self, writer: Writer, busy: bool) -> None:
+        self._writer, self._busy = writer, busy
+
+    def __enter__(self) -> Journal:
+        self._writer.lock.acquire()
+        try:
+            return self._writer.catch_up(self._busy)
+        except BaseException as exc:
+            self.__exit__(None, exc, None)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        writer = self._writer
+        try:
+            if error is not None:
+                writer.forget()
+        finally:
+            writer.lock.release()
+        if isinstance(error, OSError):
+            raise files.unusable(writer.folder, error) from error
 
 
 class Writer:
@@ -41,21 +70,13 @@ class Writer:
         self._vetted_at = 0.0
         self._unsynced = False
         self._prepared = False
+        self._writing = (Writing(self, False), Writing(self, True))
 
-    @contextmanager
-    def writing(self, *, busy: bool = False) -> Iterator[Journal]:
+    def writing(self, *, busy: bool = False) -> Writing:
         """The lock, and the journal read to its end. `busy`: look for hand edits now and then."""
         if not self._prepared:
             self._prepare()
-        with self.lock:
-            try:
-                yield self._catch_up(busy)
-            except OSError as exc:
-                self.forget()
-                raise files.unusable(self.folder, exc) from exc
-            except BaseException:
-                self.forget()
-                raise
+        return self._writing[busy]
 
     def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
         """Append one record of job lines and removal lines: the commit point of a change."""
@@ -190,7 +211,8 @@ class Writer:
         files.make_private(self.folder, os.stat(self.folder).st_mode, 0o700)
         self._prepared = True
 
-    def _catch_up(self, busy: bool) -> Journal:
+    def catch_up(self, busy: bool) -> Journal:
+        """Take in what others appended, folded or edited; under the lock."""
         journal = self.journal
         if journal is None:
             journal = self._open()
