@@ -464,7 +464,8 @@ def restamp(store, seconds, folded_at):
 
 
 @pytest.mark.parametrize(("seconds", "folds"), [(0.001, True), (0.0099, True), (0.5, False)])
-def test_a_command_folds_only_if_the_last_fold_was_quick(store, seconds, folds):
+def test_a_command_folds_only_if_the_last_fold_was_quick(store, seconds, folds, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SMALL", 0)
     store.add([make_job("a")])
     store.fold()
     restamp(store, seconds, store.now())
@@ -473,6 +474,16 @@ def test_a_command_folds_only_if_the_last_fold_was_quick(store, seconds, folds):
     command.close()
     assert in_files(store.folder)[0] == (["a", "b"] if folds else ["a"])
     assert list(contents(store)) == ["a", "b"]
+
+
+def test_a_command_folds_a_small_queue_on_a_disk_that_is_slow_to_sync(store):
+    store.add([make_job("a")])
+    store.fold()
+    restamp(store, 0.5, store.now())
+    command = FileStore(store.folder)
+    command.add([make_job("b")])
+    command.close()
+    assert in_files(store.folder)[0] == ["a", "b"]
 
 
 def test_an_idle_worker_folds_when_it_is_due(store):

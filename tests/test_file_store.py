@@ -236,6 +236,14 @@ def test_a_missing_journal_is_not_an_empty_one(tmp_path):
             deed()
 
 
+def test_a_journal_that_held_the_only_jobs_is_missed(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    os.unlink(os.path.join(store.folder, "journal"))
+    with pytest.raises(BadFile, match="journal is missing"):
+        FileStore(store.folder).add([make_job("b")])
+
+
 def test_waiting_returns_when_something_changes(tmp_path, wait_until):
     import threading
     import time

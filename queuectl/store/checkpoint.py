@@ -2,7 +2,8 @@
 
 Every step leaves a queue that reads the same: the new files are written beside the old, the
 journal announces their checksums, they are renamed into place, and a new journal is renamed over
-the old one. A crash between any two steps is harmless, because replaying a record twice is.
+the old one. A crash between any two steps is harmless, because replaying a record twice is. What a
+person wrote into the files goes into the journal first, or else it would be without a record.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from queuectl.errors import DiskRefused
 from queuectl.store import files
 from queuectl.store.folder import MARKER
 from queuectl.store.job_files import Layout, checksum, line_id, line_state
-from queuectl.store.journal import INTENT, NAME, STATE_ORDER, Header, Journal, Stamp
+from queuectl.store.journal import EDIT, INTENT, NAME, STATE_ORDER, Header, Journal, Stamp
 from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
 QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
+SMALL = 1 << 20  # bytes; below that a fold took longer only because the disk is slow to sync
 
 
 class _File(NamedTuple):
@@ -45,6 +47,12 @@ def is_due(header: Header, now: float) -> bool:
     return not 0 <= now - header.folded_at < SHARE * header.fold_seconds
 
 
+def is_quick(journal: Journal) -> bool:
+    """Whether a command may fold before it returns."""
+    size = journal.end + sum(stamp.size for stamp in journal.header.stamps)
+    return journal.header.fold_seconds < QUICK or size < SMALL
+
+
 def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
     """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
 
@@ -62,8 +70,16 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
         else _as_found(snapshot.dead, stamps[1])
     )
     fresh = [file for file in (jobs, dead) if file.fresh]
-    _announce(journal, jobs, dead)
-    if not _still(snapshot.jobs) or not _still(snapshot.dead):
+    mark, going_on = journal.mark(), False
+    try:
+        if snapshot.edited:
+            _append_edit(journal, snapshot, counts)
+        _announce(journal, jobs, dead)
+        going_on = _still(snapshot.jobs) and _still(snapshot.dead)
+    finally:
+        if not going_on:
+            journal.cut_back(mark)
+    if not going_on:
         for file in fresh:
             files.remove(file.fresh or "")
         return False
@@ -72,7 +88,7 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
     if fresh:
         files.sync_folder(folder)
     seconds = time.perf_counter() - began
-    _start_journal(folder, journal, (jobs, dead), counts, seconds, now, snapshot.edited)
+    _start_journal(folder, journal, (jobs, dead), counts, seconds, now, journal.edited)
     return True
 
 
@@ -114,6 +130,14 @@ def _still(base: BaseFile) -> bool:
     except FileNotFoundError:
         return False
     return Stamp.of(base.found, 0).fits(found)
+
+
+def _append_edit(journal: Journal, snapshot: Snapshot, counts: list[int]) -> None:
+    """Journal what the person wrote, but for jobs whose changes came first."""
+    overlay = snapshot.overlay
+    both = (snapshot.base_jobs(), snapshot.base_dead())
+    lines = [line for base in both for line in base if line_id(line) not in overlay]
+    journal.append(b"".join(line + b"\n" for line in lines), EDIT, counts)
 
 
 def _announce(journal: Journal, jobs: _File, dead: _File) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MARKER = ".queuectl"
 FORMAT = 1
+LAST_MADE = "worker_pids.json"  # made after the journal: where it is, a journal was
 EMPTY = b"[\n]\n"  # a job file without jobs
 _MARK = b'{"format": 1}\n'
 _NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
@@ -129,4 +130,6 @@ def is_new(path: str) -> bool:
             raise BadFile(
                 f"{journal} is missing though {held} holds jobs; queuectl doctor --repair mends it"
             )
+    if os.path.exists(os.path.join(path, LAST_MADE)):
+        raise BadFile(f"{journal} is missing; queuectl doctor --repair mends what can be mended")
     return True

@@ -141,7 +141,7 @@ class Writer:
         """Fold a small queue, whoever changed it; trouble puts it off."""
         try:
             with self.writing() as journal:
-                if journal.seq and journal.header.fold_seconds < checkpoint.QUICK:
+                if journal.seq and checkpoint.is_quick(journal):
                     self._fold(journal)
         except StoreError:
             return
@@ -229,15 +229,22 @@ class Writer:
         return self.journal
 
     def _read_on(self, journal: Journal) -> None:
+        edited = journal.edited
         payloads, rest = journal.read_on()
         if rest:
             journal.cut_tail(rest)
+        if journal.edited and not edited:
+            # Taken in by a process that then died: the files may still be as the person left them.
+            self._live, self._vetted, self._vetted_at = None, [None, None], 0.0
         if self._live is not None:
             for payload in payloads:
                 self._live.apply(payload.splitlines())
 
     def _open(self) -> Journal:
         self._create_if_new()
+        last = os.path.join(self.folder, folder.LAST_MADE)
+        if not os.path.exists(last):
+            files.replace(last, folder.EMPTY)
         checkpoint.remove_leftovers(self.folder)
         self._mend_modes()
         self.journal = Journal.for_writing(self.folder)
@@ -280,15 +287,14 @@ class Writer:
         return ours
 
     def _create_if_new(self) -> None:
-        """Write the files of a folder that has none yet, the journal last."""
+        """Write the files of a folder that has none yet, the journal behind the job files."""
         if not folder.is_new(self.folder):
             return
         for path in self._paths:
             files.replace(path, folder.EMPTY)
-        for name, empty in (("config.json", b"{}\n"), ("worker_pids.json", folder.EMPTY)):
-            path = os.path.join(self.folder, name)
-            if not os.path.exists(path):
-                files.replace(path, empty)
+        settings = os.path.join(self.folder, "config.json")
+        if not os.path.exists(settings):
+            files.replace(settings, b"{}\n")
         stamps = [_stamp(path) for path in self._paths]
         header = Header(1, 0.0, 0.0, False, [0] * len(STATE_ORDER), (stamps[0], stamps[1]))
         checkpoint.start_journal(self.folder, header)
