@@ -27,7 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.backup import Backup
     from queuectl.store.folder import Finding
-    from queuectl.store.repair import Repair
 
 Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
 
@@ -214,9 +213,9 @@ class JobQueue:
         """What is wrong with the data folder, in whatever state it is; nothing if it is absent."""
         return self.store.examine()
 
-    def repair(self) -> Repair:
-        """Mend what can be mended in the data folder: what was done, and what could not be read."""
-        return self.store.repair()
+    def repair(self, done: list[str], unread: list[str]) -> None:
+        """Mend the data folder; what was done, and could not be read, goes into the lists."""
+        self.store.repair(done, unread)
 
     def backup(self) -> Iterator[bytes]:
         """The lines of a backup of jobs and settings, all of one moment."""
@@ -296,7 +295,8 @@ class JobQueue:
     def _settled(
         self, stored: Job, finished: tuple[Job, Outcome], now: str
     ) -> tuple[Job, Job] | None:
-        new = lifecycle.settled(stored, *finished, self._retry_policy, self._dice(), now)
+        dice = 0.0 if finished[1].exit_code == 0 else self._dice()
+        new = lifecycle.settled(stored, *finished, self._retry_policy, dice, now)
         return None if new is None else (stored, new)
 
     def _retry_policy(self) -> RetryPolicy:

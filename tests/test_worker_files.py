@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from failing_disk import failing_disk
+from failing_disk import DEATHS, failing_disk
 from samples import make_job, moment
 
 from queuectl.errors import BadFile, StoreError
@@ -189,12 +189,11 @@ def test_a_worker_notices_that_its_file_was_taken_away_or_replaced(store):
 def test_the_lock_passes_to_no_child(store):
     slot = register(store)
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=-1)
-    os.close(slot._fd)
+    slot.close()
     try:
         assert not probe(store.folder, "w-1").alive
     finally:
         child.communicate(timeout=20)
-    os.close(slot.wake_fd)
     store.forget_worker("w-1")
 
 
@@ -245,6 +244,43 @@ def test_a_worker_that_could_not_be_registered_leaves_nothing_behind(store):
     assert not disk.broken
     assert at > 3
     store.release(slot)
+
+
+def forget_all(store):
+    for worker in (*store.workers(), *store.orphans()):
+        assert store.forget_worker(worker.id)
+    assert files_of(store) == pids(store) == []
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_a_worker_killed_while_it_registers_leaves_nothing_that_is_not_found(store, how):
+    store.release(register(store))
+    slots, at = [], 0
+    while not slots:
+        at += 1
+        with failing_disk(at, how):
+            slots.append(register(store, f"w-{at}"))
+        if not slots:
+            forget_all(store)
+    assert at > 5
+    store.release(slots[0])
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_a_worker_whose_forgetting_was_cut_short_is_found_again(store, how):
+    def forget(at):
+        worker_id = f"w-{at}"
+        slot = register(store, worker_id)
+        slot.close()
+        with failing_disk(at, how) as disk:
+            store.forget_worker(worker_id)
+        return disk.broken
+
+    at = 1
+    while forget(at):
+        forget_all(store)
+        at += 1
+    assert at > 5
 
 
 def test_a_pipe_that_cannot_be_made_is_a_refusal(store, monkeypatch):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FOLDER = "workers"
 WAKE, CANCEL = b"w", b"c"
-_LONGEST = 4096  # bytes of a worker file that are looked at
+_SIZE, _LINE = 1024, 256  # bytes of a worker file, and of its second line
 
 
 class WorkerInfo:
@@ -61,12 +61,17 @@ class WorkerSlot:
     """A worker's own file, locked, and the reading end of its pipe."""
 
     def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
+        from mmap import mmap
+
         self.id = worker_id
         self.path = os.path.join(folder, FOLDER, worker_id)
         self.wake_fd = wake_fd
         self._fd = fd
         self._inode = os.fstat(fd).st_ino
-        self._job_line = len(os.pread(fd, _LONGEST, 0).partition(b"\n")[0]) + 1
+        # Mapped, since it is written for each job: a write call would cost a tenth of what a
+        # worker may spend on one. Others see it at once, and it outlives the worker.
+        self._text = mmap(fd, _SIZE)
+        self._job_line = self._text.find(b"\n") + 1
 
     def still_held(self) -> bool:
         """Whether the file is still there under its name: else the worker was given up."""
@@ -77,19 +82,26 @@ class WorkerSlot:
 
     def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
         """Write down which process group runs which job, for whoever must end it."""
-        # Padded, so that the end of a longer line before it is no line of its own.
-        line = f"{job_id} {run} {pid} {start_time}\n".encode()
-        os.pwrite(self._fd, line.ljust(200), self._job_line)
+        self._set_line(f"{job_id} {run} {pid} {start_time}\n".encode())
 
     def clear_run(self) -> None:
         """Write down that nothing runs."""
-        os.pwrite(self._fd, b"\n".ljust(200), self._job_line)
+        self._set_line(b"\n")
+
+    def _set_line(self, line: bytes) -> None:
+        # Padded, so that the end of a longer line before it is no line of its own.
+        self._text[self._job_line : self._job_line + _LINE] = line.ljust(_LINE)
 
     def release(self) -> None:
         """Take the files away and free the lock; under the queue's lock."""
         if self.still_held():
             files.remove(self.path)
         files.remove(f"{self.path}.wake")
+        self.close()
+
+    def close(self) -> None:
+        """Free the lock and leave the files, as the kernel does for a process that dies."""
+        self._text.close()  # the mapping has a descriptor of its own
         os.close(self._fd)
         os.close(self.wake_fd)
 
@@ -105,7 +117,7 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     wake_fd = -1
     try:
         lock_descriptor(fd, blocking=False)
-        files.append(fd, f"{worker_id} {facts}\n".encode(), 0, hidden)
+        files.append(fd, f"{worker_id} {facts}\n\n".encode().ljust(_SIZE), 0, hidden)
         files.make_pipe(f"{path}.wake")
         # Open for both, so that the pipe never reports an end when a writer leaves.
         wake_fd = files.open_file(f"{path}.wake", os.O_RDWR | os.O_NONBLOCK)
@@ -146,7 +158,7 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
     except BlockingIOError:
         alive = True
     try:
-        return WorkerInfo(worker_id, alive, os.pread(fd, _LONGEST, 0).decode("ascii", "replace"))
+        return WorkerInfo(worker_id, alive, os.pread(fd, _SIZE, 0).decode("ascii", "replace"))
     finally:
         os.close(fd)
 

@@ -6,6 +6,7 @@ that ends gives the same queue whenever it is done.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import random
@@ -82,7 +83,9 @@ def leftovers(path: str) -> list[str]:
 
 def copy(template: str, path: str) -> None:
     """Copy a folder so that its journal knows the copies as it knew the originals."""
-    shutil.copytree(template, path)
+    shutil.copytree(template, path, ignore=shutil.ignore_patterns("*.wake"))
+    for pipe in glob.glob("workers/*.wake", root_dir=template):
+        os.mkfifo(os.path.join(path, pipe), 0o600)
     journal = os.path.join(path, "journal")
     if not os.path.exists(journal):
         return
@@ -123,7 +126,8 @@ def outcome(code: int = 0) -> Outcome:
 def _claim(queue: JobQueue, worker: str, job_id: str) -> Job:
     """Let the worker have this very job."""
     job = queue.get(job_id)
-    queue.update(job_id, {"priority": -100})
+    first = min(other.priority for other in queue.find()) - 1
+    queue.update(job_id, {"priority": first})
     claimed = queue.claim(worker)
     assert claimed is not None
     assert claimed.id == job.id
@@ -141,8 +145,7 @@ def fill(queue: JobQueue, fold: bool = True) -> None:
         _claim(queue, "w-here", job_id)
     slot = queue.store.register("w-lost", 1, "-", "-")
     _claim(queue, "w-lost", "stranded")
-    for fd in (slot._fd, slot.wake_fd):
-        os.close(fd)
+    slot.close()
     queue.cancel(["asked"])
     if fold:
         queue.checkpoint()
@@ -358,7 +361,7 @@ def bury_and_fold(queue: JobQueue) -> Callable[[], object]:
 
 
 def repair(queue: JobQueue) -> Callable[[], object]:
-    return queue.store.repair
+    return lambda: queue.repair([], [])
 
 
 ANYWHERE: tuple[Deed, ...] = (
