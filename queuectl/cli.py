@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     front = _Front(argv)
+    if front.rest[:1] == ["__complete"]:
+        from queuectl.shell.tab_completion import answer
+
+        return answer(front.rest[1:])
     if front.rest:
         if front.script is not None or front.stop_on_error:
             raise InvalidInput("-f and --stop-on-error are for scripts, not for a command")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from queuectl.store import files
@@ -109,11 +109,8 @@ class FailingDisk(Disk):
 def failing_disk(at: int, how: str, **more: Any) -> Iterator[FailingDisk]:
     """Until the block ends; a Killed that comes out of it ends here."""
     disk = FailingDisk(at, how, **more)
-    with standing_in(disk):
-        try:
-            yield disk
-        except Killed:
-            pass
+    with standing_in(disk), suppress(Killed):
+        yield disk
 
 
 @contextmanager

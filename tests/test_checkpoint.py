@@ -241,7 +241,7 @@ def test_a_fold_does_each_step_only_when_the_one_before_is_on_the_disk(store, fi
         *(["rename"] * files_changed),
         "fsync",  # the folder
         *NEW_FILE,
-        *("rename", "fsync"),  # the new journal
+        *("chmod", "rename", "fsync", "chmod"),  # the new journal
     ]
 
 

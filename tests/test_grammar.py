@@ -20,7 +20,6 @@ from queuectl.commands.grammar import (
     command_line,
     find_command,
 )
-from queuectl.commands.tokens import quote
 
 JSON = Param("--json", "flag", "print JSON")
 
@@ -81,7 +80,7 @@ def given_values(bound: Bound) -> dict[str, object]:
     return {
         key: value
         for key, value in bound.values.items()
-        if value is not None and value is not False and value != []
+        if value is not None and value is not False and value != [] and (key, value) != ("argv", "")
     }
 
 
@@ -137,11 +136,11 @@ GOOD = [
         {"object": {"command": "ls"}, "max_retries": 0},
     ),
     (
-        "enqueue --id a -- echo 'it is' --id -h {x}",
+        "enqueue --id a -- echo 'it is' --id -h",
         "enqueue",
-        {"id": "a", "argv": ["echo", "it is", "--id", "-h", "{x}"]},
+        {"id": "a", "argv": "echo 'it is' --id -h"},
     ),
-    ("enqueue -- ls -- x", "enqueue", {"argv": ["ls", "--", "x"]}),
+    ("enqueue -- ls -- x", "enqueue", {"argv": "ls -- x"}),
     (
         'enqueue "{\\"id\\":\\"a\\",\\"command\\":\\"echo hello\\",\\"max_retries\\":2}"',
         "enqueue",
@@ -230,7 +229,7 @@ BAD = [
     ("config set max-retries -1", "max-retries must lie between", "-1", ""),
     ("enqueue --timeout 5x", "'5x' is not a duration", "5x", ""),
     ("enqueue --run-at 2026-01-31T08:30:00", "names no zone", "2026-01-31T08:30:00", ""),
-    ("enqueue --", "a command is missing behind --", "", ""),
+    ("enqueue --", "the command behind -- is missing", "", ""),
     ("enqueue echo 'a b'", "to run a command: enqueue -- echo 'a b'", "echo", "-- echo"),
     ("update echo", "'echo' is not an object", "echo", ""),
     ("update", "update needs an object", "", ""),
@@ -303,6 +302,7 @@ def test_an_empty_line_is_no_fault(line: str) -> None:
         ("lst a", "error error"),
         ("enqueue {id: a} --id=b", "command object option"),
         ("enqueue --id a -- ls -l", "command option value end value value"),
+        ("enqueue -- ls {a} # x", "command end value value comment"),
         ("enqueue echo hi", "command error error"),
         ("show a b", "command value error"),
     ],
@@ -389,20 +389,55 @@ def test_no_argv_raises(argv: list[str]) -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=5))
-def test_words_behind_dashes_are_kept_as_they_are(words: list[str]) -> None:
-    line = "enqueue --id a -- " + " ".join(map(quote, words))
-    for bound in (bind(SPECS, line), bind_argv(SPECS, ["enqueue", "--id", "a", "--", *words])):
-        assert bound.values["argv"] == words
-        assert not bound.faults
+def test_arguments_behind_dashes_are_quoted_back(words: list[str]) -> None:
+    bound = bind_argv(SPECS, ["enqueue", "--id", "a", "--", *words])
+    assert bound.values["argv"] == command_line(words)
+    assert bool(bound.faults) == (not words[0].strip())
 
 
-def test_in_a_line_what_sh_would_expand_is_left_to_it() -> None:
-    argv = bind(SPECS, "enqueue -- grep 'a b' *.txt | wc -l").values["argv"]
-    assert isinstance(argv, list)
-    assert command_line(argv) == "grep 'a b' *.txt | wc -l"
-    argv = bind_argv(SPECS, ["enqueue", "--", "grep", "a b", "*.txt"]).values["argv"]
-    assert isinstance(argv, list)
-    assert command_line(argv) == "grep 'a b' '*.txt'"
+@pytest.mark.parametrize(
+    "command",
+    [
+        "grep 'a b' *.txt | wc -l",
+        "{ echo a; echo b; }",
+        "f() { echo x; }; f",
+        """x='a b'; echo "$x" """.strip(),
+        "echo  two   blanks # and a comment",
+        "echo a; # it's a comment",
+        "echo it\\'s \\\n  more",
+        "echo 'a\nb'",
+        "FOO=1 if true; then echo {a,b}; fi",
+        "echo a\\ ",
+        "ls -- --id x",
+    ],
+)
+def test_in_a_line_what_stands_behind_dashes_is_left_to_sh(command: str) -> None:
+    bound = bind(SPECS, f"enqueue --id a --  {command}")
+    assert bound.faults == []
+    assert bound.values["argv"] == command
+    assert bound.values["id"] == "a"
+    assert not bound.open
+
+
+@given(st.text(st.sampled_from("abc0 \t\n'\"\\{}#-=,:;|$*é世"), max_size=40))
+def test_behind_dashes_nothing_is_lost_but_blanks_around(text: str) -> None:
+    bound = bind(SPECS, "enqueue -- " + text)
+    if bound.faults:
+        assert bound.open or "behind --" in bound.faults[0].message
+    else:
+        command = bound.values["argv"]
+        assert isinstance(command, str)
+        assert text.count(command) >= 1
+        assert not text.replace(command, "", 1).replace("\\\n", "").strip()
+
+
+def test_behind_dashes_no_program_is_no_command() -> None:
+    for bound, how in (
+        (bind(SPECS, "enqueue -- '' x"), "empty"),
+        (bind(SPECS, "enqueue -- # x"), "missing"),
+        (bind_argv(SPECS, ["enqueue", "--", " ", "x"]), "empty"),
+    ):
+        assert bound.faults[0].message == f"the command behind -- is {how}"
 
 
 @pytest.mark.parametrize(

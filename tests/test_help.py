@@ -51,6 +51,8 @@ class TestHelp:
             line += " --help"
         elif spec.words != ("enqueue",):
             _queue_for_examples(cli, dead=spec.words[0] in ("dlq", "retry"))
+        if spec.words == ("restore",):
+            cli.ok("backup", "queue.jsonl")
         result = cli(stdin=line + (" --timeout 0\n" if spec.words == ("wait",) else "\n"))
         assert result.code == 0 or "wait ended with exit code 124" in result.err, result
 

@@ -203,6 +203,18 @@ def test_hangups_mean_nothing_to_a_detached_worker(bench):
     assert bench.worker().alive
 
 
+def test_a_worker_whose_starter_is_gone_works_on(bench):
+    job_id = bench.enqueue("true")
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-m", "queuectl.worker.loop", "--data", bench.folder]
+    with subprocess.Popen([*argv, "--ready", str(write)], pass_fds=(write,)) as worker:
+        os.close(write)
+        bench.await_state(job_id, "completed")
+        worker.terminate()
+        assert worker.wait() == 0
+
+
 # -- working
 
 

@@ -27,8 +27,7 @@ def restore(context: Context, args: dict[str, Any]) -> int:
     data = context.read_stdin() if path == "-" else _read(path)
     found = queue.read_backup(data, "standard input" if path == "-" else path)
     replace = bool(args.get("replace"))
-    held = sum(queue.counts().values()) if replace and not args.get("yes") else 0
-    if held and not context.confirm(f"Put {_jobs(len(found.jobs))} in the place of {held}?"):
+    if replace and not args.get("yes") and not _agreed(context, len(found.jobs)):
         context.note("Nothing was changed.")
         return 1
     kept = queue.restore(found, replace=replace)
@@ -37,6 +36,14 @@ def restore(context: Context, args: dict[str, Any]) -> int:
     if not context.quiet:
         context.write(f"Restored {_jobs(len(found.jobs))} as they were at {found.made_at}")
     return 0
+
+
+def _agreed(context: Context, count: int) -> bool:
+    held = sum(context.queue.counts().values())
+    if not held:
+        return True
+    context.require_person("restore asks before it replaces jobs")
+    return context.confirm(f"Put {_jobs(count)} in the place of the {held} that are there?")
 
 
 def _read(path: str) -> bytes:

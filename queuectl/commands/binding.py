@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queuectl.commands.bound import Bound, Fault
 from queuectl.commands.specs import CommandSpec, Param, command_tree
-from queuectl.commands.tokens import Token, command_line, shell_word
+from queuectl.commands.tokens import Token, command_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Binder:
         self.is_argv = is_argv
         self.node = command_tree(specs)
         self.operands: list[Param] = []  # those still to come
-        self.argv: list[str] | None = None  # what stands behind --, for a command that takes it
+        self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
         self.ended = False  # a bare -- was met
         self.lost = False  # after a fault that leaves the rest without meaning
         self.awaited: Param | None = None  # the last option, if its value is still to come
@@ -116,7 +116,11 @@ class Binder:
     def _take(self, at: int) -> int:
         """Bind the token at `at`; the index of the next one to bind."""
         token = self.tokens[at]
-        if token.role == "comment" or token.role == "command" or _is_lone_backslash(token):
+        if token.role == "command" or _is_lone_backslash(token):
+            return at + 1
+        if token.role == "comment":
+            if self.argv is not None:
+                self.argv.append(token)
             return at + 1
         if not self.ended and token.raw == "--":
             self.ended, token.role = True, "end"
@@ -129,7 +133,7 @@ class Binder:
             token.role = token.role or "error"
             return at + 1
         if self.argv is not None:
-            self.argv.append(token.text if self.is_argv else shell_word(token))
+            self.argv.append(token)
             token.role = "value"
             return at + 1
         return self._take_operand(at)
@@ -243,12 +247,17 @@ class Binder:
         self.lost = True
         message = f"'{_short(token.text)}' is not {_NOUNS['object']}"
         if any(operand.kind == "argv" for operand in self.operands):
-            words = self.tokens[at:]
-            line = command_line([word.text for word in words if word.role != "comment"])
+            line = self._command_line(self.tokens[at:])
             message += f"; to run a command: {' '.join(self.bound.words)} -- {_short(line)}"
             self._fault(message, token, f"-- {token.raw}")
         else:
             self._fault(message, token)
+
+    def _command_line(self, tokens: Sequence[Token]) -> str:
+        """What /bin/sh is to run: the line as it stands, or its words quoted back."""
+        if not tokens or self.is_argv:
+            return command_line([token.text for token in tokens])
+        return self.text[tokens[0].start : tokens[-1].end]
 
     def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
         """Keep a value, read by its kind; `skip` characters of the token precede it."""
@@ -317,8 +326,10 @@ class Binder:
     def _check_required(self, spec: CommandSpec) -> None:
         given = self.bound.values
         faulty = bool(self.bound.faults)
-        if self.argv == []:
-            self._missing("a command is missing behind --")
+        if self.argv is not None:
+            words = [token.text for token in self.argv if token.role != "comment"]
+            if not words or not words[0].strip():
+                self._missing(f"the command behind -- is {'empty' if words else 'missing'}")
         for param in spec.params:
             if not param.required or param.key in given or faulty:
                 continue
@@ -331,7 +342,7 @@ class Binder:
         self.given = frozenset(values)
         for param in (*(self.bound.spec.params if self.bound.spec else ()), *self.options):
             if param.kind == "argv":
-                values[param.key] = self.argv or []
+                values[param.key] = self._command_line(self.argv or [])
             elif param.key not in values:
                 values[param.key] = _default(param)
 

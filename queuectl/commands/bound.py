@@ -48,10 +48,11 @@ class Bound:
     """A bound line: `spec` (None if no command was recognised) and `values` by Param.key.
 
     Every parameter of the command has a value: what was given, else its default (False for a flag,
-    [] for `many` and "argv", None without a default). An object is a dict of checked fields, or
-    "-". `help`: -h was given, which wins over everything else; `words` are the command words
-    recognised, perhaps only a group's: ("dlq",). `open`: the text ends inside a quote or brace or
-    with a backslash, so that more lines may follow. Spans count in `text`.
+    [] for `many`, "" for "argv", None without a default). An object is a dict of checked fields, or
+    "-"; "argv" is the command line for /bin/sh. `help`: -h was given, which wins over everything
+    else; `words` are the command words recognised, perhaps only a group's: ("dlq",). `open`: the
+    text ends inside a quote or brace or with a backslash, so that more lines may follow. Spans
+    count in `text`.
     """
 
     __slots__ = ("_binder", "faults", "help", "open", "spec", "text", "tokens", "values", "words")

@@ -18,15 +18,21 @@ def doctor(context: Context, args: dict[str, Any]) -> int:
     from queuectl.worker.stray_logs import find_stray_logs
 
     queue = context.queue
-    mended, unread = _repair(queue) if args.get("repair") else ([], [])
+    mended: list[str] = []
+    unread: list[str] = []
+    try:
+        if args.get("repair"):
+            _repair(queue, mended, unread)
+    finally:
+        if not args.get("json"):  # also if the disk refused to go on
+            context.write_lines(f"Mended: {line}" for line in mended)
+            context.write_lines(f"Not readable: {line}" for line in unread)
     found = queue.examine()
     found += find_stray_logs(queue)
     broken = any(finding.problem for finding in found)
     if args.get("json"):
         _write_json(context, found, mended, unread)
     else:
-        context.write_lines(f"Mended: {line}" for line in mended)
-        context.write_lines(f"Not readable: {line}" for line in unread)
         context.write_lines(_line(context, finding) for finding in found)
         if not context.quiet:
             context.write(_summary(queue, found))
@@ -70,29 +76,26 @@ def _write_json(
     context.write_json([render.json_document(form)])
 
 
-def _repair(queue: JobQueue) -> tuple[list[str], list[str]]:
-    """Mend the files, then take back what dead workers hold; what was done, what was unreadable."""
+def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
+    """Mend the files, then take back what dead workers hold."""
     import time
 
     from queuectl.store.folder import check_folder
     from queuectl.worker.stray_logs import put_aside
 
-    done, unread = queue.repair()
+    queue.repair(done, unread)
     if check_folder(queue.folder):
-        done += _rescue(queue)
+        _rescue(queue, done)
         done += put_aside(queue, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-    return done, unread
 
 
-def _rescue(queue: JobQueue) -> list[str]:
-    """Take back jobs from dead workers with a file, then from those without; what was done."""
+def _rescue(queue: JobQueue, done: list[str]) -> None:
+    """Take back jobs from dead workers with a file, then from those without."""
     from queuectl.worker.rescue import rescue
 
-    done = []
     for _ in range(2):
         lost = {worker.id for worker in queue.lost_workers()}
         for job in rescue(queue):
             done.append(f"job '{job.id}': taken back from its dead worker; it is {job.state} now")
         left = {worker.id for worker in queue.lost_workers()} if lost else set()
         done += [f"workers/{name}: the files of a dead worker removed" for name in lost - left]
-    return done

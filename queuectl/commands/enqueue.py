@@ -37,14 +37,10 @@ def enqueue(context: Context, args: dict[str, Any]) -> int:
 
 
 def _draft(args: dict[str, Any]) -> Draft:
-    """The job as the object, the options and the words after `--` describe it together."""
+    """The job as the object, the options and what stands after `--` describe it together."""
     given = [*option_fields(args).items()]
     if args.get("argv"):
-        from queuectl.commands.tokens import command_line
-
-        if not args["argv"][0].strip():
-            raise InvalidInput("the command after -- is empty")
-        given.append(("command", command_line(args["argv"])))
+        given.append(("command", args["argv"]))
     if args.get("no_rerun"):
         given.append(("rerun", False))
     draft = _joined(args.get("object"), given)

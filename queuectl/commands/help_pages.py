@@ -65,7 +65,8 @@ Objects
 Scripts
   queuectl < jobs.txt, or queuectl -f jobs.txt
   One command a line, as in the shell. # starts a comment at the start of a
-  word; an object or a quoted text may go on over several lines.
+  word; an object or a quoted text may go on over several lines. What stands
+  behind -- goes to /bin/sh exactly as it stands, from pipes to a comment.
   A line that fails is told as NAME:LINE: and the rest runs; the exit code is
   then 1. --stop-on-error ends the script there.
 """,
@@ -140,7 +141,7 @@ def command_page(spec: CommandSpec) -> str:
     if spec.details:
         parts += _wrap(spec.details)
     if spec.params:
-        parts += ["", _listing([(_spelled(param), param.help) for param in spec.params]).rstrip()]
+        parts += ["", _listing([(spelled(param), param.help) for param in spec.params]).rstrip()]
     parts += ["", "Examples:"]
     parts += [f"  queuectl {example}" for example in spec.examples]
     if spec.aliases:
@@ -158,7 +159,7 @@ def synopsis(params: Sequence[Param]) -> list[str]:
 
 
 def _usage(param: Param) -> str:
-    shown = _spelled(param)
+    shown = spelled(param)
     if param.kind == "argv":
         shown = "-- COMMAND [ARG...]"
     elif param.many:
@@ -166,7 +167,8 @@ def _usage(param: Param) -> str:
     return shown if param.required else f"[{shown}]"
 
 
-def _spelled(param: Param) -> str:
+def spelled(param: Param) -> str:
+    """A parameter as people type it: `--count N`, `JOB`."""
     if not param.name.startswith("--"):
         return "-- ..." if param.kind == "argv" else param.name.upper()
     value = "" if param.kind == "flag" else f" {_VALUES.get(param.kind, param.kind.upper())}"

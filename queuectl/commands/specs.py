@@ -16,8 +16,8 @@ class Param:
     `kind` says what its value is and how it is completed: "job", "dead_job", "live_job",
     "finished_job", "state", "setting", "setting_value", "int", "count" (a whole number, 0 or more),
     "number", "duration", "time", "path", "text", "flag" (no value), "object", "argv" (all that
-    follows `--`), "worker", "command", "shell". `low` and `high` bound int, count and number.
-    `many` collects a list. `unless` names the option that makes a required operand needless.
+    follows `--`, as a command line), "worker", "command", "shell". `low` and `high` bound int,
+    count and number. `many` collects a list. `unless` names the option that makes a required operand needless.
     """
 
     __slots__ = (
@@ -113,13 +113,14 @@ GLOBAL_OPTIONS: tuple[Param, ...] = (
 )
 
 
-_latest: list[tuple[object, Tree]] = []
+_latest: list[tuple[object, Tree]] = [(None, {})]
 
 
 def command_tree(specs: Sequence[CommandSpec]) -> Tree:
     """Words as nested dicts; under "" lies the command that its path spells."""
-    if _latest and _latest[0][0] is specs:
-        return _latest[0][1]
+    kept = _latest[0]  # looked at once: another thread may put a new one there meanwhile
+    if kept[0] is specs:
+        return kept[1]
     tree: Tree = {}
     for spec in specs:
         for words in (spec.words, *spec.aliases):
@@ -129,7 +130,7 @@ def command_tree(specs: Sequence[CommandSpec]) -> Tree:
                 assert isinstance(below, dict)
                 node = below
             node[""] = spec
-    _latest[:] = [(specs, tree)]
+    _latest[0] = (specs, tree)
     return tree
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from queuectl.commands.specs import CommandSpec, Param
 
 MOST_WORKERS = 256
+SHELLS = ("bash", "zsh", "fish")
 
 _JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 _YES = Param("--yes", "flag", "do not ask", short="-y")
@@ -35,7 +36,7 @@ COMMANDS = (
             *_FIELDS,
             Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
-            Param("argv", "argv", "after --: a program and its arguments, as they are"),
+            Param("argv", "argv", "after --: a command and its arguments, as they stand"),
         ),
         handler="queuectl.commands.enqueue:enqueue",
         examples=(
@@ -88,6 +89,21 @@ COMMANDS = (
         params=(_JSON,),
         handler="queuectl.commands.status:status",
         examples=("status", "status --json"),
+        access="read",
+    ),
+    CommandSpec(
+        words=("top",),
+        summary="Watch jobs and workers on the whole screen, with keys to act on them.",
+        params=(
+            Param("--sort", "text", "the order", choices=("state", "time", "id", "priority")),
+            Param("--filter", "text", "only jobs whose id, state or command holds this"),
+        ),
+        handler="queuectl.shell.top:top",
+        examples=("top", "top --sort time --filter backup"),
+        details=(
+            "? shows the keys. The newest 300 jobs of each state are shown. "
+            "Where there is no terminal it prints one snapshot."
+        ),
         access="read",
     ),
     CommandSpec(
@@ -319,6 +335,16 @@ COMMANDS = (
         handler="queuectl.commands.status:ping",
         examples=("ping",),
         access="read",
+    ),
+    CommandSpec(
+        words=("completion",),
+        summary="Print what your own shell needs to complete queuectl's lines.",
+        params=(Param("shell", "shell", "bash, zsh or fish", required=True, choices=SHELLS),),
+        handler="queuectl.commands.shell_scripts:completion",
+        examples=("completion bash", "completion zsh", "completion fish"),
+        details="Put 'source <(queuectl completion bash)' into ~/.bashrc, the same with zsh into "
+        "~/.zshrc; for fish, write it to ~/.config/fish/completions/queuectl.fish.",
+        access="none",
     ),
     CommandSpec(
         words=("help",),

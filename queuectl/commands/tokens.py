@@ -4,8 +4,9 @@ Never raises: what is unfinished is told by `Token.open`. The rules are those of
 differences, all before a bare `--`: `{` at the start of a word begins an object that reaches to
 its balanced `}`; an apostrophe after a letter or digit (it's) is not a quote; and a backslash
 outside quotes is an ordinary character (C:\\temp) unless a blank, a quote or the end of the line
-follows it. Behind `--` a line means what /bin/sh would make of it. `#` starts a comment only where
-a word could start. A backslash at the end of a line continues it.
+follows it. Behind `--` the words are those that /bin/sh would see, for what stands there may go to
+it as it stands. `#` starts a comment only where a word could start. A backslash at the end of a
+line continues it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _BLANKS = " \t\n\r\f\v"
 _BEFORE_A_WORD = _BLANKS + ",:=(["
 _ESCAPED_OUTSIDE = " \t'\""
 _ESCAPED_IN_DOUBLE = '"\\$`'
-_SHELL_ACTS_ON = frozenset("|&;<>()$`*?[")
+_SHELL_PARTS_AT = frozenset("|&;()<>")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 _OPENERS = {"!", "{", "case", "coproc", "for", "function", "if", "select", "time", "until", "while"}
 _RESERVED = _OPENERS | {"}", "do", "done", "elif", "else", "esac", "fi", "in", "then"}
@@ -56,12 +57,6 @@ class Token:
 
     def __repr__(self) -> str:
         return f"Token({self.text!r}, {self.start}, {self.end}, open={self.open!r})"
-
-
-class Verbatim(str):
-    """A word behind `--` that /bin/sh shall expand when the job runs (*.txt, $HOME, |)."""
-
-    __slots__ = ()
 
 
 def tokenize(line: str, behind_dashes: bool = False) -> list[Token]:
@@ -155,7 +150,7 @@ def _word(line: str, start: int, behind_dashes: bool) -> Token:
     at, size = start, len(line)
     while at < size and not lacks:
         char = line[at]
-        if char in _BLANKS:
+        if char in _BLANKS or (behind_dashes and char == "#" and line[at - 1] in _SHELL_PARTS_AT):
             break
         if char == '"':
             text, at, lacks = _double_quoted(line, at + 1)
@@ -204,31 +199,6 @@ def _backslash(line: str, at: int, behind_dashes: bool) -> tuple[str, int, str]:
     return "\\", at + 1, ""
 
 
-def shell_word(token: Token) -> str:
-    """The word behind `--` as an argument: Verbatim if /bin/sh has something to expand in it."""
-    return Verbatim(token.raw) if _shell_acts(token.raw) else token.text
-
-
-def _shell_acts(raw: str) -> bool:
-    if raw[:1] == "~":
-        return True
-    if _SHELL_ACTS_ON.isdisjoint(raw):
-        return False
-    quote, at = "", 0
-    while at < len(raw):
-        char = raw[at]
-        if char == "\\" and quote != "'":
-            at += 1
-        elif char == quote:
-            quote = ""
-        elif not quote and char in "'\"":
-            quote = char
-        elif char in ("$`" if quote == '"' else "" if quote else _SHELL_ACTS_ON):
-            return True
-        at += 1
-    return False
-
-
 def quote(word: str) -> str:
     """The word so written that /bin/sh reads exactly it."""
     if word and _PLAIN.issuperset(word):
@@ -237,8 +207,8 @@ def quote(word: str) -> str:
 
 
 def command_line(argv: Iterable[str]) -> str:
-    """The command line that makes /bin/sh run exactly these arguments; Verbatim ones expand."""
-    words = [str(word) if isinstance(word, Verbatim) else quote(word) for word in argv]
+    """The command line that makes /bin/sh run exactly these arguments."""
+    words = [quote(word) for word in argv]
     # Unquoted, the shell would take these as an assignment or as its own grammar.
     if words and (words[0] in _RESERVED or "=" in words[0]) and words[0][0] not in "'\"":
         words[0] = f"'{words[0]}'"

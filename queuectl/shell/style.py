@@ -17,6 +17,11 @@ _COMMON = {
     "completion-menu.completion.current": "reverse",
     "completion-menu.meta.completion.current": "reverse",
     "validation-toolbar": "noinherit bold",
+    "top.title": "reverse",
+    "top.head": "bold",
+    "top.marked": "reverse",
+    "top.message": "bold",
+    "top.question": "bold",
 }
 _COLOURED = {
     "prompt": "ansigreen bold",
@@ -39,6 +44,11 @@ _COLOURED = {
     "aborting": "ansibrightblack",
     "validation-toolbar": "noinherit ansired bold",
     "search": "reverse",
+    "state.in_progress": "ansicyan",
+    "state.completed": "ansigreen",
+    "state.failed": "ansiyellow",
+    "state.dead": "ansired",
+    "state.cancelled": "ansibrightblack",
 }
 _PLAIN = {
     "completion-menu": "noinherit",

@@ -16,7 +16,7 @@ from queuectl.errors import DiskRefused
 from queuectl.store import files
 from queuectl.store.folder import MARKER
 from queuectl.store.job_files import Layout, checksum, line_id, line_state
-from queuectl.store.journal import EDIT, INTENT, NAME, STATE_ORDER, Header, Journal, Stamp
+from queuectl.store.journal import EDIT, INTENT, NAME, NAMELESS, STATE_ORDER, Header, Journal, Stamp
 from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
 
 TYPE_CHECKING = False
@@ -174,8 +174,27 @@ def _stamp(file: _File) -> Stamp:
 
 def start_journal(folder: str, header: Header) -> None:
     """Write a journal that holds no record yet and rename it into place."""
+    put_in_place(folder, header.format())
+
+
+def put_in_place(folder: str, data: bytes) -> None:
+    """Make `data` the folder's journal, in place of the one that was there.
+
+    Its name is on the disk when this returns. Before that the file is marked: who is killed in
+    between leaves the rest to the next writer, whose records would be lost with the name.
+    """
     path = os.path.join(folder, NAME)
-    files.replace(path, header.format())
+    fresh = f"{path}.new"
+    files.write_new(fresh, (data,))
+    files.set_mode(fresh, 0o600 | NAMELESS)
+    files.rename(fresh, path)
+    confirm_name(folder)
+
+
+def confirm_name(folder: str) -> None:
+    """Wait until the journal's name is on the disk, and take the mark off."""
+    files.sync_folder(folder)
+    files.set_mode(os.path.join(folder, NAME), 0o600)
 
 
 def remove_leftovers(folder: str) -> None:

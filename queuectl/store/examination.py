@@ -11,7 +11,7 @@ import time
 from contextlib import nullcontext
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, StoreError
+from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
 from queuectl.store import side_files, worker_files
 from queuectl.store.check import problems
@@ -81,9 +81,11 @@ def examine(
             with lock:
                 if any(finding.problem for finding in found):
                     found = look(folder, now)
-        except StoreError as exc:
+        except StoreBusy as exc:
             todo = "see what that process does; nobody can write until it lets go"
             found.append(Finding("queue.lock", plain(exc, folder), todo))
+        except StoreError as exc:
+            found.append(Finding("queue.lock", plain(exc, folder), "nobody can write as it is"))
         finally:
             lock.close()
     return found + _unattended(folder, now, wait)
@@ -100,7 +102,8 @@ def look(folder: str, now: float) -> list[Finding]:
     if remains is not None:
         found += _holdings(folder, remains, now)
         found += _settings(folder)
-    found += [*_workers(folder), *_modes(folder), *_names(folder), *_space(folder)]
+    found += [*_workers(folder, _infos(folder)), *_modes(folder), *_names(folder)]
+    found += _space(folder)
     found += _clock(folder, remains, now)
     return sorted(found, key=lambda finding: not finding.problem)
 
@@ -143,6 +146,7 @@ def _holdings(folder: str, remains: Remains, now: float) -> Iterator[Finding]:
 
 
 def contradictions(folder: str, now: float) -> Iterator[Finding]:
+    """What is wrong with the jobs in files that can be read."""
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
     except (StoreError, OSError) as exc:
@@ -171,7 +175,7 @@ def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[
     """Jobs in progress that no living worker says it runs, for as long as it is watched."""
     suspects, deadline = running(folder, now), time.monotonic() + _WATCHED
     while True:
-        workers = {info.id: info for info in worker_files.worker_infos(folder)}
+        workers = {info.id: info for info in _infos(folder) or ()}
         still_running = running(folder, now) if suspects else {}
         for job_id, (worker, run) in list(suspects.items()):
             info = workers.get(str(worker))
@@ -211,12 +215,22 @@ def _settings(folder: str) -> Iterator[Finding]:
 
 
 def _of_side_file(error: StoreError, folder: str) -> str:
-    text = plain(error, folder).removeprefix("reading ")
-    return text.partition(".json")[2].lstrip(": ")
+    text = plain(error, folder).removeprefix("reading ").partition(".json")[2].lstrip(": ")
+    return "is missing" if isinstance(error.__cause__, FileNotFoundError) else text
 
 
-def _workers(folder: str) -> Iterator[Finding]:
-    infos = list(worker_files.worker_infos(folder))
+def _infos(folder: str) -> list[worker_files.WorkerInfo] | None:
+    """Every worker with a file; None if one of the files cannot be looked at."""
+    try:
+        return list(worker_files.worker_infos(folder))
+    except OSError:
+        return None
+
+
+def _workers(folder: str, infos: list[worker_files.WorkerInfo] | None) -> Iterator[Finding]:
+    if infos is None:
+        yield Finding(worker_files.FOLDER, "cannot be read", REPAIR)
+        return
     for info in infos:
         if not info.alive:
             doing = f" while it ran job '{info.job_id}'" if info.job_id else ""

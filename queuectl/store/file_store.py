@@ -27,7 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.backup import Backup
     from queuectl.store.folder import Finding
-    from queuectl.store.repair import Repair
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
@@ -357,18 +356,16 @@ class FileStore:
             return []
         return examination.examine(self.folder, self.now(), self._patient_lock(), self.wait)
 
-    def repair(self) -> Repair:
-        """Mend what can be mended, keeping all that can be read; see store/repair.py."""
+    def repair(self, done: list[str], unread: list[str]) -> None:
+        """Mend what can be mended; what was done, and could not be read, goes into the lists."""
         from queuectl.store import examination
-        from queuectl.store.repair import Repair, repair
+        from queuectl.store.repair import repair
 
-        if not examination.is_there(self.folder):
-            return Repair([], [])
-        told = list(self.notices)
-        mended = repair(self.folder, self.now(), self._patient_lock(), self.fold)
-        if mended.done:
-            self.notices[:] = told  # the fold took its own files for edited ones
-        return mended
+        if examination.is_there(self.folder):
+            told = list(self.notices)
+            repair(self.folder, self.now(), self._patient_lock(), self.fold, done, unread)
+            if done:
+                self.notices[:] = told  # the fold took its own files for edited ones
 
     def _patient_lock(self) -> QueueLock:
         """The queue's lock, for who cannot rely on the settings being readable."""

@@ -107,6 +107,7 @@ def mark_folder(path: str) -> None:
     """Make the folder, if missing, and write its marker."""
     files.make_folder(path)
     files.make_private(path, os.stat(path).st_mode, 0o700)
+    _sync_names(path)
     # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
     # has a temporary file of its own, and who is done first may take the other's for a leftover.
     try:
@@ -114,6 +115,18 @@ def mark_folder(path: str) -> None:
     except DiskRefused:
         if not _is_marked(path):
             raise
+
+
+def _sync_names(path: str) -> None:
+    """Bring the folder's name to the disk, and those of the folders above that we may have made.
+
+    Before the marker: a folder that has one is never looked at again.
+    """
+    above, ours = os.path.dirname(path), True
+    while ours and os.access(above, os.R_OK):
+        files.sync_folder(above)
+        ours = os.stat(above).st_uid == os.geteuid() and above != os.path.dirname(above)
+        above = os.path.dirname(above)
 
 
 def is_new(path: str) -> bool:

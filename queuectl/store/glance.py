@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import NoReturn
 
-from queuectl.errors import StoreBusy
+from queuectl.errors import StoreBusy, StoreError
 from queuectl.model.job import Job
 from queuectl.store import folder
 from queuectl.store.job_files import decode_job, line_id, line_state
@@ -134,16 +134,25 @@ class Follower:
         if not folder.check_folder(self._path) or folder.is_new(self._path):
             self.close()
             return []
+        try:
+            return self._changes()
+        except StoreError:
+            self.close()  # so that the next look starts anew
+            raise
+
+    def _changes(self) -> list[bytes] | None:
         missed = self._journal is None
         lines: list[bytes] = []
         if self._journal is not None:
+            missed = self._journal.edited
             lines += _read_on(self._journal)
+            missed = self._journal.edited and not missed
             if self._journal.is_current():
-                return lines
+                return None if missed else lines
         newer = Journal.for_reading(self._path)
         if self._journal is not None:
             header, old = newer.header, self._journal
-            missed = header.generation != old.header.generation + 1 or header.edited
+            missed |= header.generation != old.header.generation + 1 or header.edited
             lines += _read_on(old)  # what came between the look above and the fold
         self.close()
         self._journal = newer

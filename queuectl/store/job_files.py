@@ -58,7 +58,7 @@ def line_front(line: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
     """Id, state, priority and due time of a job line, unparsed; None for a removal line."""
     found = _FRONT.match(line)
     if found is not None:
-        return found.group(1, 2, 3, 4)
+        return found[1], found[2], found[3], found[4]
     if line_state(line) is None:
         return None
     raise BadFile(f"a job line does not begin as it should: {line[:80]!r}")

@@ -7,7 +7,9 @@ jobs.json, or `{"id": "x", "removed": "completed"}`. The checksum covers the hea
 those after the record, so the header or the last record alone answers `status`.
 
 Flags: `d` somebody was promised this record (it is synced before they are answered), `-` nobody
-was, `i` intent: a fold is about to rename files with these checksums over the job files.
+was, `i` intent: a fold is about to rename files with these checksums over the job files, `e` edit:
+every job of files that a person edited, but for those that have records before it (jobs that the
+person took out are in no record, so who follows the journal must read the files anew).
 
 A record without its last byte is not there yet: a reader stops before it, and the next writer,
 under the lock, cuts it off. (Redis's append-only file and bbolt's commit order are the models.)
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 NAME = "journal"
 VERSION = 1
 STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
-PROMISED, PLAIN, INTENT = b"d", b"-", b"i"
+PROMISED, PLAIN, INTENT, EDIT = b"d", b"-", b"i", b"e"
 MAGIC = b"queuectl-journal"
+NAMELESS = 0o100  # a mode bit: whether the file's name is on the disk is not known yet
 _LONGEST_HEAD = 400  # bytes; far above what six counts and a checksum need
 
 
@@ -217,6 +220,18 @@ def _claims_to_be_whole(rest: bytes) -> bool:
     return bool(newline) and len(words) == 5 and words[3] == PROMISED and whole and bool(body)
 
 
+class Mark:
+    """A place in a journal, and what held there."""
+
+    __slots__ = ("counts", "edited", "end", "seq")
+
+    def __init__(self, end: int, seq: int, counts: tuple[int, ...], edited: bool) -> None:
+        self.end = end
+        self.seq = seq
+        self.counts = counts
+        self.edited = edited
+
+
 class Journal:
     """An open journal: its header, how far it was read, and the counts at that point."""
 
@@ -226,6 +241,7 @@ class Journal:
         try:
             found = os.fstat(self.fd)
             self.inode, self.size = found.st_ino, found.st_size  # the size as last looked at
+            self.is_named = not found.st_mode & NAMELESS
             self.header = Header.parse(os.pread(self.fd, 1024, 0), path)
         except BaseException:
             os.close(self.fd)
@@ -234,6 +250,7 @@ class Journal:
         self.seq = 0
         self.counts: tuple[int, ...] = self.header.counts
         self.intents: list[bytes] = []
+        self.edited = False  # whether an edit by hand is among the records read
 
     @classmethod
     def for_writing(cls, folder: str) -> Journal:
@@ -281,6 +298,7 @@ class Journal:
                 self.intents.append(payload)
             else:
                 payloads.append(payload)
+            self.edited |= record.flag == EDIT
             self.counts = parse_counts(record.counts)
             self.seq, end = record.seq, record.end
         self.end += end
@@ -293,6 +311,16 @@ class Journal:
         self.end += len(record)
         self.seq += 1
         self.counts = tuple(counts)
+        self.edited |= flag == EDIT
+
+    def mark(self) -> Mark:
+        """Where the journal ends now, to be cut back to."""
+        return Mark(self.end, self.seq, self.counts, self.edited)
+
+    def cut_back(self, mark: Mark) -> None:
+        """Take back what was appended since the mark; under the lock that was held since then."""
+        files.truncate(self.fd, mark.end, self.path)
+        self.end, self.seq, self.counts, self.edited = mark.end, mark.seq, mark.counts, mark.edited
 
     def text(self) -> bytes:
         """Everything behind the header that was read so far, a newline before it."""

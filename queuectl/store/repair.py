@@ -11,46 +11,47 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
-from queuectl.errors import StoreError
+from queuectl.errors import DiskRefused, StoreError
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
-from queuectl.store import examination, files, folder, side_files, strays, worker_files
+from queuectl.store import checkpoint, examination, files, folder, side_files, strays, worker_files
 from queuectl.store.job_files import encode_job, removal_line
 from queuectl.store.journal import NAME, PROMISED, STATE_ORDER, Header, Stamp, format_record
+from queuectl.store.journal_remains import read_what_goes
 from queuectl.store.lock import QueueLock
 from queuectl.store.salvage import (
     FileRemains,
     Kept,
     Remains,
     Unread,
+    change_mark,
     jobs_in,
     list_few,
     merge,
     objects_in,
     read_remains,
-    read_what_goes,
 )
 
 _NO_STAMP = Stamp(-1, 0, 0, 0, 0)  # fits no file
 
 
-class Repair(NamedTuple):
-    """What was mended, and what could not be read: a line each."""
-
-    done: list[str]
-    unread: list[str]
-
-
-def repair(path: str, now: float, lock: QueueLock, fold: Callable[[], None]) -> Repair:
+def repair(
+    path: str,
+    now: float,
+    lock: QueueLock,
+    fold: Callable[[], None],
+    done: list[str],
+    unread: list[str],
+) -> None:
     """Mend what can be mended in the folder, which must be there; see examination.is_there.
 
-    `fold` brings the job files up to the journal, taking the lock itself. Raises StoreError for
-    a disk that refuses; what was mended by then stays mended.
+    `fold` brings the job files up to the journal, taking the lock itself. What was mended goes
+    into `done`, what could not be read into `unread`, a line each. Raises StoreError for a disk
+    that refuses; what was mended by then stays mended.
     """
-    mending = _Mending(path, now)
+    mending = _Mending(path, now, done, unread)
     if os.stat(path).st_mode & 0o700 != 0o700:
         mending.make_usable()
     try:
@@ -59,16 +60,14 @@ def repair(path: str, now: float, lock: QueueLock, fold: Callable[[], None]) -> 
     finally:
         lock.close()
     fold()
-    return Repair(mending.done, mending.unread)
 
 
 class _Mending:
     """One repair of one folder, under its lock."""
 
-    def __init__(self, path: str, now: float) -> None:
+    def __init__(self, path: str, now: float, done: list[str], unread: list[str]) -> None:
         self.folder, self.now = path, now
-        self.done: list[str] = []
-        self.unread: list[str] = []
+        self.done, self.unread = done, unread
 
     def make_usable(self) -> None:
         files.set_mode(self.folder, 0o700)
@@ -125,10 +124,20 @@ class _Mending:
         stamp = format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
         kept = self._aside_already(name) or self._free_name(f"{name}.bad-{stamp}")
         if not os.path.lexists(self._path(kept)):
-            # What is no file has no second name; a kill leaves it missing, which is mended too.
-            (files.link if os.path.isfile(path) else files.rename)(path, self._path(kept))
+            self._keep_as(path, self._path(kept))
             files.sync_folder(self.folder)
         return f"; what was there is kept as {kept}"
+
+    def _keep_as(self, path: str, kept: str) -> None:
+        try:
+            files.link(path, kept)
+            return
+        except DiskRefused:
+            data = self._readable(os.path.basename(path))  # this file system has no links
+        if data:
+            files.replace(kept, data)
+        else:
+            files.rename(path, kept)  # a kill now leaves it missing, which is mended too
 
     def _aside_already(self, name: str) -> str | None:
         """The second name that a repair before this one, which was killed, gave the file."""
@@ -152,11 +161,15 @@ class _Mending:
             return
         remains = read_remains(self.folder, self.now)
         if not remains.faults():
+            if remains.journal.torn is not None:
+                # The fold to come does it, as any change would.
+                self.done.append(f"{NAME}: its torn end cut off, and kept under a name of its own")
             wrong = [finding.text for finding in examination.contradictions(self.folder, self.now)]
             if not wrong:
                 return
             self.done += [f"jobs: {text}: put right" for text in wrong]
-        self._rebuild(remains)
+        if not self._rebuild(remains):
+            self._mend_holdings()  # a person saved a file meanwhile: look anew
 
     def _looks_new(self) -> bool:
         try:
@@ -164,8 +177,11 @@ class _Mending:
         except StoreError:
             return False
 
-    def _rebuild(self, remains: Remains) -> None:
-        """Put all that can be read into a fresh journal, then clear the files that are bad."""
+    def _rebuild(self, remains: Remains) -> bool:
+        """Put all that can be read into a fresh journal, then clear the files that are bad.
+
+        False if one of those was changed since it was read: it is left as it is.
+        """
         sheets = (remains.jobs, remains.dead)
         found = [jobs_in(sheet, self.now) for sheet in sheets]
         kept = merge(
@@ -176,15 +192,18 @@ class _Mending:
         bad = [
             sheet
             for sheet, (_, unread) in zip(sheets, found, strict=True)
-            if sheet.fault or unread or sheet.name in kept.beaten
+            if sheet.fault or unread or sheet.name in kept.twins
         ]
         aside = {s.name: self._set_aside(s.name) for s in bad}
         if remains.journal.fault and remains.journal.there:
             aside[NAME] = self._set_aside(NAME)
-        files.replace(self._path(NAME), _journal_of(remains, kept))
+        checkpoint.put_in_place(self.folder, _journal_of(remains, kept))
         for sheet in bad:
+            if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
+                return False
             files.replace(sheet.path, folder.EMPTY)
         self._tell(remains, kept, aside, [lines for _, lines in found])
+        return True
 
     def _adopt_running(self, kept: Kept) -> None:
         """Note that a job is in progress if a living worker runs it, though its claim is lost."""
@@ -205,11 +224,8 @@ class _Mending:
         sheets = (remains.jobs, remains.dead)
         for sheet, lines in zip(sheets, unread, strict=True):
             self.unread += _told(sheet, lines, kept)
-        if remains.journal.fault and remains.journal.bad:
-            size = sum(end - begin for begin, end in remains.journal.bad)
-            self.unread.append(f"{NAME}: {size} bytes of changes")
-        if remains.journal.fault and not remains.journal.there:
-            self.unread.append(f"{NAME}: the changes that the job files did not show yet")
+        if remains.journal.lost:
+            self.unread.append(f"{NAME}: {remains.journal.lost}")
         counts = remains.journal.counts
         missing = sum(counts) - len(kept.jobs) if counts else 0
         # What a person took out of a file by hand is not missed.

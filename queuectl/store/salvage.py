@@ -26,53 +26,28 @@ from queuectl.store.job_files import (
     line_state,
     parse_edited,
 )
-from queuectl.store.journal import (
-    INTENT,
-    NAME,
-    Header,
-    Record,
-    Stamp,
-    is_corrupt,
-    parse_counts,
-    read_at,
-    record_at,
-)
+from queuectl.store.journal import NAME, Stamp
+from queuectl.store.journal_remains import JOB_ID, JournalRemains, read_journal, read_what_goes
 from queuectl.store.snapshot import YOUNG
 
-_BLOCK = 4096  # bytes; what a disk cannot read is passed over in pieces of this size
 _FEW = 5  # places or names that a line of text lists before it only counts them
-_ID = re.compile(rb'"id": "([^"\n]{1,128})"')
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
 _BETWEEN = re.compile(r"[\s,]*")
 _NOTHING = " \t\r\n,[]"
 
 
-class JournalRemains(NamedTuple):
-    """The journal as far as it can be read. `fault`: what is wrong with it, empty if nothing is.
-
-    `bad` are the bytes that are no whole records, from and to; `torn` is where an append that
-    was cut short begins, which is no fault; `counts` those after the last record.
-    """
-
-    path: str
-    there: bool
-    header: Header | None
-    lines: list[bytes]
-    intents: list[bytes]
-    bad: list[tuple[int, int]]
-    torn: int | None
-    counts: tuple[int, ...] | None
-    fault: str
-
-
 class FileRemains(NamedTuple):
-    """One job file: its bytes, whether queuectl wrote just these, and what is wrong with it."""
+    """One job file: its bytes, whether queuectl wrote just these, and what is wrong with it.
+
+    `mark` tells whether it was changed since: see change_mark.
+    """
 
     path: str
     data: bytes
     there: bool
     ours: bool
     fault: str
+    mark: tuple[int, int, int] | None
 
     @property
     def name(self) -> str:
@@ -105,114 +80,6 @@ def read_remains(folder: str, now: float) -> Remains:
     return Remains(journal, *files)
 
 
-# -- the journal
-
-
-def read_journal(path: str) -> JournalRemains:
-    """What the journal at `path` holds."""
-    try:
-        data = read_what_goes(path)
-    except FileNotFoundError:
-        return JournalRemains(path, False, None, [], [], [], None, None, "is missing")
-    except OSError as exc:
-        fault = f"cannot be read: {exc.strerror}"
-        return JournalRemains(path, True, None, [], [], [], None, None, fault)
-    try:
-        header: Header | None = Header.parse(data, path)
-    except BadFile:
-        header = None
-    records, bad = _records(data, header.length if header else 0)
-    torn = _torn_at(data, records, bad) if header else None
-    counts = header.counts if header else None
-    return JournalRemains(
-        path,
-        True,
-        header,
-        [
-            line
-            for record in records
-            if record.flag != INTENT
-            for line in data[record.start : record.end].splitlines()
-        ],
-        [data[record.start : record.end] for record in records if record.flag == INTENT],
-        bad,
-        torn,
-        parse_counts(records[-1].counts) if records else counts,
-        _journal_fault(data, header, records, [] if torn is not None else bad),
-    )
-
-
-def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]:
-    """Every whole record, and the regions between that are none."""
-    records: list[Record] = []
-    bad: list[tuple[int, int]] = []
-    while at < len(data):
-        record = record_at(data, at)
-        if record is not None:
-            records.append(record)
-            at = record.end
-            continue
-        begin, at = at, data.find(b"@", at + 1)
-        while at >= 0 and record_at(data, at) is None:
-            at = data.find(b"@", at + 1)
-        at = len(data) if at < 0 else at
-        bad.append((begin, at))
-    return records, bad
-
-
-def _torn_at(data: bytes, records: list[Record], bad: list[tuple[int, int]]) -> int | None:
-    """Where an append was cut short, if that is all that is wrong."""
-    if len(bad) != 1 or bad[0][1] != len(data):
-        return None
-    return None if is_corrupt(data[bad[0][0] :]) else bad[0][0]
-
-
-def _journal_fault(
-    data: bytes, header: Header | None, records: list[Record], bad: list[tuple[int, int]]
-) -> str:
-    if bad:
-        begin, end = bad[0]
-        more = f" and in {len(bad) - 1} more places" if len(bad) > 1 else ""
-        named = _named_jobs(data[start:stop] for start, stop in bad)
-        return f"cannot be read from byte {begin} to byte {end}{more}{named}"
-    if header is None:
-        return "does not begin with a whole header"
-    if [record.seq for record in records] != list(range(1, len(records) + 1)):
-        return "lacks a record: their numbers leave a gap"
-    return ""
-
-
-def _named_jobs(pieces: Iterable[bytes]) -> str:
-    """The ids that stand in bytes that cannot be trusted, for a person to look after."""
-    ids = list(dict.fromkeys(name for piece in pieces for name in _ID.findall(piece)))
-    more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
-    shown = ", ".join(name.decode("utf-8", "replace") for name in ids[:_FEW])
-    return f" (about {shown}{more})" if ids else ""
-
-
-def read_what_goes(path: str) -> bytes:
-    """The file's bytes; NULs stand for blocks that the disk cannot read. OSError if none can be."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        size = os.fstat(fd).st_size
-        try:
-            return read_at(fd, 0, size)
-        except IsADirectoryError:
-            raise
-        except OSError:
-            return b"".join(_block(fd, at, size) for at in range(0, size, _BLOCK))
-    finally:
-        os.close(fd)
-
-
-def _block(fd: int, at: int, size: int) -> bytes:
-    length = min(_BLOCK, size - at)
-    try:
-        return os.pread(fd, length, at)
-    except OSError:
-        return b"\0" * length
-
-
 # -- the job files
 
 
@@ -220,18 +87,29 @@ def _read_job_file(
     path: str, stamp: Stamp | None, known: set[tuple[int, int]], now: float
 ) -> FileRemains:
     try:
+        mark = change_mark(path)
         data = read_what_goes(path)
         found = os.stat(path)
     except FileNotFoundError:
-        return FileRemains(path, b"", False, False, "is missing")
+        return FileRemains(path, b"", False, False, "is missing", None)
     except OSError as exc:
-        return FileRemains(path, b"", True, False, f"cannot be read: {exc.strerror}")
+        return FileRemains(path, b"", True, False, f"cannot be read: {exc.strerror}", mark)
     sum_ = (len(data), crc32(data))
     if sum_ in known or (stamp is not None and sum_ == (stamp.size, stamp.crc)):
-        return FileRemains(path, data, True, True, "")
+        return FileRemains(path, data, True, True, "", mark)
     if stamp is not None and stamp.fits(found) and now - found.st_mtime >= YOUNG:
-        return FileRemains(path, data, True, False, "has other bytes than were written to it")
-    return FileRemains(path, data, True, False, _mistake_in(data, path, now))
+        fault = "has other bytes than were written to it"
+        return FileRemains(path, data, True, False, fault, mark)
+    return FileRemains(path, data, True, False, _mistake_in(data, path, now), mark)
+
+
+def change_mark(path: str) -> tuple[int, int, int] | None:
+    """Differs once somebody put other bytes into the file, or another file in its place."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _mistake_in(data: bytes, path: str, now: float) -> str:
@@ -307,7 +185,7 @@ def _unread(text: str, spans: list[tuple[int, int]]) -> list[Unread]:
     for start, end in [*spans, (len(text), len(text))]:
         for number, part in enumerate(text[begin:start].split("\n"), line):
             if part.strip(_NOTHING):
-                named = _ID.search(part.encode("utf-8", "replace"))
+                named = JOB_ID.search(part.encode("utf-8", "replace"))
                 found.append(Unread(number, named[1].decode("utf-8", "replace") if named else None))
         line += text.count("\n", begin, end)
         begin = end
@@ -320,12 +198,12 @@ def _unread(text: str, spans: list[tuple[int, int]]) -> list[Unread]:
 class Kept(NamedTuple):
     """The jobs that all files together still tell of, by id, and the ids that were removed.
 
-    `beaten` are the files in which a job stood that another copy has outdone, by name.
+    `twins` are the files, by name, in which a job stands that stands in another place too.
     """
 
     jobs: dict[str, Job]
     removed: dict[str, str]
-    beaten: set[str]
+    twins: set[str]
 
 
 def merge(journal: JournalRemains, files: Iterable[tuple[str, list[Job]]]) -> Kept:
@@ -335,21 +213,18 @@ def merge(journal: JournalRemains, files: Iterable[tuple[str, list[Job]]]) -> Ke
     enqueued later under the same id is newer still.
     """
     jobs: dict[str, Job] = {}
-    beaten: set[str] = set()
     held_in: dict[str, str] = {}
+    twins: set[str] = set()
     for name, found in files:
         for job in found:
-            twin = jobs.get(job.id)
-            if twin is not None and _age(twin) >= _age(job):
-                beaten.add(name)
-                continue
-            if twin is not None:
-                beaten.add(held_in[job.id])
-            jobs[job.id], held_in[job.id] = job, name
+            if job.id in jobs:
+                twins |= {name, held_in[job.id]}
+            if job.id not in jobs or _age(jobs[job.id]) < _age(job):
+                jobs[job.id], held_in[job.id] = job, name
     removed: dict[str, str] = {}
     for line in journal.lines:
         _take_in(line, jobs, removed)
-    return Kept(jobs, removed, beaten)
+    return Kept(jobs, removed, twins)
 
 
 def _take_in(line: bytes, jobs: dict[str, Job], removed: dict[str, str]) -> None:

@@ -146,7 +146,9 @@ class Snapshot:
         """
         moment = format_time(now)
         found = parse_edited(self.jobs.read(), self.jobs.path, moment, "pending", {})
-        found |= parse_edited(self.dead.read(), self.dead.path, moment, "dead", found)
+        # A job with a journal record may stand in both: a fold that moved it was cut short.
+        taken = {job_id for job_id in found if job_id.encode() not in self.overlay}
+        found |= parse_edited(self.dead.read(), self.dead.path, moment, "dead", taken)
         jobs: tuple[dict[str, Job], dict[str, Job]] = ({}, {})
         for job in found.values():
             jobs[job.state == "dead"][job.id] = job._replace(rev=job.rev + 1)

@@ -7,7 +7,7 @@ import stat
 
 from queuectl.store import worker_files
 from queuectl.store.folder import MARKER
-from queuectl.store.journal import NAME
+from queuectl.store.journal import NAME, NAMELESS
 
 FOLDERS = ("logs", worker_files.FOLDER)
 DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME)
@@ -39,7 +39,7 @@ def _is_held(folder: str, name: str) -> bool:
 
 
 def wrong_modes(folder: str) -> list[tuple[str, int]]:
-    """Files and folders of our own that others may read, or we may not; the mode each should have.
+    """Files and folders of ours that others may read, or we may not; the mode each should have.
 
     The folder itself comes first.
     """
@@ -54,11 +54,15 @@ def wrong_modes(folder: str) -> list[tuple[str, int]]:
 
 def _unless_right(path: str, wanted: int) -> list[tuple[str, int]]:
     try:
-        mode = os.lstat(path).st_mode
+        found = os.lstat(path)
     except OSError:
         return []
+    mode, user = found.st_mode, os.geteuid()
+    if user not in (0, found.st_uid):
+        return []  # not ours to change
     if wanted == 0o600 and not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         return []
+    wanted |= mode & NAMELESS  # which is no right, but a mark on the journal
     return [(path, wanted)] if mode & 0o077 or mode & wanted != wanted else []
 
 

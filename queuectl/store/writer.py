@@ -247,13 +247,24 @@ class Writer:
             files.replace(last, folder.EMPTY)
         checkpoint.remove_leftovers(self.folder)
         self._mend_modes()
-        self.journal = Journal.for_writing(self.folder)
+        self.journal = self._take_up()
         return self.journal
+
+    def _take_up(self) -> Journal:
+        """The journal that is named so now, its name on the disk."""
+        journal = Journal.for_writing(self.folder)
+        try:
+            if not journal.is_named:
+                checkpoint.confirm_name(self.folder)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
 
     def _move_on(self, old: Journal) -> Journal:
         """Take up the journal that a fold put in place of the old one."""
         payloads, _ = old.read_on()
-        new = Journal.for_writing(self.folder)
+        new = self._take_up()
         follows = new.header.generation == old.header.generation + 1 and not new.header.edited
         if self._live is not None and follows:
             for payload in payloads:

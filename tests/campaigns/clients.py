@@ -17,9 +17,9 @@ from queuectl.model.job import Job
 from queuectl.worker.logs import LogFolder
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
-CROWDED = 300  # live jobs; above that, enqueuers wait
+CROWDED = 100  # live jobs; above that, enqueuers wait
 PURGE_AGE = 15.0  # seconds
-_SLOW = 0.5  # seconds; operations that took longer are noted
+_SLOW = 0.1  # seconds; operations that took longer are noted
 
 
 class Client:
@@ -104,7 +104,7 @@ class Client:
         argv = [sys.executable, "-m", "queuectl", "--data", self.yard.data, *words]
         begun = time.monotonic()
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        self.notes.tell("wait", f"{time.monotonic() - begun:.3f}", "the-command", words[0])
+        self.notes.tell("command", f"{time.monotonic() - begun:.3f}", words[0])
         if done.returncode != 0:
             self.violation(f"{words} ended with {done.returncode}: {done.stderr.decode()}")
         return done

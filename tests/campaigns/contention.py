@@ -33,9 +33,9 @@ class TimedLock(QueueLock):
         super().__init__(folder, lambda: PATIENCE)
         self.longest = self.total = 0.0
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         begun = time.monotonic()
-        super().__enter__()
+        super().acquire()
         waited = time.monotonic() - begun
         self.total += waited
         self.longest = max(self.longest, waited)
@@ -55,6 +55,7 @@ def contend(crew: Crew, notes: Notes, mine: int, seed: str, most: int) -> None:
             job_id = chance.choice(COUNTERS)
             clashes += count_up(queue, job_id)
             counted[job_id] += 1
+        queue.store.fold_if_due()  # as a command does when it is done
     notes.tell("done", added, *counted.values())
     notes.tell("waited", lock.longest, lock.total, clashes)
 
@@ -108,6 +109,8 @@ def figures(done: list[list[int]], waits: list[list[float]]) -> Iterator[str]:
     yield f"# {sum(deeds)} changes by {len(deeds)} processes, {deeds[0]} to {deeds[-1]} each"
     mean = 1000 * sum(words[1] for words in waits) / max(1, sum(deeds))
     longest = max(words[0] for words in waits)
+    if not longest:
+        yield "no wait for the lock was measured"
     yield f"# waits for the lock: longest {longest:.3f} s, {mean:.2f} ms for each change"
     yield f"# {sum(int(words[2]) for words in waits)} clashes"
 

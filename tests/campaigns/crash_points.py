@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from queuectl.errors import StoreError
@@ -215,18 +215,6 @@ def _await(pid: int) -> int:
         pause = min(pause * 1.3, 0.01)
 
 
-# -- which points are tried
-
-
-def every_point(start: str, deed: Deed) -> Iterator[tuple[Point, Callable[[bool], None]]]:
-    """Each point of one deed; whoever takes it says by the second value whether it was reached."""
-    for how in DEATHS:
-        at, reached = 0, [True]
-        while reached[0]:
-            at += 1
-            yield Point(start, deed, how, at), lambda told: reached.__setitem__(0, told)
-
-
 class Campaign:
     """Tries points, and remembers what was tried and what went wrong."""
 
@@ -265,11 +253,11 @@ class Campaign:
 
     def try_all(self, start: str, deed: Deed) -> None:
         """Each point of one deed."""
-        for point, tell in every_point(start, deed):
-            reached = self.try_point(point)
-            tell(reached)
-            if reached:
-                self._reach[start, deed] = point.at
+        for how in DEATHS:
+            at = 1
+            while self.try_point(Point(start, deed, how, at)):
+                self._reach[start, deed] = at
+                at += 1
 
     def try_by_chance(self, crowds: int = 40) -> None:
         """One point that chance has chosen."""

@@ -321,8 +321,9 @@ def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
     yield "rescues by workers", sum("rescued job" in line for line in lines)
     yield "folds", yard.folds()
     yield "torn tails", sum(".torn-" in name for name in os.listdir(yard.data))
-    waits = sorted((float(note[1]), note[2:]) for note in yard.told("wait"))
-    yield "longest waits", [(took, " ".join(what)) for took, what in waits[-3:]]
+    for word in ("wait", "command"):
+        waits = sorted((float(note[1]), " ".join(note[2:])) for note in yard.told(word))
+        yield f"longest {word}s", waits[-3:]
 
 
 def storm(seconds: float, seed: str, root: str) -> list[str]:

@@ -54,7 +54,7 @@ def fresh() -> str:
 @pytest.mark.timeout(320)
 @pytest.mark.parametrize("seed", ["1", pytest.param("fresh", id="fresh")])
 def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed):
-    said = storm(tmp_path, fresh() if seed == "fresh" else seed, 10)
+    said = storm(tmp_path, fresh() if seed == "fresh" else seed, 9)
     assert "accepted" in said
     assert "kill-worker" in said
 

@@ -99,7 +99,7 @@ class Yard:
         """A job as a person might enqueue it."""
         kind = chance.choices(list(_KINDS), list(_KINDS.values()))[0]
         fails = chance.choices([0, chance.randint(1, 3), -1], [12, 4, 1])[0]
-        task = Task(kind, fails, round(chance.uniform(0.05, 1.0), 2), ticket)
+        task = Task(kind, fails, round(chance.uniform(0.02, 0.5), 2), ticket)
         draft: dict[str, object] = {"command": task.command(), "cwd": self.root}
         draft["max_retries"] = max(fails, chance.randint(0, 3))
         if kind == "slow":
