@@ -484,3 +484,37 @@ def test_live_jobs_may_be_asked_by_many_threads(queue) -> None:
         thread.join()
     assert problems == []
     live.close()
+
+
+# -- files of commands, slow commands
+
+
+def test_source_runs_the_commands_of_a_file(typed, data_dir, tmp_path) -> None:
+    script = (
+        "enqueue {id: a, command: x}\n# note\n\nlist --state pendng\nenqueue {id: b,\n command: y}"
+    )
+    (tmp_path / "jobs.txt").write_text(script)
+    typed(f"source jobs.txt{ENTER}{CTRL_D}")
+    assert _states(data_dir) == {"a": "pending", "b": "pending"}
+    assert "jobs.txt:4: unknown state 'pendng'" in typed.err.getvalue()
+    assert "             ^^^^^^" in typed.err.getvalue()
+
+
+def test_source_of_no_file_and_of_itself(typed, tmp_path) -> None:
+    (tmp_path / "loop.txt").write_text("source loop.txt\nping\n")
+    typed(f"source nowhere.txt{ENTER}source loop.txt{ENTER}{CTRL_D}")
+    assert "reading nowhere.txt: No such file" in typed.err.getvalue()
+    assert "go too deep" in typed.err.getvalue()
+    assert typed.out.getvalue().count("Nothing is queued yet") == 10
+
+
+def test_a_slow_command_tells_its_time(typed) -> None:
+    typed(f"ping{ENTER}!sleep 0.55{ENTER}{CTRL_D}")
+    told = [line for line in typed.err.getvalue().splitlines() if line.endswith(" s)")]
+    assert len(told) == 1
+    assert float(told[0].strip("()s ")) >= 0.5
+
+
+def test_the_shell_says_that_the_keys_are_its_own(typed) -> None:
+    typed(f"enqueue -{ENTER}{CTRL_D}")
+    assert "the shell reads the keys" in typed.err.getvalue()

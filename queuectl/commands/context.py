@@ -188,7 +188,8 @@ class Context:
     def read_stdin(self) -> bytes:
         """All of standard input."""
         if self.stdin_taken:
-            raise InvalidInput("commands are read from standard input; name a file instead of -")
+            taken = "the shell reads the keys" if self.interactive else "commands are read from it"
+            raise InvalidInput(f"standard input is taken ({taken}); name a file instead of -")
         return sys.stdin.buffer.read() if sys.stdin is not None else b""
 
     def tell_notices(self) -> None:

@@ -17,7 +17,8 @@ class Param:
     "finished_job", "state", "setting", "setting_value", "int", "count" (a whole number, 0 or more),
     "number", "duration", "time", "path", "text", "flag" (no value), "object", "argv" (all that
     follows `--`, as a command line), "worker", "command", "shell". `low` and `high` bound int,
-    count and number. `many` collects a list. `unless` names the option that makes a required operand needless.
+    count and number. `many` collects a list. `unless` names the option that makes a required
+    operand needless.
     """
 
     __slots__ = (

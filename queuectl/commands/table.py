@@ -71,6 +71,14 @@ COMMANDS = (
         access="read",
     ),
     CommandSpec(
+        words=("explain",),
+        summary="Tell why a job has not run yet, or ended as it did.",
+        params=(Param("job", "job", "id of the job", required=True), _JSON),
+        handler="queuectl.commands.explain:explain",
+        examples=("explain job1", "explain job1 --json"),
+        access="read",
+    ),
+    CommandSpec(
         words=("logs",),
         summary="Show what a job printed, in its last run or an earlier one.",
         params=(

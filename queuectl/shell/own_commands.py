@@ -34,6 +34,14 @@ OWN_ROWS = (
         access="none",
     ),
     CommandSpec(
+        words=("source",),
+        summary="Run the commands in a file, as if they were typed; goes on after an error.",
+        params=(Param("file", "path", "a script; ~ is your home", required=True),),
+        handler="queuectl.shell.own_commands:source",
+        examples=("source nightly.txt",),
+        access="none",
+    ),
+    CommandSpec(
         words=("exit",),
         summary="Leave the shell; workers and jobs go on.",
         handler="queuectl.shell.own_commands:leave",
@@ -74,6 +82,11 @@ def keys(shell: Shell, args: dict[str, Any]) -> int:
     return 0
 
 
+def source(shell: Shell, args: dict[str, Any]) -> int:
+    """The commands of a file, told with their line where they are wrong."""
+    return shell.run_file(args["file"])
+
+
 def leave(shell: Shell, args: dict[str, Any]) -> int:
     """The end of the session."""
     shell.leaving = True
@@ -83,5 +96,6 @@ def leave(shell: Shell, args: dict[str, Any]) -> int:
 OWN_HANDLERS: dict[tuple[str, ...], Callable[[Shell, dict[str, Any]], int]] = {
     ("notify",): notify,
     ("keys",): keys,
+    ("source",): source,
     ("exit",): leave,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from queuectl import __version__
@@ -21,6 +23,7 @@ from queuectl.shell.own_commands import (
 )
 from queuectl.shell.prompt import Prompt
 from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
+from queuectl.shell.validator import find_mistake
 from queuectl.shell.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 
     from queuectl.commands.context import Context
     from queuectl.commands.grammar import Bound, CommandSpec
+
+_SLOW = 0.5  # seconds from which it is told how long a command took
+_UNTIMED = frozenset({"top", "exit", "quit"})
+_DEEPEST = 10
 
 
 def run_shell(context: Context, run_bound: Callable[[Context, Bound], int]) -> int:
@@ -51,6 +58,7 @@ class Shell:
     ) -> None:
         self.context = context
         self.leaving = False
+        self._depth = 0  # of files that run files
         self.notices = Notices()
         self._run_bound = run_bound
         self._live = LiveQueue(context.folder)
@@ -99,13 +107,51 @@ class Shell:
         for piece in split_commands(text, SHELL_COMMANDS):
             if self.leaving:
                 break
+            began = time.monotonic()
             try:
                 self._run(piece.text)
+                self._tell_time(piece.text, time.monotonic() - began)
             except KeyboardInterrupt:
                 self._interrupted()
                 break
             finally:
                 self.context.flush()
+
+    def run_file(self, path: str) -> int:
+        """Run the commands of a file in order; 1 if one of them failed."""
+        from queuectl.commands.grammar import Fault
+        from queuectl.commands.script import Statement, format_fault
+
+        try:
+            with open(os.path.expanduser(path), "rb") as file:
+                text = file.read().decode("utf-8", "surrogateescape")
+        except OSError as exc:
+            self.context.note(f"queuectl: reading {path}: {exc.strerror}")
+            return 2
+        if self._depth == _DEEPEST:
+            self.context.note(f"queuectl: {path}: files that run files go too deep")
+            return 2
+        self._depth += 1
+        failed = False
+        try:
+            for piece in split_commands(text.removeprefix("\ufeff") + "\n", SHELL_COMMANDS):
+                if self.leaving:
+                    break
+                fault = find_mistake(piece.text)
+                if fault is not None:
+                    statement = Statement(piece.text, piece.line, path)
+                    shown = Fault(fault.message, fault.start, fault.end)
+                    self.context.note(f"queuectl: {format_fault(path, statement, shown)}")
+                failed = fault is not None or self._run(piece.text) != 0 or failed
+        finally:
+            self._depth -= 1
+        return int(failed)
+
+    def _tell_time(self, text: str, seconds: float) -> None:
+        """How long a slow command took; not of those that a person has the say over."""
+        first = text.split(None, 1)[0]
+        if seconds >= _SLOW and first not in _UNTIMED and not self.leaving:
+            self.context.note(f"({seconds:.1f} s)")
 
     def _run(self, text: str) -> int:
         if is_system_line(text):

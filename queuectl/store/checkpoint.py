@@ -13,8 +13,7 @@ import time
 from typing import NamedTuple
 
 from queuectl.errors import DiskRefused
-from queuectl.store import files
-from queuectl.store.folder import MARKER
+from queuectl.store import files, strays
 from queuectl.store.job_files import Layout, checksum, line_id, line_state
 from queuectl.store.journal import EDIT, INTENT, NAME, NAMELESS, STATE_ORDER, Header, Journal, Stamp
 from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
@@ -85,8 +84,8 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
         return False
     for file in fresh:
         files.rename(file.fresh or "", file.path)
-    if fresh:
-        files.sync_folder(folder)
+    # Also if nothing was renamed here: a fold that was killed may have done so.
+    files.sync_folder(folder)
     seconds = time.perf_counter() - began
     _start_journal(folder, journal, (jobs, dead), counts, seconds, now, journal.edited)
     return True
@@ -199,18 +198,8 @@ def confirm_name(folder: str) -> None:
 
 def remove_leftovers(folder: str) -> None:
     """Take away temporary files of a fold that was killed; under the lock."""
-    for name in os.listdir(folder):
-        if _is_temporary(name):
-            try:
-                files.remove(os.path.join(folder, name))
-            except DiskRefused:
-                continue  # on a full or read-only disk they do no harm
-
-
-def _is_temporary(name: str) -> bool:
-    base = name.removesuffix(".new")
-    return base != name and (base in _REPLACED or base.startswith(_REPLACED_TOO))
-
-
-_REPLACED = frozenset({"jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME})
-_REPLACED_TOO = (f"{MARKER}.", f"{NAME}.torn-")
+    for name in strays.leftovers(folder):
+        try:
+            files.remove(os.path.join(folder, name))
+        except DiskRefused:
+            continue  # on a full or read-only disk they do no harm

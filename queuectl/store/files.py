@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,12 +150,19 @@ def link(old: str, new: str) -> None:
 def replace(path: str, data: bytes, suffix: str = ".new") -> None:
     """Make `data` the file's whole content, at once and for good.
 
-    It is written beside the file first, under its name and `suffix`.
+    It is written beside the file first, under its name and `suffix`. NotConfirmed: it is there, but
+    the disk did not say that it will stay.
     """
     fresh = path + suffix
     write_new(fresh, (data,))
     rename(fresh, path)
-    sync_folder(os.path.dirname(path))
+    try:
+        sync_folder(os.path.dirname(path))
+    except DiskRefused as exc:
+        why = exc.__cause__.strerror if isinstance(exc.__cause__, OSError) else exc
+        raise NotConfirmed(
+            f"{path} was written, but may not survive a power cut: syncing its folder: {why}"
+        ) from exc
 
 
 def remove(path: str) -> None:

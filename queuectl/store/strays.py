@@ -13,6 +13,7 @@ FOLDERS = ("logs", worker_files.FOLDER)
 DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME)
 OURS = frozenset({*DATA, *FOLDERS, MARKER, "queue.lock"})
 BEFORE_RESTORE = "before-restore-"
+_WRITTEN_BESIDE = (f"{MARKER}.", f"{NAME}.torn-", BEFORE_RESTORE)
 _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
 
 
@@ -76,11 +77,13 @@ def listed(path: str) -> list[str]:
 
 def leftovers(folder: str) -> list[str]:
     """Temporary files of ours; certain to be left behind only under the lock."""
-    return [name for name in listed(folder) if name.endswith(".new") and _is_ours(name)]
+    return [name for name in listed(folder) if _is_temporary(name)]
 
 
-def _is_ours(name: str) -> bool:
-    return any(name.startswith(f"{ours}.") for ours in OURS)
+def _is_temporary(name: str) -> bool:
+    # No more than this: a person's jobs.json.mine.new must not go.
+    base = name.removesuffix(".new")
+    return base != name and (base in DATA or base.startswith(_WRITTEN_BESIDE))
 
 
 def is_set_aside(name: str) -> bool:

@@ -301,6 +301,8 @@ class Writer:
         """Write the files of a folder that has none yet, the journal behind the job files."""
         if not folder.is_new(self.folder):
             return
+        # First the marker, which who was killed may have left behind, or the rest looks foreign.
+        files.sync_folder(self.folder)
         for path in self._paths:
             files.replace(path, folder.EMPTY)
         settings = os.path.join(self.folder, "config.json")

@@ -1,0 +1,51 @@
+"""`top`: jobs and workers live on the whole screen; where there is none, once, as text."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from queuectl.commands.context import is_terminal
+from queuectl.errors import StoreError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.shell.top_table import View
+
+
+def top(context: Context, args: dict[str, Any]) -> int:
+    """The screen until the person leaves it, or one snapshot of it."""
+    from queuectl.shell.top_table import View
+
+    view = View(args.get("sort") or "state", args.get("filter") or "")
+    if not _has_screen(context):
+        return _snapshot(context, view)
+    from queuectl.shell.top_screen import TopScreen
+
+    context.flush()
+    return TopScreen(context.folder, view, colour=context.color).run()
+
+
+def _has_screen(context: Context) -> bool:
+    keys = context.interactive or (not context.stdin_taken and is_terminal(sys.stdin))
+    return keys and context.terminal and context.environ.get("TERM") not in ("dumb", "", None)
+
+
+def _snapshot(context: Context, view: View) -> int:
+    from queuectl.commands import render
+    from queuectl.shell.top_feed import Feed
+    from queuectl.shell.top_table import SNAPSHOT, snapshot_head, snapshot_rows
+
+    feed = Feed(context.folder)
+    try:
+        picture = feed.look(None)
+    finally:
+        feed.close()
+    if picture.standing.trouble:
+        raise StoreError(picture.standing.trouble)
+    context.write(snapshot_head(picture))
+    rows = snapshot_rows(picture, view)
+    context.write_lines(render.table(SNAPSHOT, rows, screen=context.screen, colour=context.color))
+    return 0

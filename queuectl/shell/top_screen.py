@@ -1,0 +1,309 @@
+"""The full screen of `top`: what is drawn when, and what the keys do."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.layout import FormattedTextControl, Layout, Window
+from prompt_toolkit.output import ColorDepth
+
+from queuectl.errors import QueuectlError
+from queuectl.job_queue import JobQueue
+from queuectl.shell.style import shell_style
+from queuectl.shell.toolbar import Standing
+from queuectl.shell.top_feed import Feed, Picture
+from queuectl.shell.top_table import ORDERS, body_rows, log_screen, screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.key_binding.key_processor import KeyPressEvent
+    from prompt_toolkit.output import Output
+
+    from queuectl.model.job import Job
+    from queuectl.shell.top_table import Line, View
+
+_PAUSE = 0.5  # seconds between looks
+_TERMINATED = 128 + signal.SIGTERM
+_HINT = " q quit  Enter output  c cancel  r retry  p pause  s sort  / filter  ? all keys"
+_SHORT_HINT = " q quit  ? all keys"
+_NARROW = 60  # columns
+_LOG_HINT = " q back  c cancel  r retry  p pause"
+_KEYS = """\
+ Up, Down, j, k    mark another job
+ PgUp, PgDn        a screen at once
+ Home, End         the first, the last
+ Enter, l          follow its output
+ c                 cancel it (asks first)
+ r                 retry it, or run it again
+ p, Space          pause the display
+ s, S              next order; turn it round
+ /                 filter by id, state, command
+ Esc               no filter
+ q, Ctrl-C         leave; jobs go on"""
+_MOVES = {name: name for name in ("up", "down", "pageup", "pagedown", "home", "end")}
+_MOVES |= {"k": "up", "j": "down"}
+_NAMED = (*_MOVES.values(), "enter", "escape", "backspace")
+
+
+class TopScreen:
+    """The screen on one data folder; `run` returns when the person leaves."""
+
+    def __init__(
+        self,
+        folder: str,
+        view: View,
+        *,
+        colour: bool = True,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.view = view
+        self.picture = Picture(0.0, Standing({}, 0))
+        self.mode = "jobs"  # "keys", "filter", "cancel": it asks; "log"
+        self.message = ""
+        self._folder = folder
+        self._feed = Feed(folder)
+        self._log = ""
+        self._shown: list[Line] = []
+        self._looking = asyncio.Lock()
+        control = FormattedTextControl(self._text, show_cursor=False)
+        self.app: Application[int] = Application(
+            Layout(Window(control, always_hide_cursor=True, wrap_lines=False)),
+            style=shell_style(colour),
+            include_default_pygments_style=False,
+            color_depth=ColorDepth.DEPTH_4_BIT if colour else ColorDepth.DEPTH_1_BIT,
+            key_bindings=self._bindings(),
+            full_screen=True,
+            input=input,
+            output=output,
+        )
+        self.app.ttimeoutlen = 0.05  # Escape alone means something here
+
+    def run(self) -> int:
+        """0, or 143 after SIGTERM; the screen is as it was before."""
+        try:
+            return self.app.run(pre_run=self._begin)
+        finally:
+            self._feed.close()
+
+    def _begin(self) -> None:
+        self.app.create_background_task(self._watch())
+        with suppress(ValueError, NotImplementedError, RuntimeError):  # not the main thread
+            leave = partial(self.app.exit, result=_TERMINATED)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
+
+    async def _watch(self) -> None:
+        await self._look()
+        while True:
+            await self._look()  # at first a second time: only now it is known what is visible
+            await asyncio.sleep(_PAUSE)
+
+    async def _look(self) -> None:
+        """Take a picture in another thread, and draw if it looks different."""
+        async with self._looking:
+            look = partial(self._feed.look, self._visible(), self._log, self._size()[1])
+            picture = await asyncio.get_running_loop().run_in_executor(None, look)
+        if not self.view.paused:
+            self.picture = picture
+        if self._lines() != self._shown:
+            self.app.invalidate()
+
+    def _size(self) -> tuple[int, int]:
+        size = self.app.output.get_size()
+        return size.columns, size.rows
+
+    def _rows(self) -> list[Job]:
+        return self.view.rows(self.picture.jobs)
+
+    def _visible(self) -> list[str]:
+        rows = self._rows()
+        room = body_rows(self._size()[1])
+        return [job.id for job in rows[self.view.first : self.view.first + room]]
+
+    # -- what is drawn
+
+    def _text(self) -> StyleAndTextTuples:
+        self._shown = self._lines()
+        text: StyleAndTextTuples = []
+        for at, line in enumerate(self._shown):
+            text += [("", "\n")] * bool(at) + line
+        return text
+
+    def _lines(self) -> list[Line]:
+        columns, rows = self._size()
+        if self.mode == "keys":
+            return [[("", line[:columns])] for line in _KEYS.splitlines()[:rows]]
+        if self._log:
+            return log_screen(self.picture, self._log, columns, rows, self._footer())
+        return screen(self.picture, self.view, columns, rows, self._footer())
+
+    def _footer(self) -> tuple[str, str]:
+        if self.mode == "filter":
+            return "", f" filter: {self.view.filter}_  (Enter keeps it, Esc drops it)"
+        if self.mode == "cancel":
+            return "class:top.question", f" Cancel job '{self.view.marked}'? y/n"
+        if self.message:
+            return "class:top.message", f" {self.message}"
+        narrow = self._size()[0] < _NARROW
+        return "", _LOG_HINT if self._log else _SHORT_HINT if narrow else _HINT
+
+    # -- what the keys do
+
+    def _bindings(self) -> KeyBindings:
+        keys = KeyBindings()
+        for name in _NAMED:
+            keys.add(name, eager=name == "escape")(partial(self._press, name))
+        for name in ("c-c", "<sigint>"):
+            keys.add(name)(lambda event: event.app.exit(result=0))
+        keys.add("c-z")(lambda event: event.app.suspend_to_background())
+        keys.add("c-l")(lambda event: event.app.renderer.clear())
+        keys.add("<any>")(self._typed)
+        return keys
+
+    def _typed(self, event: KeyPressEvent) -> None:
+        if event.data.isprintable():
+            for char in event.data:
+                self._press(char, event)
+
+    def _press(self, key: str, event: KeyPressEvent) -> None:
+        self.message = ""
+        if self.mode == "filter":
+            self._edit_filter(key)
+        elif self.mode == "cancel":
+            self.mode = "jobs"
+            if key in ("y", "Y") and self.view.marked:
+                self._change(JobQueue.cancel, self.view.marked, "is cancelled, or will be")
+        elif self.mode == "keys":
+            self.mode = "jobs"
+        elif key in _ACTIONS:
+            _ACTIONS[key](self)
+        elif key in _MOVES:
+            self._move(_MOVES[key])
+        self.app.create_background_task(self._look())  # what is visible may be others now
+
+    def _edit_filter(self, key: str) -> None:
+        if key in ("enter", "escape"):
+            self.mode = "jobs"
+            self.view.filter = self.view.filter if key == "enter" else ""
+        elif key == "backspace":
+            self.view.filter = self.view.filter[:-1]
+        elif len(key) == 1:
+            self.view.filter += key
+
+    def _move(self, key: str) -> None:
+        rows, room = self._rows(), body_rows(self._size()[1])
+        if not rows or self._log:
+            return
+        at, last = self.view.place(rows, room), len(rows) - 1
+        steps = {"up": -1, "down": 1, "pageup": -room, "pagedown": room, "home": -at, "end": last}
+        self.view.marked = rows[max(0, min(at + steps[key], last))].id
+        self.view.place(rows, room)
+
+    def _mark(self) -> Job | None:
+        """The marked job; the first one if none was chosen yet."""
+        rows = self._rows()
+        if not rows:
+            return None
+        job = rows[self.view.place(rows, body_rows(self._size()[1]))]
+        self.view.marked = job.id
+        return job
+
+    def follow(self) -> None:
+        """Show the output of the marked job as it grows."""
+        job = self._mark()
+        self._log = job.id if job and not self._log else ""
+        self.view.paused = False
+
+    def ask_cancel(self) -> None:
+        """Ask whether the marked job is meant."""
+        if self._mark():
+            self.mode = "cancel"
+
+    def retry(self) -> None:
+        """Make the marked job pending."""
+        job = self._mark()
+        if job is not None:
+            self._change(JobQueue.retry, job.id, "is pending again")
+
+    def _change(
+        self, deed: Callable[[JobQueue, list[str]], object], job_id: str, done: str
+    ) -> None:
+        """Do something to a job in another thread, for it may have to wait for the lock."""
+
+        def act() -> str:
+            queue = JobQueue.open(self._folder)
+            try:
+                deed(queue, [job_id])
+                queue.close()
+            except QueuectlError as exc:
+                return str(exc)
+            return f"Job '{job_id}' {done}."
+
+        async def change() -> None:
+            self.message = await asyncio.get_running_loop().run_in_executor(None, act)
+            await self._look()
+
+        self.message = "..."
+        self.app.create_background_task(change())
+
+    def back(self) -> None:
+        """Out of the output, or out of the screen."""
+        if self._log:
+            self._log = ""
+        else:
+            self.app.exit(result=0)
+
+    def escape(self) -> None:
+        """Out of the output; no filter."""
+        if self._log:
+            self._log = ""
+        else:
+            self.view.filter = ""
+
+    def pause(self) -> None:
+        """Hold the display, or let it go on."""
+        self.view.paused = not self.view.paused
+
+    def next_order(self) -> None:
+        """Sort by something else."""
+        orders = [*ORDERS]
+        self.view.order = orders[(orders.index(self.view.order) + 1) % len(orders)]
+
+    def turn_round(self) -> None:
+        """Sort the other way round."""
+        self.view.backward = not self.view.backward
+
+    def ask_filter(self) -> None:
+        """Begin to type a filter."""
+        if not self._log:
+            self.mode = "filter"
+
+    def show_keys(self) -> None:
+        """What all the keys do."""
+        self.mode = "keys"
+
+
+_ACTIONS: dict[str, Callable[[TopScreen], None]] = {
+    "q": TopScreen.back,
+    "escape": TopScreen.escape,
+    "enter": TopScreen.follow,
+    "l": TopScreen.follow,
+    "c": TopScreen.ask_cancel,
+    "r": TopScreen.retry,
+    "p": TopScreen.pause,
+    " ": TopScreen.pause,
+    "s": TopScreen.next_order,
+    "S": TopScreen.turn_round,
+    "/": TopScreen.ask_filter,
+    "?": TopScreen.show_keys,
+    "h": TopScreen.show_keys,
+}

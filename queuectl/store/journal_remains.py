@@ -1,0 +1,162 @@
+"""What can be read of a journal, damaged or not: every record whose checksum holds, wherever it is.
+
+Nothing here changes a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from queuectl.errors import BadFile
+from queuectl.store.journal import (
+    INTENT,
+    Header,
+    Record,
+    is_corrupt,
+    parse_counts,
+    read_at,
+    record_at,
+)
+
+_BLOCK = 4096  # bytes; what a disk cannot read is passed over in pieces of this size
+_FEW = 5  # names that a line lists before it only counts them
+JOB_ID = re.compile(rb'"id": "([^"\n]{1,128})"')  # in bytes that cannot be trusted
+_UNSHOWN = "the changes that the job files did not show yet"
+
+
+class JournalRemains(NamedTuple):
+    """The journal as far as it can be read. `fault`: what is wrong with it, empty if nothing is.
+
+    `lost`: what of it cannot be read, empty if that is nothing. `torn` is where an append that was
+    cut short begins, which is no fault; `counts` those after the last record.
+    """
+
+    path: str
+    there: bool
+    header: Header | None
+    lines: list[bytes]
+    intents: list[bytes]
+    torn: int | None
+    counts: tuple[int, ...] | None
+    fault: str
+    lost: str
+
+
+def read_journal(path: str) -> JournalRemains:
+    """What the journal at `path` holds."""
+    try:
+        data = read_what_goes(path)
+    except FileNotFoundError:
+        return JournalRemains(path, False, None, [], [], None, None, "is missing", _UNSHOWN)
+    except OSError as exc:
+        fault = f"cannot be read: {exc.strerror}"
+        return JournalRemains(path, True, None, [], [], None, None, fault, _UNSHOWN)
+    try:
+        header: Header | None = Header.parse(data, path)
+    except BadFile:
+        header = None
+    records, bad = _records(data, header.length if header else 0)
+    torn = _torn_at(data, records, bad) if header else None
+    counts = header.counts if header else None
+    return JournalRemains(
+        path,
+        True,
+        header,
+        [
+            line
+            for record in records
+            if record.flag != INTENT
+            for line in data[record.start : record.end].splitlines()
+        ],
+        [data[record.start : record.end] for record in records if record.flag == INTENT],
+        torn,
+        parse_counts(records[-1].counts) if records else counts,
+        _journal_fault(data, header, records, [] if torn is not None else bad),
+        "" if torn is not None else _lost(header, records, bad),
+    )
+
+
+def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]:
+    """Every whole record, and the regions between that are none."""
+    records: list[Record] = []
+    bad: list[tuple[int, int]] = []
+    while at < len(data):
+        record = record_at(data, at)
+        if record is not None:
+            records.append(record)
+            at = record.end
+            continue
+        begin, at = at, data.find(b"@", at + 1)
+        while at >= 0 and record_at(data, at) is None:
+            at = data.find(b"@", at + 1)
+        at = len(data) if at < 0 else at
+        bad.append((begin, at))
+    return records, bad
+
+
+def _torn_at(data: bytes, records: list[Record], bad: list[tuple[int, int]]) -> int | None:
+    """Where an append was cut short, if that is all that is wrong."""
+    if len(bad) != 1 or bad[0][1] != len(data):
+        return None
+    return None if is_corrupt(data[bad[0][0] :]) else bad[0][0]
+
+
+def _journal_fault(
+    data: bytes, header: Header | None, records: list[Record], bad: list[tuple[int, int]]
+) -> str:
+    if bad:
+        begin, end = bad[0]
+        more = f" and in {len(bad) - 1} more places" if len(bad) > 1 else ""
+        named = _named_jobs(data[start:stop] for start, stop in bad)
+        return f"cannot be read from byte {begin} to byte {end}{more}{named}"
+    if header is None:
+        return "does not begin with a whole header"
+    return "" if _is_gapless(records) else "lacks a record: their numbers leave a gap"
+
+
+def _is_gapless(records: list[Record]) -> bool:
+    return [record.seq for record in records] == list(range(1, len(records) + 1))
+
+
+def _lost(header: Header | None, records: list[Record], bad: list[tuple[int, int]]) -> str:
+    if header is None:
+        if not records:
+            return _UNSHOWN
+        bad = bad[records[0].seq == 1 :]  # the first region is the header, which is no loss
+    if bad:
+        return f"{sum(end - begin for begin, end in bad)} bytes of changes"
+    return "" if _is_gapless(records) else "changes that are not there any more"
+
+
+def _named_jobs(pieces: Iterable[bytes]) -> str:
+    """The ids that stand in bytes that cannot be trusted, for a person to look after."""
+    ids = list(dict.fromkeys(name for piece in pieces for name in JOB_ID.findall(piece)))
+    more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
+    shown = ", ".join(name.decode("utf-8", "replace") for name in ids[:_FEW])
+    return f" (about {shown}{more})" if ids else ""
+
+
+def read_what_goes(path: str) -> bytes:
+    """The file's bytes; NULs stand for blocks that the disk cannot read. OSError if none can be."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            return read_at(fd, 0, size)
+        except IsADirectoryError:
+            raise
+        except OSError:
+            return b"".join(_block(fd, at, size) for at in range(0, size, _BLOCK))
+    finally:
+        os.close(fd)
+
+
+def _block(fd: int, at: int, size: int) -> bytes:
+    length = min(_BLOCK, size - at)
+    try:
+        return os.pread(fd, length, at)
+    except OSError:
+        return b"\0" * length

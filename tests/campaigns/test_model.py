@@ -1,0 +1,405 @@
+"""Two stores and three claimers against a plain dictionary, with all that may come between them.
+
+A step is a deed of one of two processes, which may die at any call of it; the dictionary says what
+each deed makes of the queue, by rules written anew here. After each step all who look must see
+what the dictionary holds. The long form: QUEUECTL_MODEL_EXAMPLES=2000 python -m pytest -m campaign
+tests/campaigns/test_model.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import Outcome
+from queuectl.model.times import format_time
+from queuectl.store import writer
+from queuectl.store.job_files import line_id
+from queuectl.store.journal import Journal
+from tests.campaigns.crash_points import scratch
+from tests.failing_disk import DEATHS, failing_disk
+
+WORKERS = ("w-0", "w-1", "w-2")
+ENDED = ("completed", "dead", "cancelled")
+
+
+class Entry(NamedTuple):
+    """What the dictionary knows of a job. `worker` only while it runs, `ended` only afterwards."""
+
+    state: str
+    priority: int
+    command: str
+    run_at: str
+    max_retries: int
+    attempts: int = 0
+    run: int = 0
+    losses: int = 0
+    worker: str | None = None
+    asked: bool = False
+    ended: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> Entry:
+        ended = (job.finished_at or job.updated_at) if job.state in ENDED else None
+        worker = job.worker if job.state == "in_progress" else None
+        return cls(
+            *(job.state, job.priority, job.command, job.run_at, job.max_retries, job.attempts),
+            *(job.run, job.losses, worker, job.cancel_requested, ended),
+        )
+
+    def end(self, state: str, now: str, **changes: Any) -> Entry:
+        return self._replace(state=state, worker=None, asked=False, ended=now, **changes)
+
+
+Jobs = dict[str, Entry]
+fates = st.one_of(*[st.none()] * 4, st.tuples(st.sampled_from(DEATHS), st.integers(1, 25)))
+pick = st.integers(0, 1000)
+one_of_two = st.integers(0, 1)
+
+
+class Queues(RuleBasedStateMachine):
+    """The machine; see the top of this file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        patch = self.stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(os, "fsync", lambda fd: None)  # nothing here is a power cut
+        patch.setattr(writer, "_VET_EVERY", 0.0)  # a busy worker looks for edits now and then only
+        self.root = scratch()
+        self.path = os.path.join(self.root, "queue")
+        self.clock = float(int(time.time()))
+        self.queues = [self._open(), self._open()]
+        self.jobs: Jobs = {}
+        self.settings: dict[str, object] = {}
+        self.held: dict[str, Job] = {}  # what workers think they run
+        self.made = 0
+
+    def teardown(self) -> None:
+        for queue in self.queues:
+            queue.store._writer.close()
+        shutil.rmtree(self.root)
+        self.stack.close()
+
+    def _open(self) -> JobQueue:
+        queue = JobQueue.open(self.path)
+        queue.store.now = queue.store._writer._now = lambda: self.clock
+        queue._dice = lambda: 0.0
+        return queue
+
+    @property
+    def now(self) -> str:
+        return format_time(self.clock)
+
+    def _ids(self, *states: str) -> list[str]:
+        return sorted(i for i, entry in self.jobs.items() if entry.state in states)
+
+    def _pick(self, number: int, *states: str) -> str:
+        ids = self._ids(*states)
+        assume(ids)
+        return ids[number % len(ids)]
+
+    def _do(
+        self, which: int, fate: Any, act: Callable[[JobQueue], Any], *afters: Jobs
+    ) -> tuple[bool, Any]:
+        """Do it: the queue is then one of `afters`, or as before if it died. Whether it ended."""
+        queue, before, result, ended = self.queues[which], self.jobs, None, False
+        if fate is None:
+            result, ended = act(queue), True
+        else:
+            with failing_disk(fate[1], fate[0]):
+                result, ended = act(queue), True
+        if not ended:
+            self._crash(which)
+        found = self._seen(self.queues[which])
+        assert found in (afters if ended else (before, *afters))
+        self.jobs = found
+        return ended, result
+
+    def _seen(self, queue: JobQueue) -> Jobs:
+        return {job.id: Entry.of(job) for job in queue.find()}
+
+    def _crash(self, which: int) -> None:
+        self.queues[which].store._writer.close()
+        self.queues[which] = self._open()
+
+    # -- people
+
+    @rule(
+        which=one_of_two,
+        fate=fates,
+        count=st.integers(1, 3),
+        priority=st.integers(-2, 2),
+        delay=st.sampled_from([0, 0, 0, 60, -60]),
+        retries=st.integers(0, 2),
+    )
+    def enqueue(self, which, fate, count, priority, delay, retries):
+        self.made += 1
+        ids = [f"j{self.made}.{number}" for number in range(count)]
+        entry = Entry("pending", priority, "x" * count, format_time(self.clock + delay), retries)
+        drafts = [
+            {
+                "id": job_id,
+                "command": entry.command,
+                "priority": priority,
+                "max_retries": retries,
+                "run_at": entry.run_at,
+            }
+            for job_id in ids
+        ]
+        after = {**self.jobs, **dict.fromkeys(ids, entry)}
+        self._do(which, fate, lambda queue: queue.enqueue(drafts), after)
+
+    @rule(which=one_of_two, fate=fates, number=pick)
+    def cancel(self, which, fate, number):
+        job_id = self._pick(number, "pending", "failed", "in_progress")
+        entry = self.jobs[job_id]
+        running = entry.state == "in_progress"
+        new = entry._replace(asked=True) if running else entry.end("cancelled", self.now)
+        self._do(which, fate, lambda q: q.cancel([job_id]), {**self.jobs, job_id: new})
+
+    @rule(which=one_of_two, fate=fates, number=pick)
+    def retry(self, which, fate, number):
+        job_id = self._pick(number, "failed", *ENDED)
+        entry = self.jobs[job_id]._replace(state="pending", run_at=self.now, ended=None)
+        if self.jobs[job_id].state != "failed":
+            entry = entry._replace(attempts=0, losses=0)
+        self._do(which, fate, lambda q: q.retry([job_id]), {**self.jobs, job_id: entry})
+
+    @rule(which=one_of_two, fate=fates, number=pick, priority=st.integers(-2, 2))
+    def update(self, which, fate, number, priority):
+        job_id = self._pick(number, "pending", "failed", "in_progress")
+        entry = self.jobs[job_id]._replace(priority=priority)
+        after = {**self.jobs, job_id: entry}
+        self._do(which, fate, lambda q: q.update(job_id, {"priority": priority}), after)
+
+    @rule(which=one_of_two, fate=fates, states=st.sampled_from([("completed",), ENDED]))
+    def purge(self, which, fate, states):
+        after = {
+            job_id: entry
+            for job_id, entry in self.jobs.items()
+            if entry.state not in states or str(entry.ended) > self.now
+        }
+        self._do(which, fate, lambda queue: queue.purge(states), after)
+
+    @rule(which=one_of_two, fate=fates, base=st.integers(0, 3))
+    def configure(self, which, fate, base):
+        new = {"base": base} if base != 2 else {}
+        ended, _ = self._do(which, fate, lambda q: q.change_settings({"base": base}), self.jobs)
+        found = dict(self.queues[which].settings().to_dict())
+        assert found in ([new] if ended else [self.settings, new])
+        self.settings = found
+
+    @rule(
+        number=pick,
+        change=st.sampled_from(["priority", "add", "remove"]),
+        renamed=st.booleans(),
+        name=st.sampled_from(["jobs.json", "dlq.json"]),
+    )
+    def edit_by_hand(self, number, change, renamed, name):
+        path = os.path.join(self.path, name)
+        assume(os.path.exists(path))
+        journaled = self._journaled()
+        assume(journaled is not None)
+        with open(path, encoding="utf-8") as file:
+            forms = json.load(file)
+        if change == "add":
+            self.made += 1
+            job_id, run_at = f"hand{self.made}", self.now
+            forms.append(
+                {
+                    "id": job_id,
+                    "command": "by hand",
+                    "run_at": run_at,
+                    "max_retries": 1,
+                    "state": "pending",
+                }
+            )
+            self.jobs = {**self.jobs, job_id: Entry("pending", 0, "by hand", run_at, 1)}
+        else:
+            free = [f for f in forms if f["id"] not in journaled and f["state"] != "in_progress"]
+            assume(free)
+            form = free[number % len(free)]
+            self.jobs = dict(self.jobs)
+            if change == "remove":
+                forms.remove(form)
+                del self.jobs[form["id"]]
+            else:
+                form["priority"] = 7_000_000 + number  # another size, whatever it was
+                entry = self.jobs[form["id"]]
+                self.jobs[form["id"]] = entry._replace(priority=form["priority"])
+        self._write_by_hand(path, json.dumps(forms, indent=number % 3), renamed)
+
+    def _write_by_hand(self, path: str, text: str, renamed: bool) -> None:
+        with open(f"{path}~" if renamed else path, "w", encoding="utf-8") as file:
+            file.write(text)
+        if renamed:
+            os.rename(f"{path}~", path)
+
+    def _journaled(self) -> set[str] | None:
+        """The jobs with journal records, over which an edit does not win; None: no journal yet."""
+        if not os.path.exists(os.path.join(self.path, "journal")):
+            return None
+        journal = Journal.for_reading(self.path)
+        journal.read_on()
+        ids = {line_id(line).decode() for line in journal.all_lines()}
+        journal.close()
+        return ids
+
+    # -- workers
+
+    @rule(which=one_of_two, fate=fates, worker=st.sampled_from(WORKERS), code=st.integers(0, 1))
+    def claim(self, which, fate, worker, code):
+        """Settle what the worker holds, if anything, and claim the next job."""
+        job, settled = self.held.get(worker), self.jobs
+        finished = (job, Outcome("exited", code, None, self.now)) if job else None
+        if job:
+            settled = self._settled(job, code)
+        afters = list(self._claimed(settled, worker)) or [settled]
+        ended, got = self._do(which, fate, lambda q: q.claim(worker, finished), *afters)
+        if ended:
+            self.held.pop(worker, None)
+            assert (got is not None) is (self.jobs != settled)
+            if got:
+                assert self.jobs[got.id] == Entry.of(got)
+                self.held[worker] = got
+        elif self.jobs in afters:
+            self.held.pop(worker, None)  # it died, and does not know what it has
+
+    @rule(which=one_of_two, fate=fates, worker=st.sampled_from(WORKERS), code=st.integers(0, 1))
+    def settle(self, which, fate, worker, code):
+        assume(worker in self.held)
+        job = self.held[worker]
+        outcome = Outcome("exited", code, None, self.now)
+        after = self._settled(job, code)
+        ended, _ = self._do(which, fate, lambda q: q.settle(job, outcome), after)
+        if ended:
+            del self.held[worker]
+
+    def _settled(self, job: Job, code: int) -> Jobs:
+        """The jobs after this run ended, which changes nothing if the run counts no more."""
+        entry = self.jobs.get(job.id)
+        if entry is None or (entry.state, entry.worker, entry.run) != (
+            *("in_progress", job.worker, job.run),
+        ):
+            return self.jobs
+        attempts = entry.attempts + 1
+        if entry.asked:
+            new = entry.end("cancelled", self.now)
+        elif code == 0:
+            new = entry.end("completed", self.now, attempts=attempts)
+        elif attempts > entry.max_retries:
+            new = entry.end("dead", self.now, attempts=attempts)
+        else:
+            base = self.settings.get("base", 2)
+            due = format_time(self.clock + min(float(base) ** attempts, 86400.0))
+            new = entry._replace(state="failed", worker=None, attempts=attempts, run_at=due)
+        return {**self.jobs, job.id: new}
+
+    def _claimed(self, jobs: Jobs, worker: str) -> Iterator[Jobs]:
+        """The jobs after the next one is claimed: of those that are as good, any."""
+        ready = [
+            (entry.priority, entry.run_at)
+            for entry in jobs.values()
+            if entry.state in ("pending", "failed") and entry.run_at <= self.now
+        ]
+        for job_id, entry in jobs.items():
+            if entry.state in ("pending", "failed") and (entry.priority, entry.run_at) == min(
+                ready, default=None
+            ):
+                new = entry._replace(state="in_progress", run=entry.run + 1, worker=worker)
+                yield {**jobs, job_id: new}
+
+    @rule(which=one_of_two, worker=st.sampled_from(WORKERS))
+    def rescue(self, which, worker):
+        """Take its jobs from a worker; it may live, and find its result refused."""
+        after = dict(self.jobs)
+        for job_id, entry in self.jobs.items():
+            if entry.worker == worker:
+                losses = entry.losses + 1
+                if entry.asked:
+                    after[job_id] = entry.end("cancelled", self.now)
+                elif losses >= 3:
+                    after[job_id] = entry.end("dead", self.now, losses=losses)
+                else:
+                    after[job_id] = entry._replace(state="pending", worker=None, losses=losses)
+        self._do(which, None, lambda queue: queue.rescue_worker(worker), after)
+
+    # -- what comes between
+
+    @rule(which=one_of_two, fate=fates)
+    def checkpoint(self, which, fate):
+        ended, _ = self._do(which, fate, lambda queue: queue.checkpoint(), self.jobs)
+        if ended:
+            self._look_into_files()
+
+    def _look_into_files(self) -> None:
+        """After a fold the JSON files are the whole truth."""
+        where = {}
+        for name in ("jobs.json", "dlq.json"):
+            with open(os.path.join(self.path, name), encoding="utf-8") as file:
+                where |= {form["id"]: (name, form["state"]) for form in json.load(file)}
+        assert where == {
+            job_id: ("dlq.json" if entry.state == "dead" else "jobs.json", entry.state)
+            for job_id, entry in self.jobs.items()
+        }
+
+    @rule(which=one_of_two, fate=fates)
+    def close(self, which, fate):
+        self._do(which, fate, lambda queue: queue.close(), self.jobs)
+        self._crash(which)
+
+    @rule(which=one_of_two)
+    def crash(self, which):
+        """Drop a store as it is."""
+        self._crash(which)
+
+    @rule(seconds=st.sampled_from([1, 5, 100, -1, -50, -4000]))
+    def set_clock(self, seconds):
+        self.clock += seconds
+
+    @invariant()
+    def all_see_the_same(self):
+        stranger = self._open()
+        for queue in (*self.queues, stranger):
+            assert self._seen(queue) == self.jobs
+            assert queue.store.check() == []
+            counts = queue.counts()
+            assert counts == {state: len(self._ids(state)) for state in counts}
+            assert dict(queue.settings().to_dict()) == self.settings
+        stranger.store._writer.close()
+
+
+COMMON = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": True,
+}
+
+
+def test_two_stores_and_a_dictionary_agree():
+    run_state_machine_as_test(
+        Queues, settings=settings(max_examples=25, stateful_step_count=30, **COMMON)
+    )
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+def test_two_stores_and_a_dictionary_agree_for_long():
+    examples = int(os.environ.get("QUEUECTL_MODEL_EXAMPLES", "1000"))
+    run_state_machine_as_test(
+        Queues, settings=settings(max_examples=examples, stateful_step_count=60, **COMMON)
+    )

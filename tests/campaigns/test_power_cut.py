@@ -1,0 +1,110 @@
+"""The power cut in a short form, and single stories that it once told."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.campaigns.crash_points import scratch
+from tests.campaigns.power_cut import Cut, Story, run
+from tests.campaigns.scenes import open_queue, outcome
+from tests.failing_disk import FailingDisk, Killed, standing_in
+
+
+@pytest.fixture
+def root() -> Iterator[str]:
+    path = scratch()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("seed", ["1", pytest.param("fresh", id="fresh")])
+def test_what_was_promised_survives_wherever_the_power_is_cut(root, seed):
+    seed = secrets.token_hex(4) if seed == "fresh" else seed
+    print(f"seed {seed}")
+    deadline, states = time.monotonic() + 5.0, 0
+    for cut in run(100, seed, root, deeds=25, each=5, deadline=deadline):
+        assert cut.faults == []
+        states += cut.states
+    assert states > 100
+
+
+class Told(Story):
+    """A story whose deeds are given."""
+
+    def do(self, name: str, die: int = 0, how: str = "die after") -> None:
+        """Do it in a process of its own, which dies at the n-th call."""
+        deed = getattr(self, name)
+        queue, begun = open_queue(self.path), len(self.events)
+        disk = FailingDisk(die, how, under=self.disk)
+        with standing_in(disk):
+            try:
+                deed(queue)
+            except Killed:
+                assert die
+        queue.store._writer.close()
+        assert disk.broken is (die > 0)
+        self._note(name, begun, promised=not die and name not in ("claim", "bury"))
+
+    def claim(self, queue):
+        queue.claim("w-1")
+
+    def bury(self, queue):
+        queue.settle(queue.get(self.ids("in_progress")[0]), outcome(1))
+
+    def purge_dead(self, queue):
+        queue.purge(["dead"])
+
+    def checkpoint(self, queue):
+        queue.checkpoint()
+
+    def cut(self) -> Cut:
+        """The power cut after each event, many times."""
+        cut = Cut(self, random.Random(1))
+        cut.everywhere(40)
+        assert cut.states > 20
+        return cut
+
+
+@pytest.fixture
+def story(root) -> Told:
+    return Told(os.path.join(root, "story"), "told")
+
+
+@pytest.mark.parametrize("how", ["die before", "die after"])
+@pytest.mark.parametrize("die", range(1, 18))
+def test_the_making_of_a_folder_that_was_cut_short(story, die, how):
+    story.do("enqueue", die, how)
+    story.do("enqueue")
+    assert story.cut().faults == []
+
+
+@pytest.mark.parametrize("die", range(1, 17))
+def test_a_fold_that_was_cut_short(story, die):
+    for name in ("enqueue", "claim", "bury"):
+        story.do(name)
+    story.do("enqueue")
+    story.do("checkpoint")
+    story.do("purge_dead")
+    story.do("checkpoint", die)
+    story.do("enqueue")
+    story.do("checkpoint")
+    assert story.cut().faults == []
+
+
+@pytest.mark.parametrize("die", range(1, 17))
+def test_a_fold_that_was_cut_short_and_left_nothing_to_write(story, die):
+    for name in ("enqueue", "claim", "bury"):
+        story.do(name)
+    story.do("checkpoint")
+    story.do("purge_dead")
+    story.do("checkpoint", die)
+    story.do("checkpoint")
+    story.do("enqueue")
+    assert story.cut().faults == []

@@ -1,0 +1,208 @@
+"""Completion in bash, zsh and fish: the shells themselves ask, and get what is in the queue."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from queuectl.job_queue import JobQueue
+from queuectl.model.lifecycle import Outcome
+from queuectl.shell.tab_completion import candidates
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture
+def queue(data_dir) -> JobQueue:
+    """dead1 and dead:2 are dead, job1 and job2 pending."""
+    queue = JobQueue.open(data_dir)
+    for job_id in ("dead1", "dead:2"):
+        queue.enqueue([{"id": job_id, "command": "exit 3", "max_retries": 0}])
+        job = queue.claim("w")
+        assert job is not None
+        queue.settle(job, Outcome("exited", 3, None, queue.now()))
+    queue.enqueue([{"id": "job1", "command": "echo 'a b'"}, {"id": "job2", "command": "true"}])
+    queue.close()
+    return queue
+
+
+def words(line: str) -> list[str] | None:
+    found = candidates(line, os.environ)
+    return None if found is None else [word for word, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("queuectl dlq retry ", ["dead:2", "dead1", "--all"]),
+        ("queuectl dlq retry dead1 ", ["dead:2", "--all"]),
+        ("queuectl dlq retry dead:", ["dead:2"]),
+        ("queuectl cancel j", ["job2", "job1"]),
+        ("./bin/queuectl -q wor", ["worker"]),
+        ("queuectl worker sta", ["start"]),
+        ("queuectl list --sta", ["--state"]),
+        ("queuectl list --state=pen", ["--state=pending"]),
+        ("queuectl list --state pending,comp", ["pending,completed"]),
+        ("queuectl config set max-r", ["max-retries"]),
+        ("queuectl completion z", ["zsh"]),
+        ("queuectl init ", None),
+        ("queuectl init --d", ["--data"]),
+        ("queuectl --data ", None),
+        ("queuectl enqueue --cwd=", None),
+        ("queuectl enqueue -- ls -", None),
+        ("queuectl enqueue '{id: a, st", []),
+        ("queuectl enqueue {id: a, st", []),
+        ("queuectl nonsense ", []),
+        ("queuectl show job1 # ", []),
+        ("queuectl show 'jo", ["job2", "job1"]),
+    ],
+)
+def test_what_a_tab_offers(queue, line, wanted) -> None:
+    assert words(line) == wanted
+
+
+def test_each_candidate_says_what_it_is(queue) -> None:
+    found = dict(candidates("queuectl show ", os.environ) or [])
+    assert found["dead1"].startswith("dead ")
+    assert found["dead1"].endswith(" exit 3")
+    assert found["--json"].startswith("print JSON")
+
+
+def test_the_folder_that_the_line_names_is_asked(queue, tmp_path, monkeypatch) -> None:
+    other = JobQueue.open(str(tmp_path / "other"))
+    other.enqueue([{"id": "elsewhere", "command": "x"}])
+    other.close()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert words("queuectl --data ~/other show e") == ["elsewhere"]
+    assert words(f"queuectl show --data {tmp_path}/other e") == ["elsewhere"]
+
+
+def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:
+    with open(os.path.join(cli.folder, "jobs.json"), "w") as file:
+        file.write("nonsense")
+    for argv in (["bash", "queuectl show "], ["bash", "queuectl 'x"], ["bash"], []):
+        result = cli("__complete", *argv)
+        assert (result.code, result.err) == (0, "")
+    before = sorted(os.listdir(cli.folder))
+    assert cli("__complete", "bash", "queuectl init ").code == 10
+    assert sorted(os.listdir(cli.folder)) == before
+
+
+def test_a_tab_loads_little(queue) -> None:
+    code = (
+        "import sys; from queuectl.cli import main; main(['__complete', 'zsh', 'queuectl show ']);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert "job1\t" in done.stdout
+    heavy = {"prompt_toolkit", "filelock", "asyncio", "inspect", "logging", "subprocess", "shlex"}
+    assert heavy.isdisjoint(done.stderr.split())
+
+
+# -- the shells themselves
+
+
+@pytest.fixture
+def home(queue, tmp_path, monkeypatch) -> str:
+    """A folder with a `queuectl` in it, which is on the path; the shells start there."""
+    script = tmp_path / "bin" / "queuectl"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m queuectl "$@"\n')
+    script.chmod(0o700)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", ROOT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    return str(tmp_path)
+
+
+def ask(home: str, *argv: str) -> list[str]:
+    """The lines that a shell prints."""
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"{argv[0]} is not on this machine")
+    done = subprocess.run(argv, cwd=home, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+_BASH = """
+source <(queuectl completion bash)
+eval "set -- $(complete -p queuectl)"; while [ "$1" != -F ]; do shift; done
+COMP_LINE=%s; COMP_POINT=${#COMP_LINE}; COMP_TYPE=%d
+COMP_WORDS=(queuectl); COMP_CWORD=0
+"$2" queuectl 2>/dev/null
+printf '%%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "wanted"),
+    [
+        ("queuectl dlq retry ", 9, ["dead:2", "dead1", "--all"]),
+        ("queuectl dlq retry dead:", 9, ["2"]),
+        ("queuectl list --state=pe", 9, ["pending"]),
+        ("queuectl list --state=", 9, ["pending", "in_progress", "completed"]),
+        ("queuectl worker sta", 9, ["start"]),
+        ("queuectl worker sta", 63, ["start"]),
+        ("queuectl worker st", 63, ["start  (Start workers", "stop   (Stop all workers"]),
+        ("queuectl worker st", 37, ["start", "stop"]),
+        ("queuectl show nobody", 9, [""]),
+    ],
+)
+def test_bash(home, line, kind, wanted) -> None:
+    found = ask(home, "bash", "--norc", "-c", _BASH % (f"'{line}'", kind))
+    assert len(found) >= len(wanted)
+    for shown, start in zip(found, wanted, strict=False):
+        assert shown.startswith(start)
+        assert kind == 63 or "(" not in shown
+
+
+# What _describe is given, where there is no screen to show it on.
+_ZSH = """
+autoload -Uz compinit && compinit -u
+source <(queuectl completion zsh)
+_describe() { print -rl -- "${(@P)3}" }
+_files() { print files }
+compset() { true }
+words=(%s); CURRENT=$#words; PREFIX=$words[-1]
+_queuectl
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("queuectl dlq retry ''", ["dead\\:2:dead ", "dead1:dead ", "--all:every dead job"]),
+        ("queuectl list --state=pe", ["--state=pending:waiting to run"]),
+        ("queuectl worker sta", ["start:Start workers"]),
+        ("queuectl init ''", ["files"]),
+    ],
+)
+def test_zsh(home, words, wanted) -> None:
+    found = ask(home, "zsh", "-f", "-c", _ZSH % words)
+    for shown, start in zip(found[: len(wanted)], wanted, strict=True):
+        assert shown.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("queuectl dlq retry ", ["dead:2\tdead ", "dead1\tdead ", "--all\tevery dead job"]),
+        ("queuectl list --state=pe", ["--state=pending\twaiting to run"]),
+        ("queuectl worker sta", ["start\tStart workers"]),
+        ("queuectl init b", ["bin/"]),
+    ],
+)
+def test_fish(home, line, wanted) -> None:
+    code = f"queuectl completion fish | source; complete --do-complete '{line}'"
+    found = ask(home, "fish", "--no-config", "-c", code)
+    assert len(found) == len(wanted)
+    for shown, start in zip(found, wanted, strict=True):
+        assert shown.startswith(start)

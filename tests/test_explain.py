@@ -1,0 +1,110 @@
+"""Why a job has not run, or ended as it did."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from queuectl.commands.explain import Surroundings, coming_retries, jobs_ahead, reasons
+from queuectl.model.backoff import RetryPolicy
+from queuectl.model.job import Job
+from queuectl.store.worker_files import WorkerInfo
+
+EARLY, NOW, LATE = (f"2026-01-31T0{hour}:30:00.000000Z" for hour in (7, 8, 9))
+
+
+def job(job_id: str = "a", state: str = "pending", **fields) -> Job:
+    made = Job(job_id, state, 0, EARLY, "true", 3, EARLY, EARLY)
+    return made._replace(**fields)
+
+
+def worker(worker_id: str = "w-1", *, alive: bool = True, busy: bool = False) -> WorkerInfo:
+    text = f"{worker_id} 77 1 boot {EARLY}\n" + ("b 1 88 1\n" if busy else "")
+    return WorkerInfo(worker_id, alive, text)
+
+
+RUNNING = {"state": "in_progress", "worker": "w-1", "run": 2, "started_at": EARLY}
+DEAD = {"state": "dead", "attempts": 4, "run": 4, "finished_at": EARLY}
+
+CASES = [
+    # fields of the job, workers, jobs ahead, codes, words in the text
+    ({}, [], 0, "no_workers next", ["worker start", "next"]),
+    ({}, [worker()], 0, "next", []),
+    ({}, [worker(busy=True)], 0, "workers_busy", ["one of 1 worker"]),
+    ({}, [worker(), worker("w-2", busy=True)], 3, "behind", ["3 jobs will be taken before it"]),
+    ({"run_at": LATE}, [worker()], 0, "not_due", [LATE]),
+    ({"run_at": LATE}, [worker(alive=False)], 0, "not_due no_workers", [LATE]),
+    (
+        {"state": "failed", "attempts": 1, "run_at": LATE, "error": "exit code 3"},
+        [worker()],
+        0,
+        "waiting_for_retry",
+        ["retry 1 of 3 after exit code 3 is due " + LATE],
+    ),
+    ({"state": "failed", "attempts": 2}, [], 0, "waiting_for_retry no_workers next", ["2 of 3"]),
+    (RUNNING, [worker(busy=True)], 0, "running", ["run 2", "PID 77", EARLY]),
+    ({**RUNNING, "cancel_requested": True}, [worker()], 0, "running cancelling", []),
+    (RUNNING, [worker(alive=False)], 0, "worker_lost", ["w-1"]),
+    (RUNNING, [], 0, "worker_lost", []),
+    ({"state": "completed", "run": 1, "finished_at": EARLY}, [], 0, "completed", ["run 1"]),
+    ({"state": "cancelled", "finished_at": EARLY}, [], 0, "cancelled", ["retry a"]),
+    ({**DEAD, "error": "exit code 1"}, [], 0, "dead not_retried", ["all 4 runs", "exit code 1"]),
+    ({**DEAD, "error": "lost"}, [], 0, "dead not_retried", ["worker died"]),
+    ({**DEAD, "error": "interrupted", "attempts": 0}, [], 0, "dead not_retried", ["rerun"]),
+    ({**DEAD, "max_retries": 0, "error": "x"}, [], 0, "dead not_retried", ["no retries"]),
+]
+
+
+@pytest.mark.parametrize(("fields", "workers", "ahead", "codes", "words"), CASES)
+def test_reasons(fields, workers, ahead, codes, words) -> None:
+    around = Surroundings(NOW, RetryPolicy(), workers, ahead)
+    found = reasons(job(**fields), around, lambda at: at)
+    assert " ".join(code for code, _ in found) == codes
+    text = "\n".join(text for _, text in found)
+    for word in words:
+        assert word in text
+
+
+def test_what_comes_before_a_job() -> None:
+    waiting = [
+        job("first"),
+        job("late", run_at=LATE),
+        job("a"),
+        job("behind"),
+        job("urgent", priority=-1),
+        job("slow", priority=1),
+        job("retried", "failed", run_at="2026-01-31T07:00:00.000000Z"),
+    ]
+    assert jobs_ahead(waiting[2], waiting, NOW) == 3  # first, urgent and retried
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, [(1, 2.0), (2, 4.0), (3, 8.0)]),
+        ({"state": "failed", "attempts": 2}, [(3, 8.0)]),
+        ({"state": "failed", "attempts": 3}, []),
+        ({"max_retries": 0}, []),
+        ({"state": "dead"}, []),
+        ({"max_retries": 5000, "attempts": 4990}, [(n, 100.0) for n in range(4991, 5001)]),
+    ],
+)
+def test_the_retries_that_may_come(fields, wanted) -> None:
+    assert coming_retries(job(**fields), RetryPolicy(2.0, 100.0)) == wanted
+
+
+def test_explain_is_told_in_lines_and_as_json(cli) -> None:
+    cli.ok("enqueue", "--id", "one", "--", "false")
+    cli.ok("enqueue", "--id", "two", "--max-retries", "1", "--", "false")
+    assert cli.ok("explain", "two").splitlines() == [
+        "Job 'two' is pending.",
+        "  No worker runs; 'worker start' starts one.",
+        "  1 job will be taken before it, by priority and due time.",
+        "  If it fails, retries of 1: 1 after 2s.",
+    ]
+    told = json.loads(cli.ok("explain", "two", "--json"))
+    assert [reason["code"] for reason in told["reasons"]] == ["no_workers", "behind"]
+    assert told["retries"] == [{"retry": 1, "delay": 2.0}]
+    assert (told["schema"], told["ahead"], told["workers"]) == (1, 1, 0)
+    assert cli("explain", "nobody").code == 3

@@ -1,0 +1,45 @@
+"""The documents made from the table of commands are those that it makes now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from queuectl.commands.reference import PAGES, write_pages
+from queuectl.commands.table import COMMANDS
+
+DOCS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_not_stale(name: str, tmp_path) -> None:
+    write_pages(str(tmp_path))
+    with open(os.path.join(DOCS, name), encoding="utf-8") as file:
+        assert file.read() == (tmp_path / name).read_text(encoding="utf-8"), (
+            "write it anew: python -m queuectl.commands.reference"
+        )
+
+
+def test_the_pages_hold_every_command_with_its_examples() -> None:
+    page = PAGES["commands.md"]()
+    for spec in COMMANDS:
+        assert f"\n## {' '.join(spec.words)}\n\n{spec.summary}\n" in page
+        assert all(f"queuectl {example}\n" in page for example in spec.examples)
+
+
+def test_the_manual_page_is_shown_without_a_warning() -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not on this machine")
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-rLL=80n"],
+        input=PAGES["queuectl.1"]().encode(),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""
+    shown = done.stdout.decode()
+    assert """queuectl enqueue '{id: job1, command: "echo Hello"}'""" in shown
+    assert "base ^ n" in shown
