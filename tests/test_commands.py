@@ -258,3 +258,23 @@ def test_the_same_line_quoted_by_the_shell_and_by_us(cli):
     cli.ok("enqueue", "--id", "a", "--", "printf", "<%s>", *words)
     cli.ok("worker", "run", "--drain")
     assert cli.ok("logs", "a") == "".join(f"<{word}>" for word in words)
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("{ echo a; echo b; }", "a\nb\n"),
+        ("f() { echo x; }; f", "x\n"),
+        ("x='a  b'; echo \"$x\"", "a  b\n"),
+        ("echo a # no b", "a\n"),
+        ("for i in 1 2; do echo $i; done | wc -l | tr -d ' '", "2\n"),
+        ("printf '%s\n' it\\'s", "it's\n"),
+        ("A=1 sh -c 'echo $A'", "1\n"),
+    ],
+)
+def test_a_script_hands_to_sh_what_stands_behind_dashes(cli, command, printed):
+    script = f"enqueue --id a --max-retries 0 -- {command}  \nworker run --drain\nlogs a\n"
+    result = cli.run("-q", stdin=script)
+    assert result.out.endswith(printed), result
+    (job,) = json.loads(cli.ok("list", "--json"))
+    assert (job["command"], job["state"]) == (command, "completed")

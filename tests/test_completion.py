@@ -198,6 +198,7 @@ def test_zsh(home, words, wanted) -> None:
         ("queuectl list --state=pe", ["--state=pending\twaiting to run"]),
         ("queuectl worker sta", ["start\tStart workers"]),
         ("queuectl init b", ["bin/"]),
+        ("queuectl list --data=b", ["--data=bin/"]),
     ],
 )
 def test_fish(home, line, wanted) -> None:

@@ -97,6 +97,8 @@ def test_json_costs_json_only(small_queue):
         ("help",),
         ("help", "list"),
         ("logs", "a"),
+        ("explain", "a"),
+        ("completion", "bash"),
     ],
 )
 def test_reading_commands(small_queue, argv):

@@ -257,7 +257,9 @@ class Binder:
         """What /bin/sh is to run: the line as it stands, or its words quoted back."""
         if not tokens or self.is_argv:
             return command_line([token.text for token in tokens])
-        return self.text[tokens[0].start : tokens[-1].end]
+        line = self.text[tokens[0].start : tokens[-1].end]
+        # Only a comment ends in blanks that mean nothing: another word's last one is escaped.
+        return line.rstrip() if tokens[-1].role == "comment" else line
 
     def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
         """Keep a value, read by its kind; `skip` characters of the token precede it."""

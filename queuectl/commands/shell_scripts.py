@@ -75,7 +75,11 @@ function __queuectl_complete
     set -l program (commandline --current-process --tokenize --cut-at-cursor)[1]
     set -l answer ($program __complete fish "$line" 2>/dev/null)
     if test $status -eq 10
-        __fish_complete_path (commandline --current-token --cut-at-cursor)
+        set -l token (commandline --current-token --cut-at-cursor)
+        set -l option (string match --regex -- '^--[^=]+=' $token)
+        for path in (__fish_complete_path (string replace --regex -- '^--[^=]+=' '' $token))
+            printf '%s\n' "$option$path"
+        end
     else if test (count $answer) -gt 0
         printf '%s\n' $answer
     end

@@ -101,7 +101,7 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("top",),
-        summary="Watch jobs and workers on the whole screen, with keys to act on them.",
+        summary="Watch jobs and workers on the whole screen.",
         params=(
             Param("--sort", "text", "the order", choices=("state", "time", "id", "priority")),
             Param("--filter", "text", "only jobs whose id, state or command holds this"),
@@ -148,6 +148,21 @@ COMMANDS = (
         details=(
             "The state pending retries the job, cancelled cancels it. "
             "A running job can only be given another priority or number of retries."
+        ),
+        access="write",
+    ),
+    CommandSpec(
+        words=("edit",),
+        summary="Change the fields of a job in your editor.",
+        params=(
+            Param("job", "job", "id of the job", required=True),
+            Param("--retry", "flag", "if the job is dead, retry it; asks if left out"),
+        ),
+        handler="queuectl.shell.edit:edit",
+        examples=("edit job1", "edit job2 --retry"),
+        details=(
+            "The fields are shown as JSON in $VISUAL, $EDITOR or vi. "
+            "Nothing is changed if nothing is saved, or if the editor fails."
         ),
         access="write",
     ),

@@ -151,6 +151,11 @@ class Prompt:
             loop.call_soon_threadsafe(begin, context=context)
 
     @property
+    def rows(self) -> int:
+        """Rows of the terminal."""
+        return self._session.app.output.get_size().rows
+
+    @property
     def keys(self) -> str:
         """ "vi" or "emacs"."""
         return "vi" if self._session.app.editing_mode == EditingMode.VI else "emacs"

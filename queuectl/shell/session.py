@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from queuectl import __version__
 from queuectl.commands.grammar import bind
@@ -21,6 +21,7 @@ from queuectl.shell.own_commands import (
     OWN_ROWS,
     SHELL_COMMANDS,
 )
+from queuectl.shell.pager import Pager, pager_for
 from queuectl.shell.prompt import Prompt
 from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.validator import find_mistake
@@ -28,6 +29,7 @@ from queuectl.shell.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
@@ -59,6 +61,7 @@ class Shell:
         self.context = context
         self.leaving = False
         self._depth = 0  # of files that run files
+        self._read = False  # a person was reading in a pager
         self.notices = Notices()
         self._run_bound = run_bound
         self._live = LiveQueue(context.folder)
@@ -150,7 +153,8 @@ class Shell:
     def _tell_time(self, text: str, seconds: float) -> None:
         """How long a slow command took; not of those that a person has the say over."""
         first = text.split(None, 1)[0]
-        if seconds >= _SLOW and first not in _UNTIMED and not self.leaving:
+        read, self._read = self._read, False
+        if seconds >= _SLOW and not read and first not in _UNTIMED and not self.leaving:
             self.context.note(f"({seconds:.1f} s)")
 
     def _run(self, text: str) -> int:
@@ -178,7 +182,7 @@ class Shell:
             return 0  # a comment
         context = self.context.for_line(bound.values)
         try:
-            code = self._run_bound(context, bound)
+            code = self._run_paged(context, bound)
         finally:
             self._watcher.follow(self.context.made)
             self.context.made.clear()
@@ -186,6 +190,23 @@ class Shell:
                 self._close(context)
         self._afterwards(bound)
         return code
+
+    def _run_paged(self, context: Context, bound: Bound) -> int:
+        """Run a line; a result longer than the screen goes through the pager."""
+        command = pager_for(bound, context.environ) if context.terminal and not self._depth else []
+        out = context.out
+        if not command or out is None:
+            return self._run_bound(context, bound)
+        pager = Pager(out, command, self.prompt.rows)
+        context.out = cast("TextIO", pager)
+        try:
+            return self._run_bound(context, bound)
+        finally:
+            context.out = out
+            pager.close()
+            if pager.started:
+                self._read = True
+                self._end_line()
 
     def _afterwards(self, bound: Bound) -> None:
         if bound.words == ("help",) and not bound.values.get("topic"):

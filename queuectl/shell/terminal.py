@@ -61,6 +61,24 @@ class Terminal:
             self._fd = -1  # it was closed
 
 
+@contextmanager
+def cooked_keys(stdin: TextIO | None) -> Iterator[None]:
+    """Keys as a program that knows nothing of us expects them; harmless if it is no terminal."""
+    try:
+        fd = stdin.fileno() if stdin is not None else -1
+        before = termios.tcgetattr(fd)
+    except (OSError, ValueError, termios.error):
+        yield
+        return
+    changed = [*before]
+    changed[3] |= termios.ECHO | termios.ICANON
+    termios.tcsetattr(fd, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
 def line_start(columns: int) -> str:
     """What brings the cursor to the start of a line: of the next one if this one holds text.
 

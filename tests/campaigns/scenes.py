@@ -360,6 +360,10 @@ def bury_and_fold(queue: JobQueue) -> Callable[[], object]:
     return act
 
 
+def backup(queue: JobQueue) -> Callable[[], object]:
+    return lambda: queue.write_backup(f"{queue.folder}.backup", overwrite=True)
+
+
 def repair(queue: JobQueue) -> Callable[[], object]:
     return lambda: queue.repair([], [])
 
@@ -387,6 +391,7 @@ DEEDS: tuple[Deed, ...] = (
     purge,
     take_back,
     bury_and_fold,
+    backup,
     repair,
 )
 

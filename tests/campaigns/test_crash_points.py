@@ -1,0 +1,111 @@
+"""Crash points and refusals in a short form, and deaths in the middle of taking in an edit."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.campaigns import crash_points, full_disks, scenes
+from tests.campaigns.crash_points import scratch
+from tests.campaigns.scenes import DEEDS, open_queue
+from tests.failing_disk import failing_disk
+
+
+@pytest.fixture
+def root(monkeypatch) -> Iterator[str]:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # no death here is a power cut
+    path = scratch()
+    yield path
+    shutil.rmtree(path)
+
+
+def test_nothing_is_lost_wherever_a_process_dies(root):
+    """Some calls of every deed where most is going on, then points by chance."""
+    seed = secrets.token_hex(4)
+    print(f"seed {seed}")
+    campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 10.0
+    for deed in DEEDS:
+        for at in range(1, 40, 4):
+            how = campaign.chance.choice(crash_points.DEATHS)
+            if not campaign.try_point(crash_points.Point("busy", deed, how, at)):
+                break
+    assert campaign.faults == []
+    while time.monotonic() < deadline and not campaign.faults:
+        campaign.try_by_chance(crowds=2)
+    assert campaign.faults == []
+    assert campaign.points > 100
+
+
+def test_what_a_disk_refuses_is_not_done(root):
+    seed = secrets.token_hex(4)
+    print(f"seed {seed}")
+    campaign = full_disks.run(250, seed, root)
+    assert campaign.faults == []
+    assert campaign.tried.total() >= 100
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_at_ten_thousand_crash_points(root):
+    campaign = crash_points.run(10_000, secrets.token_hex(4), root)
+    assert campaign.faults == []
+    assert campaign.points >= 10_000
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_whatever_a_disk_refuses_is_not_done(root):
+    assert full_disks.run(10**6, secrets.token_hex(4), root).faults == []
+
+
+# -- an edit that moves jobs between the files, cut short
+
+
+def swap_by_hand(path: str) -> set[str]:
+    """Bury p1 by hand where it stands, and raise d2 in its place; the ids that stay."""
+    for name, job_id, state in (("jobs.json", "p1", "dead"), ("dlq.json", "d2", "pending")):
+        with open(os.path.join(path, name), encoding="utf-8") as file:
+            forms = json.load(file)
+        for form in forms:
+            if form["id"] == job_id:
+                form["state"] = state
+        with open(os.path.join(path, name), "w", encoding="utf-8") as file:
+            json.dump([form for form in forms if form["id"] != "off"], file)
+    return {str(draft["id"]) for draft in scenes.DRAFTS} - {"off"}
+
+
+@pytest.mark.parametrize("how", crash_points.DEATHS)
+def test_an_edit_is_taken_in_wholly_wherever_that_is_cut_short(root, how):
+    template = os.path.join(root, "template")
+    scenes.STARTS["small"](template)
+    at, died = 0, True
+    while died:
+        at += 1
+        path = os.path.join(root, f"queue{at}")
+        scenes.copy(template, path)
+        follower = open_queue(path)
+        assert follower.claim("w-here").id == "p2"  # it knows all live jobs from now on
+        follower.checkpoint()
+        ids = swap_by_hand(path)
+        queue = open_queue(path)
+        with failing_disk(at, how) as disk:
+            queue.checkpoint()
+            queue.enqueue([{"id": "n1", "command": "x"}])
+        died = disk.broken
+        jobs = scenes.view(open_queue(path)).jobs
+        assert set(jobs) - {"n1"} == ids
+        assert (jobs["p1"].state, jobs["d2"].state) == ("dead", "pending")
+        follower.store._writer._vetted_at = 0.0  # else it may look for edits a moment later
+        assert follower.claim("w-here").id == "d2"
+        follower.checkpoint()
+        where = scenes.in_files(path)
+        assert set(where) - {"n1"} == ids
+        assert (where["p1"], where["d2"]) == ("dlq.json", "jobs.json")
+        assert scenes.view(follower).jobs["d2"].state == "in_progress"
+    assert at > 15

@@ -1,0 +1,120 @@
+"""`edit`: a job's fields in an editor; here the editors are small scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import pytest
+
+from queuectl.job_queue import JobQueue
+from queuectl.model.lifecycle import Outcome
+
+
+@pytest.fixture
+def queue(data_dir):
+    queue = JobQueue.open(data_dir)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def editor(tmp_path, monkeypatch):
+    """Sets the editor to a line of Python that changes `form`, or to other text of the file."""
+
+    def use(change):
+        lines = f"""
+import json, sys
+path = sys.argv[1]
+form = json.load(open(path))
+text = None
+{change}
+open(path, "w").write(json.dumps(form) if text is None else text)
+"""
+        (tmp_path / "my editor.py").write_text(lines)
+        monkeypatch.delenv("VISUAL", raising=False)
+        monkeypatch.setenv("EDITOR", f"{sys.executable} '{tmp_path}/my editor.py'")
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", None)
+
+    return use
+
+
+def _dead(queue, job_id="a"):
+    queue.enqueue([{"id": job_id, "command": "flase", "max_retries": 0, "timeout": 5}])
+    job = queue.claim("w-1")
+    queue.settle(job, Outcome("exited", 1, None, queue.now()))
+
+
+def _drafts(folder):
+    return [name for name in os.listdir(folder) if name.endswith(".json")]
+
+
+def test_a_dead_job_is_mended_and_retried(cli, queue, editor, tmp_path):
+    _dead(queue)
+    editor("assert 'state' not in form; form['command'] = 'true'; form['timeout'] = None")
+    assert cli.ok("edit", "a", "--retry") == "Job 'a' is updated; it is pending.\n"
+    job = queue.get("a")
+    assert (job.command, job.timeout, job.attempts) == ("true", None, 0)
+    assert _drafts(tmp_path) == []
+
+
+def test_where_nobody_can_be_asked_it_stays_dead(cli, queue, editor):
+    _dead(queue)
+    editor("form['command'] = 'true'")
+    assert cli.ok("edit", "a") == "Job 'a' is updated; it is dead.\n"
+
+
+@pytest.mark.parametrize("change", ["sys.exit(3)", "pass", "text = json.dumps(form, indent=9)"])
+def test_nothing_is_changed(cli, queue, editor, tmp_path, change):
+    queue.enqueue([{"id": "a", "command": "x"}])
+    before = queue.get("a")
+    editor(change)
+    result = cli("edit", "a")
+    assert result.code == int("exit" in change)
+    assert "othing was changed" in result.err
+    assert queue.get("a") == before
+    assert _drafts(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("text = '{'", "cannot be read"),
+        ("text = '[]'", "no object"),
+        ("form['id'] = 'b'", "'id' cannot be edited"),
+        ("form['priority'] = 'high'", "priority must be a whole number"),
+    ],
+)
+def test_what_was_written_wrongly_is_kept(cli, queue, editor, change, told):
+    queue.enqueue([{"id": "a", "command": "x"}])
+    before = queue.get("a")
+    editor(change)
+    result = cli("edit", "a")
+    assert result.code == 2
+    assert told in result.err
+    kept = re.search(r"kept in (\S+)", result.err)
+    assert kept
+    assert os.path.exists(kept[1])
+    assert queue.get("a") == before
+
+
+def test_of_a_running_job_only_some_fields_are_shown(cli, queue, editor):
+    queue.enqueue([{"id": "a", "command": "x"}])
+    slot = queue.register_worker()
+    queue.claim(slot.id)
+    editor("assert set(form) == {'priority', 'max_retries'}, form; form['priority'] = 5")
+    cli.run("edit", "a")
+    assert queue.get("a").priority == 5
+    queue.release_worker(slot)
+
+
+def test_no_editor_and_a_wrong_one(cli, queue, monkeypatch, tmp_path):
+    queue.enqueue([{"id": "a", "command": "x"}])
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.delenv("EDITOR", raising=False)
+    assert "no terminal for an editor" in cli("edit", "a").err
+    monkeypatch.setenv("EDITOR", "/no/such/editor")
+    assert "cannot be run: No such file" in cli("edit", "a").err
+    assert cli("edit", "nobody").code == 3

@@ -1,0 +1,86 @@
+"""Results longer than the screen in the shell: what goes through the pager, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from terminal import CTRL_C, ENTER, Terminal
+
+from queuectl.commands.grammar import bind
+from queuectl.commands.table import COMMANDS
+from queuectl.job_queue import JobQueue
+from queuectl.shell.pager import pager_for
+
+LESS = ["less", "-FIRX"]
+
+
+@pytest.mark.parametrize(
+    ("line", "environ", "command"),
+    [
+        ("list", {}, LESS),
+        ("help list", {}, LESS),
+        ("logs a", {"PAGER": "more -s"}, ["more", "-s"]),
+        ("list", {"PAGER": "more", "QUEUECTL_PAGER": "most"}, ["most"]),
+        ("list", {"QUEUECTL_PAGER": ""}, []),
+        ("list", {"PAGER": "cat"}, []),
+        ("list", {"PAGER": "'more"}, []),
+        ("list", {"TERM": "dumb"}, []),
+        ("logs a --follow", {}, []),
+        ("wait a", {}, []),
+        ("backup -", {}, []),
+    ],
+)
+def test_which_pager(line, environ, command) -> None:
+    assert pager_for(bind(COMMANDS, line), {"TERM": "xterm", **environ}) == command
+
+
+@pytest.fixture
+def shell(cli, tmp_path, monkeypatch) -> Iterator[object]:
+    monkeypatch.setenv("QUEUECTL_HISTORY", str(tmp_path / "history"))
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": f"job{n}", "command": "x"} for n in range(5000)])
+    queue.close()
+    started: list[Terminal] = []
+
+    def start(pager: str) -> Terminal:
+        script = tmp_path / "pager"
+        script.write_text(f"#!/bin/sh\n{pager}\n")
+        script.chmod(0o700)
+        started.append(Terminal(80, 24, QUEUECTL_PAGER=str(script)))
+        started[0].prompted()
+        return started[0]
+
+    yield start
+    for shell in started:
+        shell.close()
+
+
+def test_a_long_result_is_paged_and_a_short_one_is_not(shell) -> None:
+    one = shell("echo PAGER; cat | wc -l; read answer < /dev/tty; echo got $answer")
+    one.run("list --limit 3")
+    assert "PAGER" not in one.text
+    one.keys("list" + ENTER)
+    one.shows("PAGER", "5002")
+    one.keys(CTRL_C)  # ends the pager of this test; nothing else
+    one.prompted()
+    assert "Interrupted" not in one.text
+    assert " s)" not in one.text
+
+
+def test_leaving_the_pager_early_is_no_error(shell) -> None:
+    one = shell("echo PAGER; head -n 1; exit 1")
+    one.keys("list --json" + ENTER)
+    one.shows("PAGER")
+    one.prompted()
+    assert "queuectl: " not in one.text
+    one.run("ping")
+    one.shows("Queue can be reached")
+
+
+def test_without_its_program_all_is_shown(shell, tmp_path) -> None:
+    one = shell("exit 0")
+    (tmp_path / "pager").unlink()
+    one.keys("list" + ENTER)
+    one.shows("job4999")
+    one.prompted()
