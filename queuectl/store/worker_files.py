@@ -61,17 +61,12 @@ class WorkerSlot:
     """A worker's own file, locked, and the reading end of its pipe."""
 
     def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
-        from mmap import mmap
-
         self.id = worker_id
         self.path = os.path.join(folder, FOLDER, worker_id)
         self.wake_fd = wake_fd
         self._fd = fd
         self._inode = os.fstat(fd).st_ino
-        # Mapped, since it is written for each job: a write call would cost a tenth of what a
-        # worker may spend on one. Others see it at once, and it outlives the worker.
-        self._text = mmap(fd, _SIZE)
-        self._job_line = self._text.find(b"\n") + 1
+        self._job_line = os.pread(fd, _SIZE, 0).find(b"\n") + 1
 
     def still_held(self) -> bool:
         """Whether the file is still there under its name: else the worker was given up."""
@@ -89,8 +84,9 @@ class WorkerSlot:
         self._set_line(b"\n")
 
     def _set_line(self, line: bytes) -> None:
-        # Padded, so that the end of a longer line before it is no line of its own.
-        self._text[self._job_line : self._job_line + _LINE] = line.ljust(_LINE)
+        # Padded, so that the end of a longer line before it is no line of its own. Not through a
+        # mapping, which is faster: on a full disk that copies on write it would kill the worker.
+        os.pwrite(self._fd, line.ljust(_LINE), self._job_line)
 
     def release(self) -> None:
         """Take the files away and free the lock; under the queue's lock."""
@@ -101,7 +97,6 @@ class WorkerSlot:
 
     def close(self) -> None:
         """Free the lock and leave the files, as the kernel does for a process that dies."""
-        self._text.close()  # the mapping has a descriptor of its own
         os.close(self._fd)
         os.close(self.wake_fd)
 

@@ -148,7 +148,28 @@ class Spool:
     def __init__(self, logs: LogFolder, worker_id: str) -> None:
         self._logs = logs
         self.path = logs.spool_path(worker_id)
-        self.fd = self._open()
+        self.fd = -1
+        self.make_ready()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a run may write to the file."""
+        return self.fd >= 0
+
+    def make_ready(self) -> None:
+        """Open the file for the next run, if it is not; DiskRefused if that fails."""
+        if self.fd >= 0:
+            return
+        self._logs.make()
+        # Append: whatever the commands do to the shared offset, nothing is overwritten.
+        fd = above_standard(files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
+        try:
+            if os.fstat(fd).st_size:  # a renaming failed: not into the next run's log
+                files.truncate(fd, 0, self.path)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.fd = fd
 
     def finish(self, job_id: str, run: int) -> None:
         """Keep what the run has written as its log, if anything; DiskRefused if that fails."""
@@ -169,21 +190,20 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the file and remove it if nothing is in it."""
-        if not os.fstat(self.fd).st_size:
-            files.remove(self.path)
-        os.close(self.fd)
-
-    def _open(self) -> int:
-        self._logs.make()
-        # Append: whatever the commands do to the shared offset, nothing is overwritten.
-        fd = files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        return above_standard(fd)
+        if self.fd < 0:
+            return
+        fd, self.fd = self.fd, -1
+        try:
+            if not os.fstat(fd).st_size:
+                files.remove(self.path)
+        finally:
+            os.close(fd)
 
     def _start_afresh(self) -> None:
-        os.close(self.fd)
-        self.fd = self._open()
-        if os.fstat(self.fd).st_size:  # the renaming failed: not into the next run's log
-            files.truncate(self.fd, 0, self.path)
+        # Forgotten before it is closed: the number may soon be that of the journal.
+        fd, self.fd = self.fd, -1
+        os.close(fd)
+        self.make_ready()
 
 
 def one_line(text: str, most: int = _LONGEST_LINE) -> str:

@@ -97,7 +97,10 @@ class Worker:
                 code = self._try_step(until_empty)
         finally:
             self._runner.close()
-            self._spool.close()
+            try:
+                self._spool.close()
+            except QueuectlError as exc:
+                self._trouble(exc)
         return code
 
     def _try_step(self, until_empty: bool) -> int | None:
@@ -136,8 +139,9 @@ class Worker:
 
     def _claim(self) -> Job | None:
         """Settle what is finished and claim the next job, in one step if nobody listens."""
-        if self._tell is not None:
+        if self._tell is not None or not self._spool.is_ready:
             self._settle()
+        self._spool.make_ready()  # what is claimed must run
         job = self._queue.claim(self._slot.id, self._finished)
         self._finished = None
         return job
