@@ -237,7 +237,8 @@ class Queues(RuleBasedStateMachine):
                 forms.remove(form)
                 del self.jobs[form["id"]]
             else:
-                form["priority"] = 7_000_000 + number  # another size, whatever it was
+                self.made += 1
+                form |= {"priority": number, "note": "x" * self.made}  # never twice of one size
                 entry = self.jobs[form["id"]]
                 self.jobs[form["id"]] = entry._replace(priority=form["priority"])
         self._write_by_hand(path, json.dumps(forms, indent=number % 3), renamed)
