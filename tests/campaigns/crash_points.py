@@ -2,9 +2,9 @@
 
     python -m tests.campaigns.crash_points --points 10000 --seed 1
 
-For every start and deed of scenes.py a child dies (os._exit) before, after and half-way through
-its n-th call, for every n. Once these are tried, further points have starts made by chance, writes
-torn at any byte, and a second death in the process that comes after the first.
+For every start of scenes.py and deed of deeds.py a child dies (os._exit) before, after and half-way
+through its n-th call, for every n. Once these are tried, further points have starts made by chance,
+writes torn at any byte, and a second death in the process that comes after the first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.worker.rescue import rescue
 from tests.campaigns import scenes
-from tests.campaigns.scenes import Deed, View, act, copy, let_go, open_queue, view
+from tests.campaigns.deeds import Deed, act, deeds_for
+from tests.campaigns.scenes import View, copy, let_go, open_queue, view
 from tests.failing_disk import DEATHS, FailingDisk, standing_in
 
 ENDED, DIED, FAILED = 0, 77, 78
@@ -266,7 +267,7 @@ class Campaign:
         chance = self.chance
         starts = [*scenes.STARTS, *(f"crowd-{self.seed}-{number}" for number in range(crowds))]
         start = chance.choice(starts)
-        deed = chance.choice(scenes.deeds_for(start))
+        deed = chance.choice(deeds_for(start))
         latest = self._reach.get((start, deed), 12)
         point = Point(
             start,
@@ -283,7 +284,7 @@ def run(points: int, seed: str, root: str) -> Campaign:
     """Every point there is, then points by chance until so many are tried."""
     campaign = Campaign(root, seed)
     for start in scenes.STARTS:
-        for deed in scenes.deeds_for(start):
+        for deed in deeds_for(start):
             if campaign.points < points and len(campaign.faults) < campaign.most_faults:
                 campaign.try_all(start, deed)
     while campaign.points < points and len(campaign.faults) < campaign.most_faults:

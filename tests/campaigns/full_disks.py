@@ -2,7 +2,7 @@
 
     python -m tests.campaigns.full_disks --points 4000 --seed 1
 
-Every deed of scenes.py meets a full disk (ENOSPC) or a broken one (EIO) at its n-th call. It must
+Every deed of deeds.py meets a full disk (ENOSPC) or a broken one (EIO) at its n-th call. It must
 be refused cleanly: the queue is as it was, or the answer says so; and whoever met the trouble, and
 others, work on when it is over.
 """
@@ -24,7 +24,8 @@ from typing import NamedTuple
 from queuectl.errors import NotConfirmed, StoreError
 from tests.campaigns import scenes
 from tests.campaigns.crash_points import Trial, scratch
-from tests.campaigns.scenes import Deed, View, copy, let_go, open_queue, view
+from tests.campaigns.deeds import Deed, deeds_for
+from tests.campaigns.scenes import View, copy, let_go, open_queue, view
 from tests.failing_disk import failing_disk
 
 ERRORS = (errno.ENOSPC, errno.EIO)
@@ -112,7 +113,7 @@ def _meet(trouble: Trouble, path: str, before: View, after: View) -> bool:
 def troubles() -> Iterator[tuple[str, Deed, str, int]]:
     """Every start, deed and kind of trouble."""
     for start in STARTS:
-        for deed in scenes.deeds_for(start):
+        for deed in deeds_for(start):
             for how in HOWS:
                 for error in ERRORS:
                     yield start, deed, how, error

@@ -26,6 +26,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model import lifecycle
 from queuectl.store.worker_files import WorkerInfo
 from queuectl.worker import pool, processes
+from queuectl.worker.rescue import rescue
 from tests.campaigns import clients, doom, verdict
 from tests.campaigns.yard import MARK, Notes, Yard, processes_of, whole_lines
 
@@ -89,6 +90,8 @@ class Storm:
             _signal(pid, signal.SIGCONT)
         self._await(lambda: not self._starting, 30.0)
         pool.stop(self.queue)
+        # As the next command would: who was killed while it took leave is still on the list.
+        _until(lambda: not rescue(self.queue) and not self.queue.lost_workers(), 10.0)
         self.queue.checkpoint()
         facts = {MARK: self.yard.root, "QUEUECTL_WORKER": ""}
         # What escaped from its run on purpose looks for the end of its parent by itself.

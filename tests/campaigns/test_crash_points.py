@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from queuectl.store import files
 from tests.campaigns import crash_points, full_disks, scenes
 from tests.campaigns.crash_points import scratch
-from tests.campaigns.scenes import DEEDS, open_queue
+from tests.campaigns.deeds import DEEDS
+from tests.campaigns.scenes import open_queue
 from tests.failing_disk import failing_disk
-
 
 # From Python 3.12 on: what other tests left running in threads is no matter to these children.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -43,7 +44,7 @@ def test_nothing_is_lost_wherever_a_process_dies(root):
     while time.monotonic() < deadline and not campaign.faults:
         campaign.try_by_chance(crowds=2)
     assert campaign.faults == []
-    assert campaign.points > 100
+    assert campaign.points > 40
 
 
 def test_what_a_disk_refuses_is_not_done(root):
@@ -113,3 +114,39 @@ def test_an_edit_is_taken_in_wholly_wherever_that_is_cut_short(root, how):
         assert (where["p1"], where["d2"]) == ("dlq.json", "jobs.json")
         assert scenes.view(follower).jobs["d2"].state == "in_progress"
     assert at > 15
+
+
+def test_an_edit_that_comes_while_another_is_taken_in_is_taken_in_too(root, monkeypatch):
+    path = os.path.join(root, "queue")
+    scenes.STARTS["small"](path)
+    queue, sync, left = open_queue(path), files.sync, [True]
+    ids = swap_by_hand(path)
+
+    def late(fd: int) -> None:
+        # The first edit stands in the journal already.
+        if left:
+            left.clear()
+            edit_command(path, "p1", "once more")
+        sync(fd)
+
+    monkeypatch.setattr(files, "sync", late)
+    queue.checkpoint()
+    queue.enqueue([{"id": "n1", "command": "x"}])
+    assert not left
+    jobs = scenes.view(queue).jobs
+    assert set(jobs) == {*ids, "n1"}
+    assert (jobs["p1"].state, jobs["p1"].command) == ("dead", "once more")
+    assert jobs["d2"].state == "pending"
+    assert not any("came first" in notice for notice in queue.notices)
+
+
+def edit_command(path: str, job_id: str, command: str) -> None:
+    """Change a job's command by hand, in whichever file it stands."""
+    for name in ("jobs.json", "dlq.json"):
+        with open(os.path.join(path, name), encoding="utf-8") as file:
+            forms = json.load(file)
+        for form in forms:
+            if form["id"] == job_id:
+                form["command"] = command
+                with open(os.path.join(path, name), "w", encoding="utf-8") as file:
+                    json.dump(forms, file)

@@ -2,8 +2,7 @@
 
 A step is a deed of one of two processes, which may die at any call of it; the dictionary says what
 each deed makes of the queue, by rules written anew here. After each step all who look must see
-what the dictionary holds. The long form: QUEUECTL_MODEL_EXAMPLES=2000 python -m pytest -m campaign
-tests/campaigns/test_model.py
+what the dictionary holds. QUEUECTL_MODEL_EXAMPLES is the number of examples of the long form.
 """
 
 from __future__ import annotations
@@ -70,8 +69,6 @@ one_of_two = st.integers(0, 1)
 
 
 class Queues(RuleBasedStateMachine):
-    """The machine; see the top of this file."""
-
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
@@ -122,7 +119,7 @@ class Queues(RuleBasedStateMachine):
             with failing_disk(fate[1], fate[0]):
                 result, ended = act(queue), True
         if not ended:
-            self._crash(which)
+            self.crash(which)
         found = self._seen(self.queues[which])
         assert found in (afters if ended else (before, *afters))
         self.jobs = found
@@ -130,10 +127,6 @@ class Queues(RuleBasedStateMachine):
 
     def _seen(self, queue: JobQueue) -> Jobs:
         return {job.id: Entry.of(job) for job in queue.find()}
-
-    def _crash(self, which: int) -> None:
-        self.queues[which].store._writer.close()
-        self.queues[which] = self._open()
 
     # -- people
 
@@ -360,12 +353,13 @@ class Queues(RuleBasedStateMachine):
     @rule(which=one_of_two, fate=fates)
     def close(self, which, fate):
         self._do(which, fate, lambda queue: queue.close(), self.jobs)
-        self._crash(which)
+        self.crash(which)
 
     @rule(which=one_of_two)
     def crash(self, which):
         """Drop a store as it is."""
-        self._crash(which)
+        self.queues[which].store._writer.close()
+        self.queues[which] = self._open()
 
     @rule(seconds=st.sampled_from([1, 5, 100, -1, -50, -4000]))
     def set_clock(self, seconds):

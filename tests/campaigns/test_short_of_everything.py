@@ -56,6 +56,9 @@ class Yard:
         with open(self.runs, encoding="ascii") as file:
             return file.read().split()
 
+    def await_state(self, job_id: str, *states: str) -> None:
+        _until(lambda: self.queue.get(job_id).state in states)
+
     def check(self, ids: list[str]) -> None:
         """Each job ran once; result and output are its own."""
         assert sorted(self.started()) == sorted(ids)
@@ -122,8 +125,7 @@ PATIENCE = 20.0
 _NEW_NAMESPACE, _READ_ONLY, _REMOUNT, _PRIVATE = 0x20000, 1, 32, 0x44000  # Linux's numbers
 
 
-class CannotTry(Exception):
-    """What the system does not let us do."""
+class CannotTry(Exception): ...
 
 
 def in_child(deed: Callable[[str], None], user: int | None = None) -> None:
@@ -219,10 +221,6 @@ class Hand:
         resource.prlimit(self.pid, what, (soft, hard))
         return before
 
-    def files(self) -> int:
-        """One more than the highest descriptor it has."""
-        return max(int(name) for name in os.listdir(f"/proc/{self.pid}/fd")) + 1
-
     def hear(self, text: str) -> None:
         """Wait until it complains of that."""
 
@@ -249,10 +247,6 @@ def warm(yard) -> None:
     yard.queue.lost_workers()
 
 
-def _await_end(yard: Yard, job_id: str) -> None:
-    _until(lambda: yard.queue.get(job_id).state in ("completed", "dead"))
-
-
 def test_a_worker_without_descriptors_waits_and_loses_nothing(warm):
     def deed(folder: str) -> None:
         yard = Yard(folder)
@@ -262,19 +256,19 @@ def test_a_worker_without_descriptors_waits_and_loses_nothing(warm):
         hand.hear("Too many open files")
         assert yard.started() == []
         hand.limit(resource.RLIMIT_NOFILE, before)
-        _await_end(yard, "j0")
+        yard.await_state("j0", "completed", "dead")
         gate = os.path.join(folder, "gate")
         waiting = yard.draft("j2")
         waiting["command"] = f"until [ -e {gate} ]; do sleep 0.01; done; {waiting['command']}"
         yard.queue.enqueue([waiting])
-        _until(lambda: yard.queue.get("j2").state == "in_progress")
+        yard.await_state("j2", "in_progress")
         hand.heard = ""
         hand.limit(resource.RLIMIT_NOFILE, 3)
         with open(gate, "wb"):
             pass
         hand.hear("Too many open files")
         hand.limit(resource.RLIMIT_NOFILE, before)
-        _await_end(yard, "j2")
+        yard.await_state("j2", "completed", "dead")
         yard.check(["j0", "j2"])
         hand.leave()
 
@@ -290,7 +284,7 @@ def test_a_worker_that_cannot_fork_spends_nothing(warm):
         hand.hear("cannot start: Resource temporarily unavailable")
         assert yard.started() == []
         hand.limit(resource.RLIMIT_NPROC, before)
-        _await_end(yard, "j0")
+        yard.await_state("j0", "completed", "dead")
         job = yard.queue.get("j0")
         assert (job.state, job.attempts, job.losses) == ("completed", 1, 0)
         assert yard.started() == ["j0"]
@@ -334,7 +328,7 @@ def test_a_small_disk_that_is_full_refuses_and_loses_nothing(warm):
         waiting["command"] = f"until [ -e {gate} ]; do sleep 0.01; done; echo j0 >> {runs}"
         yard.queue.enqueue([waiting])
         yard.runs = runs
-        _until(lambda: yard.queue.get("j0").state == "in_progress")
+        yard.await_state("j0", "in_progress")
         kept = ["j0", *_fill_up(yard)]
         assert len(kept) > 3
         with open(gate, "wb"):
@@ -342,7 +336,7 @@ def test_a_small_disk_that_is_full_refuses_and_loses_nothing(warm):
         hand.hear("No space left on device")
         assert [job.id for job in yard.queue.find()] == kept
         _mount(disk, _REMOUNT, "size=2m")  # there is room again
-        _await_end(yard, "j0")
+        yard.await_state("j0", "completed", "dead")
         yard.check(["j0"])
         yard.queue.checkpoint()
         assert sorted(job.id for job in yard.queue.find()) == sorted(kept)
