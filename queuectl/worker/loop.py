@@ -183,7 +183,10 @@ class Worker:
 
     def _explained(self, outcome: Outcome) -> Outcome:
         """The outcome of a failure, with the last line that the command had to say about it."""
-        last = self._spool.last_line()
+        try:
+            last = self._spool.last_line()
+        except OSError:
+            return outcome  # the result must not be lost with it
         return outcome._replace(error=f"{outcome.error}: {last}") if last else outcome
 
     def _interruption(self) -> Interruption | None:

@@ -6,6 +6,7 @@ which one is meant, and what they do not confirm is never signalled.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ENDED = (b"Z", b"X")  # states of a process in /proc/PID/stat
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between looks at what nobody reports
 _UNKILLABLE = 10.0  # seconds after which a process that survives KILL is given up
@@ -68,7 +70,10 @@ class SpawnClock:
         # Within one tick there is only one start time that it can have.
         if self._exact and before == self.tick():
             return str(before)
-        found = start_time(pid) or ""
+        try:
+            found = start_time(pid) or ""
+        except OSError:
+            return ""  # its environment names it too
         if self._exact is None and before == self.tick():
             self._exact = found == str(before)
         return found
@@ -123,7 +128,10 @@ def group_alive(group: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     # Where nobody reaps orphans (a container's first process may not), zombies stay for ever.
-    return sys.platform != "linux" or any(True for _ in _living_members(group))
+    try:
+        return sys.platform != "linux" or any(True for _ in _living_members(group))
+    except OSError:  # no descriptor is left to look with
+        return True
 
 
 def signal_group(group: int, number: int) -> bool:
@@ -200,7 +208,9 @@ def _contents(path: str) -> bytes:
     """What a file of /proc says; nothing if the process is gone or another user's."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as exc:
+        if exc.errno in _SCARCE:
+            raise  # nothing is known: who took that for "gone" would run its job a second time
         return b""
     try:
         pieces = []

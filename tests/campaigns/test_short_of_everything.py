@@ -53,7 +53,7 @@ class Yard:
     def started(self) -> list[str]:
         if not os.path.exists(self.runs):
             return []
-        with open(self.runs, encoding="ascii") as file:
+        with open(self.runs, encoding="utf-8") as file:
             return file.read().split()
 
     def await_state(self, job_id: str, *states: str) -> None:
@@ -208,12 +208,14 @@ class Hand:
             code = 1
             try:
                 code = loop.run_worker(
-                    JobQueue.open(yard.path), log=lambda line: os.write(told, line.encode())
+                    JobQueue.open(yard.path),
+                    log=lambda line: os.write(told, line.encode()),
+                    registered=lambda slot: os.write(told, b"ready"),
                 )
             finally:
                 os._exit(code)
         os.close(told)
-        _until(lambda: any(worker.alive for worker in yard.queue.workers()))
+        self.hear("ready")
 
     def limit(self, what: int, soft: int) -> int:
         """Set a soft limit of the worker; the one before."""
