@@ -19,7 +19,7 @@ from queuectl.model.fields import check_state, find_field
 from queuectl.model.ids import made_ids
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
-from queuectl.model.times import format_time, parse_time
+from queuectl.model.times import format_time
 from queuectl.store.file_store import FileStore
 from queuectl.store.worker_files import CANCEL, WorkerInfo, WorkerSlot
 
@@ -381,8 +381,3 @@ def _throw() -> float:
 
 def _ended_at(job: Job) -> str:
     return job.finished_at or job.updated_at
-
-
-def seconds_until(job: Job, now: float) -> float:
-    """Seconds until the job is due; 0 if it is."""
-    return max(0.0, parse_time(job.run_at) - now)
