@@ -236,9 +236,9 @@ def test_records_are_read_back():
     data = format_record(b"one\n", 1, PROMISED, (1, 0, 0, 0, 0, 0))
     data += format_record(b"two\nthree\n", 2, PLAIN, NO_COUNTS)
     first, second = scan(data)
-    assert data[first.start : first.end] == b"one\n"
+    assert first.payload == b"one\n"
     assert (first.seq, first.flag, first.counts) == (1, PROMISED, b"1,0,0,0,0,0")
-    assert data[second.start : second.end] == b"two\nthree\n"
+    assert second.payload == b"two\nthree\n"
     assert second.end == len(data)
 
 

@@ -32,16 +32,6 @@ def test_finished_jobs_weigh_nothing():
     assert b"pending1" not in index.lines
 
 
-def test_who_runs_is_known():
-    index = LiveIndex([line("a", state="in_progress"), line("b")])
-    assert index.running == {b"a"}
-    index.put(line("b", state="in_progress"))
-    index.put(line("a", state="pending"))
-    assert index.running == {b"b"}
-    index.put(removal_line("b", "in_progress"))
-    assert index.running == set()
-
-
 def test_asking_takes_nothing_away():
     index = LiveIndex([line("a"), line("b")])
     assert [first(index) for _ in range(3)] == ["a"] * 3

@@ -17,6 +17,7 @@ from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store import files, salvage
 from queuectl.store.file_store import FileStore
+from queuectl.store.job_files import encode_job
 from queuectl.store.journal import scan
 from queuectl.store.journal_remains import JournalRemains
 from queuectl.store.worker_files import make_slot
@@ -121,7 +122,7 @@ def record_with(path, text):
     data = read(path, "journal")
     begin = data.index(b"\n") + 1
     for record in scan(data, begin):
-        if text in data[record.start : record.end]:
+        if text in record.payload:
             return begin, record.end
         begin = record.end
     raise AssertionError(text)
@@ -415,7 +416,8 @@ def test_the_newest_copy_of_a_job_wins():
     [{"indent": 2}, {"indent": None}, {"indent": 0}, {"separators": (",", ":")}, {"indent": "\t"}],
 )
 def test_jobs_are_found_however_the_file_is_laid_out(layout):
-    forms = [make_job(f"j{n}", env={"A": "{}"}, history=({"a": {}},)).to_dict() for n in range(5)]
+    jobs = [make_job(f"j{n}", env={"A": "{}"}, history=({"a": {}},)) for n in range(5)]
+    forms = [json.loads(encode_job(job)) for job in jobs]
     text = json.dumps(forms, **layout)
     found = [form for *_, form in salvage.objects_in(text)]
     assert found == json.loads(text)

@@ -21,6 +21,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.session import Shell
 from queuectl.store.glance import change_mark
+from queuectl.store.job_files import encode_job
 
 # One scene after the other, each on a queue of its own: what a line does depends on those before.
 # `!fail ID` and `!done ID` let the next job, which must be that one, end so.
@@ -324,7 +325,7 @@ _read: dict[str, tuple[object, Stored]] = {}
 
 def _stored(folder: str) -> Stored:
     queue = JobQueue.open(folder)
-    jobs = [job.to_dict() for job in queue.find()]
+    jobs = [json.loads(encode_job(job)) for job in queue.find()]
     for job in jobs:
         for name in [name for name in job if name.endswith("_at")]:
             del job[name]

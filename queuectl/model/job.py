@@ -1,8 +1,4 @@
-"""The job as a frozen record, and its form in JSON.
-
-The first keys of the JSON form are always id, state, priority and run_at, in this order: whoever
-looks for the next job to run reads just those, at the front of the line, and parses nothing.
-"""
+"""The job as a frozen record; its form in JSON is store/job_files.py's to write."""
 
 from __future__ import annotations
 
@@ -51,41 +47,24 @@ class Job(NamedTuple):
     history: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] | None = None  # keys we do not know, kept as they were
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form: values that equal their default are left out."""
-        # Written out, not looped over: a worker does this twice for each job it runs.
-        form: dict[str, Any] = {
-            "id": self.id,
-            "state": self.state,
-            "priority": self.priority,
-            "run_at": self.run_at,
-            "command": self.command,
-            "max_retries": self.max_retries,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-        }
-        for name, value, default in zip(_OPTIONAL, self[8:-1], _OPTIONAL_DEFAULTS, strict=True):
-            if value != default:
-                form[name] = value
-        if self.extra:
-            form.update(self.extra)
-        return form
-
     @classmethod
     def from_dict(cls, form: dict[str, Any]) -> Job:
-        """The job that `to_dict` gave; unknown keys go to `extra`. Nothing is checked."""
-        if not form.keys() <= _KNOWN:
-            known = {name: value for name, value in form.items() if name in _KNOWN}
-            known["extra"] = {name: value for name, value in form.items() if name not in _KNOWN}
-            form = known
-        if "history" in form:
-            form["history"] = tuple(form["history"])
-        return cls(**form)
+        """The job of its JSON form; unknown keys go to `extra`. Nothing is checked."""
+        values, extra = list(_BLANK), {}
+        for name, value in form.items():
+            place = _PLACES.get(name)
+            if place is None:
+                extra[name] = value
+            else:
+                values[place] = value
+        job = cls._make(values)
+        if job.history or extra:
+            return job._replace(history=tuple(job.history), extra=extra or None)
+        return job
 
 
-_KNOWN = frozenset(Job._fields) - {"extra"}
-_OPTIONAL = Job._fields[8:-1]
-_OPTIONAL_DEFAULTS = tuple(Job._field_defaults[name] for name in _OPTIONAL)
+_BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
+_PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
 
 
 def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job) -> Job:

@@ -94,6 +94,7 @@ class FileStore:
         if finished is not None:  # spelled out before the lock: nobody need wait for that
             lines.append(encode_job(finished[1]))
             moves.append((finished[0].state, finished[1].state))
+        self._writer.prepare_live()
         with self._writer.writing(busy=True) as journal:
             live = self._writer.live(journal)
             if finished is not None:

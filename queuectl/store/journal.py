@@ -136,12 +136,12 @@ class Header:
 
 
 class Record:
-    """One whole record: its place in what was scanned, and what its head says."""
+    """One whole record: what it holds, where it ends in what was scanned, what its head says."""
 
-    __slots__ = ("counts", "end", "flag", "seq", "start")
+    __slots__ = ("counts", "end", "flag", "payload", "seq")
 
-    def __init__(self, start: int, end: int, seq: int, flag: bytes, counts: bytes) -> None:
-        self.start = start  # of the payload
+    def __init__(self, payload: bytes, end: int, seq: int, flag: bytes, counts: bytes) -> None:
+        self.payload = payload
         self.end = end
         self.seq = seq
         self.flag = flag
@@ -149,12 +149,12 @@ class Record:
 
 
 def _format_counts(counts: Sequence[int]) -> bytes:
-    return ",".join(map(str, counts)).encode()
+    return b"%d,%d,%d,%d,%d,%d" % tuple(counts)
 
 
 def parse_counts(text: bytes) -> tuple[int, ...]:
     """The counts by state of a header or a record's head."""
-    return tuple(int(part) for part in text.split(b","))
+    return tuple(map(int, text.split(b",")))
 
 
 def format_record(payload: bytes, seq: int, flag: bytes, counts: Sequence[int]) -> bytes:
@@ -172,10 +172,10 @@ def record_at(data: bytes, start: int) -> Record | None:
     try:
         length, check = int(words[0]), int(words[1], 16)
         seq, flag, counts = words[2].split(b" ")
-        body = head_end + 1
-        payload = memoryview(data)[body : body + length]
+        end = head_end + 1 + length
+        payload = data[head_end + 1 : end]
         if len(payload) == length and crc32(words[2], crc32(payload)) == check:
-            return Record(body, body + length, int(seq), flag, counts)
+            return Record(payload, end, int(seq), flag, counts)
     except (ValueError, IndexError):
         pass
     return None
@@ -282,27 +282,32 @@ class Journal:
     def unread(self) -> bytes:
         """The bytes behind the last record read."""
         self.size = os.fstat(self.fd).st_size
+        return self._unread()
+
+    def _unread(self) -> bytes:
         if self.size < self.end:
             raise BadFile(f"{self.path} was cut by something else than queuectl")
         return read_at(self.fd, self.end, self.size - self.end)
 
-    def read_on(self) -> tuple[list[bytes], bytes]:
-        """The payloads of the records appended since, and the bytes behind them that are none."""
-        data = self.unread()
-        if not data:
-            return [], b""
-        payloads, end = [], 0
+    def read_on(self, *, looked: bool = False) -> tuple[list[bytes], bytes]:
+        """The payloads of the records appended since, and the bytes behind them that are none.
+
+        `looked`: the size was looked at under the lock that is still held.
+        """
+        data = self._unread() if looked else self.unread()
+        payloads: list[bytes] = []
+        record = None
         for record in scan(data):
-            payload = data[record.start : record.end]
             if record.flag == INTENT:
-                self.intents.append(payload)
+                self.intents.append(record.payload)
             else:
-                payloads.append(payload)
-            self.edited |= record.flag == EDIT
-            self.counts = parse_counts(record.counts)
-            self.seq, end = record.seq, record.end
-        self.end += end
-        return payloads, data[end:]
+                payloads.append(record.payload)
+                self.edited |= record.flag == EDIT
+        if record is None:
+            return payloads, data
+        self.counts, self.seq = parse_counts(record.counts), record.seq
+        self.end += record.end
+        return payloads, data[record.end :]
 
     def append(self, payload: bytes, flag: bytes, counts: Sequence[int]) -> None:
         """Add one record at the end, which the caller has read up to under the lock."""
@@ -332,7 +337,7 @@ class Journal:
         data = self.text()
         for record in scan(data, 1):
             if record.flag != INTENT:
-                yield from data[record.start : record.end].splitlines()
+                yield from record.payload.splitlines()
 
     def cut_tail(self, rest: bytes) -> None:
         """Under the lock: set aside an append that was cut short, or refuse damage."""

@@ -69,9 +69,9 @@ def read_journal(path: str) -> JournalRemains:
             line
             for record in records
             if record.flag != INTENT
-            for line in data[record.start : record.end].splitlines()
+            for line in record.payload.splitlines()
         ],
-        [data[record.start : record.end] for record in records if record.flag == INTENT],
+        [record.payload for record in records if record.flag == INTENT],
         torn,
         parse_counts(records[-1].counts) if records else counts,
         _journal_fault(data, header, records, [] if torn is not None else bad),

@@ -11,7 +11,6 @@ from heapq import heapify, heappop, heappush
 
 from queuectl.store.job_files import line_front, line_id, line_state
 
-_LIVE = frozenset({b"pending", b"failed", b"in_progress"})
 _Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
 
 
@@ -21,19 +20,17 @@ class LiveIndex:
     A heap entry counts only while it is the newest of its job; stale ones are dropped when met.
     """
 
-    def __init__(self, base: Iterable[bytes]) -> None:
+    def __init__(self, lines: Iterable[bytes], now: bytes = b"") -> None:
+        """`lines`: those of jobs.json, then those of the journal; `now`: what is due by then."""
         self.lines: dict[bytes, bytes] = {}
-        self.running: set[bytes] = set()
         self._entries: dict[bytes, _Entry] = {}
-        self._due: list[_Entry] = []
-        self._later: list[tuple[bytes, _Entry]] = []
         self._arrivals = 0
-        for line in base:
-            if line_state(line) in _LIVE:
-                front = line_front(line)
-                entry = self._keep(line, *front) if front else None
-                if entry is not None:
-                    self._later.append((entry[1], entry))
+        for line in lines:
+            self._take(line)
+        waiting = self._entries.values()
+        self._due = [entry for entry in waiting if entry[1] <= now]
+        self._later = [(entry[1], entry) for entry in waiting if entry[1] > now]
+        heapify(self._due)
         heapify(self._later)
 
     def apply(self, lines: Iterable[bytes]) -> None:
@@ -43,29 +40,26 @@ class LiveIndex:
 
     def put(self, line: bytes) -> None:
         """Take in one job's new line, or its removal."""
-        front = line_front(line)
-        if front is not None and front[1] in _LIVE:
-            entry = self._keep(line, *front)
-            if entry is not None:
-                heappush(self._later, (entry[1], entry))
-            return
-        job_id = line_id(line)
-        self.lines.pop(job_id, None)
-        self._entries.pop(job_id, None)
-        self.running.discard(job_id)
+        entry = self._take(line)
+        if entry is not None:
+            heappush(self._later, (entry[1], entry))
 
-    def _keep(
-        self, line: bytes, job_id: bytes, state: bytes, priority: bytes, due: bytes
-    ) -> _Entry | None:
-        self.lines[job_id] = line
+    def _take(self, line: bytes) -> _Entry | None:
+        """The entry of a job that waits."""
+        state = line_state(line)
+        if state == b"pending" or state == b"failed":
+            job_id, _, priority, due = line_front(line)
+            self.lines[job_id] = line
+            self._arrivals += 1
+            entry = self._entries[job_id] = (int(priority), due, self._arrivals, job_id)
+            return entry
+        job_id = line_id(line)
+        self._entries.pop(job_id, None)
         if state == b"in_progress":
-            self.running.add(job_id)
-            self._entries.pop(job_id, None)
-            return None
-        self.running.discard(job_id)
-        self._arrivals += 1
-        entry = self._entries[job_id] = (int(priority), due, self._arrivals, job_id)
-        return entry
+            self.lines[job_id] = line
+        else:
+            self.lines.pop(job_id, None)
+        return None
 
     def first_ready(self, now: bytes) -> bytes | None:
         """The line of the job to claim at the moment `now`, or None."""

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
+from queuectl.model.times import format_time
 from queuectl.store import checkpoint, files, folder
-from queuectl.store.job_files import DEAD, JOBS, checksum, line_id, read_lines
+from queuectl.store.job_files import (
+    DEAD,
+    JOBS,
+    checksum,
+    line_id,
+    read_lines,
+    read_live_lines,
+)
 from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_after
 from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
@@ -111,9 +121,22 @@ class Writer:
         """The index of live jobs, kept up with the journal; under the lock."""
         if self._live is None:
             with BaseFile(self._paths[0]) as jobs:
-                self._live = LiveIndex(read_lines(jobs.fd))
-            self._live.apply(journal.all_lines())
+                self._live = self._load(journal, jobs)
         return self._live
+
+    def prepare_live(self) -> None:
+        """Make that index beforehand, so that others need not wait for the lock as long."""
+        if self._live is not None:
+            return
+        with self.writing() as journal:
+            jobs = BaseFile(self._paths[0])
+        # What is appended, folded or edited from here on is caught up with under the lock.
+        with jobs, suppress(BadFile, LookupError, ValueError):  # edited while it is read
+            self._live = self._load(journal, jobs)
+
+    def _load(self, journal: Journal, jobs: BaseFile) -> LiveIndex:
+        lines = chain(read_live_lines(jobs.fd), journal.all_lines())
+        return LiveIndex(lines, format_time(self._now()).encode())
 
     def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
         """The lines and files of those of the jobs that exist; under the lock."""
@@ -230,7 +253,7 @@ class Writer:
 
     def _read_on(self, journal: Journal) -> None:
         edited = journal.edited
-        payloads, rest = journal.read_on()
+        payloads, rest = journal.read_on(looked=True)
         if rest:
             journal.cut_tail(rest)
         if journal.edited and not edited:

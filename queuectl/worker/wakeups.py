@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from operator import is_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Wakeups:
             signal.SIGHUP: _on_nothing if detached else self._on_stop,
             # An ignored signal stays so in a child; a shell starts `&` with SIGQUIT ignored.
             signal.SIGQUIT: signal.SIG_DFL,
-            signal.SIGCHLD: _on_nothing,
+            # Not ignored, or children would not wait to be asked how they ended.
+            signal.SIGCHLD: is_,
             FINISH: self._on_finish,
             STOP_NOW: self._on_stop_now,
         }

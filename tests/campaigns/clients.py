@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from queuectl.errors import Conflict, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
+from queuectl.store.job_files import encode_job
 from queuectl.worker.logs import LogFolder
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
@@ -154,7 +154,7 @@ class Client:
         begun = time.time()
         doomed: list[Job] = self.queue.purge(states, PURGE_AGE, dry_run=True)
         for job in doomed:
-            self.notes.tell("purging", json.dumps(job.to_dict()))
+            self.notes.tell("purging", encode_job(job).decode())
         # What has ended meanwhile was not noted: it must stay.
         removed = self.queue.purge(states, PURGE_AGE + time.time() - begun + 0.5)
         LogFolder(self.yard.data).prune([job.id for job in removed])

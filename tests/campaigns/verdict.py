@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.lifecycle import MOST_LOSSES
+from queuectl.store.job_files import encode_job
 from tests.campaigns.yard import LOUD_LINES, Task, Yard, whole_lines
 
 _KILLED = 137
@@ -232,7 +233,7 @@ def _folder_faults(yard: Yard, present: list[Job]) -> Iterator[str]:
         with open(os.path.join(yard.data, name), encoding="utf-8") as file:
             forms.append(json.load(file))
     if {form["id"]: form for form in forms[0] + forms[1]} != {
-        job.id: json.loads(json.dumps(job.to_dict())) for job in present
+        job.id: json.loads(encode_job(job)) for job in present
     }:
         yield "the JSON files show something else than the list"
     if forms[2]:
