@@ -272,6 +272,7 @@ class JobQueue:
         May be called again with the same `finished` after a StoreError.
         """
         stored = finished[0] if finished else None
+        self.store.prepare_claims()  # before the clock is looked at: it can take a while
         while True:
             now = self.now()
             pair = self._settled(stored, finished, now) if stored and finished else None

@@ -10,8 +10,8 @@ import pytest
 from samples import make_job, moment
 
 from queuectl.errors import BadFile, StoreBusy
-from queuectl.store import snapshot as snapshot_module
 from queuectl.store.file_store import FileStore
+from queuectl.store.files import is_young
 from queuectl.store.journal import Journal
 from queuectl.store.snapshot import Snapshot, merged
 from queuectl.store.summary import read_summary
@@ -225,7 +225,17 @@ def test_a_summary_of_a_queue_that_is_being_edited_counts_the_edit(store):
     with open(path, "w") as file:
         file.write('[{"id": "x", "command": "y"}, {"id": "z", "command": "y"}]')
     assert read_summary(store.folder, store.now()).counts["pending"] == 2
-    assert snapshot_module.YOUNG == 2.0
+
+
+@pytest.mark.parametrize(
+    ("written", "now", "young"),
+    [(5.25, 5.3, True), (5.25, 5.4, False), (5.0, 6.9, True), (5.0, 7.1, False), (9.5, 5.0, True)],
+)
+def test_a_file_is_young_for_longer_than_a_tick_of_its_clock(tmp_path, written, now, young):
+    path = tmp_path / "file"
+    path.touch()
+    os.utime(path, (written, written))
+    assert is_young(path.stat(), now) is young
 
 
 def test_a_summary_tells_how_many_changes_wait(store):

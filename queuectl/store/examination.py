@@ -18,7 +18,7 @@ from queuectl.store.check import problems
 from queuectl.store.folder import MARKER, Finding, check_folder, is_new
 from queuectl.store.journal import MAGIC, NAME
 from queuectl.store.salvage import Remains, list_few, read_remains
-from queuectl.store.snapshot import YOUNG, Snapshot
+from queuectl.store.snapshot import Snapshot
 from queuectl.store.strays import (
     DATA,
     FOLDERS,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 REPAIR = "'queuectl doctor --repair' mends it"
 KEEP = "'queuectl doctor --repair' keeps what can be read"
 _SPARE = 1 << 20  # bytes of free space, over what a fold needs, below which it is time to act
+_SKEW = 2.0  # seconds by which a file may be ahead of the clock: some systems round up
 _WATCHED = 1.0  # seconds for which a job must be without its worker before that is told
 
 
@@ -322,7 +323,7 @@ def _clock(folder: str, remains: Remains | None, now: float) -> Iterator[Finding
     header = remains.journal.header if remains else None
     times["the last fold"] = header.folded_at if header else 0.0
     name, latest = max(times.items(), key=lambda item: item[1])
-    if latest > now + YOUNG:
+    if latest > now + _SKEW:
         text = f"{name} is {format_duration(latest - now)} ahead of the clock"
         todo = "set the clock right: jobs wait for their time by it"
         yield Finding("clock", text, todo)

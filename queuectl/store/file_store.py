@@ -94,7 +94,6 @@ class FileStore:
         if finished is not None:  # spelled out before the lock: nobody need wait for that
             lines.append(encode_job(finished[1]))
             moves.append((finished[0].state, finished[1].state))
-        self._writer.prepare_live()
         with self._writer.writing(busy=True) as journal:
             live = self._writer.live(journal)
             if finished is not None:
@@ -114,6 +113,10 @@ class FileStore:
             if lines:
                 self._writer.append(journal, lines, moves, PLAIN)
         return Claim(job)
+
+    def prepare_claims(self) -> None:
+        """Read what a first claim needs, while nobody waits for the lock."""
+        self._writer.prepare_live()
 
     def _stored(self, live: LiveIndex, job: Job) -> Job | None:
         """The present form of a live job, parsed only if somebody changed it since its claim."""

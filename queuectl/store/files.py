@@ -67,6 +67,15 @@ def read(path: str) -> bytes:
         raise BadFile(f"reading {path}: {exc.strerror or exc}") from exc
 
 
+def is_young(found: os.stat_result, now: float) -> bool:
+    """Whether a file changed so lately that its stat may not show one more change.
+
+    Two changes within one tick of a file system's clock look alike: one of 10 ms at most where
+    times have fractions of a second, of two seconds where they have none.
+    """
+    return now - found.st_mtime < (0.1 if found.st_mtime_ns % 1_000_000_000 else 2.0)
+
+
 def open_file(path: str, flags: int) -> int:
     """A descriptor that no child inherits; BadFile if there is no such file."""
     try:

@@ -95,12 +95,14 @@ def line_state(line: bytes) -> bytes | None:
     return line[at : line.index(b'"', at)]
 
 
-def line_front(line: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Id, state, priority and due time of a job line, unparsed."""
+def line_front(line: bytes) -> tuple[bytes, ...] | None:
+    """Id, state, priority and due time of a job line, unparsed; None for a removal line."""
     found = _FRONT.match(line)
-    if found is None:
-        raise BadFile(f"a job line does not begin as it should: {line[:80]!r}")
-    return found[1], found[2], found[3], found[4]
+    if found is not None:
+        return found.groups()
+    if line_state(line) is None:
+        return None
+    raise BadFile(f"a job line does not begin as it should: {line[:80]!r}")
 
 
 def read_lines(fd: int) -> Iterator[bytes]:

@@ -246,8 +246,7 @@ class Journal:
         except BaseException:
             os.close(self.fd)
             raise
-        self.end = self.header.length
-        self.seq = 0
+        self.end, self.seq = self.header.length, 0
         self.counts: tuple[int, ...] = self.header.counts
         self.intents: list[bytes] = []
         self.edited = False  # whether an edit by hand is among the records read
@@ -279,12 +278,10 @@ class Journal:
         self.size = found.st_size
         return True
 
-    def unread(self) -> bytes:
-        """The bytes behind the last record read."""
-        self.size = os.fstat(self.fd).st_size
-        return self._unread()
-
-    def _unread(self) -> bytes:
+    def unread(self, *, looked: bool = False) -> bytes:
+        """The bytes behind the last record read; `looked` as in `read_on`."""
+        if not looked:
+            self.size = os.fstat(self.fd).st_size
         if self.size < self.end:
             raise BadFile(f"{self.path} was cut by something else than queuectl")
         return read_at(self.fd, self.end, self.size - self.end)
@@ -294,7 +291,7 @@ class Journal:
 
         `looked`: the size was looked at under the lock that is still held.
         """
-        data = self._unread() if looked else self.unread()
+        data = self.unread(looked=looked)
         payloads: list[bytes] = []
         record = None
         for record in scan(data):

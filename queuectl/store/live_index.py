@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
-from queuectl.store.job_files import line_front, line_id, line_state
+from queuectl.store.job_files import line_front, line_id
 
 _Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
 
@@ -46,14 +46,16 @@ class LiveIndex:
 
     def _take(self, line: bytes) -> _Entry | None:
         """The entry of a job that waits."""
-        state = line_state(line)
-        if state == b"pending" or state == b"failed":
-            job_id, _, priority, due = line_front(line)
-            self.lines[job_id] = line
-            self._arrivals += 1
-            entry = self._entries[job_id] = (int(priority), due, self._arrivals, job_id)
-            return entry
-        job_id = line_id(line)
+        front = line_front(line)
+        if front is None:
+            job_id, state = line_id(line), b"removed"
+        else:
+            job_id, state, priority, due = front
+            if state == b"pending" or state == b"failed":
+                self.lines[job_id] = line
+                self._arrivals += 1
+                entry = self._entries[job_id] = (int(priority), due, self._arrivals, job_id)
+                return entry
         self._entries.pop(job_id, None)
         if state == b"in_progress":
             self.lines[job_id] = line

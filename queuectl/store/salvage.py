@@ -17,6 +17,7 @@ from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.fields import State
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
+from queuectl.store.files import is_young
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -28,7 +29,6 @@ from queuectl.store.job_files import (
 )
 from queuectl.store.journal import NAME, Stamp
 from queuectl.store.journal_remains import JOB_ID, JournalRemains, read_journal, read_what_goes
-from queuectl.store.snapshot import YOUNG
 
 _FEW = 5  # places or names that a line of text lists before it only counts them
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
@@ -97,7 +97,7 @@ def _read_job_file(
     sum_ = (len(data), crc32(data))
     if sum_ in known or (stamp is not None and sum_ == (stamp.size, stamp.crc)):
         return FileRemains(path, data, True, True, "", mark)
-    if stamp is not None and stamp.fits(found) and now - found.st_mtime >= YOUNG:
+    if stamp is not None and stamp.fits(found) and not is_young(found, now):
         fault = "has other bytes than were written to it"
         return FileRemains(path, data, True, False, fault, mark)
     return FileRemains(path, data, True, False, _mistake_in(data, path, now), mark)

@@ -12,7 +12,7 @@ import os
 from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.files import open_file
+from queuectl.store.files import is_young, open_file
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _TRIES = 5
-YOUNG = 2.0  # seconds; a file changed so lately may change again within one tick of its clock
 
 
 class BaseFile:
@@ -59,7 +58,7 @@ class BaseFile:
 
     def is_ours(self, stamp: Stamp, intents: Iterable[tuple[int, int]], now: float) -> bool:
         """Whether queuectl wrote the content: by the stamp, or else by a checksum it noted."""
-        if stamp.fits(self.found) and now - self.found.st_mtime >= YOUNG:
+        if stamp.fits(self.found) and not is_young(self.found, now):
             return True
         known = {(stamp.size, stamp.crc), *intents}
         if not any(size == self.found.st_size for size, _ in known):

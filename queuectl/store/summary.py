@@ -12,8 +12,6 @@ from queuectl.errors import BadFile
 from queuectl.store import files, folder, worker_files
 from queuectl.store.journal import STATE_ORDER, Journal, last_counts
 
-_YOUNG = 2.0
-
 
 class Summary:
     """`counts` by state; `waiting`: changes in the journal that the job files do not show yet."""
@@ -68,7 +66,7 @@ def _is_plain(path: str, journal: Journal, now: float) -> bool:
             found = os.stat(os.path.join(path, name))
         except FileNotFoundError:
             raise BadFile(f"{path}/{name} is missing; queuectl doctor --repair mends it") from None
-        if stamp.fits(found) and now - found.st_mtime >= _YOUNG:
+        if stamp.fits(found) and not files.is_young(found, now):
             continue
         same_size = found.st_size == stamp.size
         if not same_size or not _has_sum(os.path.join(path, name), stamp.crc):

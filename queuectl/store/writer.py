@@ -27,7 +27,7 @@ from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_a
 from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.lookup import Found, find_jobs
-from queuectl.store.snapshot import YOUNG, BaseFile, Snapshot, intended, merged, overlay_of
+from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
 
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
@@ -312,7 +312,7 @@ class Writer:
         except FileNotFoundError:
             raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
         vetted = self._vetted[which]
-        young = 0 <= self._now() - found.st_mtime < YOUNG
+        young = files.is_young(found, self._now())
         if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
             return True
         with BaseFile(path) as base:
