@@ -309,6 +309,21 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
         fresh._writer.close()
 
 
+def test_a_queue_that_is_made_while_somebody_looks_has_lost_nothing(tmp_path, monkeypatch):
+    (tmp_path / ".queuectl").write_bytes(b'{"format": 1}\n')
+    store, exists = FileStore(str(tmp_path)), os.path.exists
+
+    def slow(path):
+        found = exists(path)
+        monkeypatch.setattr(os.path, "exists", exists)
+        store.add([make_job("a")])
+        return found
+
+    monkeypatch.setattr(os.path, "exists", slow)
+    assert not folder.is_new(str(tmp_path))
+    store.close()
+
+
 def test_what_is_missing_after_a_folder_was_used_is_not_made_anew(tmp_path):
     store = FileStore(str(tmp_path / "queue"))
     store.add([make_job("a")])

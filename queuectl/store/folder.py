@@ -137,12 +137,22 @@ def is_new(path: str) -> bool:
     journal = os.path.join(path, "journal")
     if os.path.exists(journal):
         return False
+    fault = _sign_of_loss(path, journal)
+    if fault is None:
+        return True
+    if os.path.exists(journal):  # somebody made it between the two looks
+        return False
+    raise BadFile(fault)
+
+
+def _sign_of_loss(path: str, journal: str) -> str | None:
+    """What shows that the folder had a journal once, if anything does."""
     for name in ("jobs.json", "dlq.json"):
         held = os.path.join(path, name)
         if os.path.exists(held) and files.read(held) != EMPTY:
-            raise BadFile(
+            return (
                 f"{journal} is missing though {held} holds jobs; queuectl doctor --repair mends it"
             )
     if os.path.exists(os.path.join(path, LAST_MADE)):
-        raise BadFile(f"{journal} is missing; queuectl doctor --repair mends what can be mended")
-    return True
+        return f"{journal} is missing; queuectl doctor --repair mends what can be mended"
+    return None
