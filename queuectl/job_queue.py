@@ -1,14 +1,14 @@
 """The queue as every front end and worker uses it: enqueue, claim, settle, cancel, retry, rescue.
 
 Rules live in model/, jobs in a store; here they meet. A change of a job is a pure function of the
-job as it is now, applied by compare-and-set and tried again on the newer job if somebody was
-faster.
+job as it is now, which the store applies while nobody else can change it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from queuectl.config import Settings
@@ -26,9 +26,8 @@ from queuectl.store.worker_files import CANCEL, WorkerInfo, WorkerSlot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.backup import Backup
+    from queuectl.store.contract import Rule
     from queuectl.store.folder import Finding
-
-Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
 
 
 class JobQueue:
@@ -132,14 +131,15 @@ class JobQueue:
 
     def retry_dead(self, ids: Sequence[str] | None) -> list[Job]:
         """Put dead jobs (None: all of them) back, all or none; Conflict if one is not dead."""
-        if ids is None:
-            ids = [job.id for job in self.find(("dead",))]
 
         def rule(job: Job) -> Job:
             if job.state != "dead":
                 raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
             return lifecycle.retried(job, self.now())
 
+        while ids is None:
+            with suppress(Conflict, NoSuchJob):  # one was retried or purged meanwhile
+                return self._change([job.id for job in self.find(("dead",))], rule)
         return self._change(ids, rule)
 
     def purge(
@@ -157,27 +157,10 @@ class JobQueue:
         return [job for job in found if job.id not in lost]
 
     def _change(self, ids: Sequence[str], rule: Rule) -> list[Job]:
-        """Apply the rule to all jobs or to none; jobs that somebody changed first, once more.
-
-        Raises whatever the rule raises for any of them before a single one is changed.
-        """
-        done: dict[str, Job] = {}
-        waiting = list(dict.fromkeys(ids))
-        while waiting:
-            jobs = self._get_all(waiting)
-            pairs = [(job, new) for job in jobs if (new := rule(job)) is not None]
-            lost = {job.id for job in self.store.swap(pairs)}
-            done |= {new.id: new for _, new in pairs if new.id not in lost}
-            waiting = [job_id for job_id in waiting if job_id in lost]
-        self._tell_workers(done.values())
-        return [done[job_id] for job_id in dict.fromkeys(ids) if job_id in done]
-
-    def _get_all(self, ids: Sequence[str]) -> list[Job]:
-        found = self.store.get_many(ids)
-        for job_id in ids:
-            if job_id not in found:
-                raise NoSuchJob(job_id)
-        return [found[job_id] for job_id in ids]
+        """Apply the rule to all jobs or to none, and tell the workers whom it concerns."""
+        done = list(self.store.change(ids, rule).values())
+        self._tell_workers(done)
+        return done
 
     def _tell_workers(self, jobs: Collection[Job]) -> None:
         for job in jobs:
@@ -275,30 +258,25 @@ class JobQueue:
         self.store.prepare_claims()  # before the clock is looked at: it can take a while
         while True:
             now = self.now()
-            pair = self._settled(stored, finished, now) if stored and finished else None
-            claim = self.store.claim(worker, now, pair)
+            new = self._settled(stored, finished, now) if stored and finished else None
+            claim = self.store.claim(worker, now, (stored, new) if stored and new else None)
             if claim.settled:
                 return claim.job
             stored = claim.stored
 
     def settle(self, job: Job, outcome: Outcome) -> Job | None:
         """Settle a run without claiming another; None if the run counts no more."""
-        stored: Job | None = job
-        while stored is not None:
-            pair = self._settled(stored, (job, outcome), self.now())
-            if pair is None:
-                return None
-            if not self.store.swap([pair], promised=False):
-                return pair[1]
-            stored = self.store.get(job.id)
+        with suppress(NoSuchJob):
+            return self.store.change(
+                [job.id],
+                lambda stored: self._settled(stored, (job, outcome), self.now()),
+                promised=False,
+            ).get(job.id)
         return None
 
-    def _settled(
-        self, stored: Job, finished: tuple[Job, Outcome], now: str
-    ) -> tuple[Job, Job] | None:
+    def _settled(self, stored: Job, finished: tuple[Job, Outcome], now: str) -> Job | None:
         dice = 0.0 if finished[1].exit_code == 0 else self._dice()
-        new = lifecycle.settled(stored, *finished, self._retry_policy, dice, now)
-        return None if new is None else (stored, new)
+        return lifecycle.settled(stored, *finished, self._retry_policy, dice, now)
 
     def _retry_policy(self) -> RetryPolicy:
         return self.settings().retry_policy()
@@ -348,17 +326,12 @@ class JobQueue:
 
         What is left of their processes must have been ended before.
         """
-        rescued = []
-        for job in list(self.find(("in_progress",))):
-            stored: Job | None = job
-            while stored is not None and stored.worker == worker_id:
-                new = lifecycle.lost(stored, worker_id, self.now())
-                if new is None:
-                    break
-                if not self.store.swap([(stored, new)]):
-                    rescued.append(new)
-                    break
-                stored = self.store.get(job.id)
+        rescued: list[Job] = []
+        for job_id in [job.id for job in self.find(("in_progress",)) if job.worker == worker_id]:
+            with suppress(NoSuchJob):  # somebody else rescued it, and it was purged
+                rescued += self.store.change(
+                    [job_id], lambda job: lifecycle.lost(job, worker_id, self.now())
+                ).values()
         self.store.forget_worker(worker_id)
         if rescued:
             self.store.wake()

@@ -36,6 +36,11 @@ def ended(exit_code: int | None = 0, kind: Any = "exited", at: float = 5.0, erro
     return Outcome(kind, exit_code, error, moment(at))
 
 
+def put(store: Any, job: Job, **kind: Any) -> None:
+    """Put the job in the place of the stored one of its id."""
+    assert store.change([job.id], lambda _: job, **kind) == {job.id: job}
+
+
 def configure(store: Any, values: dict[str, object]) -> None:
     """Set the store's changed settings as a whole."""
     assert store.change_settings(store.settings(), values)

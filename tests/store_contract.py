@@ -6,9 +6,9 @@ A module that tests a store defines a class that inherits StoreContract, and a f
 from __future__ import annotations
 
 import pytest
-from samples import configure, make_job, moment
+from samples import configure, make_job, moment, put
 
-from queuectl.errors import DuplicateId
+from queuectl.errors import Conflict, DuplicateId, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
 
@@ -36,7 +36,6 @@ class StoreContract:
     def test_a_new_store_is_empty(self, store):
         assert list(store.find()) == []
         assert store.get("a") is None
-        assert store.get_many(["a", "b"]) == {}
         assert store.counts() == dict.fromkeys(STATES, 0)
         assert store.check() == []
         assert dict(store.settings()) == {}
@@ -49,7 +48,6 @@ class StoreContract:
         )
         store.add([job])
         assert store.get(job.id) == job
-        assert store.get_many([job.id, "nobody"]) == {job.id: job}
         assert list(store.find()) == [job]
 
     def test_jobs_come_first_in_first_and_the_dead_last(self, store):
@@ -99,7 +97,6 @@ class StoreContract:
         jobs = [make_job(f"j{number}", priority=number) for number in range(500)]
         store.add(jobs, {job.id for job in jobs})
         assert list(store.find()) == jobs
-        assert store.get_many(names(jobs[::3])) == {job.id: job for job in jobs[::3]}
         with pytest.raises(DuplicateId):
             store.add([make_job(f"k{number}") for number in range(30)] + [make_job("j250")])
 
@@ -140,7 +137,7 @@ class StoreContract:
     def test_a_change_of_priority_counts_at_the_next_claim(self, store):
         store.add([make_job("a"), make_job("b")])
         old = store.get("b")
-        store.swap([(old, old._replace(priority=-1, rev=2))])
+        put(store, old._replace(priority=-1, rev=2))
         assert store.claim("w", NOW).job.id == "b"
 
     def test_a_clock_that_was_set_back_hides_jobs_until_they_are_due(self, store):
@@ -175,7 +172,7 @@ class StoreContract:
         store.add([make_job("a"), make_job("b")])
         held = store.claim("w", NOW).job
         newer = lifecycle.cancelled(held, NOW)
-        store.swap([(held, newer)])
+        put(store, newer)
         claim = store.claim("w", NOW, (held, held._replace(state="completed", rev=3)))
         assert (claim.job, claim.settled, claim.stored) == (None, False, newer)
         assert store.get("a") == newer
@@ -193,19 +190,19 @@ class StoreContract:
         store.add([make_job("a"), make_job("b")])
         held = store.claim("w", NOW).job
         done = held._replace(state="completed", rev=3)
-        assert store.swap([(held, done)]) == []
+        put(store, done)
         claim = store.claim("w", NOW, (held, done))
         assert (claim.job, claim.settled) == (None, False)
         assert claim.stored in (None, done)
 
-    # -- swap
+    # -- change
 
-    def test_swap_puts_the_new_for_the_old(self, store):
+    def test_change_puts_the_new_for_the_old(self, store):
         jobs = filled(store)
         for state in STATES:
             old = jobs[state]
             new = old._replace(rev=2, command="new", error="why")
-            assert store.swap([(old, new)], promised=state != "failed") == []
+            put(store, new, promised=state != "failed")
             assert store.get(state) == new
         assert store.counts() == dict.fromkeys(STATES, 1)
 
@@ -215,34 +212,45 @@ class StoreContract:
         old = make_job("a", state=before)
         store.add([old, make_job("other")])
         new = old._replace(state=after, rev=2)
-        assert store.swap([(old, new)]) == []
+        put(store, new)
         assert [job for job in store.find() if job.id == "a"] == [new]
         assert names(store.find([after])).count("a") == 1
         assert sum(store.counts().values()) == 2
 
-    def test_swap_loses_to_a_newer_rev_and_changes_the_others(self, store):
-        store.add([make_job("a"), make_job("b"), make_job("c")])
-        olds = {job.id: job for job in store.find()}
-        newer = olds["b"]._replace(rev=2, priority=5)
-        store.swap([(olds["b"], newer)])
-        pairs = [(old, old._replace(rev=2, command="mine")) for old in olds.values()]
-        assert store.swap(pairs) == [olds["b"]]
-        assert [job.command for job in store.find()] == ["mine", "true", "mine"]
-        assert store.get("b") == newer
+    def test_a_change_of_many_is_one_of_all_or_of_none(self, store):
+        jobs = [make_job(job_id) for job_id in "abc"]
+        store.add(jobs)
 
-    def test_swap_of_a_job_that_is_gone_is_lost(self, store):
-        old = make_job("a")
-        assert store.swap([(old, old._replace(rev=2))]) == [old]
-        assert store.get("a") is None
+        def refuse_c(job):
+            if job.id == "c":
+                raise Conflict("not c")
+            return job._replace(rev=2, command="mine")
 
-    def test_an_empty_swap_changes_nothing(self, store):
-        assert store.swap([]) == []
+        with pytest.raises(Conflict, match="not c"):
+            store.change(["a", "b", "c"], refuse_c)
+        with pytest.raises(NoSuchJob):
+            store.change(["a", "nobody"], refuse_c)
+        assert list(store.find()) == jobs
+        assert list(store.change(["b", "a"], refuse_c)) == ["b", "a"]
+        assert [job.command for job in store.find()] == ["mine", "mine", "true"]
 
-    def test_many_swaps_at_once(self, store):
+    def test_a_change_of_no_job_changes_nothing(self, store):
+        assert store.change([], lambda job: job) == {}
+
+    def test_a_rule_may_leave_jobs_as_they_are(self, store):
+        store.add([make_job("a"), make_job("b")])
+        newer = make_job("b", rev=2, command="new")
+        rule = {"a": None, "b": newer}.get
+        assert store.change(["a", "b", "a"], lambda job: rule(job.id)) == {"b": newer}
+        assert list(store.find()) == [make_job("a"), newer]
+
+    def test_many_changes_at_once(self, store):
         jobs = [make_job(f"j{number}") for number in range(60)]
         store.add(jobs)
-        pairs = [(job, job._replace(rev=2, state="dead")) for job in jobs]
-        assert store.swap(pairs) == []
+        found = store.change(
+            [job.id for job in jobs], lambda job: job._replace(rev=2, state="dead")
+        )
+        assert names(found.values()) == names(jobs)
         assert store.counts()["dead"] == 60
 
     # -- remove
@@ -260,7 +268,7 @@ class StoreContract:
     def test_remove_spares_what_changed_meanwhile(self, store):
         jobs = filled(store)
         newer = jobs["dead"]._replace(rev=2)
-        store.swap([(jobs["dead"], newer)])
+        put(store, newer)
         gone = [jobs["dead"], jobs["completed"], make_job("nobody")]
         assert names(store.remove(gone)) == ["dead", "nobody"]
         assert store.get("dead") == newer

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from failing_disk import DEATHS, failing_disk
-from samples import START, configure, make_job, moment
+from samples import START, configure, make_job, moment, put
 
 from queuectl.errors import StoreError
 from queuectl.store import checkpoint, files
@@ -58,7 +58,7 @@ def header(folder):
 
 def change(store, job_id, **fields):
     old = store.get(job_id)
-    assert store.swap([(old, old._replace(rev=old.rev + 1, **fields))]) == []
+    put(store, old._replace(rev=old.rev + 1, **fields))
 
 
 def prepare(path):

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from samples import configure, make_job, moment
+from samples import configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import BadFile, DuplicateId
@@ -46,7 +46,7 @@ def _folding(name):
 
 
 for _kind in (FoldingStore, FreshStore):
-    for _name in ("add", "get", "get_many", "find", "counts", "claim", "swap", "remove"):
+    for _name in ("add", "get", "find", "counts", "claim", "change", "remove"):
         setattr(_kind, _name, _folding(_name))
 
 
@@ -134,7 +134,7 @@ def test_one_change_is_one_append_and_leaves_the_files_alone(store):
     before = read(store.folder, "jobs.json"), read(store.folder, "dlq.json")
     size = os.path.getsize(os.path.join(store.folder, "journal"))
     claim = store.claim("w", moment(10)).job
-    store.swap([(claim, claim._replace(state="dead", rev=3))])
+    put(store, claim._replace(state="dead", rev=3))
     assert (read(store.folder, "jobs.json"), read(store.folder, "dlq.json")) == before
     assert read(store.folder, "journal")[size:].count(b"\n@") == 1
     assert names(store.find(["dead"])) == ["a"]
@@ -174,7 +174,7 @@ def test_unknown_keys_survive_every_change(store):
     store.fold()
     for _ in range(3):
         job = store.get("a")
-        store.swap([(job, job._replace(rev=job.rev + 1))])
+        put(store, job._replace(rev=job.rev + 1))
         store.fold()
     assert json.loads(read(store.folder, "jobs.json"))[0]["note"] == {"deep": [None, 1.5]}
 
@@ -273,7 +273,7 @@ def test_the_present_form_of_a_job_is_read_from_the_journals_tail(store):
     job = store.claim("w", moment(10)).job
     assert store.present(job) == job
     newer = job._replace(cancel_requested=True, rev=3)
-    other.swap([(job, newer)])
+    put(other, newer)
     assert store.present(job) == newer
     other.remove([newer])
     assert store.present(job) is None
@@ -287,7 +287,7 @@ def test_the_next_due_time_is_known(store, monkeypatch):
     store.add([make_job("a", run_at=moment(15)), make_job("b", run_at=moment(30))])
     assert store.claim("w", moment(10)).job is None
     assert store.next_due() == pytest.approx(5)
-    store.swap([(store.get("a"), store.get("a")._replace(rev=2, state="cancelled"))])
+    put(store, store.get("a")._replace(rev=2, state="cancelled"))
     assert store.next_due() == pytest.approx(20)
     assert store.claim("w", moment(30)).job.id == "b"
     assert store.next_due() is None

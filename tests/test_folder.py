@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 from failing_disk import failing_disk
-from samples import configure, make_job
+from samples import configure, make_job, put
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
 from queuectl.store import folder
@@ -269,7 +269,7 @@ def test_a_full_disk_refuses_the_change_and_leaves_everything_as_it_was(tmp_path
     held = store.get("a")
     for deed in (
         lambda: store.add([make_job("b", command="x" * 5000)]),
-        lambda: store.swap([(held, held._replace(rev=2, state="dead"))]),
+        lambda: put(store, held._replace(rev=2, state="dead")),
         lambda: store.remove([held]),
         lambda: configure(store, {"base": 3}),
         lambda: store.fold(),

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from samples import configure, make_job, moment
+from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DuplicateId
 from queuectl.store.file_store import FileStore
@@ -132,7 +132,7 @@ def test_unknown_keys_are_kept_for_good(store):
     edit(store, lambda jobs: jobs["a"].update({"tags": ["x"], "after": "b", "x": {"y": 1.5}}))
     take_in(store)
     job = store.claim("w", moment(1)).job
-    store.swap([(job, job._replace(state="dead", rev=job.rev + 1))])
+    put(store, job._replace(state="dead", rev=job.rev + 1))
     store.fold()
     form = next(form for form in json.loads(read(store, "dlq.json")) if form["id"] == "a")
     assert (form["tags"], form["after"], form["x"]) == (["x"], "b", {"y": 1.5})
@@ -211,8 +211,9 @@ def test_a_run_that_goes_on_is_settled_over_the_edit(store):
 def test_who_read_before_the_edit_does_not_write_over_it(store):
     old = store.get("a")
     edit(store, lambda jobs: jobs["a"].update(priority=7))
-    assert store.swap([(old, old._replace(rev=2, command="mine"))]) == [old]
-    assert store.get("a").priority == 7
+    assert store.remove([old]) == [old]
+    store.change(["a"], lambda job: job._replace(rev=job.rev + 1, command="mine"))
+    assert (store.get("a").priority, store.get("a").command) == (7, "mine")
 
 
 def test_an_id_taken_by_an_edit_is_taken(store):

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from failing_disk import failing_disk
-from samples import configure, make_job, moment
+from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
 from queuectl.store import files
@@ -62,9 +62,9 @@ class History:
         store.remove([store.get("old")])
         self._note(store, True)
         job = store.get("b")
-        store.swap([(job, job._replace(priority=1, rev=job.rev + 1))], promised=False)
+        put(store, job._replace(priority=1, rev=job.rev + 1), promised=False)
         self._note(store, False)
-        store.swap([(store.get("b"), store.get("b")._replace(state="cancelled", rev=9))])
+        put(store, store.get("b")._replace(state="cancelled", rev=9))
         self._note(store, True)
         store._writer.close()
         with open(self.journal, "rb") as file:
@@ -407,7 +407,7 @@ def test_claims_are_synced_when_asked_and_not_before(tmp_path, monkeypatch):
     synced, real = [], files.sync
     monkeypatch.setattr(files, "sync", lambda fd: synced.append(fd) or real(fd))
     held = store.claim("w", moment(1)).job
-    store.swap([(held, held._replace(rev=3, state="completed"))], promised=False)
+    put(store, held._replace(rev=3, state="completed"), promised=False)
     assert synced == []
     store.sync()
     assert len(synced) == 1
@@ -430,7 +430,7 @@ def test_what_was_promised_is_synced_after_the_lock_is_free(tmp_path, monkeypatc
     monkeypatch.setattr(files, "sync", watching)
     store.add([make_job("b")])
     job = store.get("b")
-    store.swap([(job, job._replace(rev=2, state="dead"))])
+    put(store, job._replace(rev=2, state="dead"))
     store.remove([store.get("b")])
     assert free == [True] * 3
     for each in (store, other):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from failing_disk import DEATHS, failing_disk
-from samples import START, make_job, moment
+from samples import START, make_job, moment, put
 
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
@@ -44,12 +44,12 @@ def template(tmp_path_factory):
     store.add([make_job(name) for name in ("stays", "changed", "removed", "buried")])
     store.add([make_job("dead", state="dead"), make_job("raised", state="dead")])
     store.fold()
-    swap(store, "changed", priority=5)
+    change_fields(store, "changed", priority=5)
     store.remove([store.get("removed")])
-    swap(store, "buried", state="dead")
-    swap(store, "raised", state="pending")
+    change_fields(store, "buried", state="dead")
+    change_fields(store, "raised", state="pending")
     store.add([make_job("added", command="echo a@b")])
-    swap(store, "changed", priority=6)
+    change_fields(store, "changed", priority=6)
     store._writer.close()
     for name in os.listdir(path):
         os.utime(os.path.join(path, name), (START, START))
@@ -67,9 +67,9 @@ def copy_of(template, path):
     return str(path)
 
 
-def swap(store, job_id, **changes):
+def change_fields(store, job_id, **changes):
     old = store.get(job_id)
-    assert store.swap([(old, old._replace(rev=old.rev + 1, **changes))]) == []
+    put(store, old._replace(rev=old.rev + 1, **changes))
 
 
 def jobs_of(path):

@@ -1,15 +1,17 @@
 """What every store keeps. It knows jobs and their `rev`, but no rule of a job's life but claiming.
 
 Times are RFC 3339 text as in a job. Every method raises StoreError when the store cannot be used,
-and then changed nothing; what `add`, `swap` and `remove` returned for is durable.
+and then changed nothing; what `add`, `change` and `remove` returned for is durable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from queuectl.model.job import Job
+
+Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
 
 
 class Claim(NamedTuple):
@@ -36,9 +38,6 @@ class Store(Protocol):
     def get(self, job_id: str) -> Job | None:
         """The job, wherever it lies, or None."""
 
-    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that exist, by id."""
-
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """The jobs in one of the states (None: all): first in first, the dead last."""
 
@@ -46,12 +45,17 @@ class Store(Protocol):
         """How many jobs are in each state; every state is there."""
 
     def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
-        """Settle `finished` (as `swap` would), then claim the first ready job for `worker`."""
+        """Put `finished`'s new job for its old one, then claim the first ready job for `worker`.
 
-    def swap(self, pairs: Sequence[tuple[Job, Job]], promised: bool = True) -> list[Job]:
-        """Put `new` for `old` wherever the stored rev is still old's; returns the olds that lost.
+        Neither is done if the old one's rev is no longer the stored one; see Claim.
+        """
 
-        What is not `promised` may be forgotten in a power cut, and is not synced.
+    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+        """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.
+
+        Raises NoSuchJob, and what the rule raises. It sees the jobs as they are and nobody comes
+        between; None from it leaves a job be, a new job must have another rev. What is not
+        `promised` may be forgotten in a power cut, and is not synced.
         """
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:

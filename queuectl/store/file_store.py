@@ -8,15 +8,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, DuplicateId, StoreError
+from queuectl.errors import BadFile, DuplicateId, NoSuchJob, StoreError
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import files, folder, side_files, worker_files
-from queuectl.store.contract import Claim
+from queuectl.store.contract import Claim, Rule
 from queuectl.store.job_files import decode_job, encode_job, removal_line
-from queuectl.store.journal import PLAIN, PROMISED, Journal
+from queuectl.store.journal import PLAIN, PROMISED
 from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.snapshot import Snapshot
@@ -62,23 +62,32 @@ class FileStore:
             self._writer.append(journal, lines, moves, PROMISED)
         self._writer.confirm()
 
-    def swap(self, pairs: Sequence[tuple[Job, Job]], promised: bool = True) -> list[Job]:
+    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""
+        changed: dict[str, Job] = {}
+        moves = []
         with self._writer.writing() as journal:
-            stored = self._revs(journal, [old.id for old, _ in pairs])
-            won = [(old, new) for old, new in pairs if stored.get(old.id) == old.rev]
-            if won:
-                lines = [encode_job(new) for _, new in won]
-                moves = [(old.state, new.state) for old, new in won]
+            found = self._writer.look_up(journal, ids)
+            for job_id in dict.fromkeys(ids):
+                if job_id not in found:
+                    raise NoSuchJob(job_id)
+                old = decode_job(found[job_id][0])
+                new = rule(old)
+                if new is not None:
+                    changed[job_id] = new
+                    moves.append((old.state, new.state))
+            if changed:
+                lines = [encode_job(job) for job in changed.values()]
                 self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
-        if won and promised:
+        if changed and promised:
             self._writer.confirm()
-        return [old for old, _ in pairs if stored.get(old.id) != old.rev]
+        return changed
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """See Store."""
         with self._writer.writing() as journal:
-            stored = self._revs(journal, [job.id for job in jobs])
+            found = self._writer.look_up(journal, [job.id for job in jobs])
+            stored = {job_id: decode_job(line).rev for job_id, (line, _) in found.items()}
             won = [job for job in jobs if stored.get(job.id) == job.rev]
             if won:
                 lines = [removal_line(job.id, job.state) for job in won]
@@ -127,10 +136,6 @@ class FileStore:
             return self._held[1]
         return decode_job(line)
 
-    def _revs(self, journal: Journal, ids: Collection[str]) -> dict[str, int]:
-        found = self._writer.look_up(journal, ids)
-        return {job_id: decode_job(line).rev for job_id, (line, _) in found.items()}
-
     # -- reading, without the lock
 
     def get(self, job_id: str) -> Job | None:
@@ -138,13 +143,6 @@ class FileStore:
         with self._snapshot() as snapshot:
             found = snapshot.get(job_id) if snapshot else None
         return found[0] if found else None
-
-    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that exist, by id, in one reading."""
-        with self._snapshot() as snapshot:
-            if snapshot is None:
-                return {}
-            return snapshot.get_many(ids)
 
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """See Store."""

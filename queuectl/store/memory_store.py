@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from queuectl.errors import DuplicateId
+from queuectl.errors import DuplicateId, NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import claim_order, is_ready
-from queuectl.store.contract import Claim
+from queuectl.store.contract import Claim, Rule
 
 
 class MemoryStore:
@@ -33,10 +33,6 @@ class MemoryStore:
         """See Store."""
         return self._jobs.get(job_id)
 
-    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
-        """See Store."""
-        return {job_id: self._jobs[job_id] for job_id in ids if job_id in self._jobs}
-
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """See Store."""
         found = [job for job in self._jobs.values() if states is None or job.state in states]
@@ -51,8 +47,10 @@ class MemoryStore:
 
     def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
         """See Store."""
-        if finished is not None and self.swap([finished]):
-            return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
+        if finished is not None:
+            if not self._holds(finished[0]):
+                return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
+            self._put(*finished)
         ready = [job for job in self._jobs.values() if is_ready(job, now)]
         if not ready:
             return Claim(None)
@@ -60,17 +58,23 @@ class MemoryStore:
         self._jobs[job.id] = job
         return Claim(job)
 
-    def swap(self, pairs: Sequence[tuple[Job, Job]], promised: bool = True) -> list[Job]:
+    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""
-        lost = []
-        for old, new in pairs:
-            if self._holds(old):
-                if "dead" in (old.state, new.state) and old.state != new.state:
-                    del self._jobs[old.id]  # it moves behind the others, as between two files
-                self._jobs[new.id] = new
-            else:
-                lost.append(old)
-        return lost
+        pairs = []
+        for job_id in dict.fromkeys(ids):
+            old = self._jobs.get(job_id)
+            if old is None:
+                raise NoSuchJob(job_id)
+            pairs.append((old, rule(old)))
+        changed = [(old, new) for old, new in pairs if new is not None]
+        for old, new in changed:
+            self._put(old, new)
+        return {new.id: new for _, new in changed}
+
+    def _put(self, old: Job, new: Job) -> None:
+        if "dead" in (old.state, new.state) and old.state != new.state:
+            del self._jobs[old.id]  # it moves behind the others, as between two files
+        self._jobs[new.id] = new
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """See Store."""

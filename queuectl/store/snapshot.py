@@ -26,7 +26,6 @@ from queuectl.store.job_files import (
     read_lines,
 )
 from queuectl.store.journal import Journal, Stamp, read_at
-from queuectl.store.lookup import FEW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,15 +175,6 @@ class Snapshot:
         for line in self.lines():
             if wanted is None or line_state(line) in wanted:
                 yield decode_job(line)
-
-    def get_many(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that exist, by id."""
-        if len(ids) > FEW:
-            wanted = {job_id.encode() for job_id in ids}
-            found = (decode_job(line) for line in self.lines() if line_id(line) in wanted)
-            return {job.id: job for job in found}
-        pairs = ((job_id, self.get(job_id)) for job_id in ids)
-        return {job_id: job[0] for job_id, job in pairs if job is not None}
 
     def get(self, job_id: str) -> tuple[Job, str] | None:
         """The job and the file that holds it."""

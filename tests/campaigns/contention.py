@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from queuectl.errors import StoreBusy
 from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
 from queuectl.store.lock import QueueLock
 from tests.campaigns.crew import Crew, crew
 from tests.campaigns.yard import Notes
@@ -46,29 +47,23 @@ def contend(crew: Crew, notes: Notes, mine: int, seed: str, most: int) -> None:
     chance, queue = random.Random(f"{seed} {mine}"), JobQueue.open(crew.yard.data)
     lock = TimedLock(queue.folder)
     queue.store._writer.lock = lock
-    counted, added, clashes = dict.fromkeys(COUNTERS, 0), 0, 0
+    counted, added = dict.fromkeys(COUNTERS, 0), 0
     while not crew.over():
         if added < most and chance.random() < 0.3:
             queue.enqueue([{"command": "true"}])
             added += 1
         else:
             job_id = chance.choice(COUNTERS)
-            clashes += count_up(queue, job_id)
+            queue.store.change([job_id], count_up, promised=False)
             counted[job_id] += 1
         queue.store.fold_if_due()  # as a command does when it is done
     notes.tell("done", added, *counted.values())
-    notes.tell("waited", lock.longest, lock.total, clashes)
+    notes.tell("waited", lock.longest, lock.total)
 
 
-def count_up(queue: JobQueue, job_id: str) -> int:
-    """Add one to the job's priority; how many others were faster meanwhile."""
-    clashes = 0
-    while True:
-        job = queue.get(job_id)
-        new = job._replace(priority=job.priority + 1, rev=job.rev + 1)
-        if not queue.store.swap([(job, new)], promised=False):
-            return clashes
-        clashes += 1
+def count_up(job: Job) -> Job:
+    """The job with one more in its priority."""
+    return job._replace(priority=job.priority + 1, rev=job.rev + 1)
 
 
 def run(seconds: float, seed: str, processes: int) -> Iterator[str]:
@@ -112,7 +107,6 @@ def figures(done: list[list[int]], waits: list[list[float]]) -> Iterator[str]:
     if not longest:
         yield "no wait for the lock was measured"
     yield f"# waits for the lock: longest {longest:.3f} s, {mean:.2f} ms for each change"
-    yield f"# {sum(int(words[2]) for words in waits)} clashes"
 
 
 def main() -> int:

@@ -20,8 +20,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import NoSuchJob, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model import lifecycle
 from queuectl.store.worker_files import WorkerInfo
@@ -261,8 +262,17 @@ class Storm:
             return False
         job = self.chance.choice(running)
         self.notes.tell("usurped", job.id)
-        lost = lifecycle.lost(job, job.worker, self.queue.now())
-        return lost is not None and not self.queue.store.swap([(job, lost)])
+        now = self.queue.now()
+        with suppress(NoSuchJob):
+            return bool(
+                self.queue.store.change(
+                    [job.id],
+                    lambda stored: (
+                        lifecycle.lost(stored, job.worker, now) if stored.rev == job.rev else None
+                    ),
+                )
+            )
+        return False
 
 
 def _signal(pid: int, number: int) -> bool:
