@@ -144,6 +144,7 @@ def _run_command(context: Context, bound: Bound) -> int:
         raise InvalidInput("no command is given ('help' lists them)")
     if spec.access == "write":
         context.rescue()
+    context.run = _run_command
     code = _handler(spec)(context, bound.values)
     context.tell_notices()
     return code
@@ -174,7 +175,7 @@ def attempt(
             import traceback
 
             context.note(traceback.format_exc())
-        context.note(f"queuectl: {describe(exc, _line(exc))}")
+        context.note(f"queuectl: {context.place}{describe(exc, _line(exc))}")
         return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
 
 

@@ -7,6 +7,7 @@ import pytest
 from queuectl.commands.grammar import bind
 from queuectl.config import Settings
 from queuectl.model.job import Job
+from queuectl.shell.aliases import Aliases
 from queuectl.shell.completer import complete, describe, ranked
 from queuectl.shell.highlighter import styles_of
 from queuectl.shell.lines import is_open, split_commands
@@ -53,7 +54,7 @@ _QUEUE = _Queue(
 
 
 def _found(line: str, queue: _Queue = _QUEUE):
-    return complete(bind(SHELL_COMMANDS, line), SHELL_COMMANDS, queue)
+    return complete(bind(SHELL_COMMANDS, line), queue)
 
 
 def _offers(line: str, queue: _Queue = _QUEUE) -> list[str]:
@@ -162,6 +163,21 @@ def test_help_topics() -> None:
     assert _offers("help dlq r") == ["retry"]
 
 
+def test_a_command_within_a_line_is_completed_as_it_would_be_alone() -> None:
+    watched = _offers("watch ")
+    assert {"list", "logs", "worker", "dlq"} <= set(watched)
+    assert not {"cancel", "watch", "top", "exit"} & set(watched)
+    assert _offers("watch 5 ") == watched
+    assert {found.shown: found.meaning for found in _found("watch ")}["worker"] == "list"
+    assert _offers("watch li")[0] == "list"
+    assert _offers("watch 2 dlq ") == ["list"]
+    assert _offers("watch list --st") == ["--state"]
+    assert _completed("watch 5 list --state pen") == "watch 5 list --state pending"
+    assert _offers("watch show d")[:3] == ["done1", "dead2", "dead1"]
+    assert "cancel" in _offers("alias c ")
+    assert _offers("alias c dlq retry ")[:2] == ["dead2", "dead1"]
+
+
 def test_paths(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some jobs.jsonl").write_text("")
@@ -174,14 +190,26 @@ def test_paths(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["nonsense ", "list --state", "'", '"', "{", "list # x", "enqueue -- ", "\\", "dlq x y "],
+    [
+        "watch 5 list --state x",
+        "alias a list --st",
+        "nonsense ",
+        "list --state",
+        "'",
+        '"',
+        "{",
+        "list # x",
+        "enqueue -- ",
+        "\\",
+        "dlq x y ",
+    ],
 )
 def test_no_line_makes_it_fail(line) -> None:
     for end in range(len(line) + 1):
         _found(line[:end])
-        styles_of(line[:end])
-        find_mistake(line[:end])
-        toolbar(None, line[:end], 80, 24)
+        styles_of(line[:end], Aliases())
+        find_mistake(line[:end], Aliases())
+        toolbar(None, line[:end], 80, 24, Aliases())
 
 
 def test_lines_are_cut_into_commands() -> None:
@@ -210,21 +238,21 @@ def test_lines_are_cut_into_commands() -> None:
     ],
 )
 def test_an_open_line_goes_on(text, wanted) -> None:
-    assert is_open(text, SHELL_COMMANDS) == wanted
+    assert is_open(text, Aliases()) == wanted
 
 
 def test_a_mistake_is_found_with_its_place_and_what_was_meant() -> None:
-    found = find_mistake("list --state pendng")
+    found = find_mistake("list --state pendng", Aliases())
     assert found is not None
     assert (found.start, found.end, found.hint) == (13, 19, "pending")
     assert "did you mean 'pending'?" in found.message
-    assert find_mistake("list --state pending") is None
-    assert find_mistake("!no such thing '") is None
-    assert find_mistake("") is None
+    assert find_mistake("list --state pending", Aliases()) is None
+    assert find_mistake("!no such thing '", Aliases()) is None
+    assert find_mistake("", Aliases()) is None
 
 
 def test_a_mistake_in_pasted_lines_names_the_line() -> None:
-    found = find_mistake("list\nlits\nstatus")
+    found = find_mistake("list\nlits\nstatus", Aliases())
     assert found is not None
     assert found.message.startswith("line 2: ")
     assert found.start == 5
@@ -242,7 +270,7 @@ def test_a_message_fits_the_width(width) -> None:
 
 def _style(text: str, part: str) -> set[str]:
     start = text.index(part)
-    return set(styles_of(text)[start : start + len(part)])
+    return set(styles_of(text, Aliases())[start : start + len(part)])
 
 
 def test_highlighting() -> None:
@@ -257,10 +285,31 @@ def test_highlighting() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["li", "list --st", "list --state", "list --state pe", "dlq", "dlq re"]
+    "line",
+    [
+        "watch",
+        "watch 2",
+        "watch 2 li",
+        "watch list --state pe",
+        "alias x dl",
+        "li",
+        "list --st",
+        "list --state",
+        "list --state pe",
+        "dlq",
+        "dlq re",
+    ],
 )
 def test_what_may_still_become_right_is_not_marked(line) -> None:
-    assert "class:line.fault" not in styles_of(line)
+    assert "class:line.fault" not in styles_of(line, Aliases())
+
+
+def test_a_command_within_a_line_is_coloured_as_it_would_be_alone() -> None:
+    assert _style("watch 5 list --state dead", "list") == {"class:line.command"}
+    assert _style("watch 5 list --state dead", "--state") == {"class:line.option"}
+    assert _style("watch list --state pendng ", "pendng") == {"class:line.fault"}
+    assert _style("watch cancel a", "cancel") == {"class:line.fault"}
+    assert "class:line.fault" not in styles_of("alias c list --state ", Aliases())
 
 
 def _text(parts) -> str:
@@ -282,7 +331,7 @@ def test_the_toolbar_counts_and_warns() -> None:
 def test_the_toolbar_fits_any_terminal(columns, rows) -> None:
     standing = Standing({"pending": 123456, "in_progress": 99, "failed": 5, "dead": 7}, 0)
     for line in ("", "enqueue ", "list --state ", "config set base ", "!ls"):
-        shown = _text(toolbar(standing, line, columns, rows))
+        shown = _text(toolbar(standing, line, columns, rows, Aliases()))
         lines = shown.split("\n") if shown else []
         assert len(lines) == toolbar_lines(rows)
         assert all(len(line) <= columns for line in lines)
@@ -294,3 +343,5 @@ def test_the_toolbar_shows_the_usage_of_the_command() -> None:
     )
     assert _text(usage(bind(SHELL_COMMANDS, "worker start --count "))) == "--count: how many"
     assert usage(bind(SHELL_COMMANDS, "nonsense ")) == []
+    assert _text(usage(bind(SHELL_COMMANDS, "watch "))).startswith("watch [INTERVAL] COMMAND...")
+    assert _text(usage(bind(SHELL_COMMANDS, "watch 5 show "))).startswith("show JOB")

@@ -478,6 +478,81 @@ def test_defaults_are_not_shared_between_lines() -> None:
     assert bind(SPECS, "list").values["state"] == []
 
 
+WATCHED = (
+    *SPECS,
+    spec(
+        "watch",
+        Param("interval", "duration", "time", default=2.0, low=0.2),
+        Param("command", "line", "what", required=True),
+    ),
+    spec("logs", Param("job", "job", "id", required=True), Param("--follow", "flag", "on")),
+    spec("alias", Param("name", "alias", "word"), Param("command", "front", "what")),
+)
+
+
+@pytest.mark.parametrize("reader", [bind, lambda specs, line: bind_argv(specs, line.split())])
+@pytest.mark.parametrize(
+    ("line", "interval", "words", "values"),
+    [
+        ("watch list", 2.0, ("list",), {}),
+        ("watch 5 list --state failed --limit 3", 5.0, ("list",), {"limit": 3}),
+        ("watch 1m dlq list --json", 60.0, ("dlq", "list"), {"json": True}),
+        ("watch -- list", 2.0, ("list",), {}),
+        ("watch -q 1.5 status --data x", 1.5, ("status",), {"data": "x", "quiet": False}),
+        ("watch dlq-list", 2.0, ("dlq-list",), {}),
+    ],
+)
+def test_the_rest_of_a_line_is_a_command_of_its_own(reader, line, interval, words, values):
+    bound = reader(WATCHED, line)
+    assert bound.faults == []
+    assert bound.values["interval"] == interval
+    inner = bound.values["command"]
+    assert inner is bound.innermost
+    assert inner.words == words
+    assert values.items() <= inner.values.items()
+    assert [token.start for token in inner.tokens] == [
+        token.start for token in bound.tokens[-len(inner.tokens) :]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "marked"),
+    [
+        ("watch", "watch needs a command", ""),
+        ("watch 5", "watch needs a command", ""),
+        ("watch 0.1 list", "interval must be at least 0.2, not 0.1", "0.1"),
+        ("watch 5x list", "'5x' is not a duration", "5x"),
+        ("watch lst --limit 3", "unknown command 'lst' (did you mean 'list'?)", "lst"),
+        ("watch list --limt 3", "list: unknown option '--limt' (did you mean", "--limt"),
+        ("watch dlq retry x", "'dlq retry' cannot be watched; these can: list, ", "retry"),
+        ("watch watch list", "'watch' cannot be watched; these can:", "watch"),
+        ("watch logs a --follow", "'logs --follow' cannot be watched; without", "--follow"),
+        ("watch show 'a", "a closing ' is missing", "'"),
+        ("alias c cancle x", "unknown command 'cancle'", "cancle"),
+        ("alias c list --limit x y", "--limit must be a whole number, not 'x'", "x"),
+        ("alias c list 'x", "unexpected 'x'", "'x"),
+    ],
+)
+def test_faults_of_an_inner_command(line, message, marked):
+    bound = bind(WATCHED, line)
+    fault = bound.faults[0]
+    assert fault.message.startswith(message)
+    assert line[fault.start : fault.end] == marked
+    assert line.rindex(marked) == fault.start
+
+
+@pytest.mark.parametrize("front", ["list", "list --state", "dlq", "show", "enqueue --id a --"])
+def test_the_front_of_a_line_may_lack_the_rest(front):
+    bound = bind(WATCHED, f"alias x  {front}  # note")
+    assert bound.faults == []
+    assert bound.values["command"] == front
+
+
+def test_help_within_a_line_is_about_the_line():
+    bound = bind(WATCHED, "watch list -h --no-such")
+    assert (bound.help, bound.faults, bound.words) == (True, [], ("watch",))
+
+
 def test_the_grammar_loads_little() -> None:
     code = (
         "import sys; before = set(sys.modules); import queuectl.commands.grammar as g;"

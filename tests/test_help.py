@@ -32,7 +32,7 @@ class TestHelp:
             assert param.help
 
     @pytest.mark.parametrize(
-        "topic", ["exit-codes", "objects", "scripts", "settings", "fields", None]
+        "topic", ["exit-codes", "objects", "scripts", "shell", "settings", "fields", None]
     )
     def test_topics(self, cli, topic):
         page = cli.ok("help", *[topic] if topic else [])

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prompt_toolkit.application import create_app_session
@@ -49,6 +50,7 @@ class Typed:
 @pytest.fixture
 def typed(data_dir, tmp_path, monkeypatch) -> Typed:
     monkeypatch.setenv("QUEUECTL_HISTORY", str(tmp_path / "history"))
+    monkeypatch.setenv("QUEUECTL_SHELLRC", os.devnull)
     monkeypatch.setenv("TERM", "xterm")
     return Typed()
 
@@ -440,6 +442,9 @@ def test_jobs_that_take_long_to_read_are_read_seldom(queue, monkeypatch) -> None
     assert _ids(live.jobs(("cancelled",))) == ["a"]
     now[0] += 0.31
     assert _ids(live.jobs(("cancelled",))) == []
+    queue.cancel(["a"])
+    live.look_again()  # Tab
+    assert _ids(live.jobs(("cancelled",))) == ["a"]
     live.close()
 
 
@@ -518,3 +523,120 @@ def test_a_slow_command_tells_its_time(typed) -> None:
 def test_the_shell_says_that_the_keys_are_its_own(typed) -> None:
     typed(f"enqueue -{ENTER}{CTRL_D}")
     assert "the shell reads the keys" in typed.err.getvalue()
+
+
+# -- aliases and the start-up file
+
+
+@pytest.fixture
+def start_up(tmp_path, monkeypatch, typed) -> Path:
+    """The folder of the start-up file, which is not there."""
+    monkeypatch.delenv("QUEUECTL_SHELLRC")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "config" / "queuectl"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_an_alias_runs_as_what_it_stands_for(typed, data_dir) -> None:
+    typed(
+        f"alias say enqueue --id a --{ENTER}alias ll list --state{ENTER}say echo 'x  y' | wc{ENTER}"
+        f"ll pending -q{ENTER}watch ll pending -q{ENTER}alias{ENTER}help ll{ENTER}alias ll{ENTER}"
+        f"unalias ll{ENTER}ll pending{ENTER}{CTRL_C}{CTRL_D}"
+    )
+    assert typed.err.getvalue() == ""
+    assert typed.out.getvalue().splitlines()[1:] == [
+        "Job added to the queue with job id: a",
+        "a",
+        "a",
+        "alias ll list --state",
+        "alias say enqueue --id a --",
+        "ll: Stands for 'list --state'.",
+        "alias ll list --state",
+    ]
+    queue = JobQueue.open(data_dir)
+    assert queue.get("a").command == "echo 'x  y' | wc"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("alias list ping", "'list' is a command, which an alias must not hide"),
+        ("alias worker-start ping", "is a command"),
+        ("alias dlq ping", "is a command"),
+        ("alias quit ping", "is a command"),
+        ("alias a=b ping", "an alias is a word of letters"),
+        ("alias -5 ping", "an alias is a word of letters"),
+        ("unalias nobody", "'nobody' is no alias"),
+        ("alias nobody", "'nobody' is no alias"),
+    ],
+)
+def test_what_no_alias_can_be(typed, line, told) -> None:
+    typed(f"{line}{ENTER}alias{ENTER}{CTRL_D}")
+    assert told in typed.err.getvalue()
+    assert len(typed.out.getvalue().splitlines()) == 1
+
+
+def test_the_start_up_file_runs_before_the_first_prompt(typed, start_up, data_dir) -> None:
+    (start_up / "shellrc").write_text(
+        "# mine\nalias jobs list -q\nnotify off\nenqueue {id: a, comand: x}\nshow nobody\n"
+        "!exit 3\nalias list ping\nenqueue {id: b,\n  command: x}\n"
+    )
+    typed(f"jobs{ENTER}notify{ENTER}{CTRL_D}")
+    path = start_up / "shellrc"
+    errors = [line for line in typed.err.getvalue().splitlines() if "shellrc" in line]
+    assert errors == [
+        f"queuectl: {path}:4: unknown field 'comand' (did you mean 'command'?)",
+        f"queuectl: {path}:5: no job has the id 'nobody' (queuectl list shows the ids)",
+        f"({path}:6: exit code 3)",
+        f"queuectl: {path}:7: 'list' is a command, which an alias must not hide",
+    ]
+    assert "enqueue {id: a, comand: x}\n                ^^^^^^\n" in typed.err.getvalue()
+    assert typed.out.getvalue().splitlines()[1:] == [
+        "Job added to the queue with job id: b",
+        "b",
+        "Notices are off.",
+    ]
+
+
+def test_without_a_start_up_file_nothing_is_said(typed, start_up) -> None:
+    typed(CTRL_D)
+    assert typed.err.getvalue() == ""
+
+
+def test_another_start_up_file_and_none(typed, start_up, monkeypatch, tmp_path) -> None:
+    (start_up / "shellrc").write_text("version\n")
+    (tmp_path / "other").write_text("status\n")
+    monkeypatch.setenv("QUEUECTL_SHELLRC", os.devnull)
+    assert len(typed(CTRL_D).out.getvalue().splitlines()) == 1
+    monkeypatch.setenv("QUEUECTL_SHELLRC", str(tmp_path / "other"))
+    assert "Total Jobs" in typed(CTRL_D).out.getvalue()
+    monkeypatch.setenv("QUEUECTL_SHELLRC", str(tmp_path / "nowhere"))
+    assert "nowhere: No such file" in typed(CTRL_D).err.getvalue()
+
+
+def test_scripts_and_commands_know_no_start_up_file(cli, start_up) -> None:
+    (start_up / "shellrc").write_text("version\nalias jobs list\n")
+    assert "queuectl 0" not in cli.ok("status")
+    assert cli(stdin="jobs\n").code == 1
+
+
+def test_a_start_up_file_may_leave_and_be_interrupted(typed, start_up, monkeypatch) -> None:
+    def interrupted(self: JobQueue, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobQueue, "wait", interrupted)
+    (start_up / "shellrc").write_text("enqueue {id: a, command: x}\nwait a\nversion\n")
+    typed(f"ping{ENTER}{CTRL_D}")
+    assert "Interrupted" in typed.err.getvalue()
+    assert "queuectl 0.1.0\n" not in typed.out.getvalue()
+    assert "Queue can be reached" in typed.out.getvalue()
+    (start_up / "shellrc").write_text("exit\nversion\n")
+    typed("")
+    assert "queuectl 0.1.0\n" not in typed.out.getvalue()
+
+
+def test_watch_on_no_terminal_prints_once(typed) -> None:
+    typed(f"watch 60 ping{ENTER}watch show nobody{ENTER}{CTRL_D}")
+    assert len(typed.out.getvalue().splitlines()) == 2
+    assert typed.err.getvalue().startswith("queuectl: no job has the id 'nobody'")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -85,22 +86,32 @@ def test_the_menu_shows_dead_jobs_with_their_command(terminal, queue) -> None:
 
 def test_completion_follows_other_processes(terminal, queue) -> None:
     shell = terminal()
-    shell.keys("show ")
+    shell.keys("show zz")
     shell.shows("show JOB")
+    while shell.read(0.3):  # until it has found nothing to offer
+        pass
     queue.enqueue([{"id": "zz1", "command": "x"}])
-    shell.shows("1 pending")
-    shell.keys("z")
-    typed = time.monotonic()
+    shell.keys(TAB)
+    shell.prompted("show zz1")
 
-    def offered() -> bool:
-        # What completion read last stands for a moment; a key typed after that shows the news.
-        nonlocal typed
-        if "zz1" not in shell.text and time.monotonic() - typed > 1.0:
-            shell.keys("\x7fz")
-            typed = time.monotonic()
-        return "zz1" in shell.text
 
-    shell.until(offered, "the new job to be offered")
+def test_an_open_menu_follows_other_processes(terminal, queue) -> None:
+    queue.enqueue([{"id": "zz1", "command": "x"}])
+    shell = terminal()
+    shell.keys("show zz")
+    menu = partial(re.search, flags=re.DOTALL)
+    shell.until(lambda: menu(r"zz1 +pending", shell.text), "the menu")
+    queue.enqueue([{"id": "zz2", "command": "x"}])
+    shell.until(lambda: menu(r"zz2 +pending.*zz1 +pending", shell.text), "the new job")
+    queue.cancel(["zz1"])
+    shell.until(lambda: menu(r"zz1 +cancelled", shell.text), "what became of the other")
+    shell.keys(TAB)
+    shell.until(lambda: shell.line.endswith(("zz1", "zz2")), "an entry to be chosen")
+    chosen = shell.line
+    queue.enqueue([{"id": "zz3", "command": "x"}])
+    shell.shows("2 pending")
+    assert shell.line == chosen
+    assert "zz3" not in shell.text
 
 
 def test_a_wrong_line_stays_with_the_cursor_at_the_fault(terminal) -> None:
@@ -252,3 +263,86 @@ def test_typing_goes_on_while_the_queue_is_locked(terminal, queue) -> None:
         shell.keys("show job4")
         shell.shows("job49", "pending")
         shell.prompted("show job4")
+
+
+def test_watch_shows_a_command_anew_and_gives_the_screen_back(terminal, queue) -> None:
+    queue.enqueue([{"id": "job1", "command": "x"}])
+    shell = terminal(80, 12)
+    shell.run("version")
+    shell.keys("watch 0.2 list --state pending" + ENTER)
+    shell.shows("Every 200ms: list --state pending", "job1")
+    assert "queuectl>" not in shell.text
+    assert shell.lines[0][-3] == ":"  # the time, whole, at the right edge
+    queue.enqueue([{"id": "job2", "command": "y"}])
+    shell.shows("job2")
+    queue.cancel(["job1"])
+    shell.until(lambda: "job1" not in shell.text, "the job to go")
+    shell.resize(40, 4)
+    shell.until(lambda: len(shell.lines[0]) == 40 and "job2" in shell.lines[3], "the new size")
+    shell.resize(80, 12)
+    shell.until(lambda: len(shell.lines[0]) == 80, "the old size")
+    shell.keys(CTRL_C)
+    shell.prompted()
+    assert b"\x1b[?1049l" in shell.raw
+    shell.shows("no worker runs")
+    assert "Interrupted" not in shell.text
+    assert queue.get("job2").state == "pending"
+    shell.keys("watch status" + ENTER)
+    shell.shows("Every 2s: status")
+    shell.keys("q")
+    shell.prompted()
+    shell.keys(CTRL_D)
+    assert shell.ended() == 0
+
+
+def test_watch_shows_errors_and_goes_on(terminal, queue) -> None:
+    shell = terminal()
+    shell.keys("watch 0.2 show job1" + ENTER)
+    shell.shows("no job has the id 'job1'")
+    queue.enqueue([{"id": "job1", "command": "echo found"}])
+    shell.shows("echo found")
+    shell.keys(CTRL_C)
+    shell.prompted()
+    shell.keys("watch cancel job1" + ENTER)
+    shell.shows("'cancel' cannot be watched")
+    shell.prompted("watch cancel job1")
+    shell.keys(CTRL_C)
+    shell.prompted()
+
+
+def test_watch_on_a_dumb_terminal_goes_on_below(terminal) -> None:
+    shell = terminal(TERM="dumb")
+    shell.keys("watch 0.2 ping" + ENTER)
+    shell.until(lambda: shell.text.count("Every 200ms: ping") > 2, "three rounds")
+    shell.keys(CTRL_C)
+    shell.until(lambda: shell.line.startswith("queuectl>"), "the prompt")
+    assert b"\x1b" not in shell.raw
+
+
+def test_watch_as_a_command_of_its_own(cli) -> None:
+    shell = Terminal(80, 10, argv=("watch", "0.2", "status"))
+    shell.shows("Every 200ms: status", "Total Jobs: 0")
+    shell.process.terminate()
+    assert shell.ended() == 143
+    assert shell.raw.endswith(b"\x1b[?1049l")
+    shell.close()
+
+
+def test_an_alias_is_offered_and_coloured_and_checked(terminal, tmp_path, queue) -> None:
+    (tmp_path / "rc").write_text("alias bad list --state failed,dead\nalis x list\n")
+    shell = terminal(QUEUECTL_SHELLRC=str(tmp_path / "rc"))
+    shell.shows("alis x list", "^^^^")
+    shell.keys("ba")
+    shell.shows("Stands for 'list --state failed,dead'.")
+    assert shell.style("ba").underscore is False
+    shell.keys("d --limt 3")
+    shell.until(lambda: shell.style("--limt").underscore, "the fault to be marked")
+    line = next(row for row in shell.lines if row.startswith("queuectl> bad"))
+    cell = shell.screen.buffer[shell.lines.index(line)][len("queuectl> ")]
+    assert (cell.data, cell.fg, cell.bold) == ("b", "cyan", True)
+    shell.keys(ENTER)
+    shell.shows("did you mean '--limit'?")
+    assert shell.screen.cursor.x == len("queuectl> bad ")
+    shell.keys(TAB + ENTER)
+    shell.shows("ID ")
+    shell.prompted()

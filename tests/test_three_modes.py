@@ -157,6 +157,26 @@ wait b nobody
 wait
 wait a --all
 wait a --timeout x
+watch list
+watch 5 list --state dead,completed -q
+watch 1m30s show nobody
+watch -q 1 list --limit 1
+watch 0.2 config get base --json
+watch --json list
+watch list --limit x
+watch list --state pendng
+watch 0.1 list
+watch 5x list
+watch
+watch 5
+watch lst
+watch cancel a
+watch worker start
+watch worker list
+watch watch list
+watch logs a -f
+watch doctor --repair
+watch list -h
 ping
 help
 help list
@@ -166,6 +186,7 @@ help exit-codes
 help objects
 help fields
 help settings
+help watch
 help nothing
 list -h
 -h list
@@ -412,6 +433,7 @@ def stage(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("QUEUECTL_HISTORY", str(tmp_path / "history"))
+    monkeypatch.setenv("QUEUECTL_SHELLRC", os.devnull)
     monkeypatch.setenv("COLUMNS", "80")
 
     def played(mode: type[AsArgv], scene: str) -> list[Done]:

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from queuectl.commands.bound import Bound, Fault
+from queuectl.commands.bound import Bound, Fault, nearest, noun, short
 from queuectl.commands.specs import CommandSpec, Param, command_tree
 from queuectl.commands.tokens import Token, command_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from queuectl.errors import InvalidInput
 
 _CHECKED = frozenset(
     ("state", "setting", "setting_value", "int", "count", "number", "duration", "time")
 )
-_NOUNS = {
-    "job": "a job id",
-    "dead_job": "a job id",
-    "live_job": "a job id",
-    "finished_job": "a job id",
-    "state": "a state",
-    "setting": "a setting",
-    "setting_value": "a value",
-    "int": "a whole number",
-    "count": "a number",
-    "number": "a number",
-    "duration": "a duration, like 90, 5m or 1h30m",
-    "time": "a time, like 2026-01-31T08:30:00Z",
-    "path": "a path",
-    "object": "an object, like {command: echo Hello}",
-    "argv": "-- and a command",
-    "worker": "a worker id",
-    "command": "a command",
-    "shell": "the name of a shell",
-}
 
 
 class Binder:
@@ -47,12 +27,14 @@ class Binder:
         text: str,
         tokens: list[Token],
         is_argv: bool = False,
+        whole: bool = True,
     ) -> None:
         self.specs = specs
         self.options = options
         self.text = text
         self.tokens = tokens
         self.is_argv = is_argv
+        self.whole = whole  # not only the front of a line, to which more will be added
         self.node = command_tree(specs)
         self.operands: list[Param] = []  # those still to come
         self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
@@ -108,9 +90,9 @@ class Binder:
 
     def _unknown_command(self, token: Token) -> None:
         before = "".join(word + " " for word in self.bound.words)
-        near = _nearest(token.text, filter(None, self.node))
+        near = nearest(token.text, filter(None, self.node))
         meant = f" (did you mean '{before}{near}'?)" if near else ""
-        self._fault(f"unknown command '{before}{_short(token.text)}'{meant}", token, near)
+        self._fault(f"unknown command '{before}{short(token.text)}'{meant}", token, near)
         self.lost = True
 
     def _take(self, at: int) -> int:
@@ -164,8 +146,9 @@ class Binder:
             self._store(param, self.tokens[at + 1].text, self.tokens[at + 1])
             return at + 2
         else:
-            self._fault(f"{name} needs {_noun(param)}", token)
             self.awaited = param if at + 1 == len(self.tokens) else None
+            if self.whole or any(token.role != "comment" for token in self.tokens[at + 1 :]):
+                self._fault(f"{name} needs {noun(param)}", token)
         return at + 1
 
     def _unknown_option(self, token: Token, name: str) -> None:
@@ -174,10 +157,10 @@ class Binder:
             return  # the command's own fault says more
         token.role = "error"
         known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
-        near = _nearest(name, (name for name in known if name[0] == "-"))
+        near = nearest(name, (name for name in known if name[0] == "-"))
         meant = f" (did you mean '{near}'?)" if near else ""
         of = f"{' '.join(self.bound.words)}: " if spec else ""
-        self._fault(f"{of}unknown option '{_short(name)}'{meant}", token, near, len(name))
+        self._fault(f"{of}unknown option '{short(name)}'{meant}", token, near, len(name))
 
     def _is_value(self, at: int) -> bool:
         """Whether the token at `at` can be the value of the option before it."""
@@ -192,9 +175,14 @@ class Binder:
 
     def _take_operand(self, at: int) -> int:
         token = self.tokens[at]
+        if self.operands and self.operands[-1].kind in ("line", "front"):
+            from queuectl.commands.inner_line import begins_line, take_line
+
+            if begins_line(self.operands, token):
+                return take_line(self, at)
         if not self.operands or self.operands[0].kind == "argv":
             token.role = "error"
-            self._fault(f"unexpected '{_short(token.text)}'", token)
+            self._fault(f"unexpected '{short(token.text)}'", token)
             return at + 1
         param = self.operands[0]
         if not param.many:
@@ -245,10 +233,10 @@ class Binder:
         token = self.tokens[at]
         token.role = "error"
         self.lost = True
-        message = f"'{_short(token.text)}' is not {_NOUNS['object']}"
+        message = f"'{short(token.text)}' is not {noun(param)}"
         if any(operand.kind == "argv" for operand in self.operands):
             line = self._command_line(self.tokens[at:])
-            message += f"; to run a command: {' '.join(self.bound.words)} -- {_short(line)}"
+            message += f"; to run a command: {' '.join(self.bound.words)} -- {short(line)}"
             self._fault(message, token, f"-- {token.raw}")
         else:
             self._fault(message, token)
@@ -277,7 +265,7 @@ class Binder:
         try:
             self._put(param, read_value(param, text, self.bound.values))
         except InvalidInput as exc:
-            near = _nearest(text, known_words(param))
+            near = nearest(text, known_words(param))
             start = min(token.start + skip, token.end)
             self.bound.faults.append(Fault(str(exc), start, token.end, near))
 
@@ -295,12 +283,13 @@ class Binder:
 
     def _finish(self) -> None:
         bound = self.bound
-        self._check_closed()
+        if bound.inner is None:
+            self._check_closed()
         if bound.spec is None:
-            if bound.words and not self.lost:
+            if bound.words and self.whole and not self.lost:
                 known = sorted(filter(None, self.node))
                 self._missing(f"{' '.join(bound.words)} needs one of: {', '.join(known)}")
-        elif not self.lost and not bound.open:
+        elif self.whole and not self.lost and not bound.open:
             self._check_required(bound.spec)
         if bound.help and not (self.lost and bound.spec is None):
             bound.faults.clear()
@@ -337,7 +326,7 @@ class Binder:
                 continue
             if param.unless is None or param.unless.lstrip("-").replace("-", "_") not in given:
                 instead = f" or {param.unless}" if param.unless else ""
-                self._missing(f"{' '.join(spec.words)} needs {_noun(param)}{instead}")
+                self._missing(f"{' '.join(spec.words)} needs {noun(param)}{instead}")
 
     def _fill_defaults(self) -> None:
         values = self.bound.values
@@ -363,26 +352,3 @@ def _looks_like_option(token: Token) -> bool:
 
 def _is_lone_backslash(token: Token) -> bool:
     return token.open == "\\" and not token.text
-
-
-def _noun(param: Param) -> str:
-    if param.choices:
-        return f"one of {', '.join(param.choices)}"
-    if param.kind == "text":
-        return f"a value for {param.name}" if param.name[0] != "-" else "a value"
-    return _NOUNS[param.kind]
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    names = list(known)
-    if not names or len(word) > 40:
-        return ""
-    import difflib
-
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return near[0] if near else ""

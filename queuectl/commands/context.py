@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import TextIO
 
+    from queuectl.commands.bound import Bound
     from queuectl.job_queue import JobQueue
     from queuectl.worker.logs import LogFolder
 
@@ -47,6 +48,9 @@ class Context:
         self.interactive = interactive
         self.stdin_taken = False  # a script or the shell reads it
         self.ask: Callable[[str], bool] | None = None  # how a shell asks a yes-or-no question
+        self.place = ""  # "file:line: " while the shell runs a file; errors begin with it
+        # How a command runs another one; its errors are raised.
+        self.run: Callable[[Context, Bound], int] | None = None
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
         self.terminal = is_terminal(self.out)
         self.color = color and self.terminal and _colours_wanted(self.environ)
@@ -72,6 +76,7 @@ class Context:
             interactive=self.interactive,
         )
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
+        varied.place, varied.run = self.place, self.run
         varied.made = self.made if data is None else []
         return varied
 

@@ -62,7 +62,15 @@ def _operand_count(binder: Binder) -> int:
 
 def _operands(binder: Binder, prefix: str, start: int) -> list[Expected]:
     wanted = [param for param in binder.operands if binder.argv is None or param.kind == "argv"]
-    return [Expected(p.kind, prefix, start, p.choices, p) for p in wanted[:1]]
+    found = [Expected(p.kind, prefix, start, p.choices, p) for p in wanted[:1]]
+    if any(param.kind in ("line", "front") for param in wanted[:2]):
+        from queuectl.commands.inner_line import first_words
+
+        # What may be left out may stand before a line.
+        lines = [p for p in wanted[:2] if p.kind == "line"] or wanted[:1]
+        found = [e for e in found if e.param not in lines]
+        found += [Expected(p.kind, prefix, start, first_words(p, binder.specs), p) for p in lines]
+    return found
 
 
 def _options(binder: Binder, prefix: str, start: int) -> list[Expected]:

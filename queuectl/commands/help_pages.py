@@ -70,6 +70,23 @@ Scripts
   A line that fails is told as NAME:LINE: and the rest runs; the exit code is
   then 1. --stop-on-error ends the script there.
 """,
+    "shell": """\
+In the shell
+  Tab          completes; the right arrow takes the grey suggestion
+  Up, Down     lines typed before that start alike; Ctrl-R searches them
+  Ctrl-C       clears the line, or ends what is being watched, never a job
+  Ctrl-D       leaves; so do exit and quit
+  Ctrl-X Ctrl-E  edits the line in $EDITOR; F4 changes between emacs and vi
+  !COMMAND     runs a command of your own shell at once, outside the queue
+  alias        lets a word stand for the front of a line: alias bad dlq list;
+               alias lists them, unalias bad forgets it
+  notify       on, off or dead: which of the jobs enqueued here are told of
+  keys         emacs or vi: how the line is edited
+  source FILE  runs the commands in a file
+When it opens it runs the lines of $XDG_CONFIG_HOME/queuectl/shellrc, if that
+is there (else ~/.config/queuectl/shellrc): aliases, notify, keys or any other.
+QUEUECTL_SHELLRC names another file; /dev/null is none.
+""",
 }
 
 
@@ -134,16 +151,19 @@ def _topic(name: str) -> str | None:
     return TOPICS.get(name)
 
 
-def command_page(spec: CommandSpec) -> str:
-    """Synopsis, meaning, parameters and examples of one command, within 80 columns."""
-    name = " ".join(spec.words)
-    parts = [_wrapped(f"Usage: queuectl {name}", synopsis(spec.params)), "", spec.summary]
+def command_page(spec: CommandSpec, program: str = "queuectl ") -> str:
+    """Synopsis, meaning, parameters and examples of one command, within 80 columns.
+
+    `program` stands before it on the command line, and is empty in the shell.
+    """
+    name = program + " ".join(spec.words)
+    parts = [_wrapped(f"Usage: {name}", synopsis(spec.params)), "", spec.summary]
     if spec.details:
         parts += _wrap(spec.details)
     if spec.params:
         parts += ["", _listing([(spelled(param), param.help) for param in spec.params]).rstrip()]
     parts += ["", "Examples:"]
-    parts += [f"  queuectl {example}" for example in spec.examples]
+    parts += [f"  {program}{example}" for example in spec.examples]
     if spec.aliases:
         parts += ["", "Also: " + ", ".join(" ".join(alias) for alias in spec.aliases)]
     return "\n".join(parts) + "\n"
@@ -162,7 +182,7 @@ def _usage(param: Param) -> str:
     shown = spelled(param)
     if param.kind == "argv":
         shown = "-- COMMAND [ARG...]"
-    elif param.many:
+    elif param.many or param.kind in ("line", "front"):
         shown += "..."
     return shown if param.required else f"[{shown}]"
 

@@ -16,9 +16,11 @@ class Param:
     `kind` says what its value is and how it is completed: "job", "dead_job", "live_job",
     "finished_job", "state", "setting", "setting_value", "int", "count" (a whole number, 0 or more),
     "number", "duration", "time", "path", "text", "flag" (no value), "object", "argv" (all that
-    follows `--`, as a command line), "worker", "command", "shell". `low` and `high` bound int,
-    count and number. `many` collects a list. `unless` names the option that makes a required
-    operand needless.
+    follows `--`, as a command line), "worker", "command", "shell", "alias" (a word of the shell's
+    own), and two for the rest of the line, always the last operand: "line" (a command that only
+    looks; an optional operand may come before it) and "front" (a command to which more may be
+    added). `low` and `high` bound int, count, number and duration. `many` collects a list. `unless`
+    names the option that makes a required operand needless.
     """
 
     __slots__ = (
@@ -69,7 +71,8 @@ class CommandSpec:
     """A row of the table. `words` are the command's words, ("dlq", "retry").
 
     `aliases` are other spellings, each as words: ("worker-start",). `handler` is
-    "module:function", resolved when the command runs. `access`: "read", "write" or "none".
+    "module:function", resolved when the command runs, or empty for a word that stands for the
+    front of a line, whose command `details` names. `access`: "read", "write" or "none".
     """
 
     __slots__ = (

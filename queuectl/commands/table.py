@@ -53,11 +53,7 @@ COMMANDS = (
     CommandSpec(
         words=("list",),
         summary="List jobs, in the order they were enqueued.",
-        params=(
-            Param("--state", "state", "only jobs in this state", many=True),
-            _LIMIT,
-            _JSON,
-        ),
+        params=(Param("--state", "state", "only jobs in this state", many=True), _LIMIT, _JSON),
         handler="queuectl.commands.jobs:list_jobs",
         examples=("list", "list --state pending", "list --state failed --limit 5 --json"),
         access="read",
@@ -111,6 +107,21 @@ COMMANDS = (
         details=(
             "? shows the keys. The newest 300 jobs of each state are shown. "
             "Where there is no terminal it prints one snapshot."
+        ),
+        access="read",
+    ),
+    CommandSpec(
+        words=("watch",),
+        summary="Show what a command prints, anew every few seconds.",
+        params=(
+            Param("interval", "duration", "time between; 2s if left out", default=2.0, low=0.2),
+            Param("command", "line", "what to show, with its options", required=True),
+        ),
+        handler="queuectl.shell.watch:watch",
+        examples=("watch status", "watch 5 list --state failed --limit 3"),
+        details=(
+            "Only commands that just look can be watched. q or Ctrl-C ends it, never a job. "
+            "Where there is no terminal it prints once."
         ),
         access="read",
     ),

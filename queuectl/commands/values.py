@@ -97,7 +97,7 @@ def _bounded(param: Param, number: float, low: float | None) -> float:
 def _duration(param: Param, text: str, values: Mapping[str, object]) -> object:
     from queuectl.model.times import parse_duration
 
-    return parse_duration(text)
+    return _bounded(param, parse_duration(text), param.low)
 
 
 def _time(param: Param, text: str, values: Mapping[str, object]) -> object:

@@ -30,6 +30,9 @@ class Source(Protocol):
     def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
         """The newest jobs in these states whose ids begin so."""
 
+    def look_again(self) -> None:
+        """Answer from now on with what is there, though it was read a moment ago."""
+
     def settings(self) -> Settings:
         """The settings as they are now."""
 
@@ -72,11 +75,12 @@ _KEYS = re.compile(r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]")
 _LEAST_FUZZY = 2  # letters before letters in between may be missing
 
 
-def complete(bound: Bound, specs: Sequence[CommandSpec], queue: Source) -> list[Candidate]:
+def complete(bound: Bound, queue: Source) -> list[Candidate]:
     """What may stand at the end of a bound line, the likeliest first."""
+    bound = bound.innermost
     found: list[Candidate] = []
     for expected in bound.expected:
-        found += _Completion(bound, specs, queue, expected).candidates()
+        found += _Completion(bound, queue, expected).candidates()
     if len(found) == 1 and found[0].text == bound.text[found[0].start :]:
         return []  # it is typed already
     return found
@@ -109,15 +113,14 @@ def _rank(name: str, wanted: str) -> int | None:
 class _Completion:
     """The candidates for one thing that the grammar expects."""
 
-    def __init__(
-        self, bound: Bound, specs: Sequence[CommandSpec], queue: Source, expected: Expected
-    ) -> None:
+    def __init__(self, bound: Bound, queue: Source, expected: Expected) -> None:
         self.bound = bound
-        self.specs = specs
+        self.specs = bound.specs
         self.queue = queue
         self.expected = expected
         self.typed = expected.prefix
         self.words = bound.spec.words if bound.spec else bound.words
+        self._path = self._words_before()
 
     def candidates(self) -> list[Candidate]:
         kind = self.expected.kind
@@ -137,17 +140,26 @@ class _Completion:
         return [self._one(word, meanings[word]) for word in ranked(meanings, self.typed)]
 
     def command_words(self) -> list[Candidate]:
-        depth = len(self._path())
+        depth = len(self._path)
         usual: dict[str, list[CommandSpec]] = {}
         for spec in self.specs:
-            if spec.words[:depth] == self._path() and len(spec.words) > depth:
+            if spec.words[:depth] == self._path and len(spec.words) > depth:
                 usual.setdefault(spec.words[depth], []).append(spec)
         found = self._fitting((word, _about(below, depth)) for word, below in usual.items())
         # Old spellings work, but are offered only to those who are typing one.
         old = [word for word in self.expected.words if word.startswith(self.typed or "\0")]
         return found or [self._one(word, "another spelling") for word in old]
 
-    def _path(self) -> tuple[str, ...]:
+    def line(self) -> list[Candidate]:
+        """The first word of a command that is the rest of the line."""
+        from queuectl.commands.inner_line import commands_for
+
+        param = self.expected.param
+        if param is not None:
+            self.specs, self._path = commands_for(param, self.specs), ()
+        return self.command_words()
+
+    def _words_before(self) -> tuple[str, ...]:
         """The command words before the one being typed."""
         words = self.bound.words
         return words[:-1] if self.typed and words[-1:] == (self.typed,) else words
@@ -201,6 +213,11 @@ class _Completion:
             (worker.id, f"pid {worker.pid} {worker.job_id or ''}")
             for worker in self.queue.workers()
         )
+
+    def aliases(self) -> list[Candidate]:
+        """Words that stand for others."""
+        rows = [spec for spec in self.specs if not spec.handler]
+        return self._fitting((row.words[0], row.summary) for row in rows)
 
     def topics(self) -> list[Candidate]:
         from queuectl.commands.help_pages import TOPICS
@@ -310,6 +327,9 @@ _BY_KIND: dict[str, Callable[[_Completion], Iterable[Candidate]]] = {
     "setting_value": _Completion.setting_values,
     "worker": _Completion.workers,
     "command": _Completion.topics,
+    "alias": _Completion.aliases,
+    "line": _Completion.line,
+    "front": _Completion.line,
     "path": _Completion.paths,
     "argv": _Completion.programs,
     "object": _Completion.objects,

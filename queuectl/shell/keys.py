@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
@@ -10,20 +11,21 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 
 from queuectl.shell.lines import is_open
-from queuectl.shell.own_commands import SHELL_COMMANDS
 from queuectl.shell.validator import LineError
 
 if TYPE_CHECKING:
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
+    from queuectl.shell.aliases import Aliases
+
 _typing = has_focus(DEFAULT_BUFFER)
 
 
-def shell_keys() -> KeyBindings:
+def shell_keys(aliases: Aliases) -> KeyBindings:
     """Enter, Tab, Escape and F4 as the shell wants them."""
     keys = KeyBindings()
-    keys.add("enter", filter=_typing)(_enter)
+    keys.add("enter", filter=_typing)(partial(_enter, aliases))
     keys.add("escape", "enter", filter=_typing & ~vi_navigation_mode)(_new_line)
     keys.add("tab", filter=_typing & Condition(_has_offer))(_take_offer)
     keys.add("escape", filter=_typing & has_completions)(_close_menu)
@@ -32,12 +34,12 @@ def shell_keys() -> KeyBindings:
     return keys
 
 
-def _enter(event: KeyPressEvent) -> None:
+def _enter(aliases: Aliases, event: KeyPressEvent) -> None:
     """Take the chosen entry of the menu; else go on with an open line; else run the line."""
     buffer = event.current_buffer
     if buffer.complete_state and buffer.complete_state.current_completion:
         buffer.complete_state = None
-    elif is_open(buffer.text, SHELL_COMMANDS):
+    elif is_open(buffer.text, aliases):
         buffer.cursor_position = len(buffer.text)
         buffer.insert_text("\n")
     else:

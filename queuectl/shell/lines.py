@@ -5,12 +5,11 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl.commands.grammar import tokenize
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from queuectl.commands.grammar import CommandSpec
+    from queuectl.shell.aliases import Aliases
 
 
 class Piece(NamedTuple):
@@ -48,15 +47,14 @@ def split_commands(text: str, specs: Sequence[CommandSpec]) -> list[Piece]:
     return pieces
 
 
-def is_open(text: str, specs: Sequence[CommandSpec]) -> bool:
+def is_open(text: str, aliases: Aliases) -> bool:
     """Whether the text ends inside a quote or brace, or with a backslash: more is to come."""
-    pieces = split_commands(text, specs)
+    pieces = split_commands(text, aliases.specs)
     if not pieces or is_system_line(pieces[-1].text):
         return False
     last = pieces[-1]
-    tokens = tokenize(last.text)
     at_end = last.start + len(last.text) == len(text)
-    return at_end and bool(tokens) and bool(tokens[-1].open)
+    return at_end and aliases.bind(last.text).bound.open
 
 
 def is_system_line(text: str) -> bool:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import Completer, Completion
 
-from queuectl.commands.grammar import bind
 from queuectl.shell.lines import is_system_line, split_commands
-from queuectl.shell.own_commands import SHELL_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,21 +14,23 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
 
+    from queuectl.shell.aliases import Aliases
     from queuectl.shell.completer import Source
 
 
 class ShellCompleter(Completer):
     """Completes what stands before the cursor; runs in a thread of its own."""
 
-    def __init__(self, queue: Source) -> None:
+    def __init__(self, queue: Source, aliases: Aliases) -> None:
         self._queue = queue
+        self._aliases = aliases
 
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterator[Completion]:
         """The candidates, likeliest first."""
         # Here, in the thread that completes: the first prompt need not wait for it.
         from queuectl.shell.completer import complete
 
-        pieces = split_commands(document.text_before_cursor, SHELL_COMMANDS)
+        pieces = split_commands(document.text_before_cursor, self._aliases.specs)
         text = pieces[-1].text if pieces else ""
         if pieces and pieces[-1].start + len(text) < document.cursor_position:
             text = ""  # a new line has begun
@@ -38,10 +38,13 @@ class ShellCompleter(Completer):
             return
         if not text and not event.completion_requested:
             return  # an empty line is no question
-        for found in complete(bind(SHELL_COMMANDS, text), SHELL_COMMANDS, self._queue):
+        if event.completion_requested:
+            self._queue.look_again()
+        bound = self._aliases.bind(text, typing=True).bound
+        for found in complete(bound, self._queue):
             yield Completion(
                 found.text,
-                start_position=found.start - len(text),
+                start_position=found.start - len(bound.text),
                 display=found.shown,
                 display_meta=found.meaning,
             )

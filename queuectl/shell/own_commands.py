@@ -42,6 +42,30 @@ OWN_ROWS = (
         access="none",
     ),
     CommandSpec(
+        words=("alias",),
+        summary="Let a word stand for the front of a line; list such words.",
+        params=(
+            Param("name", "alias", "the word; all are listed if left out"),
+            Param("command", "front", "what it stands for; shown if left out"),
+        ),
+        handler="queuectl.shell.own_commands:alias",
+        examples=("alias bad list --state failed,dead", "alias go enqueue {priority: -5} --"),
+        details=(
+            "It holds for this session; as a line of $XDG_CONFIG_HOME/queuectl/shellrc or "
+            "~/.config/queuectl/shellrc for every one. No alias hides a command. "
+            "One for another alias stands for what that stands for now."
+        ),
+        access="none",
+    ),
+    CommandSpec(
+        words=("unalias",),
+        summary="Forget an alias.",
+        params=(Param("name", "alias", "the word", required=True),),
+        handler="queuectl.shell.own_commands:unalias",
+        examples=("unalias bad",),
+        access="none",
+    ),
+    CommandSpec(
         words=("exit",),
         summary="Leave the shell; workers and jobs go on.",
         handler="queuectl.shell.own_commands:leave",
@@ -52,22 +76,12 @@ OWN_ROWS = (
 )
 SHELL_COMMANDS = (*COMMANDS, *OWN_ROWS)
 
-KEYS_HELP = """\
-In the shell
-  Tab          completes; the right arrow takes the grey suggestion
-  Up, Down     lines typed before that start alike; Ctrl-R searches them
-  Ctrl-C       clears the line, or ends what is being watched, never a job
-  Ctrl-D       leaves
-  Ctrl-X Ctrl-E  edits the line in $EDITOR; F4 changes between emacs and vi
-  !COMMAND     runs a command of your own shell at once, outside the queue
-"""
-
 
 def notify(shell: Shell, args: dict[str, Any]) -> int:
     """What notices are shown, changed or told."""
     if args.get("when"):
         shell.notices.mode = args["when"]
-    shell.context.write(f"Notices are {_TOLD[shell.notices.mode]}.")
+    _tell(shell, args.get("when"), f"Notices are {_TOLD[shell.notices.mode]}.")
     return 0
 
 
@@ -78,13 +92,36 @@ def keys(shell: Shell, args: dict[str, Any]) -> int:
     """The editing keys, changed or told."""
     if args.get("mode"):
         shell.prompt.set_keys(args["mode"])
-    shell.context.write(f"Keys are those of {shell.prompt.keys}.")
+    _tell(shell, args.get("mode"), f"Keys are those of {shell.prompt.keys}.")
     return 0
+
+
+def _tell(shell: Shell, changed: str | None, how: str) -> None:
+    """How something is; a file that changes it has its reader know already."""
+    if not (changed and shell.context.place):
+        shell.context.write(how)
 
 
 def source(shell: Shell, args: dict[str, Any]) -> int:
     """The commands of a file, told with their line where they are wrong."""
     return shell.run_file(args["file"])
+
+
+def alias(shell: Shell, args: dict[str, Any]) -> int:
+    """A word defined, shown, or all of them, as lines that define them again."""
+    name, front = args.get("name"), args.get("command")
+    if name and front:
+        shell.aliases.define(name, front)
+        return 0
+    shown = [(name, shell.aliases[name])] if name else shell.aliases.items()
+    shell.context.write_lines(f"alias {word} {stands_for}" for word, stands_for in shown)
+    return 0
+
+
+def unalias(shell: Shell, args: dict[str, Any]) -> int:
+    """A word less."""
+    shell.aliases.remove(args["name"])
+    return 0
 
 
 def leave(shell: Shell, args: dict[str, Any]) -> int:
@@ -97,5 +134,7 @@ OWN_HANDLERS: dict[tuple[str, ...], Callable[[Shell, dict[str, Any]], int]] = {
     ("notify",): notify,
     ("keys",): keys,
     ("source",): source,
+    ("alias",): alias,
+    ("unalias",): unalias,
     ("exit",): leave,
 }

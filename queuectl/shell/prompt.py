@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.buffer import CompletionState
+from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import to_filter
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
 
+    from queuectl.shell.aliases import Aliases
     from queuectl.shell.completer import Source
     from queuectl.shell.history import SharedHistory
     from queuectl.shell.toolbar import Standing
@@ -71,22 +76,24 @@ class Prompt:
         queue: Source,
         history: SharedHistory,
         standing: Callable[[], Standing | None],
+        aliases: Aliases,
         *,
         colour: bool = True,
         input: Input | None = None,
         output: Output | None = None,
     ) -> None:
         self._standing = standing
+        self._aliases = aliases
         self._context: contextvars.Context | None = None
         self._dumb = output is None and is_dumb_terminal()
         self._session = _Session(
             self._message,
             multiline=True,
             prompt_continuation=self._continuation,
-            lexer=LineLexer(),
-            completer=ShellCompleter(queue),
+            lexer=LineLexer(aliases),
+            completer=ShellCompleter(queue, aliases),
             complete_in_thread=True,
-            validator=None if self._dumb else LineValidator(),
+            validator=None if self._dumb else LineValidator(aliases),
             validate_while_typing=False,
             history=history,
             auto_suggest=SuggestFromHistory(history),
@@ -99,7 +106,7 @@ class Prompt:
             color_depth=ColorDepth.DEPTH_4_BIT if colour else ColorDepth.DEPTH_1_BIT,
             cursor=ModalCursorShapeConfig(),
             bottom_toolbar=self._toolbar,
-            key_bindings=shell_keys(),
+            key_bindings=shell_keys(aliases),
             input=input,
             output=PlainTextOutput(sys.stdout) if self._dumb else output,
         )
@@ -150,6 +157,31 @@ class Prompt:
         with contextlib.suppress(RuntimeError):  # the line was just finished
             loop.call_soon_threadsafe(begin, context=context)
 
+    def offer_anew(self) -> None:
+        """Bring an open menu up to date, unless the person is choosing from it; any thread."""
+        context, loop = self._context, self._session.app.loop
+        if context is None or loop is None:
+            return
+
+        def begin() -> None:
+            state = self._session.default_buffer.complete_state
+            if state and state.complete_index is None and self._session.app.is_running:
+                self._session.app.create_background_task(self._offer_anew(state))
+
+        with contextlib.suppress(RuntimeError):  # the line was just finished
+            loop.call_soon_threadsafe(begin, context=context)
+
+    async def _offer_anew(self, state: CompletionState) -> None:
+        buffer, document = self._session.default_buffer, state.original_document
+        event = CompleteEvent(completion_requested=True)
+        loop = asyncio.get_running_loop()
+        find = partial(buffer.completer.get_completions, document, event)
+        found = await loop.run_in_executor(None, lambda: list(find()))
+        if buffer.complete_state is state and state.complete_index is None:
+            # A new state, not a changed one: whoever still fills the old one sees that it is over.
+            buffer.complete_state = CompletionState(document, found) if found else None
+            self._session.app.invalidate()
+
     @property
     def rows(self) -> int:
         """Rows of the terminal."""
@@ -174,4 +206,4 @@ class Prompt:
     def _toolbar(self) -> StyleAndTextTuples:
         size = self._session.app.output.get_size()
         line = self._session.default_buffer.document.text_before_cursor
-        return toolbar(self._standing(), line, size.columns, size.rows)
+        return toolbar(self._standing(), line, size.columns, size.rows, self._aliases)

@@ -8,18 +8,17 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from queuectl import __version__
-from queuectl.commands.grammar import bind
+from queuectl.commands.table import COMMANDS
 from queuectl.errors import QueuectlError
+from queuectl.shell.aliases import Aliases
 from queuectl.shell.history import SharedHistory
 from queuectl.shell.history_file import HistoryFile, history_path
-from queuectl.shell.lines import is_system_line, split_commands
+from queuectl.shell.lines import Piece, is_system_line, split_commands
 from queuectl.shell.live import LiveQueue
 from queuectl.shell.notices import Notices
 from queuectl.shell.own_commands import (
-    KEYS_HELP,
     OWN_HANDLERS,
     OWN_ROWS,
-    SHELL_COMMANDS,
 )
 from queuectl.shell.pager import Pager, pager_for
 from queuectl.shell.prompt import Prompt
@@ -28,7 +27,7 @@ from queuectl.shell.validator import find_mistake
 from queuectl.shell.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
     from prompt_toolkit.input import Input
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar import Bound, CommandSpec
 
 _SLOW = 0.5  # seconds from which it is told how long a command took
-_UNTIMED = frozenset({"top", "exit", "quit"})
+_UNTIMED = frozenset({("top",), ("watch",)})
 _DEEPEST = 10
 
 
@@ -48,7 +47,7 @@ def run_shell(context: Context, run_bound: Callable[[Context, Bound], int]) -> i
 
 
 class Shell:
-    """One session. Handlers of the shell's own commands use `notices`, `prompt` and `leaving`."""
+    """One session. Handlers of its own commands use `notices`, `prompt`, `aliases`, `leaving`."""
 
     def __init__(
         self,
@@ -63,15 +62,19 @@ class Shell:
         self._depth = 0  # of files that run files
         self._read = False  # a person was reading in a pager
         self.notices = Notices()
+        self.aliases = Aliases()
         self._run_bound = run_bound
         self._live = LiveQueue(context.folder)
         self._warnings: list[str] = []
-        self._watcher = Watcher(context.folder, self.notices, self._changed)
+        self._watcher = Watcher(
+            context.folder, self.notices, self._changed, lambda: self.prompt.offer_anew()
+        )
         history = SharedHistory(HistoryFile(history_path(context.environ)), self._warnings.append)
         self.prompt = Prompt(
             self._live,
             history,
             lambda: self._watcher.standing,
+            self.aliases,
             colour=context.color,
             input=input,
             output=output,
@@ -85,6 +88,7 @@ class Shell:
         self._greet()
         try:
             with self._terminal.unseen_keys():
+                self._start_up()
                 while not self.leaving:
                     self._step()
         finally:
@@ -107,7 +111,7 @@ class Shell:
 
     def run_text(self, text: str) -> None:
         """Run the commands of a text in order; being interrupted ends them all."""
-        for piece in split_commands(text, SHELL_COMMANDS):
+        for piece in split_commands(text, self.aliases.specs):
             if self.leaving:
                 break
             began = time.monotonic()
@@ -120,11 +124,18 @@ class Shell:
             finally:
                 self.context.flush()
 
+    def _start_up(self) -> None:
+        """Run the person's own file, if there is one."""
+        path = start_up_path(self.context.environ)
+        if path is not None:
+            try:
+                self.run_file(path)
+            except KeyboardInterrupt:
+                self._interrupted()
+            self.context.flush()
+
     def run_file(self, path: str) -> int:
         """Run the commands of a file in order; 1 if one of them failed."""
-        from queuectl.commands.grammar import Fault
-        from queuectl.commands.script import Statement, format_fault
-
         try:
             with open(os.path.expanduser(path), "rb") as file:
                 text = file.read().decode("utf-8", "surrogateescape")
@@ -135,47 +146,72 @@ class Shell:
             self.context.note(f"queuectl: {path}: files that run files go too deep")
             return 2
         self._depth += 1
-        failed = False
+        place, codes = self.context.place, []
+        pieces = split_commands(text.removeprefix("\ufeff") + "\n", self.aliases.specs)
         try:
-            for piece in split_commands(text.removeprefix("\ufeff") + "\n", SHELL_COMMANDS):
-                if self.leaving:
-                    break
-                fault = find_mistake(piece.text)
-                if fault is not None:
-                    statement = Statement(piece.text, piece.line, path)
-                    shown = Fault(fault.message, fault.start, fault.end)
-                    self.context.note(f"queuectl: {format_fault(path, statement, shown)}")
-                failed = fault is not None or self._run(piece.text) != 0 or failed
+            for piece in pieces:
+                if not self.leaving:
+                    self.context.place = f"{path}:{piece.line}: "
+                    codes.append(self._run_piece(path, piece))
         finally:
             self._depth -= 1
-        return int(failed)
+            self.context.place = place
+        return int(any(codes))
+
+    def _run_piece(self, path: str, piece: Piece) -> int:
+        """Run one command of a file; a mistake is shown with a caret."""
+        fault = find_mistake(piece.text, self.aliases)
+        if fault is None:
+            return self._run(piece.text)
+        from queuectl.commands.grammar import Fault
+        from queuectl.commands.script import Statement, format_fault
+
+        shown = Fault(fault.message, fault.start, fault.end)
+        statement = Statement(piece.text, piece.line, path)
+        self.context.note(f"queuectl: {format_fault(path, statement, shown)}")
+        return 2
 
     def _tell_time(self, text: str, seconds: float) -> None:
         """How long a slow command took; not of those that a person has the say over."""
-        first = text.split(None, 1)[0]
         read, self._read = self._read, False
-        if seconds >= _SLOW and not read and first not in _UNTIMED and not self.leaving:
+        if seconds < _SLOW or read or self.leaving:
+            return
+        if is_system_line(text) or self.aliases.bind(text).bound.words not in _UNTIMED:
             self.context.note(f"({seconds:.1f} s)")
 
     def _run(self, text: str) -> int:
         if is_system_line(text):
             return self._run_system(text.lstrip()[1:])
-        bound = bind(SHELL_COMMANDS, text)
+        bound = self.aliases.bind(text).bound
         if bound.faults:
             self.context.note(f"queuectl: {bound.faults[0].message}")
             return 2
-        if bound.spec in OWN_ROWS or _asks_about_own(bound):
+        if bound.spec in OWN_ROWS or self._asks_about_own(bound):
             return self._run_own(bound)
         return self._run_queue(bound)
 
     def _run_own(self, bound: Bound) -> int:
         from queuectl.commands.help_pages import command_page
 
-        about = _asks_about_own(bound)
-        if bound.spec is not None and not about:
-            return OWN_HANDLERS[bound.spec.words](self, bound.values)
-        self.context.write_lines(command_page(row) for row in about)
+        about = self._asks_about_own(bound)
+        try:
+            if bound.spec is not None and not about:
+                return OWN_HANDLERS[bound.spec.words](self, bound.values)
+        except QueuectlError as exc:
+            self.context.note(f"queuectl: {self.context.place}{exc}")
+            return exc.exit_code
+        for row in about:
+            page = command_page(row, "") if row.handler else f"{row.words[0]}: {row.summary}"
+            self.context.write(page)
         return 0
+
+    def _asks_about_own(self, bound: Bound) -> list[CommandSpec]:
+        """The shell's own commands, and aliases, that `help` or `-h` asks about."""
+        asked = bound.values.get("topic") if bound.words == ("help",) else None
+        if bound.help and bound.spec is not None:
+            asked = [*bound.spec.words]
+        rows = self.aliases.specs[len(COMMANDS) :]
+        return [row for row in rows if asked and [*row.words] == asked]
 
     def _run_queue(self, bound: Bound) -> int:
         if not bound.words and not bound.help:
@@ -209,8 +245,10 @@ class Shell:
                 self._end_line()
 
     def _afterwards(self, bound: Bound) -> None:
+        from queuectl.commands.help_pages import TOPICS
+
         if bound.words == ("help",) and not bound.values.get("topic"):
-            self.context.write(KEYS_HELP + _listed_own())
+            self.context.write(TOPICS["shell"])
         elif bound.words == ("logs",):
             self._end_line()
         elif bound.words == ("wait",):
@@ -224,7 +262,7 @@ class Shell:
             code = run_system(command, own_shell())
         self._end_line()
         if code:
-            self.context.note(f"(exit code {code})")
+            self.context.note(f"({self.context.place}exit code {code})")
         return code
 
     def _end_line(self) -> None:
@@ -271,13 +309,11 @@ class Shell:
             self.context.note(f"queuectl: {exc}")
 
 
-def _asks_about_own(bound: Bound) -> list[CommandSpec]:
-    """The shell's own commands that `help` or `-h` asks about."""
-    asked = bound.values.get("topic") if bound.words == ("help",) else None
-    if bound.help and bound.spec is not None:
-        asked = [*bound.spec.words]
-    return [row for row in OWN_ROWS if [*row.words] == asked]
-
-
-def _listed_own() -> str:
-    return "".join(f"  {' '.join(row.words):<12} {row.summary}\n" for row in OWN_ROWS)
+def start_up_path(environ: Mapping[str, str]) -> str | None:
+    """QUEUECTL_SHELLRC, else `queuectl/shellrc` in the user's configuration if it is there."""
+    named = environ.get("QUEUECTL_SHELLRC")
+    if named:
+        return os.path.expanduser(named)
+    config = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    usual = os.path.join(config, "queuectl", "shellrc")
+    return usual if os.path.exists(usual) else None

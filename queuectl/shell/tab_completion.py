@@ -61,7 +61,7 @@ def candidates(
         return None
     live = LiveQueue(_folder(bound, environ))
     try:
-        found = complete(bound, COMMANDS, live)
+        found = complete(bound, live)
     finally:
         live.close()
     words = [(text[begins : item.start] + item.text, item) for item in found]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl.commands.grammar import bind
 from queuectl.commands.render import cells, clip
 from queuectl.shell.lines import is_system_line, split_commands
-from queuectl.shell.own_commands import SHELL_COMMANDS
 
 if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
     from queuectl.commands.grammar import Bound, Param
+    from queuectl.shell.aliases import Aliases
 
 _SHOWN = (
     ("in_progress", "running"),
@@ -44,13 +43,15 @@ def toolbar_lines(rows: int) -> int:
     return 0 if rows < SHORT else 1 if rows < TALL else 2
 
 
-def toolbar(standing: Standing | None, line: str, columns: int, rows: int) -> StyleAndTextTuples:
+def toolbar(
+    standing: Standing | None, line: str, columns: int, rows: int, aliases: Aliases
+) -> StyleAndTextTuples:
     """What the toolbar shows beside a half-typed line."""
     lines = toolbar_lines(rows)
     state: StyleAndTextTuples = standing_text(standing, columns) if standing else [("", "")]
     if lines < 2:
         return state if lines else []
-    return [*_usage_line(line, columns), ("", "\n"), *state]
+    return [*_usage_line(line, columns, aliases), ("", "\n"), *state]
 
 
 def standing_text(standing: Standing, columns: int) -> StyleAndTextTuples:
@@ -71,13 +72,13 @@ def standing_text(standing: Standing, columns: int) -> StyleAndTextTuples:
     return [(_WARNING, clip(warning, columns)), ("", rest)]
 
 
-def _usage_line(line: str, columns: int) -> StyleAndTextTuples:
-    pieces = split_commands(line, SHELL_COMMANDS)
+def _usage_line(line: str, columns: int, aliases: Aliases) -> StyleAndTextTuples:
+    pieces = split_commands(line, aliases.specs)
     if not pieces:
         return [("", clip(f" {_TIP}", columns))]
     if is_system_line(pieces[-1].text):
         return [("", clip(" runs at once in your own shell, outside the queue", columns))]
-    parts = usage(bind(SHELL_COMMANDS, pieces[-1].text))
+    parts = usage(aliases.bind(pieces[-1].text).bound)
     if not parts:
         return [("", clip(f" {_TIP}", columns))]
     shown: StyleAndTextTuples = []
@@ -94,7 +95,7 @@ def usage(bound: Bound) -> list[tuple[str, str]]:
     """How the command of the line is used, what is to come now standing out."""
     from queuectl.commands.help_pages import synopsis
 
-    spec, awaited = bound.spec, _awaited(bound)
+    spec, awaited = bound.innermost.spec or bound.spec, _awaited(bound)
     if spec is None:
         return []
     if awaited is not None and awaited.name[0] == "-":

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from prompt_toolkit.application import get_app
 from prompt_toolkit.validation import ValidationError, Validator
 
-from queuectl.commands.grammar import bind
 from queuectl.commands.render import cells, clip
 from queuectl.shell.lines import is_system_line, split_commands
-from queuectl.shell.own_commands import SHELL_COMMANDS
 
 if TYPE_CHECKING:
     from prompt_toolkit.document import Document
+
+    from queuectl.shell.aliases import Aliases
 
 
 class Mistake(NamedTuple):
@@ -25,16 +25,18 @@ class Mistake(NamedTuple):
     hint: str
 
 
-def find_mistake(text: str) -> Mistake | None:
+def find_mistake(text: str, aliases: Aliases) -> Mistake | None:
     """The first thing that is wrong with a line, or with several that were pasted."""
-    pieces = split_commands(text, SHELL_COMMANDS)
+    pieces = split_commands(text, aliases.specs)
     for piece in pieces:
         if is_system_line(piece.text):
             continue
-        for fault in bind(SHELL_COMMANDS, piece.text).faults:
+        reading = aliases.bind(piece.text)
+        for fault in reading.bound.faults:
             place = f"line {piece.line}: " if len(pieces) > 1 else ""
-            start, end = piece.start + fault.start, piece.start + fault.end
-            return Mistake(place + fault.message, start, end, fault.hint)
+            start, end = reading.typed(fault.start, fault.end)
+            hint = "" if reading.within_alias(fault.start) else fault.hint
+            return Mistake(place + fault.message, piece.start + start, piece.start + end, hint)
     return None
 
 
@@ -59,8 +61,11 @@ def fitted(mistake: Mistake, width: int) -> str:
 class LineValidator(Validator):
     """Refuses a wrong line, so that it stays on the prompt with the cursor at the fault."""
 
+    def __init__(self, aliases: Aliases) -> None:
+        self._aliases = aliases
+
     def validate(self, document: Document) -> None:
         """Raises LineError."""
-        mistake = find_mistake(document.text)
+        mistake = find_mistake(document.text, self._aliases)
         if mistake is not None:
             raise LineError(mistake, get_app().output.get_size().columns)

@@ -1,0 +1,135 @@
+"""The commands of one session: the table's, the shell's own, and words that stand for others.
+
+Everything that reads a line asks here, so that an alias is completed, coloured, checked and run
+as what it stands for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl.commands.grammar import CommandSpec, bind
+from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.shell.own_commands import SHELL_COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from queuectl.commands.grammar import Bound, Token
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_LONGEST = 40
+
+
+class Span(NamedTuple):
+    """`text[start:end]` of a line as it was typed: an alias, in whose place `size` characters were
+    bound."""
+
+    start: int
+    end: int
+    size: int
+
+
+class Reading(NamedTuple):
+    """A line as it was understood; `bound` counts in the line with its aliases replaced."""
+
+    bound: Bound
+    aliases: tuple[Span, ...]
+
+    def typed(self, start: int, end: int) -> tuple[int, int]:
+        """Where `bound.text[start:end]` stands in what was typed; an alias is never parted."""
+        return self._typed(start), self._typed(end, last=True)
+
+    def within_alias(self, start: int) -> bool:
+        """Whether what stands there was not typed, but is what an alias stands for."""
+        shift = 0
+        for span in self.aliases:
+            if span.start + shift <= start < span.start + shift + span.size:
+                return True
+            shift += span.size - (span.end - span.start)
+        return False
+
+    def _typed(self, at: int, last: bool = False) -> int:
+        shift = 0
+        for span in self.aliases:
+            begins = span.start + shift
+            if at < begins + last:
+                break
+            if at < begins + span.size + last:
+                return span.end if last else span.start
+            shift += span.size - (span.end - span.start)
+        return at - shift
+
+
+class Aliases:
+    """Words for the front of a line. Any thread may read; what it reads is whole."""
+
+    def __init__(self) -> None:
+        self.specs: tuple[CommandSpec, ...] = SHELL_COMMANDS
+        self._fronts: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        """What the word stands for. Raises InvalidInput if it is no alias."""
+        if name not in self._fronts:
+            raise InvalidInput(f"'{name}' is no alias{did_you_mean(name, self._fronts)}")
+        return self._fronts[name]
+
+    def items(self) -> list[tuple[str, str]]:
+        """All words and what they stand for, by name."""
+        return sorted(self._fronts.items())
+
+    def define(self, name: str, front: str) -> None:
+        """Let the word stand for the front of a line, which `bind` has read and found in order.
+
+        Raises InvalidInput for what is no word, or is a command already.
+        """
+        from queuectl.commands.script import command_words
+
+        if name in command_words(SHELL_COMMANDS):
+            raise InvalidInput(f"'{name}' is a command, which an alias must not hide")
+        if not name[:1].isalnum() or not _LETTERS.issuperset(name) or len(name) > _LONGEST:
+            raise InvalidInput(f"an alias is a word of letters, digits, . _ and -, not '{name}'")
+        self._change({**self._fronts, name: front})
+
+    def remove(self, name: str) -> None:
+        """Forget a word. Raises InvalidInput if it is no alias."""
+        self[name]
+        self._change({word: front for word, front in self._fronts.items() if word != name})
+
+    def bind(self, line: str, *, typing: bool = False) -> Reading:
+        """A line with its aliases replaced by what they stand for.
+
+        `typing`: a word at the very end is still being typed, and so no alias yet.
+        """
+        specs, fronts = self.specs, self._fronts  # another thread may change them meanwhile
+        bound, spans, shift = bind(specs, line), [], 0
+        # What a word stands for was read when it was defined and begins with a command, so that
+        # there is one round for the line, one for a command that it holds, and no more.
+        while token := _alias(bound, fronts, typing):
+            front = fronts[token.text]
+            size = token.end - token.start
+            spans.append(Span(token.start - shift, token.end - shift, len(front)))
+            shift += len(front) - size
+            text = bound.text[: token.start] + front + bound.text[token.end :]
+            bound = bind(specs, text)
+        return Reading(bound, tuple(spans))
+
+    def _change(self, fronts: dict[str, str]) -> None:
+        self._fronts = fronts
+        self.specs = (*SHELL_COMMANDS, *(_row(name, fronts[name]) for name in fronts))
+
+
+def _row(name: str, front: str) -> CommandSpec:
+    """A row of the table for an alias, whose details are the words of the command behind it."""
+    bound = bind(SHELL_COMMANDS, front)
+    words = bound.spec.words if bound.spec else bound.words
+    return CommandSpec((name,), f"Stands for '{front}'.", "", details=" ".join(words))
+
+
+def _alias(bound: Bound, fronts: Mapping[str, str], typing: bool) -> Token | None:
+    """The word of the line that is an alias."""
+    inner = bound.innermost
+    if inner.spec is None or inner.spec.handler or inner.spec.words[0] not in fronts:
+        return None
+    token = next(token for token in inner.tokens if token.role == "command")
+    return None if token.open or (typing and token.end == len(bound.text)) else token
