@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -27,7 +28,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=long)
 
 
-def _wait_until(condition: Callable[[], object], timeout: float = 15.0, what: str = "") -> object:
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> str:
+    """The seed that the test is given, else a new one; the log ends with all of them."""
+    seed = getattr(request, "param", None) or secrets.token_hex(4)
+    request.node.user_properties.append(("seed", seed))
+    return seed
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What it takes to do the same again, in whichever process the tests ran."""
+    ended = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    told = [(dict(report.user_properties).get("seed"), report.nodeid) for report in ended]
+    seeds = [f"{seed:<9} {test}" for seed, test in told if seed]
+    if seeds:
+        terminalreporter.section("seeds")
+        terminalreporter.write("\n".join([*seeds, ""]))
+
+
+def _wait_until(condition: Callable[[], object], timeout: float = 30.0, what: str = "") -> object:
     """What `condition` returns once it is true; fails the test if that takes too long."""
     deadline = time.monotonic() + timeout
     while True:

@@ -165,7 +165,7 @@ def test_killed_at_any_step_a_change_is_there_whole_or_not_at_all(tmp_path, deed
             fresh = FileStore(path)
             found = contents(fresh)
             assert found in ([after] if ended else [before, after]), (count, again)
-            assert fresh.settings() in settings[1:] if ended else settings
+            assert fresh.settings() in (settings[1:] if ended else settings)
             assert fresh.check() == []
             assert fresh.counts() == dict(fresh.counts())
             fresh.fold()

@@ -141,7 +141,7 @@ def test_the_readme_begins_with_the_two_commands_that_set_everything_up():
     first, second = re.findall(r"^```sh\n(.*)\n```$", README, re.MULTILINE)[:2]
     assert first.startswith("python3 -m venv .venv && ")
     assert second.startswith("python3 -m venv .venv && ")
-    assert second.endswith(" -m pytest")
+    assert second.endswith(" -m pytest -n 2 --dist worksteal")
 
 
 def modules() -> set[str]:

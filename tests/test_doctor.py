@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from queuectl.job_queue import JobQueue
-from queuectl.store import strays
+from queuectl.store import examination, strays
 from queuectl.store.lock import QueueLock
 from queuectl.store.worker_files import make_slot
 
@@ -270,6 +270,12 @@ def test_a_lock_that_is_held(queue, monkeypatch):
 # -- workers
 
 
+@pytest.fixture
+def briefly(monkeypatch):
+    """No worker here is in the midst of anything that a longer look would see the end of."""
+    monkeypatch.setattr(examination, "_WATCHED", 0.1)
+
+
 def test_a_worker_at_work_is_well(queue, wait_until):
     queue.ok("enqueue", "--id", "long", "--", "sleep", "60")
     queue.ok("worker", "start", "--count", "2")
@@ -280,7 +286,7 @@ def test_a_worker_at_work_is_well(queue, wait_until):
     assert found(queue, 0) == []
 
 
-def test_a_job_whose_worker_is_gone(queue):
+def test_a_job_whose_worker_is_gone(queue, briefly):
     store = JobQueue.open(queue.folder)
     store.claim("w-gone")
     store.store._writer.close()
@@ -289,7 +295,7 @@ def test_a_job_whose_worker_is_gone(queue):
     assert "job 'c': taken back from its dead worker" in queue.ok("doctor", "--repair")
 
 
-def test_a_job_that_its_worker_knows_nothing_of(queue):
+def test_a_job_that_its_worker_knows_nothing_of(queue, briefly):
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     path(queue, "worker_pids.json").write_text('[{"id": "w-1", "pid": 123}]')
     store = JobQueue.open(queue.folder)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from prompt_toolkit.data_structures import Size
@@ -17,13 +18,17 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
+from queuectl.shell import top_feed
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_feed import Feed, Picture
+from queuectl.shell.top_output import Page, Wish, turn, wrapped
+from queuectl.shell.top_rows import ORDERS, Rows, View
 from queuectl.shell.top_screen import TopScreen
-from queuectl.shell.top_table import View, log_screen, screen, time_of
+from queuectl.shell.top_table import log_screen, screen, time_of
 
 NOW = 1_800_000_000.0
 ESCAPE, DOWN, UP, END, HOME = "\x1b", "\x1b[B", "\x1b[A", "\x1b[F", "\x1b[H"
+PAGE_UP, PAGE_DOWN = "\x1b[5~", "\x1b[6~"
 
 
 def at(seconds: float) -> str:
@@ -44,7 +49,7 @@ JOBS = (
     job("gone1", "dead", attempts=4, error="exit code 4"),
     job("done1", "completed", attempts=1, updated_at=at(-7200)),
 )
-PICTURE = Picture(NOW, Standing({"in_progress": 1}, 2), JOBS, (), {"slow1": "at 50 %"})
+PICTURE = Picture(NOW, Standing({"in_progress": 1}, 2), Rows(JOBS), (), {"slow1": "at 50 %"})
 
 
 def text(lines: list[list[tuple[str, str]]]) -> list[str]:
@@ -52,7 +57,7 @@ def text(lines: list[list[tuple[str, str]]]) -> list[str]:
 
 
 def ids(view: View, jobs: tuple[Job, ...] = JOBS) -> list[str]:
-    return [job.id for job in view.rows(jobs)]
+    return [job.id for job in view.rows(Rows(jobs))]
 
 
 # -- the table
@@ -72,7 +77,7 @@ def test_what_a_row_tells_on_a_wide_screen() -> None:
 @pytest.mark.parametrize("rows", [4, 5, 6, 9, 10, 40, 80])
 def test_every_size_is_filled_and_never_overrun(columns, rows) -> None:
     wide = (*JOBS, job("w" * 30, "failed", command="日本語 \x1b[31m\n" * 50))
-    picture = PICTURE._replace(jobs=wide)
+    picture = PICTURE._replace(jobs=Rows(wide), page=Page(("x" * 400,) * 99, size=9))
     for filter in ("", "zzz"):
         lines = text(screen(picture, View(filter=filter), columns, rows, ("", "f" * 400)))
         assert len(lines) == rows
@@ -87,7 +92,7 @@ def test_a_small_screen_still_shows_id_and_state() -> None:
 
 @pytest.mark.parametrize(
     ("order", "first"),
-    [("state", "slow1"), ("time", "slow1"), ("id", "done1"), ("priority", "slow1")],
+    [("state", "slow1"), ("time", "flaky1"), ("id", "done1"), ("priority", "done1")],
 )
 def test_orders(order, first) -> None:
     view = View(order)
@@ -111,10 +116,10 @@ def test_the_marked_job_stays_marked_and_visible() -> None:
     view = View()
     many = tuple(job(f"j{n:03}", priority=n) for n in range(100))
     view.marked = "j050"
-    lines = text(screen(PICTURE._replace(jobs=many), view, 80, 20, ("", "")))
+    lines = text(screen(PICTURE._replace(jobs=Rows(many)), view, 80, 20, ("", "")))
     assert any(line.startswith("j050") for line in lines)
     view.marked = "nobody"
-    assert view.place(view.rows(many), 10) == view.first
+    assert view.place(view.rows(Rows(many)), 10) == view.first
 
 
 @pytest.mark.parametrize(
@@ -129,6 +134,110 @@ def test_the_marked_job_stays_marked_and_visible() -> None:
 )
 def test_times(state, fields, told) -> None:
     assert time_of(job("a", state, **fields), NOW) == told
+
+
+# -- many jobs, in order
+
+
+def test_rows_stay_in_order_whatever_changes() -> None:
+    """Whatever happens, the rows are those that sorting anew would give."""
+    dice = random.Random(4)
+    states = ["in_progress", "failed", "pending", "dead", "completed", "cancelled"]
+
+    def some(number: int) -> Job:
+        when = at(dice.randrange(1000))
+        return job(
+            f"j{number}", dice.choice(states), priority=dice.randrange(3),
+            run_at=when, updated_at=at(dice.randrange(1000)), started_at=when,
+        )  # fmt: skip
+
+    now = {f"j{n}": some(n) for n in range(300)}
+    rows = Rows(now.values())
+    for round_ in range(60):
+        order, backward = dice.choice([*ORDERS]), dice.random() < 0.5
+        wanted = dice.choice(["", "j1", "j11", "dead", "no such"])
+        rows.arrange(order, backward, wanted)
+        few = dice.choice([3, 150])
+        changes = {
+            f"j{n}": dice.choice([None, some(n), some(n)])
+            for n in (dice.randrange(400) for _ in range(few))
+        }
+        rows.apply(changes)
+        now = {i: j for i, j in (now | changes).items() if j is not None}
+        anew = Rows(now.values())
+        anew.arrange(order, backward, wanted)
+        listed = [found.id for found in rows]
+        assert listed == [found.id for found in anew], round_
+        assert [rows.place(job_id) for job_id in listed] == [*range(len(listed))]
+        assert rows.total == len(now)
+        assert rows.place("nobody") is None
+
+
+def test_the_title_tells_which_of_how_many_are_shown() -> None:
+    view = View("id")
+    picture = PICTURE._replace(jobs=Rows(job(f"j{n:03}") for n in range(100)))
+    assert text(screen(picture, view, 80, 20, ("", "")))[0].endswith("| 1-16 of 100")
+    view.marked = "j099"
+    assert text(screen(picture, view, 80, 20, ("", "")))[0].endswith("| 85-100 of 100")
+    view.filter = "j09"
+    assert " of " not in text(screen(picture, view, 80, 20, ("", "")))[0]
+
+
+# -- output
+
+
+LOG = b"".join(b"line %d\n" % n for n in range(1, 100_001))
+
+
+def page(place=None, move=0, data=LOG, rows=10, columns=80, wrap=True) -> Page:
+    wish = Wish("a", place, move, columns, rows, wrap)
+    return turn(lambda begin, end: data[begin:end], len(data), wish)
+
+
+def test_output_is_followed_at_its_end_and_scrolled_from_there() -> None:
+    end = page()
+    assert end.at_end
+    assert end.lines == tuple(f"line {n}" for n in range(99_991, 100_001))
+    up = page(None, -1)
+    assert not up.at_end
+    assert up.lines[0] == "line 99990"
+    assert page(up.place, -10_000).lines[0] == "line 89990"
+    assert page(up.place, 1) == end
+    assert page(up.place, 500) == end
+    assert page((0, 0), -7).lines[0] == "line 1"
+    assert page((0, 0), 500).lines[-1] == "line 510"
+    assert page((0, 0), 500).at_end is False
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_scrolling_there_and_back_shows_the_same(wrap) -> None:
+    data = b"".join(b"%d " % n * (n * 37 % 90) + b"\n" for n in range(3000)) + b"x" * 200_000
+    place = page(None, 0, data, wrap=wrap)
+    shown = [place]
+    for _ in range(40):
+        place = page(place.place, -7, data, wrap=wrap)
+        shown.append(place)
+    assert len({found.place for found in shown}) == len(shown)
+    for earlier in reversed(shown[:-1]):
+        place = page(place.place, 7, data, wrap=wrap)
+        assert place == earlier
+
+
+def test_long_lines_are_wrapped_or_left_to_be_cut() -> None:
+    data = b"a" * 25 + b"\n" + "日本語".encode() * 4 + b"\n\nend"
+    shown = page((0, 0), 0, data, columns=10)
+    wide = ("日本語日本", "語日本語日", "本語")
+    assert shown.lines == ("a" * 10, "a" * 10, "a" * 5, *wide, "", "end")
+    assert page((0, 0), 4, data, columns=10, rows=2).lines == wide[1:]
+    assert page((0, 0), 0, data, columns=10, wrap=False).lines[:2] == ("a" * 25, "日本語" * 4)
+    assert list(wrapped("日", 1)) == ["日"]
+
+
+def test_no_output_is_an_empty_page() -> None:
+    assert page(None, 0, b"") == Page()
+    assert page(None, -5, b"one\n").lines == ("one",)
+    lines = text(log_screen(PICTURE._replace(page=Page()), "slow1", 60, 8, ("", "")))
+    assert lines[1] == "(no output)"
 
 
 # -- what it reads
@@ -158,23 +267,70 @@ def _print(folder: str, name: str, output: bytes) -> None:
 
 def test_the_feed_follows_the_queue_and_its_output(queue, data_dir) -> None:
     feed = Feed(data_dir)
-    assert feed.look(None).jobs == ()
+    assert len(feed.look().jobs) == 0
     _run_one(queue, "a")
     _print(data_dir, "w-1.spool", b"one\n10%\r20%\r\n")
-    picture = feed.look(None, "a", 5)
-    assert [job.state for job in picture.jobs] == ["in_progress"]
+    jobs = seen(feed)
+    assert [job.state for job in jobs] == ["in_progress"]
+    picture = feed.look(jobs, Wish("a", None, 0, 80, 5, True))
     assert picture.standing.counts["in_progress"] == 1
     assert picture.said == {"a": "20%"}
-    assert picture.log == ("one", "20%")
+    assert picture.page == Page(("one", "20%"), (0, 0), 13, True)
     _print(data_dir, "w-1.spool", b"\x1b[31mmore" + b"\n" * 3)
-    assert feed.look(["a", "nobody"]).said == {"a": "\u241b[31mmore"}
+    assert feed.look(jobs, Wish("nobody", None, 0, 80, 5, True)).page == Page()
+    assert feed.look(jobs).said == {"a": "\u241b[31mmore"}
+    feed.close()
+
+
+def seen(feed: Feed) -> Rows:
+    """The jobs as a screen has them that takes in every picture."""
+    picture = feed.look(at_once=False)
+    picture.jobs.apply(picture.changes)
+    return picture.jobs
+
+
+def test_the_feed_keeps_up_with_every_change(queue, data_dir) -> None:
+    feed = Feed(data_dir)
+    queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
+    rows = seen(feed)
+    assert rows.total == 9
+    _run_one(queue, "a", Outcome("exited", 0, None, queue.now()))
+    queue.cancel(["j3"])
+    assert seen(feed) is rows, "read on, not read anew"
+    assert rows.get("a").state == "completed"
+    assert rows.get("j3").state == "cancelled"
+    queue.purge(["cancelled"], None)
+    queue.checkpoint()
+    queue.enqueue([{"id": "b", "command": "x"}])
+    assert {job.id for job in seen(feed)} == {job.id for job in queue.find()}
+    path = os.path.join(data_dir, "jobs.json")
+    with open(path) as file:
+        edited = file.read().replace('"j5"', '"mine"')
+    with open(path, "w") as file:
+        file.write(edited)
+    assert {job.id for job in seen(feed)} == {job.id for job in queue.find()} >= {"mine"}
+    feed.close()
+
+
+def test_of_many_jobs_some_are_shown_at_once_and_all_soon(queue, data_dir, monkeypatch) -> None:
+    monkeypatch.setattr(top_feed, "_MANY", 5)
+    monkeypatch.setattr("queuectl.shell.live._MOST", 2)
+    queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
+    feed = Feed(data_dir)
+    picture = feed.look()
+    assert picture.partial
+    assert len(picture.jobs) == 2
+    assert text(screen(picture, View(), 80, 12, ("", "")))[0].endswith("reading all jobs")
+    picture = feed.look()
+    assert not picture.partial
+    assert len(picture.jobs) == 9
     feed.close()
 
 
 def test_a_failed_job_says_why(queue, data_dir) -> None:
     _run_one(queue, "a", Outcome("exited", 3, "no such thing", queue.now()))
     feed = Feed(data_dir)
-    assert "no such thing" in feed.look(None).said["a"]
+    assert "no such thing" in feed.look(seen(feed)).said["a"]
     feed.close()
 
 
@@ -184,11 +340,11 @@ def test_trouble_is_shown_and_goes_away(queue, data_dir) -> None:
     feed = Feed(data_dir)
     path = os.path.join(data_dir, "dlq.json")
     os.rename(path, path + "x")
-    picture = feed.look(None)
+    picture = feed.look()
     assert "dlq.json" in picture.standing.trouble
     assert "dlq.json" in text(screen(picture, View(), 200, 10, ("", "")))[0]
     os.rename(path + "x", path)
-    assert feed.look(None).standing.trouble == ""
+    assert feed.look().standing.trouble == ""
     feed.close()
 
 
@@ -205,6 +361,15 @@ def test_on_no_terminal_it_prints_one_snapshot(cli, queue) -> None:
     assert "b  " not in cli.ok("top", "--filter", "running")
     assert cli.ok("top", "--sort", "id", stdin="") == cli.ok("top", "--sort=id")
     assert cli.run("top", TERM="dumb").code == 0
+
+
+def test_a_snapshot_tells_what_it_leaves_out(cli, queue, monkeypatch) -> None:
+    monkeypatch.setattr("queuectl.shell.top._MOST", 2)
+    queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(3)])
+    result = cli("top", "--sort", "id")
+    assert "The first 2 of 3 jobs" in result.err
+    assert "j1" in result.out
+    assert "j2" not in result.out
 
 
 def test_a_snapshot_of_no_queue_and_of_a_broken_one(cli, queue, data_dir) -> None:
@@ -299,6 +464,21 @@ def test_sorting_filtering_and_pause(typist, queue) -> None:
     typist(ESCAPE, lambda top: not top.view.filter, "?", lambda top: top.mode == "keys", "xq")
 
 
+def test_every_job_of_many_can_be_reached(typist, queue, monkeypatch) -> None:
+    monkeypatch.setattr(top_feed, "_MANY", 5)
+    monkeypatch.setattr("queuectl.shell.live._MOST", 2)
+    queue.enqueue([{"id": f"j{n:03}", "command": "x"} for n in range(100)])
+    top = typist(
+        lambda top: not top.picture.partial, "sss", lambda top: top.view.order == "priority",
+        END, lambda top: top.view.marked == "j099", PAGE_UP,
+        lambda top: top.view.marked == "j091", "/j04", ENTER, HOME,
+        lambda top: text(top._lines())[3].startswith("j040"), "c",
+        lambda top: top.mode == "cancel", "y", lambda top: "cancelled" in top.message, "q",
+    )  # fmt: skip
+    assert queue.get("j040").state == "cancelled"
+    assert top.picture.jobs.total == 100
+
+
 def test_a_paused_display_stands_still(typist, queue) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
     looks = []
@@ -319,6 +499,26 @@ def test_following_the_output_of_a_job(typist, queue, data_dir) -> None:
         lambda: _print(data_dir, "w-1.spool", b"second\n") or True,
         lambda top: "second" in text(top._lines()),
         "q", lambda top: not top._log, "q",
+    )  # fmt: skip
+
+
+def test_output_scrolls_by_keys_and_follows_at_its_end(typist, queue, data_dir) -> None:
+    _run_one(queue, "a")
+    _print(data_dir, "w-1.spool", b"".join(b"line %d\n" % n for n in range(1, 101)) + b"y" * 100)
+
+    def first(wanted: str) -> Callable[[TopScreen], bool]:
+        return lambda top: text(top._lines())[1] == wanted
+
+    typist(
+        ENTER, first("line 93"), UP, first("line 92"), PAGE_UP, first("line 82"),
+        lambda top: "%" in text(top._lines())[0],
+        HOME, first("line 1"), DOWN + DOWN, first("line 3"), PAGE_DOWN, first("line 13"),
+        lambda: _print(data_dir, "w-1.spool", b"\nlast\n") or True,
+        END, lambda top: "last" in text(top._lines()),
+        "w", lambda top: text(top._lines())[-3].endswith("y…"),
+        "p", lambda: _print(data_dir, "w-1.spool", b"more\n" * 30) or True,
+        lambda top: "%" in text(top._lines())[0] and "last" in text(top._lines()),
+        "p", lambda top: "last" not in text(top._lines()), "q", "q",
     )  # fmt: skip
 
 

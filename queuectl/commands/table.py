@@ -105,8 +105,8 @@ COMMANDS = (
         handler="queuectl.shell.top:top",
         examples=("top", "top --sort time --filter backup"),
         details=(
-            "? shows the keys. The newest 300 jobs of each state are shown. "
-            "Where there is no terminal it prints one snapshot."
+            "? shows the keys. Enter follows the output of a job. "
+            "Where there is no terminal it prints one snapshot, of 1000 jobs at most."
         ),
         access="read",
     ),

@@ -47,6 +47,10 @@ class LiveQueue:
             except _TROUBLE:
                 return self._jobs.get((states, start), [])
 
+    def look_again(self) -> None:
+        """Answer from now on with what is there, though it was read a moment ago."""
+        self._rest_until = float("-inf")
+
     def settings(self) -> Settings:
         """The settings as they are now, or their defaults."""
         from queuectl.job_queue import JobQueue

@@ -60,7 +60,7 @@ class Shell:
         self.context = context
         self.leaving = False
         self._depth = 0  # of files that run files
-        self._read = False  # a person was reading in a pager
+        self._read = False  # a person was reading in a pager, or was asked
         self.notices = Notices()
         self.aliases = Aliases()
         self._run_bound = run_bound
@@ -273,6 +273,7 @@ class Shell:
 
     def _ask(self, question: str) -> bool:
         """A question on the terminal, the answer being seen as it is typed."""
+        self._read = True
         with self._terminal.usual_keys():
             try:
                 return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

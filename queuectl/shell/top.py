@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
@@ -12,12 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.commands.context import Context
-    from queuectl.shell.top_table import View
+    from queuectl.shell.top_rows import View
+
+_MOST = 1000  # jobs of a snapshot
 
 
 def top(context: Context, args: dict[str, Any]) -> int:
     """The screen until the person leaves it, or one snapshot of it."""
-    from queuectl.shell.top_table import View
+    from queuectl.shell.top_rows import View
 
     view = View(args.get("sort") or "state", args.get("filter") or "")
     if not _has_screen(context):
@@ -40,12 +43,17 @@ def _snapshot(context: Context, view: View) -> int:
 
     feed = Feed(context.folder)
     try:
-        picture = feed.look(None)
+        picture = feed.look(at_once=False)
+        rows = view.rows(picture.jobs)
+        count, jobs = len(rows), list(islice(rows, _MOST))
+        picture = feed.look(jobs, at_once=False)
     finally:
         feed.close()
     if picture.standing.trouble:
         raise StoreError(picture.standing.trouble)
     context.write(snapshot_head(picture))
-    rows = snapshot_rows(picture, view)
-    context.write_lines(render.table(SNAPSHOT, rows, screen=context.screen, colour=context.color))
+    lines = snapshot_rows(jobs, picture)
+    context.write_lines(render.table(SNAPSHOT, lines, screen=context.screen, colour=context.color))
+    if count > _MOST:
+        context.note(f"The first {_MOST} of {count} jobs; 'queuectl list' shows all.")
     return 0

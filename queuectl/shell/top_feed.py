@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from queuectl.commands.render import one_line
 from queuectl.errors import QueuectlError
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
 from queuectl.shell.live import LiveQueue
 from queuectl.shell.toolbar import Standing
+from queuectl.shell.top_output import Page, Wish, read_page
+from queuectl.shell.top_rows import Rows
 from queuectl.worker.logs import LogFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from queuectl.model.job import Job
+    from queuectl.model.fields import State
+    from queuectl.store.glance import Follower
     from queuectl.store.worker_files import WorkerInfo
 
 _GROUPS = (("in_progress",), ("failed",), ("pending",), ("dead",), ("completed", "cancelled"))
+_MANY = 3000  # jobs; of more the newest are shown while all are read
 _WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
 _LAST_LINE = 1024  # bytes in which the last line is looked for
-_LINE = 200  # bytes of a line that may matter on a screen
+_LONGEST = 2000  # characters of a command or an error that are kept
 _TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class Picture(NamedTuple):
     """The queue at the moment `now`; `said` holds the last line of output by job id.
 
-    `log` is the end of the output that was asked for.
+    `jobs` are kept from picture to picture: whoever shows them applies `changes` to them first.
+    `partial`: not all jobs are among them yet. `page` is the part of the output asked for.
     """
 
     now: float
     standing: Standing
-    jobs: tuple[Job, ...] = ()
+    jobs: Rows
     workers: tuple[WorkerInfo, ...] = ()
     said: Mapping[str, str] = {}
-    log: tuple[str, ...] = ()
+    page: Page | None = None
+    changes: Mapping[str, Job | None] = {}
+    partial: bool = False
 
 
 class Feed:
@@ -43,52 +54,98 @@ class Feed:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._live = LiveQueue(folder)
         self._logs = LogFolder(folder)
-        self._mark: object = None
+        self._mark: tuple[object, ...] | None = None
         self._looked = float("-inf")
         self._standing = Standing({}, 0)
         self._workers: tuple[WorkerInfo, ...] = ()
         self._said: dict[tuple[str, int, str], str] = {}
+        self._follower: Follower | None = None
+        self._jobs: Rows | None = None
+        self._partial = False
 
-    def look(self, visible: Collection[str] | None, log: str = "", lines: int = 0) -> Picture:
-        """The queue now, with the last lines of the visible jobs (None: of all).
+    def look(
+        self, visible: Iterable[Job] = (), wish: Wish | None = None, *, at_once: bool = True
+    ) -> Picture:
+        """The queue now, with the last lines of the visible jobs, and the output wished for.
 
-        And with the last lines of the output of the job `log`, if one is named.
+        All jobs are read, unless that takes long and it must be `at_once`.
         """
-        self._look_at_the_whole()
-        jobs: dict[str, Job] = {}
-        for states in _GROUPS:
-            if any(self._standing.counts.get(state) for state in states):
-                jobs |= {job.id: job for job in reversed(self._live.jobs(states))}
-        shown = jobs.values() if visible is None else [jobs[i] for i in visible if i in jobs]
-        said = {job.id: self._last_words(job) for job in shown}
-        output = self._end(jobs[log], lines) if log in jobs else ()
+        changed = self._look_at_the_whole()
+        changes: Mapping[str, Job | None] = {}
+        if not self._standing.trouble:
+            try:
+                changes = self._follow(changed, at_once)
+            except _TROUBLE as exc:
+                self._mark = None  # it may have been a passing one
+                self._standing = Standing({}, 0, str(exc))
+                self._partial = self._jobs is not None  # all must be read anew
+        jobs = self._jobs if self._jobs is not None else Rows()
+        said = {job.id: self._last_words(changes.get(job.id) or job) for job in visible}
+        page = None
+        if wish is not None:
+            job = changes.get(wish.job_id, jobs.get(wish.job_id))
+            page = read_page(self._logs, job, wish) if job else Page()
         return Picture(
-            time.time(), self._standing, tuple(jobs.values()), self._workers, said, output
+            time.time(), self._standing, jobs, self._workers, said, page, changes, self._partial
         )
 
     def close(self) -> None:
         """Let go of the files."""
-        self._live.close()
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
 
-    def _look_at_the_whole(self) -> None:
-        """Counts and workers, if they may have changed."""
+    def _look_at_the_whole(self) -> bool:
+        """Counts and workers, if they may have changed; whether anything did."""
         from queuectl.store.glance import change_mark
         from queuectl.store.summary import read_summary
 
         mark, now = change_mark(self._folder), time.monotonic()
-        if mark == self._mark and now - self._looked < _WORKERS:
-            return
+        same = mark == self._mark
+        if same and now - self._looked < _WORKERS:
+            return False
+        if self._mark is not None and self._jobs is not None:
+            # A person edits a job file without the journal; where it is just being folded, all
+            # is read once more than need be.
+            self._partial |= mark[0] == self._mark[0] and mark[1:3] != self._mark[1:3]
         self._mark, self._looked = mark, now
         try:
             summary = read_summary(self._folder, time.time())
         except _TROUBLE as exc:
-            self._mark = None  # it may have been a passing one
+            self._mark = None
             self._standing = Standing({}, 0, str(exc))
-            return
+            return True
         self._standing = Standing(dict(summary.counts), len(summary.worker_pids))
         self._workers = tuple(summary.workers)
+        return not same
+
+    def _follow(self, changed: bool, at_once: bool) -> Mapping[str, Job | None]:
+        """What became of the jobs since the last look; reads all of them if that is not known."""
+        if self._jobs is not None and not changed and not self._partial:
+            return {}
+        if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
+            self._jobs, self._partial = Rows(self._newest()), True
+            return {}
+        from queuectl.store.glance import Follower
+
+        if self._follower is None:
+            self._follower = Follower(self._folder)
+        lines = self._follower.changes()
+        if lines is not None and self._jobs is not None and not self._partial:
+            return dict(map(_changed, lines))
+        # What is read after the follower has found its place is never older than what it tells.
+        self._jobs = Rows(map(_slim, JobQueue.open(self._folder).find()))
+        self._partial = False
+        return {}
+
+    def _newest(self) -> list[Job]:
+        """Some jobs of each state, soon."""
+        live = LiveQueue(self._folder)
+        try:
+            return [_slim(job) for states in _GROUPS for job in live.jobs(states)]
+        finally:
+            live.close()
 
     def _last_words(self, job: Job) -> str:
         """Why the job failed, or the last line that it printed."""
@@ -98,15 +155,34 @@ class Feed:
         if job.state == "in_progress" or key not in self._said:
             if len(self._said) > 1000:
                 self._said.clear()
-            lines = self._end(job, 1, _LAST_LINE) if job.run else ()
-            self._said[key] = lines[0] if lines else ""
+            self._said[key] = self._last_line(job) if job.run else ""
         return self._said[key]
 
-    def _end(self, job: Job, lines: int, most: int = 0) -> tuple[str, ...]:
-        """The last lines of the job's output, each safe to show."""
-        text = self._logs.end(job, most or lines * _LINE).decode("utf-8", "replace")
-        # A line that was written over with carriage returns shows what was written last.
-        kept = [one_line(line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")]
-        while kept and not kept[-1].strip():
-            kept.pop()
-        return tuple(kept[-lines:])
+    def _last_line(self, job: Job) -> str:
+        text = self._logs.end(job, _LAST_LINE).decode("utf-8", "replace")
+        lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+        return next((one_line(line) for line in reversed(lines) if line.strip()), "")
+
+
+def _changed(line: bytes) -> tuple[str, Job | None]:
+    """Id and job of a line of the journal; no job if it was removed."""
+    form = json.loads(line)
+    return form["id"], None if "removed" in form else _slim(Job.from_dict(form))
+
+
+def _slim(job: Job) -> Job:
+    """What the screen shows of a job: the whole queue is kept in memory."""
+    runs = job.state == "in_progress"
+    return job._replace(
+        state=cast("State", sys.intern(job.state)),
+        command=job.command[:_LONGEST],
+        error=job.error and job.error[:_LONGEST],
+        created_at=job.updated_at,
+        started_at=job.started_at if runs else None,
+        finished_at=None,
+        worker=job.worker if runs else None,
+        cwd=None,
+        env=None,
+        history=(),
+        extra=None,
+    )

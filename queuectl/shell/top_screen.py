@@ -18,7 +18,9 @@ from queuectl.job_queue import JobQueue
 from queuectl.shell.style import shell_style
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_feed import Feed, Picture
-from queuectl.shell.top_table import ORDERS, body_rows, log_screen, screen
+from queuectl.shell.top_output import Wish
+from queuectl.shell.top_rows import ORDERS, Rows
+from queuectl.shell.top_table import body_rows, log_rows, log_screen, screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,19 +31,23 @@ if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
     from queuectl.model.job import Job
-    from queuectl.shell.top_table import Line, View
+    from queuectl.shell.top_output import Place
+    from queuectl.shell.top_rows import View
+    from queuectl.shell.top_table import Line
 
 _PAUSE = 0.5  # seconds between looks
 _TERMINATED = 128 + signal.SIGTERM
 _HINT = " q quit  Enter output  c cancel  r retry  p pause  s sort  / filter  ? all keys"
 _SHORT_HINT = " q quit  ? all keys"
 _NARROW = 60  # columns
-_LOG_HINT = " q back  c cancel  r retry  p pause"
+_LOG_HINT = " q back  arrows scroll  End follow  w wrap  c cancel  r retry  p hold"
+_SHORT_LOG_HINT = " q back  ? all keys"
 _KEYS = """\
- Up, Down, j, k    mark another job
+ Up, Down, j, k    another job; scroll output
  PgUp, PgDn        a screen at once
  Home, End         the first, the last
- Enter, l          follow its output
+ Enter, l          its output, as it grows
+ w                 wrap long lines, or cut
  c                 cancel it (asks first)
  r                 retry it, or run it again
  p, Space          pause the display
@@ -67,12 +73,16 @@ class TopScreen:
         output: Output | None = None,
     ) -> None:
         self.view = view
-        self.picture = Picture(0.0, Standing({}, 0))
+        self.picture = Picture(0.0, Standing({}, 0), Rows())
         self.mode = "jobs"  # "keys", "filter", "cancel": it asks; "log"
         self.message = ""
         self._folder = folder
         self._feed = Feed(folder)
-        self._log = ""
+        self._log = ""  # the job whose output is shown,
+        self._place: Place | None = None  # from where; None: its end, as it grows,
+        self._moves = 0  # and by how many rows to scroll
+        self._wrap = True
+        self._asked: Wish | None = None  # what is being read, as long as it is still wanted
         self._shown: list[Line] = []
         self._looking = asyncio.Lock()
         control = FormattedTextControl(self._text, show_cursor=False)
@@ -110,24 +120,42 @@ class TopScreen:
     async def _look(self) -> None:
         """Take a picture in another thread, and draw if it looks different."""
         async with self._looking:
-            look = partial(self._feed.look, self._visible(), self._log, self._size()[1])
-            picture = await asyncio.get_running_loop().run_in_executor(None, look)
-        if not self.view.paused:
-            self.picture = picture
+            if not self.view.paused:
+                await self._take_picture()
         if self._lines() != self._shown:
             self.app.invalidate()
+
+    async def _take_picture(self) -> None:
+        wish = self._asked = self._wish()
+        first = not self.picture.now
+        look = partial(self._feed.look, self._visible(), wish, at_once=first)
+        picture = await asyncio.get_running_loop().run_in_executor(None, look)
+        picture.jobs.apply(picture.changes)
+        self.picture = picture
+        if wish is not None and wish is self._asked and wish.move and picture.page is not None:
+            page = picture.page
+            self._moves -= wish.move
+            ends = page.at_end and (wish.move > 0 or page.place == (0, 0))
+            self._place = None if ends else page.place
+
+    def _wish(self) -> Wish | None:
+        """The part of which output is to be shown."""
+        if not self._log:
+            return None
+        columns, rows = self._size()
+        return Wish(self._log, self._place, self._moves, columns, log_rows(rows), self._wrap)
 
     def _size(self) -> tuple[int, int]:
         size = self.app.output.get_size()
         return size.columns, size.rows
 
-    def _rows(self) -> list[Job]:
+    def _rows(self) -> Rows:
         return self.view.rows(self.picture.jobs)
 
-    def _visible(self) -> list[str]:
-        rows = self._rows()
-        room = body_rows(self._size()[1])
-        return [job.id for job in rows[self.view.first : self.view.first + room]]
+    def _visible(self) -> list[Job]:
+        rows, first = self._rows(), self.view.first
+        last = min(first + body_rows(self._size()[1]), len(rows))
+        return [rows[at] for at in range(first, last)]
 
     # -- what is drawn
 
@@ -154,7 +182,9 @@ class TopScreen:
         if self.message:
             return "class:top.message", f" {self.message}"
         narrow = self._size()[0] < _NARROW
-        return "", _LOG_HINT if self._log else _SHORT_HINT if narrow else _HINT
+        if self._log:
+            return "", _SHORT_LOG_HINT if narrow else _LOG_HINT
+        return "", _SHORT_HINT if narrow else _HINT
 
     # -- what the keys do
 
@@ -186,6 +216,8 @@ class TopScreen:
             self.mode = "jobs"
         elif key in _ACTIONS:
             _ACTIONS[key](self)
+        elif key in _MOVES and self._log:
+            self._scroll(_MOVES[key])
         elif key in _MOVES:
             self._move(_MOVES[key])
         self.app.create_background_task(self._look())  # what is visible may be others now
@@ -201,12 +233,23 @@ class TopScreen:
 
     def _move(self, key: str) -> None:
         rows, room = self._rows(), body_rows(self._size()[1])
-        if not rows or self._log:
+        if not rows:
             return
         at, last = self.view.place(rows, room), len(rows) - 1
         steps = {"up": -1, "down": 1, "pageup": -room, "pagedown": room, "home": -at, "end": last}
         self.view.marked = rows[max(0, min(at + steps[key], last))].id
         self.view.place(rows, room)
+
+    def _scroll(self, key: str) -> None:
+        """Move the part of the output that is shown; the next picture will show it."""
+        room = log_rows(self._size()[1])
+        if key in ("home", "end"):
+            self._show_from((0, 0) if key == "home" else None)
+        else:
+            self._moves += {"up": -1, "down": 1, "pageup": -room, "pagedown": room}[key]
+
+    def _show_from(self, place: Place | None) -> None:
+        self._place, self._moves, self._asked = place, 0, None
 
     def _mark(self) -> Job | None:
         """The marked job; the first one if none was chosen yet."""
@@ -221,6 +264,7 @@ class TopScreen:
         """Show the output of the marked job as it grows."""
         job = self._mark()
         self._log = job.id if job and not self._log else ""
+        self._show_from(None)
         self.view.paused = False
 
     def ask_cancel(self) -> None:
@@ -269,9 +313,18 @@ class TopScreen:
         else:
             self.view.filter = ""
 
+    def wrap(self) -> None:
+        """Wrap long lines of output, or cut them at the edge."""
+        self._wrap = not self._wrap
+        self._show_from(self._place and (self._place[0], 0))
+
     def pause(self) -> None:
-        """Hold the display, or let it go on."""
-        self.view.paused = not self.view.paused
+        """Hold the display, or let it go on; output is held by following its end no more."""
+        if self._log:
+            page = self.picture.page
+            self._show_from(page.place if page and self._place is None else None)
+        else:
+            self.view.paused = not self.view.paused
 
     def next_order(self) -> None:
         """Sort by something else."""
@@ -299,6 +352,7 @@ _ACTIONS: dict[str, Callable[[TopScreen], None]] = {
     "l": TopScreen.follow,
     "c": TopScreen.ask_cancel,
     "r": TopScreen.retry,
+    "w": TopScreen.wrap,
     "p": TopScreen.pause,
     " ": TopScreen.pause,
     "s": TopScreen.next_order,

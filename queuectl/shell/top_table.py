@@ -8,18 +8,20 @@ from queuectl.commands.render import Column, cells, clip, one_line, pad
 from queuectl.errors import InvalidInput
 from queuectl.model.times import format_duration, parse_time
 from queuectl.shell.toolbar import standing_text
+from queuectl.shell.top_rows import state_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     from queuectl.model.job import Job
     from queuectl.shell.top_feed import Picture
+    from queuectl.shell.top_output import Page
+    from queuectl.shell.top_rows import View
     from queuectl.store.worker_files import WorkerInfo
 
     Line: TypeAlias = "list[tuple[str, str]]"
 
-_RANKS = {"in_progress": 0, "failed": 1, "pending": 2, "dead": 3, "completed": 4, "cancelled": 4}
 _STATE, _TIME, _TRIES = 9, 9, 5  # columns of these cells
 _LEAST_ID = 8
 _LEAST = 4  # columns below which a command says nothing
@@ -37,65 +39,11 @@ SNAPSHOT = (
 )
 
 
-class View:
-    """What the person chose to see: the order, a filter, the job that is marked."""
-
-    def __init__(self, order: str = "state", filter: str = "") -> None:
-        self.order = order
-        self.backward = False
-        self.filter = filter
-        self.marked: str | None = None
-        self.first = 0  # the first row that is shown
-        self.paused = False
-
-    def rows(self, jobs: tuple[Job, ...]) -> list[Job]:
-        """The jobs that fit, in order."""
-        wanted = self.filter.lower()
-        fitting = [job for job in jobs if not wanted or _fits(job, wanted)]
-        return sorted(fitting, key=ORDERS[self.order], reverse=self.backward)
-
-    def place(self, rows: list[Job], room: int) -> int:
-        """The index of the marked row; moves the part that is shown so that it is in it."""
-        ids = [job.id for job in rows]
-        at = ids.index(self.marked) if self.marked in ids else min(self.first, len(ids) - 1)
-        at = max(at, 0)
-        self.first = max(min(self.first, at, len(ids) - room), at - room + 1, 0)
-        return at
-
-
-def _fits(job: Job, wanted: str) -> bool:
-    return wanted in f"{job.id} {job.state} {state_name(job)} {job.command}".lower()
-
-
-def _by_state(job: Job) -> tuple[int, float, float]:
-    rank = _RANKS.get(job.state, 5)
-    if job.state == "in_progress":
-        return rank, 0, _seconds(job.started_at)
-    if job.state == "pending":
-        return rank, job.priority, _seconds(job.run_at)
-    return rank, 0, _seconds(job.run_at) if rank == 1 else -_seconds(job.updated_at)
-
-
-ORDERS: dict[str, Callable[[Job], tuple[object, ...]]] = {
-    "state": _by_state,
-    "time": lambda job: (-_seconds(job.updated_at),),
-    "id": lambda job: (job.id,),
-    "priority": lambda job: (job.priority, job.run_at),
-}
-
-
 def _seconds(text: str | None) -> float:
     try:
         return parse_time(text or "")
     except InvalidInput:
         return 0.0  # a person wrote it by hand
-
-
-def state_name(job: Job) -> str:
-    """The state in at most nine letters."""
-    if job.cancel_requested and job.state == "in_progress":
-        return "ending"
-    return "running" if job.state == "in_progress" else job.state
 
 
 def time_of(job: Job, now: float) -> str:
@@ -122,8 +70,8 @@ def screen(
     listed = view.rows(picture.jobs)
     room = body_rows(rows)
     marked = view.place(listed, room)
-    layout = _Layout(listed, columns)
-    lines = [_title(picture, view, columns)]
+    layout = _Layout(listed.longest, columns)
+    lines = [_title(picture, view, columns, room)]
     if rows >= _TALL:
         lines.append([("", clip(f" {_workers(picture.workers)}", columns))])
     if rows >= _TITLED:
@@ -138,27 +86,51 @@ def screen(
 def log_screen(
     picture: Picture, job_id: str, columns: int, rows: int, footer: tuple[str, str]
 ) -> list[Line]:
-    """The end of a job's output on the whole screen."""
-    job = next((job for job in picture.jobs if job.id == job_id), None)
+    """The part of a job's output that was asked for, on the whole screen."""
+    job, page = picture.jobs.get(job_id), picture.page
     about = f"{state_name(job)} {time_of(job, picture.now)}" if job else "is gone"
-    title = clip(f" output of {job_id} | {about}", columns)
-    body = picture.log[-(rows - 2) :] if rows > 2 else ()
+    title = clip(f" output of {job_id} | {about}{_whereabouts(page)}", columns)
+    body = () if page is None else page.lines if page.size else ("(no output)",)
     lines: list[Line] = [[("class:top.title", pad(title, columns))]]
-    lines += [[("", clip(line, columns))] for line in body or ("(no output)",)]
+    lines += [[("", clip(line, columns))] for line in body]
     lines += [[] for _ in range(rows - 1 - len(lines))]
     return [*lines[: rows - 1], [(footer[0], clip(footer[1], columns))]]
 
 
-def _title(picture: Picture, view: View, columns: int) -> Line:
+def log_rows(rows: int) -> int:
+    """How many lines of output fit on a screen of so many rows."""
+    return max(1, rows - 2)
+
+
+def _whereabouts(page: Page | None) -> str:
+    """How far into the output a page is that is not its end."""
+    if page is None or page.at_end:
+        return ""
+    return f" | {100 * page.place[0] // max(1, page.size)} %"
+
+
+def _title(picture: Picture, view: View, columns: int, room: int) -> Line:
     chosen = " | PAUSED" if view.paused else ""
     if view.filter:
         chosen += f" | /{view.filter}"
     if view.order != "state" or view.backward:
         chosen += f" | by {view.order}{' backward' if view.backward else ''}"
+    if columns >= _MIDDLING:
+        chosen += _whole(picture, view, room)
     told = "".join(part[1] for part in standing_text(picture.standing, columns))
-    room = columns - cells(chosen)
-    text = clip(clip(told, room) + chosen if room > 10 else chosen[3:] or told, columns)
+    left = columns - cells(chosen)
+    text = clip(clip(told, left) + chosen if left > 10 else chosen[3:] or told, columns)
     return [("class:top.title", pad(text, columns))]
+
+
+def _whole(picture: Picture, view: View, room: int) -> str:
+    """Which of how many jobs are shown, if not all are."""
+    count = len(picture.jobs)
+    if picture.partial:
+        return " | reading all jobs"
+    if count <= room:
+        return ""
+    return f" | {view.first + 1}-{min(view.first + room, count)} of {count}"
 
 
 def _workers(workers: tuple[WorkerInfo, ...]) -> str:
@@ -172,9 +144,8 @@ def _workers(workers: tuple[WorkerInfo, ...]) -> str:
 class _Layout:
     """Which cells fit into a row of so many columns, and how wide they are."""
 
-    def __init__(self, jobs: list[Job], columns: int) -> None:
+    def __init__(self, longest: int, columns: int) -> None:
         self.columns = columns
-        longest = max((len(job.id) for job in jobs), default=0)
         most = columns // 3 if columns >= _MIDDLING else columns - _STATE - 1
         if columns >= _NARROW and columns < _MIDDLING:
             most -= _TIME + 1
@@ -217,7 +188,7 @@ def tries(job: Job) -> str:
     return f"{job.attempts}/{job.max_retries + 1}"
 
 
-def snapshot_rows(picture: Picture, view: View) -> list[tuple[str, ...]]:
+def snapshot_rows(jobs: Sequence[Job], picture: Picture) -> list[tuple[str, ...]]:
     """The rows of `SNAPSHOT`."""
     return [
         (
@@ -228,7 +199,7 @@ def snapshot_rows(picture: Picture, view: View) -> list[tuple[str, ...]]:
             one_line(job.command),
             picture.said.get(job.id, ""),
         )
-        for job in view.rows(picture.jobs)
+        for job in jobs
     ]
 
 

@@ -25,13 +25,23 @@ _TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class Watcher:
-    """Keeps `standing` up to date and calls `changed` when it, or the notices, have news."""
+    """Keeps `standing` up to date and calls `changed` when it, or the notices, have news.
 
-    def __init__(self, folder: str, notices: Notices, changed: Callable[[], None]) -> None:
+    And `moved` when anything at all has changed in the queue.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        notices: Notices,
+        changed: Callable[[], None],
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
         self.standing: Standing | None = None
         self._folder = folder
         self._notices = notices
         self._changed = changed
+        self._moved = moved
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._follower: Follower | None = None
@@ -72,6 +82,7 @@ class Watcher:
         self.standing = standing
         if not quiet:
             self._feed()
+            self._moved()
         return news or self._notices.any_waiting()
 
     def _run(self) -> None:

@@ -64,14 +64,15 @@ class Sizes(NamedTuple):
     latencies: int
     idle_seconds: float
     old_enough: float  # seconds
+    lines: int  # typed into the shell
 
 
 def full() -> Sizes:
-    return Sizes(2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0, 2.1)
+    return Sizes(2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0, 2.1, 8)
 
 
 def small() -> Sizes:
-    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.3, 0.0)
+    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.3, 0.0, 1)
 
 
 @contextmanager

@@ -252,12 +252,15 @@ class Cut:
         self._seen: set[tuple[object, ...]] = set()
         self._path = f"{story.root}-cut"
 
-    def everywhere(self, each: int, deadline: float = float("inf")) -> None:
-        """After each event, so many states; stops at the deadline or at the fifth fault."""
+    def everywhere(self, each: int, deadline: float = float("inf"), since: int = 0) -> None:
+        """After each event, so many states; stops at the deadline or at the fifth fault.
+
+        After the first `since` events the power stays.
+        """
         model = Model(self.story.root)
         for count, event in enumerate(self.story.events, 1):
             model.apply(event)
-            for number in range(each):
+            for number in range(each if count > since else 0):
                 if len(self.faults) == 5 or time.monotonic() > deadline:
                     return
                 state = model.sample(self.chance, holes=number % 4 == 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -30,10 +29,8 @@ def root(monkeypatch) -> Iterator[str]:
     shutil.rmtree(path)
 
 
-def test_nothing_is_lost_wherever_a_process_dies(root):
+def test_nothing_is_lost_wherever_a_process_dies(root, seed):
     """Some calls of every deed where most is going on, then points by chance."""
-    seed = secrets.token_hex(4)
-    print(f"seed {seed}")
     campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 7.0
     for deed in DEEDS:
         for at in range(1, 40, 4):
@@ -47,9 +44,7 @@ def test_nothing_is_lost_wherever_a_process_dies(root):
     assert campaign.points > 40
 
 
-def test_what_a_disk_refuses_is_not_done(root):
-    seed = secrets.token_hex(4)
-    print(f"seed {seed}")
+def test_what_a_disk_refuses_is_not_done(root, seed):
     campaign = full_disks.run(250, seed, root)
     assert campaign.faults == []
     assert campaign.tried.total() >= 100
@@ -57,16 +52,16 @@ def test_what_a_disk_refuses_is_not_done(root):
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-def test_nothing_is_lost_at_ten_thousand_crash_points(root):
-    campaign = crash_points.run(10_000, secrets.token_hex(4), root)
+def test_nothing_is_lost_at_ten_thousand_crash_points(root, seed):
+    campaign = crash_points.run(10_000, seed, root)
     assert campaign.faults == []
     assert campaign.points >= 10_000
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-def test_whatever_a_disk_refuses_is_not_done(root):
-    assert full_disks.run(10**6, secrets.token_hex(4), root).faults == []
+def test_whatever_a_disk_refuses_is_not_done(root, seed):
+    assert full_disks.run(10**6, seed, root).faults == []
 
 
 # -- an edit that moves jobs between the files, cut short

@@ -1,0 +1,137 @@
+"""The output of a job on the screen of `top`: any part of it, however long it is.
+
+Only what is near the part that is shown is read, so a log of gigabytes costs what a short one does.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl.commands.render import cells, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    from queuectl.model.job import Job
+    from queuectl.worker.logs import LogFolder
+
+    # Where a row of the screen begins: at which byte its line does, and the how manieth row of
+    # that line it is.
+    Place: TypeAlias = tuple[int, int]
+
+_NEAR, _FAR = 1 << 15, 1 << 22  # bytes read around a place, at first and at most
+_TAB = 8
+
+
+class Wish(NamedTuple):
+    """The part of a job's output that is to be shown, on so many columns and rows.
+
+    It begins `move` rows behind `place`; with no place it is the end, as it grows.
+    """
+
+    job_id: str
+    place: Place | None
+    move: int
+    columns: int
+    rows: int
+    wrap: bool
+
+
+class Page(NamedTuple):
+    """Lines of output, and where in it they stand: `size` is that of the whole, in bytes."""
+
+    lines: tuple[str, ...] = ()
+    place: Place = (0, 0)
+    size: int = 0
+    at_end: bool = True
+
+
+def read_page(logs: LogFolder, job: Job, wish: Wish) -> Page:
+    """The page of a job's output that somebody wishes to see; an empty one if there is none."""
+    try:
+        fd = _open(logs, job)
+    except OSError:
+        return Page()
+    try:
+        size = os.fstat(fd).st_size
+        return turn(lambda begin, end: os.pread(fd, end - begin, begin), size, wish)
+    finally:
+        os.close(fd)
+
+
+def _open(logs: LogFolder, job: Job) -> int:
+    """The log of the latest run, or what the run that goes on has written so far."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    try:
+        return os.open(logs.run_path(job.id, job.run), flags)
+    except FileNotFoundError:
+        if job.state != "in_progress":
+            raise
+        return os.open(logs.spool_path(str(job.worker)), flags)
+
+
+def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
+    """The page in `size` bytes that `read` gives, from one offset to another."""
+    near = _NEAR
+    while True:
+        middle = size if wish.place is None else min(wish.place[0], size)
+        begin, end = max(0, middle - near), min(size, middle + near)
+        data = read(begin, end)
+        torn = begin > 0 and data.find(b"\n", 0, middle - begin) < 0
+        rows = list(_rows(data, begin, end == size, wish))
+        at = len(rows) - wish.rows if wish.place is None else _at(rows, wish.place)
+        at += wish.move
+        enough = (at >= 0 or begin == 0) and (at + wish.rows <= len(rows) or end == size)
+        if (enough and not torn) or near >= _FAR:
+            break
+        near *= 4
+    at = max(0, min(at, len(rows) - wish.rows))
+    shown = rows[at : at + wish.rows]
+    at_end = end == size and at + wish.rows >= len(rows)
+    lines = tuple(text for _, text in shown)
+    return Page(lines, shown[0][0] if shown else (0, 0), size, at_end)
+
+
+def _at(rows: list[tuple[Place, str]], place: Place) -> int:
+    return bisect_left([row[0] for row in rows], place)
+
+
+def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Place, str]]:
+    """The rows of the screen that some bytes of output make, each with its place.
+
+    The bytes may begin and (unless `whole`) end within a line: such parts are left out.
+    """
+    lines = data.split(b"\n")
+    offset = begin
+    if begin and len(lines) > 1:
+        offset += len(lines.pop(0)) + 1
+    if (lines[-1] == b"" or not whole) and len(lines) > 1:
+        del lines[-1]
+    if lines == [b""]:
+        return
+    for line in lines:
+        # A line that was written over with carriage returns shows what was written last.
+        last = line.rstrip(b"\r").rpartition(b"\r")[2]
+        text = one_line(last.decode("utf-8", "replace").expandtabs(_TAB))
+        for row, part in enumerate(wrapped(text, wish.columns) if wish.wrap else (text,)):
+            yield (offset, row), part
+        offset += len(line) + 1
+
+
+def wrapped(text: str, columns: int) -> Iterator[str]:
+    """The text in parts that fit into so many columns; at least one."""
+    if text.isascii():
+        for at in range(0, max(1, len(text)), columns):
+            yield text[at : at + columns]
+        return
+    begin, taken = 0, 0
+    for at, char in enumerate(text):
+        width = cells(char)
+        if taken + width > columns and at > begin:
+            yield text[begin:at]
+            begin, taken = at, 0
+        taken += width
+    yield text[begin:]
