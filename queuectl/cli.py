@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from queuectl.commands.grammar import Bound, CommandSpec, Fault
+    from queuectl.commands.progress import Progress
     from queuectl.commands.script import Statement
 
 FAILED = 1
@@ -62,11 +63,13 @@ def _run(argv: list[str]) -> int:
 
         return answer(front.rest[1:])
     if front.rest:
-        if front.script is not None or front.stop_on_error:
-            raise InvalidInput("-f and --stop-on-error are for scripts, not for a command")
+        if front.for_script:
+            raise InvalidInput(f"{front.for_script} is for scripts, not for a command")
         return _run_argv(["version"] if front.rest in (["--version"], ["-V"]) else argv)
     if front.script is not None or not is_terminal(sys.stdin):
-        return _run_script(front)
+        return _check_script(front) if front.dry_run else _run_script(front)
+    if front.for_script:
+        raise InvalidInput(f"{front.for_script} wants a script: -f FILE, or on standard input")
     if not is_terminal(sys.stdout):
         raise InvalidInput(
             "the shell needs a terminal at both ends; give a command ('queuectl help' lists them)"
@@ -82,7 +85,9 @@ class _Front:
     def __init__(self, argv: Sequence[str]) -> None:
         self.data: str | None = None
         self.script: str | None = None
-        self.quiet = self.no_color = self.stop_on_error = False
+        self.resume: str | None = None
+        self.quiet = self.no_color = self.stop_on_error = self.dry_run = False
+        self.for_script = ""  # the last option that only a script can have
         self.rest = list(argv)
         while self.rest and self._take(self.rest[0]):
             del self.rest[0]
@@ -90,24 +95,33 @@ class _Front:
     def _take(self, word: str) -> bool:
         """Whether the first word was such an option; its value is taken away behind it."""
         name, equals, value = word.partition("=")
-        if name in ("--data", "-f", "--file"):
+        if name in ("--data", "-f", "--file", "--resume"):
             if not equals:
                 value = self.rest.pop(1) if len(self.rest) > 1 else ""
             if not value:
                 raise InvalidInput(f"{name} wants a value")
-            if name == "--data":
-                self.data = value
-            else:
-                self.script = value
+            self._keep(name, value)
         elif word in ("-q", "--quiet"):
             self.quiet = True
         elif word == "--no-color":
             self.no_color = True
         elif word == "--stop-on-error":
-            self.stop_on_error = True
+            self.stop_on_error, self.for_script = True, word
+        elif word == "--dry-run":
+            self.dry_run, self.for_script = True, word
         else:
             return False
         return True
+
+    def _keep(self, name: str, value: str) -> None:
+        if name == "--data":
+            self.data = value
+            return
+        self.for_script = name
+        if name == "--resume":
+            self.resume = value
+        else:
+            self.script = value
 
     def context(self, *, interactive: bool = False) -> Context:
         return Context(
@@ -203,22 +217,79 @@ def close(context: Context) -> int:
 
 def _run_script(front: _Front) -> int:
     """Every command of the script; 1 if one of them failed."""
-    from queuectl.commands.script import command_words, read_statements
-    from queuectl.commands.table import COMMANDS
-
     context = front.context()
-    path = front.script or "-"
-    context.stdin_taken = path == "-"
-    name = "<stdin>" if path == "-" else path
-    failed = False
+    context.stdin_taken = front.script in (None, "-")
+    progress = _progress(front.resume)
+    failed = stopped = False
     try:
-        for statement in read_statements(_lines(path), name, command_words(COMMANDS)):
-            failed = _run_statement(context, statement) != 0 or failed
+        for statement in _statements(front):
+            if progress is not None and progress.is_done(statement):
+                continue
+            failed = _run_step(context, statement, progress, front.stop_on_error) != 0 or failed
             if failed and front.stop_on_error:
+                stopped = True
                 break
+        if progress is not None:
+            progress.close(whole=not stopped)
     finally:
         failed = close(context) != 0 or failed
     return FAILED if failed else 0
+
+
+def _run_step(
+    context: Context, statement: Statement, progress: Progress | None, stop_on_error: bool
+) -> int:
+    """Run a statement, and note its progress; one that ends the script shall be run once more."""
+    if progress is None:
+        return _run_statement(context, statement)
+    if progress.was_begun():
+        where = f"{statement.name}:{statement.line}"
+        context.note(f"queuectl: {where}: cut short the last time; it is run once more")
+    progress.begin()
+    code = _run_statement(context, statement)
+    context.flush()
+    if not (code and stop_on_error):
+        progress.end()
+    return code
+
+
+def _progress(path: str | None) -> Progress | None:
+    if path is None:
+        return None
+    from queuectl.commands.progress import Progress
+
+    return Progress(path)
+
+
+def _check_script(front: _Front) -> int:
+    """Tell the mistakes of a script and run nothing of it; 1 if there are any."""
+    from queuectl.commands.grammar import bind
+    from queuectl.commands.script import format_fault
+    from queuectl.commands.table import COMMANDS
+
+    if front.resume:
+        raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")
+    context = front.context()
+    count = wrong = 0
+    for statement in _statements(front):
+        count += 1
+        bound = bind(COMMANDS, statement.text)
+        if bound.faults and not bound.help:
+            wrong += 1
+            context.note(f"queuectl: {format_fault(statement.name, statement, bound.faults[0])}")
+    mistakes = f"{wrong} of them wrong" if wrong else "none of them wrong"
+    context.write(f"{count} commands, {mistakes}; nothing was run")
+    context.flush()
+    return FAILED if wrong else 0
+
+
+def _statements(front: _Front) -> Iterator[Statement]:
+    from queuectl.commands.script import command_words, read_statements
+    from queuectl.commands.table import COMMANDS
+
+    path = front.script or "-"
+    name = "<stdin>" if path == "-" else path
+    return read_statements(_lines(path), name, command_words(COMMANDS))
 
 
 def _lines(path: str) -> Iterator[str]:

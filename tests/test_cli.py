@@ -93,6 +93,72 @@ class TestScripts:
         assert cli("--stop-on-error", stdin=self.BAD).code == 1
         assert names(cli) == ["a"]
 
+    def test_a_dry_run_tells_the_mistakes_and_runs_nothing(self, cli):
+        result = cli("--dry-run", stdin=self.BAD)
+        assert (result.code, result.out) == (1, "4 commands, 1 of them wrong; nothing was run\n")
+        assert result.err.splitlines()[0].startswith("queuectl: <stdin>:2:")
+        assert not os.path.exists(cli.folder)
+        result = cli("--dry-run", stdin="list -h\nstatus\n")
+        assert (result.code, result.err) == (0, "")
+        assert "none of them wrong" in result.out
+
+    LONG = "enqueue --id a -- true\nwait a\nenqueue --id b -- true\n"
+
+    def test_a_script_that_was_killed_goes_on_where_it_was(self, cli, tmp_path, wait_until):
+        script, progress = tmp_path / "jobs.txt", tmp_path / "progress"
+        script.write_text(self.LONG)
+        process = cli.popen("-f", str(script), "--resume", str(progress))
+        wait_until(lambda: progress.exists() and b"begun 2 " in progress.read_bytes())
+        process.kill()
+        process.wait(20)
+        assert names(cli) == ["a"]
+        cli.ok("cancel", "a")
+        result = cli("-f", str(script), "--resume", str(progress))
+        assert f"{script}:2: cut short the last time; it is run once more" in result.err
+        assert "exists" not in result.err  # or the first line would be told to have run twice
+        assert names(cli) == ["a", "b"]
+        assert not progress.exists()
+
+    def test_a_script_that_stopped_at_a_mistake_goes_on_when_it_is_mended(self, cli, tmp_path):
+        progress = tmp_path / "progress"
+        options = ("--stop-on-error", f"--resume={progress}")
+        assert cli(*options, stdin="enqueue --id a -- true\nshow b\n").code == 1
+        mended = "enqueue --id a -- true\nenqueue --id b -- true\nshow b\n"
+        progress.write_bytes(progress.read_bytes() + b"begun 7")  # and a line cut off
+        assert cli.ok(*options, stdin=mended).count("Job added") == 1
+        assert names(cli) == ["a", "b"]
+        assert not progress.exists()
+
+    @pytest.mark.parametrize(
+        ("kept", "script", "why"),
+        [
+            (b"done 1 00000000\n", "list\n", "changed since"),
+            (b"done 3 00000000\n", "list\nlist\n", "3 commands were done of it, this one has 2"),
+            (b"one\n", "list\n", "does not tell how far a script got"),
+        ],
+    )
+    def test_the_progress_of_something_else_is_refused(self, cli, tmp_path, kept, script, why):
+        progress = tmp_path / "progress"
+        progress.write_bytes(kept)
+        result = cli(f"--resume={progress}", stdin=script)
+        assert (result.code, result.out) == (2, "")
+        assert why in result.err
+        assert progress.read_bytes() == kept
+
+    def test_progress_that_cannot_be_kept_ends_the_script(self, cli, tmp_path):
+        result = cli("--resume", str(tmp_path), stdin=self.LONG)
+        assert (result.code, names(cli)) == (1, [])
+        assert f"reading {tmp_path}: " in result.err
+
+    @pytest.mark.parametrize("option", ["--dry-run", "--resume=x", "--stop-on-error", "-f=x"])
+    def test_options_of_scripts_are_no_options_of_commands(self, cli, option):
+        result = cli(option, "list")
+        assert result.code == 2
+        assert "for scripts, not for a command" in result.err
+
+    def test_a_dry_run_has_nothing_to_resume(self, cli):
+        assert cli("--dry-run", "--resume=x", stdin="list\n").code == 2
+
     def test_the_file_is_named(self, cli):
         with open("my jobs.txt", "w", encoding="utf-8") as file:
             file.write("\n\nlst\n")

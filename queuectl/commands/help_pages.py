@@ -31,6 +31,8 @@ Options, anywhere on the line:
 Options of a script:
   -f FILE          read the commands from FILE
   --stop-on-error  end at the first command that fails
+  --dry-run        tell the mistakes and run nothing
+  --resume FILE    keep in FILE how far it got, and go on from there
 """
 
 TOPICS = {
@@ -69,6 +71,10 @@ Scripts
   behind -- goes to /bin/sh exactly as it stands, from pipes to a comment.
   A line that fails is told as NAME:LINE: and the rest runs; the exit code is
   then 1. --stop-on-error ends the script there.
+  --dry-run reads all lines, tells their mistakes and runs nothing.
+  --resume FILE keeps in FILE which lines were run. Run the same once more
+  after the script was killed or stopped, and it goes on where it was; a line
+  that was cut short is run again. A script run to its end removes FILE.
 """,
     "shell": """\
 In the shell

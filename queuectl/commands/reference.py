@@ -26,6 +26,8 @@ _WAYS = (
 _SCRIPT_OPTIONS = (
     ("-f FILE", "read the commands from FILE"),
     ("--stop-on-error", "end at the first command that fails"),
+    ("--dry-run", "tell the mistakes and run nothing"),
+    ("--resume FILE", "keep in FILE how far it got, and go on from there"),
 )
 _TOPICS = (*TOPICS, "settings", "fields")
 
