@@ -151,7 +151,8 @@ def _agreed(context: Context, states: Sequence[str], older: float | None) -> boo
     context.require_person("purge asks before it removes")
     doomed = context.queue.purge(states, older, dry_run=True)
     return not doomed or context.confirm(
-        f"Remove {_count(len(doomed))} ({', '.join(states)}) and their output for good?"
+        f"Remove {_count(len(doomed))} ({', '.join(states)}) and their output for good "
+        "('backup FILE' first keeps a way back)?"
     )
 
 
