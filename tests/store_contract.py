@@ -269,8 +269,9 @@ class StoreContract:
         jobs = filled(store)
         newer = jobs["dead"]._replace(rev=2)
         put(store, newer)
-        gone = [jobs["dead"], jobs["completed"], make_job("nobody")]
-        assert names(store.remove(gone)) == ["dead", "nobody"]
+        alike = jobs["cancelled"]._replace(priority=9)  # as an edit by hand can leave it
+        gone = [jobs["dead"], jobs["completed"], make_job("nobody"), alike]
+        assert names(store.remove(gone)) == ["dead", "nobody", "cancelled"]
         assert store.get("dead") == newer
         assert store.get("completed") is None
 

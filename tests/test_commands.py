@@ -226,6 +226,37 @@ def test_a_command_that_writes_rescues_the_job_of_a_dead_worker(cli, wait_until)
     assert (job["state"], job["losses"]) == ("pending", 1)
 
 
+def test_status_tells_of_a_worker_that_died(cli, wait_until):
+    cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
+    cli.ok("worker", "start")
+    wait_until(lambda: " running  a " in cli.ok("worker", "list"))
+    assert "Health: ok" in cli.ok("status")
+    [worker] = json.loads(cli.ok("worker", "list", "--json"))["workers"]
+    os.kill(worker["pid"], signal.SIGKILL)
+    wait_until(lambda: "lost" in cli.ok("worker", "list"))
+    assert "Health: stalled" in cli.ok("status")
+    assert "the worker of a job that is in progress died" in cli.ok("status")
+    assert json.loads(cli.ok("status", "--json"))["health"] == "stalled"
+
+
+@pytest.mark.parametrize("now", [(), ("--now",)])
+def test_workers_of_a_damaged_queue_can_be_stopped(cli, wait_until, now):
+    cli.ok("worker", "start")
+    if now:
+        cli.ok("enqueue", "--", "sleep", "60")
+        wait_until(lambda: "in_progress" in cli.ok("list"))
+    cli.ok("checkpoint")
+    path = os.path.join(cli.folder, "jobs.json")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("]")
+    result = cli("worker", "stop", *now)
+    assert result.code == 5
+    assert result.out.startswith("Stopped worker PID ")
+    assert result.err.startswith("queuectl: the workers are stopped, but ")
+    assert result.err.count("\n") == 1
+    assert "idle" not in cli("worker", "list").out
+
+
 def test_cancel_ends_a_running_job(cli, wait_until):
     cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
     cli.ok("worker", "start")

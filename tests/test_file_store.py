@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
 import pytest
+from failing_disk import failing_disk
 from samples import configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
-from queuectl.errors import BadFile, DuplicateId
+from queuectl.errors import BadFile, DiskRefused, DuplicateId
+from queuectl.store import checkpoint, snapshot, writer
 from queuectl.store.file_store import FileStore
 
 
@@ -291,3 +294,108 @@ def test_the_next_due_time_is_known(store, monkeypatch):
     assert store.next_due() == pytest.approx(20)
     assert store.claim("w", moment(30)).job.id == "b"
     assert store.next_due() is None
+
+
+# -- what others do meanwhile, and what the disk refuses
+
+
+def test_a_claim_that_was_refused_leaves_nothing_behind_in_memory(store):
+    other = FileStore(store.folder)
+    store.add([make_job("x")])
+    store.prepare_claims()
+    with failing_disk(1, "ENOSPC"), pytest.raises(DiskRefused):
+        store.claim("w-1", moment(1))
+    assert other.claim("w-2", moment(1)).job.id == "x"
+    other.fold()
+    assert store.claim("w-1", moment(1)).job is None
+    assert store.check() == other.check() == []
+    other.close()
+
+
+def test_a_fold_that_the_disk_refuses_is_put_off(store):
+    store.add([make_job("a")])
+    tries = []
+
+    def refuse(*_):
+        tries.append(1)
+        raise DiskRefused("full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "fold", refuse)
+        assert not any(store.fold_if_due() for _ in range(5))
+        assert len(tries) == 1
+        store.next_due()  # as an idle worker asks, which opens everything anew
+        assert 5 < store.fold_due_in() <= 10
+    assert store.counts()["pending"] == 1
+
+
+def test_a_file_that_is_saved_while_the_index_is_made_is_read_again(store, monkeypatch):
+    store.add([make_job(job_id) for job_id in "abc"])
+    store.fold()
+    path = os.path.join(store.folder, "jobs.json")
+    real = writer.read_live_lines
+
+    def saved_meanwhile(fd):
+        lines = list(real(fd))
+        with open(path, "rb") as file:
+            data = file.read()
+        with open(path, "wb") as file:  # in place and the same bytes, as an editor may
+            file.write(data)
+        monkeypatch.setattr(writer, "read_live_lines", real)
+        yield lines[0]
+
+    monkeypatch.setattr(writer, "read_live_lines", saved_meanwhile)
+    fresh = FileStore(store.folder)
+    fresh.prepare_claims()
+    assert [fresh.claim("w", moment(1)).job.id for _ in "abc"] == ["a", "b", "c"]
+    fresh.close()
+
+
+@pytest.mark.parametrize("line", [b'{"id": "a', b'{"id": "a", "state": "pending"', b"{"])
+def test_a_line_that_is_cut_while_it_is_read_is_a_bad_file(store, monkeypatch, line):
+    store.add([make_job("a")])
+    store.fold()
+    monkeypatch.setattr(snapshot, "read_lines", lambda _: iter([line]))
+    monkeypatch.setattr(writer, "read_live_lines", lambda _: iter([line]))
+    with pytest.raises(BadFile):
+        list(store.find())
+    with pytest.raises(BadFile):
+        store.claim("w", moment(1))
+
+
+def test_who_cannot_be_woken_gets_the_job_all_the_same(store, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    store.wake()
+
+
+def test_the_list_of_workers_of_a_queue_in_the_making_is_made_with_it(store):
+    store.add([make_job("a")])
+    os.unlink(os.path.join(store.folder, "worker_pids.json"))
+    fresh = FileStore(store.folder)
+    assert fresh.orphans() == []
+    fresh.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('{"base": 2,\n "base": 3}', "the key 'base' stands twice"),
+        ('{"base": 2,\n "backoff_base": 3}', ":2:2: 'backoff_base' stands there already"),
+        ('{\n "base": "x"\n}', ":2:2: base must be a number"),
+        ('{"a": 1\n', ":2:1: "),
+    ],
+)
+def test_a_mistake_in_the_settings_is_told_with_its_place(store, text, complaint):
+    store.add([make_job("a")])
+    path = os.path.join(store.folder, "config.json")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    with pytest.raises(BadFile, match=complaint):
+        store.settings()
+    with pytest.raises(BadFile):
+        store.change_settings({}, {"jitter": 0.5})
+    with open(path, encoding="utf-8") as file:
+        assert file.read() == text

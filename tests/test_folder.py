@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 from failing_disk import failing_disk
 from samples import configure, make_job, put
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
-from queuectl.store import folder
+from queuectl.store import files, folder
 from queuectl.store.file_store import FileStore
 from queuectl.store.summary import read_summary
 
@@ -74,6 +76,49 @@ def test_the_users_own_folder_is_the_last_resort(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     assert folder.find_folder(None, {}) == "/home/somebody/.local/share/queuectl"
     assert folder.find_folder("~/q", {}) == "/home/somebody/q"
+    assert folder.find_folder("~", {}) == "/home/somebody"
+    monkeypatch.setenv("HOME", "/")
+    assert folder.find_folder("~//q", {}) == "/q"
+
+
+def test_an_xdg_folder_that_is_not_absolute_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for odd in ("", "rel", "./rel", "~"):
+        found = folder.find_folder(None, {"XDG_DATA_HOME": odd})
+        assert found == "/home/somebody/.local/share/queuectl"
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_without_home_the_system_is_asked(monkeypatch, tmp_path, home):
+    monkeypatch.chdir(tmp_path)
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir="/home/of-system"))
+    assert folder.find_folder(None, {}) == "/home/of-system/.local/share/queuectl"
+    assert folder.find_folder("~/q", {}) == "/home/of-system/q"
+
+
+@pytest.mark.parametrize("home", [None, "", "rel", "~"])
+@pytest.mark.parametrize("data", [None, "~", "~/q"])
+def test_a_home_that_is_not_known_is_told(cli, monkeypatch, home, data):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("QUEUECTL_DATA", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    option = ("--data", data) if data else ()
+    for argv in (("status",), ("enqueue", "--command", "true"), ("worker", "start")):
+        told = "queuectl: no home folder is known; name a data folder with --data DIR\n"
+        assert cli(*option, *argv) == (5, "", told)
+    assert os.listdir() == []
+    assert cli("--data", "here", "enqueue", "--command", "true").code == 0
+    assert os.listdir() == ["here"]
 
 
 # -- folders that are refused
@@ -109,7 +154,7 @@ def test_a_file_is_no_folder(tmp_path):
     [
         (b'{"format": 2}\n', "is of format 2; this queuectl knows format 1: update it"),
         (b'{"format": "new"}', "is of format new"),
-        (b"", "is not a queuectl marker"),
+        (b"", r'is not a queuectl marker: it should read \{"format": 1\}$'),
         (b"{}", "is not a queuectl marker"),
         (b"[1]", "is not a queuectl marker"),
         (b"\0\xff", "is not a queuectl marker"),
@@ -180,6 +225,21 @@ def test_files_are_private_whatever_the_umask(tmp_path, umask):
 def modes(path):
     found = [os.stat(path), *(entry.stat() for entry in os.scandir(path))]
     return {stat.S_IMODE(each.st_mode) for each in found}
+
+
+def test_what_the_owner_may_not_stays_so(tmp_path):
+    path = tmp_path / "queue"
+    path.mkdir()
+    path.chmod(0o555)
+    files.make_private(str(path), path.stat())
+    assert modes(path) == {0o500}
+
+
+def test_what_belongs_to_another_user_is_left_alone(tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    files.make_private(str(tmp_path), tmp_path.stat())
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 def test_modes_that_let_others_read_are_mended_at_the_first_write(tmp_path):

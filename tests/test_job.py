@@ -12,7 +12,15 @@ from samples import make_job, moment
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job, job_from_person, new_job
-from queuectl.store.job_files import decode_job, encode_job, line_front, line_id, line_state
+from queuectl.store.job_files import (
+    Layout,
+    decode_job,
+    encode_job,
+    find_line,
+    line_front,
+    line_id,
+    line_state,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 COUNT = st.integers(0, 10**6)
@@ -74,6 +82,20 @@ def test_the_front_of_a_line_tells_what_a_claim_needs(job):
 def test_what_we_wrote_is_taken_back_from_a_person_unchanged(job):
     form = json.loads(encode_job(job))
     assert job_from_person(form, now=moment(99), state="pending") == job
+
+
+def test_a_line_is_found_wherever_the_pieces_of_the_file_end(tmp_path):
+    lines = [encode_job(make_job(f"j{n}", command="x" * (300_000 + n))) for n in range(9)]
+    path = tmp_path / "jobs.json"
+    path.write_bytes(b"".join(Layout(iter(lines))))
+    with open(path, "rb") as file:
+        assert [find_line(file.fileno(), f"j{n}") for n in range(10)] == [*lines, None]
+    for size in range((1 << 20) - 40, (1 << 20) + 5):
+        front = b"[\n" + b" " * (size - 3) + b"\n"
+        path.write_bytes(front + lines[0] + b",\n" + lines[1] + b"\n]\n")
+        with open(path, "rb") as file:
+            assert find_line(file.fileno(), "j0") == lines[0]
+            assert find_line(file.fileno(), "j") is None
 
 
 def test_defaults_are_left_out():

@@ -8,6 +8,7 @@ from samples import make_job, moment
 
 from queuectl.model.fields import STATES
 from queuectl.model.scheduling import claim_order, is_ready
+from queuectl.store import live_index
 from queuectl.store.job_files import encode_job, line_id, removal_line
 from queuectl.store.live_index import LiveIndex
 
@@ -108,3 +109,13 @@ def test_it_agrees_with_a_plain_sort(base, changes, nows):
             if found is not None:
                 best = jobs[line_id(found).decode()]
                 assert claim_order(best) == claim_order(min(ready, key=claim_order))
+
+
+def test_entries_that_count_no_more_are_dropped_though_their_time_is_far(monkeypatch):
+    monkeypatch.setattr(live_index, "_SPARE", 10)
+    index = LiveIndex([line("first", run_at=moment(50))])
+    for number in range(100):
+        index.put(line(f"j{number}", run_at=moment(100)))
+        index.put(line(f"j{number}", state="cancelled"))
+    assert len(index._later) + len(index._due) < 20
+    assert (first(index, 60), first(index, 40)) == ("first", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -34,6 +35,22 @@ def holder(tmp_path):
     assert process.stdout.readline() == b"held\n"
     yield process
     process.communicate(timeout=20)
+
+
+def test_a_lock_that_was_not_taken_to_the_end_is_free(tmp_path, monkeypatch):
+    lock, other = lock_of(tmp_path), lock_of(tmp_path)
+
+    def fail(_):
+        raise OSError(errno.EIO, "the disk fails")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(QueueLock, "_is_named", fail)
+        with pytest.raises(OSError, match="the disk fails"):
+            lock.acquire()
+    with other, pytest.raises(StoreBusy):
+        lock.acquire()
+    with lock:
+        pass
 
 
 def lock_of(tmp_path, patience=0.05):

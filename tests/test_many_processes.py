@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import os
+import subprocess
+import sys
 
 import pytest
 from test_job_queue import run_all
@@ -80,6 +82,14 @@ def check(queue, accepted, claims):
 
 def test_what_several_enqueue_several_drain_once(tmp_path):
     check(*race(str(tmp_path / "queue"), workers=3, enqueuers=3, count=20))
+
+
+def test_several_may_be_the_first_to_use_a_queue(tmp_path):
+    for number in range(3):
+        argv = [sys.executable, "-m", "queuectl", "--data", str(tmp_path / str(number))]
+        first = [subprocess.Popen([*argv, "enqueue", "--", "true"]) for _ in range(6)]
+        assert [process.wait(60) for process in first] == [0] * 6
+        assert JobQueue.open(argv[-1]).counts()["pending"] == 6
 
 
 @pytest.mark.campaign

@@ -307,6 +307,32 @@ def test_a_file_system_without_links(queue, template, monkeypatch):
     assert all(data in contents(queue) for data in bad)
 
 
+def test_a_worker_that_slept_through_a_repair_reads_anew(queue, template):
+    sleeper = FileStore(queue)
+    sleeper.prepare_claims()
+    known = sleeper._writer.journal.header.generation
+    header(queue)
+    repair(queue)
+    store, generation = FileStore(queue), 0
+    while generation <= known:
+        change_fields(store, "stays", state="completed")
+        store.fold()
+        generation = store._writer.journal.header.generation
+    ids = [job.id for job in iter(lambda: sleeper.claim("w-1", moment(90)).job, None)]
+    assert "stays" not in ids
+    assert sleeper.check() == []
+    sleeper.close()
+    store.close()
+
+
+def test_a_second_repair_takes_the_work_of_the_first_for_no_edit(queue, monkeypatch):
+    line_spoilt(queue)
+    store, other = FileStore(queue), FileStore(queue)
+    monkeypatch.setattr(store, "fold", lambda: other.repair([], []))
+    store.repair([], [])
+    assert store.notices == other.notices == []
+
+
 def test_nothing_is_touched_where_nothing_is_wrong(queue):
     repair(queue)
     before = contents(queue)

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -78,6 +79,23 @@ def bench(tmp_path) -> Iterator[Bench]:
         assert not processes.group_alive(pid)
     bench.runner.close()
     bench.spool.close()
+
+
+def test_hints_of_new_jobs_do_not_keep_it_from_looking(bench):
+    bench.runner.look = 0.05
+    over = threading.Event()
+
+    def hint() -> None:
+        while not over.wait(0.002):
+            os.write(bench.pipe, b"w")
+
+    hints = threading.Thread(target=hint)
+    hints.start()
+    try:
+        assert bench.run("sleep 60", interrupted=lambda: "cancel").kind == "stopped"
+    finally:
+        over.set()
+        hints.join()
 
 
 # -- how it ended
@@ -315,6 +333,16 @@ def test_a_folder_that_is_not_absolute_is_one_at_home(tmp_path, monkeypatch, nam
         bench = Bench(str(tmp_path), wakeups)
         bench.run("pwd", cwd=named)
     assert bench.output().strip() == str(tmp_path / (named or ""))
+
+
+def test_a_home_that_is_no_absolute_folder_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "below")
+    (tmp_path / "below").mkdir()
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        bench.run("pwd")
+    assert bench.output() == "/\n"
 
 
 # -- the time limit, and being told to end

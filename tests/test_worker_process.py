@@ -13,6 +13,7 @@ import pytest
 
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.store import side_files
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
 from queuectl.worker import pool, processes
 from queuectl.worker.logs import LogFolder
@@ -397,6 +398,39 @@ def test_an_idle_worker_that_was_killed_leaves_nothing_behind(bench):
     assert bench.queue.workers() == []
     left = os.listdir(os.path.join(bench.folder, "logs"))
     assert [name for name in left if name.endswith(".spool")] == []
+
+
+def test_a_job_whose_processes_cannot_be_ended_stays_in_progress(bench, monkeypatch):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("touch begun; exec sleep 60")
+    bench.await_file("begun")
+    group = bench.await_group()
+    bench.kill(pid)
+    with monkeypatch.context() as helpless:  # as with a process that became another user's
+        helpless.setattr(processes, "kill_group", lambda _: True)
+        helpless.setattr(processes, "kill_marked", lambda _: True)
+        assert rescue(bench.queue) == []
+    assert bench.queue.get(job_id).state == "in_progress"
+    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert not processes.group_alive(group)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ps tells of a zombie, too")
+def test_a_worker_that_nobody_reaps_is_dead_all_the_same(bench):
+    job_id = bench.enqueue("true")
+    worker = subprocess.Popen(["sleep", "60"])
+    facts = {"id": "w-lost", "pid": worker.pid, "start_time": processes.start_time(worker.pid)}
+    facts |= {"boot_id": processes.boot_id(), "started_at": bench.queue.now()}
+    bench.queue.claim("w-lost")
+    side_files.write_workers(bench.folder, [facts])
+    try:
+        assert rescue(bench.queue) == []  # only its file is missing
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        assert [job.id for job in rescue(bench.queue)] == [job_id]
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_a_failure_of_the_worker_itself_loses_no_job(bench, monkeypatch):

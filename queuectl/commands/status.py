@@ -43,19 +43,34 @@ def ping(context: Context, args: dict[str, Any]) -> int:
         context.write(f"Nothing is queued yet: {folder} is made at the first write.")
         return 0
     read_summary(folder, time.time())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StoreError(f"data folder {folder} can be read but not written")
+    for path in (folder, *(os.path.join(folder, name) for name in ("queue.lock", "journal"))):
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            raise StoreError(f"{path} can be read but not written")
     context.write(f"Queue can be reached: {folder}")
     return 0
 
 
-def _waiting(summary: Summary) -> int:
-    return sum(summary.counts[state] for state in _WAITING)
+def _left_alone(summary: Summary) -> list[str]:
+    """What is said of jobs that nobody runs, or will run."""
+    if summary.worker_pids:
+        return []
+    waiting = sum(summary.counts[state] for state in _WAITING)
+    lost = summary.counts["in_progress"]
+    told = []
+    if waiting:
+        jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+        told.append(f"Warning: {jobs} and no worker runs; 'worker start' starts one")
+    if lost:
+        jobs = "a job that is" if lost == 1 else f"{lost} jobs that are"
+        told.append(
+            f"Warning: the worker of {jobs} in progress died; 'worker start' has it run again"
+        )
+    return told
 
 
 def _health(summary: Summary) -> str:
-    """One word: `stalled` when jobs wait and nobody will run them."""
-    return "stalled" if _waiting(summary) and not summary.worker_pids else "ok"
+    """One word: `stalled` when there are jobs to run and nobody runs them."""
+    return "stalled" if _left_alone(summary) else "ok"
 
 
 def _lines(summary: Summary, *, colour: bool) -> list[str]:
@@ -79,14 +94,7 @@ def _lines(summary: Summary, *, colour: bool) -> list[str]:
             f"Changes Waiting: {summary.waiting} "
             "(not in the JSON files yet; 'checkpoint' writes them)"
         )
-    if health == "stalled":
-        lines.append(_stalled(_waiting(summary)))
-    return lines
-
-
-def _stalled(waiting: int) -> str:
-    jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
-    return f"Warning: {jobs} and no worker runs; 'worker start' starts one"
+    return lines + _left_alone(summary)
 
 
 def _form(summary: Summary) -> dict[str, object]:

@@ -232,7 +232,7 @@ COMMANDS = (
         handler="queuectl.commands.workers:worker_stop",
         examples=("worker stop", "worker stop --now"),
         details="Ctrl-C ends the waiting only: the workers still stop.",
-        access="write",
+        access="read",  # it rescues by itself, behind the stop
     ),
     CommandSpec(
         words=("worker", "list"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands import render
+from queuectl.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +47,18 @@ def worker_stop(context: Context, args: dict[str, Any]) -> int:
         context.write(str(pid) if context.quiet else f"Stopped worker PID {pid}")
         context.flush()
 
+    # Before anything that reads the queue: a damaged one is a reason to stop them.
     stopped = pool.stop(context.queue, now=bool(args.get("now")), on_stopped=told)
-    context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
     if not stopped:
         context.note("No worker was running.")
     elif not context.quiet:
         context.write("All workers stopped.")
+    try:
+        context.rescue()
+        context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
+    except StoreError as exc:
+        left = "the workers are stopped, but the JSON files were not brought up to date: "
+        raise type(exc)(f"{left if stopped else ''}{exc}") from exc
     return 0
 
 

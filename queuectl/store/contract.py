@@ -59,7 +59,7 @@ class Store(Protocol):
         """
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Remove the jobs whose stored rev is still theirs; returns those that lost."""
+        """Remove the jobs that are stored just as they are given; returns those that are not."""
 
     def settings(self) -> Mapping[str, object]:
         """The settings that were changed, as they were written."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
-_LEFT = "nothing was changed: put it right, then try again"
 
 
 class FileStore:
@@ -40,7 +39,7 @@ class FileStore:
         self.folder = path
         self._writer = Writer(path, self.now, lambda: Settings(self.settings()).lock_timeout)
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
-        self._settings: tuple[tuple[int, int, int], Mapping[str, object]] | None = None
+        self._settings = side_files.SettingsFile(path)
 
     # -- jobs
 
@@ -87,14 +86,14 @@ class FileStore:
         """See Store."""
         with self._writer.writing() as journal:
             found = self._writer.look_up(journal, [job.id for job in jobs])
-            stored = {job_id: decode_job(line).rev for job_id, (line, _) in found.items()}
-            won = [job for job in jobs if stored.get(job.id) == job.rev]
+            stored = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
+            won = [job for job in jobs if stored.get(job.id) == job]
             if won:
                 lines = [removal_line(job.id, job.state) for job in won]
                 self._writer.append(journal, lines, [(job.state, None) for job in won], PROMISED)
         if won:
             self._writer.confirm()
-        return [job for job in jobs if stored.get(job.id) != job.rev]
+        return [job for job in jobs if stored.get(job.id) != job]
 
     def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
         """See Store."""
@@ -107,7 +106,7 @@ class FileStore:
             live = self._writer.live(journal)
             if finished is not None:
                 stored = self._stored(live, finished[0])
-                if stored is None or stored.rev != finished[0].rev:
+                if stored != finished[0]:
                     return Claim(None, settled=False, stored=stored)
                 if finished[1].state in CLAIMABLE:
                     live.put(lines[0])  # it may be the next to run
@@ -170,6 +169,8 @@ class FileStore:
                 snapshot.close()
         except OSError as exc:
             raise files.unusable(self.folder, exc) from exc
+        except files.NO_LINES as exc:
+            raise files.changed(self.folder) from exc
 
     def backup(self) -> Iterator[bytes]:
         """The lines of a backup of the queue at one moment; see store/backup.py."""
@@ -204,17 +205,7 @@ class FileStore:
 
     def settings(self) -> Mapping[str, object]:
         """See Store; BadFile if config.json holds a mistake."""
-        path = os.path.join(self.folder, "config.json")
-        try:
-            found = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            if not folder.check_folder(self.folder) or folder.is_new(self.folder):
-                return {}
-            raise BadFile(f"{path} is missing; {_LEFT}") from None
-        key = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if self._settings is None or self._settings[0] != key:
-            self._settings = (key, side_files.read_settings(self.folder))
-        return self._settings[1]
+        return self._settings.read()
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
@@ -275,13 +266,20 @@ class FileStore:
 
         `of_jobs`: and of those that are not, but have a job that is in progress.
         """
-        known = {str(entry.get("id")): entry for entry in side_files.read_workers(self.folder)}
+        known = {str(entry.get("id")): entry for entry in self._listed()}
         named = {worker_id for worker_id in known if worker_id and "/" not in worker_id}
         if of_jobs:
             named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
         # Looked at last: a worker has its file before it has a job.
         missing = named - {worker.id for worker in self.workers()}
         return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(missing)]
+
+    def _listed(self) -> list[dict[str, object]]:
+        try:
+            return side_files.read_workers(self.folder)
+        except BadFile:
+            with self._writer.writing():  # whoever is making the folder has made it by then
+                return side_files.read_workers(self.folder)
 
     def wake(self, message: bytes = worker_files.WAKE, only: str | None = None) -> None:
         """Tell workers that something changed; they also look by themselves now and then."""
@@ -364,10 +362,7 @@ class FileStore:
         from queuectl.store.repair import repair
 
         if examination.is_there(self.folder):
-            told = list(self.notices)
             repair(self.folder, self.now(), self._patient_lock(), self.fold, done, unread)
-            if done:
-                self.notices[:] = told  # the fold took its own files for edited ones
 
     def _patient_lock(self) -> QueueLock:
         """The queue's lock, for who cannot rely on the settings being readable."""
@@ -375,9 +370,11 @@ class FileStore:
 
     def close(self) -> None:
         """See Store; a small queue is folded, so that its files are the whole truth."""
-        if self._writer.journal is not None:
-            self.tidy()
-        self._writer.close()
+        try:
+            if self._writer.journal is not None:
+                self.tidy()
+        finally:
+            self._writer.close()
 
 
 def _look(path: str) -> tuple[int, int] | None:

@@ -28,6 +28,17 @@ def unusable(folder: str, error: OSError) -> StoreError:
     return StoreError(f"{error.filename or folder}: {error.strerror or error}")
 
 
+NO_LINES = (LookupError, ValueError)  # what comes of reading job lines that are none
+
+
+def changed(folder: str) -> BadFile:
+    """The error for a job file that is not laid out as it was found to be."""
+    return BadFile(
+        f"{folder}: a job file was changed while it was read; nothing was changed: try again, "
+        "and if it stays so, run queuectl doctor"
+    )
+
+
 def make_folder(path: str) -> None:
     """Make `path` and what leads to it, if missing; private to the user."""
     try:
@@ -36,10 +47,10 @@ def make_folder(path: str) -> None:
         raise refused("making", path, exc) from exc
 
 
-def make_private(path: str, mode: int, wanted: int) -> None:
-    """Mend the mode bits of a file that others could read."""
-    if mode & 0o077:
-        set_mode(path, wanted)
+def make_private(path: str, found: os.stat_result) -> None:
+    """Mend the mode bits of a file of ours that others could read; what its owner may stays."""
+    if found.st_mode & 0o077 and os.geteuid() in (0, found.st_uid):
+        set_mode(path, found.st_mode & 0o700)
 
 
 def set_mode(path: str, wanted: int) -> None:

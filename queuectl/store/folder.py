@@ -106,7 +106,7 @@ def _check_mark(marker: str, mark: bytes) -> None:
 def mark_folder(path: str) -> None:
     """Make the folder, if missing, and write its marker."""
     files.make_folder(path)
-    files.make_private(path, os.stat(path).st_mode, 0o700)
+    files.make_private(path, os.stat(path))
     _sync_names(path)
     # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
     # has a temporary file of its own, and who is done first may take the other's for a leftover.

@@ -8,7 +8,6 @@ file that a person edited may be laid out in any way; it is read whole and check
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
 from collections.abc import Container, Iterator
@@ -126,13 +125,20 @@ def read_live_lines(fd: int) -> Iterator[bytes]:
 
 def find_line(fd: int, job_id: str) -> bytes | None:
     """The line of one job in a file in our layout, or None."""
-    if os.fstat(fd).st_size <= len(b"[\n]\n"):
-        return None
-    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as text:
-        start = text.find(b'\n{"id": "%s", ' % job_id.encode()) + 1
-        if start == 0:
-            return None
-        return text[start : text.find(b"\n", start)].rstrip(b",")
+    # Not through a mapping: a file that an editor cuts, or a disk cannot read, would kill us.
+    wanted, text, at = b'\n{"id": "%s", ' % job_id.encode(), b"", 0
+    while piece := os.pread(fd, 1 << 20, at):
+        text, at = text + piece, at + len(piece)
+        start = text.find(wanted) + 1
+        if start:
+            while (end := text.find(b"\n", start)) < 0:
+                piece = os.pread(fd, 1 << 20, at)
+                if not piece:
+                    return None
+                text, at = text + piece, at + len(piece)
+            return text[start:end].rstrip(b",")
+        text = text[-len(wanted) :]
+    return None
 
 
 class Layout:
@@ -181,7 +187,7 @@ def parse_edited(
     try:
         text = data.decode()
     except UnicodeDecodeError as exc:
-        raise BadFile(f"{path} is not valid UTF-8 at byte {exc.start}; {_LEFT}") from None
+        raise BadFile(f"{path} is not valid UTF-8 at byte {exc.start}; {LEFT}") from None
     jobs: dict[str, Job] = {}
     for at, form in _array_items(text, path):
         try:
@@ -189,44 +195,44 @@ def parse_edited(
             if job.extra or job.history:
                 encode_job(job)  # what cannot be written back must not be taken in
         except InvalidInput as exc:
-            raise _mistake(path, text, at, str(exc)) from None
+            raise mistake(path, text, at, str(exc)) from None
         except (ValueError, RecursionError) as exc:
-            raise _mistake(path, text, at, f"the job is no plain JSON: {exc}") from None
+            raise mistake(path, text, at, f"the job is no plain JSON: {exc}") from None
         if job.id in jobs or job.id in taken:
             where = path if job.id in jobs else f"{JOBS} and {DEAD}"
-            raise _mistake(path, text, at, f"job '{job.id}' stands twice, in {where}")
+            raise mistake(path, text, at, f"job '{job.id}' stands twice, in {where}")
         jobs[job.id] = job
     return jobs
 
 
-_LEFT = "nothing was changed: put it right, then try again"
+LEFT = "nothing was changed: put it right, then try again"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
     """Offset and value of each item of the JSON array that `text` must be."""
-    decoder = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=_no_constant)
+    decoder = json.JSONDecoder(object_pairs_hook=no_twins, parse_constant=_no_constant)
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
         found = "is empty" if at == len(text) else f"begins with {text[at : at + 12]!r}"
-        raise _mistake(path, text, at, f"a JSON array is wanted, but the file {found}")
+        raise mistake(path, text, at, f"a JSON array is wanted, but the file {found}")
     at = _skip_space(text, at + 1)
     while text[at : at + 1] != "]":
         try:
             form, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as exc:
-            raise _mistake(path, text, exc.pos, exc.msg) from None
+            raise mistake(path, text, exc.pos, exc.msg) from None
         except (InvalidInput, ValueError, RecursionError) as exc:
-            raise _mistake(path, text, at, str(exc)) from None
+            raise mistake(path, text, at, str(exc)) from None
         yield at, form
         at = _skip_space(text, end)
         if text[at : at + 1] == ",":
             at = _skip_space(text, at + 1)
         elif text[at : at + 1] != "]":
-            raise _mistake(path, text, at, "a comma or ] is wanted here")
+            raise mistake(path, text, at, "a comma or ] is wanted here")
     rest = _skip_space(text, at + 1)
     if rest != len(text):
-        raise _mistake(path, text, rest, "nothing may follow the array")
+        raise mistake(path, text, rest, "nothing may follow the array")
 
 
 def _skip_space(text: str, at: int) -> int:
@@ -234,7 +240,8 @@ def _skip_space(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object of a JSON text; InvalidInput if a key stands in it twice."""
     form = dict(pairs)
     if len(form) < len(pairs):
         names = [name for name, _ in pairs]
@@ -247,7 +254,8 @@ def _no_constant(name: str) -> object:
     raise InvalidInput(f"{name} is no JSON number")
 
 
-def _mistake(path: str, text: str, at: int, what: str) -> BadFile:
+def mistake(path: str, text: str, at: int, what: str) -> BadFile:
+    """The error for what is wrong at an offset of a file, with its line and column."""
     line = text.count("\n", 0, at) + 1
     column = at - text.rfind("\n", 0, at)
-    return BadFile(f"{path}:{line}:{column}: {what}; {_LEFT}")
+    return BadFile(f"{path}:{line}:{column}: {what}; {LEFT}")

@@ -11,6 +11,7 @@ from heapq import heapify, heappop, heappush
 
 from queuectl.store.job_files import line_front, line_id
 
+_SPARE = 1000  # stale entries that may wait in the heaps, beside as many as there are jobs
 _Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
 
 
@@ -43,6 +44,16 @@ class LiveIndex:
         entry = self._take(line)
         if entry is not None:
             heappush(self._later, (entry[1], entry))
+            if len(self._later) + len(self._due) > 2 * len(self._entries) + _SPARE:
+                self._drop_stale()
+
+    def _drop_stale(self) -> None:
+        """Forget entries that count no more: most of them may be due in years only."""
+        entries = self._entries
+        self._due = [entry for entry in self._due if entries.get(entry[3]) is entry]
+        self._later = [pair for pair in self._later if entries.get(pair[1][3]) is pair[1]]
+        heapify(self._due)
+        heapify(self._later)
 
     def _take(self, line: bytes) -> _Entry | None:
         """The entry of a job that waits."""

@@ -31,6 +31,13 @@ class QueueLock:
 
     def acquire(self) -> None:
         """Take the lock, or raise StoreBusy when `patience` ends."""
+        try:
+            self._acquire()
+        except BaseException:  # Ctrl-C in a shell that lives on, a failing disk
+            self.close()
+            raise
+
+    def _acquire(self) -> None:
         while True:
             if self._fd < 0:
                 self._open()

@@ -78,7 +78,7 @@ class MemoryStore:
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """See Store."""
-        lost = [job for job in jobs if not self._holds(job)]
+        lost = [job for job in jobs if self._jobs.get(job.id) != job]
         for job in jobs:
             if job not in lost:
                 del self._jobs[job.id]

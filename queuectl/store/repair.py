@@ -197,7 +197,7 @@ class _Mending:
         aside = {s.name: self._set_aside(s.name) for s in bad}
         if remains.journal.fault and remains.journal.there:
             aside[NAME] = self._set_aside(NAME)
-        checkpoint.put_in_place(self.folder, _journal_of(remains, kept))
+        checkpoint.put_in_place(self.folder, _journal_of(remains, kept, self.now))
         for sheet in bad:
             if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
                 return False
@@ -284,12 +284,13 @@ def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[s
         yield f"{sheet.name}: line {list_few(named)}"
 
 
-def _journal_of(remains: Remains, kept: Kept) -> bytes:
+def _journal_of(remains: Remains, kept: Kept, now: float) -> bytes:
     """A journal that holds every job, fitting no job file: whoever reads it takes these jobs."""
     old = remains.journal.header
     counts = [sum(job.state == state for job in kept.jobs.values()) for state in STATE_ORDER]
     header = Header(
-        (old.generation if old else 0) + 1,
+        # Who slept through this must not take a new journal for the one after its own.
+        (old.generation if old else int(now)) + 1,
         old.fold_seconds if old else 0.0,
         0.0,
         True,

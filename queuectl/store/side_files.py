@@ -10,25 +10,65 @@ from collections.abc import Iterator, Mapping, Sequence
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.store import files
+from queuectl.store.folder import check_folder, is_new
+from queuectl.store.job_files import LEFT, mistake, no_twins
 
 SETTINGS, WORKERS = "config.json", "worker_pids.json"
-_LEFT = "nothing was changed: put it right, then try again"
 _SETTING = re.compile(r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$', re.M)
 
 
+class SettingsFile:
+    """config.json, parsed anew only when it changed."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._path = os.path.join(folder, SETTINGS)
+        self._known: tuple[tuple[int, int, int], Mapping[str, object]] | None = None
+
+    def read(self) -> Mapping[str, object]:
+        """What it holds, nothing if there is no queue yet; BadFile if that is a mistake."""
+        try:
+            found = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            if not check_folder(self._folder) or is_new(self._folder):
+                return {}
+            found = self._look_again()
+        key = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._known is None or self._known[0] != key:
+            self._known = (key, read_settings(self._folder))
+        return self._known[1]
+
+    def _look_again(self) -> os.stat_result:
+        # It is made before the journal, which was not there at the first look, perhaps.
+        try:
+            return os.stat(self._path)
+        except FileNotFoundError:
+            raise BadFile(f"{self._path} is missing; {LEFT}") from None
+
+
 def read_settings(folder: str) -> Mapping[str, object]:
-    """What config.json holds; BadFile if that is a mistake."""
+    """What config.json holds; BadFile, with line and column, if that is a mistake."""
     path = os.path.join(folder, SETTINGS)
+    data = files.read(path)
     try:
-        values = json.loads(files.read(path))
-    except (ValueError, RecursionError) as exc:
-        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
+        text = data.decode()
+        values = json.loads(text, object_pairs_hook=no_twins)
+    except json.JSONDecodeError as exc:
+        raise mistake(path, text, exc.pos, exc.msg) from None
+    except (ValueError, RecursionError, InvalidInput) as exc:
+        raise BadFile(f"{path}: {exc}; {LEFT}") from None
     if not isinstance(values, dict):
-        raise BadFile(f"{path} must hold a JSON object; {_LEFT}")
-    try:
-        Settings(values)
-    except InvalidInput as exc:
-        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
+        raise BadFile(f"{path} must hold a JSON object; {LEFT}")
+    named: set[str] = set()
+    for name, value in values.items():
+        try:
+            settings = Settings({name: value})
+            if not named.isdisjoint(settings.changed):
+                raise InvalidInput(f"'{name}' stands there already, in another spelling")
+        except InvalidInput as exc:
+            place = re.search(rf'"{re.escape(name)}"\s*:', text)
+            raise mistake(path, text, place.start() if place else 0, str(exc)) from None
+        named |= settings.changed.keys()
     return values
 
 
@@ -44,9 +84,9 @@ def read_workers(folder: str) -> list[dict[str, object]]:
     try:
         entries = json.loads(files.read(path))
     except (ValueError, RecursionError) as exc:
-        raise BadFile(f"{path}: {exc}; {_LEFT}") from None
+        raise BadFile(f"{path}: {exc}; {LEFT}") from None
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise BadFile(f"{path} must hold an array of objects; {_LEFT}")
+        raise BadFile(f"{path} must hold an array of objects; {LEFT}")
     return entries
 
 

@@ -162,7 +162,7 @@ def wake(folder: str, message: bytes, only: str | None = None) -> None:
     """Wake every worker, or `only` one; a hint that may be lost: workers look by themselves too."""
     try:
         names = [only + ".wake"] if only else os.listdir(os.path.join(folder, FOLDER))
-    except FileNotFoundError:
+    except OSError:  # none yet, or no descriptor is left: the change itself is in the queue
         return
     for name in names:
         if name.endswith(".wake"):

@@ -8,6 +8,7 @@ the lock makes the writer forget what it knew; the next change reads everything 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -31,6 +32,7 @@ from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overla
 
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
+_PUT_OFF = 10.0  # seconds until a fold that was refused is tried again
 LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
 
 
@@ -62,6 +64,8 @@ class Writing:
             writer.lock.release()
         if isinstance(error, OSError):
             raise files.unusable(writer.folder, error) from error
+        if isinstance(error, files.NO_LINES):
+            raise files.changed(writer.folder) from error
 
 
 class Writer:
@@ -79,6 +83,7 @@ class Writer:
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
         self._vetted_at = 0.0
         self._unsynced = False
+        self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
         self._prepared = False
         self._writing = (Writing(self, False), Writing(self, True))
 
@@ -131,12 +136,20 @@ class Writer:
         with self.writing() as journal:
             jobs = BaseFile(self._paths[0])
         # What is appended, folded or edited from here on is caught up with under the lock.
-        with jobs, suppress(BadFile, LookupError, ValueError):  # edited while it is read
+        with jobs, suppress(BadFile):  # edited while it is read
             self._live = self._load(journal, jobs)
 
     def _load(self, journal: Journal, jobs: BaseFile) -> LiveIndex:
         lines = chain(read_live_lines(jobs.fd), journal.all_lines())
-        return LiveIndex(lines, format_time(self._now()).encode())
+        try:
+            index = LiveIndex(lines, format_time(self._now()).encode())
+        except files.NO_LINES as exc:
+            raise files.changed(self.folder) from exc
+        now, then = os.fstat(jobs.fd), jobs.found
+        # Not its ctime: a fold that renames over it changes that, and the content not.
+        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise files.changed(self.folder)
+        return index
 
     def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
         """The lines and files of those of the jobs that exist; under the lock."""
@@ -177,11 +190,14 @@ class Writer:
         journal = self.journal
         if journal is None or journal.end - journal.header.length < least:
             return False
+        if time.monotonic() < self._no_fold_before:
+            return False
         if not checkpoint.is_due(journal.header, self._now()):
             return False
         try:
             self.fold()
         except StoreError:
+            self._no_fold_before = time.monotonic() + _PUT_OFF
             return False  # the journal holds everything; a later fold will find room, or say why
         return True
 
@@ -192,7 +208,8 @@ class Writer:
             return None
         header = journal.header
         share = checkpoint.SHARE * header.fold_seconds
-        return min(max(0.0, header.folded_at + share - self._now()), share)
+        wait = min(max(0.0, header.folded_at + share - self._now()), share)
+        return max(wait, self._no_fold_before - time.monotonic())
 
     def _fold(self, journal: Journal) -> None:
         """Fold; edits that a person makes meanwhile are read anew until none comes between."""
@@ -206,7 +223,8 @@ class Writer:
         self._move_on(journal)
 
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
-        if not snapshot.edited:
+        # Behind a repair the files fit nothing, though nobody edited them.
+        if not snapshot.edited or snapshot.journal.header.stamps[0].size < 0:
             return
         self.notices.append(f"{self.folder}: a job file was edited by hand; the edit was taken in")
         late = [line_id(line) for line in snapshot.base_jobs() if line_id(line) in snapshot.overlay]
@@ -231,7 +249,7 @@ class Writer:
     def _prepare(self) -> None:
         if not folder.check_folder(self.folder):
             folder.mark_folder(self.folder)
-        files.make_private(self.folder, os.stat(self.folder).st_mode, 0o700)
+        files.make_private(self.folder, os.stat(self.folder))
         self._prepared = True
 
     def catch_up(self, busy: bool) -> Journal:
@@ -339,7 +357,7 @@ class Writer:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    files.make_private(entry.path, entry.stat().st_mode, 0o600)
+                    files.make_private(entry.path, entry.stat(follow_symlinks=False))
 
 
 def _stamp(path: str) -> Stamp:

@@ -108,7 +108,7 @@ class Worker:
             code = self._step(until_empty)
         except (QueuectlError, OSError) as exc:
             # A result that could not be written is still in _finished, and tried again.
-            if self._wakeups.now:
+            if self._wakeups.now or (self._wakeups.stopping and self._finished is None):
                 self._log(f"{self._slot.id} leaves in spite of: {exc}")
                 return 1
             self._recover(exc)

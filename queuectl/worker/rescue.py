@@ -40,9 +40,10 @@ def _may_be_given_up(worker: WorkerInfo) -> bool:
     if os.environ.get(MARK) == worker.id:
         return False
     # Somebody removed its file: it will notice by itself, and until then it may still run a job.
-    return not (
-        worker.missing and processes.is_process(worker.pid, worker.start_time, worker.boot_id)
-    )
+    # One that has ended does neither, though its parent may never reap it.
+    same_boot = worker.boot_id == processes.boot_id()
+    lives = same_boot and processes.is_running(worker.pid, worker.start_time)
+    return not (worker.missing and lives)
 
 
 def _end_leftovers(worker: WorkerInfo, jobs: list[Job]) -> bool:
@@ -52,5 +53,8 @@ def _end_leftovers(worker: WorkerInfo, jobs: list[Job]) -> bool:
     """
     gone = True
     if processes.is_process(worker.group_pid, worker.group_start, worker.boot_id):
-        gone = processes.kill_group(worker.group_pid)
+        # Also one that became another user's: who cannot be ended must not be doubled.
+        gone = processes.kill_group(worker.group_pid) and not processes.is_running(
+            worker.group_pid, worker.group_start
+        )
     return all([gone, *(processes.kill_marked(marks_of(job)) for job in jobs)])

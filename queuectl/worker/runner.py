@@ -9,6 +9,7 @@ import time
 
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
+from queuectl.store.folder import home_folder
 from queuectl.worker import processes
 from queuectl.worker.logs import above_standard
 
@@ -55,7 +56,8 @@ class Runner:
         self._environment = dict(os.environb)
         self._environment.pop(b"OLDPWD", None)
         self._environment[MARK.encode()] = worker_id.encode()
-        self._home = os.path.expanduser("~") if os.path.isdir(os.path.expanduser("~")) else "/"
+        home = home_folder()
+        self._home = home if os.path.isdir(home) else "/"
         self._files: tuple[int, list[tuple[int, int, int]]] = (-1, [])
         self._status: int | None = None
         _keep_descriptors()
@@ -148,6 +150,7 @@ class Runner:
     ) -> str | None:
         """Wait for the shell to end; what cut it short, if anything."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        next_look = time.monotonic() + self.look
         while True:
             left = self.look if deadline is None else deadline - time.monotonic()
             came = self._wakeups.wait(min(left, self.look))
@@ -156,8 +159,10 @@ class Runner:
             cut: str | None = None
             if deadline is not None and time.monotonic() >= deadline:
                 cut = "timeout"
-            elif not came or b"c" in came:
+            elif not came or b"c" in came or time.monotonic() >= next_look:
+                # Hints of new jobs may come at any rate: they must not put the look off.
                 cut = interrupted()
+                next_look = time.monotonic() + self.look
             if cut:
                 self._end(pid)
                 return cut
