@@ -7,6 +7,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -16,10 +17,10 @@ from queuectl.errors import InvalidInput, QueuectlError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from queuectl.commands.grammar import Bound, CommandSpec, Fault
+    from queuectl.commands.grammar import Bound, CommandSpec
     from queuectl.commands.progress import Progress
     from queuectl.commands.script import Statement
 
@@ -27,6 +28,8 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
+# How a file or a terminal refuses output.
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
 
 
 def entry() -> NoReturn:
@@ -40,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for, and return the exit code. Prints, never raises."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        _fill_standard()
         _accept_any_text()
         try:
             code = _run(arguments)
@@ -67,7 +71,7 @@ def _run(argv: list[str]) -> int:
             raise InvalidInput(f"{front.for_script} is for scripts, not for a command")
         return _run_argv(["version"] if front.rest in (["--version"], ["-V"]) else argv)
     if front.script is not None or not is_terminal(sys.stdin):
-        return _check_script(front) if front.dry_run else _run_script(front)
+        return _dry_run(front) if front.dry_run else _run_script(front)
     if front.for_script:
         raise InvalidInput(f"{front.for_script} wants a script: -f FILE, or on standard input")
     if not is_terminal(sys.stdout):
@@ -185,12 +189,19 @@ def attempt(
     except BrokenPipeError:
         raise
     except Exception as exc:
+        if not context.interactive and _is_of_output(exc):
+            raise  # nothing more can be shown: what runs ends here
         if context.environ.get("QUEUECTL_DEBUG"):
             import traceback
 
             context.note(traceback.format_exc())
         context.note(f"queuectl: {context.place}{describe(exc, _line(exc))}")
         return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether standard output refused what was written; errors of files name their path."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN
 
 
 def _line(error: Exception) -> str:
@@ -215,14 +226,24 @@ def close(context: Context) -> int:
     return code
 
 
+def _dry_run(front: _Front) -> int:
+    from queuectl.commands.script import check_script
+
+    if front.resume:
+        raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")
+    return FAILED if check_script(front.context(), front.script) else 0
+
+
 def _run_script(front: _Front) -> int:
     """Every command of the script; 1 if one of them failed."""
+    from queuectl.commands.script import open_script
+
     context = front.context()
     context.stdin_taken = front.script in (None, "-")
     progress = _progress(front.resume)
     failed = stopped = False
     try:
-        for statement in _statements(front):
+        for statement in open_script(front.script):
             if progress is not None and progress.is_done(statement):
                 continue
             failed = _run_step(context, statement, progress, front.stop_on_error) != 0 or failed
@@ -261,54 +282,9 @@ def _progress(path: str | None) -> Progress | None:
     return Progress(path)
 
 
-def _check_script(front: _Front) -> int:
-    """Tell the mistakes of a script and run nothing of it; 1 if there are any."""
-    from queuectl.commands.grammar import bind
-    from queuectl.commands.script import format_fault
-    from queuectl.commands.table import COMMANDS
-
-    if front.resume:
-        raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")
-    context = front.context()
-    count = wrong = 0
-    for statement in _statements(front):
-        count += 1
-        bound = bind(COMMANDS, statement.text)
-        if bound.faults and not bound.help:
-            wrong += 1
-            context.note(f"queuectl: {format_fault(statement.name, statement, bound.faults[0])}")
-    mistakes = f"{wrong} of them wrong" if wrong else "none of them wrong"
-    context.write(f"{count} commands, {mistakes}; nothing was run")
-    context.flush()
-    return FAILED if wrong else 0
-
-
-def _statements(front: _Front) -> Iterator[Statement]:
-    from queuectl.commands.script import command_words, read_statements
-    from queuectl.commands.table import COMMANDS
-
-    path = front.script or "-"
-    name = "<stdin>" if path == "-" else path
-    return read_statements(_lines(path), name, command_words(COMMANDS))
-
-
-def _lines(path: str) -> Iterator[str]:
-    """The script's lines; bytes that are no text are kept, for the error of their line."""
-    try:
-        if path == "-":
-            for line in sys.stdin.buffer if sys.stdin is not None else ():
-                yield line.decode("utf-8", "surrogateescape")
-            return
-        with open(path, "rb") as script:
-            for line in script:
-                yield line.decode("utf-8", "surrogateescape")
-    except OSError as exc:
-        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
-
-
 def _run_statement(base: Context, statement: Statement) -> int:
     from queuectl.commands.grammar import bind
-    from queuectl.commands.script import format_fault
+    from queuectl.commands.script import fault_in, format_fault
     from queuectl.commands.table import COMMANDS
 
     bound = bind(COMMANDS, statement.text)
@@ -317,7 +293,7 @@ def _run_statement(base: Context, statement: Statement) -> int:
         return USAGE
 
     def describe(error: Exception, line: str) -> str:
-        return format_fault(statement.name, statement, _fault_of(error, line, bound))
+        return format_fault(statement.name, statement, fault_in(bound, error, line))
 
     context = base.for_line(bound.values)
     try:
@@ -340,17 +316,19 @@ class _Failed(QueuectlError):
     """A line of a script ended with an exit code that says failure."""
 
 
-def _fault_of(error: Exception, line: str, bound: Bound) -> Fault:
-    """What is at fault in the line: the job that the error is about, else the command."""
-    from queuectl.commands.grammar import Fault
+def _fill_standard() -> None:
+    """Let nothing come in and go out where one of the descriptors 0 to 2 is closed.
 
-    about = getattr(error, "job_id", "")
-    for token in bound.tokens if about else ():
-        at = bound.text.find(about, token.start, token.end)
-        if token.text == about or (token.role == "object" and at >= 0):
-            return Fault(line, max(at, token.start), max(at, token.start) + len(about))
-    words = [token for token in bound.tokens if token.role == "command"]
-    return Fault(line, words[0].start, words[-1].end) if words else Fault(line, 0, 1)
+    Else a file or a pipe of ours would get that number, and a child would lose it or write there.
+    """
+    try:
+        fd = os.open(os.devnull, os.O_RDWR)
+        while fd <= 2:
+            os.set_inheritable(fd, True)
+            fd = os.open(os.devnull, os.O_RDWR)
+        os.close(fd)
+    except OSError:
+        pass  # a system without it: then they stay closed
 
 
 def _accept_any_text() -> None:

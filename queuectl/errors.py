@@ -49,6 +49,18 @@ class NoSuchJob(QueuectlError):
         self.job_id = job_id
 
 
+class NoSuchRun(QueuectlError):
+    """The job was not started that often; `runs` is how often it was."""
+
+    exit_code = 3
+
+    def __init__(self, job_id: str, run: int, runs: int) -> None:
+        had = "it has not run yet" if not runs else "it has run 1 only"
+        has = f"it has runs 1 to {runs}" if runs > 1 else had
+        super().__init__(f"job '{job_id}' has no run {run}; {has}")
+        self.job_id = job_id
+
+
 class Conflict(QueuectlError):
     """The request is sound, but not in the state things are in."""
 

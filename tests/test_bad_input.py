@@ -28,6 +28,7 @@ ARGV = [
     ([("enqueue", '{"command": "true", "env": "A=1"}')], 2, ["env"]),
     ([("enqueue", '{"comand": "true"}')], 2, ["comand", "did you mean 'command'"]),
     ([("enqueue", "{comand: true}")], 2, ["did you mean 'command'"]),
+    ([("enqueue", "{command: true, priorty: 1}")], 2, ["did you mean 'priority'"]),
     ([("enqueue", '{"command": "true", "attempts": 3}')], 2, ["attempts"]),
     ([("enqueue", '{"command": "true", "output": "x"}')], 2, ["output"]),
     ([("enqueue", '{"command": "true", "after": "x"}')], 2, ["after"]),

@@ -221,8 +221,68 @@ class TestStreams:
             check=False,
         )
         assert done.stdout == "0\n1\n"
-        assert done.stderr.count("\n") == 1
-        assert "No space left" in done.stderr
+        assert done.stderr == "queuectl: writing the output: No space left on device\n"
+
+    FULL = (
+        ("list",),
+        ("list", "--json"),
+        ("status",),
+        ("help",),
+        ("show", "a"),
+        ("logs", "a"),
+        ("backup", "-"),
+        ("list", "-q", "--no-color"),
+        ("enqueue", "--id", "b", "--command", "true"),
+    )
+
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize("argv", FULL, ids=" ".join)
+    def test_output_that_is_refused_is_told_once(self, cli, argv, unbuffered):
+        cli.ok("enqueue", "--id", "a", "--", "echo", "1")
+        cli.ok("worker", "run", "--drain")
+        assert into_full(cli, argv, unbuffered) == (1, NOT_WRITTEN)
+        assert names(cli) == (["a", "b"] if argv[0] == "enqueue" else ["a"])
+
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    def test_a_script_ends_where_its_output_is_refused(self, cli, tmp_path, unbuffered):
+        script, progress = tmp_path / "jobs.txt", tmp_path / "progress"
+        script.write_text("enqueue --id a -- true\nlist -q\nenqueue --id b -- true\n")
+        argv = ("-f", str(script), "--resume", str(progress))
+        assert into_full(cli, argv, unbuffered) == (1, NOT_WRITTEN)
+        assert names(cli) == ["a"]
+        script.write_text("enqueue --id c -- true\nlist -q\n" + "show nobody\n" * 3)
+        assert into_full(cli, ("-f", str(script)), unbuffered) == (1, NOT_WRITTEN)
+        assert names(cli) == ["a", "c"]
+
+    @pytest.mark.parametrize(
+        "closed", ["<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-", "<&-", ">&-", "2>&-"]
+    )
+    def test_with_any_stream_closed_all_goes_as_it_should(self, cli, closed):
+        run = f"{sys.executable} -m queuectl"
+        for argv in ("worker start", "enqueue -q --id a --command 'echo out; echo err >&2'"):
+            shell = subprocess.run(
+                ["/bin/sh", "-c", f"{run} {argv} {closed}"],
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                timeout=60,
+                check=False,
+            )
+            assert (shell.returncode, shell.stderr) == (0, b"")
+        assert cli("wait", "a", "--timeout", "20").code == 0
+        assert cli.ok("logs", "a") == "out\nerr\n"
+        assert cli.ok("worker", "list").count("w-") == 1
+
+    def test_a_standard_output_that_is_closed_shows_nothing(self, cli):
+        cli.ok("enqueue", "--id", "a", "--", "true")
+        run = f"{sys.executable} -m queuectl"
+        for argv in ("list", "list --json", "backup -", "help", "show a", "__complete bash 'q l'"):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{run} {argv} >&-"],
+                stderr=subprocess.PIPE,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, b""), argv
 
     def test_a_locale_without_unicode(self, cli):
         cli.ok("enqueue", "--id", "a", "--command", "echo ü 日本")
@@ -256,6 +316,24 @@ class TestStreams:
         assert max(map(len, shown)) <= 40
         assert shown[-1].endswith("…")
         assert "long " * 99 in cli.ok("list")
+
+
+NOT_WRITTEN = "queuectl: writing the output: No space left on device\n"
+
+
+def into_full(cli, argv, unbuffered):
+    """Exit code and standard error of a command whose standard output is a full disk."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "queuectl", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            timeout=60,
+            check=False,
+        )
+    return done.returncode, done.stderr.decode()
 
 
 def in_terminal(argv, **env):

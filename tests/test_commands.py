@@ -143,6 +143,7 @@ def test_logs(cli):
     cli.ok("enqueue", "{id: a, command: echo run $QUEUECTL_ATTEMPT; seq 3; exit 1, max_retries: 1}")
     cli.ok("enqueue", "{id: silent, command: true}")
     assert cli("logs", "a") == (0, "", "Job 'a' has not run yet.\n")
+    assert_no_run(cli, "a", "1", "it has not run yet")
     cli.ok("config", "set", "base", "0")
     cli.ok("worker", "run", "--drain")
     assert cli.ok("logs", "a") == "run 2\n1\n2\n3\n"
@@ -151,9 +152,16 @@ def test_logs(cli):
     assert cli.ok("logs", "a", "-n", "1", "--run", "1") == "3\n"
     assert cli.ok("logs", "a", "-f") == "run 2\n1\n2\n3\n"
     assert cli("logs", "silent") == (0, "", "Job 'silent' printed nothing.\n")
-    for run in ("0", "3"):
-        assert cli("logs", "a", "--run", run).code == 2
+    for run in ("0", "3", "99"):
+        assert_no_run(cli, "a", run, "it has runs 1 to 2")
+    assert_no_run(cli, "silent", "2", "it has run 1 only")
+    assert cli("logs", "a", "--run", "-1").code == 2
     assert cli("logs", "a", "-f", "--run", "1").code == 2
+
+
+def assert_no_run(cli, job_id, run, runs):
+    told = f"queuectl: job '{job_id}' has no run {run}; {runs}\n"
+    assert cli("logs", job_id, "--run", run) == (3, "", told)
 
 
 def test_logs_are_bytes_as_they_were_printed(cli):

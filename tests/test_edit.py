@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import sys
@@ -118,3 +120,18 @@ def test_no_editor_and_a_wrong_one(cli, queue, monkeypatch, tmp_path):
     monkeypatch.setenv("EDITOR", "/no/such/editor")
     assert "cannot be run: No such file" in cli("edit", "a").err
     assert cli("edit", "nobody").code == 3
+
+
+def test_a_draft_that_cannot_be_written_is_told_and_not_left(
+    cli, queue, editor, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    queue.enqueue([{"id": "a", "command": "true"}])
+    editor("form['priority'] = 3")
+    monkeypatch.setattr(json, "dump", full)
+    result = cli("edit", "a")
+    assert (result.code, result.out) == (1, "")
+    assert re.fullmatch(r"queuectl: writing /.*\.json: No space left on device\n", result.err)
+    assert _drafts(tmp_path) == []

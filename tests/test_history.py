@@ -143,6 +143,21 @@ def test_the_path(monkeypatch) -> None:
     assert history_path({"XDG_STATE_HOME": "/s"}) == "/s/queuectl/history"
     monkeypatch.setenv("HOME", "/home/me")
     assert history_path({}) == "/home/me/.local/state/queuectl/history"
+    assert history_path({"XDG_STATE_HOME": "rel"}) == "/home/me/.local/state/queuectl/history"
+    assert history_path({"QUEUECTL_HISTORY": "~/h"}) == "/home/me/h"
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "rel")
+    for environ in ({}, {"XDG_STATE_HOME": "rel"}, {"QUEUECTL_HISTORY": "~/h"}):
+        warnings: list[str] = []
+        history = SharedHistory(HistoryFile(history_path(environ)), warnings.append)
+        assert _loaded(history) == []
+        history.append_string("one")
+        assert _loaded(history) == ["one"]
+        assert warnings == []
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(

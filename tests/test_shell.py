@@ -185,9 +185,21 @@ def test_interrupting_ends_the_watching_only(typed, data_dir, monkeypatch) -> No
         f"enqueue {{id: a, command: x}}{ENTER}\x1b[200~{lines}\x1b[201~{ENTER}"
         f"list -q{ENTER}{CTRL_D}"
     )
-    assert "Interrupted" in typed.err.getvalue()
+    assert "Interrupted; jobs and workers go on.\n" in typed.err.getvalue()
     assert "Total Jobs" not in typed.out.getvalue()  # the rest of the paste is not run
     assert _states(data_dir) == {"a": "pending"}
+
+
+@pytest.mark.parametrize("line", ["worker stop", "worker stop --now", "end --now", "source lines"])
+def test_interrupting_the_wait_for_workers_says_that_they_stop(typed, monkeypatch, line) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("queuectl.worker.pool.stop", interrupted)
+    with open("lines", "w") as file:
+        file.write("end\n")
+    typed(f"alias end worker stop{ENTER}{line}{ENTER}{CTRL_D}")
+    assert typed.err.getvalue() == "Interrupted; the workers still stop.\n"
 
 
 def test_leaving_folds_a_small_queue(typed, data_dir) -> None:
@@ -613,6 +625,17 @@ def test_another_start_up_file_and_none(typed, start_up, monkeypatch, tmp_path) 
     assert "Total Jobs" in typed(CTRL_D).out.getvalue()
     monkeypatch.setenv("QUEUECTL_SHELLRC", str(tmp_path / "nowhere"))
     assert "nowhere: No such file" in typed(CTRL_D).err.getvalue()
+
+
+def test_a_start_up_file_is_looked_for_where_it_surely_is(typed, start_up, monkeypatch) -> None:
+    (start_up / "shellrc").write_text("status\n")
+    monkeypatch.chdir(start_up.parents[1])
+    for name, odd in (("XDG_CONFIG_HOME", "config"), ("HOME", ".")):
+        monkeypatch.setenv(name, odd)
+    os.rename("config", ".config")
+    assert "Total Jobs" not in typed(CTRL_D).out.getvalue()
+    monkeypatch.setenv("HOME", os.getcwd())
+    assert "Total Jobs" in typed(CTRL_D).out.getvalue()
 
 
 def test_scripts_and_commands_know_no_start_up_file(cli, start_up) -> None:

@@ -146,6 +146,33 @@ def test_a_worker_that_cannot_start_is_told_with_its_reason(bench, tmp_path, mon
     assert bench.queue.workers() == []
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_reason_is_told_though_no_log_can_be_written(bench, tmp_path, monkeypatch, count):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@" 2> /dev/full\n')
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    bench.enqueue("true")
+    with open(os.path.join(bench.folder, "workers"), "w"):
+        pass
+    with pytest.raises(QueuectlError) as caught:
+        bench.start(count)
+    assert str(caught.value) == (
+        f"{count} of {count} worker(s) did not start: making {bench.folder}/workers: File exists; "
+        "nothing was changed"
+    )
+    bench.wait_until(lambda: os.listdir(os.path.join(bench.folder, "logs")) == [])
+
+
+def test_a_worker_that_dies_without_a_word(bench, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(QueuectlError, match=r"it said nothing, and its log is empty \(.*\.log\)$"):
+        bench.start()
+
+
 def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):

@@ -41,7 +41,7 @@ Exit codes
   0    done
   1    it failed, or a line of a script failed
   2    the command line or its input is wrong; nothing was changed
-  3    no such job
+  3    no such job, or no such run of it
   4    conflict: the id exists, or the job's state does not allow it
   5    the data folder is busy, cannot be read, or refuses to be written
   124  wait: the time given by --timeout is up
@@ -59,6 +59,8 @@ Objects
   In the relaxed form keys and values need no quotes. A bare value runs to the
   next comma that is followed by a field's name, or to the closing brace:
     enqueue {id: job1, command: echo a, b, max_retries: 1}
+  Behind a comma any other word and ':' belong to the value, so quote it if in
+  doubt: {command: true, note: 1} is the command 'true, note: 1'.
   Your own shell reads the line first: on its command line put single quotes
   around the object. In the queuectl shell and in scripts none are needed.
   'help fields' lists the fields.

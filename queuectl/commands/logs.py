@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, NoSuchRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def logs(context: Context, args: dict[str, Any]) -> int:
     if args.get("follow"):
         return _follow(context, job.id, args)
     if run is not None and not 1 <= run <= job.run:
-        raise InvalidInput(f"job '{job.id}' has no run {run}; it was started {job.run} time(s)")
+        raise NoSuchRun(job.id, run, job.run)
     output = context.logs.output(job, run) if lines is None else context.logs.tail(job, lines, run)
     if not _copy(context, output) and lines != 0:
         context.note(f"Job '{job.id}' {'printed nothing' if job.run else 'has not run yet'}.")

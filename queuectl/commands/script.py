@@ -15,16 +15,20 @@ backslash the next line always belongs to the statement.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
+from queuectl.commands.bound import Fault
 from queuectl.commands.relaxed import pairs
 from queuectl.commands.tokens import reach, tokenize
+from queuectl.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from queuectl.commands.bound import Fault
+    from queuectl.commands.bound import Bound
+    from queuectl.commands.context import Context
     from queuectl.commands.specs import CommandSpec
     from queuectl.commands.tokens import Token
 
@@ -47,6 +51,47 @@ class Statement:
 
     def __repr__(self) -> str:
         return f"Statement({self.text!r}, {self.line}, {self.name!r})"
+
+
+def open_script(path: str | None) -> Iterator[Statement]:
+    """The statements of the file; of standard input for None and `-`."""
+    from queuectl.commands.table import COMMANDS
+
+    path = path or "-"
+    name = "<stdin>" if path == "-" else path
+    return read_statements(_read_lines(path), name, command_words(COMMANDS))
+
+
+def _read_lines(path: str) -> Iterator[str]:
+    """The script's lines; bytes that are no text are kept, for the error of their line."""
+    try:
+        if path == "-":
+            for line in sys.stdin.buffer if sys.stdin is not None else ():
+                yield line.decode("utf-8", "surrogateescape")
+            return
+        with open(path, "rb") as script:
+            for line in script:
+                yield line.decode("utf-8", "surrogateescape")
+    except OSError as exc:
+        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+
+
+def check_script(context: Context, path: str | None) -> int:
+    """Tell the mistakes of a script and run nothing of it; how many there are."""
+    from queuectl.commands.grammar import bind
+    from queuectl.commands.table import COMMANDS
+
+    count = wrong = 0
+    for statement in open_script(path):
+        count += 1
+        bound = bind(COMMANDS, statement.text)
+        if bound.faults and not bound.help:
+            wrong += 1
+            context.note(f"queuectl: {format_fault(statement.name, statement, bound.faults[0])}")
+    mistakes = f"{wrong} of them wrong" if wrong else "none of them wrong"
+    context.write(f"{count} commands, {mistakes}; nothing was run")
+    context.flush()
+    return wrong
 
 
 def read_statements(
@@ -184,6 +229,20 @@ def _is_quote(text: str, opens: int, closes: int) -> bool:
 
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(_BLANKS))
+
+
+def fault_in(bound: Bound, error: Exception, line: str) -> Fault:
+    """What of the command is at fault: the job that the error is about, else the command's words.
+
+    `line` is the fault's message.
+    """
+    about = getattr(error, "job_id", "")
+    for token in bound.tokens if about else ():
+        at = bound.text.find(about, token.start, token.end)
+        if token.text == about or (token.role == "object" and at >= 0):
+            return Fault(line, max(at, token.start), max(at, token.start) + len(about))
+    words = [token for token in bound.tokens if token.role == "command"]
+    return Fault(line, words[0].start, words[-1].end) if words else Fault(line, 0, 1)
 
 
 def format_fault(name: str, statement: Statement, fault: Fault) -> str:

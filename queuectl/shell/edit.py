@@ -72,9 +72,13 @@ def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
     import tempfile
 
     fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
-    with open(fd, "w", encoding="utf-8") as file:
-        json.dump(form, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(form, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+    except OSError as exc:
+        os.unlink(path)
+        raise QueuectlError(f"writing {path}: {exc.strerror}") from None
     return path
 
 

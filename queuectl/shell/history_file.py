@@ -11,6 +11,8 @@ import fcntl
 import os
 import time
 
+from queuectl.store.folder import expand, own_folder
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,12 +26,12 @@ _MEANING = {"n": "\n", "r": "\r"}
 
 
 def history_path(environ: Mapping[str, str]) -> str:
-    """QUEUECTL_HISTORY, else `queuectl/history` in the user's state folder."""
+    """QUEUECTL_HISTORY, else `queuectl/history` in the user's state folder; nowhere if none is."""
     named = environ.get("QUEUECTL_HISTORY")
     if named:
-        return os.path.expanduser(named)
-    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
-    return os.path.join(state, "queuectl", "history")
+        return expand(named) or os.devnull
+    folder = own_folder(environ, "XDG_STATE_HOME", ".local/state")
+    return os.path.join(folder, "history") if folder else os.devnull
 
 
 class HistoryFile:

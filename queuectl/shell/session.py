@@ -25,6 +25,7 @@ from queuectl.shell.prompt import Prompt
 from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.validator import find_mistake
 from queuectl.shell.watcher import Watcher
+from queuectl.store.folder import expand, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +62,7 @@ class Shell:
         self.leaving = False
         self._depth = 0  # of files that run files
         self._read = False  # a person was reading in a pager, or was asked
+        self._words: tuple[str, ...] = ()  # of the command that runs, or ran last
         self.notices = Notices()
         self.aliases = Aliases()
         self._run_bound = run_bound
@@ -180,9 +182,11 @@ class Shell:
             self.context.note(f"({seconds:.1f} s)")
 
     def _run(self, text: str) -> int:
+        self._words = ()
         if is_system_line(text):
             return self._run_system(text.lstrip()[1:])
         bound = self.aliases.bind(text).bound
+        self._words = bound.words
         if bound.faults:
             self.context.note(f"queuectl: {bound.faults[0].message}")
             return 2
@@ -286,7 +290,9 @@ class Shell:
 
     def _interrupted(self) -> None:
         self._end_line()
-        self.context.note("Interrupted; jobs and workers go on.")
+        stopping = self._words == ("worker", "stop")
+        goes_on = "the workers still stop" if stopping else "jobs and workers go on"
+        self.context.note(f"Interrupted; {goes_on}.")
         # Whatever the interrupt cut short begins anew with a fresh queue.
         self._close(self.context)
 
@@ -314,7 +320,7 @@ def start_up_path(environ: Mapping[str, str]) -> str | None:
     """QUEUECTL_SHELLRC, else `queuectl/shellrc` in the user's configuration if it is there."""
     named = environ.get("QUEUECTL_SHELLRC")
     if named:
-        return os.path.expanduser(named)
-    config = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    usual = os.path.join(config, "queuectl", "shellrc")
-    return usual if os.path.exists(usual) else None
+        return expand(named) or named
+    folder = own_folder(environ, "XDG_CONFIG_HOME", ".config")
+    usual = os.path.join(folder, "shellrc")
+    return usual if folder and os.path.exists(usual) else None

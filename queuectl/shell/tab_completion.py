@@ -41,7 +41,8 @@ def answer(words: Sequence[str]) -> int:
     if found is None:
         return FILES
     lines = [f"{word}\t{meaning}\n" for word, meaning in found]
-    sys.stdout.write("".join(lines))
+    if sys.stdout is not None:
+        sys.stdout.write("".join(lines))
     return 0
 
 
@@ -96,7 +97,7 @@ def _folder(bound: Bound, environ: Any) -> str:
     from queuectl.store.folder import find_folder
 
     data = bound.values.get("data")
-    return find_folder(os.path.expanduser(data) if isinstance(data, str) else None, environ)
+    return find_folder(data if isinstance(data, str) else None, environ)
 
 
 def _one_line(item: Candidate) -> str:

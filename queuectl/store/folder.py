@@ -35,15 +35,55 @@ class Finding:
 
 
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
-    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own."""
+    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
+
+    Raises StoreError where the user's own would be below a home folder that is not known.
+    """
     named = option or environ.get("QUEUECTL_DATA")
     if named:
-        return os.path.abspath(os.path.expanduser(named))
-    here = os.path.abspath("data")
-    if os.path.exists(os.path.join(here, MARKER)):
-        return here
-    home = environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-    return os.path.join(home, "queuectl")
+        path = expand(named)
+    else:
+        path = os.path.abspath("data")
+        if not os.path.exists(os.path.join(path, MARKER)):
+            path = own_folder(environ, "XDG_DATA_HOME", ".local/share")
+    if not path:
+        raise StoreError("no home folder is known; name a data folder with --data DIR")
+    return os.path.abspath(path)
+
+
+def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
+    """Our folder in the one that an XDG variable names, or in `usual` below home; "" if neither.
+
+    What is not absolute is ignored, as the XDG Base Directory Specification has it.
+    """
+    named = environ.get(variable, "")
+    above = named if os.path.isabs(named) else expand(f"~/{usual}")
+    return above and os.path.join(above, "queuectl")
+
+
+def expand(path: str) -> str:
+    """The path with a leading `~` or `~USER` replaced; "" where no home folder is known."""
+    if path != "~" and not path.startswith("~/"):
+        return os.path.expanduser(path)
+    home = home_folder()
+    return home and os.path.join(home, path[2:].lstrip("/"))
+
+
+def home_folder() -> str:
+    """The user's home, as HOME or else the system has it; "" if that is no absolute path.
+
+    An empty HOME names none. os.path.expanduser takes it for the root folder, and where there is
+    none it keeps `~` as the name of a folder.
+    """
+    home = os.environ.get("HOME")
+    if not home:
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            home = ""
+    return home if os.path.isabs(home) else ""
 
 
 def check_folder(path: str) -> bool:
@@ -96,7 +136,8 @@ def _check_mark(marker: str, mark: bytes) -> None:
     try:
         version = json.loads(mark)["format"]
     except (ValueError, KeyError, TypeError):
-        raise BadFile(f"{marker} is not a queuectl marker: it should read {_MARK!r}") from None
+        wanted = _MARK.decode().strip()
+        raise BadFile(f"{marker} is not a queuectl marker: it should read {wanted}") from None
     if version != FORMAT:
         raise StoreError(
             f"{marker} is of format {version}; this queuectl knows format {FORMAT}: update it"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 
@@ -288,7 +289,8 @@ def _to_stderr(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """A worker process: `--data DIR [--foreground] [--log PATH] [--ready FD]`; the exit code.
 
-    `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered.
+    `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered, or
+    for the reason why that failed.
     """
     from queuectl.job_queue import JobQueue
 
@@ -301,17 +303,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _detach()
     queue = JobQueue.open(os.path.abspath(options["--data"]))
     own_log = _OwnLog(options.get("--log"))
+    starter = _Starter(int(options.get("--ready", -1)))
 
     def registered(slot: WorkerSlot) -> None:
         own_log.name_for(slot.id)
-        if "--ready" in options:
-            _say_ready(int(options["--ready"]))
+        starter.tell(str(os.getpid()))
 
     try:
         tell = _to_stdout if foreground else None
         return run_worker(queue, tell=tell, registered=registered, detached=not foreground)
     except (QueuectlError, OSError) as exc:
         _to_stderr(str(exc))
+        starter.tell(str(exc))  # the log may be on a full disk
         return exc.exit_code if isinstance(exc, QueuectlError) else 1
     finally:
         queue.close()
@@ -325,13 +328,23 @@ def _detach() -> None:
         return
 
 
-def _say_ready(fd: int) -> None:
-    try:
-        os.write(fd, b"%d\n" % os.getpid())
-    except BrokenPipeError:
-        return  # whoever started it is gone; it works on
-    finally:
-        os.close(fd)
+class _Starter:
+    """Whoever started the worker, and waits at the other end of a pipe to hear how that went."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def tell(self, line: str) -> None:
+        """Say it, the first time only."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            os.write(fd, line.encode("utf-8", "replace")[: select.PIPE_BUF])
+        except BrokenPipeError:
+            return  # it is gone; the worker works on
+        finally:
+            os.close(fd)
 
 
 def _to_stdout(text: str) -> None:

@@ -30,10 +30,11 @@ _STALE = 60.0  # seconds after which an empty log of no living worker is nobody'
 
 
 class _Start:
-    """One worker that is starting: it says its pid on `ready`, or closes it by dying."""
+    """One worker that is starting: it says its pid on `ready`, or why it has none, or just dies."""
 
     def __init__(self, folder: str, logs: LogFolder) -> None:
         self.log = os.path.join(logs.path, f"worker-start-{os.urandom(6).hex()}.log")
+        self._reason = ""
         self.ready, said = os.pipe()
         try:
             _spawn(folder, self.log, said)
@@ -42,17 +43,22 @@ class _Start:
 
     def pid(self) -> int | None:
         """Its pid once it has registered, None if it died before; to be asked when `ready` is."""
-        said = os.read(self.ready, 64)
-        return int(said) if said else None
+        said = os.read(self.ready, select.PIPE_BUF)
+        if said.isdigit():
+            return int(said)
+        self._reason = said.decode("utf-8", "replace")
+        return None
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """Why it did not come up, as it said, or else as the last line of its log has it."""
+        if self._reason:
+            return self._reason
         try:
             with open(self.log, encoding="utf-8", errors="replace") as log:
                 lines = log.read().strip().splitlines()
         except FileNotFoundError:
-            lines = []
-        return lines[-1] if lines else f"it said nothing ({self.log})"
+            return "it said nothing"
+        return lines[-1] if lines else f"it said nothing, and its log is empty ({self.log})"
 
 
 def start(folder: str, count: int) -> list[int]:
