@@ -249,13 +249,17 @@ class JobQueue:
         """Take a worker off the list, at its own end."""
         self.store.release(slot)
 
+    def prepare_claims(self) -> None:
+        """Read what a first claim needs; without this the claim itself does."""
+        self.store.prepare_claims()
+
     def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
         """Settle the run that finished, if one did, and claim the next job that is ready.
 
         May be called again with the same `finished` after a StoreError.
         """
         stored = finished[0] if finished else None
-        self.store.prepare_claims()  # before the clock is looked at: it can take a while
+        self.prepare_claims()  # before the clock is looked at: it can take a while
         while True:
             now = self.now()
             new = self._settled(stored, finished, now) if stored and finished else None

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from queuectl.errors import BadFile, StoreBusy
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.worker import loop
+from queuectl.worker.aside import aside
 from queuectl.worker.loop import Worker
 from queuectl.worker.wakeups import FINISH, STOP_NOW, Wakeups
 
@@ -75,6 +77,8 @@ class PlayedQueue:
         refusal = self.refusals.pop(0) if self.refusals else None
         if refusal is not None:
             raise refusal
+
+    def prepare_claims(self) -> None: ...
 
     def settings(self) -> Settings:
         return Settings(self.changed)
@@ -183,6 +187,21 @@ def test_told_to_stop_at_once_it_leaves_a_result_that_cannot_be_written(stage):
     stage.queue.refusals = [None, StoreBusy("busy")]
     assert stage.work() == 1
     assert stage.codes() == []
+
+
+def test_what_takes_long_is_done_aside(monkeypatch):
+    main, seen = threading.main_thread(), []
+
+    def fail() -> None:
+        seen.append(threading.current_thread())
+        raise BadFile("no")
+
+    with pytest.raises(BadFile):
+        aside(fail)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(BadFile):
+        aside(fail)
+    assert (seen[0] is main, seen[1] is main) == (False, True)
 
 
 def test_trouble_at_a_claim_ends_no_worker_and_is_logged_once(stage):

@@ -14,6 +14,7 @@ from queuectl.errors import QueuectlError
 from queuectl.model.times import format_time
 from queuectl.store import files
 from queuectl.worker import processes, report
+from queuectl.worker.aside import aside
 from queuectl.worker.logs import LogFolder, Spool
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
@@ -89,6 +90,7 @@ class Worker:
         self._told: set[str] = set()
         self._finishing_told = False
         self._next_look = self._next_purge = 0.0
+        self._prepared = False  # whether what a claim needs was read since the last trouble
 
     def work(self, *, until_empty: bool = False) -> int:
         """Work until a signal says stop, or there is nothing left to do; the exit code."""
@@ -129,6 +131,9 @@ class Worker:
         if self._wakeups.stopping:
             self._settle()
             return 0
+        if not self._prepared:
+            aside(self._queue.prepare_claims)
+            self._prepared = True
         job = self._claim()
         if job is not None:
             self._run(job)
@@ -228,7 +233,7 @@ class Worker:
             for job in rescue(self._queue):
                 self._log(f"{self._slot.id} rescued job {job.id}, which is {job.state} now")
         if self._job is not None:
-            self._queue.fold_if_due(busy=True)
+            aside(lambda: self._queue.fold_if_due(busy=True))
         elif now >= self._next_purge:
             self._next_purge = now + _PURGE_EVERY
             removed = self._queue.purge_old()
@@ -237,6 +242,7 @@ class Worker:
 
     def _recover(self, error: Exception) -> None:
         """Log the trouble and let some time pass, longer each time."""
+        self._prepared = False
         self._trouble(error)
         self._wakeups.wait(self._pause)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)

@@ -49,7 +49,7 @@ def storm(tmp_path, seed: str, seconds: int) -> str:
 @pytest.mark.timeout(320)
 @pytest.mark.parametrize("seed", ["1", None], indirect=True, ids=["1", "fresh"])
 def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed):
-    said = storm(tmp_path, seed, 9)
+    said = storm(tmp_path, seed, 15)
     assert "accepted" in said
     assert "kill-worker" in said
 
