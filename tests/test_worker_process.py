@@ -235,7 +235,7 @@ def test_a_worker_whose_starter_is_gone_works_on(bench):
     job_id = bench.enqueue("true")
     read, write = os.pipe()
     os.close(read)
-    argv = [sys.executable, "-m", "queuectl.worker.loop", "--data", bench.folder]
+    argv = [sys.executable, "-m", "queuectl.worker", "--data", bench.folder]
     with subprocess.Popen([*argv, "--ready", str(write)], pass_fds=(write,)) as worker:
         os.close(write)
         bench.await_state(job_id, "completed")
@@ -573,7 +573,7 @@ def test_a_worker_whose_file_was_removed_ends_its_job_and_leaves(bench):
 @pytest.fixture
 def foreground(bench) -> Iterator[subprocess.Popen[str]]:
     worker = subprocess.Popen(
-        [sys.executable, "-m", "queuectl.worker.loop", "--data", bench.folder, "--foreground"],
+        [sys.executable, "-m", "queuectl.worker", "--data", bench.folder, "--foreground"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

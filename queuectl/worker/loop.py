@@ -1,7 +1,4 @@
-"""A worker's life: claim, run, finish, until it is told to stop.
-
-`python -m queuectl.worker.loop --data DIR` is a detached worker, as `worker start` makes them.
-"""
+"""A worker's life: claim, run, finish, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -373,7 +370,3 @@ class _OwnLog:
     def drop_if_empty(self) -> None:
         if self._path is not None and not os.fstat(2).st_size:
             files.remove(self._path)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

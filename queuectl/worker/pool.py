@@ -91,7 +91,7 @@ def start(folder: str, count: int) -> list[int]:
 def _spawn(folder: str, log: str, said: int) -> None:
     """A worker process with nothing of ours but the descriptor `said`, and not our child."""
     environ = {name: text for name, text in os.environ.items() if name not in MARKS}
-    argv = [sys.executable, "-m", "queuectl.worker.loop"]
+    argv = [sys.executable, "-m", "queuectl.worker"]
     argv += ["--data", folder, "--log", log, "--ready", str(said)]
     out = files.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:

@@ -1,0 +1,19 @@
+"""`python -m queuectl.worker --data DIR`: a detached worker, as `worker start` makes them."""
+
+from __future__ import annotations
+
+from queuectl.worker.aside import aside
+
+
+def _load() -> None:
+    import filelock  # noqa: F401
+
+    import queuectl.job_queue
+    import queuectl.worker.loop  # noqa: F401
+
+
+if __name__ == "__main__":
+    aside(_load)  # it takes as long as a hundred claims
+    from queuectl.worker.loop import main
+
+    raise SystemExit(main())
