@@ -256,8 +256,9 @@ def test_a_worker_without_descriptors_waits_and_loses_nothing(warm):
         loop._LOOK_AROUND = 0.0
         hand = Hand(yard)
         before = hand.limit(resource.RLIMIT_NOFILE, 3)
-        yard.queue.enqueue([yard.draft("j0")])
         hand.hear("Too many open files")
+        yard.queue.enqueue([yard.draft("j0")])
+        yard.queue.wait(0.2)  # it may wake and try
         assert yard.started() == []
         hand.limit(resource.RLIMIT_NOFILE, before)
         yard.await_state("j0", "completed", "dead")
