@@ -57,8 +57,12 @@ def worker_stop(context: Context, args: dict[str, Any]) -> int:
         context.rescue()
         context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
     except StoreError as exc:
-        left = "the workers are stopped, but the JSON files were not brought up to date: "
-        raise type(exc)(f"{left if stopped else ''}{exc}") from exc
+        if not stopped:
+            raise
+        why = str(exc).replace("nothing was changed: ", "")
+        raise StoreError(
+            f"the workers are stopped, but tidying up behind them was refused: {why}"
+        ) from exc
     return 0
 
 

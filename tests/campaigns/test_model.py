@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
@@ -63,7 +64,9 @@ class Entry(NamedTuple):
 
 
 Jobs = dict[str, Entry]
-fates = st.one_of(*[st.none()] * 4, st.tuples(st.sampled_from(DEATHS), st.integers(1, 25)))
+REFUSALS = ("once", "full")
+FATES = (*DEATHS, *REFUSALS)
+fates = st.one_of(*[st.none()] * 4, st.tuples(st.sampled_from(FATES), st.integers(1, 25)))
 pick = st.integers(0, 1000)
 one_of_two = st.integers(0, 1)
 
@@ -111,14 +114,20 @@ class Queues(RuleBasedStateMachine):
     def _do(
         self, which: int, fate: Any, act: Callable[[JobQueue], Any], *afters: Jobs
     ) -> tuple[bool, Any]:
-        """Do it: the queue is then one of `afters`, or as before if it died. Whether it ended."""
+        """Do it: the queue is then one of `afters`, or as before if it died or was refused.
+
+        Whether it ended. Who was refused goes on with what it knows.
+        """
         queue, before, result, ended = self.queues[which], self.jobs, None, False
         if fate is None:
             result, ended = act(queue), True
         else:
-            with failing_disk(fate[1], fate[0]):
-                result, ended = act(queue), True
-        if not ended:
+            try:
+                with failing_disk(fate[1], fate[0]):
+                    result, ended = act(queue), True
+            except (QueuectlError, OSError):
+                assert fate[0] in REFUSALS
+        if not ended and fate[0] in DEATHS:
             self.crash(which)
         found = self._seen(self.queues[which])
         assert found in (afters if ended else (before, *afters))
