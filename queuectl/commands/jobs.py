@@ -152,7 +152,7 @@ def _agreed(context: Context, states: Sequence[str], older: float | None) -> boo
     doomed = context.queue.purge(states, older, dry_run=True)
     return not doomed or context.confirm(
         f"Remove {_count(len(doomed))} ({', '.join(states)}) and their output for good "
-        "('backup FILE' first keeps a way back)?"
+        "('backup FILE' keeps a copy)?"
     )
 
 
