@@ -52,7 +52,7 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("list",),
-        summary="List jobs, in the order they were enqueued.",
+        summary="List jobs, oldest first, the dead last.",
         params=(Param("--state", "state", "only jobs in this state", many=True), _LIMIT, _JSON),
         handler="queuectl.commands.jobs:list_jobs",
         examples=("list", "list --state pending", "list --state failed --limit 5 --json"),
