@@ -111,6 +111,29 @@ def test_the_running_job_is_noted_and_cleared(store):
     store.release(slot)
 
 
+def test_facts_stand_behind_the_job_and_an_older_queuectl_reads_past_them(store):
+    slot = register(store)
+    path = os.path.join(store.folder, "workers", "w-1")
+    assert store.workers()[0].facts == {"format": "2", "inode": str(os.stat(path).st_ino)}
+    slot.note_run("x" * 128, 10**6, 2**22, "9" * 20)
+    slot.note_facts(stopping=1, pidns="4026531836")
+    slot.clear_run()
+    slot.note_run("b", 3, 88, "9")
+    (info,) = store.workers()
+    assert (info.facts["stopping"], info.facts["pidns"]) == ("1", "4026531836")
+    assert (info.job_id, info.run, info.group_pid, info.group_start) == ("b", 3, 88, "9")
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")
+    assert [len(lines[0].split(b" ")), lines[1]] == [5, b"b 3 88 9"]  # as a61fc90 takes them apart
+    store.release(slot)
+
+
+def test_a_worker_of_an_older_queuectl_has_no_facts():
+    text = f"w-1 1 2 3 4\n{'b 3 88 9': <255}\n".ljust(1024)
+    assert WorkerInfo("w-1", True, text).facts == {}
+    assert WorkerInfo("w-1", False, "w-1 1 2 3 4", missing=True).facts == {}
+
+
 def test_the_longest_job_id_is_noted_whole(store):
     slot = register(store)
     slot.note_run("x" * 128, 10**6, 2**22, "9" * 20)

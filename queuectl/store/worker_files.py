@@ -2,8 +2,10 @@
 
 The kernel frees the lock when its holder dies, however it dies; nobody has to notice in time. A
 file's first line names the worker (id, pid, start time, boot id, since when), its second the job
-that runs (id, run, pid of its process group, start time), if any. `ID.wake` beside it is a pipe:
-a byte written there wakes the worker, `w` to look for work, `c` because a job is to be cancelled.
+that runs (id, run, pid of its process group, start time), if any. Behind the 256 bytes of the
+second a third holds facts as `key=value`; `format=2` is always one of them. An older queuectl reads
+the first two only. `ID.wake` beside it is a pipe: a byte written there wakes the worker, `w` to
+look for work, `c` because a job is to be cancelled.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ _SIZE, _LINE = 1024, 256  # bytes of a worker file, and of its second line
 
 
 class WorkerInfo:
-    """One worker as its file tells. `alive`: it holds its lock; `missing`: it has no file."""
+    """One worker as its file tells. `alive`: it holds its lock; `missing`: it has no file.
+
+    `facts`: what its third line holds; empty for a worker of an older queuectl.
+    """
 
     __slots__ = (
         "alive",
         "boot_id",
+        "facts",
         "group_pid",
         "group_start",
         "id",
@@ -55,6 +61,8 @@ class WorkerInfo:
         if len(job) == 4 and job[1].isdigit() and job[2].isdigit():
             self.job_id, self.run, self.group_pid = job[0], int(job[1]), int(job[2])
             self.group_start = job[3]
+        third = text[len(first) + 1 + _LINE :].partition("\n")[0].split()
+        self.facts = dict(fact.split("=", 1) for fact in third if "=" in fact)
 
 
 class WorkerSlot:
@@ -67,6 +75,7 @@ class WorkerSlot:
         self._fd = fd
         self._inode = os.fstat(fd).st_ino
         self._job_line = os.pread(fd, _SIZE, 0).find(b"\n") + 1
+        self._facts = _first_facts(self._inode)
 
     def still_held(self) -> bool:
         """Whether the file is still there under its name: else the worker was given up."""
@@ -82,6 +91,15 @@ class WorkerSlot:
     def clear_run(self) -> None:
         """Write down that nothing runs."""
         self._set_line(b"\n")
+
+    def note_facts(self, **facts: object) -> None:
+        """Write down facts beside those noted before; names and values hold no blanks.
+
+        Raises OSError.
+        """
+        self._facts |= {name: str(fact) for name, fact in facts.items()}
+        start = self._job_line + _LINE
+        os.pwrite(self._fd, _facts_line(self._facts).ljust(_SIZE - start), start)
 
     def _set_line(self, line: bytes) -> None:
         # Padded, so that the end of a longer line before it is no line of its own. Not through a
@@ -112,7 +130,9 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     wake_fd = -1
     try:
         lock_descriptor(fd, blocking=False)
-        files.append(fd, f"{worker_id} {facts}\n\n".encode().ljust(_SIZE), 0, hidden)
+        head = f"{worker_id} {facts}\n".encode() + b"\n".ljust(_LINE)
+        text = head + _facts_line(_first_facts(os.fstat(fd).st_ino))
+        files.append(fd, text.ljust(_SIZE), 0, hidden)
         files.make_pipe(f"{path}.wake")
         # Open for both, so that the pipe never reports an end when a writer leaves.
         wake_fd = files.open_file(f"{path}.wake", os.O_RDWR | os.O_NONBLOCK)
@@ -125,6 +145,15 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
             files.remove(left)
         raise
     return WorkerSlot(folder, worker_id, fd, wake_fd)
+
+
+def _first_facts(inode: int) -> dict[str, str]:
+    """What a worker file holds from the beginning: its own inode tells it from a copy of it."""
+    return {"format": "2", "inode": str(inode)}
+
+
+def _facts_line(facts: dict[str, str]) -> bytes:
+    return (" ".join(f"{name}={fact}" for name, fact in facts.items()) + "\n").encode()
 
 
 def worker_infos(folder: str) -> Iterator[WorkerInfo]:
