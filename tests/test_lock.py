@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -129,20 +130,67 @@ def test_an_error_under_the_lock_frees_it(tmp_path):
     other.close()
 
 
-def test_a_lock_file_that_was_removed_keeps_nobody_apart(tmp_path):
-    """Who waits on the old file, or holds it open, moves to the one that has the name."""
-    first, second = lock_of(tmp_path), lock_of(tmp_path)
+def test_a_lock_file_that_is_removed_while_held_lets_nobody_in(tmp_path):
+    first, second, third = (lock_of(tmp_path) for _ in range(3))
+    with second:  # it has the old file open, as third has not
+        pass
     with first:
-        pass
-    os.unlink(first.path)
-    with second:
-        with pytest.raises(StoreBusy), first:
-            pass
         os.unlink(first.path)
-    with first, pytest.raises(StoreBusy), second:
+        for other in (second, third):
+            with pytest.raises(StoreBusy, match=rf"queue.lock is held by process {os.getpid()};"):
+                other.acquire()
+    for lock in (second, third, first):
+        with lock, pytest.raises(StoreBusy), lock_of(tmp_path):
+            pass
+        lock.close()
+
+
+def test_a_lock_file_that_was_removed_is_made_anew(tmp_path):
+    """An older queuectl takes that file only, and must find the one that has the name."""
+    lock = lock_of(tmp_path)
+    with lock:
         pass
-    first.close()
-    second.close()
+    os.unlink(lock.path)
+    with lock, pytest.raises(TimeoutError):
+        FileLock(lock.path, timeout=0).acquire()
+    lock.close()
+
+
+def test_a_lock_that_waits_moves_to_the_folder_that_has_the_name(tmp_path):
+    folder, away = tmp_path / "queue", tmp_path / "away"
+    folder.mkdir()
+
+    def replace_the_folder():
+        folder.rename(away)
+        folder.mkdir()
+        held.release()
+        return 20.0
+
+    held, waiting = lock_of(folder), QueueLock(str(folder), replace_the_folder)
+    held.acquire()
+    with waiting, pytest.raises(StoreBusy), lock_of(folder):
+        pass
+    with lock_of(away):
+        pass
+    held.close()
+    waiting.close()
+
+
+def test_one_patience_serves_for_both_locks(tmp_path):
+    asked = []
+
+    def free_the_folder():
+        asked.append(fcntl.flock(folder, fcntl.LOCK_UN))
+        return 0.05
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with FileLock(str(tmp_path / "queue.lock")), pytest.raises(StoreBusy):
+        QueueLock(str(tmp_path), free_the_folder).acquire()
+    assert asked == [None]
+    with lock_of(tmp_path):  # who gave up holds neither
+        pass
+    os.close(folder)
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
@@ -160,7 +208,8 @@ def test_the_lock_is_private_and_passes_to_no_child(tmp_path):
     lock = lock_of(tmp_path)
     with lock:
         assert os.stat(lock.path).st_mode & 0o777 == 0o600
-        assert not os.get_inheritable(lock._fd)
+        assert lock._fds
+        assert not any(os.get_inheritable(fd) for fd in lock._fds)
     lock.close()
 
 

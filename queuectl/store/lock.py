@@ -1,4 +1,11 @@
-"""The lock of the queue: one writer at a time, on a descriptor that stays open."""
+"""The lock of the queue: one writer at a time, on descriptors that stay open.
+
+It is two locks, taken always both and in this order: the data folder's own, which nobody can
+remove, and that of `queue.lock`, which other hosts and older queuectls see. Each is taken by its
+descriptor, so both names are looked at afterwards: the folder may have been moved away, and
+`queue.lock` removed, by somebody who took it for a stale one. A look alone would not do: a removal
+between the look and the append would let a second writer in.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +30,10 @@ class QueueLock:
 
     def __init__(self, folder: str, patience: Callable[[], float]) -> None:
         self.path = os.path.join(folder, "queue.lock")
+        self._folder = folder
         self._patience = patience
-        self._fd = -1
-        self._inode = 0
+        self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
+        self._named: tuple[tuple[int, int], ...] = ()  # device and inode of each
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
         self._unlock: Callable[[int], None]  # who only reads never pays for loading it
 
@@ -38,18 +46,24 @@ class QueueLock:
             raise
 
     def _acquire(self) -> None:
+        deadline = None
         while True:
-            if self._fd < 0:
+            if not self._fds:
                 self._open()
-            if not self._try():
-                self._wait()
+            for fd in self._fds:
+                if not self._try(fd):
+                    if deadline is None:  # one patience for all that is waited for
+                        deadline = time.monotonic() + self._patience()
+                    self._wait(fd, deadline)
             if self._is_named():
                 return
-            self.close()  # somebody removed the file: its lock keeps nobody out
+            self.close()  # a lock on what has lost its name keeps nobody out
 
     def release(self) -> None:
         """Free the lock; it must be held."""
-        self._unlock(self._fd)
+        folder, file = self._fds
+        self._unlock(file)
+        self._unlock(folder)
 
     def __enter__(self) -> None:
         self.acquire()
@@ -61,18 +75,24 @@ class QueueLock:
         from filelock import lock_descriptor, unlock_descriptor
 
         self._lock, self._unlock = lock_descriptor, unlock_descriptor
-        self._fd = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
-        self._inode = os.fstat(self._fd).st_ino
+        folder = files.open_file(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            file = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
+        except BaseException:
+            os.close(folder)
+            raise
+        self._fds = (folder, file)
+        self._named = (_identity(os.fstat(folder)), _identity(os.fstat(file)))
 
     def close(self) -> None:
-        """Let go of the file; the lock opens it anew."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Let go of both files; the lock opens them anew."""
+        fds, self._fds = self._fds, ()
+        for fd in reversed(fds):
+            os.close(fd)
 
-    def _try(self) -> bool:
+    def _try(self, fd: int) -> bool:
         try:
-            return self._lock(self._fd, blocking=False)
+            return self._lock(fd, blocking=False)
         except OSError as exc:
             # No soft lock instead: two kinds of lock on one queue would keep nobody out.
             raise StoreError(
@@ -80,33 +100,40 @@ class QueueLock:
                 "name a folder on another with --data DIR"
             ) from exc
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + self._patience()
+    def _wait(self, fd: int, deadline: float) -> None:
         pause = _FIRST_PAUSE
-        while not self._try():
+        while not self._try(fd):
             if time.monotonic() >= deadline:
                 raise StoreBusy(
-                    f"{self.path} is held by {self._holder()}; "
+                    f"{self.path} is held by {_holder(fd)}; "
                     "nothing was changed: try again, or raise lock-timeout"
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _is_named(self) -> bool:
+        folder, file = self._named
         try:
-            return os.stat(self.path).st_ino == self._inode
+            return (
+                _identity(os.stat(self.path)) == file and _identity(os.stat(self._folder)) == folder
+            )
         except FileNotFoundError:
             return False
 
-    def _holder(self) -> str:
-        """Who holds the lock, as Linux tells it in /proc/locks."""
-        inode = b":%d" % os.fstat(self._fd).st_ino
-        try:
-            with open("/proc/locks", "rb") as file:
-                for line in file:
-                    words = line.split()
-                    if words[1] == b"FLOCK" and words[5].endswith(inode):
-                        return f"process {int(words[4])}"
-        except (OSError, IndexError):
-            pass
-        return "another process"
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _holder(fd: int) -> str:
+    """Who holds the lock of an open file, as Linux tells it in /proc/locks."""
+    inode = b":%d" % os.fstat(fd).st_ino
+    try:
+        with open("/proc/locks", "rb") as file:
+            for line in file:
+                words = line.split()
+                if words[1] == b"FLOCK" and words[5].endswith(inode):
+                    return f"process {int(words[4])}"
+    except (OSError, IndexError):
+        pass
+    return "another process"
