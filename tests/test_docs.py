@@ -170,8 +170,8 @@ def test_the_architecture_page_names_only_folders_that_exist():
         assert there or name in ("workers", "logs"), name
 
 
-def test_the_architecture_page_fits_two_screens():
-    assert len(ARCHITECTURE.splitlines()) <= 100
+def test_the_architecture_page_fits_three_screens():
+    assert len(ARCHITECTURE.splitlines()) <= 150
 
 
 def test_every_link_to_a_file_leads_somewhere():
