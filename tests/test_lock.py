@@ -156,6 +156,21 @@ def test_a_lock_file_that_was_removed_is_made_anew(tmp_path):
     lock.close()
 
 
+def test_a_lock_that_is_opened_anew_leaves_none_to_a_forked_process(tmp_path):
+    lock, other = lock_of(tmp_path), lock_of(tmp_path)
+    with lock:
+        pass
+    inherited = [os.dup(fd) for fd in lock._fds]
+    os.unlink(lock.path)
+    with lock, pytest.raises(StoreBusy), other:
+        pass
+    with other:
+        pass
+    for fd in inherited:
+        os.close(fd)
+    lock.close()
+
+
 def test_a_lock_that_waits_moves_to_the_folder_that_has_the_name(tmp_path):
     folder, away = tmp_path / "queue", tmp_path / "away"
     folder.mkdir()

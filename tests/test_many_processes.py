@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from test_job_queue import run_all
@@ -82,6 +84,34 @@ def check(queue, accepted, claims):
 
 def test_what_several_enqueue_several_drain_once(tmp_path):
     check(*race(str(tmp_path / "queue"), workers=3, enqueuers=3, count=20))
+
+
+@contextlib.contextmanager
+def removals(folder):
+    """Somebody removes the lock as stale, again and again: the list gets one entry each time."""
+    over, removed, path = threading.Event(), [], os.path.join(folder, "queue.lock")
+
+    def remove():
+        while not over.wait(0.002):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+                removed.append(path)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    try:
+        yield removed
+    finally:
+        over.set()
+        remover.join()
+
+
+def test_a_lock_that_is_removed_all_the_time_loses_and_doubles_nothing(tmp_path):
+    folder = str(tmp_path / "queue")
+    with removals(folder) as removed:
+        found = race(folder, workers=3, enqueuers=4, count=100)
+    assert len(removed) > 20
+    check(*found)
 
 
 def test_several_may_be_the_first_to_use_a_queue(tmp_path):

@@ -42,7 +42,7 @@ class QueueLock:
         try:
             self._acquire()
         except BaseException:  # Ctrl-C in a shell that lives on, a failing disk
-            self.close()
+            self._give_up()
             raise
 
     def _acquire(self) -> None:
@@ -57,7 +57,15 @@ class QueueLock:
                     self._wait(fd, deadline)
             if self._is_named():
                 return
-            self.close()  # a lock on what has lost its name keeps nobody out
+            self._give_up()  # a lock on what has lost its name keeps nobody out
+
+    def _give_up(self) -> None:
+        """Free what was taken, also where a forked process has the same open files; let go."""
+        try:
+            if self._fds:
+                self.release()
+        finally:
+            self.close()
 
     def release(self) -> None:
         """Free the lock; it must be held."""

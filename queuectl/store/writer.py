@@ -357,7 +357,8 @@ class Writer:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    files.make_private(entry.path, entry.stat(follow_symlinks=False))
+                    with suppress(FileNotFoundError):  # queue.lock may be removed at any moment
+                        files.make_private(entry.path, entry.stat(follow_symlinks=False))
 
 
 def _stamp(path: str) -> Stamp:

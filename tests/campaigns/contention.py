@@ -1,19 +1,22 @@
 """Many processes that all want to write: no update is lost, and nobody starves.
 
-    python -m tests.campaigns.contention --seconds 60 --processes 16
+    python -m tests.campaigns.contention --seconds 60 --processes 16 [--remove-lock]
 
 Each counts up a few shared jobs by compare-and-set and adds jobs of its own; in the end the sums
-must agree. Tells how long anybody had to wait for the lock.
+must agree. Tells how long anybody had to wait for the lock. With `--remove-lock` one more process
+removes queue.lock every 20 ms, as people do who take it for a stale one.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import secrets
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from queuectl.errors import StoreBusy
 from queuectl.job_queue import JobQueue
@@ -24,6 +27,7 @@ from tests.campaigns.yard import Notes
 
 COUNTERS = ("counter-0", "counter-1", "counter-2")
 PATIENCE = 30.0  # seconds; whoever waits longer for the lock starves
+REMOVE_EVERY = 0.02  # seconds
 MOST_JOBS = 20_000  # added by all together; from then on they only count
 
 
@@ -66,7 +70,18 @@ def count_up(job: Job) -> Job:
     return job._replace(priority=job.priority + 1, rev=job.rev + 1)
 
 
-def run(seconds: float, seed: str, processes: int) -> Iterator[str]:
+def remove_locks(crew: Crew, notes: Notes) -> None:
+    """One process: take the lock for a stale one and remove it, until the campaign is over."""
+    removed, path = 0, os.path.join(crew.yard.data, "queue.lock")
+    while not crew.over():
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+            removed += 1
+        time.sleep(REMOVE_EVERY)
+    notes.tell("removed", removed)
+
+
+def run(seconds: float, seed: str, processes: int, remove: bool = False) -> Iterator[str]:
     """The whole campaign; a line for each fault, then lines of figures, which begin with #."""
     with crew() as gathered:
         queue = JobQueue.open(gathered.yard.data)
@@ -76,11 +91,15 @@ def run(seconds: float, seed: str, processes: int) -> Iterator[str]:
         most = MOST_JOBS // processes
         for n in range(processes):
             gathered.fork(f"p{n:02d}", lambda notes, n=n: contend(gathered, notes, n, seed, most))
+        if remove:
+            gathered.fork("remover", lambda notes: remove_locks(gathered, notes))
         yield from gathered.work(seconds)
         done = [[int(word) for word in note[1:]] for note in gathered.yard.told("done")]
         yield from compare(queue, done)
         waits = [[float(word) for word in note[1:]] for note in gathered.yard.told("waited")]
         yield from figures(done, waits)
+        for note in gathered.yard.told("removed"):
+            yield f"# queue.lock was removed {note[1]} times"
         queue.close()
 
 
@@ -114,12 +133,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.contention")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--processes", type=int, default=16)
+    parser.add_argument("--remove-lock", action="store_true", help="queue.lock, every 20 ms")
     parser.add_argument("--seed", default=secrets.token_hex(4))
     options = parser.parse_args()
     print(f"contention: {options.seconds:g} s, --seed {options.seed}", flush=True)
     faults = 0
     try:
-        for line in run(options.seconds, options.seed, options.processes):
+        for line in run(options.seconds, options.seed, options.processes, options.remove_lock):
             faults += not line.startswith("#")
             print(line if line.startswith("#") else f"FAULT {line}")
     except StoreBusy as exc:

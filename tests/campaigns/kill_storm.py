@@ -63,6 +63,7 @@ class Storm:
             self._pause: 0.4,
             self._unlink: 0.2,
             self._usurp: 0.4,
+            self._remove_lock: 1,
         }
 
     # -- the weather
@@ -254,6 +255,14 @@ class Storm:
         if worker is not None:
             os.unlink(os.path.join(self.yard.data, "workers", worker.id))
         return worker is not None
+
+    def _remove_lock(self) -> bool:
+        """Take queue.lock for a stale one."""
+        try:
+            os.unlink(os.path.join(self.yard.data, "queue.lock"))
+        except FileNotFoundError:
+            return False
+        return True
 
     def _usurp(self) -> bool:
         """Give a job to another though its worker lives: the first result must not count."""

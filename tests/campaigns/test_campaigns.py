@@ -65,6 +65,12 @@ def test_few_contend_for_a_moment(seed):
     assert "longest" in run("contention", seed, *options, limit=90)
 
 
+@pytest.mark.timeout(120)
+def test_few_contend_while_somebody_removes_the_lock(seed):
+    options = ("--seconds=2", "--processes=4", "--remove-lock")
+    assert "was removed" in run("contention", seed, *options, limit=90)
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_or_doubled_in_half_an_hour(tmp_path, seed):
@@ -81,3 +87,9 @@ def test_readers_miss_nothing(seed):
 @pytest.mark.timeout(300)
 def test_nobody_starves_and_no_update_is_lost(seed):
     run("contention", seed, "--seconds=60", limit=200)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(300)
+def test_no_update_is_lost_while_somebody_removes_the_lock(seed):
+    run("contention", seed, "--seconds=60", "--remove-lock", limit=200)
