@@ -16,7 +16,7 @@ from queuectl.errors import Conflict, InvalidInput, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import check_state, find_field
-from queuectl.model.ids import made_ids
+from queuectl.model.ids import made_ids, made_word
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
@@ -258,12 +258,13 @@ class JobQueue:
 
         May be called again with the same `finished` after a StoreError.
         """
-        stored = finished[0] if finished else None
+        stored, log_word = finished[0] if finished else None, made_word(_chance(30))
         self.prepare_claims()  # before the clock is looked at: it can take a while
         while True:
             now = self.now()
             new = self._settled(stored, finished, now) if stored and finished else None
-            claim = self.store.claim(worker, now, (stored, new) if stored and new else None)
+            settled = (stored, new) if stored and new else None
+            claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
                 return claim.job
             stored = claim.stored
@@ -347,9 +348,9 @@ class JobQueue:
         return [] if age is None else self.purge(("completed", "cancelled"), age)
 
 
-def _chance() -> int:
-    """20 random bits."""
-    return int.from_bytes(os.urandom(3), "big") & 0xFFFFF
+def _chance(bits: int = 20) -> int:
+    """So many random bits, 32 at most."""
+    return int.from_bytes(os.urandom(4), "big") >> (32 - bits)
 
 
 def _throw() -> float:

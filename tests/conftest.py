@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import NamedTuple
 import pytest
 
 import queuectl
+
+OLDER = "queuectl-a61fc90.zip"  # the last version of format 1, its package as it was
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -131,6 +134,44 @@ class Cli:
         command = [sys.executable, "-m", "queuectl", *argv]
         self.started.append(subprocess.Popen(command, **{**pipes, **how}))
         return self.started[-1]
+
+
+class Older:
+    """The queuectl of commit a61fc90, which knows format 1 only, on the same data folder."""
+
+    def __init__(self, code: str) -> None:
+        self._environ = {"PYTHONPATH": code}
+
+    def run(self, *argv: str, stdin: str = "") -> Result:
+        """`python -m queuectl ARGV...` of that version."""
+        done = subprocess.run(**self._how(argv), input=stdin.encode(), capture_output=True)
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def popen(self, *argv: str) -> subprocess.Popen[bytes]:
+        """The same, still running; its output on pipes."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(**self._how(argv), **pipes)
+
+    def _how(self, argv: tuple[str, ...]) -> dict[str, object]:
+        return {
+            "args": [sys.executable, "-m", "queuectl", *argv],
+            "env": {**os.environ, **self._environ},
+        }
+
+
+@pytest.fixture(scope="session")
+def older_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the older version's package lies."""
+    path = tmp_path_factory.mktemp("older")
+    shutil.unpack_archive(os.path.join(os.path.dirname(__file__), "data", OLDER), path)
+    return str(path)
+
+
+@pytest.fixture
+def older(data_dir: str, older_code: str) -> Iterator[Older]:
+    """Commands of the older version on the queue of this test."""
+    yield Older(older_code)
+    _end_workers(data_dir)
 
 
 @pytest.fixture

@@ -275,10 +275,10 @@ def test_files_are_named_after_what_they_hold(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_modules_stay_under_400_lines_and_functions_under_50(name):
-    assert len((ROOT / name).read_text().splitlines()) <= 400
+def test_modules_stay_under_500_lines_and_functions_under_60(name):
+    assert len((ROOT / name).read_text().splitlines()) <= 500
     for node in functions(name):
-        assert node.end_lineno - node.lineno + 1 <= 50, f"{name}: {node.name}"
+        assert node.end_lineno - node.lineno + 1 <= 60, f"{name}: {node.name}"
 
 
 def test_the_median_function_is_short():

@@ -13,7 +13,7 @@ from samples import START, configure, make_job, moment, put
 from queuectl.errors import StoreError
 from queuectl.store import checkpoint, files
 from queuectl.store.file_store import FileStore
-from queuectl.store.journal import Header, Journal, Stamp
+from queuectl.store.journal import Header, Journal, Stamp, no_counts
 
 NAMES = ("jobs.json", "dlq.json")
 STAMPS = (Stamp(0, 0, 0, 0, 0), Stamp(0, 0, 0, 0, 0))
@@ -452,7 +452,7 @@ def test_a_follower_settles_across_folds(store):
     ],
 )
 def test_a_fold_may_take_a_twentieth_of_the_time(seconds, later, due):
-    head = Header(1, seconds, float(START), False, [0] * 6, STAMPS)
+    head = Header(1, seconds, float(START), False, no_counts(), STAMPS)
     assert checkpoint.is_due(head, START + later) is due
 
 
@@ -516,4 +516,4 @@ def test_the_header_tells_how_long_the_fold_took(store):
     head = header(store.folder)
     assert 0 < head.fold_seconds < 60
     assert abs(head.folded_at - store.now()) < 60
-    assert head.counts == (2000, 0, 0, 0, 0, 0)
+    assert head.counts == {**no_counts(), "pending": 2000}

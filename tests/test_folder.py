@@ -152,9 +152,14 @@ def test_a_file_is_no_folder(tmp_path):
 @pytest.mark.parametrize(
     ("mark", "complaint"),
     [
-        (b'{"format": 2}\n', "is of format 2; this queuectl knows format 1: update it"),
-        (b'{"format": "new"}', "is of format new"),
-        (b"", r'is not a queuectl marker: it should read \{"format": 1\}$'),
+        (
+            b'{"format": 3}\n',
+            r"was made by a newer queuectl \(format 3; this one knows 2\): update it",
+        ),
+        (b'{"format": "new"}', "is not a queuectl marker"),
+        (b'{"format": true}', "is not a queuectl marker"),
+        (b'{"format": 0}', "is not a queuectl marker"),
+        (b"", r'is not a queuectl marker: it should read \{"format": 2\}$'),
         (b"{}", "is not a queuectl marker"),
         (b"[1]", "is not a queuectl marker"),
         (b"\0\xff", "is not a queuectl marker"),
@@ -166,7 +171,7 @@ def test_a_marker_that_is_not_ours_is_refused(tmp_path, mark, complaint):
     refused(tmp_path, complaint)
 
 
-@pytest.mark.parametrize("mark", [b'{"format":1}', b'{\n  "format": 1,\n  "later": true\n}\n'])
+@pytest.mark.parametrize("mark", [b'{"format":2}', b'{\n  "format": 2,\n  "later": true\n}\n'])
 def test_a_marker_spelled_otherwise_is_ours(tmp_path, mark):
     (tmp_path / ".queuectl").write_bytes(mark)
     store = FileStore(str(tmp_path))
@@ -196,7 +201,7 @@ def test_a_folder_is_made_with_all_that_leads_to_it(tmp_path):
     assert {".queuectl", "jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal"} < {
         *os.listdir(path)
     }
-    assert (path / ".queuectl").read_bytes() == b'{"format": 1}\n'
+    assert (path / ".queuectl").read_bytes() == b'{"format": 2}\n'
 
 
 def test_a_marked_empty_folder_is_an_empty_queue(tmp_path):

@@ -24,11 +24,13 @@ from queuectl.store.journal import (
     format_record,
     is_corrupt,
     last_counts,
+    no_counts,
+    parse_counts,
     record_at,
     scan,
 )
 
-NO_COUNTS = (0, 0, 0, 0, 0, 0)
+NO_COUNTS = no_counts()
 STAMPS = (Stamp(1, 2, 3, 4, 5), Stamp(6, 7, 8, 9, 10))
 
 
@@ -223,21 +225,21 @@ def test_a_journal_of_a_later_version_is_refused(history, broken):
     from zlib import crc32
 
     line = history.data.partition(b"\n")[0].rpartition(b" ")[0]
-    line = line.replace(b"queuectl-journal 1 ", b"queuectl-journal 2 ")
+    line = line.replace(b"queuectl-journal 2 ", b"queuectl-journal 3 ")
     for found in read_by_all(broken(b"%s %08x\n" % (line, crc32(line)))):
         assert isinstance(found, StoreError)
-        assert "newer format" in str(found)
+        assert "made by a newer queuectl (format 3)" in str(found)
 
 
 # -- records
 
 
 def test_records_are_read_back():
-    data = format_record(b"one\n", 1, PROMISED, (1, 0, 0, 0, 0, 0))
+    data = format_record(b"one\n", 1, PROMISED, {**NO_COUNTS, "pending": 1})
     data += format_record(b"two\nthree\n", 2, PLAIN, NO_COUNTS)
     first, second = scan(data)
     assert first.payload == b"one\n"
-    assert (first.seq, first.flag, first.counts) == (1, PROMISED, b"1,0,0,0,0,0")
+    assert (first.seq, first.flag, first.counts) == (1, PROMISED, b"pending=1")
     assert second.payload == b"two\nthree\n"
     assert second.end == len(data)
 
@@ -263,11 +265,13 @@ def test_a_synced_record_behind_a_bad_region_means_damage(flag):
     assert not is_corrupt(b"bad\n" + format_record(b"{}\n", 1, PLAIN, NO_COUNTS))
 
 
-def test_a_header_is_read_back():
-    header = Header(7, 0.25, 1234.5, True, (1, 2, 3, 4, 5, 6), STAMPS)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_header_is_read_back(version):
+    counts = dict(zip(NO_COUNTS, (1, 2, 3, 4, 5, 6), strict=True))
+    header = Header(7, 0.25, 1234.5, True, counts, STAMPS, version=version)
     got = Header.parse(header.format() + b"@...", "journal")
     assert (got.generation, got.fold_seconds, got.folded_at, got.edited) == (7, 0.25, 1234.5, True)
-    assert got.counts == (1, 2, 3, 4, 5, 6)
+    assert (got.counts, got.version) == (counts, version)
     assert [stamp.format() for stamp in got.stamps] == [stamp.format() for stamp in STAMPS]
     assert got.length == len(header.format())
 
@@ -275,14 +279,24 @@ def test_a_header_is_read_back():
 def test_a_header_of_huge_numbers_is_still_read_whole():
     big = 2**63
     stamp = Stamp(big, big, big, big, 2**32 - 1)
-    data = Header(big, 1e9, 1e12, True, [big] * 6, (stamp, stamp)).format()
-    assert Header.parse(data[:1024], "journal").generation == big
+    data = Header(big, 1e9, 1e12, True, dict.fromkeys(NO_COUNTS, big), (stamp, stamp)).format()
+    assert Header.parse(data[:4096], "journal").generation == big
 
 
 def test_counts_follow_moves():
-    after = counts_after((1, 0, 0, 0, 0, 0), [(None, "pending"), ("pending", "dead")])
-    assert after == [1, 0, 0, 0, 1, 0]
-    assert counts_after(after, [("dead", None)]) == [1, 0, 0, 0, 0, 0]
+    one = {**NO_COUNTS, "pending": 1}
+    after = counts_after(one, [(None, "pending"), ("pending", "dead")])
+    assert after == {**NO_COUNTS, "pending": 1, "dead": 1}
+    assert counts_after(after, [("dead", None)]) == one
+
+
+def test_counts_have_names_and_those_not_known_here_are_kept():
+    assert parse_counts(b"-") == NO_COUNTS
+    assert parse_counts(b"1,2,3,4,5,6")["cancelled"] == 6
+    assert parse_counts(b"dead=3,blocked=2") == {**NO_COUNTS, "dead": 3, "blocked": 2}
+    for nonsense in (b"", b"1", b"dead", b"dead=x", b"\xff=1", b"1,2,3,4,5,6,7"):
+        with pytest.raises(ValueError):  # noqa: PT011
+            parse_counts(nonsense)
 
 
 @pytest.mark.parametrize("size", [10, 70_000])
@@ -291,12 +305,12 @@ def test_the_last_record_alone_answers_for_the_counts(tmp_path, no_sync, size):
     store.add([make_job("a", command="x" * size), make_job("b")])
     store.add([make_job("c", state="dead", command="x" * size)])
     journal = Journal.for_reading(store.folder)
-    assert last_counts(journal) == ((2, 0, 0, 0, 1, 0), 2)
+    assert last_counts(journal) == ({**NO_COUNTS, "pending": 2, "dead": 1}, 2)
     journal.close()
     with open(os.path.join(store.folder, "journal"), "ab") as file:
         file.write(b"@torn")
     journal = Journal.for_reading(store.folder)
-    assert last_counts(journal) == ((2, 0, 0, 0, 1, 0), 2)
+    assert last_counts(journal) == ({**NO_COUNTS, "pending": 2, "dead": 1}, 2)
     journal.close()
     store.close()
 

@@ -9,13 +9,19 @@ import pytest
 
 from queuectl.errors import DiskRefused
 from queuectl.model.job import Job
-from queuectl.worker.logs import LogFolder, Spool, above_standard, one_line
+from queuectl.worker.logs import LogFolder, Spool, above_standard, named_run, one_line
 
 T = "2026-01-01T00:00:00.000000Z"
 
 
-def make_job(job_id: str = "a", state: str = "in_progress", run: int = 1) -> Job:
-    return Job(job_id, state, 0, T, "true", 3, T, T, run=run, worker="w-1")
+def make_job(
+    job_id: str = "a", state: str = "in_progress", run: int = 1, word: str | None = "rw"
+) -> Job:
+    return Job(job_id, state, 0, T, "true", 3, T, T, run=run, worker="w-1", log_word=word)
+
+
+def path_of(logs: LogFolder, job_id: str, run: int, word: str | None = "rw") -> str:
+    return logs.run_path(make_job(job_id, run=run, word=word))
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def spool(logs) -> Iterator[Spool]:
 
 def keep(logs: LogFolder, job_id: str, run: int, data: bytes) -> None:
     logs.make()
-    with open(logs.run_path(job_id, run), "wb") as file:
+    with open(path_of(logs, job_id, run), "wb") as file:
         file.write(data)
 
 
@@ -43,46 +49,46 @@ def read(path: str) -> bytes:
 
 def test_output_gets_the_name_of_its_run(logs, spool):
     os.write(spool.fd, b"hello\n")
-    spool.finish("a", 2)
-    assert read(logs.run_path("a", 2)) == b"hello\n"
-    assert os.stat(logs.run_path("a", 2)).st_mode & 0o777 == 0o600
+    spool.finish(make_job("a", run=2))
+    assert read(path_of(logs, "a", 2)) == b"hello\n"
+    assert os.stat(path_of(logs, "a", 2)).st_mode & 0o777 == 0o600
     assert os.stat(logs.path).st_mode & 0o777 == 0o700
 
 
 def test_a_run_without_output_leaves_no_log_and_costs_no_file(logs, spool):
     before = spool.fd
-    spool.finish("a", 1)
+    spool.finish(make_job("a", run=1))
     assert os.listdir(logs.path) == ["w-1.spool"]
     assert spool.fd == before
 
 
 def test_the_next_runs_output_is_its_own(logs, spool):
     os.write(spool.fd, b"first\n")
-    spool.finish("a", 1)
+    spool.finish(make_job("a", run=1))
     os.write(spool.fd, b"second\n")
-    spool.finish("b", 1)
-    assert read(logs.run_path("a", 1)) == b"first\n"
-    assert read(logs.run_path("b", 1)) == b"second\n"
+    spool.finish(make_job("b", run=1))
+    assert read(path_of(logs, "a", 1)) == b"first\n"
+    assert read(path_of(logs, "b", 1)) == b"second\n"
 
 
 def test_a_log_folder_removed_by_a_person_is_made_again(logs, spool):
     os.write(spool.fd, b"gone\n")
     os.unlink(spool.path)
     os.rmdir(logs.path)
-    spool.finish("a", 1)
+    spool.finish(make_job("a", run=1))
     os.write(spool.fd, b"here\n")
-    spool.finish("a", 2)
-    assert read(logs.run_path("a", 2)) == b"here\n"
+    spool.finish(make_job("a", run=2))
+    assert read(path_of(logs, "a", 2)) == b"here\n"
 
 
 def test_output_that_cannot_be_named_does_not_reach_the_next_run(logs, spool):
     os.write(spool.fd, b"first\n")
-    os.mkdir(logs.run_path("a", 1))
-    with pytest.raises(DiskRefused, match=r"a\.1\.log"):
-        spool.finish("a", 1)
+    os.mkdir(path_of(logs, "a", 1))
+    with pytest.raises(DiskRefused, match=r"a\.1\.rw\.log"):
+        spool.finish(make_job("a", run=1))
     os.write(spool.fd, b"second\n")
-    spool.finish("b", 1)
-    assert read(logs.run_path("b", 1)) == b"second\n"
+    spool.finish(make_job("b", run=1))
+    assert read(path_of(logs, "b", 1)) == b"second\n"
 
 
 def test_a_closed_spool_leaves_nothing(logs):
@@ -129,8 +135,37 @@ def test_runs_are_those_of_exactly_this_id(logs):
 def test_pruning_takes_all_logs_of_those_jobs_and_no_others(logs):
     for job_id, run in (("a", 1), ("a", 2), ("a.1", 1), ("b", 1)):
         keep(logs, job_id, run, b"x")
-    logs.prune(["a", "gone"])
-    assert sorted(os.listdir(logs.path)) == ["a.1.1.log", "b.1.log"]
+    logs.prune([make_job("a", "completed"), make_job("gone", "completed")])
+    assert sorted(os.listdir(logs.path)) == ["a.1.1.rw.log", "b.1.rw.log"]
+
+
+def test_no_job_is_shown_the_output_of_another_that_had_its_id(logs):
+    keep(logs, "a", 1, b"of the first a\n")
+    for word in (None, "rx"):
+        for job in (make_job(state="completed", word=word), make_job(word=word)):
+            assert list(logs.output(job)) == []
+            assert list(logs.tail(job, 5)) == []
+            assert logs.end(job, 100) == b""
+
+
+def test_pruning_leaves_the_output_of_a_later_job_with_the_id_and_takes_that_of_an_earlier(logs):
+    for word in ("rw", "rearlier", "rlater"):
+        os.makedirs(logs.path, exist_ok=True)
+        with open(path_of(logs, "a", 1, word), "wb"):
+            pass
+    os.utime(path_of(logs, "a", 1, "rearlier"), (1e9, 1e9))
+    logs.prune([make_job("a", "completed")])
+    assert os.listdir(logs.path) == ["a.1.rlater.log"]
+
+
+def test_the_name_of_a_log_tells_job_run_and_word():
+    assert named_run("a.1.log") == ("a", 1, None)
+    assert named_run("a.1.rw.log") == ("a", 1, "rw")
+    assert named_run("a.5.3.log") == ("a.5", 3, None)
+    assert named_run("a.5.w.7.log") == ("a.5.w", 7, None)
+    assert named_run("a.5.w.7.rx.log") == ("a.5.w", 7, "rx")
+    for name in ("worker-w-1.log", "a.rw.log", ".1.log", "a.1.rw", "w.spool", ".log"):
+        assert named_run(name) is None
 
 
 def test_without_a_folder_there_is_nothing(logs):
@@ -138,8 +173,8 @@ def test_without_a_folder_there_is_nothing(logs):
     assert logs.runs_of("a") == []
     assert list(logs.output(job)) == []
     assert list(logs.tail(job, 5)) == []
-    logs.prune(["a"])
-    logs.rescue_spool("w-1", "a", 1)
+    logs.prune([make_job()])
+    logs.rescue_spool("w-1", make_job())
 
 
 def test_a_finished_runs_output_is_read_from_its_log(logs):
@@ -180,8 +215,8 @@ def test_the_tail_is_the_last_lines(logs, written, lines, shown):
 
 def test_a_dead_workers_spool_becomes_the_log_of_its_run(logs, spool):
     os.write(spool.fd, b"last words\n")
-    logs.rescue_spool("w-1", "a", 3)
-    assert read(logs.run_path("a", 3)) == b"last words\n"
+    logs.rescue_spool("w-1", make_job(run=3))
+    assert read(path_of(logs, "a", 3)) == b"last words\n"
     assert not os.path.exists(spool.path)
 
 
@@ -189,8 +224,8 @@ def test_a_dead_workers_spool_becomes_the_log_of_its_run(logs, spool):
 def test_a_dead_workers_spool_overwrites_no_log(logs, spool, left):
     keep(logs, "a", 3, b"kept\n")
     os.write(spool.fd, left)
-    logs.rescue_spool("w-1", "a", 3)
-    assert read(logs.run_path("a", 3)) == b"kept\n"
+    logs.rescue_spool("w-1", make_job(run=3))
+    assert read(path_of(logs, "a", 3)) == b"kept\n"
 
 
 class Scene:
@@ -223,7 +258,7 @@ def test_following_shows_the_spool_and_then_the_rest(logs, spool):
         running,
         lambda: write(b"two\n"),
         running,
-        lambda: (write(b"three\n"), spool.finish("a", 1)),
+        lambda: (write(b"three\n"), spool.finish(make_job("a", run=1))),
         make_job(state="completed"),
     )
     shown = list(logs.follow(scene.look, lambda _seconds: None))
@@ -233,7 +268,7 @@ def test_following_shows_the_spool_and_then_the_rest(logs, spool):
 
 def test_following_a_silent_run_never_shows_the_next_ones_output(logs, spool):
     def next_job_writes() -> None:
-        spool.finish("a", 1)
+        spool.finish(make_job("a", run=1))
         os.write(spool.fd, b"not yours\n")
 
     scene = Scene(make_job(), make_job())
@@ -252,7 +287,7 @@ def test_following_ends_with_the_run_even_if_the_job_runs_again(logs, spool):
     os.write(spool.fd, b"first\n")
 
     def again() -> None:
-        spool.finish("a", 1)
+        spool.finish(make_job("a", run=1))
         os.write(spool.fd, b"second\n")
 
     scene = Scene(make_job(), make_job(), again, make_job(run=2))

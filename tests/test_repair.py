@@ -650,13 +650,13 @@ def test_the_marker_is_written_anew(queue, mark):
     before = read(queue, "journal")
     assert [text.partition(":")[0] for text in problems(queue)] == [".queuectl"]
     assert any(line.startswith(".queuectl: written anew") for line in repair(queue)[0])
-    assert read(queue, ".queuectl") == b'{"format": 1}\n'
+    assert read(queue, ".queuectl") == b'{"format": 2}\n'
     assert before != b""
     assert problems(queue) == []
 
 
 def test_what_is_newer_or_not_ours_is_left_alone(queue, tmp_path):
-    write(queue, ".queuectl", b'{"format": 2}\n')
+    write(queue, ".queuectl", b'{"format": 3}\n')
     before = contents(queue)
     for deed in (repair, problems):
         with pytest.raises(StoreError, match="update"):

@@ -69,7 +69,8 @@ class Bench:
         return self.worker().group_pid
 
     def log(self, job_id: str, run: int) -> str:
-        with open(LogFolder(self.folder).run_path(job_id, run), encoding="utf-8") as log:
+        path = LogFolder(self.folder).run_path(self.queue.get(job_id), run)
+        with open(path, encoding="utf-8") as log:
             return log.read()
 
     def workers_logs(self) -> str:

@@ -139,7 +139,7 @@ def purge(context: Context, args: dict[str, Any]) -> int:
         context.note("Nothing was removed.")
         return 1
     removed = context.queue.purge(states, older)
-    context.logs.prune([job.id for job in removed])
+    context.logs.prune(removed)
     if context.quiet:
         context.write_lines(job.id for job in removed)
     else:

@@ -39,7 +39,7 @@ class Field(NamedTuple):
     """
 
     name: str
-    kind: Literal["id", "text", "int", "count", "duration", "time", "env", "flag", "state"]
+    kind: Literal["id", "text", "int", "count", "duration", "time", "env", "flag", "state", "word"]
     meaning: str
     old: tuple[str, ...] = ()
     enqueue: bool = False
@@ -71,6 +71,8 @@ FIELDS: tuple[Field, ...] = (
     Field("error", "text", "why the latest run failed"),
     Field("worker", "text", "who runs it, or ran it last"),
     Field("cancel_requested", "flag", "its worker was asked to end it"),
+    Field("log_word", "word", "a random word in the names of its logs"),
+    Field("env_set", "word", "the captured variables it gets, in env_sets.json"),
     Field("history", "text", "earlier runs and what ended them"),
 )
 # Words of the design that this version does not carry out yet: refused, never ignored.
@@ -244,6 +246,12 @@ def _state(_field: Field, value: object) -> State:
     return check_state(value)
 
 
+def _word(field: Field, value: object) -> str:
+    if isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 32:
+        return value
+    raise InvalidInput(f"{field.name} must be a word of letters and digits, not {_named(value)}")
+
+
 _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "id": _id,
     "text": _text,
@@ -254,4 +262,5 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "env": _env,
     "flag": _flag,
     "state": _state,
+    "word": _word,
 }

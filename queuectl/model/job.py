@@ -44,6 +44,8 @@ class Job(NamedTuple):
     error: str | None = None
     worker: str | None = None
     cancel_requested: bool = False
+    log_word: str | None = None  # set at its first start; of one older than format 2 there is none
+    env_set: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] | None = None  # keys we do not know, kept as they were
 

@@ -84,14 +84,15 @@ def _noted(job: Job, event: str, at: str, **facts: object) -> tuple[Any, ...]:
     return (*job.history, entry)[-LONGEST_HISTORY:]
 
 
-def claimed(job: Job, worker: str, now: str) -> Job:
-    """The job as `worker` starts it."""
+def claimed(job: Job, worker: str, now: str, log_word: str | None = None) -> Job:
+    """The job as `worker` starts it. `log_word` is for its logs, if this is its first run."""
     return _moved(
         job,
         "claim",
         now,
         run=job.run + 1,
         worker=worker,
+        log_word=job.log_word if job.run else log_word,
         started_at=now,
         finished_at=None,
         exit_code=None,

@@ -66,7 +66,7 @@ def _open(logs: LogFolder, job: Job) -> int:
     """The log of the latest run, or what the run that goes on has written so far."""
     flags = os.O_RDONLY | os.O_CLOEXEC
     try:
-        return os.open(logs.run_path(job.id, job.run), flags)
+        return os.open(logs.run_path(job), flags)
     except FileNotFoundError:
         if job.state != "in_progress":
             raise

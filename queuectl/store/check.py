@@ -18,10 +18,15 @@ def problems(snapshot: Snapshot) -> list[str]:
     found += [f"job {line_id(line).decode()} is dead" for line in jobs if _is_dead(line)]
     found += _unreadable(jobs + dead)
     states = Counter((line_state(line) or b"").decode() for line in jobs + dead)
-    counted = [states[state] for state in STATE_ORDER]
-    if not snapshot.edited and counted != list(snapshot.journal.counts):
-        found.append(f"the journal counts {list(snapshot.journal.counts)}, there are {counted}")
+    noted = {state: snapshot.journal.counts[state] for state in STATE_ORDER}
+    counted = {state: states[state] for state in STATE_ORDER}
+    if not snapshot.edited and counted != noted:
+        found.append(f"the journal counts {_shown(noted)}, there are {_shown(counted)}")
     return found
+
+
+def _shown(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
 
 
 def _is_dead(line: bytes) -> bool:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from queuectl.errors import DiskRefused
 from queuectl.store import files, strays
-from queuectl.store.job_files import Layout, checksum, line_id, line_state
-from queuectl.store.journal import EDIT, INTENT, NAME, NAMELESS, STATE_ORDER, Header, Journal, Stamp
+from queuectl.store.job_files import Layout, checksum, line_id
+from queuectl.store.journal import EDIT, INTENT, NAME, NAMELESS, Header, Journal, Stamp, no_counts
 from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
 QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
@@ -30,7 +30,7 @@ SMALL = 1 << 20  # bytes; below that a fold took longer only because the disk is
 class _File(NamedTuple):
     """A job file after the fold: its content's size and checksum, and the file if it is new.
 
-    `found` is the stat of the file that was read, or of the new one.
+    `found` is the stat of the file that was read, or of the new one; `counts` its jobs by state.
     """
 
     path: str
@@ -38,6 +38,7 @@ class _File(NamedTuple):
     crc: int
     fresh: str | None
     found: os.stat_result
+    counts: Mapping[bytes, int]
 
 
 def is_due(header: Header, now: float) -> bool:
@@ -52,22 +53,22 @@ def is_quick(journal: Journal) -> bool:
     return journal.header.fold_seconds < QUICK or size < SMALL
 
 
-def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
+def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version: int) -> bool:
     """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
 
-    `journal` is open for writing and read to its end; the caller opens the new one afterwards.
+    `journal` is open for writing and read to its end; the caller opens the new one afterwards,
+    which is of the format `version`. The jobs are counted as they are written, so that counts that
+    went wrong are right again.
     """
     began = time.perf_counter()
-    counts = list(journal.counts)
-    if snapshot.edited:
-        counts = _count(snapshot)
     stamps = journal.header.stamps
     jobs = _write(snapshot.jobs, stamps[0], merged(snapshot.base_jobs(), snapshot.overlay, False))
     dead = (
         _write(snapshot.dead, stamps[1], merged(snapshot.base_dead(), snapshot.overlay, True))
         if _touches_dead(snapshot)
-        else _as_found(snapshot.dead, stamps[1])
+        else _as_found(snapshot.dead, stamps[1], _dead_before(snapshot))
     )
+    counts = _sum(jobs.counts, dead.counts)
     fresh = [file for file in (jobs, dead) if file.fresh]
     mark, going_on = journal.mark(), False
     try:
@@ -87,15 +88,33 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float) -> bool:
     # Also if nothing was renamed here: a fold that was killed may have done so.
     files.sync_folder(folder)
     seconds = time.perf_counter() - began
-    _start_journal(folder, journal, (jobs, dead), counts, seconds, now, journal.edited)
+    header = Header(
+        journal.header.generation + 1,
+        seconds,
+        now,
+        journal.edited,
+        counts,
+        (_stamp(jobs), _stamp(dead)),
+        version=version,
+    )
+    start_journal(folder, header)
     return True
 
 
-def _count(snapshot: Snapshot) -> list[int]:
-    counts = dict.fromkeys(STATE_ORDER, 0)
-    for line in snapshot.lines():
-        counts[(line_state(line) or b"").decode()] += 1
-    return list(counts.values())
+def _sum(*counted: Mapping[bytes, int]) -> dict[str, int]:
+    counts = no_counts()
+    for found in counted:
+        for state, count in found.items():
+            counts[state.decode()] += count
+    return counts
+
+
+def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
+    """The count of a dlq.json that stays as the last fold left it, which counted it."""
+    header = snapshot.journal.header
+    if header.version == 1:  # whose counts nobody made sure of
+        return {b"dead": sum(1 for _ in snapshot.base_dead())}
+    return {b"dead": header.counts["dead"]}
 
 
 def _touches_dead(snapshot: Snapshot) -> bool:
@@ -107,9 +126,9 @@ def _touches_dead(snapshot: Snapshot) -> bool:
     )
 
 
-def _as_found(base: BaseFile, stamp: Stamp) -> _File:
+def _as_found(base: BaseFile, stamp: Stamp, counts: Mapping[bytes, int]) -> _File:
     crc = stamp.crc if stamp.fits(base.found) else checksum(base.fd)
-    return _File(base.path, base.found.st_size, crc, None, base.found)
+    return _File(base.path, base.found.st_size, crc, None, base.found, counts)
 
 
 def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
@@ -118,8 +137,8 @@ def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
     files.write_new(fresh, layout)
     if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
         files.remove(fresh)
-        return _as_found(base, stamp)
-    return _File(base.path, layout.size, layout.crc, fresh, os.stat(fresh))
+        return _as_found(base, stamp, layout.counts)
+    return _File(base.path, layout.size, layout.crc, fresh, os.stat(fresh), layout.counts)
 
 
 def _still(base: BaseFile) -> bool:
@@ -131,7 +150,7 @@ def _still(base: BaseFile) -> bool:
     return Stamp.of(base.found, 0).fits(found)
 
 
-def _append_edit(journal: Journal, snapshot: Snapshot, counts: list[int]) -> None:
+def _append_edit(journal: Journal, snapshot: Snapshot, counts: dict[str, int]) -> None:
     """Journal what the person wrote, but for jobs whose changes came first."""
     overlay = snapshot.overlay
     both = (snapshot.base_jobs(), snapshot.base_dead())
@@ -146,21 +165,6 @@ def _announce(journal: Journal, jobs: _File, dead: _File) -> None:
         files.sync(journal.fd)
     except OSError as exc:
         raise files.refused("syncing", journal.path, exc) from exc
-
-
-def _start_journal(
-    folder: str,
-    old: Journal,
-    written: tuple[_File, _File],
-    counts: list[int],
-    seconds: float,
-    now: float,
-    edited: bool,
-) -> None:
-    jobs, dead = written
-    stamps = (_stamp(jobs), _stamp(dead))
-    header = Header(old.header.generation + 1, seconds, now, edited, counts, stamps)
-    start_journal(folder, header)
 
 
 def _stamp(file: _File) -> Stamp:

@@ -44,10 +44,17 @@ class Store(Protocol):
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 
-    def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
+    def claim(
+        self,
+        worker: str,
+        now: str,
+        finished: tuple[Job, Job] | None = None,
+        log_word: str | None = None,
+    ) -> Claim:
         """Put `finished`'s new job for its old one, then claim the first ready job for `worker`.
 
-        Neither is done if the old one's rev is no longer the stored one; see Claim.
+        Neither is done if the old one's rev is no longer the stored one; see Claim. `log_word` is
+        for the logs of a job that never ran before.
         """
 
     def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:

@@ -95,7 +95,13 @@ class FileStore:
             self._writer.confirm()
         return [job for job in jobs if stored.get(job.id) != job]
 
-    def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
+    def claim(
+        self,
+        worker: str,
+        now: str,
+        finished: tuple[Job, Job] | None = None,
+        log_word: str | None = None,
+    ) -> Claim:
         """See Store."""
         lines: list[bytes] = []
         moves: list[tuple[str | None, str | None]] = []
@@ -114,7 +120,8 @@ class FileStore:
             job = None
             if line is not None:
                 before = decode_job(line)
-                job = claimed(before, worker, now)
+                named = log_word if journal.header.version > 1 else None
+                job = claimed(before, worker, now, named)
                 lines.append(encode_job(job))
                 moves.append((before.state, job.state))
                 self._held = (lines[-1], job)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MARKER = ".queuectl"
-FORMAT = 1
+FORMAT = 2  # that of the journal, too: see the recipe there
 LAST_MADE = "worker_pids.json"  # made after the journal: where it is, a journal was
 EMPTY = b"[\n]\n"  # a job file without jobs
-_MARK = b'{"format": 1}\n'
+_MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
 _NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
 
 
@@ -104,7 +104,7 @@ def check_folder(path: str) -> bool:
             f"data folder {path} belongs to another user (uid {found.st_uid}); "
             "name one of your own with --data DIR"
         )
-    if _is_marked(path):
+    if marked_format(path):
         return True
     foreign = [name for name in _NAMES if os.path.exists(os.path.join(path, name))]
     if foreign:
@@ -115,36 +115,43 @@ def check_folder(path: str) -> bool:
     return False
 
 
-def _is_marked(path: str) -> bool:
+def marked_format(path: str) -> int:
+    """The format that the folder's marker names; 0 if there is none.
+
+    Raises BadFile for a marker that is damaged, StoreError for a newer format.
+    """
     marker = os.path.join(path, MARKER)
     try:
         with open(marker, "rb") as file:
             mark = file.read(4096)
     except FileNotFoundError:
-        return False
+        return 0
     except OSError as exc:
         raise BadFile(f"reading {marker}: {exc.strerror}") from exc
-    if mark != _MARK:
-        _check_mark(marker, mark)
-    return True
+    return _MARKS.get(mark) or _parse_mark(marker, mark)
 
 
-def _check_mark(marker: str, mark: bytes) -> None:
-    """Look closer at a marker that is not spelled as we spell it."""
+def _parse_mark(marker: str, mark: bytes) -> int:
+    """The format of a marker that is not spelled as we spell it."""
     import json
 
     try:
-        version = json.loads(mark)["format"]
+        found = json.loads(mark)["format"]
     except (ValueError, KeyError, TypeError):
-        wanted = _MARK.decode().strip()
-        raise BadFile(f"{marker} is not a queuectl marker: it should read {wanted}") from None
-    if version != FORMAT:
+        found = None
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise BadFile(
+            f'{marker} is not a queuectl marker: it should read {{"format": {FORMAT}}}'
+        ) from None
+    if found > FORMAT:
         raise StoreError(
-            f"{marker} is of format {version}; this queuectl knows format {FORMAT}: update it"
+            f"{marker} was made by a newer queuectl (format {found}; this one knows {FORMAT}): "
+            "update it"
         )
+    return found
 
 
-def mark_folder(path: str) -> None:
+def mark_folder(path: str, version: int = FORMAT) -> None:
     """Make the folder, if missing, and write its marker."""
     files.make_folder(path)
     files.make_private(path, os.stat(path))
@@ -152,9 +159,10 @@ def mark_folder(path: str) -> None:
     # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
     # has a temporary file of its own, and who is done first may take the other's for a leftover.
     try:
-        files.replace(os.path.join(path, MARKER), _MARK, f".{os.getpid()}.new")
+        mark = b'{"format": %d}\n' % version
+        files.replace(os.path.join(path, MARKER), mark, f".{os.getpid()}.new")
     except DiskRefused:
-        if not _is_marked(path):
+        if marked_format(path) != version:
             raise
 
 

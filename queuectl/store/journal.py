@@ -4,7 +4,8 @@ The file is text. Its first line, the header, tells which generation it is, what
 looked like when it was started (their stamps) and how many jobs were in each state. A record is a
 head line `@LENGTH CRC SEQ FLAG COUNTS` and LENGTH bytes of lines: a whole job as it stands in
 jobs.json, or `{"id": "x", "removed": "completed"}`. The checksum covers the head too. COUNTS are
-those after the record, so the header or the last record alone answers `status`.
+those after the record, by name (`pending=3,dead=1`, zeros left out, `-` if all are), so the header
+or the last record alone answers `status`. In format 1 they are six numbers in STATE_ORDER.
 
 Flags: `d` somebody was promised this record (it is synced before they are answered), `-` nobody
 was, `i` intent: a fold is about to rename files with these checksums over the job files, `e` edit:
@@ -27,15 +28,28 @@ from queuectl.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
+
+    Counts = dict[str, int]  # jobs by state, and by what later versions count
 
 NAME = "journal"
-VERSION = 1
+# To change what the journal or a job's line holds:
+# 1. A field of a job, or a count, needs no new number: a field that this version does not know is
+#    kept (Job.extra), a count too until the next fold, which leaves out what it cannot count. Add
+#    the field to model/fields.py and model/job.py; what a claim must see without parsing the line
+#    goes into job_files.BEHIND_RUN_AT.
+# 2. What an older reader would misunderstand, or act upon wrongly, needs VERSION + 1 (folder.FORMAT
+#    is the same number): keep reading the older form, and writing it while an older worker lives
+#    (Writer.version_to_write). Whatever needs the new form is refused until then.
+# 3. A worker of the new form says so in its file: worker_files writes `format=N`.
+# 4. Keep tests/data/vN for good, add vN+1 and its expected.json, and run the older code from
+#    tests/data against a new folder: it must refuse it (tests/test_old_data.py).
+VERSION = 2
 STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
 PROMISED, PLAIN, INTENT, EDIT = b"d", b"-", b"i", b"e"
 MAGIC = b"queuectl-journal"
 NAMELESS = 0o100  # a mode bit: whether the file's name is on the disk is not known yet
-_LONGEST_HEAD = 400  # bytes; far above what six counts and a checksum need
+_LONGEST_HEAD = 1000  # bytes; far above what the counts and a checksum need
 
 
 class Stamp:
@@ -77,7 +91,16 @@ class Stamp:
 class Header:
     """A journal's first line."""
 
-    __slots__ = ("counts", "edited", "fold_seconds", "folded_at", "generation", "length", "stamps")
+    __slots__ = (
+        "counts",
+        "edited",
+        "fold_seconds",
+        "folded_at",
+        "generation",
+        "length",
+        "stamps",
+        "version",
+    )
 
     def __init__(
         self,
@@ -85,28 +108,30 @@ class Header:
         fold_seconds: float,
         folded_at: float,
         edited: bool,
-        counts: Sequence[int],
+        counts: Counts,
         stamps: tuple[Stamp, Stamp],
         length: int = 0,
+        version: int = VERSION,
     ) -> None:
         self.generation = generation
         self.fold_seconds = fold_seconds
         self.folded_at = folded_at  # epoch seconds
         self.edited = edited  # this fold took in what a person wrote: followers must reload
-        self.counts = tuple(counts)
+        self.counts = counts
         self.stamps = stamps  # of jobs.json and dlq.json
         self.length = length  # bytes, the newline included
+        self.version = version
 
     def format(self) -> bytes:
         """The header line."""
         line = b"%s %d %d %.6f %.6f %d %s %s %s" % (
             MAGIC,
-            VERSION,
+            self.version,
             self.generation,
             self.fold_seconds,
             self.folded_at,
             self.edited,
-            _format_counts(self.counts),
+            _format_counts(self.counts, self.version),
             self.stamps[0].format(),
             self.stamps[1].format(),
         )
@@ -122,8 +147,9 @@ class Header:
                 f"{path} does not begin with a whole journal header; it was left as it is"
             )
         words = text.split(b" ")
-        if int(words[1]) != VERSION:
-            raise StoreError(f"{path} is of a newer format ({int(words[1])}): update queuectl")
+        version = int(words[1])
+        if not 1 <= version <= VERSION:
+            raise StoreError(f"{path} was made by a newer queuectl (format {version}): update it")
         return cls(
             int(words[2]),
             float(words[3]),
@@ -132,6 +158,7 @@ class Header:
             parse_counts(words[6]),
             (Stamp.parse(words[7]), Stamp.parse(words[8])),
             len(line) + 1,
+            version,
         )
 
 
@@ -148,18 +175,37 @@ class Record:
         self.counts = counts
 
 
-def _format_counts(counts: Sequence[int]) -> bytes:
-    return b"%d,%d,%d,%d,%d,%d" % tuple(counts)
+def no_counts() -> dict[str, int]:
+    """The counts of a queue without jobs: every state, at zero."""
+    return dict.fromkeys(STATE_ORDER, 0)
 
 
-def parse_counts(text: bytes) -> tuple[int, ...]:
-    """The counts by state of a header or a record's head."""
-    return tuple(map(int, text.split(b",")))
+def _format_counts(counts: Counts, version: int) -> bytes:
+    if version == 1:
+        return b"%d,%d,%d,%d,%d,%d" % tuple([counts[state] for state in STATE_ORDER])
+    return ",".join([f"{name}={count}" for name, count in counts.items() if count]).encode() or b"-"
 
 
-def format_record(payload: bytes, seq: int, flag: bytes, counts: Sequence[int]) -> bytes:
+def parse_counts(text: bytes) -> Counts:
+    """The counts of a header or a record's head: of every state, then those not known here.
+
+    Raises ValueError for what are none.
+    """
+    counts = no_counts()
+    if b"=" in text:
+        for part in text.decode("ascii").split(","):
+            name, _, count = part.partition("=")
+            counts[name] = int(count)
+    elif text != b"-":
+        counts.update(zip(STATE_ORDER, map(int, text.split(b",")), strict=True))
+    return counts
+
+
+def format_record(
+    payload: bytes, seq: int, flag: bytes, counts: Counts, version: int = VERSION
+) -> bytes:
     """The bytes of one record; the payload must end with a newline."""
-    tail = b"%d %s %s" % (seq, flag, _format_counts(counts))
+    tail = b"%d %s %s" % (seq, flag, _format_counts(counts, version))
     return b"@%d %08x %s\n%s" % (len(payload), crc32(tail, crc32(payload)), tail, payload)
 
 
@@ -225,7 +271,7 @@ class Mark:
 
     __slots__ = ("counts", "edited", "end", "seq")
 
-    def __init__(self, end: int, seq: int, counts: tuple[int, ...], edited: bool) -> None:
+    def __init__(self, end: int, seq: int, counts: Counts, edited: bool) -> None:
         self.end = end
         self.seq = seq
         self.counts = counts
@@ -242,12 +288,12 @@ class Journal:
             found = os.fstat(self.fd)
             self.inode, self.size = found.st_ino, found.st_size  # the size as last looked at
             self.is_named = not found.st_mode & NAMELESS
-            self.header = Header.parse(os.pread(self.fd, 1024, 0), path)
+            self.header = Header.parse(os.pread(self.fd, 4096, 0), path)
         except BaseException:
             os.close(self.fd)
             raise
         self.end, self.seq = self.header.length, 0
-        self.counts: tuple[int, ...] = self.header.counts
+        self.counts = self.header.counts
         self.intents: list[bytes] = []
         self.edited = False  # whether an edit by hand is among the records read
 
@@ -306,13 +352,13 @@ class Journal:
         self.end += record.end
         return payloads, data[record.end :]
 
-    def append(self, payload: bytes, flag: bytes, counts: Sequence[int]) -> None:
+    def append(self, payload: bytes, flag: bytes, counts: Counts) -> None:
         """Add one record at the end, which the caller has read up to under the lock."""
-        record = format_record(payload, self.seq + 1, flag, counts)
+        record = format_record(payload, self.seq + 1, flag, counts, self.header.version)
         files.append(self.fd, record, self.end, self.path)
         self.end += len(record)
         self.seq += 1
-        self.counts = tuple(counts)
+        self.counts = counts
         self.edited |= flag == EDIT
 
     def mark(self) -> Mark:
@@ -359,20 +405,18 @@ def read_at(fd: int, start: int, size: int) -> bytes:
     return data
 
 
-def counts_after(
-    counts: Sequence[int], moves: Iterable[tuple[str | None, str | None]]
-) -> list[int]:
-    """The counts by state after jobs moved from one state to another; None is outside."""
-    after = list(counts)
+def counts_after(counts: Counts, moves: Iterable[tuple[str | None, str | None]]) -> Counts:
+    """The counts after jobs moved from one state to another; None is outside."""
+    after = dict(counts)
     for old, new in moves:
         if old is not None:
-            after[STATE_ORDER.index(old)] -= 1
+            after[old] -= 1
         if new is not None:
-            after[STATE_ORDER.index(new)] += 1
+            after[new] += 1
     return after
 
 
-def last_counts(journal: Journal) -> tuple[tuple[int, ...], int]:
+def last_counts(journal: Journal) -> tuple[Counts, int]:
     """The counts as they are now and how many records wait, reading as little as may be.
 
     Looks at the end of the file for the last record; whatever is unusual there is left to a read

@@ -40,7 +40,7 @@ class JournalRemains(NamedTuple):
     lines: list[bytes]
     intents: list[bytes]
     torn: int | None
-    counts: tuple[int, ...] | None
+    counts: dict[str, int] | None
     fault: str
     lost: str
 

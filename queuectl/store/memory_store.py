@@ -45,7 +45,13 @@ class MemoryStore:
             counts[job.state] += 1
         return counts
 
-    def claim(self, worker: str, now: str, finished: tuple[Job, Job] | None = None) -> Claim:
+    def claim(
+        self,
+        worker: str,
+        now: str,
+        finished: tuple[Job, Job] | None = None,
+        log_word: str | None = None,
+    ) -> Claim:
         """See Store."""
         if finished is not None:
             if not self._holds(finished[0]):
@@ -54,7 +60,7 @@ class MemoryStore:
         ready = [job for job in self._jobs.values() if is_ready(job, now)]
         if not ready:
             return Claim(None)
-        job = claimed(min(ready, key=claim_order), worker, now)
+        job = claimed(min(ready, key=claim_order), worker, now, log_word)
         self._jobs[job.id] = job
         return Claim(job)
 

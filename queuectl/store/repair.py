@@ -18,7 +18,7 @@ from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
 from queuectl.store import checkpoint, examination, files, folder, side_files, strays, worker_files
 from queuectl.store.job_files import encode_job, removal_line
-from queuectl.store.journal import NAME, PROMISED, STATE_ORDER, Header, Stamp, format_record
+from queuectl.store.journal import NAME, PROMISED, VERSION, Header, Stamp, format_record, no_counts
 from queuectl.store.journal_remains import read_what_goes
 from queuectl.store.lock import QueueLock
 from queuectl.store.salvage import (
@@ -69,6 +69,11 @@ class _Mending:
         self.folder, self.now = path, now
         self.done, self.unread = done, unread
 
+    @property
+    def version(self) -> int:
+        """The format to write: 1 while a worker lives that knows no other."""
+        return 1 if worker_files.older(self.folder, VERSION) else VERSION
+
     def make_usable(self) -> None:
         files.set_mode(self.folder, 0o700)
         self.done.append("modes: the folder can be used again")
@@ -105,7 +110,7 @@ class _Mending:
             # Of a newer format, or not ours: this raises again. One that is damaged is replaced.
             examination.is_there(self.folder)
         aside = self._set_aside(folder.MARKER)
-        folder.mark_folder(self.folder)
+        folder.mark_folder(self.folder, self.version)
         self.done.append(f"{folder.MARKER}: written anew{aside}")
 
     def _clear_leftovers(self) -> None:
@@ -197,7 +202,10 @@ class _Mending:
         aside = {s.name: self._set_aside(s.name) for s in bad}
         if remains.journal.fault and remains.journal.there:
             aside[NAME] = self._set_aside(NAME)
-        checkpoint.put_in_place(self.folder, _journal_of(remains, kept, self.now))
+        version = self.version
+        if folder.marked_format(self.folder) < version:
+            folder.mark_folder(self.folder, version)
+        checkpoint.put_in_place(self.folder, _journal_of(remains, kept, self.now, version))
         for sheet in bad:
             if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
                 return False
@@ -227,7 +235,7 @@ class _Mending:
         if remains.journal.lost:
             self.unread.append(f"{NAME}: {remains.journal.lost}")
         counts = remains.journal.counts
-        missing = sum(counts) - len(kept.jobs) if counts else 0
+        missing = sum(counts.values()) - len(kept.jobs) if counts else 0
         # What a person took out of a file by hand is not missed.
         if missing > 0 and all(sheet.ours or sheet.fault for sheet in sheets):
             self.unread.append(f"jobs: {missing} more than could be read were in the queue")
@@ -284,25 +292,28 @@ def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[s
         yield f"{sheet.name}: line {list_few(named)}"
 
 
-def _journal_of(remains: Remains, kept: Kept, now: float) -> bytes:
+def _journal_of(remains: Remains, kept: Kept, now: float, version: int) -> bytes:
     """A journal that holds every job, fitting no job file: whoever reads it takes these jobs."""
     old = remains.journal.header
-    counts = [sum(job.state == state for job in kept.jobs.values()) for state in STATE_ORDER]
+    counts = no_counts()
+    for job in kept.jobs.values():
+        counts[job.state] += 1
     header = Header(
         # Who slept through this must not take a new journal for the one after its own.
         (old.generation if old else int(now)) + 1,
         old.fold_seconds if old else 0.0,
         0.0,
         True,
-        [0] * len(STATE_ORDER),
+        no_counts(),
         (_NO_STAMP, _NO_STAMP),
+        version=version,
     )
     lines = [removal_line(job_id, state) for job_id, state in kept.removed.items()]
     lines += [encode_job(job) for job in kept.jobs.values()]
     if not lines:
         return header.format()
     payload = b"".join(line + b"\n" for line in lines)
-    return header.format() + format_record(payload, 1, PROMISED, counts)
+    return header.format() + format_record(payload, 1, PROMISED, counts, version)
 
 
 def _workers_of_jobs(path: str, now: float) -> set[str]:

@@ -10,7 +10,7 @@ import os
 
 from queuectl.errors import BadFile
 from queuectl.store import files, folder, worker_files
-from queuectl.store.journal import STATE_ORDER, Journal, last_counts
+from queuectl.store.journal import STATE_ORDER, Journal, last_counts, no_counts
 
 
 class Summary:
@@ -38,17 +38,17 @@ class Summary:
 
 def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
-    counts, waiting = (0,) * len(STATE_ORDER), 0
+    counts, waiting = no_counts(), 0
     if folder.check_folder(path) and not folder.is_new(path):
         try:
             counts, waiting = _counts(path, now)
         except OSError as exc:
             raise files.unusable(path, exc) from exc
     workers = list(worker_files.worker_infos(path))
-    return Summary(path, dict(zip(STATE_ORDER, counts, strict=True)), waiting, workers)
+    return Summary(path, {state: counts[state] for state in STATE_ORDER}, waiting, workers)
 
 
-def _counts(path: str, now: float) -> tuple[tuple[int, ...], int]:
+def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
     journal = Journal.for_reading(path)
     try:
         counts = last_counts(journal)
@@ -84,18 +84,18 @@ def _has_sum(path: str, wanted: int) -> bool:
     return crc == wanted
 
 
-def _count_all(path: str, now: float) -> tuple[tuple[int, ...], int]:
+def _count_all(path: str, now: float) -> tuple[dict[str, int], int]:
     """The counts from the files themselves: a person edited one, or a fold is going on."""
     from contextlib import nullcontext
 
     from queuectl.store.job_files import line_state
     from queuectl.store.snapshot import Snapshot
 
-    counts = dict.fromkeys(STATE_ORDER, 0)
+    counts = no_counts()
     snapshot = Snapshot.read(path, now, nullcontext)
     try:
         for line in snapshot.lines():
             counts[(line_state(line) or b"").decode()] += 1
-        return tuple(counts.values()), snapshot.journal.seq
+        return counts, snapshot.journal.seq
     finally:
         snapshot.close()

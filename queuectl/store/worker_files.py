@@ -169,6 +169,12 @@ def worker_infos(folder: str) -> Iterator[WorkerInfo]:
                 yield info
 
 
+def older(folder: str, version: int) -> list[WorkerInfo]:
+    """The living workers that do not know this format of the journal."""
+    infos = worker_infos(folder)
+    return [info for info in infos if info.alive and int(info.facts.get("format", 1)) < version]
+
+
 def probe(folder: str, worker_id: str) -> WorkerInfo | None:
     """Look at one worker; None if it has no file."""
     try:

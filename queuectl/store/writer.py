@@ -15,7 +15,7 @@ from itertools import chain
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
-from queuectl.store import checkpoint, files, folder
+from queuectl.store import checkpoint, files, folder, worker_files
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -24,7 +24,7 @@ from queuectl.store.job_files import (
     read_lines,
     read_live_lines,
 )
-from queuectl.store.journal import STATE_ORDER, Header, Journal, Stamp, counts_after
+from queuectl.store.journal import VERSION, Header, Journal, Stamp, counts_after, no_counts
 from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.lookup import Found, find_jobs
@@ -213,14 +213,28 @@ class Writer:
 
     def _fold(self, journal: Journal) -> None:
         """Fold; edits that a person makes meanwhile are read anew until none comes between."""
+        version = self.version_to_write(journal)
+        if folder.marked_format(self.folder) < version:
+            # Before the journal: an older `doctor --repair` takes that for damaged and replaces it,
+            # and only the marker keeps it off.
+            folder.mark_folder(self.folder, version)
         done = False
         while not done:
             with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
                 snapshot = Snapshot(journal, jobs, dead, self._now())
                 self._tell_of_edits(snapshot)
-                done = checkpoint.fold(self.folder, journal, snapshot, self._now())
+                done = checkpoint.fold(self.folder, journal, snapshot, self._now(), version)
         self._unsynced = False
         self._move_on(journal)
+
+    def version_to_write(self, journal: Journal) -> int:
+        """The format of the next journal: the old one's while a worker lives that knows no other.
+
+        Such a worker could not settle what it runs under a newer journal, nor leave.
+        """
+        if journal.header.version < VERSION and worker_files.older(self.folder, VERSION):
+            return journal.header.version
+        return VERSION
 
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
         # Behind a repair the files fit nothing, though nobody edited them.
@@ -254,7 +268,7 @@ class Writer:
 
     def catch_up(self, busy: bool) -> Journal:
         """Take in what others appended, folded or edited; under the lock."""
-        journal = self.journal
+        journal, opened = self.journal, self.journal is None
         if journal is None:
             journal = self._open()
         elif not journal.is_current():
@@ -266,8 +280,13 @@ class Writer:
             if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
                 self._fold(journal)
             self._vetted_at = now
-        assert self.journal is not None
-        return self.journal
+        journal = self.journal
+        assert journal is not None
+        if opened and journal.header.version < self.version_to_write(journal):
+            self._fold(journal)  # which takes an older folder over
+            assert self.journal is not None
+            return self.journal
+        return journal
 
     def _read_on(self, journal: Journal) -> None:
         edited = journal.edited
@@ -343,6 +362,8 @@ class Writer:
         if not folder.is_new(self.folder):
             return
         # First the marker, which who was killed may have left behind, or the rest looks foreign.
+        if folder.marked_format(self.folder) < folder.FORMAT:
+            folder.mark_folder(self.folder)
         files.sync_folder(self.folder)
         for path in self._paths:
             files.replace(path, folder.EMPTY)
@@ -350,7 +371,7 @@ class Writer:
         if not os.path.exists(settings):
             files.replace(settings, b"{}\n")
         stamps = [_stamp(path) for path in self._paths]
-        header = Header(1, 0.0, 0.0, False, [0] * len(STATE_ORDER), (stamps[0], stamps[1]))
+        header = Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1]))
         checkpoint.start_journal(self.folder, header)
 
     def _mend_modes(self) -> None:

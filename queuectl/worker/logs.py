@@ -1,5 +1,7 @@
-"""Where the output of runs lies: `logs/JOB.RUN.log`, and `logs/WORKER.spool` while a run goes on.
+"""Where the output of runs lies: `logs/JOB.RUN.WORD.log`, and `logs/WORKER.spool` while one runs.
 
+WORD is the job's own `log_word`, so that no job is shown the output of another that had its id. A
+job that first ran under format 1 has none, and its logs are `JOB.RUN.log`.
 A worker keeps one spool open for all its runs and gives it its final name only if something was
 written: making a new file for each run would cost a third of the throughput.
 """
@@ -9,11 +11,12 @@ from __future__ import annotations
 import fcntl
 import os
 
+from queuectl.model.times import parse_time
 from queuectl.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from queuectl.model.job import Job
 
@@ -28,9 +31,10 @@ class LogFolder:
     def __init__(self, data_folder: str) -> None:
         self.path = os.path.join(data_folder, "logs")
 
-    def run_path(self, job_id: str, run: int) -> str:
-        """Where the output of a finished run lies, if it had any."""
-        return os.path.join(self.path, f"{job_id}.{run}.log")
+    def run_path(self, job: Job, run: int | None = None) -> str:
+        """Where the output of a finished run (None: the latest) lies, if it had any."""
+        word = f".{job.log_word}" if job.log_word else ""
+        return os.path.join(self.path, f"{job.id}.{job.run if run is None else run}{word}.log")
 
     def spool_path(self, worker_id: str) -> str:
         """Where a worker's current run writes."""
@@ -85,26 +89,29 @@ class LogFolder:
             for piece in self._growing(job, look, wait):
                 shown += len(piece)
                 yield piece
-        fd = _open_to_read(self.run_path(job.id, job.run))
+        fd = _open_to_read(self.run_path(job))
         if fd is not None:
             yield from _pieces(fd, shown)
 
-    def rescue_spool(self, worker_id: str, job_id: str, run: int) -> None:
+    def rescue_spool(self, worker_id: str, job: Job) -> None:
         """Keep what a dead worker's last run had written, if anything, as that run's log."""
-        spool, kept = self.spool_path(worker_id), self.run_path(job_id, run)
+        spool, kept = self.spool_path(worker_id), self.run_path(job)
         try:
             if os.stat(spool).st_size and not os.path.exists(kept):
                 os.rename(spool, kept)
         except FileNotFoundError:
             return  # whoever else rescues this worker was faster
 
-    def prune(self, job_ids: Collection[str]) -> None:
-        """Remove all logs of these jobs."""
-        doomed = frozenset(job_ids)
+    def prune(self, jobs: Iterable[Job]) -> None:
+        """Remove all logs of these jobs, and what older ones left that had the same ids."""
+        doomed = {job.id: job for job in jobs}
         for name in self._names():
             named = named_run(name)
-            if named and named[0] in doomed:
-                files.remove(os.path.join(self.path, name))
+            job = doomed.get(named[0]) if named else None
+            if named and job is not None:
+                path = os.path.join(self.path, name)
+                if named[2] == job.log_word or _is_older(path, job):
+                    files.remove(path)
 
     def _names(self) -> list[str]:
         try:
@@ -114,7 +121,7 @@ class LogFolder:
 
     def _open(self, job: Job, run: int | None) -> int | None:
         """The run's log to read; the spool if the run still goes on."""
-        fd = _open_to_read(self.run_path(job.id, job.run if run is None else run))
+        fd = _open_to_read(self.run_path(job, run))
         if fd is None and job.state == "in_progress" and run in (None, job.run):
             fd = _open_to_read(self.spool_path(str(job.worker)))
         return fd
@@ -171,13 +178,13 @@ class Spool:
             raise
         self.fd = fd
 
-    def finish(self, job_id: str, run: int) -> None:
+    def finish(self, job: Job) -> None:
         """Keep what the run has written as its log, if anything; DiskRefused if that fails."""
         found = os.fstat(self.fd)
         if found.st_size or not found.st_nlink:
             try:
                 if found.st_nlink:  # else somebody removed the file, and the output with it
-                    files.rename(self.path, self._logs.run_path(job_id, run))
+                    files.rename(self.path, self._logs.run_path(job))
             finally:
                 self._start_afresh()
 
@@ -222,15 +229,25 @@ def above_standard(fd: int) -> int:
         os.close(fd)
 
 
-def named_run(name: str) -> tuple[str, int] | None:
-    """Job id and run of a log's name, None for another file's.
+def named_run(name: str) -> tuple[str, int, str | None] | None:
+    """Job id, run and word of a log's name, None for another file's.
 
-    An id may hold dots and digits: the last one is the run.
+    An id may hold dots and digits; a word begins with a letter, and the run stands before it.
     """
     if not name.endswith(".log"):
         return None
-    job_id, _, run = name[: -len(".log")].rpartition(".")
-    return (job_id, int(run)) if job_id and run.isascii() and run.isdigit() else None
+    head, _, last = name[: -len(".log")].rpartition(".")
+    word = last if last[:1].isalpha() else None
+    job_id, run = (head, last) if word is None else head.rpartition(".")[::2]
+    return (job_id, int(run), word) if job_id and run.isascii() and run.isdigit() else None
+
+
+def _is_older(path: str, job: Job) -> bool:
+    """Whether the file was written before there was this job."""
+    try:
+        return os.stat(path).st_mtime < parse_time(job.created_at)
+    except FileNotFoundError:
+        return False
 
 
 def _open_to_read(path: str) -> int | None:

@@ -170,7 +170,7 @@ class Worker:
             outcome = self._explained(outcome)
         self._finished = (job, outcome)
         # First the log, then the result: whoever sees that the job ended finds all its output.
-        self._spool.finish(job.id, job.run)
+        self._spool.finish(job)
         if outcome.kind == "no_resources":
             self._settle()
             raise QueuectlError(str(outcome.error))
@@ -235,7 +235,7 @@ class Worker:
             self._next_purge = now + _PURGE_EVERY
             removed = self._queue.purge_old()
             if removed:
-                self._logs.prune([job.id for job in removed])
+                self._logs.prune(removed)
 
     def _recover(self, error: Exception) -> None:
         """Log the trouble and let some time pass, longer each time."""

@@ -28,7 +28,7 @@ def rescue(queue: JobQueue) -> list[Job]:
             jobs = [job for job in queue.find(("in_progress",)) if job.worker == worker.id]
             if _end_leftovers(worker, jobs):
                 for job in jobs:
-                    logs.rescue_spool(worker.id, job.id, job.run)
+                    logs.rescue_spool(worker.id, job)
                 # Before the worker is struck off: if this process is killed, the next one finds it.
                 files.remove(logs.spool_path(worker.id))
                 rescued += queue.rescue_worker(worker.id)

@@ -45,7 +45,7 @@ def stray_logs(queue: JobQueue) -> list[str]:
     try:
         if not names or not check_folder(queue.folder):
             return []
-        jobs = {job.id for job in queue.find()}
+        jobs = {job.id: job.log_word for job in queue.find()}
         workers = {worker.id for worker in queue.workers()}
     except StoreError:
         return []
@@ -66,11 +66,11 @@ def put_aside(queue: JobQueue, stamp: str) -> list[str]:
     return done
 
 
-def _is_stray(name: str, jobs: set[str], workers: set[str]) -> bool:
+def _is_stray(name: str, jobs: dict[str, str | None], workers: set[str]) -> bool:
     if name.endswith(".spool"):
         return name.removesuffix(".spool") not in workers
     run = named_run(name)
-    return run is not None and run[0] not in jobs
+    return run is not None and (run[0] not in jobs or run[2] != jobs[run[0]])
 
 
 def _is_last_word(queue: JobQueue, path: str, name: str) -> bool:

@@ -157,7 +157,7 @@ class Client:
             self.notes.tell("purging", encode_job(job).decode())
         # What has ended meanwhile was not noted: it must stay.
         removed = self.queue.purge(states, PURGE_AGE + time.time() - begun + 0.5)
-        LogFolder(self.yard.data).prune([job.id for job in removed])
+        LogFolder(self.yard.data).prune(removed)
 
     def checkpoint(self) -> None:
         """Fold, by hand or as a command that closes does."""

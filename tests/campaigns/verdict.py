@@ -11,6 +11,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.lifecycle import MOST_LOSSES
 from queuectl.store.job_files import encode_job
+from queuectl.worker.logs import named_run
 from tests.campaigns.yard import LOUD_LINES, Task, Yard, whole_lines
 
 _KILLED = 137
@@ -199,11 +200,11 @@ def _log_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
     folder = os.path.join(yard.data, "logs")
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        job_id, _, run = name[: -len(".log")].rpartition(".")
+        named = named_run(name)
         if name.startswith("worker-"):
             yield from _own_log_faults(path)
-        elif job_id in jobs and run.isdigit():
-            yield from _output_faults(path, jobs[job_id], int(run))
+        elif named and named[0] in jobs and named[2] == jobs[named[0]].log_word:
+            yield from _output_faults(path, jobs[named[0]], named[1])
         else:
             yield f"{name} is left in logs"
 
