@@ -15,7 +15,7 @@ from queuectl.shell.live import LiveQueue
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_output import Page, Wish, read_page
 from queuectl.shell.top_rows import Rows
-from queuectl.worker.logs import LogFolder
+from queuectl.worker.logs import END, LogFolder, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _GROUPS = (("in_progress",), ("failed",), ("pending",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more the newest are shown while all are read
 _WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
-_LAST_LINE = 1024  # bytes in which the last line is looked for
 _LONGEST = 2000  # characters of a command or an error that are kept
 _TROUBLE = (QueuectlError, OSError, ValueError)
 
@@ -155,13 +154,8 @@ class Feed:
         if job.state == "in_progress" or key not in self._said:
             if len(self._said) > 1000:
                 self._said.clear()
-            self._said[key] = self._last_line(job) if job.run else ""
+            self._said[key] = last_words(self._logs.end(job, END)) if job.run else ""
         return self._said[key]
-
-    def _last_line(self, job: Job) -> str:
-        text = self._logs.end(job, _LAST_LINE).decode("utf-8", "replace")
-        lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-        return next((one_line(line) for line in reversed(lines) if line.strip()), "")
 
 
 def _changed(line: bytes) -> tuple[str, Job | None]:

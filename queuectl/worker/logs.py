@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 
 from queuectl.model.times import parse_time
 from queuectl.store import files
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
 _LONGEST_LINE = 200  # characters of a last line that are quoted in an error
+END = 4096  # bytes at the end of an output in which its last words are looked for
+# What moves the cursor, colours or names a window, as ECMA-48 has it, of seven bits or of eight.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
+)
 
 
 class LogFolder:
@@ -189,11 +195,9 @@ class Spool:
                 self._start_afresh()
 
     def last_line(self) -> str:
-        """The last line written, cut and made printable; empty if there is none."""
+        """The last words written, as `last_words` has them."""
         size = os.fstat(self.fd).st_size
-        end = os.pread(self.fd, 4 * _LONGEST_LINE, max(size - 4 * _LONGEST_LINE, 0))
-        lines = end.decode("utf-8", "replace").split("\n")
-        return next((line for text in reversed(lines) if (line := one_line(text))), "")
+        return last_words(os.pread(self.fd, END, max(size - END, 0)))
 
     def close(self) -> None:
         """Let go of the file and remove it if nothing is in it."""
@@ -211,6 +215,21 @@ class Spool:
         fd, self.fd = self.fd, -1
         os.close(fd)
         self.make_ready()
+
+
+def last_words(data: bytes) -> str:
+    """The last line of an output that says something, as a terminal shows it; "" if none does.
+
+    Of a line that was written over with carriage returns what was written last, of a long one its
+    end; without escape sequences and control characters. `data`: the last END bytes or more.
+    """
+    for line in reversed(data.decode("utf-8", "replace").split("\n")):
+        shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2])
+        plain = " ".join("".join(m if m.isprintable() else " " for m in shown).split())
+        if plain:
+            cut = len(plain) > _LONGEST_LINE
+            return "…" + plain[1 - _LONGEST_LINE :] if cut else plain
+    return ""
 
 
 def one_line(text: str, most: int = _LONGEST_LINE) -> str:
