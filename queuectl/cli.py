@@ -356,8 +356,10 @@ def _interrupted() -> int:
 
 
 def _report(line: str, code: int) -> int:
+    from queuectl.commands.render import safe_lines
+
     try:
-        sys.stderr.write(f"queuectl: {line}\n")
+        sys.stderr.write(f"queuectl: {safe_lines(line)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # standard error is closed: the exit code tells

@@ -317,3 +317,14 @@ def test_a_script_hands_to_sh_what_stands_behind_dashes(cli, command, printed):
     assert result.out.endswith(printed), result
     (job,) = json.loads(cli.ok("list", "--json"))
     assert (job["command"], job["state"]) == (command, "completed")
+
+
+def test_the_error_of_a_progress_bar_is_what_it_ended_with(cli):
+    bar = r"""for i in $(seq 900); do printf "\r%d%%" $i; done; printf "\rERROR: no space\n"; """
+    bar += "exit 4"
+    cli.ok("enqueue", "--id", "bar", "--max-retries", "0", "--command", bar)
+    cli.ok("worker", "run", "--drain")
+    job = json.loads(cli.ok("show", "bar", "--json"))["job"]
+    assert job["error"] == "exit code 4: ERROR: no space"
+    assert cli.ok("show", "bar").endswith("shows all):\nERROR: no space\n")
+    assert "exit code 4: ERROR: no space" in cli.ok("top")

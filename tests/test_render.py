@@ -128,3 +128,19 @@ def test_json_documents_name_their_schema_first():
     assert list(json.loads(text)) == ["schema", "b"]
     assert json.loads(text)["schema"] == 1
     assert "ü" in text
+
+
+def test_a_text_is_brief_and_safe():
+    assert render.brief("a\nb\x1b" + "c" * 5000, 10) == "a\u2424b\u241bccccc…"
+    assert render.brief(17) == "17"
+    assert render.safe_lines("a\tb\n\x1b[2Jc") == "a\tb\n\u241b[2Jc"
+
+
+def test_of_many_lines_the_first_are_shown():
+    shown = render.block([f"line {number}" for number in range(1, 31)]).split("\n")
+    assert shown[19:] == ["line 20", "… and 10 more lines (--json shows all)"]
+    assert render.block(["x" * 5000]) == "x" * 999 + "…"
+
+
+def test_a_time_that_is_none_is_shown_as_it_stands():
+    assert render.moment("yesterday\x1b", 5.0) == "yesterday\u241b"

@@ -144,9 +144,11 @@ class Context:
 
     def write_json(self, lines: Iterable[str]) -> None:
         """JSON: the same bytes in UTF-8 whatever the locale or the terminal."""
+        from queuectl.model.escapes import terminal_safe
+
         for line in lines:
             # What is no valid text came as a JSON escape, and leaves as one.
-            self.write_bytes(line.encode("utf-8", "backslashreplace") + b"\n")
+            self.write_bytes(terminal_safe(line).encode("utf-8", "backslashreplace") + b"\n")
 
     def write_bytes(self, data: bytes) -> None:
         """Bytes of a job's output, as they are."""
@@ -166,7 +168,10 @@ class Context:
 
     def note(self, text: str) -> None:
         """A remark that is no result, on standard error, behind the results so far."""
+        from queuectl.commands.render import safe_lines
+
         self.flush()
+        text = safe_lines(text)
         if self.err is not None:
             try:
                 self.err.write(text if text.endswith("\n") else text + "\n")

@@ -27,10 +27,7 @@ def dlq_list(context: Context, args: dict[str, Any]) -> int:
     elif context.quiet:
         context.write_lines(job.id for job in dead)
     else:
-        rows = [
-            (job.id, render.one_line(job.command), render.one_line(job.error or "-"))
-            for job in dead
-        ]
+        rows = [(job.id, render.brief(job.command), render.brief(job.error or "-")) for job in dead]
         context.write_lines(
             render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
         )

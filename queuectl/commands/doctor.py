@@ -25,8 +25,8 @@ def doctor(context: Context, args: dict[str, Any]) -> int:
             _repair(queue, mended, unread)
     finally:
         if not args.get("json"):  # also if the disk refused to go on
-            context.write_lines(f"Mended: {line}" for line in mended)
-            context.write_lines(f"Not readable: {line}" for line in unread)
+            context.write_lines(f"Mended: {render.brief(line)}" for line in mended)
+            context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
     found = queue.examine()
     found += find_stray_logs(queue)
     broken = any(finding.problem for finding in found)
@@ -42,7 +42,8 @@ def doctor(context: Context, args: dict[str, Any]) -> int:
 def _line(context: Context, finding: Finding) -> str:
     name, colour = ("Problem", "red") if finding.problem else ("Note", "yellow")
     label = render.paint(name, colour, on=context.color)
-    return f"{label}: {finding.about}: {render.one_line(finding.text)}; {finding.todo}"
+    about, text, todo = map(render.brief, (finding.about, finding.text, finding.todo))
+    return f"{label}: {about}: {text}; {todo}"
 
 
 def _summary(queue: JobQueue, found: list[Finding]) -> str:

@@ -97,14 +97,15 @@ def _cause(job: Job) -> str:
     spent = f"all {job.max_retries + 1} runs failed" if job.max_retries else "it has no retries"
     if job.attempts <= job.max_retries:
         spent = "no retry was left to it"
-    return f"It failed and {spent}; the last error: {render.one_line(job.error or 'unknown')}"
+    return f"It failed and {spent}; the last error: {render.brief(job.error or 'unknown')}"
 
 
 def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
     since = f", started {told(job.started_at)}" if job.started_at else ""
     holder = [worker for worker in around.workers if worker.id == job.worker]
     if not any(worker.alive for worker in holder):
-        text = f"Worker {job.worker} died while it ran it; who writes next takes the job back."
+        name = render.brief(job.worker)
+        text = f"Worker {name} died while it ran it; who writes next takes the job back."
         return [("worker_lost", text)]
     found = [("running", f"It runs{since}: run {job.run}, worker PID {holder[0].pid}.")]
     if job.cancel_requested:
@@ -116,7 +117,7 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     found: list[tuple[str, str]] = []
     if job.state == "failed":
         what = f"retry {job.attempts} of {job.max_retries}"
-        why = f" after {render.one_line(job.error)}" if job.error else ""
+        why = f" after {render.brief(job.error)}" if job.error else ""
         due = "is due" if is_ready(job, around.now) else f"is due {told(job.run_at)}"
         found.append(("waiting_for_retry", f"Its {what}{why} {due}."))
     elif job.run_at > around.now:

@@ -20,7 +20,7 @@ _COLUMNS = (
 )
 _PURGED_UNASKED = ("completed", "cancelled")
 _PURGEABLE = ("completed", "cancelled", "dead")
-_TAIL = 10  # lines of output that `show` ends with
+_TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
 
 
 def list_jobs(context: Context, args: dict[str, Any]) -> int:
@@ -36,12 +36,14 @@ def list_jobs(context: Context, args: dict[str, Any]) -> int:
 
 
 def _rows(context: Context, jobs: Any) -> Any:
-    rows = [(job.id, job.state, render.one_line(job.command)) for job in jobs]
+    rows = [(job.id, job.state, render.brief(job.command)) for job in jobs]
     return render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
 
 
 def show(context: Context, args: dict[str, Any]) -> int:
     """One job with all its fields and the last lines it printed."""
+    from queuectl.worker.logs import last_lines
+
     job = context.queue.get(args["job"])
     if args.get("json"):
         context.write_json([render.json_document({"job": render.job_form(job)})])
@@ -49,10 +51,10 @@ def show(context: Context, args: dict[str, Any]) -> int:
     context.write(render.fields(_facts(context, job)))
     for entry in job.history:
         context.write(_event(context, entry))
-    tail = b"".join(context.logs.tail(job, _TAIL))
-    if tail:
+    lines = last_lines(context.logs.end(job, _END), _TAIL)
+    if lines:
         context.write(f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):")
-        context.write_bytes(tail if tail.endswith(b"\n") else tail + b"\n")
+        context.write_lines(map(render.one_line, lines))
     return 0
 
 
@@ -62,7 +64,7 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
     facts: list[tuple[str, Any]] = [
         ("ID", job.id),
         ("State", _state(context, job)),
-        ("Command", job.command),
+        ("Command", render.block(job.command.split("\n"))),
         ("Priority", job.priority),
         ("Attempts", f"{job.attempts} of at most {job.max_retries + 1}"),
         ("Runs", job.run),
@@ -72,13 +74,16 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ("Started", render.moment(job.started_at, now) if job.started_at else None),
         ("Finished", render.moment(job.finished_at, now) if job.finished_at else None),
         ("Exit Code", job.exit_code),
-        ("Error", job.error),
-        ("Worker", job.worker),
+        ("Error", job.error and render.brief(job.error)),
+        ("Worker", job.worker and render.brief(job.worker)),
         ("Timeout", f"{job.timeout:g} s" if job.timeout else None),
-        ("Folder", job.cwd),
-        ("Environment", "\n".join(f"{k}={v}" for k, v in (job.env or {}).items()) or None),
+        ("Folder", job.cwd and render.brief(job.cwd)),
+        ("Environment", render.block([f"{k}={v}" for k, v in (job.env or {}).items()]) or None),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),
-        *((name, render.json_line(value)) for name, value in (job.extra or {}).items()),
+        *(
+            (render.brief(name, 40), render.brief(render.json_line(value)))
+            for name, value in (job.extra or {}).items()
+        ),
     ]
     return [(name, str(value)) for name, value in facts if value is not None]
 
@@ -101,9 +106,9 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
         str(value) if name == "error" else f"{name.replace('_', ' ')} {value}"
         for name, value in facts.items()
     ]
-    why = f" ({render.one_line(', '.join(told))})" if told else ""
-    at = render.moment(entry.get("at"), context.clock)
-    return f"  run {entry.get('run', '?')}: {entry.get('event', '?')}, {at}{why}"
+    why = f" ({', '.join(told)})" if told else ""
+    at = render.moment(str(entry.get("at") or ""), context.clock)
+    return render.brief(f"  run {entry.get('run', '?')}: {entry.get('event', '?')}, {at}{why}")
 
 
 def cancel(context: Context, args: dict[str, Any]) -> int:

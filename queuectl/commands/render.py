@@ -30,6 +30,8 @@ STATE_COLOURS = {
 # On a pipe a column is padded up to here only: one command of a megabyte must not pad each row.
 WIDEST_PADDING = 64
 RULE = 64
+LONGEST = 1000  # characters of one text that a report shows; --json shows all of it
+_MOST_LINES = 20  # of a text of several lines
 
 
 class Column:
@@ -68,6 +70,25 @@ def _visible(char: str) -> str:
     if 128 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
         return "\ufffd"
     return char
+
+
+def brief(text: object, most: int = LONGEST) -> str:
+    """`text` on one line that is safe to show, an ellipsis where it was cut to `most`."""
+    shown = one_line(str(text)[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def safe_lines(text: str) -> str:
+    """`text` with its line breaks and tabs, and all else that a terminal obeys shown as signs."""
+    return "".join(char if char in "\n\t" else _visible(char) for char in text)
+
+
+def block(lines: Sequence[object]) -> str:
+    """Lines of a long text, each brief; of many the first, and how many are left out."""
+    shown = [brief(line) for line in lines[:_MOST_LINES]]
+    if len(lines) > _MOST_LINES:
+        shown.append(f"… and {len(lines) - _MOST_LINES} more lines (--json shows all)")
+    return "\n".join(shown)
 
 
 def cells(text: str) -> int:
@@ -165,9 +186,13 @@ def moment(text: str | None, now: float | None) -> str:
     """A time: as it is stored if `now` is None (not a terminal), else as people say it."""
     if not text or now is None:
         return text or "-"
+    from queuectl.errors import InvalidInput
     from queuectl.model.times import format_duration, parse_time
 
-    seconds = now - parse_time(text)
+    try:
+        seconds = now - parse_time(text)
+    except InvalidInput:
+        return brief(text)  # a person wrote it by hand
     if abs(seconds) < 1:
         return "now"
     spoken = format_duration(abs(seconds))

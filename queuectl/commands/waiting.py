@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from queuectl.commands import render
 from queuectl.errors import InvalidInput, StoreError
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ class _Watch:
 
     def _tell(self, job: Job) -> None:
         if not self.context.quiet:
-            why = f": {job.error}" if job.state == "dead" and job.error else ""
+            why = f": {render.brief(job.error)}" if job.state == "dead" and job.error else ""
             self.context.write(f"Job '{job.id}' is {job.state}{why}.")
 
 

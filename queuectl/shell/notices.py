@@ -79,10 +79,10 @@ class Notices:
         return self.mode == "on" or (self.mode == "dead" and job.state == "dead")
 
     def _line(self, job: Job) -> str:
-        from queuectl.commands.render import one_line
+        from queuectl.commands.render import brief
         from queuectl.model.times import format_duration, parse_time
 
-        why = one_line(job.error or "")
+        why = brief(job.error or "")
         if job.state == "completed":
             return f"Job '{job.id}' completed{_took(job)}."
         if job.state == "dead":

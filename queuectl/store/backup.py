@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput, StoreError
+from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
 
 FORMAT = 1
@@ -34,11 +35,11 @@ def format_backup(
     """The file's lines; `lines` are the jobs' as encode_job makes them."""
     seen, count = sha256(), 0
     head = {"queuectl": "backup", "format": FORMAT, "made_at": made_at, "settings": dict(settings)}
-    line = json.dumps(head, ensure_ascii=False).encode() + b"\n"
+    line = terminal_safe(json.dumps(head, ensure_ascii=False)).encode() + b"\n"
     seen.update(line)
     yield line
     for job in lines:
-        line = job + b"\n"
+        line = terminal_safe(job.decode()).encode() + b"\n"
         seen.update(line)
         count += 1
         yield line

@@ -224,12 +224,24 @@ def last_words(data: bytes) -> str:
     end; without escape sequences and control characters. `data`: the last END bytes or more.
     """
     for line in reversed(data.decode("utf-8", "replace").split("\n")):
-        shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2])
-        plain = " ".join("".join(m if m.isprintable() else " " for m in shown).split())
-        if plain:
-            cut = len(plain) > _LONGEST_LINE
-            return "…" + plain[1 - _LONGEST_LINE :] if cut else plain
+        shown = _overwritten(line)
+        if plain := one_line(shown, len(shown)):
+            return _end_of(plain)
     return ""
+
+
+def last_lines(data: bytes, most: int) -> list[str]:
+    """The last `most` lines of an output, each made as `last_words` has it, blanks kept."""
+    lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")[-most:]
+    return [_end_of(_overwritten(line).expandtabs()) for line in lines] if data else []
+
+
+def _overwritten(line: str) -> str:
+    return _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2])
+
+
+def _end_of(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else "…" + line[1 - _LONGEST_LINE :]
 
 
 def one_line(text: str, most: int = _LONGEST_LINE) -> str:

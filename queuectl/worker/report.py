@@ -23,7 +23,7 @@ def started(job: Job) -> str:
 def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> str:
     """How a run of `seconds` ended, and what became of the job (None: it counts no more)."""
     after = f"after {seconds:.1f} s"
-    why = outcome.error or f"exit code {outcome.exit_code}"
+    why = one_line(outcome.error or f"exit code {outcome.exit_code}")
     if settled is None:
         return _line(job, f"ended {after} ({why}), but its result counts no more")
     if settled.state == "completed":
