@@ -76,15 +76,25 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds to keep completed and cancelled jobs",
         nothing="all",
     ),
-    Setting("inherit-env", "names", (), "variables that enqueue copies into the job"),
+    Setting("inherit-env", "names", (), "variables that enqueue copies into the job; or all"),
+)
+# Settings of a later version: refused on a command line, kept in a file, where doctor names them.
+NOT_YET = frozenset(
+    (
+        *("keep-logs", "limits", "log-limit", "logs-total"),
+        *("on-cancelled", "on-completed", "on-dead", "paused"),
+    )
 )
 _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.name, *setting.old)}
 
 
 def find_setting(name: str) -> Setting:
     """The setting spelled `name`; underscores and old names work."""
-    found = _BY_NAME.get(name.strip().lower().replace("_", "-"))
+    usual = name.strip().lower().replace("_", "-")
+    found = _BY_NAME.get(usual)
     if found is None:
+        if usual in NOT_YET:
+            raise InvalidInput(f"setting '{usual}' is not supported by this version")
         raise InvalidInput(f"unknown setting '{name}'{did_you_mean(name, _BY_NAME)}")
     return found
 
@@ -93,10 +103,21 @@ def parse_setting(setting: Setting, text: str) -> object:
     """The value written as `text` on a command line."""
     text = text.strip()
     if setting.kind == "names":
-        return check_setting(setting, [] if text == "none" else text.replace(",", " ").split())
+        return check_setting(setting, _listed(setting, text))
     if setting.kind == "limit" and text in ("none", "all", "null"):
         return None
     return check_setting(setting, _number(setting, text))
+
+
+def _listed(setting: Setting, text: str) -> list[str]:
+    """The names of variables in a text, `all` alone, or nothing for `none`."""
+    names = list(dict.fromkeys(text.replace(",", " ").split()))
+    for name in names:
+        if not (name.isidentifier() and name.isascii()):
+            raise InvalidInput(f"{setting.name}: no variable can be named {name!r}")
+        if name in ("all", "none") and len(names) > 1:
+            raise InvalidInput(f"{setting.name}: '{name}' stands alone, without other names")
+    return [] if names == ["none"] else names
 
 
 def _number(setting: Setting, text: str) -> float:
@@ -132,6 +153,7 @@ def check_setting(setting: Setting, value: object) -> object:
 
 
 def _is_name(name: object) -> bool:
+    # Wider than what a command line takes: a file that was right yesterday must stay so.
     return isinstance(name, str) and name != "" and "=" not in name and "\0" not in name
 
 

@@ -20,6 +20,10 @@ import queuectl
 
 OLDER = "queuectl-a61fc90.zip"  # the last version of format 1, its package as it was
 
+# Whoever starts tests in the background may ignore SIGINT, and each child would go on doing so.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long proofs and measurements run only when they are named: -m campaign, -m benchmark."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 
+PYTHON = shlex.quote(sys.executable)  # this interpreter, as a word for /bin/sh
 START = 1_800_000_000  # epoch seconds; some moment in 2027
 
 

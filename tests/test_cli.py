@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from samples import PYTHON
 
 
 def names(cli):
@@ -202,7 +203,7 @@ class TestStreams:
     def test_a_closed_pipe_ends_quietly(self, cli, unbuffered):
         cli.ok("enqueue", "--file", "-", stdin='{"command": "true"}\n' * 3000)
         done = subprocess.run(
-            ["/bin/sh", "-c", f"{sys.executable} -m queuectl list | head -1"],
+            ["/bin/sh", "-c", f"{PYTHON} -m queuectl list | head -1"],
             capture_output=True,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             timeout=60,
@@ -212,7 +213,7 @@ class TestStreams:
         assert done.stderr == b""
 
     def test_standard_output_that_is_closed_or_full(self, cli):
-        command = f"{sys.executable} -m queuectl status"
+        command = f"{PYTHON} -m queuectl status"
         done = subprocess.run(
             ["/bin/sh", "-c", f"{command} >&-; echo $?; {command} > /dev/full; echo $?"],
             capture_output=True,
@@ -258,7 +259,7 @@ class TestStreams:
         "closed", ["<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-", "<&-", ">&-", "2>&-"]
     )
     def test_with_any_stream_closed_all_goes_as_it_should(self, cli, closed):
-        run = f"{sys.executable} -m queuectl"
+        run = f"{PYTHON} -m queuectl"
         for argv in ("worker start", "enqueue -q --id a --command 'echo out; echo err >&2'"):
             shell = subprocess.run(
                 ["/bin/sh", "-c", f"{run} {argv} {closed}"],
@@ -274,7 +275,7 @@ class TestStreams:
 
     def test_a_standard_output_that_is_closed_shows_nothing(self, cli):
         cli.ok("enqueue", "--id", "a", "--", "true")
-        run = f"{sys.executable} -m queuectl"
+        run = f"{PYTHON} -m queuectl"
         for argv in ("list", "list --json", "backup -", "help", "show a", "__complete bash 'q l'"):
             done = subprocess.run(
                 ["/bin/sh", "-c", f"{run} {argv} >&-"],

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from samples import PYTHON
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
@@ -114,7 +115,7 @@ def home(queue, tmp_path, monkeypatch) -> str:
     """A folder with a `queuectl` in it, which is on the path; the shells start there."""
     script = tmp_path / "bin" / "queuectl"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m queuectl "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {PYTHON} -m queuectl "$@"\n')
     script.chmod(0o700)
     monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", ROOT)

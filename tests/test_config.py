@@ -69,7 +69,9 @@ def test_an_unknown_setting_names_the_nearest():
         ("poll-interval", "250ms", 0.25),
         ("inherit-env", "PATH,HOME", ("PATH", "HOME")),
         ("inherit-env", "PATH HOME", ("PATH", "HOME")),
+        ("inherit-env", "PATH,PATH", ("PATH",)),
         ("inherit-env", "none", ()),
+        ("inherit-env", "all", ("all",)),
     ],
 )
 def test_values_are_read_and_shown_alike(name, text, value):
@@ -101,8 +103,12 @@ def test_values_are_read_and_shown_alike(name, text, value):
         ("keep-finished", "some", "or all, not 'some'"),
         ("poll-interval", "0", "poll-interval must lie between"),
         ("lock-timeout", "9d", "lock-timeout must lie between"),
-        ("inherit-env", "A=b", "must be a list of variable names"),
-        ("inherit-env", "A\0", "must be a list of variable names"),
+        ("inherit-env", "A=b", "no variable can be named 'A=b'"),
+        ("inherit-env", "A\0", "no variable can be named"),
+        ("inherit-env", "PATH 2X", "no variable can be named '2X'"),
+        ("inherit-env", "MY-VAR", "no variable can be named 'MY-VAR'"),
+        ("inherit-env", "all,PATH", "'all' stands alone"),
+        ("inherit-env", "PATH none", "'none' stands alone"),
     ],
 )
 def test_bad_values_are_refused(name, text, complaint):

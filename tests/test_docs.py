@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from samples import PYTHON
 
 from queuectl.commands.help_pages import TOPICS
 from queuectl.commands.table import COMMANDS
@@ -63,7 +63,7 @@ def home(cli, tmp_path, monkeypatch) -> str:
     script = os.path.join(folder, "bin", "queuectl")
     os.makedirs(os.path.dirname(script))
     with open(script, "w") as file:
-        file.write(f'#!/bin/sh\nexec {sys.executable} -m queuectl "$@"\n')
+        file.write(f'#!/bin/sh\nexec {PYTHON} -m queuectl "$@"\n')
     os.chmod(script, 0o700)
     monkeypatch.setenv("HOME", folder)
     monkeypatch.setenv("PATH", os.path.dirname(script), prepend=os.pathsep)

@@ -210,6 +210,22 @@ def test_settings_that_mean_nothing_are_noted(queue):
     assert line.startswith("Note: config.json: holds settings that mean nothing here: max-retry;")
 
 
+def test_fields_of_a_later_version_are_kept_and_noted(queue, cli):
+    cli.ok("checkpoint")
+    jobs = path(queue, "jobs.json")
+    text = jobs.read_text()
+    assert '"command": ' in text
+    jobs.write_text(text.replace('"command": ', '"tags": ["x"], "lock": "l", "command": ', 1))
+    assert '"tags": ["x"]' in cli.ok("list", "--json")
+    lines = found(queue, 0)
+    assert [line.split(" is not")[0] for line in lines] == [
+        "Note: field 'lock':",
+        "Note: field 'tags':",
+    ]
+    assert all("; 1 job with it: " in line for line in lines)
+    assert '"tags": ["x"]' in jobs.read_text()
+
+
 def test_what_was_set_aside_is_noted(queue):
     for name in ("jobs.json.bad-2026", "journal.torn-1-2", "before-restore-2026.jsonl"):
         write_private(path(queue, name))

@@ -6,9 +6,9 @@ import errno
 import json
 import os
 import re
-import sys
 
 import pytest
+from samples import PYTHON
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
@@ -36,7 +36,7 @@ open(path, "w").write(json.dumps(form) if text is None else text)
 """
         (tmp_path / "my editor.py").write_text(lines)
         monkeypatch.delenv("VISUAL", raising=False)
-        monkeypatch.setenv("EDITOR", f"{sys.executable} '{tmp_path}/my editor.py'")
+        monkeypatch.setenv("EDITOR", f"{PYTHON} '{tmp_path}/my editor.py'")
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         monkeypatch.setattr("tempfile.tempdir", None)
 

@@ -214,7 +214,20 @@ def test_a_marked_empty_folder_is_an_empty_queue(tmp_path):
     store.close()
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_an_umask_that_takes_the_owners_own_rights_is_refused(tmp_path):
+    old = os.umask(0o277)
+    try:
+        if os.geteuid() == 0:  # root needs no rights
+            FileStore(str(tmp_path / "queue")).add([make_job("a")])
+            assert modes(tmp_path / "queue") <= {0o600, 0o700, 0o400, 0o500}
+        else:
+            with pytest.raises(StoreError, match="queue"):
+                FileStore(str(tmp_path / "queue")).add([make_job("a")])
+    finally:
+        os.umask(old)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_files_are_private_whatever_the_umask(tmp_path, umask):
     old = os.umask(umask)
     try:

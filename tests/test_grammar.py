@@ -228,7 +228,7 @@ BAD = [
     ("config set base x", "base must be a number, not 'x'", "x", ""),
     ("config set max-retries -1", "max-retries must lie between", "-1", ""),
     ("enqueue --timeout 5x", "'5x' is not a duration", "5x", ""),
-    ("enqueue --run-at 2026-01-31T08:30:00", "names no zone", "2026-01-31T08:30:00", ""),
+    ("enqueue --run-at 2026-01-31", "is not a time like 18:30", "2026-01-31", ""),
     ("enqueue --", "the command behind -- is missing", "", ""),
     ("enqueue echo 'a b'", "to run a command: enqueue -- echo 'a b'", "echo", "-- echo"),
     ("update echo", "'echo' is not an object", "echo", ""),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from queuectl.commands.objects import join_pieces, json_lines, parse_object
 from queuectl.commands.tokens import quote, tokenize
 from queuectl.errors import InvalidInput
+from queuectl.model.fields import MEANT, NOT_YET
 
 GOOD = [
     # the seeds' own lines
@@ -54,7 +55,17 @@ GOOD = [
     # commas
     ("{command: echo a, b, max_retries: 1}", {"command": "echo a, b", "max_retries": 1}),
     ("{command: echo a,b , c}", {"command": "echo a,b , c"}),
-    ("{command: echo a, no: b}", {"command": "echo a, no: b"}),
+    ("{command: date +%H, 13:45}", {"command": "date +%H, 13:45"}),
+    ("{command: echo a, b c: d}", {"command": "echo a, b c: d"}),
+    ("{command: echo a, -x: b}", {"command": "echo a, -x: b"}),
+    ("{command: echo a, B=c}", {"command": "echo a, B=c"}),
+    ('{command: "echo a, no: b"}', {"command": "echo a, no: b"}),
+    ("{command: f(a, no: b)}", {"command": "f(a, no: b)"}),
+    (
+        "{id: t5, command: rsync -a src/ dst/, delay: 1h}",
+        {"id": "t5", "command": "rsync -a src/ dst/", "delay": 3600.0},
+    ),
+    ('{"command": "ls", "delay": 0}', {"command": "ls", "delay": 0.0}),
     ("{id: a, priority: 3, command: ls}", {"id": "a", "priority": 3, "command": "ls"}),
     ('{command: echo "a, id: b", id: c}', {"command": 'echo "a, id: b"', "id": "c"}),
     ("{command: f(a, id: b), id: c}", {"command": "f(a, id: b)", "id": "c"}),
@@ -124,7 +135,20 @@ BAD = [
     ("{command: ls, priorty: 3}", "unknown field 'priorty' (did you mean 'priority'?)", "priorty"),
     ('{command: ls, "nice": 3}', "unknown field 'nice'", '"nice"'),
     ("{after: x}", "not supported by this version", "after"),
-    ("{run_at: 2026-01-31T08:30:00}", "names no zone", "2026-01-31T08:30:00"),
+    ('{"max-delay": 5}', "field 'max_delay' is not supported by this version", '"max-delay"'),
+    ("{delay: soon}", "delay: 'soon' is not a duration", "soon"),
+    ('{command: "true", tags: [x]}', "'tags' is not supported by this version; if", "tags"),
+    ("{command: x, group: gpu, timeout: 5}", "unknown field 'group'; if it belongs to", "group"),
+    ("{command: curl a, https://b}", "put all of that in quotes", "https"),
+    ("{command: x, dir : /}", "unknown field 'dir' (did you mean 'cwd'?)", "dir"),
+    *(
+        (f"{{command: x, {name}: 1}}", message, name)
+        for name, message in (
+            *((name, "is not supported by this version; if") for name in sorted(NOT_YET)),
+            *((name, f"did you mean '{meant}'?") for name, meant in MEANT.items()),
+        )
+    ),
+    ("{run_at: 2026-01-31}", "run_at: '2026-01-31' is not a time like 18:30", "2026-01-31"),
     ("{state: pendng}", "did you mean 'pending'", "pendng"),
     ("{id: ../x}", "may hold only letters", "../x"),
     ("{id: }", "id is empty", ""),

@@ -552,9 +552,10 @@ def also_the_rest(path):
     """Damage of every other kind."""
     write(path, "config.json", b'{\n  "base": 3,\n  "jitter": 7,\n  "unknown": [1],\n')
     write(path, "worker_pids.json", b'[{"id": "w-1"')
-    os.chmod(
-        os.path.join(path, "jobs.json" if os.path.isfile(f"{path}/jobs.json") else path), 0o644
-    )
+    if os.path.isfile(f"{path}/jobs.json"):
+        os.chmod(f"{path}/jobs.json", 0o644)
+    else:
+        os.chmod(path, 0o755)
     write(path, ".queuectl", b'{"form')
     write(path, "dlq.json.new", b"half")
     os.makedirs(os.path.join(path, "workers"), exist_ok=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from samples import PYTHON
 
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
@@ -249,7 +250,7 @@ def test_a_folder_made_anew_is_entered_anew(bench, tmp_path):
 
 
 def test_it_leads_a_session_and_a_group_of_its_own(bench):
-    bench.run(f'{sys.executable} -c "import os; print(os.getsid(0), os.getpgid(0))"; true')
+    bench.run(f'{PYTHON} -c "import os; print(os.getsid(0), os.getpgid(0))"; true')
     session, group = map(int, bench.output().split())
     assert session == group == bench.group() != os.getsid(0)
 
@@ -265,7 +266,7 @@ def test_its_start_time_is_the_one_the_system_tells(bench):
     assert all(since == found for since, found in told)
 
 
-OPEN_FILES = f"{sys.executable} -c \"import os; print(sorted(map(int, os.listdir('/dev/fd'))))\""
+OPEN_FILES = f"{PYTHON} -c \"import os; print(sorted(map(int, os.listdir('/dev/fd'))))\""
 
 
 def test_no_descriptor_is_inherited(tmp_path):
@@ -279,7 +280,7 @@ def test_no_descriptor_is_inherited(tmp_path):
 
 
 SIGNALS_IGNORED = (
-    f"exec {sys.executable} -c 'import signal as s; print([n.name for n in s.Signals"
+    f"exec {PYTHON} -c 'import signal as s; print([n.name for n in s.Signals"
     ' if n not in (s.SIGPIPE, s.SIGXFSZ, getattr(s, chr(83)+"IGXFZ", 0)) '
     "and s.getsignal(n) == s.SIG_IGN], s.pthread_sigmask(s.SIG_BLOCK, []))'"
 )

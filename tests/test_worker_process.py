@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from samples import PYTHON
 
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
@@ -150,7 +151,7 @@ def test_a_worker_that_cannot_start_is_told_with_its_reason(bench, tmp_path, mon
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_reason_is_told_though_no_log_can_be_written(bench, tmp_path, monkeypatch, count):
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@" 2> /dev/full\n')
+    python.write_text(f'#!/bin/sh\nexec {PYTHON} "$@" 2> /dev/full\n')
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
     bench.enqueue("true")
@@ -183,7 +184,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path
 def test_a_worker_started_by_a_job_is_no_part_of_that_job(bench):
     bench.start()
     code = f"from queuectl.worker import pool; pool.start({bench.folder!r}, 1)"
-    job_id = bench.enqueue(f'{sys.executable} -c "{code}"')
+    job_id = bench.enqueue(f'{PYTHON} -c "{code}"')
     bench.await_state(job_id, "completed")
     assert len([w for w in bench.queue.workers() if w.alive]) == 2
     marks = [f"QUEUECTL_WORKER={bench.queue.get(job_id).worker}".encode()]

@@ -29,6 +29,8 @@ def doctor(context: Context, args: dict[str, Any]) -> int:
             context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
     found = queue.examine()
     found += find_stray_logs(queue)
+    if not any(finding.problem for finding in found):
+        found += _of_later_versions(queue)
     broken = any(finding.problem for finding in found)
     if args.get("json"):
         _write_json(context, found, mended, unread)
@@ -37,6 +39,24 @@ def doctor(context: Context, args: dict[str, Any]) -> int:
         if not context.quiet:
             context.write(_summary(queue, found))
     return 1 if broken or unread else 0
+
+
+def _of_later_versions(queue: JobQueue) -> list[Finding]:
+    """Fields of jobs that mean something to a later version only; of settings examine tells."""
+    from queuectl.model.fields import NOT_YET
+    from queuectl.store.folder import Finding
+
+    holders: dict[str, list[str]] = {}
+    for job in queue.find():
+        for name in NOT_YET.intersection(job.extra or ()):
+            holders.setdefault(name, []).append(job.id)
+    todo = "it has no effect, and is kept"
+    found = []
+    for name, ids in sorted(holders.items()):
+        named = ", ".join(ids[:3]) + ", ..." * (len(ids) > 3)
+        text = f"is not supported by this version; {_count(len(ids), 'job')} with it: {named}"
+        found.append(Finding(f"field '{name}'", text, todo, problem=False))
+    return found
 
 
 def _line(context: Context, finding: Finding) -> str:

@@ -33,7 +33,16 @@ def enqueue(context: Context, args: dict[str, Any]) -> int:
         context.write_lines(job.id for job in jobs)
     else:
         context.write_lines(f"Job added to the queue with job id: {job.id}" for job in jobs)
+    if path is None:
+        _tell_time(context, draft)
     return 0
+
+
+def _tell_time(context: Context, draft: Draft) -> None:
+    if "run_at" in draft:
+        from queuectl.commands.local_times import tell_time
+
+        tell_time(context, draft["run_at"])
 
 
 def _draft(args: dict[str, Any]) -> Draft:
@@ -52,6 +61,7 @@ def _draft(args: dict[str, Any]) -> Draft:
 def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
     """The fields of an object and those of options, none of them twice."""
     joined = dict(draft or {})
+    _set_moment(joined)
     for name, value in given:
         if name in joined:
             raise InvalidInput(f"field '{name}' is given twice")
@@ -66,20 +76,25 @@ def option_fields(args: dict[str, Any]) -> Draft:
         if args.get(name) is not None:
             fields[name] = args[name]
     if args.get("delay") is not None:
-        if "run_at" in fields:
-            raise InvalidInput("give --run-at or --delay, not both")
-        fields["run_at"] = _from_now(args["delay"])
+        fields["delay"] = args["delay"]
+        _set_moment(fields, "--run-at or --delay")
     if args.get("env"):
         fields["env"] = _environment(args["env"])
     return fields
 
 
-def _from_now(delay: float) -> str:
+def _set_moment(draft: Draft, either: str = "run_at or delay") -> None:
+    """Put the moment that a delay gives in its place."""
+    delay = draft.pop("delay", None)
+    if not isinstance(delay, (int, float)):
+        return
+    if "run_at" in draft:
+        raise InvalidInput(f"give {either}, not both")
     import time
 
     from queuectl.model.times import format_time
 
-    return format_time(time.time() + delay)
+    draft["run_at"] = format_time(time.time() + delay)
 
 
 def _environment(pairs: Sequence[str]) -> dict[str, str]:
@@ -96,7 +111,7 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
 
 def _place(context: Context, drafts: Sequence[Draft]) -> None:
     """Give the drafts the folder and the variables they are enqueued from."""
-    names = context.queue.settings().inherit_env
+    names = _inherited_names(context)
     inherited = {name: context.environ[name] for name in names if name in context.environ}
     for draft in drafts:
         draft.setdefault("cwd", ".")
@@ -104,6 +119,13 @@ def _place(context: Context, drafts: Sequence[Draft]) -> None:
         env = draft.get("env") or {}
         if inherited and isinstance(env, dict):
             draft["env"] = {**inherited, **env}
+
+
+def _inherited_names(context: Context) -> Iterable[str]:
+    names = context.queue.settings().inherit_env
+    if names != ("all",):
+        return names
+    return [name for name in context.environ if not name.startswith("QUEUECTL_")]
 
 
 def _make_absolute(draft: Draft) -> None:
@@ -131,6 +153,11 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
     if not numbered:
         raise InvalidInput(f"{name} holds no job")
     drafts = [draft for _, draft in numbered]
+    for line, draft in numbered:
+        try:
+            _set_moment(draft)
+        except InvalidInput as exc:
+            raise InvalidInput(f"{name}:{line}: {exc}") from None
     _place(context, drafts)
     try:
         return context.queue.enqueue(drafts)
@@ -168,4 +195,5 @@ def update(context: Context, args: dict[str, Any]) -> int:
     _make_absolute(changes)
     job = context.queue.update(job_id, changes)
     context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
+    _tell_time(context, changes)
     return 0

@@ -57,10 +57,10 @@ Objects
     enqueue '{"id": "job1", "command": "echo Hello"}'
     enqueue {id: job1, command: "echo Hello"}
   In the relaxed form keys and values need no quotes. A bare value runs to the
-  next comma that is followed by a field's name, or to the closing brace:
+  next comma that is followed by a word and ':', or to the closing brace:
     enqueue {id: job1, command: echo a, b, max_retries: 1}
-  Behind a comma any other word and ':' belong to the value, so quote it if in
-  doubt: {command: true, note: 1} is the command 'true, note: 1'.
+  If that word is no field, the object is refused: if it belongs to the value,
+  put quotes around all of that: {command: "echo a, b: c"}.
   Your own shell reads the line first: on its command line put single quotes
   around the object. In the queuectl shell and in scripts none are needed.
   'help fields' lists the fields.
@@ -151,10 +151,10 @@ def _topic(name: str) -> str | None:
         shown = [(s.name, f"{s.meaning} (default {show_value(s, s.default)})") for s in SETTINGS]
         return "Settings: config set NAME VALUE\n" + _listing(shown)
     if name == "fields":
-        from queuectl.model.fields import FIELDS
+        from queuectl.model.fields import DELAY, FIELDS
 
         return "Fields that enqueue takes\n" + _listing(
-            [(field.name, field.meaning) for field in FIELDS if field.enqueue]
+            [(field.name, field.meaning) for field in (*FIELDS, DELAY) if field.enqueue]
         )
     return TOPICS.get(name)
 

@@ -5,7 +5,14 @@ Also what is left of an object when a shell has cut it into arguments, put toget
 
 from __future__ import annotations
 
-from queuectl.commands.relaxed import BLANKS, FIELD_NAMES, named_field, place, read_relaxed
+from queuectl.commands.relaxed import (
+    BLANKS,
+    FIELD_NAMES,
+    named_field,
+    place,
+    read_relaxed,
+    read_time_of,
+)
 from queuectl.commands.tokens import reach
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import check_value
@@ -125,7 +132,10 @@ def _typed(text: str, found: object, start: int) -> Draft:
         try:
             # What nobody may set is passed on as it is: the queue says so.
             settable = field.enqueue or field.edit is not None
-            draft[field.name] = check_value(field, value) if settable else value
+            if settable and field.kind == "time" and isinstance(value, str):
+                draft[field.name] = read_time_of(field, value)
+            else:
+                draft[field.name] = check_value(field, value) if settable else value
         except InvalidInput as exc:
             exc.start, exc.end = _value_span(text, name, start)
             raise

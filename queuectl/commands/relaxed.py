@@ -1,10 +1,11 @@
 """The relaxed form of a job: `{id: job1, command: echo Hello}`.
 
 Its rules: keys bare or quoted, then `:` or `=`. A value is quoted, `{...}` for env, or bare text up
-to the closing brace or a comma that a field name and `:` follow, so that
-`{command: echo a, b, priority: 1}` keeps `echo a, b`; a bare value that is no text ends at any
-comma. Quotes, brackets and apostrophes inside bare text stay as they are and shield commas; text
-that starts quoted and goes on (`"a" && b`) is bare. The field decides the type, not the spelling:
+to the closing brace or a comma that a word and `:` follow, so that
+`{command: echo a, b, priority: 1}` keeps `echo a, b`; where that word is no field, the object is
+refused, since nobody can tell to what it belongs. A bare value that is no text ends at any comma.
+Quotes, brackets and apostrophes inside bare text stay as they are and shield commas; text that
+starts quoted and goes on (`"a" && b`) is bare. The field decides the type, not the spelling:
 `id: 007` and `id: yes` are text. In double quotes the escapes of JSON count and others keep their
 backslash; in single quotes only `\\'` is one.
 """
@@ -12,8 +13,16 @@ backslash; in single quotes only `\\'` is one.
 from __future__ import annotations
 
 from queuectl.commands.tokens import opens_quote, reach
-from queuectl.errors import InvalidInput, did_you_mean
-from queuectl.model.fields import FIELDS, check_value, find_field, from_text
+from queuectl.errors import InvalidInput
+from queuectl.model.fields import (
+    DELAY,
+    FIELDS,
+    NOT_YET,
+    check_value,
+    find_field,
+    from_text,
+    unknown_field,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +32,11 @@ if TYPE_CHECKING:
 
     Draft = dict[str, object]
 
-FIELD_NAMES = frozenset(name for field in FIELDS for name in (field.name, *field.old))
+FIELD_NAMES = frozenset(name for field in (*FIELDS, DELAY) for name in (field.name, *field.old))
 BLANKS = " \t\r\n\f\v"
 _ENDS_A_KEY = frozenset(BLANKS + ":=,{}\"'")
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_OF_A_WORD = _LETTERS | frozenset("0123456789_-")
 _STARTS_A_WORD = frozenset(BLANKS + ",:=")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 _CLOSERS = {"{": "}", "(": ")", "[": "]"}
@@ -37,9 +48,21 @@ def read_relaxed(text: str) -> Draft:
 
 
 def named_field(name: str) -> Field:
-    """The field of a name; `max-retries` will do for `max_retries`."""
+    """The field of a name, `delay` among them; `max-retries` will do for `max_retries`."""
     usual = name.replace("-", "_")
-    return find_field(usual if usual in FIELD_NAMES else name)
+    if usual == DELAY.name:
+        return DELAY
+    return find_field(usual if usual in FIELD_NAMES | NOT_YET else name)
+
+
+def read_time_of(field: Field, text: str) -> str:
+    """A time as a person may write it: see local_times.py."""
+    from queuectl.commands.local_times import read_time
+
+    try:
+        return read_time(text)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{field.name}: {exc}") from None
 
 
 def place(text: str, at: int) -> str:
@@ -152,6 +175,8 @@ class _Reader:
         if bare and value == "null" and field.kind in ("env", "text") and field.name != "command":
             return None
         try:
+            if field.kind == "time" and isinstance(value, str):
+                return read_time_of(field, value)
             return from_text(field, str(value)) if bare else check_value(field, value)
         except InvalidInput as exc:
             exc.start, exc.end = start, max(len(self.text[: self.at].rstrip(BLANKS + ",")), start)
@@ -203,30 +228,34 @@ class _Reader:
             return False
         if field.kind != "text" or not self.text[at + 1 : self.end].strip(BLANKS):
             return True
-        name, start, quoted = self._name_after(at + 1)
+        name, start, quoted, sign = self._name_after(at + 1)
         if not name or name.replace("-", "_") in FIELD_NAMES:
             return bool(name)
-        if quoted or _nearly_a_field(name):
-            known = did_you_mean(name, FIELD_NAMES)
+        if quoted or (sign == ":" and _is_word(name)) or _nearly_a_field(name):
+            error = unknown_field(name)
             raise InvalidInput(
-                f"unknown field '{name}'{known}; put the text before it in quotes if it goes on",
+                f"{error}; if it belongs to the text before it, put all of that in quotes",
                 start=start,
                 end=start + len(name) + 2 * quoted,
             )
         return False
 
-    def _name_after(self, at: int) -> tuple[str, int, bool]:
-        """The key that starts at `at`, as (name, start, quoted); "" if `:` or `=` do not follow."""
+    def _name_after(self, at: int) -> tuple[str, int, bool, str]:
+        """The key that starts at `at`, as (name, start, quoted, `:` or `=` behind it).
+
+        The name is "" if neither follows.
+        """
         look = _Reader(self.text)
         look.at, look.end = at, self.end
         if not look._skip():
-            return "", at, False
+            return "", at, False, ""
         quoted = look.text[look.at] in "\"'"
         try:
             name, start, _ = look._key()
         except InvalidInput:
-            return "", at, False
-        return (name if look._skip() in (":", "=") and look.at < look.end else ""), start, quoted
+            return "", at, False, ""
+        sign = look._skip()
+        return (name if sign in (":", "=") else ""), start, quoted, sign
 
     def _bare_end(self, start: int, field: Field) -> int:
         for at in _open_commas(self.text, start, self.end):
@@ -276,6 +305,10 @@ def _joined(parts: list[str]) -> str:
     if any("\ud800" <= part <= "\udfff" for part in parts):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     return text
+
+
+def _is_word(name: str) -> bool:
+    return name[0] in _LETTERS and _OF_A_WORD.issuperset(name)
 
 
 def _nearly_a_field(name: str) -> bool:

@@ -19,7 +19,7 @@ _FIELDS = (
     Param("--command", "text", "what /bin/sh -c runs"),
     Param("--priority", "int", "lower runs first"),
     Param("--max-retries", "count", "runs after the first"),
-    Param("--run-at", "time", "not before this time"),
+    Param("--run-at", "time", "not before this time, like 18:30 or 2030-01-31T05:00:00Z"),
     Param("--delay", "duration", "not before so long from now"),
     Param("--timeout", "duration", "end a run that takes longer"),
     Param("--cwd", "path", "folder to run in; the present one if left out"),

@@ -17,8 +17,9 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
     """What `text` means as a value of `param`; `values` are those bound so far.
 
     "state" gives the present spelling, "setting" its usual name, "int" and "count" an int,
-    "number" and "duration" a float (seconds), "time" RFC 3339 text; a "setting_value" is checked
-    against the value named "setting" and stays text. Raises InvalidInput.
+    "number" and "duration" a float (seconds), "time" RFC 3339 text, in UTC or, if it named no zone,
+    with our offset; a "setting_value" is checked against the value named "setting" and stays text.
+    Raises InvalidInput.
     """
     if param.choices and text not in param.choices:
         raise InvalidInput(
@@ -101,9 +102,9 @@ def _duration(param: Param, text: str, values: Mapping[str, object]) -> object:
 
 
 def _time(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.model.times import format_time, parse_time
+    from queuectl.commands.local_times import read_time
 
-    return format_time(parse_time(text))
+    return read_time(text)
 
 
 def _short(text: str) -> str:

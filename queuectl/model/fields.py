@@ -39,7 +39,9 @@ class Field(NamedTuple):
     """
 
     name: str
-    kind: Literal["id", "text", "int", "count", "duration", "time", "env", "flag", "state", "word"]
+    kind: Literal[
+        "id", "text", "int", "count", "duration", "delay", "time", "env", "flag", "state", "word"
+    ]
     meaning: str
     old: tuple[str, ...] = ()
     enqueue: bool = False
@@ -75,8 +77,28 @@ FIELDS: tuple[Field, ...] = (
     Field("env_set", "word", "the captured variables it gets, in env_sets.json"),
     Field("history", "text", "earlier runs and what ended them"),
 )
-# Words of the design that this version does not carry out yet: refused, never ignored.
-NOT_YET = frozenset({"after", "tags"})
+# What a person may write instead of run_at; a job holds the moment that it gives.
+DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
+# Names that a later version uses, for people to set and then for queuectl itself: refused, never
+# ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
+NOT_YET = frozenset(
+    (
+        *("after", "after_end", "base", "catch_up", "cron", "env_file", "every", "jitter", "lock"),
+        *("log_limit", "max_delay", "no_retry_on", "notify", "overlap", "retry_delay", "retry_on"),
+        *("stall", "stdin", "tags", "tz", "unique"),
+        *("cpu", "deferrals", "last", "max_rss", "planned", "slots"),
+    )
+)
+# What other tools call a field, where no likeness would lead to ours.
+MEANT = {
+    **dict.fromkeys(("cmd", "script", "shell", "run_command"), "command"),
+    **dict.fromkeys(("dir", "directory", "folder", "path", "workdir", "working_dir"), "cwd"),
+    **dict.fromkeys(("key", "job_id", "label", "name", "title"), "id"),
+    **dict.fromkeys(("attempts_max", "retries", "retry", "tries"), "max_retries"),
+    **dict.fromkeys(("at", "eta", "not_before", "start_at", "when"), "run_at"),
+    **dict.fromkeys(("countdown", "wait"), "delay"),
+    **dict.fromkeys(("environ", "environment", "variables"), "env"),
+}
 _BY_NAME = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
 
 
@@ -84,12 +106,25 @@ def find_field(name: str) -> Field:
     """The field spelled `name`, in its present or an old spelling."""
     found = _BY_NAME.get(name)
     if found is None:
-        if name in NOT_YET:
-            raise InvalidInput(f"field '{name}' is not supported by this version")
-        if name == "output":
-            raise InvalidInput("field 'output' is no input (queuectl logs ID shows the output)")
-        raise InvalidInput(f"unknown field '{name}'{did_you_mean(name, _BY_NAME)}")
+        raise unknown_field(name)
     return found
+
+
+def unknown_field(name: str) -> InvalidInput:
+    """The error for a name that is none of the fields."""
+    if name in NOT_YET:
+        return InvalidInput(f"field '{name}' is not supported by this version")
+    if name == "output":
+        return InvalidInput("field 'output' is no input (queuectl logs ID shows the output)")
+    return InvalidInput(f"unknown field '{name}'{_meant(name)}")
+
+
+def _meant(name: str) -> str:
+    """What was most likely meant, of the fields that a person may set."""
+    if name in MEANT:
+        return f" (did you mean '{MEANT[name]}'?)"
+    known = [n for n, field in _BY_NAME.items() if field.enqueue or field.edit is not None]
+    return did_you_mean(name, [*known, DELAY.name])
 
 
 def check_id(text: object) -> str:
@@ -199,6 +234,10 @@ def _duration(field: Field, value: object) -> float:
     return seconds
 
 
+def _delay(field: Field, value: object) -> float:
+    return 0.0 if value in (0, "0") and not isinstance(value, bool) else _duration(field, value)
+
+
 def _time(field: Field, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"{field.name} must be a time as text, not {_named(value)}")
@@ -258,6 +297,7 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "int": _int,
     "count": _count,
     "duration": _duration,
+    "delay": _delay,
     "time": _time,
     "env": _env,
     "flag": _flag,

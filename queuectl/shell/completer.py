@@ -11,7 +11,7 @@ from queuectl.commands.grammar import GLOBAL_OPTIONS
 from queuectl.commands.render import one_line
 from queuectl.commands.tokens import quote
 from queuectl.config import SETTINGS, find_setting, show_value
-from queuectl.model.fields import FIELDS, STATES
+from queuectl.model.fields import DELAY, FIELDS, STATES
 from queuectl.model.job import FINISHED
 from queuectl.model.times import format_duration, parse_time
 
@@ -270,7 +270,7 @@ class _Completion:
     def _fields(self, mark: str, typed: str) -> Iterator[Candidate]:
         given = set(_KEYS.findall(self.typed))
         strict = mark or ('"' if re.match(r"\{\s*\"", self.typed) else "")
-        fields = {f.name: f for f in FIELDS if f.enqueue and f.name not in given}
+        fields = {f.name: f for f in (*FIELDS, DELAY) if f.enqueue and f.name not in given}
         start = len(self.bound.text) - len(typed) - len(mark)
         for name in ranked(fields, typed):
             yield Candidate(f"{strict}{name}{strict}: ", start, name, fields[name].meaning)

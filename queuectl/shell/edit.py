@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
 from queuectl.errors import InvalidInput, QueuectlError
-from queuectl.model.fields import FIELDS
+from queuectl.model.fields import FIELDS, NOT_YET, unknown_field
 from queuectl.shell.terminal import cooked_keys
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def _changes(form: Mapping[str, Any], path: str) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise InvalidInput("what was saved is no object {...}")
     for name in saved:
+        if name in NOT_YET:
+            raise unknown_field(name)
         if name not in form:
             raise InvalidInput(f"field '{name}' cannot be edited here")
     return {name: value for name, value in saved.items() if value != form[name]}

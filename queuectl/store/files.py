@@ -53,6 +53,16 @@ def make_private(path: str, found: os.stat_result) -> None:
         set_mode(path, found.st_mode & 0o700)
 
 
+def require_writable(folder: str) -> None:
+    """Raise DiskRefused for a folder in which we may make no file.
+
+    A journal can still be appended to there, but nothing that was accepted would ever be folded,
+    and no worker could start.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DiskRefused(f"{folder} may not be written to; nothing was changed")
+
+
 def set_mode(path: str, wanted: int) -> None:
     """Give the file or folder just these mode bits."""
     try:

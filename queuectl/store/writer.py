@@ -264,6 +264,7 @@ class Writer:
         if not folder.check_folder(self.folder):
             folder.mark_folder(self.folder)
         files.make_private(self.folder, os.stat(self.folder))
+        files.require_writable(self.folder)
         self._prepared = True
 
     def catch_up(self, busy: bool) -> Journal:

@@ -1,0 +1,86 @@
+"""Times as a person writes them: `18:30`, `tomorrow 03:00`, `2030-01-01 05:00`, or RFC 3339.
+
+One that names no zone is read in this machine's. Loaded only for a line that holds a time.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+import time
+
+from queuectl.errors import InvalidInput
+from queuectl.model.times import LATEST, format_time, parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.commands.context import Context
+
+_DAY = 86_400
+_LOCAL = re.compile(
+    r"(?:(today|tomorrow)[ ]+|(\d{4})-(\d\d)-(\d\d)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d))?",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def read_time(text: str, now: float | None = None) -> str:
+    """The moment as RFC 3339 text: in UTC with `Z` if a zone was named, else with our offset.
+
+    `now` is in epoch seconds. Raises InvalidInput for what is no time, and for one that the clock
+    change leaves out here, or brings twice.
+    """
+    found = _LOCAL.fullmatch(text.strip())
+    if found is None:
+        return _with_zone(text)
+    day, year, month, date, hour, minute, second = found.groups(default="")
+    if day or not year:
+        today = time.localtime(time.time() if now is None else now)
+        base = calendar.timegm((*today[:3], 0, 0, 0)) + _DAY * (day.lower() == "tomorrow")
+        wall = [*time.gmtime(base)[:3]]
+    else:
+        wall = [int(year), int(month), int(date)]
+    wall += [int(hour), int(minute), int(second or 0)]
+    seconds = calendar.timegm((*wall, 0, 0, 0)) if wall[0] >= 1970 else -1
+    if seconds < 0 or [*time.gmtime(seconds)[:6]] != wall:
+        raise InvalidInput(f"there is no time '{text}'")
+    return _only_one(text, seconds)
+
+
+def tell_time(context: Context, written: object) -> None:
+    """Note how a time without a zone was read; one that is past is due now."""
+    if isinstance(written, str) and not written.endswith("Z") and not context.quiet:
+        past = parse_time(written) <= time.time()
+        context.note(f"{written} is past: it is due now." if past else f"Not before {written}.")
+
+
+def _with_zone(text: str) -> str:
+    try:
+        return format_time(parse_time(text))
+    except InvalidInput as exc:
+        if "is not a time" not in str(exc) and "names no zone" not in str(exc):
+            raise
+        raise InvalidInput(
+            f"'{text}' is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or "
+            "2026-01-31T08:30:00Z"
+        ) from None
+
+
+def _only_one(text: str, wall: int) -> str:
+    """The moment at which our clocks show `wall`, counted as if it were UTC."""
+    near = {time.localtime(min(max(wall + d, 0), LATEST)).tm_gmtoff for d in (-_DAY, 0, _DAY)}
+    moments = [wall - off for off in near if time.localtime(wall - off).tm_gmtoff == off]
+    if len(moments) == 1:
+        return spell_here(moments[0])
+    if not moments:
+        raise InvalidInput(f"the clock change here leaves out '{text}'; name another time")
+    first, second = map(spell_here, sorted(moments))
+    raise InvalidInput(f"the clock change here brings '{text}' twice: write {first} or {second}")
+
+
+def spell_here(seconds: float) -> str:
+    """A moment on this machine's clock, with its offset: `2030-01-01T05:00:00+01:00`."""
+    local = time.localtime(seconds)
+    sign, minutes = "-" if local.tm_gmtoff < 0 else "+", abs(local.tm_gmtoff) // 60
+    return (
+        f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+    )

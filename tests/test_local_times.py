@@ -1,0 +1,106 @@
+"""Times without a zone: read on this machine's clock, answered with their offset, never guessed."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from queuectl.commands.local_times import read_time
+from queuectl.errors import InvalidInput
+from queuectl.model.times import parse_time
+
+NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z, a Friday
+
+
+@pytest.fixture(params=["Europe/Berlin"])
+def zone(request, monkeypatch):
+    """The zone of this machine. Its rules are spelled out: not every machine knows the names."""
+    rules = {
+        "Europe/Berlin": "CET-1CEST,M3.5.0,M10.5.0/3",
+        "America/St_Johns": "NST3:30NDT,M3.2.0,M11.1.0",
+        "UTC": "UTC0",
+    }
+    monkeypatch.setenv("TZ", rules[request.param])
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("18:30", "2027-01-15T18:30:00+01:00"),
+        ("9:05", "2027-01-15T09:05:00+01:00"),
+        ("08:00:30", "2027-01-15T08:00:30+01:00"),  # past: it stays the time of today
+        ("today 00:00", "2027-01-15T00:00:00+01:00"),
+        ("tomorrow 03:00", "2027-01-16T03:00:00+01:00"),
+        ("Tomorrow  03:00", "2027-01-16T03:00:00+01:00"),
+        ("2030-01-01 05:00", "2030-01-01T05:00:00+01:00"),
+        ("2030-07-01T05:00:01", "2030-07-01T05:00:01+02:00"),
+        ("2030-01-01T05:00:00Z", "2030-01-01T05:00:00.000000Z"),
+        ("2030-01-01 05:00+01:00", "2030-01-01T04:00:00.000000Z"),
+    ],
+)
+def test_a_time_of_this_machine(zone, text, read):
+    assert read_time(text, NOW) == read
+
+
+@pytest.mark.parametrize("zone", ["America/St_Johns"], indirect=True)
+def test_an_offset_west_of_greenwich_with_half_an_hour(zone):
+    assert read_time("2030-01-01 05:00", NOW) == "2030-01-01T05:00:00-03:30"
+    assert read_time("2030-07-01 05:00", NOW) == "2030-07-01T05:00:00-02:30"
+
+
+@pytest.mark.parametrize("zone", ["UTC"], indirect=True)
+def test_on_a_machine_in_utc(zone):
+    assert read_time("2030-01-01 05:00", NOW) == "2030-01-01T05:00:00+00:00"
+    assert read_time("1970-01-01 00:00", NOW) == "1970-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("2027-03-28 02:30", "the clock change here leaves out '2027-03-28 02:30'"),
+        (
+            "2027-10-31 02:30",
+            "brings '2027-10-31 02:30' twice: write 2027-10-31T02:30:00+02:00 or "
+            "2027-10-31T02:30:00+01:00",
+        ),
+        ("25:00", "there is no time '25:00'"),
+        ("18:60", "there is no time '18:60'"),
+        ("2027-02-29 05:00", "there is no time '2027-02-29 05:00'"),
+        ("1969-01-01 05:00", "there is no time"),
+        ("2030-01-01", "is not a time like 18:30"),
+        ("tomorrow", "is not a time like 18:30"),
+        ("soon", "is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or 2026"),
+    ],
+)
+def test_what_is_no_single_time_is_refused(zone, text, complaint):
+    with pytest.raises(InvalidInput) as caught:
+        read_time(text, NOW)
+    assert complaint in str(caught.value)
+
+
+def test_both_readings_of_a_time_that_comes_twice_are_accepted(zone):
+    first, second = (
+        parse_time(read_time(f"2027-10-31T02:30:00+0{hours}:00", NOW)) for hours in (2, 1)
+    )
+    assert second - first == 3600
+
+
+def test_the_answer_tells_the_moment_with_its_offset(cli, zone):
+    told = cli("enqueue", "--id", "a", "--run-at", "2030-01-01 05:00", "--", "true")
+    assert (told.code, told.err) == (0, "Not before 2030-01-01T05:00:00+01:00.\n")
+    told = cli("enqueue", "{id: b, command: true, run_at: 2020-01-01 05:00}")
+    assert "2020-01-01T05:00:00+01:00 is past: it is due now.\n" in told.err
+    told = cli("update", "a", "--run-at", "2031-01-01 05:00")
+    assert told.err == "Not before 2031-01-01T05:00:00+01:00.\n"
+    assert cli("-q", "update", "a", "--run-at", "2031-01-01 05:00").err == ""
+    assert cli("update", "a", "--run-at", "2031-01-01T05:00:00Z").err == ""
+    told = cli("update", '{"id": "a", "run_at": "2031-01-01 05:00"}')
+    assert told.err == "Not before 2031-01-01T05:00:00+01:00.\n"
+    moments = [json.loads(cli.ok("show", name, "--json"))["job"]["run_at"] for name in "ab"]
+    assert moments == ["2031-01-01T04:00:00.000000Z", "2020-01-01T04:00:00.000000Z"]
