@@ -99,6 +99,10 @@ class BadFile(StoreError):
     """A file cannot be read as what it should be; it is left as it is."""
 
 
+class FileMissing(BadFile):
+    """A file that should be there is not."""
+
+
 class DiskRefused(StoreError):
     """The operating system refused a write; what was there before is still there."""
 

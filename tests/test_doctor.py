@@ -263,8 +263,12 @@ def test_the_clock(queue):
 def test_files_of_another_user(queue, monkeypatch):
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
-    os.chown(path(queue, "config.json"), 4711, 4711)
-    assert found(queue)[0].startswith("Problem: owner: belong to another user: config.json;")
+    write_private(path(queue, "notes.txt"))
+    for name in ("config.json", "notes.txt"):
+        os.chown(path(queue, name), 4711, 4711)
+    told = found(queue)
+    assert told[0].startswith("Problem: config.json: belongs to another user (uid 4711); ")
+    assert told[1].startswith("Problem: owner: belong to another user: notes.txt;")
 
 
 def test_workers_whose_files_cannot_be_looked_at(queue, monkeypatch):

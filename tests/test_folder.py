@@ -382,22 +382,22 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
     os.mkdir(path)
     for deed in ("add", "find", "counts"):
         fresh = FileStore(store.folder)
-        with pytest.raises(StoreError, match="Is a directory"):
+        with pytest.raises(StoreError, match="is a folder, not a file"):
             DEEDS[deed](fresh)
         fresh._writer.close()
 
 
 def test_a_queue_that_is_made_while_somebody_looks_has_lost_nothing(tmp_path, monkeypatch):
     (tmp_path / ".queuectl").write_bytes(b'{"format": 1}\n')
-    store, exists = FileStore(str(tmp_path)), os.path.exists
+    store, exists = FileStore(str(tmp_path)), os.path.lexists
 
     def slow(path):
         found = exists(path)
-        monkeypatch.setattr(os.path, "exists", exists)
+        monkeypatch.setattr(os.path, "lexists", exists)
         store.add([make_job("a")])
         return found
 
-    monkeypatch.setattr(os.path, "exists", slow)
+    monkeypatch.setattr(os.path, "lexists", slow)
     assert not folder.is_new(str(tmp_path))
     store.close()
 

@@ -71,7 +71,7 @@ FIELDS: tuple[Field, ...] = (
     Field("finished_at", "time", "when its latest run ended"),
     Field("exit_code", "int", "exit code of the latest run"),
     Field("error", "text", "why the latest run failed"),
-    Field("worker", "text", "who runs it, or ran it last"),
+    Field("worker", "id", "who runs it, or ran it last"),
     Field("cancel_requested", "flag", "its worker was asked to end it"),
     Field("log_word", "word", "a random word in the names of its logs"),
     Field("env_set", "word", "the captured variables it gets, in env_sets.json"),
@@ -127,17 +127,20 @@ def _meant(name: str) -> str:
     return did_you_mean(name, [*known, DELAY.name])
 
 
-def check_id(text: object) -> str:
-    """A usable job id, or InvalidInput that says what is wrong with it."""
+def check_id(text: object, name: str = "id") -> str:
+    """A usable id of a job or worker, or InvalidInput that says what is wrong with it.
+
+    Ids are parts of file names: none leads out of a folder.
+    """
     if not isinstance(text, str):
-        raise InvalidInput(f"id must be text, not {_named(text)}")
+        raise InvalidInput(f"{name} must be text, not {_named(text)}")
     if not text:
-        raise InvalidInput("id is empty")
+        raise InvalidInput(f"{name} is empty")
     if len(text) > LONGEST_ID:
-        raise InvalidInput(f"id has {len(text)} characters; at most {LONGEST_ID} are allowed")
+        raise InvalidInput(f"{name} has {len(text)} characters; at most {LONGEST_ID} are allowed")
     if text[0] not in _ID_FIRST or not _ID_REST.issuperset(text):
         raise InvalidInput(
-            f"id {text!r} may hold only letters, digits and . _ : - "
+            f"{name} {text!r} may hold only letters, digits and . _ : - "
             "and must start with a letter or digit"
         )
     return text
@@ -277,8 +280,8 @@ def _named(value: object) -> str:
     return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
-def _id(_field: Field, value: object) -> str:
-    return check_id(value)
+def _id(field: Field, value: object) -> str:
+    return check_id(value, field.name)
 
 
 def _state(_field: Field, value: object) -> State:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.commands.render import cells, one_line
+from queuectl.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,25 +53,16 @@ class Page(NamedTuple):
 def read_page(logs: LogFolder, job: Job, wish: Wish) -> Page:
     """The page of a job's output that somebody wishes to see; an empty one if there is none."""
     try:
-        fd = _open(logs, job)
-    except OSError:
+        fd = logs.open(job)
+    except StoreError:
+        return Page()
+    if fd is None:
         return Page()
     try:
         size = os.fstat(fd).st_size
         return turn(lambda begin, end: os.pread(fd, end - begin, begin), size, wish)
     finally:
         os.close(fd)
-
-
-def _open(logs: LogFolder, job: Job) -> int:
-    """The log of the latest run, or what the run that goes on has written so far."""
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    try:
-        return os.open(logs.run_path(job), flags)
-    except FileNotFoundError:
-        if job.state != "in_progress":
-            raise
-        return os.open(logs.spool_path(str(job.worker)), flags)
 
 
 def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:

@@ -133,8 +133,7 @@ def _as_found(base: BaseFile, stamp: Stamp, counts: Mapping[bytes, int]) -> _Fil
 
 def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
     layout = Layout(lines)
-    fresh = f"{base.path}.new"
-    files.write_new(fresh, layout)
+    fresh = files.write_new(base.path, layout)
     if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
         files.remove(fresh)
         return _as_found(base, stamp, layout.counts)
@@ -144,7 +143,7 @@ def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
 def _still(base: BaseFile) -> bool:
     """Whether the file is the one that was read, untouched."""
     try:
-        found = os.stat(base.path)
+        found = os.lstat(base.path)
     except FileNotFoundError:
         return False
     return Stamp.of(base.found, 0).fits(found)
@@ -187,8 +186,7 @@ def put_in_place(folder: str, data: bytes) -> None:
     between leaves the rest to the next writer, whose records would be lost with the name.
     """
     path = os.path.join(folder, NAME)
-    fresh = f"{path}.new"
-    files.write_new(fresh, (data,))
+    fresh = files.write_new(path, (data,))
     files.set_mode(fresh, 0o600 | NAMELESS)
     files.rename(fresh, path)
     confirm_name(folder)

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
-from queuectl.store import side_files, worker_files
+from queuectl.store import files, side_files, worker_files
 from queuectl.store.check import problems
 from queuectl.store.folder import MARKER, Finding, check_folder, is_new
 from queuectl.store.journal import MAGIC, NAME
@@ -21,11 +21,12 @@ from queuectl.store.salvage import Remains, list_few, read_remains
 from queuectl.store.snapshot import Snapshot
 from queuectl.store.strays import (
     DATA,
-    FOLDERS,
+    LOCK,
     OURS,
     is_set_aside,
     leftovers,
     listed,
+    odd_ones,
     stray_worker_files,
     wrong_modes,
 )
@@ -61,11 +62,11 @@ def is_there(path: str) -> bool:
 def lacks_marker(path: str) -> bool:
     """Whether only the marker is missing: the journal shows whose folder it is."""
     try:
-        if os.stat(path).st_uid != os.geteuid() or os.path.exists(os.path.join(path, MARKER)):
+        if os.stat(path).st_uid != os.geteuid() or os.path.lexists(os.path.join(path, MARKER)):
             return False
-        with open(os.path.join(path, NAME), "rb") as file:
+        with open(files.open_file(os.path.join(path, NAME), os.O_RDONLY), "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
-    except OSError:
+    except (OSError, StoreError):
         return False
 
 
@@ -77,7 +78,7 @@ def examine(
     `wait` lets that many seconds pass, or fewer.
     """
     found = look(folder, now)
-    if os.path.exists(lock.path):
+    if os.path.lexists(lock.path) and not any(one.about == LOCK for one in found):
         try:
             with lock:
                 if any(finding.problem for finding in found):
@@ -106,6 +107,9 @@ def look(folder: str, now: float) -> list[Finding]:
     found += [*_workers(folder, _infos(folder)), *_modes(folder), *_names(folder)]
     found += _space(folder)
     found += _clock(folder, remains, now)
+    odd = [Finding(name, fault, REPAIR) for name, fault in odd_ones(folder)]
+    named = {finding.about for finding in odd}
+    found = [*odd, *(finding for finding in found if finding.about not in named)]
     return sorted(found, key=lambda finding: not finding.problem)
 
 
@@ -224,7 +228,7 @@ def _infos(folder: str) -> list[worker_files.WorkerInfo] | None:
     """Every worker with a file; None if one of the files cannot be looked at."""
     try:
         return list(worker_files.worker_infos(folder))
-    except OSError:
+    except (OSError, StoreError):
         return None
 
 
@@ -267,7 +271,13 @@ def _modes(folder: str) -> Iterator[Finding]:
         names = list_few("the folder" if name == "." else name for name in wrong)
         yield Finding("modes", f"not private to you: {names}", REPAIR)
     user = os.geteuid()
-    others = [name for name in listed(folder) if _owner(os.path.join(folder, name)) != user]
+    others = [
+        name
+        for name in listed(folder)
+        if name not in OURS
+        and not is_set_aside(name)
+        and _owner(os.path.join(folder, name)) != user
+    ]
     if others:
         yield Finding("owner", f"belong to another user: {list_few(others)}", "chown them")
 
@@ -284,9 +294,6 @@ def _names(folder: str) -> Iterator[Finding]:
     temporary = leftovers(folder)
     for name in temporary:
         yield Finding(name, "was left behind by a writer that was killed", REPAIR)
-    for name in FOLDERS:
-        if name in names and not os.path.isdir(os.path.join(folder, name)):
-            yield Finding(name, "should be a folder", "move it away")
     aside = [name for name in names if is_set_aside(name)]
     if aside:
         todo = "look at them, and delete them when nothing in them is missed"
@@ -313,7 +320,7 @@ def _space(folder: str) -> Iterator[Finding]:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return os.lstat(path).st_size
     except OSError:
         return 0
 
@@ -331,6 +338,6 @@ def _clock(folder: str, remains: Remains | None, now: float) -> Iterator[Finding
 
 def _written_at(path: str) -> float:
     try:
-        return os.stat(path).st_mtime
+        return os.lstat(path).st_mtime
     except OSError:
         return 0.0

@@ -274,7 +274,7 @@ class FileStore:
         `of_jobs`: and of those that are not, but have a job that is in progress.
         """
         known = {str(entry.get("id")): entry for entry in self._listed()}
-        named = {worker_id for worker_id in known if worker_id and "/" not in worker_id}
+        named = set(known)
         if of_jobs:
             named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
         # Looked at last: a worker has its file before it has a job.

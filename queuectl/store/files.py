@@ -6,9 +6,11 @@ kill the process. An operating system's refusal becomes DiskRefused, naming the 
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
-from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
+from queuectl.errors import BadFile, DiskRefused, FileMissing, NotConfirmed, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
+TEMPORARY = ".new"  # how the name of a file ends that is being written
+# A link is not followed, nor does a pipe in the place of a file make us wait: O_NONBLOCK means
+# nothing for a plain file.
+_WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def refused(doing: str, path: str, error: OSError) -> DiskRefused:
@@ -48,8 +54,12 @@ def make_folder(path: str) -> None:
 
 
 def make_private(path: str, found: os.stat_result) -> None:
-    """Mend the mode bits of a file of ours that others could read; what its owner may stays."""
-    if found.st_mode & 0o077 and os.geteuid() in (0, found.st_uid):
+    """Mend the mode bits of what is ours and others could read; what its owner may stays.
+
+    A file with several names is left alone: the others may not be ours to change.
+    """
+    several = stat.S_ISREG(found.st_mode) and found.st_nlink > 1
+    if found.st_mode & 0o077 and os.geteuid() == found.st_uid and not several:
         set_mode(path, found.st_mode & 0o700)
 
 
@@ -79,13 +89,153 @@ def make_pipe(path: str) -> None:
         raise refused("making", path, exc) from exc
 
 
-def read(path: str) -> bytes:
-    """The whole file; BadFile if it is missing or cannot be read."""
+# -- opening: the one place where a file is seen to be one, and ours alone
+
+
+def oddity(found: os.stat_result) -> str:
+    """What makes this no file of ours alone, told behind its name; empty for one that is."""
+    mode = found.st_mode
+    if not stat.S_ISREG(mode):
+        return f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file"
+    if found.st_uid != os.geteuid():
+        return f"belongs to another user (uid {found.st_uid})"
+    if found.st_nlink > 1:
+        return f"has {found.st_nlink} names (hard links), so another folder would change with it"
+    return ""
+
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def folder_oddity(path: str) -> str:
+    """What makes this no folder of ours, told behind its name; empty for one, or for nothing."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        return f"cannot be looked at: {exc.strerror}"
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFDIR:
+        return f"is {_KINDS.get(kind, 'a file')}, not a folder"
+    return "" if found.st_uid == os.geteuid() else f"belongs to another user (uid {found.st_uid})"
+
+
+def pipe_oddity(path: str) -> str:
+    """What makes this no pipe of ours, told behind its name; empty for one, or for nothing."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ""
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFIFO:
+        return f"is {_KINDS.get(kind, 'a file')}, not a pipe"
+    return "" if found.st_uid == os.geteuid() else f"belongs to another user (uid {found.st_uid})"
+
+
+def check_folder_of_ours(path: str) -> None:
+    """Raise BadFile if something else stands in the place of one of the data folder's folders."""
+    fault = folder_oddity(path)
+    if fault:
+        raise odd(path, fault)
+
+
+def odd(path: str, fault: str) -> BadFile:
+    """The error for something that stands in the place of a file of ours."""
+    return BadFile(f"{path} {fault}; queuectl doctor --repair sets that right")
+
+
+def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.stat_result]:
+    """A descriptor that no child inherits, and the stat of its file, which is plain and ours alone.
+
+    `linked`: it may have several names. Raises FileMissing; BadFile for anything else in its place:
+    a link, a folder, a pipe, a device, a file of another user; DiskRefused.
+    """
+    try:
+        fd = os.open(path, flags | _WARILY, _FILE_MODE)
+    except FileNotFoundError:
+        raise FileMissing(f"{path} is missing") from None
+    except OSError as exc:
+        fault = _oddity_at(path)
+        raise (odd(path, fault) if fault else refused("opening", path, exc)) from exc
+    found = os.fstat(fd)
+    fault = oddity(found)
+    if fault and not (linked and found.st_nlink > 1 and found.st_uid == os.geteuid()):
+        os.close(fd)
+        raise odd(path, fault)
+    return fd, found
+
+
+def _oddity_at(path: str) -> str:
+    try:
+        return oddity(os.lstat(path))
+    except OSError:
+        return ""
+
+
+def open_file(path: str, flags: int) -> int:
+    """As `open_ours`, without the stat."""
+    return open_ours(path, flags)[0]
+
+
+def open_pipe(path: str, flags: int) -> int:
+    """A descriptor of a named pipe of ours that never makes us wait; OSError for anything else."""
+    fd = os.open(path, flags | _WARILY)
+    found = os.fstat(fd)
+    if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a named pipe of ours", path)
+    return fd
+
+
+def open_folder(path: str) -> int:
+    """A descriptor of a folder, that no child inherits."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FileMissing(f"{path} is missing") from None
+    except OSError as exc:
+        raise refused("opening", path, exc) from exc
+
+
+def check_file(path: str) -> None:
+    """Raise BadFile unless a file of ours alone is there; FileMissing if nothing is."""
+    try:
+        fault = oddity(os.lstat(path))
+    except FileNotFoundError:
+        raise FileMissing(f"{path} is missing") from None
+    except OSError as exc:
+        raise refused("looking at", path, exc) from exc
+    if fault:
+        raise odd(path, fault)
+
+
+def within(folder: str, name: str) -> str:
+    """The path of a file of that name in the folder; BadFile for text that leads elsewhere."""
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise BadFile(f"{folder}: {name!r} names no file in it; nothing was changed")
+    return os.path.join(folder, name)
+
+
+def read(path: str) -> bytes:
+    """The whole file; BadFile if it is missing, something else, or cannot be read."""
+    fd, found = open_ours(path, os.O_RDONLY)
+    try:
+        data = os.read(fd, found.st_size + 1)
+        while more := os.read(fd, 1 << 20):
+            data += more
+        return data
     except OSError as exc:
         raise BadFile(f"reading {path}: {exc.strerror or exc}") from exc
+    finally:
+        os.close(fd)
 
 
 def is_young(found: os.stat_result, now: float) -> bool:
@@ -95,16 +245,6 @@ def is_young(found: os.stat_result, now: float) -> bool:
     times have fractions of a second, of two seconds where they have none.
     """
     return now - found.st_mtime < (0.1 if found.st_mtime_ns % 1_000_000_000 else 2.0)
-
-
-def open_file(path: str, flags: int) -> int:
-    """A descriptor that no child inherits; BadFile if there is no such file."""
-    try:
-        return os.open(path, flags | os.O_CLOEXEC, _FILE_MODE)
-    except FileNotFoundError:
-        raise BadFile(f"{path} is missing") from None
-    except OSError as exc:
-        raise refused("opening", path, exc) from exc
 
 
 def append(fd: int, data: bytes, end: int, path: str) -> None:
@@ -133,7 +273,7 @@ def sync(fd: int) -> None:
 
 def sync_folder(path: str) -> None:
     """Wait until the names in the folder have reached the disk."""
-    fd = open_file(path, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_folder(path)
     try:
         os.fsync(fd)
     except OSError as exc:
@@ -142,9 +282,13 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def write_new(path: str, chunks: Iterable[bytes]) -> None:
-    """Write a file of its own and sync it; nothing of it is left if that fails."""
-    fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def write_new(path: str, chunks: Iterable[bytes]) -> str:
+    """Write a file beside `path` and sync it: its name; nothing of it is left if that fails.
+
+    Nobody can guess the name, so nobody can have put something there.
+    """
+    fresh = f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
+    fd = open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         for chunk in chunks:
             view = memoryview(chunk)
@@ -152,13 +296,14 @@ def write_new(path: str, chunks: Iterable[bytes]) -> None:
                 view = view[os.write(fd, view) :]
         os.fsync(fd)
     except OSError as exc:
-        remove(path)
+        remove(fresh)
         raise refused("writing", path, exc) from exc
     except BaseException:
-        remove(path)
+        remove(fresh)
         raise
     finally:
         os.close(fd)
+    return fresh
 
 
 def rename(old: str, new: str) -> None:
@@ -177,15 +322,12 @@ def link(old: str, new: str) -> None:
         raise refused("setting aside under", new, exc) from exc
 
 
-def replace(path: str, data: bytes, suffix: str = ".new") -> None:
+def replace(path: str, data: bytes) -> None:
     """Make `data` the file's whole content, at once and for good.
 
-    It is written beside the file first, under its name and `suffix`. NotConfirmed: it is there, but
-    the disk did not say that it will stay.
+    NotConfirmed: it is there, but the disk did not say that it will stay.
     """
-    fresh = path + suffix
-    write_new(fresh, (data,))
-    rename(fresh, path)
+    rename(write_new(path, (data,)), path)
     try:
         sync_folder(os.path.dirname(path))
     except DiskRefused as exc:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
-from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.errors import BadFile, DiskRefused, FileMissing, StoreError
 from queuectl.store import files
 
 TYPE_CHECKING = False
@@ -15,6 +17,7 @@ MARKER = ".queuectl"
 FORMAT = 2  # that of the journal, too: see the recipe there
 LAST_MADE = "worker_pids.json"  # made after the journal: where it is, a journal was
 EMPTY = b"[\n]\n"  # a job file without jobs
+_FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
 _NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
 
@@ -89,7 +92,9 @@ def home_folder() -> str:
 def check_folder(path: str) -> bool:
     """Whether `path` is a queue that may be used; False if nothing is there yet.
 
-    Raises StoreError for a file, a folder of another user, a newer format, or foreign files.
+    A queue that others may write to is closed to them before anything in it is opened. Raises
+    StoreError for a file, a folder of another user or one that is shared with others (as /tmp is),
+    a newer format, or foreign files.
     """
     try:
         found = os.stat(path)
@@ -97,22 +102,41 @@ def check_folder(path: str) -> bool:
         return False
     except OSError as exc:
         raise StoreError(f"data folder {path}: {exc.strerror}") from exc
-    if not os.path.isdir(path):
+    if not stat.S_ISDIR(found.st_mode):
         raise StoreError(f"data folder {path} is a file; name a folder with --data DIR")
     if found.st_uid != os.geteuid():
         raise StoreError(
             f"data folder {path} belongs to another user (uid {found.st_uid}); "
             "name one of your own with --data DIR"
         )
+    if found.st_mode & _FOR_OTHERS:
+        _close_to_others(path, found)
     if marked_format(path):
         return True
-    foreign = [name for name in _NAMES if os.path.exists(os.path.join(path, name))]
+    foreign = [name for name in _NAMES if os.path.lexists(os.path.join(path, name))]
     if foreign:
         raise StoreError(
             f"data folder {path} holds a {foreign[0]} that is not queuectl's; "
             "name another folder with --data DIR"
         )
     return False
+
+
+def _close_to_others(path: str, found: os.stat_result) -> None:
+    """Take from others what they may do in a queue of ours; another folder is left as it is."""
+    if found.st_mode & stat.S_ISVTX:
+        raise StoreError(
+            f"data folder {path} is shared with other users; name one of your own with --data DIR"
+        )
+    try:
+        if os.lstat(os.path.join(path, MARKER)).st_uid == os.geteuid():
+            files.make_private(path, found)
+    except FileNotFoundError:
+        return
+    except DiskRefused as exc:
+        # On a disk that is read-only nobody else can write either.
+        if not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EROFS:
+            raise
 
 
 def marked_format(path: str) -> int:
@@ -122,12 +146,9 @@ def marked_format(path: str) -> int:
     """
     marker = os.path.join(path, MARKER)
     try:
-        with open(marker, "rb") as file:
-            mark = file.read(4096)
-    except FileNotFoundError:
+        mark = files.read(marker)
+    except FileMissing:
         return 0
-    except OSError as exc:
-        raise BadFile(f"reading {marker}: {exc.strerror}") from exc
     return _MARKS.get(mark) or _parse_mark(marker, mark)
 
 
@@ -159,8 +180,7 @@ def mark_folder(path: str, version: int = FORMAT) -> None:
     # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
     # has a temporary file of its own, and who is done first may take the other's for a leftover.
     try:
-        mark = b'{"format": %d}\n' % version
-        files.replace(os.path.join(path, MARKER), mark, f".{os.getpid()}.new")
+        files.replace(os.path.join(path, MARKER), b'{"format": %d}\n' % version)
     except DiskRefused:
         if marked_format(path) != version:
             raise
@@ -184,12 +204,12 @@ def is_new(path: str) -> bool:
     Anything else that has no journal is a queue that lost a file: BadFile.
     """
     journal = os.path.join(path, "journal")
-    if os.path.exists(journal):
+    if os.path.lexists(journal):
         return False
     fault = _sign_of_loss(path, journal)
     if fault is None:
         return True
-    if os.path.exists(journal):  # somebody made it between the two looks
+    if os.path.lexists(journal):  # somebody made it between the two looks
         return False
     raise BadFile(fault)
 
@@ -198,10 +218,10 @@ def _sign_of_loss(path: str, journal: str) -> str | None:
     """What shows that the folder had a journal once, if anything does."""
     for name in ("jobs.json", "dlq.json"):
         held = os.path.join(path, name)
-        if os.path.exists(held) and files.read(held) != EMPTY:
+        if os.path.lexists(held) and files.read(held) != EMPTY:
             return (
                 f"{journal} is missing though {held} holds jobs; queuectl doctor --repair mends it"
             )
-    if os.path.exists(os.path.join(path, LAST_MADE)):
+    if os.path.lexists(os.path.join(path, LAST_MADE)):
         return f"{journal} is missing; queuectl doctor --repair mends what can be mended"
     return None

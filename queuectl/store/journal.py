@@ -283,9 +283,8 @@ class Journal:
 
     def __init__(self, path: str, flags: int) -> None:
         self.path = path
-        self.fd = files.open_file(path, flags)
+        self.fd, found = files.open_ours(path, flags)
         try:
-            found = os.fstat(self.fd)
             self.inode, self.size = found.st_ino, found.st_size  # the size as last looked at
             self.is_named = not found.st_mode & NAMELESS
             self.header = Header.parse(os.pread(self.fd, 4096, 0), path)
@@ -316,7 +315,7 @@ class Journal:
     def is_current(self) -> bool:
         """Whether this is still the file named `journal`: a fold renames another over it."""
         try:
-            found = os.stat(self.path)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             raise BadFile(f"{self.path} is missing") from None
         if found.st_ino != self.inode:

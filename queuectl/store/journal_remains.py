@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from queuectl.errors import BadFile
+from queuectl.errors import BadFile, FileMissing, StoreError
+from queuectl.store import files
 from queuectl.store.journal import (
     INTENT,
     Header,
@@ -49,10 +50,10 @@ def read_journal(path: str) -> JournalRemains:
     """What the journal at `path` holds."""
     try:
         data = read_what_goes(path)
-    except FileNotFoundError:
+    except FileMissing:
         return JournalRemains(path, False, None, [], [], None, None, "is missing", _UNSHOWN)
-    except OSError as exc:
-        fault = f"cannot be read: {exc.strerror}"
+    except StoreError as exc:
+        fault = unreadable(path, exc)
         return JournalRemains(path, True, None, [], [], None, None, fault, _UNSHOWN)
     try:
         header: Header | None = Header.parse(data, path)
@@ -139,15 +140,24 @@ def _named_jobs(pieces: Iterable[bytes]) -> str:
     return f" (about {shown}{more})" if ids else ""
 
 
+def unreadable(path: str, error: StoreError) -> str:
+    """What makes a file one that cannot be read, told behind its name."""
+    why = error.__cause__
+    if isinstance(why, OSError) and not isinstance(error, BadFile):
+        return f"cannot be read: {why.strerror}"
+    return str(error).removeprefix(f"{path} ").partition("; ")[0]
+
+
 def read_what_goes(path: str) -> bytes:
-    """The file's bytes; NULs stand for blocks that the disk cannot read. OSError if none can be."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    """The file's bytes; NULs stand for blocks that the disk cannot read.
+
+    Raises StoreError if there is no such file of ours, or it cannot be opened.
+    """
+    fd, found = files.open_ours(path, os.O_RDONLY, linked=True)
     try:
-        size = os.fstat(fd).st_size
+        size = found.st_size
         try:
             return read_at(fd, 0, size)
-        except IsADirectoryError:
-            raise
         except OSError:
             return b"".join(_block(fd, at, size) for at in range(0, size, _BLOCK))
     finally:

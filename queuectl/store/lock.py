@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from queuectl.errors import StoreBusy, StoreError
 from queuectl.store import files
@@ -83,7 +84,7 @@ class QueueLock:
         from filelock import lock_descriptor, unlock_descriptor
 
         self._lock, self._unlock = lock_descriptor, unlock_descriptor
-        folder = files.open_file(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        folder = files.open_folder(self._folder)
         try:
             file = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
         except BaseException:
@@ -91,6 +92,23 @@ class QueueLock:
             raise
         self._fds = (folder, file)
         self._named = (_identity(os.fstat(folder)), _identity(os.fstat(file)))
+
+    def with_folder(self, action: Callable[[], None]) -> None:
+        """Do something under the folder's lock alone: `queue.lock` itself is to be mended."""
+        from filelock import lock_descriptor
+
+        self._lock = lock_descriptor
+        deadline = time.monotonic() + self._patience()
+        held = [files.open_folder(self._folder)]
+        try:
+            with suppress(StoreError):  # what is no file has no lock that anybody could hold
+                held.append(files.open_ours(self.path, os.O_RDWR, linked=True)[0])
+            for fd in held:
+                self._wait(fd, deadline)
+            action()
+        finally:
+            for fd in held:
+                os.close(fd)
 
     def close(self) -> None:
         """Let go of both files; the lock opens them anew."""
@@ -123,7 +141,8 @@ class QueueLock:
         folder, file = self._named
         try:
             return (
-                _identity(os.stat(self.path)) == file and _identity(os.stat(self._folder)) == folder
+                _identity(os.lstat(self.path)) == file
+                and _identity(os.stat(self._folder)) == folder
             )
         except FileNotFoundError:
             return False

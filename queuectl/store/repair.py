@@ -55,6 +55,8 @@ def repair(
     if os.stat(path).st_mode & 0o700 != 0o700:
         mending.make_usable()
     try:
+        if mending.lacks_lock():
+            lock.with_folder(mending.mend_lock)
         with lock:
             mending.all()
     finally:
@@ -80,6 +82,7 @@ class _Mending:
 
     def all(self) -> None:
         """Every step in its order: what later ones read is mended by earlier ones."""
+        self._mend_odd_ones()
         self._mend_modes()
         self._mend_marker()
         self._mend_holdings()
@@ -87,6 +90,50 @@ class _Mending:
         if not self._is_new():
             self._mend_settings()
             self._mend_workers()
+
+    def lacks_lock(self) -> bool:
+        """Whether what stands in the place of `queue.lock` is none, so that nobody can take it."""
+        return any(name == strays.LOCK for name, _ in strays.odd_ones(self.folder))
+
+    def mend_lock(self) -> None:
+        """Put that out of the way; under the folder's lock."""
+        self._mend_odd_ones(strays.LOCK)
+
+    def _mend_odd_ones(self, only: str | None = None) -> None:
+        """Set aside what is no file of ours; make one of our own where it has several names."""
+        for name, fault in strays.odd_ones(self.folder):
+            if only in (None, name):
+                if strays.is_linked(self._path(name)):
+                    self._part(name, fault)
+                else:
+                    self._move_aside(name, fault)
+
+    def _move_aside(self, name: str, fault: str) -> None:
+        # Not within workers/, where every file is a worker's.
+        wanted = name.replace("/", "-") if name.startswith(f"{worker_files.FOLDER}/") else name
+        kept = self._free_name(f"{wanted}.bad-{self._stamp()}")
+        files.rename(self._path(name), self._path(kept))
+        self.done.append(f"{name}: {fault}; it is kept as {kept}")
+        if name == folder.MARKER:
+            folder.mark_folder(self.folder)
+            self.done.append(f"{folder.MARKER}: written anew")
+
+    def _part(self, name: str, fault: str) -> None:
+        """Give the folder a file of its own in the place of one that others have too."""
+        path = self._path(name)
+        if name.startswith(f"{worker_files.FOLDER}/"):
+            files.remove(path)  # if the worker is not another folder's, it leaves by itself
+            self.done.append(f"{name}: {fault}; removed")
+            return
+        data = read_what_goes(path)
+        is_second = self._aside_already(name) is not None
+        files.replace(path, data)
+        if is_second:
+            return  # a repair before this one was killed behind setting it aside
+        self.done.append(f"{name}: {fault}; now it is this folder's alone")
+
+    def _stamp(self) -> str:
+        return format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
 
     def _is_new(self) -> bool:
         return folder.is_new(self.folder)
@@ -126,8 +173,7 @@ class _Mending:
         path = self._path(name)
         if not os.path.lexists(path):
             return ""
-        stamp = format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
-        kept = self._aside_already(name) or self._free_name(f"{name}.bad-{stamp}")
+        kept = self._aside_already(name) or self._free_name(f"{name}.bad-{self._stamp()}")
         if not os.path.lexists(self._path(kept)):
             self._keep_as(path, self._path(kept))
             files.sync_folder(self.folder)
@@ -146,9 +192,9 @@ class _Mending:
 
     def _aside_already(self, name: str) -> str | None:
         """The second name that a repair before this one, which was killed, gave the file."""
-        inode = os.lstat(self._path(name)).st_ino
-        for other in os.listdir(self.folder):
-            if other.startswith(f"{name}.bad-") and os.lstat(self._path(other)).st_ino == inode:
+        data = self._readable(name)
+        for other in strays.listed(self.folder):
+            if other.startswith(f"{name}.bad-") and data and self._readable(other) == data:
                 return other
         return None
 
@@ -208,6 +254,8 @@ class _Mending:
         checkpoint.put_in_place(self.folder, _journal_of(remains, kept, self.now, version))
         for sheet in bad:
             if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
+                if strays.is_linked(sheet.path):
+                    files.replace(sheet.path, self._readable(sheet.name))  # of one name again
                 return False
             files.replace(sheet.path, folder.EMPTY)
         self._tell(remains, kept, aside, [lines for _, lines in found])
@@ -273,7 +321,7 @@ class _Mending:
     def _readable(self, name: str) -> bytes:
         try:
             return read_what_goes(self._path(name))
-        except OSError:
+        except StoreError:
             return b""
 
     def _rewrite(self, name: str, kept: list[str]) -> None:

@@ -30,9 +30,8 @@ def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
         raise InvalidInput(f"{path} is no plain file (- writes to standard output)")
     if os.path.lexists(path) and not overwrite:
         raise Conflict(f"{path} is there already; --force overwrites it")
-    fresh, counted = f"{path}.{os.getpid()}.new", _Counted(lines)
-    files.write_new(fresh, counted)
-    files.rename(fresh, path)
+    counted = _Counted(lines)
+    files.rename(files.write_new(path, counted), path)
     files.sync_folder(folder)
     return counted.lines - 2  # the first and the last are no jobs
 

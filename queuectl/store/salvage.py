@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-from queuectl.errors import BadFile, InvalidInput
+from queuectl.errors import BadFile, FileMissing, InvalidInput, StoreError
 from queuectl.model.fields import State
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
@@ -28,7 +28,13 @@ from queuectl.store.job_files import (
     parse_edited,
 )
 from queuectl.store.journal import NAME, Stamp
-from queuectl.store.journal_remains import JOB_ID, JournalRemains, read_journal, read_what_goes
+from queuectl.store.journal_remains import (
+    JOB_ID,
+    JournalRemains,
+    read_journal,
+    read_what_goes,
+    unreadable,
+)
 
 _FEW = 5  # places or names that a line of text lists before it only counts them
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
@@ -89,11 +95,11 @@ def _read_job_file(
     try:
         mark = change_mark(path)
         data = read_what_goes(path)
-        found = os.stat(path)
-    except FileNotFoundError:
+        found = os.lstat(path)
+    except (FileMissing, FileNotFoundError):
         return FileRemains(path, b"", False, False, "is missing", None)
-    except OSError as exc:
-        return FileRemains(path, b"", True, False, f"cannot be read: {exc.strerror}", mark)
+    except StoreError as exc:
+        return FileRemains(path, b"", True, False, unreadable(path, exc), mark)
     sum_ = (len(data), crc32(data))
     if sum_ in known or (stamp is not None and sum_ == (stamp.size, stamp.crc)):
         return FileRemains(path, data, True, True, "", mark)
@@ -106,7 +112,7 @@ def _read_job_file(
 def change_mark(path: str) -> tuple[int, int, int] | None:
     """Differs once somebody put other bytes into the file, or another file in its place."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput
+from queuectl.model.fields import check_id
 from queuectl.store import files
 from queuectl.store.folder import check_folder, is_new
 from queuectl.store.job_files import LEFT, mistake, no_twins
@@ -28,7 +29,7 @@ class SettingsFile:
     def read(self) -> Mapping[str, object]:
         """What it holds, nothing if there is no queue yet; BadFile if that is a mistake."""
         try:
-            found = os.stat(self._path)
+            found = os.lstat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             if not check_folder(self._folder) or is_new(self._folder):
                 return {}
@@ -41,7 +42,7 @@ class SettingsFile:
     def _look_again(self) -> os.stat_result:
         # It is made before the journal, which was not there at the first look, perhaps.
         try:
-            return os.stat(self._path)
+            return os.lstat(self._path)
         except FileNotFoundError:
             raise BadFile(f"{self._path} is missing; {LEFT}") from None
 
@@ -87,7 +88,19 @@ def read_workers(folder: str) -> list[dict[str, object]]:
         raise BadFile(f"{path}: {exc}; {LEFT}") from None
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise BadFile(f"{path} must hold an array of objects; {LEFT}")
+    for entry in entries:
+        if not _has_name(entry):
+            raise BadFile(f"{path}: {entry.get('id')!r} is no worker's id; {LEFT}")
     return entries
+
+
+def _has_name(entry: Mapping[str, object]) -> bool:
+    """Whether the entry's id, a part of file names, leads nowhere else."""
+    try:
+        check_id(entry.get("id"))
+    except InvalidInput:
+        return False
+    return True
 
 
 def write_workers(folder: str, entries: Sequence[Mapping[str, object]]) -> None:
@@ -132,7 +145,5 @@ def _pairs(text: str) -> Iterator[tuple[str, object]]:
 def workers_in(values: Sequence[object]) -> list[dict[str, object]]:
     """Those of the values that tell of a worker."""
     return [
-        value
-        for value in values
-        if isinstance(value, dict) and isinstance(value.get("id"), str) and "pid" in value
+        value for value in values if isinstance(value, dict) and _has_name(value) and "pid" in value
     ]

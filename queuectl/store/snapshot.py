@@ -12,7 +12,7 @@ import os
 from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.files import is_young, open_file
+from queuectl.store.files import is_young, open_ours
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -40,8 +40,7 @@ class BaseFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.fd = open_file(path, os.O_RDONLY)
-        self.found = os.fstat(self.fd)
+        self.fd, self.found = open_ours(path, os.O_RDONLY)
 
     def __enter__(self) -> BaseFile:
         return self

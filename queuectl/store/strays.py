@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
-from queuectl.store import worker_files
+from queuectl.errors import BadFile
+from queuectl.store import files, worker_files
 from queuectl.store.folder import MARKER
 from queuectl.store.journal import NAME, NAMELESS
 
 FOLDERS = ("logs", worker_files.FOLDER)
 DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME)
-OURS = frozenset({*DATA, *FOLDERS, MARKER, "queue.lock"})
+LOCK = "queue.lock"
+OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
 BEFORE_RESTORE = "before-restore-"
-_WRITTEN_BESIDE = (f"{MARKER}.", f"{NAME}.torn-", BEFORE_RESTORE)
+# As files.write_new names them, and as older versions did.
+_TEMPORARY = re.compile(
+    rf"({'|'.join(map(re.escape, DATA))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
+    rf"|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(files.TEMPORARY)}"
+)
 _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
 
 
 def stray_worker_files(folder: str) -> list[str]:
     """Files in workers/ that belong to no worker, living or lost; certain under the lock."""
     path = os.path.join(folder, worker_files.FOLDER)
-    names = set(os.listdir(path)) if os.path.isdir(path) else set()
+    names = set() if files.folder_oddity(path) else set(listed(path))
     dead = {name for name in names if name.startswith(".") and not _is_held(folder, name)}
     owners = names - dead
     return sorted(
@@ -34,8 +41,54 @@ def stray_worker_files(folder: str) -> list[str]:
     )
 
 
+def odd_ones(folder: str) -> list[tuple[str, str]]:
+    """What stands in the place of a file or folder of ours and is none, or not ours alone.
+
+    Each by its name from the data folder on, and what is wrong with it.
+    """
+    found = [(name, _oddity(os.path.join(folder, name))) for name in (MARKER, LOCK, *DATA)]
+    for above in FOLDERS:
+        path = os.path.join(folder, above)
+        fault = files.folder_oddity(path)
+        found.append((above, fault))
+        for name in () if fault else listed(path):
+            if not is_set_aside(name):
+                found.append((f"{above}/{name}", _oddity_inside(above, os.path.join(path, name))))
+    return [(name, fault) for name, fault in found if fault]
+
+
+def _oddity(path: str) -> str:
+    try:
+        return files.oddity(os.lstat(path))
+    except OSError:
+        return ""
+
+
+def _oddity_inside(above: str, path: str) -> str:
+    """Of what lies in workers/ or logs/: pipes wake workers, logs may be kept under more names."""
+    if above == "logs" and not path.endswith((".log", ".spool")):
+        return ""
+    if above == worker_files.FOLDER and path.endswith(".wake"):
+        return files.pipe_oddity(path)
+    fault = _oddity(path)
+    return "" if path.endswith(".log") and is_linked(path) else fault
+
+
+def is_linked(path: str) -> bool:
+    """Whether it is a plain file of ours, but for its several names."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+    return ours and found.st_nlink > 1
+
+
 def _is_held(folder: str, name: str) -> bool:
-    info = worker_files.probe(folder, name)
+    try:
+        info = worker_files.probe(folder, name)
+    except BadFile:
+        return False
     return info is not None and info.alive
 
 
@@ -58,10 +111,10 @@ def _unless_right(path: str, wanted: int) -> list[tuple[str, int]]:
         found = os.lstat(path)
     except OSError:
         return []
-    mode, user = found.st_mode, os.geteuid()
-    if user not in (0, found.st_uid):
+    mode = found.st_mode
+    if found.st_uid != os.geteuid():
         return []  # not ours to change
-    if wanted == 0o600 and not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+    if wanted == 0o600 and files.oddity(found) and not stat.S_ISFIFO(mode):
         return []
     wanted |= mode & NAMELESS  # which is no right, but a mark on the journal
     return [(path, wanted)] if mode & 0o077 or mode & wanted != wanted else []
@@ -82,10 +135,9 @@ def leftovers(folder: str) -> list[str]:
 
 def _is_temporary(name: str) -> bool:
     # No more than this: a person's jobs.json.mine.new must not go.
-    base = name.removesuffix(".new")
-    return base != name and (base in DATA or base.startswith(_WRITTEN_BESIDE))
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_set_aside(name: str) -> bool:
     """Whether it is a file that queuectl put out of the way and kept."""
-    return not name.endswith(".new") and any(part in name for part in _SET_ASIDE)
+    return not name.endswith(files.TEMPORARY) and any(part in name for part in _SET_ASIDE)

@@ -63,7 +63,7 @@ def _is_plain(path: str, journal: Journal, now: float) -> bool:
     """Whether both job files are as the journal's header says, and no fold came between."""
     for name, stamp in zip(("jobs.json", "dlq.json"), journal.header.stamps, strict=True):
         try:
-            found = os.stat(os.path.join(path, name))
+            found = os.lstat(os.path.join(path, name))
         except FileNotFoundError:
             raise BadFile(f"{path}/{name} is missing; queuectl doctor --repair mends it") from None
         if stamp.fits(found) and not files.is_young(found, now):
@@ -78,7 +78,7 @@ def _has_sum(path: str, wanted: int) -> bool:
     from zlib import crc32
 
     crc = 0
-    with open(path, "rb") as file:
+    with open(files.open_file(path, os.O_RDONLY), "rb") as file:
         while chunk := file.read(1 << 20):
             crc = crc32(chunk, crc)
     return crc == wanted

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from queuectl.errors import FileMissing
 from queuectl.store import files
 
 TYPE_CHECKING = False
@@ -80,7 +81,7 @@ class WorkerSlot:
     def still_held(self) -> bool:
         """Whether the file is still there under its name: else the worker was given up."""
         try:
-            return os.stat(self.path).st_ino == self._inode
+            return os.lstat(self.path).st_ino == self._inode
         except OSError:
             return False
 
@@ -124,7 +125,7 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     from filelock import lock_descriptor
 
     files.make_folder(os.path.join(folder, FOLDER))
-    path = os.path.join(folder, FOLDER, worker_id)
+    path = file_path(folder, worker_id)
     hidden = os.path.join(folder, FOLDER, f".{worker_id}")
     fd = files.open_file(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     wake_fd = -1
@@ -135,7 +136,7 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
         files.append(fd, text.ljust(_SIZE), 0, hidden)
         files.make_pipe(f"{path}.wake")
         # Open for both, so that the pipe never reports an end when a writer leaves.
-        wake_fd = files.open_file(f"{path}.wake", os.O_RDWR | os.O_NONBLOCK)
+        wake_fd = files.open_pipe(f"{path}.wake", os.O_RDWR)
         files.rename(hidden, path)
     except BaseException:
         for opened in (fd, wake_fd):
@@ -156,11 +157,20 @@ def _facts_line(facts: dict[str, str]) -> bytes:
     return (" ".join(f"{name}={fact}" for name, fact in facts.items()) + "\n").encode()
 
 
+def file_path(folder: str, worker_id: str) -> str:
+    """Where a worker's file lies; BadFile for an id that leads elsewhere, or another folder."""
+    above = os.path.join(folder, FOLDER)
+    files.check_folder_of_ours(above)
+    return files.within(above, worker_id)
+
+
 def worker_infos(folder: str) -> Iterator[WorkerInfo]:
-    """Every worker that has a file, living or dead."""
+    """Every worker that has a file, living or dead; BadFile if one is no file of ours alone."""
+    above = os.path.join(folder, FOLDER)
+    files.check_folder_of_ours(above)
     try:
-        names = sorted(os.listdir(os.path.join(folder, FOLDER)))
-    except (FileNotFoundError, NotADirectoryError):
+        names = sorted(os.listdir(above))
+    except FileNotFoundError:
         return
     for name in names:
         if not name.startswith(".") and not name.endswith(".wake"):
@@ -176,10 +186,10 @@ def older(folder: str, version: int) -> list[WorkerInfo]:
 
 
 def probe(folder: str, worker_id: str) -> WorkerInfo | None:
-    """Look at one worker; None if it has no file."""
+    """Look at one worker; None if it has no file, BadFile if that is no file of ours alone."""
     try:
-        fd = os.open(os.path.join(folder, FOLDER, worker_id), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = files.open_file(os.path.join(folder, FOLDER, worker_id), os.O_RDONLY)
+    except FileMissing:
         return None
     try:
         # Shared, so that two who look at once do not take each other for the worker.
@@ -195,18 +205,21 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
 
 def wake(folder: str, message: bytes, only: str | None = None) -> None:
     """Wake every worker, or `only` one; a hint that may be lost: workers look by themselves too."""
+    above = os.path.join(folder, FOLDER)
+    if files.folder_oddity(above):
+        return
     try:
-        names = [only + ".wake"] if only else os.listdir(os.path.join(folder, FOLDER))
+        names = [only + ".wake"] if only else os.listdir(above)
     except OSError:  # none yet, or no descriptor is left: the change itself is in the queue
         return
     for name in names:
-        if name.endswith(".wake"):
-            _write_hint(os.path.join(folder, FOLDER, name), message)
+        if name.endswith(".wake") and "/" not in name:
+            _write_hint(os.path.join(above, name), message)
 
 
 def _write_hint(path: str, message: bytes) -> None:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_pipe(path, os.O_WRONLY)
     except OSError:  # nobody reads it any more
         return
     try:
@@ -221,10 +234,10 @@ def forget(folder: str, worker_id: str) -> bool:
     """Take away a dead worker's files, under the queue's lock; False if it lives after all."""
     from filelock import lock_descriptor
 
-    path = os.path.join(folder, FOLDER, worker_id)
+    path = file_path(folder, worker_id)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = files.open_file(path, os.O_RDWR)
+    except FileMissing:
         for left in (f"{path}.wake", os.path.join(folder, FOLDER, f".{worker_id}")):
             files.remove(left)  # what a worker that was killed in make_slot left
         return True

@@ -304,7 +304,7 @@ class Writer:
     def _open(self) -> Journal:
         self._create_if_new()
         last = os.path.join(self.folder, folder.LAST_MADE)
-        if not os.path.exists(last):
+        if not os.path.lexists(last):
             files.replace(last, folder.EMPTY)
         checkpoint.remove_leftovers(self.folder)
         self._mend_modes()
@@ -346,7 +346,7 @@ class Writer:
         """
         path = self._paths[which]
         try:
-            found = os.stat(path)
+            found = os.lstat(path)
         except FileNotFoundError:
             raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
         vetted = self._vetted[which]
@@ -369,7 +369,7 @@ class Writer:
         for path in self._paths:
             files.replace(path, folder.EMPTY)
         settings = os.path.join(self.folder, "config.json")
-        if not os.path.exists(settings):
+        if not os.path.lexists(settings):
             files.replace(settings, b"{}\n")
         stamps = [_stamp(path) for path in self._paths]
         header = Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1]))

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 
+from queuectl.errors import FileMissing, StoreError
 from queuectl.model.times import parse_time
 from queuectl.store import files
 
@@ -32,7 +33,10 @@ _ESCAPES = re.compile(
 
 
 class LogFolder:
-    """The folder `logs` of a data folder. Nothing here takes a lock or raises for a missing log."""
+    """The folder `logs` of a data folder. Nothing here takes a lock or raises for a missing log.
+
+    BadFile for anything but a file of ours in the place of one.
+    """
 
     def __init__(self, data_folder: str) -> None:
         self.path = os.path.join(data_folder, "logs")
@@ -40,14 +44,16 @@ class LogFolder:
     def run_path(self, job: Job, run: int | None = None) -> str:
         """Where the output of a finished run (None: the latest) lies, if it had any."""
         word = f".{job.log_word}" if job.log_word else ""
-        return os.path.join(self.path, f"{job.id}.{job.run if run is None else run}{word}.log")
+        number = job.run if run is None else run
+        return files.within(self.path, f"{job.id}.{number}{word}.log")
 
     def spool_path(self, worker_id: str) -> str:
         """Where a worker's current run writes."""
-        return os.path.join(self.path, f"{worker_id}.spool")
+        return files.within(self.path, f"{worker_id}.spool")
 
     def make(self) -> None:
-        """Make the folder, if it is missing."""
+        """Make the folder, if it is missing; BadFile if something else is in its place."""
+        files.check_folder_of_ours(self.path)
         files.make_folder(self.path)
 
     def runs_of(self, job_id: str) -> list[int]:
@@ -57,21 +63,21 @@ class LogFolder:
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
         """All that the run (None: the latest) has written so far."""
-        fd = self._open(job, run)
+        fd = self.open(job, run)
         if fd is not None:
             yield from _pieces(fd, 0)
 
     def tail(self, job: Job, lines: int, run: int | None = None) -> Iterator[bytes]:
         """The last `lines` lines that the run (None: the latest) has written so far."""
-        fd = self._open(job, run)
+        fd = self.open(job, run)
         if fd is not None:
             yield from _pieces(fd, _start_of_tail(fd, lines))
 
     def end(self, job: Job, most: int) -> bytes:
         """At most the last `most` bytes that the latest run has written so far."""
         try:
-            fd = self._open(job, None)
-        except OSError:
+            fd = self.open(job)
+        except StoreError:
             return b""
         if fd is None:
             return b""
@@ -103,9 +109,10 @@ class LogFolder:
         """Keep what a dead worker's last run had written, if anything, as that run's log."""
         spool, kept = self.spool_path(worker_id), self.run_path(job)
         try:
-            if os.stat(spool).st_size and not os.path.exists(kept):
-                os.rename(spool, kept)
-        except FileNotFoundError:
+            files.check_file(spool)
+            if os.lstat(spool).st_size and not os.path.lexists(kept):
+                files.rename(spool, kept)
+        except (FileMissing, FileNotFoundError):
             return  # whoever else rescues this worker was faster
 
     def prune(self, jobs: Iterable[Job]) -> None:
@@ -120,13 +127,15 @@ class LogFolder:
                     files.remove(path)
 
     def _names(self) -> list[str]:
+        files.check_folder_of_ours(self.path)
         try:
             return os.listdir(self.path)
         except FileNotFoundError:
             return []
 
-    def _open(self, job: Job, run: int | None) -> int | None:
-        """The run's log to read; the spool if the run still goes on."""
+    def open(self, job: Job, run: int | None = None) -> int | None:
+        """A descriptor of the run's (None: the latest) output, or None if there is none yet."""
+        files.check_folder_of_ours(self.path)
         fd = _open_to_read(self.run_path(job, run))
         if fd is None and job.state == "in_progress" and run in (None, job.run):
             fd = _open_to_read(self.spool_path(str(job.worker)))
@@ -177,6 +186,7 @@ class Spool:
         # Append: whatever the commands do to the shared offset, nothing is overwritten.
         fd = above_standard(files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         try:
+            os.set_blocking(fd, True)  # as commands may expect of their output
             if os.fstat(fd).st_size:  # a renaming failed: not into the next run's log
                 files.truncate(fd, 0, self.path)
         except BaseException:
@@ -283,8 +293,9 @@ def _is_older(path: str, job: Job) -> bool:
 
 def _open_to_read(path: str) -> int | None:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        # Output that is also kept under another name is the same output.
+        return files.open_ours(path, os.O_RDONLY, linked=True)[0]
+    except FileMissing:
         return None
 
 

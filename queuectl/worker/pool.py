@@ -93,7 +93,8 @@ def _spawn(folder: str, log: str, said: int) -> None:
     environ = {name: text for name, text in os.environ.items() if name not in MARKS}
     argv = [sys.executable, "-m", "queuectl.worker"]
     argv += ["--data", folder, "--log", log, "--ready", str(said)]
-    out = files.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    out = files.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+    os.set_blocking(out, True)  # as a worker may expect of its standard error
     try:
         # The shell ends at once, so that the worker is init's child: whoever starts workers and
         # lives on need not reap them.
@@ -135,8 +136,9 @@ def _remove_stale_logs(folder: str, logs: LogFolder) -> None:
     """Remove the empty logs of workers that were killed; others remove theirs."""
     living = {f"worker-{worker.id}.log" for worker in worker_infos(folder) if worker.alive}
     for entry in os.scandir(logs.path):
-        if entry.name.startswith("worker-") and entry.name.endswith(".log"):
-            found = entry.stat()
+        named = entry.name.startswith("worker-") and entry.name.endswith(".log")
+        if named and entry.is_file(follow_symlinks=False):
+            found = entry.stat(follow_symlinks=False)
             old = time.time() - found.st_mtime > _STALE
             if not found.st_size and old and entry.name not in living:
                 files.remove(entry.path)

@@ -222,8 +222,7 @@ class Story:
             forms = json.load(file)
         for form in forms[:2]:
             form["command"] = f"by hand {len(self.events)}"
-        files.write_new(f"{path}~", [json.dumps(forms).encode()])
-        files.rename(f"{path}~", path)
+        files.rename(files.write_new(path, [json.dumps(forms).encode()]), path)
         files.sync_folder(self.path)
 
 
