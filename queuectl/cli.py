@@ -13,7 +13,7 @@ import sys
 
 from queuectl.commands.context import Context, is_terminal
 from queuectl.commands.grammar import bind_argv
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import InvalidInput, QueuectlError, line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _end_quietly()
     except KeyboardInterrupt:
         code = _interrupted()
+    except SystemExit as exc:
+        code = int(exc.code or 0)  # a signal asked for it, and the terminal is as it was
     except QueuectlError as exc:
         code = _report(str(exc), exc.exit_code)
     except OSError as exc:
@@ -195,20 +197,13 @@ def attempt(
             import traceback
 
             context.note(traceback.format_exc())
-        context.note(f"queuectl: {context.place}{describe(exc, _line(exc))}")
+        context.note(f"queuectl: {context.place}{describe(exc, line_of(exc))}")
         return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
 
 
 def _is_of_output(error: Exception) -> bool:
     """Whether standard output refused what was written; errors of files name their path."""
     return isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, QueuectlError):
-        return str(error)
-    what = f"{type(error).__name__}: {error}".replace("\n", " ")
-    return f"unexpected {what} (set QUEUECTL_DEBUG=1 for the traceback)"
 
 
 def close(context: Context) -> int:

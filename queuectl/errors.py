@@ -111,6 +111,14 @@ class NotConfirmed(StoreError):
     """The change was written, but the disk did not confirm that it will survive a power cut."""
 
 
+def line_of(error: BaseException) -> str:
+    """The one line that a person sees of any error; one that is none of ours says so."""
+    if isinstance(error, QueuectlError):
+        return str(error)
+    what = f"{type(error).__name__}: {error}".replace("\n", " ")
+    return f"unexpected {what} (set QUEUECTL_DEBUG=1 for the traceback)"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" (did you mean 'pending'?)"`, or `""` when nothing known is near."""
     import difflib

@@ -20,6 +20,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
+from queuectl.shell.guard import guard_keys, guard_loop
 from queuectl.shell.highlighter import LineLexer
 from queuectl.shell.history import SuggestFromHistory
 from queuectl.shell.keys import shell_keys
@@ -69,7 +70,10 @@ class _Session(PromptSession[str]):
 
 
 class Prompt:
-    """Reads lines from the terminal. `standing` gives what the toolbar shows of the queue."""
+    """Reads lines from the terminal. `standing` gives what the toolbar shows of the queue.
+
+    `failed` is told what goes wrong in a key or around the line; the person types on.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Prompt:
         history: SharedHistory,
         standing: Callable[[], Standing | None],
         aliases: Aliases,
+        failed: Callable[[BaseException], None],
         *,
         colour: bool = True,
         input: Input | None = None,
@@ -84,6 +89,7 @@ class Prompt:
     ) -> None:
         self._standing = standing
         self._aliases = aliases
+        self._failed = failed
         self._context: contextvars.Context | None = None
         self._dumb = output is None and is_dumb_terminal()
         self._session = _Session(
@@ -115,6 +121,7 @@ class Prompt:
             self._session._output = None
         # Set on the buffer alone: on the session it would end completion while typing.
         self._session.default_buffer.enable_history_search = to_filter(True)
+        guard_keys(self._session.app, failed)
 
     def read(self, started: Callable[[], None] | None = None) -> str:
         """The next line; `started` is called once the prompt is on the screen.
@@ -130,12 +137,32 @@ class Prompt:
 
         def begin() -> None:
             self._context = contextvars.copy_context()
+            guard_loop(self._failed)
+            # A search that was going on when the last line ended would keep the keys.
+            app.layout.focus(self._session.default_buffer)
             app.after_render.add_handler(rendered)
 
         try:
-            return self._session.prompt(pre_run=begin)
+            return self._session.prompt(pre_run=begin, set_exception_handler=False)
         finally:
             self._context = None
+
+    def leave(self) -> bool:
+        """End the line that is being read with EOFError; False if there is none.
+
+        For the handler of a signal.
+        """
+        app, loop = self._session.app, self._session.app.loop
+        if self._context is None or loop is None:
+            return False
+
+        def end() -> None:
+            if app.is_running and not app.is_done:
+                app.exit(exception=EOFError)
+
+        with contextlib.suppress(RuntimeError):  # the line was just finished
+            loop.call_soon_threadsafe(end)
+        return True
 
     def redraw(self) -> None:
         """Draw anew what changed; from any thread."""

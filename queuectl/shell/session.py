@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from queuectl import __version__
 from queuectl.commands.table import COMMANDS
 from queuectl.errors import QueuectlError
 from queuectl.shell.aliases import Aliases
+from queuectl.shell.guard import failure_text
 from queuectl.shell.history import SharedHistory
 from queuectl.shell.history_file import HistoryFile, history_path
 from queuectl.shell.lines import Piece, is_system_line, split_commands
@@ -22,6 +24,7 @@ from queuectl.shell.own_commands import (
 )
 from queuectl.shell.pager import Pager, pager_for
 from queuectl.shell.prompt import Prompt
+from queuectl.shell.signals import terminal_kept
 from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.validator import find_mistake
 from queuectl.shell.watcher import Watcher
@@ -40,10 +43,14 @@ if TYPE_CHECKING:
 _SLOW = 0.5  # seconds from which it is told how long a command took
 _UNTIMED = frozenset({("top",), ("watch",)})
 _DEEPEST = 10
+_MOST_FAILURES = 3  # prompts that end in an error, one behind the other
 
 
 def run_shell(context: Context, run_bound: Callable[[Context, Bound], int]) -> int:
-    """Read and run lines until the person leaves; 0. `run_bound` runs one that has no faults."""
+    """Read and run lines until the person leaves; 0, or 128 + n for a signal.
+
+    `run_bound` runs a line that has no faults.
+    """
     return Shell(context, run_bound).run()
 
 
@@ -60,6 +67,8 @@ class Shell:
     ) -> None:
         self.context = context
         self.leaving = False
+        self._ended = 0  # the exit code, once a signal asked for the end
+        self._failures = 0  # prompts that failed one behind the other
         self._depth = 0  # of files that run files
         self._read = False  # a person was reading in a pager, or was asked
         self._words: tuple[str, ...] = ()  # of the command that runs, or ran last
@@ -77,6 +86,7 @@ class Shell:
             history,
             lambda: self._watcher.standing,
             self.aliases,
+            self._failed,
             colour=context.color,
             input=input,
             output=output,
@@ -86,18 +96,30 @@ class Shell:
         context.stdin_taken = True  # the keys are the shell's
 
     def run(self) -> int:
-        """Until Ctrl-D, `exit`, or the terminal is gone."""
-        self._greet()
-        try:
-            with self._terminal.unseen_keys():
-                self._start_up()
-                while not self.leaving:
-                    self._step()
-        finally:
-            self._watcher.stop()
-            self._live.close()
-            self._close(self.context)
-        return 0
+        """Until Ctrl-D, `exit`, a signal, or the terminal is gone."""
+        with terminal_kept(self._leave):
+            try:
+                self._greet()
+                with self._terminal.unseen_keys():
+                    self._start_up()
+                    while not self.leaving:
+                        self._step()
+            except SystemExit as exc:
+                self._ended = int(exc.code or 0)
+            except OSError:
+                if not self._ended:  # else the terminal is gone, and it is known
+                    raise
+            finally:
+                self._watcher.stop()
+                self._live.close()
+                with suppress(*(OSError,) if self._ended else ()):
+                    self._close(self.context)
+        return self._ended
+
+    def _leave(self, code: int) -> bool:
+        """From a signal's handler: leave at the prompt; elsewhere the handler must see to it."""
+        self._ended, self.leaving = code, True
+        return self.prompt.leave()
 
     def _step(self) -> None:
         """One prompt, and what it was answered."""
@@ -109,7 +131,22 @@ class Shell:
         except EOFError:
             self.leaving = True
             return
+        except OSError:
+            raise  # the terminal is gone
+        except Exception as exc:
+            self._failed(exc)
+            self._failures += 1
+            self.leaving = self._failures == _MOST_FAILURES
+            return
+        self._failures = 0
         self.run_text(text)
+
+    def _failed(self, error: BaseException) -> None:
+        """Something went wrong in a key: it is told above the prompt, once."""
+        text = failure_text(error, self.context.environ)
+        if text not in self._warnings:
+            self._warnings.append(text)
+            self.prompt.above(self._tell)
 
     def run_text(self, text: str) -> None:
         """Run the commands of a text in order; being interrupted ends them all."""
@@ -123,6 +160,10 @@ class Shell:
             except KeyboardInterrupt:
                 self._interrupted()
                 break
+            except OSError:
+                raise  # the terminal is gone
+            except Exception as exc:
+                self.context.note(failure_text(exc, self.context.environ))
             finally:
                 self.context.flush()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextlib import suppress
+import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from prompt_toolkit.output import ColorDepth
 
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
+from queuectl.shell.guard import failure_text, guard_keys, guard_loop
+from queuectl.shell.signals import terminal_kept
 from queuectl.shell.style import shell_style
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_feed import Feed, Picture
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from queuectl.shell.top_table import Line
 
 _PAUSE = 0.5  # seconds between looks
-_TERMINATED = 128 + signal.SIGTERM
 _HINT = " q quit  Enter output  c cancel  r retry  p pause  s sort  / filter  ? all keys"
 _SHORT_HINT = " q quit  ? all keys"
 _NARROW = 60  # columns
@@ -76,6 +77,7 @@ class TopScreen:
         self.picture = Picture(0.0, Standing({}, 0), Rows())
         self.mode = "jobs"  # "keys", "filter", "cancel": it asks; "log"
         self.message = ""
+        self.failures: list[str] = []  # told when the screen is left
         self._folder = folder
         self._feed = Feed(folder)
         self._log = ""  # the job whose output is shown,
@@ -97,25 +99,54 @@ class TopScreen:
             output=output,
         )
         self.app.ttimeoutlen = 0.05  # Escape alone means something here
+        guard_keys(self.app, self._failed)
 
     def run(self) -> int:
-        """0, or 143 after SIGTERM; the screen is as it was before."""
+        """0; SystemExit after SIGTERM and SIGHUP. The screen is as it was before."""
         try:
-            return self.app.run(pre_run=self._begin)
+            with terminal_kept(self._leave):
+                code = self.app.run(pre_run=self._begin, set_exception_handler=False)
         finally:
             self._feed.close()
+            if sys.stderr is not None:
+                sys.stderr.write("".join(f"{text}\n" for text in self.failures))
+        if code:
+            raise SystemExit(code)
+        return 0
 
     def _begin(self) -> None:
+        guard_loop(self._failed)
         self.app.create_background_task(self._watch())
-        with suppress(ValueError, NotImplementedError, RuntimeError):  # not the main thread
-            leave = partial(self.app.exit, result=_TERMINATED)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
+
+    def _leave(self, code: int) -> bool:
+        """From a signal's handler."""
+        loop = self.app.loop
+        if loop is None or not self.app.is_running:
+            return False
+        loop.call_soon_threadsafe(partial(self._exit, code))
+        return True
+
+    def _exit(self, code: int = 0) -> None:
+        if self.app.is_running and not self.app.is_done:
+            self.app.exit(result=code)
+
+    def _failed(self, error: BaseException) -> None:
+        """Something went wrong in a key: the last line tells it, and the screen stays."""
+        self.message = failure_text(error, os.environ).splitlines()[-1]
+        if os.environ.get("QUEUECTL_DEBUG"):
+            self.failures.append(failure_text(error, os.environ))
+        self.app.invalidate()
 
     async def _watch(self) -> None:
-        await self._look()
+        first = True
         while True:
-            await self._look()  # at first a second time: only now it is known what is visible
-            await asyncio.sleep(_PAUSE)
+            try:
+                await self._look()
+            except Exception as exc:
+                self._failed(exc)
+            # At first a second time at once: only now it is known what is visible.
+            await asyncio.sleep(0 if first else _PAUSE)
+            first = False
 
     async def _look(self) -> None:
         """Take a picture in another thread, and draw if it looks different."""
@@ -193,7 +224,7 @@ class TopScreen:
         for name in _NAMED:
             keys.add(name, eager=name == "escape")(partial(self._press, name))
         for name in ("c-c", "<sigint>"):
-            keys.add(name)(lambda event: event.app.exit(result=0))
+            keys.add(name)(lambda event: self._exit())
         keys.add("c-z")(lambda event: event.app.suspend_to_background())
         keys.add("c-l")(lambda event: event.app.renderer.clear())
         keys.add("<any>")(self._typed)
@@ -304,7 +335,7 @@ class TopScreen:
         if self._log:
             self._log = ""
         else:
-            self.app.exit(result=0)
+            self._exit()
 
     def escape(self) -> None:
         """Out of the output; no filter."""

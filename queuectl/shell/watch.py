@@ -16,17 +16,17 @@ from queuectl.commands.context import is_terminal
 from queuectl.commands.render import PLAIN, cells, clip, one_line, paint
 from queuectl.errors import QueuectlError
 from queuectl.model.times import format_duration
+from queuectl.shell.signals import terminal_kept
 from queuectl.shell.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, NoReturn, TextIO
+    from typing import Any, TextIO
 
     from queuectl.commands.context import Context
     from queuectl.commands.grammar import Bound
 
 _LOOK = 0.1  # seconds between looks whether the terminal has another size now
-_TERMINATED = 128 + signal.SIGTERM
 # The other screen, whose long lines do not wrap, without a cursor; and back, leaving a terminal
 # that has no other screen with an empty one.
 _ENTER, _LEAVE = "\033[?1049h\033[?7l\033[?25l", "\033[H\033[J\033[?25h\033[?7h\033[?1049l"
@@ -42,7 +42,7 @@ def watch(context: Context, args: dict[str, Any]) -> int:
         return _run(context, inner)
     context.flush()
     try:
-        with Terminal(sys.stdin).unseen_keys():
+        with terminal_kept(), Terminal(sys.stdin).unseen_keys():
             _Watch(context, inner, args["interval"]).run()
     except KeyboardInterrupt:
         context.close()  # whatever was cut short begins anew with a fresh queue
@@ -137,15 +137,13 @@ class _Watch:
     @contextmanager
     def _screen(self) -> Iterator[None]:
         """The other screen, left again whatever happens."""
-        handlers = {signal.SIGTERM: _terminated, signal.SIGTSTP: self._stopped}
-        before = {number: signal.signal(number, handlers[number]) for number in handlers}
+        before = signal.signal(signal.SIGTSTP, self._stopped)
         try:
             self._write(_ENTER)
             yield
         finally:
             self._write(_LEAVE)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGTSTP, before)
 
     def _stopped(self, *_: object) -> None:
         """Ctrl-Z: leave the screen to whoever comes next, and take it again afterwards."""
@@ -160,10 +158,6 @@ class _Watch:
     def _write(self, text: str) -> None:
         self.out.write(text)
         self.out.flush()
-
-
-def _terminated(*_: object) -> NoReturn:
-    raise SystemExit(_TERMINATED)
 
 
 def picture(head: str, lines: Sequence[str], columns: int, rows: int) -> Iterator[str]:

@@ -1,0 +1,55 @@
+"""What goes wrong in a key or in what it began: told in a line, and the keyboard goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from queuectl.errors import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from prompt_toolkit.application import Application
+
+
+def guard_keys(app: Application[Any], failed: Callable[[BaseException], None]) -> None:
+    """Let no exception of a key's handler out of `app`; `failed` is called with it instead."""
+    keys = app.key_processor
+    # Handlers one by one, for after an exception in `process_keys` the keys behind it are gone.
+    _guard(keys, "_call_handler", failed)
+    _guard(keys, "process_keys", failed)
+
+
+def _guard(keys: object, name: str, failed: Callable[[BaseException], None]) -> None:
+    usual = getattr(keys, name)
+
+    def guarded(*args: Any, **named: Any) -> None:
+        try:
+            usual(*args, **named)
+        except Exception as exc:
+            failed(exc)
+
+    setattr(keys, name, guarded)
+
+
+def guard_loop(failed: Callable[[BaseException], None]) -> None:
+    """The same for callbacks and tasks of the running loop, which ends with the application."""
+
+    def told(_: asyncio.AbstractEventLoop, what: Mapping[str, Any]) -> None:
+        error = what.get("exception")
+        if error is not None:
+            failed(error)
+
+    asyncio.get_running_loop().set_exception_handler(told)
+
+
+def failure_text(error: BaseException, environ: Mapping[str, str]) -> str:
+    """The line that a person sees, below the traceback if QUEUECTL_DEBUG is set."""
+    line = f"queuectl: {line_of(error)}"
+    if not environ.get("QUEUECTL_DEBUG"):
+        return line
+    import traceback
+
+    return "".join(traceback.format_exception(error)) + line
