@@ -79,7 +79,7 @@ def feeding(pipe: PipeInput, app: Application, pieces: Iterable[Piece]) -> Itera
     try:
         yield
     finally:
-        thread.join(30)
+        thread.join(90)
     assert not wrong, wrong
 
 
@@ -97,7 +97,7 @@ class Typed:
 
 
 def wait_for(text: str, typed: io.StringIO) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while text not in typed.getvalue():
         assert time.monotonic() < deadline, f"still waiting for {text!r} in {typed.getvalue()!r}"
         time.sleep(0.005)
@@ -214,7 +214,7 @@ def _nothing(*_: object) -> int:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -255,5 +255,5 @@ def test_top_goes_on_whatever_is_typed(count, seed, failures, data_dir) -> None:
 
 
 def after(event: threading.Event, pieces: Iterator[Piece]) -> Iterator[Piece]:
-    assert event.wait(20)
+    assert event.wait(60)
     yield from pieces
