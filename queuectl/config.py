@@ -76,7 +76,12 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds to keep completed and cancelled jobs",
         nothing="all",
     ),
-    Setting("inherit-env", "names", (), "variables that enqueue copies into the job; or all"),
+    Setting(
+        "inherit-env",
+        "names",
+        (),
+        "variables that jobs take along beside PATH and the like, or all",
+    ),
 )
 # Settings of a later version: refused on a command line, kept in a file, where doctor names them.
 NOT_YET = frozenset(

@@ -91,6 +91,15 @@ class StoreError(QueuectlError):
     exit_code = 5
 
 
+class NoSuchSet(QueuectlError):
+    """The captured variables of a job are not there."""
+
+    def __init__(self, job_id: str, name: str) -> None:
+        super().__init__(
+            f"the captured variables of job '{job_id}' (set {name}) are not in env_sets.json"
+        )
+
+
 class StoreBusy(StoreError):
     """Another process held the lock for longer than lock-timeout."""
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, InvalidInput, NoSuchJob
@@ -60,10 +61,15 @@ class JobQueue:
 
     # -- what people ask
 
-    def enqueue(self, drafts: Sequence[Mapping[str, object]]) -> list[Job]:
+    def enqueue(
+        self,
+        drafts: Sequence[Mapping[str, object]],
+        env_set: Mapping[str, Any] | None = None,
+    ) -> list[Job]:
         """Accept all the jobs, or none; they are on disk when this returns.
 
         A draft holds fields as a person wrote them. InvalidInput's `index` tells which is wrong.
+        `env_set`, as model/env_set.py has it, is what all the jobs take along from the enqueuer.
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
@@ -79,9 +85,13 @@ class JobQueue:
                 exc.index = index
                 raise
         if jobs:
-            self.store.add(jobs, set(ids))
+            self.store.add(jobs, set(ids), env_set)
             self.store.wake()
         return jobs
+
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """The job's captured variables, None if it has none; NoSuchSet if they are gone."""
+        return self.store.env_set(job)
 
     def get(self, job_id: str) -> Job:
         """The job, or NoSuchJob."""
@@ -222,7 +232,7 @@ class JobQueue:
         jobs = [
             self._put_back(job, now) if job.state == "in_progress" else job for job in backup.jobs
         ]
-        kept = self.store.refill(jobs, backup.settings, replace=replace)
+        kept = self.store.refill(jobs, backup.settings, backup.env_sets, replace=replace)
         self.store.wake()
         return kept
 

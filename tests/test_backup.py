@@ -67,7 +67,7 @@ def sealed(lines):
 def test_it_is_lines_of_json_that_anyone_can_check(queue, saved):
     lines = read(saved).splitlines(keepends=True)
     head, *jobs, tail = (json.loads(line) for line in lines)
-    assert (head["queuectl"], head["format"], head["settings"]) == ("backup", 1, {"base": 3})
+    assert (head["queuectl"], head["format"], head["settings"]) == ("backup", 2, {"base": 3})
     assert [job["id"] for job in jobs] == [job.id for job in queue.find()]
     assert tail == {"jobs": 7, "sha256": sha256(b"".join(lines[:-1])).hexdigest()}
     assert os.stat(saved).st_mode & 0o777 == 0o600
@@ -158,7 +158,12 @@ HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
     [
         (b"", "no backup of queuectl"),
         (b"[]\n[]\n", "no backup of queuectl"),
-        (HEAD.replace(b"1", b"2") + b"\n", "format 2; this queuectl knows format 1: update it"),
+        (
+            HEAD.replace(b"1", b"3") + b"\n",
+            r"made by a newer queuectl \(a backup of format 3; this one knows 2\): update it",
+        ),
+        (sealed([HEAD.replace(b"}}", b'}, "env_sets": []}')]), "f:1: env_sets: it must be"),
+        (sealed([HEAD.replace(b"}}", b'}, "env_sets": {"a": 1}}')]), "f:1: env_sets: it must"),
         (sealed([HEAD.replace(b"{}", b'{"base": -1}')]), "f:1: base must lie"),
         (sealed([HEAD, b"{}"]), "f:2: a job has no id"),
         (sealed([HEAD, b"nothing"]), "f:2: a job must be an object"),

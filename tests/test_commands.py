@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -85,7 +86,11 @@ def test_enqueue_keeps_where_it_was_asked(cli, tmp_path, monkeypatch):
     )
     cli.ok("enqueue", "-", stdin='{"id": "c", "command": "true", "cwd": "/"}')
     a, b, c = json.loads(cli.ok("list", "--json"))
-    assert (a["cwd"], a["env"]) == (str(tmp_path / "sub"), {"FROM_HERE": "1"})
+    assert (a["cwd"], a["env"]) == (str(tmp_path / "sub"), None)
+    sets = json.loads((Path(cli.folder) / "env_sets.json").read_text())
+    taken = sets[a["env_set"]]["env"]
+    assert (taken["FROM_HERE"], taken["MISSING"], taken["PATH"]) == ("1", None, os.environ["PATH"])
+    assert b["env_set"] == a["env_set"]
     assert os.path.samefile(b["cwd"], tmp_path)
     assert b["env"] == {"FROM_HERE": "2", "B": "x=y"}
     assert b["command"] == "'a b'"

@@ -54,6 +54,7 @@ class PlayedQueue:
         self.waiting: list[Job] = []
         self.refusals: list[Exception | None] = []
         self.settled: list[tuple[Job, Outcome]] = []
+        self.env_set: Callable[[Job], None] = lambda _: None
         self.on_empty: Callable[[], None] = lambda: os.kill(os.getpid(), FINISH)
         self.cancelled = False
         self.changed: dict[str, object] = {"kill-grace": 0.2, "poll-interval": 0.02}

@@ -23,8 +23,8 @@ def enqueue(context: Context, args: dict[str, Any]) -> int:
     path = "-" if args.get("object") == "-" else args.get("file")
     if path is None:
         draft = _draft(args)
-        _place(context, [draft])
-        jobs = context.queue.enqueue([draft])
+        _place([draft])
+        jobs = context.queue.enqueue([draft], _captured(context))
     else:
         jobs = _enqueue_file(context, path, args)
     if context.interactive:
@@ -109,23 +109,20 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def _place(context: Context, drafts: Sequence[Draft]) -> None:
-    """Give the drafts the folder and the variables they are enqueued from."""
-    names = _inherited_names(context)
-    inherited = {name: context.environ[name] for name in names if name in context.environ}
+def _place(drafts: Sequence[Draft]) -> None:
+    """Give the drafts the folder they are enqueued from."""
     for draft in drafts:
         draft.setdefault("cwd", ".")
         _make_absolute(draft)
-        env = draft.get("env") or {}
-        if inherited and isinstance(env, dict):
-            draft["env"] = {**inherited, **env}
 
 
-def _inherited_names(context: Context) -> Iterable[str]:
-    names = context.queue.settings().inherit_env
-    if names != ("all",):
-        return names
-    return [name for name in context.environ if not name.startswith("QUEUECTL_")]
+def _captured(context: Context) -> dict[str, Any]:
+    """The variables and the umask that jobs take along from here."""
+    from queuectl.model.env_set import captured
+
+    umask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(umask)
+    return captured(context.environ, umask, context.queue.settings().inherit_env)
 
 
 def _make_absolute(draft: Draft) -> None:
@@ -158,9 +155,9 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
             _set_moment(draft)
         except InvalidInput as exc:
             raise InvalidInput(f"{name}:{line}: {exc}") from None
-    _place(context, drafts)
+    _place(drafts)
     try:
-        return context.queue.enqueue(drafts)
+        return context.queue.enqueue(drafts, _captured(context))
     except (InvalidInput, DuplicateId) as exc:
         at = _culprit(exc, drafts)
         if at is not None:

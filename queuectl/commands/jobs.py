@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands import render
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, QueuectlError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ("Timeout", f"{job.timeout:g} s" if job.timeout else None),
         ("Folder", job.cwd and render.brief(job.cwd)),
         ("Environment", render.block([f"{k}={v}" for k, v in (job.env or {}).items()]) or None),
+        ("Taken Along", _taken_along(context, job)),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),
         *(
             (render.brief(name, 40), render.brief(render.json_line(value)))
@@ -86,6 +87,18 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ),
     ]
     return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _taken_along(context: Context, job: Job) -> str | None:
+    """The names of the variables that the job has from its enqueuer, and the umask."""
+    try:
+        form = context.queue.env_set(job)
+    except QueuectlError as exc:
+        return str(exc)
+    if form is None:
+        return None
+    names = [name for name, text in form["env"].items() if text is not None]
+    return ", ".join([f"umask {form.get('umask', '022')}", *names])
 
 
 def _is_delayed(job: Job) -> bool:

@@ -1,8 +1,9 @@
 """A queue as one file, and back: text of one JSON object a line, for grep and jq as for restore.
 
-The first line names format, time and settings; then comes every job on a line of its own, as in
-jobs.json, the dead ones last; the last line counts the jobs and holds the SHA-256 of all bytes
-before it. A file without its last line, or with another checksum, is refused as a whole.
+The first line names format, time, settings and sets of captured variables; then comes every job on
+a line of its own, as in jobs.json, the dead ones last; the last line counts the jobs and holds the
+SHA-256 of all bytes before it. A file without its last line, or with another checksum, is refused
+as a whole.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput, StoreError
+from queuectl.model.env_set import fault
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
 
-FORMAT = 1
+FORMAT = 2  # 1 had no sets of captured variables
 _LEFT = "nothing was changed"
 
 
@@ -27,15 +29,20 @@ class Backup(NamedTuple):
     made_at: str
     settings: Mapping[str, object]
     jobs: list[Job]
+    env_sets: Mapping[str, Mapping[str, Any]]
 
 
 def format_backup(
-    lines: Iterable[bytes], settings: Mapping[str, object], made_at: str
+    lines: Iterable[bytes],
+    settings: Mapping[str, object],
+    env_sets: Mapping[str, Mapping[str, Any]],
+    made_at: str,
 ) -> Iterator[bytes]:
     """The file's lines; `lines` are the jobs' as encode_job makes them."""
     seen, count = sha256(), 0
     head = {"queuectl": "backup", "format": FORMAT, "made_at": made_at, "settings": dict(settings)}
-    line = terminal_safe(json.dumps(head, ensure_ascii=False)).encode() + b"\n"
+    # ASCII: a captured variable may hold bytes that are not UTF-8.
+    line = terminal_safe(json.dumps({**head, "env_sets": dict(env_sets)})).encode() + b"\n"
     seen.update(line)
     yield line
     for job in lines:
@@ -52,10 +59,10 @@ def parse_backup(data: bytes, name: str) -> Backup:
     head = _object(first)
     if head is None or head.get("queuectl") != "backup":
         raise BadFile(f"{name} is no backup of queuectl; {_LEFT}")
-    if head.get("format") != FORMAT:
+    if head.get("format") not in (1, FORMAT):
         raise StoreError(
-            f"{name} is a backup of format {head.get('format')}; this queuectl knows format "
-            f"{FORMAT}: update it"
+            f"{name} was made by a newer queuectl (a backup of format {head.get('format')}; this "
+            f"one knows {FORMAT}): update it"
         )
     body = _checked_body(data, name)
     settings = head.get("settings")
@@ -63,9 +70,14 @@ def parse_backup(data: bytes, name: str) -> Backup:
         Settings(settings if isinstance(settings, dict) else {})
     except InvalidInput as exc:
         raise BadFile(f"{name}:1: {exc}; {_LEFT}") from None
+    env_sets: Any = head.get("env_sets", {})
+    wrong = "" if isinstance(env_sets, dict) else "it must be an object"
+    wrong = wrong or next(filter(None, map(fault, env_sets.values())), "")
+    if wrong:
+        raise BadFile(f"{name}:1: env_sets: {wrong}; {_LEFT}")
     made_at = str(head.get("made_at"))
     values = settings if isinstance(settings, dict) else {}
-    return Backup(made_at, values, _jobs(body.split(b"\n")[1:-1], made_at, name))
+    return Backup(made_at, values, _jobs(body.split(b"\n")[1:-1], made_at, name), env_sets)
 
 
 def _checked_body(data: bytes, name: str) -> bytes:

@@ -7,7 +7,7 @@ and then changed nothing; what `add`, `change` and `remove` returned for is dura
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from queuectl.model.job import Job
 
@@ -29,11 +29,20 @@ class Claim(NamedTuple):
 class Store(Protocol):
     """A place where jobs lie. All methods are atomic and safe from many processes at once."""
 
-    def add(self, jobs: Sequence[Job], made: Collection[str] = ()) -> None:
+    def add(
+        self,
+        jobs: Sequence[Job],
+        made: Collection[str] = (),
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add all the jobs, or none and raise DuplicateId.
 
-        Ids in `made` are known to be new; no search is spent on them.
+        Ids in `made` are known to be new; no search is spent on them. All the jobs get `env_set`,
+        in the form of model/env_set.py.
         """
+
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """The job's set of captured variables, None if it has none; NoSuchSet if that is gone."""
 
     def get(self, job_id: str) -> Job | None:
         """The job, wherever it lies, or None."""

@@ -13,9 +13,11 @@ from contextlib import nullcontext
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
-from queuectl.store import files, side_files, worker_files
+from queuectl.store import env_sets, files, side_files, worker_files
 from queuectl.store.check import problems
+from queuectl.store.env_sets import EnvSets
 from queuectl.store.folder import MARKER, Finding, check_folder, is_new
+from queuectl.store.job_files import decode_job
 from queuectl.store.journal import MAGIC, NAME
 from queuectl.store.salvage import Remains, list_few, read_remains
 from queuectl.store.snapshot import Snapshot
@@ -104,6 +106,7 @@ def look(folder: str, now: float) -> list[Finding]:
     if remains is not None:
         found += _holdings(folder, remains, now)
         found += _settings(folder)
+        found += _env_sets(folder, now)
     found += [*_workers(folder, _infos(folder)), *_modes(folder), *_names(folder)]
     found += _space(folder)
     found += _clock(folder, remains, now)
@@ -217,6 +220,29 @@ def _settings(folder: str) -> Iterator[Finding]:
         text = f"holds settings that mean nothing here: {list_few(unknown)}"
         todo = "they are kept; 'queuectl help settings' lists those that are known"
         yield Finding(side_files.SETTINGS, text, todo, False)
+
+
+def _env_sets(folder: str, now: float) -> Iterator[Finding]:
+    try:
+        sets = EnvSets(folder).read()
+    except StoreError as exc:
+        yield Finding(env_sets.NAME, _of_side_file(exc, folder), KEEP)
+        return
+    try:
+        snapshot = Snapshot.read(folder, now, nullcontext)
+    except (StoreError, OSError):
+        return
+    try:
+        lines = (line for line in snapshot.lines() if b'"env_set": "' in line)
+        needy = [
+            job.id for job in map(decode_job, lines) if job.env_set and job.env_set not in sets
+        ]
+    finally:
+        snapshot.close()
+    if needy:
+        text = f"lacks the captured variables of {list_few(needy)}"
+        todo = "they cannot start: put the file back from a backup, or enqueue them anew"
+        yield Finding(env_sets.NAME, text, todo)
 
 
 def _of_side_file(error: StoreError, folder: str) -> str:

@@ -6,15 +6,18 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, DuplicateId, NoSuchJob, StoreError
+from queuectl.errors import BadFile, DuplicateId, NoSuchJob, NoSuchSet, StoreError
+from queuectl.model.env_set import present
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import files, folder, side_files, worker_files
 from queuectl.store.contract import Claim, Rule
+from queuectl.store.env_sets import EnvSets
 from queuectl.store.job_files import decode_job, encode_job, removal_line
 from queuectl.store.journal import PLAIN, PROMISED
 from queuectl.store.live_index import LiveIndex
@@ -40,12 +43,19 @@ class FileStore:
         self._writer = Writer(path, self.now, lambda: Settings(self.settings()).lock_timeout)
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._settings = side_files.SettingsFile(path)
+        self._env_sets = EnvSets(path)
 
     # -- jobs
 
-    def add(self, jobs: Sequence[Job], made: Collection[str] = ()) -> None:
-        """See Store."""
-        lines = [encode_job(job) for job in jobs]
+    def add(
+        self,
+        jobs: Sequence[Job],
+        made: Collection[str] = (),
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See Store; while format 1 is written, the set's variables go into each job's own."""
+        name = env_set and self._env_sets.id_of(env_set)
+        lines = [encode_job(job._replace(env_set=name) if name else job) for job in jobs]
         seen: set[str] = set()
         for job in jobs:
             if job.id in seen:
@@ -58,6 +68,11 @@ class FileStore:
             for job_id, (_, where) in taken.items():
                 raise DuplicateId(job_id, os.path.join(self.folder, where))
             moves = [(None, job.state) for job in jobs]
+            if env_set and journal.header.version == 1:
+                given = present(env_set)
+                lines = [encode_job(job._replace(env={**given, **(job.env or {})})) for job in jobs]
+            elif env_set and (kept := self._env_sets.keep(env_set)) != name:
+                lines = [encode_job(job._replace(env_set=kept)) for job in jobs]
             self._writer.append(journal, lines, moves, PROMISED)
         self._writer.confirm()
 
@@ -144,6 +159,15 @@ class FileStore:
 
     # -- reading, without the lock
 
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """See Store."""
+        if job.env_set is None:
+            return None
+        found = self._env_sets.read().get(job.env_set)
+        if found is None:
+            raise NoSuchSet(job.id, job.env_set)
+        return found
+
     def get(self, job_id: str) -> Job | None:
         """See Store."""
         with self._snapshot() as snapshot:
@@ -184,9 +208,12 @@ class FileStore:
         from queuectl.store.backup import format_backup
 
         settings, made_at = self.settings(), format_time(self.now())
+        before = self._env_sets.read()
         with self._snapshot() as snapshot:
             lines = snapshot.lines() if snapshot else iter(())
-            yield from format_backup(lines, settings, made_at)
+            # Read twice: some may have been added before the snapshot, and others removed since.
+            env_sets = {**before, **self._env_sets.read()}
+            yield from format_backup(lines, settings, env_sets, made_at)
 
     def write_backup(self, path: str, *, overwrite: bool) -> int:
         """Write a backup of the queue to a file; how many jobs it holds."""
@@ -201,12 +228,18 @@ class FileStore:
         return parse_backup(data, name)
 
     def refill(
-        self, jobs: Sequence[Job], settings: Mapping[str, object], *, replace: bool
+        self,
+        jobs: Sequence[Job],
+        settings: Mapping[str, object],
+        env_sets: Mapping[str, Mapping[str, Any]],
+        *,
+        replace: bool,
     ) -> str | None:
         """Put these jobs and settings in the place of all that is there; see store/restore.py."""
         from queuectl.store.restore import refill
 
-        return refill(self._writer, jobs, settings, self.now(), replace=replace)
+        backup = (jobs, settings, env_sets)
+        return refill(self._writer, self._env_sets, *backup, self.now(), replace=replace)
 
     # -- settings
 

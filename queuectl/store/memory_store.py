@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-from queuectl.errors import DuplicateId, NoSuchJob
+from queuectl.errors import DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
@@ -19,15 +20,33 @@ class MemoryStore:
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._settings: dict[str, object] = {}
+        self._env_sets: dict[str, Mapping[str, Any]] = {}
 
-    def add(self, jobs: Sequence[Job], made: Collection[str] = ()) -> None:
+    def add(
+        self,
+        jobs: Sequence[Job],
+        made: Collection[str] = (),
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
         """See Store."""
+        if env_set is not None:
+            name = f"{len(self._env_sets):08x}"
+            self._env_sets[name] = env_set
+            jobs = [job._replace(env_set=name) for job in jobs]
         seen = set(self._jobs)
         for job in jobs:
             if job.id in seen:
                 raise DuplicateId(job.id, "memory")
             seen.add(job.id)
         self._jobs.update((job.id, job) for job in jobs)
+
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """See Store."""
+        if job.env_set is None:
+            return None
+        if job.env_set not in self._env_sets:
+            raise NoSuchSet(job.id, job.env_set)
+        return self._env_sets[job.env_set]
 
     def get(self, job_id: str) -> Job | None:
         """See Store."""

@@ -16,7 +16,17 @@ from queuectl.errors import DiskRefused, StoreError
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
-from queuectl.store import checkpoint, examination, files, folder, side_files, strays, worker_files
+from queuectl.store import (
+    checkpoint,
+    env_sets,
+    examination,
+    files,
+    folder,
+    side_files,
+    strays,
+    worker_files,
+)
+from queuectl.store.env_sets import EnvSets
 from queuectl.store.job_files import encode_job, removal_line
 from queuectl.store.journal import NAME, PROMISED, VERSION, Header, Stamp, format_record, no_counts
 from queuectl.store.journal_remains import read_what_goes
@@ -89,6 +99,7 @@ class _Mending:
         self._clear_leftovers()
         if not self._is_new():
             self._mend_settings()
+            self._mend_env_sets()
             self._mend_workers()
 
     def lacks_lock(self) -> bool:
@@ -297,6 +308,14 @@ class _Mending:
             kept = side_files.settings_in(self._readable(side_files.SETTINGS))
             self._rewrite(side_files.SETTINGS, list(kept))
             side_files.write_settings(self.folder, kept)
+
+    def _mend_env_sets(self) -> None:
+        try:
+            EnvSets(self.folder).read()
+        except StoreError:
+            kept = env_sets.sets_in(self._readable(env_sets.NAME))
+            self._rewrite(env_sets.NAME, list(kept))
+            files.replace(self._path(env_sets.NAME), env_sets.layout(kept))
 
     def _mend_workers(self) -> None:
         """Entries of workers that live or whose job is still theirs; the others are dropped."""

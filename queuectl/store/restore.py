@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store import files, side_files
+from queuectl.store import files, side_files, worker_files
 from queuectl.store.backup import format_backup
+from queuectl.store.env_sets import EnvSets
 from queuectl.store.job_files import decode_job, encode_job, removal_line
-from queuectl.store.journal import PROMISED
+from queuectl.store.journal import PROMISED, VERSION
 from queuectl.store.strays import BEFORE_RESTORE
 from queuectl.store.writer import Writer
 
@@ -56,8 +58,10 @@ class _Counted:
 
 def refill(
     writer: Writer,
+    kept_sets: EnvSets,
     jobs: Sequence[Job],
     settings: Mapping[str, object],
+    env_sets: Mapping[str, Mapping[str, Any]],
     now: float,
     *,
     replace: bool,
@@ -66,13 +70,23 @@ def refill(
 
     What was there, if anything, is first written to a backup beside it, whose path is returned.
     Raises Conflict, changing nothing, for a queue that holds jobs unless `replace` is set, and
-    for one that runs a job. A kill just before the append leaves new settings and the old jobs.
+    for one that runs a job, or has workers of an older queuectl and would need format 2. A kill
+    just before the append leaves new settings and the old jobs.
     """
     with writer.writing() as journal:
+        if env_sets and journal.header.version == 1:
+            count = len(worker_files.older(writer.folder, VERSION))
+            raise Conflict(
+                f"{count} worker(s) of an older queuectl still run: queuectl worker stop"
+            )
         present = {job.id: job for job in map(decode_job, writer.lines(journal))}
         _check(present.values(), replace=replace)
         old = side_files.read_settings(writer.folder)
-        kept = _keep(writer.folder, present.values(), old, now) if present or old else None
+        kept = None
+        if present or old:
+            kept = _keep(writer.folder, present.values(), old, kept_sets.read(), now)
+        ids = kept_sets.keep_all(env_sets)
+        jobs = [job._replace(env_set=ids.get(str(job.env_set), job.env_set)) for job in jobs]
         lines = [removal_line(job.id, job.state) for job in present.values()]
         lines += [encode_job(_after(job, present.get(job.id))) for job in jobs]
         moves: list[tuple[str | None, str | None]] = [(j.state, None) for j in present.values()]
@@ -97,12 +111,19 @@ def _check(present: Iterable[Job], *, replace: bool) -> None:
         raise Conflict(f"the queue holds {len(states)} job(s); --replace puts the backup in place")
 
 
-def _keep(folder: str, jobs: Iterable[Job], settings: Mapping[str, object], now: float) -> str:
+def _keep(
+    folder: str,
+    jobs: Iterable[Job],
+    settings: Mapping[str, object],
+    env_sets: Mapping[str, Mapping[str, Any]],
+    now: float,
+) -> str:
     """A backup of what is about to be replaced."""
     made_at = format_time(now)
     stamp = made_at.replace("-", "").replace(":", "")
     path = os.path.join(folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
-    write_backup(path, format_backup(map(encode_job, jobs), settings, made_at), overwrite=True)
+    lines = format_backup(map(encode_job, jobs), settings, env_sets, made_at)
+    write_backup(path, lines, overwrite=True)
     return path
 
 

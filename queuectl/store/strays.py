@@ -12,7 +12,7 @@ from queuectl.store.folder import MARKER
 from queuectl.store.journal import NAME, NAMELESS
 
 FOLDERS = ("logs", worker_files.FOLDER)
-DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", NAME)
+DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "env_sets.json", NAME)
 LOCK = "queue.lock"
 OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
 BEFORE_RESTORE = "before-restore-"

@@ -16,6 +16,7 @@ from itertools import chain
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
 from queuectl.store import checkpoint, files, folder, worker_files
+from queuectl.store.env_sets import EnvSets
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -85,6 +86,7 @@ class Writer:
         self._unsynced = False
         self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
         self._prepared = False
+        self._env_sets = EnvSets(path)
         self._writing = (Writing(self, False), Writing(self, True))
 
     def writing(self, *, busy: bool = False) -> Writing:
@@ -225,7 +227,9 @@ class Writer:
                 self._tell_of_edits(snapshot)
                 done = checkpoint.fold(self.folder, journal, snapshot, self._now(), version)
         self._unsynced = False
-        self._move_on(journal)
+        journal = self._move_on(journal)
+        with suppress(StoreError):  # of a damaged file whoever needs a set will tell
+            self._env_sets.drop_unused(self.lines(journal))
 
     def version_to_write(self, journal: Journal) -> int:
         """The format of the next journal: the old one's while a worker lives that knows no other.

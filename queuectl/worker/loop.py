@@ -80,6 +80,7 @@ class Worker:
         self._logs = LogFolder(queue.folder)
         self._spool = Spool(self._logs, slot.id)
         self._runner = Runner(slot.id, wakeups)
+        self._runner.env_set = queue.env_set
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
         self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
         self._took = 0.0  # seconds of that run

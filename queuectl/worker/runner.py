@@ -7,6 +7,8 @@ import os
 import signal
 import time
 
+from queuectl.errors import QueuectlError, StoreError
+from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.store.folder import home_folder
@@ -15,8 +17,8 @@ from queuectl.worker.logs import above_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Literal
+    from collections.abc import Callable, Mapping
+    from typing import Any, Literal
 
     from queuectl.model.job import Job
     from queuectl.worker.wakeups import Wakeups
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Interruption = Literal["cancel", "stop"]
 
 SHELL = b"/bin/sh"
+_OURS = b"QUEUECTL_"
 MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT")
 # What a worker or whoever started it may ignore, and a command must find at its default.
@@ -60,6 +63,10 @@ class Runner:
         self._home = home if os.path.isdir(home) else "/"
         self._files: tuple[int, list[tuple[int, int, int]]] = (-1, [])
         self._status: int | None = None
+        # The job's captured variables, to be set by whoever knows the queue.
+        self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
+        self._form: Mapping[str, Any] | None = None
+        self._applied: dict[bytes, bytes] = {}
         _keep_descriptors()
 
     def run(
@@ -78,7 +85,7 @@ class Runner:
         before = self._clock.tick()
         try:
             pid = self._spawn(job, output)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, QueuectlError) as exc:
             return _not_started(exc)
         self._status = None
         try:
@@ -99,7 +106,7 @@ class Runner:
         folder = (job.cwd or self._home).encode()
         if not folder.startswith(b"/"):
             folder = os.path.join(self._home.encode(), folder)
-        environment = self._environment.copy()
+        environment, umask = self._taken_along(job)
         if job.env:
             environment.update((name.encode(), text.encode()) for name, text in job.env.items())
             environment[MARK.encode()] = self._environment[MARK.encode()]
@@ -112,7 +119,26 @@ class Runner:
         if command[:1] in (b"-", b"+"):
             argv.insert(2, b"--")
         _enter(folder)
-        return self._start(argv, environment, output)
+        before = os.umask(umask) if umask is not None else None
+        try:
+            return self._start(argv, environment, output)
+        finally:
+            if before is not None:
+                os.umask(before)
+
+    def _taken_along(self, job: Job) -> tuple[dict[bytes, bytes], int | None]:
+        """The environment and the umask that the job takes along from its enqueuer, if any.
+
+        What is ours in it comes from this worker. Raises NoSuchSet, and StoreError for sets that
+        cannot be read.
+        """
+        form = self.env_set(job) if job.env_set is not None else None
+        if form is None:
+            return self._environment.copy(), None
+        if form is not self._form:  # most jobs of a queue share one
+            ours = {name: text for name, text in self._environment.items() if name[:9] == _OURS}
+            self._form, self._applied = form, applied(form, self._environment) | ours
+        return self._applied.copy(), int(form.get("umask", "022"), 8)
 
     def _start(self, argv: list[bytes], environment: dict[bytes, bytes], output: int) -> int:
         if self._files[0] != output:
@@ -238,9 +264,11 @@ def _enter(folder: bytes) -> None:
         raise OSError(exc.errno, f"folder {folder.decode()}: {exc.strerror}") from exc
 
 
-def _not_started(error: OSError | ValueError) -> Outcome:
+def _not_started(error: OSError | ValueError | QueuectlError) -> Outcome:
     """A ValueError tells of a NUL byte, half a character, or a variable's name with `=`."""
     why = str(error)
+    if isinstance(error, StoreError):  # a file that a person will put right
+        return Outcome("no_resources", None, f"cannot start: {why}", _now())
     if isinstance(error, OSError):
         why = error.strerror or why
         if error.errno == errno.E2BIG:
