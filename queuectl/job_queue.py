@@ -125,7 +125,7 @@ class JobQueue:
             now = self.now()
             if state == "cancelled":
                 job = lifecycle.cancelled(job, now)
-            elif state == "pending" and job.state != state:
+            elif state == "pending" and (job.state != state or job.run_at > now):
                 job = lifecycle.retried(job, now)  # first: a run_at that is given holds
             return lifecycle.edited(job, fields, now) if fields else job
 

@@ -333,3 +333,36 @@ def test_the_error_of_a_progress_bar_is_what_it_ended_with(cli):
     assert job["error"] == "exit code 4: ERROR: no space"
     assert cli.ok("show", "bar").endswith("shows all):\nERROR: no space\n")
     assert "exit code 4: ERROR: no space" in cli.ok("top")
+
+
+def test_logs_follow_a_job_across_its_runs(cli, tmp_path, wait_until):
+    gate = tmp_path / "gate"
+    command = f"echo run $QUEUECTL_ATTEMPT; test -e {gate}"
+    cli.ok("config", "set", "base", "1")
+    cli.ok("enqueue", "--id", "a", "--max-retries", "50", "--command", command)
+    process = cli.popen("logs", "-f", "a")
+    assert process.stdout
+    assert process.stderr
+    assert process.stderr.readline() == b"Run 1 is due now.\n"
+    assert process.stderr.readline().startswith(b"No worker runs")
+    cli.ok("worker", "start")
+    assert process.stdout.readline() == b"run 1\n"
+    assert process.stderr.readline() == b"Run 1 of job 'a' begins.\n"
+    told = process.stderr.readline()
+    assert told.startswith(b"Run 1 of job 'a' failed: exit code 1: run 1. Run 2 is due ")
+    assert process.stderr.readline() == b"Run 2 of job 'a' begins.\n"
+    gate.touch()
+    out = process.communicate(timeout=30)[0]
+    assert process.returncode == 0
+    job = json.loads(cli.ok("show", "a", "--json"))["job"]
+    assert job["state"] == "completed"
+    assert out.decode() == "".join(f"run {run}\n" for run in range(2, job["run"] + 1))
+
+
+def test_retry_makes_a_delayed_job_due_now(cli):
+    cli.ok("enqueue", "--id", "a", "--delay", "1h", "--", "true")
+    assert cli.ok("retry", "a") == "Job 'a' is pending and due now.\n"
+    result = cli("retry", "a")
+    assert (result.code, result.err) == (4, "queuectl: job 'a' is pending and due already\n")
+    cli.ok("worker", "run", "--drain")
+    assert json.loads(cli.ok("show", "a", "--json"))["job"]["state"] == "completed"

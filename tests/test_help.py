@@ -50,7 +50,7 @@ class TestHelp:
         if spec.words in (("worker", "start"), ("worker", "run"), ("worker", "stop"), ("edit",)):
             line += " --help"
         elif spec.words != ("enqueue",):
-            _queue_for_examples(cli, dead=spec.words[0] in ("dlq", "retry"))
+            _queue_for_examples(cli, dead=spec.words[0] in ("dlq", "retry", "logs"))
         if spec.words == ("restore",):
             cli.ok("backup", "queue.jsonl")
         result = cli(stdin=line + (" --timeout 0\n" if spec.words == ("wait",) else "\n"))

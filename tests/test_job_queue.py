@@ -165,6 +165,14 @@ def test_an_update_to_pending_is_a_retry(queue, state):
     assert job.attempts == (1 if state == "failed" else 0)
 
 
+@pytest.mark.parametrize("how", [("retry", ["a"]), ("update", "a", {"state": "pending"})])
+def test_a_retry_makes_a_job_due_that_waits_for_its_time(queue, how):
+    put(queue, "a", "b", run_at="2099-01-01T00:00:00Z")
+    getattr(queue, how[0])(*how[1:])
+    assert queue.claim("w-1").id == "a"
+    assert queue.claim("w-1") is None
+
+
 @pytest.mark.parametrize("state", ["dead", "failed", "pending"])
 def test_a_run_at_given_with_a_retry_holds(queue, state):
     in_state(queue, "a", state)
@@ -219,7 +227,7 @@ def test_a_running_job_is_asked_to_end(queue):
 def test_retry_from_every_state(queue, state):
     in_state(queue, "a", state)
     if state in ("pending", "in_progress"):
-        with pytest.raises(InvalidTransition):
+        with pytest.raises(Conflict):
             queue.retry(["a"])
     else:
         (job,) = queue.retry(["a"])

@@ -27,7 +27,7 @@ def settle(job, outcome, held=None, policy=POLICY, dice=0.0):
 # -- the table
 
 LEGAL = {
-    "pending": {"claim": "in_progress", "cancel": "cancelled"},
+    "pending": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
     "failed": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
     "in_progress": {
         "succeed": "completed",
@@ -270,8 +270,9 @@ def test_cancelling_twice_is_no_error_while_it_runs():
 # -- retry
 
 
-def test_retry_of_a_failed_job_keeps_its_attempts():
-    job = make_job(state="failed", attempts=2, losses=1, run=3, run_at=moment(999))
+@pytest.mark.parametrize("state", ["pending", "failed"])
+def test_retry_of_a_job_that_waits_for_its_time_keeps_its_attempts(state):
+    job = make_job(state=state, attempts=2, losses=1, run=3, run_at=moment(999))
     got = lifecycle.retried(job, NOW)
     assert (got.state, got.attempts, got.losses, got.run) == ("pending", 2, 1, 3)
     assert got.run_at == NOW
@@ -295,10 +296,11 @@ def test_retry_of_an_ended_job_starts_its_count_anew(state):
     )
 
 
-@pytest.mark.parametrize("state", ["pending", "in_progress"])
-def test_nothing_else_can_be_retried(state):
+def test_nothing_else_can_be_retried():
     with pytest.raises(InvalidTransition, match="cannot retry it"):
-        lifecycle.retried(make_job(state=state), NOW)
+        lifecycle.retried(make_job(state="in_progress"), NOW)
+    with pytest.raises(Conflict, match="is pending and due already"):
+        lifecycle.retried(make_job(state="pending", run_at=NOW), NOW)
 
 
 # -- history, removal, edits

@@ -251,6 +251,10 @@ class Scene:
         return self.job
 
 
+def follow(logs: LogFolder, scene: Scene, wait=lambda _seconds: None) -> Iterator[bytes]:
+    return logs.follow(scene.look, wait, lambda _run: None, lambda _job: None)
+
+
 def test_following_shows_the_spool_and_then_the_rest(logs, spool):
     running = make_job()
 
@@ -267,7 +271,7 @@ def test_following_shows_the_spool_and_then_the_rest(logs, spool):
         lambda: (write(b"three\n"), spool.finish(make_job("a", run=1))),
         make_job(state="completed"),
     )
-    shown = list(logs.follow(scene.look, lambda _seconds: None))
+    shown = list(follow(logs, scene))
     assert b"".join(shown) == b"one\ntwo\nthree\n"
     assert shown[0] == b"one\n"
 
@@ -285,31 +289,50 @@ def test_following_a_silent_run_never_shows_the_next_ones_output(logs, spool):
         next_job_writes()
         scene.job = make_job(state="completed")
 
-    assert list(logs.follow(scene.look, wait)) == []
+    assert list(follow(logs, scene, wait)) == []
     assert waits == [1]
 
 
-def test_following_ends_with_the_run_even_if_the_job_runs_again(logs, spool):
+def test_following_goes_on_with_the_next_run(logs, spool):
     os.write(spool.fd, b"first\n")
 
     def again() -> None:
         spool.finish(make_job("a", run=1))
         os.write(spool.fd, b"second\n")
 
-    scene = Scene(make_job(), make_job(), again, make_job(run=2))
-    assert b"".join(logs.follow(scene.look, lambda _seconds: None)) == b"first\n"
+    def end() -> None:
+        spool.finish(make_job("a", run=2))
+
+    failed, second = make_job(state="failed"), make_job(run=2)
+    steps = (make_job(), make_job(), again, failed, failed, failed, second, second, end)
+    scene = Scene(*steps, make_job(state="completed", run=2))
+    told: list[object] = []
+    shown = logs.follow(scene.look, lambda _seconds: None, told.append, told.append)
+    assert [*shown] == [b"first\n", b"second\n"]
+    assert told == [1, failed, 2]
+
+
+def test_following_shows_runs_that_came_and_went_between_two_looks(logs):
+    for run in (1, 2, 3):
+        keep(logs, "a", run, b"%d\n" % run)
+    told: list[object] = []
+    failed, dead = make_job(state="failed"), make_job(state="dead", run=3)
+    scene = Scene(failed, failed, dead)
+    shown = logs.follow(scene.look, lambda _seconds: None, told.append, told.append)
+    assert b"".join(shown) == b"1\n2\n3\n"
+    assert told == [1, failed, 2, 3]
 
 
 def test_following_waits_for_the_first_run(logs):
     keep(logs, "a", 1, b"done\n")
     waiting = make_job(state="pending", run=0)
     scene = Scene(waiting, waiting, make_job(state="completed"))
-    assert b"".join(logs.follow(scene.look, lambda _seconds: None)) == b"done\n"
+    assert b"".join(follow(logs, scene)) == b"done\n"
 
 
 def test_following_what_will_never_run_ends(logs):
     cancelled = make_job(state="cancelled", run=0)
-    assert list(logs.follow(lambda: cancelled, lambda _seconds: None)) == []
+    assert list(follow(logs, Scene(cancelled))) == []
 
 
 def test_descriptors_for_children_lie_above_the_standard_ones():

@@ -139,7 +139,7 @@ def cancel(context: Context, args: dict[str, Any]) -> int:
 def retry(context: Context, args: dict[str, Any]) -> int:
     """Jobs pending again, all of those named or none."""
     for job in context.queue.retry(args["job"]):
-        context.write(job.id if context.quiet else f"Job '{job.id}' is pending again.")
+        context.write(job.id if context.quiet else f"Job '{job.id}' is pending and due now.")
     return 0
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
+from queuectl.commands import render
 from queuectl.errors import InvalidInput, NoSuchRun
+from queuectl.model.times import format_duration, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.commands.context import Context
+    from queuectl.model.job import Job
 
 
 def logs(context: Context, args: dict[str, Any]) -> int:
@@ -26,15 +31,34 @@ def logs(context: Context, args: dict[str, Any]) -> int:
 
 
 def _follow(context: Context, job_id: str, args: dict[str, Any]) -> int:
-    """The output as it appears, until the run is over; being interrupted ends no job."""
+    """The output as it appears, until the job has ended; being interrupted ends no job."""
     if args.get("run") is not None or args.get("lines") is not None:
         raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
+    queue, first = context.queue, True
 
     def pause(seconds: float) -> None:
         context.rescue()  # else the run of a worker that died would never end
-        context.queue.wait(seconds)
+        queue.wait(seconds)
 
-    _copy(context, context.logs.follow(lambda: context.queue.get(job_id), pause))
+    def begins(run: int) -> None:
+        nonlocal first
+        if not first:
+            context.note(f"Run {run} of job '{job_id}' begins.")
+        first = False
+
+    def waits(job: Job) -> None:
+        nonlocal first
+        first = False
+        failed = f"Run {job.run} of job '{job_id}' failed: {render.brief(job.error)}. "
+        due = parse_time(job.run_at) - time.time()
+        context.note(
+            f"{failed if job.state == 'failed' else ''}Run {job.run + 1} is due "
+            f"{f'in {format_duration(due)}' if due >= 1 else 'now'}."
+        )
+        if not any(worker.alive for worker in queue.workers()):
+            context.note("No worker runs; 'worker start' starts one. Waiting goes on.")
+
+    _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits))
     return 0
 
 

@@ -79,7 +79,7 @@ COMMANDS = (
         summary="Show what a job printed, in its last run or an earlier one.",
         params=(
             Param("job", "job", "id of the job", required=True),
-            Param("--follow", "flag", "go on while the job runs", short="-f"),
+            Param("--follow", "flag", "go on, run after run, until the job has ended", short="-f"),
             Param("--run", "count", "the run to show, counted from 1; the latest if left out"),
             Param("--lines", "count", "only the last so many lines", short="-n"),
         ),
@@ -187,7 +187,7 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("retry",),
-        summary="Run failed jobs now, and ended ones once more.",
+        summary="Run waiting jobs now, and ended ones once more.",
         params=(Param("job", "job", "id of the job", required=True, many=True),),
         handler="queuectl.commands.jobs:retry",
         examples=("retry job1", "retry job1 job2"),

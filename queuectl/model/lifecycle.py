@@ -43,6 +43,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     # Asking a running job to end leaves its state; its worker then ends it.
     ("in_progress", "cancel"): "in_progress",
     ("in_progress", "end"): "cancelled",
+    ("pending", "retry"): "pending",  # one that is not due yet
     ("failed", "retry"): "pending",
     ("dead", "retry"): "pending",
     ("completed", "retry"): "pending",
@@ -206,8 +207,13 @@ def cancelled(job: Job, now: str) -> Job:
 
 
 def retried(job: Job, now: str) -> Job:
-    """The job pending now; one that had ended starts its count of attempts anew."""
-    if job.state == "failed":
+    """The job pending and due now; one that had ended starts its count of attempts anew.
+
+    Raises Conflict for one that is pending and due already.
+    """
+    if job.state == "pending" and job.run_at <= now:
+        raise Conflict(f"job '{job.id}' is pending and due already")
+    if job.state in ("pending", "failed"):
         return _moved(job, "retry", now, run_at=now)
     entry = _noted(job, "retry", now, exit_code=job.exit_code, was=job.state)
     return _moved(

@@ -13,6 +13,7 @@ import os
 import re
 
 from queuectl.errors import FileMissing, StoreError
+from queuectl.model.job import LIVE
 from queuectl.model.times import parse_time
 from queuectl.store import files
 
@@ -86,22 +87,43 @@ class LogFolder:
         finally:
             os.close(fd)
 
-    def follow(self, look: Callable[[], Job], wait: Callable[[float], None]) -> Iterator[bytes]:
-        """A run's output as it appears: the running one's, else the latest; ends with the run.
+    def follow(
+        self,
+        look: Callable[[], Job],
+        wait: Callable[[float], None],
+        begins: Callable[[int], None],
+        waits: Callable[[Job], None],
+    ) -> Iterator[bytes]:
+        """The output of a job's latest run and of all that follow it, as it appears.
 
-        A job that has never run is waited for. `look` returns the job as it is now and may raise
-        NoSuchJob; `wait` lets that many seconds pass, or fewer.
+        It ends with the job; one that has not run yet is waited for. `look` returns the job as it
+        is now and may raise NoSuchJob; `wait` lets that many seconds pass, or fewer. `begins` is
+        told each run before its output, `waits` the job whenever its next run is awaited.
         """
         job = look()
-        while job.run == 0 and job.state in ("pending", "failed", "in_progress"):
-            wait(_LOOK)
-            job = look()
+        shown = max(0, job.run - 1)
+        while True:
+            while shown < job.run:
+                shown += 1
+                begins(shown)
+                yield from self._follow_run(job, shown, look, wait)
+                job = look()
+            if job.state not in LIVE:
+                return
+            waits(job)
+            while job.state in LIVE and job.run == shown:
+                wait(_LOOK)
+                job = look()
+
+    def _follow_run(
+        self, job: Job, run: int, look: Callable[[], Job], wait: Callable[[float], None]
+    ) -> Iterator[bytes]:
         shown = 0
-        if job.state == "in_progress":
+        if job.state == "in_progress" and job.run == run:
             for piece in self._growing(job, look, wait):
                 shown += len(piece)
                 yield piece
-        fd = _open_to_read(self.run_path(job))
+        fd = _open_to_read(self.run_path(job, run))
         if fd is not None:
             yield from _pieces(fd, shown)
 
