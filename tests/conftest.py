@@ -20,9 +20,13 @@ import queuectl
 
 OLDER = "queuectl-a61fc90.zip"  # the last version of format 1, its package as it was
 
-# Whoever starts tests in the background may ignore SIGINT, and each child would go on doing so.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever starts tests in the background may ignore these, and each child would go on doing so.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

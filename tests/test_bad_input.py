@@ -87,11 +87,11 @@ ARGV = [
     ),
     (
         [
-            ("enqueue", "--command", "true", "--run-at", "2030-01-01T00:00:00"),
-            ("enqueue", '{"command": "true", "run_at": "2030-01-01 10:00"}'),
+            ("enqueue", "--command", "true", "--run-at", "2030-01-01"),
+            ("enqueue", '{"command": "true", "run_at": "2030-01-01 25:00"}'),
         ],
         2,
-        ["zone"],
+        ["time"],
     ),
     ([("enqueue", "--command", "true", "--run-at", "tomorrow")], 2, ["tomorrow"]),
     (

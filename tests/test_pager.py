@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -47,7 +48,7 @@ def shell(cli, tmp_path, monkeypatch) -> Iterator[object]:
         script = tmp_path / "pager"
         script.write_text(f"#!/bin/sh\n{pager}\n")
         script.chmod(0o700)
-        started.append(Terminal(80, 24, QUEUECTL_PAGER=str(script)))
+        started.append(Terminal(80, 24, QUEUECTL_PAGER=shlex.quote(str(script))))
         started[0].prompted()
         return started[0]
 

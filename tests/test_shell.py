@@ -663,3 +663,8 @@ def test_watch_on_no_terminal_prints_once(typed) -> None:
     typed(f"watch 60 ping{ENTER}watch show nobody{ENTER}{CTRL_D}")
     assert len(typed.out.getvalue().splitlines()) == 2
     assert typed.err.getvalue().startswith("queuectl: no job has the id 'nobody'")
+
+
+def test_a_system_line_finds_the_queue_of_the_shell(typed, cli, tmp_path) -> None:
+    typed(f"!echo $QUEUECTL_DATA > '{tmp_path}/said'{ENTER}{CTRL_D}")
+    assert (tmp_path / "said").read_text() == f"{cli.folder}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queuectl.commands.bound import Bound, Fault, nearest, noun, short
 from queuectl.commands.specs import CommandSpec, Param, command_tree
-from queuectl.commands.tokens import Token, command_line
+from queuectl.commands.tokens import Token, command_line, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _CHECKED = frozenset(
     ("state", "setting", "setting_value", "int", "count", "number", "duration", "time")
 )
+_MAY_BE_SHELL = frozenset("|<>&;0123456789")
 
 
 class Binder:
@@ -53,6 +54,8 @@ class Binder:
         return self.bound
 
     def _find_command(self) -> None:
+        if not self.is_argv:
+            self._pass_over_program()
         at = 0
         while at < len(self.tokens):
             token = self.tokens[at]
@@ -67,6 +70,13 @@ class Binder:
         if isinstance(spec, CommandSpec):
             self.bound.spec = spec
             self.operands = [param for param in spec.params if param.name[0] != "-"]
+
+    def _pass_over_program(self) -> None:
+        """A line that was copied from another shell may begin with our own name."""
+        for token in self.tokens:
+            if token.role != "comment":
+                token.role = "comment" if token.raw == "queuectl" else ""
+                return
 
     def _descend(self, token: Token) -> bool:
         """Take the token for the next word of the command, if it is one."""
@@ -89,11 +99,21 @@ class Binder:
         return False
 
     def _unknown_command(self, token: Token) -> None:
-        before = "".join(word + " " for word in self.bound.words)
-        near = nearest(token.text, filter(None, self.node))
-        meant = f" (did you mean '{before}{near}'?)" if near else ""
-        self._fault(f"unknown command '{before}{short(token.text)}'{meant}", token, near)
+        from queuectl.commands.answers import answer, nearest_command
+        from queuectl.commands.ways_out import without_pipes
+
         self.lost = True
+        words = "".join(word + " " for word in self.bound.words)
+        known = answer(words + token.text) or without_pipes(self, token)
+        if known:
+            self._fault(known, token)
+            return
+        near = nearest_command(token.text, [*filter(None, self.node)])
+        below = self.node.get(near)
+        if token is self.tokens[-1] and isinstance(below, dict) and "" not in below:
+            near += " list" if "list" in below else " get"  # one word does nothing
+        meant = f" (did you mean '{words}{near}'?)" if near else ""
+        self._fault(f"unknown command '{words}{short(token.text)}'{meant}", token, near)
 
     def _take(self, at: int) -> int:
         """Bind the token at `at`; the index of the next one to bind."""
@@ -120,7 +140,8 @@ class Binder:
             return at + 1
         return self._take_operand(at)
 
-    def _option(self, name: str) -> Param | None:
+    def option(self, name: str) -> Param | None:
+        """The option of this name that the command takes."""
         spec = self.bound.spec
         for param in (*spec.params, *self.options) if spec else self.options:
             if name == param.name or (param.short is not None and name == param.short):
@@ -130,7 +151,7 @@ class Binder:
     def _take_option(self, at: int) -> int:
         token = self.tokens[at]
         name, equals, text = token.text.partition("=")
-        param = self._option(name)
+        param = self.option(name)
         token.role = "option"
         if param is None:
             self._unknown_option(token, name)
@@ -156,10 +177,19 @@ class Binder:
         if self.lost or (spec is None and self.bound.words):
             return  # the command's own fault says more
         token.role = "error"
+        from queuectl.commands.ways_out import option_not_yet, way_out
+
+        of = f"{' '.join(self.bound.words)}: " if spec else ""
+        if option_not_yet(self, name):
+            self._fault(f"{of}{name} is not supported by this version", token)
+            return
+        line = ""
+        if spec is not None and "command" in self.bound.values:
+            line, _ = way_out(self, self.tokens.index(token))
         known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
         near = nearest(name, (name for name in known if name[0] == "-"))
         meant = f" (did you mean '{near}'?)" if near else ""
-        of = f"{' '.join(self.bound.words)}: " if spec else ""
+        meant += f"; if it belongs to the command: {line}" if line else ""
         self._fault(f"{of}unknown option '{short(name)}'{meant}", token, near, len(name))
 
     def _is_value(self, at: int) -> bool:
@@ -170,11 +200,19 @@ class Binder:
         if token.role == "comment" or token.raw == "--" or _is_lone_backslash(token):
             return False
         return not _looks_like_option(token) or (
-            token.text[1] != "-" and self._option(token.text) is None
+            token.text[1] != "-" and self.option(token.text) is None
         )
 
     def _take_operand(self, at: int) -> int:
         token = self.tokens[at]
+        if not self.is_argv and token.raw[0] in _MAY_BE_SHELL:
+            from queuectl.commands.ways_out import without_pipes
+
+            message = without_pipes(self, token)
+            if message:
+                token.role, self.lost = "error", True
+                self._fault(message, token)
+                return at + 1
         if self.operands and self.operands[-1].kind in ("line", "front"):
             from queuectl.commands.inner_line import begins_line, take_line
 
@@ -233,13 +271,13 @@ class Binder:
         token = self.tokens[at]
         token.role = "error"
         self.lost = True
-        message = f"'{short(token.text)}' is not {noun(param)}"
+        message, instead = f"'{short(token.text)}' is not {noun(param)}", ""
         if any(operand.kind == "argv" for operand in self.operands):
-            line = self._command_line(self.tokens[at:])
-            message += f"; to run a command: {' '.join(self.bound.words)} -- {short(line)}"
-            self._fault(message, token, f"-- {token.raw}")
-        else:
-            self._fault(message, token)
+            from queuectl.commands.ways_out import way_out
+
+            line, instead = way_out(self, at)
+            message += f"; to run a command: {line}" if line else ""
+        self._fault(message, token, instead)
 
     def _command_line(self, tokens: Sequence[Token]) -> str:
         """What /bin/sh is to run: the line as it stands, or its words quoted back."""
@@ -321,12 +359,21 @@ class Binder:
             words = [token.text for token in self.argv if token.role != "comment"]
             if not words or not words[0].strip():
                 self._missing(f"the command behind -- is {'empty' if words else 'missing'}")
+            elif len(words) == 1 and not is_plain(words[0]):
+                self._check_program(next(t for t in self.argv if t.role != "comment"))
         for param in spec.params:
             if not param.required or param.key in given or faulty:
                 continue
             if param.unless is None or param.unless.lstrip("-").replace("-", "_") not in given:
                 instead = f" or {param.unless}" if param.unless else ""
                 self._missing(f"{' '.join(spec.words)} needs {noun(param)}{instead}")
+
+    def _check_program(self, token: Token) -> None:
+        """A word alone behind `--` is a program, and not a shell line in quotes."""
+        from queuectl.commands.ways_out import both_ways, is_no_program
+
+        if is_no_program(self, token):
+            self._fault(both_ways(self, token), token)
 
     def _fill_defaults(self) -> None:
         values = self.bound.values

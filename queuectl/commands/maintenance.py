@@ -14,8 +14,9 @@ def init(context: Context, args: dict[str, Any]) -> int:
     import os
 
     from queuectl.job_queue import JobQueue
-    from queuectl.store.folder import check_folder
+    from queuectl.store.folder import check_folder, refuse_address
 
+    refuse_address(args.get("folder") or "")
     folder = os.path.abspath(args.get("folder") or context.folder)
     if check_folder(folder):
         context.write(f"Data folder is there already: {folder}")

@@ -199,9 +199,14 @@ def _backslash(line: str, at: int, behind_dashes: bool) -> tuple[str, int, str]:
     return "\\", at + 1, ""
 
 
+def is_plain(word: str) -> bool:
+    """Whether /bin/sh reads the word as it stands."""
+    return word != "" and _PLAIN.issuperset(word)
+
+
 def quote(word: str) -> str:
     """The word so written that /bin/sh reads exactly it."""
-    if word and _PLAIN.issuperset(word):
+    if is_plain(word):
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"
 

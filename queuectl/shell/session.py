@@ -304,7 +304,7 @@ class Shell:
     def _run_system(self, command: str) -> int:
         self.context.flush()
         with self._terminal.usual_keys():
-            code = run_system(command, own_shell())
+            code = run_system(command, own_shell(), self.context.folder)
         self._end_line()
         if code:
             self.context.note(f"({self.context.place}exit code {code})")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 import termios
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -87,12 +89,19 @@ def line_start(columns: int) -> str:
     return " " * (columns - 1) + "\r"
 
 
-def run_system(command: str, shell: str) -> int:
-    """Run a line of the person's own shell on the terminal; its exit code, 128 + n for a signal."""
+def run_system(command: str, shell: str, data: str) -> int:
+    """Run a line of the person's own shell on the terminal; its exit code, 128 + n for a signal.
+
+    `queuectl` in it is the one that runs, on the queue in the folder `data`.
+    """
+    environ = {**os.environ, "QUEUECTL_DATA": data}
+    beside = os.path.dirname(os.path.abspath(sys.argv[0]))
+    if shutil.which("queuectl") is None and os.path.exists(os.path.join(beside, "queuectl")):
+        environ["PATH"] = os.pathsep.join(filter(None, (environ.get("PATH"), beside)))
     try:
-        code = subprocess.call([shell, "-c", command])
+        code = subprocess.call([shell, "-c", command], env=environ)
     except OSError:
-        code = subprocess.call(["/bin/sh", "-c", command])
+        code = subprocess.call(["/bin/sh", "-c", command], env=environ)
     return code if code >= 0 else 128 - code
 
 

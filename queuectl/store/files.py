@@ -69,7 +69,8 @@ def require_writable(folder: str) -> None:
     A journal can still be appended to there, but nothing that was accepted would ever be folded,
     and no worker could start.
     """
-    if not os.access(folder, os.W_OK | os.X_OK):
+    as_we_act = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=as_we_act):
         raise DiskRefused(f"{folder} may not be written to; nothing was changed")
 
 

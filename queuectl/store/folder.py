@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from queuectl.errors import BadFile, DiskRefused, FileMissing, StoreError
+from queuectl.errors import BadFile, DiskRefused, FileMissing, InvalidInput, StoreError
 from queuectl.store import files
 
 TYPE_CHECKING = False
@@ -40,10 +40,12 @@ class Finding:
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
     """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
 
-    Raises StoreError where the user's own would be below a home folder that is not known.
+    Raises StoreError where the user's own would be below a home folder that is not known, and
+    InvalidInput for an address, which a later version may know.
     """
     named = option or environ.get("QUEUECTL_DATA")
     if named:
+        refuse_address(named)
         path = expand(named)
     else:
         path = os.path.abspath("data")
@@ -52,6 +54,18 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
     if not path:
         raise StoreError("no home folder is known; name a data folder with --data DIR")
     return os.path.abspath(path)
+
+
+def refuse_address(named: str) -> None:
+    """InvalidInput for what names no folder but, like `mongodb://...`, another place.
+
+    No more than its first part is repeated: a password may stand in it.
+    """
+    scheme, sign, _ = named.partition("://")
+    if sign:
+        raise InvalidInput(
+            f"a queue at {scheme}://... is not supported by this version; name a folder"
+        )
 
 
 def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:

@@ -1,0 +1,306 @@
+"""Whatever a refusal advises is run here, and does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from queuectl.commands import answers
+from queuectl.commands.grammar import GLOBAL_OPTIONS, bind, bind_argv
+from queuectl.commands.objects import parse_object
+from queuectl.commands.table import COMMANDS
+from queuectl.config import SETTINGS, find_setting
+from queuectl.errors import InvalidInput
+from queuectl.model.fields import FIELDS, MEANT, STATES, check_state
+from queuectl.shell.own_commands import SHELL_COMMANDS
+
+OF_OTHER_TOOLS = (
+    *("add", "run", "rm", "remove", "delete", "kill", "clean", "clear", "follow", "tail", "ps"),
+    *("jobs", "ls", "start", "stop", "restart", "shutdown", "pause", "stats", "history", "cd"),
+    *("?", "get", "workers"),
+)
+FILLED_IN = {
+    "ID": "job1",
+    "COMMAND": "true",
+    "DIR": "/",
+    "NAME": "base",
+    "VALUE": "2",
+    "N": "2",
+}
+
+
+def slips(word: str) -> Iterator[str]:
+    """The word with one letter left out, doubled, or swapped with the next."""
+    for at in range(len(word)):
+        yield word[:at] + word[at + 1 :]
+        yield word[: at + 1] + word[at:]
+        yield word[:at] + word[at + 1 : at + 2] + word[at] + word[at + 2 :]
+
+
+def meant(message: str) -> str:
+    found = re.search(r"\(did you mean '(.*?)'\?\)", message)
+    return found[1] if found else ""
+
+
+# -- words
+
+
+@pytest.mark.parametrize("specs", [COMMANDS, SHELL_COMMANDS], ids=["argv", "shell"])
+def test_the_command_that_is_offered_is_one(specs):
+    offered = 0
+    names = {words for spec in specs for words in (spec.words, *spec.aliases)}
+    for words in sorted(names):
+        for slip in slips(words[-1]):
+            for line in ([*words[:-1], slip], [slip, *words[1:]]):
+                bound = bind_argv(specs, line)
+                offer = meant(bound.faults[0].message) if bound.faults else ""
+                if not offer:
+                    continue
+                offered += 1
+                rest = line[1:] if len(offer.split()) == 1 else []
+                assert any((*offer.split(), *rest)[: len(name)] == name for name in names), offer
+                assert bound.faults[0].hint in offer
+    assert offered > 200
+
+
+def test_nothing_that_destroys_is_offered_for_what_does_not_resemble_it():
+    for word in (*OF_OTHER_TOOLS, *answers.ANSWERS, "reset", "reuse", "canal", "rest"):
+        bound = bind_argv(COMMANDS, word.split())
+        assert not bound.faults or meant(bound.faults[0].message) not in (
+            *("purge", "restore", "cancel"),
+        ), word
+    for slip, command in (("purgee", "purge"), ("restor", "restore"), ("cancle", "cancel")):
+        assert meant(bind_argv(COMMANDS, [slip]).faults[0].message) == command
+
+
+@pytest.mark.parametrize("word", OF_OTHER_TOOLS)
+def test_a_word_of_another_tool_is_answered_in_one_line(cli, word):
+    result = cli(word)
+    assert (result.code, result.out) == (2, "")
+    assert re.fullmatch(rf"queuectl: .*'{re.escape(word)}'.*'.+' .+\n", result.err)
+    assert "did you mean" not in result.err
+
+
+@pytest.mark.parametrize("words", [*answers.ANSWERS, *answers.NOT_YET])
+def test_what_an_answer_names_can_be_run(words):
+    known = {**answers.ANSWERS, **answers.NOT_YET}
+    assert bind_argv(COMMANDS, words.split()).faults[0].message == answers.answer(words)
+    lines = [line for line, _ in known[words]] + re.findall(r"'(\w+ \w+)'", known[words][0][1])
+    for line in lines:
+        argv = [FILLED_IN.get(word, word) for word in line.split()]
+        bound = bind_argv(COMMANDS, argv)
+        assert bound.spec is not None, line
+        assert [fault.message for fault in bound.faults] == [], line
+
+
+def test_the_option_that_is_offered_is_one():
+    offered = 0
+    for spec in COMMANDS:
+        options = [param.name for param in (*spec.params, *GLOBAL_OPTIONS) if param.name[0] == "-"]
+        for option in options:
+            for slip in slips(option[2:]):
+                faults = bind_argv(COMMANDS, [*spec.words, f"--{slip}"]).faults
+                offer = meant(faults[0].message) if faults else ""
+                offered += bool(offer)
+                assert not offer or offer in options
+    assert offered > 500
+
+
+def test_the_value_that_is_offered_is_one():
+    for state in STATES:
+        for slip in slips(state):
+            with pytest.raises(InvalidInput) as caught:
+                check_state(f"{slip}x")
+            assert meant(str(caught.value)) in ("", *STATES)
+    for setting in SETTINGS:
+        for slip in slips(setting.name):
+            try:
+                find_setting(slip)
+            except InvalidInput as exc:
+                if meant(str(exc)):
+                    find_setting(meant(str(exc)))
+    for spec in COMMANDS:
+        for param in spec.params:
+            for choice in param.choices:
+                faults = bind_argv(COMMANDS, [*spec.words, f"{choice}x"]).faults
+                assert meant(faults[0].message) in ("", *param.choices)
+
+
+def test_the_field_that_is_offered_can_be_given():
+    values = {"env": "{A: 1}", "state": "pending", "rerun": "true", "run_at": "18:30"}
+    spelled = [slip for field in FIELDS if field.enqueue for slip in slips(field.name)]
+    for name in [*MEANT, *spelled]:
+        try:
+            parse_object(f"{{{name}: 5}}")
+        except InvalidInput as exc:
+            offer = meant(str(exc))
+            if offer:
+                assert parse_object(f"{{{offer}: {values.get(offer, '5')}}}")
+
+
+# -- lines
+
+
+LINES = [
+    # argv, what the job's command becomes, and other fields of it
+    (["sleep 0.1; echo done | wc -c"], "sleep 0.1; echo done | wc -c", {}),
+    (["a; b"], "a; b", {}),
+    (["echo 'it''s' $HOME"], "echo 'it''s' $HOME", {}),
+    (["sleep", "1"], "sleep 1", {}),
+    (["sleep", "1", "--priority", "3"], "sleep 1", {"priority": 3}),
+    (["sleep", "--priority=3", "1"], "sleep 1", {"priority": 3}),
+    (["--id", "x", "ls", "-l", "/"], "ls -l /", {"id": "x"}),
+    (["grep", "-q", "x y"], "grep -q 'x y'", {}),
+    (["printf", "%s\\n", "two  blanks"], "printf '%s\\n' 'two  blanks'", {}),
+    (["job1", "--", "echo", "hi"], "echo hi", {"id": "job1"}),
+    (["--command", "sleep", "1"], "sleep 1", {}),
+    (["--command=sleep", "1", "--priority", "2"], "sleep 1", {"priority": 2}),
+    (["--priority", "2", "--command", "echo it's; ls", "-l"], "echo it's; ls -l", {"priority": 2}),
+    (["--", "sleep 0.1; echo done | wc -c"], "sleep 0.1; echo done | wc -c", {}),
+    (["--id", "x", "--", "a b"], "a b", {"id": "x"}),
+]
+
+
+def advice(message: str) -> str:
+    """The line that a refusal of enqueue advises."""
+    found = re.search(
+        r"(?:to run a command|to the command|for a shell line): (enqueue .*)", message
+    )
+    assert found, message
+    return found[1].partition("; for a program: ")[0]
+
+
+@pytest.mark.parametrize(("argv", "command", "fields"), LINES)
+def test_the_line_that_is_advised_hands_in_that_job(cli, argv, command, fields):
+    refused = cli("enqueue", *argv)
+    assert (refused.code, refused.out) == (2, "")
+    assert cli.ok("list", "-q") == ""
+    cli.ok(*shlex.split(advice(refused.err)))
+    [job] = json.loads(cli.ok("list", "--json"))
+    assert job["command"] == command
+    assert {name: job[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "fields"),
+    [
+        ("enqueue sleep 1", "sleep 1", {}),
+        ("enqueue ls | wc -l", "ls | wc -l", {}),
+        ("enqueue ls|wc", "ls|wc", {}),
+        ('enqueue "a; b"', "a; b", {}),
+        ("enqueue 'a; b' # why", "a; b", {}),
+        ("enqueue 'it'\"'\"'s; b'", "it's; b", {}),
+        ('enqueue -- "a; b"', "a; b", {}),
+        ("enqueue --id x -- 'a $b'", "a $b", {"id": "x"}),
+        ("enqueue sleep 1 --priority 3", "sleep 1", {"priority": 3}),
+        ("enqueue --command sleep 1", "sleep 1", {}),
+        ('enqueue --command \'echo "a"\' "it\'s"', '\'echo "a"\' "it\'s"', {}),
+        ("queuectl enqueue --command ls -l", "ls -l", {}),
+    ],
+)
+def test_the_line_that_is_advised_in_a_script_hands_in_that_job(cli, line, command, fields):
+    refused = cli(stdin=line)
+    assert refused.code == 1
+    told = refused.err.splitlines()[0]
+    cli.ok(stdin=advice(told))
+    [job] = json.loads(cli.ok("list", "--json"))
+    assert job["command"] == command
+    assert {name: job[name] for name in fields} == fields
+
+
+def test_what_tab_takes_for_a_command_makes_it_one():
+    for line in ("enqueue sleep 1", "enqueue 'a; b'"):
+        fault = bind(COMMANDS, line).faults[0]
+        assert fault.hint
+        mended = bind(COMMANDS, line[: fault.start] + fault.hint + line[fault.end :])
+        assert mended.faults == []
+        assert mended.values["argv"] == "sleep 1" or mended.values["command"] == "a; b"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--command", "a", "--", "b"],
+        ["a", "b", "--", "c"],
+        ["--file", "jobs", "x"],
+        ["x", "--command", "y"],
+    ],
+)
+def test_where_nothing_clear_was_meant_nothing_is_advised(cli, argv):
+    refused = cli("enqueue", *argv)
+    assert refused.code == 2
+    assert "to run" not in refused.err
+
+
+@pytest.mark.parametrize("where", ["cwd", "path", "here"])
+def test_a_program_with_a_blank_in_its_name_is_run(cli, tmp_path, monkeypatch, where):
+    program = tmp_path / "of mine" / "say hi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho hi\n")
+    program.chmod(0o700)
+    if where == "cwd":
+        argv = ["--cwd", str(tmp_path), "--", "of mine/say hi"]
+    elif where == "path":
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+        argv = ["--", "say hi"]
+    else:
+        argv = ["--", "./of mine/say hi"]
+    cli.ok("enqueue", *argv)
+    assert cli("enqueue", "--", "say ho").code == 2
+
+
+@pytest.mark.parametrize("command", ["ls|wc", '"$HOME/my program"', "a\\ b", "{a;}"])
+def test_in_a_script_what_only_sh_can_read_goes_to_sh(command):
+    bound = bind(COMMANDS, f"enqueue -- {command}")
+    assert bound.faults == []
+    assert bound.values["argv"] == command
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("list | head", "queuectl list | head (in the shell: !queuectl list | head)"),
+        ("list > f", "queuectl list > f (in the shell: !queuectl list > f)"),
+        ("queuectl list >f", "queuectl list >f (in the shell: !queuectl list >f)"),
+        ("show a 2>/dev/null", "queuectl show a 2>/dev/null (in"),
+        ("logs a | grep x | head", "queuectl logs a | grep x | head (in"),
+        ("cancel a && list", "'&&' means nothing here: give one command a line"),
+    ],
+)
+def test_a_pipe_is_answered(line, told):
+    [fault] = bind(COMMANDS, line).faults
+    assert told in fault.message
+    assert fault.hint == ""
+
+
+def test_a_leading_queuectl_is_passed_over_in_scripts(cli):
+    script = "queuectl enqueue --id a -- true\nqueuectl list -q\nqueuectl --quiet list # why\n"
+    assert cli.ok(stdin=script).splitlines()[1:] == ["a", "a"]
+    assert cli("queuectl", "list").code == 2
+    assert bind(COMMANDS, "queuectl lst").faults[0].message.startswith("unknown command 'lst'")
+
+
+@pytest.mark.parametrize("name", ["tag", "after", "lock", "every", "no-catch-up", "retry-delay"])
+def test_an_option_of_a_later_version_is_refused(cli, name):
+    for front in (["enqueue"], ["update", "job1"]):
+        refused = cli(*front, f"--{name}", "x")
+        assert refused.code == 2
+        assert f"--{name} is not supported by this version" in refused.err
+
+
+def test_an_address_is_no_folder(cli, monkeypatch, tmp_path):
+    before = sorted(os.listdir(tmp_path))
+    address = "mongodb://me:secret@host/queuectl"
+    for argv in (["--data", address, "list"], ["init", address]):
+        refused = cli(*argv)
+        assert (refused.code, refused.out) == (2, "")
+        assert "mongodb://... is not supported by this version" in refused.err
+        assert "secret" not in refused.err
+    monkeypatch.setenv("QUEUECTL_DATA", address)
+    assert cli("enqueue", "--", "true").code == 2
+    assert sorted(os.listdir(tmp_path)) == before
