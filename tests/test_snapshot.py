@@ -12,7 +12,8 @@ from samples import make_job, moment, put
 from queuectl.errors import BadFile, StoreBusy
 from queuectl.store.file_store import FileStore
 from queuectl.store.files import is_young
-from queuectl.store.journal import Journal
+from queuectl.store.job_files import encode_job
+from queuectl.store.journal import PLAIN, Journal
 from queuectl.store.snapshot import Snapshot, merged
 from queuectl.store.summary import read_summary
 
@@ -244,3 +245,20 @@ def test_a_summary_tells_how_many_changes_wait(store):
     summary = read_summary(store.folder, store.now())
     assert (summary.waiting, summary.counts["pending"], summary.counts["dead"]) == (2, 3, 1)
     assert (summary.folder, summary.worker_pids) == (store.folder, [])
+
+
+def test_counts_below_zero_are_counted_anew(tmp_path):
+    """Two writers at once leave them, where something let the second one in."""
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a"), make_job("b")])
+    with store._writer.writing() as journal:
+        line = encode_job(make_job("a", state="completed"))
+        moves = [("pending", "completed"), ("failed", "completed")]
+        store._writer.append(journal, [line], moves, PLAIN)
+        assert min(journal.counts) < 0
+    counts = store.counts()
+    assert {state: counts[state] for state in counts if counts[state]} == {
+        "pending": 1,
+        "completed": 1,
+    }
+    store._writer.close()

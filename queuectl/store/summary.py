@@ -51,9 +51,10 @@ def read_summary(path: str, now: float) -> Summary:
 def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
     journal = Journal.for_reading(path)
     try:
-        counts = last_counts(journal)
-        if _is_plain(path, journal, now):
-            return counts
+        counts, waiting = last_counts(journal)
+        # Below 0 they were written without the lock that keeps others out; a fold mends them.
+        if min(counts) >= 0 and _is_plain(path, journal, now):
+            return counts, waiting
     finally:
         journal.close()
     return _count_all(path, now)
