@@ -231,11 +231,41 @@ def test_a_touched_file_is_no_edit(store):
 
 
 def test_an_edit_with_a_forged_time_is_noticed(store):
-    found = os.stat(path_of(store))
-    write(store, read(store).replace(b'"true"', b'"fals"', 1))
-    os.utime(path_of(store), ns=(found.st_atime_ns, found.st_mtime_ns))
+    found, edited = os.stat(path_of(store)), read(store).replace(b'"true"', b'"fals"', 1)
+    while os.stat(path_of(store)).st_ctime_ns == found.st_ctime_ns:  # within one tick of the clock
+        write(store, edited)
+        os.utime(path_of(store), ns=(found.st_atime_ns, found.st_mtime_ns))
     assert store.get("a").command == "fals"
     assert store.get("a").rev == 2
+
+
+@pytest.mark.parametrize("tick", [1, 2])
+def test_an_edit_right_after_a_fold_is_noticed_where_times_have_no_fractions(
+    store, monkeypatch, tick
+):
+    real, tick = os.utime, tick * 1_000_000_000
+
+    def keep(path, ns):
+        real(path, ns=tuple(moment // tick * tick for moment in ns))
+
+    monkeypatch.setattr("queuectl.store.files.os.utime", keep)
+    store.change(["a"], lambda job: job._replace(rev=2, command="true"))
+    store.fold()
+    write(store, read(store).replace(b'"true"', b'"fals"', 1))
+    keep(path_of(store), [os.stat(path_of(store)).st_mtime_ns] * 2)
+    assert (store.get("a").command, store.get("a").rev) == ("fals", 3)
+
+
+def test_nobody_sums_up_a_job_file_after_a_fold(store, monkeypatch):
+    store.change(["a"], lambda job: job._replace(rev=2, state="dead"))
+    store.fold()
+    monkeypatch.setattr("queuectl.store.snapshot.checksum", lambda fd: pytest.fail("summed up"))
+    monkeypatch.setattr("queuectl.store.summary._has_sum", lambda *_: pytest.fail("summed up"))
+    other = FileStore(store.folder)
+    other.add([make_job("e")])
+    assert other.get("d").state == "dead"
+    assert other.counts()["dead"] == 2
+    other._writer.close()
 
 
 def test_the_old_content_put_back_is_an_edit_too(store):

@@ -137,6 +137,7 @@ def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
     if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
         files.remove(fresh)
         return _as_found(base, stamp, layout.counts)
+    files.set_back(fresh)  # or every process would sum the file up, each under the lock
     return _File(base.path, layout.size, layout.crc, fresh, os.stat(fresh), layout.counts)
 
 

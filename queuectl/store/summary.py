@@ -53,7 +53,7 @@ def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
     try:
         counts, waiting = last_counts(journal)
         # Below 0 they were written without the lock that keeps others out; a fold mends them.
-        if min(counts) >= 0 and _is_plain(path, journal, now):
+        if min(counts.values()) >= 0 and _is_plain(path, journal, now):
             return counts, waiting
     finally:
         journal.close()
