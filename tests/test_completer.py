@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 
 from queuectl.commands.grammar import bind
 from queuectl.config import Settings
@@ -11,6 +13,7 @@ from queuectl.shell.aliases import Aliases
 from queuectl.shell.completer import complete, describe, ranked
 from queuectl.shell.highlighter import styles_of
 from queuectl.shell.lines import is_open, split_commands
+from queuectl.shell.menu import ShellCompleter
 from queuectl.shell.own_commands import SHELL_COMMANDS
 from queuectl.shell.toolbar import Standing, standing_text, toolbar, toolbar_lines, usage
 from queuectl.shell.validator import Mistake, find_mistake, fitted
@@ -137,6 +140,7 @@ def test_states() -> None:
     assert _completed("list --state dead,pe") == "list --state dead,pending"
     assert "dead" not in _offers("list --state dead --state ")
     assert _offers("purge --state ") == ["completed", "dead", "cancelled"]
+    assert _offers("update wait1 --state ") == ["pending", "cancelled"]
 
 
 def test_settings_with_value_and_meaning() -> None:
@@ -161,6 +165,51 @@ def test_fields_inside_braces() -> None:
 def test_help_topics() -> None:
     assert {"enqueue", "dlq", "exit-codes", "fields"} <= set(_offers("help "))
     assert _offers("help dlq r") == ["retry"]
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch) -> str:
+    """The only folder of the PATH; also a file that is no program, and a folder beside it."""
+    folder = tmp_path / "bin"
+    for name, mode in (("zap", 0o700), ("zip", 0o700), ("zero", 0o600)):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("")
+        (folder / name).chmod(mode)
+    monkeypatch.setenv("PATH", f"{folder}:/nowhere")
+    monkeypatch.chdir(tmp_path)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("enqueue -- z", ["zap", "zip"]),
+        ("enqueue -- zi", ["zip"]),
+        ("enqueue -- zap ", ["bin/"]),
+        ("enqueue -- zap | z", ["zap", "zip"]),
+        ("enqueue -- zap; z", ["zap", "zip"]),
+        ("enqueue -- bin/z", ["zap", "zero", "zip"]),
+        ("update wait1 -- z", []),
+    ],
+)
+def test_behind_the_dashes_come_programs_then_files(programs, line, wanted) -> None:
+    assert _offers(line) == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"), [("!z", ["zap", "zip"]), ("!zap ", ["bin/"]), ("!zap 'bi", ["bin/"])]
+)
+def test_a_system_line_completes_programs_then_files(programs, line, wanted) -> None:
+    completer = ShellCompleter(_QUEUE, Aliases())
+    event = CompleteEvent(completion_requested=True)
+    found = list(completer.get_completions(Document(line), event))
+    assert [one.display_text for one in found] == wanted
+
+
+def test_the_whole_word_is_an_offer_to_those_who_ask_for_it() -> None:
+    bound = bind(SHELL_COMMANDS, "status")
+    assert complete(bound, _QUEUE) == []
+    assert [found.text for found in complete(bound, _QUEUE, whole=True)] == ["status"]
 
 
 def test_a_command_within_a_line_is_completed_as_it_would_be_alone() -> None:

@@ -22,6 +22,7 @@ from terminal import (
     Terminal,
 )
 
+from queuectl import __version__
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 
@@ -204,7 +205,7 @@ def test_a_small_terminal_is_usable(terminal) -> None:
 
 
 def test_history_by_prefix_by_search_and_by_suggestion(terminal, tmp_path) -> None:
-    (tmp_path / "history").write_text("config get base\nstatus\nlist --limit 3\n")
+    (tmp_path / "history").write_text("config get base\nstatus\nversion # it\n")
     shell = terminal()
     shell.keys("con")
     shell.shows("fig get base")  # the grey rest of the line
@@ -212,16 +213,49 @@ def test_history_by_prefix_by_search_and_by_suggestion(terminal, tmp_path) -> No
     shell.prompted("config get base")
     shell.keys(CTRL_C)
     shell.prompted()
-    shell.keys("st\x1b")  # Escape closes the menu, so that the arrow means history
-    shell.until(lambda: "Show how many" not in shell.text, "the menu to close")
-    shell.keys(UP)
+    shell.keys("st")
+    shell.shows("Count the jobs in each")
+    shell.keys(UP)  # nothing of the menu was chosen, so that the arrow means history
     shell.prompted("status")
+    shell.until(lambda: "Count the jobs in each" not in "\n".join(shell.lines[:-2]), "no menu")
     shell.keys(CTRL_C)
     shell.prompted()
-    shell.keys(CTRL_R + "limit")
-    shell.shows("list --limit 3")
+    shell.keys(CTRL_R + "ver")
+    shell.shows("version # it")
+    shell.keys(ENTER)  # it is run
+    shell.shows(f"queuectl {__version__}\nqueuectl>")
+    shell.prompted()
+    shell.keys("list" + CTRL_R + "zzz")
+    shell.shows("no line holds 'zzz'")
+    shell.keys(ENTER)  # nothing was found, so that nothing runs
+    shell.prompted("list")
+    assert shell.lines.count(f"queuectl {__version__}") == 1
+
+
+def test_the_only_offer_is_taken_whole_and_the_next_menu_opens(terminal, queue) -> None:
+    queue.enqueue([{"id": "job1", "command": "x"}])
+    shell = terminal()
+    shell.keys("upd")
+    shell.shows("Change the fields of a job")
+    shell.keys(TAB)
+    shell.prompted("update")
+    assert shell.screen.cursor.x == len("queuectl> update ")
+    shell.keys("job1 --sta")
+    shell.shows("pending or cancelled")
+    shell.keys(TAB)
+    shell.shows("waiting to run", "cancelled before it ended")
+    assert "in_progress" not in shell.text
+    shell.keys(TAB)
+    shell.prompted("update job1 --state pending")
+
+
+def test_a_quick_tab_takes_the_only_offer_too(terminal) -> None:
+    shell = terminal()
+    shell.keys("statu" + TAB)
+    shell.prompted("status")
+    shell.until(lambda: shell.screen.cursor.x == len("queuectl> status "), "the blank")
     shell.keys(ENTER)
-    shell.prompted("list --limit 3")
+    shell.shows("Total Jobs")
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C"}])

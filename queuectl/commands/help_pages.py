@@ -80,8 +80,10 @@ Scripts
 """,
     "shell": """\
 In the shell
-  Tab          completes; the right arrow takes the grey suggestion
-  Up, Down     lines typed before that start alike; Ctrl-R searches them
+  Tab, Down    enter the menu; the only offer is taken, and the next menu opens;
+               the right arrow takes the grey suggestion
+  Up           lines typed before that start alike; Ctrl-R searches them, and
+               Enter there runs what was found (with the keys of vi: takes it)
   Ctrl-C       clears the line, or ends what is being watched, never a job
   Ctrl-D       leaves; so do exit and quit
   Ctrl-X Ctrl-E  edits the line in $EDITOR; F4 changes between emacs and vi

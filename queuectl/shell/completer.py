@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from queuectl.commands.grammar import GLOBAL_OPTIONS
 from queuectl.commands.render import one_line
-from queuectl.commands.tokens import quote
 from queuectl.config import SETTINGS, find_setting, show_value
 from queuectl.model.fields import DELAY, FIELDS, STATES
 from queuectl.model.job import FINISHED
 from queuectl.model.times import format_duration, parse_time
+from queuectl.shell import system_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from queuectl.commands.grammar import Bound, CommandSpec, Expected
+    from queuectl.commands.grammar import Bound, CommandSpec, Expected, Token
     from queuectl.config import Settings
     from queuectl.model.job import Job
     from queuectl.store.worker_files import WorkerInfo
@@ -61,6 +60,11 @@ _STATES_FOR: dict[tuple[str, ...], tuple[tuple[str, ...] | None, ...]] = {
     ("retry",): (("failed",), ("dead",), ("cancelled", "completed")),
     ("wait",): (("in_progress",), ("failed",), ("pending",)),
 }
+# The states that a command takes, if it does not take all.
+_TAKEN: dict[tuple[str, ...], Collection[str]] = {
+    ("purge",): FINISHED,
+    ("update",): ("pending", "cancelled"),
+}
 _MEANINGS = {
     "pending": "waiting to run",
     "in_progress": "running now",
@@ -75,14 +79,17 @@ _KEYS = re.compile(r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]")
 _LEAST_FUZZY = 2  # letters before letters in between may be missing
 
 
-def complete(bound: Bound, queue: Source) -> list[Candidate]:
-    """What may stand at the end of a bound line, the likeliest first."""
+def complete(bound: Bound, queue: Source, whole: bool = False) -> list[Candidate]:
+    """What may stand at the end of a bound line, the likeliest first.
+
+    What is typed already is no candidate if it is the only one, unless `whole` words are wanted.
+    """
     bound = bound.innermost
     found: list[Candidate] = []
     for expected in bound.expected:
         found += _Completion(bound, queue, expected).candidates()
-    if len(found) == 1 and found[0].text == bound.text[found[0].start :]:
-        return []  # it is typed already
+    if not whole and len(found) == 1 and found[0].text == bound.text[found[0].start :]:
+        return []
     return found
 
 
@@ -179,7 +186,7 @@ class _Completion:
         allowed = [
             state
             for state in STATES
-            if state not in given and (self.words != ("purge",) or state in FINISHED)
+            if state not in given and state in _TAKEN.get(self.words, STATES)
         ]
         return [self._one(head + comma + s, _MEANINGS[s], s) for s in ranked(allowed, part)]
 
@@ -233,24 +240,15 @@ class _Completion:
 
     def paths(self) -> Iterator[Candidate]:
         only_folders = self.expected.param is not None and self.expected.param.key == "cwd"
-        folder, name = os.path.split(self.typed)
-        try:
-            entries = sorted(os.scandir(os.path.expanduser(folder) or "."), key=lambda e: e.name)
-            kinds = {entry.name: entry.is_dir() for entry in entries}
-        except (OSError, ValueError):
-            return
-        for entry, is_folder in kinds.items():
-            hidden = entry.startswith(".") and not name.startswith(".")
-            if entry.startswith(name) and not hidden and (is_folder or not only_folders):
-                shown = entry + "/" * is_folder
-                whole = os.path.join(folder, shown)
-                text = whole if folder.startswith("~") else quote(whole)
-                yield self._one(text, "folder" if is_folder else "", shown)
+        for word, shown, meaning in system_words.paths(self.typed, only_folders):
+            yield self._one(word, meaning, shown)
 
     def programs(self) -> Iterator[Candidate]:
         """What stands behind `--`, and the dashes themselves."""
-        if any(token.role == "end" for token in self.bound.tokens[:-1]):
-            yield from self.paths()
+        tokens = self.bound.tokens
+        ends = [at for at, token in enumerate(tokens) if token.role == "end"]
+        if ends and tokens[ends[0]].end < len(self.bound.text):
+            yield from shell_words(self.bound.text, tokens[ends[0] + 1 :])
         elif self.typed in ("", "-"):
             yield self._one("--", "then a command and its arguments, as they are")
 
@@ -298,6 +296,12 @@ def _about(specs: Sequence[CommandSpec], depth: int) -> str:
     if len(specs[0].words) == depth + 1:
         return specs[0].summary
     return ", ".join(spec.words[depth + 1] for spec in specs)
+
+
+def shell_words(text: str, tokens: Sequence[Token]) -> list[Candidate]:
+    """What may stand at the end of a command line for /bin/sh, cut into tokens behind `--`."""
+    start, found = system_words.of_line(text, tokens)
+    return [Candidate(word, start, shown, meaning) for word, shown, meaning in found]
 
 
 def _is_key_place(text: str, mark: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import Completer, Completion
 
+from queuectl.commands.tokens import tokenize
 from queuectl.shell.lines import is_system_line, split_commands
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
 
     from queuectl.shell.aliases import Aliases
-    from queuectl.shell.completer import Source
+    from queuectl.shell.completer import Candidate, Source
 
 
 class ShellCompleter(Completer):
@@ -28,23 +29,30 @@ class ShellCompleter(Completer):
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterator[Completion]:
         """The candidates, likeliest first."""
         # Here, in the thread that completes: the first prompt need not wait for it.
-        from queuectl.shell.completer import complete
+        from queuectl.shell.completer import complete, shell_words
 
         pieces = split_commands(document.text_before_cursor, self._aliases.specs)
         text = pieces[-1].text if pieces else ""
         if pieces and pieces[-1].start + len(text) < document.cursor_position:
             text = ""  # a new line has begun
         if is_system_line(text):
+            text = text.lstrip()[1:]
+            for found in shell_words(text, tokenize(text, behind_dashes=True)):
+                yield _as_shown(found, text)
             return
         if not text and not event.completion_requested:
             return  # an empty line is no question
         if event.completion_requested:
             self._queue.look_again()
         bound = self._aliases.bind(text, typing=True).bound
-        for found in complete(bound, self._queue):
-            yield Completion(
-                found.text,
-                start_position=found.start - len(bound.text),
-                display=found.shown,
-                display_meta=found.meaning,
-            )
+        for found in complete(bound, self._queue, whole=event.completion_requested):
+            yield _as_shown(found, bound.text)
+
+
+def _as_shown(found: Candidate, text: str) -> Completion:
+    return Completion(
+        found.text,
+        start_position=found.start - len(text),
+        display=found.shown,
+        display_meta=found.meaning,
+    )

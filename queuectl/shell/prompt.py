@@ -20,10 +20,11 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
+from queuectl.commands.render import clip, one_line
 from queuectl.shell.guard import guard_keys, guard_loop
 from queuectl.shell.highlighter import LineLexer
 from queuectl.shell.history import SuggestFromHistory
-from queuectl.shell.keys import shell_keys
+from queuectl.shell.keys import shell_keys, unfound
 from queuectl.shell.menu import ShellCompleter
 from queuectl.shell.style import shell_style
 from queuectl.shell.toolbar import toolbar, toolbar_lines
@@ -204,6 +205,8 @@ class Prompt:
         loop = asyncio.get_running_loop()
         find = partial(buffer.completer.get_completions, document, event)
         found = await loop.run_in_executor(None, lambda: list(find()))
+        if len(found) == 1 and document.text_before_cursor.endswith(found[0].text):
+            found = []  # it is typed already
         if buffer.complete_state is state and state.complete_index is None:
             # A new state, not a changed one: whoever still fills the old one sees that it is over.
             buffer.complete_state = CompletionState(document, found) if found else None
@@ -232,5 +235,9 @@ class Prompt:
 
     def _toolbar(self) -> StyleAndTextTuples:
         size = self._session.app.output.get_size()
+        missing = unfound(self._session.app.layout)
+        if missing:
+            text = clip(f" no line holds '{one_line(missing)}'", size.columns)
+            return [("class:bottom-toolbar.warning", text)]
         line = self._session.default_buffer.document.text_before_cursor
         return toolbar(self._standing(), line, size.columns, size.rows, self._aliases)
