@@ -7,13 +7,13 @@ job as it is now, which the store applies while nobody else can change it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from queuectl.config import Settings
-from queuectl.errors import Conflict, InvalidInput, NoSuchJob
+from queuectl.config import SETTINGS, Settings
+from queuectl.errors import Conflict, InvalidInput, NoSuchJob, did_you_mean
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import check_state, find_field
@@ -184,10 +184,13 @@ class JobQueue:
         values = self.store.settings()
         if values is not self._values:
             self._settings, self._values = Settings(values), values
+            if self._settings.extra:
+                self.notices.append(_unknown(self.folder, self._settings.extra))
         return self._settings
 
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
         """Set settings anew; None as a value goes back to the default."""
+        self.settings()  # tells of what is unknown in the file
         while True:
             old = self.store.settings()
             settings = Settings(old).with_changes(changes)
@@ -361,6 +364,12 @@ class JobQueue:
 def _chance(bits: int = 20) -> int:
     """So many random bits, 32 at most."""
     return int.from_bytes(os.urandom(4), "big") >> (32 - bits)
+
+
+def _unknown(folder: str, names: Iterable[str]) -> str:
+    known = [setting.name for setting in SETTINGS]
+    told = ", ".join(f"'{name}'{did_you_mean(name, known)}" for name in islice(names, 5))
+    return f"{folder}/config.json: not a setting, and without effect: {told}"
 
 
 def _throw() -> float:

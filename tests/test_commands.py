@@ -366,3 +366,71 @@ def test_retry_makes_a_delayed_job_due_now(cli):
     assert (result.code, result.err) == (4, "queuectl: job 'a' is pending and due already\n")
     cli.ok("worker", "run", "--drain")
     assert json.loads(cli.ok("show", "a", "--json"))["job"]["state"] == "completed"
+
+
+def test_an_unknown_setting_is_told_by_every_command_that_reads_the_settings(cli):
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    with open(os.path.join(cli.folder, "config.json"), "w", encoding="utf-8") as file:
+        file.write('{"max_retrys": 5, "\\u001b[2J": 1}')
+    told = (
+        f"queuectl: {cli.folder}/config.json: not a setting, and without effect: "
+        "'max_retrys' (did you mean 'max-retries'?), '\u241b[2J'\n"
+    )
+    for line in (
+        "enqueue --id b -- true",
+        "config get",
+        "config get base",
+        "config set base 1",
+        "config unset base",
+        "explain a",
+        "worker start",
+        "worker run --drain",
+    ):
+        assert cli(*line.split()).err.count(told) == 1, line
+    for line in ("status", "list", "show a"):
+        assert cli(*line.split()).err == "", line
+    with open(os.path.join(cli.folder, "config.json"), "rb") as file:
+        assert b"max_retrys" in file.read()
+
+
+def test_a_missing_settings_file_is_told_with_its_cure(cli):
+    cli.ok("enqueue", "--", "true")
+    os.unlink(os.path.join(cli.folder, "config.json"))
+    result = cli("config", "get")
+    assert result.code == 5
+    assert "config.json is missing; queuectl doctor --repair writes it anew" in result.err
+    assert cli("doctor", "--repair").code == 0
+    cli.ok("config", "get")
+
+
+LONGEST = 131_071  # bytes; as the kernel of Linux has it
+
+
+def test_the_longest_command_runs_and_a_longer_one_is_refused(cli):
+    longest = "true ".ljust(LONGEST, "#")
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    cli.ok("enqueue", "-", stdin=json.dumps({"id": "b", "command": longest}))
+    cli.ok("worker", "run", "--drain")
+    assert json.loads(cli.ok("show", "b", "--json"))["job"]["state"] == "completed"
+    for draft in (
+        {"id": "c", "command": longest + "#"},
+        {"id": "c", "command": "ü" * (LONGEST // 2 + 1)},
+        {"id": "c", "command": "true", "env": {"E": "x" * (LONGEST - 1)}},
+    ):
+        result = cli("enqueue", "-", stdin=json.dumps(draft))
+        assert (result.code, names(cli)) == (2, ["a", "b"])
+        assert f"at most {LONGEST} in one word" in result.err
+        assert cli("update", json.dumps({**draft, "id": "b"})).code == 2
+
+
+def test_an_empty_list_says_so_beside_the_result(cli):
+    assert cli("list").err == f"The queue holds no job ({cli.folder}).\n"
+    cli.ok("enqueue", "--", "true")
+    assert cli("list").err == ""
+    result = cli("list", "--state", "dead", "--state", "failed")
+    assert result.out.count("\n") == 2
+    assert result.err == f"No job is dead or failed ({cli.folder}).\n"
+    assert cli("dlq", "list").err == "No job is dead.\n"
+    assert cli("worker", "list").err == "No worker runs; 'worker start' starts one.\n"
+    for line in ("list -q --state dead", "list --json --state dead", "dlq list -q", "list -q"):
+        assert cli(*line.split()).err == ""

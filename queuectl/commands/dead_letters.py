@@ -31,6 +31,8 @@ def dlq_list(context: Context, args: dict[str, Any]) -> int:
         context.write_lines(
             render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
         )
+        if not rows and args.get("limit") != 0:
+            context.note("No job is dead.")
     return 0
 
 

@@ -7,7 +7,7 @@ from queuectl.errors import InvalidInput, QueuectlError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -25,18 +25,26 @@ _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes tha
 
 def list_jobs(context: Context, args: dict[str, Any]) -> int:
     """The jobs in some states, or all, a row each."""
-    jobs = context.queue.find(args.get("state") or None, args.get("limit"))
+    states = args.get("state") or None
+    jobs = context.queue.find(states, args.get("limit"))
     if args.get("json"):
         context.write_json(render.json_array(map(render.job_form, jobs)))
     elif context.quiet:
         context.write_lines(job.id for job in jobs)
     else:
-        context.write_lines(_rows(context, jobs))
+        rows = _rows(jobs)
+        context.write_lines(_table(context, rows))
+        if not rows and args.get("limit") != 0:
+            what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
+            context.note(f"{what} ({context.folder}).")
     return 0
 
 
-def _rows(context: Context, jobs: Any) -> Any:
-    rows = [(job.id, job.state, render.brief(job.command)) for job in jobs]
+def _rows(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
+    return [(job.id, job.state, render.brief(job.command)) for job in jobs]
+
+
+def _table(context: Context, rows: Sequence[Sequence[str]]) -> Iterator[str]:
     return render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
 
 
@@ -151,7 +159,8 @@ def purge(context: Context, args: dict[str, Any]) -> int:
             raise InvalidInput(f"only finished jobs can be purged ({', '.join(_PURGEABLE)})")
     older = args.get("older_than")
     if args.get("dry_run"):
-        context.write_lines(_rows(context, context.queue.purge(states, older, dry_run=True)))
+        doomed = context.queue.purge(states, older, dry_run=True)
+        context.write_lines(_table(context, _rows(doomed)))
         return 0
     if not args.get("yes") and not _agreed(context, states, older):
         context.note("Nothing was removed.")

@@ -30,6 +30,7 @@ def worker_start(context: Context, args: dict[str, Any]) -> int:
     if not context.quiet:
         context.write(f"Starting {count} worker(s)...")
         context.flush()
+    context.queue.settings()  # what is wrong with them is told here, not in each worker's log
     pids = pool.start(context.folder, count)
     if context.quiet:
         context.write_lines(map(str, pids))
@@ -83,6 +84,8 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
         for worker in workers
     ]
     context.write_lines(render.table(_COLUMNS, rows, screen=context.screen, colour=context.color))
+    if not rows:
+        context.note("No worker runs; 'worker start' starts one.")
     return 0
 
 
@@ -110,6 +113,8 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
             show(line)
             context.flush()
 
+    context.queue.settings()
+    context.tell_notices()
     return run_worker(
         context.queue,
         tell=partial(quietly, context.write),

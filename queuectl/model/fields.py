@@ -6,7 +6,7 @@ relaxed object form, a file edited by hand, completion and the reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from queuectl.errors import InvalidInput, did_you_mean
@@ -26,7 +26,8 @@ OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_prog
 MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
 LONGEST_ID = 128
-LONGEST_COMMAND = 1_000_000  # bytes; Linux itself takes at most 128 KiB in one argument
+LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
+LONGEST_WORD = 131_071  # bytes that Linux takes in one word (execve(2): MAX_ARG_STRLEN less a NUL)
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("._:-")
 
@@ -186,6 +187,21 @@ def _text(field: Field, value: object) -> str:
     if len(value) > LONGEST_COMMAND:
         raise InvalidInput(f"{field.name} is longer than {LONGEST_COMMAND} characters")
     return value
+
+
+def check_runnable(values: Mapping[str, object]) -> None:
+    """Raises InvalidInput if the command, or a variable, is too long for any run to start."""
+    words = [("command", str(values.get("command") or ""))]
+    env = values.get("env")
+    if isinstance(env, dict):
+        words += [(f"env {name}", f"{name}={text}") for name, text in env.items()]
+    for name, word in words:
+        size = len(word.encode())
+        if size > LONGEST_WORD:
+            raise InvalidInput(
+                f"{name} has {size} bytes; a system takes at most {LONGEST_WORD} in one word: "
+                "put it into a file"
+            )
 
 
 def _storable(name: str, text: str) -> None:

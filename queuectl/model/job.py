@@ -10,6 +10,7 @@ from queuectl.model.fields import (
     FIELDS,
     Field,
     State,
+    check_runnable,
     check_value,
     find_field,
 )
@@ -84,6 +85,7 @@ def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job
         values[field.name] = check_value(field, value)
     if "command" not in values:
         raise InvalidInput("a job needs a command")
+    check_runnable(values)
     if values.setdefault("state", "pending") != "pending":
         raise InvalidInput(f"a new job can only be pending, not {values['state']}")
     values.setdefault("id", job_id)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, retry_delay
-from queuectl.model.fields import State, check_value, find_field
+from queuectl.model.fields import State, check_runnable, check_value, find_field
 from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job
 from queuectl.model.times import format_time, parse_time
 
@@ -249,4 +249,5 @@ def edited(job: Job, changes: dict[str, object], now: str) -> Job:
                 f"job '{job.id}' is in_progress: '{name}' cannot be changed while it runs"
             )
         values[field.name] = check_value(field, value)
+    check_runnable(values)
     return job._replace(rev=job.rev + 1, updated_at=now, **values)

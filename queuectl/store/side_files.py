@@ -44,7 +44,10 @@ class SettingsFile:
         try:
             return os.lstat(self._path)
         except FileNotFoundError:
-            raise BadFile(f"{self._path} is missing; {LEFT}") from None
+            raise BadFile(
+                f"{self._path} is missing; queuectl doctor --repair writes it anew, "
+                "with every setting at its default"
+            ) from None
 
 
 def read_settings(folder: str) -> Mapping[str, object]:
