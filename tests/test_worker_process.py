@@ -307,7 +307,10 @@ def test_output_is_followed_while_the_job_runs(bench):
     command = "echo one; until [ -e go ]; do sleep 0.01; done; echo two"
     job_id = bench.enqueue(command)
     shown = LogFolder(bench.folder).follow(
-        lambda: bench.queue.get(job_id), lambda seconds: bench.queue.wait(min(seconds, 0.02))
+        lambda: bench.queue.get(job_id),
+        lambda seconds: bench.queue.wait(min(seconds, 0.02)),
+        lambda _run: None,
+        lambda _job: None,
     )
     assert next(shown) == b"one\n"
     bench.make("go")
