@@ -82,7 +82,18 @@ def test_enqueue_keeps_where_it_was_asked(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("FROM_HERE", "1")
     cli.ok("enqueue", "--id", "a", "--", "true")
     cli.ok(
-        "enqueue", "--id", "b", "--cwd", "..", "--env", "FROM_HERE=2", "--env", "B=x=y", "--", "a b"
+        "enqueue",
+        "--id",
+        "b",
+        "--cwd",
+        "..",
+        "--env",
+        "FROM_HERE=2",
+        "--env",
+        "B=x=y",
+        "--",
+        "./a b",
+        "c",
     )
     cli.ok("enqueue", "-", stdin='{"id": "c", "command": "true", "cwd": "/"}')
     a, b, c = json.loads(cli.ok("list", "--json"))
@@ -93,7 +104,7 @@ def test_enqueue_keeps_where_it_was_asked(cli, tmp_path, monkeypatch):
     assert b["env_set"] == a["env_set"]
     assert os.path.samefile(b["cwd"], tmp_path)
     assert b["env"] == {"FROM_HERE": "2", "B": "x=y"}
-    assert b["command"] == "'a b'"
+    assert b["command"] == "'./a b' c"
     assert c["cwd"] == "/"
 
 
