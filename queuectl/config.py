@@ -77,6 +77,12 @@ SETTINGS: tuple[Setting, ...] = (
         nothing="all",
     ),
     Setting(
+        "foreign-grace",
+        "limit",
+        None,
+        "seconds until a run that another container lost is taken back though it may live",
+    ),
+    Setting(
         "inherit-env",
         "names",
         (),
@@ -218,6 +224,7 @@ class Settings:
         lock_timeout: float
         poll_interval: float
         keep_finished: float | None
+        foreign_grace: float | None
         inherit_env: tuple[str, ...]
 
     def with_changes(self, changes: Mapping[str, object]) -> Settings:

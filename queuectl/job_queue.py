@@ -135,6 +135,10 @@ class JobQueue:
         """Cancel the jobs, all or none; those that run are ended by their workers."""
         return self._change(ids, lambda job: lifecycle.cancelled(job, self.now()))
 
+    def abandon(self, ids: Sequence[str]) -> list[Job]:
+        """Give up running jobs, all or none, though something of their runs may go on."""
+        return self._change(ids, lambda job: lifecycle.abandoned(job, self.now()))
+
     def retry(self, ids: Sequence[str]) -> list[Job]:
         """Make the jobs pending now, all or none."""
         return self._change(ids, lambda job: lifecycle.retried(job, self.now()))
@@ -304,6 +308,11 @@ class JobQueue:
         stored = self.store.present(job)
         return stored is None or not lifecycle.holds(stored, job) or stored.cancel_requested
 
+    def still_runs(self, job: Job) -> bool:
+        """Whether the run `job` still counts: nobody has given it up."""
+        stored = self.store.present(job)
+        return stored is not None and lifecycle.holds(stored, job)
+
     def next_due(self) -> float | None:
         """Seconds until the next waiting job is due, or None."""
         return self.store.next_due()
@@ -339,16 +348,20 @@ class JobQueue:
         busy = sum(worker.job_id is not None for worker in workers)
         return lost or self.store.orphans(of_jobs=busy < self.counts()["in_progress"])
 
-    def rescue_worker(self, worker_id: str) -> list[Job]:
+    def rescue_worker(self, worker_id: str, *, asked_to_stop: bool = False) -> list[Job]:
         """Take the jobs of a dead worker from it, and the worker off the list.
 
-        What is left of their processes must have been ended before.
+        `asked_to_stop`: before it was killed, which is no evidence against its jobs. What is left
+        of their processes must have been ended before.
         """
         rescued: list[Job] = []
         for job_id in [job.id for job in self.find(("in_progress",)) if job.worker == worker_id]:
             with suppress(NoSuchJob):  # somebody else rescued it, and it was purged
                 rescued += self.store.change(
-                    [job_id], lambda job: lifecycle.lost(job, worker_id, self.now())
+                    [job_id],
+                    lambda job: lifecycle.lost(
+                        job, worker_id, self.now(), asked_to_stop=asked_to_stop
+                    ),
                 ).values()
         self.store.forget_worker(worker_id)
         if rescued:

@@ -184,7 +184,7 @@ def test_files_are_locked_where_workers_are_probed_and_history_is_kept():
     locking = {
         name for name in FILES if {"fcntl.flock", "fcntl.lockf"} & {c for c, _ in calls(name)}
     }
-    assert locking <= {"store/worker_files.py", "shell/history_file.py"}
+    assert locking <= {"store/worker_files.py", "worker/logs.py", "shell/history_file.py"}
 
 
 def test_prompt_toolkit_is_the_shells_own():

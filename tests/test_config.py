@@ -24,6 +24,7 @@ def test_the_defaults_are_the_documented_ones():
         "lock-timeout": 10,
         "poll-interval": 1,
         "keep-finished": None,
+        "foreign-grace": None,
         "inherit-env": (),
     }
 

@@ -35,6 +35,7 @@ class PlayedSlot:
     def __init__(self) -> None:
         self.held = True
         self.noted: list[tuple[Any, ...] | None] = []
+        self.facts: dict[str, Any] = {}
 
     def still_held(self) -> bool:
         return self.held
@@ -44,6 +45,9 @@ class PlayedSlot:
 
     def clear_run(self) -> None:
         self.noted.append(None)
+
+    def note_facts(self, **facts: Any) -> None:
+        self.facts.update(facts)
 
 
 class PlayedQueue:

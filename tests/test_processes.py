@@ -141,16 +141,15 @@ def test_a_group_that_stays_is_killed_after_the_grace(spawn):
 
 
 @linux_only
-def test_marked_processes_are_found_and_killed_and_no_others(spawn, wait_until):
+def test_marked_processes_are_found_and_no_others(spawn, wait_until):
     marked = spawn("echo ready; sleep 60 & wait", MARK="m-1", OTHER="2")
     similar = spawn("echo ready; sleep 60", MARK="m-12")
     marked.stdout.readline()
     similar.stdout.readline()
     wait_until(lambda: len(processes.processes_marked([b"MARK=m-1"])) == 2)
     assert processes.processes_marked([b"MARK=m-1", b"OTHER=3"]) == []
-    assert processes.kill_marked([b"MARK=m-1"])
-    assert marked.wait() == -signal.SIGKILL
-    assert similar.poll() is None
+    assert marked.pid in processes.processes_marked([b"MARK=m-1"])
+    assert similar.pid not in processes.processes_marked([b"MARK=m-1"])
 
 
 @linux_only

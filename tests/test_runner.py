@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +22,7 @@ from queuectl.worker import processes
 from queuectl.worker.logs import LogFolder, Spool
 from queuectl.worker.runner import Runner, marks_of
 from queuectl.worker.wakeups import Wakeups
+from tests.campaigns.leftovers import FORMS
 
 T = "2026-01-01T00:00:00.000000Z"
 TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -37,9 +40,10 @@ class Bench:
     def __init__(self, folder: str, wakeups: Wakeups) -> None:
         self.wakeups = wakeups
         self.spool = Spool(LogFolder(folder), "w-test")
-        self.runner = Runner("w-test", wakeups)
+        self.runner = Runner("w-test", folder, wakeups)
         self.runner.kill_grace = 0.3
         self.started: list[tuple[int, str]] = []
+        self.left: list[int] = []  # groups that outlive their runs on purpose
         read, self.pipe = os.pipe()
         os.set_blocking(read, False)
         wakeups.watch(read)
@@ -47,6 +51,7 @@ class Bench:
     def run(
         self, command: str, interrupted: Callable[[], Any] = lambda: None, **fields: Any
     ) -> Outcome:
+        fields.setdefault("run", len(self.started) + 1)  # each with marks of its own
         return self.run_job(make_job(command, **fields), interrupted)
 
     def run_job(self, job: Job, interrupted: Callable[[], Any] = lambda: None) -> Outcome:
@@ -78,6 +83,11 @@ def bench(tmp_path) -> Iterator[Bench]:
         yield bench
     for pid, _ in bench.started:
         assert not processes.group_alive(pid)
+    for pid in bench.left:
+        processes.kill_group(pid)
+    deadline = time.monotonic() + 5
+    while bench.left and bench.runner.reap() and time.monotonic() < deadline:
+        time.sleep(0.01)
     bench.runner.close()
     bench.spool.close()
 
@@ -441,6 +451,134 @@ def test_nothing_goes_on_when_the_worker_itself_fails(bench):
     assert not processes.group_alive(bench.group())
 
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+DAEMON = "setsid sh -c 'echo $$ > daemon; exec sleep 60' & until [ -s daemon ]; do :; done"
+
+
+def daemon_of(bench: Bench, tmp_path: Any, command: str = DAEMON) -> int:
+    """The pid of what a run that succeeded has left behind in a session of its own."""
+    assert bench.run(command, cwd=str(tmp_path)).exit_code == 0
+    pid = int((tmp_path / "daemon").read_text())
+    (tmp_path / "daemon").unlink()
+    bench.left.append(pid)
+    return pid
+
+
+@linux_only
+@pytest.mark.parametrize("form", sorted(FORMS))
+@pytest.mark.parametrize("end", ["fail", "timeout", "cancel"])
+def test_nothing_is_left_of_a_run_that_did_not_succeed(bench, tmp_path, form, end):
+    command = f"exec 9>> {tmp_path}/lock; flock 9; ({FORMS[form]}) & sleep 0.1; "
+    command += "exit 9" if end == "fail" else "wait"
+    bench.runner.look = 0.05
+    bench.runner.kill_grace = 0.1
+    outcome = bench.run(
+        command,
+        interrupted=lambda: "cancel" if end == "cancel" else None,
+        timeout=0.2 if end == "timeout" else None,
+    )
+    kind = {"fail": "exited", "timeout": "timed_out", "cancel": "stopped"}[end]
+    assert outcome.kind == kind
+    with open(tmp_path / "lock", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # none of the run holds it any more
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@linux_only
+def test_what_left_the_session_of_a_run_that_succeeded_outlives_later_failures(bench, tmp_path):
+    daemon = daemon_of(bench, tmp_path)
+    assert not bench.runner.clean
+    assert bench.run("true").exit_code == 0
+    assert bench.runner.clean
+    assert bench.run("(setsid sleep 777 &); exit 9").exit_code == 9
+    assert bench.run("sleep 60", timeout=0.1).kind == "timed_out"
+    assert processes.group_alive(daemon)
+
+
+@linux_only
+def test_what_such_a_process_starts_later_outlives_failures_too(bench, tmp_path):
+    script = tmp_path / "script"
+    script.write_text(
+        "echo $$ > daemon\n"
+        "(until [ -e go ]; do sleep 0.01; done\n"
+        "setsid sh -c 'echo $$ > inner; exec sleep 60' &)\n"
+        "sleep 60\n"
+    )
+    daemon_of(bench, tmp_path, "setsid sh script & until [ -s daemon ]; do :; done")
+    bench.run("touch go; until [ -s inner ]; do sleep 0.01; done; exit 9", cwd=str(tmp_path))
+    inner_pid = int((tmp_path / "inner").read_text())
+    bench.left.append(inner_pid)
+    assert processes.group_alive(inner_pid)
+
+
+@linux_only
+def test_a_success_ends_what_has_left_the_group_but_not_the_session(bench):
+    assert bench.run("timeout 60 sleep 50 & sleep 0.1").exit_code == 0
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@linux_only
+def test_a_child_that_is_older_than_the_run_is_not_ended(bench):
+    older = subprocess.Popen(["sleep", "60"])
+    time.sleep(0.02)  # two ticks of the clock that tells start times
+    assert bench.run("(setsid sleep 777 &); exit 9").exit_code == 9
+    try:
+        assert older.poll() is None
+    finally:
+        older.kill()
+        older.wait()
+
+
+@linux_only
+def test_orphans_are_reaped(bench):
+    bench.run("(setsid true &); (setsid sh -c 'exit 3' &); sleep 0.2")
+    assert bench.runner.clean
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@linux_only
+def test_what_cannot_be_ended_is_told_of_until_it_is_given_up(bench, monkeypatch):
+    told = []
+
+    def unended(left: Any) -> bool:
+        told.append(sorted(processes.described(one) for one in left.values()))
+        return len(told) == 2
+
+    bench.runner.look = 0.01
+    with monkeypatch.context() as helpless:
+        helpless.setattr(processes, "send_to", lambda *_: False)
+        outcome = bench.runner.run(
+            make_job("(setsid sleep 777 &); exit 9", run=2),
+            bench.spool.fd,
+            started=lambda *_: None,
+            interrupted=lambda: None,
+            unended=unended,
+        )
+    assert outcome is None
+    assert told[0] == told[1]
+    pid, _, name = told[0][0].split(":")
+    assert name == "sleep"
+    assert not bench.runner.clean
+    assert processes.kill_group(int(pid))
+
+
+def test_without_a_subreaper_the_group_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "be_subreaper", lambda _wanted=True: False)
+    with Wakeups(detached=True) as wakeups:
+        bench = Bench(str(tmp_path), wakeups)
+        assert bench.run("sleep 61 & exit 9").exit_code == 9
+        assert bench.run("sleep 61 & sleep 60", timeout=0.1).kind == "timed_out"
+        assert bench.run(TERM_IGNORER, timeout=0.1).exit_code == 137
+        assert not any(processes.group_alive(pid) for pid, _ in bench.started)
+        assert bench.spool.is_let_go()
+        bench.run("setsid sh -c 'echo $$ > daemon; exec sleep 60' & sleep 0.2", cwd=str(tmp_path))
+        assert not bench.spool.is_let_go()
+    processes.kill_group(int((tmp_path / "daemon").read_text()))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_every_process_of_a_run_is_marked(bench, wait_until, tmp_path):
     elsewhere = "setsid sh -c 'touch moved; exec sleep 60' &"
@@ -450,5 +588,6 @@ def test_every_process_of_a_run_is_marked(bench, wait_until, tmp_path):
     marks = marks_of(job)
     assert len(wait_until(lambda: processes.processes_marked(marks))) == 1
     assert processes.processes_marked([*marks, b"NOT=there"]) == []
-    assert processes.kill_marked(marks)
+    (pid,) = processes.processes_marked(marks)
+    assert processes.kill_group(pid)
     assert processes.processes_marked(marks) == []

@@ -7,7 +7,7 @@ says what happened and when. A function that finds its rule does not apply retur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
@@ -29,6 +29,7 @@ EVENTS: tuple[Event, ...] = (
     "retry",
 )
 MOST_LOSSES = 3  # workers lost running one job before it counts as the cause
+MOST_INTERRUPTIONS = 20  # workers killed after they were asked to stop, before one run has ended
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     ("pending", "claim"): "in_progress",
@@ -181,22 +182,53 @@ def _ended(job: Job, outcome: Outcome | None, now: str) -> Job:
     )
 
 
-def lost(job: Job, worker: str | None, now: str) -> Job | None:
-    """The job after the worker that ran it died; None if that worker does not run it now."""
+def lost(job: Job, worker: str | None, now: str, *, asked_to_stop: bool = False) -> Job | None:
+    """The job after the worker that ran it died; None if that worker does not run it now.
+
+    A supervisor that kills a worker which it asked to stop before is no evidence against the job:
+    such losses are counted apart.
+    """
     if job.state != "in_progress" or job.worker != worker:
         return None
     if job.cancel_requested:
         return _ended(job, None, now)
-    losses = job.losses + 1
+    losses = job.losses + (not asked_to_stop)
+    reason = "asked_to_stop" if asked_to_stop else None
     changes: dict[str, Any] = {
         "losses": losses,
-        "history": _noted(job, "lose", now, worker=worker),
+        "history": _noted(job, "lose", now, worker=worker, reason=reason),
     }
-    if not job.rerun:
+    if not job.rerun or _interruptions(changes["history"]) >= MOST_INTERRUPTIONS:
         return _moved(job, "bury", now, error="interrupted", finished_at=now, **changes)
     if losses >= MOST_LOSSES:
         return _moved(job, "bury", now, error="lost", finished_at=now, **changes)
     return _moved(job, "lose", now, worker=None, **changes)
+
+
+def _interruptions(history: tuple[Mapping[str, Any], ...]) -> int:
+    """How often the job lost a worker that was asked to stop, since a run of it last ended."""
+    count = 0
+    for entry in reversed(history):
+        if entry.get("event") not in ("lose", "release"):
+            break
+        count += entry.get("reason") == "asked_to_stop"
+    return count
+
+
+def abandoned(job: Job, now: str) -> Job:
+    """The running job given up, though something of its run may go on."""
+    if job.state != "in_progress":
+        raise Conflict(f"job '{job.id}' is {job.state}: only a running job can be abandoned")
+    history = _noted(job, "cancel", now, reason="abandoned", worker=job.worker)
+    return _moved(
+        job,
+        "end",
+        now,
+        finished_at=now,
+        error="cancelled",
+        cancel_requested=False,
+        history=history,
+    )
 
 
 def cancelled(job: Job, now: str) -> Job:

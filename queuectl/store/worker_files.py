@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 FOLDER = "workers"
 WAKE, CANCEL = b"w", b"c"
+MOST_LEFT = 5  # processes that a worker file names which cannot be ended
 _SIZE, _LINE = 1024, 256  # bytes of a worker file, and of its second line
 
 
 class WorkerInfo:
     """One worker as its file tells. `alive`: it holds its lock; `missing`: it has no file.
 
-    `facts`: what its third line holds; empty for a worker of an older queuectl.
+    `facts`: what its third line holds; empty for a worker of an older queuectl. `inode`: that of
+    the file that was read, 0 if there is none.
     """
 
     __slots__ = (
@@ -38,6 +40,7 @@ class WorkerInfo:
         "group_pid",
         "group_start",
         "id",
+        "inode",
         "job_id",
         "missing",
         "pid",
@@ -52,6 +55,7 @@ class WorkerInfo:
         self.id = worker_id
         self.alive = alive
         self.missing = missing
+        self.inode = 0
         whole = len(words) == 5 and words[1].isdigit()
         self.pid = int(words[1]) if whole else 0
         self.start_time, self.boot_id, self.started_at = words[2:5] if whole else ("", "", "")
@@ -118,6 +122,12 @@ class WorkerSlot:
         """Free the lock and leave the files, as the kernel does for a process that dies."""
         os.close(self._fd)
         os.close(self.wake_fd)
+
+
+def folder_identity(folder: str) -> str:
+    """Device and inode of a data folder as `DEV:INO`: what tells it from a copy of it."""
+    found = os.stat(folder)
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
@@ -198,7 +208,31 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
     except BlockingIOError:
         alive = True
     try:
-        return WorkerInfo(worker_id, alive, os.pread(fd, _SIZE, 0).decode("ascii", "replace"))
+        info = WorkerInfo(worker_id, alive, os.pread(fd, _SIZE, 0).decode("ascii", "replace"))
+        info.inode = os.fstat(fd).st_ino
+        return info
+    finally:
+        os.close(fd)
+
+
+def note_lost(folder: str, worker_id: str, **facts: object) -> None:
+    """Write facts into the file of a worker that is dead; nothing happens if it has none.
+
+    Raises OSError, and BadFile if there is no file of ours alone in its place.
+    """
+    try:
+        fd = files.open_file(file_path(folder, worker_id), os.O_RDWR)
+    except FileMissing:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        text = os.pread(fd, _SIZE, 0)
+        start = text.find(b"\n") + 1 + _LINE
+        known = WorkerInfo(worker_id, False, text.decode("ascii", "replace")).facts
+        known |= {name: str(fact) for name, fact in facts.items()}
+        os.pwrite(fd, _facts_line(known).ljust(_SIZE - start), start)
+    except BlockingIOError:  # it lives after all
+        return
     finally:
         os.close(fd)
 

@@ -3,7 +3,9 @@
 WORD is the job's own `log_word`, so that no job is shown the output of another that had its id. A
 job that first ran under format 1 has none, and its logs are `JOB.RUN.log`.
 A worker keeps one spool open for all its runs and gives it its final name only if something was
-written: making a new file for each run would cost a third of the throughput.
+written: making a new file for each run would cost a third of the throughput. After a run that may
+have left something that writes, the file is that run's for good. It is locked, and the processes of
+a run inherit the lock with the descriptor: as long as it is held, one of them lives, wherever.
 """
 
 from __future__ import annotations
@@ -127,6 +129,17 @@ class LogFolder:
         if fd is not None:
             yield from _pieces(fd, shown)
 
+    def places(self, worker_id: str, jobs: Iterable[Job]) -> list[str]:
+        """Where the output of the latest runs of these jobs of a worker may lie."""
+        return [self.spool_path(worker_id), *map(self.run_path, jobs)]
+
+    def is_held(self, worker_id: str, jobs: Iterable[Job]) -> bool:
+        """Whether something lives that inherited the output of one of these runs.
+
+        If not, something may live all the same that has put its output elsewhere.
+        """
+        return any(map(_is_locked, self.places(worker_id, jobs)))
+
     def rescue_spool(self, worker_id: str, job: Job) -> None:
         """Keep what a dead worker's last run had written, if anything, as that run's log."""
         spool, kept = self.spool_path(worker_id), self.run_path(job)
@@ -205,21 +218,30 @@ class Spool:
         if self.fd >= 0:
             return
         self._logs.make()
+        files.remove(self.path)  # a renaming failed: nothing of it into the next run's log
         # Append: whatever the commands do to the shared offset, nothing is overwritten.
         fd = above_standard(files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
-        try:
-            os.set_blocking(fd, True)  # as commands may expect of their output
-            if os.fstat(fd).st_size:  # a renaming failed: not into the next run's log
-                files.truncate(fd, 0, self.path)
-        except BaseException:
-            os.close(fd)
-            raise
+        os.set_blocking(fd, True)  # as commands may expect of their output
+        _lock(fd)
         self.fd = fd
 
-    def finish(self, job: Job) -> None:
-        """Keep what the run has written as its log, if anything; DiskRefused if that fails."""
+    def is_let_go(self) -> bool:
+        """Whether no process that inherited the file has it open any more.
+
+        One that opened it anew by its path is not seen.
+        """
+        fd, self.fd = self.fd, -1
+        os.close(fd)  # the lock lives on with the others who share it
+        self.fd = above_standard(files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
+        return _lock(self.fd)
+
+    def finish(self, job: Job, *, clean: bool = True) -> None:
+        """Keep what the run has written as its log, if anything; DiskRefused if that fails.
+
+        Unless it is `clean`, something may still write: the file becomes its log though empty.
+        """
         found = os.fstat(self.fd)
-        if found.st_size or not found.st_nlink:
+        if found.st_size or not found.st_nlink or not clean:
             try:
                 if found.st_nlink:  # else somebody removed the file, and the output with it
                     files.rename(self.path, self._logs.run_path(job))
@@ -274,6 +296,28 @@ def _overwritten(line: str) -> str:
 
 def _end_of(line: str) -> str:
     return line if len(line) <= _LONGEST_LINE else "…" + line[1 - _LONGEST_LINE :]
+
+
+def _lock(fd: int) -> bool:
+    """Lock the file for this process and those that inherit the descriptor; whether that worked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # others have it; or the system has no such locks
+        return False
+    return True
+
+
+def _is_locked(path: str) -> bool:
+    fd = _open_to_read(path)
+    if fd is None:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def one_line(text: str, most: int = _LONGEST_LINE) -> str:

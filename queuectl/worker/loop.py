@@ -10,6 +10,7 @@ import time
 from queuectl.errors import QueuectlError
 from queuectl.model.times import format_time
 from queuectl.store import files
+from queuectl.store.worker_files import MOST_LEFT, folder_identity
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.logs import LogFolder, Spool
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from queuectl.model.job import Job
     from queuectl.model.lifecycle import Outcome
     from queuectl.store.worker_files import WorkerSlot
+    from queuectl.worker.remains import Found
     from queuectl.worker.runner import Interruption
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
@@ -54,13 +56,18 @@ def run_worker(
         started = processes.start_time(os.getpid()) or "-"
         slot = queue.register_worker(started, processes.boot_id() or "-")
         wakeups.watch(slot.wake_fd)
+        worker: Worker | None = None
         try:
+            slot.note_facts(pidns=processes.namespace(), folder=folder_identity(queue.folder))
             worker = Worker(queue, slot, wakeups, tell, log)
             if registered is not None:
                 registered(slot)
             return worker.work(until_empty=until_empty)
         finally:
-            _release(queue, slot, log)
+            if worker is not None and worker.keeps_run:
+                slot.close()  # its file says what is left of the run, to whoever takes it back
+            else:
+                _release(queue, slot, log)
             _return_to(before)
 
 
@@ -79,8 +86,10 @@ class Worker:
         self._tell, self._log = tell, log
         self._logs = LogFolder(queue.folder)
         self._spool = Spool(self._logs, slot.id)
-        self._runner = Runner(slot.id, wakeups)
+        self._runner = Runner(slot.id, queue.folder, wakeups)
         self._runner.env_set = queue.env_set
+        self.keeps_run = False  # whether it leaves behind a run that cannot be ended
+        self._stop_noted = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
         self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
         self._took = 0.0  # seconds of that run
@@ -134,11 +143,10 @@ class Worker:
             self._prepared = True
         job = self._claim()
         if job is not None:
-            self._run(job)
-        elif until_empty and self._queue.is_drained():
+            return self._run(job)
+        if until_empty and self._queue.is_drained():
             return 0
-        else:
-            self._idle()
+        self._idle()
         return None
 
     def _claim(self) -> Job | None:
@@ -158,23 +166,33 @@ class Worker:
             if self._tell is not None:
                 self._say(report.ended(job, outcome, settled, self._took))
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job) -> int | None:
+        """Run the job; an exit code if the worker should leave because the run cannot be ended."""
         self._job = job
         if self._tell is not None:
             self._say(report.started(job))
         began = time.monotonic()
         outcome = self._runner.run(
-            job, self._spool.fd, started=self._note, interrupted=self._interruption
+            job,
+            self._spool.fd,
+            started=self._note,
+            interrupted=self._interruption,
+            unended=self._unended,
         )
         self._took = time.monotonic() - began
+        clean = self._runner.clean if self._runner.proves else self._spool.is_let_go()
+        if outcome is None:
+            self._spool.finish(job, clean=False)
+            return 1 if self.keeps_run else None
         if outcome.kind == "exited" and outcome.exit_code:
             outcome = self._explained(outcome)
         self._finished = (job, outcome)
         # First the log, then the result: whoever sees that the job ended finds all its output.
-        self._spool.finish(job)
+        self._spool.finish(job, clean=clean)
         if outcome.kind == "no_resources":
             self._settle()
             raise QueuectlError(str(outcome.error))
+        return None
 
     def _note(self, pid: int, started: str) -> None:
         job = self._job
@@ -184,6 +202,22 @@ class Worker:
         except OSError as exc:
             # The command runs already; its environment marks it too.
             self._trouble(exc)
+
+    def _unended(self, left: Found) -> bool:
+        """Tell what is left of the run and cannot be ended; whether to give up."""
+        job = self._job
+        assert job is not None
+        names = [processes.described(one) for one in left.values()]
+        try:
+            self._slot.note_facts(left=",".join(names[:MOST_LEFT]))
+            if not self._queue.still_runs(job):  # somebody has given it up
+                self._slot.note_facts(left="")
+                return True
+        except (QueuectlError, OSError) as exc:
+            self._trouble(exc)
+        self._trouble(QueuectlError(f"{job.id} run {job.run}: cannot end {', '.join(names)}"))
+        self.keeps_run = self._wakeups.now or not self._slot.still_held()
+        return self.keeps_run
 
     def _explained(self, outcome: Outcome) -> Outcome:
         """The outcome of a failure, with the last line that the command had to say about it."""
@@ -197,6 +231,8 @@ class Worker:
         """Whether the running job should be ended."""
         job = self._job
         assert job is not None
+        if self._wakeups.stopping and not self._stop_noted:
+            self._note_stop()
         if self._wakeups.now or not self._slot.still_held():
             return "stop"
         if self._wakeups.stopping and self._tell is not None and not self._finishing_told:
@@ -207,6 +243,14 @@ class Worker:
         except (QueuectlError, OSError) as exc:
             self._trouble(exc)
             return None
+
+    def _note_stop(self) -> None:
+        """Write down that whoever kills this worker now has asked it to stop before."""
+        self._stop_noted = True
+        try:
+            self._slot.note_facts(stopping=1)
+        except OSError as exc:
+            self._trouble(exc)
 
     def _idle(self) -> None:
         """Tidy up, then wait until there may be something to do."""
@@ -219,6 +263,7 @@ class Worker:
         due = (self._queue.next_due(), self._queue.checkpoint_due_in())
         wait = min([self._runner.look, *(seconds for seconds in due if seconds is not None)])
         self._wakeups.wait(max(wait, _SHORTEST_WAIT))
+        self._runner.reap()  # what this process has inherited
 
     def _look_around(self, now: float) -> None:
         """What is done now and then: settings, lost workers, old jobs."""

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ENDED = (b"Z", b"X")  # states of a process in /proc/PID/stat
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between looks at what nobody reports
 _UNKILLABLE = 10.0  # seconds after which a process that survives KILL is given up
+_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
 def start_time(pid: int) -> str | None:
@@ -37,6 +39,85 @@ def boot_id() -> str:
     return _asked("sysctl", "-n", "kern.bootsessionuuid")
 
 
+def namespace() -> str:
+    """One word that names the pid namespace (a container's, mostly); empty where there are none."""
+    try:
+        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return ""
+
+
+def be_subreaper(wanted: bool = True) -> bool:
+    """Let all orphans that descend from this process become its children, or no longer.
+
+    Whether that is so now; Linux alone knows it (prctl(2)).
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes  # a worker needs it once, and nobody else does
+
+    arguments = [ctypes.c_ulong(number) for number in (wanted, 0, 0, 0)]
+    return ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, *arguments) == 0 and wanted
+
+
+class Seen(NamedTuple):
+    """One process at the moment of a look; `start` as start_time gives it."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    start: str
+    ended: bool  # a zombie that nobody has reaped yet
+
+    def has_marks(self, marks: Collection[bytes]) -> bool:
+        """Whether its environment held all of them (`NAME=value`) at its start."""
+        return is_marked(self.pid, marks)
+
+
+def look(since: int = 0) -> dict[int, Seen]:
+    """All processes that are seen from here, or those with a pid of `since` or more; Linux only."""
+    found = {}
+    for pid in _pids():
+        words = _stat_words(pid) if pid >= since else []
+        if words:
+            parent, group, session = map(int, words[1:4])
+            ended = words[0] in _ENDED
+            found[pid] = Seen(pid, parent, group, session, words[19].decode(), ended)
+    return found
+
+
+def latest_pid() -> int:
+    """The pid that was given out last; 0 if unknown."""
+    words = _contents("/proc/loadavg").split()
+    return int(words[4]) if len(words) == 5 else 0
+
+
+def arguments_of(pid: int) -> list[bytes]:
+    """The command line of a process; empty if it is gone."""
+    return _contents(f"/proc/{pid}/cmdline").split(b"\0")
+
+
+def described(process: Seen) -> str:
+    """A process as `PID:USER:COMMAND`, without blanks."""
+    try:
+        owner = _name_of(os.stat(f"/proc/{process.pid}").st_uid)
+    except OSError:
+        owner = "?"
+    name = _contents(f"/proc/{process.pid}/comm").decode("utf-8", "replace").strip()
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in " :,=" else "_" for c in name)
+    return f"{process.pid}:{owner}:{plain or '?'}"
+
+
+def _name_of(uid: int) -> str:
+    import pwd  # for a trouble that is rare
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def is_process(pid: int, started: str, boot: str) -> bool:
     """Whether `pid` is now the process that started at `started` after the boot `boot`."""
     return pid > 0 and boot == boot_id() and start_time(pid) == started
@@ -48,6 +129,53 @@ def is_running(pid: int, started: str) -> bool:
         words = _stat_words(pid)
         return bool(words) and words[19].decode() == started and words[0] not in _ENDED
     return start_time(pid) == started
+
+
+def await_end(pid: int, started: str, seconds: float) -> bool:
+    """Whether that process has ended, at the latest after `seconds`."""
+    return _until(lambda: not is_running(pid, started), seconds)
+
+
+def ancestors(pid: int) -> set[int]:
+    """The process, its parent, and so on up."""
+    found: set[int] = set()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        words = _stat_words(pid)
+        pid = int(words[1]) if words else 0
+    return found
+
+
+def holders(table: Collection[int], paths: Collection[str]) -> set[int]:
+    """Those of these processes that inherited a lock on one of the files with its descriptor.
+
+    One that only reads the file, or locked it by itself, is none of them.
+    """
+    wanted = set()
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        wanted.add((found.st_dev, found.st_ino))
+    return {pid for pid in table if wanted and _holds(pid, wanted)}
+
+
+def _holds(pid: int, wanted: Collection[tuple[int, int]]) -> bool:
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            found = os.stat(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) in wanted:
+            locks = _contents(f"/proc/{pid}/fdinfo/{name}").splitlines()
+            if any(b"FLOCK" in line and b"WRITE" in line for line in locks):
+                return True
+    return False
 
 
 class SpawnClock:
@@ -95,7 +223,7 @@ class Process:
             raise ProcessLookupError(pid)
 
     def send(self, number: int) -> None:
-        """Signal it; nothing happens if it is gone."""
+        """Signal it; nothing happens if it is gone. Raises PermissionError."""
         try:
             if sys.platform == "linux" and self._fd >= 0:
                 signal.pidfd_send_signal(self._fd, number)
@@ -119,6 +247,21 @@ class Process:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def send_to(process: Seen, number: int) -> bool:
+    """Signal exactly this process; False if that is refused, for it is another user's."""
+    try:
+        gripped = Process(process.pid, process.start)
+    except ProcessLookupError:
+        return True
+    try:
+        gripped.send(number)
+    except PermissionError:
+        return False
+    finally:
+        gripped.close()
+    return True
 
 
 def group_alive(group: int) -> bool:
@@ -156,32 +299,17 @@ def kill_group(group: int) -> bool:
 
 def processes_marked(marks: Collection[bytes]) -> list[int]:
     """Pids whose environment at their start held all of `marks` (`NAME=value`); Linux only."""
-    return [pid for pid in _pids() if _is_marked(pid, marks)]
+    return [pid for pid in _pids() if is_marked(pid, marks)]
 
 
-def kill_marked(marks: Collection[bytes]) -> bool:
-    """KILL all those processes and wait until none is left; False if one cannot be killed."""
-    return _until(lambda: not _sweep(marks), _UNKILLABLE)
+def is_marked(pid: int, marks: Collection[bytes]) -> bool:
+    """Whether the environment of the process held all of `marks` at its start."""
+    return frozenset(marks) <= environment_of(pid)
 
 
-def _sweep(marks: Collection[bytes]) -> bool:
-    """KILL what is marked; whether there was anything."""
-    found = processes_marked(marks)
-    for pid in found:
-        try:
-            process = Process(pid, start_time(pid) or "")
-        except ProcessLookupError:
-            continue
-        # Between the look and the grip another process may have come to this pid.
-        if _is_marked(pid, marks):
-            process.send(signal.SIGKILL)
-        process.close()
-    return bool(found)
-
-
-def _is_marked(pid: int, marks: Collection[bytes]) -> bool:
-    environment = _contents(f"/proc/{pid}/environ")
-    return bool(environment) and frozenset(marks) <= set(environment.split(b"\0"))
+def environment_of(pid: int) -> set[bytes]:
+    """The environment of a process at its start, as `NAME=value`; empty if it cannot be read."""
+    return set(_contents(f"/proc/{pid}/environ").split(b"\0")) - {b""}
 
 
 def _living_members(group: int) -> Iterator[int]:

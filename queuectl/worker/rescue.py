@@ -1,19 +1,35 @@
-"""Taking back the jobs of workers that died: first what they left running, then the job."""
+"""Taking back the jobs of workers that died: first what they left running, then the job.
+
+A process is ended only if it certainly belongs to this data folder and to the run that was lost,
+and its worker is dead. Where that cannot be told nothing is signalled, and the job waits for as
+long as something lives that may be of its run.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 
+from queuectl.model.times import parse_time
 from queuectl.store import files
-from queuectl.worker import processes
+from queuectl.store.worker_files import MOST_LEFT, folder_identity, note_lost
+from queuectl.worker import processes, remains
 from queuectl.worker.logs import LogFolder
-from queuectl.worker.runner import MARK, marks_of
+from queuectl.worker.remains import Run
+from queuectl.worker.runner import MARK, folder_mark, marks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.store.worker_files import WorkerInfo
+    from queuectl.worker.remains import Found
+
+_PATIENCE, _AGAIN = 2.0, 0.2  # seconds to try to KILL what is left, at first and later
+_LAST_BREATH = 1.0  # seconds in which a process that let go of its lock must be gone
 
 
 def rescue(queue: JobQueue) -> list[Job]:
@@ -24,37 +40,114 @@ def rescue(queue: JobQueue) -> list[Job]:
     rescued = []
     logs = LogFolder(queue.folder)
     for worker in queue.lost_workers():
-        if _may_be_given_up(worker):
-            jobs = [job for job in queue.find(("in_progress",)) if job.worker == worker.id]
-            if _end_leftovers(worker, jobs):
-                for job in jobs:
-                    logs.rescue_spool(worker.id, job)
-                # Before the worker is struck off: if this process is killed, the next one finds it.
-                files.remove(logs.spool_path(worker.id))
-                rescued += queue.rescue_worker(worker.id)
+        # A command that a lost run left behind is to be ended by others; it would kill itself here.
+        if os.environ.get(MARK) == worker.id or (worker.missing and _lives(worker)):
+            continue
+        jobs = [job for job in queue.find(("in_progress",)) if job.worker == worker.id]
+        if _end_leftovers(queue, worker, jobs, logs):
+            for job in jobs:
+                logs.rescue_spool(worker.id, job)
+            # Before the worker is struck off: if this process is killed, the next one finds it.
+            files.remove(logs.spool_path(worker.id))
+            asked = worker.facts.get("stopping") == "1"
+            rescued += queue.rescue_worker(worker.id, asked_to_stop=asked)
     return rescued
 
 
-def _may_be_given_up(worker: WorkerInfo) -> bool:
-    # A command that a lost run left behind is to be ended by others; it would kill itself here.
-    if os.environ.get(MARK) == worker.id:
+def is_foreign(worker: WorkerInfo) -> bool:
+    """Whether the worker ran in another pid namespace of this machine, such as a container."""
+    space = worker.facts.get("pidns")
+    return bool(space) and space != processes.namespace() and worker.boot_id == processes.boot_id()
+
+
+def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder) -> bool:
+    """Whether something lives that has the marks of a lost run, or holds its output."""
+    if any(processes.processes_marked(marks_of(job)) for job in jobs):
+        return True
+    return is_foreign(worker) and logs.is_held(worker.id, jobs)
+
+
+def _end_leftovers(
+    queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder
+) -> bool:
+    """End what is left of the worker's run; whether nothing of it is left."""
+    if is_foreign(worker):
+        return not may_live(worker, jobs, logs) or _has_waited(queue, worker)
+    if _lives(worker):
+        # Its file is free though it lives: the file is that of a copy, or was put there by hand.
+        return not may_live(worker, jobs, logs)
+    if sys.platform != "linux":
+        return _end_group(queue, worker)
+    left = _end_found(queue, worker, jobs, logs)
+    if left is None:
         return False
-    # Somebody removed its file: it will notice by itself, and until then it may still run a job.
-    # One that has ended does neither, though its parent may never reap it.
-    same_boot = worker.boot_id == processes.boot_id()
-    lives = same_boot and processes.is_running(worker.pid, worker.start_time)
-    return not (worker.missing and lives)
+    names = ",".join(processes.described(one) for one in list(left.values())[:MOST_LEFT])
+    if left and names != worker.facts.get("left"):
+        note_lost(queue.folder, worker.id, left=names)
+    # What has this run's marks, but not those of this folder, is not ours to end.
+    return not left and not may_live(worker, jobs, logs)
 
 
-def _end_leftovers(worker: WorkerInfo, jobs: list[Job]) -> bool:
-    """KILL what is left of the worker's run; whether nothing of it is left.
+def _end_found(
+    queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder
+) -> Found | None:
+    """KILL all that certainly is of the lost runs; what is left, None if others must do it."""
+    mark = folder_mark(queue.folder)
+    marks = [[*marks_of(job), mark] for job in jobs]
+    places = logs.places(worker.id, jobs)
+    certain = _is_of_this_folder(queue, worker)
+    leader = Run(worker.group_pid, worker.group_start, ()) if certain and worker.job_id else None
 
-    Only processes of the run that was lost: what an earlier job left on purpose is not ours.
+    def holders(table: Found) -> set[int]:
+        return processes.holders(table, places) if certain else set()
+
+    def find() -> Found:
+        return remains.lost_run(leader, marks, holders)
+
+    if processes.ancestors(os.getpid()) & set(find()):
+        return None
+    patience = _AGAIN if "left" in worker.facts else _PATIENCE
+    return remains.kill_all(find, patience, time.sleep)
+
+
+def _is_of_this_folder(queue: JobQueue, worker: WorkerInfo) -> bool:
+    """Whether what the worker's file says of processes is said for this folder, not for a copy."""
+    facts = worker.facts
+    return (
+        worker.boot_id == processes.boot_id()
+        and facts.get("inode") == str(worker.inode)
+        and facts.get("folder") == folder_identity(queue.folder)
+    )
+
+
+def _end_group(queue: JobQueue, worker: WorkerInfo) -> bool:
+    """KILL the group of the lost run, all that some systems let find; whether it is gone."""
+    # Also one that became another user's: who cannot be ended must not be doubled.
+    return (
+        not _is_of_this_folder(queue, worker)
+        or not processes.is_process(worker.group_pid, worker.group_start, worker.boot_id)
+        or processes.kill_group(worker.group_pid)
+    ) and not processes.is_running(worker.group_pid, worker.group_start)
+
+
+def _lives(worker: WorkerInfo) -> bool:
+    """Whether the worker itself still runs, though its file does not show it.
+
+    One that has ended does not, though its parent may never reap it.
     """
-    gone = True
-    if processes.is_process(worker.group_pid, worker.group_start, worker.boot_id):
-        # Also one that became another user's: who cannot be ended must not be doubled.
-        gone = processes.kill_group(worker.group_pid) and not processes.is_running(
-            worker.group_pid, worker.group_start
-        )
-    return all([gone, *(processes.kill_marked(marks_of(job)) for job in jobs)])
+    if worker.boot_id != processes.boot_id():
+        return False
+    # The kernel frees the lock a moment before the process is gone.
+    patience = 0.0 if worker.missing else _LAST_BREATH
+    return not processes.await_end(worker.pid, worker.start_time, patience)
+
+
+def _has_waited(queue: JobQueue, worker: WorkerInfo) -> bool:
+    """Whether the setting foreign-grace is over since it was first seen that the worker died."""
+    now = parse_time(queue.now())
+    noted = worker.facts.get("lost", "")
+    if not noted.isdigit():
+        note_lost(queue.folder, worker.id, lost=int(now))
+        noted = str(int(now))
+    grace = queue.settings().foreign_grace
+    return grace is not None and now - int(noted) >= grace

@@ -12,8 +12,10 @@ from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.store.folder import home_folder
-from queuectl.worker import processes
+from queuectl.store.worker_files import folder_identity
+from queuectl.worker import processes, remains
 from queuectl.worker.logs import above_standard
+from queuectl.worker.remains import Offspring, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from queuectl.model.job import Job
+    from queuectl.worker.remains import Found
     from queuectl.worker.wakeups import Wakeups
 
     Interruption = Literal["cancel", "stop"]
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 SHELL = b"/bin/sh"
 _OURS = b"QUEUECTL_"
 MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
-MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT")
+FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder: a copy of it has another
+MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
+_TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
 # What a worker or whoever started it may ignore, and a command must find at its default.
 _DEFAULTED = [
     signal.SIGPIPE,
@@ -46,23 +51,35 @@ _SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 class Runner:
     """Runs the commands of one worker, one after the other; for a process of one thread.
 
-    `kill_grace`: seconds between TERM and KILL. `look`: seconds between two looks for an
-    interruption that no signal and no pipe announced.
+    `folder`: the data folder, which the commands find in QUEUECTL_DATA. `kill_grace`: seconds
+    between TERM and KILL. `look`: seconds between two looks for an interruption that no signal
+    and no pipe announced. `clean`: whether all that the latest run started is proved to be gone.
+    All children of this process are reaped, whoever started them.
     """
 
-    def __init__(self, worker_id: str, wakeups: Wakeups) -> None:
+    def __init__(self, worker_id: str, folder: str, wakeups: Wakeups) -> None:
         self.kill_grace = 10.0
         self.look = 1.0
+        self.clean = True
         self._wakeups = wakeups
         self._clock = processes.SpawnClock()
         self._nothing = above_standard(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         self._environment = dict(os.environb)
         self._environment.pop(b"OLDPWD", None)
-        self._environment[MARK.encode()] = worker_id.encode()
+        self._own = {
+            MARK.encode(): worker_id.encode(),
+            FOLDER_MARK.encode(): folder_identity(folder).encode(),
+            b"QUEUECTL_DATA": os.fsencode(os.path.abspath(folder)),
+        }
+        self._environment |= self._own
         home = home_folder()
         self._home = home if os.path.isdir(home) else "/"
         self._files: tuple[int, list[tuple[int, int, int]]] = (-1, [])
-        self._status: int | None = None
+        self._pid = 0  # of the shell that runs
+        self._status: int | None = None  # how it ended
+        self._children = False  # whether there were any when it was reaped
+        self.proves = processes.be_subreaper()  # else `clean` is never known
+        self._offspring = Offspring()
         # The job's captured variables, to be set by whoever knows the queue.
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
         self._form: Mapping[str, Any] | None = None
@@ -76,31 +93,58 @@ class Runner:
         *,
         started: Callable[[int, str], None],
         interrupted: Callable[[], Interruption | None],
-    ) -> Outcome:
+        unended: Callable[[Found], bool] = lambda _: False,
+    ) -> Outcome | None:
         """Run the job's command to its end, with stdout and stderr on the descriptor `output`.
 
         `started` is told the pid of the process group and its start time. `interrupted` is asked
         whether to end it early, whenever a signal or a cancel came and each `look` seconds.
+        `unended` is told what cannot be ended, and says whether to give up: then there is no
+        outcome, and the processes go on. After any end but success nothing of the run is left.
         """
         before = self._clock.tick()
+        began = time.monotonic()
+        self.clean = True
         try:
-            pid = self._spawn(job, output)
+            pid = self._pid = self._spawn(job, output)
         except (OSError, ValueError, QueuectlError) as exc:
             return _not_started(exc)
         self._status = None
+        run = Run(pid, str(before), marks_of(job))
         try:
-            started(pid, self._clock.start_of(pid, before))
-            cut = self._attend(pid, job.timeout, interrupted)
+            start = self._clock.start_of(pid, before)
+            started(pid, start)
+            if start:
+                run = run._replace(start=start)
+            cut = self._attend(job.timeout, interrupted)
         except BaseException:
             # Never leave a command running that nobody attends to.
             processes.signal_group(pid, signal.SIGKILL)
-            self._clear_away(pid)
+            self._clear_away(run, 0.0, lambda _: True)
             raise
-        return self._outcome(self._clear_away(pid), cut, job)
+        if cut is None and self._status == 0:
+            self._leave(run, time.monotonic() - began, unended)
+        elif not self._clear_away(run, self.kill_grace, unended):
+            return None
+        return self._outcome(cut, job)
+
+    def reap(self) -> bool:
+        """Reap every child that has ended; whether any child is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if not pid:
+                return True
+            if pid == self._pid:
+                self._status = status
 
     def close(self) -> None:
-        """Let go of what is kept open."""
+        """Let go of what is kept open; orphans are somebody else's again."""
         os.close(self._nothing)
+        if self.proves:
+            processes.be_subreaper(False)
 
     def _spawn(self, job: Job, output: int) -> int:
         folder = (job.cwd or self._home).encode()
@@ -109,7 +153,7 @@ class Runner:
         environment, umask = self._taken_along(job)
         if job.env:
             environment.update((name.encode(), text.encode()) for name, text in job.env.items())
-            environment[MARK.encode()] = self._environment[MARK.encode()]
+            environment.update(self._own)
         environment[b"PWD"] = folder
         environment[b"QUEUECTL_JOB_ID"] = job.id.encode()
         environment[b"QUEUECTL_ATTEMPT"] = b"%d" % job.run
@@ -172,60 +216,93 @@ class Runner:
         return child.pid
 
     def _attend(
-        self, pid: int, timeout: float | None, interrupted: Callable[[], Interruption | None]
+        self, timeout: float | None, interrupted: Callable[[], Interruption | None]
     ) -> str | None:
-        """Wait for the shell to end; what cut it short, if anything."""
+        """Wait for the shell to end; what is to cut it short, if anything."""
         deadline = None if timeout is None else time.monotonic() + timeout
         next_look = time.monotonic() + self.look
+        asked = (False, False)
         while True:
             left = self.look if deadline is None else deadline - time.monotonic()
             came = self._wakeups.wait(min(left, self.look))
-            if self._has_ended(pid):
+            self._children = self.reap()
+            if self._status is not None:
                 return None
             cut: str | None = None
             if deadline is not None and time.monotonic() >= deadline:
                 cut = "timeout"
-            elif not came or b"c" in came or time.monotonic() >= next_look:
-                # Hints of new jobs may come at any rate: they must not put the look off.
+            elif (
+                asked != (self._wakeups.stopping, self._wakeups.now)
+                or b"c" in came
+                or time.monotonic() >= next_look
+            ):
+                # Hints of new jobs and orphans that end may come at any rate: they must neither
+                # put the look off nor be a reason for it.
+                asked = (self._wakeups.stopping, self._wakeups.now)
                 cut = interrupted()
                 next_look = time.monotonic() + self.look
             if cut:
-                self._end(pid)
                 return cut
 
-    def _end(self, pid: int) -> None:
-        """TERM, the grace, KILL, until the shell has ended."""
+    def _leave(self, run: Run, seconds: float, unended: Callable[[Found], bool]) -> None:
+        """After a success: end what stayed in the session; what left it lives on."""
+        if not self.proves:
+            self._end_group(run.pid, self.kill_grace)
+        elif self._children and not self._offspring.has_nothing_new(run, seconds):
+            self._end(lambda: self._in_session(run), self.kill_grace, unended)
+            self.clean = not (self.reap() and self._offspring.spare(run))
+
+    def _clear_away(self, run: Run, grace: float, unended: Callable[[Found], bool]) -> bool:
+        """End all that is left of the run, the shell too; whether that was possible."""
+        if not self.proves:
+            self._end_group(run.pid, grace)
+            return True
+        if self._status is not None and not self._children:
+            return True
+        ended = self._end(lambda: self._found(run), grace, unended)
+        if ended and self._status is None:
+            self._status = os.waitpid(run.pid, 0)[1]
+        if not ended:
+            self.clean = False
+            self._offspring.spare(run)
+        return ended
+
+    def _end(
+        self, find: Callable[[], Found], grace: float, unended: Callable[[Found], bool]
+    ) -> bool:
+        """TERM, the grace, KILL; whether all of it is gone, which may never be."""
+        if remains.end_gently(find, grace, self._pause):
+            return True
+        while left := remains.kill_all(find, _TRY_AGAIN, self._pause):
+            if unended(left):
+                return False
+            self._pause(self.look)
+        return True
+
+    def _found(self, run: Run) -> Found:
+        return self._offspring.of(run) if self.reap() else {}
+
+    def _in_session(self, run: Run) -> Found:
+        return {pid: one for pid, one in self._found(run).items() if one.session == run.pid}
+
+    def _pause(self, seconds: float) -> None:
+        self._wakeups.wait(seconds)
+        self.reap()
+
+    def _end_group(self, pid: int, grace: float) -> None:
+        """TERM, the grace, KILL for the group of the shell: all that some systems let find."""
         processes.signal_group(pid, signal.SIGTERM)
-        processes.signal_group(pid, signal.SIGCONT)  # what is stopped would not notice
-        deadline = time.monotonic() + self.kill_grace
-        while (left := deadline - time.monotonic()) > 0:
-            self._wakeups.wait(left)
-            if self._has_ended(pid):
-                return
-        processes.signal_group(pid, signal.SIGKILL)
-        while not self._has_ended(pid):
-            self._wakeups.wait(self.look)
+        if processes.signal_group(pid, signal.SIGCONT):  # what is stopped would not notice
+            deadline = time.monotonic() + grace
+            while self._status is None and (left := deadline - time.monotonic()) > 0:
+                self._pause(min(left, self.look))
+            processes.await_group_end(pid, max(0.0, deadline - time.monotonic()))
+        while self._status is None:
+            self._pause(self.look)
 
-    def _has_ended(self, pid: int) -> bool:
-        """Whether the shell has ended. Where it can be, it is left unreaped, to keep its pid."""
-        if hasattr(os, "waitid"):
-            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            self._status = status
-        return bool(found)
-
-    def _clear_away(self, pid: int) -> int:
-        """End what the shell left behind in its group, and reap it; its wait status."""
-        # While it is a zombie nobody else can have its pid: the signal hits this group only.
-        processes.signal_group(pid, signal.SIGTERM)
-        status = os.waitpid(pid, 0)[1] if self._status is None else self._status
-        if processes.signal_group(pid, signal.SIGCONT):
-            processes.await_group_end(pid, self.kill_grace)
-        return status
-
-    def _outcome(self, status: int, cut: str | None, job: Job) -> Outcome:
-        code = os.waitstatus_to_exitcode(status)
+    def _outcome(self, cut: str | None, job: Job) -> Outcome:
+        assert self._status is not None
+        code = os.waitstatus_to_exitcode(self._status)
         exit_code = 128 - code if code < 0 else code
         if cut == "timeout":
             return Outcome("timed_out", exit_code, f"timed out after {job.timeout:g}s", _now())
@@ -239,9 +316,17 @@ class Runner:
 
 
 def marks_of(job: Job) -> list[bytes]:
-    """What the environment of each process of this run holds, unless a process changed it."""
+    """What the environment of each process of this run holds, unless a process changed it.
+
+    Processes of the same run of a copied queue have them too, but for the mark of the folder.
+    """
     values = (job.worker, job.id, job.run)
-    return [f"{name}={value}".encode() for name, value in zip(MARKS, values, strict=True)]
+    return [f"{name}={value}".encode() for name, value in zip(MARKS[:3], values, strict=True)]
+
+
+def folder_mark(folder: str) -> bytes:
+    """The mark of a data folder in each run's environment."""
+    return f"{FOLDER_MARK}={folder_identity(folder)}".encode()
 
 
 def _keep_descriptors() -> None:

@@ -71,6 +71,17 @@ def test_few_contend_while_somebody_removes_the_lock(seed):
     assert "was removed" in run("contention", seed, *options, limit=90)
 
 
+@pytest.mark.timeout(200)
+def test_few_runs_hide_nothing(seed):
+    assert "0 processes left" in run("leftovers", seed, "--jobs=24", limit=180)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_runs_hide_nothing(seed):
+    run("leftovers", seed, "--jobs=1000", limit=3000)
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_or_doubled_in_half_an_hour(tmp_path, seed):
