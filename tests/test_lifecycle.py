@@ -203,6 +203,47 @@ def test_a_lost_worker_spends_no_retry():
     assert got.history[-1] == {"event": "lose", "at": NOW, "run": 1, "worker": "w-1"}
 
 
+def lose_after_a_stop(job):
+    return lifecycle.lost(lifecycle.claimed(job, "w-1", NOW), "w-1", NOW, asked_to_stop=True)
+
+
+def test_a_worker_killed_after_it_was_asked_to_stop_is_no_evidence_against_the_job():
+    job = lose_after_a_stop(lose_after_a_stop(lose_after_a_stop(make_job("a"))))
+    assert (job.state, job.losses, job.attempts) == ("pending", 0, 0)
+    assert job.history[-1]["reason"] == "asked_to_stop"
+
+
+def test_twenty_such_losses_in_a_row_bury():
+    job = make_job("a", max_retries=3)
+    for _ in range(19):
+        job = lose_after_a_stop(job)
+    assert job.state == "pending"
+    job = lose_after_a_stop(job)
+    assert (job.state, job.error, job.losses) == ("dead", "interrupted", 0)
+
+
+def test_an_end_starts_the_count_of_such_losses_anew():
+    job = make_job("a", max_retries=3)
+    for _ in range(19):
+        job = lose_after_a_stop(job)
+    claimed = lifecycle.claimed(job, "w-1", NOW)
+    job = settle(claimed, ended(3), claimed)
+    for _ in range(19):
+        job = lose_after_a_stop(job)
+    assert job.state == "pending"
+
+
+def test_only_a_running_job_can_be_abandoned():
+    got = lifecycle.abandoned(running(), NOW)
+    assert (got.state, got.error, got.history[-1]["reason"]) == (
+        "cancelled",
+        "cancelled",
+        "abandoned",
+    )
+    with pytest.raises(Conflict, match="only a running job"):
+        lifecycle.abandoned(make_job("a"), NOW)
+
+
 def test_three_losses_bury():
     job, states = make_job(), []
     for _ in range(lifecycle.MOST_LOSSES):

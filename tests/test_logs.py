@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -351,3 +352,31 @@ def test_descriptors_for_children_lie_above_the_standard_ones():
         os.dup2(kept, 0)
         os.close(kept)
         os.close(low)
+
+
+# -- what goes on after its run
+
+
+def test_what_may_still_write_keeps_its_log_though_nothing_is_in_it_yet(logs, spool):
+    late = os.dup(spool.fd)
+    spool.finish(make_job("a"), clean=False)
+    os.write(spool.fd, b"of b\n")
+    os.write(late, b"late\n")
+    os.close(late)
+    spool.finish(make_job("b"))
+    assert read(logs.run_path(make_job("a"))) == b"late\n"
+    assert read(logs.run_path(make_job("b"))) == b"of b\n"
+
+
+def test_whatever_inherited_the_output_holds_it(logs):
+    job, spool = make_job("a"), Spool(logs, "w-1")
+    writer = subprocess.Popen(["sleep", "60"], stdout=spool.fd)
+    try:
+        os.close(spool.fd)  # as when the worker dies
+        assert logs.is_held("w-1", [job])
+        os.rename(logs.spool_path("w-1"), logs.run_path(job))
+        assert logs.is_held("w-1", [job])
+    finally:
+        writer.kill()
+        writer.wait()
+    assert not logs.is_held("w-1", [job])
