@@ -70,10 +70,6 @@ class Seen(NamedTuple):
     start: str
     ended: bool  # a zombie that nobody has reaped yet
 
-    def has_marks(self, marks: Collection[bytes]) -> bool:
-        """Whether its environment held all of them (`NAME=value`) at its start."""
-        return is_marked(self.pid, marks)
-
 
 def look(since: int = 0) -> dict[int, Seen]:
     """All processes that are seen from here, or those with a pid of `since` or more; Linux only."""

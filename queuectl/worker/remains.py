@@ -126,7 +126,7 @@ def _is_worker(pid: int) -> bool:
 
 
 def lost_run(
-    leader: Run | None, marks: Collection[Collection[bytes]], holders: Callable[[Found], set[int]]
+    leader: Run | None, marks: Collection[frozenset[bytes]], holders: Callable[[Found], set[int]]
 ) -> Found:
     """The living processes of a run whose worker is dead.
 
@@ -134,8 +134,11 @@ def lost_run(
     `holders` picks the processes that hold the worker's spool open.
     """
     table = processes.look()
-    marked = {pid for pid, one in table.items() if any(map(one.has_marks, marks))}
-    seeds = marked | holders(table)
+    young = {pid: one for pid, one in table.items() if leader is None or not _is_older(one, leader)}
+    marked = {
+        pid for pid in young if marks and any(map(processes.environment_of(pid).issuperset, marks))
+    }
+    seeds = marked | holders(young)
     # The number of a session can come again: its leader or one of its members must vouch for it.
     sessions = {table[pid].session for pid in marked}
     if leader is not None:
@@ -192,7 +195,10 @@ def kill_all(find: Callable[[], Found], patience: float, wait: Callable[[float],
     them to somebody else, and they would not be found by descent any more.
     """
     deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    tried = False
     while found := _twice(find):
+        if tried and time.monotonic() >= deadline:
+            return found
         stopped: dict[tuple[int, str], Seen] = {}
         while new := [one for one in found.values() if (one.pid, one.start) not in stopped]:
             for one in new:
@@ -200,7 +206,8 @@ def kill_all(find: Callable[[], Found], patience: float, wait: Callable[[float],
                 stopped[one.pid, one.start] = one
             found = find()
         refused = [not processes.send_to(one, signal.SIGKILL) for one in stopped.values()]
-        if time.monotonic() >= deadline or all(refused):
+        tried = True
+        if all(refused):
             return {one.pid: one for one in stopped.values()}
         wait(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)

@@ -93,7 +93,7 @@ def _end_found(
 ) -> Found | None:
     """KILL all that certainly is of the lost runs; what is left, None if others must do it."""
     mark = folder_mark(queue.folder)
-    marks = [[*marks_of(job), mark] for job in jobs]
+    marks = [frozenset((*marks_of(job), mark)) for job in jobs]
     places = logs.places(worker.id, jobs)
     certain = _is_of_this_folder(queue, worker)
     leader = Run(worker.group_pid, worker.group_start, ()) if certain and worker.job_id else None
