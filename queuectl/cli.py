@@ -162,6 +162,8 @@ def _run_command(context: Context, bound: Bound) -> int:
     spec = bound.spec
     if spec is None:
         raise InvalidInput("no command is given ('help' lists them)")
+    if spec.access != "none":
+        context.tell_edits_set_aside()
     if spec.access == "write":
         context.rescue()
     context.run = _run_command

@@ -238,10 +238,13 @@ def test_a_fold_does_each_step_only_when_the_one_before_is_on_the_disk(store, fi
     assert disk.calls == [
         *(NEW_FILE * files_changed),
         *("write", "fsync"),  # what is about to be renamed, announced in the journal
+        "write",  # the notes for edits by hand, and the copies
+        *(["create", "write"] * files_changed),
         *(["rename"] * files_changed),
         "fsync",  # the folder
         *NEW_FILE,
         *("chmod", "rename", "fsync", "chmod"),  # the new journal
+        *(["unlink"] * files_changed),  # the copies before these
     ]
 
 

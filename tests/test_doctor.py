@@ -177,9 +177,9 @@ def test_a_hand_edit_is_no_problem_but_a_mistake_in_it_is(queue):
     assert found(queue, 0) == []
     path(queue, "jobs.json").write_text(text.replace('"command": "true"', '"comand": "true"'))
     assert "mistake in line 3, column 1: a job has no command" in found(queue)[0]
-    twin = text.replace('"id": "c"', '"id": "b"')
+    twin = text.replace('"id": "c"', '"id": "a"')
     path(queue, "jobs.json").write_text(twin)
-    assert "job 'b' stands twice" in found(queue)[0]
+    assert "job 'a' stands twice" in found(queue)[0]
 
 
 def test_jobs_that_contradict_the_journal(queue):
@@ -383,4 +383,4 @@ def test_it_is_right_while_others_work(queue, wait_until):
 def test_every_file_of_ours_is_known(queue):
     queue.ok("worker", "start")
     queue.ok("worker", "stop")
-    assert set(os.listdir(queue.folder)) <= strays.OURS
+    assert all(map(strays.is_ours, os.listdir(queue.folder)))

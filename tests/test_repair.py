@@ -217,11 +217,6 @@ def dead_spoilt(path):
     change(path, "dlq.json", b'{"id": "dead"', b'{"id" "dead"')
 
 
-def in_both_files(path):
-    line = b"\n" + next(line for line in read(path, "dlq.json").splitlines() if b'"dead"' in line)
-    change(path, "jobs.json", b"[", b"[" + line.rstrip(b",") + b",")
-
-
 def twice_in_one_file(path):
     line = next(line for line in read(path, "jobs.json").splitlines() if b'"stays"' in line)
     older = line.rstrip(b",").replace(b'"rev": 1', b'"rev": 0')
@@ -255,7 +250,6 @@ DAMAGES = {
     jobs_a_folder: ({"stays"}, set(), set()),
     dead_gone: ({"dead"}, set(), set()),
     dead_spoilt: ({"dead"}, set(), set()),
-    in_both_files: (set(), set(), set()),
     twice_in_one_file: (set(), set(), set()),
     all_at_once: ({"stays", "added", "dead"}, set(), set()),
 }
@@ -280,7 +274,7 @@ def test_all_that_can_be_read_is_kept(queue, template, damage):
     # What cannot be read is told of.
     if gone or older:
         assert unread != []
-    if damage in (header, in_both_files, twice_in_one_file):
+    if damage in (header, twice_in_one_file):
         assert unread == []
     # No byte that was there is gone.
     assert all(data in contents(queue) for data in bad)
@@ -544,7 +538,7 @@ def test_any_byte_of_a_job_file_spoilt_costs_one_job_at_most(template, tmp_path,
 # -- killed, refused, twice at once
 
 MANY = [(all_at_once, how) for how in (*DEATHS, "once", "full")]
-MANY += [(in_both_files, how) for how in ("die before", "die half-way", "full")]
+MANY += [(twice_in_one_file, how) for how in ("die before", "die half-way", "full")]
 MANY += [(damage, "die after") for damage in (jobs_gone, journal_gone, jobs_a_folder)]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from queuectl.worker.logs import LogFolder
 
 NARROWEST = 20
+_TAKE_OVER = "make its changes anew where they are missed, then delete it"
 
 
 class Context:
@@ -54,6 +55,7 @@ class Context:
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
         self.terminal = is_terminal(self.out)
         self.color = color and self.terminal and _colours_wanted(self.environ)
+        self._told_edits: set[str] = set()
         self._data = data
         self._folder: str | None = None
         self._queue: JobQueue | None = None
@@ -201,6 +203,15 @@ class Context:
             taken = "the shell reads the keys" if self.interactive else "commands are read from it"
             raise InvalidInput(f"standard input is taken ({taken}); name a file instead of -")
         return sys.stdin.buffer.read() if sys.stdin is not None else b""
+
+    def tell_edits_set_aside(self) -> None:
+        """Say of each edit of a job file that was not taken in that it still lies there; once."""
+        from queuectl.store.folder import edits_set_aside
+
+        for name in edits_set_aside(self.folder):
+            if name not in self._told_edits:
+                self._told_edits.add(name)
+                self.note(f"queuectl: {name} holds an edit that was not taken in: {_TAKE_OVER}")
 
     def tell_notices(self) -> None:
         """Show what the queue has to say beside the result."""

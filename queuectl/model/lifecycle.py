@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, retry_delay
-from queuectl.model.fields import State, check_runnable, check_value, find_field
+from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
 from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job
 from queuectl.model.times import format_time, parse_time
 
@@ -283,3 +283,27 @@ def edited(job: Job, changes: dict[str, object], now: str) -> Job:
         values[field.name] = check_value(field, value)
     check_runnable(values)
     return job._replace(rev=job.rev + 1, updated_at=now, **values)
+
+
+_WHILE_RUNNING = [f.name for f in FIELDS if f.edit == "always" and f.name != "state"]
+
+
+def rewritten(job: Job, wanted: Job, now: str) -> Job | None:
+    """The job after a person wrote `wanted` in its place in a file; None if that changes nothing.
+
+    A state of pending is a retry, of cancelled a cancel; any other new one raises
+    InvalidTransition. Of a running job only changes as `edited` allows them are made.
+    """
+    if job.state == "in_progress":
+        kept = {name: getattr(wanted, name) for name in (*_WHILE_RUNNING, "extra")}
+        base = job._replace(**kept)
+    else:
+        base = wanted._replace(state=job.state, rev=job.rev)
+    if wanted.state == job.state:
+        return None if base == job else base._replace(rev=job.rev + 1)
+    if wanted.state == "cancelled":
+        return cancelled(base, now)
+    if wanted.state != "pending":
+        raise InvalidTransition(job.id, job.state, f"make {wanted.state} of")
+    again = retried(base, now)
+    return again if wanted.run_at == job.run_at else again._replace(run_at=wanted.run_at)

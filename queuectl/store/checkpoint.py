@@ -13,9 +13,19 @@ import time
 from typing import NamedTuple
 
 from queuectl.errors import DiskRefused
-from queuectl.store import files, strays
-from queuectl.store.job_files import Layout, checksum, line_id
-from queuectl.store.journal import EDIT, INTENT, NAME, NAMELESS, Header, Journal, Stamp, no_counts
+from queuectl.store import evidence, files, strays
+from queuectl.store.job_files import Layout, checksum, line_id, line_state
+from queuectl.store.journal import (
+    EDIT,
+    INTENT,
+    NAME,
+    NAMELESS,
+    PROMISED,
+    Header,
+    Journal,
+    Stamp,
+    no_counts,
+)
 from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
 
 TYPE_CHECKING = False
@@ -61,12 +71,15 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version:
     went wrong are right again.
     """
     began = time.perf_counter()
-    stamps = journal.header.stamps
-    jobs = _write(snapshot.jobs, stamps[0], merged(snapshot.base_jobs(), snapshot.overlay, False))
+    stamps, (jobs_file, dead_file) = journal.header.stamps, snapshot.files
+    replaced: dict[bytes, bytes] = {}
+    lines = merged(snapshot.base_jobs(), snapshot.overlay, False, replaced)
+    jobs = _write(jobs_file, stamps[0], lines)
+    lines = merged(snapshot.base_dead(), snapshot.overlay, True, replaced)
     dead = (
-        _write(snapshot.dead, stamps[1], merged(snapshot.base_dead(), snapshot.overlay, True))
+        _write(dead_file, stamps[1], lines)
         if _touches_dead(snapshot)
-        else _as_found(snapshot.dead, stamps[1], _dead_before(snapshot))
+        else _as_found(dead_file, stamps[1], _dead_before(snapshot))
     )
     counts = _sum(jobs.counts, dead.counts)
     fresh = [file for file in (jobs, dead) if file.fresh]
@@ -75,7 +88,7 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version:
         if snapshot.edited:
             _append_edit(journal, snapshot, counts)
         _announce(journal, jobs, dead)
-        going_on = _still(snapshot.jobs) and _still(snapshot.dead)
+        going_on = all(map(_still, snapshot.files))
     finally:
         if not going_on:
             journal.cut_back(mark)
@@ -83,6 +96,7 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version:
         for file in fresh:
             files.remove(file.fresh or "")
         return False
+    _keep_evidence(folder, snapshot, replaced, fresh, now)
     for file in fresh:
         files.rename(file.fresh or "", file.path)
     # Also if nothing was renamed here: a fold that was killed may have done so.
@@ -98,6 +112,8 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version:
         version=version,
     )
     start_journal(folder, header)
+    names = [os.path.basename(file.path) for file in fresh]
+    evidence.drop_copies(folder, header.generation, names)
     return True
 
 
@@ -114,9 +130,31 @@ def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
     header = snapshot.journal.header
     # The counts of version 1 nobody made sure of; a fold that was cut short may have put a new file
     # there, which those of the header do not fit.
-    if header.version == 1 or not header.stamps[1].fits(snapshot.dead.found):
+    if header.version == 1 or not header.stamps[1].fits(snapshot.files[1].found):
         return {b"dead": sum(1 for _ in snapshot.base_dead())}
     return {b"dead": header.counts["dead"]}
+
+
+def _keep_evidence(
+    folder: str,
+    snapshot: Snapshot,
+    replaced: dict[bytes, bytes],
+    fresh: list[_File],
+    now: float,
+) -> None:
+    """Keep what the next edit by hand will be compared with; before the files change."""
+    generation = snapshot.journal.header.generation + 1
+    if not snapshot.edited or snapshot.hand_edit:
+        edited = snapshot.hand_edit.edit.lines if snapshot.hand_edit else {}
+        notes = [
+            evidence.note_line(job_id, old, job_id in edited and job_id not in snapshot.own)
+            for job_id, line in snapshot.overlay.items()
+            if (old := replaced.get(job_id)) != line and (old or line_state(line))
+        ]
+        evidence.note_fold(folder, generation, now, notes)
+    for file in fresh:
+        name = os.path.basename(file.path)
+        evidence.keep_copy(folder, name, file.fresh or "", generation)
 
 
 def _touches_dead(snapshot: Snapshot) -> bool:
@@ -153,11 +191,14 @@ def _still(base: BaseFile) -> bool:
 
 
 def _append_edit(journal: Journal, snapshot: Snapshot, counts: dict[str, int]) -> None:
-    """Journal what the person wrote, but for jobs whose changes came first."""
-    overlay = snapshot.overlay
-    both = (snapshot.base_jobs(), snapshot.base_dead())
-    lines = [line for base in both for line in base if line_id(line) not in overlay]
-    journal.append(b"".join(line + b"\n" for line in lines), EDIT, counts)
+    """Journal what the person changed; if that is not known, all but what has records already."""
+    if snapshot.hand_edit is not None:
+        lines, flag = snapshot.hand_edit.lines(snapshot.files), PROMISED
+    else:
+        both = (snapshot.base_jobs(), snapshot.base_dead())
+        lines = [line for base in both for line in base if line_id(line) not in snapshot.own]
+        flag = EDIT
+    journal.append(b"".join(line + b"\n" for line in lines), flag, counts)
 
 
 def _announce(journal: Journal, jobs: _File, dead: _File) -> None:

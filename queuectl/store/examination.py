@@ -24,7 +24,7 @@ from queuectl.store.snapshot import Snapshot
 from queuectl.store.strays import (
     DATA,
     LOCK,
-    OURS,
+    is_ours,
     is_set_aside,
     leftovers,
     listed,
@@ -300,7 +300,7 @@ def _modes(folder: str) -> Iterator[Finding]:
     others = [
         name
         for name in listed(folder)
-        if name not in OURS
+        if not is_ours(name)
         and not is_set_aside(name)
         and _owner(os.path.join(folder, name)) != user
     ]
@@ -324,7 +324,8 @@ def _names(folder: str) -> Iterator[Finding]:
     if aside:
         todo = "look at them, and delete them when nothing in them is missed"
         yield Finding("set aside", list_few(aside), todo, False)
-    foreign = set(names) - OURS - set(temporary) - set(aside)
+    ours = set(filter(is_ours, names))
+    foreign = set(names) - ours - set(temporary) - set(aside)
     if foreign:
         text = f"not of queuectl: {list_few(sorted(foreign))}"
         yield Finding("other files", text, "they are left alone", False)

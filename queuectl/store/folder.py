@@ -239,3 +239,19 @@ def _sign_of_loss(path: str, journal: str) -> str | None:
     if os.path.lexists(os.path.join(path, LAST_MADE)):
         return f"{journal} is missing; queuectl doctor --repair mends what can be mended"
     return None
+
+
+def edits_set_aside(path: str) -> list[str]:
+    """Edits of job files that were not taken in and still lie in the folder."""
+    try:
+        return sorted(filter(is_edit_set_aside, os.listdir(path)))
+    except OSError:
+        return []
+
+
+def is_edit_set_aside(name: str) -> bool:
+    """Whether a file of this name in a data folder is such an edit."""
+    return name.startswith(_EDITS) and not name.endswith(".new")
+
+
+_EDITS = ("jobs.json.edit-2", "dlq.json.edit-2")  # and the rest of the time when it was saved

@@ -44,7 +44,7 @@ class Glance:
     def __init__(self, path: str, now: float) -> None:
         self._snapshot: Snapshot | None = None
         if folder.check_folder(path) and not folder.is_new(path):
-            self._snapshot = Snapshot.read(path, now, _no_lock)
+            self._snapshot = Snapshot.read(path, now, _no_lock, patience=0.0)
 
     def close(self) -> None:
         """Let go of the files; may be called twice."""
@@ -78,9 +78,9 @@ class Glance:
         yield from (line for line in reversed(overlay.values()) if fits.match(b"\n" + line))
         bases = []
         if states is None or set(states) != {"dead"}:
-            bases.append((snapshot.base_jobs, snapshot.jobs.fd))
+            bases.append((snapshot.base_jobs, snapshot.bases[0].fd))
         if states is None or "dead" in states:
-            bases.append((snapshot.base_dead, snapshot.dead.fd))
+            bases.append((snapshot.base_dead, snapshot.bases[1].fd))
         for base, fd in bases:
             lines = iter(base()) if snapshot.edited else _backward(fd, fits)
             for line in lines:

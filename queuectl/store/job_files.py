@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
@@ -208,11 +208,24 @@ def parse_edited(
     `state` is that of a job that names none. Raises BadFile with the line and column of the first
     mistake; ids in `taken` lie in the other file already.
     """
+    jobs: dict[str, Job] = {}
+    for at, job, _ in read_edited(data, path, now, state):
+        if job.id in taken:
+            what = f"job '{job.id}' stands twice, in {JOBS} and {DEAD}"
+            raise mistake(path, data.decode(), at, what)
+        jobs[job.id] = job
+    return jobs
+
+
+def read_edited(
+    data: bytes, path: str, now: str, state: State
+) -> Iterator[tuple[int, Job, Collection[str]]]:
+    """Offset and job of each job of such a file, and those of _TIMES that were written."""
     try:
         text = data.decode()
     except UnicodeDecodeError as exc:
         raise BadFile(f"{path} is not valid UTF-8 at byte {exc.start}; {LEFT}") from None
-    jobs: dict[str, Job] = {}
+    seen: set[str] = set()
     for at, form in _array_items(text, path):
         try:
             job = job_from_person(form, now=now, state=state)
@@ -222,13 +235,13 @@ def parse_edited(
             raise mistake(path, text, at, str(exc)) from None
         except (ValueError, RecursionError) as exc:
             raise mistake(path, text, at, f"the job is no plain JSON: {exc}") from None
-        if job.id in jobs or job.id in taken:
-            where = path if job.id in jobs else f"{JOBS} and {DEAD}"
-            raise mistake(path, text, at, f"job '{job.id}' stands twice, in {where}")
-        jobs[job.id] = job
-    return jobs
+        if job.id in seen:
+            raise mistake(path, text, at, f"job '{job.id}' stands twice, in {path}")
+        seen.add(job.id)
+        yield at, job, _TIMES & form.keys() if isinstance(form, dict) else ()
 
 
+_TIMES = frozenset({"created_at", "updated_at", "run_at", "available_at"})
 LEFT = "nothing was changed: put it right, then try again"
 _SPACE = re.compile(r"[ \t\r\n]*")
 

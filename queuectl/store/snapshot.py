@@ -1,5 +1,8 @@
 """The whole queue at one moment, read without the lock.
 
+Of a file that a person edited only the edit counts, and for all else our own copy of it: what is
+shown is the queue as it will be when a writer has taken the edit in.
+
 The order matters: open the journal and keep it, open both job files, read that journal to its
 end, then look whether it is still the one that is named so. If not, a fold came between: start
 over. (Reading the files first, or not looking again, misses acknowledged jobs under load.)
@@ -8,11 +11,14 @@ over. (Reading the files first, or not looking again, misses acknowledged jobs u
 from __future__ import annotations
 
 import os
+import time
 
 from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
+from queuectl.store.evidence import find_copy
 from queuectl.store.files import is_young, open_ours
+from queuectl.store.hand_edits import NAMES, HandEdit, judge, without_signs
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -33,6 +39,21 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _TRIES = 5
+PATIENCE = 2.0  # seconds; a mistake in a younger file may be half of what is being written
+_PAUSE = 0.05  # seconds between looks at such a file
+
+
+class _BeingWritten(Exception):
+    """There is a mistake in a file, which may not be complete yet: it is `age` seconds old."""
+
+    def __init__(self, mistake: BadFile, age: float) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
+        self.age = age
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 class BaseFile:
@@ -82,24 +103,88 @@ def overlay_of(lines: Iterable[bytes]) -> dict[bytes, bytes]:
 class Snapshot:
     """Both job files and the journal at one moment; close it when done.
 
-    `overlay` maps ids to the last journal line of each job that has one.
+    `files` are the job files as they lie there; `bases` hold the queue's own form of them: the
+    same, or our copies if a person edited one. `own` maps ids to the last journal line of each job
+    that has one, `overlay` also to what an edit makes of a job. `edited`: whether a file is not as
+    queuectl wrote it; `hand_edit` is what there is to be taken in, None if it is not known what the
+    files held before: then they count as they are.
     """
 
-    def __init__(self, journal: Journal, jobs: BaseFile, dead: BaseFile, now: float) -> None:
-        self.journal, self.jobs, self.dead = journal, jobs, dead
-        self.overlay = overlay_of(journal.all_lines())
-        ours, theirs = intended(journal)
-        stamps = journal.header.stamps
-        self.edited = not jobs.is_ours(stamps[0], ours, now) or not dead.is_ours(
-            stamps[1], theirs, now
-        )
-        self._by_hand = self._parse_both(now) if self.edited else None
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: BaseFile,
+        dead: BaseFile,
+        now: float,
+        judged: HandEdit | None = None,
+    ) -> None:
+        """`judged` holds what was found out before, which saves time if it is still so."""
+        self.journal, self.files, self.bases = journal, (jobs, dead), [jobs, dead]
+        self.own, signs = without_signs(overlay_of(journal.all_lines()))
+        self.overlay = self.own
+        self.hand_edit: HandEdit | None = None
+        self._by_hand: tuple[dict[str, Job], dict[str, Job]] | None = None
+        intents = intended(journal)
+        edited = [
+            which
+            for which, stamp in enumerate(journal.header.stamps)
+            if not self.files[which].is_ours(stamp, intents[which], now)
+        ]
+        self.edited = bool(edited)
+        if not edited:
+            return
+        try:
+            if not self._open_copies(edited):
+                self._by_hand = self._parse_both(now)
+                return
+            if judged is None or not judged.holds(journal, self.files):
+                judged = judge(journal, self.files, self.bases, self.own, edited, signs, now)
+        except BaseException:
+            self.close_copies()
+            raise
+        self.hand_edit = judged
+        self.overlay = self.own | judged.edit.lines
+
+    def _open_copies(self, edited: list[int]) -> bool:
+        """Whether we have a copy of each file that was edited; they are the bases then.
+
+        What a fold was about to write is no such copy: the journal has not gone on to it yet.
+        """
+        for which in edited:
+            stamp = self.journal.header.stamps[which]
+            path = find_copy(os.path.dirname(self.journal.path), NAMES[which], stamp)
+            if path is None:
+                return False
+            self.bases[which] = BaseFile(path)
+        return True
 
     @classmethod
     def read(
+        cls,
+        folder: str,
+        now: float,
+        locked: Callable[[], AbstractContextManager[None]],
+        patience: float | None = None,
+    ) -> Snapshot:
+        """A snapshot of the folder; `locked` gives its lock, for when folds outrun the reader.
+
+        A file that holds a mistake and is not `patience` seconds old is waited for: some editors
+        write in place, and take their time.
+        """
+        waited, patience = 0.0, PATIENCE if patience is None else patience
+        while True:
+            try:
+                return cls._read(folder, now + waited, locked)
+            except _BeingWritten as exc:
+                if exc.age > patience or waited > 5 * patience:
+                    raise exc.mistake from None
+            _wait(_PAUSE)
+            waited += _PAUSE
+
+    @classmethod
+    def _read(
         cls, folder: str, now: float, locked: Callable[[], AbstractContextManager[None]]
     ) -> Snapshot:
-        """A snapshot of the folder; `locked` gives its lock, for when folds outrun the reader."""
         for _ in range(_TRIES):
             found = cls._try(folder, now)
             if found is not None:
@@ -121,11 +206,18 @@ class Snapshot:
             dead = BaseFile(os.path.join(folder, DEAD))
             opened.append(dead)
             journal.read_on()
-            if journal.is_current():
+            if not journal.is_current():
+                return None
+            try:
                 snapshot = cls(journal, jobs, dead, now)
-                opened.clear()
-                return snapshot
-            return None
+            except BadFile as exc:
+                written = max(file.found.st_mtime for file in (jobs, dead))
+                raise _BeingWritten(exc, abs(now - written)) from None
+            if snapshot.edited and not journal.is_current():
+                snapshot.close_copies()
+                return None  # a fold may have removed the copies before they were looked for
+            opened.clear()
+            return snapshot
         finally:
             for part in opened:
                 part.close()
@@ -133,8 +225,15 @@ class Snapshot:
     def close(self) -> None:
         """Let go of the files."""
         self.journal.close()
-        self.jobs.close()
-        self.dead.close()
+        for file in self.files:
+            file.close()
+        self.close_copies()
+
+    def close_copies(self) -> None:
+        """Let go of our copies of edited files only."""
+        for base in self.bases:
+            if base not in self.files:
+                base.close()
 
     def _parse_both(self, now: float) -> tuple[dict[str, Job], dict[str, Job]]:
         """The jobs of both files as a person left them, each in the file where it belongs.
@@ -142,10 +241,11 @@ class Snapshot:
         Their `rev` grows: whoever read them before the edit must not write over it.
         """
         moment = format_time(now)
-        found = parse_edited(self.jobs.read(), self.jobs.path, moment, "pending", {})
+        jobs_file, dead_file = self.files
+        found = parse_edited(jobs_file.read(), jobs_file.path, moment, "pending", {})
         # A job with a journal record may stand in both: a fold that moved it was cut short.
         taken = {job_id for job_id in found if job_id.encode() not in self.overlay}
-        found |= parse_edited(self.dead.read(), self.dead.path, moment, "dead", taken)
+        found |= parse_edited(dead_file.read(), dead_file.path, moment, "dead", taken)
         jobs: tuple[dict[str, Job], dict[str, Job]] = ({}, {})
         for job in found.values():
             jobs[job.state == "dead"][job.id] = job._replace(rev=job.rev + 1)
@@ -154,13 +254,13 @@ class Snapshot:
     def base_jobs(self) -> Iterator[bytes]:
         """The lines of jobs.json, whatever the journal says of them."""
         if self._by_hand is None:
-            return read_lines(self.jobs.fd)
+            return read_lines(self.bases[0].fd)
         return (encode_job(job) for job in self._by_hand[0].values())
 
     def base_dead(self) -> Iterator[bytes]:
         """The lines of dlq.json, whatever the journal says of them."""
         if self._by_hand is None:
-            return read_lines(self.dead.fd)
+            return read_lines(self.bases[1].fd)
         return (encode_job(job) for job in self._by_hand[1].values())
 
     def lines(self) -> Iterator[bytes]:
@@ -183,21 +283,27 @@ class Snapshot:
             where = DEAD if state == b"dead" else JOBS
             return None if state is None else (decode_job(line), where)
         if self._by_hand is not None:
-            for jobs, where in zip(self._by_hand, (JOBS, DEAD), strict=True):
+            for jobs, where in zip(self._by_hand, NAMES, strict=True):
                 if job_id in jobs:
                     return jobs[job_id], where
             return None
-        for base, where in ((self.jobs, JOBS), (self.dead, DEAD)):
+        for base, where in zip(self.bases, NAMES, strict=True):
             line = find_line(base.fd, job_id)
             if line is not None:
                 return decode_job(line), where
         return None
 
 
-def merged(base: Iterator[bytes], overlay: dict[bytes, bytes], dead: bool) -> Iterator[bytes]:
+def merged(
+    base: Iterator[bytes],
+    overlay: dict[bytes, bytes],
+    dead: bool,
+    replaced: dict[bytes, bytes] | None = None,
+) -> Iterator[bytes]:
     """The lines of one job file as they should be: changed in place, new ones behind.
 
-    `dead` tells which file: a job that left it, or was removed, has no line in it.
+    `dead` tells which file: a job that left it, or was removed, has no line in it. `replaced` is
+    given the lines that the overlay takes the place of.
     """
     seen = set()
     for line in base:
@@ -207,6 +313,8 @@ def merged(base: Iterator[bytes], overlay: dict[bytes, bytes], dead: bool) -> It
             yield line
         elif job_id not in seen:
             seen.add(job_id)
+            if replaced is not None:
+                replaced[job_id] = line
             if belongs(newer, dead):
                 yield newer
     for job_id, line in overlay.items():

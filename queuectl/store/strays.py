@@ -8,7 +8,8 @@ import stat
 
 from queuectl.errors import BadFile
 from queuectl.store import files, worker_files
-from queuectl.store.folder import MARKER
+from queuectl.store.evidence import NOTES, is_evidence
+from queuectl.store.folder import MARKER, is_edit_set_aside
 from queuectl.store.journal import NAME, NAMELESS
 
 FOLDERS = ("logs", worker_files.FOLDER)
@@ -18,7 +19,7 @@ OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
 BEFORE_RESTORE = "before-restore-"
 # As files.write_new names them, and as older versions did.
 _TEMPORARY = re.compile(
-    rf"({'|'.join(map(re.escape, DATA))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
+    rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
     rf"|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(files.TEMPORARY)}"
 )
 _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
@@ -140,4 +141,11 @@ def _is_temporary(name: str) -> bool:
 
 def is_set_aside(name: str) -> bool:
     """Whether it is a file that queuectl put out of the way and kept."""
+    if is_edit_set_aside(name):
+        return True
     return not name.endswith(files.TEMPORARY) and any(part in name for part in _SET_ASIDE)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name belongs in a data folder, and to queuectl."""
+    return name in OURS or is_evidence(name)

@@ -15,13 +15,13 @@ from itertools import chain
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
-from queuectl.store import checkpoint, files, folder, worker_files
+from queuectl.store import checkpoint, evidence, files, folder, worker_files
 from queuectl.store.env_sets import EnvSets
+from queuectl.store.hand_edits import HandEdit, set_aside
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
     checksum,
-    line_id,
     read_lines,
     read_live_lines,
 )
@@ -33,8 +33,13 @@ from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overla
 
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
+_LOOKS = 4  # at an edit; the last one is under the lock, whatever comes between
 _PUT_OFF = 10.0  # seconds until a fold that was refused is tried again
 LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
+
+
+class _Edited(Exception):
+    """A person edited a job file: it is to be looked at while nobody waits for the lock."""
 
 
 class Writing:
@@ -49,12 +54,18 @@ class Writing:
         self._writer, self._busy = writer, busy
 
     def __enter__(self) -> Journal:
-        self._writer.lock.acquire()
-        try:
-            return self._writer.catch_up(self._busy)
-        except BaseException as exc:
-            self.__exit__(None, exc, None)
-            raise
+        edit: HandEdit | None = None
+        for looks in range(_LOOKS):
+            self._writer.lock.acquire()
+            try:
+                return self._writer.catch_up(self._busy, edit, looks + 1 == _LOOKS)
+            except _Edited:
+                self._writer.lock.release()
+            except BaseException as exc:
+                self.__exit__(None, exc, None)
+                raise
+            edit = self._writer.look_at_edit()
+        raise AssertionError  # the last look takes in what it finds
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         writer = self._writer
@@ -213,24 +224,6 @@ class Writer:
         wait = min(max(0.0, header.folded_at + share - self._now()), share)
         return max(wait, self._no_fold_before - time.monotonic())
 
-    def _fold(self, journal: Journal) -> None:
-        """Fold; edits that a person makes meanwhile are read anew until none comes between."""
-        version = self.version_to_write(journal)
-        if folder.marked_format(self.folder) < version:
-            # Before the journal: an older `doctor --repair` takes that for damaged and replaces it,
-            # and only the marker keeps it off.
-            folder.mark_folder(self.folder, version)
-        done = False
-        while not done:
-            with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
-                snapshot = Snapshot(journal, jobs, dead, self._now())
-                self._tell_of_edits(snapshot)
-                done = checkpoint.fold(self.folder, journal, snapshot, self._now(), version)
-        self._unsynced = False
-        journal = self._move_on(journal)
-        with suppress(StoreError):  # of a damaged file whoever needs a set will tell
-            self._env_sets.drop_unused(self.lines(journal))
-
     def version_to_write(self, journal: Journal) -> int:
         """The format of the next journal: the old one's while a worker lives that knows no other.
 
@@ -240,15 +233,62 @@ class Writer:
             return journal.header.version
         return VERSION
 
+    def _fold(self, journal: Journal, edit: HandEdit | None = None, last: bool = True) -> None:
+        """Fold; edits that a person makes meanwhile are read anew until none comes between.
+
+        `edit` was found before. Raises _Edited for another one, but for the last look.
+        """
+        version = self.version_to_write(journal)
+        if folder.marked_format(self.folder) < version:
+            # Before the journal: an older `doctor --repair` takes that for damaged and replaces it,
+            # and only the marker keeps it off.
+            folder.mark_folder(self.folder, version)
+        done = False
+        while not done:
+            with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+                now = self._now()
+                if not (last or (edit is not None and edit.holds(journal, (jobs, dead)))):
+                    raise _Edited
+                snapshot = Snapshot(journal, jobs, dead, now, edit)
+                try:
+                    self._tell_of_edits(snapshot)
+                    done = checkpoint.fold(self.folder, journal, snapshot, now, version)
+                finally:
+                    snapshot.close_copies()
+                if done and self._live is not None and snapshot.hand_edit is not None:
+                    self._live.apply(snapshot.hand_edit.edit.lines.values())
+        self._unsynced = False
+        journal = self._move_on(journal)
+        with suppress(StoreError):  # of a damaged file whoever needs a set will tell
+            self._env_sets.drop_unused(self.lines(journal))
+
+    def look_at_edit(self) -> HandEdit | None:
+        """What a person changed, read and judged without the lock; None: it is not known."""
+        try:
+            snapshot = Snapshot.read(self.folder, self._now(), lambda: self.lock)
+        except OSError as exc:
+            raise files.unusable(self.folder, exc) from exc
+        except files.NO_LINES as exc:
+            raise files.changed(self.folder) from exc
+        snapshot.close()
+        return snapshot.hand_edit
+
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
         # Behind a repair the files fit nothing, though nobody edited them.
         if not snapshot.edited or snapshot.journal.header.stamps[0].size < 0:
             return
-        self.notices.append(f"{self.folder}: a job file was edited by hand; the edit was taken in")
-        late = [line_id(line) for line in snapshot.base_jobs() if line_id(line) in snapshot.overlay]
-        if late:
-            names = b", ".join(late[:5]).decode()
-            self.notices.append(f"changes that came first were kept for: {names}")
+        if snapshot.hand_edit is None:
+            taken_in, told = True, []
+        else:
+            edit = snapshot.hand_edit.edit
+            taken_in, told = len(edit.undecided) < len(snapshot.hand_edit.fresh), edit.told
+            for dead, reason in edit.undecided.items():
+                kept = set_aside(snapshot.files[dead])
+                self.notices.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
+        if taken_in:
+            text = f"{self.folder}: a job file was edited by hand; the edit was taken in"
+            self.notices.append(text)
+        self.notices += told
 
     # -- catching up
 
@@ -271,8 +311,8 @@ class Writer:
         files.require_writable(self.folder)
         self._prepared = True
 
-    def catch_up(self, busy: bool) -> Journal:
-        """Take in what others appended, folded or edited; under the lock."""
+    def catch_up(self, busy: bool, edit: HandEdit | None = None, last: bool = True) -> Journal:
+        """Take in what others appended, folded or edited; under the lock. See _fold for edits."""
         journal, opened = self.journal, self.journal is None
         if journal is None:
             journal = self._open()
@@ -281,12 +321,15 @@ class Writer:
         if journal.size != journal.end:
             self._read_on(journal)
         now = self._now()
-        if not (busy and 0 <= now - self._vetted_at < _VET_EVERY):
+        # What is not known of the files yet is not read from an edited one.
+        if not (busy and self._live is not None and 0 <= now - self._vetted_at < _VET_EVERY):
             if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
-                self._fold(journal)
+                self._fold(journal, edit, last)
             self._vetted_at = now
         journal = self.journal
         assert journal is not None
+        if opened:
+            evidence.make_whole(self.folder, journal.header)
         if opened and journal.header.version < self.version_to_write(journal):
             self._fold(journal)  # which takes an older folder over
             assert self.journal is not None

@@ -220,7 +220,7 @@ class Story:
             return
         with open(path, "rb") as file:
             forms = json.load(file)
-        for form in forms[:2]:
+        for form in [form for form in forms if form["state"] != "in_progress"][:2]:
             form["command"] = f"by hand {len(self.events)}"
         files.rename(files.write_new(path, [json.dumps(forms).encode()]), path)
         files.sync_folder(self.path)
@@ -316,9 +316,16 @@ class Cut:
         views = [NOTHING, *(chapter.after for chapter in self.story.chapters)]
         allowed = [wanted.jobs for wanted in views[jobs + 1 : begun + 2]]
         fits = _fits_in_part(found.jobs, allowed) if repaired else found.jobs in allowed
+        if not fits and any("edit" in c.name for c in self.story.chapters[: begun + 1]):
+            # Our copy of the file, which nobody syncs, is gone: it is taken as it is, all revs + 1.
+            fits = _all_bare(found.jobs) in map(_all_bare, allowed)
         assert fits, f"jobs: {_difference(found, views[jobs + 1])}"
         fit = [wanted for wanted in views[settings + 1 :] if wanted.settings == found.settings]
         assert fit, f"settings: {found.settings}"
+
+
+def _all_bare(jobs: Jobs) -> dict[str, Job | None]:
+    return {job_id: _bare(job) for job_id, job in jobs.items()}
 
 
 def _fits_in_part(found: Jobs, allowed: list[Jobs]) -> bool:

@@ -68,8 +68,8 @@ def test_whatever_a_disk_refuses_is_not_done(root, seed):
 
 
 def swap_by_hand(path: str) -> set[str]:
-    """Bury p1 by hand where it stands, and raise d2 in its place; the ids that stay."""
-    for name, job_id, state in (("jobs.json", "p1", "dead"), ("dlq.json", "d2", "pending")):
+    """Cancel p1 by hand, and raise d2 where it stands; the ids that stay."""
+    for name, job_id, state in (("jobs.json", "p1", "cancelled"), ("dlq.json", "d2", "pending")):
         with open(os.path.join(path, name), encoding="utf-8") as file:
             forms = json.load(file)
         for form in forms:
@@ -100,13 +100,13 @@ def test_an_edit_is_taken_in_wholly_wherever_that_is_cut_short(root, how):
         died = disk.broken
         jobs = scenes.view(open_queue(path)).jobs
         assert set(jobs) - {"n1"} == ids
-        assert (jobs["p1"].state, jobs["d2"].state) == ("dead", "pending")
+        assert (jobs["p1"].state, jobs["d2"].state) == ("cancelled", "pending")
         follower.store._writer._vetted_at = 0.0  # else it may look for edits a moment later
         assert follower.claim("w-here").id == "d2"
         follower.checkpoint()
         where = scenes.in_files(path)
         assert set(where) - {"n1"} == ids
-        assert (where["p1"], where["d2"]) == ("dlq.json", "jobs.json")
+        assert (where["p1"], where["d2"]) == ("jobs.json", "jobs.json")
         assert scenes.view(follower).jobs["d2"].state == "in_progress"
     assert at > 15
 
@@ -130,7 +130,7 @@ def test_an_edit_that_comes_while_another_is_taken_in_is_taken_in_too(root, monk
     assert not left
     jobs = scenes.view(queue).jobs
     assert set(jobs) == {*ids, "n1"}
-    assert (jobs["p1"].state, jobs["p1"].command) == ("dead", "once more")
+    assert (jobs["p1"].state, jobs["p1"].command) == ("cancelled", "once more")
     assert jobs["d2"].state == "pending"
     assert not any("came first" in notice for notice in queue.notices)
 

@@ -1,0 +1,150 @@
+"""Job files that a person edited: read, compared with what we kept, and judged; changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from queuectl.model.times import format_time
+from queuectl.store import evidence, files
+from queuectl.store.edits import Edit, History, Mistake, Saved, SavedFile, decide
+from queuectl.store.job_files import (
+    DEAD,
+    JOBS,
+    checksum,
+    line_id,
+    line_state,
+    mistake,
+    read_edited,
+    read_lines,
+)
+from queuectl.store.journal import Journal, Stamp, read_at, scan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.snapshot import BaseFile
+
+NAMES = (JOBS, DEAD)
+
+
+class HandEdit(NamedTuple):
+    """An edit that was judged: what it changes, and what it was judged by.
+
+    `found`: both job files as they were; `fresh`: which of them were edited and not taken in yet;
+    `generation`, `end`: the journal, and how far it was read.
+    """
+
+    edit: Edit
+    found: tuple[Stamp, Stamp]
+    fresh: list[int]
+    generation: int
+    end: int
+
+    def holds(self, journal: Journal, files: Sequence[BaseFile]) -> bool:
+        """Whether it is the same with the journal and the files as they are now."""
+        if journal.header.generation != self.generation or journal.end < self.end:
+            return False
+        if not all(stamp.fits(file.found) for stamp, file in zip(self.found, files, strict=True)):
+            return False
+        data = read_at(journal.fd, self.end, journal.end - self.end)
+        newer = (line for record in scan(data) for line in record.payload.splitlines())
+        return self.edit.lines.keys().isdisjoint(_ids(newer))
+
+    def lines(self, files: Sequence[BaseFile]) -> list[bytes]:
+        """What is to be journaled: the changes, and that these files were taken in."""
+        return [*self.edit.lines.values(), *(_taken_in(files[which]) for which in self.fresh)]
+
+
+def _ids(lines: Iterator[bytes]) -> Iterator[bytes]:
+    # The records of folds that were given up hold other lines.
+    return (line_id(line) for line in lines if line.startswith(b"{"))
+
+
+def _taken_in(file: BaseFile) -> bytes:
+    """The line that says so. It reads as the removal of a job whose id no job can have.
+
+    So whoever does not know of it passes it over.
+    """
+    name = os.path.basename(file.path).encode()
+    return b'{"id": " %s %d %d", "removed": ""}' % (name, file.found.st_size, checksum(file.fd))
+
+
+def without_signs(overlay: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """The overlay without the lines that tell of files that were taken in, and those lines."""
+    signs = {line for job_id, line in overlay.items() if job_id.startswith(b" ")}
+    if signs:
+        overlay = {job_id: line for job_id, line in overlay.items() if line not in signs}
+    return overlay, signs
+
+
+def judge(
+    journal: Journal,
+    files: Sequence[BaseFile],
+    bases: Sequence[BaseFile],
+    overlay: Mapping[bytes, bytes],
+    edited: Collection[int],
+    signs: Collection[bytes],
+    now: float,
+) -> HandEdit:
+    """What the edited ones of the files change; BadFile for a mistake, with its place.
+
+    `bases` hold the queue's own form of both, `overlay` what the journal makes of it.
+    """
+    fresh = [which for which in edited if _taken_in(files[which]) not in signs]
+    generation = journal.header.generation
+    edit = Edit({}, [], {})
+    if fresh:
+        folder = os.path.dirname(files[0].path)
+        history = evidence.read_history(folder, generation, journal.header.folded_at)
+        present = _present(bases, overlay, history, generation)
+        saved = [_saved(files[which], bool(which), now) for which in fresh]
+        try:
+            edit = decide(present, history, generation, saved, format_time(now))
+        except Mistake as exc:
+            file = files[exc.dead]
+            raise mistake(file.path, file.read().decode(), exc.at, str(exc)) from None
+    found = (Stamp.of(files[0].found, 0), Stamp.of(files[1].found, 0))
+    return HandEdit(edit, found, fresh, generation, journal.end)
+
+
+def _present(
+    bases: Sequence[BaseFile], overlay: Mapping[bytes, bytes], history: History, generation: int
+) -> dict[bytes, bytes]:
+    """Each job's present line; the folded form of those with journal records goes into `history`.
+
+    What the journal says will be the next version.
+    """
+    present: dict[bytes, bytes] = {}
+    folded: dict[bytes, bytes] = {}
+    for base in bases:
+        for line in read_lines(base.fd):
+            job_id = line_id(line)
+            (folded if job_id in overlay else present)[job_id] = line
+    for job_id, line in overlay.items():
+        old = folded.get(job_id)
+        if old != line:
+            form = evidence.past_form(old, generation + 1, False)
+            history.past.setdefault(job_id, []).append(form)
+        if line_state(line) is not None:
+            present[job_id] = line
+    return present
+
+
+def _saved(file: BaseFile, dead: bool, now: float) -> SavedFile:
+    saved_at = min(file.found.st_mtime, now)
+    read = read_edited(file.read(), file.path, format_time(now), "dead" if dead else "pending")
+    return SavedFile(dead, saved_at, [Saved(*one) for one in read])
+
+
+def set_aside(file: BaseFile) -> str:
+    """Keep a copy of the edited file beside it; its name. The disk has it by then."""
+    saved = format_time(file.found.st_mtime)[:19].replace("-", "").replace(":", "")
+    path = wanted = f"{file.path}.edit-{saved}Z"
+    data, number = file.read(), 1
+    while os.path.lexists(path) and files.read(path) != data:
+        number += 1
+        path = f"{wanted}-{number}"
+    if not os.path.lexists(path):  # else this edit was set aside by one who was killed then
+        files.replace(path, data)
+    return os.path.basename(path)
