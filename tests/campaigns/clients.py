@@ -101,10 +101,12 @@ class Client:
             self._queuectl(*words)
 
     def _queuectl(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        argv = [sys.executable, "-m", "queuectl", "--data", self.yard.data, *words]
+        older = bool(self.yard.older) and self.chance.random() < 0.5
         begun = time.monotonic()
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = command(self.yard.data, *words, code=self.yard.older if older else "")
         self.notes.tell("command", f"{time.monotonic() - begun:.3f}", words[0])
+        if older and b"this queuectl knows format 1: update it" in done.stderr:
+            return done  # it was taken over, and the older version refuses it
         if done.returncode != 0:
             self.violation(f"{words} ended with {done.returncode}: {done.stderr.decode()}")
         return done
@@ -227,6 +229,20 @@ class Reader(Client):
             self._accepted.update(rest.split(" ")[1:])
         elif word == "purging":
             self._purged.add(rest.split('"', 4)[3])
+
+
+def command(data: str, *words: str, code: str = "") -> subprocess.CompletedProcess[bytes]:
+    """What `queuectl WORDS...` comes to on a data folder, of the package that lies in `code`."""
+    argv = [sys.executable, "-m", "queuectl", "--data", data, *words]
+    environ = {**os.environ, "PYTHONPATH": code} if code else None
+    return subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environ
+    )
+
+
+def older_command(yard: Yard, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """The same of the version of format 1."""
+    return command(yard.data, *words, code=yard.older)
 
 
 Role = Callable[[Client], None]

@@ -1,10 +1,12 @@
 """Kill -9 at random on everything that uses a queue; afterwards nothing may be lost or doubled.
 
-    python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--keep DIR]
+    python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--older] [--keep DIR]
 
 Eight workers, and clients that enqueue, cancel, retry, change, purge, fold and read; all of them,
-and the jobs that run, are killed and replaced. Then the queue is left to drain, and verdict.py
-compares it with what everybody noted. Exit code 1 and a line for each fault if one is found.
+and the jobs that run, are killed and replaced; queue.lock is removed, the folder is copied and the
+copy used, strange files are planted. Then the queue is left to drain, and verdict.py compares it
+with what everybody noted. Exit code 1 and a line for each fault if one is found. `--older`: workers
+and commands of the last version of format 1 take part until the folder is taken over.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import random
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +40,7 @@ PACE = 0.15  # mean seconds between two blows
 DRAIN = 120.0  # seconds for the queue to come to rest
 SETTINGS = {"poll-interval": 0.2, "kill-grace": 0.3, "base": 1, "max-delay": 0.3}
 SETTINGS |= {"lock-timeout": 20}
+OLDER = "queuectl-a61fc90.zip"
 
 
 class Storm:
@@ -52,6 +56,7 @@ class Storm:
         self._clients: dict[int, str] = {}  # by pid: role
         self._starting: dict[int, float] = {}  # by pid: when it is given up
         self._paused: dict[int, float] = {}  # by pid: when it goes on
+        self._termed: dict[tuple[int, str], float] = {}  # by pid and start: when it is killed
         self._deeds: dict[Callable[[], bool], float] = {
             self._kill_worker: 3,
             self._kill_client: 4,
@@ -64,6 +69,9 @@ class Storm:
             self._unlink: 0.2,
             self._usurp: 0.4,
             self._remove_lock: 1,
+            self._supervise: 0.4,
+            self._copy: 0.1,
+            self._plant: 0.2,
         }
 
     # -- the weather
@@ -71,7 +79,7 @@ class Storm:
     def rage(self, seconds: float) -> None:
         """Kill and replace for so long, or until somebody saw what must not be."""
         self.queue.change_settings(SETTINGS)
-        pool.start(self.yard.data, WORKERS)
+        pool.start(self.yard.data, WORKERS // 2 if self.yard.older else WORKERS)
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.yard.violations():
             self._replace()
@@ -147,6 +155,9 @@ class Storm:
         for pid in [pid for pid, until in self._paused.items() if until < now]:
             _signal(pid, signal.SIGCONT)
             del self._paused[pid]
+        for one in [one for one, until in self._termed.items() if until < now]:
+            _send(*one, signal.SIGKILL)
+            del self._termed[one]
 
     def _start_workers(self, *, doomed: bool) -> None:
         living = [worker.pid for worker in self.queue.workers() if worker.alive]
@@ -154,6 +165,8 @@ class Storm:
             del self._starting[pid]  # a doomed one is the worker itself
         for _ in range(WORKERS - len(living) - len(self._starting)):
             role = "doomed" if doomed and self.chance.random() < 0.4 else "starter"
+            if doomed and self.yard.older and self.chance.random() < 0.5:
+                role = "older"
             self._starting[self._fork(role)] = time.monotonic()
 
     def _fork(self, role: str) -> int:
@@ -180,6 +193,10 @@ class Storm:
                 Notes(self.yard, name).tell("unstarted", exc)
         elif role == "doomed":
             self._become_doomed(name)
+        elif role == "older":
+            done = clients.older_command(self.yard, "worker", "start")
+            if done.returncode not in (0, 5):  # 5: it was taken over; 1: killed while it started
+                Notes(self.yard, name).tell("unstarted", done.stderr.decode())
         else:
             client = clients.new_client(self.yard, role, name, self.seed)
             if doomed:
@@ -262,6 +279,46 @@ class Storm:
             os.unlink(os.path.join(self.yard.data, "queue.lock"))
         except FileNotFoundError:
             return False
+        return True
+
+    def _supervise(self) -> bool:
+        """Stop a worker as supervisors do: TERM, and KILL a little later."""
+        worker = self._worker()
+        if worker is None or not _send(worker.pid, worker.start_time, signal.SIGTERM):
+            return False
+        late = time.monotonic() + self.chance.uniform(0.0, 1.0)
+        self._termed[worker.pid, worker.start_time] = late
+        return True
+
+    def _copy(self) -> bool:
+        """Copy the folder while all work, and let commands at the copy: no process is its own."""
+        copy = os.path.join(self.yard.root, "copy")
+        how = self.chance.choice(("-a", "-al"))
+        argv = ["cp", how, self.yard.data, copy]
+        subprocess.run(argv, stderr=subprocess.DEVNULL, check=False)  # files come and go
+        for words in (["checkpoint"], ["worker", "list"], ["enqueue", "--", "true"]):
+            done = clients.command(copy, *words)
+            # A copy that was made while others wrote may be damaged, a hard link is refused.
+            if done.returncode not in (0, 5) or b"Traceback" in done.stderr:
+                self.notes.tell("violation", f"in a copy ({how}) {words}: {done.stderr.decode()}")
+        shutil.rmtree(copy, ignore_errors=True)
+        return True
+
+    def _plant(self) -> bool:
+        """Put a pipe, or a link that leads outside, where files of ours are looked for."""
+        victim = os.path.join(self.yard.root, "victim")
+        with open(victim, "w", encoding="ascii") as file:
+            file.write("untouched")
+        name = self.chance.choice(("jobs.json.new", "journal.new", "logs/planted.1.log", "strange"))
+        path = os.path.join(self.yard.data, name)
+        with suppress(FileExistsError):
+            self.chance.choice((os.mkfifo, lambda at: os.symlink(victim, at)))(path)
+        time.sleep(0.05)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        with open(victim, encoding="ascii") as file:
+            if file.read() != "untouched":
+                self.notes.tell("violation", f"{name}: written through a link")
         return True
 
     def _usurp(self) -> bool:
@@ -348,12 +405,16 @@ def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
         yield f"longest {word}s", waits[-3:]
 
 
-def storm(seconds: float, seed: str, root: str) -> list[str]:
+def storm(seconds: float, seed: str, root: str, older: bool) -> list[str]:
     """A whole storm in a new folder; what is wrong afterwards."""
     os.environ[MARK] = os.path.abspath(root)
     os.environ["PYTHONPATH"] = ROOT
-    yard = Yard(root)
+    yard = Yard(root, os.path.join(root, "older") if older else "")
     yard.make()
+    if older:
+        shutil.unpack_archive(os.path.join(ROOT, "tests", "data", OLDER), yard.older)
+        started = clients.older_command(yard, "worker", "start", "--count", str(WORKERS // 2))
+        assert started.returncode == 0, started
     raging = Storm(yard, seed)
     try:
         raging.rage(seconds)
@@ -371,6 +432,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.kill_storm")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", default=secrets.token_hex(4))
+    parser.add_argument("--older", action="store_true", help="a version of format 1 takes part")
     parser.add_argument("--keep", metavar="DIR", help="a new folder that is left as it is")
     options = parser.parse_args()
     print(f"kill storm: {options.seconds:g} s, --seed {options.seed}", flush=True)
@@ -378,7 +440,7 @@ def main() -> int:
     os.makedirs(root, exist_ok=True)
     begun = time.monotonic()
     try:
-        found = storm(options.seconds, options.seed, root)
+        found = storm(options.seconds, options.seed, root, options.older)
     finally:
         if not options.keep:
             shutil.rmtree(root)

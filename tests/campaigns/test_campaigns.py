@@ -37,10 +37,11 @@ def run(name: str, seed: str, *options: str, limit: float) -> str:
     return said
 
 
-def storm(tmp_path, seed: str, seconds: int) -> str:
+def storm(tmp_path, seed: str, seconds: int, *options: str) -> str:
     root = str(tmp_path / "storm")
+    options = (f"--seconds={seconds}", "--keep", root, *options)
     try:
-        return run("kill_storm", seed, f"--seconds={seconds}", "--keep", root, limit=seconds + 300)
+        return run("kill_storm", seed, *options, limit=seconds + 300)
     finally:
         for pid in processes_of({MARK: root}):  # if it was cut off
             os.kill(pid, signal.SIGKILL)
@@ -52,6 +53,11 @@ def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed):
     said = storm(tmp_path, seed, 15)
     assert "accepted" in said
     assert "kill-worker" in said
+
+
+@pytest.mark.timeout(320)
+def test_nothing_is_lost_or_doubled_beside_an_older_version(tmp_path, seed):
+    assert "accepted" in storm(tmp_path, seed, 10, "--older")
 
 
 @pytest.mark.timeout(120)
@@ -86,6 +92,12 @@ def test_runs_hide_nothing(seed):
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_or_doubled_in_half_an_hour(tmp_path, seed):
     storm(tmp_path, seed, 1800)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1200)
+def test_nothing_is_lost_or_doubled_beside_an_older_version_for_minutes(tmp_path, seed):
+    storm(tmp_path, seed, 300, "--older")
 
 
 @pytest.mark.campaign

@@ -12,7 +12,7 @@ from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.lifecycle import MOST_LOSSES
 from queuectl.store.job_files import encode_job
 from queuectl.worker.logs import named_run
-from tests.campaigns.yard import LOUD_LINES, Task, Yard, whole_lines
+from tests.campaigns.yard import ENDLESS, LOUD_LINES, Task, Yard, whole_lines
 
 _KILLED = 137
 _TICK = 0.02  # seconds; /proc/uptime counts hundredths
@@ -44,7 +44,7 @@ class Trial:
     """One job, what it recorded, and what its history tells."""
 
     def __init__(self, yard: Yard, told: Told, job: Job) -> None:
-        self.job, self.told = job, told
+        self.job, self.told, self.older = job, told, bool(yard.older)
         self.task = Task.of(job.command)
         self.records = yard.runs(job.id)
         self.whole = len(job.history) < LONGEST_HISTORY
@@ -113,7 +113,7 @@ class Trial:
                     run, entry.get("exit_code"), str(entry.get("error"))
                 )
             elif event in ("completed", "retry"):
-                if self.task.exit_code(run) or self.task.kind == "slow":
+                if self.task.exit_code(run) or self.task.kind in ENDLESS:
                     yield f"run {run} must not have succeeded"
                 if self._ended(run) != 0:
                     yield f"run {run} succeeded, but did not come to its end"
@@ -121,7 +121,7 @@ class Trial:
     def _failure_faults(self, run: int, code: object, error: str) -> Iterator[str]:
         if code == _KILLED and (self.job.id, run) in self.told.shot:
             return
-        if self.task.kind == "slow" and error.startswith("timed out"):
+        if self.task.kind in ENDLESS and error.startswith("timed out"):
             return
         if not code or code != self.task.exit_code(run) or self._ended(run) != code:
             yield f"run {run} must not have failed with {code} ({error})"
@@ -150,8 +150,9 @@ class Trial:
             run = int(record[1])
             if record[0] == "twice":
                 yield f"run {run} began while something of an earlier run lived"
-            # What left its run's group is ended only if the worker was lost.
-            if record[0] == "escaped" and run - 1 in losers:
+            # Only a run that succeeded may leave something; format 1 ended it for the lost only.
+            ended = losers if self.older else {r for e, r, _ in self.past if e != "retry"}
+            if record[0] == "escaped" and run - 1 in ended:
                 yield f"run {run} began while something lived that run {run - 1} let escape"
             if record[0] == "end" and starts.get(run + 1, 1e12) < float(record[3]) - _TICK:
                 yield f"run {run + 1} began before run {run} had ended"

@@ -35,6 +35,10 @@ case $1 in
     nap) sleep "$3" ;;
     stubborn) trap '' TERM; sleep "$3" ;;
     slow) sleep 60 ;;
+    guarded) timeout 60 sh -c 'sleep 50; :' ;;
+    apart) setsid -w sh -c 'sleep 50; :' ;;
+    monitored)
+        bash -c 'set -m; sleep 600 & sleep "$1"' bash "$3" ;;
     child) sleep 600 & sleep "$3" ;;
     escape)
         setsid sh -c 'while kill -0 "$1"; do sleep 0.05; done' "$0" $$ 9>&- 2>/dev/null &
@@ -55,6 +59,9 @@ exit $code
 """
 LOUD_LINES = 400
 _KINDS = {"ok": 6, "nap": 5, "child": 2, "escape": 2, "loud": 2, "slow": 1, "stubborn": 1}
+# What makes groups or sessions of its own: versions of format 1 let it escape.
+_MOVERS = {"guarded": 1, "apart": 1, "monitored": 1}
+ENDLESS = frozenset({"slow", "guarded", "apart"})  # their time is up before they end
 
 
 class Task(NamedTuple):
@@ -83,8 +90,9 @@ class Task(NamedTuple):
 class Yard:
     """The folder of a campaign."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, older: str = "") -> None:
         self.root = os.path.abspath(root)
+        self.older = older  # where the package of format 1 lies, if its workers take part
         self.data = os.path.join(self.root, "queue")
         self.notes = os.path.join(self.root, "notes")
 
@@ -97,12 +105,13 @@ class Yard:
 
     def draft(self, chance: random.Random, ticket: str) -> dict[str, object]:
         """A job as a person might enqueue it."""
-        kind = chance.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kinds = _KINDS if self.older else _KINDS | _MOVERS
+        kind = chance.choices(list(kinds), list(kinds.values()))[0]
         fails = chance.choices([0, chance.randint(1, 3), -1], [12, 4, 1])[0]
         task = Task(kind, fails, round(chance.uniform(0.02, 0.5), 2), ticket)
         draft: dict[str, object] = {"command": task.command(), "cwd": self.root}
         draft["max_retries"] = max(fails, chance.randint(0, 3))
-        if kind == "slow":
+        if kind in ENDLESS:
             draft |= {"timeout": 0.3, "max_retries": chance.randint(0, 1)}
         if chance.random() < 0.3:
             draft["priority"] = chance.randint(-5, 5)
