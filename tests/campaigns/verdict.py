@@ -220,8 +220,15 @@ def _own_log_faults(path: str) -> Iterator[str]:
 
 
 def _output_faults(path: str, job: Job, run: int) -> Iterator[str]:
-    wanted = [f"{job.id} {run} {n}" for n in range(1, LOUD_LINES + 1)]
+    kind = Task.of(job.command).kind
     lines = whole_lines(path)
+    if kind == "monitored":
+        return  # bash has its say about what it was told to watch
+    if kind != "loud":  # a run that left something gets a log, though nothing was written
+        if lines:
+            yield f"{os.path.basename(path)} of a silent job holds {lines[:3]}"
+        return
+    wanted = [f"{job.id} {run} {n}" for n in range(1, LOUD_LINES + 1)]
     if lines != wanted[: len(lines)]:
         yield f"{os.path.basename(path)} holds {lines[:3]}..."
     if job.state == "completed" and job.run == run and len(lines) < LOUD_LINES:
