@@ -136,8 +136,22 @@ class JobQueue:
         return self._change(ids, lambda job: lifecycle.cancelled(job, self.now()))
 
     def abandon(self, ids: Sequence[str]) -> list[Job]:
-        """Give up running jobs, all or none, though something of their runs may go on."""
-        return self._change(ids, lambda job: lifecycle.abandoned(job, self.now()))
+        """Give up running jobs, all or none, though something of their runs may go on.
+
+        Conflict if the worker of one can still end it.
+        """
+        workers = {worker.id: worker for worker in self.workers() if worker.alive}
+
+        def rule(job: Job) -> Job:
+            worker = workers.get(str(job.worker)) if job.state == "in_progress" else None
+            if worker is not None and not worker.left:
+                raise Conflict(
+                    f"job '{job.id}' is run by worker PID {worker.pid}, which can end it: "
+                    f"'queuectl cancel {job.id}'"
+                )
+            return lifecycle.abandoned(job, self.now())
+
+        return self._change(ids, rule)
 
     def retry(self, ids: Sequence[str]) -> list[Job]:
         """Make the jobs pending now, all or none."""

@@ -24,6 +24,12 @@ def worker(worker_id: str = "w-1", *, alive: bool = True, busy: bool = False) ->
     return WorkerInfo(worker_id, alive, text)
 
 
+def stuck(*, alive: bool) -> WorkerInfo:
+    info = worker(alive=alive, busy=True)
+    info.facts["left"] = "12:root:sleep,13:nobody:a_b"
+    return info
+
+
 RUNNING = {"state": "in_progress", "worker": "w-1", "run": 2, "started_at": EARLY}
 DEAD = {"state": "dead", "attempts": 4, "run": 4, "finished_at": EARLY}
 
@@ -51,7 +57,21 @@ CASES = [
     ({"state": "cancelled", "finished_at": EARLY}, [], 0, "cancelled", ["retry a"]),
     ({**DEAD, "error": "exit code 1"}, [], 0, "dead not_retried", ["all 4 runs", "exit code 1"]),
     ({**DEAD, "error": "lost"}, [], 0, "dead not_retried", ["worker died"]),
-    ({**DEAD, "error": "interrupted", "attempts": 0}, [], 0, "dead not_retried", ["rerun"]),
+    (
+        {**DEAD, "error": "interrupted", "attempts": 0, "rerun": False},
+        [],
+        0,
+        "dead not_retried",
+        ["rerun"],
+    ),
+    (
+        {**DEAD, "error": "interrupted", "attempts": 0},
+        [],
+        0,
+        "dead not_retried",
+        ["20 times in a row", "asked to stop"],
+    ),
+    (RUNNING, [stuck(alive=True)], 0, "running cannot_end", ["PID 12 (root, sleep)", "--abandon"]),
     ({**DEAD, "max_retries": 0, "error": "x"}, [], 0, "dead not_retried", ["no retries"]),
 ]
 
@@ -92,6 +112,21 @@ def test_what_comes_before_a_job() -> None:
 )
 def test_the_retries_that_may_come(fields, wanted) -> None:
     assert coming_retries(job(**fields), RetryPolicy(2.0, 100.0)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("kept", "code", "word"),
+    [
+        ("left", "cannot_end", "PID 13 (nobody, a_b)"),
+        ("elsewhere", "worker_lost_elsewhere", "foreign-grace"),
+        ("unsure", "worker_lost_unsure", "copy of this folder"),
+    ],
+)
+def test_why_a_lost_run_is_not_taken_back(kept, code, word) -> None:
+    around = Surroundings(NOW, RetryPolicy(), [stuck(alive=False)], 0, kept)
+    ((told, text),) = reasons(job(**RUNNING), around, str)
+    assert told == code
+    assert word in text
 
 
 def test_explain_is_told_in_lines_and_as_json(cli) -> None:

@@ -6,6 +6,7 @@ from queuectl.commands import render
 from queuectl.model.backoff import retry_delay
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
+from queuectl.worker.rescue import kept_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,20 +24,40 @@ _MOST_RETRIES = 10  # that are told of
 _BURIED = {
     "lost": "its worker died in each of its last runs, most likely because of the job",
     "interrupted": "its worker died while it ran, and it must not be run again (rerun: false)",
+    "stopped": "its workers were killed 20 times in a row after they were asked to stop",
+}
+_KEPT = {
+    "elsewhere": (
+        "worker_lost_elsewhere",
+        "Worker {} died in another container, where something of its run lives on; the job is "
+        "taken back when that has ended, or when the setting foreign-grace is over.",
+    ),
+    "unsure": (
+        "worker_lost_unsure",
+        "Worker {} is not to be found, but something of its run lives that may belong to a copy of "
+        "this folder; the job is taken back when that has ended.",
+    ),
 }
 
 
 class Surroundings:
     """What a job's fate depends on besides the job: `ahead` jobs are claimed before it.
 
-    `now` is a time as jobs hold it; `workers` are those that have a file, living or not.
+    `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
+    says why a dead worker's job is not taken back, as `rescue.kept_by` has it.
     """
 
-    __slots__ = ("ahead", "now", "policy", "workers")
+    __slots__ = ("ahead", "kept", "now", "policy", "workers")
 
     def __init__(
-        self, now: str, policy: RetryPolicy, workers: Sequence[WorkerInfo], ahead: int
+        self,
+        now: str,
+        policy: RetryPolicy,
+        workers: Sequence[WorkerInfo],
+        ahead: int,
+        kept: str | None = None,
     ) -> None:
+        self.kept = kept
         self.now = now
         self.policy = policy
         self.workers = workers
@@ -48,7 +69,12 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     queue = context.queue
     job, now = queue.get(args["job"]), queue.now()
     ahead = jobs_ahead(job, queue.find(CLAIMABLE), now) if is_ready(job, now) else 0
-    around = Surroundings(now, queue.settings().retry_policy(), queue.workers(), ahead)
+    workers = queue.workers()
+    holder = next((worker for worker in workers if worker.id == job.worker), None)
+    kept = None
+    if job.state == "in_progress" and (holder is None or not holder.alive):
+        kept = kept_by(queue, holder, job)
+    around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept)
     if args.get("json"):
         context.write_json([render.json_document(_form(job, around))])
         return 0
@@ -93,7 +119,8 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
 
 def _cause(job: Job) -> str:
     if job.error in _BURIED:
-        return f"It was buried: {_BURIED[job.error]}"
+        stopped = job.error == "interrupted" and job.rerun
+        return f"It was buried: {_BURIED['stopped' if stopped else job.error]}"
     spent = f"all {job.max_retries + 1} runs failed" if job.max_retries else "it has no retries"
     if job.attempts <= job.max_retries:
         spent = "no retry was left to it"
@@ -105,11 +132,19 @@ def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     holder = [worker for worker in around.workers if worker.id == job.worker]
     if not any(worker.alive for worker in holder):
         name = render.brief(job.worker)
+        if around.kept in _KEPT:
+            code, text = _KEPT[around.kept]
+            return [(code, text.format(name))]
+        if around.kept == "left":
+            text = f"Worker {name} died while it ran it; {render.unended(holder[0], job.id)}"
+            return [("cannot_end", text)]
         text = f"Worker {name} died while it ran it; who writes next takes the job back."
         return [("worker_lost", text)]
     found = [("running", f"It runs{since}: run {job.run}, worker PID {holder[0].pid}.")]
     if job.cancel_requested:
         found.append(("cancelling", "Its worker was asked to end it."))
+    if holder[0].left:
+        found.append(("cannot_end", render.unended(holder[0], job.id)))
     return found
 
 

@@ -134,7 +134,8 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
 
 def cancel(context: Context, args: dict[str, Any]) -> int:
     """Jobs cancelled, all of those named or none."""
-    for job in context.queue.cancel(args["job"]):
+    queue = context.queue
+    for job in (queue.abandon if args.get("abandon") else queue.cancel)(args["job"]):
         if context.quiet:
             context.write(job.id)
         elif job.state == "cancelled":

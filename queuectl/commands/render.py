@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from queuectl.store.worker_files import WorkerInfo
+
 SCHEMA = 1
 COLOURS = {
     "bold": "\033[1m",
@@ -70,6 +72,16 @@ def _visible(char: str) -> str:
     if 128 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
         return "\ufffd"
     return char
+
+
+def unended(worker: WorkerInfo, job_id: str | None = None) -> str:
+    """What of the worker's run cannot be ended, and what to do about it."""
+    names = [f"PID {pid} ({user}, {name})" for pid, user, name in worker.left]
+    job = brief(job_id or worker.job_id or "JOB")
+    return (
+        f"{', '.join(names)} of its run cannot be ended; "
+        f"'queuectl cancel {job} --abandon' gives the run up."
+    )
 
 
 def brief(text: object, most: int = LONGEST) -> str:

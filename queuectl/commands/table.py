@@ -180,9 +180,16 @@ COMMANDS = (
     CommandSpec(
         words=("cancel",),
         summary="Cancel jobs; a running one is ended by its worker.",
-        params=(Param("job", "live_job", "id of the job", required=True, many=True),),
+        params=(
+            Param("job", "live_job", "id of the job", required=True, many=True),
+            Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
+        ),
         handler="queuectl.commands.jobs:cancel",
-        examples=("cancel job1", "cancel job1 job2"),
+        examples=("cancel job1", "cancel job1 job2", "cancel job1 --abandon"),
+        details=(
+            "With --abandon a job is cancelled at once, though processes of its run may go on: "
+            "'explain' names those that cannot be ended. Refused while its worker can end them."
+        ),
         access="write",
     ),
     CommandSpec(

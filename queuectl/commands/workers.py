@@ -84,6 +84,9 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
         for worker in workers
     ]
     context.write_lines(render.table(_COLUMNS, rows, screen=context.screen, colour=context.color))
+    for worker in workers:
+        if worker.left:
+            context.write(f"{render.brief(worker.job_id)}: {render.unended(worker)}")
     if not rows:
         context.note("No worker runs; 'worker start' starts one.")
     return 0
@@ -97,6 +100,7 @@ def _form(worker: WorkerInfo) -> dict[str, object]:
         "since": worker.started_at or None,
         "job": worker.job_id,
         "run": worker.run or None,
+        "left": [{"pid": pid, "user": user, "command": name} for pid, user, name in worker.left],
     }
 
 

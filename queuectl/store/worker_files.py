@@ -69,6 +69,16 @@ class WorkerInfo:
         third = text[len(first) + 1 + _LINE :].partition("\n")[0].split()
         self.facts = dict(fact.split("=", 1) for fact in third if "=" in fact)
 
+    @property
+    def left(self) -> list[tuple[int, str, str]]:
+        """Processes of the run that cannot be ended, as pid, user and command."""
+        words = [entry.split(":") for entry in self.facts.get("left", "").split(",")]
+        return [(int(word[0]), word[1], word[2]) for word in words if _is_left(word)]
+
+
+def _is_left(words: list[str]) -> bool:
+    return len(words) == 3 and words[0].isascii() and words[0].isdigit()
+
 
 class WorkerSlot:
     """A worker's own file, locked, and the reading end of its pipe."""

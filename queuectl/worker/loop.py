@@ -89,7 +89,7 @@ class Worker:
         self._runner = Runner(slot.id, queue.folder, wakeups)
         self._runner.env_set = queue.env_set
         self.keeps_run = False  # whether it leaves behind a run that cannot be ended
-        self._stop_noted = False
+        self._stop_noted = self._left_noted = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
         self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
         self._took = 0.0  # seconds of that run
@@ -181,6 +181,8 @@ class Worker:
         )
         self._took = time.monotonic() - began
         clean = self._runner.clean if self._runner.proves else self._spool.is_let_go()
+        if self._left_noted and not self.keeps_run:
+            self._note_left("")
         if outcome is None:
             self._spool.finish(job, clean=False)
             return 1 if self.keeps_run else None
@@ -208,16 +210,22 @@ class Worker:
         job = self._job
         assert job is not None
         names = [processes.described(one) for one in left.values()]
+        self._note_left(",".join(names[:MOST_LEFT]))
         try:
-            self._slot.note_facts(left=",".join(names[:MOST_LEFT]))
             if not self._queue.still_runs(job):  # somebody has given it up
-                self._slot.note_facts(left="")
                 return True
         except (QueuectlError, OSError) as exc:
             self._trouble(exc)
         self._trouble(QueuectlError(f"{job.id} run {job.run}: cannot end {', '.join(names)}"))
         self.keeps_run = self._wakeups.now or not self._slot.still_held()
         return self.keeps_run
+
+    def _note_left(self, names: str) -> None:
+        self._left_noted = bool(names)
+        try:
+            self._slot.note_facts(left=names)
+        except OSError as exc:
+            self._trouble(exc)
 
     def _explained(self, outcome: Outcome) -> Outcome:
         """The outcome of a failure, with the last line that the command had to say about it."""

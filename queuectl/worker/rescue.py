@@ -54,6 +54,23 @@ def rescue(queue: JobQueue) -> list[Job]:
     return rescued
 
 
+def kept_by(queue: JobQueue, worker: WorkerInfo | None, job: Job) -> str | None:
+    """Why the job of a dead worker is not taken back at once, as a word; None if it is.
+
+    "left": something cannot be ended, "elsewhere": something lives in another container, "unsure":
+    something lives that may belong to a copy of this folder.
+    """
+    if worker is not None and worker.left:
+        return "left"
+    if worker is None or not may_live(worker, [job], LogFolder(queue.folder)):
+        return None
+    if is_foreign(worker):
+        return "elsewhere"
+    marks = [*marks_of(job), folder_mark(queue.folder)]
+    is_ours = bool(processes.processes_marked(marks))
+    return None if is_ours and not _lives(worker) else "unsure"
+
+
 def is_foreign(worker: WorkerInfo) -> bool:
     """Whether the worker ran in another pid namespace of this machine, such as a container."""
     space = worker.facts.get("pidns")
@@ -138,7 +155,8 @@ def _lives(worker: WorkerInfo) -> bool:
     if worker.boot_id != processes.boot_id():
         return False
     # The kernel frees the lock a moment before the process is gone.
-    patience = 0.0 if worker.missing else _LAST_BREATH
+    copied = worker.missing or worker.facts.get("inode") != str(worker.inode)
+    patience = 0.0 if copied else _LAST_BREATH
     return not processes.await_end(worker.pid, worker.start_time, patience)
 
 
