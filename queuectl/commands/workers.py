@@ -109,6 +109,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
     from contextlib import suppress
     from functools import partial
 
+    from queuectl.worker.first_process import beneath_first
     from queuectl.worker.loop import run_worker
 
     def quietly(show: Callable[[str], None], line: str) -> None:
@@ -119,9 +120,12 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
 
     context.queue.settings()
     context.tell_notices()
-    return run_worker(
-        context.queue,
-        tell=partial(quietly, context.write),
-        log=partial(quietly, context.note),
-        until_empty=bool(args.get("drain")),
+    context.flush()
+    return beneath_first(
+        lambda: run_worker(
+            context.queue,
+            tell=partial(quietly, context.write),
+            log=partial(quietly, context.note),
+            until_empty=bool(args.get("drain")),
+        )
     )

@@ -13,6 +13,7 @@ from queuectl.store import files
 from queuectl.store.worker_files import MOST_LEFT, folder_identity
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
+from queuectl.worker.first_process import beneath_first
 from queuectl.worker.logs import LogFolder, Spool
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
@@ -211,6 +212,8 @@ class Worker:
         assert job is not None
         names = [processes.described(one) for one in left.values()]
         self._note_left(",".join(names[:MOST_LEFT]))
+        if self._wakeups.stopping and not self._stop_noted:
+            self._note_stop()
         try:
             if not self._queue.still_runs(job):  # somebody has given it up
                 return True
@@ -344,6 +347,11 @@ def _to_stderr(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """What `_main` does, as a child if this is the first process of a container."""
+    return beneath_first(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     """A worker process: `--data DIR [--foreground] [--log PATH] [--ready FD]`; the exit code.
 
     `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered, or

@@ -13,7 +13,7 @@ from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import files
 from queuectl.store.folder import check_folder, mark_folder
-from queuectl.store.worker_files import worker_infos
+from queuectl.store.worker_files import folder_identity, worker_infos
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.processes import Process
 from queuectl.worker.runner import MARKS
@@ -152,10 +152,16 @@ def stop(
     They finish their jobs first; `now`: they end them, and the jobs go back with nothing spent.
     Being interrupted ends the waiting only. Raises QueuectlError if a worker cannot be reached.
     """
+    here = folder_identity(queue.folder) if os.path.isdir(queue.folder) else ""
     told: list[Process] = []
     unreached: list[WorkerInfo] = []
     for worker in queue.workers():
         if worker.alive:
+            if worker.facts.get("folder", here) != here:
+                raise QueuectlError(
+                    f"worker {worker.id} (PID {worker.pid}) belongs to another folder, of which "
+                    f"{queue.folder} is a copy; stop it there"
+                )
             try:
                 process = Process(worker.pid, worker.start_time)
             except ProcessLookupError:

@@ -1,0 +1,51 @@
+"""A worker that is the first process of a container.
+
+All orphans of the container become children of its first process, so that one only reaps, and hands
+on signals to the worker beneath it, which thereby never takes a stranger for something of a run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FROM_KERNEL = 0x80  # si_code of a signal that the terminal sends to its whole group
+# What cannot be waited for, or tells of a fault of this process itself.
+_OWN = frozenset({"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"})
+
+
+def beneath_first(work: Callable[[], int]) -> int:
+    """What `work` returns; in a child of this process, if it is the first one.
+
+    This function then returns in both, in the parent with the exit code of the child (128 + n for
+    signal n). To be called before anything is open or locked, and with nothing left to flush.
+    """
+    if sys.platform != "linux" or os.getpid() != 1:
+        return work()
+    watched = {number for number in signal.Signals if number.name not in _OWN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    pid = os.fork()
+    if not pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return work()
+    while (status := _reap(pid)) is None:
+        came = signal.sigwaitinfo(watched)
+        if came.si_signo != signal.SIGCHLD and came.si_code != _FROM_KERNEL:
+            os.kill(pid, came.si_signo)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _reap(awaited: int) -> int | None:
+    """Reap whatever has ended; the wait status of the child that is awaited, once it has."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == awaited:
+            return status
+        if not pid:
+            return None
