@@ -185,7 +185,7 @@ COMMANDS = (
             Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
         ),
         handler="queuectl.commands.jobs:cancel",
-        examples=("cancel job1", "cancel job1 job2", "cancel job1 --abandon"),
+        examples=("cancel job1", "cancel job1 job2"),
         details=(
             "With --abandon a job is cancelled at once, though processes of its run may go on: "
             "'explain' names those that cannot be ended. Refused while its worker can end them."
