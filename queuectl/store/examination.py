@@ -183,7 +183,10 @@ def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[
     """Jobs in progress that no living worker says it runs, for as long as it is watched."""
     suspects, deadline = running(folder, now), time.monotonic() + _WATCHED
     while True:
-        workers = {info.id: info for info in _infos(folder) or ()}
+        infos = _infos(folder)
+        if infos is None:  # that is told; who has no worker is not known then
+            return []
+        workers = {info.id: info for info in infos}
         still_running = running(folder, now) if suspects else {}
         for job_id, (worker, run) in list(suspects.items()):
             info = workers.get(str(worker))

@@ -94,14 +94,17 @@ def make_pipe(path: str) -> None:
 # -- opening: the one place where a file is seen to be one, and ours alone
 
 
-def oddity(found: os.stat_result) -> str:
-    """What makes this no file of ours alone, told behind its name; empty for one that is."""
+def oddity(found: os.stat_result, *, linked: bool = False) -> str:
+    """What makes this no file of ours alone, told behind its name; empty for one that is.
+
+    `linked`: it may have several names.
+    """
     mode = found.st_mode
     if not stat.S_ISREG(mode):
         return f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file"
     if found.st_uid != os.geteuid():
         return f"belongs to another user (uid {found.st_uid})"
-    if found.st_nlink > 1:
+    if found.st_nlink > 1 and not linked:
         return f"has {found.st_nlink} names (hard links), so another folder would change with it"
     return ""
 
@@ -168,8 +171,8 @@ def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.s
         fault = _oddity_at(path)
         raise (odd(path, fault) if fault else refused("opening", path, exc)) from exc
     found = os.fstat(fd)
-    fault = oddity(found)
-    if fault and not (linked and found.st_nlink > 1 and found.st_uid == os.geteuid()):
+    fault = oddity(found, linked=linked)
+    if fault:
         os.close(fd)
         raise odd(path, fault)
     return fd, found

@@ -30,7 +30,7 @@ class SettingsFile:
         """What it holds, nothing if there is no queue yet; BadFile if that is a mistake."""
         try:
             found = os.lstat(self._path)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             if not check_folder(self._folder) or is_new(self._folder):
                 return {}
             found = self._look_again()
@@ -48,6 +48,8 @@ class SettingsFile:
                 f"{self._path} is missing; queuectl doctor --repair writes it anew, "
                 "with every setting at its default"
             ) from None
+        except OSError as exc:
+            raise files.unusable(self._folder, exc) from exc
 
 
 def read_settings(folder: str) -> Mapping[str, object]:

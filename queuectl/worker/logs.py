@@ -51,7 +51,8 @@ class LogFolder:
         return files.within(self.path, f"{job.id}.{number}{word}.log")
 
     def spool_path(self, worker_id: str) -> str:
-        """Where a worker's current run writes."""
+        """Where a worker's current run writes; BadFile if `logs` is no folder of ours."""
+        files.check_folder_of_ours(self.path)
         return files.within(self.path, f"{worker_id}.spool")
 
     def make(self) -> None:

@@ -1,0 +1,302 @@
+"""What is no plain file of ours alone, in the place of each file: refused, named and set aside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import stat
+from contextlib import contextmanager
+
+import pytest
+
+from queuectl.commands.table import COMMANDS
+from queuectl.job_queue import JobQueue
+from queuectl.model.lifecycle import Outcome
+
+LONGEST = 20.0  # seconds that one command may take on a machine that is busy with other tests
+
+# -- the queue, and what is put into it
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A queue with a job of each kind, output of two runs, and a worker that was lost."""
+    path = str(tmp_path_factory.mktemp("template") / "queue")
+    queue = JobQueue.open(path)
+    queue.enqueue([{"id": "done", "command": "true"}, {"id": "lost", "command": "true"}])
+    slot = queue.register_worker("-", "-")
+    job = queue.claim(slot.id)
+    queue.settle(job, Outcome("exited", 0, None, queue.now()))
+    with open(os.path.join(queue.folder, "note"), "w", encoding="ascii") as file:
+        file.write(f"{slot.id} {job.log_word}")
+    queue.claim(slot.id)
+    queue.enqueue([{"id": "gone", "command": "false", "max_retries": 0}])
+    dead = queue.claim("w-none")
+    queue.settle(dead, Outcome("exited", 1, None, queue.now()))
+    queue.enqueue([{"id": "waits", "command": "true"}])
+    queue.checkpoint()
+    slot.close()
+    logs = os.path.join(path, "logs")
+    os.mkdir(logs, 0o700)
+    for name in (f"done.1.{job.log_word}.log", f"{slot.id}.spool"):
+        with open(os.path.join(logs, name), "w", encoding="ascii") as file:
+            file.write("output\n")
+    queue.close()
+    return path
+
+
+def copy(template, path):
+    """A copy of the template, and the names of its worker and of its job's log."""
+    shutil.copytree(template, path, ignore=shutil.ignore_patterns("*.wake", "note"))
+    with open(os.path.join(template, "note"), encoding="ascii") as file:
+        worker, word = file.read().split()
+    os.mkfifo(os.path.join(path, "workers", f"{worker}.wake"), 0o600)
+    return {"W": worker, "L": f"done.1.{word}.log"}
+
+
+FILES = (
+    ".queuectl",
+    "jobs.json",
+    "dlq.json",
+    "config.json",
+    "worker_pids.json",
+    "journal",
+    "queue.lock",
+)
+FOLDERS = ("workers", "logs")
+INSIDE = (
+    "workers/W",
+    "workers/W.wake",
+    "workers/w-new",
+    "workers/.w-new",
+    "logs/L",
+    "logs/W.spool",
+)
+PLACES = (*FILES, *FOLDERS, *INSIDE)
+
+
+def pipe(path, outside):
+    os.mkfifo(path)
+
+
+def device(path, outside):
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root can make a device")
+
+
+def bound_socket(path, outside):
+    with socket.socket(socket.AF_UNIX) as end:
+        here = os.open(".", os.O_RDONLY)
+        try:
+            os.chdir(os.path.dirname(path))  # the name of a socket may have 107 bytes
+            end.bind(os.path.basename(path))
+        finally:
+            os.chdir(here)
+            os.close(here)
+
+
+def folder(path, outside):
+    os.mkdir(path)
+
+
+def plain_file(path, outside):
+    with open(path, "wb") as file:
+        file.write(b"not a folder")
+
+
+def link(path, outside):
+    os.symlink(outside, path)
+
+
+def link_to_nothing(path, outside):
+    os.symlink(f"{outside}-gone", path)
+
+
+def link_to_itself(path, outside):
+    os.symlink(os.path.basename(path), path)
+
+
+def second_name(path, outside):
+    os.link(outside, path)
+
+
+def another_users(path, outside):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.rename(outside, path)
+    os.chown(path, 12_345, -1)
+
+
+KINDS = (
+    pipe,
+    device,
+    bound_socket,
+    folder,
+    plain_file,
+    link,
+    link_to_nothing,
+    link_to_itself,
+    second_name,
+    another_users,
+)
+
+
+def is_odd(place, kind):
+    """Whether that kind is wrong in that place: a file is a file, a folder a folder."""
+    is_pipe = place.endswith(".wake")
+    if place in FOLDERS:
+        return kind not in (folder, second_name)
+    if kind is plain_file:
+        return is_pipe
+    if kind is second_name:
+        return not is_pipe and place != "logs/L"
+    return not (is_pipe and kind is pipe)
+
+
+# -- commands
+
+ARGS = {
+    "enqueue": ("--command", "true"),
+    "show": ("done",),
+    "explain": ("done",),
+    "logs": ("done",),
+    "watch": ("1", "status"),
+    "wait": ("done",),
+    "update": ("--id", "waits", "--priority", "1"),
+    "edit": ("waits",),
+    "cancel": ("waits",),
+    "retry": ("gone",),
+    "purge": ("--yes",),
+    "worker run": ("--drain",),
+    "dlq retry": ("--all",),
+    "config set": ("base", "3"),
+    "config unset": ("base",),
+    "backup": ("copy.jsonl", "--force"),
+    "restore": ("whole.jsonl", "--replace", "--yes"),
+    "completion": ("bash",),
+}
+OFTEN = ("list", "show", "status", "enqueue", "checkpoint")  # what is asked of each kind of thing
+
+
+class TooLong(BaseException):
+    """A command that hangs."""
+
+
+@contextmanager
+def deadline(what):
+    def ring(*_):
+        raise TooLong(what)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def run(cli, *argv):
+    """The result of a command, which may refuse, but neither hang nor stumble."""
+    with deadline(argv):
+        result = cli(*argv)
+    assert "unexpected" not in result.err, (argv, result)
+    assert "Traceback" not in result.err, (argv, result)
+    assert "writing the output" not in result.err, (argv, result)
+    if result.code == 5:
+        told = [line for line in result.err.splitlines() if line.startswith("queuectl: ")]
+        assert len(told) == 1, (argv, result)
+    return result
+
+
+def walk(cli):
+    """Every command once; the exit code of each by its words."""
+    cli("--data", "whole", "backup", "whole.jsonl")
+    codes = {}
+    for spec in COMMANDS:
+        words = " ".join(spec.words)
+        codes[words] = run(cli, *spec.words, *ARGS.get(words, ())).code
+    return codes
+
+
+@pytest.fixture
+def no_spawn(monkeypatch):
+    """`worker start` looks at everything and starts nothing."""
+    from queuectl.worker import pool
+
+    monkeypatch.setattr(pool, "_spawn", lambda folder, log, said: os.write(said, b"1"))
+
+
+def put(cli, template, place, kind):
+    """A queue with something odd in one place: its path, and the file outside that it leads to."""
+    names = copy(template, cli.folder)
+    for short, name in names.items():
+        if f"/{short}" in place:
+            place = place.replace(f"/{short}", f"/{name}")
+    path, outside = os.path.join(cli.folder, place), os.path.abspath("outside")
+    if os.path.isdir(path):
+        shutil.move(path, outside)
+    elif os.path.exists(path) and not place.endswith(".wake"):
+        os.rename(path, outside)
+    else:
+        if place.endswith(".wake") and os.path.exists(path):
+            os.unlink(path)
+        with open(outside, "wb") as file:
+            file.write(b"thesis")
+    os.chmod(outside, 0o700 if os.path.isdir(outside) else 0o600)
+    kind(path, outside)
+    return place, outside
+
+
+def content(path):
+    if not os.path.isdir(path):
+        with open(path, "rb") as file:
+            return file.read()
+    return {name: os.path.isfile(os.path.join(path, name)) for name in os.listdir(path)}
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [(place, kind) for place in PLACES for kind in KINDS if is_odd(place, kind)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_it_is_refused_named_and_set_aside(cli, template, no_spawn, place, kind):
+    shutil.copytree(template, "whole", ignore=shutil.ignore_patterns("*.wake"))
+    place, outside = put(cli, template, place, kind)
+    kept = content(outside) if os.path.exists(outside) else None
+    told = run(cli, "doctor")
+    assert told.code == 1
+    assert f"Problem: {place}: " in told.out, told
+    often = kind in (pipe, link)  # all commands take their time: of other kinds only the usual ones
+    codes = (
+        walk(cli) if often else {name: run(cli, name, *ARGS.get(name, ())).code for name in OFTEN}
+    )
+    if place in FILES or place in ("workers", "workers/w-new"):
+        assert codes["enqueue"] == 5, codes
+        assert codes["checkpoint"] == 5 or place == "config.json", codes
+    if place in FILES[:3] or place in ("journal", "workers"):
+        assert codes["status"] == 5, codes
+    assert run(cli, "doctor", "--repair").code in (0, 1)
+    healed = run(cli, "doctor")
+    assert healed.code == 0, healed
+    assert run(cli, "enqueue", "--id", "new", "--command", "true").code == 0
+    assert run(cli, "show", "new").code == 0
+    if kept is not None and kind is not another_users:
+        assert content(outside) == kept
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k not in (folder, link, second_name)], ids=lambda k: k.__name__
+)
+def test_in_the_place_of_the_data_folder_it_is_refused(cli, template, no_spawn, kind):
+    shutil.copytree(template, "whole", ignore=shutil.ignore_patterns("*.wake"))
+    outside = os.path.abspath("outside")
+    os.mkdir(outside)
+    kind(cli.folder, outside)
+    codes = walk(cli)
+    if kind is not link_to_nothing:
+        assert codes["status"] == codes["enqueue"] == codes["doctor"] == 5
