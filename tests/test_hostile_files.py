@@ -8,12 +8,14 @@ import signal
 import socket
 import stat
 from contextlib import contextmanager
+from zlib import crc32
 
 import pytest
 
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
+from queuectl.store.journal import INTENT, PROMISED, Journal, format_record
 
 LONGEST = 20.0  # seconds that one command may take on a machine that is busy with other tests
 
@@ -187,12 +189,17 @@ class TooLong(BaseException):
 
 
 @contextmanager
-def deadline(what):
+def deadline(what, patient):
+    """A worker may wait for the queue to be mended, if `patient`, but leaves when it is told to."""
+
     def ring(*_):
-        raise TooLong(what)
+        if patient and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            raise TooLong(what)
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    signal.setitimer(signal.ITIMER_REAL, 0.3 if patient else LONGEST, LONGEST)
     try:
         yield
     finally:
@@ -200,9 +207,9 @@ def deadline(what):
         signal.signal(signal.SIGALRM, before)
 
 
-def run(cli, *argv):
+def run(cli, *argv, patient=False):
     """The result of a command, which may refuse, but neither hang nor stumble."""
-    with deadline(argv):
+    with deadline(argv, patient and argv[:2] == ("worker", "run")):
         result = cli(*argv)
     assert "unexpected" not in result.err, (argv, result)
     assert "Traceback" not in result.err, (argv, result)
@@ -213,13 +220,13 @@ def run(cli, *argv):
     return result
 
 
-def walk(cli):
+def walk(cli, *, patient=False):
     """Every command once; the exit code of each by its words."""
     cli("--data", "whole", "backup", "whole.jsonl")
     codes = {}
     for spec in COMMANDS:
         words = " ".join(spec.words)
-        codes[words] = run(cli, *spec.words, *ARGS.get(words, ())).code
+        codes[words] = run(cli, *spec.words, *ARGS.get(words, ()), patient=patient).code
     return codes
 
 
@@ -300,3 +307,113 @@ def test_in_the_place_of_the_data_folder_it_is_refused(cli, template, no_spawn, 
     codes = walk(cli)
     if kind is not link_to_nothing:
         assert codes["status"] == codes["enqueue"] == codes["doctor"] == 5
+
+
+# -- a journal whose checksums are right, and whose records mean nothing
+
+JOB = (
+    b'{"id": "odd", "state": "pending", "priority": 0, "run_at": "2026-01-01T00:00:00.000000Z", '
+    b'"command": "true", "max_retries": 3, "created_at": "2026-01-01T00:00:00.000000Z", '
+    b'"updated_at": "2026-01-01T00:00:00.000000Z"}\n'
+)
+NONSENSE = {
+    "no JSON": b'{"id": "odd", "state": "pending", "prio\n',
+    "no job": b"hello, this is no job at all\n",
+    "a list": b'["id", "odd", "state", "pending"]\n',
+    "no id": JOB.replace(b'"id": "odd", ', b""),
+    "another key first": b'{"state": "pending", "id": "odd", "command": "true"}\n',
+    "neither job nor removal": b'{"id": "odd", "colour": "red"}\n',
+    "no command": JOB.replace(b'"command": "true", ', b""),
+    "no times": JOB.replace(b', "created_at"', b', "x"').replace(b', "updated_at"', b', "y"'),
+    "an empty line": JOB + b"\n" + JOB,
+    "not UTF-8": JOB.replace(b"true", b"\xff\xfe"),
+    "a priority of text": JOB.replace(b'"priority": 0', b'"priority": "x"'),
+    "a path for an id": JOB.replace(b'"odd"', b'"../../thesis.txt"'),
+    "a path for a worker": JOB.replace(b'"pending"', b'"in_progress"').replace(
+        b"}", b', "run": 1, "worker": "../../thesis.txt"}'
+    ),
+}
+
+
+def append(path, payload, counts=None, flag=PROMISED):
+    """Add a record with a right checksum, whatever is in it."""
+    journal = Journal.for_writing(path)
+    try:
+        journal.read_on()
+        record = format_record(payload, journal.seq + 1, flag, journal.counts)
+        if counts is not None:
+            tail = b"%d %s %s" % (journal.seq + 1, flag, counts)
+            record = b"@%d %08x %s\n%s" % (
+                len(payload),
+                crc32(tail, crc32(payload)),
+                tail,
+                payload,
+            )
+    finally:
+        journal.close()
+    with open(os.path.join(path, "journal"), "ab") as file:
+        file.write(record)
+
+
+def mended(cli):
+    """The queue tells what is wrong, is mended, and has all jobs that make sense."""
+    told = run(cli, "doctor")
+    assert told.code == 1, told
+    assert "journal" in told.out or "jobs" in told.out
+    assert run(cli, "doctor", "--repair").code in (0, 1)
+    healed = run(cli, "doctor")
+    assert healed.code == 0, healed
+    assert run(cli, "enqueue", "--id", "new", "--command", "true").code == 0
+    for job in ("done", "gone", "waits", "lost", "new"):
+        assert run(cli, "show", job).code == 0, job
+
+
+@pytest.mark.parametrize("payload", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_record_of_nonsense_is_refused_and_mended(cli, template, no_spawn, payload):
+    shutil.copytree(template, "whole", ignore=shutil.ignore_patterns("*.wake"))
+    copy(template, cli.folder)
+    with open("thesis.txt", "wb") as file:
+        file.write(b"thesis")
+    append(cli.folder, payload)
+    codes = walk(cli, patient=True)
+    assert 5 in (codes["checkpoint"], codes["list"]), codes
+    shutil.rmtree(cli.folder)
+    copy(template, cli.folder)
+    append(cli.folder, payload)
+    mended(cli)
+    with open("thesis.txt", "rb") as file:
+        assert file.read() == b"thesis"
+
+
+@pytest.mark.parametrize("counts", [b"", b"1,2,3", b"pending=x", b"=", b"pending", b"\xff"])
+def test_counts_that_are_none_are_refused_and_mended(cli, template, no_spawn, counts):
+    shutil.copytree(template, "whole", ignore=shutil.ignore_patterns("*.wake"))
+    copy(template, cli.folder)
+    append(cli.folder, JOB, counts)
+    codes = walk(cli)
+    assert codes["status"] == codes["list"] == codes["enqueue"] == codes["checkpoint"] == 5
+    mended(cli)
+
+
+@pytest.mark.parametrize("payload", [b"\n", b"1 2 3\n", b"1 2 3 x\n", b"hello\n"])
+def test_an_intent_of_nonsense_is_refused_and_mended(cli, template, no_spawn, payload):
+    shutil.copytree(template, "whole", ignore=shutil.ignore_patterns("*.wake"))
+    copy(template, cli.folder)
+    append(cli.folder, payload, flag=INTENT)
+    codes = walk(cli)
+    assert codes["list"] == codes["checkpoint"] == 5
+    mended(cli)
+
+
+@pytest.mark.parametrize(
+    "words", [b"", b"2", b"x", b"2 1", b"2 x 0 0 0 - 1:1:1:1:1 1:1:1:1:1", b"2 1 0 0 0 - 1 1"]
+)
+def test_a_header_of_nonsense_is_refused_and_mended(cli, template, no_spawn, words):
+    shutil.copytree(template, "whole", ignore=shutil.ignore_patterns("*.wake"))
+    copy(template, cli.folder)
+    line = b"queuectl-journal " + words
+    with open(os.path.join(cli.folder, "journal"), "wb") as file:
+        file.write(b"%s %08x\n" % (line, crc32(line)))
+    codes = walk(cli)
+    assert codes["status"] == codes["list"] == codes["enqueue"] == codes["checkpoint"] == 5
+    mended(cli)

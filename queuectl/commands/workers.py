@@ -112,6 +112,10 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
     from queuectl.worker.first_process import beneath_first
     from queuectl.worker.loop import run_worker
 
+    # Refused at once, not by a worker that waits until it is mended.
+    context.queue.settings()
+    context.queue.prepare_claims()
+
     def quietly(show: Callable[[str], None], line: str) -> None:
         # A worker must go on though nobody reads what it says any more.
         with suppress(OSError):

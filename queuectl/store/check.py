@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from queuectl.store.job_files import decode_job, line_id, line_state
+from queuectl.store.job_files import is_sound, line_id, line_state
 from queuectl.store.journal import STATE_ORDER
 from queuectl.store.snapshot import Snapshot, merged
 
@@ -39,10 +39,4 @@ def _twins(lines: list[bytes]) -> list[str]:
 
 
 def _unreadable(lines: list[bytes]) -> list[str]:
-    found = []
-    for line in lines:
-        try:
-            decode_job(line)
-        except (ValueError, TypeError) as exc:
-            found.append(f"line {line[:60]!r}: {exc}")
-    return found
+    return [f"line {line[:60]!r} is no whole job" for line in lines if not is_sound(line)]

@@ -157,24 +157,28 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
     """What is wrong with the jobs in files that can be read."""
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
-    except (StoreError, OSError) as exc:
+    except (StoreError, OSError, *files.NO_LINES) as exc:
         yield Finding("jobs.json", plain(exc, folder), KEEP)
         return
     try:
-        for text in problems(snapshot):
-            yield Finding("jobs.json", text, REPAIR)
+        found = problems(snapshot)
+    except files.NO_LINES as exc:
+        found = [f"holds what is no job: {exc}"]
     finally:
         snapshot.close()
+    yield from (Finding("jobs.json", text, REPAIR) for text in found)
 
 
 def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
     """Worker and run of each job in progress; nothing if the files cannot be read."""
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
-    except (StoreError, OSError):
+    except (StoreError, OSError, *files.NO_LINES):
         return {}
     try:
         return {job.id: (job.worker, job.run) for job in snapshot.find(("in_progress",))}
+    except files.NO_LINES:
+        return {}
     finally:
         snapshot.close()
 

@@ -35,7 +35,12 @@ def unusable(folder: str, error: OSError) -> StoreError:
     return StoreError(f"{error.filename or folder}: {error.strerror or error}")
 
 
-NO_LINES = (LookupError, ValueError)  # what comes of reading job lines that are none
+NO_LINES = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)  # what comes of reading job lines that are none
 
 
 def changed(folder: str) -> BadFile:

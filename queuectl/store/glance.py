@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from queuectl.errors import StoreBusy, StoreError
 from queuectl.model.job import Job
-from queuectl.store import folder
+from queuectl.store import files, folder
 from queuectl.store.job_files import decode_job, line_id, line_state
 from queuectl.store.journal import Journal
 from queuectl.store.snapshot import Snapshot
@@ -42,6 +42,7 @@ class Glance:
     """The queue as it was when this was made; close it when done. Not for two threads at once."""
 
     def __init__(self, path: str, now: float) -> None:
+        self._path = path
         self._snapshot: Snapshot | None = None
         if folder.check_folder(path) and not folder.is_new(path):
             self._snapshot = Snapshot.read(path, now, _no_lock, patience=0.0)
@@ -57,10 +58,13 @@ class Glance:
         if self._snapshot is None:
             return []
         found: list[Job] = []
-        for line in self._lines(self._snapshot, states, start):
-            if len(found) == most:
-                break
-            found.append(decode_job(line))
+        try:
+            for line in self._lines(self._snapshot, states, start):
+                if len(found) == most:
+                    break
+                found.append(decode_job(line))
+        except files.NO_LINES as exc:
+            raise files.changed(self._path) from exc
         return found
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
@@ -68,7 +72,10 @@ class Glance:
         if self._snapshot is None:
             return {}
         pairs = ((job_id, self._snapshot.get(job_id)) for job_id in ids)
-        return {job_id: found[0] for job_id, found in pairs if found is not None}
+        try:
+            return {job_id: found[0] for job_id, found in pairs if found is not None}
+        except files.NO_LINES as exc:
+            raise files.changed(self._path) from exc
 
     def _lines(
         self, snapshot: Snapshot, states: Collection[str] | None, start: str
@@ -168,5 +175,8 @@ def _read_on(journal: Journal) -> list[bytes]:
 def changed_jobs(lines: Collection[bytes], ids: Collection[str]) -> list[Job]:
     """The jobs among the lines that have one of these ids, in their order."""
     wanted = {job_id.encode() for job_id in ids}
-    fitting = (line for line in lines if line_id(line) in wanted and line_state(line))
-    return [decode_job(line) for line in fitting]
+    try:
+        fitting = (line for line in lines if line_id(line) in wanted and line_state(line))
+        return [decode_job(line) for line in fitting]
+    except files.NO_LINES as exc:
+        raise files.changed("the queue") from exc

@@ -14,7 +14,7 @@ from collections.abc import Collection, Container, Iterator
 from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
-from queuectl.model.fields import State
+from queuectl.model.fields import State, check_id, check_state
 from queuectl.model.job import Job, job_from_person
 
 JOBS, DEAD = "jobs.json", "dlq.json"
@@ -22,7 +22,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _quote = json.encoder.encode_basestring
 _decode = json.JSONDecoder().raw_decode
 _FRONT = re.compile(
-    rb'\{"id": "([^"]+)", "state": "([^"]+)", "priority": (-?\d+), "run_at": "([^"]+)"'
+    rb'\{"id": "([A-Za-z0-9][A-Za-z0-9._:-]*)", "state": "([^"]+)", '
+    rb'"priority": (-?\d+), "run_at": "([^"]+)"'
 )
 
 
@@ -88,8 +89,32 @@ def encode_job(job: Job) -> bytes:
 
 
 def decode_job(line: bytes) -> Job:
-    """The job of a line that `encode_job` wrote."""
-    return Job.from_dict(_decode(line.decode())[0])
+    """The job of a line that `encode_job` wrote; ValueError for one that lacks what all have."""
+    job = Job.from_dict(_decode(line.decode())[0])
+    # A checksum vouches for bytes, not for sense; all that is asked of each job each time is this.
+    if (
+        type(job.command) is not str
+        or type(job.run_at) is not str
+        or type(job.updated_at) is not str
+        or type(job.priority) is not int
+        or type(job.max_retries) is not int
+        or type(job.run) is not int
+    ):
+        raise ValueError(f"a line is no whole job: {line[:80]!r}")
+    return job
+
+
+def is_sound(line: bytes) -> bool:
+    """Whether a line is in every part a job's, or tells of one that was removed."""
+    try:
+        form = json.loads(line)
+        if line_state(line) is None:
+            return line == removal_line(check_id(form["id"]), check_state(form["removed"]))
+        job = job_from_person(form, now="", state="pending")
+        encode_job(job)
+        return decode_job(line).id == job.id == line_id(line).decode()
+    except (InvalidInput, RecursionError, LookupError, ValueError, TypeError, AttributeError):
+        return False
 
 
 def removal_line(job_id: str, state: str) -> bytes:
@@ -105,9 +130,12 @@ def line_id(line: bytes) -> bytes:
 def line_state(line: bytes) -> bytes | None:
     """The state of a job line; None for a removal line."""
     at = line.index(b'"', 8) + 13
-    if line[at - 9 : at - 4] != b"state":
-        return None
-    return line[at : line.index(b'"', at)]
+    word = line[at - 9 : at - 4]
+    if word == b"state":
+        return line[at : line.index(b'"', at)]
+    if word != b"remov":
+        raise ValueError(f"a line is no job's: {line[:80]!r}")
+    return None
 
 
 def line_front(line: bytes) -> tuple[bytes, ...] | None:

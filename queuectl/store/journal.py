@@ -48,6 +48,7 @@ VERSION = 2
 STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
 PROMISED, PLAIN, INTENT, EDIT = b"d", b"-", b"i", b"e"
 MAGIC = b"queuectl-journal"
+MEND = "nothing was changed: queuectl doctor --repair keeps what can be read"
 NAMELESS = 0o100  # a mode bit: whether the file's name is on the disk is not known yet
 _LONGEST_HEAD = 1000  # bytes; far above what the counts and a checksum need
 
@@ -147,19 +148,26 @@ class Header:
                 f"{path} does not begin with a whole journal header; it was left as it is"
             )
         words = text.split(b" ")
-        version = int(words[1])
-        if not 1 <= version <= VERSION:
-            raise StoreError(f"{path} was made by a newer queuectl (format {version}): update it")
-        return cls(
-            int(words[2]),
-            float(words[3]),
-            float(words[4]),
-            words[5] == b"1",
-            parse_counts(words[6]),
-            (Stamp.parse(words[7]), Stamp.parse(words[8])),
-            len(line) + 1,
-            version,
-        )
+        try:
+            version = int(words[1])
+            if not 1 <= version <= VERSION:
+                raise StoreError(
+                    f"{path} was made by a newer queuectl (format {version}): update it"
+                )
+            return cls(
+                int(words[2]),
+                float(words[3]),
+                float(words[4]),
+                words[5] == b"1",
+                parse_counts(words[6]),
+                (Stamp.parse(words[7]), Stamp.parse(words[8])),
+                len(line) + 1,
+                version,
+            )
+        except (ValueError, LookupError, TypeError) as exc:
+            raise BadFile(
+                f"{path} begins with a header that means nothing ({exc}); {MEND}"
+            ) from exc
 
 
 class Record:
@@ -225,6 +233,12 @@ def record_at(data: bytes, start: int) -> Record | None:
     except (ValueError, IndexError):
         pass
     return None
+
+
+def _holds_jobs(payload: bytes) -> bool:
+    """Whether each line begins as a job's does; a checksum vouches for bytes, not for sense."""
+    lines = payload.count(b"\n")
+    return payload.count(b'\n{"id": "') + payload.startswith(b'{"id": "') == lines
 
 
 def scan(data: bytes, start: int = 0) -> Iterator[Record]:
@@ -343,13 +357,21 @@ class Journal:
             if record.flag == INTENT:
                 self.intents.append(record.payload)
             else:
+                if not _holds_jobs(record.payload):
+                    raise BadFile(f"{self.path}: record {record.seq} holds what is no job; {MEND}")
                 payloads.append(record.payload)
                 self.edited |= record.flag == EDIT
         if record is None:
             return payloads, data
-        self.counts, self.seq = parse_counts(record.counts), record.seq
+        self.counts, self.seq = self._counts_of(record), record.seq
         self.end += record.end
         return payloads, data[record.end :]
+
+    def _counts_of(self, record: Record) -> Counts:
+        try:
+            return parse_counts(record.counts)
+        except ValueError:
+            raise BadFile(f"{self.path}: record {record.seq} has no counts; {MEND}") from None
 
     def append(self, payload: bytes, flag: bytes, counts: Counts) -> None:
         """Add one record at the end, which the caller has read up to under the lock."""
@@ -431,6 +453,6 @@ def last_counts(journal: Journal) -> tuple[Counts, int]:
     while record is not None:
         record, last = record_at(data, record.end), record
     if last is not None and last.end == len(data) and last.flag != INTENT:
-        return parse_counts(last.counts), last.seq
+        return journal._counts_of(last), last.seq
     journal.read_on()
     return journal.counts, journal.seq

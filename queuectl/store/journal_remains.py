@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from queuectl.errors import BadFile, FileMissing, StoreError
 from queuectl.store import files
+from queuectl.store.job_files import is_sound
 from queuectl.store.journal import (
     INTENT,
     Header,
@@ -61,23 +62,36 @@ def read_journal(path: str) -> JournalRemains:
         header = None
     records, bad = _records(data, header.length if header else 0)
     torn = _torn_at(data, records, bad) if header else None
-    counts = header.counts if header else None
-    return JournalRemains(
-        path,
-        True,
-        header,
-        [
-            line
-            for record in records
-            if record.flag != INTENT
-            for line in record.payload.splitlines()
-        ],
-        [record.payload for record in records if record.flag == INTENT],
-        torn,
-        parse_counts(records[-1].counts) if records else counts,
-        _journal_fault(data, header, records, [] if torn is not None else bad),
-        "" if torn is not None else _lost(header, records, bad),
-    )
+    told = [
+        line for record in records if record.flag != INTENT for line in record.payload.split(b"\n")
+    ]
+    told = [line for line in told if line]
+    lines = [line for line in told if is_sound(line)]
+    intents = [record.payload for record in records if record.flag == INTENT]
+    counts = _last_counts(header, records)
+    fault = _journal_fault(data, header, records, [] if torn is not None else bad)
+    lost = "" if torn is not None else _lost(header, records, bad)
+    if len(lines) < len(told):
+        nonsense = f"{len(told) - len(lines)} line(s) that are no jobs"
+        fault, lost = fault or f"holds {nonsense}", lost or nonsense
+    if counts is None or not all(map(_is_intent, intents)):
+        fault = fault or "holds a record that means nothing"
+    intents = list(filter(_is_intent, intents))
+    return JournalRemains(path, True, header, lines, intents, torn, counts, fault, lost)
+
+
+def _last_counts(header: Header | None, records: list[Record]) -> dict[str, int] | None:
+    """The counts as they were last; None if the last record has none."""
+    if not records:
+        return header.counts if header else {}
+    try:
+        return parse_counts(records[-1].counts)
+    except ValueError:
+        return None
+
+
+def _is_intent(payload: bytes) -> bool:
+    return len(payload.split()) == 4 and all(word.isdigit() for word in payload.split())
 
 
 def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]:

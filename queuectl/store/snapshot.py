@@ -17,7 +17,7 @@ from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.evidence import find_copy
-from queuectl.store.files import is_young, open_ours
+from queuectl.store.files import NO_LINES, changed, is_young, open_ours
 from queuectl.store.hand_edits import NAMES, HandEdit, judge, without_signs
 from queuectl.store.job_files import (
     DEAD,
@@ -218,6 +218,8 @@ class Snapshot:
                 return None  # a fold may have removed the copies before they were looked for
             opened.clear()
             return snapshot
+        except NO_LINES as exc:
+            raise changed(folder) from exc
         finally:
             for part in opened:
                 part.close()

@@ -44,6 +44,8 @@ def read_summary(path: str, now: float) -> Summary:
             counts, waiting = _counts(path, now)
         except OSError as exc:
             raise files.unusable(path, exc) from exc
+        except files.NO_LINES as exc:
+            raise files.changed(path) from exc
     workers = list(worker_files.worker_infos(path))
     return Summary(path, {state: counts[state] for state in STATE_ORDER}, waiting, workers)
 

@@ -22,6 +22,7 @@ from queuectl.store.job_files import (
     DEAD,
     JOBS,
     checksum,
+    line_front,
     read_lines,
     read_live_lines,
 )
@@ -251,6 +252,8 @@ class Writer:
                     raise _Edited
                 snapshot = Snapshot(journal, jobs, dead, now, edit)
                 try:
+                    for line in snapshot.overlay.values():
+                        line_front(line)  # what is no job's line must not get into the files
                     self._tell_of_edits(snapshot)
                     done = checkpoint.fold(self.folder, journal, snapshot, now, version)
                 finally:
