@@ -13,7 +13,7 @@ import sys
 
 from queuectl.commands.context import Context, is_terminal
 from queuectl.commands.grammar import bind_argv
-from queuectl.errors import InvalidInput, QueuectlError, line_of
+from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(exc.code or 0)  # a signal asked for it, and the terminal is as it was
     except QueuectlError as exc:
         code = _report(str(exc), exc.exit_code)
-    except OSError as exc:
-        code = _report(f"writing the output: {exc.strerror or exc}", FAILED)
+    except (OSError, MemoryError, ImportError) as exc:
+        short = _shortage(exc)
+        if short is not None:
+            code = _report(str(short), short.exit_code)
+        elif isinstance(exc, OSError):
+            code = _report(f"writing the output: {exc.strerror or exc}", FAILED)
+        else:
+            raise
     return code
+
+
+def _shortage(error: Exception) -> StoreError | None:
+    """What an error says of a machine or a limit that gives no more; None if it is none of that."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+        return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return StoreError("too many files are open; raise the limit (ulimit -n)")
+    if isinstance(error, ImportError):  # Python takes a folder that it cannot read for an empty one
+        return StoreError(
+            f"a part of the program cannot be loaded: {error}; "
+            "raise the limits (ulimit -n, ulimit -v), or install queuectl anew"
+        )
+    return None
 
 
 def _run(argv: list[str]) -> int:
@@ -192,7 +212,8 @@ def attempt(
         return action()
     except BrokenPipeError:
         raise
-    except Exception as exc:
+    except Exception as raised:
+        exc = _shortage(raised) or raised
         if not context.interactive and _is_of_output(exc):
             raise  # nothing more can be shown: what runs ends here
         if context.environ.get("QUEUECTL_DEBUG"):
@@ -353,10 +374,14 @@ def _interrupted() -> int:
 
 
 def _report(line: str, code: int) -> int:
-    from queuectl.commands.render import safe_lines
-
     try:
-        sys.stderr.write(f"queuectl: {safe_lines(line)}\n")
+        from queuectl.commands.render import safe_lines
+
+        line = safe_lines(line)
+    except (MemoryError, ImportError, OSError):  # which may be what is to be reported
+        line = line.encode("ascii", "replace").decode().replace("\n", " ")
+    try:
+        sys.stderr.write(f"queuectl: {line}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # standard error is closed: the exit code tells

@@ -7,6 +7,8 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from contextlib import contextmanager
 from zlib import crc32
 
@@ -64,6 +66,7 @@ FILES = (
     "dlq.json",
     "config.json",
     "worker_pids.json",
+    "env_sets.json",
     "journal",
     "queue.lock",
 )
@@ -284,7 +287,7 @@ def test_it_is_refused_named_and_set_aside(cli, template, no_spawn, place, kind)
     )
     if place in FILES or place in ("workers", "workers/w-new"):
         assert codes["enqueue"] == 5, codes
-        assert codes["checkpoint"] == 5 or place == "config.json", codes
+        assert codes["checkpoint"] == 5 or place in ("config.json", "env_sets.json"), codes
     if place in FILES[:3] or place in ("journal", "workers"):
         assert codes["status"] == 5, codes
     assert run(cli, "doctor", "--repair").code in (0, 1)
@@ -417,3 +420,69 @@ def test_a_header_of_nonsense_is_refused_and_mended(cli, template, no_spawn, wor
     codes = walk(cli)
     assert codes["status"] == codes["list"] == codes["enqueue"] == codes["checkpoint"] == 5
     mended(cli)
+
+
+# -- a machine that gives no more
+
+
+def limited(cli, limit, amount, *argv):
+    """The result of a command under a limit; it may fail, in one line and with exit code 5."""
+    script = f'ulimit -{limit} {amount}; exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "queuectl", *argv],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, (amount, argv, done)
+    assert "unexpected" not in done.stderr, (amount, argv, done)
+    if done.returncode not in (0, 1 if argv[0] == "doctor" else 0):
+        assert done.returncode == 5, (amount, argv, done)
+        told = [line for line in done.stderr.splitlines() if line.startswith("queuectl: ")]
+        assert len(told) == 1, (amount, argv, done)
+    return done.returncode
+
+
+USUAL = (
+    ("status",),
+    ("list",),
+    ("show", "done"),
+    ("enqueue", "--command", "true"),
+    ("checkpoint",),
+    ("config", "set", "base", "3"),
+    ("doctor",),
+    ("logs", "done"),
+    ("worker", "run", "--drain"),
+)
+
+
+@pytest.mark.parametrize("argv", USUAL, ids=" ".join)
+def test_without_descriptors_a_command_says_so(cli, template, argv):
+    copy(template, cli.folder)
+    codes = [limited(cli, "n", amount, *argv) for amount in (5, 7, 9, 12)]
+    assert codes[0] != 0 or argv == ("status",)
+    assert run(cli, "doctor", "--repair").code in (0, 1)
+    assert run(cli, "show", "done").code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit means nothing")
+@pytest.mark.parametrize("argv", [USUAL[0], USUAL[1], USUAL[3]], ids=" ".join)
+def test_without_memory_a_command_says_so(cli, template, argv):
+    copy(template, cli.folder)
+    bare = bare_size()
+    codes = [limited(cli, "v", bare + more, *argv) for more in (1500, 3000, 5000, 9000)]
+    assert 5 in codes
+    assert run(cli, "show", "done").code == 0
+
+
+def bare_size():
+    """KiB of addresses that a bare interpreter needs with its start-up files, at least."""
+    low, high = 1 << 12, 1 << 18
+    while high - low > 256:
+        middle = (low + high) // 2
+        script = f"ulimit -v {middle}; exec {sys.executable} -c 'import queuectl.cli'"
+        done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=False)
+        low, high = (low, middle) if done.returncode == 0 else (middle, high)
+    return high

@@ -33,7 +33,7 @@ class EnvSets:
     def read(self) -> Mapping[str, Mapping[str, Any]]:
         """The sets by id, none if there is no file; BadFile if that holds a mistake."""
         try:
-            found = os.stat(self._path)
+            found = os.lstat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         key = (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -237,13 +237,15 @@ def _env_sets(folder: str, now: float) -> Iterator[Finding]:
         return
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
-    except (StoreError, OSError):
+    except (StoreError, OSError, *files.NO_LINES):
         return
     try:
         lines = (line for line in snapshot.lines() if b'"env_set": "' in line)
         needy = [
             job.id for job in map(decode_job, lines) if job.env_set and job.env_set not in sets
         ]
+    except files.NO_LINES:
+        return
     finally:
         snapshot.close()
     if needy:

@@ -49,7 +49,7 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
         path = expand(named)
     else:
         path = os.path.abspath("data")
-        if not os.path.exists(os.path.join(path, MARKER)):
+        if not os.path.lexists(os.path.join(path, MARKER)):
             path = own_folder(environ, "XDG_DATA_HOME", ".local/share")
     if not path:
         raise StoreError("no home folder is known; name a data folder with --data DIR")
