@@ -34,7 +34,11 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
 
 def entry() -> NoReturn:
     """The console command: `main`, and then out without the interpreter's slow farewell."""
-    code = main()
+    try:
+        code = main()
+    except MemoryError:  # once more, while the first was reported: what little is needed is here
+        os.write(2, b"queuectl: there is not enough memory\n")
+        code = StoreError.exit_code
     # Everything was flushed; tearing the interpreter down would cost 2 to 4 ms of each command.
     os._exit(code)
 
