@@ -36,7 +36,7 @@ def entry() -> NoReturn:
     """The console command: `main`, and then out without the interpreter's slow farewell."""
     try:
         code = main()
-    except MemoryError:  # once more, while the first was reported: what little is needed is here
+    except (MemoryError, SystemError):  # once more, while the first was reported: what little is needed is here
         os.write(2, b"queuectl: there is not enough memory\n")
         code = StoreError.exit_code
     # Everything was flushed; tearing the interpreter down would cost 2 to 4 ms of each command.
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(exc.code or 0)  # a signal asked for it, and the terminal is as it was
     except QueuectlError as exc:
         code = _report(str(exc), exc.exit_code)
-    except (OSError, MemoryError, ImportError) as exc:
+    except (OSError, MemoryError, SystemError, ImportError) as exc:
         short = _shortage(exc)
         if short is not None:
             code = _report(str(short), short.exit_code)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _shortage(error: Exception) -> StoreError | None:
     """What an error says of a machine or a limit that gives no more; None if it is none of that."""
-    if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+    if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return StoreError("too many files are open; raise the limit (ulimit -n)")
@@ -382,7 +382,7 @@ def _report(line: str, code: int) -> int:
         from queuectl.commands.render import safe_lines
 
         line = safe_lines(line)
-    except (MemoryError, ImportError, OSError):  # which may be what is to be reported
+    except (MemoryError, SystemError, ImportError, OSError):  # which may be what is to be reported
         line = line.encode("ascii", "replace").decode().replace("\n", " ")
     try:
         sys.stderr.write(f"queuectl: {line}\n")

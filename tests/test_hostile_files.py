@@ -471,7 +471,7 @@ def test_without_descriptors_a_command_says_so(cli, template, argv):
 @pytest.mark.parametrize("argv", [USUAL[0], USUAL[1], USUAL[3]], ids=" ".join)
 def test_without_memory_a_command_says_so(cli, template, bare_size, argv):
     copy(template, cli.folder)
-    codes = [limited(cli, "v", bare_size + more, *argv) for more in (500, 2000, 5000)]
+    codes = [limited(cli, "v", bare_size + more, *argv) for more in (300, 1000, 2000)]
     assert 5 in codes or argv == ("status",)
     assert run(cli, "show", "done").code == 0
 
