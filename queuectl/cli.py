@@ -36,7 +36,10 @@ def entry() -> NoReturn:
     """The console command: `main`, and then out without the interpreter's slow farewell."""
     try:
         code = main()
-    except (MemoryError, SystemError):  # once more, while the first was reported: what little is needed is here
+    except (
+        MemoryError,
+        SystemError,
+    ):  # once more, while the first was reported: what little is needed is here
         os.write(2, b"queuectl: there is not enough memory\n")
         code = StoreError.exit_code
     # Everything was flushed; tearing the interpreter down would cost 2 to 4 ms of each command.

@@ -44,6 +44,7 @@ STORE_FOR_ALL = {
         "queuectl.store.files",
     },
     "commands": {
+        "queuectl.store.files",  # what a plain file of one's own is
         "queuectl.store.folder",
         "queuectl.store.summary",
         "queuectl.store.worker_files",

@@ -11,10 +11,14 @@ import os
 from zlib import crc32
 
 from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.store.files import oddity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.commands.script import Statement
+
+_ANEW = os.O_CREAT | os.O_EXCL
+_WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Progress:
@@ -23,16 +27,18 @@ class Progress:
     def __init__(self, path: str) -> None:
         """Raises InvalidInput if the file is there and no progress of a script."""
         self.path = path
-        self._fd = -1
+        self._fd, self._is_there = -1, False
         self._at, self._crc = 0, 0
         self._done, self._begun, self._known = 0, 0, 0
         try:
-            with open(path, "rb") as file:
+            fd = self._open(os.O_RDONLY)
+            with open(fd, "rb") as file:
                 lines = file.read().split(b"\n")[:-1]
         except FileNotFoundError:
             return
         except OSError as exc:
             raise self._failed("reading", exc) from None
+        self._is_there = True
         for line in lines:
             self._take(line)
 
@@ -97,7 +103,7 @@ class Progress:
     def _note(self, word: bytes) -> None:
         try:
             if self._fd < 0:
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = self._open(os.O_RDWR | (0 if self._is_there else _ANEW))
                 whole = os.pread(self._fd, os.fstat(self._fd).st_size, 0).rfind(b"\n") + 1
                 os.ftruncate(self._fd, whole)
                 os.lseek(self._fd, whole, os.SEEK_SET)
@@ -106,6 +112,21 @@ class Progress:
                 os.fsync(self._fd)
         except OSError as exc:
             raise self._failed("writing", exc) from None
+
+    def _open(self, flags: int) -> int:
+        """The file, which must be a plain one of this user: nothing is written through a link."""
+        try:
+            fd = os.open(self.path, flags | _WARILY, 0o600)
+        except OSError as exc:
+            if not os.path.islink(self.path):
+                raise
+            fault = oddity(os.lstat(self.path))
+            raise InvalidInput(f"{self.path} {fault}; name another for --resume") from exc
+        fault = oddity(os.fstat(fd))
+        if fault:
+            os.close(fd)
+            raise InvalidInput(f"{self.path} {fault}; name another for --resume")
+        return fd
 
     def _failed(self, doing: str, error: OSError) -> QueuectlError:
         return QueuectlError(

@@ -7,8 +7,11 @@ under a lock, so that no two shells ever tear each other's. The newest 10,000 ar
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
+import stat
 import time
 
 from queuectl.store.folder import expand, own_folder
@@ -38,7 +41,7 @@ class HistoryFile:
     """Adds entries and tells those that came since the last look. Methods may raise OSError."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = _target(path)
         self._inode = 0
         self._read_to = 0
 
@@ -66,7 +69,7 @@ class HistoryFile:
         A file that grew too long is cut to its newest entries on the way.
         """
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = _open(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return [], False
         try:
@@ -86,8 +89,7 @@ class HistoryFile:
     def _open_locked(self) -> int:
         """The file, open for appending and locked; the lock goes with the descriptor."""
         while True:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            fd = os.open(self.path, flags, 0o600)
+            fd = _open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             try:
                 _lock(fd)
                 if os.stat(self.path).st_ino == os.fstat(fd).st_ino:
@@ -105,14 +107,44 @@ class HistoryFile:
         try:
             lines = _read(fd, 0, os.fstat(fd).st_size).split(b"\n")
             kept = b"\n".join(lines[-MOST - 1 :])
-            fresh = f"{self.path}.{os.getpid()}"
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            self._remove_leftovers()
+            fresh = f"{self.path}.{os.urandom(8).hex()}.new"
+            with open(_open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(kept)
             os.rename(fresh, self.path)
             found = os.stat(self.path)
             self._inode, self._read_to = found.st_ino, found.st_size
         finally:
             os.close(fd)
+
+    def _remove_leftovers(self) -> None:
+        """Take away what a shell left that was killed while it trimmed; under the lock."""
+        folder, name = os.path.split(os.path.abspath(self.path))
+        left = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{16}}\.new")
+        for other in filter(left.fullmatch, os.listdir(folder)):
+            os.unlink(os.path.join(folder, other))
+
+
+def _target(path: str) -> str:
+    """The path, or what a link there leads to if the link is this user's own.
+
+    People keep such files elsewhere; a link that somebody else put there is not followed.
+    """
+    try:
+        own = os.lstat(path).st_uid == os.geteuid()
+    except OSError:
+        return path
+    return os.path.realpath(path) if own else path
+
+
+def _open(path: str, flags: int) -> int:
+    """A descriptor of a plain file, or of /dev/null; OSError for anything else."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a plain file", path)
+    return fd
 
 
 def _lock(fd: int) -> None:

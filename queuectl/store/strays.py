@@ -47,7 +47,8 @@ def odd_ones(folder: str) -> list[tuple[str, str]]:
 
     Each by its name from the data folder on, and what is wrong with it.
     """
-    found = [(name, _oddity(os.path.join(folder, name))) for name in (MARKER, LOCK, *DATA)]
+    names = [MARKER, LOCK, *DATA, *filter(is_evidence, listed(folder))]
+    found = [(name, _oddity(os.path.join(folder, name))) for name in names]
     for above in FOLDERS:
         path = os.path.join(folder, above)
         fault = files.folder_oddity(path)

@@ -1,0 +1,247 @@
+"""Text that becomes part of a path, names of temporary files, links, and who may write."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from queuectl.job_queue import JobQueue
+from queuectl.shell.history_file import MOST, HistoryFile
+from queuectl.store import files, strays
+
+AWAY = "../../thesis.txt"
+
+
+@pytest.fixture
+def queue(cli):
+    """A queue with one job, beside a file of a person."""
+    cli.ok("enqueue", "--id", "a", "--command", "true")
+    with open("thesis.txt", "wb") as file:
+        file.write(b"thesis")
+    yield cli
+    with open("thesis.txt", "rb") as file:
+        assert file.read() == b"thesis"
+
+
+def in_queue(cli, name):
+    return os.path.join(cli.folder, name)
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def refused(cli, *argv, words=(), code=5):
+    result = cli(*argv)
+    assert result.code == code, result
+    assert result.err.count("\n") == 1, result
+    for word in words:
+        assert word in result.err
+    return result
+
+
+# -- text that becomes part of a path
+
+
+@pytest.mark.parametrize("worker", [AWAY, "..", ".", "/etc/passwd", "a/b", "w\n1", "", "w 1", "-w"])
+def test_a_worker_that_leads_elsewhere_is_refused(queue, worker):
+    job = {"id": "b", "command": "true", "state": "in_progress", "worker": worker}
+    write(in_queue(queue, "jobs.json"), json.dumps([job]))
+    for argv in (("checkpoint",), ("list",), ("status",), ("enqueue", "--command", "true")):
+        refused(queue, *argv, words=["jobs.json:1:2: worker"])
+
+
+def test_a_word_of_logs_that_leads_elsewhere_is_refused(queue):
+    job = {"id": "b", "command": "true", "run": 1, "log_word": "/../../../thesis"}
+    write(in_queue(queue, "jobs.json"), json.dumps([job]))
+    refused(queue, "logs", "b", words=["jobs.json:1:2: log_word"])
+
+
+@pytest.mark.parametrize("name", [AWAY, "..", "", 7, None])
+def test_a_listed_worker_that_leads_elsewhere_is_refused_and_struck_off(queue, name):
+    write(in_queue(queue, "worker_pids.json"), json.dumps([{"id": name, "pid": 1}]))
+    refused(queue, "checkpoint", words=["worker_pids.json", repr(name)])
+    assert queue("doctor").code == 1
+    assert queue("doctor", "--repair").code == 0
+    queue.ok("checkpoint")
+
+
+def test_a_backup_with_a_path_for_a_worker_is_refused(queue):
+    queue.ok("backup", "good.jsonl")
+    with open("good.jsonl", "rb") as file:
+        head = file.readline()
+    job = {"id": "b", "command": "true", "state": "in_progress", "worker": AWAY}
+    body = head + json.dumps(job).encode() + b"\n"
+    from hashlib import sha256
+
+    with open("bad.jsonl", "wb") as file:
+        file.write(body + b'{"jobs": 1, "sha256": "%s"}\n' % sha256(body).hexdigest().encode())
+    refused(queue, "restore", "bad.jsonl", "--replace", "--yes", words=["bad.jsonl:2: worker"])
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "a\0b"])
+def test_no_name_leads_out_of_its_folder(name):
+    with pytest.raises(files.BadFile, match="names no file in it"):
+        files.within("/data", name)
+    assert files.within("/data", "..a") == "/data/..a"
+
+
+# -- temporary files
+
+
+def test_a_temporary_file_is_new_private_and_of_a_name_that_cannot_be_guessed(queue, monkeypatch):
+    made, real = [], os.open
+
+    def note(path, flags, mode=0o777, **more):
+        if flags & os.O_CREAT and os.path.basename(path) != "queue.lock":
+            made.append((path, flags, mode))
+        return real(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", note)
+    queue.ok("config", "set", "base", "3")
+    queue.ok("enqueue", "--id", "b", "--command", "true")
+    queue.ok("checkpoint")
+    queue.ok("backup", "copy.jsonl")
+    queue.ok("init", "other")
+    new = [os.path.basename(path) for path, _, _ in made if path.endswith(".new")]
+    bases = {name[: -len(".0123456789abcdef.new")] for name in new}
+    assert bases >= {"config.json", "jobs.json", "journal", "copy.jsonl", ".queuectl"}
+    assert len(set(new)) == len(new)
+    for path, flags, mode in made:
+        assert flags & os.O_NOFOLLOW, path
+        assert mode == 0o600, path
+        if path.endswith(".new"):
+            assert flags & os.O_EXCL, path
+    assert all(strays._is_temporary(name) for name in new if not name.startswith("copy"))
+
+
+def test_nothing_is_written_through_what_was_put_in_the_way(queue):
+    names = ["jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal", ".queuectl"]
+    for name in names:
+        for end in (".new", f".{os.getpid()}.new"):
+            os.symlink(os.path.abspath("thesis.txt"), in_queue(queue, name + end))
+    for path in ("copy.jsonl", "before"):
+        os.symlink(os.path.abspath("thesis.txt"), f"{path}.{os.getpid()}.new")
+    queue.ok("enqueue", "--id", "b", "--command", "true")
+    queue.ok("config", "set", "base", "3")
+    queue.ok("checkpoint")
+    queue.ok("backup", "copy.jsonl")
+    assert not [name for name in os.listdir(queue.folder) if name.endswith(".new")]
+
+
+def test_how_far_a_script_got_is_not_written_through_a_link(queue):
+    write("script", "enqueue --id x -- true\nenqueue --id y -- true\n")
+    os.symlink("nothing", "dangling")
+    os.symlink("thesis.txt", "link")
+    os.link("script", "second")
+    os.mkfifo("pipe")
+    os.mkdir("folder")
+    for name in ("dangling", "link", "second", "pipe", "folder"):
+        refused(queue, "-f", "script", "--resume", name, words=[name, "--resume"], code=2)
+    assert not os.path.lexists("nothing")
+    assert queue("show", "x").code == 3
+    assert queue("-f", "script", "--resume", "progress").code == 0
+    assert not os.path.lexists("progress")
+
+
+# -- the history of the shell
+
+
+def test_a_pipe_is_no_history(tmp_path):
+    os.mkfifo(tmp_path / "history")
+    file = HistoryFile(str(tmp_path / "history"))
+    for deed in (lambda: file.append("list"), file.news):
+        with pytest.raises(OSError, match="not a plain file"):
+            deed()
+    HistoryFile(os.devnull).append("list")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_a_history_is_not_written_through_the_link_of_another_user(tmp_path):
+    (tmp_path / "thesis").write_text("thesis\n")
+    os.symlink("thesis", tmp_path / "history")
+    HistoryFile(str(tmp_path / "history")).append("mine")
+    assert (tmp_path / "thesis").read_text() == "thesis\nmine\n"
+    os.lchown(tmp_path / "history", 12_345, -1)
+    with pytest.raises(OSError, match="Too many levels"):
+        HistoryFile(str(tmp_path / "history")).append("list")
+    assert (tmp_path / "thesis").read_text() == "thesis\nmine\n"
+
+
+def test_a_history_that_is_trimmed_leaves_nothing_and_follows_nothing(tmp_path):
+    path = tmp_path / "history"
+    (tmp_path / "thesis").write_text("thesis")
+    os.symlink("thesis", f"{path}.{os.getpid()}")
+    (tmp_path / f"history.{'0' * 16}.new").write_text("of a shell that was killed")
+    path.write_text("".join(f"line {n}\n" for n in range(MOST + 2000)))
+    HistoryFile(str(path)).news()
+    assert sorted(os.listdir(tmp_path)) == ["history", f"history.{os.getpid()}", "thesis"]
+    assert len(path.read_text().splitlines()) == MOST
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (tmp_path / "thesis").read_text() == "thesis"
+
+
+# -- a copy of hard links
+
+
+def copied(queue):
+    """The queue with a worker that runs, and a copy of hard links beside it."""
+    other = os.path.abspath("copy")
+    subprocess.run(["cp", "-al", queue.folder, other], check=True)
+    return other
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cp -al is GNU's")
+def test_a_copy_of_hard_links_is_no_queue_until_it_is_mended(queue):
+    queue.ok("checkpoint")
+    other = copied(queue)
+    for folder in (other, queue.folder):
+        for argv in (("enqueue", "--id", "b", "--command", "true"), ("list",), ("status",)):
+            refused(queue, "--data", folder, *argv, words=["has 2 names", "doctor --repair"])
+    assert queue("--data", other, "doctor", "--repair").code == 0
+    queue.ok("--data", other, "enqueue", "--id", "b", "--command", "true")
+    assert "b" in queue.ok("--data", other, "list", "--json")
+    assert queue("doctor").code == 0
+    assert [job.id for job in JobQueue.open(queue.folder).find()] == ["a"]
+    queue.ok("enqueue", "--id", "c", "--command", "true")
+    assert queue("--data", other, "show", "c").code == 3
+
+
+# -- a folder that others may write to
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o720])
+def test_a_queue_that_others_may_write_to_is_closed_before_it_is_read(queue, monkeypatch, mode):
+    os.chmod(queue.folder, mode)
+    seen, real = [], os.open
+
+    def note(path, *args, **more):
+        if str(path).startswith(queue.folder + os.sep):
+            seen.append(stat.S_IMODE(os.stat(queue.folder).st_mode))
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", note)
+    queue.ok("status")
+    assert set(seen) == {0o700}
+
+
+def test_a_folder_that_is_no_queue_keeps_its_modes(cli):
+    os.mkdir(cli.folder)
+    os.chmod(cli.folder, 0o777)
+    cli.ok("status")
+    assert stat.S_IMODE(os.stat(cli.folder).st_mode) == 0o777
+
+
+def test_a_folder_that_is_shared_is_refused_and_keeps_its_modes(cli):
+    os.mkdir(cli.folder)
+    os.chmod(cli.folder, 0o1777)
+    for argv in (("status",), ("enqueue", "--command", "true"), ("init",), ("doctor",)):
+        refused(cli, *argv, words=["is shared with other users"])
+    assert stat.S_IMODE(os.stat(cli.folder).st_mode) == 0o1777
+    assert os.listdir(cli.folder) == []
