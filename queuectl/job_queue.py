@@ -280,6 +280,10 @@ class JobQueue:
         """Take a worker off the list, at its own end."""
         self.store.release(slot)
 
+    def on_wait(self, tell: Callable[[str], None] | None) -> None:
+        """Have a line told once whenever the queue's lock is waited for longer than a second."""
+        self.store.on_wait(tell)
+
     def prepare_claims(self) -> None:
         """Read what a first claim needs; without this the claim itself does."""
         self.store.prepare_claims()

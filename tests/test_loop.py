@@ -49,6 +49,8 @@ class PlayedSlot:
     def note_facts(self, **facts: Any) -> None:
         self.facts.update(facts)
 
+    def note_trouble(self, _why: str) -> None: ...
+
 
 class PlayedQueue:
     """Gives out the jobs in `waiting`; the errors in `refusals` come first, one a claim."""
@@ -84,6 +86,7 @@ class PlayedQueue:
             raise refusal
 
     def prepare_claims(self) -> None: ...
+    def on_wait(self, tell) -> None: ...
 
     def settings(self) -> Settings:
         return Settings(self.changed)

@@ -6,6 +6,7 @@ from queuectl.commands import render
 from queuectl.model.backoff import retry_delay
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
+from queuectl.worker.hindrance import hindrance
 from queuectl.worker.rescue import kept_by
 
 TYPE_CHECKING = False
@@ -141,6 +142,8 @@ def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
         text = f"Worker {name} died while it ran it; who writes next takes the job back."
         return [("worker_lost", text)]
     found = [("running", f"It runs{since}: run {job.run}, worker PID {holder[0].pid}.")]
+    if why := hindrance(holder[0]):
+        found.append(("worker_hindered", f"Its worker {why}."))
     if job.cancel_requested:
         found.append(("cancelling", "Its worker was asked to end it."))
     if holder[0].left:
@@ -160,13 +163,18 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     alive = [worker for worker in around.workers if worker.alive]
     if not alive:
         found.append(("no_workers", "No worker runs; 'worker start' starts one."))
+    able = [worker for worker in alive if not hindrance(worker)]
+    if alive and not able:
+        what = "The only worker" if len(alive) == 1 else "None of the workers can work; one"
+        text = f"{what}, PID {alive[0].pid}, {hindrance(alive[0])}."
+        found.append(("workers_hindered", text))
     if not is_ready(job, around.now):
         return found
     if around.ahead:
         text = f"{_count(around.ahead, 'job')} will be taken before it, by priority and due time."
         found.append(("behind", text))
-    elif alive and all(worker.job_id for worker in alive):
-        text = f"It is next, when one of {_count(len(alive), 'worker')} has ended its job."
+    elif able and all(worker.job_id for worker in able):
+        text = f"It is next, when one of {_count(len(able), 'worker')} has ended its job."
         found.append(("workers_busy", text))
     else:
         found.append(("next", "It is next."))

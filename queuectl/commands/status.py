@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from queuectl.commands import render
+from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 # Those of the closest seed, in its order; `cancelled` follows with what it did not show.
 _SEED_STATES = ("pending", "in_progress", "completed", "failed", "dead")
 _WAITING = ("pending", "failed")
+_MOST_TOLD = 3  # workers that cannot work
 
 
 def status(context: Context, args: dict[str, Any]) -> int:
@@ -50,10 +53,15 @@ def ping(context: Context, args: dict[str, Any]) -> int:
     return 0
 
 
-def _left_alone(summary: Summary) -> list[str]:
-    """What is said of jobs that nobody runs, or will run."""
+def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
+    """What is said of workers that cannot work, and of jobs that nobody runs, or will run."""
     if summary.worker_pids:
-        return []
+        told = [f"Warning: worker PID {pid} {why}" for pid, why in hindered.items()]
+        if len(told) > _MOST_TOLD:
+            told[_MOST_TOLD:] = [
+                f"Warning: {len(told)} workers cannot work; 'worker list' tells why"
+            ]
+        return told
     waiting = sum(summary.counts[state] for state in _WAITING)
     lost = summary.counts["in_progress"]
     told = []
@@ -68,19 +76,30 @@ def _left_alone(summary: Summary) -> list[str]:
     return told
 
 
-def _health(summary: Summary) -> str:
-    """One word: `stalled` when there are jobs to run and nobody runs them."""
-    return "stalled" if _left_alone(summary) else "ok"
+def _hindrances(summary: Summary) -> dict[int, str]:
+    """Why workers that live cannot work, by pid."""
+    return {worker.pid: why for worker in summary.workers if (why := hindrance(worker))}
+
+
+def _health(summary: Summary, hindered: Mapping[int, str]) -> str:
+    """One word: `stalled` when there are jobs to run and nobody can run them.
+
+    `degraded` when some worker cannot work.
+    """
+    to_run = any(summary.counts[state] for state in (*_WAITING, "in_progress"))
+    if to_run and len(hindered) == len(summary.worker_pids):
+        return "stalled"
+    return "degraded" if hindered else "ok"
 
 
 def _lines(summary: Summary, *, colour: bool) -> list[str]:
-    counts, pids = summary.counts, summary.worker_pids
+    counts, pids, hindered = summary.counts, summary.worker_pids, _hindrances(summary)
     lines = [f"Total Jobs: {sum(counts.values())}"]
     for state in _SEED_STATES:
         shade = render.STATE_COLOURS.get(state) if counts[state] else None
         label = render.paint(f"{state.capitalize():<12}", shade, on=colour)
         lines.append(f"  {label}: {counts[state]}")
-    health = _health(summary)
+    health = _health(summary, hindered)
     lines += [
         f"Active Workers: {len(pids)}",
         f"Worker PIDs: {', '.join(map(str, pids)) or 'none'}",
@@ -94,15 +113,20 @@ def _lines(summary: Summary, *, colour: bool) -> list[str]:
             f"Changes Waiting: {summary.waiting} "
             "(not in the JSON files yet; 'checkpoint' writes them)"
         )
-    return lines + _left_alone(summary)
+    return lines + _left_alone(summary, hindered)
 
 
 def _form(summary: Summary) -> dict[str, object]:
+    hindered = _hindrances(summary)
     return {
         "total": sum(summary.counts.values()),
         "jobs": dict(summary.counts),
-        "workers": {"active": len(summary.worker_pids), "pids": list(summary.worker_pids)},
-        "health": _health(summary),
+        "workers": {
+            "active": len(summary.worker_pids),
+            "pids": list(summary.worker_pids),
+            "hindered": [{"pid": pid, "why": why} for pid, why in hindered.items()],
+        },
+        "health": _health(summary, hindered),
         "changes_waiting": summary.waiting,
         "data": summary.folder,
         "time": _now(),

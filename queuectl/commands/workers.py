@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queuectl.commands import render
 from queuectl.errors import StoreError
+from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
         (
             str(worker.pid),
             worker.id,
-            "lost" if not worker.alive else "running" if worker.job_id else "idle",
+            _state(worker),
             worker.job_id or "-",
             render.moment(worker.started_at, context.clock),
         )
@@ -87,9 +88,19 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
     for worker in workers:
         if worker.left:
             context.write(f"{render.brief(worker.job_id)}: {render.unended(worker)}")
+        if why := hindrance(worker):
+            context.note(f"Worker PID {worker.pid} {why}")
     if not rows:
         context.note("No worker runs; 'worker start' starts one.")
     return 0
+
+
+def _state(worker: WorkerInfo) -> str:
+    if not worker.alive:
+        return "lost"
+    if hindrance(worker):
+        return "hindered"
+    return "running" if worker.job_id else "idle"
 
 
 def _form(worker: WorkerInfo) -> dict[str, object]:
@@ -101,6 +112,7 @@ def _form(worker: WorkerInfo) -> dict[str, object]:
         "job": worker.job_id,
         "run": worker.run or None,
         "left": [{"pid": pid, "user": user, "command": name} for pid, user, name in worker.left],
+        "hindered": hindrance(worker) or None,
     }
 
 

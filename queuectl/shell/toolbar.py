@@ -31,11 +31,15 @@ SHORT = 5  # rows below which there is no toolbar
 
 
 class Standing(NamedTuple):
-    """Counts by state and living workers; `trouble` if the queue cannot be read."""
+    """Counts by state and living workers; `trouble` if the queue cannot be read.
+
+    `hindered`: which workers cannot work, if any.
+    """
 
     counts: dict[str, int]
     workers: int
     trouble: str = ""
+    hindered: str = ""
 
 
 def toolbar_lines(rows: int) -> int:
@@ -62,6 +66,9 @@ def standing_text(standing: Standing, columns: int) -> StyleAndTextTuples:
     workers = "1 worker" if standing.workers == 1 else f"{standing.workers or 'no'} workers"
     counts = [f"{standing.counts[s]} {name}" for s, name in _SHOWN if standing.counts.get(s)]
     told = f" {workers} | {', '.join(counts) or 'no jobs'}"
+    if standing.hindered:
+        warning = clip(f" ! {standing.hindered}", columns)
+        return [(_WARNING, warning), ("", clip(f" |{told}", columns - cells(warning)))]
     if not waiting or standing.workers:
         return [("", clip(told, columns))]
     jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"

@@ -15,6 +15,7 @@ from queuectl.shell.live import LiveQueue
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_output import Page, Wish, read_page
 from queuectl.shell.top_rows import Rows
+from queuectl.worker.hindrance import told_shortly
 from queuectl.worker.logs import END, LogFolder, last_words
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class Feed:
             self._mark = None
             self._standing = Standing({}, 0, str(exc))
             return True
-        self._standing = Standing(dict(summary.counts), len(summary.worker_pids))
+        hindered = told_shortly(summary.workers)
+        self._standing = Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
         self._workers = tuple(summary.workers)
         return not same
 

@@ -9,6 +9,7 @@ from queuectl.errors import InvalidInput
 from queuectl.model.times import format_duration, parse_time
 from queuectl.shell.toolbar import standing_text
 from queuectl.shell.top_rows import state_name
+from queuectl.worker.hindrance import hindrance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,10 +134,16 @@ def _whole(picture: Picture, view: View, room: int) -> str:
     return f" | {view.first + 1}-{min(view.first + room, count)} of {count}"
 
 
+def _at(worker: WorkerInfo) -> str:
+    """What a worker is at."""
+    if not worker.alive or hindrance(worker):
+        return "hindered" if worker.alive else "lost"
+    return worker.job_id or "idle"
+
+
 def _workers(workers: tuple[WorkerInfo, ...]) -> str:
     told = [
-        f"{worker.pid} {worker.job_id or 'idle' if worker.alive else 'lost'}"
-        for worker in sorted(workers, key=lambda worker: worker.pid)
+        f"{worker.pid} {_at(worker)}" for worker in sorted(workers, key=lambda worker: worker.pid)
     ]
     return f"workers: {', '.join(told)}" if told else "no workers ('worker start' starts one)"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import QueuectlError
 from queuectl.shell.toolbar import Standing
+from queuectl.worker.hindrance import told_shortly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -104,7 +105,8 @@ class Watcher:
         except _TROUBLE as exc:
             self._mark = None  # look again though nothing changes: it may have been a passing one
             return Standing({}, 0, str(exc))
-        return Standing(dict(summary.counts), len(summary.worker_pids))
+        hindered = told_shortly(summary.workers)
+        return Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
 
     def _feed(self) -> None:
         from queuectl.store.glance import Follower, changed_jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -331,6 +331,10 @@ class FileStore:
     def notices(self) -> list[str]:
         """What a person should be told beside results; whoever shows it clears it."""
         return self._writer.notices
+
+    def on_wait(self, tell: Callable[[str], None] | None) -> None:
+        """Have a line told once whenever the lock is waited for longer than a second."""
+        self._writer.lock.on_wait = tell
 
     def present(self, job: Job) -> Job | None:
         """For a worker: the present form of the live job it runs, from the journal's tail."""

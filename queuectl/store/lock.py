@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.001  # seconds
+_LONG = 1.0  # seconds of waiting after which somebody wants to know
 
 
 class QueueLock:
@@ -33,6 +34,8 @@ class QueueLock:
         self.path = os.path.join(folder, "queue.lock")
         self._folder = folder
         self._patience = patience
+        # Told once, after a second of waiting, what is waited for.
+        self.on_wait: Callable[[str], None] | None = None
         self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
         self._named: tuple[tuple[int, int], ...] = ()  # device and inode of each
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
@@ -127,9 +130,13 @@ class QueueLock:
             ) from exc
 
     def _wait(self, fd: int, deadline: float) -> None:
-        pause = _FIRST_PAUSE
+        pause, tell_at = _FIRST_PAUSE, time.monotonic() + _LONG
         while not self._try(fd):
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= tell_at and self.on_wait is not None:
+                tell_at = float("inf")
+                self.on_wait(f"waiting for {self.path}, which is held by {_holder(fd)}")
+            if now >= deadline:
                 raise StoreBusy(
                     f"{self.path} is held by {_holder(fd)}; "
                     "nothing was changed: try again, or raise lock-timeout"

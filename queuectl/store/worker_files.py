@@ -24,6 +24,7 @@ FOLDER = "workers"
 WAKE, CANCEL = b"w", b"c"
 MOST_LEFT = 5  # processes that a worker file names which cannot be ended
 _SIZE, _LINE = 1024, 256  # bytes of a worker file, and of its second line
+_TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file spells it
 
 
 class WorkerInfo:
@@ -68,6 +69,11 @@ class WorkerInfo:
             self.group_start = job[3]
         third = text[len(first) + 1 + _LINE :].partition("\n")[0].split()
         self.facts = dict(fact.split("=", 1) for fact in third if "=" in fact)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from working, as it wrote itself; "" if nothing does."""
+        return _unspelled(self.facts.get("trouble", ""))
 
     @property
     def left(self) -> list[tuple[int, str, str]]:
@@ -115,6 +121,10 @@ class WorkerSlot:
         self._facts |= {name: str(fact) for name, fact in facts.items()}
         start = self._job_line + _LINE
         os.pwrite(self._fd, _facts_line(self._facts).ljust(_SIZE - start), start)
+
+    def note_trouble(self, why: str) -> None:
+        """Write down what keeps the worker from working; "" if nothing does any more. OSError."""
+        self.note_facts(trouble=_spelled(why))
 
     def _set_line(self, line: bytes) -> None:
         # Padded, so that the end of a longer line before it is no line of its own. Not through a
@@ -171,6 +181,27 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
 def _first_facts(inode: int) -> dict[str, str]:
     """What a worker file holds from the beginning: its own inode tells it from a copy of it."""
     return {"format": "2", "inode": str(inode)}
+
+
+def _spelled(text: str) -> str:
+    """Text as one word: percent-encoded, its middle left out if it is too long."""
+    if len(text) > _TROUBLE // 3:
+        text = f"{text[: _TROUBLE // 9]}...{text[-_TROUBLE // 6 :]}"
+    word = "".join(
+        chr(byte) if 32 < byte < 127 and byte != 37 else f"%{byte:02X}" for byte in text.encode()
+    )
+    return word[:_TROUBLE]
+
+
+def _unspelled(word: str) -> str:
+    first, *others = word.split("%")
+    data = first.encode()
+    for other in others:
+        try:
+            data += bytes([int(other[:2], 16)]) + other[2:].encode()
+        except ValueError:
+            break  # cut off
+    return data.decode("utf-8", "ignore")
 
 
 def _facts_line(facts: dict[str, str]) -> bytes:

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 
 from queuectl.errors import QueuectlError
 from queuectl.model.times import format_time
@@ -97,6 +98,8 @@ class Worker:
         self._pause = _FIRST_PAUSE
         self._told: set[str] = set()
         self._finishing_told = False
+        self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
+        queue.on_wait(self._hinder)
         self._next_look = self._next_purge = 0.0
         self._prepared = False  # whether what a claim needs was read since the last trouble
 
@@ -107,6 +110,7 @@ class Worker:
             while code is None:
                 code = self._try_step(until_empty)
         finally:
+            self._queue.on_wait(None)
             self._runner.close()
             try:
                 self._spool.close()
@@ -125,6 +129,9 @@ class Worker:
             self._recover(exc)
             return None
         self._pause = _FIRST_PAUSE
+        # What is looked at now and then only must be right at the next look, too.
+        if self._hindrance and time.monotonic() > self._hindered_at + 2 * _LOOK_AROUND:
+            self._hinder("")
         return code
 
     def _step(self, until_empty: bool) -> int | None:
@@ -298,8 +305,17 @@ class Worker:
         """Log the trouble and let some time pass, longer each time."""
         self._prepared = False
         self._trouble(error)
+        self._hinder(str(error))
         self._wakeups.wait(self._pause)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _hinder(self, why: str) -> None:
+        """Write down for others what keeps the worker from working; "" if nothing does."""
+        self._hindered_at = time.monotonic()
+        if why != self._hindrance:
+            self._hindrance = why
+            with suppress(OSError):
+                self._slot.note_trouble(why)
 
     def _trouble(self, error: Exception) -> None:
         """Log what went wrong, but each thing once only."""

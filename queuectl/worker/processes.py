@@ -174,6 +174,11 @@ def _holds(pid: int, wanted: Collection[tuple[int, int]]) -> bool:
     return False
 
 
+def is_stopped(pid: int, started: str) -> bool:
+    """Whether that process was stopped by a signal, as ps tells it."""
+    return _asked("ps", "-o", "state=", "-p", str(pid))[:1] == "T" and start_time(pid) == started
+
+
 class SpawnClock:
     """Start times of processes that were just spawned, as `start_time` gives them.
 

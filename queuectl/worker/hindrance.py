@@ -1,0 +1,44 @@
+"""What keeps a living worker from working: read by `status` too, so it is lean."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from queuectl.store.worker_files import WorkerInfo
+
+
+def hindrance(worker: WorkerInfo) -> str:
+    """Why a living worker cannot work, to stand behind its name; "" if it can, or is dead."""
+    if not worker.alive:
+        return ""
+    if _is_stopped(worker.pid, worker.start_time):
+        return f"is stopped; 'kill -CONT {worker.pid}' lets it go on"
+    return f"cannot work: {worker.trouble}" if worker.trouble else ""
+
+
+def told_shortly(workers: Iterable[WorkerInfo]) -> str:
+    """Who of the workers cannot work, in a few words; "" if all can."""
+    hindered = [worker for worker in workers if hindrance(worker)]
+    if len(hindered) > 1:
+        return f"{len(hindered)} workers cannot work"
+    return "".join(
+        f"worker {worker.pid} {hindrance(worker).partition(';')[0]}" for worker in hindered
+    )
+
+
+def _is_stopped(pid: int, started: str) -> bool:
+    """Whether the process was stopped by a signal or a debugger."""
+    if sys.platform != "linux":
+        from queuectl.worker import processes
+
+        return processes.is_stopped(pid, started)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except OSError:  # in another container
+        return False
+    return words[0] in (b"T", b"t") and words[19].decode() == started
