@@ -41,7 +41,7 @@ def hostile(cli, tmp_path, monkeypatch):
     for name in (*paths, logs.spool_path("w-1")):
         with open(name, "wb") as file:
             file.write(OUTPUT)
-    form = {"id": "edited", "command": STORED, "worker": STORED, "error": STORED}
+    form = {"id": "edited", "command": STORED, "error": STORED}
     form["history"] = [{"event": STORED, "at": STORED, "run": STORED, STORED: STORED}]
     path = os.path.join(cli.folder, "jobs.json")
     with open(path, encoding="utf-8") as file:
