@@ -190,7 +190,7 @@ def _run_command(context: Context, bound: Bound) -> int:
     if spec is None:
         raise InvalidInput("no command is given ('help' lists them)")
     if spec.access != "none":
-        context.tell_edits_set_aside()
+        context.tell_of_edits()
     if spec.access == "write":
         context.rescue()
     context.run = _run_command

@@ -331,6 +331,24 @@ class JobQueue:
         stored = self.store.present(job)
         return stored is not None and lifecycle.holds(stored, job)
 
+    def leave_notices(self) -> None:
+        """For a worker: clear the notices; the next command says what is unusual in them."""
+        self.store.leave_notices()
+
+    def give_back(self, worker: str, held: Job | None) -> list[Job]:
+        """For that worker, which runs `held` or nothing: give back all else that names it."""
+        back: list[Job] = []
+        for job in self.store.held_by(worker):
+            if held is None or not lifecycle.holds(job, held):
+                with suppress(NoSuchJob):
+                    back += self.store.change(
+                        [job.id],
+                        lambda stored: lifecycle.given_back(stored, worker, held, self.now()),
+                    ).values()
+        if back:
+            self.store.wake()
+        return back
+
     def next_due(self) -> float | None:
         """Seconds until the next waiting job is due, or None."""
         return self.store.next_due()

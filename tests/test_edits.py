@@ -390,3 +390,11 @@ def test_a_job_under_another_id_was_seen(queue):
     assert changed(edit) == {"b": None, "c": b._replace(id="c")}
     edit = queue.edit(make_job("a"), b._replace(id="c", priority=1), at=at)
     assert edit.told == [edits.UNSEEN.format("b")]
+
+
+def test_a_job_that_was_added_by_hand_shows_nothing_of_the_version_that_was_read(queue):
+    a = queue.has("a", (2, make_job("a")), (4, make_job("a", rev=2)))
+    added = queue.has("n", (7, make_job("n")), by_hand=[7])
+    queue.has("b", (6, make_job("b")))
+    edit = queue.edit(a, added, at=START + 6.1 * HOUR)  # it was read in version 4 or later
+    assert (edit.lines, edit.told) == ({}, [edits.UNSEEN.format("b")])

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+from contextlib import suppress
 
 import pytest
+from failing_disk import Killed, failing_disk
 from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DuplicateId
+from queuectl.store import writer
 from queuectl.store.file_store import FileStore
+from queuectl.store.job_files import encode_job
+from queuectl.store.journal import PLAIN, Journal
+from queuectl.store.lock import QueueLock
 
 TAKEN = "the edit was taken in"
 
@@ -308,6 +315,248 @@ def test_a_backup_put_back_over_both_files_and_the_journal_is_taken(store):
     store.add([make_job("f")])
     assert list(jobs_of(store)) == [*"abcf", "d"]
     assert store.check() == []
+
+
+# -- edits that took their time
+
+
+def finish(store, worker="w"):
+    """Run the next job to its end."""
+    job = store.claim(worker, moment(1)).job
+    done = job._replace(state="completed", rev=job.rev + 1)
+    assert store.claim("other", moment(-9), (job, done)).settled
+
+
+@pytest.mark.parametrize("how", ["in place", "renamed"])
+@pytest.mark.parametrize("folds", [0, 1, 3])
+def test_what_happened_while_somebody_edited_stays(store, how, folds):
+    forms = json.loads(read(store))
+    finish(store)
+    store.remove([store.get("b"), store.get("d")])
+    store.add([make_job("e")])
+    for _ in range(folds):
+        store.fold()
+        store.change(["e"], lambda job: job._replace(rev=job.rev + 1, priority=job.rev))
+    before = jobs_of(store)
+    for form in forms:
+        form |= {"priority": 7}
+    write(store, json.dumps(forms, indent=2), how=how)
+    after = {**before, "c": before["c"]._replace(priority=7, rev=2)}
+    assert jobs_of(store) == after
+    assert take_in(store) == []
+    assert jobs_of(store) == after
+    assert store.check() == []
+    assert list(jobs_of(FileStore(store.folder))) == list("ace")
+
+
+def test_what_both_changed_is_told_by_name(store):
+    forms = json.loads(read(store))
+    finish(store)
+    store.remove([store.get("b")])
+    store.fold()
+    write(store, json.dumps([{**form, "priority": 7} for form in forms]))
+    store.fold()
+    assert store.notices[1:] == [
+        "changes that came first were kept for: a",
+        "removed meanwhile, and not put back: b",
+    ]
+
+
+def test_a_job_that_may_not_have_been_seen_is_not_removed(store):
+    store.add([make_job("e")])
+    store.fold()
+    edit(store, lambda jobs: jobs.pop("e"))
+    assert list(jobs_of(store)) == [*"abce", "d"]
+    store.fold()
+    assert store.notices[1].endswith("may have read the file before it was there: e")
+    set_clock(store, 3600)
+    edit(store, lambda jobs: jobs.pop("e"))
+    os.utime(path_of(store), (time.time() + 3600,) * 2)
+    assert list(jobs_of(store)) == [*"abc", "d"]
+
+
+def test_a_running_job_is_not_removed(store):
+    held = store.claim("w", moment(1)).job
+    set_clock(store, -3600)
+    store.fold()
+    set_clock(store, 0)
+    write(store, "[]")
+    store.fold()
+    assert list(jobs_of(store)) == ["a", "d"]
+    assert store.notices[1] == "not removed, for it runs ('queuectl cancel' ends it): a"
+    assert store.present(held) == held
+
+
+def test_an_edit_that_cannot_be_decided_is_kept_beside_and_the_queue_goes_on(store):
+    edit(store, lambda jobs: jobs["a"].update(rev=40, command="mine"))
+    edited, before = read(store), store.get("a")
+    assert (before.command, before.rev) == ("true", 1)
+    assert "an edit cannot be taken in: it has rev 40 of job 'a'" in store.notices.pop()
+    store.add([make_job("e")])
+    (name,) = [name for name in os.listdir(store.folder) if ".edit-" in name]
+    assert store.notices == [
+        "an edit was not taken in: it has rev 40 of job 'a', of which nothing is known; "
+        f"it is kept as {name}"
+    ]
+    assert read(store, name) == edited
+    assert os.stat(path_of(store, name)).st_mode & 0o777 == 0o600
+    assert list(jobs_of(store)) == [*"abce", "d"]
+    assert store.check() == []
+    edit(store, lambda jobs: jobs["b"].update(rev=40))
+    store.fold()
+    assert len([name for name in os.listdir(store.folder) if ".edit-" in name]) == 2
+
+
+def test_an_edit_that_is_set_aside_is_so_once_though_that_is_cut_short(store):
+    edit(store, lambda jobs: jobs["a"].update(rev=40))
+    at, names = 0, []
+    while True:
+        at += 1
+        other = FileStore(store.folder)
+        with failing_disk(at, "die after") as disk, suppress(Killed):
+            other.fold()
+        other._writer.lock.close()
+        names = [name for name in os.listdir(store.folder) if ".edit-" in name]
+        assert len([name for name in names if not name.endswith(".new")]) <= 1
+        if not disk.broken:
+            break
+    assert at > 10
+    assert len(names) == 1
+    assert store.check() == []
+
+
+def test_an_edit_is_judged_while_nobody_waits_for_the_lock(store, monkeypatch):
+    from queuectl.store import hand_edits
+
+    real, judged = hand_edits.decide, []
+
+    def decide(*args):
+        with QueueLock(store.folder, lambda: 0.0):  # it is free
+            judged.append(len(args))
+        return real(*args)
+
+    monkeypatch.setattr(hand_edits, "decide", decide)
+    edit(store, lambda jobs: jobs["a"].update(priority=4))
+    store.add([make_job("e")])
+    assert len(judged) == 1
+    assert store.get("a").priority == 4
+
+
+@pytest.mark.parametrize("other", ["claims another", "claims it", "edits again"])
+def test_what_comes_between_the_judging_and_the_lock_is_seen(store, monkeypatch, other):
+    real, left = writer.Writer.look_at_edit, [True]
+
+    def look(self):
+        found = real(self)
+        if left:
+            left.clear()
+            monkeypatch.undo()
+            if other == "edits again":
+                edit(store, lambda jobs: jobs["a"].update(priority=5))
+            else:  # as by a worker that looks for edits a moment later only
+                name = "a" if other == "claims it" else "b"
+                job = make_job(name, state="in_progress", worker="w", run=1, rev=2)
+                lines = b"".join(line + b"\n" for line in [encode_job(job)])
+                journal = Journal.for_writing(store.folder)
+                journal.append(lines, PLAIN, {**journal.counts, "pending": 2, "in_progress": 1})
+                journal.close()
+        return found
+
+    monkeypatch.setattr(writer.Writer, "look_at_edit", look)
+    edit(store, lambda jobs: jobs["a"].update(priority=4))
+    store.add([make_job("e")])
+    assert not left
+    wanted = {"claims another": 4, "claims it": 0, "edits again": 5}[other]
+    assert store.get("a").priority == wanted
+    assert [job.id for job in store.find(["in_progress"])] == {
+        "claims another": ["b"],
+        "claims it": ["a"],
+        "edits again": [],
+    }[other]
+    assert store.check() == []
+
+
+def test_half_of_a_file_that_is_being_written_is_waited_for(store, monkeypatch):
+    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 30.0)
+    whole = read(store).replace(b'"true"', b'"echo by hand"', 1)
+
+    def write_on():
+        while not waiting.is_set():
+            time.sleep(0.01)
+        write(store, whole)
+
+    waiting, real = threading.Event(), time.sleep
+    monkeypatch.setattr(
+        "queuectl.store.snapshot._wait", lambda seconds: (waiting.set(), real(seconds))
+    )
+    write(store, whole[:100])
+    thread = threading.Thread(target=write_on)
+    thread.start()
+    store.add([make_job("e")])
+    thread.join()
+    assert waiting.is_set()
+    assert store.get("a").command == "echo by hand"
+    assert list(jobs_of(store)) == [*"abce", "d"]
+
+
+def test_an_old_mistake_is_not_waited_for(store, monkeypatch):
+    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 2.0)
+    monkeypatch.setattr("queuectl.store.snapshot._wait", lambda seconds: pytest.fail("waited"))
+    write(store, "[")
+    os.utime(path_of(store), (time.time() - 3,) * 2)
+    with pytest.raises(BadFile):
+        store.get("a")
+
+
+def test_without_our_copy_an_edited_file_counts_as_it_is(store):
+    for name in os.listdir(store.folder):
+        if name.startswith(".jobs.json-"):
+            os.unlink(path_of(store, name))
+    write(store, '[{"id": "x", "command": "y"}]')
+    assert list(jobs_of(store)) == ["x", "d"]
+    store._writer.forget()
+    take_in(store)
+    assert list(jobs_of(store)) == ["x", "d"]
+    edit(store, lambda jobs: jobs["x"].update(priority=3))
+    assert store.get("x").priority == 3
+
+
+@pytest.mark.parametrize("loss", ["gone", "torn", "a fold missing"])
+def test_without_notes_nothing_is_lost(store, loss):
+    forms = json.loads(read(store))
+    finish(store)
+    store.fold()
+    path = path_of(store, ".folded")
+    data = read(store, ".folded")
+    if loss == "gone":
+        os.unlink(path)
+    else:
+        with open(path, "wb") as file:
+            file.write(data[:-3] if loss == "torn" else data[: data.rindex(b"@")])
+    write(store, json.dumps([{**form, "priority": 7} for form in forms]))
+    store.fold()
+    assert [job.id for job in store.find(["completed"])] == ["a"]
+    assert any("it has rev 1 of job 'a', of which nothing is known" in n for n in store.notices)
+    assert {job.priority for job in store.find()} == {0}
+    store.add([make_job("e")])
+    store.fold()
+    edit(store, lambda jobs: jobs["b"].update(priority=7))
+    assert store.get("b").priority == 7
+
+
+def test_a_folder_that_has_no_copies_yet_gets_them_at_the_first_change(store):
+    for name in os.listdir(store.folder):
+        if name.startswith((".jobs", ".dlq", ".folded")):
+            os.unlink(path_of(store, name))
+    other = FileStore(store.folder)
+    other.change_settings({}, {"base": 3})
+    forms = json.loads(read(store))
+    other.add([make_job("e")])
+    other.fold()
+    write(store, json.dumps([{**form, "priority": 7} for form in forms]))
+    other.fold()
+    assert [job.priority for job in other.find()] == [7, 7, 7, 0, 0]
+    other.close()
 
 
 # -- mistakes

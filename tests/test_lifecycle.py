@@ -417,3 +417,26 @@ def test_old_spellings_are_edited_too():
 def test_a_limit_is_taken_away_by_null():
     got = lifecycle.edited(make_job(timeout=5.0, cwd="/x"), {"timeout": None, "cwd": None}, NOW)
     assert (got.timeout, got.cwd) == (None, None)
+
+
+# -- given back by a worker that does not run it
+
+
+def test_a_job_that_its_worker_does_not_run_is_pending_again_with_nothing_spent():
+    given_back = lifecycle.given_back
+    job = make_job("a", state="in_progress", worker="w", run=3, attempts=1, losses=2)
+    for held in (None, make_job("b", state="in_progress", worker="w"), job._replace(run=2)):
+        back = given_back(job, "w", held, moment(9))
+        assert (back.state, back.worker, back.rev) == ("pending", None, job.rev + 1)
+        assert (back.attempts, back.losses, back.run) == (1, 2, 3)
+        assert back.history[-1] == {
+            "event": "release",
+            "at": moment(9),
+            "run": 3,
+            "reason": "not_run",
+        }
+    assert given_back(job, "w", job, moment(9)) is None
+    assert given_back(job, "other", None, moment(9)) is None
+    assert given_back(job._replace(state="pending"), "w", None, moment(9)) is None
+    asked = given_back(job._replace(cancel_requested=True), "w", None, moment(9))
+    assert (asked.state, asked.cancel_requested) == ("cancelled", False)

@@ -63,6 +63,8 @@ class PlayedQueue:
         self.env_set: Callable[[Job], None] = lambda _: None
         self.on_empty: Callable[[], None] = lambda: os.kill(os.getpid(), FINISH)
         self.cancelled = False
+        self.notices: list[str] = []
+        self.asked: list[str | None] = []  # what the worker said it runs, asked what is not its own
         self.changed: dict[str, object] = {"kill-grace": 0.2, "poll-interval": 0.02}
 
     def claim(self, _worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
@@ -73,6 +75,13 @@ class PlayedQueue:
             self.on_empty()
             return None
         return self.waiting.pop(0)
+
+    def give_back(self, _worker: str, held: Job | None) -> list[Job]:
+        self.asked.append(held and held.id)
+        return []
+
+    def leave_notices(self) -> None:
+        self.notices.clear()
 
     def settle(self, job: Job, outcome: Outcome) -> Job | None:
         self._refuse()

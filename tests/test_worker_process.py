@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -484,6 +485,31 @@ def test_workers_on_a_new_folder_do_not_stumble_over_each_other(tmp_path):
     folder = str(tmp_path / "never" / "used")
     assert len(pool.start(folder, 4)) == 4
     assert len(pool.stop(JobQueue.open(folder))) == 4
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_worker_gives_back_a_job_that_names_it_and_that_it_does_not_run(bench, busy):
+    bench.start()
+    held = bench.enqueue("touch ready; while [ ! -e go ]; do sleep 0.05; done") if busy else None
+    if busy:
+        bench.await_file("ready")
+    path = os.path.join(bench.folder, "jobs.json")
+    bench.queue.checkpoint()
+    with open(path, encoding="utf-8") as file:
+        forms = json.load(file)
+    mine = {"state": "in_progress", "worker": bench.worker().id, "run": 4}
+    forms.append({"id": "stray", "command": "true", "cwd": bench.here, **mine})
+    forms.append({"id": "later", **mine, "command": "true", "run_at": "2099-01-01T00:00:00Z"})
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(forms, file)
+    assert bench.await_state("later", "pending").history[-1]["reason"] == "not_run"
+    if held:
+        assert bench.await_state("stray", "pending").worker is None
+        assert bench.queue.get(held).state == "in_progress"
+        bench.make("go")
+        assert bench.await_state(held, "completed").run == 1
+    stray = bench.await_state("stray", "completed")
+    assert (stray.run, stray.losses, stray.attempts) == (5, 0, 1)
 
 
 def test_another_worker_rescues_by_itself_and_runs_the_job_again(bench):

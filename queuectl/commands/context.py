@@ -204,12 +204,15 @@ class Context:
             raise InvalidInput(f"standard input is taken ({taken}); name a file instead of -")
         return sys.stdin.buffer.read() if sys.stdin is not None else b""
 
-    def tell_edits_set_aside(self) -> None:
-        """Say of each edit of a job file that was not taken in that it still lies there; once."""
-        from queuectl.store.folder import edits_set_aside
+    def tell_of_edits(self) -> None:
+        """Say what became of edits of the job files: what workers found, once, and what is kept."""
+        from queuectl.store import folder
 
-        for name in edits_set_aside(self.folder):
-            if name not in self._told_edits:
+        for name in folder.to_be_told(self.folder):
+            if name == folder.TOLD:
+                for line in folder.take_word(self.folder):
+                    self.note(f"queuectl: {line}")
+            elif name not in self._told_edits:
                 self._told_edits.add(name)
                 self.note(f"queuectl: {name} holds an edit that was not taken in: {_TAKE_OVER}")
 

@@ -166,6 +166,19 @@ def _released(job: Job, outcome: Outcome, now: str) -> Job:
     return _moved(job, "release", now, worker=None, history=history)
 
 
+def given_back(job: Job, worker: str, held: Job | None, now: str) -> Job | None:
+    """The job without the worker that it names, if that runs `held` and not this; else None.
+
+    An edit by hand may have named it so, or a claim whose answer never reached the worker.
+    """
+    if job.state != "in_progress" or job.worker != worker or (held and holds(job, held)):
+        return None
+    if job.cancel_requested:
+        return _ended(job, None, now)
+    history = _noted(job, "release", now, reason="not_run")
+    return _moved(job, "release", now, worker=None, history=history)
+
+
 def _ended(job: Job, outcome: Outcome | None, now: str) -> Job:
     """Cancelled while it ran; what the run itself came to goes into the history."""
     facts: dict[str, Any] = {}

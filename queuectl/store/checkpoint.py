@@ -145,11 +145,12 @@ def _keep_evidence(
     """Keep what the next edit by hand will be compared with; before the files change."""
     generation = snapshot.journal.header.generation + 1
     if not snapshot.edited or snapshot.hand_edit:
-        edited = snapshot.hand_edit.edit.lines if snapshot.hand_edit else {}
+        edited = snapshot.hand_edit.edit.lines.keys() if snapshot.hand_edit else set()
+        by_hand = edited - snapshot.own.keys()
         notes = [
-            evidence.note_line(job_id, old, job_id in edited and job_id not in snapshot.own)
+            evidence.note_line(job_id, replaced.get(job_id), line, job_id in by_hand)
             for job_id, line in snapshot.overlay.items()
-            if (old := replaced.get(job_id)) != line and (old or line_state(line))
+            if replaced.get(job_id) != line and (job_id in replaced or line_state(line))
         ]
         evidence.note_fold(folder, generation, now, notes)
     for file in fresh:

@@ -29,7 +29,8 @@ _sorted = json.JSONEncoder(sort_keys=True).encode
 class Past(NamedTuple):
     """A form that a job had in the files, up to the version before `until`.
 
-    `rev` 0: it stood in neither file. `by_hand`: what replaced it was an edit of it.
+    `rev` 0: it stood in neither file. `by_hand`: what replaced it was an edit of it that left its
+    state.
     """
 
     until: int
@@ -183,13 +184,14 @@ class _Judge:
         since = self.history.since
         first, last = (since if since <= 1 else -1), self.generation
         for saved in self.file.jobs:
-            forms = [
-                form
-                for form in self._forms(saved.job.id.encode())
-                if form[2:4] == (self.file.dead, saved.job.rev)
-            ]
+            job_id = saved.job.id.encode()
+            wanted = (self.file.dead, saved.job.rev)
+            forms = [form for form in self._forms(job_id) if form[2:4] == wanted]
             if len(forms) == 1:  # an id that was used again says nothing
-                first, last = max(first, forms[0][0]), min(last, forms[0][1])
+                last = min(last, forms[0][1])
+                # Who added it by hand had it before it came into the queue.
+                if Past(forms[0][0], False, 0, 0, True) not in self.history.past[job_id]:
+                    first = max(first, forms[0][0])
         recent = self._version_at(self.file.saved_at - LONGEST_THOUGHT)
         if recent <= last:
             first = max(first, recent)

@@ -9,7 +9,7 @@ more caution.
 
 `.folded` is text, appended to: `@GENERATION TIME LENGTH CRC` and LENGTH bytes of lines
 `ID PLACE REV CHECKSUM`, one for each form that was replaced. PLACE is j (jobs.json), d (dlq.json)
-or - (neither), in upper case (or +) where an edit by hand replaced it.
+or - (neither), in upper case (or +) where an edit by hand replaced it that left its state.
 """
 
 from __future__ import annotations
@@ -104,11 +104,13 @@ def _sum_of(path: str) -> int | None:
 # -- notes
 
 
-def note_line(job_id: bytes, old: bytes | None, by_hand: bool) -> bytes:
-    """The note of the form that a job had; None: it stood in no file."""
+def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> bytes:
+    """The note of the form that a job had before `new`; None: it stood in no file."""
     if old is None:
         return b"%s %s 0 0\n" % (job_id, b"+" if by_hand else b"-")
     place = b"d" if line_state(old) == b"dead" else b"j"
+    # Who edits the form before an edit of its state does not mean to change the state back.
+    by_hand = by_hand and line_state(new) in (line_state(old), None)
     return b"%s %s %d %d\n" % (job_id, place.upper() if by_hand else place, *rev_and_sum(old))
 
 

@@ -24,7 +24,7 @@ from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.snapshot import Snapshot
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
-from queuectl.store.writer import LARGE, Writer
+from queuectl.store.writer import LARGE, TAKEN_IN, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ class FileStore:
         try:
             snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
             try:
+                self._writer.tell_of_undecided(snapshot)
                 yield snapshot
             finally:
                 snapshot.close()
@@ -336,10 +337,23 @@ class FileStore:
         """Have a line told once whenever the lock is waited for longer than a second."""
         self._writer.lock.on_wait = tell
 
+    def leave_notices(self) -> None:
+        """For a worker, whose words nobody reads: leave for the next command what is not usual."""
+        lines = [line for line in self.notices if not line.endswith(TAKEN_IN)]
+        self.notices.clear()
+        if lines:
+            folder.leave_word(self.folder, lines)
+
     def present(self, job: Job) -> Job | None:
         """For a worker: the present form of the live job it runs, from the journal's tail."""
         with self._writer.writing() as journal:
             return self._stored(self._writer.live(journal), job)
+
+    def held_by(self, worker: str) -> list[Job]:
+        """For that worker: the running jobs that name it, as far as it has read the journal."""
+        name = b'"worker": "%s"' % worker.encode()
+        lines = [line for line in self._writer.running() if name in line]
+        return [job for job in map(decode_job, lines) if job.worker == worker]
 
     def next_due(self) -> float | None:
         """Seconds until the next waiting job is due; for a worker that has claimed before."""

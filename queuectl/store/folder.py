@@ -11,7 +11,7 @@ from queuectl.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MARKER = ".queuectl"
 FORMAT = 2  # that of the journal, too: see the recipe there
@@ -241,12 +241,13 @@ def _sign_of_loss(path: str, journal: str) -> str | None:
     return None
 
 
-def edits_set_aside(path: str) -> list[str]:
-    """Edits of job files that were not taken in and still lie in the folder."""
+def to_be_told(path: str) -> list[str]:
+    """The files that a person should hear of: edits that were not taken in, and TOLD."""
     try:
-        return sorted(filter(is_edit_set_aside, os.listdir(path)))
+        names = os.listdir(path)
     except OSError:
         return []
+    return sorted(name for name in names if name == TOLD or is_edit_set_aside(name))
 
 
 def is_edit_set_aside(name: str) -> bool:
@@ -255,3 +256,38 @@ def is_edit_set_aside(name: str) -> bool:
 
 
 _EDITS = ("jobs.json.edit-2", "dlq.json.edit-2")  # and the rest of the time when it was saved
+
+
+TOLD = ".told"  # what workers found out and a person should know: the next command says it
+_MOST_TOLD = 1 << 16  # bytes
+
+
+def leave_word(path: str, lines: Iterable[str]) -> None:
+    """Leave lines for the next command to say; on a disk that refuses them they are lost."""
+    words = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    name = os.path.join(path, TOLD)
+    try:
+        fd = files.open_file(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except StoreError:
+        return
+    try:
+        size = os.fstat(fd).st_size
+        if size < _MOST_TOLD:
+            files.append(fd, words, size, name)
+    except StoreError:
+        return
+    finally:
+        os.close(fd)
+
+
+def take_word(path: str) -> list[str]:
+    """The lines that were left, which are there no longer."""
+    name = os.path.join(path, TOLD)
+    mine = f"{name}.{os.getpid()}"
+    try:
+        files.rename(name, mine)  # what is left from now on is for the next command
+        words = files.read(mine)
+        files.remove(mine)
+    except StoreError:  # another command was faster, or nothing can be changed here
+        return []
+    return words.decode("utf-8", "replace").splitlines()

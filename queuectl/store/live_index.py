@@ -24,6 +24,7 @@ class LiveIndex:
     def __init__(self, lines: Iterable[bytes], now: bytes = b"") -> None:
         """`lines`: those of jobs.json, then those of the journal; `now`: what is due by then."""
         self.lines: dict[bytes, bytes] = {}
+        self.running: dict[bytes, bytes] = {}  # those of them that are in progress
         self._entries: dict[bytes, _Entry] = {}
         self._arrivals = 0
         for line in lines:
@@ -64,14 +65,16 @@ class LiveIndex:
             job_id, state, priority, due = front
             if state == b"pending" or state == b"failed":
                 self.lines[job_id] = line
+                self.running.pop(job_id, None)
                 self._arrivals += 1
                 entry = self._entries[job_id] = (int(priority), due, self._arrivals, job_id)
                 return entry
         self._entries.pop(job_id, None)
         if state == b"in_progress":
-            self.lines[job_id] = line
+            self.lines[job_id] = self.running[job_id] = line
         else:
             self.lines.pop(job_id, None)
+            self.running.pop(job_id, None)
         return None
 
     def first_ready(self, now: bytes) -> bytes | None:

@@ -9,7 +9,7 @@ import stat
 from queuectl.errors import BadFile
 from queuectl.store import files, worker_files
 from queuectl.store.evidence import NOTES, is_evidence
-from queuectl.store.folder import MARKER, is_edit_set_aside
+from queuectl.store.folder import MARKER, TOLD, is_edit_set_aside
 from queuectl.store.journal import NAME, NAMELESS
 
 FOLDERS = ("logs", worker_files.FOLDER)
@@ -20,7 +20,7 @@ BEFORE_RESTORE = "before-restore-"
 # As files.write_new names them, and as older versions did.
 _TEMPORARY = re.compile(
     rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
-    rf"|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(files.TEMPORARY)}"
+    rf"|(jobs|dlq)\.json\.edit-[0-9TZ-]+|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(files.TEMPORARY)}"
 )
 _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
 
@@ -149,4 +149,4 @@ def is_set_aside(name: str) -> bool:
 
 def is_ours(name: str) -> bool:
     """Whether a file of this name belongs in a data folder, and to queuectl."""
-    return name in OURS or is_evidence(name)
+    return name in OURS or name.startswith(TOLD) or is_evidence(name)

@@ -35,6 +35,7 @@ from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overla
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
 _LOOKS = 4  # at an edit; the last one is under the lock, whatever comes between
+TAKEN_IN = "the edit was taken in"
 _PUT_OFF = 10.0  # seconds until a fold that was refused is tried again
 LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
 
@@ -142,6 +143,10 @@ class Writer:
             with BaseFile(self._paths[0]) as jobs:
                 self._live = self._load(journal, jobs)
         return self._live
+
+    def running(self) -> list[bytes]:
+        """The lines of running jobs as they were at the last change; none if that is not known."""
+        return [] if self._live is None else list(self._live.running.values())
 
     def prepare_live(self) -> None:
         """Make that index beforehand, so that others need not wait for the lock as long."""
@@ -276,6 +281,14 @@ class Writer:
         snapshot.close()
         return snapshot.hand_edit
 
+    def tell_of_undecided(self, snapshot: Snapshot) -> None:
+        """For a reader: why an edit is not shown, which the next change will set aside."""
+        if snapshot.hand_edit is not None:
+            for dead, reason in snapshot.hand_edit.edit.undecided.items():
+                line = f"{snapshot.files[dead].path}: an edit cannot be taken in: {reason}"
+                if line not in self.notices:
+                    self.notices.append(line)
+
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
         # Behind a repair the files fit nothing, though nobody edited them.
         if not snapshot.edited or snapshot.journal.header.stamps[0].size < 0:
@@ -289,8 +302,7 @@ class Writer:
                 kept = set_aside(snapshot.files[dead])
                 self.notices.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
         if taken_in:
-            text = f"{self.folder}: a job file was edited by hand; the edit was taken in"
-            self.notices.append(text)
+            self.notices.append(f"{self.folder}: a job file was edited by hand; {TAKEN_IN}")
         self.notices += told
 
     # -- catching up

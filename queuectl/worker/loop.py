@@ -257,7 +257,9 @@ class Worker:
             self._finishing_told = True
             self._say(report.finishing(job))
         try:
-            return "cancel" if self._queue.cancel_requested(job) else None
+            asked = self._queue.cancel_requested(job)
+            self._give_back(job)
+            return "cancel" if asked else None
         except (QueuectlError, OSError) as exc:
             self._trouble(exc)
             return None
@@ -289,6 +291,7 @@ class Worker:
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace
         self._runner.look = settings.poll_interval
+        self._give_back(self._finished[0] if self._finished else None)
         # Locks show at once who died; who has no file at all is looked for when there is time.
         if self._job is None or not all(worker.alive for worker in self._queue.workers()):
             for job in rescue(self._queue):
@@ -300,6 +303,14 @@ class Worker:
             removed = self._queue.purge_old()
             if removed:
                 self._logs.prune(removed)
+
+    def _give_back(self, held: Job | None) -> None:
+        """Give back the jobs that are said to be run here and are not, and log what was told."""
+        for job in self._queue.give_back(self._slot.id, held):
+            self._log(f"{self._slot.id} gave back job {job.id}, which it does not run")
+        for line in self._queue.notices:
+            self._log(f"{self._slot.id} {line}")
+        self._queue.leave_notices()
 
     def _recover(self, error: Exception) -> None:
         """Log the trouble and let some time pass, longer each time."""

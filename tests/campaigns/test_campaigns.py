@@ -88,6 +88,17 @@ def test_runs_hide_nothing(seed):
     run("leftovers", seed, "--jobs=1000", limit=3000)
 
 
+@pytest.mark.timeout(200)
+def test_a_few_slow_edits_lose_nothing(seed):
+    assert " edits, " in run("edit_storm", seed, "--edits=25", limit=180)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
+def test_slow_edits_lose_nothing(seed):
+    run("edit_storm", seed, "--edits=200", limit=800)
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_or_doubled_in_half_an_hour(tmp_path, seed):
