@@ -29,11 +29,10 @@ _SHORT = 0.5  # seconds; in a shorter run the pids do not start again from below
 
 
 class Run(NamedTuple):
-    """One run: the pid of its shell, which leads its session, its start time, and its marks."""
+    """One run: the pid of its shell, which leads its session, and its start time."""
 
     pid: int
     start: str
-    marks: Collection[bytes]
 
 
 class Offspring:
@@ -73,14 +72,14 @@ class Offspring:
             for one in processes.look(pid).values()
         )
 
-    def spare(self, run: Run) -> bool:
-        """Let live what the run has left behind; whether that is anything."""
+    def spare(self, run: Run, marks: Collection[bytes]) -> bool:
+        """Let live what the run with these marks has left behind; whether that is anything."""
         table = processes.look()
         found = self.of(run, table)
         known = {(one.pid, one.start) for one in table.values() if not one.ended}
         self._spared = (self._spared & known) | {(one.pid, one.start) for one in found.values()}
         if found:
-            self._left_by = [*self._left_by[-_MOST_LEFT:], frozenset(run.marks)]
+            self._left_by = [*self._left_by[-_MOST_LEFT:], frozenset(marks)]
         elif not self._spared:
             self._left_by.clear()
         return bool(found)

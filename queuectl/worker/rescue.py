@@ -113,7 +113,7 @@ def _end_found(
     marks = [frozenset((*marks_of(job), mark)) for job in jobs]
     places = logs.places(worker.id, jobs)
     certain = _is_of_this_folder(queue, worker)
-    leader = Run(worker.group_pid, worker.group_start, ()) if certain and worker.job_id else None
+    leader = Run(worker.group_pid, worker.group_start) if certain and worker.job_id else None
 
     def holders(table: Found) -> set[int]:
         return processes.holders(table, places) if certain else set()

@@ -110,22 +110,29 @@ class Runner:
         except (OSError, ValueError, QueuectlError) as exc:
             return _not_started(exc)
         self._status = None
-        run = Run(pid, str(before), marks_of(job))
+        start = ""
         try:
             start = self._clock.start_of(pid, before)
             started(pid, start)
-            if start:
-                run = run._replace(start=start)
             cut = self._attend(job.timeout, interrupted)
         except BaseException:
             # Never leave a command running that nobody attends to.
-            processes.signal_group(pid, signal.SIGKILL)
-            self._clear_away(run, 0.0, lambda _: True)
+            if self._status is None:
+                processes.signal_group(pid, signal.SIGKILL)
+            self._clear_away(Run(pid, start or str(before)), 0.0, lambda _: True)
             raise
-        if cut is None and self._status == 0:
-            self._leave(run, time.monotonic() - began, unended)
-        elif not self._clear_away(run, self.kill_grace, unended):
-            return None
+        if cut is not None or self._children or not self.proves:
+            run = Run(pid, start or str(before))
+            if cut is None and self._status == 0:
+                ended = self._leave(run, time.monotonic() - began, unended)
+            else:
+                ended = self._clear_away(run, self.kill_grace, unended)
+            if not ended:
+                self.clean = False
+                self._offspring.spare(run, marks_of(job))
+                return None
+            if not self.clean:
+                self.clean = not self._offspring.spare(run, marks_of(job))
         return self._outcome(cut, job)
 
     def reap(self) -> bool:
@@ -244,13 +251,18 @@ class Runner:
             if cut:
                 return cut
 
-    def _leave(self, run: Run, seconds: float, unended: Callable[[Found], bool]) -> None:
-        """After a success: end what stayed in the session; what left it lives on."""
+    def _leave(self, run: Run, seconds: float, unended: Callable[[Found], bool]) -> bool:
+        """After a success: end what stayed in the session; whether that was possible.
+
+        What left the session lives on.
+        """
         if not self.proves:
             self._end_group(run.pid, self.kill_grace)
-        elif self._children and not self._offspring.has_nothing_new(run, seconds):
-            self._end(lambda: self._in_session(run), self.kill_grace, unended)
-            self.clean = not (self.reap() and self._offspring.spare(run))
+        elif not self._offspring.has_nothing_new(run, seconds):
+            ended = self._end(lambda: self._in_session(run), self.kill_grace, unended)
+            self.clean = not self.reap()
+            return ended
+        return True
 
     def _clear_away(self, run: Run, grace: float, unended: Callable[[Found], bool]) -> bool:
         """End all that is left of the run, the shell too; whether that was possible."""
@@ -262,9 +274,6 @@ class Runner:
         ended = self._end(lambda: self._found(run), grace, unended)
         if ended and self._status is None:
             self._status = os.waitpid(run.pid, 0)[1]
-        if not ended:
-            self.clean = False
-            self._offspring.spare(run)
         return ended
 
     def _end(
