@@ -65,6 +65,24 @@ Objects
   around the object. In the queuectl shell and in scripts none are needed.
   'help fields' lists the fields.
 """,
+    "running": """\
+Running
+  A job is run by /bin/sh -c in the folder in which it was enqueued, with no
+  input. QUEUECTL_DATA names its queue, QUEUECTL_JOB_ID the job and
+  QUEUECTL_ATTEMPT the run.
+What a run leaves behind
+  When its shell has ended, all that stayed in its session is ended too. What
+  left the session (setsid, a daemon) lives on only if the run succeeded: exit
+  code 0, and not cancelled, timed out or stopped. After any other end, and
+  before the job of a lost worker is run again, nothing of the run is left.
+  Each process gets TERM, then CONT; after kill-grace KILL. A worker that a job
+  started in the background, and what that runs, is no part of the job.
+  What cannot be ended (another user's process, one that hangs in the kernel)
+  keeps the job in progress: explain and worker list name it, and
+  cancel --abandon gives the run up.
+  What other programs do for a job is out of reach: at, docker, systemd-run, a
+  tmux server that ran before.
+""",
     "scripts": """\
 Scripts
   queuectl < jobs.txt, or queuectl -f jobs.txt
