@@ -213,6 +213,24 @@ def test_a_copy_of_hard_links_is_no_queue_until_it_is_mended(queue):
     assert queue("--data", other, "show", "c").code == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="cp -al is GNU's")
+@pytest.mark.parametrize("first", ["copy", "queue"])
+def test_a_copy_of_hard_links_disturbs_no_worker(queue, wait_until, first):
+    queue.ok("worker", "start")
+    queue.ok("enqueue", "--id", "long", "--command", "until test -e go; do sleep 0.05; done")
+    wait_until(lambda: queue("show", "long", "--json").out.count('"in_progress"'))
+    other = copied(queue)
+    order = (other, queue.folder) if first == "copy" else (queue.folder, other)
+    for folder in order:
+        assert queue("--data", folder, "doctor", "--repair").code in (0, 1)
+    refused(queue, "--data", other, "worker", "stop", code=0)
+    write("go", "")
+    wait_until(lambda: queue("show", "long", "--json").out.count('"completed"'))
+    assert '"run": 1' in queue.ok("show", "long", "--json")
+    assert queue.ok("worker", "stop").count("Stopped") == 1
+    assert queue("doctor").code == 0
+
+
 # -- a folder that others may write to
 
 

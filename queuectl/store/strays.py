@@ -72,8 +72,19 @@ def _oddity_inside(above: str, path: str) -> str:
         return ""
     if above == worker_files.FOLDER and path.endswith(".wake"):
         return files.pipe_oddity(path)
+    if above == worker_files.FOLDER and is_linked(path):
+        return _oddity(path) if _is_another_folders(path) else ""
     fault = _oddity(path)
     return "" if path.endswith(".log") and is_linked(path) else fault
+
+
+def _is_another_folders(path: str) -> bool:
+    """Whether a worker's file of several names does not say that its worker is this folder's."""
+    above, worker_id = os.path.split(path)
+    try:
+        return worker_files.probe(os.path.dirname(above), worker_id) is None
+    except BadFile:
+        return True
 
 
 def is_linked(path: str) -> bool:

@@ -237,9 +237,13 @@ def older(folder: str, version: int) -> list[WorkerInfo]:
 
 
 def probe(folder: str, worker_id: str) -> WorkerInfo | None:
-    """Look at one worker; None if it has no file, BadFile if that is no file of ours alone."""
+    """Look at one worker; None if it has no file, BadFile if that is no file of ours alone.
+
+    A file of several names is ours if it says so: a copy of hard links has it, too, as another's.
+    """
+    path = os.path.join(folder, FOLDER, worker_id)
     try:
-        fd = files.open_file(os.path.join(folder, FOLDER, worker_id), os.O_RDONLY)
+        fd, found = files.open_ours(path, os.O_RDONLY, linked=True)
     except FileMissing:
         return None
     try:
@@ -250,7 +254,9 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
         alive = True
     try:
         info = WorkerInfo(worker_id, alive, os.pread(fd, _SIZE, 0).decode("ascii", "replace"))
-        info.inode = os.fstat(fd).st_ino
+        info.inode = found.st_ino
+        if found.st_nlink > 1 and info.facts.get("folder") != folder_identity(folder):
+            raise files.odd(path, files.oddity(found))
         return info
     finally:
         os.close(fd)
@@ -262,7 +268,7 @@ def note_lost(folder: str, worker_id: str, **facts: object) -> None:
     Raises OSError, and BadFile if there is no file of ours alone in its place.
     """
     try:
-        fd = files.open_file(file_path(folder, worker_id), os.O_RDWR)
+        fd, _ = files.open_ours(file_path(folder, worker_id), os.O_RDWR, linked=True)
     except FileMissing:
         return
     try:
@@ -311,7 +317,7 @@ def forget(folder: str, worker_id: str) -> bool:
 
     path = file_path(folder, worker_id)
     try:
-        fd = files.open_file(path, os.O_RDWR)
+        fd, _ = files.open_ours(path, os.O_RDWR, linked=True)
     except FileMissing:
         for left in (f"{path}.wake", os.path.join(folder, FOLDER, f".{worker_id}")):
             files.remove(left)  # what a worker that was killed in make_slot left
