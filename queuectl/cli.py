@@ -240,6 +240,8 @@ def close(context: Context) -> int:
     """Show what was written, then let go of the queue; its last words are shown too."""
 
     def let_go() -> int:
+        if context.in_script:
+            context.tell_if_unserved()
         context.close()
         context.tell_notices()
         return 0
@@ -265,6 +267,7 @@ def _run_script(front: _Front) -> int:
 
     context = front.context()
     context.stdin_taken = front.script in (None, "-")
+    context.in_script = True
     progress = _progress(front.resume)
     failed = stopped = False
     try:

@@ -61,6 +61,15 @@ class NoSuchRun(QueuectlError):
         self.job_id = job_id
 
 
+class NoSuchWorker(QueuectlError):
+    """No living worker has this id or pid."""
+
+    exit_code = 3
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no worker has the id or pid '{name}' (queuectl worker list shows them)")
+
+
 class Conflict(QueuectlError):
     """The request is sound, but not in the state things are in."""
 

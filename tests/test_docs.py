@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -96,12 +97,42 @@ def test_the_demonstration_shows_retries_and_dead_letters(cli, monkeypatch):
     assert "docs/demo.txt" in README
     cli.ok("config", "set", "base", "0.2")  # less patience than who watches it has
     result = cli.run(stdin=read("docs", "demo.txt"))
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 1  # one job is there to die
+    assert "worker run ended with exit code 1" in result.err
     for told in ("hello run 1 completed", "flaky run 1 failed", "flaky run 3 completed"):
         assert told in result.out
     assert "doomed run 2 dead" in result.out
     again = cli.run(stdin=read("docs", "demo.txt"))
-    assert (again.code, again.err) == (0, "")
+    assert (again.code, again.out.count(" run 1 started: ")) == (1, 4)
+
+
+def test_the_nightly_script_holds_on_every_night(cli, home, wait_until):
+    """The README's own script and crontab line: two good nights, then a backup that fails."""
+    [script] = [e for e in examples(README) if e.command.startswith("cat > nightly.txt")]
+    subprocess.run(["/bin/sh", "-c", script.command], cwd=home, check=True)
+    [line] = re.findall(r"^15 3 \* \* \* (.*)$", README, re.MULTILINE)
+
+    def night():
+        how = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "check": False}
+        told = line.replace("/srv/site", shlex.quote(home))
+        return subprocess.run(["/bin/sh", "-c", told], **how)
+
+    archive = os.path.join(home, "backup.tar")
+    for number in (1, 2):
+        with open(os.path.join(home, "jobs.txt"), "w") as file:
+            file.write(f"night {number}\n")
+        done = night()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        with open(archive, "rb") as file:
+            assert f"night {number}\n".encode() in file.read()
+    os.remove(os.path.join(home, "jobs.txt"))
+    done = night()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Ended dead: " in done.stderr
+    assert "nightly.txt:3: worker run ended with exit code 1" in done.stderr
+    listed = cli.ok("--data", os.path.join(home, "nightly"), "list").splitlines()[2:]
+    assert [row.split()[1] for row in listed] == ["completed"] * 4 + ["dead"]  # no check of it
 
 
 def rows(heading: str) -> list[list[str]]:

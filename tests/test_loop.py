@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -274,7 +275,8 @@ def test_it_leaves_when_nothing_is_left_if_asked_to(stage):
 def test_each_event_of_a_jobs_life_is_told(stage):
     stage.queue.waiting = [make_job("echo 'a\n\tb'"), make_job("exit 3", "b")]
     stage.work(tell=stage.told.append)
-    told = [line.partition(" ")[2] for line in stage.told]
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d a run 1 started", stage.told[0])
+    told = [line.split(" ", 2)[2] for line in stage.told]
     assert told[0] == "a run 1 started: echo 'a b'"
     assert told[1].startswith("a run 1 completed after 0.")
     assert told[3].endswith("(exit code 3), retry in 4s")

@@ -250,9 +250,9 @@ def test_followed_jobs_are_told_of(queue) -> None:
     _run(queue, "other", 0)
     assert watcher.look()
     completed, dead, failed = notices.take()
-    assert completed.startswith("Job 'a' completed")
-    assert dead == "Job 'b' is dead: exit code 3 ('logs b' shows its output)."
-    assert failed.startswith("Job 'c' failed: exit code 4; it runs again in ")
+    assert completed.startswith("Job 'a' (x) completed")
+    assert dead == "Job 'b' (x) is dead: exit code 3 ('logs b' shows its output)."
+    assert failed.startswith("Job 'c' (x) failed: exit code 4; it runs again in ")
     assert not watcher.look()
     assert notices.take() == []
     assert notices.followed == {"c"}

@@ -56,6 +56,10 @@ class Context:
         self.terminal = is_terminal(self.out)
         self.color = color and self.terminal and _colours_wanted(self.environ)
         self._told_edits: set[str] = set()
+        self._waiting_shown = False
+        self.in_script = False
+        self._enqueued = False
+        self._unserved_told: list[bool] = []  # shared with the contexts of single lines
         self._data = data
         self._folder: str | None = None
         self._queue: JobQueue | None = None
@@ -80,6 +84,7 @@ class Context:
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
         varied.place, varied.run = self.place, self.run
         varied.made = self.made if data is None else []
+        varied.in_script, varied._unserved_told = self.in_script, self._unserved_told
         return varied
 
     @property
@@ -98,6 +103,8 @@ class Context:
             from queuectl.job_queue import JobQueue
 
             self._queue = JobQueue.open(self.folder)
+            if is_terminal(self.err):
+                self._queue.on_wait(self._show_lock)
         return self._queue
 
     @property
@@ -136,6 +143,8 @@ class Context:
 
     def write(self, text: str) -> None:
         """A result, on lines of its own."""
+        if self._waiting_shown:
+            self.clear_waiting()
         if self.out is not None:
             self.out.write(text if text.endswith("\n") else text + "\n")
 
@@ -154,6 +163,7 @@ class Context:
 
     def write_bytes(self, data: bytes) -> None:
         """Bytes of a job's output, as they are."""
+        self.clear_waiting()
         if self.out is None:
             return
         binary = getattr(self.out, "buffer", None)
@@ -170,16 +180,56 @@ class Context:
 
     def note(self, text: str) -> None:
         """A remark that is no result, on standard error, behind the results so far."""
+        self.clear_waiting()
         from queuectl.commands.render import safe_lines
 
         self.flush()
         text = safe_lines(text)
+        self._write_error(text if text.endswith("\n") else text + "\n")
+
+    def show_waiting(self, text: str) -> None:
+        """What is waited for, on a line of the terminal that any other text then takes."""
+        if self.quiet or not is_terminal(self.err) or self.environ.get("TERM") == "dumb":
+            return
+        from queuectl.commands.render import clip
+
+        self.flush()
+        self._write_error(f"\r{clip(text, self.width - 1)}\x1b[K")
+        self._waiting_shown = True
+
+    def _show_lock(self, text: str) -> None:
+        short = text.replace(os.path.join(self.folder, ""), "")
+        self.show_waiting(short[:1].upper() + short[1:])
+
+    def clear_waiting(self) -> None:
+        """Take that line away again."""
+        if self._waiting_shown:
+            self._waiting_shown = False
+            self._write_error("\r\x1b[K")
+
+    def _write_error(self, text: str) -> None:
         if self.err is not None:
             try:
-                self.err.write(text if text.endswith("\n") else text + "\n")
+                self.err.write(text)
                 self.err.flush()
             except OSError:
                 self.err = None  # nobody listens; the command itself goes on
+
+    def note_enqueued(self) -> None:
+        """Jobs were handed in: say if no worker runs them; of a script at its end."""
+        self._enqueued = True
+        if not self.in_script:
+            self.tell_if_unserved()
+
+    def tell_if_unserved(self) -> None:
+        """Say, once, that no worker runs what was handed in here."""
+        if self.quiet or not self._enqueued or self._unserved_told:
+            return
+        self._unserved_told.append(True)
+        if any(worker.alive for worker in self.queue.workers()):
+            return
+        if not (self.in_script and self.queue.is_drained()):
+            self.note("No worker runs; 'worker start' starts one.")
 
     def require_person(self, why: str) -> None:
         """InvalidInput naming --yes where there is nobody to ask."""
@@ -237,6 +287,7 @@ class Context:
 
     def close(self) -> None:
         """Let go of the queue, which folds a small one."""
+        self.clear_waiting()
         queue, self._queue = self._queue, None
         if queue is not None:
             queue.close()

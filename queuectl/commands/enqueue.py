@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 
 from queuectl.errors import DuplicateId, InvalidInput
+from queuectl.model.times import format_duration, format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def enqueue(context: Context, args: dict[str, Any]) -> int:
         context.write_lines(f"Job added to the queue with job id: {job.id}" for job in jobs)
     if path is None:
         _tell_time(context, draft)
+    context.note_enqueued()
     return 0
 
 
@@ -90,10 +93,6 @@ def _set_moment(draft: Draft, either: str = "run_at or delay") -> None:
         return
     if "run_at" in draft:
         raise InvalidInput(f"give {either}, not both")
-    import time
-
-    from queuectl.model.times import format_time
-
     draft["run_at"] = format_time(time.time() + delay)
 
 
@@ -146,7 +145,8 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
     from queuectl.commands.objects import json_lines
 
     name = "<stdin>" if path == "-" else path
-    numbered = json_lines(_read(context, path), name)
+    reading = _Reading(context, name)
+    numbered = json_lines(_read(context, path), name, reading.tell)
     if not numbered:
         raise InvalidInput(f"{name} holds no job")
     drafts = [draft for _, draft in numbered]
@@ -156,6 +156,7 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
         except InvalidInput as exc:
             raise InvalidInput(f"{name}:{line}: {exc}") from None
     _place(drafts)
+    reading.tell(len(drafts), 1.0)
     try:
         return context.queue.enqueue(drafts, _captured(context))
     except (InvalidInput, DuplicateId) as exc:
@@ -163,6 +164,25 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
         if at is not None:
             exc.args = (f"{name}:{numbered[at][0]}: {exc}",)
         raise
+
+
+class _Reading:
+    """Tells, from a second on, how far the reading of a file has got."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context, self._name = context, name
+        self._began = time.monotonic()
+
+    def tell(self, jobs: int, part: float) -> None:
+        """So many jobs were read, which is that part of the file."""
+        took = time.monotonic() - self._began
+        if took < 1.0:
+            return
+        if part >= 1.0:
+            self._context.show_waiting(f"Handing in {jobs:,} jobs")
+            return
+        left = format_duration(took / part * (1 - part))
+        self._context.show_waiting(f"Reading {self._name}: {jobs:,} jobs, about {left} left")
 
 
 def _culprit(exc: QueuectlError, drafts: Sequence[Draft]) -> int | None:

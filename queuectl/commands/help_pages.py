@@ -41,7 +41,7 @@ Exit codes
   0    done
   1    it failed, or a line of a script failed
   2    the command line or its input is wrong; nothing was changed
-  3    no such job, or no such run of it
+  3    no such job, run or worker
   4    conflict: the id exists, or the job's state does not allow it
   5    the data folder is busy, cannot be read, or refuses to be written
   124  wait: the time given by --timeout is up

@@ -158,8 +158,12 @@ def _value_span(text: str, key: str, start: int) -> tuple[int | None, int | None
         return None, None
 
 
-def json_lines(text: str | bytes, name: str) -> list[tuple[int, Draft]]:
+def json_lines(
+    text: str | bytes, name: str, tell: Callable[[int, float], None] | None = None
+) -> list[tuple[int, Draft]]:
     """The jobs of a file with the line each begins on (1 is the first).
+
+    `tell` is given now and then how many were read, and what part of the text that is.
 
     One object a line, objects over several lines, or one JSON array of them; blank lines are
     skipped. Raises InvalidInput that names file and line.
@@ -167,10 +171,13 @@ def json_lines(text: str | bytes, name: str) -> list[tuple[int, Draft]]:
     text = _decoded(text, name) if isinstance(text, bytes) else text
     reader = _ManyReader(text.removeprefix("\ufeff"))
     try:
-        return reader.read()
+        return reader.read(tell)
     except InvalidInput as exc:
         line = reader.line_of(reader.at if exc.start is None else exc.start)
         raise InvalidInput(f"{name}:{line}: {exc}", start=exc.start, end=exc.end) from None
+
+
+_TELL_EACH = 1000  # jobs
 
 
 class _ManyReader:
@@ -185,8 +192,8 @@ class _ManyReader:
         self._counted = line, at
         return line
 
-    def read(self) -> list[tuple[int, Draft]]:
-        numbered = []
+    def read(self, tell: Callable[[int, float], None] | None) -> list[tuple[int, Draft]]:
+        numbered: list[tuple[int, Draft]] = []
         decode = _decoder()
         array = self._take("[")
         begun = self.at
@@ -196,6 +203,8 @@ class _ManyReader:
             draft, end = _one_of_many(decode, self.text, self.at)
             numbered.append((self.line_of(self.at), draft))
             self.at = end
+            if tell is not None and len(numbered) % _TELL_EACH == 0:
+                tell(len(numbered), end / len(self.text))
             if array and not self._take(",") and self._char() not in ("", "]"):
                 raise self._unfit("',' or ']' is missing behind the object")
         if array and not self._take("]"):

@@ -230,14 +230,34 @@ COMMANDS = (
         access="write",
     ),
     CommandSpec(
+        words=("worker", "scale"),
+        aliases=(("worker-scale",),),
+        summary="Start or stop workers, until so many run.",
+        params=(
+            Param(
+                "count",
+                "count",
+                "how many shall run; 0 stops all",
+                required=True,
+                low=0,
+                high=MOST_WORKERS,
+            ),
+        ),
+        handler="queuectl.commands.workers:worker_scale",
+        examples=("worker scale 3", "worker scale 0"),
+        details="Idle workers are stopped first; one that runs a job finishes it.",
+        access="write",
+    ),
+    CommandSpec(
         words=("worker", "stop"),
         aliases=(("worker-stop",),),
-        summary="Stop all workers, once each has finished its job.",
+        summary="Stop workers, or all of them, once each has finished its job.",
         params=(
+            Param("worker", "worker", "id or pid of a worker; all if left out", many=True),
             Param("--now", "flag", "end the running jobs; they are queued again, nothing spent"),
         ),
         handler="queuectl.commands.workers:worker_stop",
-        examples=("worker stop", "worker stop --now"),
+        examples=("worker stop", "worker stop --now", "worker stop 4711"),
         details="Ctrl-C ends the waiting only: the workers still stop.",
         access="read",  # it rescues by itself, behind the stop
     ),
@@ -254,10 +274,25 @@ COMMANDS = (
         words=("worker", "run"),
         aliases=(("worker-run",),),
         summary="Work in the foreground, showing the life of each job.",
-        params=(Param("--drain", "flag", "end when no job is left to run"),),
+        params=(
+            Param("--drain", "flag", "end when no job is left to run"),
+            Param(
+                "--count",
+                "count",
+                "how many jobs at a time",
+                default=1,
+                short="-n",
+                low=1,
+                high=MOST_WORKERS,
+            ),
+        ),
         handler="queuectl.commands.workers:worker_run",
-        examples=("worker run",),
-        details="Ctrl-C lets the running job finish; a second one ends it and queues it again.",
+        examples=("worker run", "worker run --drain --count 2"),
+        details=(
+            "Ctrl-C lets the running jobs finish; a second one ends them and queues them again. "
+            "With --drain the exit code is 1 if a job that ran here ended dead. "
+            "-q shows no lines of jobs."
+        ),
         access="write",
     ),
     CommandSpec(

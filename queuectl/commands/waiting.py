@@ -6,6 +6,7 @@ import time
 
 from queuectl.commands import render
 from queuectl.errors import InvalidInput, StoreError
+from queuectl.model.times import format_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 TIMED_OUT = 124  # as timeout(1) has it
 OWN_FAILURE = 125
 _LIVE = ("pending", "in_progress", "failed")
+_TOLD_AFTER = 1.0  # seconds
+_MOST_NAMED = 20  # jobs that did not complete
 _LOOK = 1.0  # seconds between looks when nothing wakes us
 
 
@@ -44,6 +47,7 @@ class _Watch:
         self.context = context
         self.queue = context.queue
         self.deadline = deadline
+        self.began = time.monotonic()
         self.told = False
 
     def jobs(self, ids: list[str]) -> int:
@@ -60,7 +64,8 @@ class _Watch:
             if len(ended) == len(ids):
                 codes = [_exit_code(job) for job in ended.values()]
                 return codes[0] if len(codes) == 1 else int(any(codes))
-            if not self._again():
+            failed = sum(job.state != "completed" for job in ended.values())
+            if not self._again(len(ended) - failed, failed, len(ids) - len(ended)):
                 waiting = ", ".join(job_id for job_id in ids if job_id not in ended)
                 self.context.note(f"The time is up; not ended yet: {waiting}")
                 return TIMED_OUT
@@ -68,23 +73,34 @@ class _Watch:
     def everything(self) -> int:
         """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
         ids = {job.id for job in self.queue.find(set(_LIVE))}
-        while left := sum(self.queue.counts()[state] for state in _LIVE):
-            if not self._again():
+        before = counts = self.queue.counts()
+        while left := sum(counts[state] for state in _LIVE):
+            done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
+            if not self._again(max(done, 0), max(sum(failed), 0), left):
                 self.context.note(f"The time is up; jobs not ended yet: {left}")
                 return TIMED_OUT
+            counts = self.queue.counts()
         ended = [job for job in self.queue.find() if job.id in ids]
-        completed = sum(job.state == "completed" for job in ended)
+        others = [job for job in ended if job.state != "completed"]
+        completed = len(ended) - len(others)
+        for job in others[:_MOST_NAMED]:
+            self._tell(job)
+        if len(others) > _MOST_NAMED and not self.context.quiet:
+            self.context.write(f"... and {len(others) - _MOST_NAMED} more that did not complete.")
         if not self.context.quiet:
             self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
         return int(completed < len(ids))
 
-    def _again(self) -> bool:
-        """Let some time pass, or see that none is left."""
+    def _again(self, done: int, failed: int, left_over: int) -> bool:
+        """Let some time pass, or see that none is left; from a second on, tell how far it got."""
         left = _LOOK if self.deadline is None else min(_LOOK, self.deadline - time.monotonic())
         if left <= 0:
             return False
         self.context.flush()
         self._look_after_workers()
+        took = time.monotonic() - self.began
+        if took >= _TOLD_AFTER:
+            self.context.show_waiting(_how_far(done, failed, left_over, took))
         self.queue.wait(left)
         return True
 
@@ -99,6 +115,14 @@ class _Watch:
         if not self.context.quiet:
             why = f": {render.brief(job.error)}" if job.state == "dead" and job.error else ""
             self.context.write(f"Job '{job.id}' is {job.state}{why}.")
+
+
+def _how_far(done: int, failed: int, left: int, took: float) -> str:
+    """How far it got in `took` seconds, and how long the rest may take at that pace."""
+    failures = f", {failed} failed" if failed else ""
+    ended = done + failed
+    rest = f", about {format_duration(took / ended * left)}" if ended else ""
+    return f"Waiting for jobs: {done} done{failures}, {left} left{rest}"
 
 
 def _exit_code(job: Job) -> int:

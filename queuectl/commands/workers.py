@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from queuectl.commands import render
 from queuectl.errors import StoreError
 from queuectl.worker.hindrance import hindrance
@@ -25,36 +27,63 @@ _COLUMNS = (
 
 def worker_start(context: Context, args: dict[str, Any]) -> int:
     """Detached workers, each registered when this returns."""
-    from queuectl.worker import pool
-
     count = args["count"]
     if not context.quiet:
         context.write(f"Starting {count} worker(s)...")
-        context.flush()
+    _start(context, count)
+    return 0
+
+
+def _start(context: Context, count: int) -> None:
+    from queuectl.worker import pool
+
+    context.flush()
     context.queue.settings()  # what is wrong with them is told here, not in each worker's log
     pids = pool.start(context.folder, count)
     if context.quiet:
         context.write_lines(map(str, pids))
-    else:
-        context.write("Workers started and running in background.")
-        context.write(f"PIDs: {pids}")
+        return
+    context.write("Workers started and running in background.")
+    context.write(f"PIDs: {pids}")
+    context.write(f"Workers running now: {_living(context)}")
+
+
+def _living(context: Context) -> int:
+    return sum(worker.alive for worker in context.queue.workers())
+
+
+def worker_scale(context: Context, args: dict[str, Any]) -> int:
+    """As many workers as were asked for: some are started, or told to stop and waited for."""
+    from queuectl.worker import pool
+
+    wanted, living = args["count"], _living(context)
+    if wanted > living:
+        if not context.quiet:
+            context.write(f"Starting {wanted - living} worker(s)...")
+        _start(context, wanted - living)
+        return 0
+    spare = pool.spare(context.queue, wanted)
+    if spare:
+        _stop(context, {worker.id for worker in spare}, now=False)
+    if not context.quiet:
+        context.write(f"Workers running now: {_living(context)}")
     return 0
 
 
 def worker_stop(context: Context, args: dict[str, Any]) -> int:
-    """All workers told to stop, and waited for."""
+    """Some workers, or all, told to stop, and waited for."""
     from queuectl.worker import pool
 
-    def told(pid: int) -> None:
-        context.write(str(pid) if context.quiet else f"Stopped worker PID {pid}")
-        context.flush()
-
+    named = pool.named(context.queue, args["worker"]) if args.get("worker") else None
+    only = None if named is None else {worker.id for worker in named}
     # Before anything that reads the queue: a damaged one is a reason to stop them.
-    stopped = pool.stop(context.queue, now=bool(args.get("now")), on_stopped=told)
+    stopped = _stop(context, only, now=bool(args.get("now")))
     if not stopped:
         context.note("No worker was running.")
-    elif not context.quiet:
+    elif only is None and not context.quiet:
         context.write("All workers stopped.")
+    if only is not None and _living(context):
+        return 0
     try:
         context.rescue()
         context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
@@ -66,6 +95,36 @@ def worker_stop(context: Context, args: dict[str, Any]) -> int:
             f"the workers are stopped, but tidying up behind them was refused: {why}"
         ) from exc
     return 0
+
+
+def _stop(context: Context, only: set[str] | None, *, now: bool) -> list[int]:
+    """The pids of the workers that were stopped, each told as it ends."""
+    from queuectl.worker import pool
+
+    def told(pid: int) -> None:
+        context.write(str(pid) if context.quiet else f"Stopped worker PID {pid}")
+        context.flush()
+
+    stopping = _Stopping(context)
+    return pool.stop(context.queue, now=now, only=only, on_stopped=told, on_wait=stopping.tell)
+
+
+class _Stopping:
+    """Tells, from a second on and once a second, which workers are still waited for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._next = time.monotonic() + 1.0
+
+    def tell(self, pids: list[int]) -> None:
+        """These are still there."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1.0
+        left = [worker for worker in self._context.queue.workers() if worker.pid in pids]
+        jobs = ", ".join(worker.job_id for worker in left if worker.job_id)
+        workers = "1 worker" if len(pids) == 1 else f"{len(pids)} workers"
+        self._context.show_waiting(f"Waiting for {workers}" + (f", running {jobs}" if jobs else ""))
 
 
 def worker_list(context: Context, args: dict[str, Any]) -> int:
@@ -117,12 +176,9 @@ def _form(worker: WorkerInfo) -> dict[str, object]:
 
 
 def worker_run(context: Context, args: dict[str, Any]) -> int:
-    """Be a worker until a signal says stop, or nothing is left to run."""
+    """Be a worker, or several, until a signal says stop, or nothing is left to run."""
     from contextlib import suppress
     from functools import partial
-
-    from queuectl.worker.first_process import beneath_first
-    from queuectl.worker.loop import run_worker
 
     # Refused at once, not by a worker that waits until it is mended.
     context.queue.settings()
@@ -134,14 +190,19 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
             show(line)
             context.flush()
 
-    context.queue.settings()
+    def nothing(line: str) -> None:
+        """What a job's life is told to where nobody wants to hear of it."""
+
+    tell = nothing if context.quiet else partial(quietly, context.write)
+    log = partial(quietly, context.note)
+    drain = bool(args.get("drain"))
     context.tell_notices()
     context.flush()
-    return beneath_first(
-        lambda: run_worker(
-            context.queue,
-            tell=partial(quietly, context.write),
-            log=partial(quietly, context.note),
-            until_empty=bool(args.get("drain")),
-        )
-    )
+    if args["count"] > 1:
+        from queuectl.worker.crew import run_crew
+
+        return run_crew(context.folder, args["count"], tell=tell, log=log, until_empty=drain)
+    from queuectl.worker.first_process import beneath_first
+    from queuectl.worker.loop import run_worker
+
+    return beneath_first(lambda: run_worker(context.queue, tell=tell, log=log, until_empty=drain))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from queuectl.model.job import Job
 
 _MOST_LINES = 3  # at once; more are summed up
+_WIDEST = 30  # columns of a command
 _TOLD = ("completed", "failed", "dead")
 
 
@@ -79,16 +80,17 @@ class Notices:
         return self.mode == "on" or (self.mode == "dead" and job.state == "dead")
 
     def _line(self, job: Job) -> str:
-        from queuectl.commands.render import brief
+        from queuectl.commands.render import brief, clip, one_line
         from queuectl.model.times import format_duration, parse_time
 
         why = brief(job.error or "")
+        named = f"Job '{job.id}' ({clip(one_line(job.command[: _WIDEST * 4]), _WIDEST)})"
         if job.state == "completed":
-            return f"Job '{job.id}' completed{_took(job)}."
+            return f"{named} completed{_took(job)}."
         if job.state == "dead":
-            return f"Job '{job.id}' is dead: {why} ('logs {job.id}' shows its output)."
+            return f"{named} is dead: {why} ('logs {job.id}' shows its output)."
         wait = format_duration(max(0.0, round(parse_time(job.run_at) - self._clock())))
-        return f"Job '{job.id}' failed: {why}; it runs again in {wait}."
+        return f"{named} failed: {why}; it runs again in {wait}."
 
 
 def _took(job: Job) -> str:

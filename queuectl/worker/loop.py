@@ -35,6 +35,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
 _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
 _PURGE_EVERY = 600.0  # seconds between looks for jobs to forget, as keep-finished has it
+_MOST_NAMED = 10  # jobs that ended dead
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
 
@@ -50,7 +51,8 @@ def run_worker(
     """Be a worker of the queue until a signal says stop; the exit code.
 
     `tell` is given a line for each event of a job's life, `log` a line for each trouble
-    (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress.
+    (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress, with 1
+    if one that it ran itself is dead then.
     """
     log = log or _to_stderr
     before = _current_folder()
@@ -100,6 +102,7 @@ class Worker:
         self._finishing_told = False
         self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
         queue.on_wait(self._hinder)
+        self._died: set[str] = set()  # ids of jobs that ended dead here; kept for who is told
         self._next_look = self._next_purge = 0.0
         self._prepared = False  # whether what a claim needs was read since the last trouble
 
@@ -153,9 +156,17 @@ class Worker:
         if job is not None:
             return self._run(job)
         if until_empty and self._queue.is_drained():
-            return 0
+            return self._drained()
         self._idle()
         return None
+
+    def _drained(self) -> int:
+        """The exit code of a worker that leaves nothing to do; what died here is told."""
+        if self._died:
+            dead = ", ".join(sorted(self._died)[:_MOST_NAMED])
+            more = ", ..." * (len(self._died) > _MOST_NAMED)
+            self._log(f"Ended dead: {dead}{more}; 'show ID' tells why.")
+        return int(bool(self._died))
 
     def _claim(self) -> Job | None:
         """Settle what is finished and claim the next job, in one step if nobody listens."""
@@ -172,7 +183,14 @@ class Worker:
             settled = self._queue.settle(job, outcome)
             self._finished = None
             if self._tell is not None:
+                self._note_death(job.id, dead=settled is not None and settled.state == "dead")
                 self._say(report.ended(job, outcome, settled, self._took))
+
+    def _note_death(self, job_id: str, *, dead: bool) -> None:
+        if dead:
+            self._died.add(job_id)
+        else:
+            self._died.discard(job_id)  # it was retried
 
     def _run(self, job: Job) -> int | None:
         """Run the job; an exit code if the worker should leave because the run cannot be ended."""
@@ -379,7 +397,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    """A worker process: `--data DIR [--foreground] [--log PATH] [--ready FD]`; the exit code.
+    """A worker process: `--data DIR [--foreground [--drain]] [--log PATH] [--ready FD]`; its code.
 
     `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered, or
     for the reason why that failed.
@@ -387,9 +405,8 @@ def _main(argv: Sequence[str] | None) -> int:
     from queuectl.job_queue import JobQueue
 
     words = list(sys.argv[1:] if argv is None else argv)
-    foreground = "--foreground" in words
-    if foreground:
-        words.remove("--foreground")
+    foreground, drain = "--foreground" in words, "--drain" in words
+    words = [word for word in words if word not in ("--foreground", "--drain")]
     options = dict(zip(words[::2], words[1::2], strict=True))
     if not foreground:
         _detach()
@@ -403,7 +420,9 @@ def _main(argv: Sequence[str] | None) -> int:
 
     try:
         tell = _to_stdout if foreground else None
-        return run_worker(queue, tell=tell, registered=registered, detached=not foreground)
+        return run_worker(
+            queue, tell=tell, registered=registered, detached=not foreground, until_empty=drain
+        )
     except (QueuectlError, OSError) as exc:
         _to_stderr(str(exc))
         starter.tell(str(exc))  # the log may be on a full disk

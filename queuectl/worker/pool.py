@@ -9,7 +9,7 @@ import sys
 import time
 
 import queuectl
-from queuectl.errors import QueuectlError
+from queuectl.errors import NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import files
 from queuectl.store.folder import check_folder, mark_folder
@@ -21,7 +21,7 @@ from queuectl.worker.wakeups import FINISH, STOP_NOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from queuectl.store.worker_files import WorkerInfo
 
@@ -145,18 +145,25 @@ def _remove_stale_logs(folder: str, logs: LogFolder) -> None:
 
 
 def stop(
-    queue: JobQueue, *, now: bool = False, on_stopped: Callable[[int], None] | None = None
+    queue: JobQueue,
+    *,
+    now: bool = False,
+    only: Collection[str] | None = None,
+    on_stopped: Callable[[int], None] | None = None,
+    on_wait: Callable[[list[int]], None] | None = None,
 ) -> list[int]:
-    """Tell all workers to stop and wait until each is gone; their pids.
+    """Tell workers to stop and wait until each is gone; their pids.
 
     They finish their jobs first; `now`: they end them, and the jobs go back with nothing spent.
-    Being interrupted ends the waiting only. Raises QueuectlError if a worker cannot be reached.
+    `only`: those with these ids (None: all). `on_wait` is given the pids still waited for, now and
+    then. Being interrupted ends the waiting only. Raises QueuectlError if a worker cannot be
+    reached.
     """
     here = folder_identity(queue.folder) if os.path.isdir(queue.folder) else ""
     told: list[Process] = []
     unreached: list[WorkerInfo] = []
     for worker in queue.workers():
-        if worker.alive:
+        if worker.alive and (only is None or worker.id in only):
             if worker.facts.get("folder", here) != here:
                 raise QueuectlError(
                     f"worker {worker.id} (PID {worker.pid}) belongs to another folder, of which "
@@ -169,7 +176,7 @@ def stop(
                 continue
             process.send(STOP_NOW if now else FINISH)
             told.append(process)
-    stopped = _await_ends(told, on_stopped)
+    stopped = _await_ends(told, on_stopped, on_wait)
     for worker in unreached:
         if any(other.alive and other.id == worker.id for other in queue.workers()):
             raise QueuectlError(
@@ -179,11 +186,36 @@ def stop(
     return stopped
 
 
-def _await_ends(told: list[Process], on_stopped: Callable[[int], None] | None) -> list[int]:
+def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
+    """The living workers with these ids or pids; NoSuchWorker if one is not there."""
+    living = [worker for worker in queue.workers() if worker.alive]
+    found = []
+    for name in names:
+        meant = [worker for worker in living if name in (worker.id, str(worker.pid))]
+        if not meant:
+            raise NoSuchWorker(name)
+        found += meant[:1]
+    return found
+
+
+def spare(queue: JobQueue, count: int) -> list[WorkerInfo]:
+    """The living workers to stop so that `count` are left: idle ones first, then the youngest."""
+    living = [worker for worker in queue.workers() if worker.alive]
+    living.sort(key=lambda worker: (worker.job_id is None, worker.started_at), reverse=True)
+    return living[: max(0, len(living) - count)]
+
+
+def _await_ends(
+    told: list[Process],
+    on_stopped: Callable[[int], None] | None,
+    on_wait: Callable[[list[int]], None] | None,
+) -> list[int]:
     """The pids in the order in which the processes ended."""
     stopped = []
     try:
         while told:
+            if on_wait is not None:
+                on_wait([process.pid for process in told])
             for process in list(told):
                 if process.wait(_share(told)):
                     told.remove(process)

@@ -42,4 +42,4 @@ def finishing(job: Job) -> str:
 
 
 def _line(job: Job, what: str) -> str:
-    return f"{time.strftime('%H:%M:%S')} {job.id} run {job.run} {what}"
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.id} run {job.run} {what}"

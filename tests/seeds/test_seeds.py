@@ -149,7 +149,8 @@ class TestWorkers:
         match = re.fullmatch(
             r"Starting 2 worker\(s\)\.\.\.\n"
             r"Workers started and running in background\.\n"
-            r"PIDs: \[(\d+), (\d+)\]\n",
+            r"PIDs: \[(\d+), (\d+)\]\n"
+            r"Workers running now: 2\n",
             started,
         )
         assert match, started

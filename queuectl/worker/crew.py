@@ -1,0 +1,104 @@
+"""Several workers in the foreground: processes of ours whose lines are shown as they come."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import queuectl
+from queuectl.worker.runner import MARKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LARGEST_READ = 1 << 16
+
+
+def run_crew(
+    folder: str,
+    count: int,
+    *,
+    tell: Callable[[str], None],
+    log: Callable[[str], None],
+    until_empty: bool = False,
+) -> int:
+    """Be `count` workers of the queue until signals stop them; the first exit code that is not 0.
+
+    `tell` is given each line of a job's life, `log` each line of trouble. A signal goes on to all
+    of them, once, as they are no part of the terminal's foreground group.
+    """
+    with selectors.DefaultSelector() as lines:
+        crew = [_start(folder, until_empty) for _ in range(count)]
+        with _passing_on(crew):
+            for member in crew:
+                for pipe, show in ((member.stdout, tell), (member.stderr, log)):
+                    assert pipe is not None
+                    lines.register(pipe, selectors.EVENT_READ, _Lines(show))
+            while lines.get_map():
+                for key, _ in lines.select():
+                    data = os.read(key.fd, _LARGEST_READ)
+                    key.data.feed(data)
+                    if not data:
+                        lines.unregister(key.fileobj)
+            codes = [member.wait() for member in crew]
+    for member in crew:
+        for pipe in (member.stdout, member.stderr):
+            if pipe is not None:
+                pipe.close()
+    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+
+
+def _start(folder: str, until_empty: bool) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "queuectl.worker", "--foreground", "--data", folder]
+    return subprocess.Popen(
+        [*argv, *(["--drain"] if until_empty else [])],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={name: text for name, text in os.environ.items() if name not in MARKS},
+        # Where `-m` finds the package that runs now, installed or not.
+        cwd=os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__))),
+    )
+
+
+class _Lines:
+    """Bytes that come in pieces, shown by the line."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take in some bytes; none mean that no more will come."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if not data and self._rest:
+            lines.append(self._rest)
+        for line in lines:
+            self._show(line.decode("utf-8", "replace"))
+
+
+@contextmanager
+def _passing_on(crew: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Until the block ends, signals that ask us to stop go to each of the crew."""
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        for member in crew:
+            member.send_signal(number)
+
+    before = {number: signal.getsignal(number) for number in _PASSED_ON}
+    try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN or number == signal.SIGINT:
+                signal.signal(number, pass_on)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

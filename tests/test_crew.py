@@ -1,0 +1,226 @@
+"""Workers in number: so many and no more, some of them stopped, several in the foreground."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from samples import PYTHON
+from terminal import Terminal
+
+
+def living(cli):
+    return [line.split()[0] for line in cli.ok("worker", "list").splitlines()[2:]]
+
+
+def until_there(path):
+    return f"until [ -e '{path}' ]; do sleep 0.05; done"
+
+
+def test_start_says_how_many_run_now(cli):
+    assert cli.ok("worker", "start").endswith("Workers running now: 1\n")
+    assert cli.ok("worker", "start", "--count", "2").endswith("Workers running now: 3\n")
+    assert re.fullmatch(r"\d+\n", cli.ok("-q", "worker", "start"))
+
+
+def test_scale_starts_and_stops_until_so_many_run(cli):
+    for wanted in (2, 3, 3, 1, 0):
+        told = cli.ok("worker", "scale", str(wanted))
+        assert told.endswith(f"Workers running now: {wanted}\n")
+        assert len(living(cli)) == wanted
+    assert cli("worker", "scale", "-1").code == 2
+    assert cli("worker", "scale", "257").code == 2
+    assert cli("worker", "scale").code == 2
+
+
+def test_scaling_down_leaves_the_worker_that_is_busy(cli, tmp_path, wait_until):
+    cli.ok("worker", "scale", "3")
+    cli.ok(
+        "enqueue", "--id", "a", "--command", f"until [ -e '{tmp_path}/go' ]; do sleep 0.05; done"
+    )
+    wait_until(lambda: " a " in cli.ok("worker", "list"))
+    [busy] = [row for row in cli.ok("worker", "list").splitlines() if " a " in row]
+    cli.ok("worker", "scale", "1")
+    assert living(cli) == [busy.split()[0]]
+    (tmp_path / "go").touch()
+    cli.ok("wait", "a")
+
+
+def test_some_workers_are_stopped_by_id_or_pid(cli):
+    cli.ok("worker", "scale", "3")
+    rows = [line.split() for line in cli.ok("worker", "list").splitlines()[2:]]
+    refused = cli("worker", "stop", rows[0][0], "w-none")
+    assert (refused.code, refused.out) == (3, "")
+    assert "'w-none'" in refused.err
+    assert len(living(cli)) == 3
+    told = cli.ok("worker", "stop", rows[0][0], rows[1][1])
+    assert sorted(told.split()[3::4]) == sorted([rows[0][0], rows[1][0]])
+    assert "All workers" not in told
+    assert living(cli) == [rows[2][0]]
+
+
+def test_several_run_in_the_foreground_at_a_time(cli, tmp_path):
+    meet = "touch $QUEUECTL_JOB_ID; until [ -e a ] && [ -e b ]; do sleep 0.02; done"
+    for name in "ab":
+        cli.ok("enqueue", "--id", name, "--timeout", "20", "--command", meet)
+    told = cli.ok("worker", "run", "--drain", "--count", "2")
+    for name in "ab":
+        assert f" {name} run 1 started: " in told
+        assert f" {name} run 1 completed after " in told
+    assert living(cli) == []
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_drain_fails_if_a_job_that_it_ran_ended_dead(cli, count):
+    cli.ok("config", "set", "base", "0.1")
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    cli.ok("enqueue", "--id", "b", "--", "true")
+    result = cli.run("worker", "run", "--drain", "--count", count)
+    assert result.code == 1
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d a run 1 dead after", result.out, re.MULTILINE
+    )
+    assert "Ended dead: a; 'show ID' tells why.\n" in result.err
+    # What others left dead is not its own.
+    assert cli.run("worker", "run", "--drain", "--count", count).code == 0
+    # Nor what was retried and then went well.
+    cli.ok(
+        "enqueue",
+        "--id",
+        "c",
+        "--max-retries",
+        "1",
+        "--",
+        "sh",
+        "-c",
+        "exit $((2 - QUEUECTL_ATTEMPT))",
+    )
+    assert cli.run("worker", "run", "--drain", "--count", count).code == 0
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_quiet_shows_no_lines_of_jobs(cli, count):
+    cli.ok("enqueue", "--", "true")
+    assert cli.run("-q", "worker", "run", "--drain", "--count", count)[:2] == (0, "")
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    assert cli.run("-q", "worker", "run", "--drain", "--count", count)[:2] == (1, "")
+
+
+def test_a_signal_ends_all_of_them_gracefully(cli, tmp_path, wait_until):
+    run = cli.popen("worker", "run", "--count", "2", start_new_session=True)
+    wait_until(lambda: len(living(cli)) == 2)
+    cli.ok(
+        "enqueue", "--id", "a", "--command", f"until [ -e '{tmp_path}/go' ]; do sleep 0.05; done"
+    )
+    wait_until(lambda: " a " in cli.ok("worker", "list"))
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it
+    wait_until(lambda: len(living(cli)) == 1)
+    assert run.poll() is None
+    (tmp_path / "go").touch()
+    out, err = run.communicate(timeout=20)
+    assert (run.returncode, err) == (0, b"")
+    assert b"a run 1 completed" in out
+
+
+def test_a_second_signal_ends_their_jobs(cli, wait_until):
+    run = cli.popen("worker", "run", "--count", "2")
+    wait_until(lambda: len(living(cli)) == 2)
+    cli.ok("enqueue", "--id", "a", "--", "sleep", "100")
+    wait_until(lambda: " a " in cli.ok("worker", "list"))
+    run.send_signal(signal.SIGTERM)
+    wait_until(lambda: len(living(cli)) == 1)
+    run.send_signal(signal.SIGTERM)
+    out, _ = run.communicate(timeout=20)
+    assert b"a run 1 stopped" in out
+    assert living(cli) == []
+    assert "pending" in cli.ok("list")
+
+
+NOBODY = "No worker runs; 'worker start' starts one.\n"
+
+
+def test_it_is_told_if_nobody_runs_what_was_handed_in(cli):
+    assert cli("enqueue", "--", "true").err == NOBODY
+    assert cli("-q", "enqueue", "--", "true").err == ""
+    script = "enqueue -- true\nenqueue -- true\n"
+    assert cli(stdin=script).err == NOBODY
+    assert cli("-q", stdin=script).err == ""
+    assert cli(stdin=f"{script}worker run --drain\n").err == ""
+    cli.ok("worker", "start")
+    assert cli("enqueue", "--", "true").err == ""
+    assert cli(stdin=script).err == ""
+
+
+def test_wait_for_all_names_the_dead(cli, tmp_path, wait_until):
+    hold = f"{until_there(tmp_path / 'go')}; exit 3"
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--command", hold)
+    cli.ok("enqueue", "--id", "b", "--command", hold.replace("exit 3", "exit 0"))
+    waiting = cli.popen("wait", "--all")
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == NOBODY.replace("one.", "one. Waiting goes on.").encode()
+    (tmp_path / "go").touch()
+    cli.ok("worker", "start")
+    out, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == 1
+    assert out.decode() == "Job 'a' is dead: exit code 3.\nEnded: 2. Completed: 1.\n"
+
+
+@pytest.fixture
+def terminal():
+    started = []
+
+    def start(*argv):
+        started.append(Terminal(80, 24, argv))
+        return started[0]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_a_terminal_shows_what_is_waited_for(cli, terminal, tmp_path):
+    hold = until_there(tmp_path / "go")
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    cli.ok("enqueue", "--id", "b", "--command", hold)
+    cli.ok("worker", "start")
+    one = terminal("wait", "a", "b")
+    one.shows("Waiting for jobs: 1 done, 1 left, about ")
+    (tmp_path / "go").touch()
+    one.shows("Job 'b' is completed.")
+    assert "Waiting" not in one.text
+
+
+def test_a_terminal_shows_which_workers_are_waited_for(cli, terminal, tmp_path, wait_until):
+    hold = until_there(tmp_path / "go")
+    cli.ok("enqueue", "--id", "b", "--command", hold)
+    cli.ok("worker", "start")
+    wait_until(lambda: " b " in cli.ok("worker", "list"))
+    one = terminal("worker", "stop")
+    one.shows("Waiting for 1 worker, running b")
+    (tmp_path / "go").touch()
+    one.shows("All workers stopped.")
+    assert "Waiting" not in one.text
+
+
+def test_a_terminal_shows_who_holds_the_lock(cli, terminal, tmp_path, wait_until):
+    cli.ok("enqueue", "--", "true")
+    code = (
+        "import sys; from queuectl.store.lock import QueueLock; "
+        "lock = QueueLock(sys.argv[1], lambda: 5); lock.acquire(); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f'exec {PYTHON} -c "$0" "$1"', code, cli.folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        one = terminal("enqueue", "--id", "z", "--", "true")
+        one.shows(f"Waiting for queue.lock, which is held by process {holder.pid}")
+        holder.communicate()
+    one.shows("Job added to the queue with job id: z")
+    assert "Waiting" not in one.text
