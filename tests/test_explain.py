@@ -143,3 +143,20 @@ def test_explain_is_told_in_lines_and_as_json(cli) -> None:
     assert told["retries"] == [{"retry": 1, "delay": 2.0}]
     assert (told["schema"], told["ahead"], told["workers"]) == (1, 1, 0)
     assert cli("explain", "nobody").code == 3
+
+
+def test_of_a_command_that_was_not_found_it_tells_where_its_path_is_from(cli, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "no-such-tool")
+    cli.ok(
+        "enqueue", "--id", "b", "--max-retries", "1", "--env", "PATH=/of/its/own", "--", "no-tool"
+    )
+    monkeypatch.setenv("PATH", "/bin:/usr/bin")
+    worker = cli.popen("worker", "run", "--drain")
+    worker.communicate(timeout=30)
+    told = cli.ok("explain", "a")
+    assert "  Exit code 127: a command was not found. It has its PATH from whoever " in told
+    assert "enqueued it: /usr/bin:/bin.\n" in told
+    assert "PATH from its own env: /its/own.\n" in cli.ok("explain", "b")
+    codes = [reason["code"] for reason in json.loads(cli.ok("explain", "a", "--json"))["reasons"]]
+    assert codes == ["dead", "not_found", "not_retried"]

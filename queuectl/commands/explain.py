@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands import render
+from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.commands.context import Context
+    from queuectl.job_queue import JobQueue
     from queuectl.model.backoff import RetryPolicy
     from queuectl.model.job import Job
     from queuectl.store.worker_files import WorkerInfo
 
     Told = Callable[[str], str]  # a time as it is to be shown
 
+_NOT_FOUND = 127  # as /bin/sh has it
 _MOST_RETRIES = 10  # that are told of
 _BURIED = {
     "lost": "its worker died in each of its last runs, most likely because of the job",
@@ -45,10 +48,11 @@ class Surroundings:
     """What a job's fate depends on besides the job: `ahead` jobs are claimed before it.
 
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
-    says why a dead worker's job is not taken back, as `rescue.kept_by` has it.
+    says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
+    the job has its PATH from, if that is why it failed.
     """
 
-    __slots__ = ("ahead", "kept", "now", "policy", "workers")
+    __slots__ = ("ahead", "kept", "now", "path", "policy", "workers")
 
     def __init__(
         self,
@@ -57,12 +61,14 @@ class Surroundings:
         workers: Sequence[WorkerInfo],
         ahead: int,
         kept: str | None = None,
+        path: str = "",
     ) -> None:
         self.kept = kept
         self.now = now
         self.policy = policy
         self.workers = workers
         self.ahead = ahead
+        self.path = path
 
 
 def explain(context: Context, args: dict[str, Any]) -> int:
@@ -75,7 +81,8 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     kept = None
     if job.state == "in_progress" and (holder is None or not holder.alive):
         kept = kept_by(queue, holder, job)
-    around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept)
+    path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
+    around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept, path)
     if args.get("json"):
         context.write_json([render.json_document(_form(job, around))])
         return 0
@@ -87,6 +94,22 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     if retries:
         context.write(f"  {_told_retries(job, retries, around.policy)}")
     return 0
+
+
+def _path_of(queue: JobQueue, job: Job) -> str:
+    """Where the job has its PATH from, and what it is."""
+    own = (job.env or {}).get("PATH")
+    if own is not None:
+        return f"from its own env: {render.one_line(own)}"
+    try:
+        taken = queue.env_set(job)
+    except QueuectlError as exc:
+        return render.one_line(str(exc))
+    if taken is None:
+        return "from its worker, as it was enqueued by an earlier version"
+    path = taken["env"].get("PATH")
+    told = "none" if path is None else render.one_line(path)
+    return f"from whoever enqueued it: {told}"
 
 
 def jobs_ahead(job: Job, waiting: Iterable[Job], now: str) -> int:
@@ -105,8 +128,12 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
     """Each reason as a word for programs and a sentence; `told` shows a time."""
     if job.state == "in_progress":
         return _running(job, around, told)
+    found = []
+    if around.path and job.state in ("failed", "dead"):
+        text = f"Exit code 127: a command was not found. It has its PATH {around.path}."
+        found.append(("not_found", text))
     if job.state in CLAIMABLE:
-        return _waiting(job, around, told)
+        return _waiting(job, around, told) + found
     ended = f", {told(job.finished_at)}" if job.finished_at else ""
     if job.state == "completed":
         return [("completed", f"It ended well in run {job.run}{ended}.")]
@@ -114,6 +141,7 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
         return [("cancelled", f"It was cancelled{ended}; 'retry {job.id}' queues it again.")]
     return [
         ("dead", f"{_cause(job)}{ended}."),
+        *found,
         ("not_retried", f"It stays so until 'dlq retry {job.id}' queues it again."),
     ]
 

@@ -198,11 +198,14 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
     drain = bool(args.get("drain"))
     context.tell_notices()
     context.flush()
+    from queuectl.worker.first_process import beneath_first
+
     if args["count"] > 1:
         from queuectl.worker.crew import run_crew
 
-        return run_crew(context.folder, args["count"], tell=tell, log=log, until_empty=drain)
-    from queuectl.worker.first_process import beneath_first
+        return beneath_first(
+            lambda: run_crew(context.folder, args["count"], tell=tell, log=log, until_empty=drain)
+        )
     from queuectl.worker.loop import run_worker
 
     return beneath_first(lambda: run_worker(context.queue, tell=tell, log=log, until_empty=drain))
