@@ -221,4 +221,4 @@ def test_any_fault_can_be_shown(text: str, start: int, end: int) -> None:
 
 def test_command_words_are_the_first_words_in_all_spellings() -> None:
     spec = CommandSpec(("worker", "start"), "Start.", "m:f", aliases=(("worker-start",),))
-    assert command_words([spec]) == {"worker", "worker-start"}
+    assert command_words([spec]) == {"queuectl", "worker", "worker-start"}

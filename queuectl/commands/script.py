@@ -121,8 +121,9 @@ def _says_nothing(tokens: list[Token]) -> bool:
 
 
 def command_words(specs: Iterable[CommandSpec]) -> frozenset[str]:
-    """The first words of the commands of a table, in all spellings."""
-    return frozenset(words[0] for spec in specs for words in (spec.words, *spec.aliases))
+    """The words that a line can begin with: our own name, and commands in all spellings."""
+    named = (words[0] for spec in specs for words in (spec.words, *spec.aliases))
+    return frozenset(("queuectl", *named))
 
 
 class _Lines:
