@@ -21,7 +21,7 @@ _NOUNS = {
     "count": "a number",
     "number": "a number",
     "duration": "a duration, like 90, 5m or 1h30m",
-    "time": "a time, like 2026-01-31T08:30:00Z",
+    "time": "a time, like 18:30 or 2026-01-31T08:30:00Z",
     "path": "a path",
     "object": "an object, like {command: echo Hello}",
     "argv": "-- and a command",
