@@ -16,7 +16,7 @@ _STOPS = (("cancel ID", "stops a job"), ("purge", "forgets ended ones"))
 _HANDS_IN = (("enqueue -- COMMAND", "hands in a job"),)
 _JOBS = (("list", "shows the jobs"), ("worker list", "what runs them"))
 _OUTPUT = (("logs ID", "shows a job's output"), ("logs ID --follow", "as it comes"))
-_WORKERS = (("worker list", "shows the workers"), ("worker start", "starts one"))
+_WORKERS = (("worker list", "shows the workers"), ("worker scale N", "has so many run"))
 _SETTINGS = (("config get", "shows the settings"), ("config set NAME VALUE", "changes one"))
 # A word that is no command -> command lines, each with what it does. A word of a group stands
 # behind its group.
@@ -63,7 +63,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
     "run": (*_HANDS_IN, ("worker run", "works in the foreground")),
-    "limit": (("worker start --count N", "says how many jobs run at a time"),),
+    "limit": (("worker scale N", "says how many jobs run at a time"),),
     "pause": (("worker stop", "stops the workers once their jobs end"),),
     "resume": (("worker start", "starts a worker"),),
     "stats": (("status", "counts the jobs in each state"),),
