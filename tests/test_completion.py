@@ -152,7 +152,7 @@ printf '%%s\\n' "${COMPREPLY[@]}"
         ("queuectl list --state=", 9, ["pending", "in_progress", "completed"]),
         ("queuectl worker sta", 9, ["start"]),
         ("queuectl worker sta", 63, ["start"]),
-        ("queuectl worker st", 63, ["start  (Start workers", "stop   (Stop all workers"]),
+        ("queuectl worker st", 63, ["start  (Start workers", "stop   (Stop workers"]),
         ("queuectl worker st", 37, ["start", "stop"]),
         ("queuectl show nobody", 9, [""]),
     ],
