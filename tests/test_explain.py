@@ -148,9 +148,7 @@ def test_explain_is_told_in_lines_and_as_json(cli) -> None:
 def test_of_a_command_that_was_not_found_it_tells_where_its_path_is_from(cli, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "no-such-tool")
-    cli.ok(
-        "enqueue", "--id", "b", "--max-retries", "0", "--env", "PATH=/its/own", "--", "no-tool"
-    )
+    cli.ok("enqueue", "--id", "b", "--max-retries", "0", "--env", "PATH=/its/own", "--", "no-tool")
     monkeypatch.setenv("PATH", "/bin:/usr/bin")
     worker = cli.popen("worker", "run", "--drain")
     worker.communicate(timeout=30)
