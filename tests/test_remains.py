@@ -112,6 +112,24 @@ def test_what_hides_from_a_rescue_is_ended_first(bench, command):
     assert not processes.is_running(inner, start)
 
 
+def test_a_run_whose_worker_noted_no_folder_is_waited_for_though_it_shows_no_marks(bench):
+    (pid,) = bench.start()
+    job_id = bench.enqueue("exec env -i sh -c 'echo $$ > inner; exec sleep 60' > /dev/null 2>&1")
+    inner = read_pid(bench, "inner")
+    path = os.path.join(bench.folder, "workers", bench.worker().id)
+    bench.kill(pid)
+    with open(path, "r+b") as file:  # as a61fc90 wrote it
+        text = file.read().replace(b"folder=", b"fxlder=")
+        file.seek(0)
+        file.write(text)
+    assert rescue(bench.queue) == []
+    assert processes.group_alive(inner)
+    assert kept_by(bench.queue, bench.worker(), bench.queue.get(job_id)) == "unsure"
+    os.kill(inner, signal.SIGKILL)
+    bench.wait_until(lambda: rescue(bench.queue))
+    assert bench.queue.get(job_id).state == "pending"
+
+
 def test_a_reader_of_the_output_is_not_taken_for_a_part_of_the_run(bench):
     (pid,) = bench.start()
     bench.enqueue("touch begun; echo x; exec sleep 60")

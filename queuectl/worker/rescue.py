@@ -78,10 +78,22 @@ def is_foreign(worker: WorkerInfo) -> bool:
 
 
 def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder) -> bool:
-    """Whether something lives that has the marks of a lost run, or holds its output."""
+    """Whether something lives that may be of a lost run, by its marks, session or output."""
     if any(processes.processes_marked(marks_of(job)) for job in jobs):
         return True
-    return is_foreign(worker) and logs.is_held(worker.id, jobs)
+    if is_foreign(worker):
+        return logs.is_held(worker.id, jobs)
+    return bool(jobs) and worker.boot_id == processes.boot_id() and _session_lives(worker)
+
+
+def _session_lives(worker: WorkerInfo) -> bool:
+    """Whether something lives in the session that the worker noted, or in one with its number."""
+    table = processes.look()
+    leader = table.get(worker.group_pid)
+    if worker.job_id is None or (leader is not None and leader.start != worker.group_start):
+        return False
+    numbers = ((one.session, one.group) for one in table.values() if not one.ended)
+    return any(worker.group_pid in pair for pair in numbers)
 
 
 def _end_leftovers(
