@@ -145,8 +145,8 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
     from queuectl.commands.objects import json_lines
 
     name = "<stdin>" if path == "-" else path
-    reading = _Reading(context, name)
-    numbered = json_lines(_read(context, path), name, reading.tell)
+    reading, passed = _Reading(context, name), set[str]()
+    numbered = json_lines(_read(context, path), name, reading.tell, passed)
     if not numbered:
         raise InvalidInput(f"{name} holds no job")
     drafts = [draft for _, draft in numbered]
@@ -157,6 +157,9 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
             raise InvalidInput(f"{name}:{line}: {exc}") from None
     _place(drafts)
     reading.tell(len(drafts), 1.0)
+    if passed:
+        told = ", ".join(sorted(passed))
+        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
     try:
         return context.queue.enqueue(drafts, _captured(context))
     except (InvalidInput, DuplicateId) as exc:

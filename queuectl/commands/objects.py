@@ -15,7 +15,7 @@ from queuectl.commands.relaxed import (
 )
 from queuectl.commands.tokens import reach
 from queuectl.errors import InvalidInput
-from queuectl.model.fields import check_value
+from queuectl.model.fields import FIELDS, check_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,17 +159,22 @@ def _value_span(text: str, key: str, start: int) -> tuple[int | None, int | None
 
 
 def json_lines(
-    text: str | bytes, name: str, tell: Callable[[int, float], None] | None = None
+    text: str | bytes,
+    name: str,
+    tell: Callable[[int, float], None] | None = None,
+    passed: set[str] | None = None,
 ) -> list[tuple[int, Draft]]:
     """The jobs of a file with the line each begins on (1 is the first).
 
     `tell` is given now and then how many were read, and what part of the text that is.
 
     One object a line, objects over several lines, or one JSON array of them; blank lines are
-    skipped. Raises InvalidInput that names file and line.
+    skipped. Of jobs that `list --json` printed, what nobody may set is left out, its names go into
+    `passed`. Raises InvalidInput that names file and line.
     """
     text = _decoded(text, name) if isinstance(text, bytes) else text
     reader = _ManyReader(text.removeprefix("\ufeff"))
+    reader.passed = set() if passed is None else passed
     try:
         return reader.read(tell)
     except InvalidInput as exc:
@@ -183,6 +188,7 @@ _TELL_EACH = 1000  # jobs
 class _ManyReader:
     def __init__(self, text: str) -> None:
         self.text = text
+        self.passed: set[str] = set()  # names of fields that were left out
         self.at = 0  # while an object is read, where it begins
         self._counted = (1, 0)  # a line and an index in it
 
@@ -200,7 +206,7 @@ class _ManyReader:
         while self._char() not in ("", "]"):
             if self._char() != "{":
                 raise self._unfit("a job is written as an object {...}")
-            draft, end = _one_of_many(decode, self.text, self.at)
+            draft, end = _one_of_many(decode, self.text, self.at, self.passed)
             numbered.append((self.line_of(self.at), draft))
             self.at = end
             if tell is not None and len(numbered) % _TELL_EACH == 0:
@@ -231,12 +237,27 @@ class _ManyReader:
         return InvalidInput(message, start=self.at, end=self.at + 1)
 
 
-def _one_of_many(decode: Decode, text: str, start: int) -> tuple[Draft, int]:
+def _as_draft(found: object, passed: set[str]) -> object:
+    """What a person may set of a job that `list --json` printed; names of the rest are noted.
+
+    Only queuectl writes both a revision and a time of making; another object is left as it is.
+    """
+    if not isinstance(found, dict) or not {"rev", "created_at"} <= found.keys():
+        return found
+    kept = {name: value for name, value in found.items() if name in _DRAFTED}
+    passed |= found.keys() - kept.keys()
+    return kept
+
+
+_DRAFTED = {field.name for field in FIELDS if field.enqueue and field.name != "state"}
+
+
+def _one_of_many(decode: Decode, text: str, start: int, passed: set[str]) -> tuple[Draft, int]:
     """The object at `start` and the index behind it; spans of errors count in the whole text."""
     if text[start + 1 : start + 20].lstrip(BLANKS)[:1] in ('"', "}"):
         try:
             value, end = _decode(decode, text, start)
-            return _typed(text, value, start), end
+            return _typed(text, _as_draft(value, passed), start), end
         except _NotJson:
             pass
     end, _ = reach(text, start)

@@ -14,7 +14,7 @@ import re
 import stat
 import time
 
-from queuectl.store.folder import expand, own_folder
+from queuectl.store.folder import expand, is_anothers, own_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def history_path(environ: Mapping[str, str]) -> str:
     if named:
         return expand(named) or os.devnull
     folder = own_folder(environ, "XDG_STATE_HOME", ".local/state")
-    return os.path.join(folder, "history") if folder else os.devnull
+    return os.path.join(folder, "history") if folder and not is_anothers(folder) else os.devnull
 
 
 class HistoryFile:

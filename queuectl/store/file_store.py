@@ -430,6 +430,8 @@ class FileStore:
         """See Store; a small queue is folded, so that its files are the whole truth."""
         try:
             if self._writer.journal is not None:
+                if not os.path.lexists(self.folder):
+                    raise files.gone(self.folder)
                 self.tidy()
         finally:
             self._writer.close()

@@ -35,6 +35,11 @@ def unusable(folder: str, error: OSError) -> StoreError:
     return StoreError(f"{error.filename or folder}: {error.strerror or error}")
 
 
+def gone(folder: str) -> FileMissing:
+    """The error for a data folder that was there and was removed: it is not made again."""
+    return FileMissing(f"data folder {folder} is gone")
+
+
 NO_LINES = (
     LookupError,
     ValueError,

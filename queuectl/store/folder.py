@@ -51,6 +51,11 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
         path = os.path.abspath("data")
         if not os.path.lexists(os.path.join(path, MARKER)):
             path = own_folder(environ, "XDG_DATA_HOME", ".local/share")
+            if is_anothers(path):
+                raise StoreError(
+                    f"data folder {path} would be root's in the home of another user; "
+                    "name a data folder with --data DIR, or use sudo -H"
+                )
     if not path:
         raise StoreError("no home folder is known; name a data folder with --data DIR")
     return os.path.abspath(path)
@@ -76,6 +81,24 @@ def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
     named = environ.get(variable, "")
     above = named if os.path.isabs(named) else expand(f"~/{usual}")
     return above and os.path.join(above, "queuectl")
+
+
+def is_anothers(path: str) -> bool:
+    """Whether root would make `path` in a folder of another user, as with `sudo -E`."""
+    if os.geteuid() != 0 or not path or os.path.lexists(path):
+        return False
+    import pwd
+
+    try:
+        own = pwd.getpwuid(0).pw_dir
+    except KeyError:
+        own = "/root"
+    if path.startswith(own.rstrip("/") + "/"):
+        return False
+    above = os.path.dirname(path)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    return os.lstat(above).st_uid != 0
 
 
 def expand(path: str) -> str:

@@ -13,8 +13,9 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl.errors import StoreBusy, StoreError
+from queuectl.errors import FileMissing, StoreBusy, StoreError
 from queuectl.store import files
+from queuectl.store.files import gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ class QueueLock:
         from filelock import lock_descriptor, unlock_descriptor
 
         self._lock, self._unlock = lock_descriptor, unlock_descriptor
-        folder = files.open_folder(self._folder)
+        try:
+            folder = files.open_folder(self._folder)
+        except FileMissing:
+            raise gone(self._folder) from None
         try:
             file = files.open_file(self.path, os.O_RDWR | os.O_CREAT)
         except BaseException:

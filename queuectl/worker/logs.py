@@ -56,7 +56,12 @@ class LogFolder:
         return files.within(self.path, f"{worker_id}.spool")
 
     def make(self) -> None:
-        """Make the folder, if it is missing; BadFile if something else is in its place."""
+        """Make the folder, if it is missing; BadFile if something else is in its place.
+
+        FileMissing if the data folder is gone: it is not made again.
+        """
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise files.gone(os.path.dirname(self.path))
         files.check_folder_of_ours(self.path)
         files.make_folder(self.path)
 

@@ -36,6 +36,7 @@ _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried 
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
 _PURGE_EVERY = 600.0  # seconds between looks for jobs to forget, as keep-finished has it
 _MOST_NAMED = 10  # jobs that ended dead
+_GIVEN_UP = "was given up: its file in workers/ is gone"
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
 
@@ -144,7 +145,9 @@ class Worker:
             # Before a claim: trouble must not come between a claim and the run.
             self._look_around(now)
         if not self._slot.still_held():
-            self._log(f"{self._slot.id} was given up: its file in workers/ is gone; it leaves")
+            gone = not os.path.lexists(self._queue.folder)
+            why = f"data folder {self._queue.folder} is gone" if gone else _GIVEN_UP
+            self._log(f"{self._slot.id} {why}; it leaves")
             return 1
         if self._wakeups.stopping:
             self._settle()

@@ -1,0 +1,104 @@
+"""No data folder is made again once it was removed, nor by root in another user's home."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from queuectl.errors import StoreError
+from queuectl.job_queue import JobQueue
+from queuectl.shell.history_file import history_path
+from queuectl.shell.top_feed import Feed
+from queuectl.store.folder import find_folder
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
+
+
+@pytest.mark.parametrize("command", ["true", "until [ -e go ]; do sleep 0.05; done; echo done"])
+def test_a_leaving_worker_does_not_make_it_again(cli, tmp_path, wait_until, command):
+    cli.ok("config", "set", "poll-interval", "0.05")
+    cli.ok("enqueue", "--id", "a", "--command", command)
+    process = cli.popen("worker", "run")
+    assert process.stdout
+    for _ in range(1 + (command == "true")):
+        process.stdout.readline()
+    os.rename(cli.folder, cli.folder + ".away")  # at once: the worker may be writing into it
+    shutil.rmtree(cli.folder + ".away")
+    (tmp_path / "go").touch()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"data folder {cli.folder} is gone" in err.decode()
+    assert "Traceback" not in err.decode()
+    assert not os.path.exists(cli.folder)
+
+
+def test_a_front_end_does_not_make_it_again(cli):
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": "a", "command": "true"}])
+    feed = Feed(cli.folder)
+    assert feed.look(at_once=False).standing.counts["pending"] == 1
+    shutil.rmtree(cli.folder)
+    feed.look(at_once=False)
+    feed.close()
+    with pytest.raises(StoreError, match="is gone"):
+        queue.cancel(["a"])
+    assert not os.path.exists(cli.folder)
+
+
+def test_leaving_a_queue_whose_folder_is_gone_says_so(cli):
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": "a", "command": "true"}])
+    shutil.rmtree(cli.folder)
+    with pytest.raises(StoreError, match=f"data folder {cli.folder} is gone"):
+        queue.close()
+    assert not os.path.exists(cli.folder)
+
+
+@root
+def test_root_makes_no_folder_in_the_home_of_another_user(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / ".local").mkdir(parents=True)
+    for path in (home, home / ".local"):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="in the home of another user"):
+        find_folder(None, {})
+    assert history_path({}) == os.devnull
+    named = str(home / "named")
+    assert find_folder(named, {}) == named, "what was named is meant"
+    os.chown(home / ".local", 0, 0)
+    assert find_folder(None, {}) == str(home / ".local/share/queuectl")
+
+
+def test_a_list_in_json_can_be_enqueued_again(cli, tmp_path):
+    cli.ok("config", "set", "inherit-env", "HOME")
+    cli.ok("config", "set", "base", "0")
+    cli.ok("enqueue", "{id: a, command: exit 3, max_retries: 1, timeout: 5m, priority: 2}")
+    cli.ok("enqueue", "--id", "b", "--env", "E=1", "--cwd", "/", "--", "echo", "it's")
+    cli.ok("enqueue", "--id", "c", "--delay", "1h", "--no-rerun", "--", "true")
+    cli.ok("cancel", "c")
+    cli.ok("dlq", "list")
+    listed = cli.ok("list", "--json")
+    before = json.loads(listed)
+    (tmp_path / "jobs.json").write_text(listed)
+    other = str(tmp_path / "other")
+    result = cli("--data", other, "enqueue", "--file", "jobs.json")
+    assert result.code == 0, result
+    assert "jobs.json: passed over" in result.err
+    for name in ("attempts", "created_at", "history", "state", "env_set"):
+        assert name in result.err
+    after = {job["id"]: job for job in json.loads(cli.ok("--data", other, "list", "--json"))}
+    kept = ("id", "command", "priority", "max_retries", "run_at", "timeout", "cwd", "env", "rerun")
+    for job in before:
+        assert {name: after[job["id"]][name] for name in kept} == {n: job[n] for n in kept}
+        assert after[job["id"]]["state"] == "pending"
+
+
+def test_what_a_person_wrote_is_passed_over_nowhere(cli, tmp_path):
+    (tmp_path / "jobs").write_text('{"id": "a", "command": "true", "attempts": 3}')
+    assert cli("enqueue", "--file", "jobs").code == 2
+    assert json.loads(cli.ok("list", "--json")) == []
