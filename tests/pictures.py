@@ -178,7 +178,7 @@ def shell_picture(env: dict[str, str]) -> str:
         shell.run("enqueue {id: thumbs, command: ./thumbs photos}")
         shell.run("list --state dead")
         shell.keys("retry ")
-        shell.shows("Job 'thumbs' completed", "upload-raw", "fetch-feeds")
+        shell.shows("Job 'thumbs' (./thumbs photos) completed", "upload-raw", "fetch-feeds")
         shell.until(lambda: re.search("thumbs +completed", shell.text), "it in the menu")
         shell.keys(TAB)
         shell.prompted("retry fetch-feeds")
