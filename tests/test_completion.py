@@ -10,6 +10,7 @@ import sys
 import pytest
 from samples import PYTHON
 
+from queuectl.commands.tokens import quote
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.tab_completion import candidates
@@ -93,17 +94,33 @@ def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:
     assert sorted(os.listdir(cli.folder)) == before
 
 
-def test_a_tab_loads_little(queue) -> None:
+@pytest.mark.parametrize(
+    ("line", "needless"),
+    [
+        ("queuectl sho", {"re", "json", "typing", "enum", "collections", "datetime", "difflib"}),
+        ("queuectl list --state ", {"json", "datetime", "difflib", "threading"}),
+        ("queuectl show ", {"datetime", "difflib", "threading", "queuectl.commands.values"}),
+    ],
+)
+def test_a_tab_loads_little(queue, line, needless) -> None:
     code = (
-        "import sys; from queuectl.cli import main; main(['__complete', 'zsh', 'queuectl show ']);"
+        f"import sys; from queuectl.cli import main; main(['__complete', 'zsh', {line!r}]);"
         "print(*sys.modules, file=sys.stderr)"
     )
     env = {**os.environ, "PYTHONPATH": ROOT}
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True
     )
-    assert "job1\t" in done.stdout
-    heavy = {"prompt_toolkit", "filelock", "asyncio", "inspect", "logging", "subprocess", "shlex"}
+    assert "\t" in done.stdout
+    heavy = needless | {
+        "prompt_toolkit",
+        "filelock",
+        "asyncio",
+        "inspect",
+        "logging",
+        "subprocess",
+        "shlex",
+    }
     assert heavy.isdisjoint(done.stderr.split())
 
 
@@ -151,6 +168,9 @@ printf '%%s\\n' "${COMPREPLY[@]}"
         ("queuectl list --state=pe", 9, ["pending"]),
         ("queuectl list --state=", 9, ["pending", "in_progress", "completed"]),
         ("queuectl worker sta", 9, ["start"]),
+        ("queuectl show 'jo", 9, ["job2", "job1"]),
+        ('queuectl show "jo', 9, ["job2", "job1"]),
+        ("queuectl list --state='pe", 9, ["pending"]),
         ("queuectl worker sta", 63, ["start"]),
         ("queuectl worker st", 63, ["start  (Start workers", "stop   (Stop workers"]),
         ("queuectl worker st", 37, ["start", "stop"]),
@@ -158,7 +178,7 @@ printf '%%s\\n' "${COMPREPLY[@]}"
     ],
 )
 def test_bash(home, line, kind, wanted) -> None:
-    found = ask(home, "bash", "--norc", "-c", _BASH % (f"'{line}'", kind))
+    found = ask(home, "bash", "--norc", "-c", _BASH % (quote(line), kind))
     assert len(found) >= len(wanted)
     for shown, start in zip(found, wanted, strict=False):
         assert shown.startswith(start)

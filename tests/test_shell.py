@@ -401,6 +401,19 @@ def test_glance_tells_the_newest_first_over_many_chunks(queue, monkeypatch) -> N
     glance.close()
 
 
+def test_glance_is_not_misled_by_what_a_command_says(queue, monkeypatch) -> None:
+    monkeypatch.setattr(glance_module, "_CHUNK", 200)
+    said = '"state": "in_progress" {"id": "j", "state": "in_progress"'
+    queue.enqueue([{"id": f"j{n}", "command": f"{said}\n{said}"} for n in range(9)])
+    running = queue.claim("w")
+    queue.checkpoint()
+    glance = Glance(queue.folder, time.time())
+    assert _ids(glance.newest(("in_progress",), "", 100)) == [running.id]
+    assert _ids(glance.newest(None, "j", 100)) == [f"j{n}" for n in range(8, -1, -1)]
+    assert glance.newest(("dead",), "", 100) == []
+    glance.close()
+
+
 def test_glance_sees_what_a_person_wrote(queue) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
     queue.checkpoint()

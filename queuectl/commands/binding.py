@@ -21,6 +21,8 @@ _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 class Binder:
     """One reading of the tokens: first the command's words, then options and operands."""
 
+    checks = True  # values are read, and what is wrong is told with what may have been meant
+
     def __init__(
         self,
         specs: Sequence[CommandSpec],
@@ -99,6 +101,9 @@ class Binder:
         return False
 
     def _unknown_command(self, token: Token) -> None:
+        if not self.checks:
+            self.lost = True
+            return
         from queuectl.commands.answers import answer, nearest_command
         from queuectl.commands.ways_out import without_pipes
 
@@ -177,6 +182,8 @@ class Binder:
         if self.lost or (spec is None and self.bound.words):
             return  # the command's own fault says more
         token.role = "error"
+        if not self.checks:
+            return
         from queuectl.commands.ways_out import option_not_yet, way_out
 
         of = f"{' '.join(self.bound.words)}: " if spec else ""
@@ -291,7 +298,7 @@ class Binder:
         """Keep a value, read by its kind; `skip` characters of the token precede it."""
         split = param.many and param.kind == "state"
         for part in text.split(",") if split else (text,):
-            if param.kind in _CHECKED or param.choices:
+            if self.checks and (param.kind in _CHECKED or param.choices):
                 self._read(param, part, token, skip)
             else:
                 self._put(param, part)
@@ -399,3 +406,9 @@ def _looks_like_option(token: Token) -> bool:
 
 def _is_lone_backslash(token: Token) -> bool:
     return token.open == "\\" and not token.text
+
+
+class UncheckedBinder(Binder):
+    """Tells what may come next, and nothing of what is wrong: a Tab has no time for it."""
+
+    checks = False

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from queuectl.commands.context import Context
 
 # bash replaces what follows the last character of COMP_WORDBREAKS, so the part of a word before
-# that (`--state=`) is taken off the candidates. It shows no descriptions by itself: they stand
+# that (`--state=`) is taken off the candidates, which know nothing of a quote that is open. It
+# shows no descriptions by itself: they stand
 # behind the words when it only lists them (the types ?, ! and @), and never where it inserts.
 _BASH = r"""# queuectl for bash. In ~/.bashrc: source <(queuectl completion bash)
 _queuectl() {
@@ -22,6 +23,7 @@ _queuectl() {
     local typed=${line##*[[:space:]]} answer word meaning width=0
     local present=${typed##*["$COMP_WORDBREAKS"]}
     local kept=${typed%"$present"}
+    kept=${kept//[\'\"]/}
     COMPREPLY=()
     answer=$("${1/#\~/$HOME}" __complete bash "$line" 2>/dev/null)
     if [ $? -eq 10 ]; then

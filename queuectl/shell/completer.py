@@ -1,58 +1,58 @@
-"""What may come next on the line, each with what it is: from the grammar and the live queue."""
+"""What may come next on the line, each with what it is: from the grammar and the live queue.
+
+Each Tab in another shell loads this anew, so what only some lines need is imported where used.
+"""
 
 from __future__ import annotations
 
-import re
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from queuectl.commands.grammar import GLOBAL_OPTIONS
 from queuectl.commands.render import one_line
-from queuectl.config import SETTINGS, find_setting, show_value
-from queuectl.model.fields import DELAY, FIELDS, STATES
-from queuectl.model.job import FINISHED
-from queuectl.model.times import format_duration, parse_time
-from queuectl.shell import system_words
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from typing import Protocol
 
     from queuectl.commands.grammar import Bound, CommandSpec, Expected, Token
     from queuectl.config import Settings
     from queuectl.model.job import Job
     from queuectl.store.worker_files import WorkerInfo
 
+    class Source(Protocol):
+        """What completion asks about the queue; `LiveQueue` is one."""
 
-class Source(Protocol):
-    """What completion asks about the queue; `LiveQueue` is one."""
+        def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
+            """The newest jobs in these states whose ids begin so."""
 
-    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
-        """The newest jobs in these states whose ids begin so."""
+        def look_again(self) -> None:
+            """Answer from now on with what is there, though it was read a moment ago."""
 
-    def look_again(self) -> None:
-        """Answer from now on with what is there, though it was read a moment ago."""
+        def settings(self) -> Settings:
+            """The settings as they are now."""
 
-    def settings(self) -> Settings:
-        """The settings as they are now."""
-
-    def workers(self) -> list[WorkerInfo]:
-        """The workers that live."""
+        def workers(self) -> list[WorkerInfo]:
+            """The workers that live."""
 
 
-class Candidate(NamedTuple):
+class Candidate:
     """`text` replaces the line from index `start` on; the menu shows `shown` and `meaning`."""
 
-    text: str
-    start: int
-    shown: str
-    meaning: str
+    __slots__ = ("meaning", "shown", "start", "text")
+
+    def __init__(self, text: str, start: int, shown: str, meaning: str) -> None:
+        self.text = text
+        self.start = start
+        self.shown = shown
+        self.meaning = meaning
 
 
 _ACTIVE = ("in_progress", "failed", "pending")
 _STATES_OF: dict[str, tuple[tuple[str, ...] | None, ...]] = {
     "dead_job": (("dead",),),
     "live_job": (("in_progress",), ("failed",), ("pending",)),
-    "finished_job": (tuple(sorted(FINISHED)),),
+    "finished_job": (("cancelled", "completed", "dead"),),
     "job": (("in_progress",), None),
 }
 # Where the kind alone does not tell which jobs the command can do something to.
@@ -62,7 +62,7 @@ _STATES_FOR: dict[tuple[str, ...], tuple[tuple[str, ...] | None, ...]] = {
 }
 # The states that a command takes, if it does not take all.
 _TAKEN: dict[tuple[str, ...], Collection[str]] = {
-    ("purge",): FINISHED,
+    ("purge",): ("completed", "dead", "cancelled"),
     ("update",): ("pending", "cancelled"),
 }
 _MEANINGS = {
@@ -73,21 +73,24 @@ _MEANINGS = {
     "dead": "in the DLQ, retries used up",
     "cancelled": "cancelled before it ended",
 }
-_KEY = re.compile(r"[{,]\s*([\"']?)([A-Za-z_]*)$")
-_VALUE = re.compile(r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]\s*([\"']?)([A-Za-z_]*)$")
-_KEYS = re.compile(r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]")
+_KEY = r"[{,]\s*([\"']?)([A-Za-z_]*)$"
+_VALUE = r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]\s*([\"']?)([A-Za-z_]*)$"
+_KEYS = r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]"
 _LEAST_FUZZY = 2  # letters before letters in between may be missing
 
 
-def complete(bound: Bound, queue: Source, whole: bool = False) -> list[Candidate]:
+def complete(
+    bound: Bound, queue: Source, whole: bool = False, only_prefixes: bool = False
+) -> list[Candidate]:
     """What may stand at the end of a bound line, the likeliest first.
 
     What is typed already is no candidate if it is the only one, unless `whole` words are wanted.
+    `only_prefixes`: jobs whose ids do not begin with what is typed need not be looked for.
     """
     bound = bound.innermost
     found: list[Candidate] = []
     for expected in bound.expected:
-        found += _Completion(bound, queue, expected).candidates()
+        found += _Completion(bound, queue, expected, only_prefixes).candidates()
     if not whole and len(found) == 1 and found[0].text == bound.text[found[0].start :]:
         return []
     return found
@@ -120,8 +123,11 @@ def _rank(name: str, wanted: str) -> int | None:
 class _Completion:
     """The candidates for one thing that the grammar expects."""
 
-    def __init__(self, bound: Bound, queue: Source, expected: Expected) -> None:
+    def __init__(
+        self, bound: Bound, queue: Source, expected: Expected, only_prefixes: bool = False
+    ) -> None:
         self.bound = bound
+        self.only_prefixes = only_prefixes
         self.specs = bound.specs
         self.queue = queue
         self.expected = expected
@@ -181,6 +187,8 @@ class _Completion:
             yield self._one(name, params[name].help if name in params else "")
 
     def states(self) -> list[Candidate]:
+        from queuectl.model.fields import STATES
+
         head, comma, part = self.typed.rpartition(",")
         given = {*self._given(), *head.split(",")}
         allowed = [
@@ -198,12 +206,16 @@ class _Completion:
         return given[:-1] if self.typed and given[-1:] == [self.typed] else given
 
     def settings(self) -> list[Candidate]:
+        from queuectl.config import SETTINGS, show_value
+
         present = self.queue.settings()
         return self._fitting(
             (s.name, f"{show_value(s, present[s.name])}: {s.meaning}") for s in SETTINGS
         )
 
     def setting_values(self) -> list[Candidate]:
+        from queuectl.config import find_setting, show_value
+
         name = self.bound.values.get("setting")
         if not isinstance(name, str):
             return []
@@ -240,7 +252,9 @@ class _Completion:
 
     def paths(self) -> Iterator[Candidate]:
         only_folders = self.expected.param is not None and self.expected.param.key == "cwd"
-        for word, shown, meaning in system_words.paths(self.typed, only_folders):
+        from queuectl.shell.system_words import paths
+
+        for word, shown, meaning in paths(self.typed, only_folders):
             yield self._one(word, meaning, shown)
 
     def programs(self) -> Iterator[Candidate]:
@@ -254,19 +268,25 @@ class _Completion:
 
     def objects(self) -> Iterator[Candidate]:
         """The names of fields, inside the braces of a job."""
+        import re
+
         text = self.typed
         if not text:
             yield self._one("{", "a job: {command: echo Hello}")
             return
-        value = _VALUE.search(text)
-        key = _KEY.search(text)
+        value = re.search(_VALUE, text)
+        key = re.search(_KEY, text)
         if value and text[0] == "{":
             yield from self._field_values(value[1], value[3])
         elif key and text[0] == "{" and _is_key_place(text, key[1]):
             yield from self._fields(key[1], key[2])
 
     def _fields(self, mark: str, typed: str) -> Iterator[Candidate]:
-        given = set(_KEYS.findall(self.typed))
+        import re
+
+        from queuectl.model.fields import DELAY, FIELDS
+
+        given = set(re.findall(_KEYS, self.typed))
         strict = mark or ('"' if re.match(r"\{\s*\"", self.typed) else "")
         fields = {f.name: f for f in (*FIELDS, DELAY) if f.enqueue and f.name not in given}
         start = len(self.bound.text) - len(typed) - len(mark)
@@ -283,7 +303,7 @@ class _Completion:
         given, now = set(self._given()), time.time()
         found: dict[str, Job] = {}
         for states in groups:
-            for start in ("", self.typed) if self.typed else ("",):
+            for start in (self.typed,) if self.only_prefixes else dict.fromkeys(("", self.typed)):
                 for job in self.queue.jobs(states, start):
                     if job.id not in given:
                         found.setdefault(job.id, job)
@@ -300,7 +320,9 @@ def _about(specs: Sequence[CommandSpec], depth: int) -> str:
 
 def shell_words(text: str, tokens: Sequence[Token]) -> list[Candidate]:
     """What may stand at the end of a command line for /bin/sh, cut into tokens behind `--`."""
-    start, found = system_words.of_line(text, tokens)
+    from queuectl.shell.system_words import of_line
+
+    start, found = of_line(text, tokens)
     return [Candidate(word, start, shown, meaning) for word, shown, meaning in found]
 
 
@@ -315,6 +337,8 @@ def _is_key_place(text: str, mark: str) -> bool:
 
 def describe(job: Job, now: float) -> str:
     """A job in a few words: its state, since when, and its command."""
+    from queuectl.model.times import format_duration, parse_time
+
     since = job.started_at if job.state == "in_progress" else job.updated_at
     try:
         age = format_duration(max(0.0, round(now - parse_time(since or job.created_at))))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
-from queuectl.commands.grammar import bind
+from queuectl.commands.binding import UncheckedBinder
+from queuectl.commands.grammar import GLOBAL_OPTIONS
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.tokens import tokenize
 from queuectl.shell.completer import complete
 from queuectl.shell.live import LiveQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 FILES = 10
-_MOST = 200  # candidates; a shell shows no more without asking
+_MOST = 200  # candidates, and jobs of a kind; a shell shows no more without asking
 _LONGEST = 60  # characters of a description
 _TO_BE_QUOTED = frozenset(" \t\n'\"\\{}$`|&;<>()*?[]!#~")
 
@@ -35,7 +36,7 @@ def answer(words: Sequence[str]) -> int:
     """Write the candidates for `[SHELL, LINE]`; 0, or FILES. Never raises."""
     try:
         shell, line = words
-        found = candidates(line, os.environ, only_prefixes=shell == "bash")
+        found = candidates(line, os.environ, only_prefixes=shell != "fish")
     except Exception:
         return 0  # whatever it is, the command itself will tell when it is run
     if found is None:
@@ -55,17 +56,19 @@ def candidates(
     replacement of it.
     """
     text = _without_program(line)
-    bound = bind(COMMANDS, text)
+    bound = UncheckedBinder(COMMANDS, GLOBAL_OPTIONS, text, tokenize(text)).bind()
     begins = _last_word(bound)
     typed = text[begins:]
     if _is_for_files(bound, typed):
         return None
-    live = LiveQueue(_folder(bound, environ))
+    live = LiveQueue(_folder(bound, environ), most=_MOST)
     try:
-        found = complete(bound, live)
+        found = complete(bound, live, only_prefixes=only_prefixes)
     finally:
         live.close()
     words = [(text[begins : item.start] + item.text, item) for item in found]
+    if bound.open:
+        typed = bound.tokens[-1].text  # in quotes that the shell will close
     return [
         (word, _one_line(item))
         for word, item in words[:_MOST]

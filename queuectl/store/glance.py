@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
-from typing import NoReturn
+from itertools import islice
 
 from queuectl.errors import StoreBusy, StoreError
 from queuectl.model.job import Job
@@ -17,6 +16,11 @@ from queuectl.store import files, folder
 from queuectl.store.job_files import decode_job, line_id, line_state
 from queuectl.store.journal import Journal
 from queuectl.store.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import NoReturn
 
 # Bytes searched at once: a search keeps other threads out, so it must not take a millisecond.
 _CHUNK = 1 << 16
@@ -57,15 +61,13 @@ class Glance:
         """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
         if self._snapshot is None:
             return []
-        found: list[Job] = []
+        if not self._snapshot.edited:
+            counts = self._snapshot.journal.counts
+            most = min(most, sum(n for state, n in counts.items() if not states or state in states))
         try:
-            for line in self._lines(self._snapshot, states, start):
-                if len(found) == most:
-                    break
-                found.append(decode_job(line))
+            return list(map(decode_job, islice(self._lines(self._snapshot, states, start), most)))
         except files.NO_LINES as exc:
             raise files.changed(self._path) from exc
-        return found
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that exist, by id."""
@@ -80,7 +82,7 @@ class Glance:
     def _lines(
         self, snapshot: Snapshot, states: Collection[str] | None, start: str
     ) -> Iterator[bytes]:
-        fits = _pattern(states, start)
+        fits, needle = _pattern(states, start), _needle(states, start)
         overlay = snapshot.overlay
         yield from (line for line in reversed(overlay.values()) if fits.match(b"\n" + line))
         bases = []
@@ -89,7 +91,7 @@ class Glance:
         if states is None or "dead" in states:
             bases.append((snapshot.base_dead, snapshot.bases[1].fd))
         for base, fd in bases:
-            lines = iter(base()) if snapshot.edited else _backward(fd, fits)
+            lines = iter(base()) if snapshot.edited else _backward(fd, fits, needle)
             for line in lines:
                 if line_id(line) not in overlay and fits.match(b"\n" + line):
                     yield line
@@ -106,7 +108,14 @@ def _pattern(states: Collection[str] | None, start: str) -> re.Pattern[bytes]:
     return re.compile(rb'\n\{"id": "%s[^"]*", "state": "%s' % (re.escape(start.encode()), wanted))
 
 
-def _backward(fd: int, fits: re.Pattern[bytes]) -> Iterator[bytes]:
+def _needle(states: Collection[str] | None, start: str) -> bytes:
+    """Text that every line which fits holds, and few others; none if there is no such text."""
+    if states is not None and len(states) == 1:
+        return b'", "state": "%s"' % next(iter(states)).encode()
+    return b'\n{"id": "' + start.encode() if states is None else b""
+
+
+def _backward(fd: int, fits: re.Pattern[bytes], needle: bytes) -> Iterator[bytes]:
     """The lines of a file in our layout that fit, the last one first."""
     end, rest = os.fstat(fd).st_size, b""
     while end > 0:
@@ -117,10 +126,25 @@ def _backward(fd: int, fits: re.Pattern[bytes]) -> Iterator[bytes]:
         cut = data.find(b"\n")
         rest = data if cut < 0 else data[:cut]
         if cut >= 0:
-            for found in reversed(list(fits.finditer(data, cut))):
-                stop = data.find(b"\n", found.end())
-                yield data[found.start() + 1 : stop if stop >= 0 else len(data)].rstrip(b",")
+            for at in _starts(data, cut, fits, needle):
+                stop = data.find(b"\n", at + 1)
+                yield data[at + 1 : stop if stop >= 0 else len(data)].rstrip(b",")
         end = begin
+
+
+def _starts(data: bytes, cut: int, fits: re.Pattern[bytes], needle: bytes) -> Iterator[int]:
+    """Where the newlines stand before lines that fit, the last one first, from `cut` on."""
+    if not needle:
+        yield from (found.start() for found in reversed(list(fits.finditer(data, cut))))
+        return
+    # Looking for plain text backward is five times as fast as the pattern is.
+    at = len(data)
+    while (at := data.rfind(needle, cut, at)) >= 0:
+        at = data.rfind(b"\n", 0, at + 1)
+        if at < cut:
+            return
+        if fits.match(data, at):
+            yield at
 
 
 class Follower:
