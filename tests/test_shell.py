@@ -98,6 +98,8 @@ def test_a_wrong_line_is_kept_and_not_run(typed, data_dir) -> None:
     typed(f"list --state pendng{ENTER}{deleted}dead{ENTER}{CTRL_D}")
     assert "ID" in typed.out.getvalue()
     assert "queuectl:" not in typed.err.getvalue()
+    assert "pendng" not in typed.err.getvalue()
+    assert HistoryFile(os.environ["QUEUECTL_HISTORY"]).news()[0] == ["list --state dead"]
 
 
 def test_tab_takes_what_was_meant(typed) -> None:

@@ -25,6 +25,7 @@ from queuectl.shell.top_output import Page, Wish, turn, wrapped
 from queuectl.shell.top_rows import ORDERS, Rows, View
 from queuectl.shell.top_screen import TopScreen
 from queuectl.shell.top_table import log_screen, screen, time_of
+from queuectl.store.worker_files import WorkerInfo
 
 NOW = 1_800_000_000.0
 ESCAPE, DOWN, UP, END, HOME = "\x1b", "\x1b[B", "\x1b[A", "\x1b[F", "\x1b[H"
@@ -68,8 +69,8 @@ def test_what_a_row_tells_on_a_wide_screen() -> None:
     assert lines[0] == " 2 workers | 1 running"
     assert lines[2].split() == ["ID", "State", "Time", "Tries", "Command", "Last", "output"]
     assert lines[3].split() == ["slow1", "running", "2m5s", "0/4", "do", "slow1", "at", "50", "%"]
-    assert "in 12s" in lines[4]
-    assert "due" in lines[5]
+    assert "due" in lines[4]
+    assert "in 12s" in lines[5]
     assert lines[-1] == " keys"
 
 
@@ -87,12 +88,12 @@ def test_every_size_is_filled_and_never_overrun(columns, rows) -> None:
 
 def test_a_small_screen_still_shows_id_and_state() -> None:
     lines = text(screen(PICTURE, View(), 20, 4, ("", " q")))
-    assert lines[1:3] == ["slow1    running", "flaky1   failed"]
+    assert lines[1:3] == ["slow1    running", "next1    pending"]
 
 
 @pytest.mark.parametrize(
     ("order", "first"),
-    [("state", "slow1"), ("time", "flaky1"), ("id", "done1"), ("priority", "done1")],
+    [("state", "slow1"), ("time", "flaky1"), ("id", "done1"), ("priority", "slow1")],
 )
 def test_orders(order, first) -> None:
     view = View(order)
@@ -102,7 +103,35 @@ def test_orders(order, first) -> None:
 
 
 def test_the_order_by_state_is_that_of_interest() -> None:
-    assert ids(View()) == ["slow1", "flaky1", "next1", "later1", "gone1", "done1"]
+    assert ids(View()) == ["slow1", "next1", "flaky1", "later1", "gone1", "done1"]
+
+
+def test_the_next_to_run_stands_first_by_the_rule_of_claims(queue, data_dir) -> None:
+    later = {"run_at": format_time(time.time() + 3600)}
+    queue.enqueue([{"id": f"b{n}", "command": "x"} for n in range(1, 13)])
+    queue.enqueue([{"id": "urgent", "command": "x", "priority": -1, **later}])
+    queue.enqueue([{"id": "now", "command": "x", "priority": -1}])
+    feed = Feed(data_dir)
+    rows = feed.look().jobs
+    feed.close()
+    shown = [job.id for job in View().rows(rows)]
+    assert shown == ["now", *(f"b{n}" for n in range(1, 13)), "urgent"]
+    for job_id in shown[:-1]:
+        claimed = queue.claim("w")
+        assert claimed is not None
+        assert claimed.id == job_id
+
+
+def test_a_job_that_becomes_due_moves_among_those_that_can_run() -> None:
+    jobs = (job("a"), job("b", priority=-1, run_at=at(60)), job("c", "failed", run_at=at(30)))
+    rows = Rows(jobs, at(0))
+    assert [job.id for job in rows] == ["a", "c", "b"]
+    rows.wake(at(40))
+    assert [job.id for job in rows] == ["a", "c", "b"]
+    rows.apply({"d": job("d", run_at=at(50))})
+    rows.wake(at(61))
+    assert [job.id for job in rows] == ["b", "a", "c", "d"]
+    assert [rows.place(job_id) for job_id in "bacd"] == [0, 1, 2, 3]
 
 
 def test_a_filter_looks_at_id_state_and_command() -> None:
@@ -110,6 +139,40 @@ def test_a_filter_looks_at_id_state_and_command() -> None:
     assert ids(View(filter="running")) == ["slow1"]
     assert ids(View(filter="do done")) == ["done1"]
     assert "no jobs fit" in text(screen(PICTURE, View(filter="zz"), 60, 8, ("", "")))[2]
+
+
+@pytest.mark.parametrize(
+    ("counts", "workers", "shown"),
+    [
+        ({"in_progress": 1, "pending": 3}, 2, " 1 run, 3 wait"),
+        ({"pending": 2, "failed": 1, "dead": 1}, 0, " ! 3 wait, 1 dead"),
+        ({"in_progress": 12, "pending": 34567, "completed": 99}, 2, " 12r 34567w 99e"),
+    ],
+)
+def test_the_smallest_screen_shows_the_counts(counts, workers, shown) -> None:
+    picture = PICTURE._replace(standing=Standing(counts, workers))
+    assert text(screen(picture, View(), 20, 4, ("", "")))[0] == shown
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+def test_the_priority_is_shown_when_sorted_by_it(columns) -> None:
+    picture = PICTURE._replace(jobs=Rows((job("a", priority=-5), job("b"))))
+    assert " -5 " in text(screen(picture, View("priority"), columns, 8, ("", "")))[2]
+    assert "-5" not in text(screen(picture, View(), columns, 8, ("", "")))[2]
+
+
+def test_workers_that_do_not_fit_can_be_scrolled_to() -> None:
+    lines = [f"w-{n} {1000 + n} 1 boot {at(0)}\njob{n} 1 1 1" for n in range(12)]
+    workers = tuple(WorkerInfo(f"w-{n}", True, line) for n, line in enumerate(lines))
+    view = View()
+    picture = PICTURE._replace(workers=workers)
+    assert " workers 1- of 12: 1000 job0, " in text(screen(picture, view, 60, 12, ("", "")))[1]
+    view.worker = 11
+    assert text(screen(picture, view, 60, 12, ("", "")))[1] == " workers 12- of 12: 1011 job11"
+    view.worker = 99
+    screen(picture, view, 60, 12, ("", ""))
+    assert view.worker == 11
+    assert text(screen(picture, view, 300, 12, ("", "")))[1].startswith(" workers: 1000 job0, ")
 
 
 def test_the_marked_job_stays_marked_and_visible() -> None:
@@ -163,7 +226,8 @@ def test_rows_stay_in_order_whatever_changes() -> None:
             for n in (dice.randrange(400) for _ in range(few))
         }
         rows.apply(changes)
-        now = {i: j for i, j in (now | changes).items() if j is not None}
+        kept = {i: j for i, j in now.items() if i not in changes}
+        now = kept | {i: j for i, j in changes.items() if j is not None}  # as they came in
         anew = Rows(now.values())
         anew.arrange(order, backward, wanted)
         listed = [found.id for found in rows]
@@ -314,12 +378,13 @@ def test_the_feed_keeps_up_with_every_change(queue, data_dir) -> None:
 
 def test_of_many_jobs_some_are_shown_at_once_and_all_soon(queue, data_dir, monkeypatch) -> None:
     monkeypatch.setattr(top_feed, "_MANY", 5)
-    monkeypatch.setattr("queuectl.shell.live._MOST", 2)
+    monkeypatch.setattr(top_feed, "_SOME", 2)
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
+    queue.update("j8", {"priority": -1})
     feed = Feed(data_dir)
     picture = feed.look()
     assert picture.partial
-    assert len(picture.jobs) == 2
+    assert [job.id for job in picture.jobs] == ["j8", "j0"]
     assert text(screen(picture, View(), 80, 12, ("", "")))[0].endswith("reading all jobs")
     picture = feed.look()
     assert not picture.partial
@@ -445,8 +510,12 @@ def test_retry_and_what_cannot_be_retried(typist, queue) -> None:
     _run_one(queue, "dead", Outcome("exited", 3, None, queue.now()), max_retries=0)
     queue.enqueue([{"id": "wait", "command": "x"}])
     typist(
-        END + "r", lambda top: "'dead' is pending again" in top.message,
-        HOME, lambda top: top.message == "", "q",
+        END + "r", lambda top: "once more?" in text(top._lines())[-1], "n",
+        lambda top: top.mode == "jobs", "c", lambda top: "nothing to cancel" in top.message,
+        lambda: queue.get("dead").state == "dead",
+        "r", lambda top: top.mode == "retry", "y",
+        lambda top: "'dead' is pending again" in top.message, HOME,
+        lambda top: top.message == "", "q",
     )  # fmt: skip
     assert queue.get("dead").state == "pending"
     typist("r", lambda top: "pending" in top.message and "again" not in top.message, "q")
@@ -457,16 +526,43 @@ def test_sorting_filtering_and_pause(typist, queue) -> None:
     typist(
         "sS/b2x\x7f", lambda top: top.view.filter == "b2", ENTER,
         lambda top: text(top._lines())[3].startswith("job2"), "p", lambda top: top.view.paused,
-        "q",
+        lambda top: "jobs and workers go on" in text(top._lines())[-1], "q",
     )  # fmt: skip
     assert (typist.view.order, typist.view.backward, typist.view.filter) == ("time", True, "b2")
     typist.view.paused = False
     typist(ESCAPE, lambda top: not top.view.filter, "?", lambda top: top.mode == "keys", "xq")
 
 
+def test_the_filter_takes_the_usual_editing_keys(typist, queue) -> None:
+    typist(
+        "/one two\x17", lambda top: top.view.filter == "one", "\x15x",
+        lambda top: top.view.filter == "x", "\x1b[200~cy\nz\x1b[201~",
+        lambda top: top.view.filter == "xcyz", ENTER, "q",
+    )  # fmt: skip
+
+
+def test_keys_without_a_meaning_say_so_and_pasted_text_does_nothing(typist, queue) -> None:
+    queue.enqueue([{"id": "a", "command": "x"}])
+    typist(
+        "z", lambda top: "'z' does nothing here" in top.message, "\x01",
+        lambda top: "'c-a' does nothing here" in top.message, "\x1b[200~cy\x1b[201~", DOWN,
+        lambda top: top.message == "", "q",
+    )  # fmt: skip
+    assert queue.get("a").state == "pending"
+
+
+def test_what_the_keys_do_can_be_scrolled(typist, queue) -> None:
+    typist(
+        "?", lambda top: "arrows scroll" in text(top._lines())[-1], END,
+        lambda top: any("leave" in line for line in text(top._lines())), HOME,
+        lambda top: "Up, Down" in text(top._lines())[0], DOWN,
+        lambda top: "PgUp" in text(top._lines())[0], "x", lambda top: top.mode == "jobs", "q",
+    )  # fmt: skip
+
+
 def test_every_job_of_many_can_be_reached(typist, queue, monkeypatch) -> None:
     monkeypatch.setattr(top_feed, "_MANY", 5)
-    monkeypatch.setattr("queuectl.shell.live._MOST", 2)
+    monkeypatch.setattr(top_feed, "_SOME", 2)
     queue.enqueue([{"id": f"j{n:03}", "command": "x"} for n in range(100)])
     top = typist(
         lambda top: not top.picture.partial, "sss", lambda top: top.view.order == "priority",
@@ -488,7 +584,7 @@ def test_a_paused_display_stands_still(typist, queue) -> None:
         lambda: looks.append(1) or len(looks) > 2, "q",
     )  # fmt: skip
     assert [job.id for job in top.picture.jobs] == ["a"]
-    assert "PAUSED" in text(top._lines())[0]
+    assert "display paused" in text(top._lines())[0]
 
 
 def test_following_the_output_of_a_job(typist, queue, data_dir) -> None:

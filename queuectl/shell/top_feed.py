@@ -11,7 +11,7 @@ from queuectl.commands.render import one_line
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
-from queuectl.shell.live import LiveQueue
+from queuectl.model.times import format_time
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_output import Page, Wish, read_page
 from queuectl.shell.top_rows import Rows
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from queuectl.store.glance import Follower
     from queuectl.store.worker_files import WorkerInfo
 
-_GROUPS = (("in_progress",), ("failed",), ("pending",), ("dead",), ("completed", "cancelled"))
-_MANY = 3000  # jobs; of more the newest are shown while all are read
+_GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
+_MANY = 3000  # jobs; of more some are shown while all are read
+_SOME = 300  # jobs of each kind
 _WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
 _LONGEST = 2000  # characters of a command or an error that are kept
 _TROUBLE = (QueuectlError, OSError, ValueError)
@@ -126,7 +127,7 @@ class Feed:
         if self._jobs is not None and not changed and not self._partial:
             return {}
         if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
-            self._jobs, self._partial = Rows(self._newest()), True
+            self._jobs, self._partial = Rows(self._first(), self._now()), True
             return {}
         from queuectl.store.glance import Follower
 
@@ -136,17 +137,24 @@ class Feed:
         if lines is not None and self._jobs is not None and not self._partial:
             return dict(map(_changed, lines))
         # What is read after the follower has found its place is never older than what it tells.
-        self._jobs = Rows(map(_slim, JobQueue.open(self._folder).find()))
+        self._jobs = Rows(map(_slim, JobQueue.open(self._folder).find()), self._now())
         self._partial = False
         return {}
 
-    def _newest(self) -> list[Job]:
-        """Some jobs of each state, soon."""
-        live = LiveQueue(self._folder)
+    def _now(self) -> str:
+        return format_time(time.time())
+
+    def _first(self) -> list[Job]:
+        """Some jobs of each state, soon: of those that wait the ones that are claimed first."""
+        from queuectl.store.glance import Glance
+
+        glance = Glance(self._folder, time.time())
         try:
-            return [_slim(job) for states in _GROUPS for job in live.jobs(states)]
+            jobs = glance.next_claimed(self._now(), _SOME)
+            jobs += [job for states in _GROUPS for job in glance.newest(states, "", _SOME)]
+            return list(map(_slim, jobs))
         finally:
-            live.close()
+            glance.close()
 
     def _last_words(self, job: Job) -> str:
         """Why the job failed, or the last line that it printed."""

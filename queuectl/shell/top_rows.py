@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     # What a job is sorted by; its id comes last, so that no two are equal.
     Key: TypeAlias = tuple[int | str, ...]
 
-_RANKS = {"in_progress": 0, "failed": 1, "pending": 2, "dead": 3, "completed": 4, "cancelled": 4}
+_RANKS = {"in_progress": 0, "failed": 1, "pending": 1, "dead": 3, "completed": 4, "cancelled": 4}
+_WAITS = 1  # the rank of a job that may be claimed; one that is not due yet comes behind those
+LATEST = "~"  # behind every moment
 _FEW = 100  # changes; more are sorted in together
 
 
@@ -22,11 +25,19 @@ class Rows:
     """Jobs by id, and in order those that fit a filter: 100,000 of them can be looked through.
 
     Changes cost what is changed; another order or filter sorts anew (0.2 s for 100,000 jobs).
+    Jobs that wait stand as they are claimed: those that came in first before others like them, as
+    given here and then as they changed.
     """
 
-    def __init__(self, jobs: Iterable[Job] = ()) -> None:
+    def __init__(self, jobs: Iterable[Job] = (), now: str = LATEST) -> None:
         self.longest = 0  # letters of an id
         self._jobs = {job.id: job for job in jobs}
+        self._now = now  # what is due by then may be claimed
+        self._arrivals = {job_id: at for at, job_id in enumerate(self._jobs)}
+        self._count = len(self._jobs)  # of arrivals
+        self._later = [(job.run_at, job.id) for job in self._jobs.values() if self._is_later(job)]
+        heapify(self._later)
+        self._key_of: dict[str, Key] = {}  # some of them of jobs that do not fit
         self._order, self._backward, self._filter = "state", False, ""
         self._keys: list[Key] = []
         self._sort(self._jobs.values())
@@ -51,8 +62,7 @@ class Rows:
 
     def place(self, job_id: str | None) -> int | None:
         """Where in the order a job stands."""
-        job = self._jobs.get(job_id or "")
-        at = self._find(job) if job is not None else None
+        at = self._find(job_id or "")
         return len(self._keys) - 1 - at if at is not None and self._backward else at
 
     def arrange(self, order: str, backward: bool, filter: str) -> None:
@@ -69,38 +79,64 @@ class Rows:
         else:
             self._sort(job for job in self._jobs.values() if self._fits(job))
 
+    def wake(self, now: str) -> None:
+        """Put jobs that are due by now among those that may be claimed."""
+        self._now = now
+        while self._later and self._later[0][0] <= now:
+            due, job_id = heappop(self._later)
+            job = self._jobs.get(job_id)
+            if job is not None and job.run_at == due and job_id in self._key_of:
+                self._change(job_id, job, self._arrivals[job_id])
+
     def apply(self, changes: Mapping[str, Job | None]) -> None:
         """Take in jobs as they are now; None is one that was removed."""
         if len(changes) <= _FEW:
             for job_id, job in changes.items():
-                self._change(job_id, job)
+                self._change(job_id, job, self._arrival())
             return
         kept = [key for key in self._keys if key[-1] not in changes]
         for job_id, job in changes.items():
-            self._keep(job_id, job)
+            self._keep(job_id, job, self._arrival())
             if job is not None and self._fits(job):
-                kept.append(ORDERS[self._order](job))
+                kept.append(self._key(job))
         kept.sort()
         self._keys = kept
 
-    def _change(self, job_id: str, job: Job | None) -> None:
-        old = self._jobs.get(job_id)
-        at = self._find(old) if old is not None else None
+    def _arrival(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _change(self, job_id: str, job: Job | None, arrival: int) -> None:
+        at = self._find(job_id)
         if at is not None:
             del self._keys[at]
-        self._keep(job_id, job)
+        self._keep(job_id, job, arrival)
         if job is not None and self._fits(job):
-            insort(self._keys, ORDERS[self._order](job))
+            insort(self._keys, self._key(job))
 
-    def _keep(self, job_id: str, job: Job | None) -> None:
+    def _keep(self, job_id: str, job: Job | None, arrival: int) -> None:
+        self._key_of.pop(job_id, None)
         if job is None:
             self._jobs.pop(job_id, None)
-        else:
-            self._jobs[job_id] = job
-            self.longest = max(self.longest, len(job_id) if self._fits(job) else 0)
+            self._arrivals.pop(job_id, None)
+            return
+        self._jobs[job_id], self._arrivals[job_id] = job, arrival
+        self.longest = max(self.longest, len(job_id) if self._fits(job) else 0)
+        if self._is_later(job):
+            heappush(self._later, (job.run_at, job_id))
 
-    def _find(self, job: Job) -> int | None:
-        key = ORDERS[self._order](job)
+    def _is_later(self, job: Job) -> bool:
+        return _RANKS.get(job.state) == _WAITS and job.run_at > self._now
+
+    def _key(self, job: Job) -> Key:
+        key = ORDERS[self._order](job, self._arrivals[job.id], self._is_later(job))
+        self._key_of[job.id] = key
+        return key
+
+    def _find(self, job_id: str) -> int | None:
+        key = self._key_of.get(job_id)
+        if key is None:
+            return None
         at = bisect_left(self._keys, key)
         return at if at < len(self._keys) and self._keys[at] == key else None
 
@@ -114,7 +150,8 @@ class Rows:
         )
 
     def _sort(self, jobs: Iterable[Job]) -> None:
-        self._keys = sorted(map(ORDERS[self._order], jobs))
+        self._key_of = {}
+        self._keys = sorted(map(self._key, jobs))
         self.longest = max((len(str(key[-1])) for key in self._keys), default=0)
 
 
@@ -128,6 +165,7 @@ class View:
         self.marked: str | None = None
         self.first = 0  # the first row that is shown
         self.paused = False
+        self.worker = 0  # the first worker that is named where not all fit
 
     def rows(self, jobs: Rows) -> Rows:
         """The jobs, arranged so."""
@@ -161,18 +199,29 @@ def _moment(text: str | None) -> int:
 _NO_SIGNS = str.maketrans("", "", "-:T.Z")
 
 
-def _by_state(job: Job) -> Key:
+def _by_state(job: Job, arrival: int, later: bool) -> Key:
     rank = _RANKS.get(job.state, 5)
-    if rank == 0:
-        return rank, 0, _moment(job.started_at), job.id
-    if rank == 2:
-        return rank, job.priority, _moment(job.run_at), job.id
-    return rank, 0, _moment(job.run_at) if rank == 1 else -_moment(job.updated_at), job.id
+    if rank == _WAITS:
+        return _claimed(job, arrival, later)
+    started = _moment(job.started_at) if rank == 0 else -_moment(job.updated_at)
+    return rank, 0, started, arrival, job.id
 
 
-ORDERS: dict[str, Callable[[Job], Key]] = {
+def _claimed(job: Job, arrival: int, later: bool) -> Key:
+    """In the order of claims; what is not due yet comes behind, as it will be due."""
+    due = _moment(job.run_at)
+    if later:
+        return _WAITS + 1, due, job.priority, arrival, job.id
+    return _WAITS, job.priority, due, arrival, job.id
+
+
+def _by_priority(job: Job, arrival: int, later: bool) -> Key:
+    return job.priority, _moment(job.run_at), arrival, job.id
+
+
+ORDERS: dict[str, Callable[[Job, int, bool], Key]] = {
     "state": _by_state,
-    "time": lambda job: (-_moment(job.updated_at), job.id),
-    "id": lambda job: (job.id,),
-    "priority": lambda job: (job.priority, _moment(job.run_at), job.id),
+    "time": lambda job, arrival, later: (-_moment(job.updated_at), job.id),
+    "id": lambda job, arrival, later: (job.id,),
+    "priority": _by_priority,
 }

@@ -13,14 +13,17 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 from prompt_toolkit.output import ColorDepth
 
+from queuectl.commands.render import clip
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
+from queuectl.model.job import FINISHED
+from queuectl.model.times import format_time
 from queuectl.shell.guard import failure_text, guard_keys, guard_loop
 from queuectl.shell.signals import terminal_kept
 from queuectl.shell.style import shell_style
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_feed import Feed, Picture
-from queuectl.shell.top_output import Wish
+from queuectl.shell.top_output import Wish, wrapped
 from queuectl.shell.top_rows import ORDERS, Rows
 from queuectl.shell.top_table import body_rows, log_rows, log_screen, screen
 
@@ -51,14 +54,16 @@ _KEYS = """\
  w                 wrap long lines, or cut
  c                 cancel it (asks first)
  r                 retry it, or run it again
- p, Space          pause the display
+ p, Space          pause the display; jobs and workers go on
+ Left, Right       other workers, if not all are named
  s, S              next order; turn it round
- /                 filter by id, state, command
+ /                 filter by id, state, command (Ctrl-U, Ctrl-W)
  Esc               no filter
  q, Ctrl-C         leave; jobs go on"""
 _MOVES = {name: name for name in ("up", "down", "pageup", "pagedown", "home", "end")}
+_NAMED = (*_MOVES, "left", "right", "enter", "escape", "backspace", "c-u", "c-w")
 _MOVES |= {"k": "up", "j": "down"}
-_NAMED = (*_MOVES.values(), "enter", "escape", "backspace")
+_SILENT = frozenset(("<cursor-position-response>", "<ignore>"))  # the terminal's own
 
 
 class TopScreen:
@@ -75,7 +80,8 @@ class TopScreen:
     ) -> None:
         self.view = view
         self.picture = Picture(0.0, Standing({}, 0), Rows())
-        self.mode = "jobs"  # "keys", "filter", "cancel": it asks; "log"
+        self.mode = "jobs"  # "keys", "filter"; "cancel" and "retry": it asks
+        self._help_at = 0  # the first line that is shown of what the keys do
         self.message = ""
         self.failures: list[str] = []  # told when the screen is left
         self._folder = folder
@@ -162,6 +168,7 @@ class TopScreen:
         look = partial(self._feed.look, self._visible(), wish, at_once=first)
         picture = await asyncio.get_running_loop().run_in_executor(None, look)
         picture.jobs.apply(picture.changes)
+        picture.jobs.wake(format_time(picture.now))
         self.picture = picture
         if wish is not None and wish is self._asked and wish.move and picture.page is not None:
             page = picture.page
@@ -200,16 +207,28 @@ class TopScreen:
     def _lines(self) -> list[Line]:
         columns, rows = self._size()
         if self.mode == "keys":
-            return [[("", line[:columns])] for line in _KEYS.splitlines()[:rows]]
+            return self._help(columns, rows)
         if self._log:
             return log_screen(self.picture, self._log, columns, rows, self._footer())
         return screen(self.picture, self.view, columns, rows, self._footer())
+
+    def _help(self, columns: int, rows: int) -> list[Line]:
+        """What the keys do, as much of it as fits; the last line says how to go on."""
+        lines = [part for line in _KEYS.splitlines() for part in wrapped(line, columns)]
+        room = rows if len(lines) <= rows else rows - 1
+        self._help_at = max(0, min(self._help_at, len(lines) - room))
+        shown: list[Line] = [[("", line)] for line in lines[self._help_at : self._help_at + room]]
+        if room < rows:
+            shown.append([("class:top.message", clip(" arrows scroll  q back", columns))])
+        return shown
 
     def _footer(self) -> tuple[str, str]:
         if self.mode == "filter":
             return "", f" filter: {self.view.filter}_  (Enter keeps it, Esc drops it)"
         if self.mode == "cancel":
             return "class:top.question", f" Cancel job '{self.view.marked}'? y/n"
+        if self.mode == "retry":
+            return "class:top.question", f" Run job '{self.view.marked}' once more? y/n"
         if self.message:
             return "class:top.message", f" {self.message}"
         narrow = self._size()[0] < _NARROW
@@ -231,9 +250,16 @@ class TopScreen:
         return keys
 
     def _typed(self, event: KeyPressEvent) -> None:
-        if event.data.isprintable():
+        key = event.key_sequence[0].key
+        name = str(getattr(key, "value", key))
+        if name == "<bracketed-paste>":  # what was pasted is no keys, and may go into a filter
+            if self.mode == "filter":
+                self.view.filter += "".join(filter(str.isprintable, event.data))
+        elif event.data.isprintable():
             for char in event.data:
                 self._press(char, event)
+        elif name not in _SILENT:
+            self._press(name, event)
 
     def _press(self, key: str, event: KeyPressEvent) -> None:
         self.message = ""
@@ -243,14 +269,22 @@ class TopScreen:
             self.mode = "jobs"
             if key in ("y", "Y") and self.view.marked:
                 self._change(JobQueue.cancel, self.view.marked, "is cancelled, or will be")
-        elif self.mode == "keys":
+        elif self.mode == "retry":
             self.mode = "jobs"
+            if key in ("y", "Y") and self.view.marked:
+                self._change(JobQueue.retry, self.view.marked, "is pending again")
+        elif self.mode == "keys":
+            self._read_help(key)
         elif key in _ACTIONS:
             _ACTIONS[key](self)
         elif key in _MOVES and self._log:
             self._scroll(_MOVES[key])
         elif key in _MOVES:
             self._move(_MOVES[key])
+        elif key in ("left", "right") and not self._log:
+            self.view.worker = max(0, self.view.worker + (1 if key == "right" else -1))
+        else:
+            self.message = f"'{key}' does nothing here (? shows the keys)"
         self.app.create_background_task(self._look())  # what is visible may be others now
 
     def _edit_filter(self, key: str) -> None:
@@ -259,8 +293,20 @@ class TopScreen:
             self.view.filter = self.view.filter if key == "enter" else ""
         elif key == "backspace":
             self.view.filter = self.view.filter[:-1]
+        elif key == "c-u":
+            self.view.filter = ""
+        elif key == "c-w":
+            self.view.filter = self.view.filter.rstrip().rpartition(" ")[0]
         elif len(key) == 1:
             self.view.filter += key
+
+    def _read_help(self, key: str) -> None:
+        page = self._size()[1] - 1
+        steps = {"up": -1, "down": 1, "pageup": -page, "pagedown": page, "home": -999, "end": 999}
+        if key in _MOVES:
+            self._help_at = max(0, self._help_at + steps[_MOVES[key]])
+        else:
+            self.mode = "jobs"
 
     def _move(self, key: str) -> None:
         rows, room = self._rows(), body_rows(self._size()[1])
@@ -299,14 +345,19 @@ class TopScreen:
         self.view.paused = False
 
     def ask_cancel(self) -> None:
-        """Ask whether the marked job is meant."""
-        if self._mark():
+        """Ask whether the marked job is meant, if there is anything to cancel."""
+        job = self._mark()
+        if job is not None and job.state in FINISHED:
+            self.message = f"Job '{job.id}' is {job.state}; there is nothing to cancel."
+        elif job is not None:
             self.mode = "cancel"
 
     def retry(self) -> None:
-        """Make the marked job pending."""
+        """Make the marked job pending; one that has ended only if it is meant."""
         job = self._mark()
-        if job is not None:
+        if job is not None and job.state in FINISHED:
+            self.mode = "retry"
+        elif job is not None:
             self._change(JobQueue.retry, job.id, "is pending again")
 
     def _change(
@@ -356,6 +407,8 @@ class TopScreen:
             self._show_from(page.place if page and self._place is None else None)
         else:
             self.view.paused = not self.view.paused
+            if self.view.paused:
+                self.message = "Only the display is paused: jobs and workers go on. p shows them."
 
     def next_order(self) -> None:
         """Sort by something else."""
@@ -373,7 +426,7 @@ class TopScreen:
 
     def show_keys(self) -> None:
         """What all the keys do."""
-        self.mode = "keys"
+        self.mode, self._help_at = "keys", 0
 
 
 _ACTIONS: dict[str, Callable[[TopScreen], None]] = {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from queuectl.model.job import Job
+    from queuectl.shell.toolbar import Standing
     from queuectl.shell.top_feed import Picture
     from queuectl.shell.top_output import Page
     from queuectl.shell.top_rows import View
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Line: TypeAlias = "list[tuple[str, str]]"
 
-_STATE, _TIME, _TRIES = 9, 9, 5  # columns of these cells
+_STATE, _TIME, _TRIES, _PRIORITY = 9, 9, 5, 8  # columns of these cells
 _LEAST_ID = 8
 _LEAST = 4  # columns below which a command says nothing
 _WIDE, _MIDDLING, _NARROW = 100, 60, 36  # columns from which there is room for more cells
@@ -71,10 +72,10 @@ def screen(
     listed = view.rows(picture.jobs)
     room = body_rows(rows)
     marked = view.place(listed, room)
-    layout = _Layout(listed.longest, columns)
+    layout = _Layout(listed.longest, columns, view.order == "priority")
     lines = [_title(picture, view, columns, room)]
     if rows >= _TALL:
-        lines.append([("", clip(f" {_workers(picture.workers)}", columns))])
+        lines.append([("", clip(f" {workers_line(picture.workers, view, columns - 1)}", columns))])
     if rows >= _TITLED:
         lines.append([("class:top.head", pad(layout.titles(), columns))])
     for at in range(view.first, view.first + room):
@@ -111,17 +112,39 @@ def _whereabouts(page: Page | None) -> str:
 
 
 def _title(picture: Picture, view: View, columns: int, room: int) -> Line:
-    chosen = " | PAUSED" if view.paused else ""
+    chosen = " | display paused" if view.paused else ""
     if view.filter:
         chosen += f" | /{view.filter}"
     if view.order != "state" or view.backward:
         chosen += f" | by {view.order}{' backward' if view.backward else ''}"
     if columns >= _MIDDLING:
         chosen += _whole(picture, view, room)
-    told = "".join(part[1] for part in standing_text(picture.standing, columns))
     left = columns - cells(chosen)
+    told = "".join(part[1] for part in standing_text(picture.standing, columns))
+    if columns < _MIDDLING and not picture.standing.trouble:
+        told = _short_counts(picture.standing, left if left > 10 else columns)
     text = clip(clip(told, left) + chosen if left > 10 else chosen[3:] or told, columns)
     return [("class:top.title", pad(text, columns))]
+
+
+def _short_counts(standing: Standing, columns: int) -> str:
+    """How many jobs run, wait, are dead and have ended, in as few letters as must be."""
+    whole = "".join(part[1] for part in standing_text(standing, 10_000))
+    counts = standing.counts
+    sums = {name: sum(counts.get(state, 0) for state in states) for name, states in _SUMS.items()}
+    told = [(count, name) for name, count in sums.items() if count]
+    mark = " !" if sums["wait"] and not standing.workers else ""
+    long = f"{mark} {', '.join(f'{count} {name}' for count, name in told)}"
+    short = mark + "".join(f" {count}{name[0]}" for count, name in told)
+    return next((text for text in (whole, long) if cells(text) <= columns), short)
+
+
+_SUMS = {
+    "run": ("in_progress",),
+    "wait": ("pending", "failed"),
+    "dead": ("dead",),
+    "ended": ("completed", "cancelled"),
+}
 
 
 def _whole(picture: Picture, view: View, room: int) -> str:
@@ -141,31 +164,47 @@ def _at(worker: WorkerInfo) -> str:
     return worker.job_id or "idle"
 
 
-def _workers(workers: tuple[WorkerInfo, ...]) -> str:
-    told = [
+def workers_line(workers: Sequence[WorkerInfo], view: View, columns: int) -> str:
+    """The workers with what they run, from `view.worker` on where not all fit."""
+    told = _told(workers)
+    whole = f"workers: {', '.join(told)}" if told else _NO_WORKERS
+    if cells(whole) <= columns or len(told) < 2:
+        view.worker = 0
+        return whole
+    view.worker = max(0, min(view.worker, len(told) - 1))
+    return f"workers {view.worker + 1}- of {len(told)}: {', '.join(told[view.worker :])}"
+
+
+_NO_WORKERS = "no workers ('worker start' starts one)"
+
+
+def _told(workers: Sequence[WorkerInfo]) -> list[str]:
+    return [
         f"{worker.pid} {_at(worker)}" for worker in sorted(workers, key=lambda worker: worker.pid)
     ]
-    return f"workers: {', '.join(told)}" if told else "no workers ('worker start' starts one)"
 
 
 class _Layout:
     """Which cells fit into a row of so many columns, and how wide they are."""
 
-    def __init__(self, longest: int, columns: int) -> None:
+    def __init__(self, longest: int, columns: int, prioritised: bool) -> None:
         self.columns = columns
+        self.prioritised = prioritised  # the priority is shown; on a narrow screen with the state
+        self.priority = _PRIORITY if prioritised and columns >= _MIDDLING else 0
         most = columns // 3 if columns >= _MIDDLING else columns - _STATE - 1
         if columns >= _NARROW and columns < _MIDDLING:
             most -= _TIME + 1
         self.id = max(_LEAST_ID, min(longest, most))
         self.time = _TIME if columns >= _NARROW else 0
         self.tries = _TRIES if columns >= _WIDE else 0
-        used = sum(width + 1 for width in (self.id, _STATE, self.time, self.tries) if width)
+        cells = (self.id, _STATE, self.priority, self.time, self.tries)
+        used = sum(width + 1 for width in cells if width)
         room = max(0, columns - used)
         self.output = room * 3 // 5 if columns >= _MIDDLING else 0
         self.command = room - self.output - bool(self.output) if room >= _LEAST else 0
 
-    def _cut(self, texts: tuple[str, str, str, str, str, str]) -> list[str]:
-        widths = (self.id, _STATE, self.time, self.tries, self.command, self.output)
+    def _cut(self, *texts: str) -> list[str]:
+        widths = (self.id, _STATE, self.priority, self.time, self.tries, self.command, self.output)
         return [
             pad(clip(text, width), width)
             for text, width in zip(texts, widths, strict=True)
@@ -173,16 +212,21 @@ class _Layout:
         ]
 
     def titles(self) -> str:
-        return " ".join(self._cut(("ID", "State", "Time", "Tries", "Command", "Last output")))
+        state = "Priority" if self.prioritised and not self.priority else "State"
+        return " ".join(
+            self._cut("ID", state, "Priority", "Time", "Tries", "Command", "Last output")
+        )
 
     def row(self, job: Job, picture: Picture, marked: bool) -> Line:
         command = one_line(job.command[:_LONGEST])
         said = picture.said.get(job.id, "")
         if not self.output and said and job.state == "in_progress":
             command = said
-        shown = self._cut(
-            (job.id, state_name(job), time_of(job, picture.now), tries(job), command, said)
-        )
+        state, priority = state_name(job), str(job.priority)
+        if self.prioritised and not self.priority:
+            state = f"{priority} {state}"
+        time = time_of(job, picture.now)
+        shown = self._cut(job.id, state, priority, time, tries(job), command, said)
         if marked:
             text = pad(clip(" ".join(shown), self.columns), self.columns)
             return [("class:top.marked", text)]
@@ -213,4 +257,4 @@ def snapshot_rows(jobs: Sequence[Job], picture: Picture) -> list[tuple[str, ...]
 def snapshot_head(picture: Picture) -> str:
     """What stands above a snapshot's table."""
     told = "".join(part[1] for part in standing_text(picture.standing, 10_000)).strip()
-    return f"{told}\n{_workers(picture.workers)}" if picture.workers else told
+    return f"{told}\nworkers: {', '.join(_told(picture.workers))}" if picture.workers else told

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from heapq import nsmallest
 from itertools import islice
 
 from queuectl.errors import StoreBusy, StoreError
 from queuectl.model.job import Job
 from queuectl.store import files, folder
-from queuectl.store.job_files import decode_job, line_id, line_state
+from queuectl.store.job_files import decode_job, line_front, line_id, line_state
 from queuectl.store.journal import Journal
 from queuectl.store.snapshot import Snapshot
 
@@ -68,6 +69,24 @@ class Glance:
             return list(map(decode_job, islice(self._lines(self._snapshot, states, start), most)))
         except files.NO_LINES as exc:
             raise files.changed(self._path) from exc
+
+    def next_claimed(self, now: str, most: int) -> list[Job]:
+        """At most so many of the jobs that wait: those that are claimed first from `now` on."""
+        if self._snapshot is None:
+            return []
+        waiting: list[tuple[bool, object, object, int, bytes]] = []
+        moment = now.encode()
+        try:
+            for at, line in enumerate(self._snapshot.lines()):
+                front = line_front(line)
+                if front is None or front[1] not in (b"pending", b"failed"):
+                    continue
+                priority, due = int(front[2]), front[3]
+                first = (True, due, priority) if due > moment else (False, priority, due)
+                waiting.append((*first, at, line))
+        except files.NO_LINES as exc:
+            raise files.changed(self._path) from exc
+        return [decode_job(entry[-1]) for entry in nsmallest(most, waiting)]
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that exist, by id."""
