@@ -28,6 +28,7 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
+_PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long results are paged
 # How a file or a terminal refuses output.
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
 
@@ -119,7 +120,8 @@ class _Front:
         self.data: str | None = None
         self.script: str | None = None
         self.resume: str | None = None
-        self.quiet = self.no_color = self.stop_on_error = self.dry_run = False
+        self.quiet = self.no_pager = self.stop_on_error = self.dry_run = False
+        self.color = "auto"
         self.for_script = ""  # the last option that only a script can have
         self.rest = list(argv)
         while self.rest and self._take(self.rest[0]):
@@ -128,7 +130,7 @@ class _Front:
     def _take(self, word: str) -> bool:
         """Whether the first word was such an option; its value is taken away behind it."""
         name, equals, value = word.partition("=")
-        if name in ("--data", "-f", "--file", "--resume"):
+        if name in ("--data", "-f", "--file", "--resume", "--color"):
             if not equals:
                 value = self.rest.pop(1) if len(self.rest) > 1 else ""
             if not value:
@@ -137,7 +139,9 @@ class _Front:
         elif word in ("-q", "--quiet"):
             self.quiet = True
         elif word == "--no-color":
-            self.no_color = True
+            self.color = "never"
+        elif word == "--no-pager":
+            self.no_pager = True
         elif word == "--stop-on-error":
             self.stop_on_error, self.for_script = True, word
         elif word == "--dry-run":
@@ -150,6 +154,11 @@ class _Front:
         if name == "--data":
             self.data = value
             return
+        if name == "--color":
+            if value not in ("auto", "always", "never"):
+                raise InvalidInput(f"--color must be one of auto, always, never, not '{value}'")
+            self.color = value
+            return
         self.for_script = name
         if name == "--resume":
             self.resume = value
@@ -157,9 +166,9 @@ class _Front:
             self.script = value
 
     def context(self, *, interactive: bool = False) -> Context:
-        return Context(
-            self.data, quiet=self.quiet, color=not self.no_color, interactive=interactive
-        )
+        context = Context(self.data, quiet=self.quiet, color=self.color, interactive=interactive)
+        context.no_pager = self.no_pager
+        return context
 
 
 def _run_argv(argv: Sequence[str]) -> int:
@@ -170,6 +179,11 @@ def _run_argv(argv: Sequence[str]) -> int:
         return _report(bound.faults[0].message, USAGE)
     context = Context().for_line(bound.values)
     try:
+        if context.terminal and bound.words in _PAGED_ALONE and is_terminal(sys.stdin):
+            from queuectl.shell.pager import run_paged
+
+            rows = os.get_terminal_size(sys.stdout.fileno()).lines
+            return run_paged(context, bound, run_bound, rows or 24)[0]
         return run_bound(context, bound)
     finally:
         close(context)

@@ -153,22 +153,38 @@ class JobQueue:
 
         return self._change(ids, rule)
 
+    def would_cancel(self, ids: Sequence[str]) -> list[Job]:
+        """The jobs as they are, if all of them could be cancelled; raises as `cancel` does."""
+        return self._would(ids, lambda job: lifecycle.cancelled(job, self.now()))
+
+    def would_retry(self, ids: Sequence[str], *, dead: bool = False) -> list[Job]:
+        """The same for `retry`, or for `retry_dead`."""
+        return self._would(ids, self._back if dead else self._retried)
+
+    def _would(self, ids: Sequence[str], rule: Rule) -> list[Job]:
+        jobs = [self.get(job_id) for job_id in dict.fromkeys(ids)]
+        for job in jobs:
+            rule(job)
+        return jobs
+
+    def _retried(self, job: Job) -> Job:
+        return lifecycle.retried(job, self.now())
+
+    def _back(self, job: Job) -> Job:
+        if job.state != "dead":
+            raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
+        return lifecycle.retried(job, self.now())
+
     def retry(self, ids: Sequence[str]) -> list[Job]:
         """Make the jobs pending now, all or none."""
-        return self._change(ids, lambda job: lifecycle.retried(job, self.now()))
+        return self._change(ids, self._retried)
 
     def retry_dead(self, ids: Sequence[str] | None) -> list[Job]:
         """Put dead jobs (None: all of them) back, all or none; Conflict if one is not dead."""
-
-        def rule(job: Job) -> Job:
-            if job.state != "dead":
-                raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
-            return lifecycle.retried(job, self.now())
-
         while ids is None:
             with suppress(Conflict, NoSuchJob):  # one was retried or purged meanwhile
-                return self._change([job.id for job in self.find(("dead",))], rule)
-        return self._change(ids, rule)
+                return self._change([job.id for job in self.find(("dead",))], self._back)
+        return self._change(ids, self._back)
 
     def purge(
         self, states: Collection[str], older_than: float | None = None, *, dry_run: bool = False

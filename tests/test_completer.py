@@ -387,7 +387,7 @@ def test_the_toolbar_fits_any_terminal(columns, rows) -> None:
 
 
 def test_the_toolbar_shows_the_usage_of_the_command() -> None:
-    assert "dlq retry JOB... [--all] - id of a dead job" in _text(
+    assert "dlq retry JOB... [OPTIONS] - id of a dead job" in _text(
         usage(bind(SHELL_COMMANDS, "dlq retry "))
     )
     assert _text(usage(bind(SHELL_COMMANDS, "worker start --count "))) == "--count: how many"

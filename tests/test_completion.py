@@ -40,8 +40,8 @@ def words(line: str) -> list[str] | None:
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("queuectl dlq retry ", ["dead:2", "dead1", "--all"]),
-        ("queuectl dlq retry dead1 ", ["dead:2", "--all"]),
+        ("queuectl dlq retry ", ["dead:2", "dead1", "--all", "--dry-run", "--yes"]),
+        ("queuectl dlq retry dead1 ", ["dead:2", "--all", "--dry-run", "--yes"]),
         ("queuectl dlq retry dead:", ["dead:2"]),
         ("queuectl cancel j", ["job2", "job1"]),
         ("./bin/queuectl -q wor", ["worker"]),
@@ -215,7 +215,7 @@ def test_zsh(home, words, wanted) -> None:
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("queuectl dlq retry ", ["dead:2\tdead ", "dead1\tdead ", "--all\tevery dead job"]),
+        ("queuectl dlq retry dead", ["dead:2\tdead ", "dead1\tdead "]),
         ("queuectl list --state=pe", ["--state=pending\twaiting to run"]),
         ("queuectl worker sta", ["start\tStart workers"]),
         ("queuectl init b", ["bin/"]),

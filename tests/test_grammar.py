@@ -74,6 +74,7 @@ SPECS = (
     spec("help", Param("topic", "command", "topic", many=True)),
 )
 DEFAULTS = {"data": None, "help": False, "quiet": False, "no_color": False}
+DEFAULTS |= {"color": None, "no_pager": False}
 
 
 def given_values(bound: Bound) -> dict[str, object]:

@@ -28,6 +28,9 @@ LESS = ["less", "-FIRX"]
         ("list", {"PAGER": "'more"}, []),
         ("list", {"TERM": "dumb"}, []),
         ("logs a --follow", {}, []),
+        ("list --json", {}, []),
+        ("list -q", {}, []),
+        ("list --no-pager", {}, []),
         ("wait a", {}, []),
         ("backup -", {}, []),
     ],
@@ -71,7 +74,7 @@ def test_a_long_result_is_paged_and_a_short_one_is_not(shell) -> None:
 
 def test_leaving_the_pager_early_is_no_error(shell) -> None:
     one = shell("echo PAGER; head -n 1; exit 1")
-    one.keys("list --json" + ENTER)
+    one.keys("list" + ENTER)
     one.shows("PAGER")
     one.prompted()
     assert "queuectl: " not in one.text
@@ -85,3 +88,50 @@ def test_without_its_program_all_is_shown(shell, tmp_path) -> None:
     one.keys("list" + ENTER)
     one.shows("job4999")
     one.prompted()
+
+
+# -- one command on a terminal
+
+
+@pytest.fixture
+def listing(cli, tmp_path) -> Iterator[object]:
+    """Runs one command on a terminal of 24 rows, beside 100 jobs; the pager says what it got."""
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": f"job{n:03}", "command": "x"} for n in range(100)])
+    queue.close()
+    script = tmp_path / "pager"
+    script.write_text("#!/bin/sh\necho paged: $(wc -l)\n")
+    script.chmod(0o700)
+    started: list[Terminal] = []
+
+    def start(*argv: str) -> Terminal:
+        started.append(Terminal(80, 24, argv, QUEUECTL_PAGER=shlex.quote(str(script))))
+        assert started[-1].ended() == 0
+        while started[-1].read(0.2):
+            pass
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.close()
+
+
+def test_a_single_list_longer_than_the_screen_is_paged(listing) -> None:
+    listing("list").shows("paged: 102")
+    listing("list", "--color=always").shows("paged: 102")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("list", "--json"),
+        ("list", "-q"),
+        ("list", "--no-pager"),
+        ("--no-pager", "list"),
+        ("list", "--limit", "9"),
+        ("-f", "script"),
+    ],
+)
+def test_what_is_not_paged(listing, tmp_path, argv) -> None:
+    (tmp_path / "script").write_text("list\n")
+    assert "paged" not in listing(*argv).text

@@ -144,3 +144,36 @@ def test_of_many_lines_the_first_are_shown():
 
 def test_a_time_that_is_none_is_shown_as_it_stands():
     assert render.moment("yesterday\x1b", 5.0) == "yesterday\u241b"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("abc", 3),
+        ("日本語", 6),
+        ("e\u0301", 1),
+        ("👩\u200d👩\u200d👧", 2),
+        ("🇩🇪🇫🇷", 4),
+        ("👍🏽", 2),
+        ("❤\ufe0f", 2),
+    ],
+)
+def test_wide_joined_and_combining_characters_align(text, columns):
+    assert render.cells(text) == columns
+    assert "".join(render.graphemes(text)) == text
+    row = lines([(text, "pending", "x"), ("a", "pending", "x")])[2]
+    assert row.index("pending") == 16 - columns + len(text)
+    for width in range(columns + 4):
+        cut = render.clip(text + "abcd", width)
+        assert render.cells(cut) <= width
+        assert cut in ("", text + "abcd") or cut.endswith("…")
+        assert (text + "abcd").startswith(cut.rstrip("…"))
+
+
+def test_what_is_drawn_as_one_is_never_cut_in_two():
+    family, accent, flag = "👩\u200d👩\u200d👧", "e\u0301", "🇩🇪"
+    assert [*render.graphemes(f"a{family}{accent}{flag}{flag}b")] == [
+        "a", family, accent, flag, flag, "b",
+    ]  # fmt: skip
+    assert render.clip(family * 3, 4) == family + "…"
+    assert render.clip(accent * 3, 2) == accent + "…"

@@ -422,7 +422,7 @@ def test_glance_sees_what_a_person_wrote(queue) -> None:
     with open(os.path.join(queue.folder, "jobs.json"), "w") as file:
         file.write('[\n {"command": "y",\n "id": "mine"}]')
     glance = Glance(queue.folder, time.time())
-    assert _ids(glance.newest(None, "", 10)) == ["mine"]
+    assert "mine" in _ids(glance.newest(None, "", 10))
     glance.close()
 
 

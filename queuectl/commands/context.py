@@ -27,6 +27,8 @@ _TAKE_OVER = "make its changes anew where they are missed, then delete it"
 class Context:
     """The surroundings of a command. What is opened lazily is kept until `close`.
 
+    `color` is "auto", "always" or "never".
+
     `data` is the folder that the user named, or None. `terminal`, `width`, `color` describe
     standard output. `interactive`: in the shell.
     """
@@ -39,7 +41,7 @@ class Context:
         out: TextIO | None = None,
         err: TextIO | None = None,
         quiet: bool = False,
-        color: bool = True,
+        color: str = "auto",
         interactive: bool = False,
     ) -> None:
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
@@ -53,8 +55,12 @@ class Context:
         # How a command runs another one; its errors are raised.
         self.run: Callable[[Context, Bound], int] | None = None
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
+        self.no_pager = False
         self.terminal = is_terminal(self.out)
-        self.color = color and self.terminal and _colours_wanted(self.environ)
+        self.color_mode = color
+        self.color = color == "always" or (
+            color == "auto" and _colours_wanted(self.environ, self.terminal)
+        )
         self._told_edits: set[str] = set()
         self._waiting_shown = False
         self.in_script = False
@@ -70,7 +76,8 @@ class Context:
         Whoever is given another one closes it.
         """
         data, quiet = values.get("data"), bool(values.get("quiet"))
-        if data is None and not quiet and not values.get("no_color"):
+        color = "never" if values.get("no_color") else values.get("color")
+        if data is None and not quiet and not color:
             return self
         varied = Context(
             data if isinstance(data, str) else self._data,
@@ -78,9 +85,10 @@ class Context:
             out=self.out,
             err=self.err,
             quiet=self.quiet or quiet,
-            color=self.color and not values.get("no_color"),
+            color=str(color or self.color_mode),
             interactive=self.interactive,
         )
+        varied.no_pager = self.no_pager
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
         varied.place, varied.run = self.place, self.run
         varied.made = self.made if data is None else []
@@ -233,8 +241,22 @@ class Context:
 
     def require_person(self, why: str) -> None:
         """InvalidInput naming --yes where there is nobody to ask."""
-        if self.ask is None and not (is_terminal(sys.stdin) and is_terminal(self.err)):
+        if self.ask is None and not self._has_person():
             raise InvalidInput(f"{why}, and nobody can be asked here: add --yes")
+
+    def agreed(self, deed: str, count: int, args: Mapping[str, object]) -> bool:
+        """Whether several jobs may be changed at once: a person is asked, where there is one."""
+        if count < 2 or args.get("yes"):
+            return True
+        if self.ask is None and (self.stdin_taken or not self._has_person()):
+            return True
+        if self.confirm(f"{deed} {count} jobs?"):
+            return True
+        self.note("Nothing was changed.")
+        return False
+
+    def _has_person(self) -> bool:
+        return is_terminal(sys.stdin) and is_terminal(self.err)
 
     def confirm(self, question: str) -> bool:
         """Whether the person says yes; any other answer is no."""
@@ -245,7 +267,10 @@ class Context:
         if self.err is not None:
             self.err.write(f"{question} [y/N] ")
             self.err.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        try:
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except UnicodeDecodeError:
+            return False
 
     def read_stdin(self) -> bytes:
         """All of standard input."""
@@ -301,5 +326,8 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def _colours_wanted(environ: Mapping[str, str]) -> bool:
-    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+def _colours_wanted(environ: Mapping[str, str], terminal: bool) -> bool:
+    if environ.get("NO_COLOR"):
+        return False
+    forced = environ.get("FORCE_COLOR", "") not in ("", "0")
+    return forced or (terminal and environ.get("TERM") != "dumb")

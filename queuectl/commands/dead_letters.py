@@ -41,6 +41,14 @@ def dlq_retry(context: Context, args: dict[str, Any]) -> int:
     ids = args.get("job") or None
     if bool(ids) == bool(args.get("all")):
         raise InvalidInput("dlq retry wants ids of dead jobs, or --all for every one")
+    if args.get("dry_run"):
+        from queuectl.commands.jobs import list_these
+
+        known = ids or [job.id for job in context.queue.find({"dead"})]
+        return list_these(context, context.queue.would_retry(known, dead=True))
+    count = len(set(ids)) if ids else context.queue.counts().get("dead", 0)
+    if not context.agreed("Retry", count, args):
+        return 1
     moved = context.queue.retry_dead(ids)
     for job in moved:
         context.write(
@@ -48,6 +56,6 @@ def dlq_retry(context: Context, args: dict[str, Any]) -> int:
             if context.quiet
             else f"Job '{job.id}' has been moved back to the main queue for retry."
         )
-    if not moved:
+    if not moved and not context.quiet:
         context.note("No job is dead.")
     return 0

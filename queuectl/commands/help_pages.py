@@ -25,7 +25,9 @@ _GLOBALS = """\
 Options, anywhere on the line:
   --data DIR       the data folder (else QUEUECTL_DATA, ./data, your own)
   -q, --quiet      results only; ids instead of sentences
-  --no-color       no colours (also: NO_COLOR=1)
+  --color WHEN     auto, always (also: FORCE_COLOR=1) or never (--no-color,
+                   NO_COLOR=1)
+  --no-pager       no pager for a result longer than the screen
   -h, --help       explain the command
 
 Options of a script:

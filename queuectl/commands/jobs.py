@@ -40,6 +40,13 @@ def list_jobs(context: Context, args: dict[str, Any]) -> int:
     return 0
 
 
+def list_these(context: Context, jobs: Sequence[Job]) -> int:
+    """The jobs that something would be done to."""
+    lines = (job.id for job in jobs) if context.quiet else _table(context, _rows(jobs))
+    context.write_lines(lines)
+    return 0
+
+
 def _rows(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
     return [(job.id, job.state, render.brief(job.command)) for job in jobs]
 
@@ -135,6 +142,10 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
 def cancel(context: Context, args: dict[str, Any]) -> int:
     """Jobs cancelled, all of those named or none."""
     queue = context.queue
+    if args.get("dry_run"):
+        return list_these(context, queue.would_cancel(args["job"]))
+    if not context.agreed("Cancel", len(set(args["job"])), args):
+        return 1
     for job in (queue.abandon if args.get("abandon") else queue.cancel)(args["job"]):
         if context.quiet:
             context.write(job.id)
@@ -147,6 +158,10 @@ def cancel(context: Context, args: dict[str, Any]) -> int:
 
 def retry(context: Context, args: dict[str, Any]) -> int:
     """Jobs pending again, all of those named or none."""
+    if args.get("dry_run"):
+        return list_these(context, context.queue.would_retry(args["job"]))
+    if not context.agreed("Retry", len(set(args["job"])), args):
+        return 1
     for job in context.queue.retry(args["job"]):
         context.write(job.id if context.quiet else f"Job '{job.id}' is pending and due now.")
     return 0
@@ -160,9 +175,7 @@ def purge(context: Context, args: dict[str, Any]) -> int:
             raise InvalidInput(f"only finished jobs can be purged ({', '.join(_PURGEABLE)})")
     older = args.get("older_than")
     if args.get("dry_run"):
-        doomed = context.queue.purge(states, older, dry_run=True)
-        context.write_lines(_table(context, _rows(doomed)))
-        return 0
+        return list_these(context, context.queue.purge(states, older, dry_run=True))
     if not args.get("yes") and not _agreed(context, states, older):
         context.note("Nothing was removed.")
         return 1

@@ -19,17 +19,18 @@ def init(context: Context, args: dict[str, Any]) -> int:
     refuse_address(args.get("folder") or "")
     folder = os.path.abspath(args.get("folder") or context.folder)
     if check_folder(folder):
-        context.write(f"Data folder is there already: {folder}")
+        context.write(folder if context.quiet else f"Data folder is there already: {folder}")
         return 0
     queue = JobQueue.open(folder)
     queue.checkpoint()
     queue.close()
-    context.write(f"Data folder made: {folder}")
+    context.write(folder if context.quiet else f"Data folder made: {folder}")
     return 0
 
 
 def checkpoint(context: Context, args: dict[str, Any]) -> int:
     """The journal folded into the JSON files."""
     context.queue.checkpoint()
-    context.write("Checkpoint done: the JSON files hold the whole queue.")
+    if not context.quiet:
+        context.write("Checkpoint done: the JSON files hold the whole queue.")
     return 0

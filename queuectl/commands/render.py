@@ -32,6 +32,7 @@ STATE_COLOURS = {
 # On a pipe a column is padded up to here only: one command of a megabyte must not pad each row.
 WIDEST_PADDING = 64
 RULE = 64
+_JOINER = "\u200d"
 LONGEST = 1000  # characters of one text that a report shows; --json shows all of it
 _MOST_LINES = 20  # of a text of several lines
 
@@ -105,27 +106,41 @@ def block(lines: Sequence[object]) -> str:
 
 def cells(text: str) -> int:
     """How many columns of a terminal `text` takes."""
-    return len(text) if text.isascii() else sum(map(_cells_of, text))
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    columns: int = wcswidth(text)
+    return columns if columns >= 0 else sum(max(1, wcswidth(char)) for char in text)
 
 
-def _cells_of(char: str) -> int:
-    from unicodedata import category, east_asian_width
+def graphemes(text: str) -> Iterator[str]:
+    """The text in parts that a terminal draws as one: with what is joined or combined with it."""
+    from wcwidth import wcwidth
 
-    if category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if east_asian_width(char) in ("W", "F") else 1
+    start = flags = 0
+    for at, char in enumerate(text):
+        flags = flags + 1 if "\U0001f1e6" <= char <= "\U0001f1ff" else 0  # two make one
+        tinted = "\U0001f3fb" <= char <= "\U0001f3ff"
+        joined = tinted or wcwidth(char) == 0 or text[at - 1] == _JOINER
+        if at > start and not joined and (flags == 0 or flags % 2):
+            yield text[start:at]
+            start = at
+    yield text[start:]
 
 
 def clip(text: str, width: int) -> str:
     """`text` cut to `width` columns, an ellipsis at the cut; empty if there is no room."""
     if cells(text) <= width:
         return text
+    if text.isascii():
+        return text[: width - 1] + "…" if width > 0 else ""
     kept, room = [], width - 1
-    for char in text if room >= 0 else "":
-        room -= _cells_of(char)
+    for part in graphemes(text) if room >= 0 else ():
+        room -= cells(part)
         if room < 0:
             break
-        kept.append(char)
+        kept.append(part)
     return "".join(kept) + "…" if width > 0 else ""
 
 

@@ -33,7 +33,8 @@ def config_set(context: Context, args: dict[str, Any]) -> int:
     value = parse_setting(setting, args["value"])
     # A limit that is lifted is its default again; the queue knows that as unset.
     context.queue.change_settings({setting.name: value})
-    context.write(f"Setting '{setting.name}' is now {show_value(setting, value)}.")
+    if not context.quiet:
+        context.write(f"Setting '{setting.name}' is now {show_value(setting, value)}.")
     return 0
 
 
@@ -42,5 +43,6 @@ def config_unset(context: Context, args: dict[str, Any]) -> int:
     setting = find_setting(args["setting"])
     context.queue.change_settings({setting.name: None})
     default = show_value(setting, setting.default)
-    context.write(f"Setting '{setting.name}' is back at its default, {default}.")
+    if not context.quiet:
+        context.write(f"Setting '{setting.name}' is back at its default, {default}.")
     return 0

@@ -113,7 +113,9 @@ GLOBAL_OPTIONS: tuple[Param, ...] = (
     Param("--data", "path", "the queue's folder"),
     Param("--help", "flag", "show how the command is used", short="-h"),
     Param("--quiet", "flag", "print results only", short="-q"),
+    Param("--color", "text", "when to use colours", choices=("auto", "always", "never")),
     Param("--no-color", "flag", "no colours"),
+    Param("--no-pager", "flag", "no pager for a long result"),
 )
 
 

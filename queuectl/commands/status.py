@@ -28,6 +28,8 @@ def status(context: Context, args: dict[str, Any]) -> int:
     summary = read_summary(context.folder, time.time())
     if args.get("json"):
         context.write_json([render.json_document(_form(summary))])
+    elif context.quiet:
+        context.write_lines(f"{state} {count}" for state, count in summary.counts.items())
     else:
         context.write_lines(_lines(summary, colour=context.color))
     return 0
@@ -43,13 +45,15 @@ def ping(context: Context, args: dict[str, Any]) -> int:
 
     folder = context.folder
     if not check_folder(folder):
-        context.write(f"Nothing is queued yet: {folder} is made at the first write.")
+        if not context.quiet:
+            context.write(f"Nothing is queued yet: {folder} is made at the first write.")
         return 0
     read_summary(folder, time.time())
     for path in (folder, *(os.path.join(folder, name) for name in ("queue.lock", "journal"))):
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise StoreError(f"{path} can be read but not written")
-    context.write(f"Queue can be reached: {folder}")
+    if not context.quiet:
+        context.write(f"Queue can be reached: {folder}")
     return 0
 
 

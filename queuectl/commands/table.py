@@ -183,6 +183,8 @@ COMMANDS = (
         params=(
             Param("job", "live_job", "id of the job", required=True, many=True),
             Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
+            Param("--dry-run", "flag", "only show what would be cancelled"),
+            _YES,
         ),
         handler="queuectl.commands.jobs:cancel",
         examples=("cancel job1", "cancel job1 job2"),
@@ -195,7 +197,11 @@ COMMANDS = (
     CommandSpec(
         words=("retry",),
         summary="Run waiting jobs now, and ended ones once more.",
-        params=(Param("job", "job", "id of the job", required=True, many=True),),
+        params=(
+            Param("job", "job", "id of the job", required=True, many=True),
+            Param("--dry-run", "flag", "only show what would be retried"),
+            _YES,
+        ),
         handler="queuectl.commands.jobs:retry",
         examples=("retry job1", "retry job1 job2"),
         access="write",
@@ -311,6 +317,8 @@ COMMANDS = (
         params=(
             Param("job", "dead_job", "id of a dead job", required=True, many=True, unless="--all"),
             Param("--all", "flag", "every dead job"),
+            Param("--dry-run", "flag", "only show what would be retried"),
+            _YES,
         ),
         handler="queuectl.commands.dead_letters:dlq_retry",
         examples=("dlq retry job2", "dlq retry job2 job3", "dlq retry --all"),

@@ -79,7 +79,8 @@ def worker_stop(context: Context, args: dict[str, Any]) -> int:
     # Before anything that reads the queue: a damaged one is a reason to stop them.
     stopped = _stop(context, only, now=bool(args.get("now")))
     if not stopped:
-        context.note("No worker was running.")
+        if not context.quiet:
+            context.note("No worker was running.")
     elif only is None and not context.quiet:
         context.write("All workers stopped.")
     if only is not None and _living(context):
@@ -132,6 +133,9 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
     workers = context.queue.workers()
     if args.get("json"):
         context.write_json([render.json_document({"workers": list(map(_form, workers))})])
+        return 0
+    if context.quiet:
+        context.write_lines(worker.id for worker in workers)
         return 0
     rows = [
         (

@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from queuectl.shell.terminal import cooked_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
+    from queuectl.commands.context import Context
     from queuectl.commands.grammar import Bound
 
 _USUAL = "less -FIRX"
+_NOT_WITH = ("follow", "json", "quiet", "no_pager")
 _PAGED = frozenset({"list", "show", "logs", "dlq list", "config get", "explain", "help"})
 
 
@@ -24,7 +26,7 @@ def pager_for(bound: Bound, environ: Mapping[str, str]) -> list[str]:
     """The pager's command line for the results of a bound line; empty if it should have none."""
     import shlex
 
-    if " ".join(bound.words) not in _PAGED or bound.values.get("follow"):
+    if " ".join(bound.words) not in _PAGED or any(bound.values.get(name) for name in _NOT_WITH):
         return []
     if environ.get("TERM") in ("dumb", "", None):
         return []
@@ -34,6 +36,24 @@ def pager_for(bound: Bound, environ: Mapping[str, str]) -> list[str]:
     except ValueError:
         return []
     return [] if command == ["cat"] else command
+
+
+def run_paged(
+    context: Context, bound: Bound, run: Callable[[Context, Bound], int], rows: int
+) -> tuple[int, bool]:
+    """The exit code of a line that is run, and whether its result was longer than `rows`."""
+    out = context.out
+    command = [] if context.no_pager or context.quiet else pager_for(bound, context.environ)
+    if not command or out is None:
+        return run(context, bound), False
+    pager = Pager(out, command, rows)
+    context.out = cast("TextIO", pager)
+    try:
+        code = run(context, bound)
+    finally:
+        context.out = out
+        pager.close()
+    return code, pager.started
 
 
 class Pager:
@@ -86,8 +106,13 @@ class Pager:
             assert self._process.stdin is not None
             with suppress(OSError):
                 self._process.stdin.close()
-            self._process.wait()
-        self._around.close()
+            try:
+                self._process.wait()
+            except BaseException:  # a signal ends us all
+                self._process.terminate()
+                raise
+            finally:
+                self._around.close()
 
     def _start(self) -> None:
         self.started = True

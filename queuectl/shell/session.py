@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from queuectl import __version__
 from queuectl.commands.table import COMMANDS
@@ -22,7 +22,7 @@ from queuectl.shell.own_commands import (
     OWN_HANDLERS,
     OWN_ROWS,
 )
-from queuectl.shell.pager import Pager, pager_for
+from queuectl.shell.pager import run_paged
 from queuectl.shell.prompt import Prompt
 from queuectl.shell.signals import terminal_kept
 from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
@@ -32,7 +32,6 @@ from queuectl.store.folder import expand, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import TextIO
 
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
@@ -274,20 +273,13 @@ class Shell:
 
     def _run_paged(self, context: Context, bound: Bound) -> int:
         """Run a line; a result longer than the screen goes through the pager."""
-        command = pager_for(bound, context.environ) if context.terminal and not self._depth else []
-        out = context.out
-        if not command or out is None:
+        if not context.terminal or self._depth:
             return self._run_bound(context, bound)
-        pager = Pager(out, command, self.prompt.rows)
-        context.out = cast("TextIO", pager)
-        try:
-            return self._run_bound(context, bound)
-        finally:
-            context.out = out
-            pager.close()
-            if pager.started:
-                self._read = True
-                self._end_line()
+        code, long = run_paged(context, bound, self._run_bound, self.prompt.rows)
+        if long:
+            self._read = True
+            self._end_line()
+        return code
 
     def _afterwards(self, bound: Bound) -> None:
         from queuectl.commands.help_pages import TOPICS

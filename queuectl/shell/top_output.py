@@ -9,7 +9,7 @@ import os
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl.commands.render import cells, one_line
+from queuectl.commands.render import cells, graphemes, one_line
 from queuectl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ def wrapped(text: str, columns: int) -> Iterator[str]:
         for at in range(0, max(1, len(text)), columns):
             yield text[at : at + columns]
         return
-    begin, taken = 0, 0
-    for at, char in enumerate(text):
-        width = cells(char)
-        if taken + width > columns and at > begin:
-            yield text[begin:at]
-            begin, taken = at, 0
-        taken += width
-    yield text[begin:]
+    row, taken = "", 0
+    for part in graphemes(text):
+        width = cells(part)
+        if taken + width > columns and row:
+            yield row
+            row, taken = "", 0
+        row, taken = row + part, taken + width
+    yield row
