@@ -93,6 +93,18 @@ def test_a_script_is_not_asked_and_a_dry_run_changes_nothing(cli, queue, line) -
     assert states(queue) == BEFORE | DEEDS[line][1]
 
 
+def test_a_script_on_a_terminal_is_not_asked_either(terminal, queue, tmp_path) -> None:
+    script = tmp_path / "script"
+    script.write_text("cancel a b\n")
+    assert terminal("-f", str(script)).ended() == 0
+    assert states(queue) == BEFORE | {"a": "cancelled", "b": "cancelled"}
+    script.write_text("dlq retry --all\n")
+    shell = terminal()
+    shell.prompted()
+    shell.run(f"source {script}")
+    assert states(queue)["dead1"] == "pending"
+
+
 def test_a_dry_run_refuses_what_would_be_refused(cli, queue) -> None:
     assert cli("cancel", "a", "dead1", "--dry-run").code == 4
     assert cli("retry", "a", "nobody", "--dry-run").code == 3

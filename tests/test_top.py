@@ -553,7 +553,7 @@ def test_keys_without_a_meaning_say_so_and_pasted_text_does_nothing(typist, queu
 
 def test_what_the_keys_do_can_be_scrolled(typist, queue) -> None:
     typist(
-        "?", lambda top: "arrows scroll" in text(top._lines())[-1], END,
+        "?", lambda top: "arrows, q back" in text(top._lines())[-1], END,
         lambda top: any("leave" in line for line in text(top._lines())), HOME,
         lambda top: "Up, Down" in text(top._lines())[0], DOWN,
         lambda top: "PgUp" in text(top._lines())[0], "x", lambda top: top.mode == "jobs", "q",

@@ -246,9 +246,9 @@ class Context:
 
     def agreed(self, deed: str, count: int, args: Mapping[str, object]) -> bool:
         """Whether several jobs may be changed at once: a person is asked, where there is one."""
-        if count < 2 or args.get("yes"):
+        if count < 2 or args.get("yes") or self.in_script or self.place:
             return True
-        if self.ask is None and (self.stdin_taken or not self._has_person()):
+        if self.ask is None and not self._has_person():
             return True
         if self.confirm(f"{deed} {count} jobs?"):
             return True

@@ -219,7 +219,7 @@ class TopScreen:
         self._help_at = max(0, min(self._help_at, len(lines) - room))
         shown: list[Line] = [[("", line)] for line in lines[self._help_at : self._help_at + room]]
         if room < rows:
-            shown.append([("class:top.message", clip(" arrows scroll  q back", columns))])
+            shown.append([("class:top.message", clip(" arrows, q back", columns))])
         return shown
 
     def _footer(self) -> tuple[str, str]:
