@@ -12,6 +12,7 @@ shows nothing of what was read removes nothing.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import random
@@ -82,8 +83,15 @@ class Editor:
                 file.write(text)
             os.rename(beside, path)
             return
+        # Two who write into one file at once leave a mixture of both, which is refused for good.
+        with open(os.path.join(self.campaign.crew.yard.root, "editor.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.write(path, text, slowly=how == "slowly")
+
+    def write(self, path: str, text: str, *, slowly: bool) -> None:
+        """Write into the file, which is empty, and then half of it, until that is done."""
         with open(path, "w", encoding="utf-8") as file:
-            if how == "slowly":
+            if slowly:
                 file.write(text[: len(text) // 2])
                 file.flush()
                 time.sleep(self.chance.uniform(0, THOUGHT))
@@ -111,6 +119,8 @@ class Editor:
         return forms
 
     def delete_newest(self, forms: Forms, name: str) -> Forms:
+        # One that came with others that stay was seen with them, and goes.
+        self.notes.tell("removing", *(form["id"] for form in forms[-1:]))
         return forms[:-1]
 
     def empty(self, forms: Forms, name: str) -> Forms:
@@ -127,7 +137,8 @@ class Editor:
         return forms
 
     def cancel(self, forms: Forms, name: str) -> Forms:
-        form = self.some(forms, "pending")
+        # Not one that an editor before made pending, whose edit may not have been taken in yet.
+        form = self.some([form for form in forms if not form.get("run")], "pending")
         if form is not None:
             self.notes.tell("cancelling", form["id"])
             form["state"] = "cancelled"
@@ -137,8 +148,8 @@ class Editor:
         self.made += 1
         job_id = f"h{self.number}-{self.made}"
         command = self.campaign.command(self.chance)
-        cwd = self.campaign.crew.yard.root
-        return [*forms, {"id": job_id, "command": command, "state": "pending", "cwd": cwd}]
+        form = {"id": job_id, "command": command, "max_retries": 0}
+        return [*forms, {**form, "cwd": self.campaign.crew.yard.root, "state": "pending"}]
 
 
 class Campaign:
@@ -201,6 +212,13 @@ class Campaign:
                     queue.checkpoint()
             time.sleep(min(chance.expovariate(1 / PAUSE), 1.0))
 
+    def is_at_rest(self, queue: JobQueue) -> bool:
+        """Whether all jobs have ended; not while a file is half written."""
+        try:
+            return queue.is_drained()
+        except StoreError:
+            return False
+
     def faults(self, queue: JobQueue) -> Iterator[str]:
         """What is wrong when all have come to rest."""
         yard, jobs = self.crew.yard, {job.id: job for job in queue.find()}
@@ -232,11 +250,17 @@ def run(edits: int, seed: str) -> Iterator[str]:
         queue = campaign.queue()
         campaign.start()
         try:
-            while sum(campaign.edits()) < edits and not gathered.yard.violations():
+            seen, since = 0, time.monotonic()
+            while seen < edits and not gathered.yard.violations():
+                if sum(campaign.edits()) > seen:
+                    seen, since = sum(campaign.edits()), time.monotonic()
+                elif time.monotonic() > since + DRAIN:
+                    yield f"no edit for {DRAIN:g} s, after {seen}"
+                    break
                 time.sleep(0.1)
             yield from gathered.work(0.0)
             deadline = time.monotonic() + DRAIN
-            while not queue.is_drained() and time.monotonic() < deadline:
+            while not campaign.is_at_rest(queue) and time.monotonic() < deadline:
                 time.sleep(0.1)
         finally:
             pool.stop(queue, now=True)

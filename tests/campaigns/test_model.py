@@ -85,6 +85,7 @@ class Queues(RuleBasedStateMachine):
         self.jobs: Jobs = {}
         self.settings: dict[str, object] = {}
         self.held: dict[str, Job] = {}  # what workers think they run
+        self.edited: dict[str, list[dict[str, Any]]] = {}  # files that are open in an editor
         self.made = 0
 
     def teardown(self) -> None:
@@ -237,13 +238,67 @@ class Queues(RuleBasedStateMachine):
             self.jobs = dict(self.jobs)
             if change == "remove":
                 forms.remove(form)
-                del self.jobs[form["id"]]
             else:
                 self.made += 1
                 form |= {"priority": number, "note": "x" * self.made}  # never twice of one size
                 entry = self.jobs[form["id"]]
                 self.jobs[form["id"]] = entry._replace(priority=form["priority"])
         self._write_by_hand(path, json.dumps(forms, indent=number % 3), renamed)
+        if change == "remove":
+            # Whether the editor has seen it depends on times: what the first writer finds counts.
+            self.queues[0].checkpoint()
+            found = self._seen(self.queues[0])
+            assert found in (self.jobs, {i: e for i, e in self.jobs.items() if i != form["id"]})
+            self.jobs = found
+
+    @rule(name=st.sampled_from(["jobs.json", "dlq.json"]))
+    def open_in_an_editor(self, name):
+        path = os.path.join(self.path, name)
+        assume(os.path.exists(path))
+        with open(path, encoding="utf-8") as file:
+            self.edited[name] = json.load(file)
+
+    @rule(
+        number=pick,
+        change=st.sampled_from(["priority", "add", "remove", "remove all", "nothing"]),
+        renamed=st.booleans(),
+        name=st.sampled_from(["jobs.json", "dlq.json"]),
+    )
+    def save_what_was_read_long_ago(self, number, change, renamed, name):
+        """Of the jobs that were not touched each is as it was just before the saving."""
+        assume(name in self.edited)
+        forms = self.edited.pop(name)
+        free = [form for form in forms if form["state"] != "in_progress"]
+        touched: set[str] = set()
+        if change == "add":
+            self.made += 1
+            touched = {f"hand{self.made}"}
+            forms.append({"id": f"hand{self.made}", "command": "by hand", "state": "pending"})
+        elif change == "remove all":
+            touched, forms = {form["id"] for form in forms}, []
+        elif change != "nothing":
+            assume(free)
+            form = free[number % len(free)]
+            touched = {form["id"]}
+            if change == "remove":
+                forms.remove(form)
+            else:
+                form |= {"priority": 5000 + number}
+        text = json.dumps(forms, indent=number % 3, sort_keys=number % 2 == 0)
+        self._write_by_hand(os.path.join(self.path, name), text, renamed)
+        self.queues[0].checkpoint()
+        found = self._seen(self.queues[0])
+        for job_id in (found.keys() | self.jobs.keys()) - touched:
+            assert found.get(job_id) == self.jobs.get(job_id), (change, job_id)
+        for job_id in touched:
+            before, after = self.jobs.get(job_id), found.get(job_id)
+            if change == "add":
+                assert after is not None
+            elif change == "priority":
+                assert after in (before, before and before._replace(priority=5000 + number))
+            else:
+                assert after in (before, None)
+        self.jobs = found
 
     def _write_by_hand(self, path: str, text: str, renamed: bool) -> None:
         with open(f"{path}~" if renamed else path, "w", encoding="utf-8") as file:
