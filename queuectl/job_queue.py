@@ -86,7 +86,7 @@ class JobQueue:
                 raise
         if jobs:
             self.store.add(jobs, set(ids), env_set)
-            self.store.wake()
+            self.wake_idle(len(jobs))
         return jobs
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
@@ -210,8 +210,7 @@ class JobQueue:
         for job in jobs:
             if job.state == "in_progress" and job.cancel_requested:
                 self.store.wake(CANCEL, job.worker)
-        if any(job.state == "pending" for job in jobs):
-            self.store.wake()
+        self.wake_idle(sum(job.state == "pending" for job in jobs))
 
     def settings(self) -> Settings:
         """All settings with their values; the same object until somebody changes them."""
@@ -386,6 +385,11 @@ class JobQueue:
         counts = self.counts()
         return not any(counts[state] for state in LIVE)
 
+    def wake_idle(self, count: int) -> None:
+        """Wake so many workers that run nothing, as many as there are jobs for them."""
+        if count:
+            self.store.wake_idle(count)
+
     def workers(self) -> list[WorkerInfo]:
         """Every worker that has a file, living or lost."""
         return self.store.workers()
@@ -416,8 +420,7 @@ class JobQueue:
                     ),
                 ).values()
         self.store.forget_worker(worker_id)
-        if rescued:
-            self.store.wake()
+        self.wake_idle(len(rescued))
         return rescued
 
     def purge_old(self) -> list[Job]:

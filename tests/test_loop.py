@@ -32,6 +32,7 @@ def make_job(command: str, job_id: str = "a") -> Job:
 
 class PlayedSlot:
     id = "w-1"
+    on_watch = False
 
     def __init__(self) -> None:
         self.held = True
@@ -52,6 +53,16 @@ class PlayedSlot:
 
     def note_trouble(self, _why: str) -> None: ...
 
+    def keep_watch(self) -> bool:
+        self.on_watch = True
+        return True
+
+    def leave_watch(self) -> None:
+        self.on_watch = False
+
+    def crowd(self) -> int:
+        return 1
+
 
 class PlayedQueue:
     """Gives out the jobs in `waiting`; the errors in `refusals` come first, one a claim."""
@@ -66,6 +77,8 @@ class PlayedQueue:
         self.cancelled = False
         self.notices: list[str] = []
         self.asked: list[str | None] = []  # what the worker said it runs, asked what is not its own
+
+        self.woken = 0
         self.changed: dict[str, object] = {"kill-grace": 0.2, "poll-interval": 0.02}
 
     def claim(self, _worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
@@ -117,6 +130,9 @@ class PlayedQueue:
 
     def sync(self) -> None: ...
 
+    def wake_idle(self, count: int) -> None:
+        self.woken += count
+
     def fold_if_due(self, *, busy: bool = False) -> bool:
         return False
 
@@ -160,6 +176,18 @@ def test_jobs_are_run_and_settled_in_turn(stage):
     assert [noted[:2] for noted in stage.slot.noted if noted] == [("a", 1), ("b", 1), ("c", 1)]
     assert stage.slot.noted[-1] is None
     assert stage.log == []
+
+
+def test_a_worker_that_rested_hands_its_watch_over_when_it_gets_a_job(stage):
+    stage.queue.waiting = [make_job("exit 0"), make_job("exit 0", "b")]
+    stage.queue.on_empty = lambda: (
+        stage.queue.waiting.append(make_job("exit 0", "c"))
+        if len(stage.codes()) < 3
+        else os.kill(os.getpid(), FINISH)
+    )
+    assert stage.work() == 0
+    assert len(stage.codes()) == 3
+    assert stage.queue.woken == 2  # for a and c: b was claimed without a rest
 
 
 def test_a_failure_is_explained_by_the_last_line(stage):

@@ -16,7 +16,7 @@ from samples import make_job, moment
 from queuectl.errors import BadFile, StoreError
 from queuectl.store import worker_files
 from queuectl.store.file_store import FileStore
-from queuectl.store.worker_files import WorkerInfo, make_slot, probe, wake, worker_infos
+from queuectl.store.worker_files import WorkerInfo, make_slot, probe, wake, wake_idle, worker_infos
 
 WORKER = """
 import sys
@@ -333,6 +333,57 @@ def test_all_workers_are_woken_or_one(tmp_path):
     assert [woken(slot) for slot in slots] == [b"", b"c", b""]
     for slot in slots:
         slot.release()
+
+
+def test_as_many_idle_workers_are_woken_as_are_asked_for(tmp_path):
+    folder = str(tmp_path)
+    slots = [make_slot(folder, f"w-{number}", "1 a b c") for number in range(4)]
+    slots[0].note_run("job", 1, 1, "start")
+    slots[1].close()  # it died
+    wake_idle(folder, 1)
+    assert sorted(woken(slot) for slot in slots[2:]) == [b"", b"w"]
+    wake_idle(folder, 9)
+    assert [woken(slot) for slot in slots[2:]] == [b"w", b"w"]
+    assert woken(slots[0]) == b""
+    slots[0].clear_run()
+    wake_idle(folder, 9)
+    assert woken(slots[0]) == b"w"
+    for slot in (slots[0], *slots[2:]):
+        slot.release()
+
+
+def test_waking_idle_workers_never_fails(tmp_path):
+    wake_idle(str(tmp_path), 1)
+    os.mkdir(tmp_path / "workers")
+    wake_idle(str(tmp_path), 1)
+    os.mkfifo(tmp_path / "workers" / "w-1")  # in the place of a worker's file
+    wake_idle(str(tmp_path), 1)
+
+
+# -- the watch
+
+
+def test_one_worker_keeps_watch_until_it_leaves_it_or_dies(tmp_path):
+    first, second, third = (make_slot(str(tmp_path), f"w-{n}", "1 a b c") for n in range(3))
+    assert first.keep_watch()
+    assert first.keep_watch()
+    assert not second.keep_watch()
+    first.leave_watch()
+    assert second.keep_watch()
+    assert not first.keep_watch()
+    second.close()  # as the kernel does for one that dies
+    assert third.keep_watch()
+    for slot in (first, third):
+        slot.release()
+
+
+def test_a_worker_knows_how_many_there_are_and_sees_a_lost_one(tmp_path):
+    first, second = (make_slot(str(tmp_path), f"w-{n}", "1 a b c") for n in range(2))
+    assert first.crowd() == 2
+    assert not any(first.sees_lost() for _ in range(20))
+    second.close()
+    assert any(first.sees_lost() for _ in range(100))
+    first.release()
 
 
 def test_waking_never_waits_and_never_fails(tmp_path):

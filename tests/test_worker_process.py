@@ -15,6 +15,7 @@ from samples import PYTHON
 
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.model.times import format_time
 from queuectl.store import side_files
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
 from queuectl.worker import pool, processes
@@ -204,6 +205,7 @@ def test_empty_logs_of_workers_that_were_killed_are_tidied_away(bench):
 IN_A_TERMINAL = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from queuectl.model.times import format_time
 from queuectl.worker import pool
 print(pool.start(sys.argv[1], 1)[0], flush=True)
 sys.stdin.readline()
@@ -255,6 +257,27 @@ def test_an_idle_worker_starts_a_new_job_at_once(bench):
     first = bench.enqueue("true")
     bench.await_state(first, "completed")
     bench.await_state(bench.enqueue("true"), "completed")
+
+
+def test_each_worker_that_gets_a_job_wakes_another(bench):
+    bench.queue.change_settings({"poll-interval": 3600})
+    bench.start(3)
+    first = bench.enqueue("true")  # so that all of them have looked for work, and rest
+    bench.await_state(first, "completed")
+    job = bench.queue.get(first)
+    jobs = [job._replace(id=f"j{n}", state="pending", command="sleep 60") for n in range(3)]
+    bench.queue.store.add(jobs)
+    bench.queue.wake_idle(1)
+    for job in jobs:
+        bench.await_state(job.id, "in_progress")
+
+
+def test_a_job_that_is_due_soon_starts_in_time_whoever_was_woken(bench):
+    bench.queue.change_settings({"poll-interval": 3600})
+    bench.start(3)
+    for _ in range(4):
+        soon = format_time(bench.queue.store.now() + 0.5)
+        bench.await_state(bench.enqueue("true", run_at=soon), "completed")
 
 
 def test_a_retry_is_run_when_it_is_due_though_nobody_wakes_the_worker(bench):

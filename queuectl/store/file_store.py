@@ -182,9 +182,9 @@ class FileStore:
 
     def counts(self) -> dict[str, int]:
         """See Store."""
-        from queuectl.store.summary import read_summary
+        from queuectl.store.summary import read_counts
 
-        return dict(read_summary(self.folder, self.now()).counts)
+        return read_counts(self.folder, self.now())[0]
 
     @contextmanager
     def _snapshot(self) -> Iterator[Snapshot | None]:
@@ -312,8 +312,9 @@ class FileStore:
         if of_jobs:
             named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
         # Looked at last: a worker has its file before it has a job.
-        missing = named - {worker.id for worker in self.workers()}
-        return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(missing)]
+        with suppress(FileNotFoundError):
+            named.difference_update(worker_files.worker_names(self.folder))
+        return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(named)]
 
     def _listed(self) -> list[dict[str, object]]:
         try:
@@ -325,6 +326,10 @@ class FileStore:
     def wake(self, message: bytes = worker_files.WAKE, only: str | None = None) -> None:
         """Tell workers that something changed; they also look by themselves now and then."""
         worker_files.wake(self.folder, message, only)
+
+    def wake_idle(self, count: int) -> None:
+        """Wake so many workers that run nothing: each of them wakes another when it gets a job."""
+        worker_files.wake_idle(self.folder, count)
 
     # -- the rest
 

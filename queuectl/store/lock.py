@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.001  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_OF_ALL = 0.0001, 0.001, 0.02  # seconds
 _LONG = 1.0  # seconds of waiting after which somebody wants to know
 
 
@@ -134,7 +134,7 @@ class QueueLock:
             ) from exc
 
     def _wait(self, fd: int, deadline: float) -> None:
-        pause, tell_at = _FIRST_PAUSE, time.monotonic() + _LONG
+        began, pause, tell_at = time.monotonic(), _FIRST_PAUSE, time.monotonic() + _LONG
         while not self._try(fd):
             now = time.monotonic()
             if now >= tell_at and self.on_wait is not None:
@@ -146,7 +146,10 @@ class QueueLock:
                     "nothing was changed: try again, or raise lock-timeout"
                 )
             time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            # A tenth of what was waited: during a fold of a second, 200 that look every
+            # millisecond would use all processors.
+            longest = min(max(_LONGEST_PAUSE, (now - began) / 10), _LONGEST_OF_ALL)
+            pause = min(pause * 1.5, longest)
 
     def _is_named(self) -> bool:
         folder, file = self._named

@@ -38,6 +38,12 @@ class Summary:
 
 def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
+    counts, waiting = read_counts(path, now)
+    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)))
+
+
+def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
+    """The counts by state, and how many changes wait; as in `read_summary`, without the workers."""
     counts, waiting = no_counts(), 0
     if folder.check_folder(path) and not folder.is_new(path):
         try:
@@ -46,8 +52,7 @@ def read_summary(path: str, now: float) -> Summary:
             raise files.unusable(path, exc) from exc
         except files.NO_LINES as exc:
             raise files.changed(path) from exc
-    workers = list(worker_files.worker_infos(path))
-    return Summary(path, {state: counts[state] for state in STATE_ORDER}, waiting, workers)
+    return {state: counts[state] for state in STATE_ORDER}, waiting
 
 
 def _counts(path: str, now: float) -> tuple[dict[str, int], int]:

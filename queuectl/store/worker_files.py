@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from queuectl.errors import FileMissing
+from queuectl.errors import FileMissing, StoreError
 from queuectl.store import files
 
 TYPE_CHECKING = False
@@ -97,6 +97,11 @@ class WorkerSlot:
         self._inode = os.fstat(fd).st_ino
         self._job_line = os.pread(fd, _SIZE, 0).find(b"\n") + 1
         self._facts = _first_facts(self._inode)
+        self._folder = folder
+        self._workers_fd = files.open_folder(os.path.dirname(self.path))
+        self._listed_at = -1  # the folder's time of change when the names were listed
+        self._names: list[str] = []
+        self.on_watch = False
 
     def still_held(self) -> bool:
         """Whether the file is still there under its name: else the worker was given up."""
@@ -126,6 +131,44 @@ class WorkerSlot:
         """Write down what keeps the worker from working; "" if nothing does any more. OSError."""
         self.note_facts(trouble=_spelled(why))
 
+    def keep_watch(self) -> bool:
+        """Be the one worker that keeps watch for all, unless another is; whether this one is now.
+
+        The kernel frees the watch of one that dies.
+        """
+        if not self.on_watch:
+            try:
+                fcntl.flock(self._workers_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self.on_watch = True
+        return True
+
+    def leave_watch(self) -> None:
+        """Let another one keep watch."""
+        if self.on_watch:
+            fcntl.flock(self._workers_fd, fcntl.LOCK_UN)
+            self.on_watch = False
+
+    def crowd(self) -> int:
+        """How many workers there are, this one included."""
+        return len(self._all_names())
+
+    def sees_lost(self) -> bool:
+        """Whether one other worker, taken at random, was lost."""
+        names = self._all_names()
+        name = names[_any_of(len(names))]
+        info = None if name == self.id else probe(self._folder, name)
+        return info is not None and not info.alive
+
+    def _all_names(self) -> list[str]:
+        """The ids of all workers, listed anew only if one came or went; at least this one's."""
+        changed = os.fstat(self._workers_fd).st_mtime_ns
+        if changed != self._listed_at:
+            self._listed_at = changed
+            self._names = worker_names(self._folder) or [self.id]
+        return self._names
+
     def _set_line(self, line: bytes) -> None:
         # Padded, so that the end of a longer line before it is no line of its own. Not through a
         # mapping, which is faster: on a full disk that copies on write it would kill the worker.
@@ -140,8 +183,8 @@ class WorkerSlot:
 
     def close(self) -> None:
         """Free the lock and leave the files, as the kernel does for a process that dies."""
-        os.close(self._fd)
-        os.close(self.wake_fd)
+        for fd in (self._fd, self.wake_fd, self._workers_fd):
+            os.close(fd)
 
 
 def folder_identity(folder: str) -> str:
@@ -220,14 +263,24 @@ def worker_infos(folder: str) -> Iterator[WorkerInfo]:
     above = os.path.join(folder, FOLDER)
     files.check_folder_of_ours(above)
     try:
-        names = sorted(os.listdir(above))
+        names = sorted(worker_names(folder))
     except FileNotFoundError:
         return
     for name in names:
-        if not name.startswith(".") and not name.endswith(".wake"):
-            info = probe(folder, name)
-            if info is not None:
-                yield info
+        info = probe(folder, name)
+        if info is not None:
+            yield info
+
+
+def worker_names(folder: str) -> list[str]:
+    """The ids of the workers that have a file, in no order; raises OSError."""
+    names = os.listdir(os.path.join(folder, FOLDER))
+    return [name for name in names if name[0] != "." and not name.endswith(".wake")]
+
+
+def _any_of(count: int) -> int:
+    """A number below `count`, another each time: no module of chance is loaded for it."""
+    return int.from_bytes(os.urandom(4), "little") % count
 
 
 def older(folder: str, version: int) -> list[WorkerInfo]:
@@ -298,17 +351,51 @@ def wake(folder: str, message: bytes, only: str | None = None) -> None:
             _write_hint(os.path.join(above, name), message)
 
 
-def _write_hint(path: str, message: bytes) -> None:
+def wake_idle(folder: str, count: int) -> None:
+    """Wake so many workers that run nothing, or all of those; a hint, as in `wake`.
+
+    A worker that runs something looks for work by itself when that ends.
+    """
+    if files.folder_oddity(os.path.join(folder, FOLDER)):
+        return
+    try:
+        names = worker_names(folder)
+    except OSError:
+        return
+    # Others come first each time: two who wake one worker each should not choose the same.
+    start = _any_of(len(names)) if names else 0
+    for name in names[start:] + names[:start]:
+        if count <= 0:
+            return
+        path = os.path.join(folder, FOLDER, name)
+        count -= _is_idle(path) and _write_hint(f"{path}.wake", WAKE)
+
+
+def _is_idle(path: str) -> bool:
+    try:
+        fd = files.open_file(path, os.O_RDONLY)
+    except StoreError:  # it leaves just now, or is no file of ours
+        return False
+    try:
+        text = os.pread(fd, _SIZE, 0).decode("ascii", "replace")
+        return WorkerInfo("", True, text).job_id is None
+    finally:
+        os.close(fd)
+
+
+def _write_hint(path: str, message: bytes) -> bool:
+    """Whether somebody reads the pipe."""
     try:
         fd = files.open_pipe(path, os.O_WRONLY)
     except OSError:  # nobody reads it any more
-        return
+        return False
     try:
         os.write(fd, message)
     except OSError:  # full: it has been woken often enough
         pass
     finally:
         os.close(fd)
+    return True
 
 
 def forget(folder: str, worker_id: str) -> bool:

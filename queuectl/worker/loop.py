@@ -10,12 +10,11 @@ from contextlib import suppress
 
 from queuectl.errors import QueuectlError
 from queuectl.model.times import format_time
-from queuectl.store import files
 from queuectl.store.worker_files import MOST_LEFT, folder_identity
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
-from queuectl.worker.logs import LogFolder, Spool
+from queuectl.worker.logs import LogFolder, OwnLog, Spool
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
 _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
+_CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
 _PURGE_EVERY = 600.0  # seconds between looks for jobs to forget, as keep-finished has it
 _MOST_NAMED = 10  # jobs that ended dead
 _GIVEN_UP = "was given up: its file in workers/ is gone"
@@ -105,6 +105,9 @@ class Worker:
         queue.on_wait(self._hinder)
         self._died: set[str] = set()  # ids of jobs that ended dead here; kept for who is told
         self._next_look = self._next_purge = 0.0
+        self._woken = False  # whether the last wait ended because of a hint
+        self._rested = False  # whether it waited for work since its last run
+        self._spread = 1.0  # by how much poll-interval is stretched while another keeps watch
         self._prepared = False  # whether what a claim needs was read since the last trouble
 
     def work(self, *, until_empty: bool = False) -> int:
@@ -230,6 +233,8 @@ class Worker:
         assert job is not None
         try:
             self._slot.note_run(job.id, job.run, pid, started)
+            if self._rested or self._slot.on_watch:
+                self._hand_over()
         except OSError as exc:
             # The command runs already; its environment marks it too.
             self._trouble(exc)
@@ -257,6 +262,16 @@ class Worker:
             self._slot.note_facts(left=names)
         except OSError as exc:
             self._trouble(exc)
+
+    def _hand_over(self) -> None:
+        """Let an idle worker look for more jobs, and keep watch; this one is busy now.
+
+        So one is woken for each that begins to work, not all of them for each job; and a hint that
+        came to this one between its claim and the note of its run gets to another.
+        """
+        self._rested = self._woken = False
+        self._slot.leave_watch()
+        self._queue.wake_idle(1)
 
     def _explained(self, outcome: Outcome) -> Outcome:
         """The outcome of a failure, with the last line that the command had to say about it."""
@@ -295,15 +310,25 @@ class Worker:
 
     def _idle(self) -> None:
         """Tidy up, then wait until there may be something to do."""
+        watches = self._slot.keep_watch()
+        # In a crowd one waits for what is due; others only where they were woken for it, or ran it.
+        wakeful = watches or self._spread == 1.0 or self._woken or self._job is not None
         if self._job is not None:
             self._job = None
             self._slot.clear_run()
             os.chdir("/")  # a folder that nobody runs in can be removed, or unmounted
+        self._rested = True
         self._queue.sync()
         self._queue.fold_if_due()
-        due = (self._queue.next_due(), self._queue.checkpoint_due_in())
-        wait = min([self._runner.look, *(seconds for seconds in due if seconds is not None)])
-        self._wakeups.wait(max(wait, _SHORTEST_WAIT))
+        wait = self._runner.look * (1.0 if wakeful else self._spread)
+        # Asked for after the run was cleared: who adds a job from here on sees an idle worker.
+        due = self._queue.next_due()
+        fold = self._queue.checkpoint_due_in()
+        if due is not None and (wakeful or due <= 0):
+            wait = min(wait, due)
+        if fold is not None and wakeful:
+            wait = min(wait, fold)
+        self._woken = bool(self._wakeups.wait(max(wait, _SHORTEST_WAIT)))
         self._runner.reap()  # what this process has inherited
 
     def _look_around(self, now: float) -> None:
@@ -312,9 +337,9 @@ class Worker:
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace
         self._runner.look = settings.poll_interval
+        self._spread = max(1.0, self._slot.crowd() / _CROWD)
         self._give_back(self._finished[0] if self._finished else None)
-        # Locks show at once who died; who has no file at all is looked for when there is time.
-        if self._job is None or not all(worker.alive for worker in self._queue.workers()):
+        if self._sees_lost():
             for job in rescue(self._queue):
                 self._log(f"{self._slot.id} rescued job {job.id}, which is {job.state} now")
         if self._job is not None:
@@ -333,8 +358,16 @@ class Worker:
             self._log(f"{self._slot.id} {line}")
         self._queue.leave_notices()
 
+    def _sees_lost(self) -> bool:
+        """Whether somebody may have died: whoever keeps watch looks at all, the others at one."""
+        if not self._slot.keep_watch():
+            return self._slot.sees_lost()
+        # Locks show at once who died; who has no file at all is looked for when there is time.
+        return self._job is None or not all(worker.alive for worker in self._queue.workers())
+
     def _recover(self, error: Exception) -> None:
         """Log the trouble and let some time pass, longer each time."""
+        self._slot.leave_watch()
         self._prepared = False
         self._trouble(error)
         self._hinder(str(error))
@@ -369,6 +402,7 @@ class Worker:
 def _release(queue: JobQueue, slot: WorkerSlot, log: Callable[[str], None]) -> None:
     try:
         queue.release_worker(slot)
+        queue.wake_idle(1)  # it may have been the one that was woken, or kept watch
     except (QueuectlError, OSError) as exc:
         log(f"{slot.id} is still listed: {exc}")
 
@@ -414,7 +448,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if not foreground:
         _detach()
     queue = JobQueue.open(os.path.abspath(options["--data"]))
-    own_log = _OwnLog(options.get("--log"))
+    own_log = OwnLog(options.get("--log"))
     starter = _Starter(int(options.get("--ready", -1)))
 
     def registered(slot: WorkerSlot) -> None:
@@ -463,21 +497,3 @@ class _Starter:
 
 def _to_stdout(text: str) -> None:
     os.write(1, f"{text}\n".encode("utf-8", "replace"))
-
-
-class _OwnLog:
-    """The file that a detached worker's stderr goes to, if it was given one."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-
-    def name_for(self, worker_id: str) -> None:
-        """Give it a name that tells whose log it is, so that it can be tidied away later."""
-        if self._path is not None:
-            named = os.path.join(os.path.dirname(self._path), f"worker-{worker_id}.log")
-            os.rename(self._path, named)
-            self._path = named
-
-    def drop_if_empty(self) -> None:
-        if self._path is not None and not os.fstat(2).st_size:
-            files.remove(self._path)

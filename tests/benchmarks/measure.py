@@ -29,6 +29,7 @@ for _ in range(int(sys.argv[1])):
     ).wait()
 print(begun, time.time(), sum(os.times()[:4]))
 """
+_AT_ONCE = 25  # workers
 # As pip writes it for a console command.
 _SCRIPT = "import sys\nfrom queuectl.cli import entry\nsys.exit(entry())\n"
 
@@ -65,14 +66,16 @@ class Sizes(NamedTuple):
     idle_seconds: float
     old_enough: float  # seconds
     lines: int  # typed into the shell
+    crowd: int  # workers
+    clients: int
 
 
 def full() -> Sizes:
-    return Sizes(2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0, 2.1, 8)
+    return Sizes(2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0, 2.1, 8, 200, 16)
 
 
 def small() -> Sizes:
-    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.3, 0.0, 1)
+    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.3, 0.0, 1, 3, 2)
 
 
 @contextmanager
@@ -157,6 +160,14 @@ def process_seconds(argv: Sequence[str], folder: str) -> float:
     taken = time.perf_counter() - begun
     assert done.returncode == 0, (argv, done)
     return taken
+
+
+def start_workers(folder: str, count: int) -> list[int]:
+    """Start that many, few at a time, or none of them would be up in time."""
+    pids: list[int] = []
+    while len(pids) < count:
+        pids += pool.start(folder, min(_AT_ONCE, count - len(pids)))
+    return pids
 
 
 @contextmanager

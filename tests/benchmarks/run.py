@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks import drains, prompts, starts, waits
+from tests.benchmarks import crowds, drains, prompts, starts, waits
 from tests.benchmarks.measure import Figure, full, small
 
 ROWS = {
@@ -21,6 +21,7 @@ ROWS = {
     "one-shots": starts.one_shots,
     "latency": waits.latency,
     "idle": waits.idle,
+    "crowd": crowds.crowd,
     "first-prompt": prompts.first_prompt,
     "key-echo": prompts.key_echo,
     "top": prompts.top,

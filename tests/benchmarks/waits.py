@@ -81,11 +81,16 @@ def idle(sizes: Sizes) -> list[Figure]:
 
 
 def _cpu_shares(pids: list[int], seconds: float) -> list[float]:
-    before = [_cpu_seconds(pid) for pid in pids]
+    before = [cpu_seconds([pid]) for pid in pids]
     begun = time.monotonic()
     time.sleep(seconds)
     taken = time.monotonic() - begun
-    return [(_cpu_seconds(pid) - was) / taken for pid, was in zip(pids, before, strict=True)]
+    return [(cpu_seconds([pid]) - was) / taken for pid, was in zip(pids, before, strict=True)]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """Seconds that these processes were on a processor."""
+    return sum(map(_cpu_seconds, pids))
 
 
 def _cpu_seconds(pid: int) -> float:
