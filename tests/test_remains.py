@@ -191,7 +191,7 @@ def test_a_worker_that_leaves_behind_what_it_cannot_end_leaves_its_job_to_others
     worker.terminate()
     assert worker.wait() == 1
     assert bench.queue.get(job_id).state == "in_progress"
-    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert [job.id for job in bench.wait_until(lambda: rescue(bench.queue))] == [job_id]
     assert not processes.is_running(pid, processes.start_time(pid) or "")
 
 

@@ -469,7 +469,7 @@ def test_a_job_whose_processes_cannot_be_ended_stays_in_progress(bench, monkeypa
     assert bench.queue.get(job_id).state == "in_progress"
     if sys.platform == "linux":
         assert bench.worker().facts["left"].startswith(f"{group}:")
-    assert [job.id for job in rescue(bench.queue)] == [job_id]
+    assert [job.id for job in bench.wait_until(lambda: rescue(bench.queue))] == [job_id]
     assert not processes.group_alive(group)
 
 

@@ -77,8 +77,9 @@ What a run leaves behind
   left the session (setsid, a daemon) lives on only if the run succeeded: exit
   code 0, and not cancelled, timed out or stopped. After any other end, and
   before the job of a lost worker is run again, nothing of the run is left.
-  Each process gets TERM, then CONT; after kill-grace KILL. A worker that a job
-  started in the background, and what that runs, is no part of the job.
+  Each process gets TERM, then CONT; after kill-grace KILL, and KILL at once if
+  the worker is lost. A worker that a job started in the background, and what
+  that runs, is no part of the job.
   What cannot be ended (another user's process, one that hangs in the kernel)
   keeps the job in progress: explain and worker list name it, and
   cancel --abandon gives the run up.

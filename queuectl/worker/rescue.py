@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from queuectl.store.worker_files import WorkerInfo
     from queuectl.worker.remains import Found
 
-_PATIENCE, _AGAIN = 3.0, 1.0  # seconds to try to KILL what is left, at first and later
+_PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later
 _LAST_BREATH = 1.0  # seconds in which a process that let go of its lock must be gone
 
 
