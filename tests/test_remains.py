@@ -266,3 +266,4 @@ def test_a_folder_that_was_moved_with_its_worker_goes_on(bench):
     pool.start(moved, 1)
     bench.wait_until(lambda: queue.get(job_id).state == "completed")
     assert len(pool.stop(queue)) == 1
+    os.rename(moved, bench.folder)  # where the fixture looks for it
