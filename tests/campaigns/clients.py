@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -169,6 +170,22 @@ class Client:
         """Change a setting to and fro."""
         self.timed("change_settings", {"max-delay": self.chance.choice((0.2, 0.3, 0.4))})
 
+    def edit(self) -> None:
+        """Write a remark into a few jobs of jobs.json, as a person who takes their time."""
+        path = os.path.join(self.yard.data, "jobs.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                forms = json.load(file)
+        except FileNotFoundError:
+            return
+        time.sleep(self.chance.uniform(0.0, 3.0))
+        for form in self.chance.sample(forms, min(len(forms), 3)):
+            form["remark"] = self.name
+        beside = f"{path}.{self.name}~"
+        with open(beside, "w", encoding="utf-8") as file:
+            json.dump(forms, file, indent=self.chance.choice((None, 2)))
+        os.replace(beside, path)
+
 
 class Reader(Client):
     """Reads without the lock, and knows what it must find."""
@@ -254,6 +271,7 @@ ROLES: dict[str, tuple[Role, int, float]] = {
     "purge": (Client.purge, 1, 2.0),
     "checkpoint": (Client.checkpoint, 1, 0.1),
     "settings": (Client.set_up, 1, 1.0),
+    "edit": (Client.edit, 1, 2.0),
     "read": (Reader.read, 2, 0.1),  # type: ignore[dict-item]
 }
 

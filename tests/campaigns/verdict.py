@@ -83,7 +83,7 @@ class Trial:
         if job.error == "lost":
             return job.losses >= MOST_LOSSES
         if job.error == "interrupted":
-            return not job.rerun and job.losses > 0
+            return not job.rerun and any(event == "lose" for event, _, _ in self.past)
         return job.attempts == job.max_retries + 1
 
     def _count_faults(self) -> Iterator[str]:
@@ -93,7 +93,10 @@ class Trial:
             events = events[len(events) - events[::-1].index("retry") :]
         elif not self.whole:
             return
-        fails, losses = events.count("fail"), events.count("lose")
+        fails = events.count("fail")
+        recent = job.history[len(job.history) - len(events) :]
+        # A worker that was asked to stop before it was killed tells nothing of the job.
+        losses = sum(e["event"] == "lose" and e.get("reason") is None for e in recent)
         if job.attempts != fails + (job.state == "completed"):
             yield f"{job.attempts} attempts, but {fails} failures in its history"
         if job.losses != losses:
@@ -211,6 +214,8 @@ def _log_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
 
 
 _EXPECTED = ("rescued job", "was given up: its file in workers/ is gone")
+_EXPECTED += ("edited by hand; ", "changes that came first were kept", "removed meanwhile, and not")
+_EXPECTED += ("an edit was not taken in: ",)
 
 
 def _own_log_faults(path: str) -> Iterator[str]:
