@@ -308,7 +308,7 @@ class JobQueue:
 
         May be called again with the same `finished` after a StoreError.
         """
-        stored, log_word = finished[0] if finished else None, made_word(_chance(30))
+        stored, log_word = finished[0] if finished else None, made_word(self._dice())
         self.prepare_claims()  # before the clock is looked at: it can take a while
         while True:
             now = self.now()
@@ -442,7 +442,7 @@ def _unknown(folder: str, names: Iterable[str]) -> str:
 
 def _throw() -> float:
     """A random number in [0, 1)."""
-    return _chance() / (1 << 20)
+    return _chance(30) / (1 << 30)
 
 
 def _ended_at(job: Job) -> str:

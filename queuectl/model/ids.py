@@ -18,9 +18,9 @@ def made_ids(now: float, count: int, chance: int) -> list[str]:
     return [_spell(first + number, _TIME_DIGITS) + tail for number in range(count)]
 
 
-def made_word(chance: int) -> str:
-    """A short word that begins with a letter, from 30 random bits."""
-    return "r" + _spell(chance & 0x3FFFFFFF, 6)
+def made_word(dice: float) -> str:
+    """A short word that begins with a letter, from a throw in [0, 1)."""
+    return "r" + _spell(int(dice * 32**6), 6)
 
 
 def _spell(number: int, width: int) -> str:
