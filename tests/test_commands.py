@@ -349,7 +349,7 @@ def test_the_error_of_a_progress_bar_is_what_it_ended_with(cli):
 def test_logs_follow_a_job_across_its_runs(cli, tmp_path, wait_until):
     gate = tmp_path / "gate"
     command = f"echo run $QUEUECTL_ATTEMPT; test -e {gate}"
-    cli.ok("config", "set", "base", "1")
+    cli.ok("config", "set", "base", "3")
     cli.ok("enqueue", "--id", "a", "--max-retries", "50", "--command", command)
     process = cli.popen("logs", "-f", "a")
     assert process.stdout
@@ -360,9 +360,9 @@ def test_logs_follow_a_job_across_its_runs(cli, tmp_path, wait_until):
     assert process.stdout.readline() == b"run 1\n"
     assert process.stderr.readline() == b"Run 1 of job 'a' begins.\n"
     told = process.stderr.readline()
+    gate.touch()
     assert told.startswith(b"Run 1 of job 'a' failed: exit code 1: run 1. Run 2 is due ")
     assert process.stderr.readline() == b"Run 2 of job 'a' begins.\n"
-    gate.touch()
     out = process.communicate(timeout=30)[0]
     assert process.returncode == 0
     job = json.loads(cli.ok("show", "a", "--json"))["job"]
