@@ -387,6 +387,8 @@ def test_an_unknown_setting_is_told_by_every_command_that_reads_the_settings(cli
         f"queuectl: {cli.folder}/config.json: not a setting, and without effect: "
         "'max_retrys' (did you mean 'max-retries'?), '\u241b[2J'\n"
     )
+    for line in ("status", "list", "show a"):
+        assert cli(*line.split()).err == "", line
     for line in (
         "enqueue --id b -- true",
         "config get",
@@ -398,8 +400,6 @@ def test_an_unknown_setting_is_told_by_every_command_that_reads_the_settings(cli
         "worker run --drain",
     ):
         assert cli(*line.split()).err.count(told) == 1, line
-    for line in ("status", "list", "show a"):
-        assert cli(*line.split()).err == "", line
     with open(os.path.join(cli.folder, "config.json"), "rb") as file:
         assert b"max_retrys" in file.read()
 
