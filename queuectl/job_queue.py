@@ -127,7 +127,9 @@ class JobQueue:
                 job = lifecycle.cancelled(job, now)
             elif state == "pending" and (job.state != state or job.run_at > now):
                 job = lifecycle.retried(job, now)  # first: a run_at that is given holds
-            return lifecycle.edited(job, fields, now) if fields else job
+            job = lifecycle.edited(job, fields, now) if fields else job
+            self.store.check_size(job)
+            return job
 
         return self._change([job_id], rule)[0]
 

@@ -14,7 +14,8 @@ from queuectl.errors import InvalidInput
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import TextIO
+    from contextlib import AbstractContextManager
+    from typing import IO, TextIO
 
     from queuectl.commands.bound import Bound
     from queuectl.job_queue import JobQueue
@@ -274,10 +275,18 @@ class Context:
 
     def read_stdin(self) -> bytes:
         """All of standard input."""
+        with self.stdin() as file:
+            return file.read()
+
+    def stdin(self) -> AbstractContextManager[IO[bytes]]:
+        """Standard input, left open at the end; InvalidInput if it is in use."""
+        from contextlib import nullcontext
+        from io import BytesIO
+
         if self.stdin_taken:
             taken = "the shell reads the keys" if self.interactive else "commands are read from it"
             raise InvalidInput(f"standard input is taken ({taken}); name a file instead of -")
-        return sys.stdin.buffer.read() if sys.stdin is not None else b""
+        return nullcontext(sys.stdin.buffer if sys.stdin is not None else BytesIO())
 
     def tell_of_edits(self) -> None:
         """Say what became of edits of the job files: what workers found, once, and what is kept."""

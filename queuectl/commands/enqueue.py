@@ -146,7 +146,7 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
 
     name = "<stdin>" if path == "-" else path
     reading, passed = _Reading(context, name), set[str]()
-    numbered = json_lines(_read(context, path), name, reading.tell, passed)
+    numbered = json_lines(_read(context, path, name), name, reading.tell, passed)
     if not numbered:
         raise InvalidInput(f"{name} holds no job")
     drafts = [draft for _, draft in numbered]
@@ -195,12 +195,15 @@ def _culprit(exc: QueuectlError, drafts: Sequence[Draft]) -> int | None:
     return getattr(exc, "index", None)
 
 
-def _read(context: Context, path: str) -> bytes:
-    if path == "-":
-        return context.read_stdin()
+def _read(context: Context, path: str, name: str) -> bytes:
+    from queuectl.commands.objects import read_line
+
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with context.stdin() if path == "-" else open(path, "rb") as file:
+            lines: list[bytes] = []
+            while line := read_line(file, name, len(lines) + 1):
+                lines.append(line)
+            return b"".join(lines)
     except OSError as exc:
         raise InvalidInput(f"reading {path}: {exc.strerror}") from None
 

@@ -20,6 +20,7 @@ from queuectl.model.fields import FIELDS, check_value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import IO
 
     Draft = dict[str, object]
     Decode = Callable[[str, int], tuple[object, int]]
@@ -156,6 +157,17 @@ def _value_span(text: str, key: str, start: int) -> tuple[int | None, int | None
         return begins, _decoder()(text, begins)[1]
     except (ValueError, InvalidInput):  # the key's text stands in a value before it, too
         return None, None
+
+
+LONGEST_LINE = 24_000_000  # bytes; far more than the 4 MB that one job may take
+
+
+def read_line(file: IO[bytes], name: str, number: int) -> bytes:
+    """The next line of a file, b"" at its end; InvalidInput if it would use up the memory."""
+    line = file.readline(LONGEST_LINE + 1)
+    if len(line) > LONGEST_LINE:
+        raise InvalidInput(f"{name}:{number}: a line has at most {LONGEST_LINE:,} bytes")
+    return line
 
 
 def json_lines(

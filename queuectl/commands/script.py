@@ -19,6 +19,7 @@ import sys
 from collections import deque
 
 from queuectl.commands.bound import Fault
+from queuectl.commands.objects import read_line
 from queuectl.commands.relaxed import pairs
 from queuectl.commands.tokens import reach, tokenize
 from queuectl.errors import InvalidInput
@@ -26,6 +27,7 @@ from queuectl.errors import InvalidInput
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from typing import IO
 
     from queuectl.commands.bound import Bound
     from queuectl.commands.context import Context
@@ -65,15 +67,20 @@ def open_script(path: str | None) -> Iterator[Statement]:
 def _read_lines(path: str) -> Iterator[str]:
     """The script's lines; bytes that are no text are kept, for the error of their line."""
     try:
-        if path == "-":
-            for line in sys.stdin.buffer if sys.stdin is not None else ():
-                yield line.decode("utf-8", "surrogateescape")
-            return
-        with open(path, "rb") as script:
-            for line in script:
-                yield line.decode("utf-8", "surrogateescape")
+        if path != "-":
+            with open(path, "rb") as script:
+                yield from _decoded(script, path)
+        elif sys.stdin is not None:
+            yield from _decoded(sys.stdin.buffer, "<stdin>")
     except OSError as exc:
         raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+
+
+def _decoded(script: IO[bytes], name: str) -> Iterator[str]:
+    number = 1
+    while line := read_line(script, name, number):
+        yield line.decode("utf-8", "surrogateescape")
+        number += 1
 
 
 def check_script(context: Context, path: str | None) -> int:

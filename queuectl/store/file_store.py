@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, DuplicateId, NoSuchJob, NoSuchSet, StoreError
+from queuectl.errors import BadFile, DuplicateId, InvalidInput, NoSuchJob, NoSuchSet, StoreError
 from queuectl.model.env_set import present
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
@@ -18,7 +18,7 @@ from queuectl.model.times import format_time, parse_time
 from queuectl.store import files, folder, side_files, worker_files
 from queuectl.store.contract import Claim, Rule
 from queuectl.store.env_sets import EnvSets
-from queuectl.store.job_files import decode_job, encode_job, removal_line
+from queuectl.store.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.journal import PLAIN, PROMISED
 from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
@@ -55,7 +55,13 @@ class FileStore:
     ) -> None:
         """See Store; while format 1 is written, the set's variables go into each job's own."""
         name = env_set and self._env_sets.id_of(env_set)
-        lines = [encode_job(job._replace(env_set=name) if name else job) for job in jobs]
+        lines: list[bytes] = []
+        for index, job in enumerate(jobs):
+            try:
+                lines.append(checked_line(job._replace(env_set=name) if name else job))
+            except InvalidInput as exc:
+                exc.index = index
+                raise
         seen: set[str] = set()
         for job in jobs:
             if job.id in seen:
@@ -96,6 +102,10 @@ class FileStore:
         if changed and promised:
             self._writer.confirm()
         return changed
+
+    def check_size(self, job: Job) -> None:
+        """Raise InvalidInput for a job that is too large to be taken from a person."""
+        checked_line(job)
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """See Store."""

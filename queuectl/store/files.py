@@ -22,6 +22,7 @@ TEMPORARY = ".new"  # how the name of a file ends that is being written
 # A link is not followed, nor does a pipe in the place of a file make us wait: O_NONBLOCK means
 # nothing for a plain file.
 _WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+LARGEST = 64_000_000  # bytes of a file that is read whole
 _SET_BACK = 2_000_000_000  # ns
 
 
@@ -239,10 +240,20 @@ def within(folder: str, name: str) -> str:
     return os.path.join(folder, name)
 
 
-def read(path: str) -> bytes:
-    """The whole file; BadFile if it is missing, something else, or cannot be read."""
+def check_size(path: str, size: int, most: int, what: str) -> None:
+    """Raise BadFile for a file too large to be read into memory; `what` says who has `most`."""
+    if size > most:
+        raise BadFile(
+            f"{path} holds {size:,} bytes, and {what} at most {most:,}; it was not read: "
+            "see what it is, and put the right file there"
+        )
+
+
+def read(path: str, most: int = LARGEST) -> bytes:
+    """The whole file; BadFile if it is missing, something else, too large, or cannot be read."""
     fd, found = open_ours(path, os.O_RDONLY)
     try:
+        check_size(path, found.st_size, most, "such a file has")
         data = os.read(fd, found.st_size + 1)
         while more := os.read(fd, 1 << 20):
             data += more

@@ -142,7 +142,7 @@ def set_aside(file: BaseFile) -> str:
     saved = format_time(file.found.st_mtime)[:19].replace("-", "").replace(":", "")
     path = wanted = f"{file.path}.edit-{saved}Z"
     data, number = file.read(), 1
-    while os.path.lexists(path) and files.read(path) != data:
+    while os.path.lexists(path) and files.read(path, len(data) + files.LARGEST) != data:
         number += 1
         path = f"{wanted}-{number}"
     if not os.path.lexists(path):  # else this edit was set aside by one who was killed then

@@ -18,6 +18,7 @@ from queuectl.model.fields import State, check_id, check_state
 from queuectl.model.job import Job, job_from_person
 
 JOBS, DEAD = "jobs.json", "dlq.json"
+LONGEST = 4_000_000  # bytes of a job's line when it is enqueued or updated
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _quote = json.encoder.encode_basestring
 _decode = json.JSONDecoder().raw_decode
@@ -86,6 +87,17 @@ def encode_job(job: Job) -> bytes:
     if extra:
         line += f", {_encode(extra)[1:-1]}"
     return (line + "}").encode()
+
+
+def checked_line(job: Job) -> bytes:
+    """The line of a job that somebody gives us; InvalidInput if it is too long."""
+    line = encode_job(job)
+    if len(line) > LONGEST:
+        raise InvalidInput(
+            f"job '{job.id}' takes {len(line):,} bytes, and a job at most {LONGEST:,}: "
+            "put what it works on into a file"
+        )
+    return line
 
 
 def decode_job(line: bytes) -> Job:

@@ -17,7 +17,7 @@ from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.evidence import find_copy
-from queuectl.store.files import NO_LINES, changed, is_young, open_ours
+from queuectl.store.files import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
 from queuectl.store.hand_edits import NAMES, HandEdit, judge, without_signs
 from queuectl.store.job_files import (
     DEAD,
@@ -84,6 +84,11 @@ class BaseFile:
             return False
         return (self.found.st_size, checksum(self.fd)) in known
 
+    def check_edit(self, stamp: Stamp) -> None:
+        """Raise BadFile if a person made so much more of the file that it must be a mistake."""
+        most = max(stamp.size, 0) + LARGEST
+        check_size(self.path, self.found.st_size, most, "an edited one may have")
+
     def read(self) -> bytes:
         """The whole content."""
         return read_at(self.fd, 0, self.found.st_size)
@@ -133,6 +138,8 @@ class Snapshot:
         self.edited = bool(edited)
         if not edited:
             return
+        for which in edited:
+            self.files[which].check_edit(journal.header.stamps[which])
         try:
             if not self._open_copies(edited):
                 self._by_hand = self._parse_both(now)

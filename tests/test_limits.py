@@ -1,0 +1,117 @@
+"""Files and jobs that are far too large: refused in one line, before they use up the memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from queuectl.job_queue import JobQueue
+
+GIANT = 50_000_000_000  # bytes, with nothing in them: a sparse file
+MEMORY = 64 << 10  # kB that a refusal may cost beside the bare program
+RUN = """
+import sys
+from queuectl.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as exc:
+    code = exc.code
+with open("/proc/self/status") as status:
+    peak = [line.split()[1] for line in status if line.startswith("VmHWM")]
+print(f"\\npeak {peak[0]} code {code or 0}")
+"""
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    queue = JobQueue.open(str(tmp_path / "queue"))
+    queue.enqueue([{"id": "a", "command": "true"}])
+    queue.checkpoint()
+    queue.close()
+    return queue.folder
+
+
+def run(folder, *words, stdin=subprocess.DEVNULL):
+    """Exit code, peak of memory in kB, and all that a command says."""
+    argv = [sys.executable, "-c", RUN, "--data", folder, *words]
+    done = subprocess.run(argv, stdin=stdin, capture_output=True, text=True, timeout=60)
+    said, _, told = done.stdout.rpartition("\npeak ")
+    peak, _, code = told.split()
+    return int(code), int(peak), said + done.stderr
+
+
+def make_giant(path):
+    with open(path, "r+b" if os.path.exists(path) else "wb") as file:
+        file.truncate(GIANT)
+    return str(path)
+
+
+@on_linux
+@pytest.mark.parametrize("name", ["jobs.json", "dlq.json", "config.json", "worker_pids.json"])
+@pytest.mark.parametrize("words", [("enqueue", "--command", "true"), ("list",), ("status",)])
+def test_a_giant_data_file_is_refused_without_reading_it(folder, name, words):
+    _, bare, _ = run(folder, "version")
+    make_giant(os.path.join(folder, name))
+    code, peak, said = run(folder, *words)
+    assert peak < bare + MEMORY
+    if name.startswith("worker") or (name == "config.json" and words[0] != "enqueue"):
+        return  # not read by it
+    assert code == 5
+    assert f"{name} holds 50,000,000,000 bytes, and" in said
+    assert said.count("\n") <= 2
+
+
+@on_linux
+def test_a_giant_file_of_jobs_or_commands_is_refused(folder, tmp_path):
+    _, bare, _ = run(folder, "version")
+    giant = make_giant(tmp_path / "giant")
+    for words in (["enqueue", "--file", giant], ["-f", giant]):
+        code, peak, said = run(folder, *words)
+        assert peak < bare + MEMORY
+        assert code == 2
+        assert f"{giant}:1: a line has at most 24,000,000 bytes" in said
+    for words in (["enqueue", "--file", "-"], []):
+        with open(giant, "rb") as stdin:
+            code, peak, said = run(folder, *words, stdin=stdin)
+        assert peak < bare + MEMORY
+        assert code == 2
+        assert "<stdin>:1: a line has at most 24,000,000 bytes" in said
+
+
+def test_a_job_of_more_than_four_megabytes_is_refused(folder, tmp_path):
+    path = tmp_path / "jobs"
+    small = {"id": "small", "command": "true"}
+    env = {f"V{n}": "x" * 1000 for n in range(3980)}
+    large = {"id": "large", "command": "true", "env": env}
+    path.write_text("\n".join(map(json.dumps, (small, large))))
+    argv = [sys.executable, "-m", "queuectl", "--data", folder]
+    done = subprocess.run([*argv, "enqueue", "--file", path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{path}:2: job 'large' takes 4,0" in done.stderr
+    assert "a job at most 4,000,000" in done.stderr
+    with open(path, "w") as file:
+        file.write(json.dumps({**large, "env": dict(list(env.items())[:-100])}))
+    assert subprocess.run([*argv, "enqueue", "--file", path], capture_output=True).returncode == 0
+    assert [job.id for job in JobQueue.open(folder).find()] == ["a", "large"]
+
+
+def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):
+    path = os.path.join(folder, "jobs.json")
+    size = os.stat(path).st_size
+    with open(path, "rb") as file:
+        before = file.read()
+    argv = [sys.executable, "-m", "queuectl", "--data", folder, "list"]
+    with open(path, "ab") as file:
+        file.truncate(size + 64_000_001)
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert f"an edited one may have at most {size + 64_000_000:,}" in done.stderr
+    with open(path, "wb") as file:
+        file.write(before + b" " * 1000)
+    assert subprocess.run(argv, capture_output=True).returncode == 0
