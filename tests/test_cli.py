@@ -148,8 +148,8 @@ class TestScripts:
 
     def test_progress_that_cannot_be_kept_ends_the_script(self, cli, tmp_path):
         result = cli("--resume", str(tmp_path), stdin=self.LONG)
-        assert (result.code, names(cli)) == (1, [])
-        assert f"reading {tmp_path}: " in result.err
+        assert (result.code, names(cli)) == (2, [])
+        assert f"{tmp_path} is a folder, not a file; name another for --resume" in result.err
 
     @pytest.mark.parametrize("option", ["--dry-run", "--resume=x", "--stop-on-error", "-f=x"])
     def test_options_of_scripts_are_no_options_of_commands(self, cli, option):

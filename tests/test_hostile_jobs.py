@@ -94,6 +94,7 @@ WALK = (
     ("worker start",),
     ("worker list",),
     ("worker run --drain",),
+    ("worker scale 1",),
     ("worker stop --now",),
     ("restore all.backup --replace --yes",),
     ("purge --yes",),

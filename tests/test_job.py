@@ -26,6 +26,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 COUNT = st.integers(0, 10**6)
 MOMENT = st.floats(0, 10**9).map(moment)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
+WORDS = st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True)
 SIMPLE = st.none() | st.booleans() | st.integers() | TEXT
 JOBS = st.builds(
     Job,
@@ -51,6 +52,8 @@ JOBS = st.builds(
     error=st.none() | TEXT.filter(str.strip),
     worker=st.none() | IDS,
     cancel_requested=st.booleans(),
+    log_word=st.none() | WORDS,
+    env_set=st.none() | WORDS,
     history=st.lists(st.dictionaries(TEXT, SIMPLE, max_size=3), max_size=3).map(tuple),
     extra=st.none() | st.dictionaries(TEXT.map("x-".__add__), SIMPLE, min_size=1, max_size=3),
 )

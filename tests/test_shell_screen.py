@@ -151,7 +151,7 @@ def test_notices_leave_the_half_typed_line_alone(terminal, cli) -> None:
     shell.keys("list --sta")
     shell.shows("only jobs in this state")
     cli.ok("worker", "start")
-    shell.shows("Job 'quick' completed", "Job 'bad' is dead: exit code 7", "1 worker")
+    shell.shows("Job 'quick' (exit 0) completed", "Job 'bad' (exit 7) is dead", "1 worker")
     shell.prompted("list --sta")
     shell.shows("only jobs in this state")
 
@@ -164,7 +164,7 @@ def test_ctrl_c_clears_the_line_and_ends_a_wait_but_no_job(terminal, queue) -> N
     shell.prompted()
     shell.run("enqueue {id: job1, command: x}")
     shell.keys("wait job1" + ENTER)
-    shell.shows("No worker runs")
+    shell.shows("Waiting goes on")
     shell.keys(CTRL_C)
     shell.shows("Interrupted")
     shell.prompted()

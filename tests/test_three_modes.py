@@ -245,7 +245,7 @@ update -q e --priority 9
 retry c
 retry d
 retry nobody
-retry d nobody
+retry d nobody --yes
 retry
 retry e
 dlq retry a
@@ -258,9 +258,9 @@ dlq retry --all
 dlq retry --al
 cancel e
 cancel e
-cancel a nobody
+cancel a nobody --yes
 cancel
-cancel a b
+cancel a b --yes
 update '{"id": "a", "state": "pending"}'
 update b --state pending
 cancel -q a
@@ -314,7 +314,9 @@ restore
 status
 """,
 }
-_CHANGING_TEXT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d+[smhd] ago|\b[0-9a-z]{10,}\b")
+_CHANGING_TEXT = re.compile(
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d+[smhd] ago|\b[0-9a-z]{10,}\b|\br[0-9a-z]{6}\b"
+)
 
 
 Stored: TypeAlias = "tuple[list[dict[str, Any]], dict[str, object]]"
@@ -350,6 +352,7 @@ def _stored(folder: str) -> Stored:
     for job in jobs:
         for name in [name for name in job if name.endswith("_at")]:
             del job[name]
+        job.pop("log_word", None)
         job["history"] = [entry["event"] for entry in job.get("history", ())]
         job["later"] = job.pop("run_at", "") > "2050"
     settings = queue.settings().to_dict()

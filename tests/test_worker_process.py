@@ -157,13 +157,13 @@ def test_the_reason_is_told_though_no_log_can_be_written(bench, tmp_path, monkey
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
     bench.enqueue("true")
-    with open(os.path.join(bench.folder, "workers"), "w"):
-        pass
+    with open(os.path.join(bench.folder, "worker_pids.json"), "w", encoding="ascii") as file:
+        file.write("{}")
     with pytest.raises(QueuectlError) as caught:
         bench.start(count)
     assert str(caught.value) == (
-        f"{count} of {count} worker(s) did not start: making {bench.folder}/workers: File exists; "
-        "nothing was changed"
+        f"{count} of {count} worker(s) did not start: {bench.folder}/worker_pids.json must hold an "
+        "array of objects; nothing was changed: put it right, then try again"
     )
     bench.wait_until(lambda: os.listdir(os.path.join(bench.folder, "logs")) == [])
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from queuectl.worker.logs import named_run
 from tests.acceptance.workload import Case, cases, script_line
 
 WORKERS = 4
@@ -58,11 +59,13 @@ def run_directly(case: Case, folder: str) -> list[Run]:
 
 def log_of(folder: str, job_id: str, run: int) -> bytes:
     """What that run printed; a run that printed nothing has no log."""
-    try:
-        with open(os.path.join(folder, "logs", f"{job_id}.{run}.log"), "rb") as file:
-            return file.read()
-    except FileNotFoundError:
+    names = os.listdir(os.path.join(folder, "logs"))
+    wanted = [name for name in names if (named_run(name) or ())[:2] == (job_id, run)]
+    if not wanted:
         return b""
+    [name] = wanted
+    with open(os.path.join(folder, "logs", name), "rb") as file:
+        return file.read()
 
 
 def differences(case: Case, job: dict, runs: list[Run], folder: str) -> list[str]:
