@@ -63,7 +63,9 @@ class Terminal:
 
     def read(self, seconds: float) -> bool:
         """Draw what the shell writes within so long; False when it has ended or wrote nothing."""
-        if not select.select([self.fd], [], [], seconds)[0]:
+        waiting = select.poll()  # select() knows no descriptor beyond 1023
+        waiting.register(self.fd, select.POLLIN)
+        if not waiting.poll(seconds * 1000):
             return False
         try:
             data = os.read(self.fd, 65_536)

@@ -320,7 +320,9 @@ def test_a_pipe_that_cannot_be_made_is_a_refusal(store, monkeypatch):
 
 
 def woken(slot):
-    ready, _, _ = select.select([slot.wake_fd], [], [], 0)
+    waiting = select.poll()
+    waiting.register(slot.wake_fd, select.POLLIN)
+    ready = waiting.poll(0)
     return os.read(slot.wake_fd, 100) if ready else b""
 
 
