@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+SIGNALLED = (129, 143)  # 128 + SIGHUP, and SIGTERM
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
 _PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long results are paged
 # How a file or a terminal refuses output.
@@ -55,14 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _accept_any_text()
         try:
             code = _run(arguments)
-        finally:
+        except SystemExit:
+            raise
+        except BaseException:
             _flush()
+            raise
+        _flush_after(code)
     except BrokenPipeError:
         code = _end_quietly()
     except KeyboardInterrupt:
         code = _interrupted()
-    except SystemExit as exc:
-        code = int(exc.code or 0)  # a signal asked for it, and the terminal is as it was
+    except SystemExit as exc:  # a signal asked for it, and the terminal is as it was, or gone
+        code = int(exc.code or 0)
+        _flush_after(code)
     except QueuectlError as exc:
         code = _report(str(exc), exc.exit_code)
     except (OSError, MemoryError, SystemError, ImportError) as exc:
@@ -378,6 +384,15 @@ def _accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
+
+
+def _flush_after(code: int) -> None:
+    """Flush at the end; that a terminal which hung up takes nothing more is no failure."""
+    try:
+        _flush()
+    except OSError as exc:
+        if code not in SIGNALLED or exc.errno != errno.EIO:
+            raise
 
 
 def _flush() -> None:

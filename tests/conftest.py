@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 import queuectl
+from queuectl.store.file_store import FileStore
 
 OLDER = "queuectl-a61fc90.zip"  # the last version of format 1, its package as it was
 
@@ -71,6 +72,23 @@ def _wait_until(condition: Callable[[], object], timeout: float = 30.0, what: st
 @pytest.fixture
 def wait_until() -> Callable[..., object]:
     return _wait_until
+
+
+@pytest.fixture(autouse=True)
+def _stores_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test leaves files of a queue open: thousands of tests run in one process."""
+    opened: list[FileStore] = []
+    made = FileStore.__init__
+
+    def make(store: FileStore, path: str) -> None:
+        made(store, path)
+        opened.append(store)
+
+    monkeypatch.setattr(FileStore, "__init__", make)
+    yield
+    for store in opened:
+        with contextlib.suppress(OSError):
+            store._writer.close()
 
 
 @pytest.fixture
@@ -148,7 +166,7 @@ class Older:
     """The queuectl of commit a61fc90, which knows format 1 only, on the same data folder."""
 
     def __init__(self, code: str) -> None:
-        self._environ = {"PYTHONPATH": code}
+        self._environ = {"PYTHONPATH": code, "PYTHONUNBUFFERED": "1"}
 
     def run(self, *argv: str, stdin: str = "") -> Result:
         """`python -m queuectl ARGV...` of that version."""

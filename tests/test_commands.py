@@ -397,9 +397,10 @@ def test_an_unknown_setting_is_told_by_every_command_that_reads_the_settings(cli
         "config unset base",
         "explain a",
         "worker start",
-        "worker run --drain",
     ):
         assert cli(*line.split()).err.count(told) == 1, line
+    # What the worker that was started found is told once more, to whoever comes next.
+    assert told in cli("worker", "run", "--drain").err
     with open(os.path.join(cli.folder, "config.json"), "rb") as file:
         assert b"max_retrys" in file.read()
 

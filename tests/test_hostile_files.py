@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from zlib import crc32
 
 import pytest
+from samples import PYTHON
 
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
@@ -482,7 +483,7 @@ def bare_size():
     low, high = 1 << 13, 1 << 17
     while high - low > 512:
         middle = (low + high) // 2
-        script = f"ulimit -v {middle}; exec {sys.executable} -c 'import queuectl.cli'"
+        script = f"ulimit -v {middle}; exec {PYTHON} -c 'import queuectl.cli'"
         done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=False)
         low, high = (low, middle) if done.returncode == 0 else (middle, high)
     return high

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from samples import PYTHON
 from test_worker_process import Bench
 
 from queuectl.errors import Conflict, QueuectlError
@@ -82,7 +83,7 @@ def test_a_worker_that_a_failing_job_started_lives_on_with_its_job(bench):
     long = JobQueue.open(inner).enqueue([{"command": "touch inner; exec sleep 60"}])[0]
     JobQueue.open(inner).update(long.id, {"cwd": bench.here})
     job_id = bench.enqueue(
-        f'{sys.executable} -c "{code}"; until [ -e inner ]; do sleep 0.01; done; exit 3',
+        f'{PYTHON} -c "{code}"; until [ -e inner ]; do sleep 0.01; done; exit 3',
         max_retries=0,
     )
     assert bench.await_state(job_id, "dead").exit_code == 3

@@ -13,6 +13,7 @@ import argparse
 import fcntl
 import os
 import random
+import shlex
 import signal
 import sys
 import tempfile
@@ -38,7 +39,7 @@ FORMS = {
     "env": f"timeout 60 env -i sh -c '{_SLEEP}; echo after'",
     "setsid": f"setsid -w sh -c '{_SLEEP}; echo after'",
     "monitor": f"bash -c 'set -m; {_SLEEP} & wait'",
-    "python": f'{sys.executable} -c "{_PYTHON}"',
+    "python": f'{shlex.quote(sys.executable)} -c "{_PYTHON}"',
     "perl": "perl -e 'setpgrp(0, 0); system(\"sleep 777\")'",
     "orphan": f"(setsid {_SLEEP} &); sleep 9",
     "stubborn": f"trap '' TERM; (trap '' TERM; while :; do {_SLEEP}; done) & {_SLEEP}; {_SLEEP}",
