@@ -75,8 +75,9 @@ def wait_until() -> Callable[..., object]:
 
 
 @pytest.fixture(autouse=True)
-def _stores_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _stores_are_closed() -> Iterator[None]:
     """No test leaves files of a queue open: thousands of tests run in one process."""
+    # Not by monkeypatch, which would then be undone after all other fixtures of a test.
     opened: list[FileStore] = []
     made = FileStore.__init__
 
@@ -84,8 +85,9 @@ def _stores_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         made(store, path)
         opened.append(store)
 
-    monkeypatch.setattr(FileStore, "__init__", make)
+    FileStore.__init__ = make  # type: ignore[method-assign]
     yield
+    FileStore.__init__ = made  # type: ignore[method-assign]
     for store in opened:
         with contextlib.suppress(OSError):
             store._writer.close()
