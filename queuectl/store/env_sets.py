@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
-from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.env_set import fault
 from queuectl.store import files
-from queuectl.store.job_files import LEFT, mistake, no_twins
+from queuectl.store.job_files import mistake
+from queuectl.store.side_files import parse_object
 
 NAME = "env_sets.json"
 _MANY = 32  # sets from which on a fold looks for those that no job names
@@ -97,15 +97,7 @@ def _free_id(form: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
 
 def parse(data: bytes, path: str) -> dict[str, Any]:
     """The sets in the file's bytes; BadFile, naming the place, if they are none."""
-    try:
-        text = data.decode()
-        sets = json.loads(text, object_pairs_hook=no_twins)
-    except json.JSONDecodeError as exc:
-        raise mistake(path, text, exc.pos, exc.msg) from None
-    except (ValueError, RecursionError, InvalidInput) as exc:
-        raise BadFile(f"{path}: {exc}; {LEFT}") from None
-    if not isinstance(sets, dict):
-        raise BadFile(f"{path} must hold a JSON object; {LEFT}")
+    text, sets = parse_object(data, path)
     for key, form in sets.items():
         wrong = fault(form)
         if wrong:

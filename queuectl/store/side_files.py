@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput
@@ -52,10 +53,8 @@ class SettingsFile:
             raise files.unusable(self._folder, exc) from exc
 
 
-def read_settings(folder: str) -> Mapping[str, object]:
-    """What config.json holds; BadFile, with line and column, if that is a mistake."""
-    path = os.path.join(folder, SETTINGS)
-    data = files.read(path)
+def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
+    """The file's text and the JSON object that it holds; BadFile, with the place, if it is none."""
     try:
         text = data.decode()
         values = json.loads(text, object_pairs_hook=no_twins)
@@ -65,6 +64,13 @@ def read_settings(folder: str) -> Mapping[str, object]:
         raise BadFile(f"{path}: {exc}; {LEFT}") from None
     if not isinstance(values, dict):
         raise BadFile(f"{path} must hold a JSON object; {LEFT}")
+    return text, values
+
+
+def read_settings(folder: str) -> Mapping[str, object]:
+    """What config.json holds; BadFile, with line and column, if that is a mistake."""
+    path = os.path.join(folder, SETTINGS)
+    text, values = parse_object(files.read(path), path)
     named: set[str] = set()
     for name, value in values.items():
         try:
