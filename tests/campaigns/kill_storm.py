@@ -100,7 +100,9 @@ class Storm:
             _signal(pid, signal.SIGCONT)
         self._await(lambda: not self._starting, 30.0)
         pool.stop(self.queue)
-        # As the next command would: who was killed while it took leave is still on the list.
+        # As the next command would: a worker that was killed while it took leave is still on the
+        # list, and a process that opens the folder clears temporary files away.
+        self.queue.close()
         _until(lambda: not rescue(self.queue) and not self.queue.lost_workers(), 10.0)
         self.queue.checkpoint()
         facts = {MARK: self.yard.root, "QUEUECTL_WORKER": ""}
