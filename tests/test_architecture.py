@@ -52,6 +52,7 @@ STORE_FOR_ALL = {
     # Looking, several times a second, without the lock.
     "shell": {
         "queuectl.store.glance",
+        "queuectl.store.peek",
         "queuectl.store.worker_files",
         "queuectl.store.folder",
         "queuectl.store.summary",

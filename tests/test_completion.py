@@ -15,6 +15,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.tab_completion import candidates
 
+JOBS = {"re", "json", "typing", "enum", "collections", "functools", "queuectl.model.job"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -99,7 +100,8 @@ def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:
     [
         ("queuectl sho", {"re", "json", "typing", "enum", "collections", "datetime", "difflib"}),
         ("queuectl list --state ", {"json", "datetime", "difflib", "threading"}),
-        ("queuectl show ", {"datetime", "difflib", "threading", "queuectl.commands.values"}),
+        ("queuectl show ", {"datetime", "difflib", "threading", "queuectl.commands.values"} | JOBS),
+        ("queuectl cancel j", {"datetime", "difflib", "threading"} | JOBS),
     ],
 )
 def test_a_tab_loads_little(queue, line, needless) -> None:

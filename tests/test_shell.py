@@ -24,9 +24,10 @@ from queuectl.shell.live import LiveQueue
 from queuectl.shell.notices import Notices
 from queuectl.shell.session import Shell
 from queuectl.shell.watcher import Watcher
-from queuectl.store import glance as glance_module
+from queuectl.store import peek as peek_module
 from queuectl.store.glance import Follower, Glance, changed_jobs
 from queuectl.store.job_files import line_id
+from queuectl.store.peek import Peek
 
 ENTER, CTRL_C, CTRL_D, TAB, UP = "\r", "\x03", "\x04", "\t", "\x1b[A"
 
@@ -384,46 +385,79 @@ def mixed(queue) -> JobQueue:
         (None, 'x", "', set()),
     ],
 )
-def test_glance(mixed, states, start, wanted) -> None:
-    glance = Glance(mixed.folder, time.time())
-    assert set(_ids(glance.newest(states, start, 10))) == wanted
-    glance.close()
-    assert glance.newest(states, start, 10) == []
+@pytest.mark.parametrize("look", [Glance, Peek])
+def test_glance(look, mixed, states, start, wanted) -> None:
+    found = look(mixed.folder, time.time())
+    assert set(_ids(found.newest(states, start, 10))) == wanted
+    found.close()
+    assert found.newest(states, start, 10) == []
 
 
-def test_glance_tells_the_newest_first_over_many_chunks(queue, monkeypatch) -> None:
-    monkeypatch.setattr(glance_module, "_CHUNK", 1000)
+@pytest.mark.parametrize("look", [Glance, Peek])
+def test_glance_tells_the_newest_first_over_many_chunks(look, queue, monkeypatch) -> None:
+    monkeypatch.setattr(peek_module, "_CHUNK", 1000)
     queue.enqueue(
         [{"id": f"j{n}", "command": "x" * (3000 if n % 7 == 0 else n)} for n in range(50)]
     )
     queue.checkpoint()
-    glance = Glance(queue.folder, time.time())
-    assert _ids(glance.newest(None, "", 100)) == [f"j{n}" for n in range(49, -1, -1)]
-    assert _ids(glance.newest(("pending",), "j4", 3)) == ["j49", "j48", "j47"]
-    glance.close()
+    found = look(queue.folder, time.time())
+    assert _ids(found.newest(None, "", 100)) == [f"j{n}" for n in range(49, -1, -1)]
+    assert _ids(found.newest(("pending",), "j4", 3)) == ["j49", "j48", "j47"]
+    found.close()
 
 
-def test_glance_is_not_misled_by_what_a_command_says(queue, monkeypatch) -> None:
-    monkeypatch.setattr(glance_module, "_CHUNK", 200)
+@pytest.mark.parametrize("look", [Glance, Peek])
+def test_glance_is_not_misled_by_what_a_command_says(look, queue, monkeypatch) -> None:
+    monkeypatch.setattr(peek_module, "_CHUNK", 200)
     said = '"state": "in_progress" {"id": "j", "state": "in_progress"'
     queue.enqueue([{"id": f"j{n}", "command": f"{said}\n{said}"} for n in range(9)])
     running = queue.claim("w")
     queue.checkpoint()
-    glance = Glance(queue.folder, time.time())
-    assert _ids(glance.newest(("in_progress",), "", 100)) == [running.id]
-    assert _ids(glance.newest(None, "j", 100)) == [f"j{n}" for n in range(8, -1, -1)]
-    assert glance.newest(("dead",), "", 100) == []
-    glance.close()
+    found = look(queue.folder, time.time())
+    assert _ids(found.newest(("in_progress",), "", 100)) == [running.id]
+    assert _ids(found.newest(None, "j", 100)) == [f"j{n}" for n in range(8, -1, -1)]
+    assert found.newest(("dead",), "", 100) == []
+    found.close()
 
 
-def test_glance_sees_what_a_person_wrote(queue) -> None:
+@pytest.mark.parametrize("look", [Glance, Peek])
+def test_glance_sees_what_a_person_wrote(look, queue) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
     queue.checkpoint()
     with open(os.path.join(queue.folder, "jobs.json"), "w") as file:
         file.write('[\n {"command": "y",\n "id": "mine"}]')
-    glance = Glance(queue.folder, time.time())
-    assert "mine" in _ids(glance.newest(None, "", 10))
-    glance.close()
+    found = look(queue.folder, time.time())
+    assert "mine" in _ids(found.newest(None, "", 10))
+    found.close()
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize(
+    "command",
+    ["echo 'a b'", 'say "x", "max_retries": 7', "a\\n\nb\\", "\x01\t\x1bü\\u0041", "x" * 4000],
+)
+def test_a_line_is_seen_as_it_was_written(queue, command, running) -> None:
+    queue.enqueue([{"id": "a", "command": command, "env": {"updated_at": '", "updated_at": "x"'}}])
+    job = queue.claim("w") if running else queue.get("a")
+    for _ in range(2):
+        found = Peek(queue.folder, time.time())
+        (seen,) = found.newest(None, "", 10)
+        found.close()
+        assert (seen.id, seen.state, seen.command) == (job.id, job.state, job.command[:1000])
+        assert (seen.updated_at, seen.started_at) == (job.updated_at, job.started_at)
+        queue.checkpoint()
+
+
+def test_states_that_few_jobs_are_in_are_told_newest_first(queue) -> None:
+    queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
+    queue.cancel(["j2", "j7"])
+    failed = queue.claim("w")
+    queue.settle(failed, Outcome("exited", 3, None, queue.now()))
+    queue.checkpoint()
+    found = Peek(queue.folder, time.time())
+    assert _ids(found.newest(("failed", "cancelled"), "", 10)) == ["j7", "j2", failed.id]
+    assert _ids(found.newest(("failed", "cancelled"), "j7", 10)) == ["j7"]
+    found.close()
 
 
 def test_follower(queue) -> None:
@@ -453,11 +487,11 @@ def test_follower(queue) -> None:
 def test_jobs_that_take_long_to_read_are_read_seldom(queue, monkeypatch) -> None:
     now, takes = [0.0], [0.0]
 
-    def slow(path: str, moment: float) -> Glance:
+    def slow(path: str, moment: float) -> Peek:
         now[0] += takes[0]
-        return Glance(path, moment)
+        return Peek(path, moment)
 
-    monkeypatch.setattr(glance_module, "Glance", slow)
+    monkeypatch.setattr(peek_module, "Peek", slow)
     live = LiveQueue(queue.folder, clock=lambda: now[0])
     assert live.jobs(None) == []
     queue.enqueue([{"id": "a", "command": "x"}])
@@ -493,7 +527,7 @@ def test_live_jobs_never_raise(queue, monkeypatch) -> None:
     def refused(*_: object) -> None:
         raise StoreBusy("busy")
 
-    monkeypatch.setattr(glance_module, "Glance", refused)
+    monkeypatch.setattr(peek_module, "Peek", refused)
     queue.enqueue([{"id": "b", "command": "x"}])
     assert _ids(live.jobs(None)) == ["a"]  # what was read last stands
     live.close()

@@ -20,8 +20,8 @@ from queuectl.commands.grammar import tokenize
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.session import Shell
-from queuectl.store.glance import change_mark
 from queuectl.store.job_files import encode_job
+from queuectl.store.peek import change_mark
 
 # One scene after the other, each on a queue of its own: what a line does depends on those before.
 # `!fail ID` and `!done ID` let the next job, which must be that one, end so.

@@ -5,11 +5,10 @@ A moment is always `YYYY-MM-DDTHH:MM:SS.ffffffZ`: one width, so text order is ti
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from queuectl.errors import InvalidInput
 
 _DAY = 86_400
+_seconds: dict[int, str] = {}  # texts of moments, the last ones asked for
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SIGNS_AT = (4, 7, 10, 13, 16, 19, 26)
 _DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
@@ -23,8 +22,17 @@ def format_time(seconds: float) -> str:
     return f"{_whole_second(whole)}.{micro:06d}Z"
 
 
-@lru_cache(maxsize=64)  # a busy worker asks for the same second thousands of times
 def _whole_second(whole: int) -> str:
+    # A busy worker asks for the same second thousands of times; functools would cost a Tab 2 ms.
+    text = _seconds.get(whole)
+    if text is None:
+        if len(_seconds) >= 64:
+            _seconds.clear()
+        text = _seconds[whole] = _spelled(whole)
+    return text
+
+
+def _spelled(whole: int) -> str:
     days, second = divmod(whole, _DAY)
     year, month, day = _civil(days)
     hour, second = divmod(second, 3600)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from queuectl.commands.grammar import Bound, CommandSpec, Expected, Token
     from queuectl.config import Settings
-    from queuectl.model.job import Job
+    from queuectl.store.peek import Seen
     from queuectl.store.worker_files import WorkerInfo
 
     class Source(Protocol):
         """What completion asks about the queue; `LiveQueue` is one."""
 
-        def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
+        def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
             """The newest jobs in these states whose ids begin so."""
 
         def look_again(self) -> None:
@@ -301,7 +301,7 @@ class _Completion:
     def _jobs(self, groups: Iterable[tuple[str, ...] | None]) -> list[Candidate]:
         """Jobs of each group of states in turn; those that the line names already are left out."""
         given, now = set(self._given()), time.time()
-        found: dict[str, Job] = {}
+        found: dict[str, Seen] = {}
         for states in groups:
             for start in (self.typed,) if self.only_prefixes else dict.fromkeys(("", self.typed)):
                 for job in self.queue.jobs(states, start):
@@ -335,13 +335,13 @@ def _is_key_place(text: str, mark: str) -> bool:
     return not in_quotes or (mark == lacks[0] and text.count(mark) % 2 == 1)
 
 
-def describe(job: Job, now: float) -> str:
+def describe(job: Seen, now: float) -> str:
     """A job in a few words: its state, since when, and its command."""
     from queuectl.model.times import format_duration, parse_time
 
     since = job.started_at if job.state == "in_progress" else job.updated_at
     try:
-        age = format_duration(max(0.0, round(now - parse_time(since or job.created_at))))
+        age = format_duration(max(0.0, round(now - parse_time(since or job.updated_at))))
     except (ValueError, ArithmeticError):
         age = ""
     return f"{job.state} {age}  {one_line(job.command[:200])}"

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.config import Settings
-    from queuectl.model.job import Job
-    from queuectl.store.glance import Glance
+    from queuectl.store.peek import Peek, Seen
     from queuectl.store.worker_files import WorkerInfo
 
 # A queue that changes all the time is read anew after 20 times what the last reading took: at most
@@ -36,12 +35,12 @@ class LiveQueue:
         self._most = most
         self._clock = clock
         self._mutex = allocate_lock()
-        self._glance: Glance | None = None
+        self._peek: Peek | None = None
         self._mark: object = None
         self._rest_until = float("-inf")
-        self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Job]] = {}
+        self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Seen]] = {}
 
-    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Job]:
+    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
         """The newest jobs in these states (None: any) whose ids begin so, newest first."""
         with self._mutex:
             try:
@@ -76,34 +75,34 @@ class LiveQueue:
     def close(self) -> None:
         """Let go of the files."""
         with self._mutex:
-            if self._glance is not None:
-                self._glance.close()
-                self._glance = None
+            if self._peek is not None:
+                self._peek.close()
+                self._peek = None
 
-    def _looked_up(self, states: tuple[str, ...] | None, start: str) -> list[Job]:
+    def _looked_up(self, states: tuple[str, ...] | None, start: str) -> list[Seen]:
         key = (states, start)
-        if key not in self._jobs and self._glance is not None:
+        if key not in self._jobs and self._peek is not None:
             everything = self._jobs.get((states, ""), None)
             if everything is not None and len(everything) < self._most:
                 self._jobs[key] = [job for job in everything if job.id.startswith(start)]
             else:
-                self._jobs[key] = self._glance.newest(states, start, self._most)
+                self._jobs[key] = self._peek.newest(states, start, self._most)
         return self._jobs.get(key, [])
 
     def _refresh(self) -> None:
         """Read anew what changed since, unless the last reading was a moment ago."""
         if self._clock() < self._rest_until:
             return
-        from queuectl.store.glance import Glance, change_mark
+        from queuectl.store.peek import Peek, change_mark
 
         mark, began = change_mark(self._folder), self._clock()
         if mark == self._mark:
             return
         try:
-            glance = Glance(self._folder, time.time())
+            peek = Peek(self._folder, time.time())
         finally:
             took = self._clock() - began
             self._rest_until = began + took + min(_REST * took, _LONGEST_REST)
-        if self._glance is not None:
-            self._glance.close()
-        self._glance, self._mark, self._jobs = glance, mark, {}
+        if self._peek is not None:
+            self._peek.close()
+        self._peek, self._mark, self._jobs = peek, mark, {}

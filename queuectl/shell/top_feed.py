@@ -99,7 +99,7 @@ class Feed:
 
     def _look_at_the_whole(self) -> bool:
         """Counts and workers, if they may have changed; whether anything did."""
-        from queuectl.store.glance import change_mark
+        from queuectl.store.peek import change_mark
         from queuectl.store.summary import read_summary
 
         mark, now = change_mark(self._folder), time.monotonic()

@@ -70,7 +70,7 @@ class Watcher:
 
     def look(self) -> bool:
         """Look once; whether there is anything new to show."""
-        from queuectl.store.glance import change_mark
+        from queuectl.store.peek import change_mark
 
         mark = change_mark(self._folder)
         quiet = mark == self._mark and not self._anew

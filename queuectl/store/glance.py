@@ -6,41 +6,19 @@ what cannot be read at the moment raises a QueuectlError, and the next look will
 
 from __future__ import annotations
 
-import os
-import re
 from heapq import nsmallest
-from itertools import islice
 
-from queuectl.errors import StoreBusy, StoreError
+from queuectl.errors import StoreError
 from queuectl.model.job import Job
 from queuectl.store import files, folder
 from queuectl.store.job_files import decode_job, line_front, line_id, line_state
 from queuectl.store.journal import Journal
+from queuectl.store.peek import lines_of, no_lock
 from queuectl.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from typing import NoReturn
-
-# Bytes searched at once: a search keeps other threads out, so it must not take a millisecond.
-_CHUNK = 1 << 16
-
-
-def change_mark(path: str) -> tuple[object, ...]:
-    """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
-    return tuple(_look(os.path.join(path, name)) for name in _WATCHED)
-
-
-_WATCHED = ("journal", "jobs.json", "dlq.json", "config.json", "workers")
-
-
-def _look(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    from collections.abc import Collection
 
 
 class Glance:
@@ -50,7 +28,7 @@ class Glance:
         self._path = path
         self._snapshot: Snapshot | None = None
         if folder.check_folder(path) and not folder.is_new(path):
-            self._snapshot = Snapshot.read(path, now, _no_lock, patience=0.0)
+            self._snapshot = Snapshot.read(path, now, no_lock, patience=0.0)
 
     def close(self) -> None:
         """Let go of the files; may be called twice."""
@@ -62,11 +40,8 @@ class Glance:
         """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
         if self._snapshot is None:
             return []
-        if not self._snapshot.edited:
-            counts = self._snapshot.journal.counts
-            most = min(most, sum(n for state, n in counts.items() if not states or state in states))
         try:
-            return list(map(decode_job, islice(self._lines(self._snapshot, states, start), most)))
+            return list(map(decode_job, lines_of(self._snapshot).find(states, start, most)))
         except files.NO_LINES as exc:
             raise files.changed(self._path) from exc
 
@@ -97,73 +72,6 @@ class Glance:
             return {job_id: found[0] for job_id, found in pairs if found is not None}
         except files.NO_LINES as exc:
             raise files.changed(self._path) from exc
-
-    def _lines(
-        self, snapshot: Snapshot, states: Collection[str] | None, start: str
-    ) -> Iterator[bytes]:
-        fits, needle = _pattern(states, start), _needle(states, start)
-        overlay = snapshot.overlay
-        yield from (line for line in reversed(overlay.values()) if fits.match(b"\n" + line))
-        bases = []
-        if states is None or set(states) != {"dead"}:
-            bases.append((snapshot.base_jobs, snapshot.bases[0].fd))
-        if states is None or "dead" in states:
-            bases.append((snapshot.base_dead, snapshot.bases[1].fd))
-        for base, fd in bases:
-            lines = iter(base()) if snapshot.edited else _backward(fd, fits, needle)
-            for line in lines:
-                if line_id(line) not in overlay and fits.match(b"\n" + line):
-                    yield line
-
-
-def _no_lock() -> NoReturn:
-    raise StoreBusy("the queue changes too fast to be read without its lock")
-
-
-def _pattern(states: Collection[str] | None, start: str) -> re.Pattern[bytes]:
-    # It begins with plain text, newline included, because that is searched for ten times faster.
-    # A removal has "removed" where a job has "state".
-    wanted = b"" if states is None else b'(?:%s)"' % "|".join(sorted(states)).encode()
-    return re.compile(rb'\n\{"id": "%s[^"]*", "state": "%s' % (re.escape(start.encode()), wanted))
-
-
-def _needle(states: Collection[str] | None, start: str) -> bytes:
-    """Text that every line which fits holds, and few others; none if there is no such text."""
-    if states is not None and len(states) == 1:
-        return b'", "state": "%s"' % next(iter(states)).encode()
-    return b'\n{"id": "' + start.encode() if states is None else b""
-
-
-def _backward(fd: int, fits: re.Pattern[bytes], needle: bytes) -> Iterator[bytes]:
-    """The lines of a file in our layout that fit, the last one first."""
-    end, rest = os.fstat(fd).st_size, b""
-    while end > 0:
-        begin = max(0, end - _CHUNK)
-        data = os.pread(fd, end - begin, begin) + rest
-        # What precedes the first newline belongs to a line of the chunk before; a file begins
-        # with a line of its own, the opening bracket.
-        cut = data.find(b"\n")
-        rest = data if cut < 0 else data[:cut]
-        if cut >= 0:
-            for at in _starts(data, cut, fits, needle):
-                stop = data.find(b"\n", at + 1)
-                yield data[at + 1 : stop if stop >= 0 else len(data)].rstrip(b",")
-        end = begin
-
-
-def _starts(data: bytes, cut: int, fits: re.Pattern[bytes], needle: bytes) -> Iterator[int]:
-    """Where the newlines stand before lines that fit, the last one first, from `cut` on."""
-    if not needle:
-        yield from (found.start() for found in reversed(list(fits.finditer(data, cut))))
-        return
-    # Looking for plain text backward is five times as fast as the pattern is.
-    at = len(data)
-    while (at := data.rfind(needle, cut, at)) >= 0:
-        at = data.rfind(b"\n", 0, at + 1)
-        if at < cut:
-            return
-        if fits.match(data, at):
-            yield at
 
 
 class Follower:

@@ -30,7 +30,7 @@ _FRONT = re.compile(
 
 # What a claim of a later version must see without parsing a line stands directly behind `run_at`.
 # Readers of the front pass it over: line_state, line_front (and LiveIndex with it), read_live_lines
-# and glance's pattern rely on the four keys before it, in this order and spacing, and on no more.
+# and peek.py rely on the four keys before it, in this order and spacing, and on no more.
 BEHIND_RUN_AT = ("tags", "after", "after_end", "lock", "unique", "every", "cron")
 
 
