@@ -20,7 +20,7 @@ def made_ids(now: float, count: int, chance: int) -> list[str]:
 
 def made_word(dice: float) -> str:
     """A short word that begins with a letter, from a throw in [0, 1)."""
-    return "r" + _spell(int(dice * 32**6), 6)
+    return f"r{int(dice * 16**7):07x}"
 
 
 def _spell(number: int, width: int) -> str:

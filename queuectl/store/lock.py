@@ -38,7 +38,7 @@ class QueueLock:
         # Told once, after a second of waiting, what is waited for.
         self.on_wait: Callable[[str], None] | None = None
         self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
-        self._named: tuple[tuple[int, int], ...] = ()  # device and inode of each
+        self._inodes = (-1, -1, -1, -1)  # device and inode of each
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
         self._unlock: Callable[[int], None]  # who only reads never pays for loading it
 
@@ -98,7 +98,8 @@ class QueueLock:
             os.close(folder)
             raise
         self._fds = (folder, file)
-        self._named = (_identity(os.fstat(folder)), _identity(os.fstat(file)))
+        above, found = os.fstat(folder), os.fstat(file)
+        self._inodes = (above.st_dev, above.st_ino, found.st_dev, found.st_ino)
 
     def with_folder(self, action: Callable[[], None]) -> None:
         """Do something under the folder's lock alone: `queue.lock` itself is to be mended."""
@@ -152,18 +153,11 @@ class QueueLock:
             pause = min(pause * 1.5, longest)
 
     def _is_named(self) -> bool:
-        folder, file = self._named
         try:
-            return (
-                _identity(os.lstat(self.path)) == file
-                and _identity(os.stat(self._folder)) == folder
-            )
+            above, found = os.stat(self._folder), os.lstat(self.path)
         except FileNotFoundError:
             return False
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+        return (above.st_dev, above.st_ino, found.st_dev, found.st_ino) == self._inodes
 
 
 def _holder(fd: int) -> str:
