@@ -6,15 +6,16 @@ Jobs change in versions 1, 2, ... 9 (the present one), each folded an hour after
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from samples import START, make_job, moment
 
 from queuectl.model.job import job_from_person
 from queuectl.store import edits
-from queuectl.store.edits import History, Mistake, Past, SavedFile, decide, rev_and_sum
+from queuectl.store.edits import History, Mistake, Past, SavedFile, decide
 from queuectl.store.edits import Saved as SavedJob
-from queuectl.store.job_files import decode_job, encode_job, removal_line
+from queuectl.store.job_files import decode_job, encode_job, removal_line, rev_and_sum
 
 HOUR, NOW = 3600, 9
 PRESENT = START + 20 * HOUR
@@ -398,3 +399,24 @@ def test_a_job_that_was_added_by_hand_shows_nothing_of_the_version_that_was_read
     queue.has("b", (6, make_job("b")))
     edit = queue.edit(a, added, at=START + 6.1 * HOUR)  # it was read in version 4 or later
     assert (edit.lines, edit.told) == ({}, [edits.UNSEEN.format("b")])
+
+
+LINES = [
+    b'{"id": "a", "state": "pending", "priority": 0, "run_at": "x", "command": "echo, \\"b\\", c"}',
+    b'{"id": "a", "state": "pending", "priority": 0, "run_at": "x", "command": "a, ", "rev": 7}',
+    b'{"id": "a", "state": "pending", "command": "{\\"rev\\": 5}", "rev": 3, "tags": ["x", "y"]}',
+    b'{"id": "a", "state": "pending", "command": "x", "env": {"A": "1", "B": "2"}, "rev": 2}',
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_form_is_known_again_in_any_order_of_its_keys(line):
+    form, dice = json.loads(line), random.Random(7)
+    for _ in range(20):
+        keys = dice.sample(sorted(form), len(form))
+        again = json.dumps({key: form[key] for key in keys}, ensure_ascii=False).encode()
+        assert rev_and_sum(again) == rev_and_sum(line)
+    assert rev_and_sum(line)[0] == form.get("rev", 1)
+    for key, value in form.items():
+        other = {**form, key: [value] if isinstance(value, (list, dict)) else f"{value}{value}"}
+        assert rev_and_sum(json.dumps(other).encode())[1] != rev_and_sum(line)[1]

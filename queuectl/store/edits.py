@@ -10,20 +10,25 @@ A version is a generation of the journal: the job files as the fold left them th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
-from zlib import crc32
 
 from queuectl.errors import Conflict
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import rewritten
 from queuectl.model.times import format_time
-from queuectl.store.job_files import DEAD, JOBS, decode_job, encode_job, line_state, removal_line
+from queuectl.store.job_files import (
+    DEAD,
+    JOBS,
+    decode_job,
+    encode_job,
+    line_state,
+    removal_line,
+    rev_and_sum,
+)
 
 LONGEST_THOUGHT = 600.0  # seconds from reading to saving, of an edit that shows nothing of it
 _FEW = 5  # names that are told before they are only counted
-_sorted = json.JSONEncoder(sort_keys=True).encode
 
 
 class Past(NamedTuple):
@@ -90,12 +95,6 @@ class Mistake(Exception):
 
 class _Undecided(Exception):
     """Nothing shows what the person meant."""
-
-
-def rev_and_sum(line: bytes) -> tuple[int, int]:
-    """A job's rev, and the checksum of its line, whatever the order of the keys within."""
-    form = json.loads(line)
-    return form.get("rev", 1), crc32(_sorted(form).encode())
 
 
 def decide(

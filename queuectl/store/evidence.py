@@ -23,9 +23,12 @@ from zlib import crc32
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
 from queuectl.store import files
-from queuectl.store.edits import History, Past, rev_and_sum
-from queuectl.store.job_files import DEAD, JOBS, checksum, line_state
+from queuectl.store.job_files import DEAD, JOBS, checksum, line_state, rev_and_sum
 from queuectl.store.journal import Header, Stamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.edits import History, Past
 
 NOTES = ".folded"
 MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
@@ -116,6 +119,8 @@ def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> by
 
 def past_form(old: bytes | None, until: int, by_hand: bool) -> Past:
     """The same as a record."""
+    from queuectl.store.edits import Past
+
     if old is None:
         return Past(until, False, 0, 0, by_hand)
     return Past(until, line_state(old) == b"dead", *rev_and_sum(old), by_hand)
@@ -173,6 +178,8 @@ def _blocks(data: bytes) -> Iterator[_Block]:
 
 def read_history(folder: str, generation: int, folded_at: float) -> History:
     """What is known of the versions before this generation, which was folded at that time."""
+    from queuectl.store.edits import History, Past
+
     path = os.path.join(folder, NOTES)
     data = b""
     with suppress(BadFile):  # it is not there yet, or not ours

@@ -17,7 +17,6 @@ from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import files, folder, side_files, worker_files
 from queuectl.store.contract import Claim, Rule
-from queuectl.store.env_sets import EnvSets
 from queuectl.store.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.journal import PLAIN, PROMISED
 from queuectl.store.live_index import LiveIndex
@@ -43,7 +42,7 @@ class FileStore:
         self._writer = Writer(path, self.now, lambda: Settings(self.settings()).lock_timeout)
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._settings = side_files.SettingsFile(path)
-        self._env_sets = EnvSets(path)
+        self._env_sets = self._writer.env_sets
 
     # -- jobs
 

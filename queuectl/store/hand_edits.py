@@ -10,8 +10,6 @@ from queuectl.model.times import format_time
 from queuectl.store import evidence, files
 from queuectl.store.edits import Edit, History, Mistake, Saved, SavedFile, decide
 from queuectl.store.job_files import (
-    DEAD,
-    JOBS,
     checksum,
     line_id,
     line_state,
@@ -24,8 +22,6 @@ from queuectl.store.journal import Journal, Stamp, read_at, scan
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.snapshot import BaseFile
-
-NAMES = (JOBS, DEAD)
 
 
 class HandEdit(NamedTuple):
@@ -68,14 +64,6 @@ def _taken_in(file: BaseFile) -> bytes:
     """
     name = os.path.basename(file.path).encode()
     return b'{"id": " %s %d %d", "removed": ""}' % (name, file.found.st_size, checksum(file.fd))
-
-
-def without_signs(overlay: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], set[bytes]]:
-    """The overlay without the lines that tell of files that were taken in, and those lines."""
-    signs = {line for job_id, line in overlay.items() if job_id.startswith(b" ")}
-    if signs:
-        overlay = {job_id: line for job_id, line in overlay.items() if line not in signs}
-    return overlay, signs
 
 
 def judge(

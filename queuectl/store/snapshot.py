@@ -18,7 +18,6 @@ from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.evidence import find_copy
 from queuectl.store.files import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
-from queuectl.store.hand_edits import NAMES, HandEdit, judge, without_signs
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
 
+    from queuectl.store.hand_edits import HandEdit
+
+NAMES = (JOBS, DEAD)
 _TRIES = 5
 PATIENCE = 2.0  # seconds; a mistake in a younger file may be half of what is being written
 _PAUSE = 0.05  # seconds between looks at such a file
@@ -105,6 +107,14 @@ def overlay_of(lines: Iterable[bytes]) -> dict[bytes, bytes]:
     return {line_id(line): line for line in lines}
 
 
+def _without_signs(overlay: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """The overlay without the lines that tell of files that were taken in, and those lines."""
+    signs = {line for job_id, line in overlay.items() if job_id.startswith(b" ")}
+    if signs:
+        overlay = {job_id: line for job_id, line in overlay.items() if line not in signs}
+    return overlay, signs
+
+
 class Snapshot:
     """Both job files and the journal at one moment; close it when done.
 
@@ -125,7 +135,7 @@ class Snapshot:
     ) -> None:
         """`judged` holds what was found out before, which saves time if it is still so."""
         self.journal, self.files, self.bases = journal, (jobs, dead), [jobs, dead]
-        self.own, signs = without_signs(overlay_of(journal.all_lines()))
+        self.own, signs = _without_signs(overlay_of(journal.all_lines()))
         self.overlay = self.own
         self.hand_edit: HandEdit | None = None
         self._by_hand: tuple[dict[str, Job], dict[str, Job]] | None = None
@@ -145,6 +155,8 @@ class Snapshot:
                 self._by_hand = self._parse_both(now)
                 return
             if judged is None or not judged.holds(journal, self.files):
+                from queuectl.store.hand_edits import judge  # edits are rare, and it is large
+
                 judged = judge(journal, self.files, self.bases, self.own, edited, signs, now)
         except BaseException:
             self.close_copies()

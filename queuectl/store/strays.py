@@ -18,7 +18,8 @@ LOCK = "queue.lock"
 OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
 BEFORE_RESTORE = "before-restore-"
 # As files.write_new names them, and as older versions did.
-_TEMPORARY = re.compile(
+# Compiled when one is met: most folders have none.
+_TEMPORARY = (
     rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
     rf"|(jobs|dlq)\.json\.edit-[0-9TZ-]+|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(files.TEMPORARY)}"
 )
@@ -148,7 +149,7 @@ def leftovers(folder: str) -> list[str]:
 
 def _is_temporary(name: str) -> bool:
     # No more than this: a person's jobs.json.mine.new must not go.
-    return _TEMPORARY.fullmatch(name) is not None
+    return name.endswith(files.TEMPORARY) and re.fullmatch(_TEMPORARY, name) is not None
 
 
 def is_set_aside(name: str) -> bool:

@@ -17,7 +17,6 @@ from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
 from queuectl.store import checkpoint, evidence, files, folder, worker_files
 from queuectl.store.env_sets import EnvSets
-from queuectl.store.hand_edits import HandEdit, set_aside
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -31,6 +30,10 @@ from queuectl.store.live_index import LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.lookup import Found, find_jobs
 from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.hand_edits import HandEdit
 
 Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
@@ -99,7 +102,7 @@ class Writer:
         self._unsynced = False
         self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
         self._prepared = False
-        self._env_sets = EnvSets(path)
+        self.env_sets = EnvSets(path)
         self._writing = (Writing(self, False), Writing(self, True))
 
     def writing(self, *, busy: bool = False) -> Writing:
@@ -172,8 +175,10 @@ class Writer:
 
     def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
         """The lines and files of those of the jobs that exist; under the lock."""
-        if not ids:
-            return {}
+        live = self._live.lines if self._live is not None else {}
+        known = {job_id: line for job_id in ids if (line := live.get(job_id.encode()))}
+        if len(known) == len(ids):
+            return {job_id: (line, JOBS) for job_id, line in known.items()}
         with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
             return find_jobs(journal, jobs.fd, dead.fd, ids)
 
@@ -268,7 +273,7 @@ class Writer:
         self._unsynced = False
         journal = self._move_on(journal)
         with suppress(StoreError):  # of a damaged file whoever needs a set will tell
-            self._env_sets.drop_unused(self.lines(journal))
+            self.env_sets.drop_unused(self.lines(journal))
 
     def look_at_edit(self) -> HandEdit | None:
         """What a person changed, read and judged without the lock; None: it is not known."""
@@ -299,6 +304,8 @@ class Writer:
             edit = snapshot.hand_edit.edit
             taken_in, told = len(edit.undecided) < len(snapshot.hand_edit.fresh), edit.told
             for dead, reason in edit.undecided.items():
+                from queuectl.store.hand_edits import set_aside
+
                 kept = set_aside(snapshot.files[dead])
                 self.notices.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
         if taken_in:
