@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 import queuectl
 from queuectl.store.file_store import FileStore
+from tests.campaigns.crash_points import scratch
 
 OLDER = "queuectl-a61fc90.zip"  # the last version of format 1, its package as it was
 
@@ -28,6 +30,9 @@ for _number, _usual in (
 ):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _usual)
+
+# Else each of the hundreds of commands that tests start compiles all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -72,6 +77,24 @@ def _wait_until(condition: Callable[[], object], timeout: float = 30.0, what: st
 @pytest.fixture
 def wait_until() -> Callable[..., object]:
     return _wait_until
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in a file is told at once, though somebody may still be writing it."""
+    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 0.0)
+
+
+@pytest.fixture
+def memory_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder like tmp_path, in memory where that is to be had; it is removed afterwards.
+
+    For sweeps that write thousands of files, of which nothing but their content matters.
+    """
+    path = scratch()
+    yield Path(path)
+    monkeypatch.undo()  # what removes a folder may be patched, and the working folder lie in it
+    shutil.rmtree(path)
 
 
 @pytest.fixture(autouse=True)

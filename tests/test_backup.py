@@ -20,6 +20,12 @@ from queuectl.job_queue import JobQueue
 
 
 @pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
+
+@pytest.fixture
 def queue(tmp_path):
     """Jobs in every state, some only in the journal, and settings."""
     queue = JobQueue.open(str(tmp_path / "queue"))

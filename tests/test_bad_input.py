@@ -263,6 +263,7 @@ class TestBadFolders:
         os.chown(cli.folder, 12345, 12345)
         assert_refused(cli, argv, 5, [cli.folder, "user"])
 
+    @pytest.mark.usefixtures("no_patience")
     @pytest.mark.parametrize(
         "data",
         [b"", b"\0" * 64, b"{}", b'[\n{"id": "job1", "comm', b'[{"id": "a"}]', b"[\xff]", b"null"],

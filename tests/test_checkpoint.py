@@ -19,6 +19,12 @@ NAMES = ("jobs.json", "dlq.json")
 STAMPS = (Stamp(0, 0, 0, 0, 0), Stamp(0, 0, 0, 0, 0))
 
 
+@pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
+
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch):
     """Nothing here has to survive a power cut."""

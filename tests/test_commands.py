@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from samples import let_rest
 
 from queuectl.model.fields import STATES
 
@@ -57,6 +58,7 @@ class TestWait:
     def test_nothing_left_to_wait_for(self, ended):
         assert ended("wait", "--all").code == 0
 
+    @pytest.mark.usefixtures("no_patience")
     def test_a_failure_of_its_own(self, ended):
         with open(os.path.join(ended.folder, "jobs.json"), "wb") as file:
             file.write(b"{}")
@@ -273,6 +275,7 @@ def test_workers_of_a_damaged_queue_can_be_stopped(cli, wait_until, now):
     path = os.path.join(cli.folder, "jobs.json")
     with open(path, "a", encoding="utf-8") as file:
         file.write("]")
+    let_rest(cli.folder)
     result = cli("worker", "stop", *now)
     assert result.code == 5
     assert result.out.startswith("Stopped worker PID ")

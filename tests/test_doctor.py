@@ -137,6 +137,7 @@ def write_private(path, text="text"):
     path.chmod(0o600)
 
 
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize("text", DAMAGES)
 def test_what_is_wrong_is_told_in_a_line_and_mended(queue, text):
     DAMAGES[text](lambda *names: path(queue, *names))
@@ -171,6 +172,7 @@ def test_everything_at_once_is_a_list_and_no_traceback(queue):
     assert path(queue, "spare").exists()
 
 
+@pytest.mark.usefixtures("no_patience")
 def test_a_hand_edit_is_no_problem_but_a_mistake_in_it_is(queue):
     text = path(queue, "jobs.json").read_text()
     path(queue, "jobs.json").write_text(text.replace("echo out", "echo edited"))

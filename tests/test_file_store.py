@@ -17,6 +17,12 @@ from queuectl.store.file_store import FileStore
 
 
 @pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
+
+@pytest.fixture
 def store(tmp_path):
     store = FileStore(str(tmp_path / "queue"))
     yield store

@@ -22,6 +22,12 @@ from queuectl.store.lock import QueueLock
 TAKEN = "the edit was taken in"
 
 
+@pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
+
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
     """A mistake is told at once, though somebody may still be writing."""

@@ -24,6 +24,14 @@ LONGEST = 20.0  # seconds that one command may take on a machine that is busy wi
 
 # -- the queue, and what is put into it
 
+pytestmark = pytest.mark.usefixtures("no_patience")
+
+
+@pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):

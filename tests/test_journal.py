@@ -35,6 +35,12 @@ STAMPS = (Stamp(1, 2, 3, 4, 5), Stamp(6, 7, 8, 9, 10))
 
 
 @pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
+
+@pytest.fixture
 def no_sync(monkeypatch):
     """Thousands of queues are written here; none has to survive a power cut."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)

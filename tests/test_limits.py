@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from samples import let_rest
 
 from queuectl.job_queue import JobQueue
 
@@ -58,6 +59,7 @@ def make_giant(path):
 def test_a_giant_data_file_is_refused_without_reading_it(folder, name, words):
     _, bare, _ = run(folder, "version")
     make_giant(os.path.join(folder, name))
+    let_rest(folder)
     code, peak, said = run(folder, *words)
     assert peak < bare + MEMORY
     if name.startswith("worker") or (name == "config.json" and words[0] != "enqueue"):
@@ -109,6 +111,7 @@ def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):
     argv = [sys.executable, "-m", "queuectl", "--data", folder, "list"]
     with open(path, "ab") as file:
         file.truncate(size + 64_000_001)
+    let_rest(folder)
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 5
     assert f"an edited one may have at most {size + 64_000_000:,}" in done.stderr

@@ -16,6 +16,8 @@ from queuectl.store import files, strays
 
 AWAY = "../../thesis.txt"
 
+pytestmark = pytest.mark.usefixtures("no_patience")
+
 
 @pytest.fixture
 def queue(cli):

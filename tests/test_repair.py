@@ -23,6 +23,12 @@ from queuectl.store.journal_remains import JournalRemains
 from queuectl.store.worker_files import make_slot
 
 
+@pytest.fixture
+def tmp_path(memory_path):
+    """Thousands of files are written here."""
+    return memory_path
+
+
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch):
     """Nothing here has to survive a power cut."""
