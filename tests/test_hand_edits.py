@@ -13,9 +13,10 @@ from failing_disk import Killed, failing_disk
 from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DuplicateId
-from queuectl.store import writer
+from queuectl.model.job import job_from_person
+from queuectl.store import job_files, writer
 from queuectl.store.file_store import FileStore
-from queuectl.store.job_files import encode_job
+from queuectl.store.job_files import encode_job, read_edited
 from queuectl.store.journal import PLAIN, Journal
 from queuectl.store.lock import QueueLock
 
@@ -694,3 +695,58 @@ def test_a_file_with_a_flipped_byte_is_refused_or_taken_for_an_edit(store, name)
         # No checksum tells it from an edit, but never is a job lost or doubled by it.
         assert len(found) == count, at
     write(store, whole, name)
+
+
+# -- what was not touched
+
+
+@pytest.mark.parametrize("layout", ["ours", "indented", "sorted"])
+def test_only_what_an_edit_changes_is_read_as_a_job(store, monkeypatch, layout):
+    read_as_job = []
+
+    def counting(form, **how):
+        read_as_job.append(form["id"])
+        return job_from_person(form, **how)
+
+    monkeypatch.setattr(job_files, "job_from_person", counting)
+    forms = json.loads(read(store))
+    next(form for form in forms if form["id"] == "b")["priority"] = 7
+    if layout == "ours":
+        lines = [json.dumps(form, ensure_ascii=False) for form in forms]
+        write(store, "[\n" + ",\n".join(lines) + "\n]\n")
+    else:
+        write(store, json.dumps(forms, indent=2, sort_keys=layout == "sorted"))
+    take_in(store)
+    assert set(read_as_job) == {"b"}
+    jobs = jobs_of(store)
+    assert (jobs["b"].priority, jobs["b"].rev, jobs["a"].rev) == (7, 2, 1)
+    assert set(jobs) == set("abcd")
+
+
+@pytest.mark.parametrize("note", ["true", "1.0", "[1]"])
+def test_a_value_that_only_python_takes_for_the_same_is_no_untouched_one(note):
+    line = encode_job(make_job("a", extra={"note": 1}))
+    data, untouched = b"[" + line + b"]", set()
+    assert list(read_edited(data, "f", moment(0), "pending", {b"a": line}, untouched)) == []
+    assert untouched == {b"a"}
+    data, untouched = data.replace(b'"note": 1', b'"note": ' + note.encode()), set()
+    ((_, job, _),) = read_edited(data, "f", moment(0), "pending", {b"a": line}, untouched)
+    assert (job.extra, untouched) == ({"note": json.loads(note)}, set())
+
+
+@pytest.mark.parametrize("changed_comes_first", [True, False])
+def test_an_untouched_line_and_a_changed_one_of_one_job_are_refused(store, changed_comes_first):
+    lines = read(store).decode().splitlines()
+    changed = lines[1].replace('"priority": 0', '"priority": 5')
+    assert changed != lines[1]
+    lines.insert(1 if changed_comes_first else 2, changed)
+    write(store, "\n".join(lines) + "\n")
+    with pytest.raises(BadFile, match=r"jobs\.json:[23]:1: job 'a' stands twice"):
+        list(store.find())
+
+
+def test_lines_that_an_editor_gave_other_ends_stay_as_they_are(store):
+    text = read(store).decode().replace(",\n", " ,\r\n")
+    write(store, text.replace('"id": "b"', '"id": "bb"'))
+    take_in(store)
+    assert set(jobs_of(store)) == {"a", "bb", "c", "d"}

@@ -66,11 +66,15 @@ class Saved(NamedTuple):
 
 
 class SavedFile(NamedTuple):
-    """A job file that was edited. `dead`: dlq.json; `saved_at`: epoch seconds."""
+    """A job file that was edited. `dead`: dlq.json; `saved_at`: epoch seconds.
+
+    `untouched`: ids of the jobs in it that are there in their present form; `jobs`: all others.
+    """
 
     dead: bool
     saved_at: float
     jobs: list[Saved]
+    untouched: Collection[bytes] = ()
 
 
 class Edit(NamedTuple):
@@ -110,7 +114,7 @@ def decide(
     changed since the fold of `generation`, too.
     """
     edit = Edit({}, [], {})
-    named = [{saved.job.id.encode() for saved in file.jobs} for file in files]
+    named = [{*file.untouched, *(saved.job.id.encode() for saved in file.jobs)} for file in files]
     told = _Told()
     for which, file in enumerate(files):
         elsewhere = set().union(*(ids for at, ids in enumerate(named) if at != which))
@@ -182,10 +186,7 @@ class _Judge:
         """The first and the last version that it may have been; -1 is one before all known."""
         since = self.history.since
         first, last = (since if since <= 1 else -1), self.generation
-        for saved in self.file.jobs:
-            job_id = saved.job.id.encode()
-            wanted = (self.file.dead, saved.job.rev)
-            forms = [form for form in self._forms(job_id) if form[2:4] == wanted]
+        for job_id, forms in self._read_forms():
             if len(forms) == 1:  # an id that was used again says nothing
                 last = min(last, forms[0][1])
                 # Who added it by hand had it before it came into the queue.
@@ -195,6 +196,33 @@ class _Judge:
         if recent <= last:
             first = max(first, recent)
         return min(first, last), max(first, last)
+
+    def _read_forms(self) -> Iterator[tuple[bytes, list[tuple[int, int, bool, int]]]]:
+        """For each job in the file that changed as far as is known: which of its _forms it has."""
+        past, dead = self.history.past, self.file.dead
+        for saved in self.file.jobs:
+            job_id = saved.job.id.encode()
+            if job_id in past:
+                yield job_id, [f for f in self._forms(job_id) if f[2:4] == (dead, saved.job.rev)]
+        birth = None
+        for job_id in past.keys() & self.file.untouched:
+            if past[job_id][-1] is birth and len(past[job_id]) == 1:
+                continue  # as the one before: of a hundred thousand that came in one fold
+            forms = self._forms_like_present(job_id)
+            if forms and len(past[job_id]) == 1 and not past[job_id][0].rev:
+                birth = past[job_id][0]
+            yield job_id, forms
+
+    def _forms_like_present(self, job_id: bytes) -> list[tuple[int, int, bool, int]]:
+        """Those of its _forms that have the rev that it has now, in this file."""
+        line, past = self.present[job_id], self.history.past[job_id]
+        if len(past) > 1 or past[0].rev:
+            wanted = (self.file.dead, rev_and_sum(line)[0])
+            return [form for form in self._forms(job_id) if form[2:4] == wanted]
+        # It has had no other form: most jobs of a large queue, which are not parsed.
+        here = (line_state(line) == b"dead") is self.file.dead
+        is_folded = here and past[0].until <= self.generation
+        return [(past[0].until, self.generation, self.file.dead, 0)] if is_folded else []
 
     def _forms(self, job_id: bytes) -> Iterator[tuple[int, int, bool, int]]:
         """First and last version, file and rev of each form that the job had in the files.
@@ -299,8 +327,10 @@ class _Judge:
     def removals(self, named: Collection[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Id and removal line of each job that the editor saw, and that is in no file any more."""
         for job_id, line in self.present.items():
+            if job_id in named:
+                continue
             state = line_state(line)
-            if job_id in named or (state == b"dead") is not self.file.dead:
+            if (state == b"dead") is not self.file.dead:
                 continue
             reason = self._kept_for(job_id, state == b"in_progress")
             if reason is None or (reason is UNSEEN and self._is_renamed(line)):

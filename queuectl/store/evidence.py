@@ -196,10 +196,14 @@ def read_history(folder: str, generation: int, folded_at: float) -> History:
     folded |= {block.generation: block.at for block in blocks}
     past: dict[bytes, list[Past]] = {}
     for block in blocks:
+        birth = Past(block.generation, False, 0, 0, False)
         for line in block.payload.splitlines():
             job_id, place, rev, check = line.split(b" ")
-            dead, by_hand = _PLACES[place]
-            form = Past(block.generation, dead, int(rev), int(check), by_hand)
+            if place == b"-":  # one record for all: there may be a hundred thousand
+                form = birth
+            else:
+                dead, by_hand = _PLACES[place]
+                form = Past(block.generation, dead, int(rev), int(check), by_hand)
             forms = past.setdefault(job_id, [])
             if not forms or forms[-1] != form:
                 forms.append(form)

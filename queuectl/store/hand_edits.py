@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
+from zlib import crc32
 
+from queuectl.model.fields import State
 from queuectl.model.times import format_time
 from queuectl.store import evidence, files
 from queuectl.store.edits import Edit, History, Mistake, Saved, SavedFile, decide
@@ -32,7 +34,7 @@ class HandEdit(NamedTuple):
     """
 
     edit: Edit
-    found: tuple[Stamp, Stamp]
+    found: list[Stamp]
     fresh: list[int]
     generation: int
     end: int
@@ -41,7 +43,7 @@ class HandEdit(NamedTuple):
         """Whether it is the same with the journal and the files as they are now."""
         if journal.header.generation != self.generation or journal.end < self.end:
             return False
-        if not all(stamp.fits(file.found) for stamp, file in zip(self.found, files, strict=True)):
+        if not all(map(_is_as_found, self.found, files)):
             return False
         data = read_at(journal.fd, self.end, journal.end - self.end)
         newer = (line for record in scan(data) for line in record.payload.splitlines())
@@ -50,6 +52,14 @@ class HandEdit(NamedTuple):
     def lines(self, files: Sequence[BaseFile]) -> list[bytes]:
         """What is to be journaled: the changes, and that these files were taken in."""
         return [*self.edit.lines.values(), *(_taken_in(files[which]) for which in self.fresh)]
+
+
+def _is_as_found(stamp: Stamp, file: BaseFile) -> bool:
+    # Its mode was mended since, perhaps: that changes the ctime, and not the content.
+    return stamp.fits(file.found) or (
+        (stamp.size, stamp.mtime, stamp.inode, stamp.crc)
+        == (file.found.st_size, file.found.st_mtime_ns, file.found.st_ino, checksum(file.fd))
+    )
 
 
 def _ids(lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -82,17 +92,18 @@ def judge(
     fresh = [which for which in edited if _taken_in(files[which]) not in signs]
     generation = journal.header.generation
     edit = Edit({}, [], {})
+    data = [file.read() if which in fresh else b"" for which, file in enumerate(files)]
     if fresh:
         folder = os.path.dirname(files[0].path)
         history = evidence.read_history(folder, generation, journal.header.folded_at)
         present = _present(bases, overlay, history, generation)
-        saved = [_saved(files[which], bool(which), now) for which in fresh]
+        saved = [_saved(files[which], data[which], bool(which), now, present) for which in fresh]
         try:
             edit = decide(present, history, generation, saved, format_time(now))
         except Mistake as exc:
             file = files[exc.dead]
-            raise mistake(file.path, file.read().decode(), exc.at, str(exc)) from None
-    found = (Stamp.of(files[0].found, 0), Stamp.of(files[1].found, 0))
+            raise mistake(file.path, data[exc.dead].decode(), exc.at, str(exc)) from None
+    found = [Stamp.of(file.found, crc32(read)) for file, read in zip(files, data, strict=True)]
     return HandEdit(edit, found, fresh, generation, journal.end)
 
 
@@ -119,10 +130,14 @@ def _present(
     return present
 
 
-def _saved(file: BaseFile, dead: bool, now: float) -> SavedFile:
-    saved_at = min(file.found.st_mtime, now)
-    read = read_edited(file.read(), file.path, format_time(now), "dead" if dead else "pending")
-    return SavedFile(dead, saved_at, [Saved(*one) for one in read])
+def _saved(
+    file: BaseFile, data: bytes, dead: bool, now: float, present: Mapping[bytes, bytes]
+) -> SavedFile:
+    saved_at, untouched = min(file.found.st_mtime, now), set[bytes]()
+    state: State = "dead" if dead else "pending"
+    read = read_edited(data, file.path, format_time(now), state, present, untouched)
+    # In this order: reading fills `untouched`, too.
+    return SavedFile(dead, saved_at, [Saved(*one) for one in read], untouched)
 
 
 def set_aside(file: BaseFile) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Container, Iterator, Mapping
 from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
@@ -274,15 +274,32 @@ def parse_edited(
 
 
 def read_edited(
-    data: bytes, path: str, now: str, state: State
+    data: bytes,
+    path: str,
+    now: str,
+    state: State,
+    known: Mapping[bytes, bytes] | None = None,
+    untouched: set[bytes] | None = None,
 ) -> Iterator[tuple[int, Job, Collection[str]]]:
-    """Offset and job of each job of such a file, and those of _TIMES that were written."""
+    """Offset and job of each job of such a file, and those of _TIMES that were written.
+
+    A job that is as its line in `known` says is passed over, for there may be a hundred thousand
+    of them: its id is added to `untouched`.
+    """
     try:
         text = data.decode()
     except UnicodeDecodeError as exc:
         raise BadFile(f"{path} is not valid UTF-8 at byte {exc.start}; {LEFT}") from None
-    seen: set[str] = set()
-    for at, form in _array_items(text, path):
+    known, untouched = known or {}, set() if untouched is None else untouched
+    changed = _changed_lines(text, known, untouched)
+    seen: set[bytes] = set()
+    for at, form in _array_items(text, path) if changed is None else changed:
+        job_id = _same_as_known(form, known)
+        if job_id is not None:
+            if job_id in untouched or job_id in seen:
+                raise _twice(path, text, at, job_id.decode())
+            untouched.add(job_id)
+            continue
         try:
             job = job_from_person(form, now=now, state=state)
             if job.extra or job.history:
@@ -291,10 +308,57 @@ def read_edited(
             raise mistake(path, text, at, str(exc)) from None
         except (ValueError, RecursionError) as exc:
             raise mistake(path, text, at, f"the job is no plain JSON: {exc}") from None
-        if job.id in seen:
-            raise mistake(path, text, at, f"job '{job.id}' stands twice, in {path}")
-        seen.add(job.id)
+        if job.id.encode() in seen or job.id.encode() in untouched:
+            raise _twice(path, text, at, job.id)
+        seen.add(job.id.encode())
         yield at, job, _TIMES & form.keys() if isinstance(form, dict) else ()
+
+
+def _twice(path: str, text: str, at: int, job_id: str) -> BadFile:
+    return mistake(path, text, at, f"job '{job_id}' stands twice, in {path}")
+
+
+def _changed_lines(
+    text: str, known: Mapping[bytes, bytes], untouched: set[bytes]
+) -> list[tuple[int, object]] | None:
+    """As _array_items, but only what is no known line, of a file in our layout; else None.
+
+    The ids of the known lines go into `untouched`.
+    """
+    if not (text.startswith("[\n{") and text.endswith("}\n]\n")):
+        return None
+    ids = dict(zip(known.values(), known, strict=True))
+    changed: list[tuple[int, object]] = []
+    found: list[bytes] = []
+    at = 2
+    try:
+        for line in text[2:-3].split(",\n"):
+            job_id = ids.get(line.encode())
+            if job_id is None:
+                changed.append((at, _strictly.decode(line)))
+            else:
+                found.append(job_id)
+            at += len(line) + 2
+    except (InvalidInput, ValueError, RecursionError):  # an item of several lines, or a mistake
+        return None
+    if len(set(found)) < len(found):
+        return None
+    untouched.update(found)
+    return changed
+
+
+def _same_as_known(form: object, known: Mapping[bytes, bytes]) -> bytes | None:
+    """The id of a job whose known line says the same, in whatever layout and order of keys."""
+    job_id = form.get("id") if isinstance(form, dict) else None
+    line = known.get(job_id.encode("utf-8", "replace")) if isinstance(job_id, str) else None
+    if line is None:
+        return None
+    try:
+        # Not by comparing objects, for which true, 1 and 1.0 are the same.
+        same = _encode(form).encode() == line or _sorted(form) == _sorted(json.loads(line))
+    except (ValueError, RecursionError):  # the job is no plain JSON: its own check tells why
+        return None
+    return line_id(line) if same else None
 
 
 _TIMES = frozenset({"created_at", "updated_at", "run_at", "available_at"})
@@ -304,7 +368,6 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
     """Offset and value of each item of the JSON array that `text` must be."""
-    decoder = json.JSONDecoder(object_pairs_hook=no_twins, parse_constant=_no_constant)
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
         found = "is empty" if at == len(text) else f"begins with {text[at : at + 12]!r}"
@@ -312,7 +375,7 @@ def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
     at = _skip_space(text, at + 1)
     while text[at : at + 1] != "]":
         try:
-            form, end = decoder.raw_decode(text, at)
+            form, end = _strictly.raw_decode(text, at)
         except json.JSONDecodeError as exc:
             raise mistake(path, text, exc.pos, exc.msg) from None
         except (InvalidInput, ValueError, RecursionError) as exc:
@@ -345,6 +408,9 @@ def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(name: str) -> object:
     raise InvalidInput(f"{name} is no JSON number")
+
+
+_strictly = json.JSONDecoder(object_pairs_hook=no_twins, parse_constant=_no_constant)
 
 
 def mistake(path: str, text: str, at: int, what: str) -> BadFile:

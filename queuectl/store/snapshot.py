@@ -125,6 +125,10 @@ class Snapshot:
     files held before: then they count as they are.
     """
 
+    # What this process judged last: a command looks several times before it takes an edit in, and
+    # one of a large file takes a second each time.
+    _judged: HandEdit | None = None
+
     def __init__(
         self,
         journal: Journal,
@@ -147,6 +151,7 @@ class Snapshot:
         ]
         self.edited = bool(edited)
         if not edited:
+            Snapshot._judged = None
             return
         for which in edited:
             self.files[which].check_edit(journal.header.stamps[which])
@@ -161,7 +166,7 @@ class Snapshot:
         except BaseException:
             self.close_copies()
             raise
-        self.hand_edit = judged
+        self.hand_edit = Snapshot._judged = judged
         self.overlay = self.own | judged.edit.lines
 
     def _open_copies(self, edited: list[int]) -> bool:
@@ -228,7 +233,7 @@ class Snapshot:
             if not journal.is_current():
                 return None
             try:
-                snapshot = cls(journal, jobs, dead, now)
+                snapshot = cls(journal, jobs, dead, now, cls._judged)
             except BadFile as exc:
                 written = max(file.found.st_mtime for file in (jobs, dead))
                 raise _BeingWritten(exc, abs(now - written)) from None
