@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -51,6 +52,13 @@ def seed(request: pytest.FixtureRequest) -> str:
     seed = getattr(request, "param", None) or secrets.token_hex(4)
     request.node.user_properties.append(("seed", seed))
     return seed
+
+
+@pytest.fixture(params=[pytest.param("all", marks=pytest.mark.campaign), "a third"])
+def places(request: pytest.FixtureRequest, seed: str) -> Callable[[bytes], range]:
+    """The places of some bytes that a sweep tries: in its short form a third, which chance has."""
+    step = 1 if request.param == "all" else 3
+    return lambda data: range(random.Random(seed).randrange(step), len(data), step)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

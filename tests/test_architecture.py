@@ -81,6 +81,13 @@ def is_for_types(node):
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
+@cache
+def nodes(name):
+    """Every node of the file."""
+    return tuple(ast.walk(tree(name)))
+
+
+@cache
 def imports(name, types=False):
     """Every module that the file imports, as it runs; `types`: for its annotations too."""
     found = set()
@@ -105,18 +112,17 @@ def ours(name, types=False):
     return {module for module in imports(name, types) if module.split(".")[0] == "queuectl"}
 
 
+@cache
 def calls(name):
     """Every call in the file, as (function as written, line)."""
     return [
-        (ast.unparse(node.func), node.lineno)
-        for node in ast.walk(tree(name))
-        if isinstance(node, ast.Call)
+        (ast.unparse(node.func), node.lineno) for node in nodes(name) if isinstance(node, ast.Call)
     ]
 
 
 def functions(name):
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return [node for node in ast.walk(tree(name)) if isinstance(node, kinds)]
+    return [node for node in nodes(name) if isinstance(node, kinds)]
 
 
 # -- layers
@@ -249,7 +255,7 @@ def test_data_files_are_changed_through_one_door(name):
         return
     used = {call for call, _ in calls(name)} & DOOR
     assert used <= BESIDE_THE_DOOR.get(name, set())
-    for node in ast.walk(tree(name)):
+    for node in nodes(name):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "os.fdopen"):
             modes = [ast.unparse(arg) for arg in node.args[1:2]]
             assert all(mode in ("'rb'", "'r'") for mode in modes), f"{name}:{node.lineno} writes"
@@ -303,7 +309,7 @@ def test_every_module_says_what_it_is_and_postpones_annotations(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_public_says_what_it_does(name):
-    for node in ast.walk(tree(name)):
+    for node in nodes(name):
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{name}: class {node.name}"
     for node in tree(name).body:
@@ -321,6 +327,6 @@ def test_no_path_of_this_machine_is_written_into_the_code():
 def test_no_store_knows_a_rule_of_a_jobs_life_but_claiming_and_hand_edits():
     for name in FILES:
         if layer(name) == "store":
-            for node in ast.walk(tree(name)):
+            for node in nodes(name):
                 if isinstance(node, ast.ImportFrom) and node.module == "queuectl.model.lifecycle":
                     assert {alias.name for alias in node.names} <= {"claimed", "rewritten"}, name

@@ -136,8 +136,8 @@ def without_next(state):
     return {job_id: job for job_id, job in state.items() if job_id != "next"}
 
 
-def test_a_journal_cut_anywhere_holds_what_came_before(history, broken):
-    for size in range(len(history.data)):
+def test_a_journal_cut_anywhere_holds_what_came_before(history, broken, places):
+    for size in places(history.data):
         path = broken(history.data[:size])
         reader, writer = read_by_all(path)
         if size < history.ends[0]:
@@ -153,8 +153,8 @@ def test_a_journal_cut_anywhere_holds_what_came_before(history, broken):
     "mask",
     [0xFF, *(pytest.param(1 << bit, marks=pytest.mark.campaign) for bit in range(8))],
 )
-def test_a_flipped_byte_gives_a_prefix_or_a_refusal(history, broken, mask):
-    for at in range(len(history.data)):
+def test_a_flipped_byte_gives_a_prefix_or_a_refusal(history, broken, places, mask):
+    for at in places(history.data):
         data = bytearray(history.data)
         data[at] ^= mask
         reader, writer = read_by_all(broken(bytes(data)))

@@ -546,6 +546,8 @@ def test_any_byte_of_a_job_file_spoilt_costs_one_job_at_most(template, tmp_path,
 MANY = [(all_at_once, how) for how in (*DEATHS, "once", "full")]
 MANY += [(twice_in_one_file, how) for how in ("die before", "die half-way", "full")]
 MANY += [(damage, "die after") for damage in (jobs_gone, journal_gone, jobs_a_folder)]
+# A death before a call leaves what one after the call before it leaves, or one half-way.
+LONG = [(all_at_once, "die before"), (twice_in_one_file, "die before")]
 
 
 def also_the_rest(path):
@@ -585,7 +587,15 @@ def steps(template, tmp_path, damage, how):
 
 
 @pytest.mark.parametrize(
-    ("damage", "how"), MANY, ids=[f"{damage.__name__}-{how}" for damage, how in MANY]
+    ("damage", "how"),
+    [
+        pytest.param(
+            *one,
+            id=f"{one[0].__name__}-{one[1]}",
+            marks=[pytest.mark.campaign] if one in LONG else [],
+        )
+        for one in MANY
+    ],
 )
 def test_killed_or_refused_at_any_step_and_run_again_it_loses_nothing(
     template, tmp_path, damage, how

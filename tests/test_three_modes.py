@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shlex
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.key_binding.defaults import load_key_bindings
 from prompt_toolkit.output import DummyOutput
 
 from queuectl.cli import run_bound
@@ -430,6 +432,12 @@ def play(mode: AsArgv, scene: str, folder: str) -> list[Done]:
 
 
 @pytest.fixture
+def tmp_path(memory_path):
+    """Each line is played three times, and all jobs are read after each."""
+    return memory_path
+
+
+@pytest.fixture
 def stage(tmp_path, monkeypatch):
     """Plays a scene in a mode, in a data folder of its own."""
     from tests.conftest import Cli
@@ -438,6 +446,9 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setenv("QUEUECTL_HISTORY", str(tmp_path / "history"))
     monkeypatch.setenv("QUEUECTL_SHELLRC", os.devnull)
     monkeypatch.setenv("COLUMNS", "80")
+    # The key bindings that all shells have: made anew they are a third of a shell's start.
+    made_once = cache(load_key_bindings)
+    monkeypatch.setattr("prompt_toolkit.application.application.load_key_bindings", made_once)
 
     def played(mode: type[AsArgv], scene: str) -> list[Done]:
         folder = str(tmp_path / mode.__name__ / "data")

@@ -75,7 +75,7 @@ def full() -> Sizes:
 
 
 def small() -> Sizes:
-    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.3, 0.0, 1, 3, 2)
+    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.1, 0.0, 1, 3, 2)
 
 
 @contextmanager

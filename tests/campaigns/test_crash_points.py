@@ -31,7 +31,7 @@ def root(monkeypatch) -> Iterator[str]:
 
 def test_nothing_is_lost_wherever_a_process_dies(root, seed):
     """Some calls of every deed where most is going on, then points by chance."""
-    campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 7.0
+    campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 5.0
     for deed in DEEDS:
         for at in range(1, 40, 4):
             how = campaign.chance.choice(crash_points.DEATHS)
@@ -45,7 +45,7 @@ def test_nothing_is_lost_wherever_a_process_dies(root, seed):
 
 
 def test_what_a_disk_refuses_is_not_done(root, seed):
-    campaign = full_disks.run(250, seed, root)
+    campaign = full_disks.run(150, seed, root)
     assert campaign.faults == []
     assert campaign.tried.total() >= 100
 
