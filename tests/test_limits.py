@@ -11,6 +11,7 @@ import pytest
 from samples import let_rest
 
 from queuectl.job_queue import JobQueue
+from queuectl.model.fields import TOO_LONG
 
 GIANT = 50_000_000_000  # bytes, with nothing in them: a sparse file
 MEMORY = 64 << 10  # kB that a refusal may cost beside the bare program
@@ -73,17 +74,17 @@ def test_a_giant_data_file_is_refused_without_reading_it(folder, name, words):
 def test_a_giant_file_of_jobs_or_commands_is_refused(folder, tmp_path):
     _, bare, _ = run(folder, "version")
     giant = make_giant(tmp_path / "giant")
-    for words in (["enqueue", "--file", giant], ["-f", giant]):
+    for words, most in ((["enqueue", "--file", giant], "24"), (["-f", giant], "4")):
         code, peak, said = run(folder, *words)
         assert peak < bare + MEMORY
         assert code == 2
-        assert f"{giant}:1: a line has at most 24,000,000 bytes" in said
-    for words in (["enqueue", "--file", "-"], []):
+        assert f"{giant}:1: a line has at most {most},000,000 bytes" in said
+    for words, most in ((["enqueue", "--file", "-"], "24"), ([], "4")):
         with open(giant, "rb") as stdin:
             code, peak, said = run(folder, *words, stdin=stdin)
         assert peak < bare + MEMORY
         assert code == 2
-        assert "<stdin>:1: a line has at most 24,000,000 bytes" in said
+        assert f"<stdin>:1: a line has at most {most},000,000 bytes" in said
 
 
 def test_a_job_of_more_than_four_megabytes_is_refused(folder, tmp_path):
@@ -95,12 +96,85 @@ def test_a_job_of_more_than_four_megabytes_is_refused(folder, tmp_path):
     argv = [sys.executable, "-m", "queuectl", "--data", folder]
     done = subprocess.run([*argv, "enqueue", "--file", path], capture_output=True, text=True)
     assert done.returncode == 2
-    assert f"{path}:2: job 'large' takes 4,0" in done.stderr
-    assert "a job at most 4,000,000" in done.stderr
+    assert f"{path}:2: {TOO_LONG}" in done.stderr
     with open(path, "w") as file:
         file.write(json.dumps({**large, "env": dict(list(env.items())[:-100])}))
     assert subprocess.run([*argv, "enqueue", "--file", path], capture_output=True).returncode == 0
     assert [job.id for job in JobQueue.open(folder).find()] == ["a", "large"]
+
+
+# A list of this takes thirty times its text in memory, if somebody parses it.
+NONSENSE = b'{"id": "giant", "command": "true", "x": [' + b"[],\n" * 4_000_000 + b"[]]}"
+PARSED = 7 * len(NONSENSE) >> 10  # kB: its bytes, its text, and 5 MB of that parsed
+
+
+@on_linux
+def test_a_giant_job_in_an_edited_file_is_refused_before_it_is_parsed(folder):
+    _, bare, _ = run(folder, "version")
+    path = os.path.join(folder, "jobs.json")
+    with open(path, "rb") as file:
+        first = file.read().splitlines()[1]
+    with open(path, "wb") as file:
+        file.write(b"[\n" + first + b",\n" + NONSENSE + b"\n]\n")
+    let_rest(folder)
+    code, peak, said = run(folder, "list")
+    assert code == 5
+    assert f"{path}:3:1: {TOO_LONG}" in said
+    assert peak < bare + MEMORY + PARSED
+
+
+@on_linux
+@pytest.mark.parametrize("begin", ["{", "{\n  "])
+def test_a_giant_job_in_a_file_of_jobs_is_refused_before_it_is_parsed(folder, tmp_path, begin):
+    _, bare, _ = run(folder, "version")
+    path = tmp_path / "jobs"
+    path.write_bytes(b'{"id": "b", "command": "true"}\n' + begin.encode() + NONSENSE[1:])
+    code, peak, said = run(folder, "enqueue", "--file", str(path))
+    assert code == 2
+    assert f"{path}:2: {TOO_LONG}" in said
+    assert peak < bare + MEMORY + PARSED
+
+
+def test_a_large_job_that_an_edit_changed_is_refused(folder):
+    path = os.path.join(folder, "jobs.json")
+    with open(path) as file:
+        forms = json.load(file)
+    forms[0]["note"] = "\u00e4" * 2_100_000  # fewer characters than the limit, but more bytes
+    with open(path, "w") as file:
+        json.dump(forms, file, ensure_ascii=False)
+    let_rest(folder)
+    argv = [sys.executable, "-m", "queuectl", "--data", folder, "list"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert f"{path}:1:2: job 'a' takes 4,2" in done.stderr
+    assert "a job at most 4,000,000" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "place"), [(', "x": ]}', "9"), (', "x": {"y": 1', "10"), (', "x": "y', "9")]
+)
+def test_a_mistake_in_a_large_file_is_told_where_it_is(folder, end, place):
+    path = os.path.join(folder, "jobs.json")
+    lines = [f'{{"id": "j{n}", "command": "true", "x": "{"y" * 1000}"}}' for n in range(12_000)]
+    lines[7] = '{"id": "j7", "command": "true"' + end
+    with open(path, "w") as file:
+        file.write("[\n" + ",\n".join(lines) + "\n]\n")
+    let_rest(folder)
+    argv = [sys.executable, "-m", "queuectl", "--data", folder, "list"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert f"{path}:{place}:" in done.stderr
+
+
+def test_many_jobs_in_one_line_of_an_edited_file_are_taken_in(folder):
+    path = os.path.join(folder, "jobs.json")
+    forms = [{"id": f"j{n}", "command": "true", "x": "y" * 1000} for n in range(12_000)]
+    with open(path, "w") as file:
+        json.dump(forms, file)
+    let_rest(folder)
+    queue = JobQueue.open(folder)
+    assert [job.id for job in queue.find()][-12_000:] == [form["id"] for form in forms]
+    queue.close()
 
 
 def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 
@@ -200,10 +201,11 @@ def _read(context: Context, path: str, name: str) -> bytes:
 
     try:
         with context.stdin() if path == "-" else open(path, "rb") as file:
-            lines: list[bytes] = []
-            while line := read_line(file, name, len(lines) + 1):
-                lines.append(line)
-            return b"".join(lines)
+            data, number = io.BytesIO(), 1  # not a list: short lines would take ten times as much
+            while line := read_line(file, name, number):
+                data.write(line)
+                number += 1
+            return data.getvalue()
     except OSError as exc:
         raise InvalidInput(f"reading {path}: {exc.strerror}") from None
 

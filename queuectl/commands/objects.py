@@ -15,7 +15,7 @@ from queuectl.commands.relaxed import (
 )
 from queuectl.commands.tokens import reach
 from queuectl.errors import InvalidInput
-from queuectl.model.fields import FIELDS, check_value
+from queuectl.model.fields import FIELDS, LONGEST_JOB, TOO_LONG, check_value, is_too_long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,14 +159,14 @@ def _value_span(text: str, key: str, start: int) -> tuple[int | None, int | None
         return None, None
 
 
-LONGEST_LINE = 24_000_000  # bytes; far more than the 4 MB that one job may take
+LONGEST_LINE = 24_000_000  # bytes of a file of jobs, of which many may stand in one line
 
 
-def read_line(file: IO[bytes], name: str, number: int) -> bytes:
-    """The next line of a file, b"" at its end; InvalidInput if it would use up the memory."""
-    line = file.readline(LONGEST_LINE + 1)
-    if len(line) > LONGEST_LINE:
-        raise InvalidInput(f"{name}:{number}: a line has at most {LONGEST_LINE:,} bytes")
+def read_line(file: IO[bytes], name: str, number: int, most: int = LONGEST_LINE) -> bytes:
+    """The next line of a file, b"" at its end; InvalidInput if it has more than `most` bytes."""
+    line = file.readline(most + 1)
+    if len(line) > most:
+        raise InvalidInput(f"{name}:{number}: a line has at most {most:,} bytes")
     return line
 
 
@@ -267,16 +267,27 @@ _DRAFTED = {field.name for field in FIELDS if field.enqueue and field.name != "s
 def _one_of_many(decode: Decode, text: str, start: int, passed: set[str]) -> tuple[Draft, int]:
     """The object at `start` and the index behind it; spans of errors count in the whole text."""
     if text[start + 1 : start + 20].lstrip(BLANKS)[:1] in ('"', "}"):
+        if len(text) - start > LONGEST_JOB and _is_too_long(text, start):
+            raise InvalidInput(TOO_LONG, start=start)
         try:
             value, end = _decode(decode, text, start)
             return _typed(text, _as_draft(value, passed), start), end
         except _NotJson:
             pass
     end, _ = reach(text, start)
+    if end - start > LONGEST_JOB:
+        raise InvalidInput(TOO_LONG, start=start)
     try:
         return read_relaxed(text[start:end]), end
     except InvalidInput:
         return _with_spans_from(start, text[start:end]), end
+
+
+def _is_too_long(text: str, start: int) -> bool:
+    end = text.find("\n", start, start + LONGEST_JOB)
+    # Most objects stand in a line of their own, so this is seldom asked.
+    is_line = end >= 0 and "}" in text[max(start, end - 3) : end]
+    return not is_line and is_too_long(text, start)
 
 
 def _with_spans_from(start: int, text: str) -> Draft:

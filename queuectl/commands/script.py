@@ -23,6 +23,7 @@ from queuectl.commands.objects import read_line
 from queuectl.commands.relaxed import pairs
 from queuectl.commands.tokens import reach, tokenize
 from queuectl.errors import InvalidInput
+from queuectl.model.fields import LONGEST_JOB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _read_lines(path: str) -> Iterator[str]:
 
 def _decoded(script: IO[bytes], name: str) -> Iterator[str]:
     number = 1
-    while line := read_line(script, name, number):
+    while line := read_line(script, name, number, LONGEST_JOB):
         yield line.decode("utf-8", "surrogateescape")
         number += 1
 

@@ -6,6 +6,7 @@ relaxed object form, a file edited by hand, completion and the reference.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -27,6 +28,7 @@ MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
 LONGEST_ID = 128
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
+LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a file
 LONGEST_WORD = 131_071  # bytes that Linux takes in one word (execve(2): MAX_ARG_STRLEN less a NUL)
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("._:-")
@@ -101,6 +103,22 @@ MEANT = {
     **dict.fromkeys(("environ", "environment", "variables"), "env"),
 }
 _BY_NAME = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
+
+
+TOO_LONG = f"a job takes at most {LONGEST_JOB:,} bytes, and this one takes more"
+
+
+def is_too_long(text: str, at: int) -> bool:
+    """Whether the JSON value at the offset takes more than a job may; it is not parsed for that."""
+    depth, quoted = 0, False
+    for found in re.compile(r'\\.|["{}\[\]]', re.S).finditer(text, at, at + LONGEST_JOB):
+        token = found[0]
+        quoted ^= token == '"'
+        if not quoted:
+            depth += (token in "{[") - (token in "}]")
+            if depth <= 0:
+                return False
+    return len(text) > at + LONGEST_JOB
 
 
 def find_field(name: str) -> Field:

@@ -14,11 +14,19 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
-from queuectl.model.fields import State, check_id, check_state
+from queuectl.model.fields import (
+    LONGEST_JOB,
+    TOO_LONG,
+    State,
+    check_id,
+    check_state,
+    is_too_long,
+)
 from queuectl.model.job import Job, job_from_person
 
 JOBS, DEAD = "jobs.json", "dlq.json"
-LONGEST = 4_000_000  # bytes of a job's line when it is enqueued or updated
+_LONGEST_WORD = 12  # characters of what a parser may see the first half of: \ud800\udc00
+_STEP = 1 << 20  # characters by which the window on a file goes on at least
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _quote = json.encoder.encode_basestring
 _decode = json.JSONDecoder().raw_decode
@@ -96,9 +104,9 @@ def encode_job(job: Job) -> bytes:
 def checked_line(job: Job) -> bytes:
     """The line of a job that somebody gives us; InvalidInput if it is too long."""
     line = encode_job(job)
-    if len(line) > LONGEST:
+    if len(line) > LONGEST_JOB:
         raise InvalidInput(
-            f"job '{job.id}' takes {len(line):,} bytes, and a job at most {LONGEST:,}: "
+            f"job '{job.id}' takes {len(line):,} bytes, and a job at most {LONGEST_JOB:,}: "
             "put what it works on into a file"
         )
     return line
@@ -302,8 +310,8 @@ def read_edited(
             continue
         try:
             job = job_from_person(form, now=now, state=state)
-            if job.extra or job.history:
-                encode_job(job)  # what cannot be written back must not be taken in
+            if job.extra or job.history or len(text) > LONGEST_JOB:
+                checked_line(job)  # what cannot be written back must not be taken in
         except InvalidInput as exc:
             raise mistake(path, text, at, str(exc)) from None
         except (ValueError, RecursionError) as exc:
@@ -327,6 +335,8 @@ def _changed_lines(
     """
     if not (text.startswith("[\n{") and text.endswith("}\n]\n")):
         return None
+    if text.count(",\n") > 2 * len(known) + 10_000:  # most of them are the ends of no job
+        return None
     ids = dict(zip(known.values(), known, strict=True))
     changed: list[tuple[int, object]] = []
     found: list[bytes] = []
@@ -335,6 +345,8 @@ def _changed_lines(
         for line in text[2:-3].split(",\n"):
             job_id = ids.get(line.encode())
             if job_id is None:
+                if len(line) > LONGEST_JOB:
+                    return None
                 changed.append((at, _strictly.decode(line)))
             else:
                 found.append(job_id)
@@ -373,15 +385,24 @@ def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
         found = "is empty" if at == len(text) else f"begins with {text[at : at + 12]!r}"
         raise mistake(path, text, at, f"a JSON array is wanted, but the file {found}")
     at = _skip_space(text, at + 1)
+    # No item is seen whole that is too long: parsed, it might use up the memory.
+    window, begin = text[: LONGEST_JOB + _STEP], 0
     while text[at : at + 1] != "]":
+        if at + LONGEST_JOB > begin + len(window) < len(text):
+            window, begin = text[at : at + LONGEST_JOB + _STEP], at
         try:
-            form, end = _strictly.raw_decode(text, at)
+            form, end = _strictly.raw_decode(window, at - begin)
         except json.JSONDecodeError as exc:
-            raise mistake(path, text, exc.pos, exc.msg) from None
+            is_cut = exc.pos > len(window) - _LONGEST_WORD or exc.msg.startswith("Unterminated")
+            if is_cut and is_too_long(text, at):
+                raise mistake(path, text, at, TOO_LONG) from None
+            raise mistake(path, text, begin + exc.pos, exc.msg) from None
         except (InvalidInput, ValueError, RecursionError) as exc:
             raise mistake(path, text, at, str(exc)) from None
+        if begin + end - at > LONGEST_JOB:
+            raise mistake(path, text, at, TOO_LONG)
         yield at, form
-        at = _skip_space(text, end)
+        at = _skip_space(text, begin + end)
         if text[at : at + 1] == ",":
             at = _skip_space(text, at + 1)
         elif text[at : at + 1] != "]":
