@@ -10,7 +10,7 @@ from queuectl.model.fields import STATES
 from queuectl.model.scheduling import claim_order, is_ready
 from queuectl.store import live_index
 from queuectl.store.job_files import encode_job, line_id, removal_line
-from queuectl.store.live_index import LiveIndex
+from queuectl.store.live_index import Beyond, LiveIndex
 
 
 def line(job_id, **fields):
@@ -119,3 +119,87 @@ def test_entries_that_count_no_more_are_dropped_though_their_time_is_far(monkeyp
         index.put(line(f"j{number}", state="cancelled"))
     assert len(index._later) + len(index._due) < 20
     assert (first(index, 60), first(index, 40)) == ("first", None)
+
+
+class Queue:
+    """A window of two jobs over a queue, filled anew when it does not reach far enough."""
+
+    def __init__(self, jobs):
+        self.jobs, self.passes = {}, 0
+        for job in jobs:
+            self.jobs[job.id] = job
+        self.fill(-9)
+
+    def fill(self, now):
+        lines = [encode_job(job) for job in self.jobs.values()]
+        half = len(lines) // 2
+        older = [encode_job(job._replace(priority=-9)) for job in list(self.jobs.values())[half:]]
+        self.index = LiveIndex(lines[:half] + older, lines[half:], moment(now).encode(), 2)
+        self.passes += 1
+
+    def put(self, job):
+        self.jobs.pop(job.id, None)
+        self.jobs[job.id] = job
+        self.index.put(encode_job(job))
+
+    def first(self, now):
+        try:
+            return self.index.first_ready(moment(now).encode())
+        except Beyond:
+            self.fill(now)
+            return self.index.first_ready(moment(now).encode())
+
+
+@settings(max_examples=300)
+@given(
+    base=st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 5)), max_size=40),
+    changes=st.lists(
+        st.tuples(
+            st.integers(0, 45), st.sampled_from(STATES), st.integers(-1, 1), st.integers(0, 5)
+        ),
+        max_size=30,
+    ),
+    nows=st.lists(st.integers(-1, 6), min_size=1, max_size=3),
+)
+def test_a_window_gives_the_same_order_as_the_whole_queue(base, changes, nows):
+    # No two jobs tie here: a pass may see them in another order than they came.
+    queue = Queue(
+        make_job(f"j{n}", priority=priority, run_at=moment(due + n / 1000))
+        for n, (priority, due) in enumerate(base)
+    )
+    steps = [None, *enumerate(changes, 100)]
+    for step in steps:
+        if step is not None:
+            n, (which, state, priority, due) = step
+            at = moment(due + n / 1000)
+            queue.put(make_job(f"j{which}", state=state, priority=priority, run_at=at))
+        for now in nows:
+            ready = [job for job in queue.jobs.values() if is_ready(job, moment(now))]
+            found = queue.first(now)
+            best = min(ready, key=claim_order).id if ready else None
+            assert (found and line_id(found).decode()) == best
+            if best is not None:
+                queue.put(queue.jobs[best]._replace(state="in_progress"))
+        waiting = [j.run_at for j in queue.jobs.values() if j.state in ("pending", "failed")]
+        later = [at for at in waiting if at > moment(max(nows))]
+        due = queue.index.next_due()
+        if later:
+            assert due is not None
+            assert due.decode() <= min(later)
+    known = queue.index.lines.keys() - queue.index.running.keys()
+    assert len(known) <= 5 * 2 + 1
+
+
+def test_a_pass_is_asked_for_before_a_claim_must_wait_for_it():
+    jobs = [make_job(f"j{n:03}", run_at=moment(n / 100)) for n in range(100)]
+    jobs += [make_job(f"k{n:03}", run_at=moment(60 + n)) for n in range(100)]
+    index = LiveIndex(map(encode_job, jobs), now=moment(50).encode(), most=8)
+    assert not index.is_whole
+    claimed = []
+    while not index.is_low(moment(50).encode()):
+        claimed.append(first(index, 50))
+        index.put(line(claimed[-1], state="in_progress"))
+    assert claimed == [f"j{n:03}" for n in range(len(claimed))]
+    assert 6 <= len(claimed) < 100
+    assert index.is_low(moment(75).encode())
+    assert LiveIndex(map(encode_job, jobs), now=moment(50).encode()).is_whole

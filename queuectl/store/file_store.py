@@ -19,7 +19,7 @@ from queuectl.store import files, folder, side_files, worker_files
 from queuectl.store.contract import Claim, Rule
 from queuectl.store.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.journal import PLAIN, PROMISED
-from queuectl.store.live_index import LiveIndex
+from queuectl.store.live_index import Beyond, LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.snapshot import Snapshot
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
@@ -140,7 +140,12 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 if finished[1].state in CLAIMABLE:
                     live.put(lines[0])  # it may be the next to run
-            line = live.first_ready(now.encode())
+            try:
+                line = live.first_ready(now.encode())
+            except Beyond:  # others claimed much since `prepare_claims`
+                live = self._writer.live_anew(journal)
+                live.apply(lines)
+                line = live.first_ready(now.encode())
             job = None
             if line is not None:
                 before = decode_job(line)

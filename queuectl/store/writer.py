@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
@@ -26,7 +25,7 @@ from queuectl.store.job_files import (
     read_live_lines,
 )
 from queuectl.store.journal import VERSION, Header, Journal, Stamp, counts_after, no_counts
-from queuectl.store.live_index import LiveIndex
+from queuectl.store.live_index import SHARE, SMALLEST, LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.lookup import Found, find_jobs
 from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
@@ -142,9 +141,12 @@ class Writer:
 
     def live(self, journal: Journal) -> LiveIndex:
         """The index of live jobs, kept up with the journal; under the lock."""
-        if self._live is None:
-            with BaseFile(self._paths[0]) as jobs:
-                self._live = self._load(journal, jobs)
+        return self._live or self.live_anew(journal)
+
+    def live_anew(self, journal: Journal) -> LiveIndex:
+        """The same, read anew: what is known of the queue does not reach far enough."""
+        with BaseFile(self._paths[0]) as jobs:
+            self._live = self._load(journal, jobs)
         return self._live
 
     def running(self) -> list[bytes]:
@@ -153,7 +155,8 @@ class Writer:
 
     def prepare_live(self) -> None:
         """Make that index beforehand, so that others need not wait for the lock as long."""
-        if self._live is not None:
+        live = self._live
+        if live is not None and (live.is_whole or not live.is_low(self._time())):
             return
         with self.writing() as journal:
             jobs = BaseFile(self._paths[0])
@@ -162,9 +165,10 @@ class Writer:
             self._live = self._load(journal, jobs)
 
     def _load(self, journal: Journal, jobs: BaseFile) -> LiveIndex:
-        lines = chain(read_live_lines(jobs.fd), journal.all_lines())
+        waiting = journal.counts["pending"] + journal.counts["failed"]
+        most = max(SMALLEST, waiting // SHARE)
         try:
-            index = LiveIndex(lines, format_time(self._now()).encode())
+            index = LiveIndex(read_live_lines(jobs.fd), journal.all_lines(), self._time(), most)
         except files.NO_LINES as exc:
             raise files.changed(self.folder) from exc
         now, then = os.fstat(jobs.fd), jobs.found
@@ -172,6 +176,9 @@ class Writer:
         if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise files.changed(self.folder)
         return index
+
+    def _time(self) -> bytes:
+        return format_time(self._now()).encode()
 
     def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
         """The lines and files of those of the jobs that exist; under the lock."""
