@@ -75,7 +75,9 @@ class JobQueue:
         now = format_time(moment)
         ids = made_ids(moment, len(drafts), _chance())
         defaults = Job(
-            *("", "pending", 0, now, "", settings.max_retries, now, now), timeout=settings.timeout
+            *("", "pending", 0, now, "", settings.max_retries, now, now),
+            timeout=settings.timeout,
+            env_set=None if env_set is None else self.store.set_id(env_set),
         )
         jobs: list[Job] = []
         for index, draft in enumerate(drafts):

@@ -361,12 +361,13 @@ def test_a_file_that_is_saved_while_the_index_is_made_is_read_again(store, monke
 def test_a_line_that_is_cut_while_it_is_read_is_a_bad_file(store, monkeypatch, line):
     store.add([make_job("a")])
     store.fold()
-    monkeypatch.setattr(snapshot, "read_lines", lambda _: iter([line]))
-    monkeypatch.setattr(writer, "read_live_lines", lambda _: iter([line]))
-    with pytest.raises(BadFile):
-        list(store.find())
-    with pytest.raises(BadFile):
-        store.claim("w", moment(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "read_lines", lambda _: iter([line]))
+        patch.setattr(writer, "read_live_lines", lambda _: iter([line]))
+        with pytest.raises(BadFile):
+            list(store.find())
+        with pytest.raises(BadFile):
+            store.claim("w", moment(1))
 
 
 def test_who_cannot_be_woken_gets_the_job_all_the_same(store, monkeypatch):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Draft = dict[str, object]
 
 FIELD_NAMES = frozenset(name for field in (*FIELDS, DELAY) for name in (field.name, *field.old))
+_KNOWN = FIELD_NAMES | NOT_YET
 BLANKS = " \t\r\n\f\v"
 _ENDS_A_KEY = frozenset(BLANKS + ":=,{}\"'")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -52,7 +53,7 @@ def named_field(name: str) -> Field:
     usual = name.replace("-", "_")
     if usual == DELAY.name:
         return DELAY
-    return find_field(usual if usual in FIELD_NAMES | NOT_YET else name)
+    return find_field(usual if usual in _KNOWN else name)
 
 
 def read_time_of(field: Field, text: str) -> str:

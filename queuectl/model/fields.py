@@ -214,8 +214,8 @@ def check_runnable(values: Mapping[str, object]) -> None:
     if isinstance(env, dict):
         words += [(f"env {name}", f"{name}={text}") for name, text in env.items()]
     for name, word in words:
-        size = len(word.encode())
-        if size > LONGEST_WORD:
+        # A character has four bytes at most.
+        if 4 * len(word) > LONGEST_WORD and (size := len(word.encode())) > LONGEST_WORD:
             raise InvalidInput(
                 f"{name} has {size} bytes; a system takes at most {LONGEST_WORD} in one word: "
                 "put it into a file"

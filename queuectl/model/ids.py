@@ -15,7 +15,14 @@ def made_ids(now: float, count: int, chance: int) -> list[str]:
     """
     tail = _spell(chance, _CHANCE_DIGITS)
     first = int((now - _EPOCH) * 1_000_000)
-    return [_spell(first + number, _TIME_DIGITS) + tail for number in range(count)]
+    ids: list[str] = []
+    high, front = -1, ""
+    for number in range(first, first + count):
+        if number >> 10 != high:  # two digits more: most ids differ from the one before in these
+            high = number >> 10
+            front = _spell(high, _TIME_DIGITS - 2)
+        ids.append(front + _DIGITS[number >> 5 & 31] + _DIGITS[number & 31] + tail)
+    return ids
 
 
 def made_word(dice: float) -> str:

@@ -37,9 +37,12 @@ class Store(Protocol):
     ) -> None:
         """Add all the jobs, or none and raise DuplicateId.
 
-        Ids in `made` are known to be new; no search is spent on them. All the jobs get `env_set`,
-        in the form of model/env_set.py.
+        Ids in `made` are known to be new; no search is spent on them. `env_set`, in the form of
+        model/env_set.py, is kept under the id of it that all the jobs hold.
         """
+
+    def set_id(self, env_set: Mapping[str, Any]) -> str:
+        """The id under which `add` will keep the set."""
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
         """The job's set of captured variables, None if it has none; NoSuchSet if that is gone."""

@@ -53,11 +53,10 @@ class FileStore:
         env_set: Mapping[str, Any] | None = None,
     ) -> None:
         """See Store; while format 1 is written, the set's variables go into each job's own."""
-        name = env_set and self._env_sets.id_of(env_set)
         lines: list[bytes] = []
         for index, job in enumerate(jobs):
             try:
-                lines.append(checked_line(job._replace(env_set=name) if name else job))
+                lines.append(checked_line(job))
             except InvalidInput as exc:
                 exc.index = index
                 raise
@@ -75,11 +74,18 @@ class FileStore:
             moves = [(None, job.state) for job in jobs]
             if env_set and journal.header.version == 1:
                 given = present(env_set)
-                lines = [encode_job(job._replace(env={**given, **(job.env or {})})) for job in jobs]
-            elif env_set and (kept := self._env_sets.keep(env_set)) != name:
+                lines = [
+                    encode_job(job._replace(env_set=None, env={**given, **(job.env or {})}))
+                    for job in jobs
+                ]
+            elif env_set and (kept := self._env_sets.keep(env_set)) != jobs[0].env_set:
                 lines = [encode_job(job._replace(env_set=kept)) for job in jobs]
             self._writer.append(journal, lines, moves, PROMISED)
         self._writer.confirm()
+
+    def set_id(self, env_set: Mapping[str, Any]) -> str:
+        """See Store."""
+        return self._env_sets.id_of(env_set)
 
     def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""

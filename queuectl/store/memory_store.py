@@ -30,15 +30,18 @@ class MemoryStore:
     ) -> None:
         """See Store."""
         if env_set is not None:
-            name = f"{len(self._env_sets):08x}"
-            self._env_sets[name] = env_set
-            jobs = [job._replace(env_set=name) for job in jobs]
+            self._env_sets[self.set_id(env_set)] = env_set
         seen = set(self._jobs)
         for job in jobs:
             if job.id in seen:
                 raise DuplicateId(job.id, "memory")
             seen.add(job.id)
         self._jobs.update((job.id, job) for job in jobs)
+
+    def set_id(self, env_set: Mapping[str, Any]) -> str:
+        """See Store."""
+        kept = (name for name, form in self._env_sets.items() if form == env_set)
+        return next(kept, f"{len(self._env_sets):08x}")
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
         """See Store."""
