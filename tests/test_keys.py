@@ -143,6 +143,30 @@ def test_what_goes_wrong_in_a_key_is_told_in_a_line(monkeypatch, debug) -> None:
     assert len(typed.err.getvalue().splitlines()) == 1 or debug
 
 
+@pytest.mark.parametrize(
+    ("keys", "editor", "told"),
+    [
+        (b"f\xffo", "true", "the editor is not opened: character 2 of the line is a byte that"),
+        (b"foo", "cp {latin}", "what the editor saved is not in UTF-8; the line stays"),
+    ],
+)
+def test_an_editor_takes_and_gives_text_in_utf8_only(
+    tmp_path, monkeypatch, keys, editor, told
+) -> None:
+    latin = tmp_path / "latin"
+    latin.write_bytes(b"\xe4\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDITOR", editor.format(latin="latin"))
+
+    def pieces(shell: Shell) -> Iterator[Piece]:
+        yield keys + EDITOR
+        wait_for(told, shell.context.err)
+        yield CTRL_C
+        yield CTRL_D
+
+    assert len(Typed(pieces, "emacs").err.getvalue().splitlines()) == 1
+
+
 def test_each_prompt_begins_with_the_focus_on_the_line() -> None:
     def pieces(shell: Shell) -> Iterator[Piece]:
         app = shell.prompt._session.app

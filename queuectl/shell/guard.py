@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from queuectl.errors import line_of
+from queuectl.errors import InvalidInput, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
     from prompt_toolkit.application import Application
+    from prompt_toolkit.buffer import Buffer
 
 
 def guard_keys(app: Application[Any], failed: Callable[[BaseException], None]) -> None:
@@ -32,6 +33,34 @@ def _guard(keys: object, name: str, failed: Callable[[BaseException], None]) -> 
             failed(exc)
 
     setattr(keys, name, guarded)
+
+
+def guard_editor(buffer: Buffer) -> None:
+    """Let only text in UTF-8 go to an editor and come back; InvalidInput says so of any other."""
+    usual, run = buffer.open_in_editor, buffer._open_file_in_editor
+
+    def opened(validate_and_handle: bool = False) -> asyncio.Task[None]:
+        try:
+            buffer.text.encode()
+        except UnicodeEncodeError as exc:
+            where = f"character {exc.start + 1} of the line is a byte that is not UTF-8"
+            raise InvalidInput(f"the editor is not opened: {where}; delete it first") from None
+        return usual(validate_and_handle)
+
+    def saved(path: str) -> bool:
+        if not run(path):
+            return False
+        try:
+            with open(path, encoding="utf-8") as file:
+                file.read()
+        except UnicodeDecodeError:
+            raise InvalidInput(
+                "what the editor saved is not in UTF-8; the line stays as it was"
+            ) from None
+        return True
+
+    setattr(buffer, "open_in_editor", opened)  # noqa: B010
+    setattr(buffer, "_open_file_in_editor", saved)  # noqa: B010
 
 
 def guard_loop(failed: Callable[[BaseException], None]) -> None:

@@ -21,7 +21,7 @@ from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
 from queuectl.commands.render import clip, one_line
-from queuectl.shell.guard import guard_keys, guard_loop
+from queuectl.shell.guard import guard_editor, guard_keys, guard_loop
 from queuectl.shell.highlighter import LineLexer
 from queuectl.shell.history import SuggestFromHistory
 from queuectl.shell.keys import shell_keys, unfound
@@ -123,6 +123,7 @@ class Prompt:
         # Set on the buffer alone: on the session it would end completion while typing.
         self._session.default_buffer.enable_history_search = to_filter(True)
         guard_keys(self._session.app, failed)
+        guard_editor(self._session.default_buffer)
 
     def read(self, started: Callable[[], None] | None = None) -> str:
         """The next line; `started` is called once the prompt is on the screen.
