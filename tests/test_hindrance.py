@@ -56,7 +56,19 @@ def test_one_that_was_stopped_by_a_signal(cli, worker, wait_until):
     wait_until(lambda: health(cli) == "degraded")
     cli.ok("enqueue", "--id", "a", "--", "true")
     check_told(cli, worker, "is stopped", "a")
+    told = f"The only worker, PID {worker}, is stopped; 'kill -CONT {worker}' lets it go on. "
+    result = cli("wait", "a", "--timeout", "2.1")
+    assert (result.code, result.out) == (124, "")
+    assert result.err == f"{told}Waiting goes on.\nThe time is up; not ended yet: a\n"
+    assert "Waiting" not in cli("-q", "wait", "a", "--timeout", "0.1").err
+    follower = cli.popen("logs", "-f", "a")
+    quiet = cli.popen("-q", "logs", "-f", "a")
+    assert follower.stderr
+    assert follower.stderr.readline() == b"Run 1 is due now.\n"
+    assert follower.stderr.readline().decode() == f"{told}Waiting goes on.\n"
     os.kill(worker, signal.SIGCONT)
+    for process, err in ((follower, b"Run 1 of job 'a' begins.\n"), (quiet, b"")):
+        assert process.communicate(timeout=30) == (b"", err)
     wait_until(lambda: health(cli) == "ok")
     assert cli("worker", "list").err == ""
 

@@ -63,6 +63,17 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
     "run": (*_HANDS_IN, ("worker run", "works in the foreground")),
+    "copy": (
+        ("backup FILE", "writes the queue into one file"),
+        ("--data DIR restore FILE", "puts it into another folder"),
+    ),
+    **dict.fromkeys(
+        ("dashboard", "serve"),
+        (
+            ("top", "shows jobs and workers as they change"),
+            ("list --json", "gives the jobs to a program"),
+        ),
+    ),
     "limit": (("worker scale N", "says how many jobs run at a time"),),
     "pause": (("worker stop", "stops the workers once their jobs end"),),
     "resume": (("worker start", "starts a worker"),),

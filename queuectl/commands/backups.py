@@ -31,7 +31,9 @@ def restore(context: Context, args: dict[str, Any]) -> int:
         context.note("Nothing was changed.")
         return 1
     kept = queue.restore(found, replace=replace)
-    if kept:
+    if kept and context.quiet:
+        context.write(kept)
+    elif kept:
         context.note(f"What was there before is kept in {kept}")
     if not context.quiet:
         context.write(f"Restored {_jobs(len(found.jobs))} as they were at {found.made_at}")

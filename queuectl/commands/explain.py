@@ -7,7 +7,7 @@ from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
-from queuectl.worker.hindrance import hindrance
+from queuectl.worker.hindrance import hindrance, unserved
 from queuectl.worker.rescue import kept_by
 
 TYPE_CHECKING = False
@@ -85,6 +85,9 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept, path)
     if args.get("json"):
         context.write_json([render.json_document(_form(job, around))])
+        return 0
+    if context.quiet:
+        context.write_lines(code for code, _ in reasons(job, around, lambda at: at))
         return 0
     clock = context.clock
     state = render.paint(job.state, render.STATE_COLOURS.get(job.state), on=context.color)
@@ -189,13 +192,10 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     elif job.run_at > around.now:
         found.append(("not_due", f"It is not due yet: {told(job.run_at)}."))
     alive = [worker for worker in around.workers if worker.alive]
-    if not alive:
-        found.append(("no_workers", "No worker runs; 'worker start' starts one."))
     able = [worker for worker in alive if not hindrance(worker)]
-    if alive and not able:
-        what = "The only worker" if len(alive) == 1 else "None of the workers can work; one"
-        text = f"{what}, PID {alive[0].pid}, {hindrance(alive[0])}."
-        found.append(("workers_hindered", text))
+    if not able:
+        code = "workers_hindered" if alive else "no_workers"
+        found.append((code, unserved(alive)))
     if not is_ready(job, around.now):
         return found
     if around.ahead:

@@ -132,7 +132,7 @@ def version(context: Context, args: dict[str, Any]) -> int:
     """Name and version only."""
     from queuectl import __version__
 
-    context.write(f"queuectl {__version__}")
+    context.write(__version__ if context.quiet else f"queuectl {__version__}")
     return 0
 
 

@@ -63,6 +63,9 @@ def show(context: Context, args: dict[str, Any]) -> int:
     if args.get("json"):
         context.write_json([render.json_document({"job": render.job_form(job)})])
         return 0
+    if context.quiet:
+        context.write(job.state)
+        return 0
     context.write(render.fields(_facts(context, job)))
     for entry in job.history:
         context.write(_event(context, entry))

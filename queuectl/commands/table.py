@@ -64,6 +64,7 @@ COMMANDS = (
         params=(Param("job", "job", "id of the job", required=True), _JSON),
         handler="queuectl.commands.jobs:show",
         examples=("show job1", "show job1 --json"),
+        details="-q shows the state alone.",
         access="read",
     ),
     CommandSpec(
@@ -72,6 +73,7 @@ COMMANDS = (
         params=(Param("job", "job", "id of the job", required=True), _JSON),
         handler="queuectl.commands.explain:explain",
         examples=("explain job1", "explain job1 --json"),
+        details="-q shows the reasons as words for programs, one a line.",
         access="read",
     ),
     CommandSpec(
@@ -106,7 +108,8 @@ COMMANDS = (
         examples=("top", "top --sort time --filter backup"),
         details=(
             "? shows the keys. Enter follows the output of a job. "
-            "Where there is no terminal it prints one snapshot, of 1000 jobs at most."
+            "Where there is no terminal it prints one snapshot, of 1000 jobs at most; "
+            "-q then prints the ids."
         ),
         access="read",
     ),

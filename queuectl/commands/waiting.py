@@ -7,6 +7,7 @@ import time
 from queuectl.commands import render
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.model.times import format_duration
+from queuectl.worker.hindrance import unserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,15 +41,34 @@ def wait(context: Context, args: dict[str, Any]) -> int:
         raise
 
 
+class WorkerLook:
+    """Tells, once, whoever waits for jobs that no worker runs them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._due = 0.0
+
+    def look(self) -> None:
+        """Look, at most once a second, whether some worker can work."""
+        now = time.monotonic()
+        if self._context.quiet or now < self._due:
+            return
+        self._due = now + _LOOK
+        text = unserved(self._context.queue.workers())
+        if text:
+            self._due = float("inf")
+            self._context.note(f"{text} Waiting goes on.")
+
+
 class _Watch:
-    """One waiting: its deadline, and whether the lack of workers was told."""
+    """One waiting, and its deadline."""
 
     def __init__(self, context: Context, deadline: float | None) -> None:
         self.context = context
         self.queue = context.queue
         self.deadline = deadline
         self.began = time.monotonic()
-        self.told = False
+        self.workers = WorkerLook(context)
 
     def jobs(self, ids: list[str]) -> int:
         """Wait for the jobs with these ids, telling of each as it ends."""
@@ -107,9 +127,7 @@ class _Watch:
     def _look_after_workers(self) -> None:
         """Without a worker nobody would take back what a dead one held, nor run anything."""
         self.context.rescue()
-        if not self.told and not any(worker.alive for worker in self.queue.workers()):
-            self.told = True
-            self.context.note("No worker runs; 'worker start' starts one. Waiting goes on.")
+        self.workers.look()
 
     def _tell(self, job: Job) -> None:
         if not self.context.quiet:

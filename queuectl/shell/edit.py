@@ -50,13 +50,14 @@ def _apply(
         if job.state == "dead" and _wants_retry(context, args, changes):
             changes["state"] = "pending"
         if not changes:
-            context.note("Nothing was changed.")
+            if not context.quiet:
+                context.note("Nothing was changed.")
             return
         job = context.queue.update(job.id, changes)
     except QueuectlError as exc:
         exc.args = (f"{exc}; what you wrote is kept in {path}",)
         raise
-    context.write(f"Job '{job.id}' is updated; it is {job.state}.")
+    context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
 
 
 def _form(job: Job) -> dict[str, Any]:

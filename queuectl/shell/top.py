@@ -51,6 +51,9 @@ def _snapshot(context: Context, view: View) -> int:
         feed.close()
     if picture.standing.trouble:
         raise StoreError(picture.standing.trouble)
+    if context.quiet:
+        context.write_lines(job.id for job in jobs)
+        return 0
     context.write(snapshot_head(picture))
     lines = snapshot_rows(jobs, picture)
     context.write_lines(render.table(SNAPSHOT, lines, screen=context.screen, colour=context.color))

@@ -20,6 +20,17 @@ def hindrance(worker: WorkerInfo) -> str:
     return f"cannot work: {worker.trouble}" if worker.trouble else ""
 
 
+def unserved(workers: Iterable[WorkerInfo]) -> str:
+    """Why nobody runs jobs at the moment, as a sentence; "" if some worker can."""
+    alive = [worker for worker in workers if worker.alive]
+    if not alive:
+        return "No worker runs; 'worker start' starts one."
+    if not all(map(hindrance, alive)):
+        return ""
+    what = "The only worker" if len(alive) == 1 else "None of the workers can work; one"
+    return f"{what}, PID {alive[0].pid}, {hindrance(alive[0])}."
+
+
 def told_shortly(workers: Iterable[WorkerInfo]) -> str:
     """Who of the workers cannot work, in a few words; "" if all can."""
     hindered = [worker for worker in workers if hindrance(worker)]
