@@ -150,7 +150,7 @@ def test_update(cli):
 def test_purge_leaves_dead_jobs_unless_they_are_named(cli):
     cli.ok("enqueue", "{id: a, command: false, max_retries: 0}")
     cli.ok("enqueue", "{id: b, command: echo 1}")
-    cli("worker", "run", "--drain")
+    assert cli("worker", "run", "--drain").code == 1
     assert cli.ok("purge", "--yes") == "Removed 1 job.\n"
     assert names(cli) == ["a"]
     assert os.listdir(os.path.join(cli.folder, "logs")) == []
@@ -163,7 +163,7 @@ def test_logs(cli):
     assert cli("logs", "a") == (0, "", "Job 'a' has not run yet.\n")
     assert_no_run(cli, "a", "1", "it has not run yet")
     cli.ok("config", "set", "base", "0")
-    cli("worker", "run", "--drain")
+    assert cli("worker", "run", "--drain").code == 1
     assert cli.ok("logs", "a") == "run 2\n1\n2\n3\n"
     assert cli.ok("logs", "a", "--run", "1") == "run 1\n1\n2\n3\n"
     assert cli.ok("logs", "a", "--lines", "2") == "2\n3\n"
@@ -184,14 +184,14 @@ def assert_no_run(cli, job_id, run, runs):
 
 def test_logs_are_bytes_as_they_were_printed(cli):
     cli.ok("enqueue", "--id", "a", "--", "printf", r"\377\000\033[31m")
-    cli("worker", "run", "--drain")
+    cli.ok("worker", "run", "--drain")
     process = cli.popen("logs", "a")
     assert process.communicate(timeout=20)[0] == b"\xff\0\033[31m"
 
 
 def test_logs_follow_a_running_job(cli, tmp_path, wait_until):
     gate = tmp_path / "gate"
-    command = f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo last"
+    command = f"echo first; while [ ! -e '{gate}' ]; do sleep 0.05; done; echo last"
     cli.ok("enqueue", "--id", "a", "--command", command)
     process = cli.popen("logs", "-f", "a")
     cli.ok("worker", "start")
@@ -205,7 +205,7 @@ def test_logs_follow_a_running_job(cli, tmp_path, wait_until):
 def test_show(cli):
     cli.ok("enqueue", "{id: a, command: echo oops; exit 4, max_retries: 1, timeout: 1m}")
     cli.ok("config", "set", "base", "0")
-    cli("worker", "run", "--drain")
+    assert cli("worker", "run", "--drain").code == 1
     shown = cli.ok("show", "a")
     for line in (
         "ID            : a",
@@ -314,7 +314,7 @@ def test_a_worker_in_the_foreground_goes_on_when_nobody_listens(cli, wait_until)
 def test_the_same_line_quoted_by_the_shell_and_by_us(cli):
     words = ["it's", "a  b", "$HOME", "*", "\\", "é", "", "-n", "a\nb"]
     cli.ok("enqueue", "--id", "a", "--", "printf", "<%s>", *words)
-    cli("worker", "run", "--drain")
+    cli.ok("worker", "run", "--drain")
     assert cli.ok("logs", "a") == "".join(f"<{word}>" for word in words)
 
 
@@ -342,7 +342,7 @@ def test_the_error_of_a_progress_bar_is_what_it_ended_with(cli):
     bar = r"""for i in $(seq 900); do printf "\r%d%%" $i; done; printf "\rERROR: no space\n"; """
     bar += "exit 4"
     cli.ok("enqueue", "--id", "bar", "--max-retries", "0", "--command", bar)
-    cli("worker", "run", "--drain")
+    assert cli("worker", "run", "--drain").code == 1
     job = json.loads(cli.ok("show", "bar", "--json"))["job"]
     assert job["error"] == "exit code 4: ERROR: no space"
     assert cli.ok("show", "bar").endswith("shows all):\nERROR: no space\n")
@@ -351,7 +351,7 @@ def test_the_error_of_a_progress_bar_is_what_it_ended_with(cli):
 
 def test_logs_follow_a_job_across_its_runs(cli, tmp_path, wait_until):
     gate = tmp_path / "gate"
-    command = f"echo run $QUEUECTL_ATTEMPT; test -e {gate}"
+    command = f"echo run $QUEUECTL_ATTEMPT; test -e '{gate}'"
     cli.ok("config", "set", "base", "3")
     cli.ok("enqueue", "--id", "a", "--max-retries", "50", "--command", command)
     process = cli.popen("logs", "-f", "a")
@@ -378,7 +378,7 @@ def test_retry_makes_a_delayed_job_due_now(cli):
     assert cli.ok("retry", "a") == "Job 'a' is pending and due now.\n"
     result = cli("retry", "a")
     assert (result.code, result.err) == (4, "queuectl: job 'a' is pending and due already\n")
-    cli("worker", "run", "--drain")
+    cli.ok("worker", "run", "--drain")
     assert json.loads(cli.ok("show", "a", "--json"))["job"]["state"] == "completed"
 
 
@@ -403,7 +403,8 @@ def test_an_unknown_setting_is_told_by_every_command_that_reads_the_settings(cli
     ):
         assert cli(*line.split()).err.count(told) == 1, line
     # What the worker that was started found is told once more, to whoever comes next.
-    assert told in cli("worker", "run", "--drain").err
+    result = cli("worker", "run", "--drain")
+    assert (result.code, told in result.err) == (0, True)
     with open(os.path.join(cli.folder, "config.json"), "rb") as file:
         assert b"max_retrys" in file.read()
 

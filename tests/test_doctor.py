@@ -23,7 +23,7 @@ def queue(cli):
     """A queue of one job that is pending, one that is completed with output, and one dead."""
     cli.ok("enqueue", "{id: a, command: echo out}")
     cli.ok("enqueue", "{id: b, command: false, max_retries: 0}")
-    cli("worker", "run", "--drain")
+    assert cli("worker", "run", "--drain").code == 1
     cli.ok("enqueue", "{id: c, command: true}")
     return cli
 

@@ -172,7 +172,7 @@ def test_a_job_whose_set_is_gone_says_so(queue, cli):
     with pytest.raises(NoSuchSet, match=r"job 'a' .* not in env_sets.json"):
         queue.env_set(queue.get("a"))
     assert "env_sets.json: lacks the captured variables of a" in cli("doctor").out
-    cli("worker", "run", "--drain")
+    assert cli("worker", "run", "--drain").code == 1
     assert queue.get("a").state == "dead"
     assert "cannot start: the captured variables of job 'a'" in queue.get("a").error
 

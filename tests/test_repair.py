@@ -710,7 +710,7 @@ def test_a_torn_end_is_cut_off_and_kept(queue, template):
 
 def test_a_job_that_a_living_worker_runs_is_not_run_again(cli, tmp_path, wait_until):
     gate = tmp_path / "gate"
-    command = f"echo run >> {tmp_path}/runs; while [ ! -e {gate} ]; do sleep 0.05; done"
+    command = f"echo run >> '{tmp_path}/runs'; while [ ! -e '{gate}' ]; do sleep 0.05; done"
     cli.ok("enqueue", "--id", "a", "--command", command)
     cli.ok("checkpoint")
     cli.ok("worker", "start")

@@ -468,7 +468,7 @@ def daemon_of(bench: Bench, tmp_path: Any, command: str = DAEMON) -> int:
 @pytest.mark.parametrize("form", sorted(FORMS))
 @pytest.mark.parametrize("end", ["fail", "timeout", "cancel"])
 def test_nothing_is_left_of_a_run_that_did_not_succeed(bench, tmp_path, form, end):
-    command = f"exec 9>> {tmp_path}/lock; flock 9; ({FORMS[form]}) & sleep 0.1; "
+    command = f"exec 9>> '{tmp_path}/lock'; flock 9; ({FORMS[form]}) & sleep 0.1; "
     command += "exit 9" if end == "fail" else "wait"
     bench.runner.look = 0.05
     bench.runner.kill_grace = 0.1

@@ -148,7 +148,7 @@ def test_options_of_one_line_hold_for_that_line(typed, tmp_path) -> None:
     other = tmp_path / "other"
     typed(
         f"enqueue -q {{id: a, command: x}}{ENTER}"
-        f"enqueue --data {other} {{id: b, command: x}}{ENTER}list -q{ENTER}{CTRL_D}"
+        f"enqueue --data '{other}' {{id: b, command: x}}{ENTER}list -q{ENTER}{CTRL_D}"
     )
     assert typed.out.getvalue().splitlines()[1:] == [
         "a",
@@ -173,7 +173,7 @@ def test_the_keys_of_the_shell_are_not_read_as_jobs(typed) -> None:
 
 
 def test_a_system_line(typed, tmp_path) -> None:
-    typed(f"!echo hi > {tmp_path}/said; exit 4{ENTER}{CTRL_D}")
+    typed(f"!echo hi > '{tmp_path}/said'; exit 4{ENTER}{CTRL_D}")
     assert (tmp_path / "said").read_text() == "hi\n"
     assert "(exit code 4)" in typed.err.getvalue()
 

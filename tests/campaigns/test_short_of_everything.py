@@ -47,7 +47,7 @@ class Yard:
         self.queue.enqueue([self.draft(f"j{n}", code) for n, code in enumerate(CODES)])
 
     def draft(self, job_id: str, code: int = 0) -> dict[str, object]:
-        command = f"echo {job_id} >> {self.runs}; echo output of {job_id}; exit {code}"
+        command = f"echo {job_id} >> '{self.runs}'; echo output of {job_id}; exit {code}"
         return {"id": job_id, "command": command, "max_retries": 0, "cwd": "/"}
 
     def started(self) -> list[str]:
@@ -264,7 +264,7 @@ def test_a_worker_without_descriptors_waits_and_loses_nothing(warm):
         yard.await_state("j0", "completed", "dead")
         gate = os.path.join(folder, "gate")
         waiting = yard.draft("j2")
-        waiting["command"] = f"until [ -e {gate} ]; do sleep 0.01; done; {waiting['command']}"
+        waiting["command"] = f"until [ -e '{gate}' ]; do sleep 0.01; done; {waiting['command']}"
         yard.queue.enqueue([waiting])
         yard.await_state("j2", "in_progress")
         hand.heard = ""
@@ -330,7 +330,7 @@ def test_a_small_disk_that_is_full_refuses_and_loses_nothing(warm):
         gate = os.path.join(folder, "gate")
         waiting = yard.draft("j0")
         runs = os.path.join(folder, "runs")
-        waiting["command"] = f"until [ -e {gate} ]; do sleep 0.01; done; echo j0 >> {runs}"
+        waiting["command"] = f"until [ -e '{gate}' ]; do sleep 0.01; done; echo j0 >> '{runs}'"
         yard.queue.enqueue([waiting])
         yard.runs = runs
         yard.await_state("j0", "in_progress")

@@ -206,7 +206,7 @@ class TestWorkers:
 
     def test_several_workers_never_run_a_job_twice(self, cli, tmp_path):
         out = tmp_path / "ran"
-        lines = [f'{{"command": "echo {n} >> {out}"}}' for n in range(60)]
+        lines = [json.dumps({"command": f"echo {n} >> '{out}'"}) for n in range(60)]
         cli.ok("enqueue", "--file", "-", stdin="\n".join(lines))
         cli.ok("worker", "start", "--count", "4")
         assert cli("wait", "--all", "--timeout", "60").code == 0
@@ -229,7 +229,9 @@ class TestWorkers:
 
     def test_stopped_workers_finish_their_job_first(self, cli, tmp_path, wait_until):
         gate = tmp_path / "gate"
-        cli.ok("enqueue", "--id", "slow", "--command", f"until [ -e {gate} ]; do sleep 0.05; done")
+        cli.ok(
+            "enqueue", "--id", "slow", "--command", f"until [ -e '{gate}' ]; do sleep 0.05; done"
+        )
         cli.ok("worker", "start")
         wait_until(lambda: "in_progress" in cli.ok("list"))
         stopping = cli.popen("worker", "stop")
