@@ -210,6 +210,8 @@ def _run_command(context: Context, bound: Bound) -> int:
     if spec is None:
         raise InvalidInput("no command is given ('help' lists them)")
     if spec.access != "none":
+        if context.presence is not None:
+            context.presence.check()
         context.tell_of_edits()
     if spec.access == "write":
         context.rescue()
@@ -288,6 +290,7 @@ def _run_script(front: _Front) -> int:
     context = front.context()
     context.stdin_taken = front.script in (None, "-")
     context.in_script = True
+    context.stay()
     progress = _progress(front.resume)
     failed = stopped = False
     try:

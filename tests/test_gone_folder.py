@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 
 import pytest
 
+from queuectl.cli import run_bound
+from queuectl.commands.context import Context
+from queuectl.commands.grammar import bind
+from queuectl.commands.table import COMMANDS
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import history_path
+from queuectl.shell.notices import Notices
+from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_feed import Feed
+from queuectl.shell.watcher import Watcher
 from queuectl.store.folder import find_folder
+from queuectl.store.journal import STATE_ORDER
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
 
@@ -41,10 +50,47 @@ def test_a_front_end_does_not_make_it_again(cli):
     feed = Feed(cli.folder)
     assert feed.look(at_once=False).standing.counts["pending"] == 1
     shutil.rmtree(cli.folder)
-    feed.look(at_once=False)
+    assert "is gone" in feed.look(at_once=False).standing.trouble
     feed.close()
     with pytest.raises(StoreError, match="is gone"):
         queue.cancel(["a"])
+    assert not os.path.exists(cli.folder)
+
+
+def test_a_front_end_that_wrote_nothing_says_that_it_is_gone(cli):
+    watcher, feed = Watcher(cli.folder, Notices(), lambda: None), Feed(cli.folder)
+    context = Context(cli.folder, out=io.StringIO(), err=io.StringIO())
+    context.stay()
+    watcher.look()
+    assert watcher.standing == feed.look().standing == Standing(dict.fromkeys(STATE_ORDER, 0), 0)
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    assert run_bound(context, bind(COMMANDS, "show a -q")) == 0
+    assert watcher.look()
+    assert feed.look().standing.counts["pending"] == 1
+    shutil.rmtree(cli.folder)
+    gone = f"data folder {cli.folder} is gone; 'init' makes a new one"
+    assert watcher.look()
+    assert watcher.standing.trouble == feed.look().standing.trouble == gone
+    for line in ("enqueue -- true", "list", "enqueue -q -- true"):
+        assert run_bound(context.for_line(bind(COMMANDS, line).values), bind(COMMANDS, line)) == 5
+    assert context.err.getvalue() == f"queuectl: {gone}\n" * 3
+    assert not os.path.exists(cli.folder)
+    for line in ("init", "enqueue --id b -- true"):
+        assert run_bound(context, bind(COMMANDS, line)) == 0
+    assert [job.id for job in feed.look(at_once=False).jobs] == ["b"]
+    context.close()
+    feed.close()
+
+
+def test_a_script_does_not_make_it_again(cli, wait_until):
+    script = cli.popen()
+    assert script.stdin
+    script.stdin.write(b"enqueue --id b -- true\n")
+    script.stdin.flush()
+    wait_until(lambda: cli("show", "b").code == 0)
+    shutil.rmtree(cli.folder)
+    _, err = script.communicate(b"enqueue --id c -- true\n", timeout=30)
+    assert f"data folder {cli.folder} is gone" in err.decode()
     assert not os.path.exists(cli.folder)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from queuectl.commands.bound import Bound
     from queuectl.job_queue import JobQueue
+    from queuectl.store.folder import Presence
     from queuectl.worker.logs import LogFolder
 
 NARROWEST = 20
@@ -55,6 +56,8 @@ class Context:
         self.place = ""  # "file:line: " while the shell runs a file; errors begin with it
         # How a command runs another one; its errors are raised.
         self.run: Callable[[Context, Bound], int] | None = None
+        # Of what runs for long: the folder that it once saw must still be there.
+        self.presence: Presence | None = None
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
         self.no_pager = False
         self.terminal = is_terminal(self.out)
@@ -92,7 +95,8 @@ class Context:
         varied.no_pager = self.no_pager
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
         varied.place, varied.run = self.place, self.run
-        varied.made = self.made if data is None else []
+        if data is None:
+            varied.made, varied.presence = self.made, self.presence
         varied.in_script, varied._unserved_told = self.in_script, self._unserved_told
         return varied
 
@@ -104,6 +108,13 @@ class Context:
 
             self._folder = find_folder(self._data, self.environ)
         return self._folder
+
+    def stay(self) -> None:
+        """From now on refuse to take a folder that was removed for one that never was."""
+        from queuectl.store.folder import Presence
+
+        if self.presence is None:
+            self.presence = Presence(self.folder)
 
     @property
     def queue(self) -> JobQueue:

@@ -93,6 +93,7 @@ class Shell:
         self._terminal = Terminal(sys.stdin)
         context.ask = self._ask
         context.stdin_taken = True  # the keys are the shell's
+        context.stay()
 
     def run(self) -> int:
         """Until Ctrl-D, `exit`, a signal, or the terminal is gone."""

@@ -15,6 +15,7 @@ from queuectl.model.times import format_time
 from queuectl.shell.toolbar import Standing
 from queuectl.shell.top_output import Page, Wish, read_page
 from queuectl.shell.top_rows import Rows
+from queuectl.store.folder import Presence
 from queuectl.worker.hindrance import told_shortly
 from queuectl.worker.logs import END, LogFolder, last_words
 
@@ -58,6 +59,7 @@ class Feed:
         self._logs = LogFolder(folder)
         self._mark: tuple[object, ...] | None = None
         self._looked = float("-inf")
+        self._presence = Presence(folder)
         self._standing = Standing({}, 0)
         self._workers: tuple[WorkerInfo, ...] = ()
         self._said: dict[tuple[str, int, str], str] = {}
@@ -87,8 +89,9 @@ class Feed:
         if wish is not None:
             job = changes.get(wish.job_id, jobs.get(wish.job_id))
             page = read_page(self._logs, job, wish) if job else Page()
+        partial = self._partial and not self._standing.trouble
         return Picture(
-            time.time(), self._standing, jobs, self._workers, said, page, changes, self._partial
+            time.time(), self._standing, jobs, self._workers, said, page, changes, partial
         )
 
     def close(self) -> None:
@@ -112,10 +115,12 @@ class Feed:
             self._partial |= mark[0] == self._mark[0] and mark[1:3] != self._mark[1:3]
         self._mark, self._looked = mark, now
         try:
+            self._presence.check()
             summary = read_summary(self._folder, time.time())
         except _TROUBLE as exc:
             self._mark = None
             self._standing = Standing({}, 0, str(exc))
+            self._partial = self._jobs is not None
             return True
         hindered = told_shortly(summary.workers)
         self._standing = Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)

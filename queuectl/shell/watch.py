@@ -41,6 +41,7 @@ def watch(context: Context, args: dict[str, Any]) -> int:
     if not context.terminal or (context.stdin_taken and not context.interactive):
         return _run(context, inner)
     context.flush()
+    context.stay()
     try:
         with terminal_kept(), Terminal(sys.stdin).unseen_keys():
             _Watch(context, inner, args["interval"]).run()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import QueuectlError
 from queuectl.shell.toolbar import Standing
+from queuectl.store.folder import Presence
 from queuectl.worker.hindrance import told_shortly
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._follower: Follower | None = None
         self._mark: object = None
+        self._presence = Presence(folder)
         self._workers_at = 0.0
         self._anew = False  # jobs are followed that may have ended before
 
@@ -101,6 +103,7 @@ class Watcher:
         from queuectl.store.summary import read_summary
 
         try:
+            self._presence.check()
             summary = read_summary(self._folder, time.time())
         except _TROUBLE as exc:
             self._mark = None  # look again though nothing changes: it may have been a passing one

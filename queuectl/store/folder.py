@@ -159,6 +159,21 @@ def check_folder(path: str) -> bool:
     return False
 
 
+class Presence:
+    """Whether the data folder that a long-lived front end once saw is still there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen = os.path.lexists(path)
+
+    def check(self) -> None:
+        """Raise FileMissing if the folder is gone; it may appear at any time."""
+        if os.path.lexists(self._path):
+            self._seen = True
+        elif self._seen:
+            raise FileMissing(f"{files.gone(self._path)}; 'init' makes a new one")
+
+
 def _close_to_others(path: str, found: os.stat_result) -> None:
     """Take from others what they may do in a queue of ours; another folder is left as it is."""
     if found.st_mode & stat.S_ISVTX:
