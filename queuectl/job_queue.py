@@ -26,6 +26,8 @@ from queuectl.store.worker_files import CANCEL, WorkerInfo, WorkerSlot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from queuectl.store.backup import Backup
     from queuectl.store.contract import Rule
     from queuectl.store.folder import Finding
@@ -258,9 +260,9 @@ class JobQueue:
         """Write a backup to a file, whole or not at all; how many jobs it holds."""
         return self.store.write_backup(path, overwrite=overwrite)
 
-    def read_backup(self, data: bytes, name: str) -> Backup:
+    def read_backup(self, file: IO[bytes], name: str) -> Backup:
         """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
-        return self.store.read_backup(data, name)
+        return self.store.read_backup(file, name)
 
     def restore(self, backup: Backup, *, replace: bool = False) -> str | None:
         """Put a backup in the place of the queue; the path where what was there is kept, if any.

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def read(path):
 
 
 def restore(queue, path, **how):
-    return queue.restore(queue.read_backup(read(path), "saved"), **how)
+    return queue.restore(queue.read_backup(BytesIO(read(path)), "saved"), **how)
 
 
 def jobs_of(queue):
@@ -126,7 +127,7 @@ def test_it_is_of_one_moment_while_others_write(tmp_path):
         queue, seen = JobQueue.open(path), 0
         while seen < 60:
             queue.write_backup(str(tmp_path / "file"), overwrite=True)
-            jobs = queue.read_backup(read(tmp_path / "file"), "file").jobs
+            jobs = queue.read_backup(BytesIO(read(tmp_path / "file")), "file").jobs
             ids = {job.id for job in jobs}
             assert len(ids) == len(jobs) >= seen
             for name in "xy":
@@ -145,7 +146,7 @@ def test_a_damaged_backup_is_refused_whole(queue, saved, tmp_path, at):
     data[len(data) * at // 100] ^= 1
     other = JobQueue.open(str(tmp_path / "other"))
     with pytest.raises(StoreError, match=r"nothing was changed|update it"):
-        other.restore(other.read_backup(bytes(data), "saved"))
+        other.restore(other.read_backup(BytesIO(bytes(data)), "saved"))
     assert not os.path.exists(other.folder)
 
 
@@ -153,7 +154,7 @@ def test_a_backup_that_was_cut_is_refused(queue, saved):
     data = read(saved)
     for cut in (*range(0, len(data), 97), len(data) - 1):
         with pytest.raises(BadFile, match=r"no backup|cut short"):
-            queue.read_backup(data[:cut], "saved")
+            queue.read_backup(BytesIO(data[:cut]), "saved")
 
 
 HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
@@ -181,7 +182,7 @@ HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
 )
 def test_what_is_no_backup_is_refused_with_its_place(queue, data, message):
     with pytest.raises(StoreError, match=message):
-        queue.read_backup(data, "f")
+        queue.read_backup(BytesIO(data), "f")
 
 
 # -- into a queue that is not empty
@@ -226,7 +227,7 @@ def test_settings_alone_are_kept_too(queue, saved, tmp_path):
     kept = restore(other, saved)
     assert other.settings().changed == {"base": 3}
     restore(other, kept, replace=True) if not jobs_of(other) else None
-    assert other.read_backup(read(kept), "kept").settings == {"jitter": 0.5}
+    assert other.read_backup(BytesIO(read(kept)), "kept").settings == {"jitter": 0.5}
 
 
 def test_workers_that_follow_the_queue_see_the_restored_jobs(queue, saved, tmp_path):
@@ -271,7 +272,7 @@ def test_killed_or_refused_at_any_step(queue, saved, tmp_path, monkeypatch, how)
             assert fresh.settings().base == 3
         for name in os.listdir(copy.folder):
             if name.endswith(".jsonl"):
-                whole = fresh.read_backup(read(os.path.join(copy.folder, name)), name)
+                whole = fresh.read_backup(BytesIO(read(os.path.join(copy.folder, name))), name)
                 assert {job.id for job in whole.jobs} == before.keys()
         restore(fresh, saved, replace=True)
         assert jobs_of(fresh).keys() == after
@@ -288,7 +289,7 @@ def test_a_backup_is_written_whole_or_not_at_all(queue, saved, how):
         with failing_disk(at, how) as disk, contextlib.suppress(StoreError):
             queue.write_backup(saved, overwrite=True)
         broken = disk.broken
-        queue.read_backup(read(saved), "saved")
+        queue.read_backup(BytesIO(read(saved)), "saved")
         assert read(saved).splitlines()[1:-1] == before.splitlines()[1:-1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -154,13 +155,13 @@ def test_a_backup_carries_them(queue, tmp_path):
     queue.write_backup(str(tmp_path / "backup"))
     other = JobQueue.open(str(tmp_path / "other"))
     other.enqueue([{"id": "b", "command": "true"}], {"env": {"B": "1"}})
-    backup = other.read_backup((tmp_path / "backup").read_bytes(), "backup")
+    backup = other.read_backup(BytesIO((tmp_path / "backup").read_bytes()), "backup")
     with pytest.raises(Conflict):
         other.restore(backup)
     kept = other.restore(backup, replace=True)
     assert other.env_set(other.get("a")) == ONE
     third = JobQueue.open(str(tmp_path / "third"))
-    third.restore(third.read_backup(Path(kept).read_bytes(), "kept"))
+    third.restore(third.read_backup(BytesIO(Path(kept).read_bytes()), "kept"))
     assert third.env_set(third.get("b")) == {"env": {"B": "1"}}
     for each in (other, third):
         each.close()

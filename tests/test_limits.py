@@ -15,6 +15,7 @@ from queuectl.model.fields import TOO_LONG
 
 GIANT = 50_000_000_000  # bytes, with nothing in them: a sparse file
 MEMORY = 64 << 10  # kB that a refusal may cost beside the bare program
+HEAD = b'{"queuectl": "backup", "format": 2, "made_at": "", "settings": {}, "env_sets": {}}'
 RUN = """
 import sys
 from queuectl.cli import main
@@ -192,3 +193,55 @@ def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):
     with open(path, "wb") as file:
         file.write(before + b" " * 1000)
     assert subprocess.run(argv, capture_output=True).returncode == 0
+
+
+# -- what is asked to read whatever there is
+
+
+@on_linux
+@pytest.mark.parametrize("begin", [b"", b'{"queuectl": "backup", ', HEAD + b"\n", HEAD + b"\n{"])
+def test_a_giant_that_is_no_backup_is_refused_without_reading_it(folder, tmp_path, begin):
+    _, bare, _ = run(folder, "version")
+    path = tmp_path / "archive"
+    path.write_bytes(begin)
+    os.truncate(path, 3_000_000_000)
+    code, peak, said = run(folder, "restore", str(path), "--replace", "--yes")
+    assert code == 5
+    assert "no backup" in said or "cut short" in said
+    with open(path, "rb") as stdin:
+        assert run(folder, "restore", "-", "--replace", "--yes", stdin=stdin)[0] == 5
+    assert peak < bare + MEMORY
+
+
+@on_linux
+@pytest.mark.parametrize("name", ["jobs.json", "dlq.json", "config.json", "worker_pids.json"])
+def test_doctor_tells_of_a_giant_and_mends_it_without_reading_it(folder, name):
+    _, bare, _ = run(folder, "version")
+    path = os.path.join(folder, name)
+    os.truncate(path, 3_000_000_000)
+    code, peak, said = run(folder, "doctor")
+    assert (code, peak < bare + MEMORY) == (1, True)
+    assert f"{name}: " in said
+    assert "holds 3,000,000,000 bytes" in said
+    code, peak, said = run(folder, "doctor", "--repair")
+    assert (code, peak < bare + MEMORY) == (0, True), said
+    assert f"Mended: {name}: " in said
+    assert f"{name}.bad-" in said
+    assert "Not readable" not in said
+    queue = JobQueue.open(folder)
+    assert [job.id for job in queue.find()] == ["a"]
+    assert run(folder, "doctor")[0] == 0
+
+
+def test_repair_reads_a_large_jobs_json_whose_journal_is_lost(folder):
+    queue = JobQueue.open(folder)
+    queue.enqueue([{"id": f"j{n}", "command": "true"} for n in range(9)])
+    queue.checkpoint()
+    queue.close()
+    os.unlink(os.path.join(folder, "journal"))
+    path = os.path.join(folder, "jobs.json")
+    with open(path, "ab") as file:
+        file.write(b" " * 70_000_000)
+    code, _, said = run(folder, "doctor", "--repair")
+    assert code == 1, said  # what the journal held is not known
+    assert len(list(JobQueue.open(folder).find())) == 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from io import BytesIO
 from pathlib import Path
 from zlib import crc32
 
@@ -146,7 +147,7 @@ def test_unknown_keys_survive_every_change(old, version):
 def test_unknown_keys_survive_a_backup_and_a_repair(old, version, tmp_path):
     old.write_backup(str(tmp_path / "backup"))
     other = JobQueue.open(str(tmp_path / "other"))
-    other.restore(other.read_backup((tmp_path / "backup").read_bytes(), "backup"))
+    other.restore(other.read_backup(BytesIO((tmp_path / "backup").read_bytes()), "backup"))
     assert unknown(other) == UNKNOWN[version]
     assert other.settings().extra == {"colour-of-later": "blue"}
     other.close()

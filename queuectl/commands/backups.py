@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from queuectl.errors import InvalidInput
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -24,8 +26,12 @@ def backup(context: Context, args: dict[str, Any]) -> int:
 def restore(context: Context, args: dict[str, Any]) -> int:
     """A backup put into the queue, all of it or nothing."""
     queue, path = context.queue, args["file"]
-    data = context.read_stdin() if path == "-" else _read(path)
-    found = queue.read_backup(data, "standard input" if path == "-" else path)
+    name = "standard input" if path == "-" else path
+    try:
+        with context.stdin() if path == "-" else open(path, "rb") as file:
+            found = queue.read_backup(file, name)
+    except OSError as exc:
+        raise InvalidInput(f"reading {name}: {exc.strerror}") from None
     replace = bool(args.get("replace"))
     if replace and not args.get("yes") and not _agreed(context, len(found.jobs)):
         context.note("Nothing was changed.")
@@ -46,16 +52,6 @@ def _agreed(context: Context, count: int) -> bool:
         return True
     context.require_person("restore asks before it replaces jobs")
     return context.confirm(f"Put {_jobs(count)} in the place of the {held} that are there?")
-
-
-def _read(path: str) -> bytes:
-    from queuectl.errors import InvalidInput
-
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as exc:
-        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
 
 
 def _jobs(count: int) -> str:

@@ -284,11 +284,6 @@ class Context:
         except UnicodeDecodeError:
             return False
 
-    def read_stdin(self) -> bytes:
-        """All of standard input."""
-        with self.stdin() as file:
-            return file.read()
-
     def stdin(self) -> AbstractContextManager[IO[bytes]]:
         """Standard input, left open at the end; InvalidInput if it is in use."""
         from contextlib import nullcontext

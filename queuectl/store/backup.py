@@ -9,9 +9,11 @@ as a whole.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput, StoreError
@@ -53,9 +55,58 @@ def format_backup(
     yield b'{"jobs": %d, "sha256": "%s"}\n' % (count, seen.hexdigest().encode())
 
 
-def parse_backup(data: bytes, name: str) -> Backup:
-    """The backup in a file's bytes; BadFile unless it is whole. `name` is what errors call it."""
-    first, _, _ = data.partition(b"\n")
+_BEGINNING = b'{"queuectl": "backup", '
+_END = re.compile(rb'\{"jobs": \d+, "sha256": "[0-9a-f]{64}"\}\n\Z')
+_LONGEST_END = 200  # bytes; far above what a count and a checksum need
+_LONGEST_HEAD = 64_000_000  # bytes, as many as config.json and env_sets.json may have
+_PIECE = 1 << 20  # bytes
+
+
+def read_backup(file: IO[bytes], name: str) -> Backup:
+    """The backup in a file; BadFile unless it is whole. `name` is what errors call it.
+
+    It is read into memory only when it is known to be one: a giant of junk takes none. (Of a pipe
+    only its beginning is known then.)
+    """
+    first = file.read(len(_BEGINNING))
+    if first != _BEGINNING:
+        raise BadFile(f"{name} is no backup of queuectl; {_LEFT}")
+    if not file.seekable():
+        return parse_backup(first + file.read(), name)
+    start = file.tell() - len(first)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(start, size - _LONGEST_END))
+    end = _END.search(file.read())
+    file.seek(start)
+    first = file.readline(_LONGEST_HEAD if end else _LONGEST_END)
+    if end is None and not first.endswith(b"\n"):
+        raise _cut_short(name)
+    _check_head(first, name)
+    if end is None:
+        raise _cut_short(name)
+    _check_sum(file, size - len(end[0]) - start - len(first), sha256(first), end[0], name)
+    file.seek(start)
+    return parse_backup(file.read(), name)
+
+
+def _check_sum(file: IO[bytes], left: int, seen: Any, end: bytes, name: str) -> None:
+    """Raise BadFile unless the last line vouches for what was `seen` and the bytes `left`."""
+    while left > 0 and (piece := file.read(min(_PIECE, left))):
+        seen.update(piece)
+        left -= len(piece)
+    if seen.hexdigest().encode() not in end:
+        raise _damaged(name)
+
+
+def _cut_short(name: str) -> BadFile:
+    return BadFile(f"{name} is cut short: its last line is missing; {_LEFT}")
+
+
+def _damaged(name: str) -> BadFile:
+    return BadFile(f"{name} is damaged: its checksum does not fit; {_LEFT}")
+
+
+def _check_head(first: bytes, name: str) -> dict[str, object]:
     head = _object(first)
     if head is None or head.get("queuectl") != "backup":
         raise BadFile(f"{name} is no backup of queuectl; {_LEFT}")
@@ -64,6 +115,13 @@ def parse_backup(data: bytes, name: str) -> Backup:
             f"{name} was made by a newer queuectl (a backup of format {head.get('format')}; this "
             f"one knows {FORMAT}): update it"
         )
+    return head
+
+
+def parse_backup(data: bytes, name: str) -> Backup:
+    """The backup in a file's bytes; see read_backup."""
+    first, _, _ = data.partition(b"\n")
+    head = _check_head(first, name)
     body = _checked_body(data, name)
     settings = head.get("settings")
     try:
@@ -85,10 +143,10 @@ def _checked_body(data: bytes, name: str) -> bytes:
     at = data.rfind(b"\n", 0, len(data) - 1) + 1
     tail = _object(data[at:])
     if tail is None or "sha256" not in tail or not data.endswith(b"\n"):
-        raise BadFile(f"{name} is cut short: its last line is missing; {_LEFT}")
+        raise _cut_short(name)
     body = data[:at]
     if tail["sha256"] != sha256(body).hexdigest():
-        raise BadFile(f"{name} is damaged: its checksum does not fit; {_LEFT}")
+        raise _damaged(name)
     return body
 
 

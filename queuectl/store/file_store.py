@@ -27,6 +27,8 @@ from queuectl.store.writer import LARGE, TAKEN_IN, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from queuectl.store.backup import Backup
     from queuectl.store.folder import Finding
 
@@ -242,11 +244,11 @@ class FileStore:
 
         return write_backup(path, self.backup(), overwrite=overwrite)
 
-    def read_backup(self, data: bytes, name: str) -> Backup:
+    def read_backup(self, file: IO[bytes], name: str) -> Backup:
         """The backup in a file's bytes; BadFile unless it is whole."""
-        from queuectl.store.backup import parse_backup
+        from queuectl.store.backup import read_backup
 
-        return parse_backup(data, name)
+        return read_backup(file, name)
 
     def refill(
         self,

@@ -162,20 +162,25 @@ def unreadable(path: str, error: StoreError) -> str:
     return str(error).removeprefix(f"{path} ").partition("; ")[0]
 
 
-def read_what_goes(path: str) -> bytes:
-    """The file's bytes; NULs stand for blocks that the disk cannot read.
+def read_what_goes(path: str, most: int | None = None) -> bytes:
+    """The file's bytes, or the first `most`; NULs stand for blocks that the disk cannot read.
 
     Raises StoreError if there is no such file of ours, or it cannot be opened.
     """
     fd, found = files.open_ours(path, os.O_RDONLY, linked=True)
     try:
-        size = found.st_size
+        size = found.st_size if most is None else min(found.st_size, most)
         try:
             return read_at(fd, 0, size)
         except OSError:
             return b"".join(_block(fd, at, size) for at in range(0, size, _BLOCK))
     finally:
         os.close(fd)
+
+
+def begins_as_ours(path: str) -> bool:
+    """Whether a job file begins as one in our layout does; StoreError as for read_what_goes."""
+    return read_what_goes(path, 10).startswith(b'[\n{"id": "')
 
 
 def _block(fd: int, at: int, size: int) -> bytes:

@@ -203,11 +203,20 @@ class _Mending:
 
     def _aside_already(self, name: str) -> str | None:
         """The second name that a repair before this one, which was killed, gave the file."""
-        data = self._readable(name)
         for other in strays.listed(self.folder):
-            if other.startswith(f"{name}.bad-") and data and self._readable(other) == data:
+            if other.startswith(f"{name}.bad-") and self._is_same(name, other):
                 return other
         return None
+
+    def _is_same(self, name: str, other: str) -> bool:
+        """Whether both are names of one file that is not empty, or hold the same bytes."""
+        found = [os.lstat(self._path(each)) for each in (name, other)]
+        if found[0].st_size != found[1].st_size or not found[0].st_size:
+            return False
+        if os.path.samestat(*found):
+            return True
+        data = self._readable(name)
+        return bool(data) and data == self._readable(other)
 
     def _free_name(self, wanted: str) -> str:
         name, number = wanted, 1
@@ -266,7 +275,7 @@ class _Mending:
         for sheet in bad:
             if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
                 if strays.is_linked(sheet.path):
-                    files.replace(sheet.path, self._readable(sheet.name))  # of one name again
+                    files.replace(sheet.path, read_what_goes(sheet.path))  # of one name again
                 return False
             files.replace(sheet.path, folder.EMPTY)
         self._tell(remains, kept, aside, [lines for _, lines in found])
@@ -338,9 +347,11 @@ class _Mending:
             side_files.write_workers(self.folder, kept)
 
     def _readable(self, name: str) -> bytes:
+        """The bytes of a file; none if it cannot be read, or is too large to be one of ours."""
         try:
-            return read_what_goes(self._path(name))
-        except StoreError:
+            is_large = os.lstat(self._path(name)).st_size > files.LARGEST
+            return b"" if is_large else read_what_goes(self._path(name))
+        except (StoreError, OSError):
             return b""
 
     def _rewrite(self, name: str, kept: list[str]) -> None:

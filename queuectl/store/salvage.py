@@ -17,7 +17,7 @@ from queuectl.errors import BadFile, FileMissing, InvalidInput, StoreError
 from queuectl.model.fields import State
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
-from queuectl.store.files import is_young
+from queuectl.store.files import LARGEST, is_young
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
@@ -31,6 +31,7 @@ from queuectl.store.journal import NAME, Stamp
 from queuectl.store.journal_remains import (
     JOB_ID,
     JournalRemains,
+    begins_as_ours,
     read_journal,
     read_what_goes,
     unreadable,
@@ -92,21 +93,36 @@ def read_remains(folder: str, now: float) -> Remains:
 def _read_job_file(
     path: str, stamp: Stamp | None, known: set[tuple[int, int]], now: float
 ) -> FileRemains:
+    if stamp is not None:
+        known = {*known, (stamp.size, stamp.crc)}
     try:
         mark = change_mark(path)
-        data = read_what_goes(path)
+        most = _most_of(path, known)
         found = os.lstat(path)
+        data = read_what_goes(path, most)
     except (FileMissing, FileNotFoundError):
         return FileRemains(path, b"", False, False, "is missing", None)
     except StoreError as exc:
         return FileRemains(path, b"", True, False, unreadable(path, exc), mark)
-    sum_ = (len(data), crc32(data))
-    if sum_ in known or (stamp is not None and sum_ == (stamp.size, stamp.crc)):
+    if found.st_size > most:
+        # What was put behind the jobs, or in their place, is not looked at.
+        fault = f"holds {found.st_size:,} bytes, and may have at most {most + LARGEST:,}"
+        return FileRemains(path, data, True, False, fault, mark)
+    if (len(data), crc32(data)) in known:
         return FileRemains(path, data, True, True, "", mark)
     if stamp is not None and stamp.fits(found) and not is_young(found, now):
         fault = "has other bytes than were written to it"
         return FileRemains(path, data, True, False, fault, mark)
     return FileRemains(path, data, True, False, _mistake_in(data, path, now), mark)
+
+
+def _most_of(path: str, known: set[tuple[int, int]]) -> int:
+    """How many bytes of a job file are to be read: all, unless it is far larger than we made it."""
+    size, wrote = os.lstat(path).st_size, max([0, *(size for size, _ in known)])
+    if size <= wrote + LARGEST:
+        return size
+    # Without a journal nothing tells how large it was: its beginning does, if we wrote that.
+    return size if not known and begins_as_ours(path) else wrote
 
 
 def change_mark(path: str) -> tuple[int, int, int] | None:
