@@ -158,7 +158,7 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job
             raise InvalidInput(f"{name}:{line}: {exc}") from None
     _place(drafts)
     reading.tell(len(drafts), 1.0)
-    if passed:
+    if passed and not context.quiet:
         told = ", ".join(sorted(passed))
         context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
     try:

@@ -19,6 +19,7 @@ from queuectl.model.fields import FIELDS, LONGEST_JOB, TOO_LONG, check_value, is
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator, Sequence
     from typing import IO
 
@@ -181,8 +182,8 @@ def json_lines(
     `tell` is given now and then how many were read, and what part of the text that is.
 
     One object a line, objects over several lines, or one JSON array of them; blank lines are
-    skipped. Of jobs that `list --json` printed, what nobody may set is left out, its names go into
-    `passed`. Raises InvalidInput that names file and line.
+    skipped. Of jobs that `list`, `dlq list` or `show` printed with --json, what nobody may
+    set is left out, its names go into `passed`. Raises InvalidInput that names file and line.
     """
     text = _decoded(text, name) if isinstance(text, bytes) else text
     reader = _ManyReader(text.removeprefix("\ufeff"))
@@ -195,6 +196,8 @@ def json_lines(
 
 
 _TELL_EACH = 1000  # jobs
+# How a document of `dlq list --json` begins, or of `show --json`.
+_DOCUMENT = r'\{\s*"schema"\s*:\s*\d+\s*,\s*(?:"jobs"\s*:\s*(\[)|"job"\s*:\s*(?=\{))'
 
 
 class _ManyReader:
@@ -212,25 +215,56 @@ class _ManyReader:
 
     def read(self, tell: Callable[[int, float], None] | None) -> list[tuple[int, Draft]]:
         numbered: list[tuple[int, Draft]] = []
-        decode = _decoder()
-        array = self._take("[")
-        begun = self.at
+        self._fill(numbered, tell, array=self._take("["))
+        if self._char():
+            raise self._unfit("there is more text behind the jobs")
+        return numbered
+
+    def _fill(
+        self,
+        numbered: list[tuple[int, Draft]],
+        tell: Callable[[int, float], None] | None,
+        *,
+        array: bool,
+    ) -> None:
+        """Read objects to the end of the text, or of the array that was begun."""
+        import re
+
+        decode, begins, begun = _decoder(), re.compile(_DOCUMENT), self.at
         while self._char() not in ("", "]"):
             if self._char() != "{":
                 raise self._unfit("a job is written as an object {...}")
-            draft, end = _one_of_many(decode, self.text, self.at, self.passed)
-            numbered.append((self.line_of(self.at), draft))
-            self.at = end
+            document = begins.match(self.text, self.at)
+            if document:
+                self._unwrap(numbered, tell, document)
+            else:
+                draft, end = _one_of_many(decode, self.text, self.at, self.passed)
+                numbered.append((self.line_of(self.at), draft))
+                self.at = end
             if tell is not None and len(numbered) % _TELL_EACH == 0:
-                tell(len(numbered), end / len(self.text))
+                tell(len(numbered), self.at / len(self.text))
             if array and not self._take(",") and self._char() not in ("", "]"):
                 raise self._unfit("',' or ']' is missing behind the object")
         if array and not self._take("]"):
             self.at = begun
             raise self._unfit("the array that begins here is not closed")
-        if self._char():
-            raise self._unfit("there is more text behind the jobs")
-        return numbered
+
+    def _unwrap(
+        self,
+        numbered: list[tuple[int, Draft]],
+        tell: Callable[[int, float], None] | None,
+        document: re.Match[str],
+    ) -> None:
+        """Read the jobs of what `dlq list --json` or `show --json` printed."""
+        self.at = document.end()
+        if document[1]:
+            self._fill(numbered, tell, array=True)
+        else:
+            line = self.line_of(self.at)
+            draft, self.at = _one_of_many(_decoder(), self.text, self.at, self.passed)
+            numbered.append((line, draft))
+        if not self._take("}"):
+            raise self._unfit("'}' is missing behind the jobs")
 
     def _char(self) -> str:
         """Go past blanks; the character found, "" at the end."""
@@ -250,7 +284,7 @@ class _ManyReader:
 
 
 def _as_draft(found: object, passed: set[str]) -> object:
-    """What a person may set of a job that `list --json` printed; names of the rest are noted.
+    """What a person may set of a job that was printed with --json; names of the rest are noted.
 
     Only queuectl writes both a revision and a time of making; another object is left as it is.
     """
