@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
+import pty
 import re
 import signal
 import subprocess
+import time
+from types import SimpleNamespace
 
 import pytest
 from samples import PYTHON
 from terminal import Terminal
+
+from queuectl.commands import enqueue as enqueuing
+from queuectl.commands.context import Context
 
 
 def living(cli):
@@ -224,3 +232,29 @@ def test_a_terminal_shows_who_holds_the_lock(cli, terminal, tmp_path, wait_until
         holder.communicate()
     one.shows("Job added to the queue with job id: z")
     assert "Waiting" not in one.text
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_large_file_tells_on_a_terminal_how_far_it_got(cli, tmp_path, monkeypatch, quiet):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "jobs").write_text("{command: x}\n" * 2500)
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)), time=time.time)
+    monkeypatch.setattr(enqueuing, "time", clock)
+    outer, inner = pty.openpty()
+    with open(inner, "w", encoding="utf-8") as terminal, open(outer, "rb", buffering=0) as screen:
+        context = Context(cli.folder, out=io.StringIO(), err=terminal, quiet=quiet)
+        assert enqueuing.enqueue(context, {"file": "jobs"}) == 0
+        context.close()
+        terminal.write("end")
+        terminal.flush()
+        shown = b""
+        while not shown.endswith(b"end"):
+            shown += screen.read(4096)
+    steps = ["1,000 jobs, about 2s left", "2,000 jobs, about 500ms left"]
+    wanted = [*(f"Reading jobs: {step}" for step in steps), "Handing in 2,500 jobs"]
+    told = [line for line in shown.decode().split("\r") if "jobs" in line]
+    assert told == ([] if quiet else [f"{line}\x1b[K" for line in wanted])
+    assert cli.ok("status", "-q").startswith("pending 2500\n")

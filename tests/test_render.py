@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.utils import get_cwidth
 
 from queuectl.commands import render
 from queuectl.model.fields import STATES
@@ -177,3 +180,30 @@ def test_what_is_drawn_as_one_is_never_cut_in_two():
     ]  # fmt: skip
     assert render.clip(family * 3, 4) == family + "…"
     assert render.clip(accent * 3, 2) == accent + "…"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("abc", "abc"),
+        ("日本語", "日本語"),
+        ("e\u0301", "e\u0301"),
+        ("x👩\u200d👩\u200d👧y", "x👩y"),
+        ("👩🏽\u200d💻", "👩"),
+        ("🇩🇪🇫🇷", "DEFR"),
+        ("👍🏽", "👍"),
+        ("❤\ufe0f", "❤"),
+        ("1\ufe0f\u20e3", "1\u20e3"),
+        ("\u200d🏽\ufe0f", ""),
+    ],
+)
+def test_signs_are_shown_unjoined_where_each_takes_its_columns(text, shown):
+    assert render.unjoined(text) == shown
+    assert render.cells(shown) == get_cwidth(shown)
+
+
+@given(st.text(st.sampled_from("a日e\u0301\u200d👩🏽🇩🇪❤\ufe0f각\u1100\u1161")))
+def test_unjoined_signs_take_the_same_columns_for_all(text):
+    shown = render.unjoined(text)
+    assert render.cells(shown) == get_cwidth(shown)
+    assert render.unjoined(shown) == shown

@@ -129,6 +129,21 @@ def graphemes(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def unjoined(text: str) -> str:
+    """`text` without what joins or tints signs: the first of them alone, flags as letters.
+
+    A screen that is drawn sign by sign, and many a terminal, take the columns of each of them.
+    """
+    return text if text.isascii() else "".join(map(_first_sign, graphemes(text)))
+
+
+def _first_sign(part: str) -> str:
+    if "\U0001f1e6" <= part[0] <= "\U0001f1ff":
+        return "".join(chr(ord(char) - 0x1F1E6 + 65) for char in part if char >= "\U0001f1e6")
+    kept = part.partition(_JOINER)[0].replace("\ufe0e", "").replace("\ufe0f", "")
+    return kept[:1] + "".join(char for char in kept[1:] if not "\U0001f3fb" <= char <= "\U0001f3ff")
+
+
 def clip(text: str, width: int) -> str:
     """`text` cut to `width` columns, an ellipsis at the cut; empty if there is no room."""
     if cells(text) <= width:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import Completer, Completion
 
+from queuectl.commands.render import unjoined
 from queuectl.commands.tokens import tokenize
 from queuectl.shell.lines import is_system_line, split_commands
 
@@ -53,6 +54,6 @@ def _as_shown(found: Candidate, text: str) -> Completion:
     return Completion(
         found.text,
         start_position=found.start - len(text),
-        display=found.shown,
-        display_meta=found.meaning,
+        display=unjoined(found.shown),
+        display_meta=unjoined(found.meaning),
     )

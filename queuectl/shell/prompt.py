@@ -20,7 +20,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
-from queuectl.commands.render import clip, one_line
+from queuectl.commands.render import clip, one_line, unjoined
 from queuectl.shell.guard import guard_editor, guard_keys, guard_loop
 from queuectl.shell.highlighter import LineLexer
 from queuectl.shell.history import SuggestFromHistory
@@ -238,7 +238,7 @@ class Prompt:
         size = self._session.app.output.get_size()
         missing = unfound(self._session.app.layout)
         if missing:
-            text = clip(f" no line holds '{one_line(missing)}'", size.columns)
+            text = clip(f" no line holds '{unjoined(one_line(missing))}'", size.columns)
             return [("class:bottom-toolbar.warning", text)]
         line = self._session.default_buffer.document.text_before_cursor
         return toolbar(self._standing(), line, size.columns, size.rows, self._aliases)

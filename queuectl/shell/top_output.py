@@ -9,7 +9,7 @@ import os
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl.commands.render import cells, graphemes, one_line
+from queuectl.commands.render import cells, graphemes, one_line, unjoined
 from queuectl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Pl
     for line in lines:
         # A line that was written over with carriage returns shows what was written last.
         last = line.rstrip(b"\r").rpartition(b"\r")[2]
-        text = one_line(last.decode("utf-8", "replace").expandtabs(_TAB))
+        text = unjoined(one_line(last.decode("utf-8", "replace").expandtabs(_TAB)))
         for row, part in enumerate(wrapped(text, wish.columns) if wish.wrap else (text,)):
             yield (offset, row), part
         offset += len(line) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.commands.render import Column, cells, clip, one_line, pad
+from queuectl.commands.render import Column, cells, clip, one_line, pad, unjoined
 from queuectl.errors import InvalidInput
 from queuectl.model.times import format_duration, parse_time
 from queuectl.shell.toolbar import standing_text
@@ -114,7 +114,7 @@ def _whereabouts(page: Page | None) -> str:
 def _title(picture: Picture, view: View, columns: int, room: int) -> Line:
     chosen = " | display paused" if view.paused else ""
     if view.filter:
-        chosen += f" | /{view.filter}"
+        chosen += f" | /{unjoined(view.filter)}"
     if view.order != "state" or view.backward:
         chosen += f" | by {view.order}{' backward' if view.backward else ''}"
     if columns >= _MIDDLING:
@@ -218,8 +218,8 @@ class _Layout:
         )
 
     def row(self, job: Job, picture: Picture, marked: bool) -> Line:
-        command = one_line(job.command[:_LONGEST])
-        said = picture.said.get(job.id, "")
+        command = unjoined(one_line(job.command[:_LONGEST]))
+        said = unjoined(picture.said.get(job.id, ""))
         if not self.output and said and job.state == "in_progress":
             command = said
         state, priority = state_name(job), str(job.priority)
