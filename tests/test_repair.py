@@ -44,7 +44,21 @@ class Store(FileStore):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """Six jobs in the files, and a journal that changes, removes, buries, raises and adds."""
+    """Six jobs in the files, and a journal that changes, removes, buries, raises and adds.
+
+    Without the copies of the job files, for what can be read to be all that there is.
+    """
+    path = make_template(tmp_path_factory)
+    remove_copies(path)
+    return path
+
+
+def remove_copies(path):
+    for copy in Path(path).glob(".*.json-*"):
+        copy.unlink()
+
+
+def make_template(tmp_path_factory):
     path = str(tmp_path_factory.mktemp("template") / "queue")
     store = Store(path)
     store.add([make_job(name) for name in ("stays", "changed", "removed", "buried")])
@@ -414,7 +428,7 @@ def test_bytes_that_changed_behind_the_back_of_the_stamps(queue):
     told = [one.text for one in Later(queue).examine() if one.about == "jobs.json"]
     assert told == ["has other bytes than were written to it"]
     Later(queue).repair([], [])
-    assert "stays" not in jobs_of(queue)
+    assert "stays" in jobs_of(queue)  # from the copy
     assert not [one for one in Later(queue).examine() if one.about == "jobs.json"]
 
 
@@ -459,6 +473,7 @@ def test_blocks_that_the_disk_cannot_read_are_passed_over(queue, monkeypatch):
     store.add([make_job(f"more{n}", command="x" * 300) for n in range(50)])
     store.fold()
     store._writer.close()
+    remove_copies(queue)
     before = jobs_of(queue)
     inode = os.stat(os.path.join(queue, "jobs.json")).st_ino
     real = os.pread
@@ -619,6 +634,7 @@ def test_two_at_once(cli, wait_until):
     for name in "abc":
         cli.ok("enqueue", "--id", name, "--", "true")
     change(cli.folder, "jobs.json", b'{"id": "b"', b'{"id": b"')
+    remove_copies(cli.folder)
     write(cli.folder, "config.json", b"{")
     both = [cli.popen("doctor", "--repair") for _ in range(3)]
     told = [process.communicate(timeout=30) for process in both]
@@ -775,3 +791,85 @@ def test_every_write_of_a_repair_goes_through_the_door(queue, monkeypatch):
         ]
     )
     assert files.os is os
+
+
+# -- with the copy that the last fold kept
+
+
+@pytest.fixture(scope="module")
+def whole_template(tmp_path_factory):
+    return make_template(tmp_path_factory)
+
+
+@pytest.fixture
+def whole(whole_template, tmp_path):
+    """The path of such a queue with its copies."""
+    return copy_of(whole_template, tmp_path / "whole")
+
+
+def delete(path):
+    os.unlink(path)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+def cut(path):
+    os.truncate(path, os.stat(path).st_size // 2)
+
+
+def overwrite_by_zeros(path):
+    size = os.stat(path).st_size
+    Path(path).write_bytes(b"\0" * size)
+
+
+def write_text(path):
+    Path(path).write_text("see you later\n")
+
+
+@pytest.mark.parametrize("damage", [delete, empty, cut, overwrite_by_zeros, write_text])
+@pytest.mark.parametrize("name", ["jobs.json", "dlq.json"])
+def test_a_job_file_that_is_lost_is_written_anew_from_its_copy(whole, name, damage):
+    before = {job.id: job for job in Store(whole).find()}
+    path = os.path.join(whole, name)
+    damage(path)
+    done, unread = [], []
+    store = Store(whole)
+    found = [finding for finding in store.examine() if finding.about == name]
+    assert "from our copy of it" in found[0].todo
+    store.repair(done, unread)
+    assert any(line.startswith(f"{name}: ") and "from our copy" in line for line in done)
+    assert unread == []
+    assert {job.id: job for job in store.find()} == before
+    assert store.check() == []
+    store.close()
+
+
+def test_of_a_file_with_a_mistake_what_can_be_read_comes_before_its_copy(whole):
+    path = Path(whole, "jobs.json")
+    lines = path.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if '"stays"' in line)
+    edited = lines[at].replace('"priority": 0', '"priority": 8').removesuffix(",")
+    path.write_text("[\n" + edited + ',\n{"id": "changed", "comm\n]\n')
+    store, unread = Store(whole), []
+    store.repair([], unread)
+    jobs = {job.id: job for job in store.find()}
+    assert (jobs["stays"].priority, jobs["changed"].priority) == (8, 6)
+    assert set(jobs) == {"stays", "changed", "buried", "dead", "raised", "added"}
+    assert unread == []
+    store.close()
+
+
+def test_bytes_that_went_wrong_on_the_disk_count_for_nothing_beside_the_copy(whole):
+    before = {job.id: job for job in Store(whole).find()}
+    path = Path(whole, "jobs.json")
+    remains = salvage.read_remains(whole, START + 60)
+    assert remains.jobs.ours
+    path.write_bytes(path.read_bytes().replace(b'"max_retries": 3', b'"max_retries": 7'))
+    spoilt = salvage.read_remains(whole, START + 60).jobs
+    copy = next(Path(whole).glob(".jobs.json-*"))
+    spoilt = spoilt._replace(fault=salvage.OTHER_BYTES, copy=str(copy))
+    jobs, unread = salvage.jobs_in(spoilt, START)
+    assert next(job for job in jobs if job.id == "stays") == before["stays"]
+    assert unread == []

@@ -17,7 +17,7 @@ from queuectl.store import env_sets, files, side_files, worker_files
 from queuectl.store.check import problems
 from queuectl.store.env_sets import EnvSets
 from queuectl.store.folder import MARKER, Finding, check_folder, is_new
-from queuectl.store.job_files import decode_job
+from queuectl.store.job_files import DEAD, JOBS, decode_job
 from queuectl.store.journal import MAGIC, NAME
 from queuectl.store.salvage import Remains, list_few, read_remains
 from queuectl.store.snapshot import Snapshot
@@ -144,8 +144,9 @@ def _never_written(folder: str) -> bool:
 def _holdings(folder: str, remains: Remains, now: float) -> Iterator[Finding]:
     """What is wrong with the files that hold jobs, or with the jobs in them."""
     faults = remains.faults()
+    copied = {sheet.name for sheet in (remains.jobs, remains.dead) if sheet.copy}
     for name, fault in faults:
-        yield Finding(name, fault, KEEP)
+        yield Finding(name, fault, f"{REPAIR} from our copy of it" if name in copied else KEEP)
     if remains.journal.torn is not None:
         text = f"ends in the midst of a change, at byte {remains.journal.torn}"
         yield Finding(NAME, text, f"the next change cuts that off; {REPAIR}")
@@ -346,7 +347,9 @@ def _space(folder: str) -> Iterator[Finding]:
     except OSError:
         return
     free = disk.f_bavail * disk.f_frsize
-    needed = sum(map(_size, (os.path.join(folder, name) for name in DATA))) + _SPARE
+    # Of a job file that a fold writes it keeps a copy, too.
+    names = (*DATA, JOBS, DEAD)
+    needed = sum(map(_size, (os.path.join(folder, name) for name in names))) + _SPARE
     if free < needed:
         text = f"{free >> 10} KiB are free, writing the files anew takes {needed >> 10} KiB"
         yield Finding("free space", text, "make room")

@@ -293,8 +293,10 @@ class _Mending:
     def _tell(
         self, remains: Remains, kept: Kept, aside: dict[str, str], unread: list[list[Unread]]
     ) -> None:
+        copied = {sheet.name for sheet in (remains.jobs, remains.dead) if sheet.copy}
         for name, fault in remains.faults():
-            self.done.append(f"{name}: {fault}: written anew{aside.pop(name, '')}")
+            how = "written anew from our copy" if name in copied else "written anew"
+            self.done.append(f"{name}: {fault}: {how}{aside.pop(name, '')}")
         for name, where in aside.items():
             self.done.append(f"{name}: put right{where}")
         sheets = (remains.jobs, remains.dead)
@@ -362,7 +364,7 @@ class _Mending:
 
 def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[str]:
     """The lines of a job file that could not be read, those of other jobs left out."""
-    if not sheet.there:
+    if not (sheet.there or sheet.copy):
         yield f"{sheet.name}: whatever it held that the journal does not"
     lost = [line for line in lines if line.job_id is None or line.job_id not in kept.jobs]
     named = [f"{line.line} ({line.job_id})" if line.job_id else str(line.line) for line in lost]

@@ -17,6 +17,7 @@ from queuectl.errors import BadFile, FileMissing, InvalidInput, StoreError
 from queuectl.model.fields import State
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
+from queuectl.store.evidence import find_copy
 from queuectl.store.files import LARGEST, is_young
 from queuectl.store.job_files import (
     DEAD,
@@ -40,13 +41,15 @@ from queuectl.store.journal_remains import (
 _FEW = 5  # places or names that a line of text lists before it only counts them
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
 _BETWEEN = re.compile(r"[\s,]*")
+OTHER_BYTES = "has other bytes than were written to it"
 _NOTHING = " \t\r\n,[]"
 
 
 class FileRemains(NamedTuple):
     """One job file: its bytes, whether queuectl wrote just these, and what is wrong with it.
 
-    `mark` tells whether it was changed since: see change_mark.
+    `mark` tells whether it was changed since: see change_mark. `copy`: where a file with just the
+    bytes lies that the last fold wrote, if this one is damaged.
     """
 
     path: str
@@ -55,6 +58,7 @@ class FileRemains(NamedTuple):
     ours: bool
     fault: str
     mark: tuple[int, int, int] | None
+    copy: str | None = None
 
     @property
     def name(self) -> str:
@@ -83,7 +87,10 @@ def read_remains(folder: str, now: float) -> Remains:
     for at, name in enumerate((JOBS, DEAD)):
         known = {(word[2 * at], word[2 * at + 1]) for word in words}
         stamp = journal.header.stamps[at] if journal.header else None
-        files.append(_read_job_file(os.path.join(folder, name), stamp, known, now))
+        found = _read_job_file(os.path.join(folder, name), stamp, known, now)
+        if found.fault and stamp is not None:
+            found = found._replace(copy=find_copy(folder, name, stamp))
+        files.append(found)
     return Remains(journal, *files)
 
 
@@ -111,8 +118,7 @@ def _read_job_file(
     if (len(data), crc32(data)) in known:
         return FileRemains(path, data, True, True, "", mark)
     if stamp is not None and stamp.fits(found) and not is_young(found, now):
-        fault = "has other bytes than were written to it"
-        return FileRemains(path, data, True, False, fault, mark)
+        return FileRemains(path, data, True, False, OTHER_BYTES, mark)
     return FileRemains(path, data, True, False, _mistake_in(data, path, now), mark)
 
 
@@ -158,11 +164,29 @@ class Unread(NamedTuple):
 
 
 def jobs_in(file: FileRemains, now: float) -> tuple[list[Job], list[Unread]]:
-    """The jobs of a job file in its order, twins too, and what could not be read."""
-    moment, state = format_time(now), _state_in(file.path)
+    """The jobs of a job file in its order, twins too, and what could not be read.
+
+    Where there is a copy nothing is lost; but of a file that a person left with a mistake in it,
+    what can be read comes first.
+    """
+    jobs, unread = _jobs_in(file.data, _state_in(file.path), now)
+    if file.copy is None:
+        return jobs, unread
+    try:
+        whole, _ = _jobs_in(read_what_goes(file.copy), _state_in(file.path), now)
+    except StoreError:  # gone by now
+        return jobs, unread
+    if file.fault == OTHER_BYTES:
+        jobs = []
+    known = {job.id for job in jobs}
+    return [*jobs, *(job for job in whole if job.id not in known)], []
+
+
+def _jobs_in(data: bytes, state: State, now: float) -> tuple[list[Job], list[Unread]]:
+    moment = format_time(now)
     jobs: list[Job] = []
     spans: list[tuple[int, int]] = []
-    text = file.data.decode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "surrogateescape")
     for start, end, form in objects_in(text):
         try:
             job = job_from_person(form, now=moment, state=state)
