@@ -16,7 +16,16 @@ from samples import make_job, moment
 from queuectl.errors import BadFile, StoreError
 from queuectl.store import worker_files
 from queuectl.store.file_store import FileStore
-from queuectl.store.worker_files import WorkerInfo, make_slot, probe, wake, wake_idle, worker_infos
+from queuectl.store.worker_files import (
+    MOST_LEFT,
+    WorkerInfo,
+    make_slot,
+    note_lost,
+    probe,
+    wake,
+    wake_idle,
+    worker_infos,
+)
 
 WORKER = """
 import sys
@@ -400,3 +409,31 @@ def test_waking_never_waits_and_never_fails(tmp_path):
     os.mkfifo(os.path.join(folder, "workers", "w-2.wake"))  # and nobody reads it
     wake(folder, b"w")
     wake(folder, b"c", "w-2")
+
+
+def test_the_longest_facts_fit_into_the_file(store):
+    """Of five processes that cannot be ended and the longest trouble, all numbers are whole."""
+    worker_id = "w" * 100
+    facts = f"{2**22} {2**63} {'b' * 36} 2030-01-01T00:00:00.000000Z"
+    slot = make_slot(store.folder, worker_id, facts)
+    left = ",".join(f"{2**22 - n}:{'u' * 32}:{'c' * 15}" for n in range(MOST_LEFT))
+    slot.note_facts(pidns=2**32, folder=f"{2**64 - 1}:{2**64 - 1}", stopping=1)
+    slot.note_run("j" * 128, 10**6, 2**22, str(2**63))
+    slot.note_facts(left=left)
+    slot.note_trouble("ä" * 1000)
+    info = probe(store.folder, worker_id)
+    assert os.stat(slot.path).st_size == 1024
+    assert (info.job_id, info.run, info.group_pid) == ("j" * 128, 10**6, 2**22)
+    assert info.facts["inode"] == str(os.stat(slot.path).st_ino)
+    assert info.facts["folder"] == f"{2**64 - 1}:{2**64 - 1}"
+    assert info.facts["stopping"] == "1"
+    assert len(info.left) >= 2
+    assert info.left[0] == (2**22, "u" * 32, "c" * 15)
+    assert info.trouble.startswith("ää")
+    slot.note_trouble("")
+    assert len(probe(store.folder, worker_id).left) == MOST_LEFT
+    slot.close()
+    note_lost(store.folder, worker_id, trouble="x" * 480, lost=2**40)
+    info = probe(store.folder, worker_id)
+    assert (os.stat(slot.path).st_size, info.facts["lost"]) == (1024, str(2**40))
+    assert info.facts["folder"] == f"{2**64 - 1}:{2**64 - 1}"

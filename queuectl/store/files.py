@@ -177,7 +177,7 @@ def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.s
     try:
         fd = os.open(path, flags | _WARILY, _FILE_MODE)
     except FileNotFoundError:
-        raise FileMissing(f"{path} is missing") from None
+        raise FileMissing(f"{path} is missing; queuectl doctor --repair mends it") from None
     except OSError as exc:
         fault = _oddity_at(path)
         raise (odd(path, fault) if fault else refused("opening", path, exc)) from exc

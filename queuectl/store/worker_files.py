@@ -125,7 +125,7 @@ class WorkerSlot:
         """
         self._facts |= {name: str(fact) for name, fact in facts.items()}
         start = self._job_line + _LINE
-        os.pwrite(self._fd, _facts_line(self._facts).ljust(_SIZE - start), start)
+        os.pwrite(self._fd, _facts_line(self._facts, _SIZE - start), start)
 
     def note_trouble(self, why: str) -> None:
         """Write down what keeps the worker from working; "" if nothing does any more. OSError."""
@@ -205,8 +205,8 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     try:
         lock_descriptor(fd, blocking=False)
         head = f"{worker_id} {facts}\n".encode() + b"\n".ljust(_LINE)
-        text = head + _facts_line(_first_facts(os.fstat(fd).st_ino))
-        files.append(fd, text.ljust(_SIZE), 0, hidden)
+        text = head + _facts_line(_first_facts(os.fstat(fd).st_ino), _SIZE - len(head))
+        files.append(fd, text, 0, hidden)
         files.make_pipe(f"{path}.wake")
         # Open for both, so that the pipe never reports an end when a writer leaves.
         wake_fd = files.open_pipe(f"{path}.wake", os.O_RDWR)
@@ -247,7 +247,16 @@ def _unspelled(word: str) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def _facts_line(facts: dict[str, str]) -> bytes:
+def _facts_line(facts: dict[str, str], room: int) -> bytes:
+    """The third line, in just so many bytes: what it says to people is cut short if it must be."""
+    for name, least in (("trouble", _TROUBLE // 4), ("left", 0)):
+        over = len(_joined(facts)) - room
+        if over > 0 and name in facts:
+            facts = {**facts, name: facts[name][: max(least, len(facts[name]) - over)]}
+    return _joined(facts).ljust(room)
+
+
+def _joined(facts: dict[str, str]) -> bytes:
     return (" ".join(f"{name}={fact}" for name, fact in facts.items()) + "\n").encode()
 
 
@@ -330,7 +339,7 @@ def note_lost(folder: str, worker_id: str, **facts: object) -> None:
         start = text.find(b"\n") + 1 + _LINE
         known = WorkerInfo(worker_id, False, text.decode("ascii", "replace")).facts
         known |= {name: str(fact) for name, fact in facts.items()}
-        os.pwrite(fd, _facts_line(known).ljust(_SIZE - start), start)
+        os.pwrite(fd, _facts_line(known, _SIZE - start), start)
     except BlockingIOError:  # it lives after all
         return
     finally:

@@ -101,8 +101,12 @@ def described(process: Seen) -> str:
     except OSError:
         owner = "?"
     name = _contents(f"/proc/{process.pid}/comm").decode("utf-8", "replace").strip()
-    plain = "".join(c if c.isascii() and c.isprintable() and c not in " :,=" else "_" for c in name)
-    return f"{process.pid}:{owner}:{plain or '?'}"
+    return f"{process.pid}:{_word(owner)}:{_word(name)}"
+
+
+def _word(text: str) -> str:
+    plain = (c if c.isascii() and c.isprintable() and c not in " :,=" else "_" for c in text)
+    return "".join(plain) or "?"
 
 
 def _name_of(uid: int) -> str:
