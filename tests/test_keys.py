@@ -21,6 +21,7 @@ from prompt_toolkit.output import DummyOutput
 import queuectl
 from queuectl.cli import run_bound
 from queuectl.commands.context import Context
+from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.shell import session, top_screen
 from queuectl.shell.session import Shell
@@ -206,7 +207,9 @@ def random_keys(seed: str, count: int, without: bytes = b"") -> Iterator[bytes]:
 
 
 def of_ours(error: BaseException) -> bool:
-    """Whether our own code raised it, and not prompt_toolkit."""
+    """Whether our own code raised it, and not prompt_toolkit; a refusal is no fault."""
+    if isinstance(error, QueuectlError):
+        return False
     last = traceback.extract_tb(error.__traceback__)[-1].filename
     return last.startswith(os.path.dirname(queuectl.__file__))
 

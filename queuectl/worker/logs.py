@@ -29,6 +29,7 @@ _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
 _LONGEST_LINE = 200  # characters of a last line that are quoted in an error
 END = 4096  # bytes at the end of an output in which its last words are looked for
+_JOINER = "\u200d"  # makes one sign of several
 # What moves the cursor, colours or names a window, as ECMA-48 has it, of seven bits or of eight.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
@@ -328,7 +329,9 @@ def _is_locked(path: str) -> bool:
 
 def one_line(text: str, most: int = _LONGEST_LINE) -> str:
     """The text on one line that is safe to show, cut to `most` characters."""
-    plain = "".join(mark if mark.isprintable() else " " for mark in text[: 4 * most])
+    plain = "".join(
+        mark if mark.isprintable() or mark == _JOINER else " " for mark in text[: 4 * most]
+    )
     return " ".join(plain.split())[:most]
 
 
