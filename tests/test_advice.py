@@ -98,6 +98,18 @@ def test_what_an_answer_names_can_be_run(words):
         assert [fault.message for fault in bound.faults] == [], line
 
 
+@pytest.mark.parametrize("words", answers.OPTIONS)
+def test_an_option_that_a_command_lacks_is_answered_with_what_does_it(words):
+    for value in ([], ["dead"]):
+        (fault, *_) = bind_argv(COMMANDS, [*words.split(), *value]).faults
+        *command, option = words.split()
+        told = f"{' '.join(command)}: unknown option '{option}': {answers.option_answer(words)}"
+        assert (fault.message, fault.hint) == (told, "")
+    for line, _ in answers.OPTIONS[words]:
+        argv = [{"STATE": "dead", "TEXT": "x"}.get(word, word) for word in line.split()]
+        assert bind_argv(COMMANDS, argv).faults == []
+
+
 def test_the_option_that_is_offered_is_one():
     offered = 0
     for spec in COMMANDS:

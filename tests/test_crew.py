@@ -91,7 +91,7 @@ def test_a_drain_fails_if_a_job_that_it_ran_ended_dead(cli, count):
     assert re.search(
         r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d a run 1 dead after", result.out, re.MULTILINE
     )
-    assert "Ended dead: a; 'show ID' tells why.\n" in result.err
+    assert "Ended dead: a: exit code 1; 'show a' tells more.\n" in result.err
     # What others left dead is not its own.
     assert cli.run("worker", "run", "--drain", "--count", count).code == 0
     # Nor what was retried and then went well.
@@ -258,3 +258,12 @@ def test_a_large_file_tells_on_a_terminal_how_far_it_got(cli, tmp_path, monkeypa
     told = [line for line in shown.decode().split("\r") if "jobs" in line]
     assert told == ([] if quiet else [f"{line}\x1b[K" for line in wanted])
     assert cli.ok("status", "-q").startswith("pending 2500\n")
+
+
+def test_waiting_for_all_of_nothing_says_so_and_names_the_dead(cli):
+    assert cli.ok("wait", "--all") == "No job was left to wait for.\n"
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    cli.run("worker", "run", "--drain")
+    told = "No job was left to wait for. Dead: 1; 'dlq list' shows them.\n"
+    assert cli("wait", "--all") == (0, told, "")
+    assert cli("-q", "wait", "--all") == (0, "", "")

@@ -129,7 +129,9 @@ def test_the_nightly_script_holds_on_every_night(cli, home, wait_until):
     done = night()
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "Ended dead: " in done.stderr
+    assert re.search(
+        r"^Ended dead: \w+: exit code 2: tar: .*; 'show \w+' tells more\.$", done.stderr, re.M
+    )
     assert "nightly.txt:3: worker run ended with exit code 1" in done.stderr
     listed = cli.ok("--data", os.path.join(home, "nightly"), "list").splitlines()[2:]
     assert [row.split()[1] for row in listed] == ["completed"] * 4 + ["dead"]  # no check of it

@@ -81,6 +81,16 @@ NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
     "worker install": (("worker start", "starts a worker that outlives the terminal"),),
     "worker uninstall": (("worker stop", "stops the workers"),),
 }
+# Options that a command does not have, with what does it.
+_BY_STATE = (("list -q --state STATE", "prints the ids to give to it"),)
+OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "cancel --state": _BY_STATE,
+    "retry --state": _BY_STATE,
+    "retry --all": (("dlq retry --all", "retries the dead jobs"), *_BY_STATE),
+    "cancel --all": _BY_STATE,
+    "dlq retry --state": (("dlq retry --all", "retries every dead job"),),
+    "list --filter": (("top --filter TEXT", "shows the jobs that hold a text"),),
+}
 # Commands that end or remove something are offered only for a word that is nearly theirs.
 _DESTROYING = frozenset(("cancel", "purge", "restore", "stop", "unset"))
 _NEARLY = 0.8
@@ -95,6 +105,11 @@ def answer(words: str) -> str:
     if words in NOT_YET:
         return f"'{words}' is not supported by this version; {told}"
     return f"unknown command '{words}': {told}"
+
+
+def option_answer(words: str) -> str:
+    """What to say, behind its name, to an option that a command does not have; "" if nothing."""
+    return ", ".join(f"'{line}' {does}" for line, does in OPTIONS.get(words, ()))
 
 
 def nearest_command(word: str, commands: Collection[str]) -> str:

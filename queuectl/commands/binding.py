@@ -184,6 +184,7 @@ class Binder:
         token.role = "error"
         if not self.checks:
             return
+        from queuectl.commands.answers import option_answer
         from queuectl.commands.ways_out import option_not_yet, way_out
 
         of = f"{' '.join(self.bound.words)}: " if spec else ""
@@ -196,6 +197,9 @@ class Binder:
         known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
         near = nearest(name, (name for name in known if name[0] == "-"))
         meant = f" (did you mean '{near}'?)" if near else ""
+        told = option_answer(f"{of[:-2]} {name}")
+        if told:
+            near, meant = "", f": {told}"
         meant += f"; if it belongs to the command: {line}" if line else ""
         self._fault(f"{of}unknown option '{short(name)}'{meant}", token, near, len(name))
 

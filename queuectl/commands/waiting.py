@@ -107,7 +107,11 @@ class _Watch:
             self._tell(job)
         if len(others) > _MOST_NAMED and not self.context.quiet:
             self.context.write(f"... and {len(others) - _MOST_NAMED} more that did not complete.")
-        if not self.context.quiet:
+        if not ids and not self.context.quiet:
+            dead = counts.get("dead", 0)
+            told = f" Dead: {dead}; 'dlq list' shows them." if dead else ""
+            self.context.write(f"No job was left to wait for.{told}")
+        elif not self.context.quiet:
             self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
         return int(completed < len(ids))
 

@@ -14,7 +14,7 @@ from queuectl.store.worker_files import MOST_LEFT, folder_identity
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
-from queuectl.worker.logs import LogFolder, OwnLog, Spool
+from queuectl.worker.logs import LogFolder, OwnLog, Spool, one_line
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
@@ -103,7 +103,7 @@ class Worker:
         self._finishing_told = False
         self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
         queue.on_wait(self._hinder)
-        self._died: set[str] = set()  # ids of jobs that ended dead here; kept for who is told
+        self._died: dict[str, str] = {}  # why jobs ended dead here, by id; kept for who is told
         self._next_look = self._next_purge = 0.0
         self._woken = False  # whether the last wait ended because of a hint
         self._rested = False  # whether it waited for work since its last run
@@ -168,10 +168,10 @@ class Worker:
 
     def _drained(self) -> int:
         """The exit code of a worker that leaves nothing to do; what died here is told."""
-        if self._died:
-            dead = ", ".join(sorted(self._died)[:_MOST_NAMED])
-            more = ", ..." * (len(self._died) > _MOST_NAMED)
-            self._log(f"Ended dead: {dead}{more}; 'show ID' tells why.")
+        for job_id, why in sorted(self._died.items())[:_MOST_NAMED]:
+            self._log(f"Ended dead: {job_id}: {why}; 'show {job_id}' tells more.")
+        if len(self._died) > _MOST_NAMED:
+            self._log(f"... and {len(self._died) - _MOST_NAMED} more; 'dlq list' shows them.")
         return int(bool(self._died))
 
     def _claim(self) -> Job | None:
@@ -189,14 +189,14 @@ class Worker:
             settled = self._queue.settle(job, outcome)
             self._finished = None
             if self._tell is not None:
-                self._note_death(job.id, dead=settled is not None and settled.state == "dead")
+                self._note_death(job.id, settled)
                 self._say(report.ended(job, outcome, settled, self._took))
 
-    def _note_death(self, job_id: str, *, dead: bool) -> None:
-        if dead:
-            self._died.add(job_id)
+    def _note_death(self, job_id: str, settled: Job | None) -> None:
+        if settled is not None and settled.state == "dead":
+            self._died[job_id] = one_line(settled.error or "unknown")
         else:
-            self._died.discard(job_id)  # it was retried
+            self._died.pop(job_id, None)  # it was retried
 
     def _run(self, job: Job) -> int | None:
         """Run the job; an exit code if the worker should leave because the run cannot be ended."""
