@@ -340,6 +340,11 @@ NONSENSE = {
     "an empty line": JOB + b"\n" + JOB,
     "not UTF-8": JOB.replace(b"true", b"\xff\xfe"),
     "a priority of text": JOB.replace(b'"priority": 0', b'"priority": "x"'),
+    "a command of a number": JOB.replace(b'"true"', b"5"),
+    "a history of a number": JOB.replace(b"}", b', "history": 5}'),
+    "a time of words": JOB.replace(b'"run_at": "2026-01-01T00:00:00.000000Z"', b'"run_at": "soon"'),
+    "an unknown state": JOB.replace(b'"pending"', b'"resting"'),
+    "a line that is cut": JOB.replace(b"}", b""),
     "a path for an id": JOB.replace(b'"odd"', b'"../../thesis.txt"'),
     "a path for a worker": JOB.replace(b'"pending"', b'"in_progress"').replace(
         b"}", b', "run": 1, "worker": "../../thesis.txt"}'
@@ -395,6 +400,20 @@ def test_a_record_of_nonsense_is_refused_and_mended(cli, template, no_spawn, pay
     mended(cli)
     with open("thesis.txt", "rb") as file:
         assert file.read() == b"thesis"
+
+
+@pytest.mark.parametrize("payload", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_record_of_nonsense_gets_into_no_job_file(cli, template, no_spawn, payload):
+    copy(template, cli.folder)
+    append(cli.folder, payload)
+    for words in (("enqueue", "--command", "true"), ("checkpoint",), ("enqueue", "--", "true")):
+        told = run(cli, *words)
+        assert told.code == 5 or words[0] == "enqueue", told
+    assert "doctor" in run(cli, "checkpoint").err
+    for name in ("jobs.json", "dlq.json"):
+        with open(os.path.join(cli.folder, name), "rb") as file:
+            data = file.read()
+        assert not any(line in data for line in payload.splitlines() if b"odd" in line)
 
 
 @pytest.mark.parametrize("counts", [b"", b"1,2,3", b"pending=x", b"=", b"pending", b"\xff"])

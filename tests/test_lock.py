@@ -242,3 +242,21 @@ def test_a_store_gives_up_after_its_lock_timeout_and_reads_all_the_same(tmp_path
     store.add([make_job("b")])
     store.close()
     other.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks tells the holder")
+@pytest.mark.parametrize("name", [".", "queue.lock"])
+def test_a_command_that_its_own_parent_shuts_out_is_told_so(cli, name):
+    cli.ok("config", "set", "lock-timeout", "0.1")
+    fd = os.open(os.path.join(cli.folder, name), os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        process = cli.popen("enqueue", "--", "true")
+        _, told = process.communicate(timeout=30)
+    finally:
+        os.close(fd)
+    assert process.returncode == 5
+    wanted = f"queue.lock is held by process {os.getpid()}, which started this command"
+    assert wanted in told.decode()
+    assert told.count(b"\n") == 1
+    cli.ok("enqueue", "--", "true")

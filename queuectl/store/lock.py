@@ -168,7 +168,18 @@ def _holder(fd: int) -> str:
             for line in file:
                 words = line.split()
                 if words[1] == b"FLOCK" and words[5].endswith(inode):
-                    return f"process {int(words[4])}"
-    except (OSError, IndexError):
+                    return f"process {int(words[4])}{_kinship(int(words[4]))}"
+    except (OSError, ValueError, IndexError):
         pass
     return "another process"
+
+
+def _kinship(pid: int) -> str:
+    """What to add of a holder that started this process, as `flock FOLDER queuectl ...` does."""
+    above = os.getpid()
+    while above > 1:
+        with open(f"/proc/{above}/stat", "rb") as file:
+            above = int(file.read().rpartition(b")")[2].split()[1])
+        if above == pid:
+            return ", which started this command and waits for it: leave the lock to queuectl"
+    return ""

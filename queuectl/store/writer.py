@@ -19,8 +19,8 @@ from queuectl.store.env_sets import EnvSets
 from queuectl.store.job_files import (
     DEAD,
     JOBS,
+    check_line,
     checksum,
-    line_front,
     read_lines,
     read_live_lines,
 )
@@ -270,7 +270,7 @@ class Writer:
                 snapshot = Snapshot(journal, jobs, dead, now, edit)
                 try:
                     for line in snapshot.overlay.values():
-                        line_front(line)  # what is no job's line must not get into the files
+                        check_line(line)  # what is no job's must not get into the files
                     self._tell_of_edits(snapshot)
                     done = checkpoint.fold(self.folder, journal, snapshot, now, version)
                 finally:
