@@ -750,3 +750,12 @@ def test_lines_that_an_editor_gave_other_ends_stay_as_they_are(store):
     write(store, text.replace('"id": "b"', '"id": "bb"'))
     take_in(store)
     assert set(jobs_of(store)) == {"a", "bb", "c", "d"}
+
+
+def test_the_mark_that_some_editors_begin_a_file_with_is_passed_over(store):
+    text = read(store).decode().replace("\n", "\r\n").replace('"id": "b"', '"id": "bb"')
+    write(store, b"\xef\xbb\xbf" + text.encode())
+    assert set(jobs_of(store)) == {"a", "bb", "c", "d"}
+    take_in(store)
+    assert read(store).startswith(b"[\n{")
+    assert set(jobs_of(store)) == {"a", "bb", "c", "d"}

@@ -172,11 +172,19 @@ def check_line(line: bytes) -> None:
 
     Most lines need not be parsed for that: a fold looks at thousands.
     """
-    if not (line.isascii() and _WHOLE.fullmatch(line)) and not is_sound(line):
+    if not (_WHOLE.fullmatch(line) and _is_text(line)) and not is_sound(line):
         raise BadFile(
             f"the journal holds what is no job: {line[:80]!r}; nothing was changed: "
             "queuectl doctor --repair keeps what can be read"
         )
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def removal_line(job_id: str, state: str) -> bytes:
@@ -406,7 +414,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
     """Offset and value of each item of the JSON array that `text` must be."""
-    at = _skip_space(text, 0)
+    at = _skip_space(text, int(text.startswith("\ufeff")))  # some editors begin so
     if text[at : at + 1] != "[":
         found = "is empty" if at == len(text) else f"begins with {text[at : at + 12]!r}"
         raise mistake(path, text, at, f"a JSON array is wanted, but the file {found}")
