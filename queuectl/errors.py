@@ -77,11 +77,15 @@ class Conflict(QueuectlError):
 
 
 class DuplicateId(Conflict):
-    """A job with this id is known already; `where` names the file that holds it."""
+    """A job with this id is known already; `where` names the file that holds it.
 
-    def __init__(self, job_id: str, where: str) -> None:
+    `index` tells which of several jobs that were handed in it is.
+    """
+
+    def __init__(self, job_id: str, where: str, index: int | None = None) -> None:
         super().__init__(f"a job with the id '{job_id}' exists already, in {where}")
         self.job_id = job_id
+        self.index = index
 
 
 class InvalidTransition(Conflict):

@@ -13,11 +13,11 @@ from itertools import islice
 from typing import Any
 
 from queuectl.config import SETTINGS, Settings
-from queuectl.errors import Conflict, InvalidInput, NoSuchJob, did_you_mean
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, NoSuchJob, did_you_mean
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import check_state, find_field
-from queuectl.model.ids import made_ids, made_word
+from queuectl.model.ids import MadeIds, made_ids, made_word
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
@@ -65,33 +65,59 @@ class JobQueue:
 
     def enqueue(
         self,
-        drafts: Sequence[Mapping[str, object]],
+        drafts: Iterable[Mapping[str, object]],
         env_set: Mapping[str, Any] | None = None,
     ) -> list[Job]:
         """Accept all the jobs, or none; they are on disk when this returns.
 
-        A draft holds fields as a person wrote them. InvalidInput's `index` tells which is wrong.
-        `env_set`, as model/env_set.py has it, is what all the jobs take along from the enqueuer.
+        A draft holds fields as a person wrote them. The `index` of InvalidInput and DuplicateId
+        tells which is wrong. `env_set`, as model/env_set.py has it, is what all the jobs take along
+        from the enqueuer.
         """
+        jobs: list[Job] = []
+        self.enqueue_each(drafts, jobs.append, env_set)
+        return jobs
+
+    def enqueue_each(
+        self,
+        drafts: Iterable[Mapping[str, object]],
+        made: Callable[[Job], object],
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The same of drafts that need not fit into memory; `made` is given each job beforehand."""
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
-        ids = made_ids(moment, len(drafts), _chance())
+        ids = MadeIds(moment, _chance())
+        named: dict[str, int] = {}
         defaults = Job(
             *("", "pending", 0, now, "", settings.max_retries, now, now),
             timeout=settings.timeout,
             env_set=None if env_set is None else self.store.set_id(env_set),
         )
-        jobs: list[Job] = []
-        for index, draft in enumerate(drafts):
-            try:
-                jobs.append(new_job(draft, job_id=ids[index], now=now, defaults=defaults))
-            except InvalidInput as exc:
-                exc.index = index
-                raise
-        if jobs:
-            self.store.add(jobs, set(ids), env_set)
-            self.wake_idle(len(jobs))
-        return jobs
+        count = 0
+
+        def jobs() -> Iterator[Job]:
+            nonlocal count
+            for index, draft in enumerate(drafts):
+                own = ids.take()
+                try:
+                    job = new_job(draft, job_id=own, now=now, defaults=defaults)
+                except InvalidInput as exc:
+                    exc.index = index
+                    raise
+                if job.id != own:
+                    if job.id in named:
+                        raise DuplicateId(job.id, "the same input", index)
+                    named[job.id] = index
+                made(job)
+                count = index + 1
+                yield job
+            for job_id, index in named.items():
+                if job_id in ids:
+                    raise DuplicateId(job_id, "the same input", index)
+
+        self.store.add(jobs(), named, env_set)
+        self.wake_idle(count)
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
         """The job's captured variables, None if it has none; NoSuchSet if they are gone."""

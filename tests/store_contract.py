@@ -11,6 +11,7 @@ from samples import configure, make_job, moment, put
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
+from queuectl.store import staged
 
 NOW = moment(10)
 HARD = (
@@ -95,10 +96,26 @@ class StoreContract:
 
     def test_many_jobs_at_once(self, store):
         jobs = [make_job(f"j{number}", priority=number) for number in range(500)]
-        store.add(jobs, {job.id for job in jobs})
+        store.add(jobs, {})
         assert list(store.find()) == jobs
         with pytest.raises(DuplicateId):
             store.add([make_job(f"k{number}") for number in range(30)] + [make_job("j250")])
+
+    def test_more_jobs_than_fit_into_memory(self, store, monkeypatch):
+        store.add([make_job("old")])
+        store.claim("w", NOW)
+        monkeypatch.setattr(staged, "FEW", 1000)
+        store.add(make_job(f"j{number}", priority=number) for number in range(100))
+        assert [job.id for job in store.find()] == ["old", *(f"j{number}" for number in range(100))]
+        assert store.counts()["pending"] == 100
+        assert store.claim("w", NOW).job.id == "j0"
+        with pytest.raises(DuplicateId) as refused:
+            store.add([*(make_job(f"k{number}") for number in range(100)), make_job("j7")])
+        assert refused.value.index == 100
+        with pytest.raises(DuplicateId) as refused:
+            store.add(make_job(f"k{number % 99}") for number in range(100))
+        assert refused.value.index == 99
+        assert sum(store.counts().values()) == 101
 
     # -- claim
 

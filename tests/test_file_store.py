@@ -11,8 +11,8 @@ from failing_disk import failing_disk
 from samples import configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
-from queuectl.errors import BadFile, DiskRefused, DuplicateId
-from queuectl.store import checkpoint, snapshot, writer
+from queuectl.errors import BadFile, DiskRefused, DuplicateId, NotConfirmed
+from queuectl.store import checkpoint, snapshot, staged, writer
 from queuectl.store.file_store import FileStore
 
 
@@ -309,7 +309,7 @@ def test_a_claim_that_was_refused_leaves_nothing_behind_in_memory(store):
     other = FileStore(store.folder)
     store.add([make_job("x")])
     store.prepare_claims()
-    with failing_disk(1, "ENOSPC"), pytest.raises(DiskRefused):
+    with failing_disk(1, "once"), pytest.raises(DiskRefused):
         store.claim("w-1", moment(1))
     assert other.claim("w-2", moment(1)).job.id == "x"
     other.fold()
@@ -406,3 +406,36 @@ def test_a_mistake_in_the_settings_is_told_with_its_place(store, text, complaint
         store.change_settings({}, {"jitter": 0.5})
     with open(path, encoding="utf-8") as file:
         assert file.read() == text
+
+
+def test_very_many_new_jobs_are_folded_before_anybody_reads_them(store, monkeypatch):
+    store.add([make_job("a")])
+    worker = FileStore(store.folder)
+    assert worker.claim("w", moment(1)).job.id == "a"
+    monkeypatch.setattr(staged, "FEW", 1000)
+    store.add(make_job(f"j{number}", priority=-number) for number in range(100))
+    assert read(store.folder, "jobs.json").count(b"\n{") == 101
+    assert b"j7" not in read(store.folder, "journal")
+    assert worker.claim("w", moment(1)).job.id == "j99"
+    assert [name for name in os.listdir(store.folder) if name.endswith(".new")] == []
+    worker.close()
+
+
+@pytest.mark.parametrize("how", ["once", "full"])
+@pytest.mark.parametrize("nth", range(1, 30))
+def test_very_many_new_jobs_are_all_there_or_none_on_a_full_disk(store, monkeypatch, nth, how):
+    store.add([make_job("a")])
+    monkeypatch.setattr(staged, "FEW", 1000)
+    wanted = ["a", *(f"j{number}" for number in range(100))]
+    try:
+        with failing_disk(nth, how):
+            store.add(make_job(name) for name in wanted[1:])
+    except NotConfirmed:  # they are there, which is said
+        pass
+    except DiskRefused:
+        wanted = ["a"]
+    fresh = FileStore(store.folder)
+    assert names(fresh.find()) == wanted
+    assert fresh.counts()["pending"] == len(wanted)
+    assert fresh.check() == []
+    fresh.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import shutil
@@ -343,9 +344,14 @@ def test_real_shells_hand_over_the_job(shell: str, typed: str, tmp_path: Path) -
     assert parse_object(text) == {"id": "job1", "command": "echo hi"}
 
 
+def read_all(text):
+    data = text.encode() if isinstance(text, str) else text
+    return list(json_lines(io.BytesIO(data), "f"))
+
+
 def test_a_file_holds_one_object_a_line() -> None:
     text = '\ufeff{"id":"a","command":"x"}\r\n\n{id: b, command: y, z}\n'
-    assert json_lines(text, "f") == [
+    assert read_all(text) == [
         (1, {"id": "a", "command": "x"}),
         (3, {"id": "b", "command": "y, z"}),
     ]
@@ -353,12 +359,12 @@ def test_a_file_holds_one_object_a_line() -> None:
 
 def test_a_file_holds_one_array_or_objects_over_lines() -> None:
     a, b = {"id": "a", "command": "x"}, {"id": "b", "command": "y"}
-    assert json_lines(json.dumps([a, b]), "f") == [(1, a), (1, b)]
-    assert json_lines(json.dumps([a, b], indent=1), "f") == [(2, a), (6, b)]
-    assert json_lines(json.dumps(a, indent=1) + "\n" + json.dumps(b), "f") == [(1, a), (5, b)]
-    assert json_lines("{\n id: a,\n command: x\n}\n{id: b,\n command: y}", "f") == [(1, a), (5, b)]
-    assert json_lines(b"\n", "f") == []
-    assert json_lines("[]", "f") == []
+    assert read_all(json.dumps([a, b])) == [(1, a), (1, b)]
+    assert read_all(json.dumps([a, b], indent=1)) == [(2, a), (6, b)]
+    assert read_all(json.dumps(a, indent=1) + "\n" + json.dumps(b)) == [(1, a), (5, b)]
+    assert read_all("{\n id: a,\n command: x\n}\n{id: b,\n command: y}") == [(1, a), (5, b)]
+    assert read_all(b"\n") == []
+    assert read_all("[]") == []
 
 
 @pytest.mark.parametrize(
@@ -382,5 +388,5 @@ def test_a_file_holds_one_array_or_objects_over_lines() -> None:
 )
 def test_the_bad_line_of_a_file_is_named(text: str | bytes, message: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        json_lines(text, "f")
+        read_all(text)
     assert str(refused.value).startswith(message)

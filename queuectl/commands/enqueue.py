@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
+from array import array
 
 from queuectl.errors import DuplicateId, InvalidInput
 from queuectl.model.times import format_duration, format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO, Any
 
     from queuectl.commands.context import Context
-    from queuectl.errors import QueuectlError
-    from queuectl.model.job import Job
 
     Draft = dict[str, object]
 
@@ -26,16 +24,16 @@ def enqueue(context: Context, args: dict[str, Any]) -> int:
     path = "-" if args.get("object") == "-" else args.get("file")
     if path is None:
         draft = _draft(args)
-        _place([draft])
-        jobs = context.queue.enqueue([draft], _captured(context))
+        _place(draft)
+        ids = [job.id for job in context.queue.enqueue([draft], _captured(context))]
     else:
-        jobs = _enqueue_file(context, path, args)
+        ids = _enqueue_file(context, path, args)
     if context.interactive:
-        context.made.extend(job.id for job in jobs)
+        context.made.extend(ids)
     if context.quiet:
-        context.write_lines(job.id for job in jobs)
+        context.write_lines(ids)
     else:
-        context.write_lines(f"Job added to the queue with job id: {job.id}" for job in jobs)
+        context.write_lines(f"Job added to the queue with job id: {job_id}" for job_id in ids)
     if path is None:
         _tell_time(context, draft)
     context.note_enqueued()
@@ -109,11 +107,10 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def _place(drafts: Sequence[Draft]) -> None:
-    """Give the drafts the folder they are enqueued from."""
-    for draft in drafts:
-        draft.setdefault("cwd", ".")
-        _make_absolute(draft)
+def _place(draft: Draft) -> None:
+    """Give the draft the folder it is enqueued from."""
+    draft.setdefault("cwd", ".")
+    _make_absolute(draft)
 
 
 def _captured(context: Context) -> dict[str, Any]:
@@ -139,75 +136,72 @@ def _here() -> str:
         raise InvalidInput("the current folder is gone; name one with --cwd") from None
 
 
-def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[Job]:
-    """All jobs of a file in one transaction; what is wrong is told with its line."""
+def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str]:
+    """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
     if option_fields(args) or args.get("argv") or args.get("no_rerun"):
         raise InvalidInput("a file of jobs takes no other options: write them into its lines")
+    name = "<stdin>" if path == "-" else path
+    lines = array("L")  # on which each job begins
+    ids: list[str] = []
+    passed: set[str] = set()
+    try:
+        with context.stdin() if path == "-" else open(path, "rb") as file:
+            drafts = _drafts(context, file, name, lines, passed)
+            context.queue.enqueue_each(drafts, lambda job: ids.append(job.id), _captured(context))
+    except (InvalidInput, DuplicateId) as exc:
+        if exc.index is not None:
+            exc.args = (f"{name}:{lines[exc.index]}: {exc}",)
+        raise
+    except OSError as exc:
+        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+    if passed and not context.quiet:
+        told = ", ".join(sorted(passed))
+        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
+    return ids
+
+
+def _drafts(
+    context: Context, file: IO[bytes], name: str, lines: array[int], passed: set[str]
+) -> Iterator[Draft]:
+    """The jobs of a file as they are read; from a second on it is told how far that has got."""
     from queuectl.commands.objects import json_lines
 
-    name = "<stdin>" if path == "-" else path
-    reading, passed = _Reading(context, name), set[str]()
-    numbered = json_lines(_read(context, path, name), name, reading.tell, passed)
-    if not numbered:
-        raise InvalidInput(f"{name} holds no job")
-    drafts = [draft for _, draft in numbered]
-    for line, draft in numbered:
+    reading = _Reading(context, file, name)
+    for line, draft in json_lines(file, name, reading.tell, passed):
         try:
             _set_moment(draft)
         except InvalidInput as exc:
             raise InvalidInput(f"{name}:{line}: {exc}") from None
-    _place(drafts)
-    reading.tell(len(drafts), 1.0)
-    if passed and not context.quiet:
-        told = ", ".join(sorted(passed))
-        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
-    try:
-        return context.queue.enqueue(drafts, _captured(context))
-    except (InvalidInput, DuplicateId) as exc:
-        at = _culprit(exc, drafts)
-        if at is not None:
-            exc.args = (f"{name}:{numbered[at][0]}: {exc}",)
-        raise
+        _place(draft)
+        lines.append(line)
+        yield draft
+    if not lines:
+        raise InvalidInput(f"{name} holds no job")
+    reading.tell_end(len(lines))
 
 
 class _Reading:
     """Tells, from a second on, how far the reading of a file has got."""
 
-    def __init__(self, context: Context, name: str) -> None:
-        self._context, self._name = context, name
+    def __init__(self, context: Context, file: IO[bytes], name: str) -> None:
+        self._context, self._file, self._name = context, file, name
         self._began = time.monotonic()
 
-    def tell(self, jobs: int, part: float) -> None:
-        """So many jobs were read, which is that part of the file."""
+    def tell(self, jobs: int) -> None:
+        """So many jobs were read."""
         took = time.monotonic() - self._began
         if took < 1.0:
             return
-        if part >= 1.0:
+        left = ""
+        if self._file.seekable():
+            part = self._file.tell() / max(1, os.fstat(self._file.fileno()).st_size)
+            left = f", about {format_duration(took / part * max(0, 1 - part))} left" if part else ""
+        self._context.show_waiting(f"Reading {self._name}: {jobs:,} jobs{left}")
+
+    def tell_end(self, jobs: int) -> None:
+        """All were read, and are handed in."""
+        if time.monotonic() - self._began >= 1.0:
             self._context.show_waiting(f"Handing in {jobs:,} jobs")
-            return
-        left = format_duration(took / part * (1 - part))
-        self._context.show_waiting(f"Reading {self._name}: {jobs:,} jobs, about {left} left")
-
-
-def _culprit(exc: QueuectlError, drafts: Sequence[Draft]) -> int | None:
-    """Which of the drafts an error is about; of two that share an id, the second."""
-    if isinstance(exc, DuplicateId):
-        return max(at for at, draft in enumerate(drafts) if draft.get("id") == exc.job_id)
-    return getattr(exc, "index", None)
-
-
-def _read(context: Context, path: str, name: str) -> bytes:
-    from queuectl.commands.objects import read_line
-
-    try:
-        with context.stdin() if path == "-" else open(path, "rb") as file:
-            data, number = io.BytesIO(), 1  # not a list: short lines would take ten times as much
-            while line := read_line(file, name, number):
-                data.write(line)
-                number += 1
-            return data.getvalue()
-    except OSError as exc:
-        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
 
 
 def update(context: Context, args: dict[str, Any]) -> int:

@@ -167,32 +167,74 @@ def read_line(file: IO[bytes], name: str, number: int, most: int = LONGEST_LINE)
     """The next line of a file, b"" at its end; InvalidInput if it has more than `most` bytes."""
     line = file.readline(most + 1)
     if len(line) > most:
-        raise InvalidInput(f"{name}:{number}: a line has at most {most:,} bytes")
+        raise _too_long_line(name, number, most)
     return line
 
 
-def json_lines(
-    text: str | bytes,
-    name: str,
-    tell: Callable[[int, float], None] | None = None,
-    passed: set[str] | None = None,
-) -> list[tuple[int, Draft]]:
-    """The jobs of a file with the line each begins on (1 is the first).
+def _too_long_line(name: str, number: int, most: int = LONGEST_LINE) -> InvalidInput:
+    return InvalidInput(f"{name}:{number}: a line has at most {most:,} bytes")
 
-    `tell` is given now and then how many were read, and what part of the text that is.
+
+def json_lines(
+    file: IO[bytes],
+    name: str,
+    tell: Callable[[int], None] | None = None,
+    passed: set[str] | None = None,
+) -> Iterator[tuple[int, Draft]]:
+    """The jobs of a file with the line each begins on (1 is the first), read as they are asked for.
+
+    `tell` is given now and then how many were read.
 
     One object a line, objects over several lines, or one JSON array of them; blank lines are
     skipped. Of jobs that `list`, `dlq list` or `show` printed with --json, what nobody may
     set is left out, its names go into `passed`. Raises InvalidInput that names file and line.
     """
-    text = _decoded(text, name) if isinstance(text, bytes) else text
-    reader = _ManyReader(text.removeprefix("\ufeff"))
-    reader.passed = set() if passed is None else passed
+    passed = set() if passed is None else passed
+    decode, number, count = _decoder(), 0, 0
+    while line := read_line(file, name, number + 1):
+        draft = _whole_line(decode, line, passed)
+        if draft is None:
+            break
+        number += 1
+        if draft:
+            count += 1
+            if tell is not None and count % _TELL_EACH == 0:
+                tell(count)
+            yield number, draft
+    # What is not one object a line is read as one text.
+    reader = _ManyReader(_decoded(_rest(file, line, name, number), name, number), number)
+    reader.passed = passed
     try:
-        return reader.read(tell)
+        yield from reader.read(tell, array=count == 0)
     except InvalidInput as exc:
-        line = reader.line_of(reader.at if exc.start is None else exc.start)
-        raise InvalidInput(f"{name}:{line}: {exc}", start=exc.start, end=exc.end) from None
+        at = reader.line_of(reader.at if exc.start is None else exc.start)
+        raise InvalidInput(f"{name}:{at}: {exc}", start=exc.start, end=exc.end) from None
+
+
+def _rest(file: IO[bytes], line: bytes, name: str, number: int) -> bytes:
+    """That line and all behind it; `number` lines stand before."""
+    parts, unended = [line], 0
+    while part := file.read(1 << 20):
+        parts.append(part)
+        at = part.rfind(b"\n")
+        unended = unended + len(part) if at < 0 else len(part) - at - 1
+        if unended > LONGEST_LINE:
+            raise _too_long_line(name, number + 1 + sum(part.count(b"\n") for part in parts))
+    return b"".join(parts).removeprefix(b"\xef\xbb\xbf")
+
+
+def _whole_line(decode: Decode, line: bytes, passed: set[str]) -> Draft | None:
+    """The job that takes the line, {} for a blank one; None if that is not all there is to it."""
+    try:
+        text = line.decode().strip(BLANKS)
+        if not text:
+            return {}
+        if text[0] != "{":
+            return None
+        draft, end = _one_of_many(decode, text, 0, passed)
+    except (ValueError, InvalidInput):  # to be told with its place
+        return None
+    return draft if end == len(text) else None
 
 
 _TELL_EACH = 1000  # jobs
@@ -201,11 +243,13 @@ _DOCUMENT = r'\{\s*"schema"\s*:\s*\d+\s*,\s*(?:"jobs"\s*:\s*(\[)|"job"\s*:\s*(?=
 
 
 class _ManyReader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lines: int) -> None:
+        """`lines` stand before the text."""
         self.text = text
         self.passed: set[str] = set()  # names of fields that were left out
         self.at = 0  # while an object is read, where it begins
-        self._counted = (1, 0)  # a line and an index in it
+        self._counted = (lines + 1, 0)  # a line and an index in it
+        self._count = 0  # jobs that were read
 
     def line_of(self, at: int) -> int:
         line, index = self._counted
@@ -213,20 +257,17 @@ class _ManyReader:
         self._counted = line, at
         return line
 
-    def read(self, tell: Callable[[int, float], None] | None) -> list[tuple[int, Draft]]:
-        numbered: list[tuple[int, Draft]] = []
-        self._fill(numbered, tell, array=self._take("["))
+    def read(
+        self, tell: Callable[[int], None] | None, *, array: bool
+    ) -> Iterator[tuple[int, Draft]]:
+        """`array`: all that is there may be one array of jobs."""
+        yield from self._many(tell, array=array and self._take("["))
         if self._char():
             raise self._unfit("there is more text behind the jobs")
-        return numbered
 
-    def _fill(
-        self,
-        numbered: list[tuple[int, Draft]],
-        tell: Callable[[int, float], None] | None,
-        *,
-        array: bool,
-    ) -> None:
+    def _many(
+        self, tell: Callable[[int], None] | None, *, array: bool
+    ) -> Iterator[tuple[int, Draft]]:
         """Read objects to the end of the text, or of the array that was begun."""
         import re
 
@@ -236,33 +277,32 @@ class _ManyReader:
                 raise self._unfit("a job is written as an object {...}")
             document = begins.match(self.text, self.at)
             if document:
-                self._unwrap(numbered, tell, document)
+                yield from self._unwrapped(tell, document)
             else:
-                draft, end = _one_of_many(decode, self.text, self.at, self.passed)
-                numbered.append((self.line_of(self.at), draft))
-                self.at = end
-            if tell is not None and len(numbered) % _TELL_EACH == 0:
-                tell(len(numbered), self.at / len(self.text))
+                yield self._next(decode)
+                self._count += 1
+            if tell is not None and self._count % _TELL_EACH == 0:
+                tell(self._count)
             if array and not self._take(",") and self._char() not in ("", "]"):
                 raise self._unfit("',' or ']' is missing behind the object")
         if array and not self._take("]"):
             self.at = begun
             raise self._unfit("the array that begins here is not closed")
 
-    def _unwrap(
-        self,
-        numbered: list[tuple[int, Draft]],
-        tell: Callable[[int, float], None] | None,
-        document: re.Match[str],
-    ) -> None:
+    def _next(self, decode: Decode) -> tuple[int, Draft]:
+        draft, end = _one_of_many(decode, self.text, self.at, self.passed)
+        line, self.at = self.line_of(self.at), end
+        return line, draft
+
+    def _unwrapped(
+        self, tell: Callable[[int], None] | None, document: re.Match[str]
+    ) -> Iterator[tuple[int, Draft]]:
         """Read the jobs of what `dlq list --json` or `show --json` printed."""
         self.at = document.end()
         if document[1]:
-            self._fill(numbered, tell, array=True)
+            yield from self._many(tell, array=True)
         else:
-            line = self.line_of(self.at)
-            draft, self.at = _one_of_many(_decoder(), self.text, self.at, self.passed)
-            numbered.append((line, draft))
+            yield self._next(_decoder())
         if not self._take("}"):
             raise self._unfit("'}' is missing behind the jobs")
 
@@ -333,14 +373,14 @@ def _with_spans_from(start: int, text: str) -> Draft:
         raise
 
 
-def _decoded(raw: bytes, name: str) -> str:
+def _decoded(raw: bytes, name: str, lines: int) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as exc:
         before = raw[: exc.start]
         column = exc.start - before.rfind(b"\n")
         raise InvalidInput(
-            f"{name}:{before.count(10) + 1}: not valid UTF-8 at byte {column}"
+            f"{name}:{lines + before.count(10) + 1}: not valid UTF-8 at byte {column}"
         ) from None
 
 

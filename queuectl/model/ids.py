@@ -13,16 +13,35 @@ def made_ids(now: float, count: int, chance: int) -> list[str]:
     `chance` is 20 random bits, the same for all of them: two processes make equal ids only if
     they draw the same bits within as many microseconds as they make ids.
     """
-    tail = _spell(chance, _CHANCE_DIGITS)
-    first = int((now - _EPOCH) * 1_000_000)
-    ids: list[str] = []
-    high, front = -1, ""
-    for number in range(first, first + count):
-        if number >> 10 != high:  # two digits more: most ids differ from the one before in these
-            high = number >> 10
-            front = _spell(high, _TIME_DIGITS - 2)
-        ids.append(front + _DIGITS[number >> 5 & 31] + _DIGITS[number & 31] + tail)
-    return ids
+    ids = MadeIds(now, chance)
+    return [ids.take() for _ in range(count)]
+
+
+class MadeIds:
+    """The same ids, one after the other; those that were taken are known again."""
+
+    def __init__(self, now: float, chance: int) -> None:
+        self._tail = _spell(chance, _CHANCE_DIGITS)
+        self._first = self._next = int((now - _EPOCH) * 1_000_000)
+        self._high, self._front = -1, ""
+
+    def take(self) -> str:
+        """The next id."""
+        number = self._next
+        self._next += 1
+        if number >> 10 != self._high:  # most ids differ from the one before in two digits only
+            self._high = number >> 10
+            self._front = _spell(self._high, _TIME_DIGITS - 2)
+        return f"{self._front}{_DIGITS[number >> 5 & 31]}{_DIGITS[number & 31]}{self._tail}"
+
+    def __contains__(self, job_id: str) -> bool:
+        digits = job_id[:_TIME_DIGITS]
+        if job_id != digits + self._tail or not set(digits) <= set(_DIGITS):
+            return False
+        number = 0
+        for digit in digits:
+            number = number * 32 + _DIGITS.index(digit)
+        return len(digits) == _TIME_DIGITS and self._first <= number < self._next
 
 
 def made_word(dice: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import chain
 from typing import NamedTuple
 
 from queuectl.errors import DiskRefused
@@ -30,7 +31,7 @@ from queuectl.store.snapshot import BaseFile, Snapshot, belongs, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
 QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
@@ -63,9 +64,17 @@ def is_quick(journal: Journal) -> bool:
     return journal.header.fold_seconds < QUICK or size < SMALL
 
 
-def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version: int) -> bool:
+def fold(
+    folder: str,
+    journal: Journal,
+    snapshot: Snapshot,
+    now: float,
+    version: int,
+    behind: Iterable[bytes] | None = None,
+) -> bool:
     """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
 
+    `behind` are the lines of new jobs that the last record holds, and the snapshot does not.
     `journal` is open for writing and read to its end; the caller opens the new one afterwards,
     which is of the format `version`. The jobs are counted as they are written, so that counts that
     went wrong are right again.
@@ -74,7 +83,7 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version:
     stamps, (jobs_file, dead_file) = journal.header.stamps, snapshot.files
     replaced: dict[bytes, bytes] = {}
     lines = merged(snapshot.base_jobs(), snapshot.overlay, False, replaced)
-    jobs = _write(jobs_file, stamps[0], lines)
+    jobs = _write(jobs_file, stamps[0], lines if behind is None else chain(lines, behind))
     lines = merged(snapshot.base_dead(), snapshot.overlay, True, replaced)
     dead = (
         _write(dead_file, stamps[1], lines)
@@ -96,7 +105,11 @@ def fold(folder: str, journal: Journal, snapshot: Snapshot, now: float, version:
         for file in fresh:
             files.remove(file.fresh or "")
         return False
-    _keep_evidence(folder, snapshot, replaced, fresh, now)
+    if behind is None:  # notes of so many births would push out all others
+        _note_forms(folder, snapshot, replaced, now)
+    for file in fresh:
+        name = os.path.basename(file.path)
+        evidence.keep_copy(folder, name, file.fresh or "", journal.header.generation + 1)
     for file in fresh:
         files.rename(file.fresh or "", file.path)
     # Also if nothing was renamed here: a fold that was killed may have done so.
@@ -135,14 +148,8 @@ def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
     return {b"dead": header.counts["dead"]}
 
 
-def _keep_evidence(
-    folder: str,
-    snapshot: Snapshot,
-    replaced: dict[bytes, bytes],
-    fresh: list[_File],
-    now: float,
-) -> None:
-    """Keep what the next edit by hand will be compared with; before the files change."""
+def _note_forms(folder: str, snapshot: Snapshot, replaced: dict[bytes, bytes], now: float) -> None:
+    """Note what the next edit by hand will be compared with; before the files change."""
     generation = snapshot.journal.header.generation + 1
     if not snapshot.edited or snapshot.hand_edit:
         edited = snapshot.hand_edit.edit.lines.keys() if snapshot.hand_edit else set()
@@ -153,9 +160,6 @@ def _keep_evidence(
             if replaced.get(job_id) != line and (job_id in replaced or line_state(line))
         ]
         evidence.note_fold(folder, generation, now, notes)
-    for file in fresh:
-        name = os.path.basename(file.path)
-        evidence.keep_copy(folder, name, file.fresh or "", generation)
 
 
 def _touches_dead(snapshot: Snapshot) -> bool:

@@ -6,7 +6,7 @@ and then changed nothing; what `add`, `change` and `remove` returned for is dura
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from queuectl.model.job import Job
@@ -31,13 +31,14 @@ class Store(Protocol):
 
     def add(
         self,
-        jobs: Sequence[Job],
-        made: Collection[str] = (),
+        jobs: Iterable[Job],
+        named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add all the jobs, or none and raise DuplicateId.
+        """Add all the jobs, or none and raise DuplicateId; they need not fit into memory.
 
-        Ids in `made` are known to be new; no search is spent on them. `env_set`, in the form of
+        `named`: the ids that may exist already, each once, and the index of its job; it is looked
+        at when all jobs were taken. Without it all ids may. `env_set`, in the form of
         model/env_set.py, is kept under the id of it that all the jobs hold.
         """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,10 +18,11 @@ from queuectl.model.times import format_time, parse_time
 from queuectl.store import files, folder, side_files, worker_files
 from queuectl.store.contract import Claim, Rule
 from queuectl.store.job_files import checked_line, decode_job, encode_job, removal_line
-from queuectl.store.journal import PLAIN, PROMISED
+from queuectl.store.journal import PLAIN, PROMISED, Journal
 from queuectl.store.live_index import Beyond, LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.snapshot import Snapshot
+from queuectl.store.staged import Staged
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
 from queuectl.store.writer import LARGE, TAKEN_IN, Writer
 
@@ -50,40 +51,49 @@ class FileStore:
 
     def add(
         self,
-        jobs: Sequence[Job],
-        made: Collection[str] = (),
+        jobs: Iterable[Job],
+        named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
     ) -> None:
         """See Store; while format 1 is written, the set's variables go into each job's own."""
-        lines: list[bytes] = []
-        for index, job in enumerate(jobs):
-            try:
-                lines.append(checked_line(job))
-            except InvalidInput as exc:
-                exc.index = index
-                raise
-        seen: set[str] = set()
-        for job in jobs:
-            if job.id in seen:
-                raise DuplicateId(job.id, "the same input")
-            seen.add(job.id)
-        if not jobs:
-            return
-        with self._writer.writing() as journal:
-            taken = self._writer.look_up(journal, seen.difference(made))
-            for job_id, (_, where) in taken.items():
-                raise DuplicateId(job_id, os.path.join(self.folder, where))
-            moves = [(None, job.state) for job in jobs]
-            if env_set and journal.header.version == 1:
-                given = present(env_set)
-                lines = [
-                    encode_job(job._replace(env_set=None, env={**given, **(job.env or {})}))
-                    for job in jobs
-                ]
-            elif env_set and (kept := self._env_sets.keep(env_set)) != jobs[0].env_set:
-                lines = [encode_job(job._replace(env_set=kept)) for job in jobs]
-            self._writer.append(journal, lines, moves, PROMISED)
+        order: dict[str, int] | None = {} if named is None else None
+        ids = order if named is None else named
+        staged = Staged(self._writer.staging_path, _lines(jobs, order))
+        try:
+            if not staged.counts:
+                return
+            with self._writer.writing() as journal:
+                for job_id, (_, where) in self._writer.look_up(journal, ids or ()).items():
+                    raise DuplicateId(job_id, os.path.join(self.folder, where), (ids or {})[job_id])
+                if env_set is not None:
+                    staged = self._with_set(journal, staged, env_set)
+                self._writer.append_staged(journal, staged)
+        finally:
+            staged.close()
         self._writer.confirm()
+
+    def _with_set(self, journal: Journal, staged: Staged, env_set: Mapping[str, Any]) -> Staged:
+        """The jobs with the id under which their set is kept; or, in format 1, the set's variables.
+
+        Mostly they have that id already.
+        """
+        kept: str | None = None
+        given: dict[str, str] = {}
+        if journal.header.version == 1:
+            given = present(env_set)
+        else:
+            kept = self._env_sets.keep(env_set)
+            if decode_job(next(iter(staged))).env_set == kept:
+                return staged
+        jobs = map(decode_job, staged)
+        lines = (
+            encode_job(job._replace(env_set=kept, env={**given, **(job.env or {})} or None))
+            for job in jobs
+        )
+        try:
+            return Staged(self._writer.staging_path, lines)
+        finally:
+            staged.close()
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
         """See Store."""
@@ -462,6 +472,21 @@ class FileStore:
                 self.tidy()
         finally:
             self._writer.close()
+
+
+def _lines(jobs: Iterable[Job], order: dict[str, int] | None) -> Iterator[bytes]:
+    """The jobs' lines; `order` is given the index of each id, and none may stand there twice."""
+    for index, job in enumerate(jobs):
+        if order is not None:
+            if job.id in order:
+                raise DuplicateId(job.id, "the same input", index)
+            order[job.id] = index
+        try:
+            line = checked_line(job)
+        except InvalidInput as exc:
+            exc.index = index
+            raise
+        yield line
 
 
 def _look(path: str) -> tuple[int, int] | None:

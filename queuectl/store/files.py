@@ -329,10 +329,7 @@ def write_new(path: str, chunks: Iterable[bytes]) -> str:
     fresh = f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
     fd = open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(fd, view) :]
+        _write_all(fd, chunks)
         os.fsync(fd)
     except OSError as exc:
         remove(fresh)
@@ -345,6 +342,29 @@ def write_new(path: str, chunks: Iterable[bytes]) -> str:
     return fresh
 
 
+def _write_all(fd: int, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+def write_nameless(path: str, chunks: Iterable[bytes]) -> int:
+    """Write a file on the disk of `path` that has no name and goes when it is closed; open."""
+    fresh = f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
+    fd = open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        remove(fresh)
+        _write_all(fd, chunks)
+    except OSError as exc:
+        os.close(fd)
+        raise refused("writing", path, exc) from exc
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def copy_unsynced(source: str, path: str) -> None:
     """Copy a file, over what was there; not synced, and nothing of it is left if that fails."""
     read, fd = open_file(source, os.O_RDONLY), -1
@@ -355,9 +375,7 @@ def copy_unsynced(source: str, path: str) -> None:
         at = 0
         while chunk := os.pread(read, 1 << 20, at):
             at += len(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write_all(fd, (chunk,))
     except OSError as exc:
         remove(path)
         raise refused("writing", path, exc) from exc

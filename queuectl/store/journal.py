@@ -21,6 +21,7 @@ Kept lean: `status` reads it with nothing but os and zlib.
 from __future__ import annotations
 
 import os
+from itertools import chain
 from zlib import crc32
 
 from queuectl.errors import BadFile, StoreError
@@ -213,8 +214,16 @@ def format_record(
     payload: bytes, seq: int, flag: bytes, counts: Counts, version: int = VERSION
 ) -> bytes:
     """The bytes of one record; the payload must end with a newline."""
-    tail = b"%d %s %s" % (seq, flag, _format_counts(counts, version))
-    return b"@%d %08x %s\n%s" % (len(payload), crc32(tail, crc32(payload)), tail, payload)
+    tail = _tail(seq, flag, counts, version)
+    return _head(len(payload), crc32(tail, crc32(payload)), tail) + payload
+
+
+def _tail(seq: int, flag: bytes, counts: Counts, version: int) -> bytes:
+    return b"%d %s %s" % (seq, flag, _format_counts(counts, version))
+
+
+def _head(size: int, check: int, tail: bytes) -> bytes:
+    return b"@%d %08x %s\n" % (size, check, tail)
 
 
 def record_at(data: bytes, start: int) -> Record | None:
@@ -345,6 +354,10 @@ class Journal:
             raise BadFile(f"{self.path} was cut by something else than queuectl")
         return read_at(self.fd, self.end, self.size - self.end)
 
+    def unread_size(self) -> int:
+        """How many bytes there are behind the last record read."""
+        return os.fstat(self.fd).st_size - self.end
+
     def read_on(self, *, looked: bool = False) -> tuple[list[bytes], bytes]:
         """The payloads of the records appended since, and the bytes behind them that are none.
 
@@ -381,6 +394,18 @@ class Journal:
         self.seq += 1
         self.counts = counts
         self.edited |= flag == EDIT
+
+    def append_pieces(
+        self, pieces: Iterable[bytes], size: int, crc: int, flag: bytes, counts: Counts
+    ) -> None:
+        """As `append`, of a payload of that size and checksum that is not held in memory."""
+        start, tail = self.end, _tail(self.seq + 1, flag, counts, self.header.version)
+        head = _head(size, crc32(tail, crc), tail)
+        for piece in chain((head,), pieces):
+            files.append(self.fd, piece, start, self.path)
+        self.end += len(head) + size
+        self.seq += 1
+        self.counts = counts
 
     def mark(self) -> Mark:
         """Where the journal ends now, to be cut back to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from queuectl.errors import DuplicateId, NoSuchJob, NoSuchSet
@@ -24,19 +24,19 @@ class MemoryStore:
 
     def add(
         self,
-        jobs: Sequence[Job],
-        made: Collection[str] = (),
+        jobs: Iterable[Job],
+        named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
     ) -> None:
         """See Store."""
         if env_set is not None:
             self._env_sets[self.set_id(env_set)] = env_set
-        seen = set(self._jobs)
-        for job in jobs:
-            if job.id in seen:
-                raise DuplicateId(job.id, "memory")
-            seen.add(job.id)
-        self._jobs.update((job.id, job) for job in jobs)
+        added: dict[str, Job] = {}
+        for index, job in enumerate(jobs):
+            if job.id in self._jobs or job.id in added:
+                raise DuplicateId(job.id, "memory", index)
+            added[job.id] = job
+        self._jobs |= added
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
         """See Store."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
@@ -24,17 +24,26 @@ from queuectl.store.job_files import (
     read_lines,
     read_live_lines,
 )
-from queuectl.store.journal import VERSION, Header, Journal, Stamp, counts_after, no_counts
+from queuectl.store.journal import (
+    PROMISED,
+    VERSION,
+    Header,
+    Journal,
+    Stamp,
+    counts_after,
+    no_counts,
+)
 from queuectl.store.live_index import SHARE, SMALLEST, LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.lookup import Found, find_jobs
 from queuectl.store.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
+from queuectl.store.staged import Staged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.hand_edits import HandEdit
 
-Moves = Sequence[tuple[str | None, str | None]]  # old and new state of each job; None: outside
+Moves = Iterable[tuple[str | None, str | None]]  # old and new state of each job; None: outside
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
 _LOOKS = 4  # at an edit; the last one is under the lock, whatever comes between
 TAKEN_IN = "the edit was taken in"
@@ -99,6 +108,7 @@ class Writer:
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
         self._vetted_at = 0.0
         self._unsynced = False
+        self._sync_error: OSError | None = None  # of a sync under the lock
         self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
         self._prepared = False
         self.env_sets = EnvSets(path)
@@ -110,6 +120,12 @@ class Writer:
             self._prepare()
         return self._writing[busy]
 
+    def staging_path(self) -> str:
+        """The path beside which what is to be journaled may be written before; makes the folder."""
+        if not self._prepared:
+            self._prepare()
+        return os.path.join(self.folder, "journal")
+
     def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
         """Append one record of job lines and removal lines: the commit point of a change."""
         payload = b"\n".join(lines) + b"\n"
@@ -118,8 +134,42 @@ class Writer:
         if self._live is not None:
             self._live.apply(lines)
 
+    def append_staged(self, journal: Journal, staged: Staged) -> None:
+        """Append new jobs as one record; if they lie in a file, a fold follows under the same lock.
+
+        So no other process reads so large a record: it finds them in jobs.json.
+        """
+        if staged.lines is not None:
+            self.append(journal, staged.lines, staged.moves(), PROMISED)
+            return
+        counts, done = counts_after(journal.counts, staged.moves()), False
+        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+            snapshot = Snapshot(journal, jobs, dead, self._now())
+            try:
+                journal.append_pieces(staged.pieces(), staged.size, staged.crc, PROMISED, counts)
+                self._live, self._unsynced = None, True
+                try:
+                    files.sync(journal.fd)
+                except OSError as exc:
+                    self._sync_error = exc
+                    return
+                self._unsynced = False
+                version = journal.header.version
+                with suppress(StoreError, OSError):  # a later fold will do it
+                    done = not snapshot.edited and checkpoint.fold(
+                        self.folder, journal, snapshot, self._now(), version, staged
+                    )
+            finally:
+                snapshot.close_copies()
+        if done:
+            self._move_on(journal)
+
     def confirm(self) -> None:
         """Wait, without the lock, until the disk has what was appended."""
+        error, self._sync_error = self._sync_error, None
+        if error is not None:
+            self._unsynced = False
+            self._confirm_by_fold(error)
         if not self._unsynced or self.journal is None:
             return
         self._unsynced = False
@@ -400,10 +450,12 @@ class Writer:
 
     def _move_on(self, old: Journal) -> Journal:
         """Take up the journal that a fold put in place of the old one."""
-        payloads, _ = old.read_on()
+        # So large a record is that of a large `enqueue --file`, and is in the files by now.
+        known = self._live is not None and old.unread_size() <= LARGE
+        payloads = old.read_on()[0] if known else []
         new = self._take_up()
         follows = new.header.generation == old.header.generation + 1 and not new.header.edited
-        if self._live is not None and follows:
+        if self._live is not None and known and follows:
             for payload in payloads:
                 self._live.apply(payload.splitlines())
         else:

@@ -101,7 +101,7 @@ def add_finished(queue: JobQueue, count: int) -> None:
     form = Job("", "completed", 0, now, "true", 3, now, now, attempts=1, run=1, rev=2)
     form = form._replace(started_at=now, finished_at=now, exit_code=0, worker="w-benchmark")
     jobs = [form._replace(id=f"finished-{n}") for n in range(count)]
-    queue.store.add(jobs, {job.id for job in jobs})
+    queue.store.add(jobs, {})
     queue.checkpoint()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.job_queue import JobQueue
+from queuectl.store import staged
 from queuectl.worker.rescue import rescue
 from tests.campaigns.scenes import FULL, STARTS, let_go, open_queue, outcome
 
@@ -22,6 +23,20 @@ def enqueue(queue: JobQueue) -> Callable[[], object]:
 def enqueue_many(queue: JobQueue) -> Callable[[], object]:
     drafts = [{"id": f"n{number}", "command": "y" * (40 * number + 1)} for number in range(30)]
     return lambda: queue.enqueue(drafts)
+
+
+def enqueue_very_many(queue: JobQueue) -> Callable[[], object]:
+    """So many that they do not fit into memory: staged in a file, one record, a fold at once."""
+    drafts = [{"id": f"n{number}", "command": "y" * (40 * number + 1)} for number in range(30)]
+
+    def act() -> None:
+        few, staged.FEW = staged.FEW, 4000
+        try:
+            queue.enqueue(drafts)
+        finally:
+            staged.FEW = few
+
+    return act
 
 
 def set_up(queue: JobQueue) -> Callable[[], object]:
@@ -117,6 +132,7 @@ def repair(queue: JobQueue) -> Callable[[], object]:
 ANYWHERE: tuple[Deed, ...] = (
     enqueue,
     enqueue_many,
+    enqueue_very_many,
     set_up,
     checkpoint,
     register,
