@@ -74,22 +74,20 @@ def fold(
 ) -> bool:
     """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
 
-    `behind` are the lines of new jobs that the last record holds, and the snapshot does not.
+    `behind`: the lines of new jobs that the last record holds, and the snapshot does not.
     `journal` is open for writing and read to its end; the caller opens the new one afterwards,
-    which is of the format `version`. The jobs are counted as they are written, so that counts that
-    went wrong are right again.
+    which is of the format `version`. The jobs are counted anew, whatever the counts were.
     """
     began = time.perf_counter()
     stamps, (jobs_file, dead_file) = journal.header.stamps, snapshot.files
     replaced: dict[bytes, bytes] = {}
     lines = merged(snapshot.base_jobs(), snapshot.overlay, False, replaced)
     jobs = _write(jobs_file, stamps[0], lines if behind is None else chain(lines, behind))
-    lines = merged(snapshot.base_dead(), snapshot.overlay, True, replaced)
-    dead = (
-        _write(dead_file, stamps[1], lines)
-        if _touches_dead(snapshot)
-        else _as_found(dead_file, stamps[1], _dead_before(snapshot))
-    )
+    if _touches_dead(snapshot):
+        lines = merged(snapshot.base_dead(), snapshot.overlay, True, replaced)
+        dead = _write(dead_file, stamps[1], lines)
+    else:
+        dead = _as_found(dead_file, stamps[1], _dead_before(snapshot))
     counts = _sum(jobs.counts, dead.counts)
     fresh = [file for file in (jobs, dead) if file.fresh]
     mark, going_on = journal.mark(), False
@@ -107,9 +105,7 @@ def fold(
         return False
     if behind is None:  # notes of so many births would push out all others
         _note_forms(folder, snapshot, replaced, now)
-    for file in fresh:
-        name = os.path.basename(file.path)
-        evidence.keep_copy(folder, name, file.fresh or "", journal.header.generation + 1)
+    _keep_copies(folder, fresh, journal.header.generation + 1)
     for file in fresh:
         files.rename(file.fresh or "", file.path)
     # Also if nothing was renamed here: a fold that was killed may have done so.
@@ -146,6 +142,11 @@ def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
     if header.version == 1 or not header.stamps[1].fits(snapshot.files[1].found):
         return {b"dead": sum(1 for _ in snapshot.base_dead())}
     return {b"dead": header.counts["dead"]}
+
+
+def _keep_copies(folder: str, fresh: list[_File], generation: int) -> None:
+    for file in fresh:
+        evidence.keep_copy(folder, os.path.basename(file.path), file.fresh or "", generation)
 
 
 def _note_forms(folder: str, snapshot: Snapshot, replaced: dict[bytes, bytes], now: float) -> None:
