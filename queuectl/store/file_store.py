@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, DuplicateId, InvalidInput, NoSuchJob, NoSuchSet, StoreError
+from queuectl.errors import BadFile, DuplicateId, NoSuchJob, NoSuchSet, StoreError
 from queuectl.model.env_set import present
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
@@ -22,7 +22,7 @@ from queuectl.store.journal import PLAIN, PROMISED, Journal
 from queuectl.store.live_index import Beyond, LiveIndex
 from queuectl.store.lock import QueueLock
 from queuectl.store.snapshot import Snapshot
-from queuectl.store.staged import Staged
+from queuectl.store.staged import Staged, new_lines
 from queuectl.store.worker_files import WorkerInfo, WorkerSlot
 from queuectl.store.writer import LARGE, TAKEN_IN, Writer
 
@@ -58,7 +58,7 @@ class FileStore:
         """See Store; while format 1 is written, the set's variables go into each job's own."""
         order: dict[str, int] | None = {} if named is None else None
         ids = order if named is None else named
-        staged = Staged(self._writer.staging_path, _lines(jobs, order))
+        staged = Staged(self._writer.staging_path, new_lines(jobs, order))
         try:
             if not staged.counts:
                 return
@@ -472,21 +472,6 @@ class FileStore:
                 self.tidy()
         finally:
             self._writer.close()
-
-
-def _lines(jobs: Iterable[Job], order: dict[str, int] | None) -> Iterator[bytes]:
-    """The jobs' lines; `order` is given the index of each id, and none may stand there twice."""
-    for index, job in enumerate(jobs):
-        if order is not None:
-            if job.id in order:
-                raise DuplicateId(job.id, "the same input", index)
-            order[job.id] = index
-        try:
-            line = checked_line(job)
-        except InvalidInput as exc:
-            exc.index = index
-            raise
-        yield line
 
 
 def _look(path: str) -> tuple[int, int] | None:

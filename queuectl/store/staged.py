@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from zlib import crc32
 
+from queuectl.errors import DuplicateId, InvalidInput
+from queuectl.model.job import Job
 from queuectl.store import files
-from queuectl.store.job_files import line_state
+from queuectl.store.job_files import checked_line, line_state
 
 FEW = 8 << 20  # bytes of lines that are held in memory
 _PIECE = 1 << 20  # bytes that are written and read at once
@@ -68,6 +70,21 @@ class Staged:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def new_lines(jobs: Iterable[Job], order: dict[str, int] | None) -> Iterator[bytes]:
+    """The jobs' lines; `order` is given the index of each id, and none may stand there twice."""
+    for index, job in enumerate(jobs):
+        if order is not None:
+            if job.id in order:
+                raise DuplicateId(job.id, "the same input", index)
+            order[job.id] = index
+        try:
+            line = checked_line(job)
+        except InvalidInput as exc:
+            exc.index = index
+            raise
+        yield line
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
