@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from queuectl.errors import BadFile, DiskRefused, FileMissing, NotConfirmed, StoreError
 
@@ -73,6 +74,15 @@ def make_private(path: str, found: os.stat_result) -> None:
     several = stat.S_ISREG(found.st_mode) and found.st_nlink > 1
     if found.st_mode & 0o077 and os.geteuid() == found.st_uid and not several:
         set_mode(path, found.st_mode & 0o700)
+
+
+def make_all_private(folder: str) -> None:
+    """The same for each file in the folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):  # queue.lock may be removed at any moment
+                    make_private(entry.path, entry.stat(follow_symlinks=False))
 
 
 def require_writable(folder: str) -> None:

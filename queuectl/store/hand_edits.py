@@ -23,7 +23,7 @@ from queuectl.store.journal import Journal, Stamp, read_at, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.snapshot import BaseFile
+    from queuectl.store.snapshot import BaseFile, Snapshot
 
 
 class HandEdit(NamedTuple):
@@ -140,7 +140,18 @@ def _saved(
     return SavedFile(dead, saved_at, [Saved(*one) for one in read], untouched)
 
 
-def set_aside(file: BaseFile) -> str:
+def settled(snapshot: Snapshot) -> tuple[bool, list[str]]:
+    """Whether some edit is taken in now, and what is told; the other files are set aside."""
+    if snapshot.hand_edit is None:
+        return True, []
+    edit, told = snapshot.hand_edit.edit, []
+    for dead, reason in edit.undecided.items():
+        kept = _set_aside(snapshot.files[dead])
+        told.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
+    return len(edit.undecided) < len(snapshot.hand_edit.fresh), told + edit.told
+
+
+def _set_aside(file: BaseFile) -> str:
     """Keep a copy of the edited file beside it; its name. The disk has it by then."""
     saved = format_time(file.found.st_mtime)[:19].replace("-", "").replace(":", "")
     path = wanted = f"{file.path}.edit-{saved}Z"

@@ -135,10 +135,7 @@ class Writer:
             self._live.apply(lines)
 
     def append_staged(self, journal: Journal, staged: Staged) -> None:
-        """Append new jobs as one record; if they lie in a file, a fold follows under the same lock.
-
-        So no other process reads so large a record: it finds them in jobs.json.
-        """
+        """Append new jobs as one record, which nobody else reads if it is large: a fold follows."""
         if staged.lines is not None:
             self.append(journal, staged.lines, staged.moves(), PROMISED)
             return
@@ -353,21 +350,13 @@ class Writer:
 
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
         # Behind a repair the files fit nothing, though nobody edited them.
-        if not snapshot.edited or snapshot.journal.header.stamps[0].size < 0:
-            return
-        if snapshot.hand_edit is None:
-            taken_in, told = True, []
-        else:
-            edit = snapshot.hand_edit.edit
-            taken_in, told = len(edit.undecided) < len(snapshot.hand_edit.fresh), edit.told
-            for dead, reason in edit.undecided.items():
-                from queuectl.store.hand_edits import set_aside
+        if snapshot.edited and snapshot.journal.header.stamps[0].size >= 0:
+            from queuectl.store.hand_edits import settled
 
-                kept = set_aside(snapshot.files[dead])
-                self.notices.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
-        if taken_in:
-            self.notices.append(f"{self.folder}: a job file was edited by hand; {TAKEN_IN}")
-        self.notices += told
+            taken_in, told = settled(snapshot)
+            if taken_in:
+                self.notices.append(f"{self.folder}: a job file was edited by hand; {TAKEN_IN}")
+            self.notices += told
 
     # -- catching up
 
@@ -433,7 +422,7 @@ class Writer:
         if not os.path.lexists(last):
             files.replace(last, folder.EMPTY)
         checkpoint.remove_leftovers(self.folder)
-        self._mend_modes()
+        files.make_all_private(self.folder)
         self.journal = self._take_up()
         return self.journal
 
@@ -502,13 +491,6 @@ class Writer:
         stamps = [_stamp(path) for path in self._paths]
         header = Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1]))
         checkpoint.start_journal(self.folder, header)
-
-    def _mend_modes(self) -> None:
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False):
-                    with suppress(FileNotFoundError):  # queue.lock may be removed at any moment
-                        files.make_private(entry.path, entry.stat(follow_symlinks=False))
 
 
 def _stamp(path: str) -> Stamp:
