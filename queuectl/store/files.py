@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from queuectl.errors import BadFile, DiskRefused, FileMissing, NotConfirmed, StoreError
 
@@ -81,8 +80,10 @@ def make_all_private(folder: str) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # queue.lock may be removed at any moment
+                try:
                     make_private(entry.path, entry.stat(follow_symlinks=False))
+                except FileNotFoundError:  # queue.lock may be removed at any moment
+                    continue
 
 
 def require_writable(folder: str) -> None:
