@@ -673,3 +673,17 @@ def test_the_second_signal_ends_the_job_and_puts_it_back(bench, foreground):
     assert foreground.wait() == 0
     job = bench.queue.get(job_id)
     assert (job.state, job.attempts) == ("pending", 0)
+
+
+def test_a_worker_whose_folder_is_moved_away_leaves_without_a_traceback(bench):
+    job_id = bench.enqueue("echo > begun; sleep 60")
+    (pid,) = bench.start()
+    bench.await_file("begun")
+    moved = f"{bench.folder}-moved"
+    os.rename(bench.folder, moved)
+    bench.await_end(pid)
+    os.rename(moved, bench.folder)
+    said = bench.workers_logs()
+    assert f"data folder {bench.folder} is gone; it leaves" in said
+    assert "Traceback" not in said
+    assert bench.queue.get(job_id).state == "in_progress"  # until its worker is seen to be lost

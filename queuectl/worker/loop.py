@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import FileMissing, QueuectlError
 from queuectl.model.times import format_time
 from queuectl.store.worker_files import MOST_LEFT, folder_identity
 from queuectl.worker import processes, report
@@ -465,7 +465,8 @@ def _main(argv: Sequence[str] | None) -> int:
         starter.tell(str(exc))  # the log may be on a full disk
         return exc.exit_code if isinstance(exc, QueuectlError) else 1
     finally:
-        queue.close()
+        with suppress(FileMissing):  # of a folder that was moved away: that was told
+            queue.close()
         own_log.drop_if_empty()
 
 
