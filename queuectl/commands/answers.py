@@ -25,6 +25,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("clean", "clear", "delete", "rm", "remove"), _STOPS),
     **dict.fromkeys(("jobs", "ls", "ps"), _JOBS),
     **dict.fromkeys(("cat", "follow", "log", "output", "tail"), _OUTPUT),
+    **dict.fromkeys(("for", "while", "xargs"), (("enqueue --file FILE", "hands in many jobs"),)),
     "workers": _WORKERS,
     **dict.fromkeys(("set", "settings"), _SETTINGS),
     "?": (("help", "lists the commands"), ("help COMMAND", "explains one")),
