@@ -234,6 +234,23 @@ def test_doctor_tells_of_a_giant_and_mends_it_without_reading_it(folder, name):
     assert run(folder, "doctor")[0] == 0
 
 
+@on_linux
+def test_a_journal_that_a_giant_of_nothing_was_put_behind_is_refused_and_mended(folder):
+    queue = JobQueue.open(folder)
+    queue.enqueue([{"id": "b", "command": "true"}])  # in the journal, when nothing folds it
+    _, bare, _ = run(folder, "version")
+    os.truncate(os.path.join(folder, "journal"), 3_000_000_000)
+    for words in (("list",), ("enqueue", "--command", "true"), ("doctor",)):
+        code, peak, said = run(folder, *words)
+        assert (code, peak < bare + MEMORY) == (1 if words == ("doctor",) else 5, True)
+        assert "journal" in said
+        assert "holds no change from byte" in said
+    code, peak, said = run(folder, "doctor", "--repair")
+    assert (code, peak < bare + MEMORY) == (0, True), said
+    assert "Not readable" not in said
+    assert [job.id for job in JobQueue.open(folder).find()] == ["a", "b"]
+
+
 def test_repair_reads_a_large_jobs_json_whose_journal_is_lost(folder, monkeypatch):
     for module in (salvage, snapshot):
         monkeypatch.setattr(module, "LARGEST", 1000)

@@ -352,6 +352,10 @@ class Journal:
             self.size = os.fstat(self.fd).st_size
         if self.size < self.end:
             raise BadFile(f"{self.path} was cut by something else than queuectl")
+        if self.size - self.end > files.LARGEST:
+            end = end_of_records(self.fd, self.end, self.size)
+            if self.size - end > files.LARGEST:
+                raise BadFile(f"{self.path} holds no change from byte {end} on; {MEND}")
         return read_at(self.fd, self.end, self.size - self.end)
 
     def unread_size(self) -> int:
@@ -438,6 +442,17 @@ class Journal:
             )
         files.replace(f"{self.path}.torn-{self.header.generation}-{self.end}", rest)
         files.truncate(self.fd, self.end, self.path)
+
+
+def end_of_records(fd: int, at: int, size: int) -> int:
+    """Where the records end that follow one another from `at` on, as their heads have it."""
+    while at < size:
+        head = os.pread(fd, _LONGEST_HEAD, at).partition(b"\n")[0]
+        length = head[1:].partition(b" ")[0]
+        if head[:1] != b"@" or not length.isdigit():
+            break
+        at += len(head) + 1 + int(length)
+    return min(at, size)
 
 
 def read_at(fd: int, start: int, size: int) -> bytes:

@@ -17,6 +17,7 @@ from queuectl.store.journal import (
     INTENT,
     Header,
     Record,
+    end_of_records,
     is_corrupt,
     parse_counts,
     read_at,
@@ -50,7 +51,8 @@ class JournalRemains(NamedTuple):
 def read_journal(path: str) -> JournalRemains:
     """What the journal at `path` holds."""
     try:
-        data = read_what_goes(path)
+        end, size = _end_before_nothing(path)
+        data = read_what_goes(path, end)
     except FileMissing:
         return JournalRemains(path, False, None, [], [], None, None, "is missing", _UNSHOWN)
     except StoreError as exc:
@@ -76,8 +78,25 @@ def read_journal(path: str) -> JournalRemains:
         fault, lost = fault or f"holds {nonsense}", lost or nonsense
     if counts is None or not all(map(_is_intent, intents)):
         fault = fault or "holds a record that means nothing"
+    if end < size:
+        fault, torn = fault or f"holds no change from byte {end} on", None
     intents = list(filter(_is_intent, intents))
     return JournalRemains(path, True, header, lines, intents, torn, counts, fault, lost)
+
+
+def _end_before_nothing(path: str) -> tuple[int, int]:
+    """How much of the journal is to be read, and its size: a giant of NULs at its end is not."""
+    fd, found = files.open_ours(path, os.O_RDONLY, linked=True)
+    try:
+        size = found.st_size
+        header = Header.parse(os.pread(fd, _BLOCK, 0), path) if size > files.LARGEST else None
+        end = end_of_records(fd, header.length, size) if header else size
+        is_nothing = size - end > files.LARGEST and not os.pread(fd, _BLOCK, end).strip(b"\0")
+        return (end if is_nothing else size), size
+    except (BadFile, OSError):  # its beginning is damaged: all of it is looked at
+        return found.st_size, found.st_size
+    finally:
+        os.close(fd)
 
 
 def _last_counts(header: Header | None, records: list[Record]) -> dict[str, int] | None:
