@@ -12,7 +12,7 @@ import os
 import sys
 
 from queuectl.commands.context import Context, is_terminal
-from queuectl.commands.grammar import bind_argv
+from queuectl.commands.grammar.reading import bind_argv
 from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
 
 TYPE_CHECKING = False
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from queuectl.commands.grammar import Bound, CommandSpec
-    from queuectl.commands.progress import Progress
-    from queuectl.commands.script import Statement
+    from queuectl.commands.grammar.reading import Bound, CommandSpec
+    from queuectl.commands.scripts.progress import Progress
+    from queuectl.commands.scripts.statements import Statement
 
 FAILED = 1
 USAGE = 2
@@ -99,7 +99,7 @@ def _shortage(error: Exception) -> StoreError | None:
 def _run(argv: list[str]) -> int:
     front = _Front(argv)
     if front.rest[:1] == ["__complete"]:
-        from queuectl.shell.tab_completion import answer
+        from queuectl.completion.tab_completion import answer
 
         return answer(front.rest[1:])
     if front.rest:
@@ -186,7 +186,7 @@ def _run_argv(argv: Sequence[str]) -> int:
     context = Context().for_line(bound.values)
     try:
         if context.terminal and bound.words in _PAGED_ALONE and is_terminal(sys.stdin):
-            from queuectl.shell.pager import run_paged
+            from queuectl.shell.screens.pager import run_paged
 
             rows = os.get_terminal_size(sys.stdout.fileno()).lines
             return run_paged(context, bound, run_bound, rows or 24)[0]
@@ -202,7 +202,7 @@ def run_bound(context: Context, bound: Bound) -> int:
 
 def _run_command(context: Context, bound: Bound) -> int:
     if bound.help:
-        from queuectl.commands.help_pages import help_text, overview
+        from queuectl.commands.help.pages import help_text, overview
 
         context.write(help_text(bound.words) if bound.words else overview())
         return 0
@@ -276,7 +276,7 @@ def close(context: Context) -> int:
 
 
 def _dry_run(front: _Front) -> int:
-    from queuectl.commands.script import check_script
+    from queuectl.commands.scripts.statements import check_script
 
     if front.resume:
         raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")
@@ -285,7 +285,7 @@ def _dry_run(front: _Front) -> int:
 
 def _run_script(front: _Front) -> int:
     """Every command of the script; 1 if one of them failed."""
-    from queuectl.commands.script import open_script
+    from queuectl.commands.scripts.statements import open_script
 
     context = front.context()
     context.stdin_taken = front.script in (None, "-")
@@ -328,14 +328,14 @@ def _run_step(
 def _progress(path: str | None) -> Progress | None:
     if path is None:
         return None
-    from queuectl.commands.progress import Progress
+    from queuectl.commands.scripts.progress import Progress
 
     return Progress(path)
 
 
 def _run_statement(base: Context, statement: Statement) -> int:
-    from queuectl.commands.grammar import bind
-    from queuectl.commands.script import fault_in, format_fault
+    from queuectl.commands.grammar.reading import bind
+    from queuectl.commands.scripts.statements import fault_in, format_fault
     from queuectl.commands.table import COMMANDS
 
     bound = bind(COMMANDS, statement.text)

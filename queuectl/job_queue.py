@@ -21,8 +21,8 @@ from queuectl.model.ids import MadeIds, made_ids, made_word
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.store.file_store import FileStore
-from queuectl.store.worker_files import CANCEL, WorkerInfo, WorkerSlot
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.worker_files import CANCEL, WorkerInfo, WorkerSlot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from queuectl.store.backup import Backup
     from queuectl.store.contract import Rule
-    from queuectl.store.folder import Finding
+    from queuectl.store.files.marker import Finding
 
 
 class JobQueue:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 import queuectl
-from queuectl.store.file_store import FileStore
+from queuectl.store.files.file_store import FileStore
 from tests.campaigns.crash_points import scratch
 
 OLDER = "queuectl-a61fc90.zip"  # the last version of format 1, its package as it was
@@ -90,7 +90,7 @@ def wait_until() -> Callable[..., object]:
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in a file is told at once, though somebody may still be writing it."""
-    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 0.0)
+    monkeypatch.setattr("queuectl.store.files.snapshot.PATIENCE", 0.0)
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def cli(data_dir: str) -> Iterator[Cli]:
 
 
 def _end_workers(folder: str) -> None:
-    from queuectl.store.worker_files import worker_infos
+    from queuectl.store.files.worker_files import worker_infos
 
     for worker in list(worker_infos(folder)) if os.path.isdir(folder) else []:
         for pid in (worker.group_pid, worker.pid) if worker.alive else ():

@@ -1,4 +1,4 @@
-"""A disk that fails at the n-th thing done to it: it stands in for `os` in queuectl.store.files.
+"""A disk that fails at the n-th thing done to it: it stands in for the `os` of the door.
 
     with failing_disk(at=3, how="die after"):
         store.add(jobs)
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from queuectl.store import files
+from queuectl.store.files import door
 
 DEATHS = ("die before", "die after", "die half-way")
 _CHANGES = ("write", "fsync", "rename", "link", "unlink", "ftruncate", "chmod", "makedirs", "mkdir")
@@ -115,9 +115,9 @@ def failing_disk(at: int, how: str, **more: Any) -> Iterator[FailingDisk]:
 
 @contextmanager
 def standing_in(disk: Disk) -> Iterator[None]:
-    """Until the block ends, files.py has this disk."""
-    real, files.os = files.os, disk  # type: ignore[assignment]
+    """Until the block ends, door.py has this disk."""
+    real, door.os = door.os, disk  # type: ignore[assignment]
     try:
         yield
     finally:
-        files.os = real
+        door.os = real

@@ -11,7 +11,7 @@ from samples import configure, make_job, moment, put
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
-from queuectl.store import staged
+from queuectl.store.files import staged
 
 NOW = moment(10)
 HARD = (

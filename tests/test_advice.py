@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from queuectl.commands import answers
-from queuectl.commands.grammar import GLOBAL_OPTIONS, bind, bind_argv
-from queuectl.commands.objects import parse_object
+from queuectl.commands.grammar import answers
+from queuectl.commands.grammar.objects import parse_object
+from queuectl.commands.grammar.reading import GLOBAL_OPTIONS, bind, bind_argv
 from queuectl.commands.table import COMMANDS
 from queuectl.config import SETTINGS, find_setting
 from queuectl.errors import InvalidInput

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.grammar import bind
+from queuectl.commands.grammar.reading import bind
+from queuectl.completion.candidates import complete
 from queuectl.errors import InvalidInput
 from queuectl.shell.aliases import Aliases
-from queuectl.shell.completer import complete
-from queuectl.shell.highlighter import styles_of
 from queuectl.shell.lines import is_open, split_commands
-from queuectl.shell.toolbar import toolbar
-from queuectl.shell.validator import find_mistake
+from queuectl.shell.prompt.highlighter import styles_of
+from queuectl.shell.prompt.toolbar import toolbar
+from queuectl.shell.prompt.validator import find_mistake
 
 
 def _defined(*lines: str) -> Aliases:

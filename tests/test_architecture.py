@@ -16,6 +16,7 @@ ROOT = Path(queuectl.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 # Who may import whom: each layer, and what of ours it stands on besides itself.
+BELOW_FRONTS = {"errors", "model", "config", "store", "job_queue", "worker", "commands"}
 LAYERS = {
     "errors": set(),
     "model": {"errors"},
@@ -24,39 +25,43 @@ LAYERS = {
     "job_queue": {"errors", "model", "config", "store"},
     "worker": {"errors", "model", "config", "store", "job_queue"},
     "commands": {"errors", "model", "config", "store", "job_queue", "worker"},
-    "shell": {"errors", "model", "config", "store", "job_queue", "worker", "commands"},
-    "cli": {"errors", "model", "config", "store", "job_queue", "worker", "commands", "shell"},
+    "live": BELOW_FRONTS,
+    "completion": {*BELOW_FRONTS, "live"},
+    "shell": {*BELOW_FRONTS, "live", "completion"},
+    "cli": {*BELOW_FRONTS, "live", "completion", "shell"},
     "__main__": {"cli"},
     "__init__": set(),
 }
 # What the layers above the store may use of it directly, and why.
 STORE_FOR_ALL = {
     "job_queue": {
-        "queuectl.store.file_store",
-        "queuectl.store.worker_files",
-        "queuectl.store.folder",
-        "queuectl.store.summary",
+        "queuectl.store.files.file_store",
+        "queuectl.store.files.worker_files",
+        "queuectl.store.files.marker",
+        "queuectl.store.files.summary",
     },
     # Facts about workers and folders; lean reading for `status`.
     "worker": {
-        "queuectl.store.folder",
-        "queuectl.store.worker_files",
-        "queuectl.store.files",
+        "queuectl.store.files.marker",
+        "queuectl.store.files.worker_files",
+        "queuectl.store.files.door",
     },
     "commands": {
-        "queuectl.store.files",  # what a plain file of one's own is
-        "queuectl.store.folder",
-        "queuectl.store.summary",
-        "queuectl.store.worker_files",
+        "queuectl.store.files.door",  # what a plain file of one's own is
+        "queuectl.store.files.marker",
+        "queuectl.store.files.summary",
+        "queuectl.store.files.worker_files",
     },
     # Looking, several times a second, without the lock.
-    "shell": {
-        "queuectl.store.glance",
-        "queuectl.store.peek",
-        "queuectl.store.worker_files",
-        "queuectl.store.folder",
-        "queuectl.store.summary",
+    "live": {
+        "queuectl.store.files.glance",
+        "queuectl.store.files.peek",
+        "queuectl.store.files.worker_files",
+        "queuectl.store.files.marker",
+        "queuectl.store.files.summary",
     },
+    "completion": {"queuectl.store.files.marker"},
+    "shell": {"queuectl.store.files.marker", "queuectl.store.files.worker_files"},
     "cli": set(),
 }
 PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}
@@ -105,7 +110,7 @@ def imports(name, types=False):
             if node.module and ROOT.joinpath(*node.module.split(".")[1:]).is_dir():
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
         waiting += ast.iter_child_nodes(node)
-    return {module for module in found if module != "queuectl.store"}
+    return {module for module in found if not ROOT.joinpath(*module.split(".")[1:]).is_dir()}
 
 
 def ours(name, types=False):
@@ -145,7 +150,7 @@ def test_who_stands_above_the_store_uses_little_of_it(name):
 
 
 # A bound line works out what may follow it only when it is asked to.
-LAZY_CIRCLES = {("queuectl.commands.bound", "queuectl.commands.expecting")}
+LAZY_CIRCLES = {("queuectl.commands.grammar.bound", "queuectl.commands.grammar.expecting")}
 
 
 def test_modules_import_each_other_in_no_circle():
@@ -183,7 +188,7 @@ def importers(module):
 
 
 def test_filelock_is_used_where_locks_are_kept():
-    allowed = {"store/lock.py", "store/worker_files.py", "worker/pool.py"}
+    allowed = {"store/files/lock.py", "store/files/worker_files.py", "worker/pool.py"}
     allowed.add("worker/__main__.py")  # which only has it loaded beforehand
     assert importers("filelock") <= allowed
 
@@ -192,7 +197,7 @@ def test_files_are_locked_where_workers_are_probed_and_history_is_kept():
     locking = {
         name for name in FILES if {"fcntl.flock", "fcntl.lockf"} & {c for c, _ in calls(name)}
     }
-    assert locking <= {"store/worker_files.py", "worker/logs.py", "shell/history_file.py"}
+    assert locking <= {"store/files/worker_files.py", "worker/logs.py", "shell/history_file.py"}
 
 
 def test_prompt_toolkit_is_the_shells_own():
@@ -246,12 +251,12 @@ DOOR = {"os.write", "os.fsync", "os.fdatasync", "os.rename", "os.replace", "os.u
 DOOR |= {"os.ftruncate", "os.truncate", "os.chmod", "os.mkfifo", "os.mkdir", "os.makedirs"}
 DOOR |= {"os.rmdir", "os.pwrite", "os.link", "os.symlink", "shutil.rmtree", "os.utime"}
 # A worker's own line in its file, which only it writes, and hints into pipes: no data file.
-BESIDE_THE_DOOR = {"store/worker_files.py": {"os.pwrite", "os.write"}}
+BESIDE_THE_DOOR = {"store/files/worker_files.py": {"os.pwrite", "os.write"}}
 
 
 @pytest.mark.parametrize("name", [n for n in FILES if layer(n) in ("store", "job_queue", "config")])
 def test_data_files_are_changed_through_one_door(name):
-    if name == "store/files.py":
+    if name == "store/files/door.py":
         return
     used = {call for call, _ in calls(name)} & DOOR
     assert used <= BESIDE_THE_DOOR.get(name, set())

@@ -11,9 +11,9 @@ from failing_disk import DEATHS, failing_disk
 from samples import START, configure, make_job, moment, put
 
 from queuectl.errors import StoreError
-from queuectl.store import checkpoint, files
-from queuectl.store.file_store import FileStore
-from queuectl.store.journal import Header, Journal, Stamp, no_counts
+from queuectl.store.files import checkpoint, door
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.journal import Header, Journal, Stamp, no_counts
 
 NAMES = ("jobs.json", "dlq.json")
 STAMPS = (Stamp(0, 0, 0, 0, 0), Stamp(0, 0, 0, 0, 0))
@@ -329,8 +329,8 @@ def test_the_order_of_jobs_stays_first_in_first(store):
 def test_a_person_who_edits_while_a_fold_runs_is_not_overwritten(store, monkeypatch):
     store.add([make_job("a"), make_job("b")])
     store.fold()
-    path, rename, left = os.path.join(store.folder, "jobs.json"), files.rename, [True]
-    real = files.sync
+    path, rename, left = os.path.join(store.folder, "jobs.json"), door.rename, [True]
+    real = door.sync
 
     def sync(fd):
         # The intent is on its way to the disk: the last moment at which an edit can be seen.
@@ -342,8 +342,8 @@ def test_a_person_who_edits_while_a_fold_runs_is_not_overwritten(store, monkeypa
         real(fd)
 
     store.add([make_job("c")])
-    monkeypatch.setattr(files, "sync", sync)
-    monkeypatch.setattr(files, "rename", rename)
+    monkeypatch.setattr(door, "sync", sync)
+    monkeypatch.setattr(door, "rename", rename)
     store.fold()
     found = contents(store)
     assert found["a"].command == "echo by hand"
@@ -356,7 +356,7 @@ def test_a_person_who_edits_just_after_a_fold_renamed_is_noticed_later(store, mo
     store.add([make_job("a"), make_job("d", state="dead")])
     store.fold()
     name = "dlq.json" if kept else "jobs.json"  # a file that the fold leaves, or one it renames
-    path, real, left = os.path.join(store.folder, name), files.sync_folder, [True]
+    path, real, left = os.path.join(store.folder, name), door.sync_folder, [True]
 
     def sync_folder(folder):
         if left:
@@ -367,7 +367,7 @@ def test_a_person_who_edits_just_after_a_fold_renamed_is_noticed_later(store, mo
         real(folder)
 
     store.add([make_job("b")])
-    monkeypatch.setattr(files, "sync_folder", sync_folder)
+    monkeypatch.setattr(door, "sync_folder", sync_folder)
     store.fold()
     assert not left
     now = store.now()
@@ -512,7 +512,7 @@ def test_an_idle_worker_folds_when_it_is_due(store):
 
 
 def test_a_busy_worker_folds_what_has_grown_large(store, monkeypatch):
-    monkeypatch.setattr("queuectl.store.file_store.LARGE", 2000)
+    monkeypatch.setattr("queuectl.store.files.file_store.LARGE", 2000)
     store.add([make_job("a", command="x" * 1000)])
     assert not store.fold_if_due(busy=True)
     store.add([make_job("b", command="x" * 1000)])

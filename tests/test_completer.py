@@ -6,17 +6,18 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from queuectl.commands.grammar import bind
+from queuectl.commands.grammar.reading import bind
+from queuectl.completion.candidates import complete, describe, ranked
 from queuectl.config import Settings
+from queuectl.live.standing import Standing
 from queuectl.model.job import Job
 from queuectl.shell.aliases import Aliases
-from queuectl.shell.completer import complete, describe, ranked
-from queuectl.shell.highlighter import styles_of
 from queuectl.shell.lines import is_open, split_commands
-from queuectl.shell.menu import ShellCompleter
 from queuectl.shell.own_commands import SHELL_COMMANDS
-from queuectl.shell.toolbar import Standing, standing_text, toolbar, toolbar_lines, usage
-from queuectl.shell.validator import Mistake, find_mistake, fitted
+from queuectl.shell.prompt.highlighter import styles_of
+from queuectl.shell.prompt.menu import ShellCompleter
+from queuectl.shell.prompt.toolbar import standing_text, toolbar, toolbar_lines, usage
+from queuectl.shell.prompt.validator import Mistake, find_mistake, fitted
 
 _MOMENT = "2026-01-31T08:30:00.000000Z"
 

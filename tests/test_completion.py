@@ -10,10 +10,10 @@ import sys
 import pytest
 from samples import PYTHON
 
-from queuectl.commands.tokens import quote
+from queuectl.commands.grammar.tokens import quote
+from queuectl.completion.tab_completion import candidates
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
-from queuectl.shell.tab_completion import candidates
 
 JOBS = {"re", "json", "typing", "enum", "collections", "functools", "queuectl.model.job"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -100,7 +100,10 @@ def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:
     [
         ("queuectl sho", {"re", "json", "typing", "enum", "collections", "datetime", "difflib"}),
         ("queuectl list --state ", {"json", "datetime", "difflib", "threading"}),
-        ("queuectl show ", {"datetime", "difflib", "threading", "queuectl.commands.values"} | JOBS),
+        (
+            "queuectl show ",
+            {"datetime", "difflib", "threading", "queuectl.commands.grammar.values"} | JOBS,
+        ),
         ("queuectl cancel j", {"datetime", "difflib", "threading"} | JOBS),
     ],
 )

@@ -16,8 +16,8 @@ import pytest
 from samples import PYTHON
 from terminal import Terminal
 
-from queuectl.commands import enqueue as enqueuing
 from queuectl.commands.context import Context
+from queuectl.commands.handlers import enqueue as enqueuing
 
 
 def living(cli):
@@ -216,7 +216,7 @@ def test_a_terminal_shows_which_workers_are_waited_for(cli, terminal, tmp_path, 
 def test_a_terminal_shows_who_holds_the_lock(cli, terminal, tmp_path, wait_until):
     cli.ok("enqueue", "--", "true")
     code = (
-        "import sys; from queuectl.store.lock import QueueLock; "
+        "import sys; from queuectl.store.files.lock import QueueLock; "
         "lock = QueueLock(sys.argv[1], lambda: 5); lock.acquire(); "
         "print('held', flush=True); sys.stdin.read()"
     )

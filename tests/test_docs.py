@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from samples import PYTHON
 
-from queuectl.commands.help_pages import TOPICS
+from queuectl.commands.help.pages import TOPICS
 from queuectl.commands.table import COMMANDS
 from queuectl.config import SETTINGS, show_value
 from queuectl.errors import QueuectlError

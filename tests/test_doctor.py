@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from queuectl.job_queue import JobQueue
-from queuectl.store import examination, strays
-from queuectl.store.lock import QueueLock
-from queuectl.store.worker_files import make_slot
+from queuectl.store.damage import examination, strays
+from queuectl.store.files.lock import QueueLock
+from queuectl.store.files.worker_files import make_slot
 
 
 @pytest.fixture
@@ -279,14 +279,14 @@ def test_workers_whose_files_cannot_be_looked_at(queue, monkeypatch):
 
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     with monkeypatch.context() as patched:
-        patched.setattr("queuectl.store.worker_files.probe", probe)
+        patched.setattr("queuectl.store.files.worker_files.probe", probe)
         patched.setattr("queuectl.worker.stray_logs.find_stray_logs", lambda queue: [])
         assert found(queue)[0].startswith("Problem: workers: cannot be read; ")
     slot.release()
 
 
 def test_a_lock_that_is_held(queue, monkeypatch):
-    from queuectl.store import file_store
+    from queuectl.store.files import file_store
 
     monkeypatch.setattr(file_store, "_PATIENCE", 0.05)
     with QueueLock(queue.folder, lambda: 1.0):

@@ -12,10 +12,10 @@ import pytest
 from samples import START, make_job, moment
 
 from queuectl.model.job import job_from_person
-from queuectl.store import edits
-from queuectl.store.edits import History, Mistake, Past, SavedFile, decide
-from queuectl.store.edits import Saved as SavedJob
-from queuectl.store.job_files import decode_job, encode_job, removal_line, rev_and_sum
+from queuectl.store.edits import decision
+from queuectl.store.edits.decision import History, Mistake, Past, SavedFile, decide
+from queuectl.store.edits.decision import Saved as SavedJob
+from queuectl.store.files.job_files import decode_job, encode_job, removal_line, rev_and_sum
 
 HOUR, NOW = 3600, 9
 PRESENT = START + 20 * HOUR
@@ -120,14 +120,14 @@ def test_what_both_changed_keeps_the_queues_form_and_is_told(queue):
     old = make_job("a")
     queue.has("a", (2, old), (5, done(old)))
     edit = queue.edit(old._replace(priority=7))
-    assert (edit.lines, edit.told) == ({}, [edits.FIRST.format("a")])
+    assert (edit.lines, edit.told) == ({}, [decision.FIRST.format("a")])
 
 
 def test_a_changed_job_that_is_gone_is_not_put_back_and_told(queue):
     old = make_job("a")
     queue.has("a", (2, old), (5, None))
     edit = queue.edit(old._replace(priority=7))
-    assert (edit.lines, edit.told) == ({}, [edits.GONE.format("a")])
+    assert (edit.lines, edit.told) == ({}, [decision.GONE.format("a")])
 
 
 def test_a_rev_of_which_nothing_is_known_sets_the_edit_aside(queue):
@@ -167,7 +167,7 @@ def test_the_form_of_an_id_that_was_used_again_is_not_taken_for_the_new_job(queu
     queue.has("a", (1, old), (3, None), (5, new))
     assert queue.edit(old) == ({}, [], {})
     edit = queue.edit(old._replace(priority=3))
-    assert (edit.lines, edit.told) == ({}, [edits.FIRST.format("a")])
+    assert (edit.lines, edit.told) == ({}, [decision.FIRST.format("a")])
     assert changed(queue.edit(new._replace(priority=3)))["a"].command == "new"
 
 
@@ -230,7 +230,7 @@ def test_a_running_job_is_changed_as_update_could(queue):
     assert edit.told == []
     edit = queue.edit(a._replace(priority=9, command="other", worker="x", run=7))
     assert changed(edit) == {"a": a._replace(priority=9, rev=4)}
-    assert edit.told == [edits.RUNS_ON.format("a")]
+    assert edit.told == [decision.RUNS_ON.format("a")]
 
 
 def test_the_number_of_runs_never_falls(queue):
@@ -262,7 +262,7 @@ def test_a_job_that_may_have_been_born_too_late_stays_and_is_told(queue):
     queue.has("a", (2, old), (8, done(old)))  # it was read in version 2 to 7
     queue.has("b", (5, make_job("b")))
     edit = queue.edit(old)
-    assert (edit.lines, edit.told) == ({}, [edits.UNSEEN.format("b")])
+    assert (edit.lines, edit.told) == ({}, [decision.UNSEEN.format("b")])
     queue.has("x", (1, make_job("x")), (6, make_job("x", rev=2)))
     edit = queue.edit(old, make_job("x", rev=2))  # in version 6 or 7
     assert changed(edit) == {"b": None}
@@ -273,13 +273,13 @@ def test_a_job_that_changed_since_it_was_seen_stays_and_is_told(queue):
     queue.has("a", (2, old), (5, done(old)))
     queue.has("b", (2, other), (7, done(other)))
     edit = queue.edit(old)
-    assert (edit.lines, edit.told) == ({}, [edits.FIRST.format("b")])
+    assert (edit.lines, edit.told) == ({}, [decision.FIRST.format("b")])
 
 
 def test_a_running_job_that_is_left_out_stays_and_is_told(queue):
     queue.has("a", (2, make_job("a", state="in_progress", worker="w")))
     edit = queue.edit()
-    assert (edit.lines, edit.told) == ({}, [edits.RUNS.format("a")])
+    assert (edit.lines, edit.told) == ({}, [decision.RUNS.format("a")])
 
 
 @pytest.mark.parametrize(("minutes", "removed"), [(9, False), (11, True)])
@@ -292,7 +292,7 @@ def test_without_evidence_the_file_was_read_ten_minutes_before_it_was_saved(
     for file in ((make_job("a"),), ()):
         edit = queue.edit(*file, at=at)
         assert (edit.lines.get(b"b") is not None) is removed
-        assert edit.told == ([] if removed else [edits.UNSEEN.format("b")])
+        assert edit.told == ([] if removed else [decision.UNSEEN.format("b")])
     assert newest.rev == 1
 
 
@@ -303,13 +303,13 @@ def test_a_clock_that_was_set_back_removes_nothing_that_may_not_have_been_seen(q
     queue.has("b", (9, make_job("b")))
     edit = queue.edit(at=START + 2 * HOUR)
     assert changed(edit) == {"a": None}
-    assert edit.told == [edits.UNSEEN.format("b")]
+    assert edit.told == [decision.UNSEEN.format("b")]
 
 
 def test_without_any_notes_only_a_later_edit_removes_a_job():
     queue = Queue(since=NOW, folded=[NOW])
     queue.has("a", (1, make_job("a")))
-    assert queue.edit(at=START + 9 * HOUR + 60).told == [edits.UNSEEN.format("a")]
+    assert queue.edit(at=START + 9 * HOUR + 60).told == [decision.UNSEEN.format("a")]
     assert changed(queue.edit()) == {"a": None}
 
 
@@ -321,7 +321,7 @@ def test_contradictory_revs_remove_nothing_between(queue):
     queue.has("d", (2, make_job("d")))
     edit = queue.edit(old, other)
     assert changed(edit) == {"d": None}
-    assert edit.told == [edits.UNSEEN.format("c")]
+    assert edit.told == [decision.UNSEEN.format("c")]
 
 
 # -- both files
@@ -380,7 +380,7 @@ def test_only_a_few_names_are_told(queue):
     names = [f"j{number}" for number in range(8)]
     for name in names:
         queue.has(name, (2, make_job(name, state="in_progress", worker="w")))
-    assert queue.edit().told == [edits.RUNS.format("j0, j1, j2, j3, j4 and 3 more")]
+    assert queue.edit().told == [decision.RUNS.format("j0, j1, j2, j3, j4 and 3 more")]
 
 
 def test_a_job_under_another_id_was_seen(queue):
@@ -390,7 +390,7 @@ def test_a_job_under_another_id_was_seen(queue):
     edit = queue.edit(make_job("a"), b._replace(id="c"), at=at)
     assert changed(edit) == {"b": None, "c": b._replace(id="c")}
     edit = queue.edit(make_job("a"), b._replace(id="c", priority=1), at=at)
-    assert edit.told == [edits.UNSEEN.format("b")]
+    assert edit.told == [decision.UNSEEN.format("b")]
 
 
 def test_a_job_that_was_added_by_hand_shows_nothing_of_the_version_that_was_read(queue):
@@ -398,7 +398,7 @@ def test_a_job_that_was_added_by_hand_shows_nothing_of_the_version_that_was_read
     added = queue.has("n", (7, make_job("n")), by_hand=[7])
     queue.has("b", (6, make_job("b")))
     edit = queue.edit(a, added, at=START + 6.1 * HOUR)  # it was read in version 4 or later
-    assert (edit.lines, edit.told) == ({}, [edits.UNSEEN.format("b")])
+    assert (edit.lines, edit.told) == ({}, [decision.UNSEEN.format("b")])
 
 
 LINES = [

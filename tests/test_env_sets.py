@@ -13,7 +13,7 @@ import pytest
 from queuectl.errors import BadFile, Conflict, NoSuchSet
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_set import STANDARD, applied, captured, fault, present
-from queuectl.store.env_sets import EnvSets, layout, parse, sets_in
+from queuectl.store.files.env_sets import EnvSets, layout, parse, sets_in
 
 ONE = {"umask": "022", "env": {"PATH": "/bin"}}
 

@@ -12,8 +12,8 @@ from samples import configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import BadFile, DiskRefused, DuplicateId, NotConfirmed
-from queuectl.store import checkpoint, snapshot, staged, writer
-from queuectl.store.file_store import FileStore
+from queuectl.store.files import checkpoint, snapshot, staged, writer
+from queuectl.store.files.file_store import FileStore
 
 
 @pytest.fixture

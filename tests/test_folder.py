@@ -14,9 +14,9 @@ from failing_disk import failing_disk
 from samples import configure, make_job, put
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
-from queuectl.store import files, folder
-from queuectl.store.file_store import FileStore
-from queuectl.store.summary import read_summary
+from queuectl.store.files import door, marker
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.summary import read_summary
 
 DEEDS = {
     "add": lambda store: store.add([make_job("a")]),
@@ -56,36 +56,36 @@ def refused(path, complaint, deeds=tuple(DEEDS)):
 def test_the_option_comes_first_then_the_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     home = {"HOME": "/h", "XDG_DATA_HOME": "/x"}
-    assert folder.find_folder("opt", {"QUEUECTL_DATA": "env"}) == str(tmp_path / "opt")
-    assert folder.find_folder(None, {"QUEUECTL_DATA": "env"}) == str(tmp_path / "env")
-    assert folder.find_folder(None, {"QUEUECTL_DATA": "", **home}) == "/x/queuectl"
-    assert folder.find_folder("/abs/q/../p", {}) == "/abs/p"
+    assert marker.find_folder("opt", {"QUEUECTL_DATA": "env"}) == str(tmp_path / "opt")
+    assert marker.find_folder(None, {"QUEUECTL_DATA": "env"}) == str(tmp_path / "env")
+    assert marker.find_folder(None, {"QUEUECTL_DATA": "", **home}) == "/x/queuectl"
+    assert marker.find_folder("/abs/q/../p", {}) == "/abs/p"
 
 
 def test_a_data_folder_here_is_used_only_if_it_is_ours(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "jobs.json").write_text("{}")
-    assert folder.find_folder(None, {"XDG_DATA_HOME": "/x"}) == "/x/queuectl"
+    assert marker.find_folder(None, {"XDG_DATA_HOME": "/x"}) == "/x/queuectl"
     (tmp_path / "data" / ".queuectl").write_text('{"format": 1}')
-    assert folder.find_folder(None, {"XDG_DATA_HOME": "/x"}) == str(tmp_path / "data")
+    assert marker.find_folder(None, {"XDG_DATA_HOME": "/x"}) == str(tmp_path / "data")
 
 
 def test_the_users_own_folder_is_the_last_resort(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert folder.find_folder(None, {}) == "/home/somebody/.local/share/queuectl"
-    assert folder.find_folder("~/q", {}) == "/home/somebody/q"
-    assert folder.find_folder("~", {}) == "/home/somebody"
+    assert marker.find_folder(None, {}) == "/home/somebody/.local/share/queuectl"
+    assert marker.find_folder("~/q", {}) == "/home/somebody/q"
+    assert marker.find_folder("~", {}) == "/home/somebody"
     monkeypatch.setenv("HOME", "/")
-    assert folder.find_folder("~//q", {}) == "/q"
+    assert marker.find_folder("~//q", {}) == "/q"
 
 
 def test_an_xdg_folder_that_is_not_absolute_is_ignored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     for odd in ("", "rel", "./rel", "~"):
-        found = folder.find_folder(None, {"XDG_DATA_HOME": odd})
+        found = marker.find_folder(None, {"XDG_DATA_HOME": odd})
         assert found == "/home/somebody/.local/share/queuectl"
 
 
@@ -97,8 +97,8 @@ def test_without_home_the_system_is_asked(monkeypatch, tmp_path, home):
     else:
         monkeypatch.setenv("HOME", home)
     monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir="/home/of-system"))
-    assert folder.find_folder(None, {}) == "/home/of-system/.local/share/queuectl"
-    assert folder.find_folder("~/q", {}) == "/home/of-system/q"
+    assert marker.find_folder(None, {}) == "/home/of-system/.local/share/queuectl"
+    assert marker.find_folder("~/q", {}) == "/home/of-system/q"
 
 
 @pytest.mark.parametrize("home", [None, "", "rel", "~"])
@@ -249,14 +249,14 @@ def test_what_the_owner_may_not_stays_so(tmp_path):
     path = tmp_path / "queue"
     path.mkdir()
     path.chmod(0o555)
-    files.make_private(str(path), path.stat())
+    door.make_private(str(path), path.stat())
     assert modes(path) == {0o500}
 
 
 def test_what_belongs_to_another_user_is_left_alone(tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    files.make_private(str(tmp_path), tmp_path.stat())
+    door.make_private(str(tmp_path), tmp_path.stat())
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
@@ -398,7 +398,7 @@ def test_a_queue_that_is_made_while_somebody_looks_has_lost_nothing(tmp_path, mo
         return found
 
     monkeypatch.setattr(os.path, "lexists", slow)
-    assert not folder.is_new(str(tmp_path))
+    assert not marker.is_new(str(tmp_path))
     store.close()
 
 

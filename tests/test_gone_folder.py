@@ -11,17 +11,17 @@ import pytest
 
 from queuectl.cli import run_bound
 from queuectl.commands.context import Context
-from queuectl.commands.grammar import bind
+from queuectl.commands.grammar.reading import bind
 from queuectl.commands.table import COMMANDS
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.live.feed import Feed
+from queuectl.live.notices import Notices
+from queuectl.live.standing import Standing
+from queuectl.live.watcher import Watcher
 from queuectl.shell.history_file import history_path
-from queuectl.shell.notices import Notices
-from queuectl.shell.toolbar import Standing
-from queuectl.shell.top_feed import Feed
-from queuectl.shell.watcher import Watcher
-from queuectl.store.folder import find_folder
-from queuectl.store.journal import STATE_ORDER
+from queuectl.store.files.journal import STATE_ORDER
+from queuectl.store.files.marker import find_folder
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.grammar import (
+from queuectl.commands.grammar.reading import (
     GLOBAL_OPTIONS,
     Bound,
     CommandSpec,
@@ -20,7 +20,7 @@ from queuectl.commands.grammar import (
     command_line,
     find_command,
 )
-from queuectl.commands.tokens import is_plain
+from queuectl.commands.grammar.tokens import is_plain
 
 JSON = Param("--json", "flag", "print JSON")
 
@@ -558,7 +558,7 @@ def test_help_within_a_line_is_about_the_line():
 
 def test_the_grammar_loads_little() -> None:
     code = (
-        "import sys; before = set(sys.modules); import queuectl.commands.grammar as g;"
+        "import sys; before = set(sys.modules); import queuectl.commands.grammar.reading as g;"
         "s = (g.CommandSpec(('status',), '', ''),); g.bind_argv(s, ['status', '--quiet']);"
         "print(*sorted(set(sys.modules) - before))"
     )
@@ -574,8 +574,8 @@ def test_the_grammar_loads_little() -> None:
         check=True,
     )
     assert all(name.startswith(("queuectl", "__future__")) for name in ran.stdout.split())
-    assert "queuectl.commands.objects" not in ran.stdout
-    assert "queuectl.commands.values" not in ran.stdout
+    assert "queuectl.commands.grammar.objects" not in ran.stdout
+    assert "queuectl.commands.grammar.values" not in ran.stdout
 
 
 def test_binding_takes_microseconds() -> None:

@@ -14,11 +14,11 @@ from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DuplicateId
 from queuectl.model.job import job_from_person
-from queuectl.store import job_files, writer
-from queuectl.store.file_store import FileStore
-from queuectl.store.job_files import encode_job, read_edited
-from queuectl.store.journal import PLAIN, Journal
-from queuectl.store.lock import QueueLock
+from queuectl.store.files import job_files, writer
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.job_files import encode_job, read_edited
+from queuectl.store.files.journal import PLAIN, Journal
+from queuectl.store.files.lock import QueueLock
 
 TAKEN = "the edit was taken in"
 
@@ -32,7 +32,7 @@ def tmp_path(memory_path):
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
     """A mistake is told at once, though somebody may still be writing."""
-    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 0.0)
+    monkeypatch.setattr("queuectl.store.files.snapshot.PATIENCE", 0.0)
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_an_edit_right_after_a_fold_is_noticed_where_times_have_no_fractions(
     def keep(path, ns):
         real(path, ns=tuple(moment // tick * tick for moment in ns))
 
-    monkeypatch.setattr("queuectl.store.files.os.utime", keep)
+    monkeypatch.setattr("queuectl.store.files.door.os.utime", keep)
     store.change(["a"], lambda job: job._replace(rev=2, command="true"))
     store.fold()
     write(store, read(store).replace(b'"true"', b'"fals"', 1))
@@ -289,8 +289,12 @@ def test_an_edit_right_after_a_fold_is_noticed_where_times_have_no_fractions(
 def test_nobody_sums_up_a_job_file_after_a_fold(store, monkeypatch):
     store.change(["a"], lambda job: job._replace(rev=2, state="dead"))
     store.fold()
-    monkeypatch.setattr("queuectl.store.snapshot.checksum", lambda fd: pytest.fail("summed up"))
-    monkeypatch.setattr("queuectl.store.summary._has_sum", lambda *_: pytest.fail("summed up"))
+    monkeypatch.setattr(
+        "queuectl.store.files.snapshot.checksum", lambda fd: pytest.fail("summed up")
+    )
+    monkeypatch.setattr(
+        "queuectl.store.files.summary._has_sum", lambda *_: pytest.fail("summed up")
+    )
     other = FileStore(store.folder)
     other.add([make_job("e")])
     assert other.get("d").state == "dead"
@@ -433,7 +437,7 @@ def test_an_edit_that_is_set_aside_is_so_once_though_that_is_cut_short(store):
 
 
 def test_an_edit_is_judged_while_nobody_waits_for_the_lock(store, monkeypatch):
-    from queuectl.store import hand_edits
+    from queuectl.store.edits import hand_edits
 
     real, judged = hand_edits.decide, []
 
@@ -484,7 +488,7 @@ def test_what_comes_between_the_judging_and_the_lock_is_seen(store, monkeypatch,
 
 
 def test_half_of_a_file_that_is_being_written_is_waited_for(store, monkeypatch):
-    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 30.0)
+    monkeypatch.setattr("queuectl.store.files.snapshot.PATIENCE", 30.0)
     whole = read(store).replace(b'"true"', b'"echo by hand"', 1)
 
     def write_on():
@@ -494,7 +498,7 @@ def test_half_of_a_file_that_is_being_written_is_waited_for(store, monkeypatch):
 
     waiting, real = threading.Event(), time.sleep
     monkeypatch.setattr(
-        "queuectl.store.snapshot._wait", lambda seconds: (waiting.set(), real(seconds))
+        "queuectl.store.files.snapshot._wait", lambda seconds: (waiting.set(), real(seconds))
     )
     write(store, whole[:100])
     thread = threading.Thread(target=write_on)
@@ -507,8 +511,10 @@ def test_half_of_a_file_that_is_being_written_is_waited_for(store, monkeypatch):
 
 
 def test_an_old_mistake_is_not_waited_for(store, monkeypatch):
-    monkeypatch.setattr("queuectl.store.snapshot.PATIENCE", 2.0)
-    monkeypatch.setattr("queuectl.store.snapshot._wait", lambda seconds: pytest.fail("waited"))
+    monkeypatch.setattr("queuectl.store.files.snapshot.PATIENCE", 2.0)
+    monkeypatch.setattr(
+        "queuectl.store.files.snapshot._wait", lambda seconds: pytest.fail("waited")
+    )
     write(store, "[")
     os.utime(path_of(store), (time.time() - 3,) * 2)
     with pytest.raises(BadFile):
@@ -653,7 +659,7 @@ def test_once_the_mistake_is_put_right_all_goes_on(store):
 
 
 def test_a_mistake_stops_a_worker_that_knew_the_files_before(store, monkeypatch):
-    monkeypatch.setattr("queuectl.store.writer._VET_EVERY", 0.0)  # it looks now and then only
+    monkeypatch.setattr("queuectl.store.files.writer._VET_EVERY", 0.0)  # it looks now and then only
     held = store.claim("w", moment(1)).job
     write(store, read(store)[:-10])
     for _ in range(2):

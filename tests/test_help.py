@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from queuectl import __version__
-from queuectl.commands.specs import GLOBAL_OPTIONS
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.table import COMMANDS
 
 

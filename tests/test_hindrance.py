@@ -10,11 +10,11 @@ import sys
 
 import pytest
 
-from queuectl.shell.notices import Notices
-from queuectl.shell.toolbar import standing_text
-from queuectl.shell.top_feed import Feed
-from queuectl.shell.watcher import Watcher
-from queuectl.store.worker_files import make_slot, probe
+from queuectl.live.feed import Feed
+from queuectl.live.notices import Notices
+from queuectl.live.watcher import Watcher
+from queuectl.shell.prompt.toolbar import standing_text
+from queuectl.store.files.worker_files import make_slot, probe
 from queuectl.worker.hindrance import hindrance, told_shortly
 
 

@@ -18,7 +18,7 @@ from samples import PYTHON
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
-from queuectl.store.journal import INTENT, PROMISED, Journal, format_record
+from queuectl.store.files.journal import INTENT, PROMISED, Journal, format_record
 
 LONGEST = 20.0  # seconds that one command may take on a machine that is busy with other tests
 

@@ -12,7 +12,7 @@ from samples import make_job, moment
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job, job_from_person, new_job
-from queuectl.store.job_files import (
+from queuectl.store.files.job_files import (
     Layout,
     decode_job,
     encode_job,

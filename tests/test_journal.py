@@ -11,9 +11,9 @@ from failing_disk import failing_disk
 from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
-from queuectl.store import files
-from queuectl.store.file_store import FileStore
-from queuectl.store.journal import (
+from queuectl.store.files import door
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.journal import (
     INTENT,
     PLAIN,
     PROMISED,
@@ -339,7 +339,7 @@ def test_a_failed_append_cuts_itself_back(tmp_path, monkeypatch, code, part):
         return write(fd, bytes(data)[:count])
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "write", failing)
+        patch.setattr(door.os, "write", failing)
         with pytest.raises(DiskRefused, match="nothing was changed") as caught:
             store.add([make_job("b")])
     assert os.strerror(code) in str(caught.value)
@@ -370,7 +370,7 @@ def test_an_append_that_cannot_even_be_cut_back_is_cut_by_the_next_writer(tmp_pa
 
 
 def fail_once(monkeypatch, name, error):
-    real, left = getattr(files, name), [True]
+    real, left = getattr(door, name), [True]
 
     def failing(*args):
         if left:
@@ -378,7 +378,7 @@ def fail_once(monkeypatch, name, error):
             raise error
         return real(*args)
 
-    monkeypatch.setattr(files, name, failing)
+    monkeypatch.setattr(door, name, failing)
 
 
 def test_a_failed_sync_is_made_good_by_fresh_files(tmp_path, monkeypatch):
@@ -401,20 +401,20 @@ def test_a_failed_sync_that_cannot_be_made_good_is_not_confirmed(tmp_path, monke
     store.add([make_job("a")])
     configure(store, {"lock-timeout": 0})
     other = FileStore(store.folder)
-    real, error = files.sync, OSError(errno.EIO, "Input/output error")
+    real, error = door.sync, OSError(errno.EIO, "Input/output error")
 
     def failing(fd):
         if then == "lock":
             other._writer.lock.__enter__()  # somebody else is faster
         raise error
 
-    monkeypatch.setattr(files, "sync", failing)
+    monkeypatch.setattr(door, "sync", failing)
     with pytest.raises(NotConfirmed, match="may not survive a power cut") as caught:
         store.add([make_job("b")])
     assert caught.value.exit_code == 5
     if then == "lock":
         other._writer.lock.__exit__(None, None, None)
-    monkeypatch.setattr(files, "sync", real)
+    monkeypatch.setattr(door, "sync", real)
     assert list(state_of(store)) == ["a", "b"]
     assert store.check() == []
     for each in (store, other):
@@ -424,8 +424,8 @@ def test_a_failed_sync_that_cannot_be_made_good_is_not_confirmed(tmp_path, monke
 def test_claims_are_synced_when_asked_and_not_before(tmp_path, monkeypatch):
     store = FileStore(str(tmp_path / "queue"))
     store.add([make_job("a")])
-    synced, real = [], files.sync
-    monkeypatch.setattr(files, "sync", lambda fd: synced.append(fd) or real(fd))
+    synced, real = [], door.sync
+    monkeypatch.setattr(door, "sync", lambda fd: synced.append(fd) or real(fd))
     held = store.claim("w", moment(1)).job
     put(store, held._replace(rev=3, state="completed"), promised=False)
     assert synced == []
@@ -439,7 +439,7 @@ def test_claims_are_synced_when_asked_and_not_before(tmp_path, monkeypatch):
 def test_what_was_promised_is_synced_after_the_lock_is_free(tmp_path, monkeypatch):
     store = FileStore(str(tmp_path / "queue"))
     store.add([make_job("a")])
-    other, real, free = FileStore(store.folder), files.sync, []
+    other, real, free = FileStore(store.folder), door.sync, []
 
     def watching(fd):
         other._writer.lock.__enter__()
@@ -447,7 +447,7 @@ def test_what_was_promised_is_synced_after_the_lock_is_free(tmp_path, monkeypatc
         free.append(True)
         real(fd)
 
-    monkeypatch.setattr(files, "sync", watching)
+    monkeypatch.setattr(door, "sync", watching)
     store.add([make_job("b")])
     job = store.get("b")
     put(store, job._replace(rev=2, state="dead"))

@@ -23,10 +23,11 @@ from queuectl.cli import run_bound
 from queuectl.commands.context import Context
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
-from queuectl.shell import session, top_screen
+from queuectl.live.rows import View
+from queuectl.shell import session
 from queuectl.shell.session import Shell
-from queuectl.shell.top_rows import View
-from queuectl.shell.top_screen import TopScreen
+from queuectl.shell.top import screen
+from queuectl.shell.top.screen import TopScreen
 
 CTRL_C, CTRL_D, CTRL_R, EDITOR = b"\x03", b"\x04", b"\x12", b"\x18\x05"
 CURSOR_IS_AT = b"\x1b[1;1R"  # what a terminal answers when it is asked
@@ -53,7 +54,7 @@ def failures(monkeypatch) -> list[BaseException]:
         found.append(error)
         return "queuectl: unexpected"
 
-    for module in (session, top_screen):
+    for module in (session, screen):
         monkeypatch.setattr(module, "failure_text", told)
     return found
 

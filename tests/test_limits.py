@@ -12,7 +12,8 @@ from samples import let_rest
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import TOO_LONG
-from queuectl.store import salvage, snapshot
+from queuectl.store.damage import salvage
+from queuectl.store.files import snapshot
 
 GIANT = 50_000_000_000  # bytes, with nothing in them: a sparse file
 MEMORY = 64 << 10  # kB that a refusal may cost beside the bare program

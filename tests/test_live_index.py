@@ -8,9 +8,9 @@ from samples import make_job, moment
 
 from queuectl.model.fields import STATES
 from queuectl.model.scheduling import claim_order, is_ready
-from queuectl.store import live_index
-from queuectl.store.job_files import encode_job, line_id, removal_line
-from queuectl.store.live_index import Beyond, LiveIndex
+from queuectl.store.files import live_index
+from queuectl.store.files.job_files import encode_job, line_id, removal_line
+from queuectl.store.files.live_index import Beyond, LiveIndex
 
 
 def line(job_id, **fields):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from queuectl.commands.local_times import read_time
+from queuectl.commands.grammar.local_times import read_time
 from queuectl.errors import InvalidInput
 from queuectl.model.times import parse_time
 

@@ -14,8 +14,8 @@ from filelock import FileLock
 from samples import make_job
 
 from queuectl.errors import StoreBusy, StoreError
-from queuectl.store.file_store import FileStore
-from queuectl.store.lock import QueueLock
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.lock import QueueLock
 
 HOLD = """
 import sys, filelock

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.objects import join_pieces, json_lines, parse_object
-from queuectl.commands.tokens import quote, tokenize
+from queuectl.commands.grammar.objects import join_pieces, json_lines, parse_object
+from queuectl.commands.grammar.tokens import quote, tokenize
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import MEANT, NOT_YET
 

@@ -15,9 +15,9 @@ from queuectl.commands.render import job_form
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
-from queuectl.store import folder
-from queuectl.store.job_files import encode_job
-from queuectl.store.journal import PROMISED
+from queuectl.store.files import marker
+from queuectl.store.files.job_files import encode_job
+from queuectl.store.files.journal import PROMISED
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = sorted(path.name for path in DATA.glob("v*") if path.is_dir())
@@ -65,7 +65,7 @@ def unknown(queue):
 
 
 def test_there_is_data_of_the_present_format():
-    assert f"v{folder.FORMAT}" in VERSIONS
+    assert f"v{marker.FORMAT}" in VERSIONS
     for version in VERSIONS:
         assert {path.name for path in (DATA / version).iterdir()} >= {
             ".queuectl",
@@ -75,7 +75,7 @@ def test_there_is_data_of_the_present_format():
             "worker_pids.json",
             "journal",
         }
-    assert (DATA / f"v{folder.FORMAT}" / "env_sets.json").exists()
+    assert (DATA / f"v{marker.FORMAT}" / "env_sets.json").exists()
 
 
 def test_it_holds_every_kind_of_thing(version):
@@ -260,7 +260,7 @@ def test_a_repair_writes_format_1_while_an_older_worker_lives(cli, older):
 
 
 def test_a_field_and_a_count_of_a_later_version_need_no_new_format(data_dir):
-    """What the recipe in store/journal.py promises: they are kept, and left alone."""
+    """What the recipe in store/files/journal.py promises: they are kept, and left alone."""
     queue = JobQueue.open(data_dir)
     queue.enqueue([{"id": "a", "command": "true"}])
     queue.store.change(

@@ -12,7 +12,8 @@ import pytest
 
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
-from queuectl.store import files, strays
+from queuectl.store.damage import strays
+from queuectl.store.files import door
 
 AWAY = "../../thesis.txt"
 
@@ -89,9 +90,9 @@ def test_a_backup_with_a_path_for_a_worker_is_refused(queue):
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "a\0b"])
 def test_no_name_leads_out_of_its_folder(name):
-    with pytest.raises(files.BadFile, match="names no file in it"):
-        files.within("/data", name)
-    assert files.within("/data", "..a") == "/data/..a"
+    with pytest.raises(door.BadFile, match="names no file in it"):
+        door.within("/data", name)
+    assert door.within("/data", "..a") == "/data/..a"
 
 
 # -- temporary files

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from queuectl.commands.reference import PAGES, write_pages
+from queuectl.commands.help.reference import PAGES, write_pages
 from queuectl.commands.table import COMMANDS
 
 DOCS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs")
@@ -19,7 +19,7 @@ def test_the_page_is_not_stale(name: str, tmp_path) -> None:
     write_pages(str(tmp_path))
     with open(os.path.join(DOCS, name), encoding="utf-8") as file:
         assert file.read() == (tmp_path / name).read_text(encoding="utf-8"), (
-            "write it anew: python -m queuectl.commands.reference"
+            "write it anew: python -m queuectl.commands.help.reference"
         )
 
 

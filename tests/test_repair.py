@@ -15,12 +15,13 @@ from samples import START, make_job, moment, put
 
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
-from queuectl.store import files, salvage
-from queuectl.store.file_store import FileStore
-from queuectl.store.job_files import encode_job
-from queuectl.store.journal import scan
-from queuectl.store.journal_remains import JournalRemains
-from queuectl.store.worker_files import make_slot
+from queuectl.store.damage import salvage
+from queuectl.store.damage.journal_remains import JournalRemains
+from queuectl.store.files import door
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.job_files import encode_job
+from queuectl.store.files.journal import scan
+from queuectl.store.files.worker_files import make_slot
 
 
 @pytest.fixture
@@ -387,7 +388,7 @@ def test_a_file_that_a_person_edited_is_not_damaged(queue):
 
 def test_a_file_that_is_saved_while_it_is_mended_is_not_written_over(queue, monkeypatch):
     line_spoilt(queue)
-    real = files.rename
+    real = door.rename
 
     def rename(old, new):
         real(old, new)
@@ -396,7 +397,7 @@ def test_a_file_that_is_saved_while_it_is_mended_is_not_written_over(queue, monk
             saved.append(True)
 
     saved = []
-    monkeypatch.setattr(files, "rename", rename)
+    monkeypatch.setattr(door, "rename", rename)
     change(queue, "jobs.json", b', "priority": 0', b"")
     repair(queue)
     assert saved
@@ -790,7 +791,7 @@ def test_every_write_of_a_repair_goes_through_the_door(queue, monkeypatch):
             if call in ("rename", "link", "unlink", "chmod", "ftruncate")
         ]
     )
-    assert files.os is os
+    assert door.os is os
 
 
 # -- with the copy that the last fold kept

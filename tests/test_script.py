@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.bound import Fault
-from queuectl.commands.script import Statement, command_words, format_fault, read_statements
-from queuectl.commands.specs import CommandSpec
-from queuectl.commands.tokens import tokenize
+from queuectl.commands.grammar.bound import Fault
+from queuectl.commands.grammar.specs import CommandSpec
+from queuectl.commands.grammar.tokens import tokenize
+from queuectl.commands.scripts.statements import (
+    Statement,
+    command_words,
+    format_fault,
+    read_statements,
+)
 
 WORDS = frozenset({"enqueue", "list", "show", "wait", "status"})
 

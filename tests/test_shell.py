@@ -18,16 +18,16 @@ from queuectl.cli import run_bound
 from queuectl.commands.context import Context
 from queuectl.errors import StoreBusy
 from queuectl.job_queue import JobQueue
+from queuectl.live.live_queue import LiveQueue
+from queuectl.live.notices import Notices
+from queuectl.live.watcher import Watcher
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.history_file import HistoryFile
-from queuectl.shell.live import LiveQueue
-from queuectl.shell.notices import Notices
 from queuectl.shell.session import Shell
-from queuectl.shell.watcher import Watcher
-from queuectl.store import peek as peek_module
-from queuectl.store.glance import Follower, Glance, changed_jobs
-from queuectl.store.job_files import line_id
-from queuectl.store.peek import Peek
+from queuectl.store.files import peek as peek_module
+from queuectl.store.files.glance import Follower, Glance, changed_jobs
+from queuectl.store.files.job_files import line_id
+from queuectl.store.files.peek import Peek
 
 ENTER, CTRL_C, CTRL_D, TAB, UP = "\r", "\x03", "\x04", "\t", "\x1b[A"
 

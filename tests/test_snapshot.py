@@ -10,12 +10,12 @@ import pytest
 from samples import make_job, moment, put
 
 from queuectl.errors import BadFile, StoreBusy
-from queuectl.store.file_store import FileStore
-from queuectl.store.files import is_young
-from queuectl.store.job_files import encode_job
-from queuectl.store.journal import PLAIN, Journal
-from queuectl.store.snapshot import Snapshot, merged
-from queuectl.store.summary import read_summary
+from queuectl.store.files.door import is_young
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.job_files import encode_job
+from queuectl.store.files.journal import PLAIN, Journal
+from queuectl.store.files.snapshot import Snapshot, merged
+from queuectl.store.files.summary import read_summary
 
 # Writes numbered jobs, moves each through all states and folds all the time; tells each number
 # only after it was acknowledged.
@@ -23,7 +23,7 @@ WRITER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from samples import make_job, moment, put
-from queuectl.store.file_store import FileStore
+from queuectl.store.files.file_store import FileStore
 store = FileStore(sys.argv[1])
 number = 0
 while True:
@@ -179,9 +179,9 @@ def test_between_the_renames_of_a_fold_every_reader_sees_the_same(store, monkeyp
     put(store, job._replace(state="dead", rev=3))
     put(store, store.get("b")._replace(state="pending", rev=2))
     wanted = sorted((job.id, job.state, job.rev) for job in store.find())
-    from queuectl.store import files
+    from queuectl.store.files import door
 
-    done, real = [], files.rename
+    done, real = [], door.rename
 
     def rename(old, new):
         if len(done) == ("nothing", "jobs.json", "both").index(step.split()[0]):
@@ -195,7 +195,7 @@ def test_between_the_renames_of_a_fold_every_reader_sees_the_same(store, monkeyp
         real(old, new)
         done.append(new)
 
-    monkeypatch.setattr(files, "rename", rename)
+    monkeypatch.setattr(door, "rename", rename)
     store.fold()
     assert "looked" in done
     assert sorted((job.id, job.state, job.rev) for job in store.find()) == wanted

@@ -18,12 +18,12 @@ from prompt_toolkit.output import DummyOutput
 
 from queuectl.cli import run_bound
 from queuectl.commands.context import Context
-from queuectl.commands.grammar import tokenize
+from queuectl.commands.grammar.reading import tokenize
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.session import Shell
-from queuectl.store.job_files import encode_job
-from queuectl.store.peek import change_mark
+from queuectl.store.files.job_files import encode_job
+from queuectl.store.files.peek import change_mark
 
 # One scene after the other, each on a queue of its own: what a line does depends on those before.
 # `!fail ID` and `!done ID` let the next job, which must be that one, end so.

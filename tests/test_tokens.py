@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.tokens import command_line, quote, reach, tokenize
+from queuectl.commands.grammar.tokens import command_line, quote, reach, tokenize
 
 TEXTS = st.text(st.sampled_from("abc0 \t\n'\"\\{}#-=,:;|$*é世"), max_size=40)
 

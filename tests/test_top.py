@@ -15,17 +15,17 @@ from prompt_toolkit.output import DummyOutput
 from terminal import CTRL_C, ENTER, Terminal
 
 from queuectl.job_queue import JobQueue
+from queuectl.live import feed as feed_module
+from queuectl.live.feed import Feed, Picture
+from queuectl.live.output import Page, Wish, turn, wrapped
+from queuectl.live.rows import ORDERS, Rows, View
+from queuectl.live.standing import Standing
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.shell import top_feed
-from queuectl.shell.toolbar import Standing
-from queuectl.shell.top_feed import Feed, Picture
-from queuectl.shell.top_output import Page, Wish, turn, wrapped
-from queuectl.shell.top_rows import ORDERS, Rows, View
-from queuectl.shell.top_screen import TopScreen
-from queuectl.shell.top_table import log_screen, screen, time_of
-from queuectl.store.worker_files import WorkerInfo
+from queuectl.shell.top.screen import TopScreen
+from queuectl.shell.top.table import log_screen, screen, time_of
+from queuectl.store.files.worker_files import WorkerInfo
 
 NOW = 1_800_000_000.0
 ESCAPE, DOWN, UP, END, HOME = "\x1b", "\x1b[B", "\x1b[A", "\x1b[F", "\x1b[H"
@@ -377,8 +377,8 @@ def test_the_feed_keeps_up_with_every_change(queue, data_dir) -> None:
 
 
 def test_of_many_jobs_some_are_shown_at_once_and_all_soon(queue, data_dir, monkeypatch) -> None:
-    monkeypatch.setattr(top_feed, "_MANY", 5)
-    monkeypatch.setattr(top_feed, "_SOME", 2)
+    monkeypatch.setattr(feed_module, "_MANY", 5)
+    monkeypatch.setattr(feed_module, "_SOME", 2)
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
     queue.update("j8", {"priority": -1})
     feed = Feed(data_dir)
@@ -429,7 +429,7 @@ def test_on_no_terminal_it_prints_one_snapshot(cli, queue) -> None:
 
 
 def test_a_snapshot_tells_what_it_leaves_out(cli, queue, monkeypatch) -> None:
-    monkeypatch.setattr("queuectl.shell.top._MOST", 2)
+    monkeypatch.setattr("queuectl.shell.top.command._MOST", 2)
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(3)])
     result = cli("top", "--sort", "id")
     assert "The first 2 of 3 jobs" in result.err
@@ -561,8 +561,8 @@ def test_what_the_keys_do_can_be_scrolled(typist, queue) -> None:
 
 
 def test_every_job_of_many_can_be_reached(typist, queue, monkeypatch) -> None:
-    monkeypatch.setattr(top_feed, "_MANY", 5)
-    monkeypatch.setattr(top_feed, "_SOME", 2)
+    monkeypatch.setattr(feed_module, "_MANY", 5)
+    monkeypatch.setattr(feed_module, "_SOME", 2)
     queue.enqueue([{"id": f"j{n:03}", "command": "x"} for n in range(100)])
     top = typist(
         lambda top: not top.picture.partial, "sss", lambda top: top.view.order == "priority",

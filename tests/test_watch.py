@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from queuectl.commands.inner_line import LOOKING
+from queuectl.commands.grammar.inner_line import LOOKING
 from queuectl.commands.table import COMMANDS
-from queuectl.shell.watch import fitted, picture
+from queuectl.shell.screens.watch import fitted, picture
 
 
 def test_what_can_be_watched_changes_nothing() -> None:

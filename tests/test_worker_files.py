@@ -14,9 +14,9 @@ from failing_disk import DEATHS, failing_disk
 from samples import make_job, moment
 
 from queuectl.errors import BadFile, StoreError
-from queuectl.store import worker_files
-from queuectl.store.file_store import FileStore
-from queuectl.store.worker_files import (
+from queuectl.store.files import worker_files
+from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.worker_files import (
     MOST_LEFT,
     WorkerInfo,
     make_slot,

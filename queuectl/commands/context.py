@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import IO, TextIO
 
-    from queuectl.commands.bound import Bound
+    from queuectl.commands.grammar.bound import Bound
     from queuectl.job_queue import JobQueue
-    from queuectl.store.folder import Presence
+    from queuectl.store.files.marker import Presence
     from queuectl.worker.logs import LogFolder
 
 NARROWEST = 20
@@ -104,14 +104,14 @@ class Context:
     def folder(self) -> str:
         """The absolute path of the data folder; it may not exist yet."""
         if self._folder is None:
-            from queuectl.store.folder import find_folder
+            from queuectl.store.files.marker import find_folder
 
             self._folder = find_folder(self._data, self.environ)
         return self._folder
 
     def stay(self) -> None:
         """From now on refuse to take a folder that was removed for one that never was."""
-        from queuectl.store.folder import Presence
+        from queuectl.store.files.marker import Presence
 
         if self.presence is None:
             self.presence = Presence(self.folder)
@@ -296,11 +296,11 @@ class Context:
 
     def tell_of_edits(self) -> None:
         """Say what became of edits of the job files: what workers found, once, and what is kept."""
-        from queuectl.store import folder
+        from queuectl.store.files import marker
 
-        for name in folder.to_be_told(self.folder):
-            if name == folder.TOLD:
-                for line in folder.take_word(self.folder):
+        for name in marker.to_be_told(self.folder):
+            if name == marker.TOLD:
+                for line in marker.take_word(self.folder):
                     self.note(f"queuectl: {line}")
             elif name not in self._told_edits:
                 self._told_edits.add(name)
@@ -315,7 +315,7 @@ class Context:
 
     def rescue(self) -> None:
         """Take back the jobs of workers that died, telling of each."""
-        from queuectl.store.folder import check_folder
+        from queuectl.store.files.marker import check_folder
 
         queue = self.queue
         if not check_folder(self.folder) or not queue.lost_workers():

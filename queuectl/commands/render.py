@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from queuectl.store.worker_files import WorkerInfo
+    from queuectl.store.files.worker_files import WorkerInfo
 
 SCHEMA = 1
 COLOURS = {

@@ -6,7 +6,7 @@ The handlers are named here and loaded when their command runs, so that a row re
 
 from __future__ import annotations
 
-from queuectl.commands.specs import CommandSpec, Param
+from queuectl.commands.grammar.specs import CommandSpec, Param
 
 MOST_WORKERS = 256
 SHELLS = ("bash", "zsh", "fish")
@@ -38,7 +38,7 @@ COMMANDS = (
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
             Param("argv", "argv", "after --: a command and its arguments, as they stand"),
         ),
-        handler="queuectl.commands.enqueue:enqueue",
+        handler="queuectl.commands.handlers.enqueue:enqueue",
         examples=(
             "enqueue '{id: job1, command: \"echo Hello\"}'",
             'enqueue --id job2 --priority -1 -- echo "it\'s done"',
@@ -54,7 +54,7 @@ COMMANDS = (
         words=("list",),
         summary="List jobs, oldest first, the dead last.",
         params=(Param("--state", "state", "only jobs in this state", many=True), _LIMIT, _JSON),
-        handler="queuectl.commands.jobs:list_jobs",
+        handler="queuectl.commands.handlers.jobs:list_jobs",
         examples=("list", "list --state pending", "list --state failed --limit 5 --json"),
         access="read",
     ),
@@ -62,7 +62,7 @@ COMMANDS = (
         words=("show",),
         summary="Show everything about a job, and the end of its output.",
         params=(Param("job", "job", "id of the job", required=True), _JSON),
-        handler="queuectl.commands.jobs:show",
+        handler="queuectl.commands.handlers.jobs:show",
         examples=("show job1", "show job1 --json"),
         details="-q shows the state alone.",
         access="read",
@@ -71,7 +71,7 @@ COMMANDS = (
         words=("explain",),
         summary="Tell why a job has not run yet, or ended as it did.",
         params=(Param("job", "job", "id of the job", required=True), _JSON),
-        handler="queuectl.commands.explain:explain",
+        handler="queuectl.commands.handlers.explain:explain",
         examples=("explain job1", "explain job1 --json"),
         details="-q shows the reasons as words for programs, one a line.",
         access="read",
@@ -85,7 +85,7 @@ COMMANDS = (
             Param("--run", "count", "the run to show, counted from 1; the latest if left out"),
             Param("--lines", "count", "only the last so many lines", short="-n"),
         ),
-        handler="queuectl.commands.logs:logs",
+        handler="queuectl.commands.handlers.logs:logs",
         examples=("logs job1", "logs job1 --follow", "logs job1 --run 1 --lines 20"),
         access="read",
     ),
@@ -93,7 +93,7 @@ COMMANDS = (
         words=("status",),
         summary="Count the jobs in each state, and show the workers.",
         params=(_JSON,),
-        handler="queuectl.commands.status:status",
+        handler="queuectl.commands.handlers.status:status",
         examples=("status", "status --json"),
         access="read",
     ),
@@ -104,7 +104,7 @@ COMMANDS = (
             Param("--sort", "text", "the order", choices=("state", "time", "id", "priority")),
             Param("--filter", "text", "only jobs whose id, state or command holds this"),
         ),
-        handler="queuectl.shell.top:top",
+        handler="queuectl.shell.top.command:top",
         examples=("top", "top --sort time --filter backup"),
         details=(
             "? shows the keys. Enter follows the output of a job. "
@@ -120,7 +120,7 @@ COMMANDS = (
             Param("interval", "duration", "time between; 2s if left out", default=2.0, low=0.2),
             Param("command", "line", "what to show, with its options", required=True),
         ),
-        handler="queuectl.shell.watch:watch",
+        handler="queuectl.shell.screens.watch:watch",
         examples=("watch status", "watch 5 list --state failed --limit 3"),
         details=(
             "Only commands that just look can be watched. q or Ctrl-C ends it, never a job. "
@@ -136,7 +136,7 @@ COMMANDS = (
             Param("--all", "flag", "every job that has not ended yet"),
             Param("--timeout", "duration", "give up after so long, with exit code 124"),
         ),
-        handler="queuectl.commands.waiting:wait",
+        handler="queuectl.commands.handlers.waiting:wait",
         examples=("wait job1", "wait job1 job2 --timeout 5m", "wait --all"),
         details=(
             "The exit code is the job's own; for several jobs 0 if all completed, else 1. "
@@ -154,7 +154,7 @@ COMMANDS = (
             *_FIELDS,
             Param("--state", "state", "pending or cancelled"),
         ),
-        handler="queuectl.commands.enqueue:update",
+        handler="queuectl.commands.handlers.enqueue:update",
         examples=(
             'update \'{"id": "job1", "state": "pending"}\'',
             "update job1 --priority 3 --timeout 5m",
@@ -172,7 +172,7 @@ COMMANDS = (
             Param("job", "job", "id of the job", required=True),
             Param("--retry", "flag", "if the job is dead, retry it; asks if left out"),
         ),
-        handler="queuectl.shell.edit:edit",
+        handler="queuectl.shell.screens.edit:edit",
         examples=("edit job1", "edit job2 --retry"),
         details=(
             "The fields are shown as JSON in $VISUAL, $EDITOR or vi. "
@@ -189,7 +189,7 @@ COMMANDS = (
             Param("--dry-run", "flag", "only show what would be cancelled"),
             _YES,
         ),
-        handler="queuectl.commands.jobs:cancel",
+        handler="queuectl.commands.handlers.jobs:cancel",
         examples=("cancel job1", "cancel job1 job2"),
         details=(
             "With --abandon a job is cancelled at once, though processes of its run may go on: "
@@ -205,7 +205,7 @@ COMMANDS = (
             Param("--dry-run", "flag", "only show what would be retried"),
             _YES,
         ),
-        handler="queuectl.commands.jobs:retry",
+        handler="queuectl.commands.handlers.jobs:retry",
         examples=("retry job1", "retry job1 job2"),
         access="write",
     ),
@@ -223,7 +223,7 @@ COMMANDS = (
             Param("--dry-run", "flag", "only show what would be removed"),
             _YES,
         ),
-        handler="queuectl.commands.jobs:purge",
+        handler="queuectl.commands.handlers.jobs:purge",
         examples=("purge --yes", "purge --state dead --older-than 7d --dry-run"),
         access="write",
     ),
@@ -234,7 +234,7 @@ COMMANDS = (
         params=(
             Param("--count", "count", "how many", default=1, short="-n", low=1, high=MOST_WORKERS),
         ),
-        handler="queuectl.commands.workers:worker_start",
+        handler="queuectl.commands.handlers.workers:worker_start",
         examples=("worker start", "worker start --count 2"),
         access="write",
     ),
@@ -252,7 +252,7 @@ COMMANDS = (
                 high=MOST_WORKERS,
             ),
         ),
-        handler="queuectl.commands.workers:worker_scale",
+        handler="queuectl.commands.handlers.workers:worker_scale",
         examples=("worker scale 3", "worker scale 0"),
         details="Idle workers are stopped first; one that runs a job finishes it.",
         access="write",
@@ -265,7 +265,7 @@ COMMANDS = (
             Param("worker", "worker", "id or pid of a worker; all if left out", many=True),
             Param("--now", "flag", "end the running jobs; they are queued again, nothing spent"),
         ),
-        handler="queuectl.commands.workers:worker_stop",
+        handler="queuectl.commands.handlers.workers:worker_stop",
         examples=("worker stop", "worker stop --now", "worker stop 4711"),
         details="Ctrl-C ends the waiting only: the workers still stop.",
         access="read",  # it rescues by itself, behind the stop
@@ -275,7 +275,7 @@ COMMANDS = (
         aliases=(("worker-list",),),
         summary="List the workers and what they run.",
         params=(_JSON,),
-        handler="queuectl.commands.workers:worker_list",
+        handler="queuectl.commands.handlers.workers:worker_list",
         examples=("worker list", "worker list --json"),
         access="read",
     ),
@@ -295,7 +295,7 @@ COMMANDS = (
                 high=MOST_WORKERS,
             ),
         ),
-        handler="queuectl.commands.workers:worker_run",
+        handler="queuectl.commands.handlers.workers:worker_run",
         examples=("worker run", "worker run --drain --count 2"),
         details=(
             "Ctrl-C lets the running jobs finish; a second one ends them and queues them again. "
@@ -309,7 +309,7 @@ COMMANDS = (
         aliases=(("dlq-list",),),
         summary="List the dead jobs: those whose retries are used up.",
         params=(_LIMIT, _JSON),
-        handler="queuectl.commands.dead_letters:dlq_list",
+        handler="queuectl.commands.handlers.dead_letters:dlq_list",
         examples=("dlq list", "dlq list --json"),
         access="read",
     ),
@@ -323,7 +323,7 @@ COMMANDS = (
             Param("--dry-run", "flag", "only show what would be retried"),
             _YES,
         ),
-        handler="queuectl.commands.dead_letters:dlq_retry",
+        handler="queuectl.commands.handlers.dead_letters:dlq_retry",
         examples=("dlq retry job2", "dlq retry job2 job3", "dlq retry --all"),
         access="write",
     ),
@@ -332,7 +332,7 @@ COMMANDS = (
         aliases=(("config-get",),),
         summary="Show one setting, or all of them.",
         params=(Param("setting", "setting", "name of the setting; all if left out"), _JSON),
-        handler="queuectl.commands.settings:config_get",
+        handler="queuectl.commands.handlers.settings:config_get",
         examples=("config get", "config get base", "config get --json"),
         access="read",
     ),
@@ -344,7 +344,7 @@ COMMANDS = (
             Param("setting", "setting", "name of the setting", required=True),
             Param("value", "setting_value", "its new value", required=True),
         ),
-        handler="queuectl.commands.settings:config_set",
+        handler="queuectl.commands.handlers.settings:config_set",
         examples=("config set max-retries 5", "config set base 3", "config set timeout 5m"),
         access="write",
     ),
@@ -353,7 +353,7 @@ COMMANDS = (
         aliases=(("config-unset",),),
         summary="Put a setting back to its default.",
         params=(Param("setting", "setting", "name of the setting", required=True),),
-        handler="queuectl.commands.settings:config_unset",
+        handler="queuectl.commands.handlers.settings:config_unset",
         examples=("config unset max-retries",),
         access="write",
     ),
@@ -361,7 +361,7 @@ COMMANDS = (
         words=("init",),
         summary="Make a data folder with its four files.",
         params=(Param("folder", "path", "where; the folder in use if left out"),),
-        handler="queuectl.commands.maintenance:init",
+        handler="queuectl.commands.handlers.maintenance:init",
         examples=("init", "init ./data"),
         details="From then on queuectl uses ./data whenever it runs beside it.",
         access="none",
@@ -369,7 +369,7 @@ COMMANDS = (
     CommandSpec(
         words=("checkpoint",),
         summary="Write all changes into jobs.json and dlq.json now.",
-        handler="queuectl.commands.maintenance:checkpoint",
+        handler="queuectl.commands.handlers.maintenance:checkpoint",
         examples=("checkpoint",),
         access="write",
     ),
@@ -380,7 +380,7 @@ COMMANDS = (
             Param("--repair", "flag", "mend it; what cannot be read is set aside, not deleted"),
             _JSON,
         ),
-        handler="queuectl.commands.doctor:doctor",
+        handler="queuectl.commands.handlers.doctor:doctor",
         examples=("doctor", "doctor --repair", "doctor --json"),
         details=(
             "The exit code is 0 if all is well, 1 if something was found, 5 if the folder cannot "
@@ -395,7 +395,7 @@ COMMANDS = (
             Param("file", "path", "the file to write; - for standard output", required=True),
             Param("--force", "flag", "overwrite the file if it is there"),
         ),
-        handler="queuectl.commands.backups:backup",
+        handler="queuectl.commands.handlers.backups:backup",
         examples=("backup queue.jsonl", "backup -"),
         details="One JSON object a line: settings, jobs, checksum. The jobs' output is not in it.",
         access="read",
@@ -408,7 +408,7 @@ COMMANDS = (
             Param("--replace", "flag", "put it in the place of the jobs there; they are kept"),
             _YES,
         ),
-        handler="queuectl.commands.backups:restore",
+        handler="queuectl.commands.handlers.backups:restore",
         examples=("restore queue.jsonl --replace --yes",),
         details=(
             "All of it or nothing. Jobs that were running are pending again, with nothing spent. "
@@ -419,7 +419,7 @@ COMMANDS = (
     CommandSpec(
         words=("ping",),
         summary="Check that the queue can be reached, read and written.",
-        handler="queuectl.commands.status:ping",
+        handler="queuectl.commands.handlers.status:ping",
         examples=("ping",),
         access="read",
     ),
@@ -427,7 +427,7 @@ COMMANDS = (
         words=("completion",),
         summary="Print what your own shell needs to complete queuectl's lines.",
         params=(Param("shell", "shell", "bash, zsh or fish", required=True, choices=SHELLS),),
-        handler="queuectl.commands.shell_scripts:completion",
+        handler="queuectl.commands.handlers.completion:completion",
         examples=("completion bash", "completion zsh", "completion fish"),
         details="Put 'source <(queuectl completion bash)' into ~/.bashrc, the same with zsh into "
         "~/.zshrc; for fish, write it to ~/.config/fish/completions/queuectl.fish.",
@@ -437,14 +437,14 @@ COMMANDS = (
         words=("help",),
         summary="Explain queuectl, a command or a topic.",
         params=(Param("topic", "command", "a command or a topic", many=True),),
-        handler="queuectl.commands.help_pages:show_help",
+        handler="queuectl.commands.help.pages:show_help",
         examples=("help", "help enqueue", "help exit-codes"),
         access="none",
     ),
     CommandSpec(
         words=("version",),
         summary="Show the version.",
-        handler="queuectl.commands.help_pages:version",
+        handler="queuectl.commands.help.pages:version",
         examples=("version",),
         access="none",
     ),

@@ -1,4 +1,4 @@
-"""The job as a frozen record; its form in JSON is store/job_files.py's to write."""
+"""The job as a frozen record; its form in JSON is store/files/job_files.py's to write."""
 
 from __future__ import annotations
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl.commands.grammar import CommandSpec, bind
+from queuectl.commands.grammar.reading import CommandSpec, bind
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.shell.own_commands import SHELL_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from queuectl.commands.grammar import Bound, Token
+    from queuectl.commands.grammar.reading import Bound, Token
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _LONGEST = 40
@@ -83,7 +83,7 @@ class Aliases:
 
         Raises InvalidInput for what is no word, or is a command already.
         """
-        from queuectl.commands.script import command_words
+        from queuectl.commands.scripts.statements import command_words
 
         if name in command_words(SHELL_COMMANDS):
             raise InvalidInput(f"'{name}' is a command, which an alias must not hide")

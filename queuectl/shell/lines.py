@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.commands.grammar import CommandSpec
+    from queuectl.commands.grammar.reading import CommandSpec
     from queuectl.shell.aliases import Aliases
 
 
@@ -27,7 +27,7 @@ def split_commands(text: str, specs: Sequence[CommandSpec]) -> list[Piece]:
     """
     if "\n" not in text:
         return [Piece(0, 1, text)] if text.strip() else []
-    from queuectl.commands.script import command_words, read_statements
+    from queuectl.commands.scripts.statements import command_words, read_statements
 
     starts = [0]
     for line in text.split("\n"):

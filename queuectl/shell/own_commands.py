@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.commands.grammar import CommandSpec, Param
+from queuectl.commands.grammar.reading import CommandSpec, Param
 from queuectl.commands.table import COMMANDS
 
 if TYPE_CHECKING:

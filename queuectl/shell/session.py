@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 from queuectl import __version__
 from queuectl.commands.table import COMMANDS
 from queuectl.errors import QueuectlError
+from queuectl.live.live_queue import LiveQueue
+from queuectl.live.notices import Notices
+from queuectl.live.watcher import Watcher
 from queuectl.shell.aliases import Aliases
 from queuectl.shell.guard import failure_text
 from queuectl.shell.history import SharedHistory
 from queuectl.shell.history_file import HistoryFile, history_path
 from queuectl.shell.lines import Piece, is_system_line, split_commands
-from queuectl.shell.live import LiveQueue
-from queuectl.shell.notices import Notices
 from queuectl.shell.own_commands import (
     OWN_HANDLERS,
     OWN_ROWS,
 )
-from queuectl.shell.pager import run_paged
-from queuectl.shell.prompt import Prompt
+from queuectl.shell.prompt.prompt import Prompt
+from queuectl.shell.prompt.validator import find_mistake
+from queuectl.shell.screens.pager import run_paged
+from queuectl.shell.screens.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.signals import terminal_kept
-from queuectl.shell.terminal import Terminal, line_start, own_shell, run_system
-from queuectl.shell.validator import find_mistake
-from queuectl.shell.watcher import Watcher
-from queuectl.store.folder import expand, own_folder
+from queuectl.store.files.marker import expand, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
     from queuectl.commands.context import Context
-    from queuectl.commands.grammar import Bound, CommandSpec
+    from queuectl.commands.grammar.reading import Bound, CommandSpec
 
 _SLOW = 0.5  # seconds from which it is told how long a command took
 _UNTIMED = frozenset({("top",), ("watch",)})
@@ -206,8 +206,8 @@ class Shell:
         fault = find_mistake(piece.text, self.aliases)
         if fault is None:
             return self._run(piece.text)
-        from queuectl.commands.grammar import Fault
-        from queuectl.commands.script import Statement, format_fault
+        from queuectl.commands.grammar.reading import Fault
+        from queuectl.commands.scripts.statements import Statement, format_fault
 
         shown = Fault(fault.message, fault.start, fault.end)
         statement = Statement(piece.text, piece.line, path)
@@ -236,7 +236,7 @@ class Shell:
         return self._run_queue(bound)
 
     def _run_own(self, bound: Bound) -> int:
-        from queuectl.commands.help_pages import command_page
+        from queuectl.commands.help.pages import command_page
 
         about = self._asks_about_own(bound)
         try:
@@ -283,7 +283,7 @@ class Shell:
         return code
 
     def _afterwards(self, bound: Bound) -> None:
-        from queuectl.commands.help_pages import TOPICS
+        from queuectl.commands.help.pages import TOPICS
 
         if bound.words == ("help",) and not bound.values.get("topic"):
             self.context.write(TOPICS["shell"])

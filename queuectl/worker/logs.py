@@ -17,7 +17,7 @@ import re
 from queuectl.errors import FileMissing, StoreError
 from queuectl.model.job import LIVE
 from queuectl.model.times import parse_time
-from queuectl.store import files
+from queuectl.store.files import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class LogFolder:
         """Where the output of a finished run (None: the latest) lies, if it had any."""
         word = f".{job.log_word}" if job.log_word else ""
         number = job.run if run is None else run
-        return files.within(self.path, f"{job.id}.{number}{word}.log")
+        return door.within(self.path, f"{job.id}.{number}{word}.log")
 
     def spool_path(self, worker_id: str) -> str:
         """Where a worker's current run writes; BadFile if `logs` is no folder of ours."""
-        files.check_folder_of_ours(self.path)
-        return files.within(self.path, f"{worker_id}.spool")
+        door.check_folder_of_ours(self.path)
+        return door.within(self.path, f"{worker_id}.spool")
 
     def make(self) -> None:
         """Make the folder, if it is missing; BadFile if something else is in its place.
@@ -62,9 +62,9 @@ class LogFolder:
         FileMissing if the data folder is gone: it is not made again.
         """
         if not os.path.isdir(os.path.dirname(self.path)):
-            raise files.gone(os.path.dirname(self.path))
-        files.check_folder_of_ours(self.path)
-        files.make_folder(self.path)
+            raise door.gone(os.path.dirname(self.path))
+        door.check_folder_of_ours(self.path)
+        door.make_folder(self.path)
 
     def runs_of(self, job_id: str) -> list[int]:
         """The runs of exactly this job that left a log, ascending."""
@@ -151,9 +151,9 @@ class LogFolder:
         """Keep what a dead worker's last run had written, if anything, as that run's log."""
         spool, kept = self.spool_path(worker_id), self.run_path(job)
         try:
-            files.check_file(spool)
+            door.check_file(spool)
             if os.lstat(spool).st_size and not os.path.lexists(kept):
-                files.rename(spool, kept)
+                door.rename(spool, kept)
         except (FileMissing, FileNotFoundError):
             return  # whoever else rescues this worker was faster
 
@@ -166,10 +166,10 @@ class LogFolder:
             if named and job is not None:
                 path = os.path.join(self.path, name)
                 if named[2] == job.log_word or _is_older(path, job):
-                    files.remove(path)
+                    door.remove(path)
 
     def _names(self) -> list[str]:
-        files.check_folder_of_ours(self.path)
+        door.check_folder_of_ours(self.path)
         try:
             return os.listdir(self.path)
         except FileNotFoundError:
@@ -177,7 +177,7 @@ class LogFolder:
 
     def open(self, job: Job, run: int | None = None) -> int | None:
         """A descriptor of the run's (None: the latest) output, or None if there is none yet."""
-        files.check_folder_of_ours(self.path)
+        door.check_folder_of_ours(self.path)
         fd = _open_to_read(self.run_path(job, run))
         if fd is None and job.state == "in_progress" and run in (None, job.run):
             fd = _open_to_read(self.spool_path(str(job.worker)))
@@ -225,9 +225,9 @@ class Spool:
         if self.fd >= 0:
             return
         self._logs.make()
-        files.remove(self.path)  # a renaming failed: nothing of it into the next run's log
+        door.remove(self.path)  # a renaming failed: nothing of it into the next run's log
         # Append: whatever the commands do to the shared offset, nothing is overwritten.
-        fd = above_standard(files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
+        fd = above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         os.set_blocking(fd, True)  # as commands may expect of their output
         _lock(fd)
         self.fd = fd
@@ -239,7 +239,7 @@ class Spool:
         """
         fd, self.fd = self.fd, -1
         os.close(fd)  # the lock lives on with the others who share it
-        self.fd = above_standard(files.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
+        self.fd = above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         return _lock(self.fd)
 
     def finish(self, job: Job, *, clean: bool = True) -> None:
@@ -251,7 +251,7 @@ class Spool:
         if found.st_size or not found.st_nlink or not clean:
             try:
                 if found.st_nlink:  # else somebody removed the file, and the output with it
-                    files.rename(self.path, self._logs.run_path(job))
+                    door.rename(self.path, self._logs.run_path(job))
             finally:
                 self._start_afresh()
 
@@ -267,7 +267,7 @@ class Spool:
         fd, self.fd = self.fd, -1
         try:
             if not os.fstat(fd).st_size:
-                files.remove(self.path)
+                door.remove(self.path)
         finally:
             os.close(fd)
 
@@ -369,7 +369,7 @@ def _is_older(path: str, job: Job) -> bool:
 def _open_to_read(path: str) -> int | None:
     try:
         # Output that is also kept under another name is the same output.
-        return files.open_ours(path, os.O_RDONLY, linked=True)[0]
+        return door.open_ours(path, os.O_RDONLY, linked=True)[0]
     except FileMissing:
         return None
 
@@ -420,4 +420,4 @@ class OwnLog:
     def drop_if_empty(self) -> None:
         """Remove it at the worker's end if nothing was said."""
         if self._path is not None and not os.fstat(2).st_size:
-            files.remove(self._path)
+            door.remove(self._path)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from queuectl.errors import FileMissing, QueuectlError
 from queuectl.model.times import format_time
-from queuectl.store.worker_files import MOST_LEFT, folder_identity
+from queuectl.store.files.worker_files import MOST_LEFT, folder_identity
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.model.lifecycle import Outcome
-    from queuectl.store.worker_files import WorkerSlot
+    from queuectl.store.files.worker_files import WorkerSlot
     from queuectl.worker.remains import Found
     from queuectl.worker.runner import Interruption
 

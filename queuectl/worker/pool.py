@@ -11,9 +11,9 @@ import time
 import queuectl
 from queuectl.errors import NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
-from queuectl.store import files
-from queuectl.store.folder import check_folder, mark_folder
-from queuectl.store.worker_files import folder_identity, worker_infos
+from queuectl.store.files import door
+from queuectl.store.files.marker import check_folder, mark_folder
+from queuectl.store.files.worker_files import folder_identity, worker_infos
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.processes import Process
 from queuectl.worker.runner import MARKS
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from queuectl.store.worker_files import WorkerInfo
+    from queuectl.store.files.worker_files import WorkerInfo
 
 _PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, for each
 _STALE = 60.0  # seconds after which an empty log of no living worker is nobody's
@@ -93,7 +93,7 @@ def _spawn(folder: str, log: str, said: int) -> None:
     environ = {name: text for name, text in os.environ.items() if name not in MARKS}
     argv = [sys.executable, "-m", "queuectl.worker"]
     argv += ["--data", folder, "--log", log, "--ready", str(said)]
-    out = files.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+    out = door.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
     os.set_blocking(out, True)  # as a worker may expect of its standard error
     try:
         # The shell ends at once, so that the worker is init's child: whoever starts workers and
@@ -141,7 +141,7 @@ def _remove_stale_logs(folder: str, logs: LogFolder) -> None:
             found = entry.stat(follow_symlinks=False)
             old = time.time() - found.st_mtime > _STALE
             if not found.st_size and old and entry.name not in living:
-                files.remove(entry.path)
+                door.remove(entry.path)
 
 
 def stop(

@@ -12,8 +12,8 @@ import sys
 import time
 
 from queuectl.model.times import parse_time
-from queuectl.store import files
-from queuectl.store.worker_files import MOST_LEFT, folder_identity, note_lost
+from queuectl.store.files import door
+from queuectl.store.files.worker_files import MOST_LEFT, folder_identity, note_lost
 from queuectl.worker import processes, remains
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.remains import Run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
-    from queuectl.store.worker_files import WorkerInfo
+    from queuectl.store.files.worker_files import WorkerInfo
     from queuectl.worker.remains import Found
 
 _PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later
@@ -48,7 +48,7 @@ def rescue(queue: JobQueue) -> list[Job]:
             for job in jobs:
                 logs.rescue_spool(worker.id, job)
             # Before the worker is struck off: if this process is killed, the next one finds it.
-            files.remove(logs.spool_path(worker.id))
+            door.remove(logs.spool_path(worker.id))
             asked = worker.facts.get("stopping") == "1"
             rescued += queue.rescue_worker(worker.id, asked_to_stop=asked)
     return rescued

@@ -11,8 +11,8 @@ from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.store.folder import home_folder
-from queuectl.store.worker_files import folder_identity
+from queuectl.store.files.marker import home_folder
+from queuectl.store.files.worker_files import folder_identity
 from queuectl.worker import processes, remains
 from queuectl.worker.logs import above_standard
 from queuectl.worker.remains import Offspring, Run

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import StoreError
-from queuectl.store import files
-from queuectl.store.folder import Finding, check_folder
+from queuectl.store.files import door
+from queuectl.store.files.marker import Finding, check_folder
 from queuectl.worker.logs import LogFolder, named_run
 
 TYPE_CHECKING = False
@@ -58,10 +58,10 @@ def put_aside(queue: JobQueue, stamp: str) -> list[str]:
     for name in stray_logs(queue):
         old = os.path.join(path, name)
         if os.path.getsize(old):
-            files.rename(old, f"{old}{_ASIDE}{stamp}")
+            door.rename(old, f"{old}{_ASIDE}{stamp}")
             done.append(f"logs/{name}: of nobody; kept as {name}{_ASIDE}{stamp}")
         else:
-            files.remove(old)
+            door.remove(old)
             done.append(f"logs/{name}: of nobody and empty; removed")
     return done
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from queuectl.job_queue import JobQueue
-from queuectl.store.lock import QueueLock
+from queuectl.store.files.lock import QueueLock
 from tests.benchmarks.measure import (
     ROOT,
     Figure,

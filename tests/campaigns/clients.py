@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queuectl.errors import Conflict, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
-from queuectl.store.job_files import encode_job
+from queuectl.store.files.job_files import encode_job
 from queuectl.worker.logs import LogFolder
 from tests.campaigns.yard import Notes, Yard, whole_lines
 

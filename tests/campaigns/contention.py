@@ -21,7 +21,7 @@ from contextlib import suppress
 from queuectl.errors import StoreBusy
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
-from queuectl.store.lock import QueueLock
+from queuectl.store.files.lock import QueueLock
 from tests.campaigns.crew import Crew, crew
 from tests.campaigns.yard import Notes
 

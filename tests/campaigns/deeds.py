@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.job_queue import JobQueue
-from queuectl.store import staged
+from queuectl.store.files import staged
 from queuectl.worker.rescue import rescue
 from tests.campaigns.scenes import FULL, STARTS, let_go, open_queue, outcome
 

@@ -12,13 +12,13 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from queuectl.store import files
+from queuectl.store.files import door
 
 _CHANGES = frozenset({"write", "fsync", "rename", "unlink", "ftruncate", "makedirs"})
 
 
 class _Doomed:
-    """Stands in for `os` in files.py until the n-th call that changes a file."""
+    """Stands in for `os` in door.py until the n-th call that changes a file."""
 
     def __init__(self, at: int, how: str) -> None:
         self._left, self._how = at, how
@@ -49,7 +49,7 @@ def _die() -> NoReturn:
 def arm(chance: random.Random, latest: int) -> None:
     """Let this process die at one of its next `latest` changes of a file."""
     how = chance.choice(("before", "after", "half-way"))
-    files.os = _Doomed(chance.randint(1, latest), how)  # type: ignore[assignment]
+    door.os = _Doomed(chance.randint(1, latest), how)  # type: ignore[assignment]
 
 
 def _arm_starts(chance: random.Random) -> None:

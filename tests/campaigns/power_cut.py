@@ -24,7 +24,7 @@ from typing import NamedTuple
 from queuectl.errors import BadFile, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
-from queuectl.store import files
+from queuectl.store.files import door
 from tests.campaigns import scenes
 from tests.campaigns.crash_points import NEXT, scratch
 from tests.campaigns.scenes import View, let_go, open_queue, outcome, view
@@ -222,8 +222,8 @@ class Story:
             forms = json.load(file)
         for form in [form for form in forms if form["state"] != "in_progress"][:2]:
             form["command"] = f"by hand {len(self.events)}"
-        files.rename(files.write_new(path, [json.dumps(forms).encode()]), path)
-        files.sync_folder(self.path)
+        door.rename(door.write_new(path, [json.dumps(forms).encode()]), path)
+        door.sync_folder(self.path)
 
 
 _PLOT: dict[str, tuple[float, bool, Callable[[Story, JobQueue], object]]] = {

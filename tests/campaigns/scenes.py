@@ -18,7 +18,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.store.journal import Header, Stamp
+from queuectl.store.files.journal import Header, Stamp
 from tests.failing_disk import failing_disk
 
 NOW = time.time()

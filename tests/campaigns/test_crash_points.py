@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from queuectl.store import files
+from queuectl.store.files import door
 from tests.campaigns import crash_points, full_disks, scenes
 from tests.campaigns.crash_points import scratch
 from tests.campaigns.deeds import DEEDS
@@ -114,7 +114,7 @@ def test_an_edit_is_taken_in_wholly_wherever_that_is_cut_short(root, how):
 def test_an_edit_that_comes_while_another_is_taken_in_is_taken_in_too(root, monkeypatch):
     path = os.path.join(root, "queue")
     scenes.STARTS["small"](path)
-    queue, sync, left = open_queue(path), files.sync, [True]
+    queue, sync, left = open_queue(path), door.sync, [True]
     ids = swap_by_hand(path)
 
     def late(fd: int) -> None:
@@ -124,7 +124,7 @@ def test_an_edit_that_comes_while_another_is_taken_in_is_taken_in_too(root, monk
             edit_command(path, "p1", "once more")
         sync(fd)
 
-    monkeypatch.setattr(files, "sync", late)
+    monkeypatch.setattr(door, "sync", late)
     queue.checkpoint()
     queue.enqueue([{"id": "n1", "command": "x"}])
     assert not left

@@ -25,9 +25,9 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.store import writer
-from queuectl.store.job_files import line_id
-from queuectl.store.journal import Journal
+from queuectl.store.files import writer
+from queuectl.store.files.job_files import line_id
+from queuectl.store.files.journal import Journal
 from tests.campaigns.crash_points import scratch
 from tests.failing_disk import DEATHS, failing_disk
 

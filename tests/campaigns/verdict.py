@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.lifecycle import MOST_LOSSES
-from queuectl.store.job_files import encode_job
+from queuectl.store.files.job_files import encode_job
 from queuectl.worker.logs import named_run
 from tests.campaigns.yard import ENDLESS, LOUD_LINES, Task, Yard, whole_lines
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from queuectl.store.journal import Journal
+from queuectl.store.files.journal import Journal
 
 MARK = "QUEUECTL_CAMPAIGN"  # in the environment of all processes of a campaign: its folder
 

@@ -1,0 +1,418 @@
+"""Binding tokens to a row of the table: values, faults, and what may come next."""
+
+from __future__ import annotations
+
+from queuectl.commands.grammar.bound import Bound, Fault, nearest, noun, short
+from queuectl.commands.grammar.specs import CommandSpec, Param, command_tree
+from queuectl.commands.grammar.tokens import Token, command_line, is_plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.errors import InvalidInput
+
+_CHECKED = frozenset(
+    ("state", "setting", "setting_value", "int", "count", "number", "duration", "time")
+)
+_MAY_BE_SHELL = frozenset("|<>&;0123456789")
+
+
+class Binder:
+    """One reading of the tokens: first the command's words, then options and operands."""
+
+    checks = True  # values are read, and what is wrong is told with what may have been meant
+
+    def __init__(
+        self,
+        specs: Sequence[CommandSpec],
+        options: Sequence[Param],
+        text: str,
+        tokens: list[Token],
+        is_argv: bool = False,
+        whole: bool = True,
+    ) -> None:
+        self.specs = specs
+        self.options = options
+        self.text = text
+        self.tokens = tokens
+        self.is_argv = is_argv
+        self.whole = whole  # not only the front of a line, to which more will be added
+        self.node = command_tree(specs)
+        self.operands: list[Param] = []  # those still to come
+        self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
+        self.ended = False  # a bare -- was met
+        self.lost = False  # after a fault that leaves the rest without meaning
+        self.awaited: Param | None = None  # the last option, if its value is still to come
+        self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
+        self.bound = Bound(self)
+
+    def bind(self) -> Bound:
+        self._find_command()
+        at = 0
+        while at < len(self.tokens):
+            at = self._take(at)
+        self._finish()
+        return self.bound
+
+    def _find_command(self) -> None:
+        if not self.is_argv:
+            self._pass_over_program()
+        at = 0
+        while at < len(self.tokens):
+            token = self.tokens[at]
+            at += 1
+            if token.raw == "--":
+                break
+            if _looks_like_option(token):
+                at += self._value_follows(token, at)
+            elif token.text and token.role != "comment" and not self._descend(token):
+                break
+        spec = self.node.get("")
+        if isinstance(spec, CommandSpec):
+            self.bound.spec = spec
+            self.operands = [param for param in spec.params if param.name[0] != "-"]
+
+    def _pass_over_program(self) -> None:
+        """A line that was copied from another shell may begin with our own name."""
+        for token in self.tokens:
+            if token.role != "comment":
+                token.role = "comment" if token.raw == "queuectl" else ""
+                return
+
+    def _descend(self, token: Token) -> bool:
+        """Take the token for the next word of the command, if it is one."""
+        below = self.node.get(token.text)
+        if isinstance(below, dict):
+            self.node = below
+            token.role = "command"
+            self.bound.words += (token.text,)
+            return True
+        if "" not in self.node:
+            self._unknown_command(token)
+        return False
+
+    def _value_follows(self, token: Token, at: int) -> bool:
+        """Whether the token at `at` is the value of an option met before the command is known."""
+        known = (param for spec in self.specs for param in spec.params)
+        for param in (*self.options, *known):
+            if token.text in (param.name, param.short):
+                return param.kind != "flag" and self._is_value(at)
+        return False
+
+    def _unknown_command(self, token: Token) -> None:
+        if not self.checks:
+            self.lost = True
+            return
+        from queuectl.commands.grammar.answers import answer, nearest_command
+        from queuectl.commands.grammar.ways_out import without_pipes
+
+        self.lost = True
+        words = "".join(word + " " for word in self.bound.words)
+        known = answer(words + token.text) or without_pipes(self, token)
+        if known:
+            self._fault(known, token)
+            return
+        near = nearest_command(token.text, [*filter(None, self.node)])
+        below = self.node.get(near)
+        if token is self.tokens[-1] and isinstance(below, dict) and "" not in below:
+            near += " list" if "list" in below else " get"  # one word does nothing
+        meant = f" (did you mean '{words}{near}'?)" if near else ""
+        self._fault(f"unknown command '{words}{short(token.text)}'{meant}", token, near)
+
+    def _take(self, at: int) -> int:
+        """Bind the token at `at`; the index of the next one to bind."""
+        token = self.tokens[at]
+        if token.role == "command" or _is_lone_backslash(token):
+            return at + 1
+        if token.role == "comment":
+            if self.argv is not None:
+                self.argv.append(token)
+            return at + 1
+        if not self.ended and token.raw == "--":
+            self.ended, token.role = True, "end"
+            if any(param.kind == "argv" for param in self.operands):
+                self.argv = []
+            return at + 1
+        if not self.ended and _looks_like_option(token):
+            return self._take_option(at)
+        if self.bound.spec is None or self.lost:
+            token.role = token.role or "error"
+            return at + 1
+        if self.argv is not None:
+            self.argv.append(token)
+            token.role = "value"
+            return at + 1
+        return self._take_operand(at)
+
+    def option(self, name: str) -> Param | None:
+        """The option of this name that the command takes."""
+        spec = self.bound.spec
+        for param in (*spec.params, *self.options) if spec else self.options:
+            if name == param.name or (param.short is not None and name == param.short):
+                return param
+        return None
+
+    def _take_option(self, at: int) -> int:
+        token = self.tokens[at]
+        name, equals, text = token.text.partition("=")
+        param = self.option(name)
+        token.role = "option"
+        if param is None:
+            self._unknown_option(token, name)
+        elif param.kind == "flag":
+            if equals:
+                self._fault(f"{name} takes no value", token)
+            self.bound.help = self.bound.help or param.name == "--help"
+            self.bound.values[param.key] = True
+        elif equals:
+            self._store(param, text, token, len(name) + 1)
+        elif self._is_value(at + 1):
+            self.tokens[at + 1].role = "value"
+            self._store(param, self.tokens[at + 1].text, self.tokens[at + 1])
+            return at + 2
+        else:
+            self.awaited = param if at + 1 == len(self.tokens) else None
+            if self.whole or any(token.role != "comment" for token in self.tokens[at + 1 :]):
+                self._fault(f"{name} needs {noun(param)}", token)
+        return at + 1
+
+    def _unknown_option(self, token: Token, name: str) -> None:
+        spec = self.bound.spec
+        if self.lost or (spec is None and self.bound.words):
+            return  # the command's own fault says more
+        token.role = "error"
+        if not self.checks:
+            return
+        from queuectl.commands.grammar.answers import option_answer
+        from queuectl.commands.grammar.ways_out import option_not_yet, way_out
+
+        of = f"{' '.join(self.bound.words)}: " if spec else ""
+        if option_not_yet(self, name):
+            self._fault(f"{of}{name} is not supported by this version", token)
+            return
+        line = ""
+        if spec is not None and "command" in self.bound.values:
+            line, _ = way_out(self, self.tokens.index(token))
+        known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
+        near = nearest(name, (name for name in known if name[0] == "-"))
+        meant = f" (did you mean '{near}'?)" if near else ""
+        told = option_answer(f"{of[:-2]} {name}")
+        if told:
+            near, meant = "", f": {told}"
+        meant += f"; if it belongs to the command: {line}" if line else ""
+        self._fault(f"{of}unknown option '{short(name)}'{meant}", token, near, len(name))
+
+    def _is_value(self, at: int) -> bool:
+        """Whether the token at `at` can be the value of the option before it."""
+        if at >= len(self.tokens):
+            return False
+        token = self.tokens[at]
+        if token.role == "comment" or token.raw == "--" or _is_lone_backslash(token):
+            return False
+        return not _looks_like_option(token) or (
+            token.text[1] != "-" and self.option(token.text) is None
+        )
+
+    def _take_operand(self, at: int) -> int:
+        token = self.tokens[at]
+        if not self.is_argv and token.raw[0] in _MAY_BE_SHELL:
+            from queuectl.commands.grammar.ways_out import without_pipes
+
+            message = without_pipes(self, token)
+            if message:
+                token.role, self.lost = "error", True
+                self._fault(message, token)
+                return at + 1
+        if self.operands and self.operands[-1].kind in ("line", "front"):
+            from queuectl.commands.grammar.inner_line import begins_line, take_line
+
+            if begins_line(self.operands, token):
+                return take_line(self, at)
+        if not self.operands or self.operands[0].kind == "argv":
+            token.role = "error"
+            self._fault(f"unexpected '{short(token.text)}'", token)
+            return at + 1
+        param = self.operands[0]
+        if not param.many:
+            del self.operands[0]
+        if param.kind == "object" and token.text != "-":
+            return self._take_object(param, at)
+        token.role = "value"
+        self._store(param, token.text, token)
+        return at + 1
+
+    def _take_object(self, param: Param, at: int) -> int:
+        token = self.tokens[at]
+        token.role = "object"
+        if token.open:
+            return at + 1
+        from queuectl.commands.grammar.objects import join_pieces, parse_object
+        from queuectl.errors import InvalidInput
+
+        text, count = token.text, 1
+        if token.quoted or self.is_argv or token.raw[0] != "{":
+            rest = (t.text for t in self.tokens[at:] if t.role != "comment")
+            text, count = join_pieces(list(rest))
+        if not count and self.operands and self.operands[0].kind == "job":
+            self.operands = [self.operands[0], param, *self.operands[1:]]
+            return self._take_operand(at)
+        if not count:
+            self._no_object(param, at)
+            return at + 1
+        for piece in self.tokens[at : at + count]:
+            piece.role = "object"
+        try:
+            self._put(param, parse_object(text))
+        except InvalidInput as exc:
+            self._object_fault(exc, text, token, self.tokens[at + count - 1])
+        return at + count
+
+    def _object_fault(self, exc: InvalidInput, text: str, first: Token, last: Token) -> None:
+        begins = self.text.find(text, first.start, last.end)
+        if begins < 0 or exc.start is None:
+            self.bound.faults.append(Fault(str(exc), first.start, last.end))
+            return
+        start = begins + exc.start
+        end = begins + (exc.end or exc.start)
+        self.bound.faults.append(Fault(str(exc), start, max(end, start + 1)))
+
+    def _no_object(self, param: Param, at: int) -> None:
+        """A plain word where an object was wanted: most likely a command without its `--`."""
+        token = self.tokens[at]
+        token.role = "error"
+        self.lost = True
+        message, instead = f"'{short(token.text)}' is not {noun(param)}", ""
+        if any(operand.kind == "argv" for operand in self.operands):
+            from queuectl.commands.grammar.ways_out import way_out
+
+            line, instead = way_out(self, at)
+            message += f"; to run a command: {line}" if line else ""
+        self._fault(message, token, instead)
+
+    def _command_line(self, tokens: Sequence[Token]) -> str:
+        """What /bin/sh is to run: the line as it stands, or its words quoted back."""
+        if not tokens or self.is_argv:
+            return command_line([token.text for token in tokens])
+        line = self.text[tokens[0].start : tokens[-1].end]
+        # Only a comment ends in blanks that mean nothing: another word's last one is escaped.
+        return line.rstrip() if tokens[-1].role == "comment" else line
+
+    def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
+        """Keep a value, read by its kind; `skip` characters of the token precede it."""
+        split = param.many and param.kind == "state"
+        for part in text.split(",") if split else (text,):
+            if self.checks and (param.kind in _CHECKED or param.choices):
+                self._read(param, part, token, skip)
+            else:
+                self._put(param, part)
+
+    def _read(self, param: Param, text: str, token: Token, skip: int) -> None:
+        from queuectl.commands.grammar.values import known_words, read_value
+        from queuectl.errors import InvalidInput
+
+        try:
+            self._put(param, read_value(param, text, self.bound.values))
+        except InvalidInput as exc:
+            near = nearest(text, known_words(param))
+            start = min(token.start + skip, token.end)
+            self.bound.faults.append(Fault(str(exc), start, token.end, near))
+
+    def _put(self, param: Param, value: object) -> None:
+        if param.many:
+            held = self.bound.values.setdefault(param.key, [])
+            assert isinstance(held, list)
+            held.append(value)
+        else:
+            self.bound.values[param.key] = value
+
+    def _fault(self, message: str, token: Token, hint: str = "", length: int | None = None) -> None:
+        end = token.end if length is None else min(token.start + length, token.end)
+        self.bound.faults.append(Fault(message, token.start, end, hint))
+
+    def _finish(self) -> None:
+        bound = self.bound
+        if bound.inner is None:
+            self._check_closed()
+        if bound.spec is None:
+            if bound.words and self.whole and not self.lost:
+                known = sorted(filter(None, self.node))
+                self._missing(f"{' '.join(bound.words)} needs one of: {', '.join(known)}")
+        elif self.whole and not self.lost and not bound.open:
+            self._check_required(bound.spec)
+        if bound.help and not (self.lost and bound.spec is None):
+            bound.faults.clear()
+        bound.faults.sort(key=lambda fault: fault.start)
+        self._fill_defaults()
+
+    def _missing(self, message: str) -> None:
+        end = len(self.text.rstrip())
+        self.bound.faults.append(Fault(message, end, end))
+
+    def _check_closed(self) -> None:
+        """Only the last token may be open, since an open one takes all that follows."""
+        token = self.tokens[-1] if self.tokens else None
+        if token is None or not token.open:
+            return
+        self.bound.open = True
+        if token.open == "\\":
+            message = "a line must follow the backslash"
+        elif "}" in token.open:
+            message = "the object that begins here is not closed"
+        else:
+            message = f"a closing {token.open} is missing"
+        self._fault(message, token, length=None if token.open == "\\" else 1)
+
+    def _check_required(self, spec: CommandSpec) -> None:
+        given = self.bound.values
+        faulty = bool(self.bound.faults)
+        if self.argv is not None:
+            words = [token.text for token in self.argv if token.role != "comment"]
+            if not words or not words[0].strip():
+                self._missing(f"the command behind -- is {'empty' if words else 'missing'}")
+            elif len(words) == 1 and not is_plain(words[0]):
+                self._check_program(next(t for t in self.argv if t.role != "comment"))
+        for param in spec.params:
+            if not param.required or param.key in given or faulty:
+                continue
+            if param.unless is None or param.unless.lstrip("-").replace("-", "_") not in given:
+                instead = f" or {param.unless}" if param.unless else ""
+                self._missing(f"{' '.join(spec.words)} needs {noun(param)}{instead}")
+
+    def _check_program(self, token: Token) -> None:
+        """A word alone behind `--` is a program, and not a shell line in quotes."""
+        from queuectl.commands.grammar.ways_out import both_ways, is_no_program
+
+        if is_no_program(self, token):
+            self._fault(both_ways(self, token), token)
+
+    def _fill_defaults(self) -> None:
+        values = self.bound.values
+        self.given = frozenset(values)
+        for param in (*(self.bound.spec.params if self.bound.spec else ()), *self.options):
+            if param.kind == "argv":
+                values[param.key] = self._command_line(self.argv or [])
+            elif param.key not in values:
+                values[param.key] = _default(param)
+
+
+def _default(param: Param) -> object:
+    if param.default is not None:
+        return param.default
+    return [] if param.many else False if param.kind == "flag" else None
+
+
+def _looks_like_option(token: Token) -> bool:
+    """A dash and more, but no number: -5 is a value."""
+    text = token.text
+    return text[:1] == "-" and text[1:2] not in "0123456789." and token.raw[:1] == "-"
+
+
+def _is_lone_backslash(token: Token) -> bool:
+    return token.open == "\\" and not token.text
+
+
+class UncheckedBinder(Binder):
+    """Tells what may come next, and nothing of what is wrong: a Tab has no time for it."""
+
+    checks = False

@@ -1,0 +1,152 @@
+"""What binding a line gives: values, faults and how they are worded, and what may come next."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from queuectl.commands.grammar.binding import Binder
+    from queuectl.commands.grammar.specs import CommandSpec, Param
+
+_NOUNS = {
+    "job": "a job id",
+    "dead_job": "a job id",
+    "live_job": "a job id",
+    "finished_job": "a job id",
+    "state": "a state",
+    "setting": "a setting",
+    "setting_value": "a value",
+    "int": "a whole number",
+    "count": "a number",
+    "number": "a number",
+    "duration": "a duration, like 90, 5m or 1h30m",
+    "time": "a time, like 18:30 or 2026-01-31T08:30:00Z",
+    "path": "a path",
+    "object": "an object, like {command: echo Hello}",
+    "argv": "-- and a command",
+    "worker": "a worker id",
+    "command": "a command",
+    "shell": "the name of a shell",
+    "line": "a command",
+    "front": "a command",
+    "alias": "a word",
+}
+
+
+class Fault:
+    """Something wrong with `text[start:end]`; `hint` is what could stand there instead, or ""."""
+
+    __slots__ = ("end", "hint", "message", "start")
+
+    def __init__(self, message: str, start: int, end: int, hint: str = "") -> None:
+        self.message = message
+        self.start = start
+        self.end = end
+        self.hint = hint
+
+
+class Expected:
+    """What may come at the end of the text: a value of `kind`, of which `prefix` is typed.
+
+    `kind` is a Param kind, "word" (of a command) or "option"; `words` are the possible words or
+    options, `param` the parameter whose value it is.
+    """
+
+    __slots__ = ("kind", "param", "prefix", "start", "words")
+
+    def __init__(
+        self,
+        kind: str,
+        prefix: str,
+        start: int,
+        words: tuple[str, ...] = (),
+        param: Param | None = None,
+    ) -> None:
+        self.kind = kind
+        self.prefix = prefix
+        self.start = start
+        self.words = words
+        self.param = param
+
+
+class Bound:
+    """A bound line: `spec` (None if no command was recognised) and `values` by Param.key.
+
+    Every parameter of the command has a value: what was given, else its default (False for a flag,
+    [] for `many`, "" for "argv", None without a default). An object is a dict of checked fields, or
+    "-"; "argv" is the command line for /bin/sh. `help`: -h was given, which wins over everything
+    else; `words` are the command words recognised, perhaps only a group's: ("dlq",). `open`: the
+    text ends inside a quote or brace or with a backslash, so that more lines may follow. `inner`:
+    the command that the rest of the line is, for `watch` and the like. Spans count in `text`.
+    """
+
+    __slots__ = (
+        "_binder",
+        "faults",
+        "help",
+        "inner",
+        "open",
+        "spec",
+        "text",
+        "tokens",
+        "values",
+        "words",
+    )
+
+    def __init__(self, binder: Binder) -> None:
+        self._binder = binder
+        self.spec: CommandSpec | None = None
+        self.words: tuple[str, ...] = ()
+        self.values: dict[str, object] = {}
+        self.faults: list[Fault] = []
+        self.help = False
+        self.open = False
+        self.inner: Bound | None = None
+        self.tokens = binder.tokens
+        self.text = binder.text
+
+    @property
+    def innermost(self) -> Bound:
+        """The command that is being typed at the end of the line."""
+        return self if self.inner is None else self.inner.innermost
+
+    @property
+    def specs(self) -> Sequence[CommandSpec]:
+        """The commands that could be meant."""
+        return self._binder.specs
+
+    @property
+    def expected(self) -> list[Expected]:
+        """What may stand at the end of the text, in place of the word that is being typed there."""
+        if self.inner is not None:
+            return self.inner.expected
+        from queuectl.commands.grammar.expecting import expected
+
+        return expected(self._binder)
+
+
+def noun(param: Param) -> str:
+    """What a parameter's value is called in a fault."""
+    if param.choices:
+        return f"one of {', '.join(param.choices)}"
+    if param.kind == "text":
+        return f"a value for {param.name}" if param.name[0] != "-" else "a value"
+    return _NOUNS[param.kind]
+
+
+def short(text: str) -> str:
+    """Text on one line of at most 40 characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was most likely meant, or an empty text."""
+    names = list(known)
+    if not names or len(word) > 40:
+        return ""
+    import difflib
+
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return near[0] if near else ""

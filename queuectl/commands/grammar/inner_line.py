@@ -1,0 +1,107 @@
+"""The rest of a line as a command of its own: what `watch` repeats, what an alias stands for.
+
+Loaded only for such a line.
+"""
+
+from __future__ import annotations
+
+from queuectl.commands.grammar.bound import Fault
+from queuectl.commands.grammar.specs import CommandSpec, Param, command_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.commands.grammar.binding import Binder
+    from queuectl.commands.grammar.bound import Bound
+    from queuectl.commands.grammar.tokens import Token
+
+# Commands that change nothing and end by themselves, but with one of these options.
+LOOKING = (
+    *("list", "show", "explain", "logs", "status", "worker list", "dlq list", "config get"),
+    *("doctor", "ping"),
+)
+_BUT_NOT = ("follow", "repair")
+
+
+def begins_line(operands: Sequence[Param], token: Token) -> bool:
+    """Whether the rest of the line begins here, or with a value that may stand before it."""
+    if len(operands) == 1:
+        return True
+    return operands[-1].kind == "line" and token.text[:1] not in "0123456789.-+"
+
+
+def take_line(binder: Binder, at: int) -> int:
+    """Bind the tokens from `at` on as a command; the index behind them.
+
+    The value of a "line" is what it was bound to, that of a "front" is its text.
+    """
+    param = binder.operands[-1]
+    binder.operands = []
+    specs = commands_for(param, binder.specs)
+    inner = type(binder)(
+        specs,
+        binder.options,
+        binder.text,
+        binder.tokens[at:],
+        binder.is_argv,
+        whole=binder.whole and param.kind == "line",
+    )
+    found = inner.bind()
+    bound = binder.bound
+    bound.inner, bound.open, bound.help = found, found.open, bound.help or found.help
+    bound.faults += _refusal(binder, found) if param.kind == "line" else found.faults
+    bound.values[param.key] = found if param.kind == "line" else _text(binder, at)
+    return len(binder.tokens)
+
+
+def commands_for(param: Param, specs: Sequence[CommandSpec]) -> Sequence[CommandSpec]:
+    """The commands that such a parameter may hold; words that stand for others are among them."""
+    if param.kind == "front":
+        return specs
+    return [spec for spec in specs if _looks(spec)]
+
+
+def _looks(spec: CommandSpec) -> bool:
+    words = " ".join(spec.words) if spec.handler else spec.details
+    return any(f"{name} ".startswith(f"{words} ") for name in LOOKING)
+
+
+def first_words(param: Param, specs: Sequence[CommandSpec]) -> tuple[str, ...]:
+    """The first words of these commands."""
+    return tuple(command_tree(commands_for(param, specs)))
+
+
+def _refusal(binder: Binder, found: Bound) -> list[Fault]:
+    """The faults of a line that shall only look."""
+    tokens = [token for token in found.tokens if token.role == "error"][:1]
+    words = (*found.words, *(token.text for token in tokens))
+    if found.spec is None and tokens and _is_known(binder.specs, words):
+        others = f"; these can: {', '.join(LOOKING)}"
+        return [_only_looking(words, tokens[0], others)]
+    for token in found.tokens if found.spec else ():
+        name = token.text.partition("=")[0]
+        for param in found.spec.params if found.spec and token.role == "option" else ():
+            if param.key in _BUT_NOT and name in (param.name, param.short):
+                words = (*found.words, param.name)
+                return [_only_looking(words, token, f"; without {param.name} it can")]
+    return found.faults
+
+
+def _only_looking(words: Sequence[str], token: Token, others: str) -> Fault:
+    return Fault(f"'{' '.join(words)}' cannot be watched{others}", token.start, token.end)
+
+
+def _is_known(specs: Sequence[CommandSpec], words: Sequence[str]) -> bool:
+    node = command_tree(specs)
+    for word in words:
+        below = node.get(word)
+        if not isinstance(below, dict):
+            return False
+        node = below
+    return True
+
+
+def _text(binder: Binder, at: int) -> str:
+    said = [token for token in binder.tokens[at:] if token.role != "comment"]
+    return binder.text[said[0].start : said[-1].end]

@@ -1,0 +1,123 @@
+"""Reading the values of operands and options by kind; loaded when a line has one to check."""
+
+from __future__ import annotations
+
+from queuectl.errors import InvalidInput, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from queuectl.commands.grammar.reading import Param
+
+_MOST_DIGITS = 18
+
+
+def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
+    """What `text` means as a value of `param`; `values` are those bound so far.
+
+    "state" gives the present spelling, "setting" its usual name, "int" and "count" an int,
+    "number" and "duration" a float (seconds), "time" RFC 3339 text, in UTC or, if it named no zone,
+    with our offset; a "setting_value" is checked against the value named "setting" and stays text.
+    Raises InvalidInput.
+    """
+    if param.choices and text not in param.choices:
+        raise InvalidInput(
+            f"{param.name} must be one of {', '.join(param.choices)}, not '{text}'"
+            f"{did_you_mean(text, param.choices)}"
+        )
+    reader = _READERS.get(param.kind)
+    return text if reader is None else reader(param, text, values)
+
+
+def known_words(param: Param) -> Iterable[str]:
+    """The words that a value of this kind can be, for a suggestion; none if it is free."""
+    if param.choices:
+        return param.choices
+    if param.kind == "state":
+        from queuectl.model.fields import STATES
+
+        return STATES
+    if param.kind == "setting":
+        from queuectl.config import SETTINGS
+
+        return [name for setting in SETTINGS for name in (setting.name, *setting.old)]
+    return ()
+
+
+def _state(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.model.fields import check_state
+
+    return check_state(text)
+
+
+def _setting(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.config import find_setting
+
+    return find_setting(text).name
+
+
+def _setting_value(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.config import find_setting, parse_setting
+
+    setting = values.get("setting")
+    if isinstance(setting, str):
+        parse_setting(find_setting(setting), text)
+    return text
+
+
+def _int(param: Param, text: str, values: Mapping[str, object]) -> object:
+    digits = text.strip().removeprefix("-").removeprefix("+")
+    if not digits.isascii() or not digits.isdigit():
+        raise InvalidInput(f"{param.name} must be a whole number, not '{_short(text)}'")
+    if len(digits.lstrip("0")) > _MOST_DIGITS:
+        raise InvalidInput(f"{param.name} is too large: {_short(text)}")
+    number = int(text)
+    low = 0 if param.low is None and param.kind == "count" else param.low
+    return _bounded(param, number, low)
+
+
+def _number(param: Param, text: str, values: Mapping[str, object]) -> object:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number - number != 0:  # infinite, or no number at all
+        raise InvalidInput(f"{param.name} must be a number, not '{_short(text)}'")
+    return _bounded(param, number, param.low)
+
+
+def _bounded(param: Param, number: float, low: float | None) -> float:
+    if low is not None and number < low:
+        raise InvalidInput(f"{param.name} must be at least {low:g}, not {number}")
+    if param.high is not None and number > param.high:
+        raise InvalidInput(f"{param.name} must be at most {param.high:g}, not {number}")
+    return number
+
+
+def _duration(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.model.times import parse_duration
+
+    return _bounded(param, parse_duration(text), param.low)
+
+
+def _time(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.commands.grammar.local_times import read_time
+
+    return read_time(text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+_READERS: dict[str, Callable[[Param, str, Mapping[str, object]], object]] = {
+    "state": _state,
+    "setting": _setting,
+    "setting_value": _setting_value,
+    "int": _int,
+    "count": _int,
+    "number": _number,
+    "duration": _duration,
+    "time": _time,
+}

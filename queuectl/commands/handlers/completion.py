@@ -1,0 +1,98 @@
+"""What other shells need to complete queuectl's lines: `completion`.
+
+The scripts know nothing of the commands. At each Tab they ask `queuectl __complete SHELL LINE`,
+which `completion/tab_completion.py` answers: lines of a word, a tab and what it is; exit code 10
+asks for names of files.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+
+# bash replaces what follows the last character of COMP_WORDBREAKS, so the part of a word before
+# that (`--state=`) is taken off the candidates, which know nothing of a quote that is open. It
+# shows no descriptions by itself: they stand
+# behind the words when it only lists them (the types ?, ! and @), and never where it inserts.
+_BASH = r"""# queuectl for bash. In ~/.bashrc: source <(queuectl completion bash)
+_queuectl() {
+    local line=${COMP_LINE:0:COMP_POINT} IFS=$'\n'
+    local typed=${line##*[[:space:]]} answer word meaning width=0
+    local present=${typed##*["$COMP_WORDBREAKS"]}
+    local kept=${typed%"$present"}
+    kept=${kept//[\'\"]/}
+    COMPREPLY=()
+    answer=$("${1/#\~/$HOME}" __complete bash "$line" 2>/dev/null)
+    if [ $? -eq 10 ]; then
+        compopt -o default 2>/dev/null || COMPREPLY=($(compgen -f -- "$present"))
+        return
+    fi
+    while IFS=$'\t' read -r word meaning; do
+        [ -n "$word" ] && COMPREPLY+=("${word#"$kept"}")
+        [ ${#word} -gt $width ] && width=${#word}
+    done <<<"$answer"
+    case "${#COMPREPLY[@]}:$COMP_TYPE" in
+        0:* | 1:*) ;;
+        *:63 | *:33 | *:64)
+            COMPREPLY=()
+            while IFS=$'\t' read -r word meaning; do
+                printf -v word "%-${width}s  %s" "${word#"$kept"}" "${meaning:+($meaning)}"
+                COMPREPLY+=("$word")
+            done <<<"$answer"
+            ;;
+    esac
+}
+complete -o nosort -F _queuectl queuectl 2>/dev/null || complete -F _queuectl queuectl
+"""
+
+_ZSH = r"""#compdef queuectl
+# queuectl for zsh. In ~/.zshrc, behind compinit: source <(queuectl completion zsh)
+_queuectl() {
+    local program=${(Q)words[1]/#\~/$HOME} answer entry
+    local -a found
+    answer=$("$program" __complete zsh "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)
+    if (( $? == 10 )); then
+        [[ $PREFIX == --*=* ]] && compset -P '*='
+        _files
+        return
+    fi
+    for entry in ${(f)answer}; do
+        found+=("${${entry%%$'\t'*}//:/\\:}:${entry#*$'\t'}")
+    done
+    _describe -V 'queuectl' found
+}
+if [[ ${funcstack[1]} == _queuectl ]]; then
+    _queuectl "$@"
+else
+    compdef _queuectl queuectl
+fi
+"""
+
+_FISH = r"""# queuectl for fish. In ~/.config/fish/completions/queuectl.fish
+function __queuectl_complete
+    set -l line (commandline --current-process --cut-at-cursor)
+    set -l program (commandline --current-process --tokenize --cut-at-cursor)[1]
+    set -l answer ($program __complete fish "$line" 2>/dev/null)
+    if test $status -eq 10
+        set -l token (commandline --current-token --cut-at-cursor)
+        set -l option (string match --regex -- '^--[^=]+=' $token)
+        for path in (__fish_complete_path (string replace --regex -- '^--[^=]+=' '' $token))
+            printf '%s\n' "$option$path"
+        end
+    else if test (count $answer) -gt 0
+        printf '%s\n' $answer
+    end
+end
+complete --command queuectl --no-files --keep-order --arguments '(__queuectl_complete)'
+"""
+
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def completion(context: Context, args: dict[str, Any]) -> int:
+    """The script for one shell."""
+    context.write(_SCRIPTS[args["shell"]])
+    return 0

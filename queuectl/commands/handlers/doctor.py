@@ -1,0 +1,122 @@
+"""Checking and mending the data folder: `doctor`."""
+
+from __future__ import annotations
+
+from queuectl.commands import render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.job_queue import JobQueue
+    from queuectl.store.files.marker import Finding
+
+
+def doctor(context: Context, args: dict[str, Any]) -> int:
+    """What is found wrong, a line each; with --repair, what was mended before."""
+    from queuectl.worker.stray_logs import find_stray_logs
+
+    queue = context.queue
+    mended: list[str] = []
+    unread: list[str] = []
+    try:
+        if args.get("repair"):
+            _repair(queue, mended, unread)
+    finally:
+        if not args.get("json"):  # also if the disk refused to go on
+            context.write_lines(f"Mended: {render.brief(line)}" for line in mended)
+            context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
+    found = queue.examine()
+    found += find_stray_logs(queue)
+    if not any(finding.problem for finding in found):
+        found += _of_later_versions(queue)
+    broken = any(finding.problem for finding in found)
+    if args.get("json"):
+        _write_json(context, found, mended, unread)
+    else:
+        context.write_lines(_line(context, finding) for finding in found)
+        if not context.quiet:
+            context.write(_summary(queue, found))
+    return 1 if broken or unread else 0
+
+
+def _of_later_versions(queue: JobQueue) -> list[Finding]:
+    """Fields of jobs that mean something to a later version only; of settings examine tells."""
+    from queuectl.model.fields import NOT_YET
+    from queuectl.store.files.marker import Finding
+
+    holders: dict[str, list[str]] = {}
+    for job in queue.find():
+        for name in NOT_YET.intersection(job.extra or ()):
+            holders.setdefault(name, []).append(job.id)
+    todo = "it has no effect, and is kept"
+    found = []
+    for name, ids in sorted(holders.items()):
+        named = ", ".join(ids[:3]) + ", ..." * (len(ids) > 3)
+        text = f"is not supported by this version; {_count(len(ids), 'job')} with it: {named}"
+        found.append(Finding(f"field '{name}'", text, todo, problem=False))
+    return found
+
+
+def _line(context: Context, finding: Finding) -> str:
+    name, colour = ("Problem", "red") if finding.problem else ("Note", "yellow")
+    label = render.paint(name, colour, on=context.color)
+    about, text, todo = map(render.brief, (finding.about, finding.text, finding.todo))
+    return f"{label}: {about}: {text}; {todo}"
+
+
+def _summary(queue: JobQueue, found: list[Finding]) -> str:
+    problems = sum(finding.problem for finding in found)
+    if problems:
+        return f"{_count(problems, 'problem')} in {queue.folder}"
+    from queuectl.store.files.marker import check_folder
+
+    if not check_folder(queue.folder):
+        return f"Nothing is queued yet: {queue.folder} is made at the first write."
+    jobs = sum(queue.counts().values())
+    workers = sum(worker.alive for worker in queue.workers())
+    return f"All is well: {_count(jobs, 'job')}, {_count(workers, 'worker')}, {queue.folder}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _write_json(
+    context: Context, found: list[Finding], mended: list[str], unread: list[str]
+) -> None:
+    forms = [{name: getattr(one, name) for name in one.__slots__} for one in found]
+    form = {
+        "ok": not any(finding.problem for finding in found),
+        "findings": forms,
+        "mended": mended,
+        "unread": unread,
+        "data": context.folder,
+    }
+    context.write_json([render.json_document(form)])
+
+
+def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
+    """Mend the files, then take back what dead workers hold."""
+    import time
+
+    from queuectl.store.files.marker import check_folder
+    from queuectl.worker.stray_logs import put_aside
+
+    queue.repair(done, unread)
+    if check_folder(queue.folder):
+        _rescue(queue, done)
+        done += put_aside(queue, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+
+
+def _rescue(queue: JobQueue, done: list[str]) -> None:
+    """Take back jobs from dead workers with a file, then from those without."""
+    from queuectl.worker.rescue import rescue
+
+    for _ in range(2):
+        lost = {worker.id for worker in queue.lost_workers()}
+        for job in rescue(queue):
+            done.append(f"job '{job.id}': taken back from its dead worker; it is {job.state} now")
+        left = {worker.id for worker in queue.lost_workers()} if lost else set()
+        done += [f"workers/{name}: the files of a dead worker removed" for name in lost - left]

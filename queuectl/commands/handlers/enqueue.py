@@ -1,0 +1,218 @@
+"""Handing jobs in: `enqueue` as an object, as options, as a command line or as a file of jobs."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+
+from queuectl.errors import DuplicateId, InvalidInput
+from queuectl.model.times import format_duration, format_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO, Any
+
+    from queuectl.commands.context import Context
+
+    Draft = dict[str, object]
+
+
+def enqueue(context: Context, args: dict[str, Any]) -> int:
+    """One job or a file of them, durable when this returns."""
+    path = "-" if args.get("object") == "-" else args.get("file")
+    if path is None:
+        draft = _draft(args)
+        _place(draft)
+        ids = [job.id for job in context.queue.enqueue([draft], _captured(context))]
+    else:
+        ids = _enqueue_file(context, path, args)
+    if context.interactive:
+        context.made.extend(ids)
+    if context.quiet:
+        context.write_lines(ids)
+    else:
+        context.write_lines(f"Job added to the queue with job id: {job_id}" for job_id in ids)
+    if path is None:
+        _tell_time(context, draft)
+    context.note_enqueued()
+    return 0
+
+
+def _tell_time(context: Context, draft: Draft) -> None:
+    if "run_at" in draft:
+        from queuectl.commands.grammar.local_times import tell_time
+
+        tell_time(context, draft["run_at"])
+
+
+def _draft(args: dict[str, Any]) -> Draft:
+    """The job as the object, the options and what stands after `--` describe it together."""
+    given = [*option_fields(args).items()]
+    if args.get("argv"):
+        given.append(("command", args["argv"]))
+    if args.get("no_rerun"):
+        given.append(("rerun", False))
+    draft = _joined(args.get("object"), given)
+    if not draft:
+        raise InvalidInput("nothing to enqueue: give {...}, --command, --file or -- and a command")
+    return draft
+
+
+def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
+    """The fields of an object and those of options, none of them twice."""
+    joined = dict(draft or {})
+    _set_moment(joined)
+    for name, value in given:
+        if name in joined:
+            raise InvalidInput(f"field '{name}' is given twice")
+        joined[name] = value
+    return joined
+
+
+def option_fields(args: dict[str, Any]) -> Draft:
+    """The fields that options like --priority set."""
+    fields: Draft = {}
+    for name in ("id", "command", "priority", "max_retries", "run_at", "timeout", "cwd", "state"):
+        if args.get(name) is not None:
+            fields[name] = args[name]
+    if args.get("delay") is not None:
+        fields["delay"] = args["delay"]
+        _set_moment(fields, "--run-at or --delay")
+    if args.get("env"):
+        fields["env"] = _environment(args["env"])
+    return fields
+
+
+def _set_moment(draft: Draft, either: str = "run_at or delay") -> None:
+    """Put the moment that a delay gives in its place."""
+    delay = draft.pop("delay", None)
+    if not isinstance(delay, (int, float)):
+        return
+    if "run_at" in draft:
+        raise InvalidInput(f"give {either}, not both")
+    draft["run_at"] = format_time(time.time() + delay)
+
+
+def _environment(pairs: Sequence[str]) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"--env wants NAME=VALUE, not '{pair}'")
+        if name in env:
+            raise InvalidInput(f"--env sets {name} twice")
+        env[name] = value
+    return env
+
+
+def _place(draft: Draft) -> None:
+    """Give the draft the folder it is enqueued from."""
+    draft.setdefault("cwd", ".")
+    _make_absolute(draft)
+
+
+def _captured(context: Context) -> dict[str, Any]:
+    """The variables and the umask that jobs take along from here."""
+    from queuectl.model.env_set import captured
+
+    umask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(umask)
+    return captured(context.environ, umask, context.queue.settings().inherit_env)
+
+
+def _make_absolute(draft: Draft) -> None:
+    """A folder given relative to where we are, as the worker must know it."""
+    cwd = draft.get("cwd")
+    if isinstance(cwd, str) and cwd and cwd[0] != "/":
+        draft["cwd"] = _here() if cwd == "." else os.path.join(_here(), cwd)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        raise InvalidInput("the current folder is gone; name one with --cwd") from None
+
+
+def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str]:
+    """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
+    if option_fields(args) or args.get("argv") or args.get("no_rerun"):
+        raise InvalidInput("a file of jobs takes no other options: write them into its lines")
+    name = "<stdin>" if path == "-" else path
+    lines = array("L")  # on which each job begins
+    ids: list[str] = []
+    passed: set[str] = set()
+    try:
+        with context.stdin() if path == "-" else open(path, "rb") as file:
+            drafts = _drafts(context, file, name, lines, passed)
+            context.queue.enqueue_each(drafts, lambda job: ids.append(job.id), _captured(context))
+    except (InvalidInput, DuplicateId) as exc:
+        if exc.index is not None:
+            exc.args = (f"{name}:{lines[exc.index]}: {exc}",)
+        raise
+    except OSError as exc:
+        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+    if passed and not context.quiet:
+        told = ", ".join(sorted(passed))
+        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
+    return ids
+
+
+def _drafts(
+    context: Context, file: IO[bytes], name: str, lines: array[int], passed: set[str]
+) -> Iterator[Draft]:
+    """The jobs of a file as they are read; from a second on it is told how far that has got."""
+    from queuectl.commands.grammar.objects import json_lines
+
+    reading = _Reading(context, file, name)
+    for line, draft in json_lines(file, name, reading.tell, passed):
+        try:
+            _set_moment(draft)
+        except InvalidInput as exc:
+            raise InvalidInput(f"{name}:{line}: {exc}") from None
+        _place(draft)
+        lines.append(line)
+        yield draft
+    if not lines:
+        raise InvalidInput(f"{name} holds no job")
+    reading.tell_end(len(lines))
+
+
+class _Reading:
+    """Tells, from a second on, how far the reading of a file has got."""
+
+    def __init__(self, context: Context, file: IO[bytes], name: str) -> None:
+        self._context, self._file, self._name = context, file, name
+        self._began = time.monotonic()
+
+    def tell(self, jobs: int) -> None:
+        """So many jobs were read."""
+        took = time.monotonic() - self._began
+        if took < 1.0:
+            return
+        left = ""
+        if self._file.seekable():
+            part = self._file.tell() / max(1, os.fstat(self._file.fileno()).st_size)
+            left = f", about {format_duration(took / part * max(0, 1 - part))} left" if part else ""
+        self._context.show_waiting(f"Reading {self._name}: {jobs:,} jobs{left}")
+
+    def tell_end(self, jobs: int) -> None:
+        """All were read, and are handed in."""
+        if time.monotonic() - self._began >= 1.0:
+            self._context.show_waiting(f"Handing in {jobs:,} jobs")
+
+
+def update(context: Context, args: dict[str, Any]) -> int:
+    """One job changed, told with the state it is in now."""
+    named = [("id", args["job"])] if args.get("job") else []
+    changes = _joined(args.get("object"), [*named, *option_fields(args).items()])
+    job_id = changes.pop("id", None)
+    if not isinstance(job_id, str):
+        raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
+    _make_absolute(changes)
+    job = context.queue.update(job_id, changes)
+    context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
+    _tell_time(context, changes)
+    return 0

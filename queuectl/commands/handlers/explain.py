@@ -1,0 +1,257 @@
+"""Why a job is not running, or has ended as it did: `explain`."""
+
+from __future__ import annotations
+
+from queuectl.commands import render
+from queuectl.errors import QueuectlError
+from queuectl.model.backoff import retry_delay
+from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
+from queuectl.model.times import format_duration
+from queuectl.worker.hindrance import hindrance, unserved
+from queuectl.worker.rescue import kept_by
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.job_queue import JobQueue
+    from queuectl.model.backoff import RetryPolicy
+    from queuectl.model.job import Job
+    from queuectl.store.files.worker_files import WorkerInfo
+
+    Told = Callable[[str], str]  # a time as it is to be shown
+
+_NOT_FOUND = 127  # as /bin/sh has it
+_MOST_RETRIES = 10  # that are told of
+_BURIED = {
+    "lost": "its worker died in each of its last runs, most likely because of the job",
+    "interrupted": "its worker died while it ran, and it must not be run again (rerun: false)",
+    "stopped": "its workers were killed 20 times in a row after they were asked to stop",
+}
+_KEPT = {
+    "elsewhere": (
+        "worker_lost_elsewhere",
+        "Worker {} died in another container, where something of its run lives on; the job is "
+        "taken back when that has ended, or when the setting foreign-grace is over.",
+    ),
+    "unsure": (
+        "worker_lost_unsure",
+        "Worker {} is not to be found, but something of its run lives that may belong to a copy of "
+        "this folder; the job is taken back when that has ended.",
+    ),
+}
+
+
+class Surroundings:
+    """What a job's fate depends on besides the job: `ahead` jobs are claimed before it.
+
+    `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
+    says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
+    the job has its PATH from, if that is why it failed.
+    """
+
+    __slots__ = ("ahead", "kept", "now", "path", "policy", "workers")
+
+    def __init__(
+        self,
+        now: str,
+        policy: RetryPolicy,
+        workers: Sequence[WorkerInfo],
+        ahead: int,
+        kept: str | None = None,
+        path: str = "",
+    ) -> None:
+        self.kept = kept
+        self.now = now
+        self.policy = policy
+        self.workers = workers
+        self.ahead = ahead
+        self.path = path
+
+
+def explain(context: Context, args: dict[str, Any]) -> int:
+    """The reasons, a line each, and the retries that may come."""
+    queue = context.queue
+    job, now = queue.get(args["job"]), queue.now()
+    ahead = jobs_ahead(job, queue.find(CLAIMABLE), now) if is_ready(job, now) else 0
+    workers = queue.workers()
+    holder = next((worker for worker in workers if worker.id == job.worker), None)
+    kept = None
+    if job.state == "in_progress" and (holder is None or not holder.alive):
+        kept = kept_by(queue, holder, job)
+    path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
+    around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept, path)
+    if args.get("json"):
+        context.write_json([render.json_document(_form(job, around))])
+        return 0
+    if context.quiet:
+        context.write_lines(code for code, _ in reasons(job, around, lambda at: at))
+        return 0
+    clock = context.clock
+    state = render.paint(job.state, render.STATE_COLOURS.get(job.state), on=context.color)
+    context.write(f"Job '{job.id}' is {state}.")
+    context.write_lines(f"  {text}" for _, text in reasons(job, around, lambda at: _at(at, clock)))
+    retries = coming_retries(job, around.policy)
+    if retries:
+        context.write(f"  {_told_retries(job, retries, around.policy)}")
+    return 0
+
+
+def _path_of(queue: JobQueue, job: Job) -> str:
+    """Where the job has its PATH from, and what it is."""
+    own = (job.env or {}).get("PATH")
+    if own is not None:
+        return f"from its own env: {render.one_line(own)}"
+    try:
+        taken = queue.env_set(job)
+    except QueuectlError as exc:
+        return render.one_line(str(exc))
+    if taken is None:
+        return "from its worker, as it was enqueued by an earlier version"
+    path = taken["env"].get("PATH")
+    told = "none" if path is None else render.one_line(path)
+    return f"from whoever enqueued it: {told}"
+
+
+def jobs_ahead(job: Job, waiting: Iterable[Job], now: str) -> int:
+    """How many of the jobs, which come in the queue's order, are claimed before this one."""
+    mine, ahead, met = claim_order(job), 0, False
+    for other in waiting:
+        if other.id == job.id:
+            met = True
+        elif is_ready(other, now):
+            order = claim_order(other)
+            ahead += order < mine or (order == mine and not met)
+    return ahead
+
+
+def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
+    """Each reason as a word for programs and a sentence; `told` shows a time."""
+    if job.state == "in_progress":
+        return _running(job, around, told)
+    found = []
+    if around.path and job.state in ("failed", "dead"):
+        text = f"Exit code 127: a command was not found. It has its PATH {around.path}."
+        found.append(("not_found", text))
+    if job.state in CLAIMABLE:
+        return _waiting(job, around, told) + found
+    ended = f", {told(job.finished_at)}" if job.finished_at else ""
+    if job.state == "completed":
+        return [("completed", f"It ended well in run {job.run}{ended}.")]
+    if job.state == "cancelled":
+        return [("cancelled", f"It was cancelled{ended}; 'retry {job.id}' queues it again.")]
+    return [
+        ("dead", f"{_cause(job)}{ended}."),
+        *found,
+        ("not_retried", f"It stays so until 'dlq retry {job.id}' queues it again."),
+    ]
+
+
+def _cause(job: Job) -> str:
+    if job.error in _BURIED:
+        stopped = job.error == "interrupted" and job.rerun
+        return f"It was buried: {_BURIED['stopped' if stopped else job.error]}"
+    spent = f"all {job.max_retries + 1} runs failed" if job.max_retries else "it has no retries"
+    if job.attempts <= job.max_retries:
+        spent = "no retry was left to it"
+    return f"It failed and {spent}; the last error: {render.brief(job.error or 'unknown')}"
+
+
+def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
+    since = f", started {told(job.started_at)}" if job.started_at else ""
+    holder = [worker for worker in around.workers if worker.id == job.worker]
+    if not any(worker.alive for worker in holder):
+        name = render.brief(job.worker)
+        if around.kept in _KEPT:
+            code, text = _KEPT[around.kept]
+            return [(code, text.format(name))]
+        if around.kept == "left":
+            text = f"Worker {name} died while it ran it; {render.unended(holder[0], job.id)}"
+            return [("cannot_end", text)]
+        text = f"Worker {name} died while it ran it; who writes next takes the job back."
+        return [("worker_lost", text)]
+    found = [("running", f"It runs{since}: run {job.run}, worker PID {holder[0].pid}.")]
+    if why := hindrance(holder[0]):
+        found.append(("worker_hindered", f"Its worker {why}."))
+    if job.cancel_requested:
+        found.append(("cancelling", "Its worker was asked to end it."))
+    if holder[0].left:
+        found.append(("cannot_end", render.unended(holder[0], job.id)))
+    return found
+
+
+def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    if job.state == "failed":
+        what = f"retry {job.attempts} of {job.max_retries}"
+        why = f" after {render.brief(job.error)}" if job.error else ""
+        due = "is due" if is_ready(job, around.now) else f"is due {told(job.run_at)}"
+        found.append(("waiting_for_retry", f"Its {what}{why} {due}."))
+    elif job.run_at > around.now:
+        found.append(("not_due", f"It is not due yet: {told(job.run_at)}."))
+    alive = [worker for worker in around.workers if worker.alive]
+    able = [worker for worker in alive if not hindrance(worker)]
+    if not able:
+        code = "workers_hindered" if alive else "no_workers"
+        found.append((code, unserved(alive)))
+    if not is_ready(job, around.now):
+        return found
+    if around.ahead:
+        text = f"{_count(around.ahead, 'job')} will be taken before it, by priority and due time."
+        found.append(("behind", text))
+    elif able and all(worker.job_id for worker in able):
+        text = f"It is next, when one of {_count(len(able), 'worker')} has ended its job."
+        found.append(("workers_busy", text))
+    else:
+        found.append(("next", "It is next."))
+    return found
+
+
+def coming_retries(job: Job, policy: RetryPolicy) -> list[tuple[int, float]]:
+    """Number of each retry that is left after the coming run, and seconds before it; ten at most.
+
+    With jitter the seconds are the most that it may wait.
+    """
+    if job.state not in CLAIMABLE and job.state != "in_progress":
+        return []
+    first = job.attempts + 1
+    last = min(job.max_retries, job.attempts + _MOST_RETRIES)
+    return [(number, retry_delay(policy, number)) for number in range(first, last + 1)]
+
+
+def _told_retries(job: Job, retries: list[tuple[int, float]], policy: RetryPolicy) -> str:
+    most = "at most " if policy.jitter else ""
+    waits = ", ".join(f"{number} after {most}{format_duration(wait)}" for number, wait in retries)
+    more = ", and so on" if retries[-1][0] < job.max_retries else ""
+    return f"If it fails, retries of {job.max_retries}: {waits}{more}."
+
+
+def _at(text: str, clock: float | None) -> str:
+    return render.moment(text, clock)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _form(job: Job, around: Surroundings) -> dict[str, object]:
+    alive = sum(worker.alive for worker in around.workers)
+    return {
+        "id": job.id,
+        "state": job.state,
+        "reasons": [
+            {"code": code, "text": text} for code, text in reasons(job, around, lambda at: at)
+        ],
+        "run_at": job.run_at,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "retries": [
+            {"retry": number, "delay": delay}
+            for number, delay in coming_retries(job, around.policy)
+        ],
+        "ahead": around.ahead,
+        "workers": alive,
+        "error": job.error,
+    }

@@ -1,0 +1,74 @@
+"""What jobs printed: `logs`."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.commands import render
+from queuectl.commands.handlers.waiting import WorkerLook
+from queuectl.errors import InvalidInput, NoSuchRun
+from queuectl.model.times import format_duration, parse_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.model.job import Job
+
+
+def logs(context: Context, args: dict[str, Any]) -> int:
+    """The bytes that a run wrote, as they are."""
+    job, run, lines = context.queue.get(args["job"]), args.get("run"), args.get("lines")
+    if args.get("follow"):
+        return _follow(context, job.id, args)
+    if run is not None and not 1 <= run <= job.run:
+        raise NoSuchRun(job.id, run, job.run)
+    output = context.logs.output(job, run) if lines is None else context.logs.tail(job, lines, run)
+    if not _copy(context, output) and lines != 0 and not context.quiet:
+        context.note(f"Job '{job.id}' {'printed nothing' if job.run else 'has not run yet'}.")
+    return 0
+
+
+def _follow(context: Context, job_id: str, args: dict[str, Any]) -> int:
+    """The output as it appears, until the job has ended; being interrupted ends no job."""
+    if args.get("run") is not None or args.get("lines") is not None:
+        raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
+    queue, first, workers = context.queue, True, WorkerLook(context)
+
+    def pause(seconds: float) -> None:
+        context.rescue()  # else the run of a worker that died would never end
+        workers.look()
+        queue.wait(seconds)
+
+    def begins(run: int) -> None:
+        nonlocal first
+        if not first and not context.quiet:
+            context.note(f"Run {run} of job '{job_id}' begins.")
+        first = False
+
+    def waits(job: Job) -> None:
+        nonlocal first
+        first = False
+        if context.quiet:
+            return
+        failed = f"Run {job.run} of job '{job_id}' failed: {render.brief(job.error)}. "
+        due = parse_time(job.run_at) - time.time()
+        context.note(
+            f"{failed if job.state == 'failed' else ''}Run {job.run + 1} is due "
+            f"{f'in {format_duration(due)}' if due >= 1 else 'now'}."
+        )
+
+    _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits))
+    return 0
+
+
+def _copy(context: Context, pieces: Iterable[bytes]) -> bool:
+    """Whether there was anything to copy."""
+    copied = False
+    for piece in pieces:
+        context.write_bytes(piece)
+        context.flush()
+        copied = True
+    return copied

@@ -1,0 +1,215 @@
+"""Workers: `worker start`, `worker stop`, `worker list`, `worker run`."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.commands import render
+from queuectl.errors import StoreError
+from queuectl.worker.hindrance import hindrance
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.store.files.worker_files import WorkerInfo
+
+_COLUMNS = (
+    render.Column("PID", 8),
+    render.Column("Worker", 12),
+    render.Column("State", 8),
+    render.Column("Job", 15),
+    render.Column("Since", 5),
+)
+
+
+def worker_start(context: Context, args: dict[str, Any]) -> int:
+    """Detached workers, each registered when this returns."""
+    count = args["count"]
+    if not context.quiet:
+        context.write(f"Starting {count} worker(s)...")
+    _start(context, count)
+    return 0
+
+
+def _start(context: Context, count: int) -> None:
+    from queuectl.worker import pool
+
+    context.flush()
+    context.queue.settings()  # what is wrong with them is told here, not in each worker's log
+    pids = pool.start(context.folder, count)
+    if context.quiet:
+        context.write_lines(map(str, pids))
+        return
+    context.write("Workers started and running in background.")
+    context.write(f"PIDs: {pids}")
+    context.write(f"Workers running now: {_living(context)}")
+
+
+def _living(context: Context) -> int:
+    return sum(worker.alive for worker in context.queue.workers())
+
+
+def worker_scale(context: Context, args: dict[str, Any]) -> int:
+    """As many workers as were asked for: some are started, or told to stop and waited for."""
+    from queuectl.worker import pool
+
+    wanted, living = args["count"], _living(context)
+    if wanted > living:
+        if not context.quiet:
+            context.write(f"Starting {wanted - living} worker(s)...")
+        _start(context, wanted - living)
+        return 0
+    spare = pool.spare(context.queue, wanted)
+    if spare:
+        _stop(context, {worker.id for worker in spare}, now=False)
+    if not context.quiet:
+        context.write(f"Workers running now: {_living(context)}")
+    return 0
+
+
+def worker_stop(context: Context, args: dict[str, Any]) -> int:
+    """Some workers, or all, told to stop, and waited for."""
+    from queuectl.worker import pool
+
+    named = pool.named(context.queue, args["worker"]) if args.get("worker") else None
+    only = None if named is None else {worker.id for worker in named}
+    # Before anything that reads the queue: a damaged one is a reason to stop them.
+    stopped = _stop(context, only, now=bool(args.get("now")))
+    if not stopped:
+        if not context.quiet:
+            context.note("No worker was running.")
+    elif only is None and not context.quiet:
+        context.write("All workers stopped.")
+    if only is not None and _living(context):
+        return 0
+    try:
+        context.rescue()
+        context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
+    except StoreError as exc:
+        if not stopped:
+            raise
+        why = str(exc).replace("nothing was changed: ", "")
+        raise StoreError(
+            f"the workers are stopped, but tidying up behind them was refused: {why}"
+        ) from exc
+    return 0
+
+
+def _stop(context: Context, only: set[str] | None, *, now: bool) -> list[int]:
+    """The pids of the workers that were stopped, each told as it ends."""
+    from queuectl.worker import pool
+
+    def told(pid: int) -> None:
+        context.write(str(pid) if context.quiet else f"Stopped worker PID {pid}")
+        context.flush()
+
+    stopping = _Stopping(context)
+    return pool.stop(context.queue, now=now, only=only, on_stopped=told, on_wait=stopping.tell)
+
+
+class _Stopping:
+    """Tells, from a second on and once a second, which workers are still waited for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._next = time.monotonic() + 1.0
+
+    def tell(self, pids: list[int]) -> None:
+        """These are still there."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1.0
+        left = [worker for worker in self._context.queue.workers() if worker.pid in pids]
+        jobs = ", ".join(worker.job_id for worker in left if worker.job_id)
+        workers = "1 worker" if len(pids) == 1 else f"{len(pids)} workers"
+        self._context.show_waiting(f"Waiting for {workers}" + (f", running {jobs}" if jobs else ""))
+
+
+def worker_list(context: Context, args: dict[str, Any]) -> int:
+    """The living workers, and lost ones that nobody has looked after yet."""
+    workers = context.queue.workers()
+    if args.get("json"):
+        context.write_json([render.json_document({"workers": list(map(_form, workers))})])
+        return 0
+    if context.quiet:
+        context.write_lines(worker.id for worker in workers)
+        return 0
+    rows = [
+        (
+            str(worker.pid),
+            worker.id,
+            _state(worker),
+            worker.job_id or "-",
+            render.moment(worker.started_at, context.clock),
+        )
+        for worker in workers
+    ]
+    context.write_lines(render.table(_COLUMNS, rows, screen=context.screen, colour=context.color))
+    for worker in workers:
+        if worker.left:
+            context.write(f"{render.brief(worker.job_id)}: {render.unended(worker)}")
+        if why := hindrance(worker):
+            context.note(f"Worker PID {worker.pid} {why}")
+    if not rows:
+        context.note("No worker runs; 'worker start' starts one.")
+    return 0
+
+
+def _state(worker: WorkerInfo) -> str:
+    if not worker.alive:
+        return "lost"
+    if hindrance(worker):
+        return "hindered"
+    return "running" if worker.job_id else "idle"
+
+
+def _form(worker: WorkerInfo) -> dict[str, object]:
+    return {
+        "id": worker.id,
+        "pid": worker.pid,
+        "alive": worker.alive,
+        "since": worker.started_at or None,
+        "job": worker.job_id,
+        "run": worker.run or None,
+        "left": [{"pid": pid, "user": user, "command": name} for pid, user, name in worker.left],
+        "hindered": hindrance(worker) or None,
+    }
+
+
+def worker_run(context: Context, args: dict[str, Any]) -> int:
+    """Be a worker, or several, until a signal says stop, or nothing is left to run."""
+    from contextlib import suppress
+    from functools import partial
+
+    # Refused at once, not by a worker that waits until it is mended.
+    context.queue.settings()
+    context.queue.prepare_claims()
+
+    def quietly(show: Callable[[str], None], line: str) -> None:
+        # A worker must go on though nobody reads what it says any more.
+        with suppress(OSError):
+            show(line)
+            context.flush()
+
+    def nothing(line: str) -> None:
+        """What a job's life is told to where nobody wants to hear of it."""
+
+    tell = nothing if context.quiet else partial(quietly, context.write)
+    log = partial(quietly, context.note)
+    drain = bool(args.get("drain"))
+    context.tell_notices()
+    context.flush()
+    from queuectl.worker.first_process import beneath_first
+
+    if args["count"] > 1:
+        from queuectl.worker.crew import run_crew
+
+        return beneath_first(
+            lambda: run_crew(context.folder, args["count"], tell=tell, log=log, until_empty=drain)
+        )
+    from queuectl.worker.loop import run_worker
+
+    return beneath_first(lambda: run_worker(context.queue, tell=tell, log=log, until_empty=drain))

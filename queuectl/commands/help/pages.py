@@ -1,0 +1,258 @@
+"""What `help` and `version` print, all of it made from the table of commands."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.commands.grammar.specs import CommandSpec, Param
+
+_WIDTH = 80
+
+
+_INTRO = """\
+queuectl: run shell commands in the background, with retries and dead letters.
+
+Usage: queuectl COMMAND ...       run one command
+       queuectl < SCRIPT          run a command a line (or: queuectl -f SCRIPT)
+       queuectl                   open the shell, on a terminal
+"""
+
+_GLOBALS = """\
+Options, anywhere on the line:
+  --data DIR       the data folder (else QUEUECTL_DATA, ./data, your own)
+  -q, --quiet      results only; ids instead of sentences
+  --color WHEN     auto, always (also: FORCE_COLOR=1) or never (--no-color,
+                   NO_COLOR=1)
+  --no-pager       no pager for a result longer than the screen
+  -h, --help       explain the command
+
+Options of a script:
+  -f FILE          read the commands from FILE
+  --stop-on-error  end at the first command that fails
+  --dry-run        tell the mistakes and run nothing
+  --resume FILE    keep in FILE how far it got, and go on from there
+"""
+
+TOPICS = {
+    "exit-codes": """\
+Exit codes
+  0    done
+  1    it failed, or a line of a script failed
+  2    the command line or its input is wrong; nothing was changed
+  3    no such job, run or worker
+  4    conflict: the id exists, or the job's state does not allow it
+  5    the data folder is busy, cannot be read, or refuses to be written
+  124  wait: the time given by --timeout is up
+  125  wait: it failed itself
+  130  interrupted (Ctrl-C)
+  141  whoever read the output went away
+wait with one job exits with that job's own exit code (1 if it was cancelled or
+never had one); with several 0 if all completed, else 1.
+""",
+    "objects": """\
+Objects
+  A job can be given as strict JSON or in a relaxed form:
+    enqueue '{"id": "job1", "command": "echo Hello"}'
+    enqueue {id: job1, command: "echo Hello"}
+  In the relaxed form keys and values need no quotes. A bare value runs to the
+  next comma that is followed by a word and ':', or to the closing brace:
+    enqueue {id: job1, command: echo a, b, max_retries: 1}
+  If that word is no field, the object is refused: if it belongs to the value,
+  put quotes around all of that: {command: "echo a, b: c"}.
+  Your own shell reads the line first: on its command line put single quotes
+  around the object. In the queuectl shell and in scripts none are needed.
+  'help fields' lists the fields.
+""",
+    "running": """\
+Running
+  A job is run by /bin/sh -c in the folder in which it was enqueued, with no
+  input. QUEUECTL_DATA names its queue, QUEUECTL_JOB_ID the job and
+  QUEUECTL_ATTEMPT the run.
+What a run leaves behind
+  When its shell has ended, all that stayed in its session is ended too. What
+  left the session (setsid, a daemon) lives on only if the run succeeded: exit
+  code 0, and not cancelled, timed out or stopped. After any other end, and
+  before the job of a lost worker is run again, nothing of the run is left.
+  Each process gets TERM, then CONT; after kill-grace KILL, and KILL at once if
+  the worker is lost. A worker that a job started in the background, and what
+  that runs, is no part of the job.
+  What cannot be ended (another user's process, one that hangs in the kernel)
+  keeps the job in progress: explain and worker list name it, and
+  cancel --abandon gives the run up.
+  What other programs do for a job is out of reach: at, docker, systemd-run, a
+  tmux server that ran before.
+""",
+    "scripts": """\
+Scripts
+  queuectl < jobs.txt, or queuectl -f jobs.txt
+  One command a line, as in the shell. # starts a comment at the start of a
+  word; an object or a quoted text may go on over several lines. What stands
+  behind -- goes to /bin/sh exactly as it stands, from pipes to a comment.
+  A line that fails is told as NAME:LINE: and the rest runs; the exit code is
+  then 1. --stop-on-error ends the script there.
+  --dry-run reads all lines, tells their mistakes and runs nothing.
+  --resume FILE keeps in FILE which lines were run. Run the same once more
+  after the script was killed or stopped, and it goes on where it was; a line
+  that was cut short is run again. A script run to its end removes FILE.
+""",
+    "shell": """\
+In the shell
+  Tab, Down    enter the menu; the only offer is taken, and the next menu opens;
+               the right arrow takes the grey suggestion
+  Up           lines typed before that start alike; Ctrl-R searches them, and
+               Enter there runs what was found (with the keys of vi: takes it)
+  Ctrl-C       clears the line, or ends what is being watched, never a job
+  Ctrl-D       leaves; so do exit and quit
+  Ctrl-X Ctrl-E  edits the line in $EDITOR; F4 changes between emacs and vi
+  !COMMAND     runs a command of your own shell at once, outside the queue
+  alias        lets a word stand for the front of a line: alias bad dlq list;
+               alias lists them, unalias bad forgets it
+  notify       on, off or dead: which of the jobs enqueued here are told of
+  keys         emacs or vi: how the line is edited
+  source FILE  runs the commands in a file
+When it opens it runs the lines of $XDG_CONFIG_HOME/queuectl/shellrc, if that
+is there (else ~/.config/queuectl/shellrc): aliases, notify, keys or any other.
+QUEUECTL_SHELLRC names another file; /dev/null is none.
+""",
+}
+
+
+def show_help(context: Context, args: dict[str, Any]) -> int:
+    """The overview, one command, one group of commands, or a topic."""
+    words = tuple(args.get("topic") or ())
+    context.write(help_text(words) if words else overview())
+    return 0
+
+
+def version(context: Context, args: dict[str, Any]) -> int:
+    """Name and version only."""
+    from queuectl import __version__
+
+    context.write(__version__ if context.quiet else f"queuectl {__version__}")
+    return 0
+
+
+def overview() -> str:
+    """What `queuectl help` prints."""
+    from queuectl.commands.table import COMMANDS
+
+    listed = "".join(f"  {' '.join(spec.words):<15} {spec.summary}\n" for spec in COMMANDS)
+    topics = f"Topics: {', '.join((*TOPICS, 'settings', 'fields'))}\n"
+    more = "queuectl help COMMAND shows its options and examples.\n"
+    return f"{_INTRO}\nCommands:\n{listed}\n{_GLOBALS}\n{topics}{more}"
+
+
+def help_text(words: tuple[str, ...]) -> str:
+    """The page of a command (`("dlq", "retry")`), a group (`("dlq",)`) or a topic.
+
+    Raises InvalidInput if there is none.
+    """
+    from queuectl.commands.grammar.reading import find_command
+    from queuectl.commands.table import COMMANDS
+    from queuectl.errors import InvalidInput, did_you_mean
+
+    spec = find_command(COMMANDS, words)
+    found = [spec] if spec else [spec for spec in COMMANDS if spec.words[: len(words)] == words]
+    if found:
+        return "\n".join(map(command_page, found))
+    page = _topic(" ".join(words))
+    if page is None:
+        known = [*TOPICS, "settings", "fields", *(" ".join(spec.words) for spec in COMMANDS)]
+        asked = " ".join(words)
+        raise InvalidInput(f"no help about '{asked}'{did_you_mean(asked, known)}")
+    return page
+
+
+def _topic(name: str) -> str | None:
+    if name == "settings":
+        from queuectl.config import SETTINGS, show_value
+
+        shown = [(s.name, f"{s.meaning} (default {show_value(s, s.default)})") for s in SETTINGS]
+        return "Settings: config set NAME VALUE\n" + _listing(shown)
+    if name == "fields":
+        from queuectl.model.fields import DELAY, FIELDS
+
+        return "Fields that enqueue takes\n" + _listing(
+            [(field.name, field.meaning) for field in (*FIELDS, DELAY) if field.enqueue]
+        )
+    return TOPICS.get(name)
+
+
+def command_page(spec: CommandSpec, program: str = "queuectl ") -> str:
+    """Synopsis, meaning, parameters and examples of one command, within 80 columns.
+
+    `program` stands before it on the command line, and is empty in the shell.
+    """
+    name = program + " ".join(spec.words)
+    parts = [_wrapped(f"Usage: {name}", synopsis(spec.params)), "", spec.summary]
+    if spec.details:
+        parts += _wrap(spec.details)
+    if spec.params:
+        parts += ["", _listing([(spelled(param), param.help) for param in spec.params]).rstrip()]
+    parts += ["", "Examples:"]
+    parts += [f"  {program}{example}" for example in spec.examples]
+    if spec.aliases:
+        parts += ["", "Also: " + ", ".join(" ".join(alias) for alias in spec.aliases)]
+    return "\n".join(parts) + "\n"
+
+
+def synopsis(params: Sequence[Param]) -> list[str]:
+    """The parameters as a usage line shows them, options behind the operands."""
+    operands = [param for param in params if not param.name.startswith("--")]
+    options = [param for param in params if param.name.startswith("--")]
+    last = [param for param in operands if param.kind == "argv"]
+    front = [param for param in operands if param.kind != "argv"]
+    return [_usage(param) for param in (*front, *options, *last)]
+
+
+def _usage(param: Param) -> str:
+    shown = spelled(param)
+    if param.kind == "argv":
+        shown = "-- COMMAND [ARG...]"
+    elif param.many or param.kind in ("line", "front"):
+        shown += "..."
+    return shown if param.required else f"[{shown}]"
+
+
+def spelled(param: Param) -> str:
+    """A parameter as people type it: `--count N`, `JOB`."""
+    if not param.name.startswith("--"):
+        return "-- ..." if param.kind == "argv" else param.name.upper()
+    value = "" if param.kind == "flag" else f" {_VALUES.get(param.kind, param.kind.upper())}"
+    short = f"{param.short}, " if param.short else ""
+    return f"{short}{param.name}{value}"
+
+
+_VALUES = {"int": "N", "count": "N", "number": "N", "duration": "TIME", "time": "WHEN"}
+
+
+def _listing(pairs: Sequence[tuple[str, str]]) -> str:
+    return "".join(line + "\n" for name, text in pairs for line in _entry(name, text))
+
+
+def _entry(name: str, text: str) -> Iterator[str]:
+    first, *rest = _wrap(text, _WIDTH - 24) or [""]
+    yield f"  {name:<21} {first}" if len(name) <= 21 else f"  {name}\n{'':24}{first}"
+    for line in rest:
+        yield f"{'':24}{line}"
+
+
+def _wrap(text: str, width: int = _WIDTH) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _wrapped(start: str, words: Sequence[str]) -> str:
+    """`start` and the words behind it, further lines indented; no word is broken."""
+    lines, indent = [start], " " * 16
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+            lines.append(indent + word)
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join(lines)

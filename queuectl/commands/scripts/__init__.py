@@ -1,0 +1,1 @@
+"""Scripts of statements, and how far one got."""

@@ -1,0 +1,134 @@
+"""How far a script got, kept in a file, so that `--resume FILE` goes on where it was cut short.
+
+One line for each step: `begun N CRC` before the N-th statement of the script, `done N CRC` behind
+it; CRC is the checksum of all statements up to that one, so that another script is noticed. A last
+line without its end was cut off with the process that wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+from zlib import crc32
+
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.store.files.door import oddity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.commands.scripts.statements import Statement
+
+_ANEW = os.O_CREAT | os.O_EXCL
+_WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Progress:
+    """What was done of a script. Nothing is on the disk before the first statement begins."""
+
+    def __init__(self, path: str) -> None:
+        """Raises InvalidInput if the file is there and no progress of a script."""
+        self.path = path
+        self._fd, self._is_there = -1, False
+        self._at, self._crc = 0, 0
+        self._done, self._begun, self._known = 0, 0, 0
+        try:
+            fd = self._open(os.O_RDONLY)
+            with open(fd, "rb") as file:
+                lines = file.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise self._failed("reading", exc) from None
+        self._is_there = True
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        words = line.split()
+        try:
+            number, crc = int(words[1]), int(words[2], 16)
+        except (IndexError, ValueError):
+            raise InvalidInput(f"{self.path} does not tell how far a script got") from None
+        if words[0] == b"done":
+            self._done, self._known = number, crc
+        else:
+            self._begun = number
+
+    def is_done(self, statement: Statement) -> bool:
+        """Whether the script's next statement was done before; to be asked of each in turn.
+
+        Raises InvalidInput if what was done before is another text.
+        """
+        self._at += 1
+        self._crc = crc32(statement.text.encode("utf-8", "surrogateescape"), self._crc)
+        if self._at == self._done and self._crc != self._known:
+            raise InvalidInput(
+                f"{self.path} tells of another script: of {statement.name}, lines up to "
+                f"{statement.line} were changed since; remove that file to run it from its start"
+            )
+        return self._at <= self._done
+
+    def was_begun(self) -> bool:
+        """Whether the statement asked about last was begun before, and perhaps run."""
+        return self._at == self._begun
+
+    def begin(self) -> None:
+        """Note that the statement asked about last is about to be run."""
+        self._note(b"begun")
+
+    def end(self) -> None:
+        """Note on the disk that it was run."""
+        self._note(b"done")
+
+    def close(self, *, whole: bool) -> None:
+        """Let go of the file; a script that was run to its end leaves none.
+
+        Raises InvalidInput if the script is shorter than what was done of it.
+        """
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if whole and self._at < self._done:
+            raise InvalidInput(
+                f"{self.path} tells of another script: {self._done} commands were done of it, "
+                f"this one has {self._at}; remove that file to run it from its start"
+            )
+        if whole and self._at:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                return
+            except OSError as exc:
+                raise self._failed("removing", exc) from None
+
+    def _note(self, word: bytes) -> None:
+        try:
+            if self._fd < 0:
+                self._fd = self._open(os.O_RDWR | (0 if self._is_there else _ANEW))
+                whole = os.pread(self._fd, os.fstat(self._fd).st_size, 0).rfind(b"\n") + 1
+                os.ftruncate(self._fd, whole)
+                os.lseek(self._fd, whole, os.SEEK_SET)
+            os.write(self._fd, b"%s %d %08x\n" % (word, self._at, self._crc))
+            if word == b"done":
+                os.fsync(self._fd)
+        except OSError as exc:
+            raise self._failed("writing", exc) from None
+
+    def _open(self, flags: int) -> int:
+        """The file, which must be a plain one of this user: nothing is written through a link."""
+        try:
+            fd = os.open(self.path, flags | _WARILY, 0o600)
+        except OSError as exc:
+            if not os.path.islink(self.path):
+                raise
+            fault = oddity(os.lstat(self.path))
+            raise InvalidInput(f"{self.path} {fault}; name another for --resume") from exc
+        fault = oddity(os.fstat(fd))
+        if fault:
+            os.close(fd)
+            raise InvalidInput(f"{self.path} {fault}; name another for --resume")
+        return fd
+
+    def _failed(self, doing: str, error: OSError) -> QueuectlError:
+        return QueuectlError(
+            f"{doing} {self.path}: {error.strerror}; how far the script got is not known"
+        )

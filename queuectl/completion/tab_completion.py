@@ -1,0 +1,108 @@
+"""Answering another shell's Tab: `queuectl __complete SHELL LINE`, and the scripts that ask so.
+
+LINE is the command line up to the cursor as it was typed, quotes and all. The answer is a line for
+each candidate: the whole word, a tab, what it is. The exit code `FILES` asks the shell for names of
+files instead. Nothing is ever told of errors: a Tab is no place for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from queuectl.commands.grammar.binding import UncheckedBinder
+from queuectl.commands.grammar.reading import GLOBAL_OPTIONS
+from queuectl.commands.grammar.tokens import tokenize
+from queuectl.commands.table import COMMANDS
+from queuectl.completion.candidates import complete
+from queuectl.live.live_queue import LiveQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from queuectl.commands.grammar.reading import Bound
+    from queuectl.completion.candidates import Candidate
+
+SHELLS = ("bash", "zsh", "fish")
+FILES = 10
+_MOST = 200  # candidates, and jobs of a kind; a shell shows no more without asking
+_LONGEST = 60  # characters of a description
+_TO_BE_QUOTED = frozenset(" \t\n'\"\\{}$`|&;<>()*?[]!#~")
+
+
+def answer(words: Sequence[str]) -> int:
+    """Write the candidates for `[SHELL, LINE]`; 0, or FILES. Never raises."""
+    try:
+        shell, line = words
+        found = candidates(line, os.environ, only_prefixes=shell != "fish")
+    except Exception:
+        return 0  # whatever it is, the command itself will tell when it is run
+    if found is None:
+        return FILES
+    lines = [f"{word}\t{meaning}\n" for word, meaning in found]
+    if sys.stdout is not None:
+        sys.stdout.write("".join(lines))
+    return 0
+
+
+def candidates(
+    line: str, environ: Any, *, only_prefixes: bool = False
+) -> list[tuple[str, str]] | None:
+    """What may stand in place of the last word, each with what it is; None: names of files.
+
+    `only_prefixes`: only what begins with that word, for a shell that would take any other for a
+    replacement of it.
+    """
+    text = _without_program(line)
+    bound = UncheckedBinder(COMMANDS, GLOBAL_OPTIONS, text, tokenize(text)).bind()
+    begins = _last_word(bound)
+    typed = text[begins:]
+    if _is_for_files(bound, typed):
+        return None
+    live = LiveQueue(_folder(bound, environ), most=_MOST)
+    try:
+        found = complete(bound, live, only_prefixes=only_prefixes)
+    finally:
+        live.close()
+    words = [(text[begins : item.start] + item.text, item) for item in found]
+    if bound.open:
+        typed = bound.tokens[-1].text  # in quotes that the shell will close
+    return [
+        (word, _one_line(item))
+        for word, item in words[:_MOST]
+        if _TO_BE_QUOTED.isdisjoint(word) and (not only_prefixes or word.startswith(typed))
+    ]
+
+
+def _without_program(line: str) -> str:
+    """The line behind the name of the program."""
+    tokens = tokenize(line)
+    return line[tokens[0].end :].lstrip() if tokens else ""
+
+
+def _is_for_files(bound: Bound, typed: str) -> bool:
+    """Whether the name of a file may come, or a word of a command line behind `--`."""
+    kinds = {expected.kind for expected in bound.expected}
+    if "argv" in kinds:
+        return any(token.role == "end" for token in bound.tokens)
+    return "path" in kinds and (typed[:1] != "-" or "=" in typed)
+
+
+def _last_word(bound: Bound) -> int:
+    """Where the word begins that is being typed."""
+    last = bound.tokens[-1] if bound.tokens else None
+    return last.start if last is not None and last.end == len(bound.text) else len(bound.text)
+
+
+def _folder(bound: Bound, environ: Any) -> str:
+    from queuectl.store.files.marker import find_folder
+
+    data = bound.values.get("data")
+    return find_folder(data if isinstance(data, str) else None, environ)
+
+
+def _one_line(item: Candidate) -> str:
+    meaning = " ".join(item.meaning.split())
+    return meaning if len(meaning) <= _LONGEST else meaning[: _LONGEST - 1] + "…"

@@ -1,0 +1,1 @@
+"""Looking at a queue many times a second, without its lock."""

@@ -1,0 +1,197 @@
+"""What `top` shows of the queue, read without locks and only as often as it changes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from queuectl.commands.render import one_line
+from queuectl.errors import QueuectlError
+from queuectl.job_queue import JobQueue
+from queuectl.live.output import Page, Wish, read_page
+from queuectl.live.rows import Rows
+from queuectl.live.standing import Standing
+from queuectl.model.job import Job
+from queuectl.model.times import format_time
+from queuectl.store.files.marker import Presence
+from queuectl.worker.hindrance import told_shortly
+from queuectl.worker.logs import END, LogFolder, last_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from queuectl.model.fields import State
+    from queuectl.store.files.glance import Follower
+    from queuectl.store.files.worker_files import WorkerInfo
+
+_GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
+_MANY = 3000  # jobs; of more some are shown while all are read
+_SOME = 300  # jobs of each kind
+_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
+_LONGEST = 2000  # characters of a command or an error that are kept
+_TROUBLE = (QueuectlError, OSError, ValueError)
+
+
+class Picture(NamedTuple):
+    """The queue at the moment `now`; `said` holds the last line of output by job id.
+
+    `jobs` are kept from picture to picture: whoever shows them applies `changes` to them first.
+    `partial`: not all jobs are among them yet. `page` is the part of the output asked for.
+    """
+
+    now: float
+    standing: Standing
+    jobs: Rows
+    workers: tuple[WorkerInfo, ...] = ()
+    said: Mapping[str, str] = {}
+    page: Page | None = None
+    changes: Mapping[str, Job | None] = {}
+    partial: bool = False
+
+
+class Feed:
+    """Takes pictures of a data folder. Not for two threads at once."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._logs = LogFolder(folder)
+        self._mark: tuple[object, ...] | None = None
+        self._looked = float("-inf")
+        self._presence = Presence(folder)
+        self._standing = Standing({}, 0)
+        self._workers: tuple[WorkerInfo, ...] = ()
+        self._said: dict[tuple[str, int, str], str] = {}
+        self._follower: Follower | None = None
+        self._jobs: Rows | None = None
+        self._partial = False
+
+    def look(
+        self, visible: Iterable[Job] = (), wish: Wish | None = None, *, at_once: bool = True
+    ) -> Picture:
+        """The queue now, with the last lines of the visible jobs, and the output wished for.
+
+        All jobs are read, unless that takes long and it must be `at_once`.
+        """
+        changed = self._look_at_the_whole()
+        changes: Mapping[str, Job | None] = {}
+        if not self._standing.trouble:
+            try:
+                changes = self._follow(changed, at_once)
+            except _TROUBLE as exc:
+                self._mark = None  # it may have been a passing one
+                self._standing = Standing({}, 0, str(exc))
+                self._partial = self._jobs is not None  # all must be read anew
+        jobs = self._jobs if self._jobs is not None else Rows()
+        said = {job.id: self._last_words(changes.get(job.id) or job) for job in visible}
+        page = None
+        if wish is not None:
+            job = changes.get(wish.job_id, jobs.get(wish.job_id))
+            page = read_page(self._logs, job, wish) if job else Page()
+        partial = self._partial and not self._standing.trouble
+        return Picture(
+            time.time(), self._standing, jobs, self._workers, said, page, changes, partial
+        )
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
+
+    def _look_at_the_whole(self) -> bool:
+        """Counts and workers, if they may have changed; whether anything did."""
+        from queuectl.store.files.peek import change_mark
+        from queuectl.store.files.summary import read_summary
+
+        mark, now = change_mark(self._folder), time.monotonic()
+        same = mark == self._mark
+        if same and now - self._looked < _WORKERS:
+            return False
+        if self._mark is not None and self._jobs is not None:
+            # A person edits a job file without the journal; where it is just being folded, all
+            # is read once more than need be.
+            self._partial |= mark[0] == self._mark[0] and mark[1:3] != self._mark[1:3]
+        self._mark, self._looked = mark, now
+        try:
+            self._presence.check()
+            summary = read_summary(self._folder, time.time())
+        except _TROUBLE as exc:
+            self._mark = None
+            self._standing = Standing({}, 0, str(exc))
+            self._partial = self._jobs is not None
+            return True
+        hindered = told_shortly(summary.workers)
+        self._standing = Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
+        self._workers = tuple(summary.workers)
+        return not same
+
+    def _follow(self, changed: bool, at_once: bool) -> Mapping[str, Job | None]:
+        """What became of the jobs since the last look; reads all of them if that is not known."""
+        if self._jobs is not None and not changed and not self._partial:
+            return {}
+        if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
+            self._jobs, self._partial = Rows(self._first(), self._now()), True
+            return {}
+        from queuectl.store.files.glance import Follower
+
+        if self._follower is None:
+            self._follower = Follower(self._folder)
+        lines = self._follower.changes()
+        if lines is not None and self._jobs is not None and not self._partial:
+            return dict(map(_changed, lines))
+        # What is read after the follower has found its place is never older than what it tells.
+        self._jobs = Rows(map(_slim, JobQueue.open(self._folder).find()), self._now())
+        self._partial = False
+        return {}
+
+    def _now(self) -> str:
+        return format_time(time.time())
+
+    def _first(self) -> list[Job]:
+        """Some jobs of each state, soon: of those that wait the ones that are claimed first."""
+        from queuectl.store.files.glance import Glance
+
+        glance = Glance(self._folder, time.time())
+        try:
+            jobs = glance.next_claimed(self._now(), _SOME)
+            jobs += [job for states in _GROUPS for job in glance.newest(states, "", _SOME)]
+            return list(map(_slim, jobs))
+        finally:
+            glance.close()
+
+    def _last_words(self, job: Job) -> str:
+        """Why the job failed, or the last line that it printed."""
+        if job.state in ("failed", "dead"):
+            return one_line(job.error or "")
+        key = (job.id, job.run, job.state)
+        if job.state == "in_progress" or key not in self._said:
+            if len(self._said) > 1000:
+                self._said.clear()
+            self._said[key] = last_words(self._logs.end(job, END)) if job.run else ""
+        return self._said[key]
+
+
+def _changed(line: bytes) -> tuple[str, Job | None]:
+    """Id and job of a line of the journal; no job if it was removed."""
+    form = json.loads(line)
+    return form["id"], None if "removed" in form else _slim(Job.from_dict(form))
+
+
+def _slim(job: Job) -> Job:
+    """What the screen shows of a job: the whole queue is kept in memory."""
+    runs = job.state == "in_progress"
+    return job._replace(
+        state=cast("State", sys.intern(job.state)),
+        command=job.command[:_LONGEST],
+        error=job.error and job.error[:_LONGEST],
+        created_at=job.updated_at,
+        started_at=job.started_at if runs else None,
+        finished_at=None,
+        worker=job.worker if runs else None,
+        cwd=None,
+        env=None,
+        history=(),
+        extra=None,
+    )

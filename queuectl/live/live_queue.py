@@ -1,0 +1,108 @@
+"""What completion knows of the queue at the moment: read without locks, seldom, never raising."""
+
+from __future__ import annotations
+
+import time
+from _thread import allocate_lock  # threading costs a Tab in another shell 2 ms
+
+from queuectl.errors import QueuectlError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.config import Settings
+    from queuectl.store.files.peek import Peek, Seen
+    from queuectl.store.files.worker_files import WorkerInfo
+
+# A queue that changes all the time is read anew after 20 times what the last reading took: at most
+# a twentieth of a processor; a small queue is as fresh as can be.
+_REST, _LONGEST_REST = 20.0, 0.3  # times; seconds
+_MOST = 300  # jobs of a kind; nobody reads a longer menu
+_TROUBLE = (QueuectlError, OSError, ValueError)
+
+
+class LiveQueue:
+    """The jobs, settings and workers of a data folder; its methods may be called by any thread.
+
+    While the queue cannot be read, what was read last stands.
+    """
+
+    def __init__(
+        self, folder: str, clock: Callable[[], float] = time.monotonic, most: int = _MOST
+    ) -> None:
+        self._folder = folder
+        self._most = most
+        self._clock = clock
+        self._mutex = allocate_lock()
+        self._peek: Peek | None = None
+        self._mark: object = None
+        self._rest_until = float("-inf")
+        self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Seen]] = {}
+
+    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
+        """The newest jobs in these states (None: any) whose ids begin so, newest first."""
+        with self._mutex:
+            try:
+                self._refresh()
+                return self._looked_up(states, start)
+            except _TROUBLE:
+                return self._jobs.get((states, start), [])
+
+    def look_again(self) -> None:
+        """Answer from now on with what is there, though it was read a moment ago."""
+        self._rest_until = float("-inf")
+
+    def settings(self) -> Settings:
+        """The settings as they are now, or their defaults."""
+        from queuectl.config import Settings
+        from queuectl.job_queue import JobQueue
+
+        try:
+            return JobQueue.open(self._folder).settings()
+        except _TROUBLE:
+            return Settings()
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that live."""
+        from queuectl.store.files.worker_files import worker_infos
+
+        try:
+            return [worker for worker in worker_infos(self._folder) if worker.alive]
+        except _TROUBLE:
+            return []
+
+    def close(self) -> None:
+        """Let go of the files."""
+        with self._mutex:
+            if self._peek is not None:
+                self._peek.close()
+                self._peek = None
+
+    def _looked_up(self, states: tuple[str, ...] | None, start: str) -> list[Seen]:
+        key = (states, start)
+        if key not in self._jobs and self._peek is not None:
+            everything = self._jobs.get((states, ""), None)
+            if everything is not None and len(everything) < self._most:
+                self._jobs[key] = [job for job in everything if job.id.startswith(start)]
+            else:
+                self._jobs[key] = self._peek.newest(states, start, self._most)
+        return self._jobs.get(key, [])
+
+    def _refresh(self) -> None:
+        """Read anew what changed since, unless the last reading was a moment ago."""
+        if self._clock() < self._rest_until:
+            return
+        from queuectl.store.files.peek import Peek, change_mark
+
+        mark, began = change_mark(self._folder), self._clock()
+        if mark == self._mark:
+            return
+        try:
+            peek = Peek(self._folder, time.time())
+        finally:
+            took = self._clock() - began
+            self._rest_until = began + took + min(_REST * took, _LONGEST_REST)
+        if self._peek is not None:
+            self._peek.close()
+        self._peek, self._mark, self._jobs = peek, mark, {}

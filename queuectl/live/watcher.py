@@ -1,0 +1,140 @@
+"""A thread that looks whether the queue changed, and tells the toolbar and the notices.
+
+It looks at a few stats a second and reads only what is new, so that an idle shell costs next to
+nothing; nothing is drawn unless what is shown has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from queuectl.errors import QueuectlError
+from queuectl.live.standing import Standing
+from queuectl.store.files.marker import Presence
+from queuectl.worker.hindrance import told_shortly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from queuectl.live.notices import Notices
+    from queuectl.store.files.glance import Follower
+
+_PAUSE = 0.2  # seconds between looks, so at most five repaints a second
+_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
+_TROUBLE = (QueuectlError, OSError, ValueError)
+
+
+class Watcher:
+    """Keeps `standing` up to date and calls `changed` when it, or the notices, have news.
+
+    And `moved` when anything at all has changed in the queue.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        notices: Notices,
+        changed: Callable[[], None],
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.standing: Standing | None = None
+        self._folder = folder
+        self._notices = notices
+        self._changed = changed
+        self._moved = moved
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._follower: Follower | None = None
+        self._mark: object = None
+        self._presence = Presence(folder)
+        self._workers_at = 0.0
+        self._anew = False  # jobs are followed that may have ended before
+
+    def follow(self, ids: Collection[str]) -> None:
+        """Tell of these jobs from now on, also if they have ended meanwhile."""
+        if ids:
+            self._notices.follow(ids)
+            self._anew = True
+
+    def start(self) -> None:
+        """Begin to look; further calls do nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+
+    def look(self) -> bool:
+        """Look once; whether there is anything new to show."""
+        from queuectl.store.files.peek import change_mark
+
+        mark = change_mark(self._folder)
+        quiet = mark == self._mark and not self._anew
+        if quiet and time.monotonic() - self._workers_at < _WORKERS:
+            return False
+        self._mark = mark
+        self._workers_at = time.monotonic()
+        standing = self._read()
+        news = standing != self.standing
+        self.standing = standing
+        if not quiet:
+            self._feed()
+            self._moved()
+        return news or self._notices.any_waiting()
+
+    def _run(self) -> None:
+        # Warm up what the first command needs, now that the prompt is there.
+        import queuectl.job_queue  # noqa: F401
+
+        while not self._stop.is_set():
+            if self.look():
+                self._changed()
+            self._stop.wait(_PAUSE)
+        if self._follower is not None:
+            self._follower.close()
+
+    def _read(self) -> Standing:
+        from queuectl.store.files.summary import read_summary
+
+        try:
+            self._presence.check()
+            summary = read_summary(self._folder, time.time())
+        except _TROUBLE as exc:
+            self._mark = None  # look again though nothing changes: it may have been a passing one
+            return Standing({}, 0, str(exc))
+        hindered = told_shortly(summary.workers)
+        return Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
+
+    def _feed(self) -> None:
+        from queuectl.store.files.glance import Follower, changed_jobs
+
+        if self._follower is None:
+            self._follower = Follower(self._folder)
+        try:
+            lines = self._follower.changes()
+            anew, self._anew = self._anew, False
+            followed = self._notices.followed
+            if followed and (anew or lines is None):
+                self._look_anew(followed)
+            elif followed and lines:
+                self._notices.feed(changed_jobs(lines, followed))
+        except _TROUBLE:
+            self._mark = None
+
+    def _look_anew(self, followed: frozenset[str]) -> None:
+        """Some changes were missed: see what became of the jobs that are followed."""
+        from queuectl.store.files.glance import Glance
+
+        glance = Glance(self._folder, time.time())
+        try:
+            found = glance.present(followed)
+        finally:
+            glance.close()
+        self._notices.feed(found.values())
+        self._notices.silence(followed - found.keys())

@@ -1,0 +1,1 @@
+"""Other programs and views that take the terminal."""

@@ -1,0 +1,130 @@
+"""`edit`: the fields of a job in the person's own editor, as JSON."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from queuectl.commands.context import is_terminal
+from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.model.fields import FIELDS, NOT_YET, unknown_field
+from queuectl.shell.screens.terminal import cooked_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.model.job import Job
+
+_USUAL_EDITOR = "vi"
+
+
+def edit(context: Context, args: dict[str, Any]) -> int:
+    """The job's fields as they were saved; no change if nothing was, or if the editor failed."""
+    job = context.queue.get(args["job"])
+    form = _form(job)
+    path = _write_draft(job, form)
+    try:
+        code = _run_editor(context, path)
+    except QueuectlError:
+        os.unlink(path)
+        raise
+    if code:
+        context.note(f"The editor ended with exit code {code}; nothing was changed.")
+    else:
+        _apply(context, args, job, form, path)
+    os.unlink(path)
+    return int(code != 0)
+
+
+def _apply(
+    context: Context, args: Mapping[str, Any], job: Job, form: Mapping[str, Any], path: str
+) -> None:
+    """Change the job as the file says; an error names the file, which is kept."""
+    try:
+        changes = _changes(form, path)
+        if job.state == "dead" and _wants_retry(context, args, changes):
+            changes["state"] = "pending"
+        if not changes:
+            if not context.quiet:
+                context.note("Nothing was changed.")
+            return
+        job = context.queue.update(job.id, changes)
+    except QueuectlError as exc:
+        exc.args = (f"{exc}; what you wrote is kept in {path}",)
+        raise
+    context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
+
+
+def _form(job: Job) -> dict[str, Any]:
+    """What may be changed of the job in its state."""
+    when = ("always",) if job.state == "in_progress" else ("always", "idle")
+    names = [field.name for field in FIELDS if field.edit in when and field.name != "state"]
+    return {name: getattr(job, name) for name in names}
+
+
+def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
+    """A file that only its owner can read, for what a job's environment may hold; its path."""
+    import json
+    import tempfile
+
+    fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(form, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+    except OSError as exc:
+        os.unlink(path)
+        raise QueuectlError(f"writing {path}: {exc.strerror}") from None
+    return path
+
+
+def _run_editor(context: Context, path: str) -> int:
+    """The editor's exit code."""
+    import shlex
+
+    editor = context.environ.get("VISUAL") or context.environ.get("EDITOR") or ""
+    if not editor and not is_terminal(sys.stdin):
+        raise InvalidInput("there is no terminal for an editor; 'update' changes fields without")
+    command = [*(shlex.split(editor) or [_USUAL_EDITOR]), path]
+    context.flush()
+    # Ctrl-C is the editor's. Not ignored, for it would inherit that.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with cooked_keys(sys.stdin):
+            return subprocess.call(command)
+    except OSError as exc:
+        raise QueuectlError(f"the editor '{command[0]}' cannot be run: {exc.strerror}") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _changes(form: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The fields whose values in the file are others than before."""
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            saved = json.load(file)
+    except (OSError, ValueError) as exc:
+        raise InvalidInput(f"what was saved cannot be read: {exc}") from None
+    if not isinstance(saved, dict):
+        raise InvalidInput("what was saved is no object {...}")
+    for name in saved:
+        if name in NOT_YET:
+            raise unknown_field(name)
+        if name not in form:
+            raise InvalidInput(f"field '{name}' cannot be edited here")
+    return {name: value for name, value in saved.items() if value != form[name]}
+
+
+def _wants_retry(context: Context, args: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether the dead job shall run again now: as the option says, else as the person does."""
+    if args.get("retry") or not changes:
+        return bool(args.get("retry"))
+    can_ask = context.ask is not None or (is_terminal(sys.stdin) and is_terminal(context.err))
+    return can_ask and context.confirm("The job is dead. Retry it now?")

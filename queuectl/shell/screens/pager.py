@@ -1,0 +1,148 @@
+"""Results longer than the screen go through the person's pager."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, cast
+
+from queuectl.shell.screens.terminal import cooked_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TextIO
+
+    from queuectl.commands.context import Context
+    from queuectl.commands.grammar.reading import Bound
+
+_USUAL = "less -FIRX"
+_NOT_WITH = ("follow", "json", "quiet", "no_pager")
+_PAGED = frozenset({"list", "show", "logs", "dlq list", "config get", "explain", "help"})
+
+
+def pager_for(bound: Bound, environ: Mapping[str, str]) -> list[str]:
+    """The pager's command line for the results of a bound line; empty if it should have none."""
+    import shlex
+
+    if " ".join(bound.words) not in _PAGED or any(bound.values.get(name) for name in _NOT_WITH):
+        return []
+    if environ.get("TERM") in ("dumb", "", None):
+        return []
+    wanted = environ.get("QUEUECTL_PAGER", environ.get("PAGER", _USUAL))
+    try:
+        command = shlex.split(wanted)
+    except ValueError:
+        return []
+    return [] if command == ["cat"] else command
+
+
+def run_paged(
+    context: Context, bound: Bound, run: Callable[[Context, Bound], int], rows: int
+) -> tuple[int, bool]:
+    """The exit code of a line that is run, and whether its result was longer than `rows`."""
+    out = context.out
+    command = [] if context.no_pager or context.quiet else pager_for(bound, context.environ)
+    if not command or out is None:
+        return run(context, bound), False
+    pager = Pager(out, command, rows)
+    context.out = cast("TextIO", pager)
+    try:
+        code = run(context, bound)
+    finally:
+        context.out = out
+        pager.close()
+    return code, pager.started
+
+
+class Pager:
+    """A text stream that is held back; with more than `rows` lines it goes to the pager.
+
+    Leaving the pager early is no error: what comes after is dropped. `close` shows what is held.
+    """
+
+    def __init__(self, out: TextIO, command: list[str], rows: int) -> None:
+        self.started = False
+        self.buffer = _Bytes(self)
+        self._out = out
+        self._command = command
+        self._room = rows - 1  # the prompt comes below
+        self._held: list[bytes] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._around = ExitStack()
+
+    def write(self, text: str) -> int:
+        """Take in a piece of the result."""
+        self.take(text.encode(self._out.encoding or "utf-8", "replace"))
+        return len(text)
+
+    def take(self, data: bytes) -> None:
+        """The same as bytes."""
+        if not self.started:
+            self._held.append(data)
+            self._room -= data.count(b"\n")
+            if self._room < 0:
+                self._start()
+        else:
+            self._pass_on(data)
+
+    def flush(self) -> None:
+        """Nothing is shown before it is known whether it fits."""
+
+    def isatty(self) -> bool:
+        """As the terminal behind it."""
+        return self._out.isatty()
+
+    def fileno(self) -> int:
+        """As the terminal behind it, whose width counts."""
+        return self._out.fileno()
+
+    def close(self) -> None:
+        """Show what is held, or wait until the person leaves the pager."""
+        if not self.started:
+            self._pass_on(b"".join(self._held))
+        elif self._process is not None:
+            assert self._process.stdin is not None
+            with suppress(OSError):
+                self._process.stdin.close()
+            try:
+                self._process.wait()
+            except BaseException:  # a signal ends us all
+                self._process.terminate()
+                raise
+            finally:
+                self._around.close()
+
+    def _start(self) -> None:
+        self.started = True
+        self._out.flush()
+        # Ctrl-C is the pager's while it is open.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        self._around.callback(signal.signal, signal.SIGINT, before)
+        self._around.enter_context(cooked_keys(sys.stdin))
+        with suppress(OSError):  # there is none: everything goes to the terminal
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, bufsize=0)
+        self._pass_on(b"".join(self._held))
+
+    def _pass_on(self, data: bytes) -> None:
+        if self._process is None:
+            self._out.flush()
+            self._out.buffer.write(data)
+            return
+        assert self._process.stdin is not None
+        view = memoryview(data)
+        with suppress(OSError):  # the person has seen enough
+            while view:
+                view = view[self._process.stdin.write(view) or 0 :]
+
+
+class _Bytes:
+    """The stream's way in for bytes."""
+
+    def __init__(self, pager: Pager) -> None:
+        self._pager = pager
+
+    def write(self, data: bytes) -> int:
+        self._pager.take(data)
+        return len(data)

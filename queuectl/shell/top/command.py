@@ -1,0 +1,62 @@
+"""`top`: jobs and workers live on the whole screen; where there is none, once, as text."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from queuectl.commands.context import is_terminal
+from queuectl.errors import StoreError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.live.rows import View
+
+_MOST = 1000  # jobs of a snapshot
+
+
+def top(context: Context, args: dict[str, Any]) -> int:
+    """The screen until the person leaves it, or one snapshot of it."""
+    from queuectl.live.rows import View
+
+    view = View(args.get("sort") or "state", args.get("filter") or "")
+    if not _has_screen(context):
+        return _snapshot(context, view)
+    from queuectl.shell.top.screen import TopScreen
+
+    context.flush()
+    return TopScreen(context.folder, view, colour=context.color).run()
+
+
+def _has_screen(context: Context) -> bool:
+    keys = context.interactive or (not context.stdin_taken and is_terminal(sys.stdin))
+    return keys and context.terminal and context.environ.get("TERM") not in ("dumb", "", None)
+
+
+def _snapshot(context: Context, view: View) -> int:
+    from queuectl.commands import render
+    from queuectl.live.feed import Feed
+    from queuectl.shell.top.table import SNAPSHOT, snapshot_head, snapshot_rows
+
+    feed = Feed(context.folder)
+    try:
+        picture = feed.look(at_once=False)
+        rows = view.rows(picture.jobs)
+        count, jobs = len(rows), list(islice(rows, _MOST))
+        picture = feed.look(jobs, at_once=False)
+    finally:
+        feed.close()
+    if picture.standing.trouble:
+        raise StoreError(picture.standing.trouble)
+    if context.quiet:
+        context.write_lines(job.id for job in jobs)
+        return 0
+    context.write(snapshot_head(picture))
+    lines = snapshot_rows(jobs, picture)
+    context.write_lines(render.table(SNAPSHOT, lines, screen=context.screen, colour=context.color))
+    if count > _MOST:
+        context.note(f"The first {_MOST} of {count} jobs; 'queuectl list' shows all.")
+    return 0

@@ -1,0 +1,42 @@
+"""Whether a queue keeps its own promises: no job twice, counts that agree, lines in their file."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from queuectl.store.files.job_files import is_sound, line_id, line_state
+from queuectl.store.files.journal import STATE_ORDER
+from queuectl.store.files.snapshot import Snapshot, merged
+
+
+def problems(snapshot: Snapshot) -> list[str]:
+    """What is wrong with the queue, a line each."""
+    jobs = list(merged(snapshot.base_jobs(), snapshot.overlay, False))
+    dead = list(merged(snapshot.base_dead(), snapshot.overlay, True))
+    found = [f"job {name} stands twice" for name in _twins(jobs + dead)]
+    found += [f"job {line_id(line).decode()} is not dead" for line in dead if not _is_dead(line)]
+    found += [f"job {line_id(line).decode()} is dead" for line in jobs if _is_dead(line)]
+    found += _unreadable(jobs + dead)
+    states = Counter((line_state(line) or b"").decode() for line in jobs + dead)
+    noted = {state: snapshot.journal.counts[state] for state in STATE_ORDER}
+    counted = {state: states[state] for state in STATE_ORDER}
+    if not snapshot.edited and counted != noted:
+        found.append(f"the journal counts {_shown(noted)}, there are {_shown(counted)}")
+    return found
+
+
+def _shown(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
+
+
+def _is_dead(line: bytes) -> bool:
+    return line_state(line) == b"dead"
+
+
+def _twins(lines: list[bytes]) -> list[str]:
+    seen = Counter(line_id(line) for line in lines)
+    return [job_id.decode() for job_id, times in seen.items() if times > 1]
+
+
+def _unreadable(lines: list[bytes]) -> list[str]:
+    return [f"line {line[:60]!r} is no whole job" for line in lines if not is_sound(line)]

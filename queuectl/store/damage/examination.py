@@ -1,0 +1,382 @@
+"""Whether a folder keeps the promises: everything that can be wrong with one, told in a line each.
+
+Reads without the lock, and works on a folder in any state. Only if something was found does it look
+again under the lock, for a writer in the midst of its work leaves traces that mean nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+
+from queuectl.config import Settings
+from queuectl.errors import BadFile, StoreBusy, StoreError
+from queuectl.model.times import format_duration
+from queuectl.store.damage.check import problems
+from queuectl.store.damage.salvage import Remains, list_few, read_remains
+from queuectl.store.damage.strays import (
+    DATA,
+    LOCK,
+    is_ours,
+    is_set_aside,
+    leftovers,
+    listed,
+    odd_ones,
+    stray_worker_files,
+    wrong_modes,
+)
+from queuectl.store.files import door, env_sets, side_files, worker_files
+from queuectl.store.files.env_sets import EnvSets
+from queuectl.store.files.job_files import DEAD, JOBS, decode_job
+from queuectl.store.files.journal import MAGIC, NAME
+from queuectl.store.files.marker import MARKER, Finding, check_folder, is_new
+from queuectl.store.files.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.store.files.lock import QueueLock
+
+REPAIR = "'queuectl doctor --repair' mends it"
+KEEP = "'queuectl doctor --repair' keeps what can be read"
+_SPARE = 1 << 20  # bytes of free space, over what a fold needs, below which it is time to act
+_SKEW = 2.0  # seconds by which a file may be ahead of the clock: some systems round up
+_WATCHED = 1.0  # seconds for which a job must be without its worker before that is told
+
+
+def is_there(path: str) -> bool:
+    """Whether there is a queue to look at, in whatever state.
+
+    Raises StoreError for what is not ours to judge: see check_folder.
+    """
+    try:
+        return check_folder(path)
+    except BadFile:
+        return True
+    except StoreError:
+        if lacks_marker(path):
+            return True
+        raise
+
+
+def lacks_marker(path: str) -> bool:
+    """Whether only the marker is missing: the journal shows whose folder it is."""
+    try:
+        if os.stat(path).st_uid != os.geteuid() or os.path.lexists(os.path.join(path, MARKER)):
+            return False
+        with open(door.open_file(os.path.join(path, NAME), os.O_RDONLY), "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except (OSError, StoreError):
+        return False
+
+
+def examine(
+    folder: str, now: float, lock: QueueLock, wait: Callable[[float], None]
+) -> list[Finding]:
+    """All that can be found, the gravest first. The folder must be there.
+
+    `wait` lets that many seconds pass, or fewer.
+    """
+    found = look(folder, now)
+    if os.path.lexists(lock.path) and not any(one.about == LOCK for one in found):
+        try:
+            with lock:
+                if any(finding.problem for finding in found):
+                    found = look(folder, now)
+        except StoreBusy as exc:
+            todo = "see what that process does; nobody can write until it lets go"
+            found.append(Finding("queue.lock", plain(exc, folder), todo))
+        except StoreError as exc:
+            found.append(Finding("queue.lock", plain(exc, folder), "nobody can write as it is"))
+        finally:
+            lock.close()
+    return found + _unattended(folder, now, wait)
+
+
+def look(folder: str, now: float) -> list[Finding]:
+    """What one look at the files finds; what needs a longer look is left out."""
+    try:
+        os.listdir(folder)
+    except OSError as exc:
+        raise StoreError(f"data folder {folder}: {exc.strerror}") from exc
+    found = list(_marker(folder))
+    remains = None if _never_written(folder) else read_remains(folder, now)
+    if remains is not None:
+        found += _holdings(folder, remains, now)
+        found += _settings(folder)
+        found += _env_sets(folder, now)
+    found += [*_workers(folder, _infos(folder)), *_modes(folder), *_names(folder)]
+    found += _space(folder)
+    found += _clock(folder, remains, now)
+    odd = [Finding(name, fault, REPAIR) for name, fault in odd_ones(folder)]
+    named = {finding.about for finding in odd}
+    found = [*odd, *(finding for finding in found if finding.about not in named)]
+    return sorted(found, key=lambda finding: not finding.problem)
+
+
+def plain(error: Exception, folder: str) -> str:
+    """What an error says, without the folder and what it advises."""
+    text, _, _ = str(error).partition("; ")
+    return text.replace(os.path.join(folder, ""), "")
+
+
+def _marker(folder: str) -> Iterator[Finding]:
+    try:
+        if not check_folder(folder):
+            raise BadFile("is missing")
+    except StoreError as exc:
+        text = "is missing" if lacks_marker(folder) else plain(exc, folder)
+        yield Finding(MARKER, text.removeprefix(f"{MARKER} "), REPAIR)
+
+
+def _never_written(folder: str) -> bool:
+    try:
+        return is_new(folder)
+    except StoreError:
+        return False
+
+
+# -- jobs
+
+
+def _holdings(folder: str, remains: Remains, now: float) -> Iterator[Finding]:
+    """What is wrong with the files that hold jobs, or with the jobs in them."""
+    faults = remains.faults()
+    copied = {sheet.name for sheet in (remains.jobs, remains.dead) if sheet.copy}
+    for name, fault in faults:
+        yield Finding(name, fault, f"{REPAIR} from our copy of it" if name in copied else KEEP)
+    if remains.journal.torn is not None:
+        text = f"ends in the midst of a change, at byte {remains.journal.torn}"
+        yield Finding(NAME, text, f"the next change cuts that off; {REPAIR}")
+    if not faults:
+        yield from contradictions(folder, now)
+
+
+def contradictions(folder: str, now: float) -> Iterator[Finding]:
+    """What is wrong with the jobs in files that can be read."""
+    try:
+        snapshot = Snapshot.read(folder, now, nullcontext)
+    except (StoreError, OSError, *door.NO_LINES) as exc:
+        yield Finding("jobs.json", plain(exc, folder), KEEP)
+        return
+    try:
+        found = problems(snapshot)
+    except door.NO_LINES as exc:
+        found = [f"holds what is no job: {exc}"]
+    finally:
+        snapshot.close()
+    yield from (Finding("jobs.json", text, REPAIR) for text in found)
+
+
+def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
+    """Worker and run of each job in progress; nothing if the files cannot be read."""
+    try:
+        snapshot = Snapshot.read(folder, now, nullcontext)
+    except (StoreError, OSError, *door.NO_LINES):
+        return {}
+    try:
+        return {job.id: (job.worker, job.run) for job in snapshot.find(("in_progress",))}
+    except door.NO_LINES:
+        return {}
+    finally:
+        snapshot.close()
+
+
+def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[Finding]:
+    """Jobs in progress that no living worker says it runs, for as long as it is watched."""
+    suspects, deadline = running(folder, now), time.monotonic() + _WATCHED
+    while True:
+        infos = _infos(folder)
+        if infos is None:  # that is told; who has no worker is not known then
+            return []
+        workers = {info.id: info for info in infos}
+        still_running = running(folder, now) if suspects else {}
+        for job_id, (worker, run) in list(suspects.items()):
+            info = workers.get(str(worker))
+            # Of one that died its own file tells.
+            attended = info and (not info.alive or (info.job_id, info.run) == (job_id, run))
+            if attended or still_running.get(job_id) != (worker, run):
+                del suspects[job_id]
+        if not suspects or time.monotonic() >= deadline:
+            break
+        wait(_WATCHED / 10)
+    return [
+        _idle(job_id, worker, str(worker) in workers) for job_id, (worker, _) in suspects.items()
+    ]
+
+
+def _idle(job_id: str, worker: str | None, lives: bool) -> Finding:
+    about = f"job '{job_id}'"
+    if lives:
+        text = f"is in progress, but its worker {worker} runs something else"
+        return Finding(about, text, "'queuectl worker stop', then 'queuectl doctor --repair'")
+    return Finding(about, f"is in progress, but its worker {worker} is gone", REPAIR)
+
+
+# -- settings and workers
+
+
+def _settings(folder: str) -> Iterator[Finding]:
+    try:
+        unknown = Settings(side_files.read_settings(folder)).extra
+    except StoreError as exc:
+        yield Finding(side_files.SETTINGS, _of_side_file(exc, folder), KEEP)
+        return
+    if unknown:
+        text = f"holds settings that mean nothing here: {list_few(unknown)}"
+        todo = "they are kept; 'queuectl help settings' lists those that are known"
+        yield Finding(side_files.SETTINGS, text, todo, False)
+
+
+def _env_sets(folder: str, now: float) -> Iterator[Finding]:
+    try:
+        sets = EnvSets(folder).read()
+    except StoreError as exc:
+        yield Finding(env_sets.NAME, _of_side_file(exc, folder), KEEP)
+        return
+    try:
+        snapshot = Snapshot.read(folder, now, nullcontext)
+    except (StoreError, OSError, *door.NO_LINES):
+        return
+    try:
+        lines = (line for line in snapshot.lines() if b'"env_set": "' in line)
+        needy = [
+            job.id for job in map(decode_job, lines) if job.env_set and job.env_set not in sets
+        ]
+    except door.NO_LINES:
+        return
+    finally:
+        snapshot.close()
+    if needy:
+        text = f"lacks the captured variables of {list_few(needy)}"
+        todo = "they cannot start: put the file back from a backup, or enqueue them anew"
+        yield Finding(env_sets.NAME, text, todo)
+
+
+def _of_side_file(error: StoreError, folder: str) -> str:
+    text = plain(error, folder).removeprefix("reading ").partition(".json")[2].lstrip(": ")
+    return "is missing" if isinstance(error.__cause__, FileNotFoundError) else text
+
+
+def _infos(folder: str) -> list[worker_files.WorkerInfo] | None:
+    """Every worker with a file; None if one of the files cannot be looked at."""
+    try:
+        return list(worker_files.worker_infos(folder))
+    except (OSError, StoreError):
+        return None
+
+
+def _workers(folder: str, infos: list[worker_files.WorkerInfo] | None) -> Iterator[Finding]:
+    if infos is None:
+        yield Finding(worker_files.FOLDER, "cannot be read", REPAIR)
+        return
+    for info in infos:
+        if not info.alive:
+            doing = f" while it ran job '{info.job_id}'" if info.job_id else ""
+            text = f"the worker with pid {info.pid} died{doing}"
+            todo = f"the next command that writes takes its job back; {REPAIR}"
+            yield Finding(f"workers/{info.id}", text, todo)
+    for name in stray_worker_files(folder):
+        yield Finding(f"workers/{name}", "was left behind by a worker that was killed", REPAIR)
+    if not _never_written(folder):
+        yield from _worker_list(folder, infos)
+
+
+def _worker_list(folder: str, infos: list[worker_files.WorkerInfo]) -> Iterator[Finding]:
+    try:
+        listed = {str(entry.get("id")) for entry in side_files.read_workers(folder)}
+    except StoreError as exc:
+        yield Finding(side_files.WORKERS, _of_side_file(exc, folder), REPAIR)
+        return
+    unlisted = [info.id for info in infos if info.alive and info.id not in listed]
+    if unlisted:
+        yield Finding(side_files.WORKERS, f"does not name {list_few(unlisted)}", REPAIR)
+    gone = sorted(listed - {info.id for info in infos})
+    if gone:
+        yield Finding(side_files.WORKERS, f"names {list_few(gone)}, gone by now", REPAIR)
+
+
+# -- the folder itself
+
+
+def _modes(folder: str) -> Iterator[Finding]:
+    wrong = [os.path.relpath(path, folder) for path, _ in wrong_modes(folder)]
+    if wrong:
+        names = list_few("the folder" if name == "." else name for name in wrong)
+        yield Finding("modes", f"not private to you: {names}", REPAIR)
+    user = os.geteuid()
+    others = [
+        name
+        for name in listed(folder)
+        if not is_ours(name)
+        and not is_set_aside(name)
+        and _owner(os.path.join(folder, name)) != user
+    ]
+    if others:
+        yield Finding("owner", f"belong to another user: {list_few(others)}", "chown them")
+
+
+def _owner(path: str) -> int:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return os.geteuid()
+
+
+def _names(folder: str) -> Iterator[Finding]:
+    names = listed(folder)
+    temporary = leftovers(folder)
+    for name in temporary:
+        yield Finding(name, "was left behind by a writer that was killed", REPAIR)
+    aside = [name for name in names if is_set_aside(name)]
+    if aside:
+        todo = "look at them, and delete them when nothing in them is missed"
+        yield Finding("set aside", list_few(aside), todo, False)
+    ours = set(filter(is_ours, names))
+    foreign = set(names) - ours - set(temporary) - set(aside)
+    if foreign:
+        text = f"not of queuectl: {list_few(sorted(foreign))}"
+        yield Finding("other files", text, "they are left alone", False)
+
+
+def _space(folder: str) -> Iterator[Finding]:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return
+    free = disk.f_bavail * disk.f_frsize
+    # Of a job file that a fold writes it keeps a copy, too.
+    names = (*DATA, JOBS, DEAD)
+    needed = sum(map(_size, (os.path.join(folder, name) for name in names))) + _SPARE
+    if free < needed:
+        text = f"{free >> 10} KiB are free, writing the files anew takes {needed >> 10} KiB"
+        yield Finding("free space", text, "make room")
+    if disk.f_files and not disk.f_favail:
+        yield Finding("free space", "the file system has no room for another file", "make room")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _clock(folder: str, remains: Remains | None, now: float) -> Iterator[Finding]:
+    times = {name: _written_at(os.path.join(folder, name)) for name in DATA}
+    header = remains.journal.header if remains else None
+    times["the last fold"] = header.folded_at if header else 0.0
+    name, latest = max(times.items(), key=lambda item: item[1])
+    if latest > now + _SKEW:
+        text = f"{name} is {format_duration(latest - now)} ahead of the clock"
+        todo = "set the clock right: jobs wait for their time by it"
+        yield Finding("clock", text, todo)
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,405 @@
+"""Mending a damaged folder: bad files are set aside under a new name, what can be read is kept.
+
+Everything runs under the queue's lock, and a kill between any two steps loses nothing: all jobs
+that could be read are first written into a fresh journal, renamed over the old one. From then on
+that journal alone holds the queue; only then are job files that cannot be read made empty, and an
+ordinary fold fills them. Until that is done, whoever looks finds the damage, or a sound queue, and
+a second repair starts from what lies there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from queuectl.errors import DiskRefused, StoreError
+from queuectl.model.lifecycle import claimed
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.times import format_time
+from queuectl.store.damage import examination, strays
+from queuectl.store.damage.journal_remains import read_what_goes
+from queuectl.store.damage.salvage import (
+    FileRemains,
+    Kept,
+    Remains,
+    Unread,
+    change_mark,
+    jobs_in,
+    list_few,
+    merge,
+    objects_in,
+    read_remains,
+)
+from queuectl.store.files import checkpoint, door, env_sets, marker, side_files, worker_files
+from queuectl.store.files.env_sets import EnvSets
+from queuectl.store.files.job_files import encode_job, removal_line
+from queuectl.store.files.journal import (
+    NAME,
+    PROMISED,
+    VERSION,
+    Header,
+    Stamp,
+    format_record,
+    no_counts,
+)
+from queuectl.store.files.lock import QueueLock
+
+_NO_STAMP = Stamp(-1, 0, 0, 0, 0)  # fits no file
+
+
+def repair(
+    path: str,
+    now: float,
+    lock: QueueLock,
+    fold: Callable[[], None],
+    done: list[str],
+    unread: list[str],
+) -> None:
+    """Mend what can be mended in the folder, which must be there; see examination.is_there.
+
+    `fold` brings the job files up to the journal, taking the lock itself. What was mended goes
+    into `done`, what could not be read into `unread`, a line each. Raises StoreError for a disk
+    that refuses; what was mended by then stays mended.
+    """
+    mending = _Mending(path, now, done, unread)
+    if os.stat(path).st_mode & 0o700 != 0o700:
+        mending.make_usable()
+    try:
+        if mending.lacks_lock():
+            lock.with_folder(mending.mend_lock)
+        with lock:
+            mending.all()
+    finally:
+        lock.close()
+    fold()
+
+
+class _Mending:
+    """One repair of one folder, under its lock."""
+
+    def __init__(self, path: str, now: float, done: list[str], unread: list[str]) -> None:
+        self.folder, self.now = path, now
+        self.done, self.unread = done, unread
+
+    @property
+    def version(self) -> int:
+        """The format to write: 1 while a worker lives that knows no other."""
+        return 1 if worker_files.older(self.folder, VERSION) else VERSION
+
+    def make_usable(self) -> None:
+        door.set_mode(self.folder, 0o700)
+        self.done.append("modes: the folder can be used again")
+
+    def all(self) -> None:
+        """Every step in its order: what later ones read is mended by earlier ones."""
+        self._mend_odd_ones()
+        self._mend_modes()
+        self._mend_marker()
+        self._mend_holdings()
+        self._clear_leftovers()
+        if not self._is_new():
+            self._mend_settings()
+            self._mend_env_sets()
+            self._mend_workers()
+
+    def lacks_lock(self) -> bool:
+        """Whether what stands in the place of `queue.lock` is none, so that nobody can take it."""
+        return any(name == strays.LOCK for name, _ in strays.odd_ones(self.folder))
+
+    def mend_lock(self) -> None:
+        """Put that out of the way; under the folder's lock."""
+        self._mend_odd_ones(strays.LOCK)
+
+    def _mend_odd_ones(self, only: str | None = None) -> None:
+        """Set aside what is no file of ours; make one of our own where it has several names."""
+        for name, fault in strays.odd_ones(self.folder):
+            if only in (None, name):
+                if strays.is_linked(self._path(name)):
+                    self._part(name, fault)
+                else:
+                    self._move_aside(name, fault)
+
+    def _move_aside(self, name: str, fault: str) -> None:
+        # Not within workers/, where every file is a worker's.
+        wanted = name.replace("/", "-") if name.startswith(f"{worker_files.FOLDER}/") else name
+        kept = self._free_name(f"{wanted}.bad-{self._stamp()}")
+        door.rename(self._path(name), self._path(kept))
+        self.done.append(f"{name}: {fault}; it is kept as {kept}")
+        if name == marker.MARKER:
+            marker.mark_folder(self.folder)
+            self.done.append(f"{marker.MARKER}: written anew")
+
+    def _part(self, name: str, fault: str) -> None:
+        """Give the folder a file of its own in the place of one that others have too."""
+        path = self._path(name)
+        if name.startswith(f"{worker_files.FOLDER}/"):
+            door.remove(path)  # if the worker is not another folder's, it leaves by itself
+            self.done.append(f"{name}: {fault}; removed")
+            return
+        data = read_what_goes(path)
+        is_second = self._aside_already(name) is not None
+        door.replace(path, data)
+        if is_second:
+            return  # a repair before this one was killed behind setting it aside
+        self.done.append(f"{name}: {fault}; now it is this folder's alone")
+
+    def _stamp(self) -> str:
+        return format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
+
+    def _is_new(self) -> bool:
+        return marker.is_new(self.folder)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def _mend_modes(self) -> None:
+        wrong = strays.wrong_modes(self.folder)
+        for path, wanted in wrong:
+            door.set_mode(path, wanted)
+        if wrong:
+            names = list_few(os.path.relpath(path, self.folder) for path, _ in wrong)
+            self.done.append(f"modes: private to you again: {names}")
+
+    def _mend_marker(self) -> None:
+        try:
+            if marker.check_folder(self.folder):
+                return
+        except StoreError:
+            # Of a newer format, or not ours: this raises again. One that is damaged is replaced.
+            examination.is_there(self.folder)
+        aside = self._set_aside(marker.MARKER)
+        marker.mark_folder(self.folder, self.version)
+        self.done.append(f"{marker.MARKER}: written anew{aside}")
+
+    def _clear_leftovers(self) -> None:
+        for name in strays.leftovers(self.folder):
+            door.remove(self._path(name))
+            self.done.append(f"{name}: temporary file of a killed writer removed")
+        for name in strays.stray_worker_files(self.folder):
+            door.remove(os.path.join(self.folder, worker_files.FOLDER, name))
+            self.done.append(f"workers/{name}: left behind by a killed worker, removed")
+
+    def _set_aside(self, name: str) -> str:
+        """Give the file a second name under which it stays; what to tell of that."""
+        path = self._path(name)
+        if not os.path.lexists(path):
+            return ""
+        kept = self._aside_already(name) or self._free_name(f"{name}.bad-{self._stamp()}")
+        if not os.path.lexists(self._path(kept)):
+            self._keep_as(path, self._path(kept))
+            door.sync_folder(self.folder)
+        return f"; what was there is kept as {kept}"
+
+    def _keep_as(self, path: str, kept: str) -> None:
+        try:
+            door.link(path, kept)
+            return
+        except DiskRefused:
+            data = self._readable(os.path.basename(path))  # this file system has no links
+        if data:
+            door.replace(kept, data)
+        else:
+            door.rename(path, kept)  # a kill now leaves it missing, which is mended too
+
+    def _aside_already(self, name: str) -> str | None:
+        """The second name that a repair before this one, which was killed, gave the file."""
+        for other in strays.listed(self.folder):
+            if other.startswith(f"{name}.bad-") and self._is_same(name, other):
+                return other
+        return None
+
+    def _is_same(self, name: str, other: str) -> bool:
+        """Whether both are names of one file that is not empty, or hold the same bytes."""
+        found = [os.lstat(self._path(each)) for each in (name, other)]
+        if found[0].st_size != found[1].st_size or not found[0].st_size:
+            return False
+        if os.path.samestat(*found):
+            return True
+        data = self._readable(name)
+        return bool(data) and data == self._readable(other)
+
+    def _free_name(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while os.path.lexists(self._path(name)):
+            number += 1
+            name = f"{wanted}-{number}"
+        return name
+
+    # -- jobs
+
+    def _mend_holdings(self) -> None:
+        if self._looks_new():
+            return
+        remains = read_remains(self.folder, self.now)
+        if not remains.faults():
+            if remains.journal.torn is not None:
+                # The fold to come does it, as any change would.
+                self.done.append(f"{NAME}: its torn end cut off, and kept under a name of its own")
+            wrong = [finding.text for finding in examination.contradictions(self.folder, self.now)]
+            if not wrong:
+                return
+            self.done += [f"jobs: {text}: put right" for text in wrong]
+        if not self._rebuild(remains):
+            self._mend_holdings()  # a person saved a file meanwhile: look anew
+
+    def _looks_new(self) -> bool:
+        try:
+            return marker.is_new(self.folder)
+        except StoreError:
+            return False
+
+    def _rebuild(self, remains: Remains) -> bool:
+        """Put all that can be read into a fresh journal, then clear the files that are bad.
+
+        False if one of those was changed since it was read: it is left as it is.
+        """
+        sheets = (remains.jobs, remains.dead)
+        found = [jobs_in(sheet, self.now) for sheet in sheets]
+        kept = merge(
+            remains.journal,
+            [(sheet.name, jobs) for sheet, (jobs, _) in zip(sheets, found, strict=True)],
+        )
+        self._adopt_running(kept)
+        bad = [
+            sheet
+            for sheet, (_, unread) in zip(sheets, found, strict=True)
+            if sheet.fault or unread or sheet.name in kept.twins
+        ]
+        aside = {s.name: self._set_aside(s.name) for s in bad}
+        if remains.journal.fault and remains.journal.there:
+            aside[NAME] = self._set_aside(NAME)
+        version = self.version
+        if marker.marked_format(self.folder) < version:
+            marker.mark_folder(self.folder, version)
+        checkpoint.put_in_place(self.folder, _journal_of(remains, kept, self.now, version))
+        for sheet in bad:
+            if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
+                if strays.is_linked(sheet.path):
+                    door.replace(sheet.path, read_what_goes(sheet.path))  # of one name again
+                return False
+            door.replace(sheet.path, marker.EMPTY)
+        self._tell(remains, kept, aside, [lines for _, lines in found])
+        return True
+
+    def _adopt_running(self, kept: Kept) -> None:
+        """Note that a job is in progress if a living worker runs it, though its claim is lost."""
+        for info in worker_files.worker_infos(self.folder):
+            job = kept.jobs.get(info.job_id or "")
+            if info.alive and job and job.state in CLAIMABLE and job.run < info.run:
+                job = claimed(job._replace(run=info.run - 1), info.id, format_time(self.now))
+                kept.jobs[job.id] = job
+                self.done.append(f"job '{job.id}': {info.id} runs it, so it is in progress")
+
+    def _tell(
+        self, remains: Remains, kept: Kept, aside: dict[str, str], unread: list[list[Unread]]
+    ) -> None:
+        copied = {sheet.name for sheet in (remains.jobs, remains.dead) if sheet.copy}
+        for name, fault in remains.faults():
+            how = "written anew from our copy" if name in copied else "written anew"
+            self.done.append(f"{name}: {fault}: {how}{aside.pop(name, '')}")
+        for name, where in aside.items():
+            self.done.append(f"{name}: put right{where}")
+        sheets = (remains.jobs, remains.dead)
+        for sheet, lines in zip(sheets, unread, strict=True):
+            self.unread += _told(sheet, lines, kept)
+        if remains.journal.lost:
+            self.unread.append(f"{NAME}: {remains.journal.lost}")
+        counts = remains.journal.counts
+        missing = sum(counts.values()) - len(kept.jobs) if counts else 0
+        # What a person took out of a file by hand is not missed.
+        if missing > 0 and all(sheet.ours or sheet.fault for sheet in sheets):
+            self.unread.append(f"jobs: {missing} more than could be read were in the queue")
+
+    # -- the small files
+
+    def _mend_settings(self) -> None:
+        try:
+            side_files.read_settings(self.folder)
+        except StoreError:
+            kept = side_files.settings_in(self._readable(side_files.SETTINGS))
+            self._rewrite(side_files.SETTINGS, list(kept))
+            side_files.write_settings(self.folder, kept)
+
+    def _mend_env_sets(self) -> None:
+        try:
+            EnvSets(self.folder).read()
+        except StoreError:
+            kept = env_sets.sets_in(self._readable(env_sets.NAME))
+            self._rewrite(env_sets.NAME, list(kept))
+            door.replace(self._path(env_sets.NAME), env_sets.layout(kept))
+
+    def _mend_workers(self) -> None:
+        """Entries of workers that live or whose job is still theirs; the others are dropped."""
+        data, whole = self._readable(side_files.WORKERS), True
+        try:
+            entries = side_files.read_workers(self.folder)
+        except StoreError:
+            values = [form for *_, form in objects_in(data.decode("utf-8", "surrogateescape"))]
+            entries, whole = side_files.workers_in(values), False
+        infos = {info.id: info for info in worker_files.worker_infos(self.folder)}
+        needed = {*infos, *_workers_of_jobs(self.folder, self.now)}
+        kept = [entry for entry in entries if str(entry.get("id")) in needed]
+        listed = {str(entry.get("id")) for entry in kept}
+        kept += [_entry_of(info) for info in infos.values() if info.alive and info.id not in listed]
+        if not whole:
+            self._rewrite(side_files.WORKERS, [str(entry["id"]) for entry in kept])
+        elif kept != entries:
+            self.done.append(f"{side_files.WORKERS}: brought up to date")
+        if not whole or kept != entries:
+            side_files.write_workers(self.folder, kept)
+
+    def _readable(self, name: str) -> bytes:
+        """The bytes of a file; none if it cannot be read, or is too large to be one of ours."""
+        try:
+            is_large = os.lstat(self._path(name)).st_size > door.LARGEST
+            return b"" if is_large else read_what_goes(self._path(name))
+        except (StoreError, OSError):
+            return b""
+
+    def _rewrite(self, name: str, kept: list[str]) -> None:
+        aside = self._set_aside(name)
+        holding = f" with {list_few(kept)}" if kept else ""
+        self.done.append(f"{name}: written anew{holding}{aside}")
+
+
+def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[str]:
+    """The lines of a job file that could not be read, those of other jobs left out."""
+    if not (sheet.there or sheet.copy):
+        yield f"{sheet.name}: whatever it held that the journal does not"
+    lost = [line for line in lines if line.job_id is None or line.job_id not in kept.jobs]
+    named = [f"{line.line} ({line.job_id})" if line.job_id else str(line.line) for line in lost]
+    if lost:
+        yield f"{sheet.name}: line {list_few(named)}"
+
+
+def _journal_of(remains: Remains, kept: Kept, now: float, version: int) -> bytes:
+    """A journal that holds every job, fitting no job file: whoever reads it takes these jobs."""
+    old = remains.journal.header
+    counts = no_counts()
+    for job in kept.jobs.values():
+        counts[job.state] += 1
+    header = Header(
+        # Who slept through this must not take a new journal for the one after its own.
+        (old.generation if old else int(now)) + 1,
+        old.fold_seconds if old else 0.0,
+        0.0,
+        True,
+        no_counts(),
+        (_NO_STAMP, _NO_STAMP),
+        version=version,
+    )
+    lines = [removal_line(job_id, state) for job_id, state in kept.removed.items()]
+    lines += [encode_job(job) for job in kept.jobs.values()]
+    if not lines:
+        return header.format()
+    payload = b"".join(line + b"\n" for line in lines)
+    return header.format() + format_record(payload, 1, PROMISED, counts, version)
+
+
+def _workers_of_jobs(path: str, now: float) -> set[str]:
+    return {str(worker) for worker, _ in examination.running(path, now).values()}
+
+
+def _entry_of(info: worker_files.WorkerInfo) -> dict[str, object]:
+    names = ("id", "pid", "start_time", "boot_id", "started_at")
+    return {name: getattr(info, name) for name in names}

@@ -1,0 +1,164 @@
+"""What lies in a data folder and should not, or not so: leftovers of who was killed, open modes."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from queuectl.errors import BadFile
+from queuectl.store.edits.evidence import NOTES, is_evidence
+from queuectl.store.files import door, worker_files
+from queuectl.store.files.journal import NAME, NAMELESS
+from queuectl.store.files.marker import MARKER, TOLD, is_edit_set_aside
+
+FOLDERS = ("logs", worker_files.FOLDER)
+DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "env_sets.json", NAME)
+LOCK = "queue.lock"
+OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
+BEFORE_RESTORE = "before-restore-"
+# As door.write_new names them, and as older versions did.
+# Compiled when one is met: most folders have none.
+_TEMPORARY = (
+    rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
+    rf"|(jobs|dlq)\.json\.edit-[0-9TZ-]+|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(door.TEMPORARY)}"
+)
+_SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
+
+
+def stray_worker_files(folder: str) -> list[str]:
+    """Files in workers/ that belong to no worker, living or lost; certain under the lock."""
+    path = os.path.join(folder, worker_files.FOLDER)
+    names = set() if door.folder_oddity(path) else set(listed(path))
+    dead = {name for name in names if name.startswith(".") and not _is_held(folder, name)}
+    owners = names - dead
+    return sorted(
+        name
+        for name in names
+        if name in dead
+        or (
+            name.endswith(".wake")
+            and owners.isdisjoint({name.removesuffix(".wake"), f".{name.removesuffix('.wake')}"})
+        )
+    )
+
+
+def odd_ones(folder: str) -> list[tuple[str, str]]:
+    """What stands in the place of a file or folder of ours and is none, or not ours alone.
+
+    Each by its name from the data folder on, and what is wrong with it.
+    """
+    names = [MARKER, LOCK, *DATA, *filter(is_evidence, listed(folder))]
+    found = [(name, _oddity(os.path.join(folder, name))) for name in names]
+    for above in FOLDERS:
+        path = os.path.join(folder, above)
+        fault = door.folder_oddity(path)
+        found.append((above, fault))
+        for name in () if fault else listed(path):
+            if not is_set_aside(name):
+                found.append((f"{above}/{name}", _oddity_inside(above, os.path.join(path, name))))
+    return [(name, fault) for name, fault in found if fault]
+
+
+def _oddity(path: str) -> str:
+    try:
+        return door.oddity(os.lstat(path))
+    except OSError:
+        return ""
+
+
+def _oddity_inside(above: str, path: str) -> str:
+    """Of what lies in workers/ or logs/: pipes wake workers, logs may be kept under more names."""
+    if above == "logs" and not path.endswith((".log", ".spool")):
+        return ""
+    if above == worker_files.FOLDER and path.endswith(".wake"):
+        return door.pipe_oddity(path)
+    if above == worker_files.FOLDER and is_linked(path):
+        return _oddity(path) if _is_another_folders(path) else ""
+    fault = _oddity(path)
+    return "" if path.endswith(".log") and is_linked(path) else fault
+
+
+def _is_another_folders(path: str) -> bool:
+    """Whether a worker's file of several names does not say that its worker is this folder's."""
+    above, worker_id = os.path.split(path)
+    try:
+        return worker_files.probe(os.path.dirname(above), worker_id) is None
+    except BadFile:
+        return True
+
+
+def is_linked(path: str) -> bool:
+    """Whether it is a plain file of ours, but for its several names."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+    return ours and found.st_nlink > 1
+
+
+def _is_held(folder: str, name: str) -> bool:
+    try:
+        info = worker_files.probe(folder, name)
+    except BadFile:
+        return False
+    return info is not None and info.alive
+
+
+def wrong_modes(folder: str) -> list[tuple[str, int]]:
+    """Files and folders of ours that others may read, or we may not; the mode each should have.
+
+    The folder itself comes first.
+    """
+    wrong: list[tuple[str, int]] = []
+    for path in (folder, *(os.path.join(folder, name) for name in FOLDERS)):
+        if os.path.isdir(path) and not os.path.islink(path):
+            wrong += _unless_right(path, 0o700)
+            for name in listed(path):
+                wrong += _unless_right(os.path.join(path, name), 0o600)
+    return wrong
+
+
+def _unless_right(path: str, wanted: int) -> list[tuple[str, int]]:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return []
+    mode = found.st_mode
+    if found.st_uid != os.geteuid():
+        return []  # not ours to change
+    if wanted == 0o600 and door.oddity(found) and not stat.S_ISFIFO(mode):
+        return []
+    wanted |= mode & NAMELESS  # which is no right, but a mark on the journal
+    return [(path, wanted)] if mode & 0o077 or mode & wanted != wanted else []
+
+
+def listed(path: str) -> list[str]:
+    """The names in the folder, sorted; none if it cannot be read."""
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def leftovers(folder: str) -> list[str]:
+    """Temporary files of ours; certain to be left behind only under the lock."""
+    return [name for name in listed(folder) if _is_temporary(name)]
+
+
+def _is_temporary(name: str) -> bool:
+    # No more than this: a person's jobs.json.mine.new must not go.
+    return name.endswith(door.TEMPORARY) and re.fullmatch(_TEMPORARY, name) is not None
+
+
+def is_set_aside(name: str) -> bool:
+    """Whether it is a file that queuectl put out of the way and kept."""
+    if is_edit_set_aside(name):
+        return True
+    return not name.endswith(door.TEMPORARY) and any(part in name for part in _SET_ASIDE)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name belongs in a data folder, and to queuectl."""
+    return name in OURS or name.startswith(TOLD) or is_evidence(name)

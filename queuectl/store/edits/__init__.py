@@ -1,0 +1,1 @@
+"""What a person changed in a job file by hand."""

@@ -1,0 +1,211 @@
+"""What an edit by hand is compared with: a copy of each job file, and notes of what folds changed.
+
+Whoever saves a job file puts it over the only place where the queue's own form lay. So each fold
+keeps a copy of what it wrote (`.jobs.json-7`: as the fold made it that began generation 7), and
+notes in `.folded` which forms of which jobs it replaced. Neither is synced, and a disk that refuses
+them is no reason to refuse the fold: a copy counts only if it has the size and checksum that the
+journal knows, notes only as far back as no fold is missing. Without them an edit is taken in with
+more caution.
+
+`.folded` is text, appended to: `@GENERATION TIME LENGTH CRC` and LENGTH bytes of lines
+`ID PLACE REV CHECKSUM`, one for each form that was replaced. PLACE is j (jobs.json), d (dlq.json)
+or - (neither), in upper case (or +) where an edit by hand replaced it that left its state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+from zlib import crc32
+
+from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.store.files import door
+from queuectl.store.files.job_files import DEAD, JOBS, checksum, line_state, rev_and_sum
+from queuectl.store.files.journal import Header, Stamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.edits.decision import History, Past
+
+NOTES = ".folded"
+MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
+_DAY = 86_400.0
+_COPY = re.compile(rf"\.({re.escape(JOBS)}|{re.escape(DEAD)})-(\d+)")
+_HEAD = re.compile(rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n")
+_PLACES = {b"j": (False, False), b"J": (False, True), b"d": (True, False), b"D": (True, True)}
+_PLACES |= {b"-": (False, False), b"+": (False, True)}
+
+
+def is_evidence(name: str) -> bool:
+    """Whether a file of this name in a data folder is one of these."""
+    return name == NOTES or _COPY.fullmatch(name) is not None
+
+
+# -- copies
+
+
+def keep_copy(folder: str, name: str, source: str, generation: int) -> None:
+    """Keep a copy of the file at `source` as what the job file holds in this generation."""
+    path = os.path.join(folder, f".{name}-{generation}")
+    with suppress(StoreError):
+        door.copy_unsynced(source, path)
+
+
+def drop_copies(folder: str, kept: int, names: Collection[str]) -> None:
+    """Remove the copies of these job files that are not of the generation `kept`."""
+    for entry in os.listdir(folder):
+        found = _COPY.fullmatch(entry)
+        if found and found[1] in names and int(found[2]) != kept:
+            with suppress(DiskRefused):
+                door.remove(os.path.join(folder, entry))
+
+
+def make_whole(folder: str, header: Header) -> None:
+    """Copy a job file of which no copy has the right size; under the lock, the files as written."""
+    copies = [found for entry in os.listdir(folder) if (found := _COPY.fullmatch(entry))]
+    for name, stamp in zip((JOBS, DEAD), header.stamps, strict=True):
+        sizes = [_size(folder, found[0]) for found in copies if found[1] == name]
+        if stamp.size not in sizes:
+            keep_copy(folder, name, os.path.join(folder, name), header.generation)
+            drop_copies(folder, header.generation, [name])
+
+
+def _size(folder: str, name: str) -> int:
+    try:
+        return os.stat(os.path.join(folder, name)).st_size
+    except OSError:
+        return -1
+
+
+def find_copy(folder: str, name: str, stamp: Stamp) -> str | None:
+    """The path of a copy of the job file that has the size and checksum of the stamp."""
+    for entry in os.listdir(folder):
+        found = _COPY.fullmatch(entry)
+        path = os.path.join(folder, entry)
+        fits = found and found[1] == name and _size(folder, entry) == stamp.size
+        if fits and _sum_of(path) == stamp.crc:
+            return path
+    return None
+
+
+def _sum_of(path: str) -> int | None:
+    try:
+        fd = door.open_file(path, os.O_RDONLY)
+    except (BadFile, DiskRefused):  # a fold has removed it
+        return None
+    try:
+        return checksum(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+# -- notes
+
+
+def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> bytes:
+    """The note of the form that a job had before `new`; None: it stood in no file."""
+    if old is None:
+        return b"%s %s 0 0\n" % (job_id, b"+" if by_hand else b"-")
+    place = b"d" if line_state(old) == b"dead" else b"j"
+    # Who edits the form before an edit of its state does not mean to change the state back.
+    by_hand = by_hand and line_state(new) in (line_state(old), None)
+    return b"%s %s %d %d\n" % (job_id, place.upper() if by_hand else place, *rev_and_sum(old))
+
+
+def past_form(old: bytes | None, until: int, by_hand: bool) -> Past:
+    """The same as a record."""
+    from queuectl.store.edits.decision import Past
+
+    if old is None:
+        return Past(until, False, 0, 0, by_hand)
+    return Past(until, line_state(old) == b"dead", *rev_and_sum(old), by_hand)
+
+
+def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) -> None:
+    """Append the notes of the fold that begins this generation."""
+    payload = b"".join(lines)
+    head = b"@%d %.3f %d %08x\n" % (generation, now, len(payload), crc32(payload))
+    path = os.path.join(folder, NOTES)
+    with suppress(StoreError, OSError):
+        fd = door.open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        try:
+            size = os.fstat(fd).st_size
+            oldest = _HEAD.match(os.pread(fd, 100, 0))
+            door.append(fd, head + payload, size, path)
+        finally:
+            os.close(fd)
+        # Kept twice as long as it needs to, so that it is seldom written anew.
+        if size and (oldest is None or float(oldest[2]) < now - 2 * _DAY or size > MOST):
+            _forget(path, now)
+
+
+def _forget(path: str, now: float) -> None:
+    """Write the notes anew, with the newer half of them at most."""
+    kept: list[bytes] = []
+    size = 0
+    for block in reversed(list(_blocks(door.read(path)))):
+        size += len(block.text)
+        if block.at < now - _DAY or (kept and size > MOST // 2):
+            break
+        kept.append(block.text)
+    door.rename(door.write_new(path, reversed(kept)), path)
+
+
+class _Block(NamedTuple):
+    generation: int
+    at: float
+    payload: bytes
+    text: bytes
+
+
+def _blocks(data: bytes) -> Iterator[_Block]:
+    """The whole blocks of notes, wherever they stand."""
+    at = 0
+    while (found := _HEAD.search(data, at)) is not None:
+        end = found.end() + int(found[3])
+        payload = data[found.end() : end]
+        if len(payload) == int(found[3]) and crc32(payload) == int(found[4], 16):
+            yield _Block(int(found[1]), float(found[2]), payload, data[found.start() : end])
+            at = end
+        else:
+            at = found.end()
+
+
+def read_history(folder: str, generation: int, folded_at: float) -> History:
+    """What is known of the versions before this generation, which was folded at that time."""
+    from queuectl.store.edits.decision import History, Past
+
+    path = os.path.join(folder, NOTES)
+    data = b""
+    with suppress(BadFile):  # it is not there yet, or not ours
+        data = door.read(path)
+    blocks: list[_Block] = []
+    for block in reversed(list(_blocks(data))):
+        # One that was killed is noted twice; where one is missing, nothing more is known.
+        again = bool(blocks) and block.generation == blocks[-1].generation
+        if not again and block.generation != (blocks[-1].generation - 1 if blocks else generation):
+            break
+        blocks.append(block)
+    blocks.reverse()
+    folded = dict.fromkeys((block.generation for block in blocks), 0.0)
+    folded |= {block.generation: block.at for block in blocks}
+    past: dict[bytes, list[Past]] = {}
+    for block in blocks:
+        birth = Past(block.generation, False, 0, 0, False)
+        for line in block.payload.splitlines():
+            job_id, place, rev, check = line.split(b" ")
+            if place == b"-":  # one record for all: there may be a hundred thousand
+                form = birth
+            else:
+                dead, by_hand = _PLACES[place]
+                form = Past(block.generation, dead, int(rev), int(check), by_hand)
+            forms = past.setdefault(job_id, [])
+            if not forms or forms[-1] != form:
+                forms.append(form)
+    since = blocks[0].generation - 1 if blocks else generation
+    return History(since, list(folded.items()) or [(generation, folded_at)], past)

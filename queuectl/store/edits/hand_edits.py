@@ -1,0 +1,165 @@
+"""Job files that a person edited: read, compared with what we kept, and judged; changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from queuectl.model.fields import State
+from queuectl.model.times import format_time
+from queuectl.store.edits import evidence
+from queuectl.store.edits.decision import Edit, History, Mistake, Saved, SavedFile, decide
+from queuectl.store.files import door
+from queuectl.store.files.job_files import (
+    checksum,
+    line_id,
+    line_state,
+    mistake,
+    read_edited,
+    read_lines,
+)
+from queuectl.store.files.journal import Journal, Stamp, read_at, scan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.files.snapshot import BaseFile, Snapshot
+
+
+class HandEdit(NamedTuple):
+    """An edit that was judged: what it changes, and what it was judged by.
+
+    `found`: both job files as they were; `fresh`: which of them were edited and not taken in yet;
+    `generation`, `end`: the journal, and how far it was read.
+    """
+
+    edit: Edit
+    found: list[Stamp]
+    fresh: list[int]
+    generation: int
+    end: int
+
+    def holds(self, journal: Journal, files: Sequence[BaseFile]) -> bool:
+        """Whether it is the same with the journal and the files as they are now."""
+        if journal.header.generation != self.generation or journal.end < self.end:
+            return False
+        if not all(map(_is_as_found, self.found, files)):
+            return False
+        data = read_at(journal.fd, self.end, journal.end - self.end)
+        newer = (line for record in scan(data) for line in record.payload.splitlines())
+        return self.edit.lines.keys().isdisjoint(_ids(newer))
+
+    def lines(self, files: Sequence[BaseFile]) -> list[bytes]:
+        """What is to be journaled: the changes, and that these files were taken in."""
+        return [*self.edit.lines.values(), *(_taken_in(files[which]) for which in self.fresh)]
+
+
+def _is_as_found(stamp: Stamp, file: BaseFile) -> bool:
+    # Its mode was mended since, perhaps: that changes the ctime, and not the content.
+    return stamp.fits(file.found) or (
+        (stamp.size, stamp.mtime, stamp.inode, stamp.crc)
+        == (file.found.st_size, file.found.st_mtime_ns, file.found.st_ino, checksum(file.fd))
+    )
+
+
+def _ids(lines: Iterator[bytes]) -> Iterator[bytes]:
+    # The records of folds that were given up hold other lines.
+    return (line_id(line) for line in lines if line.startswith(b"{"))
+
+
+def _taken_in(file: BaseFile) -> bytes:
+    """The line that says so. It reads as the removal of a job whose id no job can have.
+
+    So whoever does not know of it passes it over.
+    """
+    name = os.path.basename(file.path).encode()
+    return b'{"id": " %s %d %d", "removed": ""}' % (name, file.found.st_size, checksum(file.fd))
+
+
+def judge(
+    journal: Journal,
+    files: Sequence[BaseFile],
+    bases: Sequence[BaseFile],
+    overlay: Mapping[bytes, bytes],
+    edited: Collection[int],
+    signs: Collection[bytes],
+    now: float,
+) -> HandEdit:
+    """What the edited ones of the files change; BadFile for a mistake, with its place.
+
+    `bases` hold the queue's own form of both, `overlay` what the journal makes of it.
+    """
+    fresh = [which for which in edited if _taken_in(files[which]) not in signs]
+    generation = journal.header.generation
+    edit = Edit({}, [], {})
+    data = [file.read() if which in fresh else b"" for which, file in enumerate(files)]
+    if fresh:
+        folder = os.path.dirname(files[0].path)
+        history = evidence.read_history(folder, generation, journal.header.folded_at)
+        present = _present(bases, overlay, history, generation)
+        saved = [_saved(files[which], data[which], bool(which), now, present) for which in fresh]
+        try:
+            edit = decide(present, history, generation, saved, format_time(now))
+        except Mistake as exc:
+            file = files[exc.dead]
+            raise mistake(file.path, data[exc.dead].decode(), exc.at, str(exc)) from None
+    found = [Stamp.of(file.found, crc32(read)) for file, read in zip(files, data, strict=True)]
+    return HandEdit(edit, found, fresh, generation, journal.end)
+
+
+def _present(
+    bases: Sequence[BaseFile], overlay: Mapping[bytes, bytes], history: History, generation: int
+) -> dict[bytes, bytes]:
+    """Each job's present line; the folded form of those with journal records goes into `history`.
+
+    What the journal says will be the next version.
+    """
+    present: dict[bytes, bytes] = {}
+    folded: dict[bytes, bytes] = {}
+    for base in bases:
+        for line in read_lines(base.fd):
+            job_id = line_id(line)
+            (folded if job_id in overlay else present)[job_id] = line
+    for job_id, line in overlay.items():
+        old = folded.get(job_id)
+        if old != line:
+            form = evidence.past_form(old, generation + 1, False)
+            history.past.setdefault(job_id, []).append(form)
+        if line_state(line) is not None:
+            present[job_id] = line
+    return present
+
+
+def _saved(
+    file: BaseFile, data: bytes, dead: bool, now: float, present: Mapping[bytes, bytes]
+) -> SavedFile:
+    saved_at, untouched = min(file.found.st_mtime, now), set[bytes]()
+    state: State = "dead" if dead else "pending"
+    read = read_edited(data, file.path, format_time(now), state, present, untouched)
+    # In this order: reading fills `untouched`, too.
+    return SavedFile(dead, saved_at, [Saved(*one) for one in read], untouched)
+
+
+def settled(snapshot: Snapshot) -> tuple[bool, list[str]]:
+    """Whether some edit is taken in now, and what is told; the other files are set aside."""
+    if snapshot.hand_edit is None:
+        return True, []
+    edit, told = snapshot.hand_edit.edit, []
+    for dead, reason in edit.undecided.items():
+        kept = _set_aside(snapshot.files[dead])
+        told.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
+    return len(edit.undecided) < len(snapshot.hand_edit.fresh), told + edit.told
+
+
+def _set_aside(file: BaseFile) -> str:
+    """Keep a copy of the edited file beside it; its name. The disk has it by then."""
+    saved = format_time(file.found.st_mtime)[:19].replace("-", "").replace(":", "")
+    path = wanted = f"{file.path}.edit-{saved}Z"
+    data, number = file.read(), 1
+    while os.path.lexists(path) and door.read(path, len(data) + door.LARGEST) != data:
+        number += 1
+        path = f"{wanted}-{number}"
+    if not os.path.lexists(path):  # else this edit was set aside by one who was killed then
+        door.replace(path, data)
+    return os.path.basename(path)

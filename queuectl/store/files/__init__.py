@@ -1,0 +1,1 @@
+"""The store in a data folder: JSON files, a journal, a lock."""

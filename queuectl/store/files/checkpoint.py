@@ -1,0 +1,259 @@
+"""The fold: bring both job files up to the journal, then start a new journal.
+
+Every step leaves a queue that reads the same: the new files are written beside the old, the
+journal announces their checksums, they are renamed into place, and a new journal is renamed over
+the old one. A crash between any two steps is harmless, because replaying a record twice is. What a
+person wrote into the files goes into the journal first, or else it would be without a record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import chain
+from typing import NamedTuple
+
+from queuectl.errors import DiskRefused
+from queuectl.store.damage import strays
+from queuectl.store.edits import evidence
+from queuectl.store.files import door
+from queuectl.store.files.job_files import Layout, checksum, line_id, line_state
+from queuectl.store.files.journal import (
+    EDIT,
+    INTENT,
+    NAME,
+    NAMELESS,
+    PROMISED,
+    Header,
+    Journal,
+    Stamp,
+    no_counts,
+)
+from queuectl.store.files.snapshot import BaseFile, Snapshot, belongs, merged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
+QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
+SMALL = 1 << 20  # bytes; below that a fold took longer only because the disk is slow to sync
+
+
+class _File(NamedTuple):
+    """A job file after the fold: its content's size and checksum, and the file if it is new.
+
+    `found` is the stat of the file that was read, or of the new one; `counts` its jobs by state.
+    """
+
+    path: str
+    size: int
+    crc: int
+    fresh: str | None
+    found: os.stat_result
+    counts: Mapping[bytes, int]
+
+
+def is_due(header: Header, now: float) -> bool:
+    """Whether the next fold would keep folding below its share of the time."""
+    # A clock that was set back must not put folding off for ever.
+    return not 0 <= now - header.folded_at < SHARE * header.fold_seconds
+
+
+def is_quick(journal: Journal) -> bool:
+    """Whether a command may fold before it returns."""
+    size = journal.end + sum(stamp.size for stamp in journal.header.stamps)
+    return journal.header.fold_seconds < QUICK or size < SMALL
+
+
+def fold(
+    folder: str,
+    journal: Journal,
+    snapshot: Snapshot,
+    now: float,
+    version: int,
+    behind: Iterable[bytes] | None = None,
+) -> bool:
+    """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
+
+    `behind`: the lines of new jobs that the last record holds, and the snapshot does not.
+    `journal` is open for writing and read to its end; the caller opens the new one afterwards,
+    which is of the format `version`. The jobs are counted anew, whatever the counts were.
+    """
+    began = time.perf_counter()
+    stamps, (jobs_file, dead_file) = journal.header.stamps, snapshot.files
+    replaced: dict[bytes, bytes] = {}
+    lines = merged(snapshot.base_jobs(), snapshot.overlay, False, replaced)
+    jobs = _write(jobs_file, stamps[0], lines if behind is None else chain(lines, behind))
+    if _touches_dead(snapshot):
+        lines = merged(snapshot.base_dead(), snapshot.overlay, True, replaced)
+        dead = _write(dead_file, stamps[1], lines)
+    else:
+        dead = _as_found(dead_file, stamps[1], _dead_before(snapshot))
+    counts = _sum(jobs.counts, dead.counts)
+    fresh = [file for file in (jobs, dead) if file.fresh]
+    mark, going_on = journal.mark(), False
+    try:
+        if snapshot.edited:
+            _append_edit(journal, snapshot, counts)
+        _announce(journal, jobs, dead)
+        going_on = all(map(_still, snapshot.files))
+    finally:
+        if not going_on:
+            journal.cut_back(mark)
+    if not going_on:
+        for file in fresh:
+            door.remove(file.fresh or "")
+        return False
+    if behind is None:  # notes of so many births would push out all others
+        _note_forms(folder, snapshot, replaced, now)
+    _keep_copies(folder, fresh, journal.header.generation + 1)
+    for file in fresh:
+        door.rename(file.fresh or "", file.path)
+    # Also if nothing was renamed here: a fold that was killed may have done so.
+    door.sync_folder(folder)
+    seconds = time.perf_counter() - began
+    header = Header(
+        journal.header.generation + 1,
+        seconds,
+        now,
+        journal.edited,
+        counts,
+        (_stamp(jobs), _stamp(dead)),
+        version=version,
+    )
+    start_journal(folder, header)
+    names = [os.path.basename(file.path) for file in fresh]
+    evidence.drop_copies(folder, header.generation, names)
+    return True
+
+
+def _sum(*counted: Mapping[bytes, int]) -> dict[str, int]:
+    counts = no_counts()
+    for found in counted:
+        for state, count in found.items():
+            counts[state.decode()] += count
+    return counts
+
+
+def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
+    """The count of a dlq.json that stays as the last fold left it, which counted it."""
+    header = snapshot.journal.header
+    # The counts of version 1 nobody made sure of; a fold that was cut short may have put a new file
+    # there, which those of the header do not fit.
+    if header.version == 1 or not header.stamps[1].fits(snapshot.files[1].found):
+        return {b"dead": sum(1 for _ in snapshot.base_dead())}
+    return {b"dead": header.counts["dead"]}
+
+
+def _keep_copies(folder: str, fresh: list[_File], generation: int) -> None:
+    for file in fresh:
+        evidence.keep_copy(folder, os.path.basename(file.path), file.fresh or "", generation)
+
+
+def _note_forms(folder: str, snapshot: Snapshot, replaced: dict[bytes, bytes], now: float) -> None:
+    """Note what the next edit by hand will be compared with; before the files change."""
+    generation = snapshot.journal.header.generation + 1
+    if not snapshot.edited or snapshot.hand_edit:
+        edited = snapshot.hand_edit.edit.lines.keys() if snapshot.hand_edit else set()
+        by_hand = edited - snapshot.own.keys()
+        notes = [
+            evidence.note_line(job_id, replaced.get(job_id), line, job_id in by_hand)
+            for job_id, line in snapshot.overlay.items()
+            if replaced.get(job_id) != line and (job_id in replaced or line_state(line))
+        ]
+        evidence.note_fold(folder, generation, now, notes)
+
+
+def _touches_dead(snapshot: Snapshot) -> bool:
+    overlay = snapshot.overlay
+    return (
+        snapshot.edited
+        or any(belongs(line, True) for line in overlay.values())
+        or any(line_id(line) in overlay for line in snapshot.base_dead())
+    )
+
+
+def _as_found(base: BaseFile, stamp: Stamp, counts: Mapping[bytes, int]) -> _File:
+    crc = stamp.crc if stamp.fits(base.found) else checksum(base.fd)
+    return _File(base.path, base.found.st_size, crc, None, base.found, counts)
+
+
+def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
+    layout = Layout(lines)
+    fresh = door.write_new(base.path, layout)
+    if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
+        door.remove(fresh)
+        return _as_found(base, stamp, layout.counts)
+    door.set_back(fresh)  # or every process would sum the file up, each under the lock
+    return _File(base.path, layout.size, layout.crc, fresh, os.stat(fresh), layout.counts)
+
+
+def _still(base: BaseFile) -> bool:
+    """Whether the file is the one that was read, untouched."""
+    try:
+        found = os.lstat(base.path)
+    except FileNotFoundError:
+        return False
+    return Stamp.of(base.found, 0).fits(found)
+
+
+def _append_edit(journal: Journal, snapshot: Snapshot, counts: dict[str, int]) -> None:
+    """Journal what the person changed; if that is not known, all but what has records already."""
+    if snapshot.hand_edit is not None:
+        lines, flag = snapshot.hand_edit.lines(snapshot.files), PROMISED
+    else:
+        both = (snapshot.base_jobs(), snapshot.base_dead())
+        lines = [line for base in both for line in base if line_id(line) not in snapshot.own]
+        flag = EDIT
+    journal.append(b"".join(line + b"\n" for line in lines), flag, counts)
+
+
+def _announce(journal: Journal, jobs: _File, dead: _File) -> None:
+    intent = b"%d %d %d %d\n" % (jobs.size, jobs.crc, dead.size, dead.crc)
+    journal.append(intent, INTENT, journal.counts)
+    try:
+        door.sync(journal.fd)
+    except OSError as exc:
+        raise door.refused("syncing", journal.path, exc) from exc
+
+
+def _stamp(file: _File) -> Stamp:
+    """The stamp of what the fold wrote or read: what a person writes meanwhile must not fit it."""
+    stamp = Stamp.of(file.found, file.crc)
+    if file.fresh:
+        stamp.ctime = os.stat(file.path).st_ctime_ns  # the rename changed it
+    return stamp
+
+
+def start_journal(folder: str, header: Header) -> None:
+    """Write a journal that holds no record yet and rename it into place."""
+    put_in_place(folder, header.format())
+
+
+def put_in_place(folder: str, data: bytes) -> None:
+    """Make `data` the folder's journal, in place of the one that was there.
+
+    Its name is on the disk when this returns. Before that the file is marked: who is killed in
+    between leaves the rest to the next writer, whose records would be lost with the name.
+    """
+    path = os.path.join(folder, NAME)
+    fresh = door.write_new(path, (data,))
+    door.set_mode(fresh, 0o600 | NAMELESS)
+    door.rename(fresh, path)
+    confirm_name(folder)
+
+
+def confirm_name(folder: str) -> None:
+    """Wait until the journal's name is on the disk, and take the mark off."""
+    door.sync_folder(folder)
+    door.set_mode(os.path.join(folder, NAME), 0o600)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Take away temporary files of a fold that was killed; under the lock."""
+    for name in strays.leftovers(folder):
+        try:
+            door.remove(os.path.join(folder, name))
+        except DiskRefused:
+            continue  # on a full or read-only disk they do no harm

@@ -1,0 +1,488 @@
+"""The store in a data folder: the contract, kept by the job files, the journal and the lock."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from queuectl.config import Settings
+from queuectl.errors import BadFile, DuplicateId, NoSuchJob, NoSuchSet, StoreError
+from queuectl.model.env_set import present
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import claimed
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.times import format_time, parse_time
+from queuectl.store.contract import Claim, Rule
+from queuectl.store.files import door, marker, side_files, worker_files
+from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
+from queuectl.store.files.journal import PLAIN, PROMISED, Journal
+from queuectl.store.files.live_index import Beyond, LiveIndex
+from queuectl.store.files.lock import QueueLock
+from queuectl.store.files.snapshot import Snapshot
+from queuectl.store.files.staged import Staged, new_lines
+from queuectl.store.files.worker_files import WorkerInfo, WorkerSlot
+from queuectl.store.files.writer import LARGE, TAKEN_IN, Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from queuectl.store.backup import Backup
+    from queuectl.store.files.marker import Finding
+
+_PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
+_LOOK = 0.02  # seconds between looks at the journal while waiting for a change
+
+
+class FileStore:
+    """Keeps the store contract in the files of one data folder; see also Writer."""
+
+    def __init__(self, path: str) -> None:
+        self.folder = path
+        self._writer = Writer(path, self.now, lambda: Settings(self.settings()).lock_timeout)
+        self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
+        self._settings = side_files.SettingsFile(path)
+        self._env_sets = self._writer.env_sets
+
+    # -- jobs
+
+    def add(
+        self,
+        jobs: Iterable[Job],
+        named: Mapping[str, int] | None = None,
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See Store; while format 1 is written, the set's variables go into each job's own."""
+        order: dict[str, int] | None = {} if named is None else None
+        ids = order if named is None else named
+        staged = Staged(self._writer.staging_path, new_lines(jobs, order))
+        try:
+            if not staged.counts:
+                return
+            with self._writer.writing() as journal:
+                for job_id, (_, where) in self._writer.look_up(journal, ids or ()).items():
+                    raise DuplicateId(job_id, os.path.join(self.folder, where), (ids or {})[job_id])
+                if env_set is not None:
+                    staged = self._with_set(journal, staged, env_set)
+                self._writer.append_staged(journal, staged)
+        finally:
+            staged.close()
+        self._writer.confirm()
+
+    def _with_set(self, journal: Journal, staged: Staged, env_set: Mapping[str, Any]) -> Staged:
+        """The jobs with the id under which their set is kept; or, in format 1, the set's variables.
+
+        Mostly they have that id already.
+        """
+        kept: str | None = None
+        given: dict[str, str] = {}
+        if journal.header.version == 1:
+            given = present(env_set)
+        else:
+            kept = self._env_sets.keep(env_set)
+            if decode_job(next(iter(staged))).env_set == kept:
+                return staged
+        jobs = map(decode_job, staged)
+        lines = (
+            encode_job(job._replace(env_set=kept, env={**given, **(job.env or {})} or None))
+            for job in jobs
+        )
+        try:
+            return Staged(self._writer.staging_path, lines)
+        finally:
+            staged.close()
+
+    def set_id(self, env_set: Mapping[str, Any]) -> str:
+        """See Store."""
+        return self._env_sets.id_of(env_set)
+
+    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+        """See Store."""
+        changed: dict[str, Job] = {}
+        moves = []
+        with self._writer.writing() as journal:
+            found = self._writer.look_up(journal, ids)
+            for job_id in dict.fromkeys(ids):
+                if job_id not in found:
+                    raise NoSuchJob(job_id)
+                old = decode_job(found[job_id][0])
+                new = rule(old)
+                if new is not None:
+                    changed[job_id] = new
+                    moves.append((old.state, new.state))
+            if changed:
+                lines = [encode_job(job) for job in changed.values()]
+                self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
+        if changed and promised:
+            self._writer.confirm()
+        return changed
+
+    def check_size(self, job: Job) -> None:
+        """Raise InvalidInput for a job that is too large to be taken from a person."""
+        checked_line(job)
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """See Store."""
+        with self._writer.writing() as journal:
+            found = self._writer.look_up(journal, [job.id for job in jobs])
+            stored = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
+            won = [job for job in jobs if stored.get(job.id) == job]
+            if won:
+                lines = [removal_line(job.id, job.state) for job in won]
+                self._writer.append(journal, lines, [(job.state, None) for job in won], PROMISED)
+        if won:
+            self._writer.confirm()
+        return [job for job in jobs if stored.get(job.id) != job]
+
+    def claim(
+        self,
+        worker: str,
+        now: str,
+        finished: tuple[Job, Job] | None = None,
+        log_word: str | None = None,
+    ) -> Claim:
+        """See Store."""
+        lines: list[bytes] = []
+        moves: list[tuple[str | None, str | None]] = []
+        if finished is not None:  # spelled out before the lock: nobody need wait for that
+            lines.append(encode_job(finished[1]))
+            moves.append((finished[0].state, finished[1].state))
+        with self._writer.writing(busy=True) as journal:
+            live = self._writer.live(journal)
+            if finished is not None:
+                stored = self._stored(live, finished[0])
+                if stored != finished[0]:
+                    return Claim(None, settled=False, stored=stored)
+                if finished[1].state in CLAIMABLE:
+                    live.put(lines[0])  # it may be the next to run
+            try:
+                line = live.first_ready(now.encode())
+            except Beyond:  # others claimed much since `prepare_claims`
+                live = self._writer.live_anew(journal)
+                live.apply(lines)
+                line = live.first_ready(now.encode())
+            job = None
+            if line is not None:
+                before = decode_job(line)
+                named = log_word if journal.header.version > 1 else None
+                job = claimed(before, worker, now, named)
+                lines.append(encode_job(job))
+                moves.append((before.state, job.state))
+                self._held = (lines[-1], job)
+            if lines:
+                self._writer.append(journal, lines, moves, PLAIN)
+        return Claim(job)
+
+    def prepare_claims(self) -> None:
+        """Read what a first claim needs, while nobody waits for the lock."""
+        self._writer.prepare_live()
+
+    def _stored(self, live: LiveIndex, job: Job) -> Job | None:
+        """The present form of a live job, parsed only if somebody changed it since its claim."""
+        line = live.lines.get(job.id.encode())
+        if line is None:
+            return None
+        if self._held is not None and self._held[0] is line:
+            return self._held[1]
+        return decode_job(line)
+
+    # -- reading, without the lock
+
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """See Store."""
+        if job.env_set is None:
+            return None
+        found = self._env_sets.read().get(job.env_set)
+        if found is None:
+            raise NoSuchSet(job.id, job.env_set)
+        return found
+
+    def get(self, job_id: str) -> Job | None:
+        """See Store."""
+        with self._snapshot() as snapshot:
+            found = snapshot.get(job_id) if snapshot else None
+        return found[0] if found else None
+
+    def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
+        """See Store."""
+        with self._snapshot() as snapshot:
+            if snapshot:
+                yield from snapshot.find(states)
+
+    def counts(self) -> dict[str, int]:
+        """See Store."""
+        from queuectl.store.files.summary import read_counts
+
+        return read_counts(self.folder, self.now())[0]
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Snapshot | None]:
+        """The queue as it is now, or None if there is none yet."""
+        if not marker.check_folder(self.folder) or marker.is_new(self.folder):
+            yield None
+            return
+        try:
+            snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
+            try:
+                self._writer.tell_of_undecided(snapshot)
+                yield snapshot
+            finally:
+                snapshot.close()
+        except OSError as exc:
+            raise door.unusable(self.folder, exc) from exc
+        except door.NO_LINES as exc:
+            raise door.changed(self.folder) from exc
+
+    def backup(self) -> Iterator[bytes]:
+        """The lines of a backup of the queue at one moment; see store/backup.py."""
+        from queuectl.store.backup import format_backup
+
+        settings, made_at = self.settings(), format_time(self.now())
+        before = self._env_sets.read()
+        with self._snapshot() as snapshot:
+            lines = snapshot.lines() if snapshot else iter(())
+            # Read twice: some may have been added before the snapshot, and others removed since.
+            env_sets = {**before, **self._env_sets.read()}
+            yield from format_backup(lines, settings, env_sets, made_at)
+
+    def write_backup(self, path: str, *, overwrite: bool) -> int:
+        """Write a backup of the queue to a file; how many jobs it holds."""
+        from queuectl.store.files.restore import write_backup
+
+        return write_backup(path, self.backup(), overwrite=overwrite)
+
+    def read_backup(self, file: IO[bytes], name: str) -> Backup:
+        """The backup in a file's bytes; BadFile unless it is whole."""
+        from queuectl.store.backup import read_backup
+
+        return read_backup(file, name)
+
+    def refill(
+        self,
+        jobs: Sequence[Job],
+        settings: Mapping[str, object],
+        env_sets: Mapping[str, Mapping[str, Any]],
+        *,
+        replace: bool,
+    ) -> str | None:
+        """Put these jobs and settings in the place of all that is there; see restore.py."""
+        from queuectl.store.files.restore import refill
+
+        backup = (jobs, settings, env_sets)
+        return refill(self._writer, self._env_sets, *backup, self.now(), replace=replace)
+
+    # -- settings
+
+    def settings(self) -> Mapping[str, object]:
+        """See Store; BadFile if config.json holds a mistake."""
+        return self._settings.read()
+
+    def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
+        """See Store."""
+        with self._writer.writing():
+            if self.settings() != old:  # raises too: a bad file is never overwritten
+                return False
+            side_files.write_settings(self.folder, new)
+        return True
+
+    # -- workers
+
+    def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> WorkerSlot:
+        """Make this process a worker that others see; its slot must be released."""
+        facts = {
+            "id": worker_id,
+            "pid": pid,
+            "start_time": start_time,
+            "boot_id": boot_id,
+            "started_at": format_time(self.now()),
+        }
+        with self._writer.writing():
+            registered = side_files.read_workers(self.folder)
+            words = " ".join(str(fact) for fact in list(facts.values())[1:])
+            # Listed first and struck off last: whatever a killed one leaves can be found by it.
+            side_files.write_workers(self.folder, [*registered, facts])
+            try:
+                return worker_files.make_slot(self.folder, worker_id, words)
+            except BaseException:
+                with suppress(StoreError):
+                    side_files.write_workers(self.folder, registered)
+                raise
+
+    def release(self, slot: WorkerSlot) -> None:
+        """Take a worker off the list, at its own end."""
+        with self._writer.writing():
+            slot.release()
+            self._strike(slot.id)
+
+    def forget_worker(self, worker_id: str) -> bool:
+        """Take a dead worker off the list, after its job was rescued; False if it lives."""
+        with self._writer.writing():
+            if not worker_files.forget(self.folder, worker_id):
+                return False
+            self._strike(worker_id)
+        return True
+
+    def _strike(self, worker_id: str) -> None:
+        entries = side_files.read_workers(self.folder)
+        kept = [entry for entry in entries if entry.get("id") != worker_id]
+        side_files.write_workers(self.folder, kept)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker with a file; one that is not alive was lost."""
+        return list(worker_files.worker_infos(self.folder))
+
+    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+        """What is known of workers that have no file though they are listed.
+
+        `of_jobs`: and of those that are not, but have a job that is in progress.
+        """
+        known = {str(entry.get("id")): entry for entry in self._listed()}
+        named = set(known)
+        if of_jobs:
+            named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
+        # Looked at last: a worker has its file before it has a job.
+        with suppress(FileNotFoundError):
+            named.difference_update(worker_files.worker_names(self.folder))
+        return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(named)]
+
+    def _listed(self) -> list[dict[str, object]]:
+        try:
+            return side_files.read_workers(self.folder)
+        except BadFile:
+            with self._writer.writing():  # whoever is making the folder has made it by then
+                return side_files.read_workers(self.folder)
+
+    def wake(self, message: bytes = worker_files.WAKE, only: str | None = None) -> None:
+        """Tell workers that something changed; they also look by themselves now and then."""
+        worker_files.wake(self.folder, message, only)
+
+    def wake_idle(self, count: int) -> None:
+        """Wake so many workers that run nothing: each of them wakes another when it gets a job."""
+        worker_files.wake_idle(self.folder, count)
+
+    # -- the rest
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should be told beside results; whoever shows it clears it."""
+        return self._writer.notices
+
+    def on_wait(self, tell: Callable[[str], None] | None) -> None:
+        """Have a line told once whenever the lock is waited for longer than a second."""
+        self._writer.lock.on_wait = tell
+
+    def leave_notices(self) -> None:
+        """For a worker, whose words nobody reads: leave for the next command what is not usual."""
+        lines = [line for line in self.notices if not line.endswith(TAKEN_IN)]
+        self.notices.clear()
+        if lines:
+            marker.leave_word(self.folder, lines)
+
+    def present(self, job: Job) -> Job | None:
+        """For a worker: the present form of the live job it runs, from the journal's tail."""
+        with self._writer.writing() as journal:
+            return self._stored(self._writer.live(journal), job)
+
+    def held_by(self, worker: str) -> list[Job]:
+        """For that worker: the running jobs that name it, as far as it has read the journal."""
+        name = b'"worker": "%s"' % worker.encode()
+        lines = [line for line in self._writer.running() if name in line]
+        return [job for job in map(decode_job, lines) if job.worker == worker]
+
+    def next_due(self) -> float | None:
+        """Seconds until the next waiting job is due; for a worker that has claimed before."""
+        with self._writer.writing() as journal:
+            due = self._writer.live(journal).next_due()
+        return None if due is None else max(0.0, parse_time(due.decode()) - self.now())
+
+    def sync(self) -> None:
+        """Bring claims and results to the disk."""
+        self._writer.confirm()
+
+    def fold(self) -> None:
+        """Bring the job files up to the journal."""
+        self._writer.fold()
+
+    def tidy(self) -> None:
+        """Fold a queue that folds quickly, so that its JSON files are the whole truth."""
+        if marker.check_folder(self.folder):
+            self._writer.fold_if_quick()
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        """Fold if it is time; a busy worker only folds what has grown large."""
+        return self._writer.fold_if_due(least=LARGE if busy else 1)
+
+    def fold_due_in(self) -> float | None:
+        """Seconds until a fold would be due; None if nothing waits for one."""
+        return self._writer.fold_due_in()
+
+    def now(self) -> float:
+        """See Store."""
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        """See Store."""
+        path, deadline = os.path.join(self.folder, "journal"), time.monotonic() + seconds
+        before = _look(path)
+        while _look(path) == before:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(_LOOK, left))
+
+    def check(self) -> list[str]:
+        """See Store."""
+        from queuectl.store.damage.check import problems
+
+        with self._snapshot() as snapshot:
+            return problems(snapshot) if snapshot else []
+
+    def examine(self) -> list[Finding]:
+        """All that is wrong with the folder, in whatever state; empty if nothing is there yet.
+
+        Raises StoreError if the folder cannot be read at all, or is not ours.
+        """
+        from queuectl.store.damage import examination
+
+        if not examination.is_there(self.folder):
+            return []
+        return examination.examine(self.folder, self.now(), self._patient_lock(), self.wait)
+
+    def repair(self, done: list[str], unread: list[str]) -> None:
+        """Mend what can be mended; what was done, and could not be read, goes into the lists."""
+        from queuectl.store.damage import examination
+        from queuectl.store.damage.repair import repair
+
+        if examination.is_there(self.folder):
+            repair(self.folder, self.now(), self._patient_lock(), self.fold, done, unread)
+
+    def _patient_lock(self) -> QueueLock:
+        """The queue's lock, for who cannot rely on the settings being readable."""
+        return QueueLock(self.folder, lambda: _PATIENCE)
+
+    def close(self) -> None:
+        """See Store; a small queue is folded, so that its files are the whole truth."""
+        try:
+            if self._writer.journal is not None:
+                if not os.path.lexists(self.folder):
+                    raise door.gone(self.folder)
+                self.tidy()
+        finally:
+            self._writer.close()
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size
+
+
+def _as_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:
+    names = ("pid", "start_time", "boot_id", "started_at")
+    words = [str(entry.get(name, "")) for name in names] if entry else []
+    return WorkerInfo(worker_id, False, " ".join([worker_id, *words]), missing=True)

@@ -1,0 +1,133 @@
+"""Looking over a queue's shoulder: the newest jobs of some states, and what changes, without locks.
+
+For those who look several times a second while a person types. No call takes the queue's lock;
+what cannot be read at the moment raises a QueuectlError, and the next look will tell.
+"""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+
+from queuectl.errors import StoreError
+from queuectl.model.job import Job
+from queuectl.store.files import door, marker
+from queuectl.store.files.job_files import decode_job, line_front, line_id, line_state
+from queuectl.store.files.journal import Journal
+from queuectl.store.files.peek import lines_of, no_lock
+from queuectl.store.files.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+class Glance:
+    """The queue as it was when this was made; close it when done. Not for two threads at once."""
+
+    def __init__(self, path: str, now: float) -> None:
+        self._path = path
+        self._snapshot: Snapshot | None = None
+        if marker.check_folder(path) and not marker.is_new(path):
+            self._snapshot = Snapshot.read(path, now, no_lock, patience=0.0)
+
+    def close(self) -> None:
+        """Let go of the files; may be called twice."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
+
+    def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
+        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
+        if self._snapshot is None:
+            return []
+        try:
+            return list(map(decode_job, lines_of(self._snapshot).find(states, start, most)))
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
+
+    def next_claimed(self, now: str, most: int) -> list[Job]:
+        """At most so many of the jobs that wait: those that are claimed first from `now` on."""
+        if self._snapshot is None:
+            return []
+        waiting: list[tuple[bool, object, object, int, bytes]] = []
+        moment = now.encode()
+        try:
+            for at, line in enumerate(self._snapshot.lines()):
+                front = line_front(line)
+                if front is None or front[1] not in (b"pending", b"failed"):
+                    continue
+                priority, due = int(front[2]), front[3]
+                first = (True, due, priority) if due > moment else (False, priority, due)
+                waiting.append((*first, at, line))
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
+        return [decode_job(entry[-1]) for entry in nsmallest(most, waiting)]
+
+    def present(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that exist, by id."""
+        if self._snapshot is None:
+            return {}
+        pairs = ((job_id, self._snapshot.get(job_id)) for job_id in ids)
+        try:
+            return {job_id: found[0] for job_id, found in pairs if found is not None}
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
+
+
+class Follower:
+    """Tells which jobs changed since the last look, by reading on in the journal."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._journal: Journal | None = None
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def changes(self) -> list[bytes] | None:
+        """The lines of jobs that changed, oldest first; None if some were missed: look anew."""
+        if not marker.check_folder(self._path) or marker.is_new(self._path):
+            self.close()
+            return []
+        try:
+            return self._changes()
+        except StoreError:
+            self.close()  # so that the next look starts anew
+            raise
+
+    def _changes(self) -> list[bytes] | None:
+        missed = self._journal is None
+        lines: list[bytes] = []
+        if self._journal is not None:
+            missed = self._journal.edited
+            lines += _read_on(self._journal)
+            missed = self._journal.edited and not missed
+            if self._journal.is_current():
+                return None if missed else lines
+        newer = Journal.for_reading(self._path)
+        if self._journal is not None:
+            header, old = newer.header, self._journal
+            missed |= header.generation != old.header.generation + 1 or header.edited
+            lines += _read_on(old)  # what came between the look above and the fold
+        self.close()
+        self._journal = newer
+        lines += _read_on(newer)
+        return None if missed else lines
+
+
+def _read_on(journal: Journal) -> list[bytes]:
+    payloads, _ = journal.read_on()
+    return [line for payload in payloads for line in payload.splitlines()]
+
+
+def changed_jobs(lines: Collection[bytes], ids: Collection[str]) -> list[Job]:
+    """The jobs among the lines that have one of these ids, in their order."""
+    wanted = {job_id.encode() for job_id in ids}
+    try:
+        fitting = (line for line in lines if line_id(line) in wanted and line_state(line))
+        return [decode_job(line) for line in fitting]
+    except door.NO_LINES as exc:
+        raise door.changed("the queue") from exc

@@ -1,0 +1,60 @@
+"""Finding single jobs without reading the queue: by the front of their line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from queuectl.store.files.job_files import DEAD, JOBS, find_line, line_id, line_state, read_lines
+from queuectl.store.files.journal import Journal
+
+FEW = 20  # ids; more are looked for in one pass over all lines
+Found = tuple[bytes, str]  # the job's line, the file that holds the job
+
+
+def find_jobs(
+    journal: Journal, jobs_fd: int, dead_fd: int, ids: Collection[str]
+) -> dict[str, Found]:
+    """The present lines of those of the jobs that exist, by id."""
+    found = _in_journal(journal, ids)
+    missing = [job_id for job_id in ids if job_id not in found]
+    for fd, where in ((jobs_fd, JOBS), (dead_fd, DEAD)):
+        for job_id, line in _in_file(fd, missing):
+            found[job_id] = (line, where)
+    return {job_id: (line, where) for job_id, (line, where) in found.items() if line_state(line)}
+
+
+def _in_journal(journal: Journal, ids: Collection[str]) -> dict[str, Found]:
+    """The last journal line of each job that has one; it may be a removal."""
+    if len(ids) > FEW:
+        lines = dict(_wanted(journal.all_lines(), ids))
+    else:
+        text = journal.text()
+        pairs = ((job_id, _last_line(text, job_id)) for job_id in ids)
+        lines = {job_id: line for job_id, line in pairs if line is not None}
+    return {
+        job_id: (line, DEAD if line_state(line) == b"dead" else JOBS)
+        for job_id, line in lines.items()
+    }
+
+
+def _last_line(text: bytes, job_id: str) -> bytes | None:
+    start = text.rfind(b'\n{"id": "%s", ' % job_id.encode()) + 1
+    return text[start : text.index(b"\n", start)] if start else None
+
+
+def _in_file(fd: int, ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    if len(ids) > FEW:
+        yield from _wanted(read_lines(fd), ids)
+        return
+    for job_id in ids:
+        line = find_line(fd, job_id)
+        if line is not None:
+            yield job_id, line
+
+
+def _wanted(lines: Iterable[bytes], ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    wanted = {job_id.encode() for job_id in ids}
+    for line in lines:
+        job_id = line_id(line)
+        if job_id in wanted:
+            yield job_id.decode(), line

@@ -1,0 +1,331 @@
+"""Which folder holds the queue, whether it is ours, and how one is made."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from queuectl.errors import BadFile, DiskRefused, FileMissing, InvalidInput, StoreError
+from queuectl.store.files import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MARKER = ".queuectl"
+FORMAT = 2  # that of the journal, too: see the recipe there
+LAST_MADE = "worker_pids.json"  # made after the journal: where it is, a journal was
+EMPTY = b"[\n]\n"  # a job file without jobs
+_FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
+_NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
+
+
+class Finding:
+    """One thing that was found of a folder: the file or job, what is so, what to do about it.
+
+    What is no `problem` breaks no promise; a person should know it all the same.
+    """
+
+    __slots__ = ("about", "problem", "text", "todo")
+
+    def __init__(self, about: str, text: str, todo: str, problem: bool = True) -> None:
+        self.about = about
+        self.text = text
+        self.todo = todo
+        self.problem = problem
+
+
+def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
+    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
+
+    Raises StoreError where the user's own would be below a home folder that is not known, and
+    InvalidInput for an address, which a later version may know.
+    """
+    named = option or environ.get("QUEUECTL_DATA")
+    if named:
+        refuse_address(named)
+        path = expand(named)
+    else:
+        path = os.path.abspath("data")
+        if not os.path.lexists(os.path.join(path, MARKER)):
+            path = own_folder(environ, "XDG_DATA_HOME", ".local/share")
+            if is_anothers(path):
+                raise StoreError(
+                    f"data folder {path} would be root's in the home of another user; "
+                    "name a data folder with --data DIR, or use sudo -H"
+                )
+    if not path:
+        raise StoreError("no home folder is known; name a data folder with --data DIR")
+    return os.path.abspath(path)
+
+
+def refuse_address(named: str) -> None:
+    """InvalidInput for what names no folder but, like `mongodb://...`, another place.
+
+    No more than its first part is repeated: a password may stand in it.
+    """
+    scheme, sign, _ = named.partition("://")
+    if sign:
+        raise InvalidInput(
+            f"a queue at {scheme}://... is not supported by this version; name a folder"
+        )
+
+
+def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
+    """Our folder in the one that an XDG variable names, or in `usual` below home; "" if neither.
+
+    What is not absolute is ignored, as the XDG Base Directory Specification has it.
+    """
+    named = environ.get(variable, "")
+    above = named if os.path.isabs(named) else expand(f"~/{usual}")
+    return above and os.path.join(above, "queuectl")
+
+
+def is_anothers(path: str) -> bool:
+    """Whether root would make `path` in a folder of another user, as with `sudo -E`."""
+    if os.geteuid() != 0 or not path or os.path.lexists(path):
+        return False
+    import pwd
+
+    try:
+        own = pwd.getpwuid(0).pw_dir
+    except KeyError:
+        own = "/root"
+    if path.startswith(own.rstrip("/") + "/"):
+        return False
+    above = os.path.dirname(path)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    return os.lstat(above).st_uid != 0
+
+
+def expand(path: str) -> str:
+    """The path with a leading `~` or `~USER` replaced; "" where no home folder is known."""
+    if path != "~" and not path.startswith("~/"):
+        return os.path.expanduser(path)
+    home = home_folder()
+    return home and os.path.join(home, path[2:].lstrip("/"))
+
+
+def home_folder() -> str:
+    """The user's home, as HOME or else the system has it; "" if that is no absolute path.
+
+    An empty HOME names none. os.path.expanduser takes it for the root folder, and where there is
+    none it keeps `~` as the name of a folder.
+    """
+    home = os.environ.get("HOME")
+    if not home:
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            home = ""
+    return home if os.path.isabs(home) else ""
+
+
+def check_folder(path: str) -> bool:
+    """Whether `path` is a queue that may be used; False if nothing is there yet.
+
+    A queue that others may write to is closed to them before anything in it is opened. Raises
+    StoreError for a file, a folder of another user or one that is shared with others (as /tmp is),
+    a newer format, or foreign files.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise StoreError(f"data folder {path}: {exc.strerror}") from exc
+    if not stat.S_ISDIR(found.st_mode):
+        raise StoreError(f"data folder {path} is a file; name a folder with --data DIR")
+    if found.st_uid != os.geteuid():
+        raise StoreError(
+            f"data folder {path} belongs to another user (uid {found.st_uid}); "
+            "name one of your own with --data DIR"
+        )
+    if found.st_mode & _FOR_OTHERS:
+        _close_to_others(path, found)
+    if marked_format(path):
+        return True
+    foreign = [name for name in _NAMES if os.path.lexists(os.path.join(path, name))]
+    if foreign:
+        raise StoreError(
+            f"data folder {path} holds a {foreign[0]} that is not queuectl's; "
+            "name another folder with --data DIR"
+        )
+    return False
+
+
+class Presence:
+    """Whether the data folder that a long-lived front end once saw is still there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen = os.path.lexists(path)
+
+    def check(self) -> None:
+        """Raise FileMissing if the folder is gone; it may appear at any time."""
+        if os.path.lexists(self._path):
+            self._seen = True
+        elif self._seen:
+            raise FileMissing(f"{door.gone(self._path)}; 'init' makes a new one")
+
+
+def _close_to_others(path: str, found: os.stat_result) -> None:
+    """Take from others what they may do in a queue of ours; another folder is left as it is."""
+    if found.st_mode & stat.S_ISVTX:
+        raise StoreError(
+            f"data folder {path} is shared with other users; name one of your own with --data DIR"
+        )
+    try:
+        if os.lstat(os.path.join(path, MARKER)).st_uid == os.geteuid():
+            door.make_private(path, found)
+    except FileNotFoundError:
+        return
+    except DiskRefused as exc:
+        # On a disk that is read-only nobody else can write either.
+        if not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EROFS:
+            raise
+
+
+def marked_format(path: str) -> int:
+    """The format that the folder's marker names; 0 if there is none.
+
+    Raises BadFile for a marker that is damaged, StoreError for a newer format.
+    """
+    marker = os.path.join(path, MARKER)
+    try:
+        mark = door.read(marker)
+    except FileMissing:
+        return 0
+    return _MARKS.get(mark) or _parse_mark(marker, mark)
+
+
+def _parse_mark(marker: str, mark: bytes) -> int:
+    """The format of a marker that is not spelled as we spell it."""
+    import json
+
+    try:
+        found = json.loads(mark)["format"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise BadFile(
+            f'{marker} is not a queuectl marker: it should read {{"format": {FORMAT}}}'
+        ) from None
+    if found > FORMAT:
+        raise StoreError(
+            f"{marker} was made by a newer queuectl (format {found}; this one knows {FORMAT}): "
+            "update it"
+        )
+    return found
+
+
+def mark_folder(path: str, version: int = FORMAT) -> None:
+    """Make the folder, if missing, and write its marker."""
+    door.make_folder(path)
+    door.make_private(path, os.stat(path))
+    _sync_names(path)
+    # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
+    # has a temporary file of its own, and who is done first may take the other's for a leftover.
+    try:
+        door.replace(os.path.join(path, MARKER), b'{"format": %d}\n' % version)
+    except DiskRefused:
+        if marked_format(path) != version:
+            raise
+
+
+def _sync_names(path: str) -> None:
+    """Bring the folder's name to the disk, and those of the folders above that we may have made.
+
+    Before the marker: a folder that has one is never looked at again.
+    """
+    above, ours = os.path.dirname(path), True
+    while ours and os.access(above, os.R_OK):
+        door.sync_folder(above)
+        ours = os.stat(above).st_uid == os.geteuid() and above != os.path.dirname(above)
+        above = os.path.dirname(above)
+
+
+def is_new(path: str) -> bool:
+    """Whether a marked folder was never written to, or its making was cut short.
+
+    Anything else that has no journal is a queue that lost a file: BadFile.
+    """
+    journal = os.path.join(path, "journal")
+    if os.path.lexists(journal):
+        return False
+    fault = _sign_of_loss(path, journal)
+    if fault is None:
+        return True
+    if os.path.lexists(journal):  # somebody made it between the two looks
+        return False
+    raise BadFile(fault)
+
+
+def _sign_of_loss(path: str, journal: str) -> str | None:
+    """What shows that the folder had a journal once, if anything does."""
+    for name in ("jobs.json", "dlq.json"):
+        held = os.path.join(path, name)
+        if os.path.lexists(held) and door.read(held) != EMPTY:
+            return (
+                f"{journal} is missing though {held} holds jobs; queuectl doctor --repair mends it"
+            )
+    if os.path.lexists(os.path.join(path, LAST_MADE)):
+        return f"{journal} is missing; queuectl doctor --repair mends what can be mended"
+    return None
+
+
+def to_be_told(path: str) -> list[str]:
+    """The files that a person should hear of: edits that were not taken in, and TOLD."""
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return []
+    return sorted(name for name in names if name == TOLD or is_edit_set_aside(name))
+
+
+def is_edit_set_aside(name: str) -> bool:
+    """Whether a file of this name in a data folder is such an edit."""
+    return name.startswith(_EDITS) and not name.endswith(".new")
+
+
+_EDITS = ("jobs.json.edit-2", "dlq.json.edit-2")  # and the rest of the time when it was saved
+
+
+TOLD = ".told"  # what workers found out and a person should know: the next command says it
+_MOST_TOLD = 1 << 16  # bytes
+
+
+def leave_word(path: str, lines: Iterable[str]) -> None:
+    """Leave lines for the next command to say; on a disk that refuses them they are lost."""
+    words = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    name = os.path.join(path, TOLD)
+    try:
+        fd = door.open_file(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except StoreError:
+        return
+    try:
+        size = os.fstat(fd).st_size
+        if size < _MOST_TOLD:
+            door.append(fd, words, size, name)
+    except StoreError:
+        return
+    finally:
+        os.close(fd)
+
+
+def take_word(path: str) -> list[str]:
+    """The lines that were left, which are there no longer."""
+    name = os.path.join(path, TOLD)
+    mine = f"{name}.{os.getpid()}"
+    try:
+        door.rename(name, mine)  # what is left from now on is for the next command
+        words = door.read(mine)
+        door.remove(mine)
+    except StoreError:  # another command was faster, or nothing can be changed here
+        return []
+    return words.decode("utf-8", "replace").splitlines()

@@ -1,0 +1,260 @@
+"""The newest jobs of some states as a menu shows them, taken from the bytes of their lines.
+
+Each Tab in another shell loads this anew: nothing is imported that a bare interpreter does not have
+loaded but zlib, as long as no person edited a job file. No call takes the queue's lock.
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import StoreBusy
+from queuectl.store.files import door, marker
+from queuectl.store.files.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from typing import NoReturn
+
+    from queuectl.store.files.snapshot import Snapshot
+
+# Bytes searched at once: a search keeps other threads out, so it must not take a millisecond.
+_CHUNK = 1 << 16
+_FEW = 2000  # jobs; so many lines are looked at sooner than a large file is searched
+_FRONT = b'{"id": "'
+_STATE = b'", "state": "'  # directly behind the id; a removal has "removed" there
+_WATCHED = ("journal", "jobs.json", "dlq.json", "config.json", "workers")
+_SHOWN = 1000  # characters of a command
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+
+
+def change_mark(path: str) -> tuple[object, ...]:
+    """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
+    return tuple([_look(os.path.join(path, name)) for name in _WATCHED])
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Seen:
+    """What a menu shows of a job; of a long command only the beginning. Times are RFC 3339 text."""
+
+    __slots__ = ("command", "id", "started_at", "state", "updated_at")
+
+    def __init__(self, line: bytes) -> None:
+        """Raises ValueError for a line that `encode_job` did not write."""
+        end = line.index(_STATE)
+        begin = end + len(_STATE)
+        self.id = line[len(_FRONT) : end].decode()
+        self.state = line[begin : line.index(b'"', begin)].decode()
+        # A quote within a text of JSON has a backslash before it, so no text reads like these keys.
+        begin = line.index(b'"command": "', begin) + 12
+        end = line.index(b'", "max_retries": ', begin)
+        self.command = _plain_text(line[begin : min(end, begin + 4 * _SHOWN)])
+        self.updated_at = _time_behind(line, b', "updated_at": "', end) or ""
+        self.started_at = _time_behind(line, b', "started_at": "', end)
+
+
+def _time_behind(line: bytes, key: bytes, start: int) -> str | None:
+    at = line.find(key, start) + len(key)
+    return line[at : line.index(b'"', at)].decode() if at >= len(key) else None
+
+
+def _plain_text(written: bytes) -> str:
+    """The beginning of a text as it was before JSON escaped it."""
+    text = written.decode(errors="ignore")[:_SHOWN]
+    first, *parts = text.split("\\")
+    plain, parts = [first], parts[::-1]
+    while parts:
+        part = parts.pop()
+        if not part:  # two backslashes are one
+            plain.append("\\" + (parts.pop() if parts else ""))
+        elif part[0] == "u":
+            plain.append((chr(int(part[1:5], 16)) if len(part) > 4 else "") + part[5:])
+        else:
+            plain.append(_ESCAPED.get(part[0], part[0]) + part[1:])
+    return "".join(plain)
+
+
+class Peek:
+    """The queue as it was when this was made; close it when done. Not for two threads at once."""
+
+    def __init__(self, path: str, now: float) -> None:
+        self._path = path
+        self._lines: NewestLines | None = None
+        self._opened: list[int] = []
+        self._journal: Journal | None = None
+        self._snapshot: Snapshot | None = None
+        if not marker.check_folder(path) or marker.is_new(path):
+            return
+        try:
+            plain = self._read_plain(now)
+        except BaseException:
+            self.close()
+            raise
+        if not plain:
+            self.close()
+            self._read_anything(now)
+
+    def close(self) -> None:
+        """Let go of the files; may be called twice."""
+        self._lines = None
+        if self._journal is not None:
+            self._journal.close()
+        while self._opened:
+            os.close(self._opened.pop())
+        if self._snapshot is not None:
+            self._snapshot.close()
+        self._journal = self._snapshot = None
+
+    def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Seen]:
+        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
+        if self._lines is None:
+            return []
+        try:
+            return [Seen(line) for line in self._lines.find(states, start, most)]
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
+
+    def _read_plain(self, now: float) -> bool:
+        """Open a queue whose files are as queuectl left them; False if that is not certain."""
+        journal = self._journal = Journal.for_reading(self._path)
+        for name, stamp in zip(("jobs.json", "dlq.json"), journal.header.stamps, strict=True):
+            fd, found = door.open_ours(os.path.join(self._path, name), os.O_RDONLY)
+            self._opened.append(fd)
+            if not stamp.fits(found) or door.is_young(found, now):
+                return False
+        journal.read_on()
+        if journal.edited or not journal.is_current():
+            return False
+        overlay = {line[len(_FRONT) : line.index(b'"', 8)]: line for line in journal.all_lines()}
+        self._lines = NewestLines(overlay, self._opened, journal.counts)
+        return True
+
+    def _read_anything(self, now: float) -> None:
+        from queuectl.store.files.snapshot import Snapshot
+
+        self._snapshot = Snapshot.read(self._path, now, no_lock, patience=0.0)
+        self._lines = lines_of(self._snapshot)
+
+
+class NewestLines:
+    """The lines of jobs, newest first: those of `overlay` by id, then those of both job files.
+
+    `files` are two descriptors of files in our layout, or two calls that give lines. `counts` are
+    the jobs by state, None if that is not known.
+    """
+
+    def __init__(
+        self,
+        overlay: dict[bytes, bytes],
+        files: Sequence[int | Callable[[], Iterator[bytes]]],
+        counts: Mapping[str, int] | None,
+    ) -> None:
+        self._overlay = overlay
+        self._files = files
+        self._counts = counts
+
+    def find(self, states: Collection[str] | None, start: str, most: int) -> Iterator[bytes]:
+        """At most so many lines of jobs in these states (None: any) whose ids begin so."""
+        few = False
+        if self._counts is not None:
+            counts = self._counts.items()
+            known = sum([count for state, count in counts if states is None or state in states])
+            most, few = min(most, known), known < _FEW
+        if most <= 0:
+            return
+        wanted = _Wanted(states, start, few)
+        for line in self._all(wanted):
+            yield line
+            most -= 1
+            if not most:
+                return
+
+    def _all(self, wanted: _Wanted) -> Iterator[bytes]:
+        overlay = self._overlay
+        for line in reversed(overlay.values()):
+            if wanted.has(line):
+                yield line
+        for at, source in enumerate(self._files):
+            if not wanted.may_be_dead if at else wanted.only_dead:
+                continue
+            lines = _backward(source, wanted) if isinstance(source, int) else source()
+            for line in lines:
+                if wanted.has(line) and line[8 : line.index(b'"', 8)] not in overlay:
+                    yield line
+
+
+class _Wanted:
+    """Which lines are looked for; `few` jobs are in these states at all, as far as is known."""
+
+    def __init__(self, states: Collection[str] | None, start: str, few: bool) -> None:
+        self.only_dead = states is not None and set(states) == {"dead"}
+        self.may_be_dead = states is None or "dead" in states
+        self._front = _FRONT + start.encode()
+        self._states = tuple([_STATE + f'{state}"'.encode() for state in states or ("",)])
+        if states is None:
+            self._states = (_STATE,)
+        # Text that every line which is wanted holds, and few others.
+        by_state = states is not None and (few or not start)
+        self.needles = self._states if by_state else (b"\n" + self._front,)
+
+    def has(self, line: bytes) -> bool:
+        """Whether this line is one."""
+        return line.startswith(self._front) and line.startswith(self._states, line.index(b'"', 8))
+
+
+def _backward(fd: int, wanted: _Wanted) -> Iterator[bytes]:
+    """The lines of a file in our layout that hold what is wanted, the last one first."""
+    end, size = os.fstat(fd).st_size, _CHUNK
+    while end > 0:
+        begin = max(0, end - size)
+        data = os.pread(fd, end - begin, begin)
+        # What precedes the first newline belongs to a line of the chunk before; a file begins
+        # with a line of its own, the opening bracket.
+        cut = data.find(b"\n")
+        if cut < 0:
+            if not begin:
+                return
+            size *= 2  # the line is longer than that
+            continue
+        for at in _line_starts(data, cut, wanted.needles):
+            stop = data.find(b"\n", at)
+            yield data[at : stop if stop >= 0 else len(data)].rstrip(b",")
+        end, size = begin + cut, _CHUNK
+
+
+def _line_starts(data: bytes, cut: int, needles: tuple[bytes, ...]) -> Iterable[int]:
+    """Where lines begin that hold one of the needles, the last one first, from `cut` on."""
+    if len(needles) > 1:
+        found = [at for needle in needles for at in _line_starts(data, cut, (needle,))]
+        return sorted(set(found), reverse=True)
+    return _starts_with(data, cut, needles[0])
+
+
+def _starts_with(data: bytes, cut: int, needle: bytes) -> Iterator[int]:
+    at = len(data)
+    while (at := data.rfind(needle, cut, at)) >= 0:
+        at = data.rfind(b"\n", 0, at + 1)
+        if at < cut:
+            return
+        yield at + 1
+
+
+def no_lock() -> NoReturn:
+    """Refuse to wait for a queue that changes faster than it can be read."""
+    raise StoreBusy("the queue changes too fast to be read without its lock")
+
+
+def lines_of(snapshot: Snapshot) -> NewestLines:
+    """The newest lines of a snapshot, which must stay open."""
+    if snapshot.edited:
+        return NewestLines(snapshot.overlay, (snapshot.base_jobs, snapshot.base_dead), None)
+    fds = [base.fd for base in snapshot.bases]
+    return NewestLines(snapshot.overlay, fds, snapshot.journal.counts)

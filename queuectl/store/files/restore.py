@@ -1,0 +1,134 @@
+"""Backups written and put back: one file of its own, and one append that replaces all jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from queuectl.errors import Conflict, InvalidInput, StoreError
+from queuectl.model.job import Job
+from queuectl.model.times import format_time
+from queuectl.store.backup import format_backup
+from queuectl.store.damage.strays import BEFORE_RESTORE
+from queuectl.store.files import door, side_files, worker_files
+from queuectl.store.files.env_sets import EnvSets
+from queuectl.store.files.job_files import decode_job, encode_job, removal_line
+from queuectl.store.files.journal import PROMISED, VERSION
+from queuectl.store.files.writer import Writer
+
+_BATCH = 2048  # lines written at once
+
+
+def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
+    """Write a backup's lines to a file, whole or not at all; how many jobs it holds.
+
+    Raises Conflict for a file that is there already, unless it is to be overwritten.
+    """
+    folder, _ = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise InvalidInput(f"there is no folder {folder}")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InvalidInput(f"{path} is no plain file (- writes to standard output)")
+    if os.path.lexists(path) and not overwrite:
+        raise Conflict(f"{path} is there already; --force overwrites it")
+    counted = _Counted(lines)
+    door.rename(door.write_new(path, counted), path)
+    door.sync_folder(folder)
+    return counted.lines - 2  # the first and the last are no jobs
+
+
+class _Counted:
+    """Lines in larger chunks, counted as they go by."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+        self.lines = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        batch: list[bytes] = []
+        for line in self._lines:
+            batch.append(line)
+            self.lines += 1
+            if len(batch) == _BATCH:
+                yield b"".join(batch)
+                batch.clear()
+        yield b"".join(batch)
+
+
+def refill(
+    writer: Writer,
+    kept_sets: EnvSets,
+    jobs: Sequence[Job],
+    settings: Mapping[str, object],
+    env_sets: Mapping[str, Mapping[str, Any]],
+    now: float,
+    *,
+    replace: bool,
+) -> str | None:
+    """Put these jobs and settings in the place of all that is there, in one append.
+
+    What was there, if anything, is first written to a backup beside it, whose path is returned.
+    Raises Conflict, changing nothing, for a queue that holds jobs unless `replace` is set, and
+    for one that runs a job, or has workers of an older queuectl and would need format 2. A kill
+    just before the append leaves new settings and the old jobs.
+    """
+    with writer.writing() as journal:
+        if env_sets and journal.header.version == 1:
+            count = len(worker_files.older(writer.folder, VERSION))
+            raise Conflict(
+                f"{count} worker(s) of an older queuectl still run: queuectl worker stop"
+            )
+        present = {job.id: job for job in map(decode_job, writer.lines(journal))}
+        _check(present.values(), replace=replace)
+        old = side_files.read_settings(writer.folder)
+        kept = None
+        if present or old:
+            kept = _keep(writer.folder, present.values(), old, kept_sets.read(), now)
+        ids = kept_sets.keep_all(env_sets)
+        jobs = [job._replace(env_set=ids.get(str(job.env_set), job.env_set)) for job in jobs]
+        lines = [removal_line(job.id, job.state) for job in present.values()]
+        lines += [encode_job(_after(job, present.get(job.id))) for job in jobs]
+        moves: list[tuple[str | None, str | None]] = [(j.state, None) for j in present.values()]
+        moves += [(None, job.state) for job in jobs]
+        side_files.write_settings(writer.folder, settings)
+        try:
+            if lines:
+                writer.append(journal, lines, moves, PROMISED)
+        except StoreError:
+            side_files.write_settings(writer.folder, old)
+            raise
+    writer.confirm()
+    return kept
+
+
+def _check(present: Iterable[Job], *, replace: bool) -> None:
+    states = [job.state for job in present]
+    running = states.count("in_progress")
+    if running:
+        raise Conflict(f"{running} job(s) are running: 'queuectl worker stop' comes first")
+    if states and not replace:
+        raise Conflict(f"the queue holds {len(states)} job(s); --replace puts the backup in place")
+
+
+def _keep(
+    folder: str,
+    jobs: Iterable[Job],
+    settings: Mapping[str, object],
+    env_sets: Mapping[str, Mapping[str, Any]],
+    now: float,
+) -> str:
+    """A backup of what is about to be replaced."""
+    made_at = format_time(now)
+    stamp = made_at.replace("-", "").replace(":", "")
+    path = os.path.join(folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
+    lines = format_backup(map(encode_job, jobs), settings, env_sets, made_at)
+    write_backup(path, lines, overwrite=True)
+    return path
+
+
+def _after(job: Job, present: Job | None) -> Job:
+    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
+    if present is None:
+        return job
+    return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))

@@ -1,0 +1,160 @@
+"""config.json and worker_pids.json: small files that are read and written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from queuectl.config import Settings
+from queuectl.errors import BadFile, InvalidInput
+from queuectl.model.fields import check_id
+from queuectl.store.files import door
+from queuectl.store.files.job_files import LEFT, mistake, no_twins
+from queuectl.store.files.marker import check_folder, is_new
+
+SETTINGS, WORKERS = "config.json", "worker_pids.json"
+_SETTING = re.compile(r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$', re.M)
+
+
+class SettingsFile:
+    """config.json, parsed anew only when it changed."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._path = os.path.join(folder, SETTINGS)
+        self._known: tuple[tuple[int, int, int], Mapping[str, object]] | None = None
+
+    def read(self) -> Mapping[str, object]:
+        """What it holds, nothing if there is no queue yet; BadFile if that is a mistake."""
+        try:
+            found = os.lstat(self._path)
+        except OSError:
+            if not check_folder(self._folder) or is_new(self._folder):
+                return {}
+            found = self._look_again()
+        key = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._known is None or self._known[0] != key:
+            self._known = (key, read_settings(self._folder))
+        return self._known[1]
+
+    def _look_again(self) -> os.stat_result:
+        # It is made before the journal, which was not there at the first look, perhaps.
+        try:
+            return os.lstat(self._path)
+        except FileNotFoundError:
+            raise BadFile(
+                f"{self._path} is missing; queuectl doctor --repair writes it anew, "
+                "with every setting at its default"
+            ) from None
+        except OSError as exc:
+            raise door.unusable(self._folder, exc) from exc
+
+
+def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
+    """The file's text and the JSON object that it holds; BadFile, with the place, if it is none."""
+    try:
+        text = data.decode()
+        values = json.loads(text, object_pairs_hook=no_twins)
+    except json.JSONDecodeError as exc:
+        raise mistake(path, text, exc.pos, exc.msg) from None
+    except (ValueError, RecursionError, InvalidInput) as exc:
+        raise BadFile(f"{path}: {exc}; {LEFT}") from None
+    if not isinstance(values, dict):
+        raise BadFile(f"{path} must hold a JSON object; {LEFT}")
+    return text, values
+
+
+def read_settings(folder: str) -> Mapping[str, object]:
+    """What config.json holds; BadFile, with line and column, if that is a mistake."""
+    path = os.path.join(folder, SETTINGS)
+    text, values = parse_object(door.read(path), path)
+    named: set[str] = set()
+    for name, value in values.items():
+        try:
+            settings = Settings({name: value})
+            if not named.isdisjoint(settings.changed):
+                raise InvalidInput(f"'{name}' stands there already, in another spelling")
+        except InvalidInput as exc:
+            place = re.search(rf'"{re.escape(name)}"\s*:', text)
+            raise mistake(path, text, place.start() if place else 0, str(exc)) from None
+        named |= settings.changed.keys()
+    return values
+
+
+def write_settings(folder: str, values: Mapping[str, object]) -> None:
+    """Replace config.json; under the lock."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    door.replace(os.path.join(folder, SETTINGS), f"{text}\n".encode())
+
+
+def read_workers(folder: str) -> list[dict[str, object]]:
+    """The entries of worker_pids.json; BadFile if they are none."""
+    path = os.path.join(folder, WORKERS)
+    try:
+        entries = json.loads(door.read(path))
+    except (ValueError, RecursionError) as exc:
+        raise BadFile(f"{path}: {exc}; {LEFT}") from None
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise BadFile(f"{path} must hold an array of objects; {LEFT}")
+    for entry in entries:
+        if not _has_name(entry):
+            raise BadFile(f"{path}: {entry.get('id')!r} is no worker's id; {LEFT}")
+    return entries
+
+
+def _has_name(entry: Mapping[str, object]) -> bool:
+    """Whether the entry's id, a part of file names, leads nowhere else."""
+    try:
+        check_id(entry.get("id"))
+    except InvalidInput:
+        return False
+    return True
+
+
+def write_workers(folder: str, entries: Sequence[Mapping[str, object]]) -> None:
+    """Replace worker_pids.json; under the lock."""
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    text = f"[\n{lines}\n]\n" if entries else "[\n]\n"
+    door.replace(os.path.join(folder, WORKERS), text.encode())
+
+
+# -- what can be read of a damaged one
+
+
+def settings_in(data: bytes) -> dict[str, object]:
+    """Those settings that are whole and have a value that is allowed."""
+    text = data.decode("utf-8", "surrogateescape")
+    found: dict[str, object] = {}
+    for name, value in _pairs(text):
+        try:
+            Settings({name: value})
+            json.dumps({name: value}, ensure_ascii=False).encode()
+        except (InvalidInput, ValueError):
+            continue
+        found[name] = value
+    return found
+
+
+def _pairs(text: str) -> Iterator[tuple[str, object]]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if isinstance(values, dict):
+        yield from values.items()
+        return
+    for found in _SETTING.finditer(text):
+        try:
+            yield found[1], json.loads(found[2])
+        except (ValueError, RecursionError):
+            continue
+
+
+def workers_in(values: Sequence[object]) -> list[dict[str, object]]:
+    """Those of the values that tell of a worker."""
+    return [
+        value for value in values if isinstance(value, dict) and _has_name(value) and "pid" in value
+    ]

@@ -1,0 +1,109 @@
+"""What `status` answers: counts, workers and waiting changes, without parsing a job file.
+
+Kept lean: nothing is imported that a bare interpreter does not have loaded, as long as no person
+edited a job file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import BadFile
+from queuectl.store.files import door, marker, worker_files
+from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
+
+
+class Summary:
+    """`counts` by state; `waiting`: changes in the journal that the job files do not show yet."""
+
+    __slots__ = ("counts", "folder", "waiting", "workers")
+
+    def __init__(
+        self,
+        path: str,
+        counts: dict[str, int],
+        waiting: int,
+        workers: list[worker_files.WorkerInfo],
+    ) -> None:
+        self.folder = path
+        self.counts = counts
+        self.waiting = waiting
+        self.workers = workers
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The pids of the workers that live."""
+        return [worker.pid for worker in self.workers if worker.alive]
+
+
+def read_summary(path: str, now: float) -> Summary:
+    """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
+    counts, waiting = read_counts(path, now)
+    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)))
+
+
+def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
+    """The counts by state, and how many changes wait; as in `read_summary`, without the workers."""
+    counts, waiting = no_counts(), 0
+    if marker.check_folder(path) and not marker.is_new(path):
+        try:
+            counts, waiting = _counts(path, now)
+        except OSError as exc:
+            raise door.unusable(path, exc) from exc
+        except door.NO_LINES as exc:
+            raise door.changed(path) from exc
+    return {state: counts[state] for state in STATE_ORDER}, waiting
+
+
+def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
+    journal = Journal.for_reading(path)
+    try:
+        counts, waiting = last_counts(journal)
+        # Below 0 they were written without the lock that keeps others out; a fold mends them.
+        if min(counts.values()) >= 0 and _is_plain(path, journal, now):
+            return counts, waiting
+    finally:
+        journal.close()
+    return _count_all(path, now)
+
+
+def _is_plain(path: str, journal: Journal, now: float) -> bool:
+    """Whether both job files are as the journal's header says, and no fold came between."""
+    for name, stamp in zip(("jobs.json", "dlq.json"), journal.header.stamps, strict=True):
+        try:
+            found = os.lstat(os.path.join(path, name))
+        except FileNotFoundError:
+            raise BadFile(f"{path}/{name} is missing; queuectl doctor --repair mends it") from None
+        if stamp.fits(found) and not door.is_young(found, now):
+            continue
+        same_size = found.st_size == stamp.size
+        if not same_size or not _has_sum(os.path.join(path, name), stamp.crc):
+            return False
+    return journal.is_current()
+
+
+def _has_sum(path: str, wanted: int) -> bool:
+    from zlib import crc32
+
+    crc = 0
+    with open(door.open_file(path, os.O_RDONLY), "rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = crc32(chunk, crc)
+    return crc == wanted
+
+
+def _count_all(path: str, now: float) -> tuple[dict[str, int], int]:
+    """The counts from the files themselves: a person edited one, or a fold is going on."""
+    from contextlib import nullcontext
+
+    from queuectl.store.files.job_files import line_state
+    from queuectl.store.files.snapshot import Snapshot
+
+    counts = no_counts()
+    snapshot = Snapshot.read(path, now, nullcontext)
+    try:
+        for line in snapshot.lines():
+            counts[(line_state(line) or b"").decode()] += 1
+        return counts, snapshot.journal.seq
+    finally:
+        snapshot.close()

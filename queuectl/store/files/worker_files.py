@@ -1,0 +1,428 @@
+"""The files by which workers are known to live: one each, locked for as long as the worker does.
+
+The kernel frees the lock when its holder dies, however it dies; nobody has to notice in time. A
+file's first line names the worker (id, pid, start time, boot id, since when), its second the job
+that runs (id, run, pid of its process group, start time), if any. Behind the 256 bytes of the
+second a third holds facts as `key=value`; `format=2` is always one of them. An older queuectl reads
+the first two only. `ID.wake` beside it is a pipe: a byte written there wakes the worker, `w` to
+look for work, `c` because a job is to be cancelled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from queuectl.errors import FileMissing, StoreError
+from queuectl.store.files import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = "workers"
+WAKE, CANCEL = b"w", b"c"
+MOST_LEFT = 5  # processes that a worker file names which cannot be ended
+_SIZE, _LINE = 1024, 256  # bytes of a worker file, and of its second line
+_TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file spells it
+
+
+class WorkerInfo:
+    """One worker as its file tells. `alive`: it holds its lock; `missing`: it has no file.
+
+    `facts`: what its third line holds; empty for a worker of an older queuectl. `inode`: that of
+    the file that was read, 0 if there is none.
+    """
+
+    __slots__ = (
+        "alive",
+        "boot_id",
+        "facts",
+        "group_pid",
+        "group_start",
+        "id",
+        "inode",
+        "job_id",
+        "missing",
+        "pid",
+        "run",
+        "start_time",
+        "started_at",
+    )
+
+    def __init__(self, worker_id: str, alive: bool, text: str, missing: bool = False) -> None:
+        first, _, rest = text.partition("\n")
+        words = first.split(" ")
+        self.id = worker_id
+        self.alive = alive
+        self.missing = missing
+        self.inode = 0
+        whole = len(words) == 5 and words[1].isdigit()
+        self.pid = int(words[1]) if whole else 0
+        self.start_time, self.boot_id, self.started_at = words[2:5] if whole else ("", "", "")
+        self.job_id: str | None = None
+        self.run = self.group_pid = 0
+        self.group_start = ""
+        job = rest.partition("\n")[0].split(" ")
+        if len(job) == 4 and job[1].isdigit() and job[2].isdigit():
+            self.job_id, self.run, self.group_pid = job[0], int(job[1]), int(job[2])
+            self.group_start = job[3]
+        third = text[len(first) + 1 + _LINE :].partition("\n")[0].split()
+        self.facts = dict(fact.split("=", 1) for fact in third if "=" in fact)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from working, as it wrote itself; "" if nothing does."""
+        return _unspelled(self.facts.get("trouble", ""))
+
+    @property
+    def left(self) -> list[tuple[int, str, str]]:
+        """Processes of the run that cannot be ended, as pid, user and command."""
+        words = [entry.split(":") for entry in self.facts.get("left", "").split(",")]
+        return [(int(word[0]), word[1], word[2]) for word in words if _is_left(word)]
+
+
+def _is_left(words: list[str]) -> bool:
+    return len(words) == 3 and words[0].isascii() and words[0].isdigit()
+
+
+class WorkerSlot:
+    """A worker's own file, locked, and the reading end of its pipe."""
+
+    def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
+        self.id = worker_id
+        self.path = os.path.join(folder, FOLDER, worker_id)
+        self.wake_fd = wake_fd
+        self._fd = fd
+        self._inode = os.fstat(fd).st_ino
+        self._job_line = os.pread(fd, _SIZE, 0).find(b"\n") + 1
+        self._facts = _first_facts(self._inode)
+        self._folder = folder
+        self._workers_fd = door.open_folder(os.path.dirname(self.path))
+        self._listed_at = -1  # the folder's time of change when the names were listed
+        self._names: list[str] = []
+        self.on_watch = False
+
+    def still_held(self) -> bool:
+        """Whether the file is still there under its name: else the worker was given up."""
+        try:
+            return os.lstat(self.path).st_ino == self._inode
+        except OSError:
+            return False
+
+    def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
+        """Write down which process group runs which job, for whoever must end it."""
+        self._set_line(f"{job_id} {run} {pid} {start_time}\n".encode())
+
+    def clear_run(self) -> None:
+        """Write down that nothing runs."""
+        self._set_line(b"\n")
+
+    def note_facts(self, **facts: object) -> None:
+        """Write down facts beside those noted before; names and values hold no blanks.
+
+        Raises OSError.
+        """
+        self._facts |= {name: str(fact) for name, fact in facts.items()}
+        start = self._job_line + _LINE
+        os.pwrite(self._fd, _facts_line(self._facts, _SIZE - start), start)
+
+    def note_trouble(self, why: str) -> None:
+        """Write down what keeps the worker from working; "" if nothing does any more. OSError."""
+        self.note_facts(trouble=_spelled(why))
+
+    def keep_watch(self) -> bool:
+        """Be the one worker that keeps watch for all, unless another is; whether this one is now.
+
+        The kernel frees the watch of one that dies.
+        """
+        if not self.on_watch:
+            try:
+                fcntl.flock(self._workers_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self.on_watch = True
+        return True
+
+    def leave_watch(self) -> None:
+        """Let another one keep watch."""
+        if self.on_watch:
+            fcntl.flock(self._workers_fd, fcntl.LOCK_UN)
+            self.on_watch = False
+
+    def crowd(self) -> int:
+        """How many workers there are, this one included."""
+        return len(self._all_names())
+
+    def sees_lost(self) -> bool:
+        """Whether one other worker, taken at random, was lost."""
+        names = self._all_names()
+        name = names[_any_of(len(names))]
+        info = None if name == self.id else probe(self._folder, name)
+        return info is not None and not info.alive
+
+    def _all_names(self) -> list[str]:
+        """The ids of all workers, listed anew only if one came or went; at least this one's."""
+        changed = os.fstat(self._workers_fd).st_mtime_ns
+        if changed != self._listed_at:
+            self._listed_at = changed
+            self._names = worker_names(self._folder) or [self.id]
+        return self._names
+
+    def _set_line(self, line: bytes) -> None:
+        # Padded, so that the end of a longer line before it is no line of its own. Not through a
+        # mapping, which is faster: on a full disk that copies on write it would kill the worker.
+        os.pwrite(self._fd, line.ljust(_LINE), self._job_line)
+
+    def release(self) -> None:
+        """Take the files away and free the lock; under the queue's lock."""
+        if self.still_held():
+            door.remove(self.path)
+        door.remove(f"{self.path}.wake")
+        self.close()
+
+    def close(self) -> None:
+        """Free the lock and leave the files, as the kernel does for a process that dies."""
+        for fd in (self._fd, self.wake_fd, self._workers_fd):
+            os.close(fd)
+
+
+def folder_identity(folder: str) -> str:
+    """Device and inode of a data folder as `DEV:INO`: what tells it from a copy of it."""
+    found = os.stat(folder)
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
+    """Make and lock a worker's file; nobody ever sees it unlocked."""
+    from filelock import lock_descriptor
+
+    door.make_folder(os.path.join(folder, FOLDER))
+    path = file_path(folder, worker_id)
+    hidden = os.path.join(folder, FOLDER, f".{worker_id}")
+    fd = door.open_file(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    wake_fd = -1
+    try:
+        lock_descriptor(fd, blocking=False)
+        head = f"{worker_id} {facts}\n".encode() + b"\n".ljust(_LINE)
+        text = head + _facts_line(_first_facts(os.fstat(fd).st_ino), _SIZE - len(head))
+        door.append(fd, text, 0, hidden)
+        door.make_pipe(f"{path}.wake")
+        # Open for both, so that the pipe never reports an end when a writer leaves.
+        wake_fd = door.open_pipe(f"{path}.wake", os.O_RDWR)
+        door.rename(hidden, path)
+    except BaseException:
+        for opened in (fd, wake_fd):
+            if opened >= 0:
+                os.close(opened)
+        for left in (hidden, f"{path}.wake"):
+            door.remove(left)
+        raise
+    return WorkerSlot(folder, worker_id, fd, wake_fd)
+
+
+def _first_facts(inode: int) -> dict[str, str]:
+    """What a worker file holds from the beginning: its own inode tells it from a copy of it."""
+    return {"format": "2", "inode": str(inode)}
+
+
+def _spelled(text: str) -> str:
+    """Text as one word: percent-encoded, its middle left out if it is too long."""
+    if len(text) > _TROUBLE // 3:
+        text = f"{text[: _TROUBLE // 9]}...{text[-_TROUBLE // 6 :]}"
+    word = "".join(
+        chr(byte) if 32 < byte < 127 and byte != 37 else f"%{byte:02X}" for byte in text.encode()
+    )
+    return word[:_TROUBLE]
+
+
+def _unspelled(word: str) -> str:
+    first, *others = word.split("%")
+    data = first.encode()
+    for other in others:
+        try:
+            data += bytes([int(other[:2], 16)]) + other[2:].encode()
+        except ValueError:
+            break  # cut off
+    return data.decode("utf-8", "ignore")
+
+
+def _facts_line(facts: dict[str, str], room: int) -> bytes:
+    """The third line, in just so many bytes: what it says to people is cut short if it must be."""
+    for name, least in (("trouble", _TROUBLE // 4), ("left", 0)):
+        over = len(_joined(facts)) - room
+        if over > 0 and name in facts:
+            facts = {**facts, name: facts[name][: max(least, len(facts[name]) - over)]}
+    return _joined(facts).ljust(room)
+
+
+def _joined(facts: dict[str, str]) -> bytes:
+    return (" ".join(f"{name}={fact}" for name, fact in facts.items()) + "\n").encode()
+
+
+def file_path(folder: str, worker_id: str) -> str:
+    """Where a worker's file lies; BadFile for an id that leads elsewhere, or another folder."""
+    above = os.path.join(folder, FOLDER)
+    door.check_folder_of_ours(above)
+    return door.within(above, worker_id)
+
+
+def worker_infos(folder: str) -> Iterator[WorkerInfo]:
+    """Every worker that has a file, living or dead; BadFile if one is no file of ours alone."""
+    above = os.path.join(folder, FOLDER)
+    door.check_folder_of_ours(above)
+    try:
+        names = sorted(worker_names(folder))
+    except FileNotFoundError:
+        return
+    for name in names:
+        info = probe(folder, name)
+        if info is not None:
+            yield info
+
+
+def worker_names(folder: str) -> list[str]:
+    """The ids of the workers that have a file, in no order; raises OSError."""
+    names = os.listdir(os.path.join(folder, FOLDER))
+    return [name for name in names if name[0] != "." and not name.endswith(".wake")]
+
+
+def _any_of(count: int) -> int:
+    """A number below `count`, another each time: no module of chance is loaded for it."""
+    return int.from_bytes(os.urandom(4), "little") % count
+
+
+def older(folder: str, version: int) -> list[WorkerInfo]:
+    """The living workers that do not know this format of the journal."""
+    infos = worker_infos(folder)
+    return [info for info in infos if info.alive and int(info.facts.get("format", 1)) < version]
+
+
+def probe(folder: str, worker_id: str) -> WorkerInfo | None:
+    """Look at one worker; None if it has no file, BadFile if that is no file of ours alone.
+
+    A file of several names is ours if it says so: a copy of hard links has it, too, as another's.
+    """
+    path = os.path.join(folder, FOLDER, worker_id)
+    try:
+        fd, found = door.open_ours(path, os.O_RDONLY, linked=True)
+    except FileMissing:
+        return None
+    try:
+        # Shared, so that two who look at once do not take each other for the worker.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        alive = False
+    except BlockingIOError:
+        alive = True
+    try:
+        info = WorkerInfo(worker_id, alive, os.pread(fd, _SIZE, 0).decode("ascii", "replace"))
+        info.inode = found.st_ino
+        if found.st_nlink > 1 and info.facts.get("folder") != folder_identity(folder):
+            raise door.odd(path, door.oddity(found))
+        return info
+    finally:
+        os.close(fd)
+
+
+def note_lost(folder: str, worker_id: str, **facts: object) -> None:
+    """Write facts into the file of a worker that is dead; nothing happens if it has none.
+
+    Raises OSError, and BadFile if there is no file of ours alone in its place.
+    """
+    try:
+        fd, _ = door.open_ours(file_path(folder, worker_id), os.O_RDWR, linked=True)
+    except FileMissing:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        text = os.pread(fd, _SIZE, 0)
+        start = text.find(b"\n") + 1 + _LINE
+        known = WorkerInfo(worker_id, False, text.decode("ascii", "replace")).facts
+        known |= {name: str(fact) for name, fact in facts.items()}
+        os.pwrite(fd, _facts_line(known, _SIZE - start), start)
+    except BlockingIOError:  # it lives after all
+        return
+    finally:
+        os.close(fd)
+
+
+def wake(folder: str, message: bytes, only: str | None = None) -> None:
+    """Wake every worker, or `only` one; a hint that may be lost: workers look by themselves too."""
+    above = os.path.join(folder, FOLDER)
+    if door.folder_oddity(above):
+        return
+    try:
+        names = [only + ".wake"] if only else os.listdir(above)
+    except OSError:  # none yet, or no descriptor is left: the change itself is in the queue
+        return
+    for name in names:
+        if name.endswith(".wake") and "/" not in name:
+            _write_hint(os.path.join(above, name), message)
+
+
+def wake_idle(folder: str, count: int) -> None:
+    """Wake so many workers that run nothing, or all of those; a hint, as in `wake`.
+
+    A worker that runs something looks for work by itself when that ends.
+    """
+    if door.folder_oddity(os.path.join(folder, FOLDER)):
+        return
+    try:
+        names = worker_names(folder)
+    except OSError:
+        return
+    # Others come first each time: two who wake one worker each should not choose the same.
+    start = _any_of(len(names)) if names else 0
+    for name in names[start:] + names[:start]:
+        if count <= 0:
+            return
+        path = os.path.join(folder, FOLDER, name)
+        count -= _is_idle(path) and _write_hint(f"{path}.wake", WAKE)
+
+
+def _is_idle(path: str) -> bool:
+    try:
+        fd = door.open_file(path, os.O_RDONLY)
+    except StoreError:  # it leaves just now, or is no file of ours
+        return False
+    try:
+        text = os.pread(fd, _SIZE, 0).decode("ascii", "replace")
+        return WorkerInfo("", True, text).job_id is None
+    finally:
+        os.close(fd)
+
+
+def _write_hint(path: str, message: bytes) -> bool:
+    """Whether somebody reads the pipe."""
+    try:
+        fd = door.open_pipe(path, os.O_WRONLY)
+    except OSError:  # nobody reads it any more
+        return False
+    try:
+        os.write(fd, message)
+    except OSError:  # full: it has been woken often enough
+        pass
+    finally:
+        os.close(fd)
+    return True
+
+
+def forget(folder: str, worker_id: str) -> bool:
+    """Take away a dead worker's files, under the queue's lock; False if it lives after all."""
+    from filelock import lock_descriptor
+
+    path = file_path(folder, worker_id)
+    try:
+        fd, _ = door.open_ours(path, os.O_RDWR, linked=True)
+    except FileMissing:
+        for left in (f"{path}.wake", os.path.join(folder, FOLDER, f".{worker_id}")):
+            door.remove(left)  # what a worker that was killed in make_slot left
+        return True
+    try:
+        if not lock_descriptor(fd, blocking=False):
+            return False
+        door.remove(f"{path}.wake")
+        door.remove(path)
+        return True
+    finally:
+        os.close(fd)

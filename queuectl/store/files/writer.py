@@ -1,0 +1,499 @@
+"""The one who holds the lock: catches up with the journal, appends to it, folds it.
+
+Every change runs the same way: take the lock, read what others appended, decide, append one record
+(the commit point), free the lock, and sync if somebody was promised something. An exception under
+the lock makes the writer forget what it knew; the next change reads everything anew.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+
+from queuectl.errors import BadFile, NotConfirmed, StoreError
+from queuectl.model.times import format_time
+from queuectl.store.edits import evidence
+from queuectl.store.files import checkpoint, door, marker, worker_files
+from queuectl.store.files.env_sets import EnvSets
+from queuectl.store.files.job_files import (
+    DEAD,
+    JOBS,
+    check_line,
+    checksum,
+    read_lines,
+    read_live_lines,
+)
+from queuectl.store.files.journal import (
+    PROMISED,
+    VERSION,
+    Header,
+    Journal,
+    Stamp,
+    counts_after,
+    no_counts,
+)
+from queuectl.store.files.live_index import SHARE, SMALLEST, LiveIndex
+from queuectl.store.files.lock import QueueLock
+from queuectl.store.files.lookup import Found, find_jobs
+from queuectl.store.files.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
+from queuectl.store.files.staged import Staged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.edits.hand_edits import HandEdit
+
+Moves = Iterable[tuple[str | None, str | None]]  # old and new state of each job; None: outside
+_VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
+_LOOKS = 4  # at an edit; the last one is under the lock, whatever comes between
+TAKEN_IN = "the edit was taken in"
+_PUT_OFF = 10.0  # seconds until a fold that was refused is tried again
+LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
+
+
+class _Edited(Exception):
+    """A person edited a job file: it is to be looked at while nobody waits for the lock."""
+
+
+class Writing:
+    """A context: the lock, and the journal read to its end; trouble makes the writer forget.
+
+    Made once and entered for each change: a worker does that for each job it runs.
+    """
+
+    __slots__ = ("_busy", "_writer")
+
+    def __init__(self, writer: Writer, busy: bool) -> None:
+        self._writer, self._busy = writer, busy
+
+    def __enter__(self) -> Journal:
+        edit: HandEdit | None = None
+        for looks in range(_LOOKS):
+            self._writer.lock.acquire()
+            try:
+                return self._writer.catch_up(self._busy, edit, looks + 1 == _LOOKS)
+            except _Edited:
+                self._writer.lock.release()
+            except BaseException as exc:
+                self.__exit__(None, exc, None)
+                raise
+            edit = self._writer.look_at_edit()
+        raise AssertionError  # the last look takes in what it finds
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        writer = self._writer
+        try:
+            if error is not None:
+                writer.forget()
+        finally:
+            writer.lock.release()
+        if isinstance(error, OSError):
+            raise door.unusable(writer.folder, error) from error
+        if isinstance(error, door.NO_LINES):
+            raise door.changed(writer.folder) from error
+
+
+class Writer:
+    """The changing side of a data folder. `now` is the store's clock."""
+
+    def __init__(self, path: str, now: Callable[[], float], patience: Callable[[], float]) -> None:
+        self.folder = path
+        self._paths = (os.path.join(path, JOBS), os.path.join(path, DEAD))
+        self.notices: list[str] = []
+        self.lock = QueueLock(path, patience)
+        self.journal: Journal | None = None
+        self._now = now
+        self._live: LiveIndex | None = None
+        # By job file: the stat it was found right with, and whether it was old enough by then.
+        self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
+        self._vetted_at = 0.0
+        self._unsynced = False
+        self._sync_error: OSError | None = None  # of a sync under the lock
+        self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
+        self._prepared = False
+        self.env_sets = EnvSets(path)
+        self._writing = (Writing(self, False), Writing(self, True))
+
+    def writing(self, *, busy: bool = False) -> Writing:
+        """The lock, and the journal read to its end. `busy`: look for hand edits now and then."""
+        if not self._prepared:
+            self._prepare()
+        return self._writing[busy]
+
+    def staging_path(self) -> str:
+        """The path beside which what is to be journaled may be written before; makes the folder."""
+        if not self._prepared:
+            self._prepare()
+        return os.path.join(self.folder, "journal")
+
+    def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
+        """Append one record of job lines and removal lines: the commit point of a change."""
+        payload = b"\n".join(lines) + b"\n"
+        journal.append(payload, flag, counts_after(journal.counts, moves))
+        self._unsynced = True
+        if self._live is not None:
+            self._live.apply(lines)
+
+    def append_staged(self, journal: Journal, staged: Staged) -> None:
+        """Append new jobs as one record, which nobody else reads if it is large: a fold follows."""
+        if staged.lines is not None:
+            self.append(journal, staged.lines, staged.moves(), PROMISED)
+            return
+        counts, done = counts_after(journal.counts, staged.moves()), False
+        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+            snapshot = Snapshot(journal, jobs, dead, self._now())
+            try:
+                journal.append_pieces(staged.pieces(), staged.size, staged.crc, PROMISED, counts)
+                self._live, self._unsynced = None, True
+                try:
+                    door.sync(journal.fd)
+                except OSError as exc:
+                    self._sync_error = exc
+                    return
+                self._unsynced = False
+                version = journal.header.version
+                with suppress(StoreError, OSError):  # a later fold will do it
+                    done = not snapshot.edited and checkpoint.fold(
+                        self.folder, journal, snapshot, self._now(), version, staged
+                    )
+            finally:
+                snapshot.close_copies()
+        if done:
+            self._move_on(journal)
+
+    def confirm(self) -> None:
+        """Wait, without the lock, until the disk has what was appended."""
+        error, self._sync_error = self._sync_error, None
+        if error is not None:
+            self._unsynced = False
+            self._confirm_by_fold(error)
+        if not self._unsynced or self.journal is None:
+            return
+        self._unsynced = False
+        try:
+            door.sync(self.journal.fd)
+        except OSError as exc:
+            self._confirm_by_fold(exc)
+
+    def _confirm_by_fold(self, error: OSError) -> None:
+        # The kernel reports a failed sync once and then takes the pages for clean: trying again
+        # on the same file would confirm what is not there. Fresh files are proof.
+        try:
+            self.fold()
+        except (OSError, StoreError):
+            raise NotConfirmed(
+                f"syncing {self.folder}/journal: {error.strerror}; the change is in the queue, "
+                "but may not survive a power cut: mend the disk, then run queuectl checkpoint"
+            ) from error
+
+    def live(self, journal: Journal) -> LiveIndex:
+        """The index of live jobs, kept up with the journal; under the lock."""
+        return self._live or self.live_anew(journal)
+
+    def live_anew(self, journal: Journal) -> LiveIndex:
+        """The same, read anew: what is known of the queue does not reach far enough."""
+        with BaseFile(self._paths[0]) as jobs:
+            self._live = self._load(journal, jobs)
+        return self._live
+
+    def running(self) -> list[bytes]:
+        """The lines of running jobs as they were at the last change; none if that is not known."""
+        return [] if self._live is None else list(self._live.running.values())
+
+    def prepare_live(self) -> None:
+        """Make that index beforehand, so that others need not wait for the lock as long."""
+        live = self._live
+        if live is not None and (live.is_whole or not live.is_low(self._time())):
+            return
+        with self.writing() as journal:
+            jobs = BaseFile(self._paths[0])
+        # What is appended, folded or edited from here on is caught up with under the lock.
+        with jobs, suppress(BadFile):  # edited while it is read
+            self._live = self._load(journal, jobs)
+
+    def _load(self, journal: Journal, jobs: BaseFile) -> LiveIndex:
+        waiting = journal.counts["pending"] + journal.counts["failed"]
+        most = max(SMALLEST, waiting // SHARE)
+        try:
+            index = LiveIndex(read_live_lines(jobs.fd), journal.all_lines(), self._time(), most)
+        except door.NO_LINES as exc:
+            raise door.changed(self.folder) from exc
+        now, then = os.fstat(jobs.fd), jobs.found
+        # Not its ctime: a fold that renames over it changes that, and the content not.
+        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise door.changed(self.folder)
+        return index
+
+    def _time(self) -> bytes:
+        return format_time(self._now()).encode()
+
+    def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
+        """The lines and files of those of the jobs that exist; under the lock."""
+        live = self._live.lines if self._live is not None else {}
+        known = {job_id: line for job_id in ids if (line := live.get(job_id.encode()))}
+        if len(known) == len(ids):
+            return {job_id: (line, JOBS) for job_id, line in known.items()}
+        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+            return find_jobs(journal, jobs.fd, dead.fd, ids)
+
+    def lines(self, journal: Journal) -> Iterator[bytes]:
+        """Every job's present line, the dead last; under the lock."""
+        overlay = overlay_of(journal.all_lines())
+        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+            yield from merged(read_lines(jobs.fd), overlay, False)
+            yield from merged(read_lines(dead.fd), overlay, True)
+
+    # -- folding
+
+    def fold(self) -> None:
+        """Bring the job files up to the journal now."""
+        with self.writing() as journal:
+            if journal.seq:
+                self._fold(journal)
+
+    def fold_if_quick(self) -> None:
+        """Fold a small queue, whoever changed it; trouble puts it off."""
+        try:
+            with self.writing() as journal:
+                if journal.seq and checkpoint.is_quick(journal):
+                    self._fold(journal)
+        except StoreError:
+            return
+
+    def fold_if_due(self, *, least: int = 1) -> bool:
+        """Fold if that keeps folding a small share of the time; trouble puts it off.
+
+        `least`: bytes of journal below which nothing is done.
+        """
+        journal = self.journal
+        if journal is None or journal.end - journal.header.length < least:
+            return False
+        if time.monotonic() < self._no_fold_before:
+            return False
+        if not checkpoint.is_due(journal.header, self._now()):
+            return False
+        try:
+            self.fold()
+        except StoreError:
+            self._no_fold_before = time.monotonic() + _PUT_OFF
+            return False  # the journal holds everything; a later fold will find room, or say why
+        return True
+
+    def fold_due_in(self) -> float | None:
+        """Seconds until a fold would be due, or None if nothing waits for one."""
+        journal = self.journal
+        if journal is None or journal.seq == 0:
+            return None
+        header = journal.header
+        share = checkpoint.SHARE * header.fold_seconds
+        wait = min(max(0.0, header.folded_at + share - self._now()), share)
+        return max(wait, self._no_fold_before - time.monotonic())
+
+    def version_to_write(self, journal: Journal) -> int:
+        """The format of the next journal: the old one's while a worker lives that knows no other.
+
+        Such a worker could not settle what it runs under a newer journal, nor leave.
+        """
+        if journal.header.version < VERSION and worker_files.older(self.folder, VERSION):
+            return journal.header.version
+        return VERSION
+
+    def _fold(self, journal: Journal, edit: HandEdit | None = None, last: bool = True) -> None:
+        """Fold; edits that a person makes meanwhile are read anew until none comes between.
+
+        `edit` was found before. Raises _Edited for another one, but for the last look.
+        """
+        version = self.version_to_write(journal)
+        if marker.marked_format(self.folder) < version:
+            # Before the journal: an older `doctor --repair` takes that for damaged and replaces it,
+            # and only the marker keeps it off.
+            marker.mark_folder(self.folder, version)
+        done = False
+        while not done:
+            with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+                now = self._now()
+                if not (last or (edit is not None and edit.holds(journal, (jobs, dead)))):
+                    raise _Edited
+                snapshot = Snapshot(journal, jobs, dead, now, edit)
+                try:
+                    for line in snapshot.overlay.values():
+                        check_line(line)  # what is no job's must not get into the files
+                    self._tell_of_edits(snapshot)
+                    done = checkpoint.fold(self.folder, journal, snapshot, now, version)
+                finally:
+                    snapshot.close_copies()
+                if done and self._live is not None and snapshot.hand_edit is not None:
+                    self._live.apply(snapshot.hand_edit.edit.lines.values())
+        self._unsynced = False
+        journal = self._move_on(journal)
+        with suppress(StoreError):  # of a damaged file whoever needs a set will tell
+            self.env_sets.drop_unused(self.lines(journal))
+
+    def look_at_edit(self) -> HandEdit | None:
+        """What a person changed, read and judged without the lock; None: it is not known."""
+        try:
+            snapshot = Snapshot.read(self.folder, self._now(), lambda: self.lock)
+        except OSError as exc:
+            raise door.unusable(self.folder, exc) from exc
+        except door.NO_LINES as exc:
+            raise door.changed(self.folder) from exc
+        snapshot.close()
+        return snapshot.hand_edit
+
+    def tell_of_undecided(self, snapshot: Snapshot) -> None:
+        """For a reader: why an edit is not shown, which the next change will set aside."""
+        if snapshot.hand_edit is not None:
+            for dead, reason in snapshot.hand_edit.edit.undecided.items():
+                line = f"{snapshot.files[dead].path}: an edit cannot be taken in: {reason}"
+                if line not in self.notices:
+                    self.notices.append(line)
+
+    def _tell_of_edits(self, snapshot: Snapshot) -> None:
+        # Behind a repair the files fit nothing, though nobody edited them.
+        if snapshot.edited and snapshot.journal.header.stamps[0].size >= 0:
+            from queuectl.store.edits.hand_edits import settled
+
+            taken_in, told = settled(snapshot)
+            if taken_in:
+                self.notices.append(f"{self.folder}: a job file was edited by hand; {TAKEN_IN}")
+            self.notices += told
+
+    # -- catching up
+
+    def forget(self) -> None:
+        """Let go of everything known; the next change reads it anew."""
+        if self.journal is not None:
+            self.journal.close()
+        self.journal = self._live = None
+        self._vetted, self._vetted_at = [None, None], 0.0
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.forget()
+        self.lock.close()
+
+    def _prepare(self) -> None:
+        if not marker.check_folder(self.folder):
+            marker.mark_folder(self.folder)
+        door.make_private(self.folder, os.stat(self.folder))
+        door.require_writable(self.folder)
+        self._prepared = True
+
+    def catch_up(self, busy: bool, edit: HandEdit | None = None, last: bool = True) -> Journal:
+        """Take in what others appended, folded or edited; under the lock. See _fold for edits."""
+        journal, opened = self.journal, self.journal is None
+        if journal is None:
+            journal = self._open()
+        elif not journal.is_current():
+            journal = self._move_on(journal)
+        if journal.size != journal.end:
+            self._read_on(journal)
+        now = self._now()
+        # What is not known of the files yet is not read from an edited one.
+        if not (busy and self._live is not None and 0 <= now - self._vetted_at < _VET_EVERY):
+            if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
+                self._fold(journal, edit, last)
+            self._vetted_at = now
+        journal = self.journal
+        assert journal is not None
+        if opened:
+            evidence.make_whole(self.folder, journal.header)
+        if opened and journal.header.version < self.version_to_write(journal):
+            self._fold(journal)  # which takes an older folder over
+            assert self.journal is not None
+            return self.journal
+        return journal
+
+    def _read_on(self, journal: Journal) -> None:
+        edited = journal.edited
+        payloads, rest = journal.read_on(looked=True)
+        if rest:
+            journal.cut_tail(rest)
+        if journal.edited and not edited:
+            # Taken in by a process that then died: the files may still be as the person left them.
+            self._live, self._vetted, self._vetted_at = None, [None, None], 0.0
+        if self._live is not None:
+            for payload in payloads:
+                self._live.apply(payload.splitlines())
+
+    def _open(self) -> Journal:
+        self._create_if_new()
+        last = os.path.join(self.folder, marker.LAST_MADE)
+        if not os.path.lexists(last):
+            door.replace(last, marker.EMPTY)
+        checkpoint.remove_leftovers(self.folder)
+        door.make_all_private(self.folder)
+        self.journal = self._take_up()
+        return self.journal
+
+    def _take_up(self) -> Journal:
+        """The journal that is named so now, its name on the disk."""
+        journal = Journal.for_writing(self.folder)
+        try:
+            if not journal.is_named:
+                checkpoint.confirm_name(self.folder)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _move_on(self, old: Journal) -> Journal:
+        """Take up the journal that a fold put in place of the old one."""
+        # So large a record is that of a large `enqueue --file`, and is in the files by now.
+        known = self._live is not None and old.unread_size() <= LARGE
+        payloads = old.read_on()[0] if known else []
+        new = self._take_up()
+        follows = new.header.generation == old.header.generation + 1 and not new.header.edited
+        if self._live is not None and known and follows:
+            for payload in payloads:
+                self._live.apply(payload.splitlines())
+        else:
+            self._live = None
+        old.close()
+        self._vetted, self._vetted_at = [None, None], 0.0
+        self.journal = new
+        return new
+
+    def _is_vetted(self, journal: Journal, which: int) -> bool:
+        """Whether a job file is still as queuectl wrote it.
+
+        A file found right is not summed up again while its stat stays the same; but if it was
+        young then, it is once more when it no longer is: two changes within one tick of the file
+        system's clock look alike.
+        """
+        path = self._paths[which]
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
+        vetted = self._vetted[which]
+        young = door.is_young(found, self._now())
+        if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
+            return True
+        with BaseFile(path) as base:
+            ours = base.is_ours(journal.header.stamps[which], intended(journal)[which], self._now())
+            self._vetted[which] = (Stamp.of(base.found, 0), not young) if ours else None
+        return ours
+
+    def _create_if_new(self) -> None:
+        """Write the files of a folder that has none yet, the journal behind the job files."""
+        if not marker.is_new(self.folder):
+            return
+        # First the marker, which who was killed may have left behind, or the rest looks foreign.
+        if marker.marked_format(self.folder) < marker.FORMAT:
+            marker.mark_folder(self.folder)
+        door.sync_folder(self.folder)
+        for path in self._paths:
+            door.replace(path, marker.EMPTY)
+        settings = os.path.join(self.folder, "config.json")
+        if not os.path.lexists(settings):
+            door.replace(settings, b"{}\n")
+        stamps = [_stamp(path) for path in self._paths]
+        header = Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1]))
+        checkpoint.start_journal(self.folder, header)
+
+
+def _stamp(path: str) -> Stamp:
+    with BaseFile(path) as base:
+        return Stamp.of(base.found, checksum(base.fd))
