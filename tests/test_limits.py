@@ -42,6 +42,12 @@ def folder(tmp_path):
     return queue.folder
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The peak of memory of the bare program, in kB."""
+    return run(str(tmp_path_factory.mktemp("bare")), "version")[1]
+
+
 def run(folder, *words, stdin=subprocess.DEVNULL):
     """Exit code, peak of memory in kB, and all that a command says."""
     argv = [sys.executable, "-c", RUN, "--data", folder, *words]
@@ -60,8 +66,7 @@ def make_giant(path):
 @on_linux
 @pytest.mark.parametrize("name", ["jobs.json", "dlq.json", "config.json", "worker_pids.json"])
 @pytest.mark.parametrize("words", [("enqueue", "--command", "true"), ("list",), ("status",)])
-def test_a_giant_data_file_is_refused_without_reading_it(folder, name, words):
-    _, bare, _ = run(folder, "version")
+def test_a_giant_data_file_is_refused_without_reading_it(folder, name, words, bare):
     make_giant(os.path.join(folder, name))
     let_rest(folder)
     code, peak, said = run(folder, *words)
@@ -74,8 +79,7 @@ def test_a_giant_data_file_is_refused_without_reading_it(folder, name, words):
 
 
 @on_linux
-def test_a_giant_file_of_jobs_or_commands_is_refused(folder, tmp_path):
-    _, bare, _ = run(folder, "version")
+def test_a_giant_file_of_jobs_or_commands_is_refused(folder, tmp_path, bare):
     giant = make_giant(tmp_path / "giant")
     for words, most in ((["enqueue", "--file", giant], "24"), (["-f", giant], "4")):
         code, peak, said = run(folder, *words)
@@ -112,8 +116,7 @@ PARSED = 7 * len(NONSENSE) >> 10  # kB: its bytes, its text, and 5 MB of that pa
 
 
 @on_linux
-def test_a_giant_job_in_an_edited_file_is_refused_before_it_is_parsed(folder):
-    _, bare, _ = run(folder, "version")
+def test_a_giant_job_in_an_edited_file_is_refused_before_it_is_parsed(folder, bare):
     path = os.path.join(folder, "jobs.json")
     with open(path, "rb") as file:
         first = file.read().splitlines()[1]
@@ -128,8 +131,9 @@ def test_a_giant_job_in_an_edited_file_is_refused_before_it_is_parsed(folder):
 
 @on_linux
 @pytest.mark.parametrize("begin", ["{", "{\n  "])
-def test_a_giant_job_in_a_file_of_jobs_is_refused_before_it_is_parsed(folder, tmp_path, begin):
-    _, bare, _ = run(folder, "version")
+def test_a_giant_job_in_a_file_of_jobs_is_refused_before_it_is_parsed(
+    folder, tmp_path, begin, bare
+):
     path = tmp_path / "jobs"
     path.write_bytes(b'{"id": "b", "command": "true"}\n' + begin.encode() + NONSENSE[1:])
     code, peak, said = run(folder, "enqueue", "--file", str(path))
@@ -202,11 +206,11 @@ def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):
 
 @on_linux
 @pytest.mark.parametrize("begin", [b"", b'{"queuectl": "backup", ', HEAD + b"\n", HEAD + b"\n{"])
-def test_a_giant_that_is_no_backup_is_refused_without_reading_it(folder, tmp_path, begin):
-    _, bare, _ = run(folder, "version")
+def test_a_giant_that_is_no_backup_is_refused_without_reading_it(folder, tmp_path, begin, bare):
     path = tmp_path / "archive"
     path.write_bytes(begin)
     os.truncate(path, 3_000_000_000)
+    let_rest(folder)
     code, peak, said = run(folder, "restore", str(path), "--replace", "--yes")
     assert code == 5
     assert "no backup" in said or "cut short" in said
@@ -217,10 +221,10 @@ def test_a_giant_that_is_no_backup_is_refused_without_reading_it(folder, tmp_pat
 
 @on_linux
 @pytest.mark.parametrize("name", ["jobs.json", "dlq.json", "config.json", "worker_pids.json"])
-def test_doctor_tells_of_a_giant_and_mends_it_without_reading_it(folder, name):
-    _, bare, _ = run(folder, "version")
+def test_doctor_tells_of_a_giant_and_mends_it_without_reading_it(folder, name, bare):
     path = os.path.join(folder, name)
     os.truncate(path, 3_000_000_000)
+    let_rest(folder)
     code, peak, said = run(folder, "doctor")
     assert (code, peak < bare + MEMORY) == (1, True)
     assert f"{name}: " in said
@@ -236,10 +240,9 @@ def test_doctor_tells_of_a_giant_and_mends_it_without_reading_it(folder, name):
 
 
 @on_linux
-def test_a_journal_that_a_giant_of_nothing_was_put_behind_is_refused_and_mended(folder):
+def test_a_journal_that_a_giant_of_nothing_was_put_behind_is_refused_and_mended(folder, bare):
     queue = JobQueue.open(folder)
     queue.enqueue([{"id": "b", "command": "true"}])  # in the journal, when nothing folds it
-    _, bare, _ = run(folder, "version")
     os.truncate(os.path.join(folder, "journal"), 3_000_000_000)
     for words in (("list",), ("enqueue", "--command", "true"), ("doctor",)):
         code, peak, said = run(folder, *words)

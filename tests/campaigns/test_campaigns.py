@@ -49,7 +49,7 @@ def storm(tmp_path, seed: str, seconds: int, *options: str) -> str:
 
 @pytest.mark.timeout(320)
 @pytest.mark.parametrize(
-    ("seed", "seconds"), [("1", 8), (None, 12)], indirect=["seed"], ids=["1", "fresh"]
+    ("seed", "seconds"), [("1", 6), (None, 10)], indirect=["seed"], ids=["1", "fresh"]
 )
 def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed, seconds):
     said = storm(tmp_path, seed, seconds)
@@ -64,7 +64,7 @@ def test_nothing_is_lost_or_doubled_beside_an_older_version(tmp_path, seed):
 
 @pytest.mark.timeout(120)
 def test_readers_miss_nothing_for_a_moment(seed):
-    assert " reads, " in run("readers", seed, "--seconds=4", limit=90)
+    assert " reads, " in run("readers", seed, "--seconds=3", limit=90)
 
 
 @pytest.mark.timeout(120)
