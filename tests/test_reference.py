@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -10,6 +11,8 @@ import pytest
 
 from queuectl.commands.help.reference import PAGES, write_pages
 from queuectl.commands.table import COMMANDS
+from queuectl.model.job import FINISHED
+from queuectl.model.lifecycle import EVENTS, TRANSITIONS
 
 DOCS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs")
 
@@ -21,6 +24,15 @@ def test_the_page_is_not_stale(name: str, tmp_path) -> None:
         assert file.read() == (tmp_path / name).read_text(encoding="utf-8"), (
             "write it anew: python -m queuectl.commands.help.reference"
         )
+
+
+def test_the_diagram_shows_every_move_and_the_table_every_event() -> None:
+    page = PAGES["life.md"]()
+    for (before, event), after in TRANSITIONS.items():
+        (arrow,) = re.findall(rf"^    {before} --> {after}: (.*)$", page, re.MULTILINE)
+        assert event in arrow.split(", ")
+    assert re.findall(r"^\| (\w+) \|", page, re.MULTILINE)[1:] == list(EVENTS)
+    assert set(re.findall(r"^    (\w+) --> \[\*\]", page, re.MULTILINE)) == FINISHED
 
 
 def test_the_pages_hold_every_command_with_its_examples() -> None:

@@ -1,6 +1,6 @@
-"""docs/commands.md and docs/queuectl.1, made from the table of commands.
+"""docs/commands.md and docs/queuectl.1, made from the table of commands, docs/life.md of the moves.
 
-`python -m queuectl.commands.help.reference` writes both into docs/, or into the folder it is given.
+`python -m queuectl.commands.help.reference` writes them into docs/, or into the folder it is given.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from queuectl import __version__
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param
 from queuectl.commands.help.pages import TOPICS, help_text, spelled, synopsis
 from queuectl.commands.table import COMMANDS
+from queuectl.model.fields import STATES
+from queuectl.model.lifecycle import MOST_INTERRUPTIONS, MOST_LOSSES, TRANSITIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,11 +131,61 @@ def _roff(text: str) -> str:
     return f"\\&{text}" if text.startswith((".", "\\(aq")) else text
 
 
-PAGES = {"commands.md": markdown, "queuectl.1": man_page}
+# What each event of model/lifecycle.py means to a reader.
+_EVENTS = {
+    "claim": "a worker takes the job and runs its command",
+    "succeed": "the command exits with 0",
+    "fail": "the run fails, and a retry is left: the job waits for base ^ attempts seconds",
+    "bury": f"the last try fails, {MOST_LOSSES} workers die of it, or {MOST_INTERRUPTIONS} stops "
+    "in a row leave it unended",
+    "release": "its worker is stopped, or has no room to start it: the run does not count",
+    "lose": "its worker died: whoever notices ends what is left of the run",
+    "cancel": "somebody cancels it; of a job that runs the worker is asked to end it",
+    "end": "the worker has ended the run that was to be cancelled",
+    "retry": "somebody makes it due now; an ended job starts anew, with all its tries",
+}
+
+
+def life() -> str:
+    """The states of a job and the moves between them, as a diagram and as a table."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        edges.setdefault((before, after), []).append(event)
+    diagram = [
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> pending: enqueue",
+        *(f"    {old} --> {new}: {', '.join(names)}" for (old, new), names in edges.items()),
+        *(
+            f"    {state} --> [*]: purge"
+            for state in STATES
+            if (state, "claim") not in TRANSITIONS and state != "in_progress"
+        ),
+        "```",
+    ]
+    rows = [
+        f"| {event} | {', '.join(old for old, name in TRANSITIONS if name == event)} | {meaning} |"
+        for event, meaning in _EVENTS.items()
+    ]
+    return (
+        "\n\n".join(
+            [
+                "# The life of a job",
+                "Made from the moves in `model/lifecycle.py`, as the reference of commands is. A "
+                "move that is not among them is refused, and changes nothing.",
+                "\n".join(diagram),
+                "\n".join(["| event | from | what happened |", "|---|---|---|", *rows]),
+            ]
+        )
+        + "\n"
+    )
+
+
+PAGES = {"commands.md": markdown, "queuectl.1": man_page, "life.md": life}
 
 
 def write_pages(folder: str) -> None:
-    """Write both documents into a folder."""
+    """Write the documents into a folder."""
     for name, page in PAGES.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(page())
