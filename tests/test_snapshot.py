@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from samples import make_job, moment, put
@@ -132,6 +133,34 @@ def test_a_reader_that_a_fold_overtakes_starts_over(store, monkeypatch):
     monkeypatch.setattr(Journal, "read_on", overtaken)
     assert [job.id for job in FileStore(store.folder).find()] == ["a", "c", "b"]
     assert left == [0]
+
+
+def test_files_that_a_fold_changed_under_a_reader_of_an_edit_are_no_mistake(store, monkeypatch):
+    store.fold()
+    path = os.path.join(store.folder, "jobs.json")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    put(store, store.get("a")._replace(rev=2, state="dead"))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace("}", ', "remark": "mine"}', 1))
+    os.utime(path, (time.time() - 60,) * 2)  # what is young may only be half written
+    other, parse_both = FileStore(store.folder), Snapshot._parse_both
+
+    def overtaken(snapshot, now):
+        # The reader has jobs.json as it was; it finds dlq.json, and no copies, as they are now.
+        monkeypatch.setattr(Snapshot, "_open_copies", open_copies)
+        monkeypatch.setattr(Snapshot, "_parse_both", parse_both)
+        other.fold()
+        raise BadFile("job 'a' stands twice, in jobs.json and dlq.json")
+
+    open_copies = Snapshot._open_copies
+    monkeypatch.setattr(Snapshot, "_open_copies", lambda *_: False)
+    monkeypatch.setattr(Snapshot, "_parse_both", overtaken)
+    assert [(job.id, job.state) for job in FileStore(store.folder).find()] == [
+        ("b", "dead"),
+        ("a", "dead"),
+    ]
+    other.close()
 
 
 def test_a_reader_that_is_always_overtaken_takes_the_lock(store, monkeypatch):

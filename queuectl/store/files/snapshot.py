@@ -236,6 +236,8 @@ class Snapshot:
             try:
                 snapshot = cls(journal, jobs, dead, now, cls._judged)
             except BadFile as exc:
+                if not journal.is_current():
+                    return None  # what does not fit together is of two folds
                 written = max(file.found.st_mtime for file in (jobs, dead))
                 raise _BeingWritten(exc, abs(now - written)) from None
             if snapshot.edited and not journal.is_current():
