@@ -64,7 +64,7 @@ class TestFrontEnds:
         assert cli.ok("--data", other, "-q", "list") == "a\n"
         assert cli.ok("list", "--quiet", f"--data={other}") == "a\n"
         assert cli("--data", other, stdin="list -q\n").out == "a\n"
-        assert cli(stdin=f"list -q --data {other}\nlist -q\n").out == "a\n"
+        assert cli(stdin=f"list -q --data '{other}'\nlist -q\n").out == "a\n"
         assert names(cli) == []
 
     def test_all_commands_of_a_script_share_one_queue(self, cli):

@@ -81,7 +81,7 @@ def test_the_folder_that_the_line_names_is_asked(queue, tmp_path, monkeypatch) -
     other.close()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert words("queuectl --data ~/other show e") == ["elsewhere"]
-    assert words(f"queuectl show --data {tmp_path}/other e") == ["elsewhere"]
+    assert words(f"queuectl show --data '{tmp_path}'/other e") == ["elsewhere"]
 
 
 def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:

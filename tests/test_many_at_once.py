@@ -101,7 +101,7 @@ def test_a_script_on_a_terminal_is_not_asked_either(terminal, queue, tmp_path) -
     script.write_text("dlq retry --all\n")
     shell = terminal()
     shell.prompted()
-    shell.run(f"source {script}")
+    shell.run(f"source '{script}'")
     assert states(queue)["dead1"] == "pending"
 
 
