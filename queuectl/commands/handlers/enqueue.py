@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from array import array
 
 from queuectl.errors import DuplicateId, InvalidInput
 from queuectl.model.times import format_duration, format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Iterator, Sequence
     from typing import IO, Any
 
@@ -140,6 +140,8 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str
     """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
     if option_fields(args) or args.get("argv") or args.get("no_rerun"):
         raise InvalidInput("a file of jobs takes no other options: write them into its lines")
+    from array import array
+
     name = "<stdin>" if path == "-" else path
     lines = array("L")  # on which each job begins
     ids: list[str] = []

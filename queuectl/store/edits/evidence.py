@@ -18,7 +18,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
 from zlib import crc32
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
@@ -33,18 +32,27 @@ if TYPE_CHECKING:
 NOTES = ".folded"
 MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
 _DAY = 86_400.0
-_COPY = re.compile(rf"\.({re.escape(JOBS)}|{re.escape(DEAD)})-(\d+)")
-_HEAD = re.compile(rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n")
+_HEAD = rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n"  # compiled only where notes are read
 _PLACES = {b"j": (False, False), b"J": (False, True), b"d": (True, False), b"D": (True, True)}
 _PLACES |= {b"-": (False, False), b"+": (False, True)}
 
 
 def is_evidence(name: str) -> bool:
     """Whether a file of this name in a data folder is one of these."""
-    return name == NOTES or _COPY.fullmatch(name) is not None
+    return name == NOTES or _copied(name) is not None
 
 
 # -- copies
+
+
+def _copied(name: str) -> tuple[str, int] | None:
+    """The job file that a file of this name is a copy of, and the generation; None: it is not."""
+    if name[:1] != ".":
+        return None
+    copied, _, generation = name[1:].rpartition("-")
+    if copied not in (JOBS, DEAD) or not (generation.isascii() and generation.isdigit()):
+        return None
+    return copied, int(generation)
 
 
 def keep_copy(folder: str, name: str, source: str, generation: int) -> None:
@@ -57,17 +65,17 @@ def keep_copy(folder: str, name: str, source: str, generation: int) -> None:
 def drop_copies(folder: str, kept: int, names: Collection[str]) -> None:
     """Remove the copies of these job files that are not of the generation `kept`."""
     for entry in os.listdir(folder):
-        found = _COPY.fullmatch(entry)
-        if found and found[1] in names and int(found[2]) != kept:
+        found = _copied(entry)
+        if found and found[0] in names and found[1] != kept:
             with suppress(DiskRefused):
                 door.remove(os.path.join(folder, entry))
 
 
 def make_whole(folder: str, header: Header) -> None:
     """Copy a job file of which no copy has the right size; under the lock, the files as written."""
-    copies = [found for entry in os.listdir(folder) if (found := _COPY.fullmatch(entry))]
+    copies = [(entry, found[0]) for entry in os.listdir(folder) if (found := _copied(entry))]
     for name, stamp in zip((JOBS, DEAD), header.stamps, strict=True):
-        sizes = [_size(folder, found[0]) for found in copies if found[1] == name]
+        sizes = [_size(folder, entry) for entry, copied in copies if copied == name]
         if stamp.size not in sizes:
             keep_copy(folder, name, os.path.join(folder, name), header.generation)
             drop_copies(folder, header.generation, [name])
@@ -83,9 +91,9 @@ def _size(folder: str, name: str) -> int:
 def find_copy(folder: str, name: str, stamp: Stamp) -> str | None:
     """The path of a copy of the job file that has the size and checksum of the stamp."""
     for entry in os.listdir(folder):
-        found = _COPY.fullmatch(entry)
+        found = _copied(entry)
         path = os.path.join(folder, entry)
-        fits = found and found[1] == name and _size(folder, entry) == stamp.size
+        fits = found and found[0] == name and _size(folder, entry) == stamp.size
         if fits and _sum_of(path) == stamp.crc:
             return path
     return None
@@ -135,13 +143,21 @@ def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) 
         fd = door.open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             size = os.fstat(fd).st_size
-            oldest = _HEAD.match(os.pread(fd, 100, 0))
+            first = os.pread(fd, 100, 0).split(b" ", 2)
             door.append(fd, head + payload, size, path)
         finally:
             os.close(fd)
         # Kept twice as long as it needs to, so that it is seldom written anew.
-        if size and (oldest is None or float(oldest[2]) < now - 2 * _DAY or size > MOST):
+        if size and (size > MOST or _time_of(first) < now - 2 * _DAY):
             _forget(path, now)
+
+
+def _time_of(words: list[bytes]) -> float:
+    """When the block was noted that begins with these words; 0 if they begin none."""
+    try:
+        return float(words[1])
+    except (IndexError, ValueError):
+        return 0.0
 
 
 def _forget(path: str, now: float) -> None:
@@ -156,17 +172,21 @@ def _forget(path: str, now: float) -> None:
     door.rename(door.write_new(path, reversed(kept)), path)
 
 
-class _Block(NamedTuple):
-    generation: int
-    at: float
-    payload: bytes
-    text: bytes
+class _Block:
+    __slots__ = ("at", "generation", "payload", "text")
+
+    def __init__(self, generation: int, at: float, payload: bytes, text: bytes) -> None:
+        self.generation = generation
+        self.at = at
+        self.payload = payload
+        self.text = text
 
 
 def _blocks(data: bytes) -> Iterator[_Block]:
     """The whole blocks of notes, wherever they stand."""
     at = 0
-    while (found := _HEAD.search(data, at)) is not None:
+    head = re.compile(_HEAD)
+    while (found := head.search(data, at)) is not None:
         end = found.end() + int(found[3])
         payload = data[found.end() : end]
         if len(payload) == int(found[3]) and crc32(payload) == int(found[4], 16):

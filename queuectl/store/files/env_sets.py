@@ -20,7 +20,7 @@ from queuectl.store.files.side_files import parse_object
 
 NAME = "env_sets.json"
 _MANY = 32  # sets from which on a fold looks for those that no job names
-_NAMED = re.compile(rb'"env_set": "(\w+)"')
+_NAMED = rb'"env_set": "(\w+)"'  # compiled only when there are many sets
 
 
 class EnvSets:
@@ -71,7 +71,7 @@ class EnvSets:
         sets = self.read()
         if len(sets) < _MANY:
             return
-        named = {found[1].decode() for line in lines for found in _NAMED.finditer(line)}
+        named = {found[1].decode() for line in lines for found in re.finditer(_NAMED, line)}
         kept = {key: form for key, form in sets.items() if key in named}
         if len(kept) < len(sets):
             self._write(kept)
