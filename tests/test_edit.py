@@ -96,7 +96,7 @@ def test_what_was_written_wrongly_is_kept(cli, queue, editor, change, told):
     result = cli("edit", "a")
     assert result.code == 2
     assert told in result.err
-    kept = re.search(r"kept in (\S+)", result.err)
+    kept = re.search(r"kept in (.+)$", result.err, re.MULTILINE)
     assert kept
     assert os.path.exists(kept[1])
     assert queue.get("a") == before

@@ -176,7 +176,7 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.parametrize("name", [field.name for field in FIELDS])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(value=ANYTHING)
 def test_every_value_is_kept_or_refused(name, value):
     try:

@@ -83,7 +83,7 @@ CHANGE = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(base=st.lists(CHANGE), changes=st.lists(CHANGE), nows=st.lists(st.integers(-1, 6)))
 def test_it_agrees_with_a_plain_sort(base, changes, nows):
     jobs = {
@@ -150,7 +150,7 @@ class Queue:
             return self.index.first_ready(moment(now).encode())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     base=st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 5)), max_size=40),
     changes=st.lists(

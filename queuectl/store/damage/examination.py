@@ -73,11 +73,12 @@ def lacks_marker(path: str) -> bool:
 
 
 def examine(
-    folder: str, now: float, lock: QueueLock, wait: Callable[[float], None]
+    folder: str, now: Callable[[], float], lock: QueueLock, wait: Callable[[float], None]
 ) -> list[Finding]:
     """All that can be found, the gravest first. The folder must be there.
 
-    `wait` lets that many seconds pass, or fewer.
+    `now` is the store's clock, for a look may take long. `wait` lets that many seconds pass, or
+    fewer.
     """
     found = look(folder, now)
     if os.path.lexists(lock.path) and not any(one.about == LOCK for one in found):
@@ -92,11 +93,12 @@ def examine(
             found.append(Finding("queue.lock", plain(exc, folder), "nobody can write as it is"))
         finally:
             lock.close()
-    return found + _unattended(folder, now, wait)
+    return found + _unattended(folder, now(), wait)
 
 
-def look(folder: str, now: float) -> list[Finding]:
+def look(folder: str, clock: Callable[[], float]) -> list[Finding]:
     """What one look at the files finds; what needs a longer look is left out."""
+    now = clock()
     try:
         os.listdir(folder)
     except OSError as exc:
@@ -109,7 +111,7 @@ def look(folder: str, now: float) -> list[Finding]:
         found += _env_sets(folder, now)
     found += [*_workers(folder, _infos(folder)), *_modes(folder), *_names(folder)]
     found += _space(folder)
-    found += _clock(folder, remains, now)
+    found += _clock(folder, remains, clock)
     odd = [Finding(name, fault, REPAIR) for name, fault in odd_ones(folder)]
     named = {finding.about for finding in odd}
     found = [*odd, *(finding for finding in found if finding.about not in named)]
@@ -364,11 +366,12 @@ def _size(path: str) -> int:
         return 0
 
 
-def _clock(folder: str, remains: Remains | None, now: float) -> Iterator[Finding]:
+def _clock(folder: str, remains: Remains | None, clock: Callable[[], float]) -> Iterator[Finding]:
     times = {name: _written_at(os.path.join(folder, name)) for name in DATA}
     header = remains.journal.header if remains else None
     times["the last fold"] = header.folded_at if header else 0.0
     name, latest = max(times.items(), key=lambda item: item[1])
+    now = clock()  # others write while this looks
     if latest > now + _SKEW:
         text = f"{name} is {format_duration(latest - now)} ahead of the clock"
         todo = "set the clock right: jobs wait for their time by it"

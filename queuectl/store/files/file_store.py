@@ -449,7 +449,7 @@ class FileStore:
 
         if not examination.is_there(self.folder):
             return []
-        return examination.examine(self.folder, self.now(), self._patient_lock(), self.wait)
+        return examination.examine(self.folder, self.now, self._patient_lock(), self.wait)
 
     def repair(self, done: list[str], unread: list[str]) -> None:
         """Mend what can be mended; what was done, and could not be read, goes into the lists."""
