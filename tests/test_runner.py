@@ -386,7 +386,8 @@ def test_a_command_may_tidy_up_when_its_time_is_over(bench):
 
 
 def test_a_stopped_command_is_ended_too(bench):
-    outcome = bench.run("trap 'exit 3' TERM; kill -STOP $$; sleep 60", timeout=1.0)  # it has stopped by then
+    # It must have stopped by then: what is continued before it stops waits for the grace to end.
+    outcome = bench.run("trap 'exit 3' TERM; kill -STOP $$; sleep 60", timeout=1.0)
     assert outcome[:2] == ("timed_out", 3)
 
 
