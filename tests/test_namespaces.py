@@ -56,6 +56,15 @@ class Bench:
         command = [*APART, sys.executable, "-m", "queuectl", *argv]
         subprocess.run(command, capture_output=True, timeout=60, check=True)
 
+    def await_rescue_apart(self, job_id: str) -> None:
+        """A command apart takes the job back, once the system has let go of what was killed."""
+
+        def rescued() -> bool:
+            self.apart("checkpoint")
+            return self.state(job_id) == "pending"
+
+        self.wait_until(rescued)
+
     def await_worker(self) -> int:
         """The pid, seen from here, of the only worker, once it runs a job."""
         self.wait_until(lambda: any(w.job_id for w in self.queue.workers()))
@@ -163,8 +172,7 @@ def test_a_run_that_lives_on_in_another_container_is_not_started_beside_it(bench
     assert kept_by(bench.queue, worker, bench.queue.get(job_id)) == "elsewhere"
     assert sleepers(LONG)
     end(LONG)
-    bench.apart("checkpoint")
-    assert bench.state(job_id) == "pending"
+    bench.await_rescue_apart(job_id)
 
 
 def test_what_has_no_marks_is_known_by_the_lock_of_its_output(bench):
@@ -173,8 +181,7 @@ def test_what_has_no_marks_is_known_by_the_lock_of_its_output(bench):
     bench.apart("checkpoint")
     assert (rescue(bench.queue), bench.state(job_id)) == ([], "in_progress")
     end(LONG)
-    bench.apart("checkpoint")
-    assert bench.state(job_id) == "pending"
+    bench.await_rescue_apart(job_id)
 
 
 def test_after_the_grace_such_a_run_is_taken_back_all_the_same(bench):
