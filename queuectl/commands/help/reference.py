@@ -13,6 +13,7 @@ from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param
 from queuectl.commands.help.pages import TOPICS, help_text, spelled, synopsis
 from queuectl.commands.table import COMMANDS
 from queuectl.model.fields import STATES
+from queuectl.model.job import FINISHED
 from queuectl.model.lifecycle import MOST_INTERRUPTIONS, MOST_LOSSES, TRANSITIONS
 
 TYPE_CHECKING = False
@@ -156,11 +157,7 @@ def life() -> str:
         "stateDiagram-v2",
         "    [*] --> pending: enqueue",
         *(f"    {old} --> {new}: {', '.join(names)}" for (old, new), names in edges.items()),
-        *(
-            f"    {state} --> [*]: purge"
-            for state in STATES
-            if (state, "claim") not in TRANSITIONS and state != "in_progress"
-        ),
+        *(f"    {state} --> [*]: purge" for state in STATES if state in FINISHED),
         "```",
     ]
     rows = [

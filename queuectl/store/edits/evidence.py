@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NOTES = ".folded"
 MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
 _DAY = 86_400.0
-_HEAD = rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n"  # compiled only where notes are read
+_HEAD = rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n"  # compiled only when it is used
 _PLACES = {b"j": (False, False), b"J": (False, True), b"d": (True, False), b"D": (True, True)}
 _PLACES |= {b"-": (False, False), b"+": (False, True)}
 
@@ -143,21 +143,13 @@ def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) 
         fd = door.open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             size = os.fstat(fd).st_size
-            first = os.pread(fd, 100, 0).split(b" ", 2)
+            oldest = re.match(_HEAD, os.pread(fd, 100, 0))
             door.append(fd, head + payload, size, path)
         finally:
             os.close(fd)
         # Kept twice as long as it needs to, so that it is seldom written anew.
-        if size and (size > MOST or _time_of(first) < now - 2 * _DAY):
+        if size and (oldest is None or float(oldest[2]) < now - 2 * _DAY or size > MOST):
             _forget(path, now)
-
-
-def _time_of(words: list[bytes]) -> float:
-    """When the block was noted that begins with these words; 0 if they begin none."""
-    try:
-        return float(words[1])
-    except (IndexError, ValueError):
-        return 0.0
 
 
 def _forget(path: str, now: float) -> None:
