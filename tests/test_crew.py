@@ -18,6 +18,8 @@ from terminal import Terminal
 
 from queuectl.commands.context import Context
 from queuectl.commands.handlers import enqueue as enqueuing
+from queuectl.worker import crew
+from queuectl.worker.wakeups import STOP_NOW
 
 
 def living(cli):
@@ -145,6 +147,21 @@ def test_a_second_signal_ends_their_jobs(cli, wait_until):
     assert b"a run 1 stopped" in out
     assert living(cli) == []
     assert "pending" in cli.ok("list")
+
+
+def test_a_second_signal_cannot_be_lost_in_the_first():
+    class Member:
+        def __init__(self):
+            self.got = []
+
+        def send_signal(self, number):
+            self.got.append(number)
+
+    member = Member()
+    with crew._passing_on([member]):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+    assert member.got == [signal.SIGTERM, STOP_NOW]
 
 
 NOBODY = "No worker runs; 'worker start' starts one.\n"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import queuectl
 from queuectl.worker.runner import MARKS
+from queuectl.worker.wakeups import STOP_NOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,8 +89,12 @@ class _Lines:
 @contextmanager
 def _passing_on(crew: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Until the block ends, signals that ask us to stop go to each of the crew."""
+    asked = False
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        # A second of the same kind can come before the first was taken in, and be lost in it.
+        number, asked = (STOP_NOW if asked else number), True
         for member in crew:
             member.send_signal(number)
 
