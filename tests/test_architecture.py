@@ -193,11 +193,12 @@ def test_filelock_is_used_where_locks_are_kept():
     assert importers("filelock") <= allowed
 
 
-def test_files_are_locked_where_workers_are_probed_and_history_is_kept():
+def test_files_are_locked_where_the_queue_and_workers_are_and_history_is_kept():
     locking = {
         name for name in FILES if {"fcntl.flock", "fcntl.lockf"} & {c for c, _ in calls(name)}
     }
-    assert locking <= {"store/files/worker_files.py", "worker/logs.py", "shell/history_file.py"}
+    allowed = {"store/files/lock.py", "store/files/worker_files.py", "worker/logs.py"}
+    assert locking <= {*allowed, "shell/history_file.py"}
 
 
 def test_prompt_toolkit_is_the_shells_own():

@@ -84,6 +84,8 @@ class Runner:
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
         self._form: Mapping[str, Any] | None = None
         self._applied: dict[bytes, bytes] = {}
+        self._umask = os.umask(0)
+        os.umask(self._umask)
         _keep_descriptors()
 
     def run(
@@ -157,7 +159,10 @@ class Runner:
         folder = (job.cwd or self._home).encode()
         if not folder.startswith(b"/"):
             folder = os.path.join(self._home.encode(), folder)
-        environment, umask = self._taken_along(job)
+        if job.env_set is None:
+            environment, umask = self._environment.copy(), None
+        else:
+            environment, umask = self._taken_along(job)
         if job.env:
             environment.update((name.encode(), text.encode()) for name, text in job.env.items())
             environment.update(self._own)
@@ -170,20 +175,21 @@ class Runner:
         if command[:1] in (b"-", b"+"):
             argv.insert(2, b"--")
         _enter(folder)
-        before = os.umask(umask) if umask is not None else None
+        if umask in (None, self._umask):
+            return self._start(argv, environment, output)
+        os.umask(umask)
         try:
             return self._start(argv, environment, output)
         finally:
-            if before is not None:
-                os.umask(before)
+            os.umask(self._umask)
 
     def _taken_along(self, job: Job) -> tuple[dict[bytes, bytes], int | None]:
-        """The environment and the umask that the job takes along from its enqueuer, if any.
+        """The environment and the umask that the job takes along from its enqueuer.
 
         What is ours in it comes from this worker. Raises NoSuchSet, and StoreError for sets that
         cannot be read.
         """
-        form = self.env_set(job) if job.env_set is not None else None
+        form = self.env_set(job)
         if form is None:
             return self._environment.copy(), None
         if form is not self._form:  # most jobs of a queue share one

@@ -215,15 +215,11 @@ def format_record(
 ) -> bytes:
     """The bytes of one record; the payload must end with a newline."""
     tail = _tail(seq, flag, counts, version)
-    return _head(len(payload), crc32(tail, crc32(payload)), tail) + payload
+    return b"@%d %08x %s\n%s" % (len(payload), crc32(tail, crc32(payload)), tail, payload)
 
 
 def _tail(seq: int, flag: bytes, counts: Counts, version: int) -> bytes:
     return b"%d %s %s" % (seq, flag, _format_counts(counts, version))
-
-
-def _head(size: int, check: int, tail: bytes) -> bytes:
-    return b"@%d %08x %s\n" % (size, check, tail)
 
 
 def record_at(data: bytes, start: int) -> Record | None:
@@ -404,7 +400,7 @@ class Journal:
     ) -> None:
         """As `append`, of a payload of that size and checksum that is not held in memory."""
         start, tail = self.end, _tail(self.seq + 1, flag, counts, self.header.version)
-        head = _head(size, crc32(tail, crc), tail)
+        head = b"@%d %08x %s\n" % (size, crc32(tail, crc), tail)
         for piece in chain((head,), pieces):
             door.append(self.fd, piece, start, self.path)
         self.end += len(head) + size

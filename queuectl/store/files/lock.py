@@ -9,6 +9,7 @@ between the look and the append would let a second writer in.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from contextlib import suppress
@@ -76,7 +77,7 @@ class QueueLock:
         """Free the lock; it must be held."""
         folder, file = self._fds
         self._unlock(file)
-        self._unlock(folder)
+        fcntl.flock(folder, fcntl.LOCK_UN)
 
     def __enter__(self) -> None:
         self.acquire()
@@ -126,7 +127,13 @@ class QueueLock:
 
     def _try(self, fd: int) -> bool:
         try:
-            return self._lock(fd, blocking=False)
+            if fd not in self._fds[:1]:
+                return self._lock(fd, blocking=False)
+            # The same lock without filelock's checks: a worker takes it for each job.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
         except OSError as exc:
             # No soft lock instead: two kinds of lock on one queue would keep nobody out.
             raise StoreError(
