@@ -1,0 +1,60 @@
+"""Which jobs a command means: one pure filter for every command, store and front end."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from queuectl.model.job import Job
+
+
+class Selection(NamedTuple):
+    """The jobs that satisfy every part that is set; `Selection()` is every job.
+
+    None is a part that nobody asked for. An empty set of ids or states was asked for and selects
+    nothing, so that a list that came out empty never means all. Whoever changes jobs refuses
+    `Selection()`, unless a person said "all".
+    """
+
+    ids: frozenset[str] | None = None
+    states: frozenset[str] | None = None
+    tags: frozenset[str] = frozenset()  # a job must have all of them
+    match: str | None = None  # in the id or the command, in whatever case
+    error: str | None = None  # in the error, in whatever case
+    exit_code: int | None = None
+    since: str | None = None  # the last change is not before it: RFC 3339 text as a job holds it
+    until: str | None = None  # nor behind it
+    limit: int | None = None  # at most so many, of the first in the order asked for
+
+
+def matches(job: Job, selection: Selection) -> bool:
+    """Whether the job is one of those meant; `limit` is whoever counts them to keep."""
+    ids, states, tags, match, error, exit_code, since, until, _ = selection
+    return (
+        (states is None or job.state in states)
+        and (ids is None or job.id in ids)
+        and (not tags or tags.issubset(_tags(job)))
+        and (exit_code is None or job.exit_code == exit_code)
+        and (since is None or job.updated_at >= since)
+        and (until is None or job.updated_at <= until)
+        and (match is None or _holds(match, job.id, job.command))
+        and (error is None or _holds(error, job.error or ""))
+    )
+
+
+def selected(jobs: Iterable[Job], selection: Selection) -> Iterator[Job]:
+    """Those of the jobs that are meant, in their order, up to the limit."""
+    return islice((job for job in jobs if matches(job, selection)), selection.limit)
+
+
+def _tags(job: Job) -> Iterable[str]:
+    found = (job.extra or {}).get("tags")
+    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else ()
+
+
+def _holds(wanted: str, *texts: str) -> bool:
+    wanted = wanted.lower()
+    return any(wanted in text.lower() for text in texts)
