@@ -40,7 +40,7 @@ def test_fields_are_found_in_old_spellings_too(spelled, name):
         ("Priority", "unknown field 'Priority' (did you mean 'priority'?)"),
         ("xyzzy", "unknown field 'xyzzy'"),
         ("", "unknown field ''"),
-        ("output", "field 'output' is no input (queuectl logs ID shows the output)"),
+        ("output", "field 'output' cannot be set (queuectl logs ID shows the output)"),
         *((name, f"field '{name}' is not supported by this version") for name in sorted(NOT_YET)),
     ],
 )

@@ -603,7 +603,7 @@ MISTAKES = [
     ('[{"id": "x", "command": "y", "env": {"A": "1", "A": "2"}}]', "the key 'A' stands twice"),
     ("[" + GOOD + ",\n" + GOOD + "]", ":2:1: job 'x' stands twice, in "),
     ('[{"id": "a", "command": "y", "state": "failed"}]', ":1:2: job 'a' is pending: cannot make"),
-    ('[{"id": "x", "command": "y", "k": NaN}]', "NaN is no JSON number"),
+    ('[{"id": "x", "command": "y", "k": NaN}]', "NaN is not a JSON number"),
     ('[{"id": "x", "command": "y", "k": 1e999}]', ":1:2: "),
     ('[{"id": "x", "command": "y", "k": "\\ud800"}]', ":1:2: "),
     ('[{"id": "x", "command": "y", "\\udc00": 1}]', ":1:2: "),

@@ -628,8 +628,8 @@ def test_an_alias_runs_as_what_it_stands_for(typed, data_dir) -> None:
         ("alias quit ping", "is a command"),
         ("alias a=b ping", "an alias is a word of letters"),
         ("alias -5 ping", "an alias is a word of letters"),
-        ("unalias nobody", "'nobody' is no alias"),
-        ("alias nobody", "'nobody' is no alias"),
+        ("unalias nobody", "'nobody' is not an alias"),
+        ("alias nobody", "'nobody' is not an alias"),
     ],
 )
 def test_what_no_alias_can_be(typed, line, told) -> None:

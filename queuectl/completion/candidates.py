@@ -84,7 +84,7 @@ def complete(
 ) -> list[Candidate]:
     """What may stand at the end of a bound line, the likeliest first.
 
-    What is typed already is no candidate if it is the only one, unless `whole` words are wanted.
+    What is typed already is not a candidate if it is the only one, unless `whole` words are wanted.
     `only_prefixes`: jobs whose ids do not begin with what is typed need not be looked for.
     """
     bound = bound.innermost
@@ -159,7 +159,7 @@ class _Completion:
             if spec.words[:depth] == self._path and len(spec.words) > depth:
                 usual.setdefault(spec.words[depth], []).append(spec)
         found = self._fitting((word, _about(below, depth)) for word, below in usual.items())
-        # Old spellings work, but are offered only to those who are typing one.
+        # Old spellings work, but are offered only where one is being typed.
         old = [word for word in self.expected.words if word.startswith(self.typed or "\0")]
         return found or [self._one(word, "another spelling") for word in old]
 

@@ -74,7 +74,7 @@ FIELDS: tuple[Field, ...] = (
     Field("finished_at", "time", "when its latest run ended"),
     Field("exit_code", "int", "exit code of the latest run"),
     Field("error", "text", "why the latest run failed"),
-    Field("worker", "id", "who runs it, or ran it last"),
+    Field("worker", "id", "the worker that runs it, or ran it last"),
     Field("cancel_requested", "flag", "its worker was asked to end it"),
     Field("log_word", "word", "a random word in the names of its logs"),
     Field("env_set", "word", "the captured variables it gets, in env_sets.json"),
@@ -134,7 +134,7 @@ def unknown_field(name: str) -> InvalidInput:
     if name in NOT_YET:
         return InvalidInput(f"field '{name}' is not supported by this version")
     if name == "output":
-        return InvalidInput("field 'output' is no input (queuectl logs ID shows the output)")
+        return InvalidInput("field 'output' cannot be set (queuectl logs ID shows the output)")
     return InvalidInput(f"unknown field '{name}'{_meant(name)}")
 
 

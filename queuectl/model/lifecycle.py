@@ -198,7 +198,7 @@ def _ended(job: Job, outcome: Outcome | None, now: str) -> Job:
 def lost(job: Job, worker: str | None, now: str, *, asked_to_stop: bool = False) -> Job | None:
     """The job after the worker that ran it died; None if that worker does not run it now.
 
-    A supervisor that kills a worker which it asked to stop before is no evidence against the job:
+    That a supervisor kills a worker which it asked to stop before is not evidence against the job:
     such losses are counted apart.
     """
     if job.state != "in_progress" or job.worker != worker:

@@ -69,9 +69,9 @@ class Aliases:
         self._fronts: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
-        """What the word stands for. Raises InvalidInput if it is no alias."""
+        """What the word stands for. Raises InvalidInput if it is not an alias."""
         if name not in self._fronts:
-            raise InvalidInput(f"'{name}' is no alias{did_you_mean(name, self._fronts)}")
+            raise InvalidInput(f"'{name}' is not an alias{did_you_mean(name, self._fronts)}")
         return self._fronts[name]
 
     def items(self) -> list[tuple[str, str]]:
@@ -81,7 +81,7 @@ class Aliases:
     def define(self, name: str, front: str) -> None:
         """Let the word stand for the front of a line, which `bind` has read and found in order.
 
-        Raises InvalidInput for what is no word, or is a command already.
+        Raises InvalidInput for what is not a word, or is a command already.
         """
         from queuectl.commands.scripts.statements import command_words
 
@@ -92,7 +92,7 @@ class Aliases:
         self._change({**self._fronts, name: front})
 
     def remove(self, name: str) -> None:
-        """Forget a word. Raises InvalidInput if it is no alias."""
+        """Forget a word. Raises InvalidInput if it is not an alias."""
         self[name]
         self._change({word: front for word, front in self._fronts.items() if word != name})
 

@@ -102,7 +102,7 @@ class HistoryFile:
             os.close(fd)  # it was trimmed meanwhile: what is written here would be lost
 
     def _trim(self) -> None:
-        """Replace the file by its newest entries; those who append meanwhile wait for the lock."""
+        """Replace the file by its newest entries; a shell that appends meanwhile waits for us."""
         fd = self._open_locked()
         try:
             lines = _read(fd, 0, os.fstat(fd).st_size).split(b"\n")

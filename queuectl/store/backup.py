@@ -70,7 +70,7 @@ def read_backup(file: IO[bytes], name: str) -> Backup:
     """
     first = file.read(len(_BEGINNING))
     if first != _BEGINNING:
-        raise BadFile(f"{name} is no backup of queuectl; {_LEFT}")
+        raise BadFile(f"{name} is not a backup of queuectl; {_LEFT}")
     if not file.seekable():
         return parse_backup(first + file.read(), name)
     start = file.tell() - len(first)
@@ -109,7 +109,7 @@ def _damaged(name: str) -> BadFile:
 def _check_head(first: bytes, name: str) -> dict[str, object]:
     head = _object(first)
     if head is None or head.get("queuectl") != "backup":
-        raise BadFile(f"{name} is no backup of queuectl; {_LEFT}")
+        raise BadFile(f"{name} is not a backup of queuectl; {_LEFT}")
     if head.get("format") not in (1, FORMAT):
         raise StoreError(
             f"{name} was made by a newer queuectl (a backup of format {head.get('format')}; this "

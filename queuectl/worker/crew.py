@@ -33,7 +33,7 @@ def run_crew(
     """Be `count` workers of the queue until signals stop them; the first exit code that is not 0.
 
     `tell` is given each line of a job's life, `log` each line of trouble. A signal goes on to all
-    of them, once, as they are no part of the terminal's foreground group.
+    of them, once, as they are not in the terminal's foreground group.
     """
     with selectors.DefaultSelector() as lines:
         crew = [_start(folder, until_empty) for _ in range(count)]

@@ -32,7 +32,7 @@ def unserved(workers: Iterable[WorkerInfo]) -> str:
 
 
 def told_shortly(workers: Iterable[WorkerInfo]) -> str:
-    """Who of the workers cannot work, in a few words; "" if all can."""
+    """The workers that cannot work, in a few words; "" if all can."""
     hindered = [worker for worker in workers if hindrance(worker)]
     if len(hindered) > 1:
         return f"{len(hindered)} workers cannot work"

@@ -52,7 +52,7 @@ class LogFolder:
         return door.within(self.path, f"{job.id}.{number}{word}.log")
 
     def spool_path(self, worker_id: str) -> str:
-        """Where a worker's current run writes; BadFile if `logs` is no folder of ours."""
+        """Where a worker's current run writes; BadFile if `logs` is not a folder of ours."""
         door.check_folder_of_ours(self.path)
         return door.within(self.path, f"{worker_id}.spool")
 
@@ -155,7 +155,7 @@ class LogFolder:
             if os.lstat(spool).st_size and not os.path.lexists(kept):
                 door.rename(spool, kept)
         except (FileMissing, FileNotFoundError):
-            return  # whoever else rescues this worker was faster
+            return  # another rescue of this worker was faster
 
     def prune(self, jobs: Iterable[Job]) -> None:
         """Remove all logs of these jobs, and what older ones left that had the same ids."""
@@ -238,7 +238,7 @@ class Spool:
         One that opened it anew by its path is not seen.
         """
         fd, self.fd = self.fd, -1
-        os.close(fd)  # the lock lives on with the others who share it
+        os.close(fd)  # the lock lives on with the processes that share it
         self.fd = above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         return _lock(self.fd)
 

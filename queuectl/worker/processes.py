@@ -1,4 +1,4 @@
-"""Processes as the platform shows them: who they are, and ending exactly those that are meant.
+"""Processes as the platform shows them: their identity, and ending exactly those that are meant.
 
 A pid alone names nobody, for another process may have taken it since. Start time and boot id say
 which one is meant, and what they do not confirm is never signalled.
@@ -343,7 +343,7 @@ def _contents(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
         if exc.errno in _SCARCE:
-            raise  # nothing is known: who took that for "gone" would run its job a second time
+            raise  # nothing is known: taking that for "gone" would run its job a second time
         return b""
     try:
         pieces = []

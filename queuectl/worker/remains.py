@@ -105,7 +105,7 @@ def _is_older(process: Seen, run: Run) -> bool:
 def _closure(table: Found, seeds: Iterable[int], barred: Collection[int]) -> Found:
     """The seeds and all that descends from them, but not through what is barred.
 
-    A worker that a job has started in the background is no part of that job, nor is what it runs.
+    A worker that a job has started in the background is not part of that job, nor is what it runs.
     """
     children: dict[int, list[int]] = {}
     for one in table.values():

@@ -34,7 +34,7 @@ MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
 FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder: a copy of it has another
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
 _TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
-# What a worker or whoever started it may ignore, and a command must find at its default.
+# What a worker or its starter may ignore, and a command must find at its default.
 _DEFAULTED = [
     signal.SIGPIPE,
     signal.SIGXFSZ,
@@ -80,7 +80,7 @@ class Runner:
         self._children = False  # whether there were any when it was reaped
         self.proves = processes.be_subreaper()  # else `clean` is never known
         self._offspring = Offspring()
-        # The job's captured variables, to be set by whoever knows the queue.
+        # The job's captured variables, to be set by the caller, which knows the queue.
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
         self._form: Mapping[str, Any] | None = None
         self._applied: dict[bytes, bytes] = {}

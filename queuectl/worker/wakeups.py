@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Sent by `worker stop` and `worker stop --now`. Unlike a second SIGTERM, asking twice to finish
-# is no order to hurry: who stopped waiting for a stop may start to wait again.
+# is not an order to hurry: a person who stopped waiting for a stop may start to wait again.
 FINISH = signal.SIGUSR2
 STOP_NOW = signal.SIGUSR1
 

@@ -18,7 +18,7 @@ _JOBS = (("list", "shows the jobs"), ("worker list", "what runs them"))
 _OUTPUT = (("logs ID", "shows a job's output"), ("logs ID --follow", "as it comes"))
 _WORKERS = (("worker list", "shows the workers"), ("worker scale N", "has so many run"))
 _SETTINGS = (("config get", "shows the settings"), ("config set NAME VALUE", "changes one"))
-# A word that is no command -> command lines, each with what it does. A word of a group stands
+# A word that is not a command -> command lines, each with what it does. A word of a group stands
 # behind its group.
 ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("add", "create", "exec", "new", "push", "put", "queue", "submit"), _HANDS_IN),
@@ -98,7 +98,7 @@ _NEARLY = 0.8
 
 
 def answer(words: str) -> str:
-    """What to say to words that are no command; "" if nothing is known of them."""
+    """What to say to words that are not a command; "" if nothing is known of them."""
     lines = ANSWERS.get(words) or NOT_YET.get(words)
     if lines is None:
         return ""

@@ -26,8 +26,8 @@ _LOCAL = re.compile(
 def read_time(text: str, now: float | None = None) -> str:
     """The moment as RFC 3339 text: in UTC with `Z` if a zone was named, else with our offset.
 
-    `now` is in epoch seconds. Raises InvalidInput for what is no time, and for one that the clock
-    change leaves out here, or brings twice.
+    `now` is in epoch seconds. Raises InvalidInput for what is not a time, and for one that the
+    clock change leaves out here, or brings twice.
     """
     found = _LOCAL.fullmatch(text.strip())
     if found is None:
@@ -42,7 +42,7 @@ def read_time(text: str, now: float | None = None) -> str:
     wall += [int(hour), int(minute), int(second or 0)]
     seconds = calendar.timegm((*wall, 0, 0, 0)) if wall[0] >= 1970 else -1
     if seconds < 0 or [*time.gmtime(seconds)[:6]] != wall:
-        raise InvalidInput(f"there is no time '{text}'")
+        raise InvalidInput(f"'{text}' is not a time")
     return _only_one(text, seconds)
 
 

@@ -387,7 +387,7 @@ def _decoded(raw: bytes, name: str, lines: int) -> str:
 def join_pieces(pieces: Sequence[str]) -> tuple[str, int]:
     """The object that a shell cut into the first of these arguments, and how many they are.
 
-    ("", 0) if the first is no part of an object. bash, zsh and fish expand `{id:j,command:ls}` to
+    ("", 0) if the first is not part of an object. bash, zsh and fish expand `{id:j,command:ls}` to
     `id:j` and `command:ls`; cmd.exe and PowerShell cut at blanks and drop or keep quotes.
     """
     expanded = _expanded(pieces)

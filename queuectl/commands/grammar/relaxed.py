@@ -1,13 +1,13 @@
 """The relaxed form of a job: `{id: job1, command: echo Hello}`.
 
 Its rules: keys bare or quoted, then `:` or `=`. A value is quoted, `{...}` for env, or bare text up
-to the closing brace or a comma that a word and `:` follow, so that
-`{command: echo a, b, priority: 1}` keeps `echo a, b`; where that word is no field, the object is
-refused, since nobody can tell to what it belongs. A bare value that is no text ends at any comma.
-Quotes, brackets and apostrophes inside bare text stay as they are and shield commas; text that
-starts quoted and goes on (`"a" && b`) is bare. The field decides the type, not the spelling:
-`id: 007` and `id: yes` are text. In double quotes the escapes of JSON count and others keep their
-backslash; in single quotes only `\\'` is one.
+to the closing brace or a comma that a word and `:` follow, so that `{command: echo a, b, priority:
+1}` keeps `echo a, b`; where that word is not a field, the object is refused, since nobody can tell
+to what it belongs. A bare value that is not a text ends at any comma. Quotes, brackets and
+apostrophes inside bare text stay as they are and shield commas; text that starts quoted and goes on
+(`"a" && b`) is bare. The field decides the type, not the spelling: `id: 007` and `id: yes` are
+text. In double quotes the escapes of JSON count and others keep their backslash; in single quotes
+only `\\'` is one.
 """
 
 from __future__ import annotations

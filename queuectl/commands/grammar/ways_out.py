@@ -69,7 +69,7 @@ def way_out(binder: Binder, at: int) -> tuple[str, str]:
     if "--file" in names or not words:
         return "", ""
     behind = [number for number, word in enumerate(words) if word.raw == "--"]
-    if behind:  # what stands before -- is no command, but perhaps an id
+    if behind:  # what stands before -- is not a command, but perhaps an id
         named = behind[0] == 1 and "--id" not in names
         return (" ".join([*front, "--id", *_written(binder, words)]) if named else ""), ""
     if len(words) == 1 and is_no_program(binder, words[0]):

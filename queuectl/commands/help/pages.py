@@ -49,7 +49,7 @@ Exit codes
   124  wait: the time given by --timeout is up
   125  wait: it failed itself
   130  interrupted (Ctrl-C)
-  141  whoever read the output went away
+  141  the reader of the output went away
 wait with one job exits with that job's own exit code (1 if it was cancelled or
 never had one); with several 0 if all completed, else 1.
 """,
@@ -61,7 +61,7 @@ Objects
   In the relaxed form keys and values need no quotes. A bare value runs to the
   next comma that is followed by a word and ':', or to the closing brace:
     enqueue {id: job1, command: echo a, b, max_retries: 1}
-  If that word is no field, the object is refused: if it belongs to the value,
+  If that word is not a field, the object is refused: if it belongs to the value,
   put quotes around all of that: {command: "echo a, b: c"}.
   Your own shell reads the line first: on its command line put single quotes
   around the object. In the queuectl shell and in scripts none are needed.
@@ -79,7 +79,7 @@ What a run leaves behind
   before the job of a lost worker is run again, nothing of the run is left.
   Each process gets TERM, then CONT; after kill-grace KILL, and KILL at once if
   the worker is lost. A worker that a job started in the background, and what
-  that runs, is no part of the job.
+  that runs, is not part of the job.
   What cannot be ended (another user's process, one that hangs in the kernel)
   keeps the job in progress: explain and worker list name it, and
   cancel --abandon gives the run up.

@@ -140,7 +140,7 @@ _EVENTS = {
     "bury": f"the last try fails, {MOST_LOSSES} workers die of it, or {MOST_INTERRUPTIONS} stops "
     "in a row leave it unended",
     "release": "its worker is stopped, or has no room to start it: the run does not count",
-    "lose": "its worker died: whoever notices ends what is left of the run",
+    "lose": "its worker died: the rescuer ends what is left of the run",
     "cancel": "somebody cancels it; of a job that runs the worker is asked to end it",
     "end": "the worker has ended the run that was to be cancelled",
     "retry": "somebody makes it due now; an ended job starts anew, with all its tries",

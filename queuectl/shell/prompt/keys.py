@@ -152,7 +152,7 @@ def _new_line(event: KeyPressEvent) -> None:
 
 
 def _paste(event: KeyPressEvent) -> None:
-    """Insert what was pasted; its last line end is no line of its own."""
+    """Insert what was pasted; its last line end does not start a new line."""
     text = event.data.replace("\r\n", "\n").replace("\r", "\n")
     event.current_buffer.insert_text(text.rstrip("\n"))
 

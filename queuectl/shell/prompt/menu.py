@@ -42,7 +42,7 @@ class ShellCompleter(Completer):
                 yield _as_shown(found, text)
             return
         if not text and not event.completion_requested:
-            return  # an empty line is no question
+            return  # an empty line does not ask for a menu
         if event.completion_requested:
             self._queue.look_again()
         bound = self._aliases.bind(text, typing=True).bound

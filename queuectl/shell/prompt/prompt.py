@@ -209,7 +209,7 @@ class Prompt:
         if len(found) == 1 and document.text_before_cursor.endswith(found[0].text):
             found = []  # it is typed already
         if buffer.complete_state is state and state.complete_index is None:
-            # A new state, not a changed one: whoever still fills the old one sees that it is over.
+            # A new state: a thread that still fills the old one sees that it is over.
             buffer.complete_state = CompletionState(document, found) if found else None
             self._session.app.invalidate()
 

@@ -113,7 +113,7 @@ def _changes(form: Mapping[str, Any], path: str) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         raise InvalidInput(f"what was saved cannot be read: {exc}") from None
     if not isinstance(saved, dict):
-        raise InvalidInput("what was saved is no object {...}")
+        raise InvalidInput("what was saved is not an object {...}")
     for name in saved:
         if name in NOT_YET:
             raise unknown_field(name)

@@ -59,7 +59,7 @@ def run_paged(
 class Pager:
     """A text stream that is held back; with more than `rows` lines it goes to the pager.
 
-    Leaving the pager early is no error: what comes after is dropped. `close` shows what is held.
+    Leaving the pager early is not an error: the rest is dropped. `close` shows what is held.
     """
 
     def __init__(self, out: TextIO, command: list[str], rows: int) -> None:

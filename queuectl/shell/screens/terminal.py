@@ -65,7 +65,7 @@ class Terminal:
 
 @contextmanager
 def cooked_keys(stdin: TextIO | None) -> Iterator[None]:
-    """Keys as a program that knows nothing of us expects them; harmless if it is no terminal."""
+    """Keys as a program that knows nothing of us expects them; harmless if it is not a terminal."""
     try:
         fd = stdin.fileno() if stdin is not None else -1
         before = termios.tcgetattr(fd)

@@ -147,7 +147,7 @@ class _Watch:
             signal.signal(signal.SIGTSTP, before)
 
     def _stopped(self, *_: object) -> None:
-        """Ctrl-Z: leave the screen to whoever comes next, and take it again afterwards."""
+        """Ctrl-Z: leave the screen to the next program, and take it again afterwards."""
         # Not through the stream, in the midst of whose writing we may be.
         os.write(self.out.fileno(), _LEAVE.encode())
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)

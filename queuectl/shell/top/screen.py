@@ -252,7 +252,7 @@ class TopScreen:
     def _typed(self, event: KeyPressEvent) -> None:
         key = event.key_sequence[0].key
         name = str(getattr(key, "value", key))
-        if name == "<bracketed-paste>":  # what was pasted is no keys, and may go into a filter
+        if name == "<bracketed-paste>":  # pasted text is not keys, and may go into a filter
             if self.mode == "filter":
                 self.view.filter += "".join(filter(str.isprintable, event.data))
         elif event.data.isprintable():

@@ -39,4 +39,4 @@ def _twins(lines: list[bytes]) -> list[str]:
 
 
 def _unreadable(lines: list[bytes]) -> list[str]:
-    return [f"line {line[:60]!r} is no whole job" for line in lines if not is_sound(line)]
+    return [f"line {line[:60]!r} is not a whole job" for line in lines if not is_sound(line)]

@@ -166,7 +166,7 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
     try:
         found = problems(snapshot)
     except door.NO_LINES as exc:
-        found = [f"holds what is no job: {exc}"]
+        found = [f"holds what is not a job: {exc}"]
     finally:
         snapshot.close()
     yield from (Finding("jobs.json", text, REPAIR) for text in found)
@@ -191,7 +191,7 @@ def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[
     suspects, deadline = running(folder, now), time.monotonic() + _WATCHED
     while True:
         infos = _infos(folder)
-        if infos is None:  # that is told; who has no worker is not known then
+        if infos is None:  # that is told; which job has no worker is not known then
             return []
         workers = {info.id: info for info in infos}
         still_running = running(folder, now) if suspects else {}

@@ -34,7 +34,7 @@ class JournalRemains(NamedTuple):
     """The journal as far as it can be read. `fault`: what is wrong with it, empty if nothing is.
 
     `lost`: what of it cannot be read, empty if that is nothing. `torn` is where an append that was
-    cut short begins, which is no fault; `counts` those after the last record.
+    cut short begins, which is not a fault; `counts` those after the last record.
     """
 
     path: str
@@ -74,7 +74,7 @@ def read_journal(path: str) -> JournalRemains:
     fault = _journal_fault(data, header, records, [] if torn is not None else bad)
     lost = "" if torn is not None else _lost(header, records, bad)
     if len(lines) < len(told):
-        nonsense = f"{len(told) - len(lines)} line(s) that are no jobs"
+        nonsense = f"{len(told) - len(lines)} line(s) that are not jobs"
         fault, lost = fault or f"holds {nonsense}", lost or nonsense
     if counts is None or not all(map(_is_intent, intents)):
         fault = fault or "holds a record that means nothing"
@@ -159,7 +159,7 @@ def _lost(header: Header | None, records: list[Record], bad: list[tuple[int, int
     if header is None:
         if not records:
             return _UNSHOWN
-        bad = bad[records[0].seq == 1 :]  # the first region is the header, which is no loss
+        bad = bad[records[0].seq == 1 :]  # the first region is the header, which is not a loss
     if bad:
         return f"{sum(end - begin for begin, end in bad)} bytes of changes"
     return "" if _is_gapless(records) else "changes that are not there any more"

@@ -3,7 +3,7 @@
 Everything runs under the queue's lock, and a kill between any two steps loses nothing: all jobs
 that could be read are first written into a fresh journal, renamed over the old one. From then on
 that journal alone holds the queue; only then are job files that cannot be read made empty, and an
-ordinary fold fills them. Until that is done, whoever looks finds the damage, or a sound queue, and
+ordinary fold fills them. Until that is done, a reader finds the damage, or a sound queue, and
 a second repair starts from what lies there.
 """
 
@@ -111,7 +111,7 @@ class _Mending:
         self._mend_odd_ones(strays.LOCK)
 
     def _mend_odd_ones(self, only: str | None = None) -> None:
-        """Set aside what is no file of ours; make one of our own where it has several names."""
+        """Set aside what is not a file of ours; make one of our own where it has several names."""
         for name, fault in strays.odd_ones(self.folder):
             if only in (None, name):
                 if strays.is_linked(self._path(name)):
@@ -373,13 +373,13 @@ def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[s
 
 
 def _journal_of(remains: Remains, kept: Kept, now: float, version: int) -> bytes:
-    """A journal that holds every job, fitting no job file: whoever reads it takes these jobs."""
+    """A journal that holds every job and fits no job file: its readers take these jobs."""
     old = remains.journal.header
     counts = no_counts()
     for job in kept.jobs.values():
         counts[job.state] += 1
     header = Header(
-        # Who slept through this must not take a new journal for the one after its own.
+        # A process that slept through this must not take a new journal for the one after its own.
         (old.generation if old else int(now)) + 1,
         old.fold_seconds if old else 0.0,
         0.0,

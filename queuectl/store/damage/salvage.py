@@ -157,7 +157,7 @@ def _state_in(path: str) -> State:
 
 
 class Unread(NamedTuple):
-    """A line of a JSON file that is no job, and the id that it seems to speak of."""
+    """A line of a JSON file that is not a job, and the id that it seems to speak of."""
 
     line: int
     job_id: str | None

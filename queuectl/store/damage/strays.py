@@ -1,4 +1,4 @@
-"""What lies in a data folder and should not, or not so: leftovers of who was killed, open modes."""
+"""What should not lie in a data folder, or not so: leftovers of killed processes, open modes."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _unless_right(path: str, wanted: int) -> list[tuple[str, int]]:
         return []  # not ours to change
     if wanted == 0o600 and door.oddity(found) and not stat.S_ISFIFO(mode):
         return []
-    wanted |= mode & NAMELESS  # which is no right, but a mark on the journal
+    wanted |= mode & NAMELESS  # which is not a right, but a mark on the journal
     return [(path, wanted)] if mode & 0o077 or mode & wanted != wanted else []
 
 

@@ -189,7 +189,7 @@ class _Judge:
         for job_id, forms in self._read_forms():
             if len(forms) == 1:  # an id that was used again says nothing
                 last = min(last, forms[0][1])
-                # Who added it by hand had it before it came into the queue.
+                # A person who added it by hand had it before it came into the queue.
                 if Past(forms[0][0], False, 0, 0, True) not in self.history.past[job_id]:
                     first = max(first, forms[0][0])
         recent = self._version_at(self.file.saved_at - LONGEST_THOUGHT)
@@ -303,7 +303,7 @@ class _Judge:
     def _changed(self, saved: Saved, shown: Job, past: list[Past]) -> Job | None:
         """A job that the queue holds, in another form."""
         job = _completed(saved, shown)
-        # Who saves twice without reading the file again edits the form before the first edit.
+        # A person who saves twice without reading again edits the form before the first edit.
         revs, others = {shown.rev}, list(past)
         while others and others[-1].by_hand and others[-1].rev:
             revs.add(others.pop().rev)

@@ -1,9 +1,9 @@
 """What an edit by hand is compared with: a copy of each job file, and notes of what folds changed.
 
-Whoever saves a job file puts it over the only place where the queue's own form lay. So each fold
+A person who saves a job file puts it over the only place where the queue's form lay. So each fold
 keeps a copy of what it wrote (`.jobs.json-7`: as the fold made it that began generation 7), and
 notes in `.folded` which forms of which jobs it replaced. Neither is synced, and a disk that refuses
-them is no reason to refuse the fold: a copy counts only if it has the size and checksum that the
+them does not refuse the fold: a copy counts only if it has the size and checksum that the
 journal knows, notes only as far back as no fold is missing. Without them an edit is taken in with
 more caution.
 
@@ -120,7 +120,7 @@ def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> by
     if old is None:
         return b"%s %s 0 0\n" % (job_id, b"+" if by_hand else b"-")
     place = b"d" if line_state(old) == b"dead" else b"j"
-    # Who edits the form before an edit of its state does not mean to change the state back.
+    # A person who edits the form before an edit of its state does not mean to change that back.
     by_hand = by_hand and line_state(new) in (line_state(old), None)
     return b"%s %s %d %d\n" % (job_id, place.upper() if by_hand else place, *rev_and_sum(old))
 

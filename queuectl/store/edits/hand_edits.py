@@ -71,7 +71,7 @@ def _ids(lines: Iterator[bytes]) -> Iterator[bytes]:
 def _taken_in(file: BaseFile) -> bytes:
     """The line that says so. It reads as the removal of a job whose id no job can have.
 
-    So whoever does not know of it passes it over.
+    So a reader that does not know of it passes it over.
     """
     name = os.path.basename(file.path).encode()
     return b'{"id": " %s %d %d", "removed": ""}' % (name, file.found.st_size, checksum(file.fd))
@@ -160,6 +160,6 @@ def _set_aside(file: BaseFile) -> str:
     while os.path.lexists(path) and door.read(path, len(data) + door.LARGEST) != data:
         number += 1
         path = f"{wanted}-{number}"
-    if not os.path.lexists(path):  # else this edit was set aside by one who was killed then
+    if not os.path.lexists(path):  # else a process that was killed then set this edit aside
         door.replace(path, data)
     return os.path.basename(path)

@@ -234,7 +234,7 @@ def start_journal(folder: str, header: Header) -> None:
 def put_in_place(folder: str, data: bytes) -> None:
     """Make `data` the folder's journal, in place of the one that was there.
 
-    Its name is on the disk when this returns. Before that the file is marked: who is killed in
+    Its name is on the disk when this returns. Before that the file is marked: a process killed in
     between leaves the rest to the next writer, whose records would be lost with the name.
     """
     path = os.path.join(folder, NAME)

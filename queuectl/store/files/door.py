@@ -252,7 +252,7 @@ def within(folder: str, name: str) -> str:
 
 
 def check_size(path: str, size: int, most: int, what: str) -> None:
-    """Raise BadFile for a file too large to be read into memory; `what` says who has `most`."""
+    """Raise BadFile for a file too large to be read into memory; `what` says what has `most`."""
     if size > most:
         raise BadFile(
             f"{path} holds {size:,} bytes, and {what} at most {most:,}; it was not read: "
@@ -380,7 +380,7 @@ def copy_unsynced(source: str, path: str) -> None:
     """Copy a file, over what was there; not synced, and nothing of it is left if that fails."""
     read, fd = open_file(source, os.O_RDONLY), -1
     try:
-        if os.path.lexists(path):  # whoever wrote it was killed
+        if os.path.lexists(path):  # its writer was killed
             os.unlink(path)
         fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         at = 0

@@ -124,7 +124,7 @@ def decode_job(line: bytes) -> Job:
         or type(job.max_retries) is not int
         or type(job.run) is not int
     ):
-        raise ValueError(f"a line is no whole job: {line[:80]!r}")
+        raise ValueError(f"a line is not a whole job: {line[:80]!r}")
     return job
 
 
@@ -168,13 +168,13 @@ _WHOLE = re.compile(
 
 
 def check_line(line: bytes) -> None:
-    """Raise BadFile for a line of the journal that is no job's, before a fold takes it on.
+    """Raise BadFile for a line of the journal that is not a job's, before a fold takes it on.
 
     Most lines need not be parsed for that: a fold looks at thousands.
     """
     if not (_WHOLE.fullmatch(line) and _is_text(line)) and not is_sound(line):
         raise BadFile(
-            f"the journal holds what is no job: {line[:80]!r}; nothing was changed: "
+            f"the journal holds what is not a job: {line[:80]!r}; nothing was changed: "
             "queuectl doctor --repair keeps what can be read"
         )
 
@@ -204,7 +204,7 @@ def line_state(line: bytes) -> bytes | None:
     if word == b"state":
         return line[at : line.index(b'"', at)]
     if word != b"remov":
-        raise ValueError(f"a line is no job's: {line[:80]!r}")
+        raise ValueError(f"a line is not a job's: {line[:80]!r}")
     return None
 
 
@@ -349,7 +349,7 @@ def read_edited(
         except InvalidInput as exc:
             raise mistake(path, text, at, str(exc)) from None
         except (ValueError, RecursionError) as exc:
-            raise mistake(path, text, at, f"the job is no plain JSON: {exc}") from None
+            raise mistake(path, text, at, f"the job is not plain JSON: {exc}") from None
         if job.id.encode() in seen or job.id.encode() in untouched:
             raise _twice(path, text, at, job.id)
         seen.add(job.id.encode())
@@ -363,7 +363,7 @@ def _twice(path: str, text: str, at: int, job_id: str) -> BadFile:
 def _changed_lines(
     text: str, known: Mapping[bytes, bytes], untouched: set[bytes]
 ) -> list[tuple[int, object]] | None:
-    """As _array_items, but only what is no known line, of a file in our layout; else None.
+    """As _array_items, but only lines that are not known, of a file in our layout; else None.
 
     The ids of the known lines go into `untouched`.
     """
@@ -402,7 +402,7 @@ def _same_as_known(form: object, known: Mapping[bytes, bytes]) -> bytes | None:
     try:
         # Not by comparing objects, for which true, 1 and 1.0 are the same.
         same = _encode(form).encode() == line or _sorted(form) == _sorted(json.loads(line))
-    except (ValueError, RecursionError):  # the job is no plain JSON: its own check tells why
+    except (ValueError, RecursionError):  # the job is not plain JSON: its own check tells why
         return None
     return line_id(line) if same else None
 
@@ -462,7 +462,7 @@ def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constant(name: str) -> object:
-    raise InvalidInput(f"{name} is no JSON number")
+    raise InvalidInput(f"{name} is not a JSON number")
 
 
 _strictly = json.JSONDecoder(object_pairs_hook=no_twins, parse_constant=_no_constant)

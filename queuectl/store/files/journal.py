@@ -10,7 +10,7 @@ or the last record alone answers `status`. In format 1 they are six numbers in S
 Flags: `d` somebody was promised this record (it is synced before they are answered), `-` nobody
 was, `i` intent: a fold is about to rename files with these checksums over the job files, `e` edit:
 every job of files that a person edited, but for those that have records before it (jobs that the
-person took out are in no record, so who follows the journal must read the files anew).
+person took out are in no record, so a follower of the journal must read the files anew).
 
 A record without its last byte is not there yet: a reader stops before it, and the next writer,
 under the lock, cuts it off. (Redis's append-only file and bbolt's commit order are the models.)
@@ -255,7 +255,7 @@ def scan(data: bytes, start: int = 0) -> Iterator[Record]:
 
 
 def is_corrupt(rest: bytes) -> bool:
-    """Whether bytes that are no record mean damage, and not just an append that was cut short.
+    """Whether bytes that are not a record mean damage, and not just an append that was cut short.
 
     Damage is a bad region with a synced record behind it, or a promised record that is there to
     its last byte but fails its checksum.
@@ -322,7 +322,7 @@ class Journal:
 
     @classmethod
     def for_reading(cls, folder: str) -> Journal:
-        """The folder's journal for a reader without the lock, who cuts nothing."""
+        """The folder's journal for a reader without the lock, which cuts nothing."""
         return cls(os.path.join(folder, NAME), os.O_RDONLY)
 
     def close(self) -> None:
@@ -371,7 +371,9 @@ class Journal:
                 self.intents.append(record.payload)
             else:
                 if not _holds_jobs(record.payload):
-                    raise BadFile(f"{self.path}: record {record.seq} holds what is no job; {MEND}")
+                    raise BadFile(
+                        f"{self.path}: record {record.seq} holds what is not a job; {MEND}"
+                    )
                 payloads.append(record.payload)
                 self.edited |= record.flag == EDIT
         if record is None:

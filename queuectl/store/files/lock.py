@@ -3,7 +3,7 @@
 It is two locks, taken always both and in this order: the data folder's own, which nobody can
 remove, and that of `queue.lock`, which other hosts and older queuectls see. Each is taken by its
 descriptor, so both names are looked at afterwards: the folder may have been moved away, and
-`queue.lock` removed, by somebody who took it for a stale one. A look alone would not do: a removal
+`queue.lock` removed, by a person who took it for a stale one. A look alone would not do: a removal
 between the look and the append would let a second writer in.
 """
 
@@ -41,7 +41,7 @@ class QueueLock:
         self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
         self._inodes = (-1, -1, -1, -1)  # device and inode of each
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
-        self._unlock: Callable[[int], None]  # who only reads never pays for loading it
+        self._unlock: Callable[[int], None]  # a reader never pays for loading it
 
     def acquire(self) -> None:
         """Take the lock, or raise StoreBusy when `patience` ends."""
@@ -110,7 +110,7 @@ class QueueLock:
         deadline = time.monotonic() + self._patience()
         held = [door.open_folder(self._folder)]
         try:
-            with suppress(StoreError):  # what is no file has no lock that anybody could hold
+            with suppress(StoreError):  # what is not a file has no lock that a process could hold
                 held.append(door.open_ours(self.path, os.O_RDWR, linked=True)[0])
             for fd in held:
                 self._wait(fd, deadline)
@@ -168,7 +168,7 @@ class QueueLock:
 
 
 def _holder(fd: int) -> str:
-    """Who holds the lock of an open file, as Linux tells it in /proc/locks."""
+    """The process that holds the lock of an open file, as Linux tells it in /proc/locks."""
     inode = b":%d" % os.fstat(fd).st_ino
     try:
         with open("/proc/locks", "rb") as file:

@@ -29,13 +29,13 @@ def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
     if not os.path.isdir(folder):
         raise InvalidInput(f"there is no folder {folder}")
     if os.path.lexists(path) and not os.path.isfile(path):
-        raise InvalidInput(f"{path} is no plain file (- writes to standard output)")
+        raise InvalidInput(f"{path} is not a plain file (- writes to standard output)")
     if os.path.lexists(path) and not overwrite:
         raise Conflict(f"{path} is there already; --force overwrites it")
     counted = _Counted(lines)
     door.rename(door.write_new(path, counted), path)
     door.sync_folder(folder)
-    return counted.lines - 2  # the first and the last are no jobs
+    return counted.lines - 2  # the first and the last are not jobs
 
 
 class _Counted:

@@ -101,7 +101,7 @@ def read_workers(folder: str) -> list[dict[str, object]]:
         raise BadFile(f"{path} must hold an array of objects; {LEFT}")
     for entry in entries:
         if not _has_name(entry):
-            raise BadFile(f"{path}: {entry.get('id')!r} is no worker's id; {LEFT}")
+            raise BadFile(f"{path}: {entry.get('id')!r} is not a worker's id; {LEFT}")
     return entries
 
 

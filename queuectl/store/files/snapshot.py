@@ -173,7 +173,7 @@ class Snapshot:
     def _open_copies(self, edited: list[int]) -> bool:
         """Whether we have a copy of each file that was edited; they are the bases then.
 
-        What a fold was about to write is no such copy: the journal has not gone on to it yet.
+        What a fold was about to write is not such a copy: the journal has not gone on to it yet.
         """
         for which in edited:
             stamp = self.journal.header.stamps[which]
@@ -267,7 +267,7 @@ class Snapshot:
     def _parse_both(self, now: float) -> tuple[dict[str, Job], dict[str, Job]]:
         """The jobs of both files as a person left them, each in the file where it belongs.
 
-        Their `rev` grows: whoever read them before the edit must not write over it.
+        Their `rev` grows: a change that read them before the edit must not write over it.
         """
         moment = format_time(now)
         jobs_file, dead_file = self.files

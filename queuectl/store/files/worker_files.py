@@ -111,7 +111,7 @@ class WorkerSlot:
             return False
 
     def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
-        """Write down which process group runs which job, for whoever must end it."""
+        """Write down which process group runs which job, for a rescue that must end it."""
         self._set_line(f"{job_id} {run} {pid} {start_time}\n".encode())
 
     def clear_run(self) -> None:
@@ -170,7 +170,7 @@ class WorkerSlot:
         return self._names
 
     def _set_line(self, line: bytes) -> None:
-        # Padded, so that the end of a longer line before it is no line of its own. Not through a
+        # Padded, so that the end of a longer line before it is not left behind it. Not through a
         # mapping, which is faster: on a full disk that copies on write it would kill the worker.
         os.pwrite(self._fd, line.ljust(_LINE), self._job_line)
 
@@ -268,7 +268,7 @@ def file_path(folder: str, worker_id: str) -> str:
 
 
 def worker_infos(folder: str) -> Iterator[WorkerInfo]:
-    """Every worker that has a file, living or dead; BadFile if one is no file of ours alone."""
+    """Every worker that has a file, living or dead; BadFile if one is not a file of ours alone."""
     above = os.path.join(folder, FOLDER)
     door.check_folder_of_ours(above)
     try:
@@ -299,7 +299,7 @@ def older(folder: str, version: int) -> list[WorkerInfo]:
 
 
 def probe(folder: str, worker_id: str) -> WorkerInfo | None:
-    """Look at one worker; None if it has no file, BadFile if that is no file of ours alone.
+    """Look at one worker; None if it has no file, BadFile if that is not a file of ours alone.
 
     A file of several names is ours if it says so: a copy of hard links has it, too, as another's.
     """
@@ -309,7 +309,7 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
     except FileMissing:
         return None
     try:
-        # Shared, so that two who look at once do not take each other for the worker.
+        # Shared, so that two that look at once do not take each other for the worker.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         alive = False
     except BlockingIOError:
@@ -371,7 +371,7 @@ def wake_idle(folder: str, count: int) -> None:
         names = worker_names(folder)
     except OSError:
         return
-    # Others come first each time: two who wake one worker each should not choose the same.
+    # Others come first each time: two that wake one worker each should not choose the same.
     start = _any_of(len(names)) if names else 0
     for name in names[start:] + names[:start]:
         if count <= 0:
@@ -383,7 +383,7 @@ def wake_idle(folder: str, count: int) -> None:
 def _is_idle(path: str) -> bool:
     try:
         fd = door.open_file(path, os.O_RDONLY)
-    except StoreError:  # it leaves just now, or is no file of ours
+    except StoreError:  # it leaves just now, or is not a file of ours
         return False
     try:
         text = os.pread(fd, _SIZE, 0).decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""The one who holds the lock: catches up with the journal, appends to it, folds it.
+"""The changing side of a folder: catches up with the journal, appends to it, folds it.
 
 Every change runs the same way: take the lock, read what others appended, decide, append one record
 (the commit point), free the lock, and sync if somebody was promised something. An exception under
@@ -253,7 +253,7 @@ class Writer:
                 self._fold(journal)
 
     def fold_if_quick(self) -> None:
-        """Fold a small queue, whoever changed it; trouble puts it off."""
+        """Fold a small queue, whatever process changed it; trouble puts it off."""
         try:
             with self.writing() as journal:
                 if journal.seq and checkpoint.is_quick(journal):
@@ -318,7 +318,7 @@ class Writer:
                 snapshot = Snapshot(journal, jobs, dead, now, edit)
                 try:
                     for line in snapshot.overlay.values():
-                        check_line(line)  # what is no job's must not get into the files
+                        check_line(line)  # what is not a job's must not get into the files
                     self._tell_of_edits(snapshot)
                     done = checkpoint.fold(self.folder, journal, snapshot, now, version)
                 finally:
@@ -327,7 +327,7 @@ class Writer:
                     self._live.apply(snapshot.hand_edit.edit.lines.values())
         self._unsynced = False
         journal = self._move_on(journal)
-        with suppress(StoreError):  # of a damaged file whoever needs a set will tell
+        with suppress(StoreError):  # of a damaged file the reader that needs a set will tell
             self.env_sets.drop_unused(self.lines(journal))
 
     def look_at_edit(self) -> HandEdit | None:
@@ -480,7 +480,7 @@ class Writer:
         """Write the files of a folder that has none yet, the journal behind the job files."""
         if not marker.is_new(self.folder):
             return
-        # First the marker, which who was killed may have left behind, or the rest looks foreign.
+        # First the marker, which a killed process may have left out, or the rest looks foreign.
         if marker.marked_format(self.folder) < marker.FORMAT:
             marker.mark_folder(self.folder)
         door.sync_folder(self.folder)
