@@ -356,15 +356,6 @@ def test_the_history_is_capped_at_its_newest_entries():
     assert job.history[0]["run"] == 21
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_only_ended_jobs_may_be_removed(state):
-    if state in FINISHED:
-        lifecycle.check_removable(make_job(state=state))
-    else:
-        with pytest.raises(InvalidTransition, match="cannot remove it"):
-            lifecycle.check_removable(make_job(state=state))
-
-
 ANYTIME = {"priority": 4, "max_retries": 9}
 IDLE = {
     "command": "false",

@@ -48,7 +48,6 @@ class Candidate:
         self.meaning = meaning
 
 
-_ACTIVE = ("in_progress", "failed", "pending")
 _STATES_OF: dict[str, tuple[tuple[str, ...] | None, ...]] = {
     "dead_job": (("dead",),),
     "live_job": (("in_progress",), ("failed",), ("pending",)),

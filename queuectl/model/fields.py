@@ -115,7 +115,7 @@ def is_too_long(text: str, at: int) -> bool:
         token = found[0]
         quoted ^= token == '"'
         if not quoted:
-            depth += (token in "{[") - (token in "}]")
+            depth += 1 if token in "{[" else -1 if token in "}]" else 0
             if depth <= 0:
                 return False
     return len(text) > at + LONGEST_JOB

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
-from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job
+from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.times import format_time, parse_time
 
 Event = Literal["claim", "succeed", "fail", "bury", "release", "lose", "cancel", "end", "retry"]
@@ -274,12 +274,6 @@ def retried(job: Job, now: str) -> Job:
         finished_at=None,
         history=entry,
     )
-
-
-def check_removable(job: Job) -> None:
-    """Raises InvalidTransition unless the job has ended: only such jobs may be removed."""
-    if job.state not in FINISHED:
-        raise InvalidTransition(job.id, job.state, "remove")
 
 
 def edited(job: Job, changes: dict[str, object], now: str) -> Job:

@@ -5,6 +5,8 @@ A moment is always `YYYY-MM-DDTHH:MM:SS.ffffffZ`: one width, so text order is ti
 
 from __future__ import annotations
 
+import time
+
 from queuectl.errors import InvalidInput
 
 _DAY = 86_400
@@ -33,25 +35,8 @@ def _whole_second(whole: int) -> str:
 
 
 def _spelled(whole: int) -> str:
-    days, second = divmod(whole, _DAY)
-    year, month, day = _civil(days)
-    hour, second = divmod(second, 3600)
-    minute, second = divmod(second, 60)
+    year, month, day, hour, minute, second = time.gmtime(whole)[:6]
     return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
-
-
-def _civil(days: int) -> tuple[int, int, int]:
-    """Year, month and day of a count of days since 1970-01-01 (proleptic Gregorian calendar)."""
-    # Years are counted from March, so that the leap day is the last day of its year.
-    era, day_of_era = divmod(days + 719_468, 146_097)
-    year_of_era = (
-        day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096
-    ) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month = (5 * day_of_year + 2) // 153
-    day = day_of_year - (153 * month + 2) // 5 + 1
-    month = month + 3 if month < 10 else month - 9
-    return era * 400 + year_of_era + (month <= 2), month, day
 
 
 def parse_time(text: str) -> float:

@@ -391,7 +391,8 @@ def _start_of_tail(fd: int, lines: int) -> int:
         return end
     start = end
     # A newline at the very end ends the last line and starts none.
-    wanted = lines + (end > 0 and os.pread(fd, 1, end - 1) == b"\n")
+    ends_line = end > 0 and os.pread(fd, 1, end - 1) == b"\n"
+    wanted = lines + 1 if ends_line else lines
     while start > 0:
         size = min(_BLOCK, start)
         block = os.pread(fd, size, start - size)

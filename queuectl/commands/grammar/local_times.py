@@ -35,7 +35,9 @@ def read_time(text: str, now: float | None = None) -> str:
     day, year, month, date, hour, minute, second = found.groups(default="")
     if day or not year:
         today = time.localtime(time.time() if now is None else now)
-        base = calendar.timegm((*today[:3], 0, 0, 0)) + _DAY * (day.lower() == "tomorrow")
+        base = calendar.timegm((*today[:3], 0, 0, 0))
+        if day.lower() == "tomorrow":
+            base += _DAY
         wall = [*time.gmtime(base)[:3]]
     else:
         wall = [int(year), int(month), int(date)]

@@ -221,7 +221,7 @@ class _Reader:
         return True
 
     def _pass(self, stop: int) -> None:
-        self.at = stop + (stop < self.end)
+        self.at = min(stop + 1, self.end)
 
     def _is_border(self, at: int, field: Field) -> bool:
         """Whether the comma at `at` ends the value of `field`."""

@@ -62,7 +62,8 @@ def time_of(job: Job, now: float) -> str:
 
 def body_rows(rows: int) -> int:
     """How many jobs fit on a screen of so many rows."""
-    return max(1, rows - 2 - (rows >= _TITLED) - (rows >= _TALL))
+    around = 2 + int(rows >= _TITLED) + int(rows >= _TALL)
+    return max(1, rows - around)
 
 
 def screen(

@@ -277,7 +277,7 @@ class Snapshot:
         found |= parse_edited(dead_file.read(), dead_file.path, moment, "dead", taken)
         jobs: tuple[dict[str, Job], dict[str, Job]] = ({}, {})
         for job in found.values():
-            jobs[job.state == "dead"][job.id] = job._replace(rev=job.rev + 1)
+            jobs[1 if job.state == "dead" else 0][job.id] = job._replace(rev=job.rev + 1)
         return jobs
 
     def base_jobs(self) -> Iterator[bytes]:
