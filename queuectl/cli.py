@@ -12,26 +12,21 @@ import os
 import sys
 
 from queuectl.commands.context import Context, is_terminal
+from queuectl.commands.dispatch import FAILED, attempt, close, run, run_line, shortage
 from queuectl.commands.grammar.reading import bind_argv
-from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
+from queuectl.errors import InvalidInput, QueuectlError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from queuectl.commands.grammar.reading import Bound, CommandSpec
-    from queuectl.commands.scripts.progress import Progress
-    from queuectl.commands.scripts.statements import Statement
+    from queuectl.commands.grammar.reading import Bound
 
-FAILED = 1
-USAGE = 2
 INTERRUPTED = 130
 SIGNALLED = (129, 143)  # 128 + SIGHUP, and SIGTERM
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
 _PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long results are paged
-# How a file or a terminal refuses output.
-_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
 
 
 def entry() -> NoReturn:
@@ -72,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except QueuectlError as exc:
         code = _report(str(exc), exc.exit_code)
     except (OSError, MemoryError, SystemError, ImportError) as exc:
-        short = _shortage(exc)
+        short = shortage(exc)
         if short is not None:
             code = _report(str(short), short.exit_code)
         elif isinstance(exc, OSError):
@@ -80,20 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             raise
     return code
-
-
-def _shortage(error: Exception) -> StoreError | None:
-    """What an error says of a machine or a limit that gives no more; None if it is none of that."""
-    if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
-        return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return StoreError("too many files are open; raise the limit (ulimit -n)")
-    if isinstance(error, ImportError):  # Python takes a folder that it cannot read for an empty one
-        return StoreError(
-            f"a part of the program cannot be loaded: {error}; "
-            "raise the limits (ulimit -n, ulimit -v), or install queuectl anew"
-        )
-    return None
 
 
 def _run(argv: list[str]) -> int:
@@ -105,9 +86,9 @@ def _run(argv: list[str]) -> int:
     if front.rest:
         if front.for_script:
             raise InvalidInput(f"{front.for_script} is for scripts, not for a command")
-        return _run_argv(["version"] if front.rest in (["--version"], ["-V"]) else argv)
+        return _run_command(["version"] if front.rest in (["--version"], ["-V"]) else argv)
     if front.script is not None or not is_terminal(sys.stdin):
-        return _dry_run(front) if front.dry_run else _run_script(front)
+        return _run_script(front)
     if front.for_script:
         raise InvalidInput(f"{front.for_script} wants a script: -f FILE, or on standard input")
     if not is_terminal(sys.stdout):
@@ -117,6 +98,21 @@ def _run(argv: list[str]) -> int:
     from queuectl.shell.session import run_shell
 
     return run_shell(front.context(interactive=True), run_bound)
+
+
+def _run_script(front: _Front) -> int:
+    from queuectl.commands.scripts.run import check_script, run_script
+
+    if not front.dry_run:
+        return run_script(
+            front.context(),
+            front.script,
+            resume=front.resume,
+            stop_on_error=front.stop_on_error,
+        )
+    if front.resume:
+        raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")
+    return check_script(front.context(), front.script)
 
 
 class _Front:
@@ -177,194 +173,30 @@ class _Front:
         return context
 
 
-def _run_argv(argv: Sequence[str]) -> int:
+def _run_command(argv: Sequence[str]) -> int:
     from queuectl.commands.table import COMMANDS
 
     bound = bind_argv(COMMANDS, argv)
-    if bound.faults and not bound.help:
-        return _report(bound.faults[0].message, USAGE)
-    context = Context().for_line(bound.values)
+    if bound.help:
+        bound.faults.clear()  # -h behind a word that is no command shows all of them
+    context = Context()
+    paged = context.terminal and bound.words in _PAGED_ALONE and is_terminal(sys.stdin)
     try:
-        if context.terminal and bound.words in _PAGED_ALONE and is_terminal(sys.stdin):
-            from queuectl.shell.screens.pager import run_paged
-
-            rows = os.get_terminal_size(sys.stdout.fileno()).lines
-            return run_paged(context, bound, run_bound, rows or 24)[0]
-        return run_bound(context, bound)
+        return run_line(context, bound, paged=_paged if paged else None)
     finally:
         close(context)
 
 
+def _paged(context: Context, bound: Bound, how: Callable[[Context, Bound], int]) -> int:
+    from queuectl.shell.screens.pager import run_paged
+
+    rows = os.get_terminal_size(sys.stdout.fileno()).lines
+    return run_paged(context, bound, how, rows or 24)[0]
+
+
 def run_bound(context: Context, bound: Bound) -> int:
     """Run a bound line without faults; its errors are shown and become the exit code."""
-    return attempt(context, lambda: _run_command(context, bound))
-
-
-def _run_command(context: Context, bound: Bound) -> int:
-    if bound.help:
-        from queuectl.commands.help.pages import help_text, overview
-
-        context.write(help_text(bound.words) if bound.words else overview())
-        return 0
-    spec = bound.spec
-    if spec is None:
-        raise InvalidInput("no command is given ('help' lists them)")
-    if spec.access != "none":
-        if context.presence is not None:
-            context.presence.check()
-        context.tell_of_edits()
-    if spec.access == "write":
-        context.rescue()
-    context.run = _run_command
-    code = _handler(spec)(context, bound.values)
-    context.tell_notices()
-    return code
-
-
-def _handler(spec: CommandSpec) -> Callable[..., int]:
-    module, _, name = spec.handler.partition(":")
-    __import__(module)
-    handler: Callable[..., int] = getattr(sys.modules[module], name)
-    return handler
-
-
-def attempt(
-    context: Context,
-    action: Callable[[], int],
-    describe: Callable[[Exception, str], str] = lambda error, line: line,
-) -> int:
-    """The action's exit code; an error of it as one line on standard error, and its code.
-
-    `describe` makes of an error and its line what is shown.
-    """
-    try:
-        return action()
-    except BrokenPipeError:
-        raise
-    except Exception as raised:
-        exc = _shortage(raised) or raised
-        if not context.interactive and _is_of_output(exc):
-            raise  # nothing more can be shown: what runs ends here
-        if context.environ.get("QUEUECTL_DEBUG"):
-            import traceback
-
-            context.note(traceback.format_exc())
-        context.note(f"queuectl: {context.place}{describe(exc, line_of(exc))}")
-        return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
-
-
-def _is_of_output(error: Exception) -> bool:
-    """Whether standard output refused what was written; errors of files name their path."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN
-
-
-def close(context: Context) -> int:
-    """Show what was written, then let go of the queue; its last words are shown too."""
-
-    def let_go() -> int:
-        if context.in_script:
-            context.tell_if_unserved()
-        context.close()
-        context.tell_notices()
-        return 0
-
-    try:
-        context.flush()
-    finally:
-        code = attempt(context, let_go)
-    return code
-
-
-def _dry_run(front: _Front) -> int:
-    from queuectl.commands.scripts.statements import check_script
-
-    if front.resume:
-        raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")
-    return FAILED if check_script(front.context(), front.script) else 0
-
-
-def _run_script(front: _Front) -> int:
-    """Every command of the script; 1 if one of them failed."""
-    from queuectl.commands.scripts.statements import open_script
-
-    context = front.context()
-    context.stdin_taken = front.script in (None, "-")
-    context.in_script = True
-    context.stay()
-    progress = _progress(front.resume)
-    failed = stopped = False
-    try:
-        for statement in open_script(front.script):
-            if progress is not None and progress.is_done(statement):
-                continue
-            failed = _run_step(context, statement, progress, front.stop_on_error) != 0 or failed
-            if failed and front.stop_on_error:
-                stopped = True
-                break
-        if progress is not None:
-            progress.close(whole=not stopped)
-    finally:
-        failed = close(context) != 0 or failed
-    return FAILED if failed else 0
-
-
-def _run_step(
-    context: Context, statement: Statement, progress: Progress | None, stop_on_error: bool
-) -> int:
-    """Run a statement, and note its progress; one that ends the script shall be run once more."""
-    if progress is None:
-        return _run_statement(context, statement)
-    if progress.was_begun():
-        where = f"{statement.name}:{statement.line}"
-        context.note(f"queuectl: {where}: cut short the last time; it is run once more")
-    progress.begin()
-    code = _run_statement(context, statement)
-    context.flush()
-    if not (code and stop_on_error):
-        progress.end()
-    return code
-
-
-def _progress(path: str | None) -> Progress | None:
-    if path is None:
-        return None
-    from queuectl.commands.scripts.progress import Progress
-
-    return Progress(path)
-
-
-def _run_statement(base: Context, statement: Statement) -> int:
-    from queuectl.commands.grammar.reading import bind
-    from queuectl.commands.scripts.statements import fault_in, format_fault
-    from queuectl.commands.table import COMMANDS
-
-    bound = bind(COMMANDS, statement.text)
-    if bound.faults:
-        base.note(f"queuectl: {format_fault(statement.name, statement, bound.faults[0])}")
-        return USAGE
-
-    def describe(error: Exception, line: str) -> str:
-        return format_fault(statement.name, statement, fault_in(bound, error, line))
-
-    context = base.for_line(bound.values)
-    try:
-        code = attempt(context, lambda: _run_line(context, bound), describe)
-    finally:
-        if context is not base:
-            close(context)
-    return code
-
-
-def _run_line(context: Context, bound: Bound) -> int:
-    code = _run_command(context, bound)
-    if code:
-        # Nothing was told, and yet the script is going to fail for it.
-        raise _Failed(f"{' '.join(bound.words)} ended with exit code {code}")
-    return code
-
-
-class _Failed(QueuectlError):
-    """A line of a script ended with an exit code that says failure."""
+    return attempt(context, lambda: run(context, bound))
 
 
 def _fill_standard() -> None:

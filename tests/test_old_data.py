@@ -11,7 +11,7 @@ from zlib import crc32
 
 import pytest
 
-from queuectl.commands.render import job_form
+from queuectl.commands.forms import job_form
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
-from queuectl.commands import render
+from queuectl.commands import forms, render
 from queuectl.model.fields import STATES
 from queuectl.model.times import format_time
 
@@ -121,13 +121,13 @@ def test_moments_elsewhere_are_exact():
 
 def test_json_arrays_hold_one_value_a_line():
     for values in ([], [1], [{"a": "ü"}, {"b": None}]):
-        text = "\n".join(render.json_array(values))
+        text = "\n".join(forms.json_array(values))
         assert json.loads(text) == values
         assert text.count("\n") == len(values) + 1
 
 
 def test_json_documents_name_their_schema_first():
-    text = render.json_document({"b": "ü"})
+    text = forms.json_document({"b": "ü"})
     assert list(json.loads(text)) == ["schema", "b"]
     assert json.loads(text)["schema"] == 1
     assert "ü" in text

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import IO, TextIO
 
-    from queuectl.commands.grammar.bound import Bound
     from queuectl.job_queue import JobQueue
     from queuectl.store.files.marker import Presence
     from queuectl.worker.logs import LogFolder
@@ -54,8 +53,6 @@ class Context:
         self.stdin_taken = False  # a script or the shell reads it
         self.ask: Callable[[str], bool] | None = None  # how a shell asks a yes-or-no question
         self.place = ""  # "file:line: " while the shell runs a file; errors begin with it
-        # How a command runs another one; its errors are raised.
-        self.run: Callable[[Context, Bound], int] | None = None
         # Of what runs for long: the folder that it once saw must still be there.
         self.presence: Presence | None = None
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
@@ -94,7 +91,7 @@ class Context:
         )
         varied.no_pager = self.no_pager
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
-        varied.place, varied.run = self.place, self.run
+        varied.place = self.place
         if data is None:
             varied.made, varied.presence = self.made, self.presence
         varied.in_script, varied._unserved_told = self.in_script, self._unserved_told

@@ -1,4 +1,4 @@
-"""What results look like: tables, colours, times for people, JSON. Returns text, never prints.
+"""What results look like: tables, colours, times for people. Returns text, never prints.
 
 Lean on purpose: `status` loads this, so what only other commands need is imported where used.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Sequence
 
     from queuectl.store.files.worker_files import WorkerInfo
 
-SCHEMA = 1
 COLOURS = {
     "bold": "\033[1m",
     "red": "\033[31m",
@@ -245,37 +243,3 @@ def fields(pairs: Iterable[tuple[str, str]]) -> str:
     """`Name : value` lines, the colons under each other; further lines of a value indented."""
     listed = [(name, text.replace("\n", "\n" + " " * 16)) for name, text in pairs]
     return "\n".join(f"{name:<13} : {text}" for name, text in listed)
-
-
-def job_form(job: Any) -> dict[str, Any]:
-    """A job as `--json` shows it: every field, also those not set, then the unknown keys."""
-    form = {name: getattr(job, name) for name in job._fields if name != "extra"}
-    form.update(job.extra or {})
-    return form
-
-
-def json_line(form: object) -> str:
-    """A value as JSON on one line."""
-    import json
-
-    return json.dumps(form, ensure_ascii=False)
-
-
-def json_document(form: Mapping[str, object]) -> str:
-    """An object as indented JSON, its schema's number first."""
-    import json
-
-    return json.dumps({"schema": SCHEMA, **form}, ensure_ascii=False, indent=2)
-
-
-def json_array(forms: Iterable[object]) -> Iterator[str]:
-    """The lines of a JSON array, one value a line, made as they are asked for."""
-    held: str | None = None
-    yield "["
-    for form in forms:
-        if held is not None:
-            yield held + ","
-        held = json_line(form)
-    if held is not None:
-        yield held
-    yield "]"

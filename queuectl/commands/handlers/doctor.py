@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands import render
+from queuectl.commands import forms, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ def _count(number: int, what: str) -> str:
 def _write_json(
     context: Context, found: list[Finding], mended: list[str], unread: list[str]
 ) -> None:
-    forms = [{name: getattr(one, name) for name in one.__slots__} for one in found]
+    findings = [{name: getattr(one, name) for name in one.__slots__} for one in found]
     form = {
         "ok": not any(finding.problem for finding in found),
-        "findings": forms,
+        "findings": findings,
         "mended": mended,
         "unread": unread,
         "data": context.folder,
     }
-    context.write_json([render.json_document(form)])
+    context.write_json([forms.json_document(form)])
 
 
 def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:

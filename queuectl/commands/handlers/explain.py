@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands import render
+from queuectl.commands import forms, render
 from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
@@ -84,7 +84,7 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
     around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept, path)
     if args.get("json"):
-        context.write_json([render.json_document(_form(job, around))])
+        context.write_json([forms.json_document(_form(job, around))])
         return 0
     if context.quiet:
         context.write_lines(code for code, _ in reasons(job, around, lambda at: at))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from queuectl.commands import render
+from queuectl.commands import forms, render
+from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.worker.logs import last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,28 +25,37 @@ _PURGEABLE = ("completed", "cancelled", "dead")
 _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
 
 
-def list_jobs(context: Context, args: dict[str, Any]) -> int:
+def list_jobs(context: Context, args: dict[str, Any]) -> Result:
     """The jobs in some states, or all, a row each."""
-    states = args.get("state") or None
-    jobs = context.queue.find(states, args.get("limit"))
-    if args.get("json"):
-        context.write_json(render.json_array(map(render.job_form, jobs)))
-    elif context.quiet:
-        context.write_lines(job.id for job in jobs)
-    else:
+    states = args["state"] or None
+    jobs = context.queue.find(states, args["limit"])
+
+    def lines() -> Iterator[str]:
         rows = _rows(jobs)
-        context.write_lines(_table(context, rows))
-        if not rows and args.get("limit") != 0:
+        yield from _table(context, rows)
+        if not rows and args["limit"] != 0:
             what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
-            context.note(f"{what} ({context.folder}).")
-    return 0
+            yield Note(f"{what} ({context.folder}).")
+
+    return Result(
+        lines(),
+        words=(job.id for job in jobs),
+        form=lambda: map(forms.job_form, jobs),
+    )
 
 
-def list_these(context: Context, jobs: Sequence[Job]) -> int:
+def these(context: Context, jobs: Iterable[Job]) -> Result:
     """The jobs that something would be done to."""
-    lines = (job.id for job in jobs) if context.quiet else _table(context, _rows(jobs))
-    context.write_lines(lines)
-    return 0
+
+    def lines() -> Iterator[str]:
+        yield from _table(context, _rows(jobs))
+
+    return jobs_result(jobs, lines())
+
+
+def jobs_result(jobs: Iterable[Job], lines: Iterable[str]) -> Result:
+    """An answer about jobs, whose ids are the words and whose forms are the data."""
+    return Result(lines, words=(job.id for job in jobs), form=lambda: forms.jobs_form(jobs))
 
 
 def _rows(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
@@ -55,25 +66,20 @@ def _table(context: Context, rows: Sequence[Sequence[str]]) -> Iterator[str]:
     return render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
 
 
-def show(context: Context, args: dict[str, Any]) -> int:
+def show(context: Context, args: dict[str, Any]) -> Result:
     """One job with all its fields and the last lines it printed."""
-    from queuectl.worker.logs import last_lines
-
     job = context.queue.get(args["job"])
-    if args.get("json"):
-        context.write_json([render.json_document({"job": render.job_form(job)})])
-        return 0
-    if context.quiet:
-        context.write(job.state)
-        return 0
-    context.write(render.fields(_facts(context, job)))
-    for entry in job.history:
-        context.write(_event(context, entry))
-    lines = last_lines(context.logs.end(job, _END), _TAIL)
-    if lines:
-        context.write(f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):")
-        context.write_lines(map(render.one_line, lines))
-    return 0
+
+    def lines() -> Iterator[str]:
+        yield render.fields(_facts(context, job))
+        for entry in job.history:
+            yield _event(context, entry)
+        printed = last_lines(context.logs.end(job, _END), _TAIL)
+        if printed:
+            yield f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):"
+            yield from map(render.one_line, printed)
+
+    return Result(lines(), words=[job.state], form=lambda: {"job": forms.job_form(job)})
 
 
 def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
@@ -100,7 +106,7 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ("Taken Along", _taken_along(context, job)),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),
         *(
-            (render.brief(name, 40), render.brief(render.json_line(value)))
+            (render.brief(name, 40), render.brief(forms.json_line(value)))
             for name, value in (job.extra or {}).items()
         ),
     ]
@@ -142,53 +148,48 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
     return render.brief(f"  run {entry.get('run', '?')}: {entry.get('event', '?')}, {at}{why}")
 
 
-def cancel(context: Context, args: dict[str, Any]) -> int:
+def cancel(context: Context, args: dict[str, Any]) -> Result:
     """Jobs cancelled, all of those named or none."""
-    queue = context.queue
-    if args.get("dry_run"):
-        return list_these(context, queue.would_cancel(args["job"]))
-    if not context.agreed("Cancel", len(set(args["job"])), args):
-        return 1
-    for job in (queue.abandon if args.get("abandon") else queue.cancel)(args["job"]):
-        if context.quiet:
-            context.write(job.id)
-        elif job.state == "cancelled":
-            context.write(f"Job '{job.id}' is cancelled.")
-        else:
-            context.write(f"Job '{job.id}' is running; its worker is asked to end it.")
-    return 0
+    queue, ids = context.queue, args["job"]
+    if args["dry_run"]:
+        return these(context, queue.would_cancel(ids))
+    if not context.agreed("Cancel", len(set(ids)), args):
+        return Result(code=1)
+    jobs = queue.abandon(ids) if args["abandon"] else queue.cancel(ids)
+    return jobs_result(jobs, map(_told_cancelled, jobs))
 
 
-def retry(context: Context, args: dict[str, Any]) -> int:
+def _told_cancelled(job: Job) -> str:
+    if job.state == "cancelled":
+        return f"Job '{job.id}' is cancelled."
+    return f"Job '{job.id}' is running; its worker is asked to end it."
+
+
+def retry(context: Context, args: dict[str, Any]) -> Result:
     """Jobs pending again, all of those named or none."""
-    if args.get("dry_run"):
-        return list_these(context, context.queue.would_retry(args["job"]))
-    if not context.agreed("Retry", len(set(args["job"])), args):
-        return 1
-    for job in context.queue.retry(args["job"]):
-        context.write(job.id if context.quiet else f"Job '{job.id}' is pending and due now.")
-    return 0
+    queue, ids = context.queue, args["job"]
+    if args["dry_run"]:
+        return these(context, queue.would_retry(ids))
+    if not context.agreed("Retry", len(set(ids)), args):
+        return Result(code=1)
+    jobs = queue.retry(ids)
+    return jobs_result(jobs, (f"Job '{job.id}' is pending and due now." for job in jobs))
 
 
-def purge(context: Context, args: dict[str, Any]) -> int:
+def purge(context: Context, args: dict[str, Any]) -> Result:
     """Finished jobs removed with their logs, after a question."""
-    states = args.get("state") or _PURGED_UNASKED
+    states = args["state"] or _PURGED_UNASKED
     for state in states:
         if state not in _PURGEABLE:
             raise InvalidInput(f"only finished jobs can be purged ({', '.join(_PURGEABLE)})")
-    older = args.get("older_than")
-    if args.get("dry_run"):
-        return list_these(context, context.queue.purge(states, older, dry_run=True))
-    if not args.get("yes") and not _agreed(context, states, older):
-        context.note("Nothing was removed.")
-        return 1
+    older = args["older_than"]
+    if args["dry_run"]:
+        return these(context, context.queue.purge(states, older, dry_run=True))
+    if not args["yes"] and not _agreed(context, states, older):
+        return Result([Note("Nothing was removed.")], code=1)
     removed = context.queue.purge(states, older)
     context.logs.prune(removed)
-    if context.quiet:
-        context.write_lines(job.id for job in removed)
-    else:
-        context.write(f"Removed {_count(len(removed))}.")
-    return 0
+    return jobs_result(removed, [f"Removed {_count(len(removed))}."])
 
 
 def _agreed(context: Context, states: Sequence[str], older: float | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from queuectl.commands import render
+from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.waiting import WorkerLook
 from queuectl.errors import InvalidInput, NoSuchRun
 from queuectl.model.times import format_duration, parse_time
@@ -18,23 +19,25 @@ if TYPE_CHECKING:
     from queuectl.model.job import Job
 
 
-def logs(context: Context, args: dict[str, Any]) -> int:
+def logs(context: Context, args: dict[str, Any]) -> Result:
     """The bytes that a run wrote, as they are."""
-    job, run, lines = context.queue.get(args["job"]), args.get("run"), args.get("lines")
-    if args.get("follow"):
-        return _follow(context, job.id, args)
+    job, run, lines = context.queue.get(args["job"]), args["run"], args["lines"]
+    if args["follow"]:
+        if run is not None or lines is not None:
+            raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
+        _follow(context, job.id)
+        return Result()
     if run is not None and not 1 <= run <= job.run:
         raise NoSuchRun(job.id, run, job.run)
     output = context.logs.output(job, run) if lines is None else context.logs.tail(job, lines, run)
-    if not _copy(context, output) and lines != 0 and not context.quiet:
-        context.note(f"Job '{job.id}' {'printed nothing' if job.run else 'has not run yet'}.")
-    return 0
+    if _copy(context, output) or lines == 0:
+        return Result()
+    why = "printed nothing" if job.run else "has not run yet"
+    return Result([Note(f"Job '{job.id}' {why}.")], words=())
 
 
-def _follow(context: Context, job_id: str, args: dict[str, Any]) -> int:
+def _follow(context: Context, job_id: str) -> None:
     """The output as it appears, until the job has ended; being interrupted ends no job."""
-    if args.get("run") is not None or args.get("lines") is not None:
-        raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
     queue, first, workers = context.queue, True, WorkerLook(context)
 
     def pause(seconds: float) -> None:
@@ -61,7 +64,6 @@ def _follow(context: Context, job_id: str, args: dict[str, Any]) -> int:
         )
 
     _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits))
-    return 0
 
 
 def _copy(context: Context, pieces: Iterable[bytes]) -> bool:

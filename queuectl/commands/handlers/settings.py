@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands import render
+from queuectl.commands import forms
 from queuectl.config import SETTINGS, find_setting, parse_setting, show_value
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ def config_get(context: Context, args: dict[str, Any]) -> int:
     settings = context.queue.settings()
     if args.get("json"):
         values = {setting.name: settings[setting.name] for setting in wanted}
-        context.write_json([render.json_document({"settings": values})])
+        context.write_json([forms.json_document({"settings": values})])
     elif len(wanted) == 1:
         context.write(show_value(wanted[0], settings[wanted[0].name]))
     else:

@@ -27,7 +27,9 @@ def status(context: Context, args: dict[str, Any]) -> int:
 
     summary = read_summary(context.folder, time.time())
     if args.get("json"):
-        context.write_json([render.json_document(_form(summary))])
+        from queuectl.commands import forms
+
+        context.write_json([forms.json_document(_form(summary))])
     elif context.quiet:
         context.write_lines(f"{state} {count}" for state, count in summary.counts.items())
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from queuectl.commands import render
+from queuectl.commands.dispatch import Result
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import unserved
@@ -17,28 +18,31 @@ if TYPE_CHECKING:
     from queuectl.model.job import Job
 
 TIMED_OUT = 124  # as timeout(1) has it
-OWN_FAILURE = 125
 _LIVE = ("pending", "in_progress", "failed")
 _TOLD_AFTER = 1.0  # seconds
 _MOST_NAMED = 20  # jobs that did not complete
 _LOOK = 1.0  # seconds between looks when nothing wakes us
 
 
-def wait(context: Context, args: dict[str, Any]) -> int:
+class WaitFailed(StoreError):
+    """The waiting itself failed: its exit code must not look like one that the job may have had."""
+
+    exit_code = 125
+
+
+def wait(context: Context, args: dict[str, Any]) -> Result:
     """The job's exit code; 0 or 1 for several; 124 when the time is up."""
-    ids = list(dict.fromkeys(args.get("job") or ()))
-    if bool(ids) == bool(args.get("all")):
+    ids = list(dict.fromkeys(args["job"]))
+    if bool(ids) == args["all"]:
         raise InvalidInput("wait wants ids of jobs, or --all for every one")
-    timeout = args.get("timeout")
+    timeout = args["timeout"]
     watch = _Watch(context, None if timeout is None else time.monotonic() + timeout)
     try:
-        code = watch.everything() if args.get("all") else watch.jobs(ids)
+        code = watch.everything() if args["all"] else watch.jobs(ids)
         watch.queue.tidy()  # who waited for a job may look for it in the files next
-        return code
     except StoreError as exc:
-        # Must not look like an exit code that the job may well have had.
-        exc.exit_code = OWN_FAILURE
-        raise
+        raise WaitFailed(str(exc)) from exc
+    return Result(code=code)
 
 
 class WorkerLook:

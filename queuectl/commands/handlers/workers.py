@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from queuectl.commands import render
+from queuectl.commands import forms, render
 from queuectl.errors import StoreError
 from queuectl.worker.hindrance import hindrance
 
@@ -132,7 +132,7 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
     """The living workers, and lost ones that nobody has looked after yet."""
     workers = context.queue.workers()
     if args.get("json"):
-        context.write_json([render.json_document({"workers": list(map(_form, workers))})])
+        context.write_json([forms.json_document({"workers": list(map(_form, workers))})])
         return 0
     if context.quiet:
         context.write_lines(worker.id for worker in workers)

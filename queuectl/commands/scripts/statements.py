@@ -22,7 +22,7 @@ from queuectl.commands.grammar.bound import Fault
 from queuectl.commands.grammar.objects import read_line
 from queuectl.commands.grammar.relaxed import pairs
 from queuectl.commands.grammar.tokens import reach, tokenize
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, line_of
 from queuectl.model.fields import LONGEST_JOB
 
 TYPE_CHECKING = False
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import IO
 
-    from queuectl.commands.context import Context
     from queuectl.commands.grammar.bound import Bound
     from queuectl.commands.grammar.specs import CommandSpec
     from queuectl.commands.grammar.tokens import Token
@@ -51,6 +50,11 @@ class Statement:
         self.text = text
         self.line = line
         self.name = name
+
+    def word(self, bound: Bound, problem: Fault | Exception) -> str:
+        """What is wrong with the statement, or went wrong with it, shown in the script."""
+        fault = problem if isinstance(problem, Fault) else _fault_in(bound, problem)
+        return format_fault(self.name, self, fault)
 
     def __repr__(self) -> str:
         return f"Statement({self.text!r}, {self.line}, {self.name!r})"
@@ -82,24 +86,6 @@ def _decoded(script: IO[bytes], name: str) -> Iterator[str]:
     while line := read_line(script, name, number, LONGEST_JOB):
         yield line.decode("utf-8", "surrogateescape")
         number += 1
-
-
-def check_script(context: Context, path: str | None) -> int:
-    """Tell the mistakes of a script and run nothing of it; how many there are."""
-    from queuectl.commands.grammar.reading import bind
-    from queuectl.commands.table import COMMANDS
-
-    count = wrong = 0
-    for statement in open_script(path):
-        count += 1
-        bound = bind(COMMANDS, statement.text)
-        if bound.faults and not bound.help:
-            wrong += 1
-            context.note(f"queuectl: {format_fault(statement.name, statement, bound.faults[0])}")
-    mistakes = f"{wrong} of them wrong" if wrong else "none of them wrong"
-    context.write(f"{count} commands, {mistakes}; nothing was run")
-    context.flush()
-    return wrong
 
 
 def read_statements(
@@ -240,11 +226,9 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(_BLANKS))
 
 
-def fault_in(bound: Bound, error: Exception, line: str) -> Fault:
-    """What of the command is at fault: the job that the error is about, else the command's words.
-
-    `line` is the fault's message.
-    """
+def _fault_in(bound: Bound, error: Exception) -> Fault:
+    """What is at fault: the job that the error is about, else the command's words."""
+    line = line_of(error)
     about = getattr(error, "job_id", "")
     for token in bound.tokens if about else ():
         at = bound.text.find(about, token.start, token.end)

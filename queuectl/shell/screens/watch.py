@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from queuectl.commands.context import is_terminal
+from queuectl.commands.dispatch import attempt, run_within
 from queuectl.commands.render import PLAIN, cells, clip, one_line, paint
-from queuectl.errors import QueuectlError
 from queuectl.model.times import format_duration
 from queuectl.shell.screens.terminal import Terminal
 from queuectl.shell.signals import terminal_kept
@@ -39,7 +39,7 @@ def watch(context: Context, args: dict[str, Any]) -> int:
     """0 when the person ends it; on no terminal the exit code of the one time."""
     inner: Bound = args["command"]
     if not context.terminal or (context.stdin_taken and not context.interactive):
-        return _run(context, inner)
+        return run_within(context, inner)
     context.flush()
     context.stay()
     try:
@@ -48,16 +48,6 @@ def watch(context: Context, args: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         context.close()  # whatever was cut short begins anew with a fresh queue
     return 0
-
-
-def _run(context: Context, inner: Bound) -> int:
-    assert context.run is not None
-    varied = context.for_line(inner.values)
-    try:
-        return context.run(varied, inner)
-    finally:
-        if varied is not context:
-            varied.close()
 
 
 class _Watch:
@@ -94,9 +84,7 @@ class _Watch:
         kept = self.context.out, self.context.err
         self.context.out = self.context.err = cast("TextIO", frame)
         try:
-            _run(self.context, self.inner)
-        except (QueuectlError, OSError) as exc:
-            self.context.note(f"queuectl: {exc}")
+            attempt(self.context, lambda: run_within(self.context, self.inner))
         finally:
             self.context.out, self.context.err = kept
         return frame.text()

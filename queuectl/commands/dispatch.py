@@ -1,0 +1,209 @@
+"""From a bound line to its handler to its result: the one way of argv, script, shell and page.
+
+A handler is given the context and the line's values, and returns a `Result`. What a command tells
+while it is still at work (a question, how far it got, a worker that has ended) and the bytes of a
+job's output go to the context at once; all else that it says is its result.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import TypeAlias
+
+    from queuectl.commands.context import Context
+    from queuectl.commands.grammar.bound import Bound, Fault
+
+    Run: TypeAlias = Callable[[Context, Bound], int]
+
+FAILED = 1
+USAGE = 2
+# How a file or a terminal refuses output.
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
+
+
+class Note(str):
+    """A line that is a remark and no result: it goes to standard error."""
+
+    __slots__ = ()
+
+
+class Result:
+    """What a command answers, in three forms, of which one is taken, once.
+
+    `lines` are for people and `words` for `-q` (None: the same lines); a `Note` may stand among
+    them. `form` makes the data of `--json`: a mapping, or a stream of forms. They may be made as
+    they are taken, and raise then as the command does. `code` is the exit code.
+    """
+
+    __slots__ = ("code", "form", "lines", "words")
+
+    def __init__(
+        self,
+        lines: Iterable[str] = (),
+        *,
+        words: Iterable[str] | None = None,
+        form: Callable[[], Mapping[str, object] | Iterable[object]] | None = None,
+        code: int = 0,
+    ) -> None:
+        self.lines = lines
+        self.words = words
+        self.form = form
+        self.code = code
+
+
+def answer(context: Context, bound: Bound) -> Result:
+    """The result of a line without faults; nothing of it is shown. Raises what goes wrong."""
+    if bound.help:
+        from queuectl.commands.help.pages import help_text, overview
+
+        return Result([help_text(bound.words) if bound.words else overview()])
+    spec = bound.spec
+    if spec is None:
+        raise InvalidInput("no command is given ('help' lists them)")
+    if spec.access != "none":
+        if context.presence is not None:
+            context.presence.check()
+        context.tell_of_edits()
+    if spec.access == "write":
+        context.rescue()
+    module, _, name = spec.handler.partition(":")
+    __import__(module)
+    result = getattr(sys.modules[module], name)(context, bound.values)
+    return Result(code=result) if isinstance(result, int) else result
+
+
+def show(context: Context, result: Result, *, as_json: bool = False) -> int:
+    """Print a result in the form that is wanted; its exit code."""
+    if as_json and result.form is not None:
+        from queuectl.commands.forms import json_text
+
+        context.write_json(json_text(result.form()))
+        return result.code
+    said = result.lines if result.words is None or not context.quiet else result.words
+    for line in said:
+        if isinstance(line, Note):
+            context.note(line)
+        else:
+            context.write(line)
+    return result.code
+
+
+def run(context: Context, bound: Bound) -> int:
+    """Run a line without faults and show its result; its exit code. Raises what goes wrong."""
+    code = show(context, answer(context, bound), as_json=bool(bound.values.get("json")))
+    context.tell_notices()
+    return code
+
+
+def run_within(base: Context, bound: Bound, how: Run = run) -> int:
+    """Run a line, by `how`, in the context that its own options ask for."""
+    context = base.for_line(bound.values)
+    try:
+        return how(context, bound)
+    finally:
+        if context is not base:
+            close(context)
+
+
+def worded(bound: Bound, problem: Fault | Exception) -> str:
+    """What is wrong with a line, or went wrong with it, in the words that a person sees."""
+    return line_of(problem) if isinstance(problem, Exception) else problem.message
+
+
+def run_line(
+    base: Context,
+    bound: Bound,
+    *,
+    word: Callable[[Bound, Fault | Exception], str] = worded,
+    paged: Callable[[Context, Bound, Run], int] | None = None,
+) -> int:
+    """Run a line; tell what is wrong with it, or goes wrong, and return its exit code.
+
+    `word` makes the line that tells it. `paged` runs the command so that a long result can be read.
+    """
+    if bound.faults:
+        base.note(f"queuectl: {base.place}{word(bound, bound.faults[0])}")
+        return USAGE
+    how = _run_step if base.in_script else run
+
+    def attempted(context: Context, bound: Bound) -> int:
+        return attempt(context, lambda: how(context, bound), lambda error: word(bound, error))
+
+    if paged is None:
+        return run_within(base, bound, attempted)
+    return run_within(base, bound, lambda context, bound: paged(context, bound, attempted))
+
+
+def _run_step(context: Context, bound: Bound) -> int:
+    code = run(context, bound)
+    if code:
+        # Nothing was told, and yet the script is going to fail for it.
+        raise _Failed(f"{' '.join(bound.words)} ended with exit code {code}")
+    return code
+
+
+class _Failed(QueuectlError):
+    """A line of a script ended with an exit code that says failure."""
+
+
+def attempt(
+    context: Context, action: Callable[[], int], word: Callable[[Exception], str] = line_of
+) -> int:
+    """The action's exit code; an error of it as one line on standard error, and its code."""
+    try:
+        return action()
+    except BrokenPipeError:
+        raise
+    except Exception as raised:
+        exc = shortage(raised) or raised
+        if not context.interactive and _is_of_output(exc):
+            raise  # nothing more can be shown: what runs ends here
+        if context.environ.get("QUEUECTL_DEBUG"):
+            import traceback
+
+            context.note(traceback.format_exc())
+        context.note(f"queuectl: {context.place}{word(exc)}")
+        return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
+
+
+def shortage(error: Exception) -> StoreError | None:
+    """What an error says of a machine or a limit that gives no more; None if it is none of that."""
+    if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
+        return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return StoreError("too many files are open; raise the limit (ulimit -n)")
+    if isinstance(error, ImportError):  # Python takes a folder that it cannot read for an empty one
+        return StoreError(
+            f"a part of the program cannot be loaded: {error}; "
+            "raise the limits (ulimit -n, ulimit -v), or install queuectl anew"
+        )
+    return None
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether standard output refused what was written; errors of files name their path."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN
+
+
+def close(context: Context) -> int:
+    """Show what was written, then let go of the queue; its last words are shown too."""
+
+    def let_go() -> int:
+        if context.in_script:
+            context.tell_if_unserved()
+        context.close()
+        context.tell_notices()
+        return 0
+
+    try:
+        context.flush()
+    finally:
+        code = attempt(context, let_go)
+    return code
