@@ -140,15 +140,24 @@ class JobQueue:
         """How many jobs are in each state."""
         return self.store.counts()
 
-    def update(self, job_id: str, changes: Mapping[str, object]) -> Job:
-        """Set fields of a job anew; a state of pending is a retry, of cancelled a cancel."""
+    def update(
+        self,
+        job_id: str,
+        changes: Mapping[str, object],
+        tag: Collection[str] = (),
+        untag: Collection[str] = (),
+    ) -> Job:
+        """Set fields of a job anew; a state of pending is a retry, of cancelled a cancel.
+
+        Tags in `tag` are added to those that it has, those in `untag` taken away.
+        """
         fields = {find_field(name).name: value for name, value in changes.items()}
         state = check_state(fields.pop("state")) if "state" in fields else None
         if state not in (None, "pending", "cancelled"):
             raise InvalidInput(
                 f"a job cannot be made {state}: update sets pending (retry it) or cancelled"
             )
-        if not fields and state is None:
+        if not fields and state is None and not tag and not untag:
             raise InvalidInput("nothing to change is given")
 
         def rule(job: Job) -> Job:
@@ -157,7 +166,8 @@ class JobQueue:
                 job = lifecycle.cancelled(job, now)
             elif state == "pending" and (job.state != state or job.run_at > now):
                 job = lifecycle.retried(job, now)  # first: a run_at that is given holds
-            job = lifecycle.edited(job, fields, now) if fields else job
+            own = {"tags": lifecycle.retagged(job, tag, untag)} if tag or untag else {}
+            job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
             self.store.check_size(job)
             return job
 

@@ -39,6 +39,9 @@ class _Queue:
             if (states is None or job.state in states) and job.id.startswith(start)
         ]
 
+    def tags(self):
+        return ["gpu", "night:2", "site"]
+
     def settings(self):
         return Settings({"max-retries": 7})
 
@@ -104,6 +107,12 @@ def test_job_ids_by_state(line, wanted) -> None:
 @pytest.mark.parametrize("line", ["logs -f ", "show ", "logs "])
 def test_running_jobs_come_first(line) -> None:
     assert _offers(line)[:3] == ["run1", "done1", "wait1"]
+
+
+def test_tags_that_jobs_have() -> None:
+    assert _offers("enqueue --tag ") == ["gpu", "night:2", "site"]
+    assert _offers("enqueue --tag gpu --tag i") == ["night:2", "site"]
+    assert _offers("update wait1 --untag g") == ["gpu", "night:2"]
 
 
 def test_ids_typed_already_are_not_offered_again() -> None:

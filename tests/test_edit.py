@@ -106,9 +106,14 @@ def test_of_a_running_job_only_some_fields_are_shown(cli, queue, editor):
     queue.enqueue([{"id": "a", "command": "x"}])
     slot = queue.register_worker()
     queue.claim(slot.id)
-    editor("assert set(form) == {'priority', 'max_retries'}, form; form['priority'] = 5")
+    editor(
+        "assert set(form) == {'priority', 'max_retries', 'tags'}, form\n"
+        "form.update(priority=5, tags=['a', 'b'])"
+    )
     cli.run("edit", "a")
-    assert queue.get("a").priority == 5
+    assert (queue.get("a").priority, queue.get("a").tags) == (5, ("a", "b"))
+    editor("pass")
+    assert "Nothing was changed" in cli("edit", "a").err
     queue.release_worker(slot)
 
 

@@ -11,6 +11,7 @@ from queuectl.model.fields import (
     FIELDS,
     LONGEST_COMMAND,
     LONGEST_ID,
+    LONGEST_TAG,
     NOT_YET,
     STATES,
     check_id,
@@ -79,6 +80,14 @@ GOOD = [
     ("rerun", "TRUE", True),
     ("rerun", False, False),
     ("state", "pending", "pending"),
+    ("tags", ["a", "0.-_:Z"], ("a", "0.-_:Z")),
+    ("tags", "a", ("a",)),
+    ("tags", '[a, "b"]', ("a", "b")),
+    ("tags", " a b,c ", ("a", "b", "c")),
+    ("tags", ["x" * LONGEST_TAG], ("x" * LONGEST_TAG,)),
+    ("tags", [], ()),
+    ("tags", "", ()),
+    ("tags", None, ()),
 ]
 
 
@@ -156,6 +165,14 @@ BAD = [
     ("state", "pendng", "did you mean 'pending'"),
     ("state", 1, "state must be text, not 1"),
     ("state", None, "state must be text, not null"),
+    ("tags", ["a", "a"], "tag 'a' is given twice"),
+    ("tags", ["a", 1], "tags must be a list of words, not a list"),
+    ("tags", {"a": 1}, "tags must be a list of words, not an object"),
+    ("tags", True, "tags must be a list of words, not true"),
+    ("tags", [""], "a tag is empty"),
+    *(("tags", [bad], "may hold only letters") for bad in ("a b", "a,b", "ä", "a\n", "[a]", "a=b")),
+    ("tags", ["x" * 65], "a tag has 65 characters; at most 64"),
+    ("tags", list("abcdefghijklmnopq"), "a job has at most 16 tags, not 17"),
 ]
 
 

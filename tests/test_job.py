@@ -13,10 +13,12 @@ from queuectl.errors import InvalidInput
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job, job_from_person, new_job
 from queuectl.store.files.job_files import (
+    _WHOLE,
     Layout,
     decode_job,
     encode_job,
     find_line,
+    is_sound,
     line_front,
     line_id,
     line_state,
@@ -47,6 +49,7 @@ JOBS = st.builds(
     timeout=st.none() | st.floats(0.001, 1e9),
     cwd=st.none() | TEXT.filter(str.strip),
     env=st.none() | st.dictionaries(TEXT.filter(lambda name: "=" not in name), TEXT, max_size=3),
+    tags=st.lists(WORDS, max_size=3, unique=True).map(tuple),
     rerun=st.booleans(),
     exit_code=st.none() | st.integers(-255, 255),
     error=st.none() | TEXT.filter(str.strip),
@@ -68,8 +71,12 @@ def test_a_job_survives_its_json_form(job):
     assert b"\n" not in line
     assert decode_job(line) == job
     values = {name: value for name, value in job._asdict().items() if name != "extra"}
+    behind = list(values)[: list(values).index("run_at") + 1]
+    values = {name: values[name] for name in dict.fromkeys((*behind, "tags", *values))}
     told = {name: value for name, value in values.items() if value != _DEFAULTS.get(name, ...)}
     assert line.decode() == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
+    assert is_sound(line)
+    assert job.extra or job.history or _WHOLE.fullmatch(line)  # it need not be parsed for a fold
 
 
 @given(JOBS)
@@ -109,10 +116,21 @@ def test_defaults_are_left_out():
 
 
 def test_a_key_named_extra_is_kept_like_any_other():
-    form = {**json.loads(encode_job(make_job())), "extra": 1, "tags": ["a"]}
+    form = {**json.loads(encode_job(make_job())), "extra": 1, "lock": ["a"]}
     job = Job.from_dict(dict(form))
-    assert job.extra == {"extra": 1, "tags": ["a"]}
+    assert job.extra == {"extra": 1, "lock": ["a"]}
     assert json.loads(encode_job(job)) == form
+
+
+@pytest.mark.parametrize("kept", ["gpu", None, 7, [1, "a"], {"a": 1}])
+def test_tags_that_an_older_version_took_from_a_person_are_kept_without_effect(kept):
+    form = {**json.loads(encode_job(make_job())), "tags": kept}
+    job = Job.from_dict(dict(form))
+    assert (job.tags, job.extra) == ((), {"tags": kept})
+    assert json.loads(encode_job(job)) == form
+    assert is_sound(encode_job(job))
+    assert job_from_person(form, now=moment(), state="pending", ours=True) == job
+    assert json.loads(encode_job(job._replace(tags=("a",)))) == {**form, "tags": ["a"]}
 
 
 # -- new jobs
@@ -220,6 +238,7 @@ def test_a_job_in_progress_that_names_no_worker_gets_one_that_is_lost():
         ({"id": "a", "command": "x", "run_at": "now"}, "run_at: 'now' is not a time"),
         ({"id": "a", "command": "x", "created_at": None}, "created_at must be a time"),
         ({"id": "a", "command": "x", "cancel_requested": 1}, "must be true or false"),
+        ({"id": "a", "command": "x", "tags": ["x", "x"]}, "tag 'x' is given twice"),
     ],
 )
 def test_mistakes_in_a_file_are_refused(form, complaint):

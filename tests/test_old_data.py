@@ -29,7 +29,7 @@ OF_FORMAT_1 = {
     "late": {"ticket": 4714},
     "long.since:dead-1": {"why": None},
 }
-LATE = {"every": 900, "tags": ["gpu", "night"], "after": ["done"], "blocked_by": 1}
+LATE = {"every": 900, "after": ["done"], "blocked_by": 1}
 UNKNOWN = {
     "v1": OF_FORMAT_1,
     "v2": {**OF_FORMAT_1, "late": {"ticket": 4714, **LATE}},
@@ -53,7 +53,7 @@ def old(version, data_dir):
 def expected(version):
     """The jobs' forms; a field that came later is not set in them."""
     jobs = json.loads((DATA / f"{version}.expected.json").read_text(encoding="utf-8"))
-    return [{"log_word": None, "env_set": None, **job} for job in jobs]
+    return [{"log_word": None, "env_set": None, "tags": [], **job} for job in jobs]
 
 
 def forms(queue):
@@ -84,9 +84,9 @@ def test_it_holds_every_kind_of_thing(version):
     assert {job["state"] for job in jobs} == set(
         ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
     )
-    defaults = Job._field_defaults | {"priority": 0, "history": [], "max_retries": 3}
+    defaults = Job._field_defaults | {"priority": 0, "history": [], "tags": [], "max_retries": 3}
     for name in Job._fields:
-        later = version == "v1" and name in ("log_word", "env_set")
+        later = version == "v1" and name in ("log_word", "env_set", "tags")
         if name not in ("extra", "cancel_requested") and not later:
             assert any(job[name] != defaults.get(name, "") for job in jobs), name
     journal = (DATA / version / "journal").read_bytes()
@@ -264,20 +264,20 @@ def test_a_field_and_a_count_of_a_later_version_need_no_new_format(data_dir):
     queue = JobQueue.open(data_dir)
     queue.enqueue([{"id": "a", "command": "true"}])
     queue.store.change(
-        ["a"], lambda job: job._replace(rev=job.rev + 1, extra={"tags": ["x"], "shade": "blue"})
+        ["a"], lambda job: job._replace(rev=job.rev + 1, extra={"lock": ["x"], "shade": "blue"})
     )
     journal = queue.store._writer.journal
     counts = {**journal.counts, "blocked": 1}
     journal.append(encode_job(queue.get("a")) + b"\n", PROMISED, counts)
     line = Path(data_dir, "journal").read_bytes().splitlines()[-1]
-    assert b'Z", "tags": ["x"], "command": "true"' in line
+    assert b'Z", "lock": ["x"], "command": "true"' in line
     other = JobQueue.open(data_dir)
     other.enqueue([{"id": "b", "command": "true"}])  # a version that does not know them
     assert b",blocked=1" in Path(data_dir, "journal").read_bytes().splitlines()[-2]
     assert other.claim("w").id == "a"
     other.checkpoint()
     assert b"blocked" not in Path(data_dir, "journal").read_bytes().splitlines()[0]
-    assert other.get("a").extra == {"tags": ["x"], "shade": "blue"}
+    assert other.get("a").extra == {"lock": ["x"], "shade": "blue"}
     assert other.store.check() == []
     for each in (queue, other):
         each.close()

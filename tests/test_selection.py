@@ -19,7 +19,7 @@ jobs = st.builds(
     error=st.none() | words,
     exit_code=st.none() | st.integers(0, 2),
     updated_at=moments,
-    extra=st.none() | st.builds(lambda tags: {"tags": tags}, st.lists(words)),
+    tags=st.lists(words, unique=True).map(tuple),
 )
 # Each part of a selection, and what it asks of a job, said in the most direct way.
 PARTS = {
@@ -27,7 +27,7 @@ PARTS = {
     "states": (st.frozensets(st.sampled_from(STATES)), lambda job, states: job.state in states),
     "tags": (
         st.frozensets(words, min_size=1, max_size=2),
-        lambda job, tags: all(tag in (job.extra or {}).get("tags", ()) for tag in tags),
+        lambda job, tags: all(tag in job.tags for tag in tags),
     ),
     "match": (words, lambda job, text: text.lower() in f"{job.id}\n{job.command}".lower()),
     "error": (words, lambda job, text: job.error is not None and text.lower() in job.error.lower()),

@@ -420,6 +420,19 @@ def test_glance_is_not_misled_by_what_a_command_says(look, queue, monkeypatch) -
     found.close()
 
 
+def test_the_tags_of_the_newest_jobs_come_first_each_once(queue, monkeypatch) -> None:
+    monkeypatch.setattr(peek_module, "_CHUNK", 200)
+    lie = 'Z", "tags": ["lie"]'
+    queue.enqueue([{"id": f"j{n}", "command": lie, "tags": [f"t{n // 2}"]} for n in range(8)])
+    queue.enqueue([{"id": "plain", "command": lie}])
+    queue.checkpoint()
+    queue.enqueue([{"id": "new", "command": lie, "tags": ["x:1", "t2"]}])
+    queue.update("j0", {}, untag=["t0"])
+    live = LiveQueue(queue.folder)
+    assert live.tags() == ["x:1", "t2", "t3", "t1", "t0"]
+    live.close()
+
+
 @pytest.mark.parametrize("look", [Glance, Peek])
 def test_glance_sees_what_a_person_wrote(look, queue) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])

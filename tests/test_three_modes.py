@@ -57,6 +57,10 @@ enqueue --id t --priority=-5 -- true
 enqueue --command 'é 世' --id u
 enqueue '{id: v, command: "echo 世 é"}'
 enqueue --id Y.y_y:y-y -- true
+enqueue '{id: tag1, command: x, tags: [gpu, "night:2"]}'
+enqueue '{"id": "tag2", "command": "x", "tags": ["gpu"]}'
+enqueue '{id: tag3, command: "x", tags: gpu}'
+enqueue --id tag4 --tag gpu --tag site:a -- true
 enqueue '{}'
 enqueue
 enqueue --
@@ -85,6 +89,9 @@ enqueue --id n10 --delay 1h --run-at 2090-01-01T00:00:00Z -- true
 enqueue --id n10 --env A -- true
 enqueue --id n10 --env A=1 --env A=2 -- true
 enqueue --id n10 --env =1 -- true
+enqueue --id n10 --tag a,b -- true
+enqueue --id n10 --tag gpu --tag gpu -- true
+enqueue '{id: n10, command: x, tags: [gpu]}' --tag night
 enqueue --id
 enqueue --id n10 echo hi
 enqueue echo hi
@@ -231,6 +238,10 @@ update e '{max_retries: 7}'
 update --id e --max-retries 8
 update e --run-at 2091-01-01T00:00:00Z --cwd /
 update e --env A=1
+update e --tag gpu --tag night
+update e --tag gpu --untag night --untag none
+update '{id: e, tags: [a, b]}'
+update '{id: e, tags: [a, b]}' --untag a
 update e
 update
 update '{priority: 3}'

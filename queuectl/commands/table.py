@@ -34,6 +34,7 @@ COMMANDS = (
             Param("object", "object", "the job as {...}; - reads jobs from standard input"),
             Param("--id", "text", "name of the job; made up if left out"),
             *_FIELDS,
+            Param("--tag", "tag", "a word to select it by; may be given again", many=True),
             Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
             Param("argv", "argv", "after --: a command and its arguments, as they stand"),
@@ -152,6 +153,8 @@ COMMANDS = (
             Param("job", "job", "id of the job, if the object names none"),
             Param("--id", "job", "the same, as an option"),
             *_FIELDS,
+            Param("--tag", "tag", "a tag to add; may be given again", many=True),
+            Param("--untag", "tag", "a tag to take away; may be given again", many=True),
             Param("--state", "state", "pending or cancelled"),
         ),
         handler="queuectl.commands.handlers.enqueue:update",
@@ -161,7 +164,7 @@ COMMANDS = (
         ),
         details=(
             "The state pending retries the job, cancelled cancels it. "
-            "A running job can only be given another priority or number of retries."
+            "A running job can only be given another priority, number of retries and tags."
         ),
         access="write",
     ),

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
         def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
             """The newest jobs in these states whose ids begin so."""
 
+        def tags(self) -> list[str]:
+            """The tags of the newest jobs that have some."""
+
         def look_again(self) -> None:
             """Answer from now on with what is there, though it was read a moment ago."""
 
@@ -197,6 +200,10 @@ class _Completion:
         ]
         return [self._one(head + comma + s, _MEANINGS[s], s) for s in ranked(allowed, part)]
 
+    def tags(self) -> list[Candidate]:
+        given = set(self._given())
+        return self._fitting((tag, "") for tag in self.queue.tags() if tag not in given)
+
     def _given(self) -> list[str]:
         """The values that this parameter was given before the one being typed."""
         param = self.expected.param
@@ -350,6 +357,7 @@ _BY_KIND: dict[str, Callable[[_Completion], Iterable[Candidate]]] = {
     "word": _Completion.command_words,
     "option": _Completion.options,
     "state": _Completion.states,
+    "tag": _Completion.tags,
     "setting": _Completion.settings,
     "setting_value": _Completion.setting_values,
     "worker": _Completion.workers,

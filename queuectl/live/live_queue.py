@@ -39,6 +39,7 @@ class LiveQueue:
         self._mark: object = None
         self._rest_until = float("-inf")
         self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Seen]] = {}
+        self._tags: list[str] | None = None
 
     def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
         """The newest jobs in these states (None: any) whose ids begin so, newest first."""
@@ -48,6 +49,17 @@ class LiveQueue:
                 return self._looked_up(states, start)
             except _TROUBLE:
                 return self._jobs.get((states, start), [])
+
+    def tags(self) -> list[str]:
+        """The tags of the newest jobs that have some."""
+        with self._mutex:
+            try:
+                self._refresh()
+                if self._tags is None:
+                    self._tags = self._peek.tags() if self._peek is not None else []
+            except _TROUBLE:
+                pass
+            return self._tags or []
 
     def look_again(self) -> None:
         """Answer from now on with what is there, though it was read a moment ago."""
@@ -105,4 +117,4 @@ class LiveQueue:
             self._rest_until = began + took + min(_REST * took, _LONGEST_REST)
         if self._peek is not None:
             self._peek.close()
-        self._peek, self._mark, self._jobs = peek, mark, {}
+        self._peek, self._mark, self._jobs, self._tags = peek, mark, {}, None

@@ -27,11 +27,13 @@ OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_prog
 MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
 LONGEST_ID = 128
+LONGEST_TAG, MOST_TAGS = 64, 16
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
 LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a file
 LONGEST_WORD = 131_071  # bytes that Linux takes in one word (execve(2): MAX_ARG_STRLEN less a NUL)
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("._:-")
+_BETWEEN_TAGS = re.compile(r"[,\s]+")
 
 
 class Field(NamedTuple):
@@ -43,7 +45,18 @@ class Field(NamedTuple):
 
     name: str
     kind: Literal[
-        "id", "text", "int", "count", "duration", "delay", "time", "env", "flag", "state", "word"
+        "id",
+        "text",
+        "int",
+        "count",
+        "duration",
+        "delay",
+        "time",
+        "env",
+        "flag",
+        "state",
+        "word",
+        "tags",
     ]
     meaning: str
     old: tuple[str, ...] = ()
@@ -62,6 +75,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("cwd", "text", "folder the command runs in", enqueue=True, edit="idle"),
     Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
+    Field("tags", "tags", "words to select it by", enqueue=True, edit="always"),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
     Field("state", "state", "where the job is in its life", enqueue=True, edit="always"),
     Field("attempts", "count", "completions and failures that spent a retry"),
@@ -88,7 +102,7 @@ NOT_YET = frozenset(
     (
         *("after", "after_end", "base", "catch_up", "cron", "env_file", "every", "jitter", "lock"),
         *("log_limit", "max_delay", "no_retry_on", "notify", "overlap", "retry_delay", "retry_on"),
-        *("stall", "stdin", "tags", "tz", "unique"),
+        *("stall", "stdin", "tz", "unique"),
         *("cpu", "deferrals", "last", "max_rss", "planned", "slots"),
     )
 )
@@ -100,6 +114,7 @@ MEANT = {
     **dict.fromkeys(("attempts_max", "retries", "retry", "tries"), "max_retries"),
     **dict.fromkeys(("at", "eta", "not_before", "start_at", "when"), "run_at"),
     **dict.fromkeys(("countdown", "wait"), "delay"),
+    "labels": "tags",
     **dict.fromkeys(("environ", "environment", "variables"), "env"),
 }
 _BY_NAME = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
@@ -182,7 +197,7 @@ def check_value(field: Field, value: object) -> object:
     """`value` as the field keeps it. Text is read as the field's kind ("5" is 5, "5m" is 300.0).
 
     Raises InvalidInput naming the field, what was given and what is wanted. None unsets a
-    timeout, cwd or env and is refused elsewhere.
+    timeout, cwd or env, is no tags, and is refused elsewhere.
     """
     if value is None and field.name in ("timeout", "cwd", "env"):
         return None
@@ -328,6 +343,40 @@ def _word(field: Field, value: object) -> str:
     raise InvalidInput(f"{field.name} must be a word of letters and digits, not {_named(value)}")
 
 
+def check_tag(text: str) -> str:
+    """A usable tag, or InvalidInput that says what is wrong with it."""
+    if not text:
+        raise InvalidInput("a tag is empty")
+    if len(text) > LONGEST_TAG:
+        raise InvalidInput(f"a tag has {len(text)} characters; at most {LONGEST_TAG} are allowed")
+    if not _ID_REST.issuperset(text):
+        raise InvalidInput(f"tag {text!r} may hold only letters, digits and . _ : -")
+    return text
+
+
+def _tags(field: Field, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        text = value.strip()
+        listed = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+        words = _BETWEEN_TAGS.split(listed.strip())
+        value = [_unquoted(word) for word in words] if words != [""] else []
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
+        raise InvalidInput(f"{field.name} must be a list of words, not {_named(value)}")
+    tags = tuple(map(check_tag, value))
+    for at, tag in enumerate(tags):
+        if tag in tags[:at]:
+            raise InvalidInput(f"tag '{tag}' is given twice")
+    if len(tags) > MOST_TAGS:
+        raise InvalidInput(f"a job has at most {MOST_TAGS} tags, not {len(tags)}")
+    return tags
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
 _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "id": _id,
     "text": _text,
@@ -340,4 +389,5 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "flag": _flag,
     "state": _state,
     "word": _word,
+    "tags": _tags,
 }

@@ -40,6 +40,7 @@ class Job(NamedTuple):
     timeout: float | None = None
     cwd: str | None = None
     env: Mapping[str, str] | None = None
+    tags: tuple[str, ...] = ()
     rerun: bool = True
     exit_code: int | None = None
     error: str | None = None
@@ -52,7 +53,11 @@ class Job(NamedTuple):
 
     @classmethod
     def from_dict(cls, form: dict[str, Any]) -> Job:
-        """The job of its JSON form; unknown keys go to `extra`. Nothing is checked."""
+        """The job of its JSON form; unknown keys go to `extra`. Nothing is checked.
+
+        Tags that are no list of text are kept in `extra`, as an older version took them from a
+        person, and have no effect.
+        """
         values, extra = list(_BLANK), {}
         for name, value in form.items():
             place = _PLACES.get(name)
@@ -61,8 +66,13 @@ class Job(NamedTuple):
             else:
                 values[place] = value
         job = cls._make(values)
-        if job.history or extra:
-            return job._replace(history=tuple(job.history), extra=extra or None)
+        if job.history or extra or job.tags != ():
+            tags: Any = job.tags
+            if isinstance(tags, (list, tuple)) and all(isinstance(tag, str) for tag in tags):
+                tags = tuple(tags)
+            else:
+                tags, extra["tags"] = (), tags
+            return job._replace(history=tuple(job.history), tags=tags, extra=extra or None)
         return job
 
 
@@ -97,11 +107,11 @@ def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job
 _WRITTEN_DEFAULTS: dict[str, Any] = {"priority": 0, "max_retries": 3}
 
 
-def job_from_person(form: object, *, now: str, state: State) -> Job:
+def job_from_person(form: object, *, now: str, state: State, ours: bool = False) -> Job:
     """A job read from a JSON file that a person may have edited: id and command suffice.
 
     `state` is that of a job that names none. Raises InvalidInput naming the key that is wrong;
-    unknown keys are kept.
+    unknown keys are kept. `ours`: queuectl wrote it, perhaps a version that did not look at tags.
     """
     if not isinstance(form, dict):
         raise InvalidInput("a job must be an object {...}")
@@ -110,7 +120,7 @@ def job_from_person(form: object, *, now: str, state: State) -> Job:
             raise InvalidInput(f"a job has no {needed}")
     values = {**_WRITTEN_DEFAULTS, "state": state, "created_at": now}
     for name, value in form.items():
-        field = _FIELD_BY_SPELLING.get(name)
+        field = None if ours and name == "tags" else _FIELD_BY_SPELLING.get(name)
         values[field.name if field else name] = _checked(field, value)
     values.setdefault("updated_at", values["created_at"])
     values.setdefault("run_at", values["created_at"])

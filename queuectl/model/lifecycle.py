@@ -7,7 +7,7 @@ says what happened and when. A function that finds its rule does not apply retur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
@@ -274,6 +274,11 @@ def retried(job: Job, now: str) -> Job:
         finished_at=None,
         history=entry,
     )
+
+
+def retagged(job: Job, add: Collection[str], drop: Collection[str]) -> list[str]:
+    """The job's tags without some and with others, each once."""
+    return list(dict.fromkeys((*(tag for tag in job.tags if tag not in drop), *add)))
 
 
 def edited(job: Job, changes: dict[str, object], now: str) -> Job:

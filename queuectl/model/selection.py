@@ -36,7 +36,7 @@ def matches(job: Job, selection: Selection) -> bool:
     return (
         (states is None or job.state in states)
         and (ids is None or job.id in ids)
-        and (not tags or tags.issubset(_tags(job)))
+        and (not tags or tags.issubset(job.tags))
         and (exit_code is None or job.exit_code == exit_code)
         and (since is None or job.updated_at >= since)
         and (until is None or job.updated_at <= until)
@@ -48,11 +48,6 @@ def matches(job: Job, selection: Selection) -> bool:
 def selected(jobs: Iterable[Job], selection: Selection) -> Iterator[Job]:
     """Those of the jobs that are meant, in their order, up to the limit."""
     return islice((job for job in jobs if matches(job, selection)), selection.limit)
-
-
-def _tags(job: Job) -> Iterable[str]:
-    found = (job.extra or {}).get("tags")
-    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else ()
 
 
 def _holds(wanted: str, *texts: str) -> bool:

@@ -154,7 +154,7 @@ def _jobs(lines: list[bytes], now: str, name: str) -> list[Job]:
     jobs: dict[str, Job] = {}
     for number, line in enumerate(lines, 2):
         try:
-            job = job_from_person(_object(line), now=now, state="pending")
+            job = job_from_person(_object(line), now=now, state="pending", ours=True)
         except InvalidInput as exc:
             raise BadFile(f"{name}:{number}: {exc}; {_LEFT}") from None
         if job.id in jobs:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from queuectl.errors import InvalidInput
 
 _CHECKED = frozenset(
-    ("state", "setting", "setting_value", "int", "count", "number", "duration", "time")
+    ("state", "tag", "setting", "setting_value", "int", "count", "number", "duration", "time")
 )
 _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 

@@ -15,6 +15,7 @@ _NOUNS = {
     "live_job": "a job id",
     "finished_job": "a job id",
     "state": "a state",
+    "tag": "a tag",
     "setting": "a setting",
     "setting_value": "a value",
     "int": "a whole number",

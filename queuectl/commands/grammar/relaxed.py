@@ -173,7 +173,8 @@ class _Reader:
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
     def _checked(self, field: Field, value: object, start: int, bare: bool) -> object:
-        if bare and value == "null" and field.kind in ("env", "text") and field.name != "command":
+        may_be_null = field.kind in ("env", "text", "tags") and field.name != "command"
+        if bare and value == "null" and may_be_null:
             return None
         try:
             if field.kind == "time" and isinstance(value, str):

@@ -51,6 +51,12 @@ def _state(param: Param, text: str, values: Mapping[str, object]) -> object:
     return check_state(text)
 
 
+def _tag(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.model.fields import check_tag
+
+    return check_tag(text)
+
+
 def _setting(param: Param, text: str, values: Mapping[str, object]) -> object:
     from queuectl.config import find_setting
 
@@ -113,6 +119,7 @@ def _short(text: str) -> str:
 
 _READERS: dict[str, Callable[[Param, str, Mapping[str, object]], object]] = {
     "state": _state,
+    "tag": _tag,
     "setting": _setting,
     "setting_value": _setting_value,
     "int": _int,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.tokens import Token
 
 # Options of a later version that are named after no field.
-_OPTIONS_NOT_YET = frozenset(("--tag", "--no-catch-up"))
+_OPTIONS_NOT_YET = frozenset(("--no-catch-up",))
 _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
 _LONGEST = 200  # characters of a command that are repeated in advice
 

@@ -82,6 +82,8 @@ def option_fields(args: dict[str, Any]) -> Draft:
         _set_moment(fields, "--run-at or --delay")
     if args.get("env"):
         fields["env"] = _environment(args["env"])
+    if args.get("tag"):
+        fields["tags"] = args["tag"]
     return fields
 
 
@@ -209,12 +211,17 @@ class _Reading:
 def update(context: Context, args: dict[str, Any]) -> int:
     """One job changed, told with the state it is in now."""
     named = [("id", args["job"])] if args.get("job") else []
-    changes = _joined(args.get("object"), [*named, *option_fields(args).items()])
+    given = option_fields(args)
+    given.pop("tags", None)
+    tag, untag = args.get("tag") or (), args.get("untag") or ()
+    changes = _joined(args.get("object"), [*named, *given.items()])
+    if "tags" in changes and (tag or untag):
+        raise InvalidInput("give all tags as the field 'tags', or --tag and --untag, not both")
     job_id = changes.pop("id", None)
     if not isinstance(job_id, str):
         raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
     _make_absolute(changes)
-    job = context.queue.update(job_id, changes)
+    job = context.queue.update(job_id, changes, tag, untag)
     context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
     _tell_time(context, changes)
     return 0

@@ -90,6 +90,7 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ("State", _state(context, job)),
         ("Command", render.block(job.command.split("\n"))),
         ("Priority", job.priority),
+        ("Tags", ", ".join(job.tags) or None),
         ("Attempts", f"{job.attempts} of at most {job.max_retries + 1}"),
         ("Runs", job.run),
         ("Workers Lost", job.losses or None),

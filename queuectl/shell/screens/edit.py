@@ -64,7 +64,8 @@ def _form(job: Job) -> dict[str, Any]:
     """What may be changed of the job in its state."""
     when = ("always",) if job.state == "in_progress" else ("always", "idle")
     names = [field.name for field in FIELDS if field.edit in when and field.name != "state"]
-    return {name: getattr(job, name) for name in names}
+    form = {name: getattr(job, name) for name in names}
+    return {**form, "tags": list(job.tags)}  # as it will be read back
 
 
 def _write_draft(job: Job, form: Mapping[str, Any]) -> str:

@@ -189,7 +189,7 @@ def _jobs_in(data: bytes, state: State, now: float) -> tuple[list[Job], list[Unr
     text = data.decode("utf-8", "surrogateescape")
     for start, end, form in objects_in(text):
         try:
-            job = job_from_person(form, now=moment, state=state)
+            job = job_from_person(form, now=moment, state=state, ours=True)
             encode_job(job)  # what cannot be written back is not kept
         except (InvalidInput, ValueError, TypeError, RecursionError):
             continue

@@ -51,11 +51,12 @@ def encode_job(job: Job) -> bytes:
     # Spelled out, for a worker does this twice for each job it runs, and a JSON encoder takes
     # four times as long. Ids, states, times and words have nothing in them to escape.
     front, extra = "", job.extra
-    if extra:
-        placed = {name: extra[name] for name in BEHIND_RUN_AT if name in extra}
+    if job.tags or extra:
+        placed = {**(extra or {}), "tags": job.tags} if job.tags else extra or {}
+        placed = {name: placed[name] for name in BEHIND_RUN_AT if name in placed}
         if placed:
             front = f"{_encode(placed)[1:-1]}, "
-            extra = {name: value for name, value in extra.items() if name not in placed}
+            extra = {n: value for n, value in (extra or {}).items() if n not in placed}
     line = (
         f'{{"id": "{job.id}", "state": "{job.state}", "priority": {job.priority}, '
         f'"run_at": "{job.run_at}", {front}"command": {_quote(job.command)}, '
@@ -134,7 +135,7 @@ def is_sound(line: bytes) -> bool:
         form = json.loads(line)
         if line_state(line) is None:
             return line == removal_line(check_id(form["id"]), check_state(form["removed"]))
-        job = job_from_person(form, now="", state="pending")
+        job = job_from_person(form, now="", state="pending", ours=True)
         encode_job(job)
         return decode_job(line).id == job.id == line_id(line).decode()
     except (InvalidInput, RecursionError, LookupError, ValueError, TypeError, AttributeError):
@@ -158,12 +159,13 @@ _TEXT, _TIME = rb'"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"', rb'"[0-9T:.-]+Z"'
 _WHOLE = re.compile(
     rb'\{"id": "[A-Za-z0-9][A-Za-z0-9._:-]*", '
     rb'"state": "(?:pending|in_progress|completed|failed|dead|cancelled)", '
-    rb'"priority": -?\d+, "run_at": %b, "command": %b, "max_retries": \d+, '
+    rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?'
+    rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'
     rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code)": -?\d+|"timeout": [0-9.]+'
     rb'|"(?:started|finished)_at": %b|"(?:cwd|error)": %b|"(?:rerun|cancel_requested)": [a-z]+'
     rb'|"(?:worker|log_word|env_set)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
-    rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, _TEXT, *(_TIME,) * 3, *(_TEXT,) * 3)
+    rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 3, *(_TIME,) * 3, *(_TEXT,) * 3)
 )
 
 

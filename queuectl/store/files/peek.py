@@ -7,6 +7,7 @@ loaded but zlib, as long as no person edited a job file. No call takes the queue
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 from queuectl.errors import StoreBusy
 from queuectl.store.files import door, marker
@@ -24,6 +25,7 @@ _CHUNK = 1 << 16
 _FEW = 2000  # jobs; so many lines are looked at sooner than a large file is searched
 _FRONT = b'{"id": "'
 _STATE = b'", "state": "'  # directly behind the id; a removal has "removed" there
+_TAGS = b'Z", "tags": ['  # directly behind the due time
 _WATCHED = ("journal", "jobs.json", "dlq.json", "config.json", "workers")
 _SHOWN = 1000  # characters of a command
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
@@ -122,6 +124,15 @@ class Peek:
         except door.NO_LINES as exc:
             raise door.changed(self._path) from exc
 
+    def tags(self) -> list[str]:
+        """The tags of the newest jobs that have some, each once."""
+        if self._lines is None:
+            return []
+        try:
+            return [*dict.fromkeys([tag for line in self._lines.tagged() for tag in _tags(line)])]
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
+
     def _read_plain(self, now: float) -> bool:
         """Open a queue whose files are as queuectl left them; False if that is not certain."""
         journal = self._journal = Journal.for_reading(self._path)
@@ -177,7 +188,11 @@ class NewestLines:
             if not most:
                 return
 
-    def _all(self, wanted: _Wanted) -> Iterator[bytes]:
+    def tagged(self) -> Iterator[bytes]:
+        """The lines of the newest jobs that have tags; only a few are looked at."""
+        return islice(self._all(_Tagged()), _FEW)
+
+    def _all(self, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
         overlay = self._overlay
         for line in reversed(overlay.values()):
             if wanted.has(line):
@@ -210,7 +225,24 @@ class _Wanted:
         return line.startswith(self._front) and line.startswith(self._states, line.index(b'"', 8))
 
 
-def _backward(fd: int, wanted: _Wanted) -> Iterator[bytes]:
+class _Tagged:
+    """As _Wanted, for the lines of jobs that have tags."""
+
+    only_dead, may_be_dead, needles = False, True, (_TAGS,)
+
+    def has(self, line: bytes) -> bool:
+        """Whether this line is one."""
+        return _TAGS in line
+
+
+def _tags(line: bytes) -> list[str]:
+    at = line.index(_TAGS) + len(_TAGS)
+    words = line[at : line.index(b"]", at)].decode().split(", ")
+    # What an older version took from a person may be anything.
+    return [word[1:-1] for word in words if word[:1] == '"' and "\\" not in word]
+
+
+def _backward(fd: int, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
     """The lines of a file in our layout that hold what is wanted, the last one first."""
     end, size = os.fstat(fd).st_size, _CHUNK
     while end > 0:
