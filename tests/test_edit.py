@@ -84,7 +84,7 @@ def test_nothing_is_changed(cli, queue, editor, tmp_path, change):
     ("change", "told"),
     [
         ("text = '{'", "cannot be read"),
-        ("text = '[]'", "no object"),
+        ("text = '[]'", "not an object"),
         ("form['id'] = 'b'", "'id' cannot be edited"),
         ("form['priority'] = 'high'", "priority must be a whole number"),
     ],
