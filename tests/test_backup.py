@@ -153,7 +153,7 @@ def test_a_damaged_backup_is_refused_whole(queue, saved, tmp_path, at):
 def test_a_backup_that_was_cut_is_refused(queue, saved):
     data = read(saved)
     for cut in (*range(0, len(data), 97), len(data) - 1):
-        with pytest.raises(BadFile, match=r"no backup|cut short"):
+        with pytest.raises(BadFile, match=r"not a backup|cut short"):
             queue.read_backup(BytesIO(data[:cut]), "saved")
 
 
