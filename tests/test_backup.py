@@ -163,8 +163,8 @@ HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no backup of queuectl"),
-        (b"[]\n[]\n", "no backup of queuectl"),
+        (b"", "not a backup of queuectl"),
+        (b"[]\n[]\n", "not a backup of queuectl"),
         (
             HEAD.replace(b"1", b"3") + b"\n",
             r"made by a newer queuectl \(a backup of format 3; this one knows 2\): update it",
