@@ -9,7 +9,7 @@ from queuectl.errors import InvalidInput, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from queuectl.model.backoff import RetryPolicy
 
@@ -108,6 +108,13 @@ def find_setting(name: str) -> Setting:
             raise InvalidInput(f"setting '{usual}' is not supported by this version")
         raise InvalidInput(f"unknown setting '{name}'{did_you_mean(name, _BY_NAME)}")
     return found
+
+
+def unknown_settings(names: Iterable[str]) -> str:
+    """A line that names some settings that are none, and what may be meant."""
+    known = [setting.name for setting in SETTINGS]
+    told = ", ".join(f"'{name}'{did_you_mean(name, known)}" for name in list(names)[:5])
+    return f"not a setting, and without effect: {told}"
 
 
 def parse_setting(setting: Setting, text: str) -> object:

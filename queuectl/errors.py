@@ -98,6 +98,15 @@ class InvalidTransition(Conflict):
         self.event = event
 
 
+class Outdated(Conflict):
+    """The job is no longer what whoever wants to change it has seen; `rev` is its present one."""
+
+    def __init__(self, job_id: str, seen: int, rev: int) -> None:
+        super().__init__(f"job '{job_id}' has changed: it is at rev {rev}, not {seen}")
+        self.job_id = job_id
+        self.rev = rev
+
+
 class StoreError(QueuectlError):
     """The data folder cannot be used as it is."""
 

@@ -12,8 +12,14 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from queuectl.config import SETTINGS, Settings
-from queuectl.errors import Conflict, DuplicateId, InvalidInput, NoSuchJob, did_you_mean
+from queuectl.config import Settings, unknown_settings
+from queuectl.errors import (
+    Conflict,
+    DuplicateId,
+    InvalidInput,
+    InvalidTransition,
+    NoSuchJob,
+)
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import check_state, find_field
@@ -64,9 +70,7 @@ class JobQueue:
     # -- what people ask
 
     def enqueue(
-        self,
-        drafts: Iterable[Mapping[str, object]],
-        env_set: Mapping[str, Any] | None = None,
+        self, drafts: Iterable[Mapping[str, object]], env_set: Mapping[str, Any] | None = None
     ) -> list[Job]:
         """Accept all the jobs, or none; they are on disk when this returns.
 
@@ -146,10 +150,12 @@ class JobQueue:
         changes: Mapping[str, object],
         tag: Collection[str] = (),
         untag: Collection[str] = (),
+        rev: int | None = None,
     ) -> Job:
         """Set fields of a job anew; a state of pending is a retry, of cancelled a cancel.
 
-        Tags in `tag` are added to those that it has, those in `untag` taken away.
+        Tags in `tag` are added to those that it has, those in `untag` taken away. Outdated if the
+        job is not at `rev` (None: at any).
         """
         fields = {find_field(name).name: value for name, value in changes.items()}
         state = check_state(fields.pop("state")) if "state" in fields else None
@@ -171,11 +177,11 @@ class JobQueue:
             self.store.check_size(job)
             return job
 
-        return self._change([job_id], rule)[0]
+        return self._change([job_id], rule, rev)[0]
 
-    def cancel(self, ids: Sequence[str]) -> list[Job]:
+    def cancel(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
         """Cancel the jobs, all or none; those that run are ended by their workers."""
-        return self._change(ids, lambda job: lifecycle.cancelled(job, self.now()))
+        return self._change(ids, lambda job: lifecycle.cancelled(job, self.now()), rev)
 
     def abandon(self, ids: Sequence[str]) -> list[Job]:
         """Give up running jobs, all or none, though something of their runs may go on.
@@ -217,9 +223,9 @@ class JobQueue:
             raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
         return lifecycle.retried(job, self.now())
 
-    def retry(self, ids: Sequence[str]) -> list[Job]:
+    def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
         """Make the jobs pending now, all or none."""
-        return self._change(ids, self._retried)
+        return self._change(ids, self._retried, rev)
 
     def retry_dead(self, ids: Sequence[str] | None) -> list[Job]:
         """Put dead jobs (None: all of them) back, all or none; Conflict if one is not dead."""
@@ -239,12 +245,18 @@ class JobQueue:
         found = [job for job in self.find(states) if _ended_at(job) <= before]
         if dry_run or not found:
             return found
-        lost = {job.id for job in self.store.remove(found)}
-        return [job for job in found if job.id not in lost]
+        return self.remove(found)
 
-    def _change(self, ids: Sequence[str], rule: Rule) -> list[Job]:
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """Remove ended jobs, as far as they still are as given; those that were removed."""
+        for live in (job for job in jobs if job.state not in FINISHED):
+            raise InvalidTransition(live.id, live.state, "remove")
+        left = {job.id for job in self.store.remove(jobs)}
+        return [job for job in jobs if job.id not in left]
+
+    def _change(self, ids: Sequence[str], rule: Rule, rev: int | None = None) -> list[Job]:
         """Apply the rule to all jobs or to none, and tell the workers whom it concerns."""
-        done = list(self.store.change(ids, rule).values())
+        done = list(self.store.change(ids, lifecycle.at_rev(rule, rev)).values())
         self._tell_workers(done)
         return done
 
@@ -260,7 +272,9 @@ class JobQueue:
         if values is not self._values:
             self._settings, self._values = Settings(values), values
             if self._settings.extra:
-                self.notices.append(_unknown(self.folder, self._settings.extra))
+                self.notices.append(
+                    f"{self.folder}/config.json: {unknown_settings(self._settings.extra)}"
+                )
         return self._settings
 
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
@@ -474,12 +488,6 @@ class JobQueue:
 def _chance(bits: int = 20) -> int:
     """So many random bits, 32 at most."""
     return int.from_bytes(os.urandom(4), "big") >> (32 - bits)
-
-
-def _unknown(folder: str, names: Iterable[str]) -> str:
-    known = [setting.name for setting in SETTINGS]
-    told = ", ".join(f"'{name}'{did_you_mean(name, known)}" for name in islice(names, 5))
-    return f"{folder}/config.json: not a setting, and without effect: {told}"
 
 
 def _throw() -> float:

@@ -28,6 +28,7 @@ LAYERS = {
     "live": BELOW_FRONTS,
     "completion": {*BELOW_FRONTS, "live"},
     "shell": {*BELOW_FRONTS, "live", "completion"},
+    "web": {*BELOW_FRONTS, "live"},
     "cli": {*BELOW_FRONTS, "live", "completion", "shell"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -62,6 +63,11 @@ STORE_FOR_ALL = {
     },
     "completion": {"queuectl.store.files.marker"},
     "shell": {"queuectl.store.files.marker", "queuectl.store.files.worker_files"},
+    "web": {
+        "queuectl.store.files.glance",
+        "queuectl.store.files.peek",
+        "queuectl.store.files.marker",
+    },
     "cli": set(),
 }
 PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}

@@ -115,6 +115,30 @@ COMMANDS = (
         access="read",
     ),
     CommandSpec(
+        words=("serve",),
+        summary="Serve the REST API to programs.",
+        params=(
+            Param("--host", "text", "the address to listen on", default="127.0.0.1"),
+            Param("--port", "count", "the port; 0 takes any", default=8000, low=0, high=65_535),
+            Param("--workers", "count", "start so many workers too", low=0, high=MOST_WORKERS),
+            Param("--read-only", "flag", "let nobody change anything"),
+            Param("--unix", "path", "listen on a Unix socket alone, without a port or token"),
+            Param("--new-token", "flag", "make new tokens; the old ones open nothing any more"),
+            Param("--no-token", "flag", "ask for no token; on this machine's own address only"),
+            Param("--name", "text", "a further name that it is reached by", many=True),
+            Param("--proxy", "text", "the address of the proxy whose headers are believed"),
+            Param("--allow-root", "flag", "serve as root, and run jobs as root"),
+        ),
+        handler="queuectl.web.command:serve",
+        examples=("serve", "serve --port 0 --workers 2", "serve --read-only --unix page.sock"),
+        details=(
+            "The link that it prints holds the token; so does the file that it names for curl. "
+            "Ctrl-C ends it, never a job; its own workers finish theirs. "
+            "It needs pip install 'queuectl[web]'."
+        ),
+        access="read",
+    ),
+    CommandSpec(
         words=("watch",),
         summary="Show what a command prints, anew every few seconds.",
         params=(

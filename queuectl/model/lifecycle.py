@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
-from queuectl.errors import Conflict, InvalidInput, InvalidTransition
+from queuectl.errors import Conflict, InvalidInput, InvalidTransition, Outdated
 from queuectl.model.backoff import RetryPolicy, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
 from queuectl.model.job import LONGEST_HISTORY, Job
@@ -279,6 +279,17 @@ def retried(job: Job, now: str) -> Job:
 def retagged(job: Job, add: Collection[str], drop: Collection[str]) -> list[str]:
     """The job's tags without some and with others, each once."""
     return list(dict.fromkeys((*(tag for tag in job.tags if tag not in drop), *add)))
+
+
+def at_rev(rule: Callable[[Job], Job | None], rev: int | None) -> Callable[[Job], Job | None]:
+    """The rule for a job at this rev (None: at any), which raises Outdated for another."""
+
+    def guarded(job: Job) -> Job | None:
+        if job.rev != rev:
+            raise Outdated(job.id, rev or 0, job.rev)
+        return rule(job)
+
+    return rule if rev is None else guarded
 
 
 def edited(job: Job, changes: dict[str, object], now: str) -> Job:

@@ -1,0 +1,198 @@
+"""What a queue's jobs came to: counts, failures, waiting and run times, and the last hour.
+
+One pass over the jobs, in bounded memory: of the times of very many runs a sample is kept. Only
+jobs that are still there count, so the form says since when they are. Quantiles are nearest ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from heapq import heappush, heappushpop
+from math import ceil
+from typing import Any
+
+from queuectl.errors import InvalidInput
+from queuectl.model.fields import STATES
+from queuectl.model.job import Job
+from queuectl.model.times import format_time, parse_time
+
+HOUR, MINUTE = 3600.0, 60.0
+HOURS = 24
+_SAMPLE = 10_000  # times that are kept; of more every 2nd, then every 4th...
+_RECENT = 200  # events of the last hour that are told
+_ENDS = {"completed": "completed", "dead": "dead", "cancelled": "cancelled"}
+
+
+class Times:
+    """Durations, of which the median, the 95th of a hundred and the longest are asked for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._longest = 0.0
+        self._every = 1
+        self._kept: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.count += 1
+        self._longest = max(self._longest, seconds)
+        if self.count % self._every == 0:
+            self._kept.append(seconds)
+            if len(self._kept) > _SAMPLE:
+                self._kept = self._kept[1::2]
+                self._every *= 2
+
+    def form(self) -> dict[str, Any]:
+        """Seconds, null where there was none."""
+        kept = sorted(self._kept)
+        return {
+            "count": self.count,
+            "median": _rank(kept, 0.5),
+            "p95": _rank(kept, 0.95),
+            "longest": self._longest if self.count else None,
+        }
+
+
+def _rank(ordered: list[float], part: float) -> float | None:
+    if not ordered:
+        return None
+    return round(ordered[max(0, ceil(part * len(ordered)) - 1)], 6)
+
+
+class Stats:
+    """Takes in jobs one by one; `now` is epoch seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._counts = dict.fromkeys(STATES, 0)
+        self._since: str | None = None
+        self._runs = self._failures = self._retries = 0
+        self._waits, self._lengths = Times(), Times()
+        self._minutes = [_Slot() for _ in range(60)]
+        self._hours = [_Slot() for _ in range(HOURS)]
+        self._recent: list[tuple[str, str, str, int, str]] = []
+        self._hour_ago = format_time(now - HOUR)
+        self._day_ago = format_time(now - HOURS * HOUR)
+
+    def add(self, job: Job) -> None:
+        """One job as it is now."""
+        self._counts[job.state] = self._counts.get(job.state, 0) + 1
+        if self._since is None or job.created_at < self._since:
+            self._since = job.created_at
+        self._runs += job.run
+        for entry in job.history:
+            self._add_entry(job, entry)
+        self._add_times(job)
+        if job.started_at and job.started_at >= self._hour_ago:
+            self._note(job.started_at, "started", job, job.run)
+        ended = job.finished_at
+        if job.state in _ENDS and ended:
+            self._count_end(_ENDS[job.state], ended)
+            if ended >= self._hour_ago:
+                why = job.error or "" if job.state == "dead" else ""
+                self._note(ended, _ENDS[job.state], job, job.run, why)
+
+    def _add_entry(self, job: Job, entry: Mapping[str, Any]) -> None:
+        event, at = entry.get("event"), entry.get("at")
+        if not isinstance(at, str):
+            return
+        if event == "fail":
+            self._failures += 1
+            self._count_end("failed", at)
+        elif event == "retry":
+            self._retries += 1
+        if at >= self._hour_ago and event in ("fail", "retry", "lose", "release"):
+            last = event == "fail" and job.state == "dead" and at == job.finished_at
+            if not last:  # its burial is told
+                names = {"fail": "failed", "retry": "retried", "lose": "lost", "release": "stopped"}
+                run = entry.get("run")
+                why = str(entry.get("error") or "")
+                self._note(at, names[event], job, run if isinstance(run, int) else 0, why)
+
+    def _add_times(self, job: Job) -> None:
+        started, ended = _moment(job.started_at), _moment(job.finished_at)
+        if started is not None and ended is not None and ended >= started:
+            self._lengths.add(ended - started)
+        due = _moment(max(job.run_at, job.created_at))
+        if started is not None and due is not None and job.run and started >= due:
+            self._waits.add(started - due)
+
+    def _count_end(self, name: str, at: str) -> None:
+        if at < self._day_ago:
+            return
+        moment = _moment(at)
+        if moment is None:
+            return
+        age = self._now - moment
+        if 0 <= age < HOURS * HOUR:
+            self._hours[HOURS - 1 - int(age // HOUR)].count(name)
+            if age < HOUR:
+                self._minutes[59 - int(age // MINUTE)].count(name)
+
+    def _note(self, at: str, event: str, job: Job, run: int, why: str = "") -> None:
+        entry = (at, job.id, event, run, why[:200])
+        if len(self._recent) < _RECENT:
+            heappush(self._recent, entry)
+        else:
+            heappushpop(self._recent, entry)
+
+    def form(self) -> dict[str, Any]:
+        """All of it, as JSON has it; times are RFC 3339 text, durations seconds."""
+        completed, dead = self._counts["completed"], self._counts["dead"]
+        ended = completed + dead
+        hour = self._minutes
+        return {
+            "at": format_time(self._now),
+            "since": self._since,
+            "total": sum(self._counts.values()),
+            "jobs": dict(self._counts),
+            "runs": self._runs,
+            "failures": self._failures,
+            "retries": self._retries,
+            "success": round(completed / ended, 4) if ended else None,
+            "wait": self._waits.form(),
+            "run": self._lengths.form(),
+            "hour": {
+                "completed": sum(slot.completed for slot in hour),
+                "failed": sum(slot.failed for slot in hour),
+                "dead": sum(slot.dead for slot in hour),
+                "minutes": [slot.form() for slot in hour],
+            },
+            "hours": [slot.form() for slot in self._hours],
+            "recent": [
+                {"at": at, "id": job_id, "event": event, "run": run} | ({"why": why} if why else {})
+                for at, job_id, event, run, why in sorted(self._recent, reverse=True)
+            ],
+        }
+
+
+class _Slot:
+    """The ends of runs in a minute or an hour."""
+
+    __slots__ = ("completed", "dead", "failed")
+
+    def __init__(self) -> None:
+        self.completed = self.failed = self.dead = 0
+
+    def count(self, name: str) -> None:
+        if name != "cancelled":
+            setattr(self, name, getattr(self, name) + 1)
+
+    def form(self) -> list[int]:
+        """Jobs completed, runs failed, jobs dead."""
+        return [self.completed, self.failed, self.dead]
+
+
+def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
+    """What the jobs came to."""
+    found = Stats(now)
+    for job in jobs:
+        found.add(job)
+    return found.form()
+
+
+def _moment(text: str | None) -> float | None:
+    try:
+        return parse_time(text) if text else None
+    except InvalidInput:
+        return None  # a person wrote it

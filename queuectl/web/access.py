@@ -1,0 +1,188 @@
+"""The tokens that open the page, in files of the user's own, and where a queue is served now.
+
+Below `$XDG_STATE_HOME/queuectl/serve/`, under a hash of the queue's name, lie `full` and `read`
+(each a header line for `curl -H @FILE`), `socket` (asks for no token) and `served` (JSON: where).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from queuectl.errors import StoreError
+from queuectl.web.operations import state_folder
+
+FULL, READ = "full", "read"
+_BEARER = "Authorization: Bearer "
+_MOST_FAILURES = 10  # a second
+
+
+class Desk:
+    """The files of one queue's serving. Raises StoreError for what is not this user's alone."""
+
+    def __init__(self, queue: str, environ: Mapping[str, str]) -> None:
+        above = state_folder(environ)
+        if not above:
+            raise StoreError("no home folder is known to keep the page's token in; set HOME")
+        name = hashlib.sha256(os.fsencode(queue)).hexdigest()[:16]
+        self.root = os.path.join(above, "serve")
+        self.path = os.path.join(self.root, name)
+
+    def file(self, name: str) -> str:
+        """Where one of them lies."""
+        return os.path.join(self.path, name)
+
+    def prepare(self) -> None:
+        """Make the folder, or close it to others; refuse one that belongs to another user."""
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            for folder in (self.root, self.path):
+                found = os.lstat(folder)
+                if found.st_uid != os.geteuid() or os.path.islink(folder):
+                    raise StoreError(f"{folder} belongs to another user; remove it")
+                os.chmod(folder, 0o700)
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror}; the token is kept there") from exc
+
+    def tokens(self, *, anew: bool = False) -> dict[str, str]:
+        """Token by right; those that are missing are made, and all of them `anew`."""
+        self.prepare()
+        return {right: self._token(right, anew) for right in (FULL, READ)}
+
+    def _token(self, right: str, anew: bool) -> str:
+        path = self.file(right)
+        if not anew and (found := self._read(path)):
+            return found
+        token = secrets.token_urlsafe(32)
+        _write(path, f"{_BEARER}{token}\n")
+        return token
+
+    def _read(self, path: str) -> str:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        with open(fd, encoding="ascii", errors="replace") as file:
+            found = os.fstat(fd)
+            if found.st_uid != os.geteuid():
+                return ""
+            os.fchmod(fd, 0o600)
+            text = file.read(4096).strip()
+        token = text.removeprefix(_BEARER)
+        return token if text.startswith(_BEARER) and len(token) >= 40 else ""
+
+    def note_served(self, form: Mapping[str, Any]) -> None:
+        """Write down where the queue is served, for `dashboard` and for whoever meets the port."""
+        _write(self.file("served"), json.dumps(form) + "\n")
+
+    def served(self) -> dict[str, Any] | None:
+        """Where the queue is served at the moment, or None."""
+        return _served(self.path)
+
+    def on_port(self, port: int) -> dict[str, Any] | None:
+        """Which of this user's queues is served on a port."""
+        try:
+            names = os.listdir(self.root)
+        except OSError:
+            return None
+        told = (_served(os.path.join(self.root, name)) for name in names)
+        return next((form for form in told if form and form.get("port") == port), None)
+
+
+def _served(folder: str) -> dict[str, Any] | None:
+    try:
+        with open(os.path.join(folder, "served"), encoding="utf-8") as file:
+            form = json.load(file)
+    except (OSError, ValueError):
+        return None
+    alive = isinstance(form, dict) and answers(os.path.join(folder, "socket"))
+    return form if alive else None
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens on a Unix socket."""
+    with at_short_path(path) as short, socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(short)
+        except OSError:
+            return False
+    return True
+
+
+class at_short_path:
+    """A name for a socket in at most 100 bytes, which is all that a system takes.
+
+    A longer path is reached by its name in its own folder: single-threaded callers only.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._back = -1
+
+    def __enter__(self) -> str:
+        if len(os.fsencode(self._path)) <= 100:
+            return self._path
+        try:
+            back = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+            os.chdir(os.path.dirname(self._path))
+            self._back = back
+        except OSError:
+            return self._path
+        return os.path.basename(self._path)
+
+    def __exit__(self, *_: object) -> None:
+        if self._back >= 0:
+            os.fchdir(self._back)
+            os.close(self._back)
+
+
+def _write(path: str, text: str) -> None:
+    """Put a file of the user's own in its place, whole."""
+    made = f"{path}-{secrets.token_hex(4)}"
+    try:
+        fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(made, path)
+    except OSError as exc:
+        raise StoreError(f"{path}: {exc.strerror}") from exc
+
+
+class Tokens:
+    """Tells the right that a request has; slows down whoever guesses."""
+
+    def __init__(self, tokens: Mapping[str, str] | None) -> None:
+        """`tokens` by right; None: none are asked for, and everybody who may come has all."""
+        self._tokens = tokens
+        self._failures: list[float] = []
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether a token is needed at all."""
+        return self._tokens is not None
+
+    def right_of(self, authorization: str | None) -> str:
+        """ "full", "read", or "" for a header that opens nothing."""
+        if self._tokens is None:
+            return FULL
+        scheme, _, given = (authorization or "").partition(" ")
+        found = ""
+        for right, token in self._tokens.items():  # all of them, so that the time tells nothing
+            if hmac.compare_digest(given.strip().encode(), token.encode()):
+                found = right
+        return found if scheme.lower() == "bearer" else ""
+
+    def failed(self) -> bool:
+        """Count a failure; whether there were more than may be in the last second."""
+        now = time.monotonic()
+        self._failures = [at for at in self._failures if now - at < 1.0][-_MOST_FAILURES:]
+        self._failures.append(now)
+        return len(self._failures) > _MOST_FAILURES

@@ -1,0 +1,175 @@
+"""The ASGI application: guard, right, route, handler, answer; every answer leaves through here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from starlette.responses import Response
+
+from queuectl.errors import QueuectlError
+from queuectl.web.access import Tokens
+from queuectl.web.exchange import Answer, Call, Refused, old_problem, problem, refusal_of
+from queuectl.web.guard import (
+    HEADERS,
+    Door,
+    Head,
+    caller,
+    check,
+    head_of,
+    read_body,
+    request_id,
+)
+from queuectl.web.routes import Route, check_members, find, read_json, read_query
+from queuectl.web.service import Service
+from queuectl.web.streams import Streams
+
+_THREADS = 4
+_OLDER = "@1735689600"  # since when the ten older endpoints are deprecated, as RFC 9745 has it
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class App:
+    """Answers requests on one queue. `log` is told of every change, and of what failed inside.
+
+    `told_how` is the curl line with the token's file, for who comes from this machine without one.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        routes: Sequence[Route],
+        door: Door,
+        tokens: Tokens,
+        *,
+        log: Callable[[str], None],
+        told_how: str = "",
+    ) -> None:
+        self.service = service
+        self.streams = Streams(service)
+        self._routes = routes
+        self._door = door
+        self._tokens = tokens
+        self._log = log
+        self._told_how = told_how
+        self._limiter: CapacityLimiter | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        head = head_of(scope)
+        route, named, allowed = find(self._routes, head.method, head.path)
+        frame = _frame(head, route)
+        try:
+            answer = await self._answer(scope, receive, head, route, named, allowed)
+        except Exception as exc:
+            answer = self._failed(exc, head, route)
+        if callable(answer):
+            await answer(send, receive, frame)
+            return
+        headers = {**frame, **answer.headers}
+        if answer.status not in (204, 304):
+            headers["content-type"] = answer.media
+        content = answer.content()
+        if head.method == "HEAD":
+            headers["content-length"] = str(len(content))
+            content = b""
+        response = Response(content, answer.status, headers)
+        if answer.status in (204, 304) and "content-length" in response.headers:
+            del response.headers["content-length"]
+        await response(scope, receive, send)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        head: Head,
+        route: Route | None,
+        named: dict[str, str],
+        allowed: list[str],
+    ) -> Any:
+        acts = route is not None and (route.acts or route.right == "full")
+        check(head, self._door, acts=acts, advice=route.advice if route else "")
+        if not allowed:
+            raise Refused(404, "there is nothing at this address")
+        if head.method == "OPTIONS":
+            return Answer(204, headers={"allow": ", ".join(allowed)})
+        if route is None:
+            raise Refused(
+                405, f"{head.method} is not possible here", headers={"allow": ", ".join(allowed)}
+            )
+        right = self._right(route, head)
+        who = f"{right or 'no'} token, {caller(scope, head, self._door)}"
+        query = read_query(route, head.query)
+        body = await _body(route, receive)
+        call = Call(head.method, named, query, head.headers, body, right, who)
+        if route.kind == "stream":
+            return await self.streams.open(call)
+        if query.get("wait"):
+            await self.streams.wait_for_change(call, self.service.etag, query["wait"])
+        answer = await self._in_thread(route, call)
+        if answer.did:
+            self._log(f"{_now()} {who}: {head.method} {head.path}: {answer.did}")
+        return answer
+
+    def _right(self, route: Route, head: Head) -> str:
+        """The right that the caller has; Refused if the route needs more."""
+        if not route.right:
+            return ""
+        right = "full" if head.local else self._tokens.right_of(head.headers.get("authorization"))
+        if not right:
+            if self._tokens.failed():
+                raise Refused(429, "too many wrong tokens", headers={"retry-after": "1"})
+            raise Refused(
+                401,
+                f"this needs the token of this server. {self._told_how}".strip(),
+                headers={"www-authenticate": 'Bearer realm="queuectl"'},
+            )
+        if route.right == "full" and self.service.read_only and route.name != "getVariables":
+            raise Refused(403, "this server is read-only: it was started with --read-only")
+        if route.right == "full" and right != "full":
+            raise Refused(403, "this token may only read; the full one may change the queue")
+        return right
+
+    async def _in_thread(self, route: Route, call: Call) -> Answer:
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(_THREADS)
+        assert route.handler is not None
+        answer: Answer = await to_thread.run_sync(
+            route.handler, self.service, call, limiter=self._limiter
+        )
+        return answer
+
+    def _failed(self, error: Exception, head: Head, route: Route | None) -> Answer:
+        refused = refusal_of(error)
+        if not isinstance(error, (Refused, QueuectlError)):
+            self._log(f"{_now()} {head.method} {head.path}: {type(error).__name__}: {error}")
+        old = route is not None and route.kind == "old"
+        return old_problem(refused) if old else problem(refused)
+
+
+async def _body(route: Route, receive: Receive) -> Any:
+    data = await read_body(receive)
+    if route.body is None:
+        return None
+    if not data and isinstance(route.body, tuple):
+        return check_members(route.body, {})
+    form = read_json(data)
+    return check_members(route.body, form) if isinstance(route.body, tuple) else form
+
+
+def _frame(head: Head, route: Route | None) -> dict[str, str]:
+    """The headers that every answer has."""
+    frame = {**HEADERS, "x-request-id": request_id(head.headers)}
+    if route is not None and route.kind == "old":
+        frame["deprecation"] = _OLDER
+    return frame
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,180 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from queuectl.errors import InvalidInput, QueuectlError, StoreError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from queuectl.commands.context import Context
+    from queuectl.web.access import Tokens
+    from queuectl.web.guard import Door
+
+_INTERRUPTED = 130
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(context: Context, args: dict[str, Any]) -> int:
+    """The API, until a signal ends them."""
+    _check_installed()
+    _check_options(args)
+    return _Serving(context, args).run()
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("starlette", "uvicorn", "anyio") if find_spec(name) is None]
+    if missing:
+        raise StoreError(
+            f"the page needs {' and '.join(missing)}, which is not installed: "
+            "pip install 'queuectl[web]'"
+        )
+
+
+def _check_options(args: Mapping[str, Any]) -> None:
+    if args["no_token"] and args["host"] not in _LOOPBACK:
+        raise InvalidInput("--no-token is possible on this machine's own address only, not --host")
+    if os.geteuid() == 0 and not args["allow_root"]:
+        raise InvalidInput(
+            "the page runs commands as whoever serves it, and that is root here; "
+            "serve as another user, or add --allow-root"
+        )
+
+
+class _Serving:
+    """One run of `serve`: what it opens, what it tells, what it leaves."""
+
+    def __init__(self, context: Context, args: dict[str, Any]) -> None:
+        from queuectl.web.access import Desk
+        from queuectl.web.operations import Operations, check_queue
+        from queuectl.web.service import Service
+
+        check_queue(context.folder)
+        self._context, self._args = context, args
+        self._desk = Desk(context.folder, context.environ)
+        operations = Operations(context.folder, context.environ, os.getcwd())
+        self._service = Service(operations, read_only=bool(args["read_only"]))
+        self._sockets: list[socket.socket] = []
+        self._pids: list[int] = []
+
+    def run(self) -> int:
+        """Serve; the exit code."""
+        try:
+            tokens = self._tokens()
+            door = self._listen()
+            return self._end(self._serve(tokens, door))
+        finally:
+            for opened in self._sockets:
+                opened.close()
+            self._service.close()
+
+    def _tokens(self) -> Tokens:
+        from queuectl.web.access import Tokens
+
+        made = self._desk.tokens(anew=bool(self._args["new_token"]))
+        return Tokens(None if self._args["no_token"] else made)
+
+    def _listen(self) -> Door:
+        from queuectl.web.guard import Door
+        from queuectl.web.server import listen, listen_at
+
+        args = self._args
+        names = tuple(args["name"] or ())
+        if args["unix"]:
+            self._sockets.append(listen_at(os.path.abspath(args["unix"])))
+            return Door(None, "", names)
+        host = args["host"]
+        self._sockets.append(listen(host, args["port"], self._holder))
+        self._sockets.append(listen_at(self._desk.file("socket")))
+        bound = self._sockets[0].getsockname()
+        return Door(bound[1], bound[0], names, args["proxy"] or "")
+
+    def _holder(self, port: int) -> str:
+        from queuectl.web.server import holder_of
+
+        other = self._desk.on_port(port)
+        if other is not None:
+            return f"; the queue {other.get('queue')} is served there; --port names another"
+        return f"{holder_of(port)}; --port names another, --port 0 takes any"
+
+    def _serve(self, tokens: Tokens, door: Door) -> int:
+        from queuectl.web.app import App
+        from queuectl.web.route_table import ROUTES
+        from queuectl.web.server import run
+
+        url = _url(self._args["host"], door)
+        curl = self._curl(url, tokens)
+        app = App(
+            self._service,
+            ROUTES,
+            door,
+            tokens,
+            log=self._context.note,
+            told_how=f"From this machine: {curl}" if url else "",
+        )
+        self._pids = self._start_workers()
+        return run(app, self._sockets, lambda: self._tell(door, tokens, url, curl))
+
+    def _curl(self, url: str, tokens: Tokens) -> str:
+        if not url:
+            return (
+                f"curl --unix-socket {os.path.abspath(self._args['unix'])} http://localhost/status"
+            )
+        header = f" -H @{self._desk.file('full')}" if tokens.asked_for else ""
+        return f"curl{header} {url}api/v1/status"
+
+    def _start_workers(self) -> list[int]:
+        count = self._args["workers"]
+        return self._service.operations.start_workers(count) if count else []
+
+    def _tell(self, door: Door, tokens: Tokens, url: str, curl: str) -> None:
+        context, args = self._context, self._args
+        if not tokens.asked_for:
+            context.note(
+                "Warning: no token is asked for: whoever reaches this port may run commands."
+            )
+        if url and door.bound not in ("127.0.0.1", "::1"):
+            context.note(
+                f"Warning: {door.bound} can be reached from other machines, and nothing here is "
+                "encrypted: put a proxy with TLS in front of it (--proxy), or use ssh -L."
+            )
+        link = url
+        if tokens.asked_for and url:
+            full = self._desk.tokens()["read" if args["read_only"] else "full"]
+            link = f"{url}#token={full}"
+        if url:
+            context.write(f"Address: {link}")
+        context.write(f"Queue: {context.folder}")
+        context.write(f"API: {curl}")
+        if self._pids:
+            context.write(f"Workers: {self._pids}")
+        context.flush()
+        form = {"queue": context.folder, "url": url, "port": door.port, "pid": os.getpid()}
+        form |= {"unix": args["unix"], "tokens": tokens.asked_for}
+        self._desk.note_served(form)
+
+    def _end(self, number: int) -> int:
+        """Tell the workers of this server to finish; the exit code of the signal."""
+        if self._pids:
+            try:
+                self._service.operations.stop_workers(list(map(str, self._pids)))
+            except QueuectlError as exc:
+                self._context.note(f"queuectl: {exc}")
+        if number == signal.SIGINT:
+            self._context.note("queuectl: interrupted")
+            return _INTERRUPTED
+        return 0
+
+
+def _url(host: str, door: Door) -> str:
+    if door.port is None:
+        return ""
+    shown = host if host not in ("", "0.0.0.0", "::") else "127.0.0.1"
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{door.port}/"

@@ -1,0 +1,136 @@
+"""Jobs and settings as a program hands them in: the commands' own checks, but nothing is coerced.
+
+A command line has only text, so there "5" is 5. JSON has types, and a wrong one is a mistake: it is
+told for each field, with its JSON pointer, in the words that the command line uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from queuectl.config import SETTINGS, check_setting, find_setting
+from queuectl.errors import InvalidInput
+from queuectl.model.fields import DELAY, Field, check_value, find_field
+from queuectl.web.exchange import Refused
+
+_NUMBERS: dict[str, Any] = {
+    "int": int,
+    "count": int,
+    "duration": (int, float),
+    "delay": (int, float),
+}
+_WANTED = {
+    "int": "a whole number",
+    "count": "a whole number",
+    "duration": "a number of seconds",
+    "delay": "a number of seconds",
+    "flag": "true or false",
+}
+
+
+def _is_fit(field: Field, value: object) -> bool:
+    if field.kind == "flag":
+        return isinstance(value, bool)
+    kinds = _NUMBERS.get(field.kind)
+    return kinds is None or (isinstance(value, kinds) and not isinstance(value, bool))
+
+
+def _field(name: str) -> Field:
+    return DELAY if name == DELAY.name else find_field(name)
+
+
+def check_draft(draft: object, *, editing: bool = False, at: str = "") -> dict[str, Any]:
+    """The fields of a new job, or (`editing`) of changes; 422 names every one that is wrong.
+
+    What is null is left out, but where a change unsets what may be unset. `at` is the pointer of
+    the draft itself.
+    """
+    if not isinstance(draft, dict):
+        raise _wrong([_fault(at, "a job must be an object")])
+    fields: dict[str, Any] = {}
+    faults = []
+    for name, value in draft.items():
+        try:
+            field = _field(name)
+            if value is None:
+                if editing and field.name in ("timeout", "cwd", "env"):
+                    fields[name] = None
+                continue
+            if not (field.enqueue if not editing else field.edit):
+                what = "changed" if editing else "set"
+                raise InvalidInput(f"field '{name}' cannot be {what}: queuectl sets it")
+            if not _is_fit(field, value):
+                shown = repr(value) if len(repr(value)) <= 40 else "that"
+                raise InvalidInput(f"{name} must be {_WANTED[field.kind]}, not {shown}")
+            check_value(field, value)
+            fields[name] = value
+        except InvalidInput as exc:
+            faults.append(_fault(f"{at}/{_escaped(name)}", str(exc)))
+    if not editing and not faults and "command" not in fields:
+        faults.append(_fault(f"{at}/command", "a job needs a command"))
+    if faults:
+        raise _wrong(faults)
+    return fields
+
+
+def check_drafts(drafts: object, most: int) -> list[dict[str, Any]]:
+    """Several new jobs; the pointers begin with their index."""
+    if not isinstance(drafts, list):
+        raise _wrong([_fault("", "the body must be an array of jobs")])
+    if not 1 <= len(drafts) <= most:
+        raise _wrong([_fault("", f"give 1 to {most} jobs")])
+    return [check_draft(draft, at=f"/{index}") for index, draft in enumerate(drafts)]
+
+
+def check_settings(body: object) -> dict[str, Any]:
+    """Settings by name; null puts one back to its default."""
+    if not isinstance(body, dict) or not body:
+        raise _wrong([_fault("", "the body must be an object of settings")])
+    found: dict[str, Any] = {}
+    faults = []
+    for name, value in body.items():
+        try:
+            setting = find_setting(name)
+            if setting.name in found:
+                raise InvalidInput(f"setting '{setting.name}' is given twice")
+            found[setting.name] = None if value is None else check_setting(setting, value)
+        except InvalidInput as exc:
+            faults.append(_fault(f"/{_escaped(name)}", str(exc)))
+    if faults:
+        raise _wrong(faults)
+    return found
+
+
+def same_content(draft: Mapping[str, object], form: Mapping[str, object]) -> bool:
+    """Whether a job has what the draft says; a moment given as a delay cannot be compared."""
+    for name, value in draft.items():
+        field = _field(name)
+        if field is DELAY or field.name == "state":
+            continue
+        kept = form.get(field.name)
+        kept = list(kept) if isinstance(kept, tuple) else kept
+        wanted = check_value(field, value)
+        wanted = list(wanted) if isinstance(wanted, tuple) else wanted
+        if field.name == "cwd" and not str(wanted).startswith("/"):
+            continue
+        if kept != wanted:
+            return False
+    return True
+
+
+def setting_names() -> list[str]:
+    """The names of all settings."""
+    return [setting.name for setting in SETTINGS]
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _fault(pointer: str, detail: str) -> dict[str, str]:
+    return {"pointer": pointer, "detail": detail}
+
+
+def _wrong(faults: list[dict[str, str]]) -> Refused:
+    return Refused(422, faults[0]["detail"], code="invalid_input", errors=faults)

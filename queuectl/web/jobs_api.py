@@ -1,0 +1,383 @@
+"""`/api/v1/jobs`: lists, single jobs, their output, and what is done to one or to many."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from queuectl.commands.forms import job_form
+from queuectl.errors import DuplicateId, InvalidInput, Outdated
+from queuectl.model.job import FINISHED, LIVE, Job
+from queuectl.model.selection import Selection, matches
+from queuectl.model.times import format_time, parse_time
+from queuectl.web.drafts import check_draft, check_drafts, same_content
+from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.mirror import ORDERS, light, walk
+from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
+
+MOST_BATCH = 10_000
+_MOST_TOUCHED = 100_000
+_GUARDED = ("command", "env", "cwd")  # what a change must have seen
+LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
+_KEY = 200  # characters of an Idempotency-Key
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """Every field of a job, with its variables masked."""
+    return masked(job_form(job))
+
+
+def _answer(job: Job, status: int = 200, did: str = "", **headers: str) -> Answer:
+    return Answer(status, shown(job), {"etag": rev_tag(job), **headers}, did=did)
+
+
+# -- lists
+
+
+def selection_of(values: dict[str, Any]) -> Selection:
+    """The jobs that the parameters, or the members of a bulk action, mean."""
+
+    def words(name: str) -> frozenset[str] | None:
+        found = values.get(name)
+        return frozenset(found) if found else None
+
+    return Selection(
+        ids=words("ids"),
+        states=words("state"),
+        tags=words("tag") or frozenset(),
+        match=values.get("q") or None,
+        error=values.get("error") or None,
+        exit_code=values.get("exit_code"),
+        since=_moment(values.get("since")),
+        until=_moment(values.get("until")),
+    )
+
+
+def _moment(text: str | None) -> str | None:
+    try:
+        return None if text is None else format_time(parse_time(text))
+    except InvalidInput as exc:
+        raise Refused(400, str(exc)) from None
+
+
+def list_jobs(service: Service, call: Call) -> Answer:
+    """A page of jobs."""
+    etag = service.etag()
+    if (same := unchanged(call, etag)) is not None:
+        return same
+    values = call.query
+    order, limit = values["sort"] or "-created_at", values["limit"] or 50
+    selection = selection_of(dict(values))
+    behind = _read_cursor(values["cursor"], order)
+    jobs, total = _found(service, selection, order, behind, limit + 1)
+    more = jobs[limit:]
+    jobs = jobs[:limit]
+    form: dict[str, Any] = {
+        "items": [_with(service, job, values["fields"]) for job in jobs],
+        "next": _cursor(order, jobs[-1]) if more else None,
+        "total": total,
+        "position": service.mirror.position,
+    }
+    headers = {"etag": etag}
+    if more:
+        headers["link"] = f'<{_next_link(call, form["next"])}>; rel="next"'
+    return Answer(200, form, headers)
+
+
+def _found(
+    service: Service, selection: Selection, order: str, behind: Any, count: int
+) -> tuple[list[Job], int | None]:
+    """The jobs of a page, and how many there are in all, where that is known."""
+    found = service.mirror.first(order, lambda job: matches(job, selection), behind, count)
+    if found is None:
+        return walk(service.operations.jobs(selection), order, behind, count)
+    plain = selection._replace(states=None) == Selection()
+    if not plain:
+        return found, len(found) if behind is None and len(found) < count else None
+    counts = status_form(service)["jobs"]
+    return found, sum(counts[state] for state in selection.states or counts)
+
+
+def status_form(service: Service) -> dict[str, Any]:
+    """What `status --json` prints."""
+    form: dict[str, Any] = service.operations.form("status")
+    return form
+
+
+def _with(service: Service, job: Job, names: list[str]) -> dict[str, Any]:
+    form = light(job)
+    if names:
+        whole = shown(service.operations.job(job.id))
+        form.update({name: whole[name] for name in names if name in whole})
+        form["cut"] = [name for name in form.get("cut", ()) if name not in names]
+    return form
+
+
+def _cursor(order: str, job: Job) -> str:
+    text = json.dumps([order, *ORDERS[order][0](job)])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str | None, order: str) -> tuple[object, ...] | None:
+    if text is None:
+        return None
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        form = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        kinds: tuple[type, ...] = {"priority": (int, str, str)}.get(order.lstrip("-"), (str, str))
+        kinds = (str,) if order.lstrip("-") == "id" else kinds
+        assert isinstance(form, list)
+        assert form[0] == order
+        assert [type(value) for value in form[1:]] == list(kinds)
+    except (ValueError, AssertionError, RecursionError):
+        raise Refused(400, "this cursor is not one of this list") from None
+    return tuple(form[1:])
+
+
+def _next_link(call: Call, cursor: str) -> str:
+    from urllib.parse import urlencode
+
+    pairs = []
+    for name, value in call.query.items():
+        if name != "cursor" and value not in (None, []):
+            pairs += [(name, one) for one in (value if isinstance(value, list) else [value])]
+    return "/api/v1/jobs?" + urlencode([*pairs, ("cursor", cursor)])
+
+
+# -- making jobs
+
+
+def create(service: Service, call: Call) -> Answer:
+    """A job made, once for each key."""
+    draft = check_draft(call.body)
+    key = call.headers.get("idempotency-key")
+    if key is not None:
+        if not key or len(key) > _KEY:
+            raise Refused(400, f"an Idempotency-Key has 1 to {_KEY} characters")
+        draft.setdefault("id", "key-" + hashlib.sha256(key.encode()).hexdigest()[:32])
+    try:
+        [job] = service.operations.enqueue([draft])
+    except DuplicateId as exc:
+        return _there_already(service, draft, key, exc)
+    where = f"/api/v1/jobs/{job.id}"
+    return _answer(job, 201, f"enqueued {job.id}", location=where)
+
+
+def _there_already(
+    service: Service, draft: dict[str, Any], key: str | None, error: DuplicateId
+) -> Answer:
+    job = service.operations.job(error.job_id)
+    where = f"/api/v1/jobs/{job.id}"
+    if key is not None and same_content(draft, job_form(job)):
+        return _answer(job, 200, location=where)
+    if key is not None and job.id.startswith("key-"):
+        raise Refused(422, "this Idempotency-Key was used for another job", job=where)
+    raise Refused(409, str(error), headers={"link": f'<{where}>; rel="related"'}, job=where)
+
+
+def create_many(service: Service, call: Call) -> Answer:
+    """Jobs made, all or none, in their order."""
+    drafts = check_drafts(call.body, MOST_BATCH)
+    try:
+        jobs = service.operations.enqueue(drafts)
+    except (InvalidInput, DuplicateId) as exc:
+        at = "" if exc.index is None else f"/{exc.index}"
+        status = 422 if isinstance(exc, InvalidInput) else 409
+        fault = {"pointer": at, "detail": str(exc)}
+        raise Refused(status, str(exc), errors=[fault]) from exc
+    items = [light(job) for job in jobs]
+    return Answer(201, {"items": items, "total": len(items)}, did=f"enqueued {len(items)} jobs")
+
+
+def check(service: Service, call: Call) -> Answer:
+    """Whether the fields of a job that is being typed are right; nothing is made."""
+    body = call.body if isinstance(call.body, dict) else None
+    if body is None:
+        raise Refused(422, "a job must be an object", errors=[{"pointer": "", "detail": "object"}])
+    try:
+        check_draft(body)
+    except Refused as exc:
+        return Answer(200, {"ok": False, "errors": exc.more["errors"]})
+    return Answer(200, {"ok": True, "errors": []})
+
+
+# -- one job
+
+
+def show(service: Service, call: Call) -> Answer:
+    """All of a job."""
+    job = service.operations.job(call.path["id"])
+    return unchanged(call, rev_tag(job)) or _answer(job)
+
+
+def variables(service: Service, call: Call) -> Answer:
+    """The variables that were given to a job, with their values."""
+    job = service.operations.job(call.path["id"])
+    return Answer(200, {"id": job.id, "env": dict(job.env or {})}, did=f"saw env of {job.id}")
+
+
+def explain(service: Service, call: Call) -> Answer:
+    """Why a job has not run yet, or ended as it did."""
+    return Answer(200, service.operations.form("explain", job=call.path["id"]))
+
+
+def _guarded(act: Callable[[int | None], Job], call: Call, did: str) -> Answer:
+    """The answer for a change that asks for a rev."""
+    try:
+        job = act(wanted_rev(call))
+    except Outdated as exc:
+        raise Refused(412, str(exc), headers={"etag": f'"{exc.rev}"'}) from exc
+    return _answer(job, did=f"{did} {job.id}")
+
+
+def change(service: Service, call: Call) -> Answer:
+    """Fields of a job set anew."""
+    fields = check_draft(call.body, editing=True)
+    blind = [name for name in _GUARDED if name in fields]
+    if blind and "if-match" not in call.headers:
+        raise Refused(428, f"a change of {blind[0]} needs If-Match with the ETag of the job")
+    job_id = call.path["id"]
+    return _guarded(lambda rev: service.operations.update(job_id, fields, rev), call, "changed")
+
+
+def retry(service: Service, call: Call) -> Answer:
+    """A job pending now."""
+    job_id = call.path["id"]
+    return _guarded(lambda rev: service.operations.retry([job_id], rev)[0], call, "retried")
+
+
+def cancel(service: Service, call: Call) -> Answer:
+    """A job cancelled, or its worker asked to end it."""
+    job_id = call.path["id"]
+    return _guarded(lambda rev: service.operations.cancel([job_id], rev)[0], call, "cancelled")
+
+
+def remove(service: Service, call: Call) -> Answer:
+    """An ended job removed for good."""
+    job_id = call.path["id"]
+    try:
+        service.operations.remove_one(job_id, wanted_rev(call))
+    except Outdated as exc:
+        raise Refused(412, str(exc), headers={"etag": f'"{exc.rev}"'}) from exc
+    return Answer(204, did=f"removed {job_id}")
+
+
+# -- many jobs
+
+
+def bulk(action: str) -> Callable[[Service, Call], Answer]:
+    """The handler that retries, cancels or removes all jobs that are selected."""
+
+    def handler(service: Service, call: Call) -> Answer:
+        selection = selection_of(call.body)
+        if selection == Selection():
+            raise Refused(422, "name the jobs: ids, state, tag, q, error, exit_code, since, until")
+        found = [job for job in service.operations.jobs(selection) if _may(action, job)]
+        return touch(service, action, found, call.body)
+
+    return handler
+
+
+def _may(action: str, job: Job) -> bool:
+    if action == "cancel":
+        return job.state in LIVE
+    return job.state in FINISHED if action == "purge" else job.state in (*FINISHED, "failed")
+
+
+def touch(service: Service, action: str, found: list[Job], body: dict[str, Any]) -> Answer:
+    """Do something to exactly these jobs, if they are as many as was said before."""
+    expect = body["expect"]
+    ids = [job.id for job in found]
+    if body["dry_run"]:
+        return Answer(200, {"count": len(ids), "ids": ids[:1000], "done": False})
+    if expect is None:
+        raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
+    if expect != len(ids):
+        raise Refused(409, f"{len(ids)} jobs are meant now, not {expect}", count=len(ids))
+    if not ids:
+        return Answer(200, {"count": 0, "ids": [], "done": True})
+    operations = service.operations
+    done = {
+        "retry": lambda: operations.retry(ids),
+        "dlq": lambda: operations.retry_dead(ids),
+        "cancel": lambda: operations.cancel(ids),
+        "purge": lambda: operations.remove(found),
+    }[action]()
+    told = {"retry": "retried", "dlq": "retried", "cancel": "cancelled", "purge": "removed"}
+    form = {"count": len(done), "ids": [job.id for job in done][:1000], "done": True}
+    return Answer(200, form, did=f"{told[action]} {len(done)} jobs")
+
+
+# -- output
+
+MOST_OUTPUT = 1 << 20
+
+
+def logs(service: Service, call: Call) -> Answer:
+    """A part of what a run printed, as text."""
+    job = service.operations.job(call.path["id"])
+    values = call.query
+    offset, limit = values["offset"] or 0, values["limit"] or MOST_OUTPUT
+    ranged = None if values["offset"] is not None else call.headers.get("range")
+    if ranged is not None:
+        span = _span(ranged)
+        if span is None:
+            ranged = None
+        else:
+            offset, limit = span
+    part = service.operations.output(job, values["run"], offset, limit)
+    headers = {
+        "accept-ranges": "bytes",
+        "x-log-size": str(part.size),
+        "x-log-complete": "true" if part.complete else "false",
+    }
+    if ranged is not None and (not part.data or (offset > 0 and offset >= part.size)):
+        raise Refused(
+            416, "the output is shorter", headers={"content-range": f"bytes */{part.size}"}
+        )
+    data, begin = part.data, part.offset
+    if ranged is None:
+        data, begin = _whole_signs(part.data, part.offset, part.size, part.complete)
+    headers["x-log-offset"] = str(begin)
+    status = 200
+    if ranged is not None:
+        status = 206
+        headers["content-range"] = f"bytes {begin}-{begin + len(data) - 1}/{part.size}"
+    return Answer(status, data, headers, "text/plain; charset=utf-8")
+
+
+def _span(ranged: str) -> tuple[int, int] | None:
+    """Offset and length of the one range that is asked for; None: it is none that we know."""
+    unit, equals, span = ranged.partition("=")
+    first, dash, last = span.strip().partition("-")
+    if unit.strip() != "bytes" or not equals or not dash or "," in span:
+        return None
+    if not all(word == "" or (word.isascii() and word.isdigit()) for word in (first, last)):
+        return None
+    if len(first) > 15 or len(last) > 15 or not (first or last):
+        return None
+    if not first:
+        return (-min(int(last), MOST_OUTPUT), MOST_OUTPUT) if int(last) else None
+    most = MOST_OUTPUT if not last else int(last) - int(first) + 1
+    return (int(first), min(most, MOST_OUTPUT)) if most > 0 else None
+
+
+def _whole_signs(data: bytes, begin: int, size: int, complete: bool) -> tuple[bytes, int]:
+    """The bytes without a sign of UTF-8 that is cut in two at either end."""
+    start = 0
+    while begin > 0 and start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
+        start += 1
+    end = len(data)
+    if begin + end < size or not complete:
+        for back in range(1, min(4, end - start) + 1):
+            lead = data[end - back]
+            if lead & 0xC0 == 0xC0:
+                length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+                end -= back if length > back else 0
+                break
+            if lead < 0x80:
+                break
+    return data[start:end], begin + start

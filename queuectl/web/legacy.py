@@ -1,0 +1,134 @@
+"""The ten endpoints of an earlier tool, with its paths, names and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queuectl.config import find_setting, parse_setting
+from queuectl.errors import DuplicateId, InvalidInput, QueuectlError
+from queuectl.model.selection import Selection
+from queuectl.web.drafts import check_draft, check_settings
+from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.jobs_api import shown, status_form
+from queuectl.web.service import Service
+
+
+def enqueue(service: Service, call: Call) -> Answer:
+    """A job handed in."""
+    try:
+        [job] = service.operations.enqueue([check_draft(call.body)])
+    except DuplicateId as exc:
+        raise Refused(409, str(exc)) from exc
+    form = {"status_code": 200, "status": "success", "inserted_id": job.id}
+    return Answer(200, form, did=f"enqueued {job.id}")
+
+
+def list_jobs(service: Service, call: Call) -> Answer:
+    """The jobs, or those in a state."""
+    state = call.query["state"]
+    selection = Selection(states=frozenset({state}) if state else None, limit=call.query["limit"])
+    return Answer(200, [shown(job) for job in service.operations.jobs(selection)])
+
+
+def update(service: Service, call: Call) -> Answer:
+    """A job's fields set anew, or its state: pending or cancelled."""
+    body = dict(call.body) if isinstance(call.body, dict) else {}
+    job_id = body.pop("id", None)
+    if not isinstance(job_id, str):
+        raise Refused(422, "the id of the job is missing")
+    if body.get("state") is not None:
+        _check_state(body["state"])
+    job = service.operations.update(job_id, check_draft(body, editing=True), None)
+    form = {"status_code": 200, "details": f"Job '{job.id}' is updated; it is {job.state}."}
+    return Answer(200, form, did=f"changed {job.id}")
+
+
+def _check_state(state: object) -> None:
+    from queuectl.model.fields import check_state
+
+    try:
+        found = check_state(state)
+    except InvalidInput as exc:
+        raise Refused(422, str(exc)) from exc
+    if found not in ("pending", "cancelled"):
+        raise Refused(
+            422, f"a job cannot be made {found}: pending retries it, cancelled cancels it"
+        )
+
+
+def start_workers(service: Service, call: Call) -> Answer:
+    """Workers started."""
+    pids = service.operations.start_workers(call.query["num_workers"] or 1)
+    form = {"status_code": 200, "details": f"Started {len(pids)} worker(s).", "pids": pids}
+    return Answer(200, form, did=f"started {len(pids)} workers")
+
+
+def stop_workers(service: Service, call: Call) -> Answer:
+    """All workers told to stop."""
+    pids = service.operations.stop_workers(None)
+    told = f"{len(pids)} worker(s) stop once their jobs are finished." if pids else "None runs."
+    form = {"status_code": 200, "details": told, "pids": pids}
+    return Answer(200, form, did=f"told {len(pids)} workers to stop")
+
+
+def status(service: Service, call: Call) -> Answer:
+    """How the queue stands."""
+    try:
+        found = status_form(service)
+    except QueuectlError as exc:
+        raise Refused(503, str(exc)) from exc
+    jobs = found["jobs"]
+    summary = {"total_jobs": found["total"], "pending": jobs["pending"]}
+    summary |= {"processing": jobs["in_progress"], "completed": jobs["completed"]}
+    summary |= {"failed": jobs["failed"], "dead": jobs["dead"]}
+    form = {
+        "timestamp": found["time"],
+        "summary": summary,
+        "active_workers": found["workers"]["active"],
+        "system_status": _word(found),
+    }
+    return Answer(200, form)
+
+
+def _word(found: dict[str, Any]) -> str:
+    if found["health"] == "stalled":
+        return "unhealthy"
+    if found["health"] == "degraded":
+        return "degraded"
+    jobs = found["jobs"]
+    live = jobs["pending"] + jobs["in_progress"] + jobs["failed"]
+    return "healthy" if live else "idle"
+
+
+def dlq_list(service: Service, call: Call) -> Answer:
+    """The dead jobs."""
+    dead = service.operations.jobs(Selection(states=frozenset({"dead"})))
+    return Answer(200, {"status": "success", "jobs": [shown(job) for job in dead]})
+
+
+def dlq_retry(service: Service, call: Call) -> Answer:
+    """A dead job put back."""
+    job_id = call.query["job_id"]
+    service.operations.retry_dead([job_id])
+    told = f"Job '{job_id}' has been moved back to the main queue for retry."
+    return Answer(200, {"status": "success", "details": told}, did=f"retried {job_id}")
+
+
+def config_get(service: Service, call: Call) -> Answer:
+    """One setting."""
+    key = call.query["key"]
+    setting = find_setting(key)
+    form = {"status": "success", "key": key, "value": service.operations.settings()[setting.name]}
+    return Answer(200, form)
+
+
+def config_set(service: Service, call: Call) -> Answer:
+    """One setting set anew."""
+    key, value = call.body["key"], call.body["value"]
+    setting = find_setting(key)
+    if isinstance(value, str):
+        value = parse_setting(setting, value)  # that tool's clients send text
+    changes = check_settings({setting.name: value})
+    settings = service.operations.change_settings(changes)
+    form = {"status": "success", "key": key, "value": settings[setting.name]}
+    return Answer(200, form, did=f"set {setting.name}")

@@ -1,0 +1,242 @@
+"""The newest jobs and the latest changes, kept in memory for all readers of the page.
+
+One thread follows the queue while anybody listens; requests for lists catch up by themselves, so
+what a request changed is in the next answer. However large the queue is, a few thousand jobs are
+kept: lists that reach further down read the queue.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from queuectl.model.job import Job
+from queuectl.model.selection import Selection
+from queuectl.web.operations import Changes, Operations
+
+_MOST = 1000  # jobs of each order that are kept at least, if there are so many
+_RING = 5000  # changes that a reader may be behind
+_LONGEST = 1000  # characters of a command or an error in a list
+Key = Callable[[Job], tuple[object, ...]]
+
+# Sort orders by name: the key, and whether the greatest comes first. Ids make all keys differ.
+ORDERS: dict[str, tuple[Key, bool]] = {
+    "-updated_at": (lambda job: (job.updated_at, job.id), True),
+    "-created_at": (lambda job: (job.created_at, job.id), True),
+    "updated_at": (lambda job: (job.updated_at, job.id), False),
+    "created_at": (lambda job: (job.created_at, job.id), False),
+    "id": (lambda job: (job.id,), False),
+    "-id": (lambda job: (job.id,), True),
+    "priority": (lambda job: (job.priority, job.run_at, job.id), False),
+    "-priority": (lambda job: (job.priority, job.run_at, job.id), True),
+    "run_at": (lambda job: (job.run_at, job.id), False),
+}
+KEPT = ("-updated_at", "-created_at")
+# What a list holds of a job, in this order; what is not set is left out.
+LIGHT = (
+    *("id", "state", "command", "priority", "attempts", "max_retries", "run", "rev", "created_at"),
+    *("updated_at", "run_at", "started_at", "finished_at", "exit_code", "error", "worker"),
+    *("cancel_requested", "tags"),
+)
+
+
+def light(job: Job) -> dict[str, Any]:
+    """What a list shows of a job; `cut` names texts of which only the beginning is there."""
+    form: dict[str, Any] = {}
+    for name in LIGHT:
+        value = getattr(job, name, None)
+        if isinstance(value, (tuple, frozenset)):
+            value = list(value)
+        if value is not None and value is not False and value != []:
+            form[name] = value
+    if job.state != "in_progress":
+        form.pop("worker", None)
+    long = [name for name in ("command", "error") if len(form.get(name) or "") > _LONGEST]
+    for name in long:
+        form[name] = form[name][:_LONGEST]
+    if long:
+        form["cut"] = long
+    return form
+
+
+def slim(job: Job) -> Job:
+    """The job without what lists neither show nor sort by."""
+    return job._replace(env=None, history=(), extra=None, cwd=None)
+
+
+class Window:
+    """The jobs with the greatest keys: all those whose key is not below `floor` (None: all)."""
+
+    def __init__(self, key: Key, most: int = _MOST) -> None:
+        self._key, self._most = key, most
+        self.floor: tuple[object, ...] | None = None
+        self._jobs: dict[str, Job] = {}
+        self._order: list[Job] | None = None
+
+    def take(self, job_id: str, job: Job | None) -> None:
+        """The job as it is now; None: it was removed."""
+        self._order = None
+        self._jobs.pop(job_id, None)
+        if job is None or (self.floor is not None and self._key(job) < self.floor):
+            return
+        self._jobs[job_id] = job
+        if len(self._jobs) >= 2 * self._most:
+            kept = self.newest()[: self._most]
+            self.floor = self._key(kept[-1])
+            self._jobs = {job.id: job for job in kept}
+            self._order = kept
+
+    def changes_since(self, old: Window) -> list[tuple[str, Job | None]]:
+        """What makes this of the other, where each holds all jobs of its time: oldest first."""
+        gone: list[tuple[str, Job | None]] = [(i, None) for i in old._jobs if i not in self._jobs]
+        changed = [job for job in self._jobs.values() if old._jobs.get(job.id) != job]
+        return [*gone, *((job.id, job) for job in sorted(changed, key=self._key))]
+
+    def newest(self) -> list[Job]:
+        """The jobs, that with the greatest key first."""
+        if self._order is None:
+            self._order = sorted(self._jobs.values(), key=self._key, reverse=True)
+        return self._order
+
+
+class Change(NamedTuple):
+    """One change: the job's light form, None if it was removed."""
+
+    seq: int
+    job_id: str
+    form: dict[str, Any] | None
+
+
+class Mirror:
+    """What the queue's newest jobs are, and what changed. For many threads."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._mutex = threading.Lock()
+        self._changes: Changes | None = None
+        self._mark: object = None
+        self._epoch, self._seq = secrets.token_hex(4), 0
+        self._ring: deque[Change] = deque(maxlen=_RING)
+        self._windows: dict[str, Window] = {}
+
+    @property
+    def position(self) -> str:
+        """Where the changes are, as opaque text."""
+        return f"{self._epoch}-{self._seq}"
+
+    def catch_up(self) -> bool:
+        """Take in what changed since; whether anything may have. Raises QueuectlError."""
+        with self._mutex:
+            mark = self._operations.mark()
+            if mark == self._mark:
+                return False
+            if self._changes is None:
+                self._changes = self._operations.follow()
+            try:
+                changed = self._changes.next()
+                if changed is None or not self._windows or _edited(self._mark, mark):
+                    self._read_all()
+                else:
+                    self._apply(changed)
+            except BaseException:
+                self._windows = {}  # all must be read anew
+                self._mark = None
+                raise
+            self._mark = mark
+            return True
+
+    def close(self) -> None:
+        """Let go of the files."""
+        with self._mutex:
+            if self._changes is not None:
+                self._changes.close()
+                self._changes = None
+
+    def _read_all(self) -> None:
+        # What is read now, behind the place where the changes begin, is never older than they are.
+        windows = {name: Window(ORDERS[name][0]) for name in KEPT}
+        for job in self._operations.jobs(Selection()):
+            for window in windows.values():
+                window.take(job.id, slim(job))
+        old, self._windows = self._windows, windows
+        if old and old[KEPT[0]].floor is None and windows[KEPT[0]].floor is None:
+            # All jobs are known, as they were and as they are: readers need not begin anew.
+            self._note(windows[KEPT[0]].changes_since(old[KEPT[0]]))
+            return
+        self._epoch, self._seq = secrets.token_hex(4), 0
+        self._ring.clear()
+
+    def _apply(self, changed: Iterable[tuple[str, Job | None]]) -> None:
+        for job_id, job in changed:
+            kept = None if job is None else slim(job)
+            for window in self._windows.values():
+                window.take(job_id, kept)
+        self._note(changed)
+
+    def _note(self, changed: Iterable[tuple[str, Job | None]]) -> None:
+        for job_id, job in changed:
+            self._seq += 1
+            self._ring.append(Change(self._seq, job_id, None if job is None else light(job)))
+
+    def since(self, position: str) -> tuple[list[Change], str] | None:
+        """The last change of each job behind a position, and where that leads; None: too old."""
+        with self._mutex:
+            epoch, _, seq = position.partition("-")
+            if epoch != self._epoch or not seq.isdigit() or int(seq) > self._seq:
+                return None
+            behind = self._seq - int(seq)
+            if behind > len(self._ring):
+                return None
+            latest: dict[str, Change] = {}
+            for at in range(len(self._ring) - behind, len(self._ring)):
+                change = self._ring[at]
+                latest.pop(change.job_id, None)
+                latest[change.job_id] = change
+            return list(latest.values()), self.position
+
+    def first(
+        self, order: str, fits: Callable[[Job], bool], behind: tuple[object, ...] | None, count: int
+    ) -> list[Job] | None:
+        """The first jobs that fit, behind a key; None if the queue must be read to tell."""
+        self.catch_up()
+        with self._mutex:
+            window = self._windows.get(order)
+            if window is None:
+                return None
+            key = ORDERS[order][0]
+            found = [
+                job
+                for job in window.newest()
+                if (behind is None or key(job) < behind) and fits(job)
+            ][:count]
+            return found if len(found) == count or window.floor is None else None
+
+
+def _edited(old: object, new: object) -> bool:
+    """Whether a job file is another one while the journal is not: a person saved it."""
+    if not isinstance(old, tuple) or not isinstance(new, tuple):
+        return False
+    return bool(old[0] == new[0] and old[1:3] != new[1:3])
+
+
+def walk(
+    jobs: Iterator[Job], order: str, behind: tuple[object, ...] | None, count: int
+) -> tuple[list[Job], int]:
+    """The first jobs of all in an order, behind a key, and how many there are in all."""
+    from heapq import nlargest, nsmallest
+
+    key, greatest_first = ORDERS[order]
+    total = 0
+
+    def later() -> Iterator[Job]:
+        nonlocal total
+        for job in jobs:
+            total += 1
+            if behind is None or (key(job) < behind if greatest_first else key(job) > behind):
+                yield slim(job)
+
+    found = (nlargest if greatest_first else nsmallest)(count, later(), key=key)
+    return found, total

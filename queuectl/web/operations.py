@@ -1,0 +1,283 @@
+"""Everything that the page and the API ask of the queue: the one way to what lies below.
+
+A JobQueue is not for two threads at once. Requests run in up to four threads (what blocks must not
+hold the others up), and each call takes a queue of its own from a small stack, the one that was
+used last: it has the least to catch up with. The event loop itself touches nothing of the queue.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from io import StringIO
+from typing import Any, NamedTuple
+
+from queuectl.commands.context import Context
+from queuectl.commands.dispatch import Result, show
+from queuectl.commands.grammar.specs import find_command
+from queuectl.commands.table import COMMANDS
+from queuectl.config import Settings
+from queuectl.errors import InvalidInput, NoSuchRun, Outdated
+from queuectl.job_queue import JobQueue
+from queuectl.model.env_set import captured
+from queuectl.model.job import Job
+from queuectl.model.selection import Selection, selected
+from queuectl.model.times import format_time
+from queuectl.store.files.glance import Follower
+from queuectl.store.files.marker import check_folder, own_folder
+from queuectl.store.files.peek import change_mark
+from queuectl.worker import pool
+from queuectl.worker.logs import LogFolder
+from queuectl.worker.rescue import rescue
+
+
+class Part(NamedTuple):
+    """Some bytes of a run's output, from `offset` on; `size` is that of the whole so far.
+
+    `complete`: the run has ended, so that no more will come.
+    """
+
+    data: bytes
+    offset: int
+    size: int
+    complete: bool
+
+
+class Operations:
+    """The queue in a data folder, for many threads. Methods raise QueuectlError as commands do.
+
+    `environ` and `here` are those of whoever started the server: jobs take them along.
+    """
+
+    def __init__(self, folder: str, environ: Mapping[str, str], here: str) -> None:
+        self.folder = folder
+        self._environ = dict(environ)
+        self._here = here
+        self._umask = os.umask(0o077)  # it can only be read by setting it
+        os.umask(self._umask)
+        self._free: list[JobQueue] = []
+        self._mutex = threading.Lock()
+        self._logs = LogFolder(folder)
+
+    @contextmanager
+    def queue(self) -> Iterator[JobQueue]:
+        """A queue for this thread alone."""
+        with self._mutex:
+            queue = self._free.pop() if self._free else None
+        if queue is None:
+            queue = JobQueue.open(self.folder)
+        try:
+            yield queue
+        finally:
+            queue.notices.clear()
+            with self._mutex:
+                self._free.append(queue)
+
+    @contextmanager
+    def _writing(self) -> Iterator[JobQueue]:
+        """The same for changes: jobs of workers that died are taken back first."""
+        with self.queue() as queue:
+            if check_folder(self.folder) and queue.lost_workers():
+                rescue(queue)
+            yield queue
+
+    def close(self) -> None:
+        """Let go of all queues; a small one is folded."""
+        while self._free:
+            self._free.pop().close()
+
+    # -- forms that commands print
+
+    def form(self, *words: str, **values: object) -> Any:
+        """What a command prints with `--json`."""
+        spec = find_command(COMMANDS, words)
+        assert spec is not None
+        module, _, name = spec.handler.partition(":")
+        out = StringIO()
+        context = Context(self.folder, environ=self._environ, out=out, err=StringIO())
+        with self.queue() as queue:
+            context._queue = queue
+            given = {param.key: None for param in spec.params} | values
+            handler = getattr(import_module(module), name)
+            result = handler(context, {**given, "json": True})
+            if isinstance(result, Result):
+                show(context, result, as_json=True)
+            context._queue = None
+        return json.loads(out.getvalue())
+
+    # -- jobs
+
+    def enqueue(self, drafts: Sequence[Mapping[str, object]]) -> list[Job]:
+        """All the jobs, or none; InvalidInput and DuplicateId tell by `index` which is wrong."""
+        now = time.time()
+        placed = [self._placed(draft, now) for draft in drafts]
+        with self._writing() as queue:
+            taken = captured(self._environ, self._umask, queue.settings().inherit_env)
+            return queue.enqueue(placed, taken)
+
+    def _placed(self, draft: Mapping[str, object], now: float) -> dict[str, object]:
+        """The draft with its folder, and the moment that a delay gives."""
+        placed = dict(draft)
+        cwd = placed.setdefault("cwd", self._here)
+        if isinstance(cwd, str) and cwd and not cwd.startswith("/"):
+            placed["cwd"] = os.path.join(self._here, cwd)
+        return moment_of(placed, now)
+
+    def job(self, job_id: str) -> Job:
+        """The job, or NoSuchJob."""
+        with self.queue() as queue:
+            return queue.get(job_id)
+
+    def jobs(self, selection: Selection) -> Iterator[Job]:
+        """The jobs that are selected, oldest first, the dead last."""
+        with self.queue() as queue:
+            yield from selected(queue.find(selection.states), selection)
+
+    def update(self, job_id: str, changes: Mapping[str, object], rev: int | None) -> Job:
+        """The job with fields set anew; Outdated if it is not at `rev`."""
+        wanted = moment_of(dict(changes), time.time())
+        cwd = wanted.get("cwd")
+        if isinstance(cwd, str) and cwd and not cwd.startswith("/"):
+            wanted["cwd"] = os.path.join(self._here, cwd)
+        with self._writing() as queue:
+            return queue.update(job_id, wanted, rev=rev)
+
+    def cancel(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
+        """The jobs cancelled, or asked to end; all or none."""
+        with self._writing() as queue:
+            return queue.cancel(ids, rev)
+
+    def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
+        """The jobs pending now; all or none."""
+        with self._writing() as queue:
+            return queue.retry(ids, rev)
+
+    def retry_dead(self, ids: Sequence[str]) -> list[Job]:
+        """Dead jobs put back; all or none."""
+        with self._writing() as queue:
+            return queue.retry_dead(ids)
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """Ended jobs removed with their output, as far as they are as given."""
+        with self._writing() as queue:
+            removed = queue.remove(jobs)
+        self._logs.prune(removed)
+        return removed
+
+    def remove_one(self, job_id: str, rev: int | None) -> None:
+        """Remove an ended job with its output; Outdated if it is not at `rev`."""
+        while True:
+            job = self.job(job_id)
+            if rev is not None and job.rev != rev:
+                raise Outdated(job_id, rev, job.rev)
+            if self.remove([job]):
+                return
+
+    def output(self, job: Job, run: int | None, offset: int, limit: int) -> Part:
+        """A part of a run's output (None: the latest); a negative `offset` counts from its end."""
+        if run is not None and not 1 <= run <= job.run:
+            raise NoSuchRun(job.id, run, job.run)
+        ended = job.state != "in_progress" or run not in (None, job.run)
+        fd = self._logs.open(job, run) if job.run else None
+        if fd is None:
+            return Part(b"", 0, 0, ended)
+        try:
+            size = os.fstat(fd).st_size
+            begin = max(0, size + offset) if offset < 0 else min(offset, size)
+            return Part(os.pread(fd, limit, begin), begin, size, ended)
+        finally:
+            os.close(fd)
+
+    # -- workers and settings
+
+    def start_workers(self, count: int) -> list[int]:
+        """So many workers more; their pids."""
+        with self._writing() as queue:
+            queue.settings()
+        return pool.start(self.folder, count)
+
+    def stop_workers(self, names: Sequence[str] | None, *, now: bool = False) -> list[int]:
+        """Tell workers (None: all) to stop, without waiting for it; the pids of those told."""
+        told: list[int] = []
+
+        def leave(pids: list[int]) -> None:
+            told.extend(pids)
+            raise _Told
+
+        with self.queue() as queue:
+            only = None if names is None else {found.id for found in pool.named(queue, names)}
+            with suppress(_Told):
+                pool.stop(queue, now=now, only=only, on_wait=leave)
+        return told
+
+    def settings(self) -> Settings:
+        """All settings with their values."""
+        with self.queue() as queue:
+            return queue.settings()
+
+    def change_settings(self, changes: Mapping[str, object]) -> Settings:
+        """Settings set anew; None goes back to a default."""
+        with self._writing() as queue:
+            return queue.change_settings(changes)
+
+    # -- what changes
+
+    def mark(self) -> object:
+        """Differs from an earlier one whenever anything may have changed."""
+        return change_mark(self.folder)
+
+    def follow(self) -> Changes:
+        """What changes from now on."""
+        return Changes(self.folder)
+
+
+class Changes:
+    """Tells which jobs changed since it was asked last. Not for two threads at once."""
+
+    def __init__(self, folder: str) -> None:
+        self._follower = Follower(folder)
+
+    def next(self) -> list[tuple[str, Job | None]] | None:
+        """Id and present form (None: removed), oldest first; None if some were missed."""
+        lines = self._follower.changes()
+        return None if lines is None else [_changed(line) for line in lines]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._follower.close()
+
+
+def _changed(line: bytes) -> tuple[str, Job | None]:
+    form = json.loads(line)
+    return form["id"], None if "removed" in form else Job.from_dict(form)
+
+
+class _Told(Exception):
+    """The workers were told; nobody waits for their end."""
+
+
+def moment_of(draft: dict[str, object], now: float) -> dict[str, object]:
+    """The draft with the moment that its delay gives in the place of that."""
+    delay = draft.pop("delay", None)
+    if delay is None:
+        return draft
+    if "run_at" in draft:
+        raise InvalidInput("give run_at or delay, not both")
+    assert isinstance(delay, (int, float))
+    draft["run_at"] = format_time(now + delay)
+    return draft
+
+
+def state_folder(environ: Mapping[str, str]) -> str:
+    """Where what belongs to this user's programs on this machine is kept; "" if nowhere."""
+    return own_folder(environ, "XDG_STATE_HOME", ".local/state")
+
+
+def check_queue(folder: str) -> None:
+    """Raise StoreError unless the folder is, or can become, a queue of this user's."""
+    check_folder(folder)

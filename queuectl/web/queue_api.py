@@ -1,0 +1,196 @@
+"""The rest of `/api/v1`: how the queue stands, dead jobs, workers, settings, figures."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from queuectl import __version__
+from queuectl.config import SETTINGS, Settings, find_setting
+from queuectl.errors import InvalidInput
+from queuectl.model.selection import Selection
+from queuectl.model.stats import stats as stats_of
+from queuectl.web.drafts import check_settings
+from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.groups import group_id, groups
+from queuectl.web.jobs_api import status_form, touch
+from queuectl.web.mirror import light
+from queuectl.web.service import MASK, Service, unchanged
+
+_DEAD = Selection(states=frozenset({"dead"}))
+
+
+def health(service: Service, call: Call) -> Answer:
+    """That the server runs, and nothing else."""
+    return Answer(200, {"status": "ok"})
+
+
+def status(service: Service, call: Call) -> Answer:
+    """Counts by state, workers, health."""
+    etag = service.etag()
+    return unchanged(call, etag) or Answer(200, status_form(service), {"etag": etag})
+
+
+def access(service: Service, call: Call) -> Answer:
+    """What the caller may do here, and what is served."""
+    may = ["read"] if call.right == "read" or service.read_only else ["read", "full"]
+    form = {
+        "may": may,
+        "read_only": service.read_only,
+        "queue": service.operations.folder,
+        "version": __version__,
+        "started": service.started,
+        "time": time.time(),
+    }
+    return Answer(200, form)
+
+
+def stats_form(service: Service) -> dict[str, Any]:
+    """What `stats --json` prints."""
+
+    def find_out() -> dict[str, Any]:
+        return stats_of(service.operations.jobs(Selection()), time.time())
+
+    return service.kept("stats", find_out)
+
+
+def stats(service: Service, call: Call) -> Answer:
+    """Counts, failures, waiting and run times, the last hour."""
+    etag = service.etag()
+    return unchanged(call, etag) or Answer(200, stats_form(service), {"etag": etag})
+
+
+# -- dead jobs
+
+
+def dead_groups(service: Service, call: Call) -> Answer:
+    """Dead jobs by what killed them."""
+    etag = service.etag()
+    if (same := unchanged(call, etag)) is not None:
+        return same
+    found = service.kept("groups", lambda: groups(service.operations.jobs(_DEAD)))
+    form = {"groups": found, "total": sum(group["count"] for group in found)}
+    return Answer(200, form, {"etag": etag})
+
+
+def retry_dead(service: Service, call: Call) -> Answer:
+    """Dead jobs put back: some, those of a group, or all."""
+    group, ids = call.body["group"], call.body["ids"]
+    if (group is None) == (ids is None) and not call.body["all"]:
+        raise Refused(422, "name a group, or ids, or all: true")
+    wanted = None if ids is None else set(ids)
+    found = [
+        job
+        for job in service.operations.jobs(_DEAD)
+        if (wanted is None or job.id in wanted) and (group is None or group_id(job) == group)
+    ]
+    return touch(service, "dlq", found, call.body)
+
+
+# -- workers
+
+
+def workers_form(service: Service) -> list[dict[str, Any]]:
+    """The workers, each with the command that it runs."""
+    found: list[dict[str, Any]] = service.operations.form("worker", "list")["workers"]
+    for worker in found:
+        worker["command"] = worker["job_since"] = None
+        if worker["job"]:
+            job = _running(service, worker["job"])
+            worker["command"] = job.get("command")
+            worker["job_since"] = job.get("started_at")
+    return found
+
+
+def _running(service: Service, job_id: str) -> dict[str, Any]:
+    from queuectl.errors import NoSuchJob
+
+    try:
+        return light(service.operations.job(job_id))
+    except NoSuchJob:
+        return {}
+
+
+def list_workers(service: Service, call: Call) -> Answer:
+    """The workers and what they run."""
+    found = workers_form(service)
+    return Answer(200, {"items": found, "total": len(found)})
+
+
+def start_workers(service: Service, call: Call) -> Answer:
+    """Workers started in the background."""
+    count = call.body["count"] or 1
+    pids = service.operations.start_workers(count)
+    form = {"pids": pids, "items": workers_form(service)}
+    return Answer(202, form, did=f"started {len(pids)} workers")
+
+
+def stop_workers(service: Service, call: Call) -> Answer:
+    """Workers told to stop, each once it has finished its job."""
+    pids = service.operations.stop_workers(call.body["workers"], now=bool(call.body["now"]))
+    return Answer(202, {"pids": pids}, did=f"told {len(pids)} workers to stop")
+
+
+# -- settings
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    secret = ("token", "secret", "password", "key")
+    found = {setting.name: settings[setting.name] for setting in SETTINGS}
+    return {
+        name: MASK if value and any(word in name for word in secret) else value
+        for name, value in found.items()
+    }
+
+
+def config(service: Service, call: Call) -> Answer:
+    """All settings, what they mean and what they are if nobody sets them."""
+    form = {
+        "settings": _shown(service.operations.settings()),
+        "about": {
+            setting.name: {"meaning": setting.meaning, "default": setting.default}
+            for setting in SETTINGS
+        },
+    }
+    return Answer(200, form)
+
+
+def change_config(service: Service, call: Call) -> Answer:
+    """Settings set anew."""
+    changes = check_settings(call.body)
+    try:
+        settings = service.operations.change_settings(changes)
+    except InvalidInput as exc:
+        raise Refused(422, str(exc)) from exc
+    return Answer(200, {"settings": _shown(settings)}, did=f"set {', '.join(changes)}")
+
+
+def setting_name(name: str) -> str:
+    """The usual spelling of a setting."""
+    return find_setting(name).name
+
+
+# -- figures
+
+
+def metrics(service: Service, call: Call) -> Answer:
+    """Figures in the text form of Prometheus, version 0.0.4."""
+    form = status_form(service)
+    lines = _metric("queuectl_jobs", "gauge", "Jobs in each state.")
+    lines += [f'queuectl_jobs{{state="{state}"}} {n}' for state, n in form["jobs"].items()]
+    lines += _metric("queuectl_workers", "gauge", "Workers that live.")
+    lines.append(f"queuectl_workers {form['workers']['active']}")
+    lines += _metric("queuectl_workers_hindered", "gauge", "Workers that cannot work.")
+    lines.append(f"queuectl_workers_hindered {len(form['workers']['hindered'])}")
+    lines += _metric("queuectl_changes_waiting", "gauge", "Changes not in the JSON files yet.")
+    lines.append(f"queuectl_changes_waiting {form['changes_waiting']}")
+    lines += _metric("queuectl_up", "gauge", "1 unless jobs wait that nobody can run.")
+    lines.append(f"queuectl_up {int(form['health'] != 'stalled')}")
+    lines += _metric("queuectl_serve_start_time_seconds", "gauge", "When this server started.")
+    lines.append(f"queuectl_serve_start_time_seconds {service.started:.3f}")
+    body = "\n".join([*lines, ""]).encode()
+    return Answer(200, body, media="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _metric(name: str, kind: str, told: str) -> list[str]:
+    return [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]

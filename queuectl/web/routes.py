@@ -1,0 +1,231 @@
+"""What a route is: its path, who may use it, what it takes and what it can answer.
+
+The one table of routes is made of these; requests are checked by it, and `/openapi.json`, `/docs`
+and `/redoc` are printed from it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from queuectl.errors import InvalidInput
+from queuectl.model.fields import check_state
+from queuectl.model.times import parse_duration
+from queuectl.web.exchange import Answer, Call, Refused
+
+ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+Handler = Callable[[Any, Call], Answer]
+
+
+class Member(NamedTuple):
+    """A query parameter, or a member of a body.
+
+    `kind`: "text", "int", "flag", "state", "duration" (seconds; in a query also like 30s), "texts"
+    (a list), "value" (anything). `many`: a parameter that may be repeated. `choices` bounds a text.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    required: bool = False
+    many: bool = False
+    low: int = 0
+    high: int = 1 << 53
+    choices: tuple[str, ...] = ()
+    example: Any = None
+
+
+class Route(NamedTuple):
+    """A row of the table.
+
+    `right`: "" (open to all who may ask), "read" or "full". `body`: its members, or "job", "jobs",
+    "changes" or "settings". `answers`: what each status that it can have of its own means.
+    `kind`: "json", "problem-free" forms of the older endpoints ("old"), "text", "stream", "page".
+    `acts`: it changes something though it is a GET; `advice` says how to do that instead.
+    """
+
+    method: str
+    path: str
+    name: str
+    right: str
+    handler: Handler | None  # None: a stream
+    summary: str
+    query: tuple[Member, ...] = ()
+    body: tuple[Member, ...] | str | None = None
+    answers: Mapping[int, str] = {200: "as asked"}
+    kind: str = "json"
+    result: Any = None  # JSON schema of a good answer
+    acts: bool = False
+    advice: str = ""
+    command: str = ""  # the command line that does the same
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """What a path must look like."""
+        return _pattern(self.path)
+
+
+_patterns: dict[str, re.Pattern[str]] = {}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    if path not in _patterns:
+        parts = re.split(r"(\{\w+\})", path)
+        made = [f"(?P<{p[1:-1]}>{ID})" if p.startswith("{") else re.escape(p) for p in parts]
+        _patterns[path] = re.compile("".join(made))
+    return _patterns[path]
+
+
+def find(
+    routes: Sequence[Route], method: str, path: str
+) -> tuple[Route | None, dict[str, str], list[str]]:
+    """The route for a request, what its path names, and the methods that the path has."""
+    methods: dict[str, tuple[Route, dict[str, str]]] = {}
+    for route in routes:
+        match = route.pattern.fullmatch(path)
+        if match and route.method not in methods:
+            methods[route.method] = route, match.groupdict()
+    allowed = list(methods)
+    if "GET" in methods and not methods["GET"][0].acts:
+        allowed.append("HEAD")
+        methods["HEAD"] = methods["GET"]
+    if methods:
+        allowed.append("OPTIONS")
+    route_found = methods.get(method)
+    return (*route_found, allowed) if route_found else (None, {}, allowed)
+
+
+def read_query(route: Route, query: bytes) -> dict[str, Any]:
+    """The parameters that the route declares; 400 for others, and for what they do not take."""
+    try:
+        given = parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise Refused(400, "the query is not valid") from None
+    known = {member.name: member for member in route.query}
+    for name in given:
+        if name not in known:
+            raise Refused(400, f"unknown parameter '{_short(name)}'")
+    values: dict[str, Any] = {}
+    for name, member in known.items():
+        texts = given.get(name, [])
+        if len(texts) > 1 and not member.many:
+            raise Refused(400, f"parameter '{name}' is given twice")
+        if member.required and not texts:
+            raise Refused(422 if route.kind == "old" else 400, f"parameter '{name}' is missing")
+        read = [_read_text(member, text) for text in texts]
+        values[name] = read if member.many else (read[0] if read else None)
+    return values
+
+
+def _read_text(member: Member, text: str) -> Any:
+    if "\0" in text:
+        raise Refused(400, f"parameter '{member.name}' holds a NUL byte")
+    try:
+        if member.kind == "int":
+            if not re.fullmatch(r"-?\d{1,16}", text, re.ASCII):
+                raise InvalidInput(f"must be a whole number, not '{_short(text)}'")
+            return _in_bounds(member, int(text))
+        if member.kind == "flag":
+            if text not in ("true", "false"):
+                raise InvalidInput("must be true or false")
+            return text == "true"
+        if member.kind == "state":
+            return check_state(text)
+        if member.kind == "duration":
+            return _in_bounds(member, parse_duration(text))
+    except InvalidInput as exc:
+        raise Refused(400, f"parameter '{member.name}': {exc}") from None
+    if member.choices and text not in member.choices:
+        raise Refused(400, f"parameter '{member.name}' must be one of {', '.join(member.choices)}")
+    return text
+
+
+def _in_bounds(member: Member, number: float) -> float:
+    if not member.low <= number <= member.high:
+        raise InvalidInput(f"must lie between {member.low} and {member.high}, not {number}")
+    return number
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def read_json(data: bytes) -> Any:
+    """A body as JSON: one value, no name twice, nothing that JSON does not have."""
+    try:
+        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise Refused(400, "the body is not UTF-8") from None
+    except (ValueError, RecursionError) as exc:
+        raise Refused(400, f"the body is not JSON: {exc}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return form
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def check_members(members: Sequence[Member], body: Any) -> dict[str, Any]:
+    """The members that a body must and may have; 422 names each fault by its JSON pointer."""
+    if not isinstance(body, dict):
+        raise Refused(422, "the body must be an object", errors=[_fault("", "must be an object")])
+    known = {member.name: member for member in members}
+    faults = [
+        _fault(name, f"unknown member '{_short(name)}'") for name in body if name not in known
+    ]
+    values: dict[str, Any] = {}
+    for member in members:
+        value = body.get(member.name)
+        if value is None:
+            if member.required:
+                faults.append(_fault(member.name, f"{member.name} is missing"))
+            values[member.name] = None
+            continue
+        why = _misfit(member, value)
+        if why:
+            faults.append(_fault(member.name, f"{member.name} {why}"))
+        values[member.name] = value
+    if faults:
+        raise Refused(422, faults[0]["detail"], errors=faults)
+    return values
+
+
+def _misfit(member: Member, value: object) -> str:
+    kind = member.kind
+    if kind == "int":
+        if isinstance(value, bool) or not isinstance(value, int):
+            return "must be a whole number"
+        if not member.low <= value <= member.high:
+            return f"must lie between {member.low} and {member.high}"
+    elif kind == "duration":
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return "must be a number of seconds"
+        if not member.low <= value <= member.high:
+            return f"must lie between {member.low} and {member.high}"
+    elif kind == "flag" and not isinstance(value, bool):
+        return "must be true or false"
+    elif kind == "text" and not isinstance(value, str):
+        return "must be text"
+    elif kind in ("texts", "states"):
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            return "must be a list of texts"
+        if kind == "states" and not set(value) <= set(member.choices):
+            return f"must hold only {', '.join(member.choices)}"
+    elif member.choices and value not in member.choices:
+        return f"must be one of {', '.join(member.choices)}"
+    return ""
+
+
+def _fault(name: str, detail: str) -> dict[str, str]:
+    escaped = name.replace("~", "~0").replace("/", "~1")
+    return {"pointer": f"/{escaped}" if name else "", "detail": detail}

@@ -1,0 +1,146 @@
+"""One server: its sockets, its life from the first request to a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from queuectl.errors import StoreError
+from queuectl.web.access import answers, at_short_path
+from queuectl.web.app import App
+
+_MOST_CONNECTIONS = 100
+_GRACE = 2  # seconds for answers that are being sent
+
+
+def listen(host: str, port: int, holder: Callable[[int], str]) -> socket.socket:
+    """A socket that listens; StoreError naming the holder of a port that is taken."""
+    try:
+        [family, kind, _, _, address] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as exc:
+        raise StoreError(f"--host {host}: {exc.strerror or exc}") from exc
+    found = socket.socket(family, kind)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(100)
+    except OSError as exc:
+        found.close()
+        raise StoreError(f"port {port} on {host}: {exc.strerror}{holder(port)}") from exc
+    found.setblocking(False)
+    return found
+
+
+def listen_at(path: str) -> socket.socket:
+    """A Unix socket that only this user may open; StoreError if somebody listens there already."""
+    if answers(path):
+        raise StoreError(f"{path}: another 'queuectl serve' listens there")
+    found = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        with at_short_path(path) as short:
+            if os.path.lexists(short):
+                if not _is_socket(short):
+                    raise StoreError(f"{path} is there and is not a socket; name another path")
+                os.unlink(short)
+            found.bind(short)
+        found.listen(100)
+    except OSError as exc:
+        found.close()
+        raise StoreError(f"{path}: {exc.strerror or exc}") from exc
+    except StoreError:
+        found.close()
+        raise
+    finally:
+        os.umask(before)
+    found.setblocking(False)
+    return found
+
+
+def _is_socket(path: str) -> bool:
+    import stat
+
+    return stat.S_ISSOCK(os.lstat(path).st_mode)
+
+
+def holder_of(port: int) -> str:
+    """Which process listens on a port, as far as this user may see; "" if that is not known."""
+    inodes = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/net/{name}") as table:
+                rows = [line.split() for line in table][1:]
+        except OSError:
+            return ""
+        inodes |= {row[9] for row in rows if row[3] == "0A" and int(row[1][-4:], 16) == port}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if any(
+                _inode(f"/proc/{pid}/fd/{fd}") in inodes for fd in os.listdir(f"/proc/{pid}/fd")
+            ):
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                return f"; PID {pid} has it ({words[:100]})"
+        except OSError:
+            continue
+    return ""
+
+
+def _inode(path: str) -> str:
+    """That of the socket behind a descriptor; "" if it is none, or closed by now."""
+    try:
+        link = os.readlink(path)
+    except FileNotFoundError:
+        return ""
+    return link[8:-1] if link.startswith("socket:[") else ""
+
+
+def run(app: App, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
+    """Serve until a signal; the signal's number. `ready` is called once requests are taken."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=30,
+    )
+    return asyncio.run(_serve(uvicorn.Server(config), app, sockets, ready))
+
+
+async def _serve(
+    server: Any, app: App, sockets: list[socket.socket], ready: Callable[[], None]
+) -> int:
+    ended_by: list[int] = []
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        app.streams.close()  # first: an open stream would hold the server up
+        server.should_exit = True
+        server.force_exit = len(ended_by) > 1
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end, number)
+    config = server.config
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=sockets)
+    ready()
+    await server.main_loop()
+    await server.shutdown(sockets=sockets)
+    return ended_by[0] if ended_by else signal.SIGTERM

@@ -1,0 +1,96 @@
+"""What the handlers of all routes share: the queue, its mirror, and what is costly to find out."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from queuectl.model.job import Job
+from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.mirror import Mirror
+from queuectl.web.operations import Operations
+
+Made = TypeVar("Made")
+_REST = 20.0  # times what it took: so long is what was found out good enough
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
+MASK = "***"
+
+
+class Service:
+    """One served queue. `read_only`: nothing may be changed, whoever asks."""
+
+    def __init__(self, operations: Operations, *, read_only: bool = False) -> None:
+        self.operations = operations
+        self.mirror = Mirror(operations)
+        self.read_only = read_only
+        self.started = time.time()
+        self._kept: dict[str, _Kept] = {}
+        self._mutex = threading.Lock()
+
+    def kept(self, name: str, find_out: Callable[[], Made]) -> Made:
+        """What `find_out` returns, anew if the queue changed; less often if that is slow."""
+        mark = self.operations.mark()
+        with self._mutex:
+            kept = self._kept.setdefault(name, _Kept())
+        with kept.mutex:
+            now = time.monotonic()
+            if kept.mark is None or (kept.mark != mark and now >= kept.rest_until):
+                kept.value = find_out()
+                took = time.monotonic() - now
+                kept.mark, kept.rest_until = mark, now + took + min(_REST * took, 5.0)
+            value: Made = kept.value
+            return value
+
+    def etag(self) -> str:
+        """Differs whenever anything may have changed, found without reading a job."""
+        text = repr(self.operations.mark()).encode()
+        return f'W/"{hashlib.sha256(text).hexdigest()[:20]}"'
+
+    def close(self) -> None:
+        """Let go of the queue."""
+        self.mirror.close()
+        self.operations.close()
+
+
+class _Kept:
+    """One thing that was found out, and until when it need not be found out anew."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.mark: object = None
+        self.rest_until = 0.0
+        self.value: Any = None
+
+
+def unchanged(call: Call, etag: str) -> Answer | None:
+    """The 304 for a reader that has this already."""
+    known = [tag.strip() for tag in call.headers.get("if-none-match", "").split(",")]
+    return Answer(304, headers={"etag": etag}) if etag in known or "*" in known else None
+
+
+def masked(form: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's form with the values of its variables hidden."""
+    env = form.get("env")
+    shown = dict(form)
+    if isinstance(env, Mapping):
+        shown["env"] = dict.fromkeys(env, MASK)
+    return shown
+
+
+def rev_tag(job: Job) -> str:
+    """The ETag of a job."""
+    return f'"{job.rev}"'
+
+
+def wanted_rev(call: Call) -> int | None:
+    """The rev that `If-Match` asks for; None if it asks for none, or for any."""
+    given = call.headers.get("if-match")
+    if given is None or given.strip() == "*":
+        return None
+    word = given.strip().removeprefix("W/").strip('"')
+    if not (word.isascii() and word.isdigit() and len(word) < 16):
+        raise Refused(412, f"If-Match {given[:40]!r} is not the ETag of a job")
+    return int(word)

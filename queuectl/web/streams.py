@@ -1,0 +1,319 @@
+"""The one stream of events: what changed, to every reader, from one look at the queue.
+
+Server-sent events, as the HTML standard has them, over a request that can hold a token. An event's
+id is a position in the mirror's changes: a reader that comes back tells it and misses nothing, or
+is told to read all anew (`resync`). A reader that takes nothing costs no memory: it is given what
+is the latest when it takes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+
+from queuectl.errors import QueuectlError
+from queuectl.model.job import Job
+from queuectl.web.exchange import Call, Refused, to_json
+from queuectl.web.jobs_api import status_form
+from queuectl.web.queue_api import workers_form
+from queuectl.web.service import Service
+
+MOST_STREAMS = 32
+_LOOK = 0.15  # seconds between looks at the queue while somebody listens
+_WORKERS = 2.0  # between looks at the workers, whose deaths change no file
+_BEAT = 15.0  # between signs of life
+_REST = 20.0  # times what a look took
+_PART = 1 << 16  # bytes of output in one event
+_PACE = 0.25  # seconds between messages to one reader
+
+Sender = Callable[[Any, Any, Mapping[str, str]], Awaitable[None]]
+
+
+class Streams:
+    """All that listen. Belongs to the event loop; what reads the queue runs in a thread."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._open = 0
+        self._waiting = 0
+        self._looking: asyncio.Task[None] | None = None
+        self._moved: asyncio.Event | None = None
+        self._closing: asyncio.Event | None = None
+        self._standing: dict[str, Any] = {}
+        self._workers: list[dict[str, Any]] = []
+        self._trouble = ""
+        self._limiter: CapacityLimiter | None = None
+        self.closed = False
+
+    def close(self) -> None:
+        """End every stream, at once."""
+        self.closed = True
+        for event in (self._closing, self._moved):
+            if event is not None:
+                event.set()
+
+    # -- looking
+
+    async def _begin(self) -> None:
+        if self._moved is None:
+            self._moved, self._closing = asyncio.Event(), asyncio.Event()
+            self._limiter = CapacityLimiter(2)
+        if self._looking is None or self._looking.done():
+            await self._look()
+            self._looking = asyncio.create_task(self._keep_looking())
+
+    async def _keep_looking(self) -> None:
+        looked = time.monotonic()
+        while (self._open or self._waiting) and not self.closed:
+            began = time.monotonic()
+            if await self._look(workers=began - looked >= _WORKERS):
+                looked = began
+            took = time.monotonic() - began
+            await asyncio.sleep(max(_LOOK, min(_REST * took, 0.8)))
+
+    async def _look(self, *, workers: bool = True) -> bool:
+        """See what changed, and wake those who wait for it; whether the workers were looked at."""
+        moved, looked = await to_thread.run_sync(self._read, workers, limiter=self._limiter)
+        if moved:
+            assert self._moved is not None
+            self._moved.set()
+            self._moved = asyncio.Event()
+        return bool(looked)
+
+    def _read(self, workers: bool) -> tuple[bool, bool]:
+        try:
+            changed = self._service.mirror.catch_up()
+            if not changed and not workers:
+                return False, False
+            standing = status_form(self._service)
+            found = workers_form(self._service)
+            trouble = ""
+        except QueuectlError as exc:
+            standing, found, trouble, changed = {}, [], str(exc), False
+        standing.pop("time", None)
+        new = (standing, found, trouble)
+        moved = changed or new != (self._standing, self._workers, self._trouble)
+        self._standing, self._workers, self._trouble = new
+        return moved, True
+
+    async def wait_for_change(self, call: Call, etag: Callable[[], str], seconds: float) -> None:
+        """Return when the queue is no longer as `If-None-Match` says, or when time is up."""
+        known = call.headers.get("if-none-match", "")
+        deadline = time.monotonic() + seconds
+        self._waiting += 1
+        try:
+            await self._begin()
+            while not self.closed and etag() in known and time.monotonic() < deadline:
+                assert self._moved is not None
+                left = deadline - time.monotonic()
+                await _within(self._moved.wait(), left)
+        finally:
+            self._waiting -= 1
+
+    # -- telling
+
+    async def open(self, call: Call) -> Sender:
+        """What sends the events to this reader."""
+        if self._open >= MOST_STREAMS:
+            raise Refused(503, "too many streams are open", headers={"retry-after": "5"})
+        log = call.query["log"]
+        if log is not None:
+            await to_thread.run_sync(self._service.operations.job, log)
+
+        async def send_all(send: Any, receive: Any, frame: Mapping[str, str]) -> None:
+            await self._send_all(call, send, receive, frame)
+
+        return send_all
+
+    async def _send_all(
+        self, call: Call, send: Any, receive: Any, frame: Mapping[str, str]
+    ) -> None:
+        headers = {**frame, "content-type": "text/event-stream", "x-accel-buffering": "no"}
+        raw = [(name.encode(), text.encode()) for name, text in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        if call.method == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        self._open += 1
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            await self._begin()
+            await self._tell(_Reader(call, self), send, gone)
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b""})
+        except OSError:
+            pass  # the reader went away
+        finally:
+            self._open -= 1
+            gone.cancel()
+
+    async def _tell(self, reader: _Reader, send: Any, gone: asyncio.Task[None]) -> None:
+        beat = time.monotonic()
+        await _put(send, b"retry: 2000\n\n")
+        while not self.closed and not gone.done():
+            moved = self._moved
+            assert moved is not None
+            text = await to_thread.run_sync(reader.news, limiter=self._limiter)
+            if text:
+                await _put(send, text)
+                beat = time.monotonic()
+            elif time.monotonic() - beat >= _BEAT:
+                await _put(send, b":\n\n")
+                beat = time.monotonic()
+            if reader.is_done():
+                return
+            await self._rest(reader, moved, gone)
+
+    async def _rest(self, reader: _Reader, moved: asyncio.Event, gone: asyncio.Task[None]) -> None:
+        """Until there may be news for the reader, but not sooner than it may be told of it."""
+        assert self._closing is not None
+        longest = min(reader.left(), _LOOK * 2 if reader.follows else _BEAT)
+        waits = [asyncio.ensure_future(event.wait()) for event in (moved, self._closing)]
+        try:
+            await asyncio.wait([*waits, gone], timeout=longest, return_when="FIRST_COMPLETED")
+            if not self._closing.is_set() and not gone.done():
+                pause = reader.pause()
+                if pause > 0:
+                    await asyncio.wait(
+                        [waits[1], gone], timeout=pause, return_when="FIRST_COMPLETED"
+                    )
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+class _Reader:
+    """One who listens: where it is, and what it knows."""
+
+    def __init__(self, call: Call, streams: Streams) -> None:
+        query = call.query
+        self._streams = streams
+        self._service = streams._service
+        self._position = call.headers.get("last-event-id") or query["since"]
+        self._left = query["max"]
+        wanted = query["timeout"]
+        self._until = None if wanted is None else time.monotonic() + wanted
+        self._told_at = 0.0
+        self._known: dict[str, Any] = {}
+        self._log, self._run, self._offset = query["log"], query["run"], query["offset"] or 0
+        self._ended = False
+
+    @property
+    def follows(self) -> bool:
+        """Whether it follows the output of a job that runs."""
+        return self._log is not None and not self._ended
+
+    def left(self) -> float:
+        """Seconds until it wanted to end."""
+        return 3600.0 if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def is_done(self) -> bool:
+        """Whether it had what it wanted."""
+        return self._left == 0 or self.left() == 0.0
+
+    def pause(self) -> float:
+        """Seconds until it may be told again: a crowd of changes is told at once, then paced."""
+        return self._told_at + _PACE - time.monotonic()
+
+    def news(self) -> bytes:
+        """The events that it does not know yet."""
+        streams = self._streams
+        events: list[tuple[str, Any]] = []
+        position = self._service.mirror.position
+        if self._position is None:
+            events.append(("hello", {"position": position}))
+            self._position = position
+        found = self._service.mirror.since(self._position)
+        if found is None:
+            events.append(("resync", {"position": position}))
+            self._position = position
+        else:
+            changes, self._position = found
+            events += [
+                ("job", change.form or {"id": change.job_id, "removed": True}) for change in changes
+            ]
+        for name, value in (
+            ("counts", streams._standing),
+            ("worker", {"items": streams._workers}),
+            ("trouble", {"detail": streams._trouble}),
+        ):
+            if self._known.get(name) != value and (value or name != "counts"):
+                if name != "trouble" or streams._trouble or name in self._known:
+                    events.append((name, value))
+                self._known[name] = value
+        events += self._output()
+        return self._spelled(events)
+
+    def _output(self) -> list[tuple[str, Any]]:
+        if not self.follows:
+            return []
+        job = self._job()
+        if job is None:
+            self._ended = True
+            return [("log", {"id": self._log, "gone": True})]
+        run = self._run or job.run
+        part = self._service.operations.output(job, run or None, self._offset, _PART)
+        data = part.data
+        if not part.complete:
+            data = data[: _whole(data)]
+        end = part.offset + len(data)
+        ended = part.complete and end >= part.size
+        self._ended = ended and bool(job.run)
+        if not data and not self._ended:
+            return []
+        form = {"id": self._log, "run": run, "offset": part.offset, "next": end}
+        form |= {"size": part.size, "text": data.decode("utf-8", "replace"), "ended": self._ended}
+        self._offset = end
+        return [("log", form)]
+
+    def _job(self) -> Job | None:
+        try:
+            return self._service.operations.job(self._log)
+        except QueuectlError:
+            return None
+
+    def _spelled(self, events: list[tuple[str, Any]]) -> bytes:
+        if not events:
+            return b""
+        whole = self._left is None or len(events) <= self._left
+        if self._left is not None:
+            events = events[: self._left]
+            self._left -= len(events)
+        self._told_at = time.monotonic()
+        parts = [b"event: %s\ndata: %s\n\n" % (n.encode(), to_json(form)) for n, form in events]
+        # The position comes with the last one: who got only a part begins where it was before.
+        if whole:
+            parts[-1] = b"id: %s\n" % str(self._position).encode() + parts[-1]
+        return b"".join(parts)
+
+
+def _whole(data: bytes) -> int:
+    """How many of the bytes are whole signs of UTF-8."""
+    for back in range(1, min(4, len(data)) + 1):
+        lead = data[-back]
+        if lead & 0xC0 == 0xC0:
+            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return len(data) - (back if length > back else 0)
+        if lead < 0x80:
+            break
+    return len(data)
+
+
+async def _put(send: Any, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _gone(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _within(wait: Any, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(wait, max(0.0, seconds))
+    except asyncio.TimeoutError:
+        return

@@ -1,0 +1,121 @@
+"""A served queue in this process: the application is called as a server calls it, without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NamedTuple
+
+from queuectl.web.access import Tokens
+from queuectl.web.app import App
+from queuectl.web.guard import Door
+from queuectl.web.operations import Operations
+from queuectl.web.route_table import ROUTES
+from queuectl.web.service import Service
+
+FULL, READ = "f" * 43, "r" * 43
+HOST = "127.0.0.1:8000"
+
+
+class Reply(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    data: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.data)
+
+
+class Web:
+    """Asks the application: `web("GET", "/status")` with the full token and a plain Host."""
+
+    def __init__(self, folder: str, **how: Any) -> None:
+        self.log: list[str] = []
+        self.folder = folder
+        operations = Operations(folder, {"PATH": "/usr/bin:/bin"}, "/")
+        self.service = Service(operations, read_only=how.pop("read_only", False))
+        tokens = Tokens(how.pop("tokens", {"full": FULL, "read": READ}))
+        door = how.pop("door", Door(8000))
+        self.app = App(
+            self.service,
+            ROUTES,
+            door,
+            tokens,
+            log=self.log.append,
+            told_how="From this machine: curl -H @FILE",
+        )
+
+    def __call__(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        token: str | None = FULL,
+        local: bool = False,
+        raw: bytes | None = None,
+        headers: list[tuple[str, str]] | None = None,
+        **more: str,
+    ) -> Reply:
+        """One request. A `body` is sent as JSON; `more` are headers, `_` standing for `-`."""
+        path, _, query = target.partition("?")
+        data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+        sent = [("host", HOST), *(headers or [])]
+        if token is not None:
+            sent.append(("authorization", f"Bearer {token}"))
+        if data:
+            sent += [("content-type", "application/json"), ("content-length", str(len(data)))]
+        given = {name.replace("_", "-").lower(): value for name, value in more.items()}
+        sent = [(name, value) for name, value in sent if name not in given]
+        sent += [(name, value) for name, value in given.items() if value is not None]
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": _decoded(path),
+            "query_string": query.encode(),
+            "headers": [(n.encode("latin-1"), v.encode("latin-1")) for n, v in sent],
+            "client": None if local else ("127.0.0.1", 50000),
+            "server": ("/run/x", None) if local else ("127.0.0.1", 8000),
+        }
+        return asyncio.run(_ask(self.app, scope, data))
+
+
+def _decoded(path: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(path)
+
+
+async def _ask(app: App, scope: dict[str, Any], data: bytes) -> Reply:
+    app._limiter = app.streams._moved = app.streams._looking = None  # a loop for each request
+    sent: list[dict[str, Any]] = []
+    asked = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if asked:
+            await asyncio.sleep(3600)
+        asked = True
+        return {"type": "http.request", "body": data, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start, *parts = sent
+    headers = {name.decode().lower(): text.decode() for name, text in start["headers"]}
+    return Reply(start["status"], headers, b"".join(part.get("body", b"") for part in parts))
+
+
+def every_route() -> list[Any]:
+    """All routes, for tables of tests."""
+    return list(ROUTES)
+
+
+def filled(path: str) -> str:
+    """A path with something in place of its names."""
+    return path.replace("{id}", "job1")

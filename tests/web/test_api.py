@@ -1,0 +1,432 @@
+"""The rules of the API, and the ten endpoints of the earlier tool."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
+
+from tests.web.served import every_route, filled
+
+JOBS = "/api/v1/jobs"
+
+
+def made(web, **job):
+    told = web("POST", JOBS, {"command": "true", **job})
+    assert told.status == 201, told
+    return told
+
+
+def walk(web, target, cursor=""):
+    """The ids of all pages of a list."""
+    found, pages = [], 0
+    while cursor is not None:
+        told = web("GET", target + (f"&cursor={cursor}" if cursor else "")).json
+        found += [job["id"] for job in told["items"]]
+        cursor, pages = told["next"], pages + 1
+    return found, pages
+
+
+# -- the ten of the earlier tool
+
+
+def test_the_ten_older_endpoints_answer_as_they_did(web, cli):
+    told = web("POST", "/enqueue", {"id": "job1", "command": "echo Hello"})
+    assert told.json == {"status_code": 200, "status": "success", "inserted_id": "job1"}
+    assert told.headers["deprecation"].startswith("@")
+    [job] = web("GET", "/list?state=pending").json
+    assert (job["id"], job["state"], job["command"]) == ("job1", "pending", "echo Hello")
+    assert web("GET", "/list?state=processing").json == []
+    told = web("PUT", "/update", {"id": "job1", "state": "cancelled"})
+    assert told.json["status_code"] == 200
+    assert "cancelled" in told.json["details"]
+    standing = web("GET", "/status").json
+    assert set(standing) == {"timestamp", "summary", "active_workers", "system_status"}
+    assert standing["summary"] == {
+        **{"total_jobs": 1, "pending": 0, "processing": 0, "completed": 0},
+        **{"failed": 0, "dead": 0},
+    }
+    assert (standing["active_workers"], standing["system_status"]) == (0, "idle")
+    assert web("POST", "/config/set", {"key": "max_retries", "value": 0}).json == {
+        "status": "success",
+        "key": "max_retries",
+        "value": 0,
+    }
+    assert web("GET", "/config/get?key=max-retries").json["value"] == 0
+    cli.ok("enqueue", "{id: bad, command: exit 3}")
+    assert web("GET", "/status").json["system_status"] == "unhealthy"
+    cli("worker", "run", "--drain")
+    dead = web("GET", "/dlq/list").json
+    assert (dead["status"], [job["id"] for job in dead["jobs"]]) == ("success", ["bad"])
+    told = web("POST", "/dlq/retry?job_id=bad").json
+    assert told["status"] == "success"
+    assert "bad" in told["details"]
+
+
+def test_the_older_endpoints_start_and_stop_workers(web, cli, wait_until):
+    told = web("GET", "/worker/start?num_workers=2").json
+    assert (told["status_code"], len(told["pids"])) == (200, 2)
+    assert web("GET", "/status").json["active_workers"] == 2
+    workers = web("GET", "/api/v1/workers").json["items"]
+    assert {worker["pid"] for worker in workers} == set(told["pids"])
+    told = web("GET", "/worker/stop").json
+    assert (told["status_code"], len(told["pids"])) == (200, 2)
+    wait_until(lambda: web("GET", "/status").json["active_workers"] == 0)
+    assert web("GET", "/worker/stop").json["pids"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status"),
+    [
+        ("POST", "/enqueue", {"command": "true", "id": "job1"}, 409),
+        ("POST", "/enqueue", {"id": "x"}, 422),
+        ("PUT", "/update", {"id": "job1", "state": "completed"}, 422),
+        ("PUT", "/update", {"id": "none", "priority": 1}, 404),
+        ("PUT", "/update", {"priority": 1}, 422),
+        ("POST", "/dlq/retry?job_id=none", None, 404),
+        ("POST", "/dlq/retry?job_id=job1", None, 409),
+        ("POST", "/dlq/retry", None, 422),
+        ("GET", "/config/get?key=nonsense", None, 422),
+        ("POST", "/config/set", {"key": "base", "value": "much"}, 422),
+    ],
+)
+def test_errors_of_the_older_endpoints_are_of_their_own_form(web, method, target, body, status):
+    made(web, id="job1")
+    told = web(method, target, body)
+    assert told.status == status
+    assert set(told.json) == {"status_code", "detail"}
+    assert told.json["status_code"] == status
+
+
+# -- /api/v1
+
+
+def test_2_a_job_is_made_read_changed_and_removed(web):
+    told = made(web, id="a:1", command="echo hi", env={"A": "b"})
+    assert told.headers["location"] == f"{JOBS}/a:1"
+    assert told.headers["etag"] == '"1"'
+    shown = web("GET", f"{JOBS}/a%3A1")
+    assert shown.json == told.json
+    assert web("GET", f"{JOBS}/a:1", if_none_match='"1"').status == 304
+    changed = web("PATCH", f"{JOBS}/a:1", {"priority": 5}, if_match='"1"')
+    assert (changed.status, changed.json["priority"], changed.headers["etag"]) == (200, 5, '"2"')
+    assert web("DELETE", f"{JOBS}/a:1").status == 409  # it has not ended
+    cancelled = web("POST", f"{JOBS}/a:1/cancel")
+    assert (cancelled.status, cancelled.json["state"]) == (200, "cancelled")
+    assert web("POST", f"{JOBS}/a:1/retry").json["state"] == "pending"
+    web("POST", f"{JOBS}/a:1/cancel")
+    gone = web("DELETE", f"{JOBS}/a:1")
+    assert (gone.status, gone.data) == (204, b"")
+    assert web("DELETE", f"{JOBS}/a:1").status == 404
+
+
+def test_4_and_5_errors_are_problems_with_the_status_of_their_exit_code(web, data_dir):
+    for method, target, body, status in [
+        ("GET", "/api/v1/nothing", None, 404),
+        ("GET", f"{JOBS}/none", None, 404),
+        ("PUT", JOBS, None, 405),
+        ("POST", f"{JOBS}/none/retry", None, 404),
+        ("POST", "/api/v1/workers/stop", {"workers": ["1"]}, 404),
+        ("POST", "/api/v1/jobs/cancel", {"ids": ["none"]}, 428),
+    ]:
+        told = web(method, target, body)
+        assert told.status == status, (method, target)
+        assert told.headers["content-type"] == "application/problem+json"
+        assert told.json["status"] == status
+        assert set(told.json) >= {"type", "title", "detail", "code"}
+    for raw in (b"{", b"\xff", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 10_000):
+        assert web("POST", JOBS, raw=raw).status == 400, raw[:10]
+    made(web)
+    with open(f"{data_dir}/journal", "r+b") as file:
+        file.write(b"nonsense")
+    told = web("GET", f"{JOBS}/none")
+    assert (told.status, told.headers["retry-after"]) == (503, "1")
+    assert "journal" in told.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointers"),
+    [
+        ({"priority": "5"}, ["/priority"]),
+        ({"priority": 5.0}, ["/priority"]),
+        ({"priority": True}, ["/priority"]),
+        ({"timeout": "5m"}, ["/timeout"]),
+        ({"rerun": "no"}, ["/rerun"]),
+        ({"nonsense/~": 1}, ["/nonsense~1~0"]),
+        ({"attempts": 1}, ["/attempts"]),
+        ({"id": "a b", "env": {"A": 1}, "command": ""}, ["/id", "/env", "/command"]),
+        ({"command": None}, ["/command"]),
+    ],
+    ids=str,
+)
+def test_6_each_wrong_field_is_named_by_its_pointer_and_nothing_is_coerced(web, fields, pointers):
+    told = web("POST", JOBS, {"command": "true", **fields})
+    assert told.status == 422
+    assert sorted(fault["pointer"] for fault in told.json["errors"]) == sorted(pointers)
+    checked = web("POST", f"{JOBS}/check", {"command": "true", **fields}).json
+    assert checked == {"ok": False, "errors": told.json["errors"]}
+    assert web("GET", JOBS).json["total"] == 0
+
+
+def test_7_a_change_may_ask_for_the_job_as_it_was_seen(web):
+    made(web, id="a")
+    assert web("PATCH", f"{JOBS}/a", {"command": "false"}).status == 428
+    told = web("PATCH", f"{JOBS}/a", {"command": "false"}, if_match='"7"')
+    assert (told.status, told.headers["etag"]) == (412, '"1"')
+    for deed in ("/retry", "/cancel"):
+        assert web("POST", f"{JOBS}/a{deed}", if_match='"9"').status == 412
+    assert web("DELETE", f"{JOBS}/a", if_match='"9"').status == 412
+    assert web("GET", f"{JOBS}/a").json["command"] == "true"
+    assert web("PATCH", f"{JOBS}/a", {"command": "false"}, if_match='"1"').status == 200
+
+
+def test_8_and_19_a_list_that_has_not_changed_is_not_sent_again(web, cli):
+    made(web, id="a")
+    for target in (JOBS, "/api/v1/status", "/api/v1/stats", "/api/v1/dlq/groups"):
+        etag = web("GET", target).headers["etag"]
+        assert web("GET", target, if_none_match=etag).status == 304
+    known = web("GET", JOBS).headers["etag"]
+    assert web("GET", f"{JOBS}?wait=0.05s", if_none_match=known).status == 304
+    cli.ok("enqueue", "--", "true")
+    changed = web("GET", f"{JOBS}?wait=20s", if_none_match=known)
+    assert (changed.status, changed.json["total"]) == (200, 2)
+
+
+def test_9_and_27_methods_are_told_exactly(web):
+    for route in every_route():
+        target = filled(route.path)
+        allowed = web("OPTIONS", target).headers["allow"].split(", ")
+        assert route.method in allowed
+        told = web("PUT" if route.method != "PUT" else "DELETE", target)
+        assert told.status == 405
+        assert told.headers["allow"].split(", ") == allowed
+        assert web(route.method, f"{target.rstrip('/')}/x/").status == 404
+    got, head = web("GET", JOBS), web("HEAD", JOBS)
+    assert head.data == b""
+    assert {**got.headers, "x-request-id": ""} == {**head.headers, "x-request-id": ""}
+
+
+def test_10_and_11_pages_are_walked_while_jobs_come_and_go(web):
+    ids = [f"job{number:02}" for number in range(12)]
+    web("POST", f"{JOBS}/batch", [{"command": "true", "id": job_id} for job_id in ids])
+    for order in ("created_at", "-created_at", "id", "-id", "priority"):
+        found, pages = walk(web, f"{JOBS}?limit=5&sort={order}")
+        assert sorted(found) == ids
+        assert pages == 3
+    first = web("GET", f"{JOBS}?limit=5&sort=-id")
+    assert first.headers["link"].endswith('; rel="next"')
+    assert first.json["total"] == 12
+    web("POST", f"{JOBS}/cancel", {"ids": ids[:3], "expect": 3})
+    web("DELETE", f"{JOBS}/{ids[0]}")
+    made(web, id="zz")
+    rest, _ = walk(web, f"{JOBS}?limit=5&sort=-id", first.json["next"])
+    assert rest == ids[6:0:-1]
+    for cursor in ("x", "e30", first.json["next"][:-2]):
+        assert web("GET", f"{JOBS}?sort=-id&cursor={cursor}").status == 400
+    assert web("GET", f"{JOBS}?sort=id&cursor={first.json['next']}").status == 400
+
+
+def test_a_list_that_reaches_below_what_is_kept_reads_the_queue(web, cli, monkeypatch):
+    monkeypatch.setattr("queuectl.web.mirror._MOST", 4)
+    for name in ("Window",):
+        window = getattr(__import__("queuectl.web.mirror", fromlist=[name]), name)
+        monkeypatch.setattr(window.__init__, "__defaults__", (4,))
+    lines = "\n".join(json.dumps({"id": f"j{n:02}", "command": "true"}) for n in range(30))
+    cli.ok("enqueue", "--file", "-", stdin=lines)
+    for order in ("-created_at", "-updated_at", "-id"):
+        found, _ = walk(web, f"{JOBS}?limit=7&sort={order}")
+        assert found == [f"j{n:02}" for n in reversed(range(30))]
+    cli.ok("cancel", "j05")
+    listed = web("GET", f"{JOBS}?limit=1&sort=-updated_at").json
+    assert (listed["items"][0]["id"], listed["total"]) == ("j05", 30)
+    assert web("GET", f"{JOBS}?state=cancelled").json["total"] == 1
+    assert web("GET", f"{JOBS}?q=J0").json["total"] == 10
+
+
+def test_12_and_13_filters_are_joined_and_lists_are_light(web):
+    made(web, id="a", command="sleep 1", env={"A": "b"})
+    made(web, id="b", command="sleep 2")
+    web("POST", f"{JOBS}/b/cancel")
+
+    def ids(query):
+        return sorted(job["id"] for job in web("GET", f"{JOBS}?{query}").json["items"])
+
+    assert ids("state=pending&state=cancelled") == ["a", "b"]
+    assert ids("state=cancelled&q=sleep") == ["b"]
+    assert ids("q=SLEEP%201") == ["a"]
+    assert ids("error=cancel") == ["b"]
+    assert ids("until=2020-01-01T00:00:00Z") == []
+    for query in ("nonsense=1", "state=none", "sort=command", "limit=x", "q=1&q=2", "since=soon"):
+        assert web("GET", f"{JOBS}?{query}").status == 400, query
+    [job] = web("GET", f"{JOBS}?q=sleep%201").json["items"]
+    assert not {"env", "history", "cwd"} & set(job)
+    [job] = web("GET", f"{JOBS}?q=sleep%201&fields=history&fields=cwd").json["items"]
+    assert (job["history"], job["cwd"]) == ([], "/")
+
+
+def test_14_and_15_a_key_makes_a_job_once(web):
+    job = {"command": "true", "priority": 3}
+    first = web("POST", JOBS, job, idempotency_key="k1")
+    again = web("POST", JOBS, job, idempotency_key="k1")
+    assert (first.status, again.status) == (201, 200)
+    assert again.json == first.json
+    assert web("POST", JOBS, {**job, "priority": 4}, idempotency_key="k1").status == 422
+    assert web("GET", JOBS).json["total"] == 1
+    made(web, id="own")
+    there = web("POST", JOBS, {"command": "true", "id": "own"})
+    assert (there.status, there.json["job"]) == (409, f"{JOBS}/own")
+    assert web("POST", JOBS, {"command": "true", "id": "own"}, idempotency_key="k2").status == 200
+
+
+def test_16_many_jobs_are_all_made_or_none(web):
+    made(web, id="there")
+    for last, status in (({"id": "there"}, 409), ({"priority": "x"}, 422)):
+        told = web("POST", f"{JOBS}/batch", [{"command": "true"}, {"command": "true", **last}])
+        assert told.status == status
+        assert told.json["errors"][0]["pointer"].startswith("/1")
+    assert web("GET", JOBS).json["total"] == 1
+    told = web("POST", f"{JOBS}/batch", [{"command": "true", "id": name} for name in "cba"])
+    assert (told.status, [job["id"] for job in told.json["items"]]) == (201, ["c", "b", "a"])
+    assert web("POST", f"{JOBS}/batch", []).status == 422
+
+
+def test_17_a_group_of_dead_jobs_is_retried_if_it_is_as_it_was_said(web, cli):
+    cli.ok("config", "set", "max-retries", "0")
+    for number in range(3):
+        cli.ok("enqueue", "--id", f"x{number}", "--command", f"exit {3 + (number == 2)}")
+    cli("worker", "run", "--drain")
+    groups = web("GET", "/api/v1/dlq/groups").json["groups"]
+    assert [(group["count"], group["cause"]) for group in groups] == [
+        (2, "exit code 3"),
+        (1, "exit code 4"),
+    ]
+    group = groups[0]["group"]
+    shown = web("POST", "/api/v1/dlq/retry", {"group": group, "dry_run": True}).json
+    assert (shown["count"], sorted(shown["ids"])) == (2, ["x0", "x1"])
+    told = web("POST", "/api/v1/dlq/retry", {"group": group, "expect": 1})
+    assert (told.status, told.json["count"]) == (409, 2)
+    assert web("POST", "/api/v1/dlq/retry", {"group": group}).status == 428
+    done = web("POST", "/api/v1/dlq/retry", {"group": group, "expect": 2}).json
+    assert (done["count"], done["done"]) == (2, True)
+    assert [group["count"] for group in web("GET", "/api/v1/dlq/groups").json["groups"]] == [1]
+    assert web("POST", "/api/v1/dlq/retry", {}).status == 422
+    assert web("POST", "/api/v1/dlq/retry", {"all": True, "expect": 1}).json["count"] == 1
+    assert web("POST", f"{JOBS}/cancel", {"q": "exit", "expect": 3}).json["count"] == 3
+    assert web("POST", f"{JOBS}/purge", {"state": ["cancelled"], "expect": 3}).json["count"] == 3
+    assert web("POST", f"{JOBS}/purge", {"expect": 0}).status == 422
+    assert web("GET", JOBS).json["total"] == 0
+
+
+def test_20_output_is_had_in_parts(web, cli):
+    cli.ok("enqueue", "--id", "job1", "--command", "printf 'aä€😀z'")
+    cli.ok("worker", "run", "--drain")
+    whole = "aä€😀z".encode()
+    logs = f"{JOBS}/job1/logs"
+    told = web("GET", logs)
+    assert (told.data, told.headers["x-log-size"], told.headers["x-log-complete"]) == (
+        whole,
+        "11",
+        "true",
+    )
+    for offset in range(-12, 12):
+        part = web("GET", f"{logs}?offset={offset}").data
+        part.decode()  # no sign is cut in two
+        assert whole.endswith(part)
+    for limit in range(1, 12):
+        assert whole.startswith(web("GET", f"{logs}?limit={limit}").data)
+        web("GET", f"{logs}?limit={limit}").data.decode()
+    told = web("GET", logs, range="bytes=1-2")
+    assert (told.status, told.data, told.headers["content-range"]) == (
+        206,
+        whole[1:3],
+        "bytes 1-2/11",
+    )
+    assert web("GET", logs, range="bytes=-1").data == b"z"
+    assert web("GET", logs, range="bytes=99-").status == 416
+    assert web("GET", logs, range="lines=1-2").status == 200
+    assert web("GET", f"{logs}?run=2").status == 404
+
+
+def test_22_workers_are_started_and_stopped_without_waiting(web, cli, wait_until):
+    cli.ok("enqueue", "--id", "job1", "--command", "sleep 60")
+    told = web("POST", "/api/v1/workers", {"count": 1})
+    assert told.status == 202
+    [pid] = told.json["pids"]
+
+    def running():
+        [worker] = web("GET", "/api/v1/workers").json["items"]
+        return worker["job"] == "job1" and worker["command"] and worker
+
+    worker = wait_until(running)
+    assert (worker["command"], worker["pid"], worker["alive"]) == ("sleep 60", pid, True)
+    assert web("POST", "/api/v1/workers/stop", {"workers": [str(pid)]}).status == 202
+    assert web("GET", "/api/v1/workers").json["total"] == 1  # it finishes its job
+    assert web("POST", "/api/v1/workers", {"count": 0}).status == 422
+    assert web("POST", "/api/v1/workers", {"number": 1}).status == 422
+
+
+def test_settings_are_read_and_changed(web):
+    told = web("PATCH", "/api/v1/config", {"base": 3, "max-retries": 5})
+    assert (told.status, told.json["settings"]["base"]) == (200, 3)
+    assert web("PATCH", "/api/v1/config", {"base": None}).json["settings"]["base"] == 2
+    wrong = web("PATCH", "/api/v1/config", {"base": "3", "nonsense": 1})
+    assert wrong.status == 422
+    assert [fault["pointer"] for fault in wrong.json["errors"]] == ["/base", "/nonsense"]
+    assert web("GET", "/api/v1/config").json["about"]["base"]["default"] == 2
+
+
+def test_26_figures_for_programs(web):
+    made(web)
+    assert web("GET", "/healthz", token=None).json == {"status": "ok"}
+    assert web("GET", "/metrics", token=None).status == 401
+    lines = web("GET", "/metrics").data.decode().splitlines()
+    assert 'queuectl_jobs{state="pending"} 1' in lines
+    assert all(line.startswith("#") or len(line.split(" ")) == 2 for line in lines)
+
+
+# -- the stream of events
+
+
+def events(web, query="", **headers):
+    """The events of a stream that ends by itself, as (name, data), and the last id."""
+    told = web("GET", f"/api/v1/events?{query}", **headers)
+    assert told.status == 200
+    assert told.headers["content-type"] == "text/event-stream"
+    found, last = [], ""
+    for block in told.data.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        last = lines.get("id", last)
+        if "event" in lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found, last
+
+
+def test_18_the_stream_resumes_where_it_was_left(web, cli):
+    made(web, id="a")
+    found, position = events(web, "timeout=0")
+    assert [name for name, _ in found][:2] == ["hello", "counts"]
+    cli.ok("enqueue", "{id: b, command: 'printf \"x\\n\\ndata: forged\\n\"'}")
+    cli.ok("cancel", "a")
+    found, later = events(web, "timeout=0", last_event_id=position)
+    jobs = {form["id"]: form["state"] for name, form in found if name == "job"}
+    assert jobs == {"a": "cancelled", "b": "pending"}
+    assert events(web, f"timeout=0&since={later}")[0][0][0] == "counts"
+    for old in ("gone-1", "x", f"{later}9"):
+        assert events(web, "timeout=0", last_event_id=old)[0][0][0] == "resync"
+    found, _ = events(web, f"max=1&since={position}")
+    assert len(found) == 1
+    cli("purge", "--state", "cancelled", "--yes")
+    found, _ = events(web, "timeout=0", last_event_id=later)
+    assert ("job", {"id": "a", "removed": True}) in found
+
+
+def test_18_the_stream_follows_the_output_of_a_job(web, cli):
+    cli.ok("enqueue", "{id: b, command: 'printf \"x\\n\\ndata: forged\\n\"'}")
+    cli.ok("worker", "run", "--drain")
+    found, _ = events(web, "timeout=0&log=b")
+    [log] = [form for name, form in found if name == "log"]
+    assert (log["text"], log["ended"], log["size"]) == ("x\n\ndata: forged\n", True, 16)
+    assert events(web, "timeout=0&log=b&offset=14")[0][-1][1]["text"] == "d\n"
+    assert web("GET", "/api/v1/events?log=none").status == 404
