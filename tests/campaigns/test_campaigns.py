@@ -49,7 +49,7 @@ def storm(tmp_path, seed: str, seconds: int, *options: str) -> str:
 
 @pytest.mark.timeout(320)
 @pytest.mark.parametrize(
-    ("seed", "seconds"), [("1", 6), (None, 10)], indirect=["seed"], ids=["1", "fresh"]
+    ("seed", "seconds"), [("1", 4), (None, 6)], indirect=["seed"], ids=["1", "fresh"]
 )
 def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed, seconds):
     said = storm(tmp_path, seed, seconds)
@@ -59,7 +59,7 @@ def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed, seconds):
 
 @pytest.mark.timeout(320)
 def test_nothing_is_lost_or_doubled_beside_an_older_version(tmp_path, seed):
-    assert "accepted" in storm(tmp_path, seed, 8, "--older")
+    assert "accepted" in storm(tmp_path, seed, 5, "--older")
 
 
 @pytest.mark.timeout(120)

@@ -31,7 +31,7 @@ def root(monkeypatch) -> Iterator[str]:
 
 def test_nothing_is_lost_wherever_a_process_dies(root, seed):
     """Some calls of every deed where most is going on, then points by chance."""
-    campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 5.0
+    campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 2.0
     for deed in DEEDS:
         for at in range(1, 40, 4):
             how = campaign.chance.choice(crash_points.DEATHS)
