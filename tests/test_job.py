@@ -30,6 +30,9 @@ MOMENT = st.floats(0, 10**9).map(moment)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
 WORDS = st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True)
 SIMPLE = st.none() | st.booleans() | st.integers() | TEXT
+ENDS = st.sets(st.integers(1, 255) | st.sampled_from(["timeout", "signal"]), min_size=1).map(
+    lambda ends: sorted(ends, key=lambda end: (isinstance(end, str), end))
+)
 JOBS = st.builds(
     Job,
     id=IDS,
@@ -55,6 +58,13 @@ JOBS = st.builds(
     error=st.none() | TEXT.filter(str.strip),
     worker=st.none() | IDS,
     cancel_requested=st.booleans(),
+    retry_delay=st.none() | st.floats(0.001, 1e9),
+    base=st.none() | st.floats(0, 1e6),
+    max_delay=st.none() | st.floats(0.001, 1e9),
+    jitter=st.none() | st.floats(0, 1),
+    retry_on=st.none() | ENDS,
+    no_retry_on=st.none() | ENDS,
+    deferrals=COUNT,
     log_word=st.none() | WORDS,
     env_set=st.none() | WORDS,
     history=st.lists(st.dictionaries(TEXT, SIMPLE, max_size=3), max_size=3).map(tuple),

@@ -32,6 +32,7 @@ LEGAL = {
     "in_progress": {
         "succeed": "completed",
         "fail": "failed",
+        "defer": "failed",
         "bury": "dead",
         "release": "pending",
         "lose": "pending",

@@ -24,6 +24,12 @@ _FIELDS = (
     Param("--timeout", "duration", "end a run that takes longer"),
     Param("--cwd", "path", "folder to run in; the present one if left out"),
     Param("--env", "text", "NAME=VALUE added to the environment", many=True),
+    Param("--retry-delay", "duration", "wait before the first retry; --base multiplies it then"),
+    Param("--base", "number", "instead of the setting base, for this job", low=0, high=1e6),
+    Param("--max-delay", "duration", "instead of the setting max-delay, for this job"),
+    Param("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
+    Param("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
+    Param("--no-retry-on", "text", "retry all but these"),
 )
 
 COMMANDS = (

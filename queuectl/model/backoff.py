@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+_LARGEST = 1e30  # what a first wait may be multiplied by
+DEFERRED = 60.0  # seconds that a job waits which asked to be run later, if it names no wait
+
 
 class RetryPolicy(NamedTuple):
-    """`base` >= 0; `max_delay` in seconds; `jitter` 0 to 1: the part of the wait left to chance."""
+    """`base` >= 0; `max_delay` in seconds; `jitter` 0 to 1: the part of the wait left to chance.
+
+    `first`: seconds before the first retry, which `base` multiplies from then on; None: the wait
+    before retry n is base ^ n.
+    """
 
     base: float = 2.0
     max_delay: float = 86_400.0
     jitter: float = 0.0
+    first: float | None = None
 
 
 def retry_delay(policy: RetryPolicy, attempt: int, dice: float = 0.0) -> float:
@@ -19,7 +27,24 @@ def retry_delay(policy: RetryPolicy, attempt: int, dice: float = 0.0) -> float:
     `dice` is a throw in [0, 1). Jitter only shortens the wait, so the cap holds and jobs that
     reached it still spread (the "full jitter" of AWS's architecture blog, 2015, at jitter 1).
     """
-    return capped_power(policy.base, attempt, policy.max_delay) * (1.0 - policy.jitter * dice)
+    if policy.first is None:
+        wait = capped_power(policy.base, attempt, policy.max_delay)
+    else:
+        wait = _grown(policy.first, policy.base, attempt - 1, policy.max_delay)
+    return wait * (1.0 - policy.jitter * dice)
+
+
+def deferral_delay(policy: RetryPolicy, deferral: int) -> float:
+    """Seconds that a job waits which asked for the n-th time in a row to be run later."""
+    first = DEFERRED if policy.first is None else policy.first
+    return _grown(first, 2.0, deferral - 1, policy.max_delay)
+
+
+def _grown(first: float, base: float, exponent: int, cap: float) -> float:
+    """min(first * base ** exponent, cap), without a number that overflows."""
+    if first * _LARGEST <= cap:
+        return 0.0  # it is that short
+    return min(first * capped_power(base, exponent, cap / first), cap)
 
 
 def capped_power(base: float, exponent: int, cap: float) -> float:

@@ -33,7 +33,7 @@ LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a
 LONGEST_WORD = 131_071  # bytes that Linux takes in one word (execve(2): MAX_ARG_STRLEN less a NUL)
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("._:-")
-_BETWEEN_TAGS = re.compile(r"[,\s]+")
+_BETWEEN_WORDS = re.compile(r"[,\s]+")
 
 
 class Field(NamedTuple):
@@ -57,6 +57,9 @@ class Field(NamedTuple):
         "state",
         "word",
         "tags",
+        "number",
+        "share",
+        "outcomes",
     ]
     meaning: str
     old: tuple[str, ...] = ()
@@ -77,6 +80,12 @@ FIELDS: tuple[Field, ...] = (
     Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
     Field("tags", "tags", "words to select it by", enqueue=True, edit="always"),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
+    Field("retry_delay", "delay", "seconds before its first retry", enqueue=True, edit="always"),
+    Field("base", "number", "what each wait is multiplied by", enqueue=True, edit="always"),
+    Field("max_delay", "duration", "its longest wait before a retry", enqueue=True, edit="always"),
+    Field("jitter", "share", "part of a wait left to chance", enqueue=True, edit="always"),
+    Field("retry_on", "outcomes", "the only ends that are retried", enqueue=True, edit="always"),
+    Field("no_retry_on", "outcomes", "ends that are not retried", enqueue=True, edit="always"),
     Field("state", "state", "where the job is in its life", enqueue=True, edit="always"),
     Field("attempts", "count", "completions and failures that spent a retry"),
     Field("run", "count", "starts, counted for ever"),
@@ -92,18 +101,23 @@ FIELDS: tuple[Field, ...] = (
     Field("cancel_requested", "flag", "its worker was asked to end it"),
     Field("log_word", "word", "a random word in the names of its logs"),
     Field("env_set", "word", "the captured variables it gets, in env_sets.json"),
+    Field("deferrals", "count", "runs in a row that asked for a later one (exit code 75)"),
     Field("history", "text", "earlier runs and what ended them"),
 )
+# What a job says of its retries; few say anything, so that a job holds it as one mapping.
+POLICY = ("retry_delay", "base", "max_delay", "jitter", "retry_on", "no_retry_on", "deferrals")
+# Fields that came behind the first version of format 2, which kept what people wrote there.
+LATER_FIELDS = frozenset(("tags", *POLICY))
+_UNSETTABLE = frozenset(("timeout", "cwd", "env", *POLICY))
 # What a person may write instead of run_at; a job holds the moment that it gives.
 DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
 # Names that a later version uses, for people to set and then for queuectl itself: refused, never
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
 NOT_YET = frozenset(
     (
-        *("after", "after_end", "base", "catch_up", "cron", "env_file", "every", "jitter", "lock"),
-        *("log_limit", "max_delay", "no_retry_on", "notify", "overlap", "retry_delay", "retry_on"),
-        *("stall", "stdin", "tz", "unique"),
-        *("cpu", "deferrals", "last", "max_rss", "planned", "slots"),
+        *("after", "after_end", "catch_up", "cron", "env_file", "every", "lock", "log_limit"),
+        *("notify", "overlap", "stall", "stdin", "tz", "unique"),
+        *("cpu", "last", "max_rss", "planned", "slots"),
     )
 )
 # What other tools call a field, where no likeness would lead to ours.
@@ -196,10 +210,10 @@ def check_state(text: object) -> State:
 def check_value(field: Field, value: object) -> object:
     """`value` as the field keeps it. Text is read as the field's kind ("5" is 5, "5m" is 300.0).
 
-    Raises InvalidInput naming the field, what was given and what is wanted. None unsets a
-    timeout, cwd or env, is no tags, and is refused elsewhere.
+    Raises InvalidInput naming the field, what was given and what is wanted. None unsets what
+    a job may lack, stands for no tags, and is refused elsewhere.
     """
-    if value is None and field.name in ("timeout", "cwd", "env"):
+    if value is None and field.name in _UNSETTABLE:
         return None
     return _CHECKS[field.kind](field, value)
 
@@ -223,7 +237,9 @@ def _text(field: Field, value: object) -> str:
 
 
 def check_runnable(values: Mapping[str, object]) -> None:
-    """Raises InvalidInput if the command, or a variable, is too long for any run to start."""
+    """Raises InvalidInput if a command or variable is too long to start, or lists contradict."""
+    if values.get("retry_on") and values.get("no_retry_on"):
+        raise InvalidInput("give retry_on or no_retry_on, not both")
     words = [("command", str(values.get("command") or ""))]
     env = values.get("env")
     if isinstance(env, dict):
@@ -288,6 +304,49 @@ def _duration(field: Field, value: object) -> float:
 
 def _delay(field: Field, value: object) -> float:
     return 0.0 if value in (0, "0") and not isinstance(value, bool) else _duration(field, value)
+
+
+def _number(field: Field, value: object) -> float:
+    return _between(field, value, 1e6)
+
+
+def _share(field: Field, value: object) -> float:
+    return _between(field, value, 1.0)
+
+
+def _between(field: Field, value: object, high: float) -> float:
+    number = value
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise InvalidInput(f"{field.name} must be a number, not {_named(value)}")
+    if not 0 <= number <= high:  # also refuses NaN
+        raise InvalidInput(f"{field.name} must lie between 0 and {high:g}, not {number}")
+    return float(number)
+
+
+def _outcomes(field: Field, value: object) -> list[int | str]:
+    """Exit codes, ascending, then words; each once."""
+    words = value if isinstance(value, (list, tuple)) else [value]
+    if isinstance(value, str):
+        words = _BETWEEN_WORDS.split(value.strip().removeprefix("[").removesuffix("]").strip())
+    found: set[int | str] = set()
+    for word in words:
+        text = _unquoted(word).lower() if isinstance(word, str) else word
+        if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 4:
+            text = int(text)
+        if text in ("timeout", "signal") or (type(text) is int and 0 < text < 256):
+            found.add(text)
+        elif text != "":
+            raise InvalidInput(
+                f"{field.name} takes exit codes 1 to 255, timeout and signal, not {_named(word)}"
+            )
+    if not found:
+        raise InvalidInput(f"{field.name} names nothing")
+    return sorted(found, key=lambda one: (isinstance(one, str), one))
 
 
 def _time(field: Field, value: object) -> str:
@@ -358,7 +417,7 @@ def _tags(field: Field, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         text = value.strip()
         listed = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
-        words = _BETWEEN_TAGS.split(listed.strip())
+        words = _BETWEEN_WORDS.split(listed.strip())
         value = [_unquoted(word) for word in words] if words != [""] else []
     if value is None:
         return ()
@@ -390,4 +449,7 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "state": _state,
     "word": _word,
     "tags": _tags,
+    "number": _number,
+    "share": _share,
+    "outcomes": _outcomes,
 }

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import (
     FIELDS,
+    LATER_FIELDS,
+    POLICY,
     Field,
     State,
     check_runnable,
@@ -46,6 +48,14 @@ class Job(NamedTuple):
     error: str | None = None
     worker: str | None = None
     cancel_requested: bool = False
+    # The job's own say in its retries, where the settings decide else; the order is POLICY's.
+    retry_delay: float | None = None
+    base: float | None = None
+    max_delay: float | None = None
+    jitter: float | None = None
+    retry_on: list[int | str] | None = None
+    no_retry_on: list[int | str] | None = None
+    deferrals: int = 0
     log_word: str | None = None  # set at its first start; of one older than format 2 there is none
     env_set: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
@@ -55,8 +65,8 @@ class Job(NamedTuple):
     def from_dict(cls, form: dict[str, Any]) -> Job:
         """The job of its JSON form; unknown keys go to `extra`. Nothing is checked.
 
-        Tags that are no list of text are kept in `extra`, as an older version took them from a
-        person, and have no effect.
+        What an older version took from a person, in a field that it did not know, and is wrong
+        there, is kept in `extra` and has no effect.
         """
         values, extra = list(_BLANK), {}
         for name, value in form.items():
@@ -65,6 +75,11 @@ class Job(NamedTuple):
                 extra[name] = value
             else:
                 values[place] = value
+        if tuple(values[POLICY_SLOTS]) != NO_POLICY:
+            for place in range(POLICY_SLOTS.start, POLICY_SLOTS.stop):
+                name, value = cls._fields[place], values[place]
+                if value is not None and not _is_kept_so(_FIELD_BY_SPELLING[name], value):
+                    extra[name], values[place] = value, _BLANK[place]
         job = cls._make(values)
         if job.history or extra or job.tags != ():
             tags: Any = job.tags
@@ -76,8 +91,23 @@ class Job(NamedTuple):
         return job
 
 
+def _is_kept_so(field: Field, value: object) -> bool:
+    try:
+        return check_value(field, value) == value
+    except InvalidInput:
+        return False
+
+
 _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
+POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
+NO_POLICY = _BLANK[POLICY_SLOTS]
+_USUAL = dict(zip(POLICY, NO_POLICY, strict=True))
 _PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
+
+
+def policy_of(job: Job) -> dict[str, Any]:
+    """What the job itself says of its retries, by field."""
+    return {name: value for name in POLICY if (value := getattr(job, name)) != _USUAL[name]}
 
 
 def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job) -> Job:
@@ -111,7 +141,7 @@ def job_from_person(form: object, *, now: str, state: State, ours: bool = False)
     """A job read from a JSON file that a person may have edited: id and command suffice.
 
     `state` is that of a job that names none. Raises InvalidInput naming the key that is wrong;
-    unknown keys are kept. `ours`: queuectl wrote it, perhaps a version that did not look at tags.
+    unknown keys are kept. `ours`: queuectl wrote it, perhaps a version that knew fewer fields.
     """
     if not isinstance(form, dict):
         raise InvalidInput("a job must be an object {...}")
@@ -120,7 +150,7 @@ def job_from_person(form: object, *, now: str, state: State, ours: bool = False)
             raise InvalidInput(f"a job has no {needed}")
     values = {**_WRITTEN_DEFAULTS, "state": state, "created_at": now}
     for name, value in form.items():
-        field = None if ours and name == "tags" else _FIELD_BY_SPELLING.get(name)
+        field = None if ours and name in LATER_FIELDS else _FIELD_BY_SPELLING.get(name)
         values[field.name if field else name] = _checked(field, value)
     values.setdefault("updated_at", values["created_at"])
     values.setdefault("run_at", values["created_at"])

@@ -11,16 +11,19 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, Outdated
-from queuectl.model.backoff import RetryPolicy, retry_delay
+from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
 from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.times import format_time, parse_time
 
-Event = Literal["claim", "succeed", "fail", "bury", "release", "lose", "cancel", "end", "retry"]
+Event = Literal[
+    "claim", "succeed", "fail", "defer", "bury", "release", "lose", "cancel", "end", "retry"
+]
 EVENTS: tuple[Event, ...] = (
     "claim",
     "succeed",
     "fail",
+    "defer",
     "bury",
     "release",
     "lose",
@@ -28,7 +31,10 @@ EVENTS: tuple[Event, ...] = (
     "end",
     "retry",
 )
+LATER = 75  # exit code of a run that asks for a later one: EX_TEMPFAIL of sysexits.h
+MOST_DEFERRALS = 100  # after so many in a row it is a failure like any other
 MOST_LOSSES = 3  # workers lost running one job before it counts as the cause
+_SIGNALLED = 128  # 128 + n is how a shell tells of a command that signal n killed
 MOST_INTERRUPTIONS = 20  # workers killed after they were asked to stop, before one run has ended
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -36,6 +42,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     ("failed", "claim"): "in_progress",
     ("in_progress", "succeed"): "completed",
     ("in_progress", "fail"): "failed",
+    ("in_progress", "defer"): "failed",
     ("in_progress", "bury"): "dead",
     ("in_progress", "release"): "pending",
     ("in_progress", "lose"): "pending",
@@ -146,8 +153,11 @@ def _failed(
     job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], dice: float, now: str
 ) -> Job:
     attempts = job.attempts + 1
+    if _defers(job, outcome):
+        return _deferred(job, outcome, policy, now)
     changes: dict[str, Any] = {
         "attempts": attempts,
+        "deferrals": 0,
         "exit_code": outcome.exit_code,
         "error": outcome.error or f"exit code {outcome.exit_code}",
         "finished_at": outcome.finished_at,
@@ -155,10 +165,60 @@ def _failed(
             job, "fail", outcome.finished_at, exit_code=outcome.exit_code, error=outcome.error
         ),
     }
-    if attempts > job.max_retries:
+    if attempts > job.max_retries or not is_retried(job, outcome):
         return _moved(job, "bury", now, **changes)
-    due = parse_time(now) + retry_delay(policy(), attempts, dice)
+    due = parse_time(now) + retry_delay(own_policy(job, policy()), attempts, dice)
     return _moved(job, "fail", now, run_at=format_time(due), **changes)
+
+
+def own_policy(job: Job, policy: RetryPolicy) -> RetryPolicy:
+    """How long this job waits: as it says itself, and else as `policy`."""
+    return RetryPolicy(
+        policy.base if job.base is None else job.base,
+        policy.max_delay if job.max_delay is None else job.max_delay,
+        policy.jitter if job.jitter is None else job.jitter,
+        job.retry_delay,
+    )
+
+
+def is_retried(job: Job, outcome: Outcome) -> bool:
+    """Whether the job wants another run after such a failure."""
+    if job.retry_on is not None:
+        return _is_among(job.retry_on, outcome)
+    return not _is_among(job.no_retry_on or (), outcome)
+
+
+def _is_among(causes: Collection[int | str], outcome: Outcome) -> bool:
+    if outcome.kind == "timed_out":
+        return "timeout" in causes
+    code = outcome.exit_code
+    return code in causes or ("signal" in causes and code is not None and code > _SIGNALLED)
+
+
+def _defers(job: Job, outcome: Outcome) -> bool:
+    return (
+        outcome.kind == "exited"
+        and outcome.exit_code == LATER
+        and LATER not in (job.no_retry_on or ())
+        and job.deferrals < MOST_DEFERRALS
+    )
+
+
+def _deferred(job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], now: str) -> Job:
+    """The job waiting, nothing spent: its run asked for a later one."""
+    deferrals = job.deferrals + 1
+    due = parse_time(now) + deferral_delay(own_policy(job, policy()), deferrals)
+    return _moved(
+        job,
+        "defer",
+        now,
+        run_at=format_time(due),
+        exit_code=LATER,
+        error=f"exit code {LATER}: to be run later",
+        finished_at=outcome.finished_at,
+        deferrals=deferrals,
+        history=_noted(job, "later", outcome.finished_at, exit_code=LATER),
+    )
 
 
 def _released(job: Job, outcome: Outcome, now: str) -> Job:
@@ -272,6 +332,7 @@ def retried(job: Job, now: str) -> Job:
         exit_code=None,
         error=None,
         finished_at=None,
+        deferrals=0,
         history=entry,
     )
 

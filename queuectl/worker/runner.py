@@ -32,6 +32,7 @@ SHELL = b"/bin/sh"
 _OURS = b"QUEUECTL_"
 MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
 FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder: a copy of it has another
+DEFERRALS = b"QUEUECTL_DEFERRALS"  # how often the job was put off in a row (exit code 75)
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
 _TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
 # What a worker or its starter may ignore, and a command must find at its default.
@@ -70,6 +71,7 @@ class Runner:
             MARK.encode(): worker_id.encode(),
             FOLDER_MARK.encode(): folder_identity(folder).encode(),
             b"QUEUECTL_DATA": os.fsencode(os.path.abspath(folder)),
+            DEFERRALS: b"0",
         }
         self._environment |= self._own
         home = home_folder()
@@ -169,6 +171,8 @@ class Runner:
         environment[b"PWD"] = folder
         environment[b"QUEUECTL_JOB_ID"] = job.id.encode()
         environment[b"QUEUECTL_ATTEMPT"] = b"%d" % job.run
+        if job.deferrals:
+            environment[DEFERRALS] = b"%d" % job.deferrals
         command = job.command.encode()
         # The shell would take a command that starts like one of its options for that option.
         argv = [SHELL, b"-c", command]

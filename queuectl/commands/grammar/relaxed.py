@@ -173,7 +173,7 @@ class _Reader:
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
     def _checked(self, field: Field, value: object, start: int, bare: bool) -> object:
-        may_be_null = field.kind in ("env", "text", "tags") and field.name != "command"
+        may_be_null = field.kind in ("env", "text", "tags", "outcomes") and field.name != "command"
         if bare and value == "null" and may_be_null:
             return None
         try:

@@ -6,6 +6,7 @@ import os
 import time
 
 from queuectl.errors import DuplicateId, InvalidInput
+from queuectl.model.fields import FIELDS
 from queuectl.model.times import format_duration, format_time
 
 TYPE_CHECKING = False
@@ -74,9 +75,10 @@ def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
 def option_fields(args: dict[str, Any]) -> Draft:
     """The fields that options like --priority set."""
     fields: Draft = {}
-    for name in ("id", "command", "priority", "max_retries", "run_at", "timeout", "cwd", "state"):
-        if args.get(name) is not None:
-            fields[name] = args[name]
+    for field in FIELDS:
+        plain = field.enqueue and field.kind not in ("env", "tags")
+        if plain and args.get(field.name) is not None:
+            fields[field.name] = args[field.name]
     if args.get("delay") is not None:
         fields["delay"] = args["delay"]
         _set_moment(fields, "--run-at or --delay")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from queuectl.commands import forms, render
 from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
+from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import hindrance, unserved
@@ -82,7 +83,9 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     if job.state == "in_progress" and (holder is None or not holder.alive):
         kept = kept_by(queue, holder, job)
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
-    around = Surroundings(now, queue.settings().retry_policy(), workers, ahead, kept, path)
+    around = Surroundings(
+        now, own_policy(job, queue.settings().retry_policy()), workers, ahead, kept, path
+    )
     if args.get("json"):
         context.write_json([forms.json_document(_form(job, around))])
         return 0
@@ -145,7 +148,7 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
     return [
         ("dead", f"{_cause(job)}{ended}."),
         *found,
-        ("not_retried", f"It stays so until 'dlq retry {job.id}' queues it again."),
+        ("not_retried", f"It stays dead until 'dlq retry {job.id}' queues it again."),
     ]
 
 
@@ -154,7 +157,9 @@ def _cause(job: Job) -> str:
         stopped = job.error == "interrupted" and job.rerun
         return f"It was buried: {_BURIED['stopped' if stopped else job.error]}"
     spent = f"all {job.max_retries + 1} runs failed" if job.max_retries else "it has no retries"
-    if job.attempts <= job.max_retries:
+    if job.attempts <= job.max_retries and (job.retry_on or job.no_retry_on):
+        spent = "its retry_on or no_retry_on leaves such an end without a retry"
+    elif job.attempts <= job.max_retries:
         spent = "no retry was left to it"
     return f"It failed and {spent}; the last error: {render.brief(job.error or 'unknown')}"
 
@@ -184,7 +189,12 @@ def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
 
 def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    if job.state == "failed":
+    if job.state == "failed" and job.deferrals:
+        times = "" if job.deferrals == 1 else f", {job.deferrals} times in a row"
+        due = "is due" if is_ready(job, around.now) else f"is due {told(job.run_at)}"
+        text = f"It asked to be run later (exit code {LATER}){times}; its next run {due}."
+        found.append(("deferred", text))
+    elif job.state == "failed":
         what = f"retry {job.attempts} of {job.max_retries}"
         why = f" after {render.brief(job.error)}" if job.error else ""
         due = "is due" if is_ready(job, around.now) else f"is due {told(job.run_at)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.model.job import policy_of
 from queuectl.worker.logs import last_lines
 
 TYPE_CHECKING = False
@@ -105,6 +106,7 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ("Folder", job.cwd and render.brief(job.cwd)),
         ("Environment", render.block([f"{k}={v}" for k, v in (job.env or {}).items()]) or None),
         ("Taken Along", _taken_along(context, job)),
+        ("Retries", _own_policy(job)),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),
         *(
             (render.brief(name, 40), render.brief(forms.json_line(value)))
@@ -112,6 +114,15 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ),
     ]
     return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _own_policy(job: Job) -> str | None:
+    """What the job itself says of its retries, and how often it was put off."""
+    told = []
+    for name, value in policy_of(job).items():
+        words = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"
+        told.append(f"{name.replace('_', ' ')} {words}")
+    return "; ".join(told) or None
 
 
 def _taken_along(context: Context, job: Job) -> str | None:

@@ -14,7 +14,7 @@ from queuectl.commands.help.pages import TOPICS, help_text, spelled, synopsis
 from queuectl.commands.table import COMMANDS
 from queuectl.model.fields import STATES
 from queuectl.model.job import FINISHED
-from queuectl.model.lifecycle import MOST_INTERRUPTIONS, MOST_LOSSES, TRANSITIONS
+from queuectl.model.lifecycle import LATER, MOST_INTERRUPTIONS, MOST_LOSSES, TRANSITIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ _EVENTS = {
     "claim": "a worker takes the job and runs its command",
     "succeed": "the command exits with 0",
     "fail": "the run fails, and a retry is left: the job waits for base ^ attempts seconds",
+    "defer": f"the run exits with {LATER}: it asks for a later one, and nothing is spent",
     "bury": f"the last try fails, {MOST_LOSSES} workers die of it, or {MOST_INTERRUPTIONS} stops "
     "in a row leave it unended",
     "release": "its worker is stopped, or has no room to start it: the run does not count",

@@ -22,7 +22,7 @@ from queuectl.model.fields import (
     check_state,
     is_too_long,
 )
-from queuectl.model.job import Job, job_from_person
+from queuectl.model.job import NO_POLICY, POLICY_SLOTS, Job, job_from_person, policy_of
 
 JOBS, DEAD = "jobs.json", "dlq.json"
 _LONGEST_WORD = 12  # characters of what a parser may see the first half of: \ud800\udc00
@@ -91,6 +91,8 @@ def encode_job(job: Job) -> bytes:
         line += f', "worker": {_quote(job.worker)}'
     if job.cancel_requested:
         line += ', "cancel_requested": true'
+    if job[POLICY_SLOTS] != NO_POLICY:
+        line += f", {_encode(policy_of(job))[1:-1]}"
     if job.log_word is not None:
         line += f', "log_word": "{job.log_word}"'
     if job.env_set is not None:
@@ -162,7 +164,9 @@ _WHOLE = re.compile(
     rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?'
     rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'
-    rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code)": -?\d+|"timeout": [0-9.]+'
+    rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code|deferrals)": -?\d+'
+    rb'|"(?:timeout|retry_delay|base|max_delay|jitter)": \d+(?:\.\d+)?(?:e[+-]?\d+)?'
+    rb'|"(?:no_)?retry_on": \[(?:(?:\d+|"timeout"|"signal")(?:, )?)*\]'
     rb'|"(?:started|finished)_at": %b|"(?:cwd|error)": %b|"(?:rerun|cancel_requested)": [a-z]+'
     rb'|"(?:worker|log_word|env_set)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
     rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 3, *(_TIME,) * 3, *(_TEXT,) * 3)
