@@ -12,8 +12,9 @@ import os
 import sys
 
 from queuectl.commands.context import Context, is_terminal
-from queuectl.commands.dispatch import FAILED, attempt, close, run, run_line, shortage
-from queuectl.commands.grammar.reading import bind_argv
+from queuectl.commands.dispatch import FAILED, close, run_line, shortage
+from queuectl.commands.grammar.binding import bind_argv
+from queuectl.commands.table import COMMANDS
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
 
 TYPE_CHECKING = False
@@ -97,7 +98,7 @@ def _run(argv: list[str]) -> int:
         )
     from queuectl.shell.session import run_shell
 
-    return run_shell(front.context(interactive=True), run_bound)
+    return run_shell(front.context(interactive=True))
 
 
 def _run_script(front: _Front) -> int:
@@ -174,8 +175,6 @@ class _Front:
 
 
 def _run_command(argv: Sequence[str]) -> int:
-    from queuectl.commands.table import COMMANDS
-
     bound = bind_argv(COMMANDS, argv)
     if bound.help:
         bound.faults.clear()  # -h behind a word that is no command shows all of them
@@ -192,11 +191,6 @@ def _paged(context: Context, bound: Bound, how: Callable[[Context, Bound], int])
 
     rows = os.get_terminal_size(sys.stdout.fileno()).lines
     return run_paged(context, bound, how, rows or 24)[0]
-
-
-def run_bound(context: Context, bound: Bound) -> int:
-    """Run a bound line without faults; its errors are shown and become the exit code."""
-    return attempt(context, lambda: run(context, bound))
 
 
 def _fill_standard() -> None:

@@ -39,6 +39,15 @@ class InvalidInput(QueuectlError):
         self.index = index
 
 
+class Reworded(QueuectlError):
+    """An error in the words of somebody who knows more of it; it ends a command as `error` does."""
+
+    def __init__(self, message: str, error: QueuectlError) -> None:
+        super().__init__(message)
+        self.exit_code = error.exit_code
+        self.job_id = getattr(error, "job_id", "")
+
+
 class NoSuchJob(QueuectlError):
     """No job has this id."""
 

@@ -6,11 +6,13 @@ import ast
 import os
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import queuectl
+from queuectl.shell.own_commands import SHELL_COMMANDS
 
 ROOT = Path(queuectl.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
@@ -184,6 +186,14 @@ def test_the_model_is_pure(name):
     assert foreign <= PURE
     deeds = {"open", "print", "input", "datetime.now", "datetime.utcnow", "date.today"}
     assert not deeds & {call for call, _ in calls(name)}
+
+
+@pytest.mark.parametrize("spec", SHELL_COMMANDS, ids=lambda spec: " ".join(spec.words))
+def test_every_row_names_a_handler_that_returns_a_result(spec):
+    module, _, name = spec.handler.partition(":")
+    handler = getattr(import_module(module), name)
+    assert [*handler.__annotations__.items()][:1] == [("context", "Context")]
+    assert handler.__annotations__["return"] == "Result"
 
 
 # -- one place for each thing

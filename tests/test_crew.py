@@ -263,7 +263,7 @@ def test_a_large_file_tells_on_a_terminal_how_far_it_got(cli, tmp_path, monkeypa
     outer, inner = pty.openpty()
     with open(inner, "w", encoding="utf-8") as terminal, open(outer, "rb", buffering=0) as screen:
         context = Context(cli.folder, out=io.StringIO(), err=terminal, quiet=quiet)
-        assert enqueuing.enqueue(context, {"file": "jobs"}) == 0
+        assert enqueuing.enqueue(context, {"file": "jobs"}).code == 0
         context.close()
         terminal.write("end")
         terminal.flush()

@@ -280,7 +280,7 @@ def test_workers_whose_files_cannot_be_looked_at(queue, monkeypatch):
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     with monkeypatch.context() as patched:
         patched.setattr("queuectl.store.files.worker_files.probe", probe)
-        patched.setattr("queuectl.worker.stray_logs.find_stray_logs", lambda queue: [])
+        patched.setattr("queuectl.commands.handlers.doctor.find_stray_logs", lambda queue: [])
         assert found(queue)[0].startswith("Problem: workers: cannot be read; ")
     slot.release()
 

@@ -9,8 +9,8 @@ import shutil
 
 import pytest
 
-from queuectl.cli import run_bound
 from queuectl.commands.context import Context
+from queuectl.commands.dispatch import run_line
 from queuectl.commands.grammar.reading import bind
 from queuectl.commands.table import COMMANDS
 from queuectl.errors import StoreError
@@ -64,7 +64,7 @@ def test_a_front_end_that_wrote_nothing_says_that_it_is_gone(cli):
     watcher.look()
     assert watcher.standing == feed.look().standing == Standing(dict.fromkeys(STATE_ORDER, 0), 0)
     cli.ok("enqueue", "--id", "a", "--", "true")
-    assert run_bound(context, bind(COMMANDS, "show a -q")) == 0
+    assert run_line(context, bind(COMMANDS, "show a -q")) == 0
     assert watcher.look()
     assert feed.look().standing.counts["pending"] == 1
     shutil.rmtree(cli.folder)
@@ -72,11 +72,11 @@ def test_a_front_end_that_wrote_nothing_says_that_it_is_gone(cli):
     assert watcher.look()
     assert watcher.standing.trouble == feed.look().standing.trouble == gone
     for line in ("enqueue -- true", "list", "enqueue -q -- true"):
-        assert run_bound(context.for_line(bind(COMMANDS, line).values), bind(COMMANDS, line)) == 5
+        assert run_line(context, bind(COMMANDS, line)) == 5
     assert context.err.getvalue() == f"queuectl: {gone}\n" * 3
     assert not os.path.exists(cli.folder)
     for line in ("init", "enqueue --id b -- true"):
-        assert run_bound(context, bind(COMMANDS, line)) == 0
+        assert run_line(context, bind(COMMANDS, line)) == 0
     assert [job.id for job in feed.look(at_once=False).jobs] == ["b"]
     context.close()
     feed.close()

@@ -19,8 +19,8 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 import queuectl
-from queuectl.cli import run_bound
 from queuectl.commands.context import Context
+from queuectl.commands.dispatch import run_line
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.live.rows import View
@@ -88,7 +88,7 @@ def feeding(pipe: PipeInput, app: Application, pieces: Iterable[Piece]) -> Itera
 class Typed:
     """A session of the shell that is typed by a thread; it must end by Ctrl-D and no sooner."""
 
-    def __init__(self, pieces: Callable[[Shell], Iterable[Piece]], mode: str, run=run_bound):
+    def __init__(self, pieces: Callable[[Shell], Iterable[Piece]], mode: str, run=run_line):
         self.out, self.err = io.StringIO(), io.StringIO()
         context = Context(out=self.out, err=self.err, interactive=True)
         with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
@@ -221,8 +221,6 @@ COUNTS = [1000, pytest.param(20_000, marks=[pytest.mark.campaign, pytest.mark.ti
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("mode", ["emacs", "vi"])
 def test_the_shell_goes_on_whatever_is_typed(mode, count, seed, failures, monkeypatch) -> None:
-    monkeypatch.setattr(session, "OWN_HANDLERS", dict.fromkeys(session.OWN_HANDLERS, _nothing))
-
     def pieces(shell: Shell) -> Iterator[Piece]:
         yield from random_keys(seed, count)
         yield from OUT
@@ -237,7 +235,7 @@ def test_the_shell_goes_on_whatever_is_typed(mode, count, seed, failures, monkey
     assert [error for error in failures if of_ours(error)] == []
 
 
-def _nothing(*_: object) -> int:
+def _nothing(*_: object, **__: object) -> int:
     return 0
 
 

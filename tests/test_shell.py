@@ -14,7 +14,6 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from queuectl.cli import run_bound
 from queuectl.commands.context import Context
 from queuectl.errors import StoreBusy
 from queuectl.job_queue import JobQueue
@@ -42,7 +41,7 @@ class Typed:
         """A whole session; it must end by itself."""
         context = Context(out=self.out, err=self.err, interactive=True)
         with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
-            shell = Shell(context, run_bound, input=pipe, output=DummyOutput())
+            shell = Shell(context, input=pipe, output=DummyOutput())
             pipe.send_text(keys)
             assert shell.run() == 0
         return self

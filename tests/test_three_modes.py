@@ -16,8 +16,8 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.key_binding.defaults import load_key_bindings
 from prompt_toolkit.output import DummyOutput
 
-from queuectl.cli import run_bound
 from queuectl.commands.context import Context
+from queuectl.commands.dispatch import run_line
 from queuectl.commands.grammar.reading import tokenize
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
@@ -413,8 +413,8 @@ class AsTyped(AsArgv):
         out, err = io.StringIO(), io.StringIO()
         codes: list[int] = []
 
-        def run_and_note(context: Context, bound) -> int:
-            codes.append(run_bound(context, bound))
+        def run_and_note(context: Context, bound, **how) -> int:
+            codes.append(run_line(context, bound, **how))
             shell.leaving = True
             return codes[-1]
 

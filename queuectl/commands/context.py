@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
-    from typing import IO, TextIO
+    from typing import IO, Any, TextIO
 
     from queuectl.job_queue import JobQueue
     from queuectl.store.files.marker import Presence
@@ -52,6 +52,7 @@ class Context:
         self.interactive = interactive
         self.stdin_taken = False  # a script or the shell reads it
         self.ask: Callable[[str], bool] | None = None  # how a shell asks a yes-or-no question
+        self.shell: Any = None  # the session, for the commands that only the shell has
         self.place = ""  # "file:line: " while the shell runs a file; errors begin with it
         # Of what runs for long: the folder that it once saw must still be there.
         self.presence: Presence | None = None
@@ -91,7 +92,7 @@ class Context:
         )
         varied.no_pager = self.no_pager
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
-        varied.place = self.place
+        varied.shell, varied.place = self.shell, self.place
         if data is None:
             varied.made, varied.presence = self.made, self.presence
         varied.in_script, varied._unserved_told = self.in_script, self._unserved_told

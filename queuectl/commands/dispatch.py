@@ -10,15 +10,18 @@ from __future__ import annotations
 import errno
 import sys
 
+from queuectl.commands.grammar.specs import find_command
+from queuectl.commands.table import COMMANDS
 from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from queuectl.commands.context import Context
     from queuectl.commands.grammar.bound import Bound, Fault
+    from queuectl.commands.grammar.specs import CommandSpec
 
     Run: TypeAlias = Callable[[Context, Bound], int]
 
@@ -49,7 +52,7 @@ class Result:
         lines: Iterable[str] = (),
         *,
         words: Iterable[str] | None = None,
-        form: Callable[[], Mapping[str, object] | Iterable[object]] | None = None,
+        form: Callable[[], Any] | None = None,
         code: int = 0,
     ) -> None:
         self.lines = lines
@@ -58,25 +61,19 @@ class Result:
         self.code = code
 
 
-def answer(context: Context, bound: Bound) -> Result:
-    """The result of a line without faults; nothing of it is shown. Raises what goes wrong."""
-    if bound.help:
-        from queuectl.commands.help.pages import help_text, overview
+def answer(context: Context, spec: CommandSpec, values: Mapping[str, Any]) -> Result:
+    """What a command says to these values, one for each parameter; nothing of it is shown.
 
-        return Result([help_text(bound.words) if bound.words else overview()])
-    spec = bound.spec
-    if spec is None:
-        raise InvalidInput("no command is given ('help' lists them)")
-    if spec.access != "none":
-        if context.presence is not None:
-            context.presence.check()
-        context.tell_of_edits()
+    Raises what goes wrong.
+    """
+    if spec.access != "none" and context.presence is not None:
+        context.presence.check()
     if spec.access == "write":
         context.rescue()
     module, _, name = spec.handler.partition(":")
     __import__(module)
-    result = getattr(sys.modules[module], name)(context, bound.values)
-    return Result(code=result) if isinstance(result, int) else result
+    result: Result = getattr(sys.modules[module], name)(context, values)
+    return result
 
 
 def show(context: Context, result: Result, *, as_json: bool = False) -> int:
@@ -97,7 +94,14 @@ def show(context: Context, result: Result, *, as_json: bool = False) -> int:
 
 def run(context: Context, bound: Bound) -> int:
     """Run a line without faults and show its result; its exit code. Raises what goes wrong."""
-    code = show(context, answer(context, bound), as_json=bool(bound.values.get("json")))
+    spec, values = bound.spec, bound.values
+    if bound.help:
+        spec, values = find_command(COMMANDS, ("help",)), {"topic": bound.words}
+    if spec is None:
+        raise InvalidInput("no command is given ('help' lists them)")
+    if spec.access != "none":
+        context.tell_of_edits()  # once, so to a person
+    code = show(context, answer(context, spec, values), as_json=bool(values.get("json")))
     context.tell_notices()
     return code
 

@@ -9,10 +9,14 @@ import json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from queuectl.config import Setting, Settings
     from queuectl.model.job import Job
+    from queuectl.store.files.marker import Finding
+    from queuectl.store.files.summary import Summary
+    from queuectl.store.files.worker_files import WorkerInfo
 
     Form = dict[str, Any]
 
@@ -31,6 +35,85 @@ def jobs_form(jobs: Iterable[Job]) -> Form:
     return {"jobs": [job_form(job) for job in jobs]}
 
 
+def explain_form(
+    job: Job,
+    reasons: Iterable[tuple[str, str]],
+    retries: Iterable[tuple[int, float]],
+    ahead: int,
+    workers: int,
+) -> Form:
+    """Why a job is not running, or has ended as it did; `workers` are those alive."""
+    return {
+        "id": job.id,
+        "state": job.state,
+        "reasons": [{"code": code, "text": text} for code, text in reasons],
+        "run_at": job.run_at,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "retries": [{"retry": number, "delay": delay} for number, delay in retries],
+        "ahead": ahead,
+        "workers": workers,
+        "error": job.error,
+    }
+
+
+def status_form(summary: Summary, hindered: Mapping[int, str], health: str, now: str) -> Form:
+    """How the queue is; `hindered` tells why workers cannot work, by pid."""
+    return {
+        "total": sum(summary.counts.values()),
+        "jobs": dict(summary.counts),
+        "workers": {
+            "active": len(summary.worker_pids),
+            "pids": list(summary.worker_pids),
+            "hindered": [{"pid": pid, "why": why} for pid, why in hindered.items()],
+        },
+        "health": health,
+        "changes_waiting": summary.waiting,
+        "data": summary.folder,
+        "time": now,
+    }
+
+
+def workers_form(workers: Sequence[WorkerInfo], hindered: Sequence[str]) -> Form:
+    """Workers, living or lost; `hindered` tells of each why it cannot work, or ""."""
+    return {"workers": list(map(_worker_form, workers, hindered))}
+
+
+def _worker_form(worker: WorkerInfo, hindered: str) -> Form:
+    return {
+        "id": worker.id,
+        "pid": worker.pid,
+        "alive": worker.alive,
+        "since": worker.started_at or None,
+        "job": worker.job_id,
+        "run": worker.run or None,
+        "left": [{"pid": pid, "user": user, "command": name} for pid, user, name in worker.left],
+        "hindered": hindered or None,
+    }
+
+
+def settings_form(settings: Settings, wanted: Iterable[Setting]) -> Form:
+    """The values of the settings that are wanted."""
+    return {"settings": {setting.name: settings[setting.name] for setting in wanted}}
+
+
+def doctor_form(
+    found: Iterable[Finding], mended: Sequence[str], unread: Sequence[str], folder: str
+) -> Form:
+    """What a check of the folder found, and what was done about it before."""
+    findings = [
+        {"about": one.about, "problem": one.problem, "text": one.text, "todo": one.todo}
+        for one in found
+    ]
+    return {
+        "ok": not any(finding["problem"] for finding in findings),
+        "findings": findings,
+        "mended": mended,
+        "unread": unread,
+        "data": folder,
+    }
+
+
 def json_text(form: Mapping[str, object] | Iterable[object]) -> Iterator[str]:
     """The lines of an answer: a document, or an array if it is a stream of forms."""
     return iter([json_document(form)]) if isinstance(form, dict) else json_array(form)
@@ -41,9 +124,14 @@ def json_line(form: object) -> str:
     return json.dumps(form, ensure_ascii=False)
 
 
+def document(form: Mapping[str, object]) -> Form:
+    """An answer with its schema's number first."""
+    return {"schema": SCHEMA, **form}
+
+
 def json_document(form: Mapping[str, object]) -> str:
-    """An object as indented JSON, its schema's number first."""
-    return json.dumps({"schema": SCHEMA, **form}, ensure_ascii=False, indent=2)
+    """An answer as indented JSON."""
+    return json.dumps(document(form), ensure_ascii=False, indent=2)
 
 
 def json_array(forms: Iterable[object]) -> Iterator[str]:

@@ -1,17 +1,17 @@
-"""Commands that only the shell has, as rows of the same table; their handlers get the shell."""
+"""Commands that only the shell has, as rows of the same table; their context knows the shell."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from queuectl.commands.dispatch import Result
 from queuectl.commands.grammar.reading import CommandSpec, Param
 from queuectl.commands.table import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-    from queuectl.shell.session import Shell
+    from queuectl.commands.context import Context
 
 NOTIFY = ("on", "off", "dead")
 MODES = ("emacs", "vi")
@@ -77,64 +77,52 @@ OWN_ROWS = (
 SHELL_COMMANDS = (*COMMANDS, *OWN_ROWS)
 
 
-def notify(shell: Shell, args: dict[str, Any]) -> int:
+def notify(context: Context, args: dict[str, Any]) -> Result:
     """What notices are shown, changed or told."""
-    if args.get("when"):
-        shell.notices.mode = args["when"]
-    _tell(shell, args.get("when"), f"Notices are {_TOLD[shell.notices.mode]}.")
-    return 0
+    notices = context.shell.notices
+    if args["when"]:
+        notices.mode = args["when"]
+    return _told(context, args["when"], f"Notices are {_TOLD[notices.mode]}.")
 
 
 _TOLD = {"on": "on", "off": "off", "dead": "shown for dead jobs only"}
 
 
-def keys(shell: Shell, args: dict[str, Any]) -> int:
+def keys(context: Context, args: dict[str, Any]) -> Result:
     """The editing keys, changed or told."""
-    if args.get("mode"):
-        shell.prompt.set_keys(args["mode"])
-    _tell(shell, args.get("mode"), f"Keys are those of {shell.prompt.keys}.")
-    return 0
+    prompt = context.shell.prompt
+    if args["mode"]:
+        prompt.set_keys(args["mode"])
+    return _told(context, args["mode"], f"Keys are those of {prompt.keys}.")
 
 
-def _tell(shell: Shell, changed: str | None, how: str) -> None:
+def _told(context: Context, changed: str | None, how: str) -> Result:
     """How something is; a file that changes it has its reader know already."""
-    if not (changed and shell.context.place):
-        shell.context.write(how)
+    return Result([] if changed and context.place else [how])
 
 
-def source(shell: Shell, args: dict[str, Any]) -> int:
+def source(context: Context, args: dict[str, Any]) -> Result:
     """The commands of a file, told with their line where they are wrong."""
-    return shell.run_file(args["file"])
+    return Result(code=context.shell.run_file(args["file"]))
 
 
-def alias(shell: Shell, args: dict[str, Any]) -> int:
+def alias(context: Context, args: dict[str, Any]) -> Result:
     """A word defined, shown, or all of them, as lines that define them again."""
-    name, front = args.get("name"), args.get("command")
+    name, front, aliases = args["name"], args["command"], context.shell.aliases
     if name and front:
-        shell.aliases.define(name, front)
-        return 0
-    shown = [(name, shell.aliases[name])] if name else shell.aliases.items()
-    shell.context.write_lines(f"alias {word} {stands_for}" for word, stands_for in shown)
-    return 0
+        aliases.define(name, front)
+        return Result()
+    shown = [(name, aliases[name])] if name else aliases.items()
+    return Result(f"alias {word} {stands_for}" for word, stands_for in shown)
 
 
-def unalias(shell: Shell, args: dict[str, Any]) -> int:
-    """A word less."""
-    shell.aliases.remove(args["name"])
-    return 0
+def unalias(context: Context, args: dict[str, Any]) -> Result:
+    """A word forgotten."""
+    context.shell.aliases.remove(args["name"])
+    return Result()
 
 
-def leave(shell: Shell, args: dict[str, Any]) -> int:
+def leave(context: Context, args: dict[str, Any]) -> Result:
     """The end of the session."""
-    shell.leaving = True
-    return 0
-
-
-OWN_HANDLERS: dict[tuple[str, ...], Callable[[Shell, dict[str, Any]], int]] = {
-    ("notify",): notify,
-    ("keys",): keys,
-    ("source",): source,
-    ("alias",): alias,
-    ("unalias",): unalias,
-    ("exit",): leave,
-}
+    context.shell.leaving = True
+    return Result()

@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import __version__
+from queuectl.commands.dispatch import close, run_line
+from queuectl.commands.help.pages import TOPICS, command_page
 from queuectl.commands.table import COMMANDS
-from queuectl.errors import QueuectlError
 from queuectl.live.live_queue import LiveQueue
 from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
@@ -19,10 +20,6 @@ from queuectl.shell.guard import failure_text
 from queuectl.shell.history import SharedHistory
 from queuectl.shell.history_file import HistoryFile, history_path
 from queuectl.shell.lines import Piece, is_system_line, split_commands
-from queuectl.shell.own_commands import (
-    OWN_HANDLERS,
-    OWN_ROWS,
-)
 from queuectl.shell.prompt.prompt import Prompt
 from queuectl.shell.prompt.validator import find_mistake
 from queuectl.shell.screens.pager import run_paged
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
     from queuectl.commands.context import Context
+    from queuectl.commands.dispatch import Run
     from queuectl.commands.grammar.reading import Bound, CommandSpec
 
 _SLOW = 0.5  # seconds from which it is told how long a command took
@@ -45,12 +43,9 @@ _DEEPEST = 10
 _MOST_FAILURES = 3  # prompts that end in an error, one behind the other
 
 
-def run_shell(context: Context, run_bound: Callable[[Context, Bound], int]) -> int:
-    """Read and run lines until the person leaves; 0, or 128 + n for a signal.
-
-    `run_bound` runs a line that has no faults.
-    """
-    return Shell(context, run_bound).run()
+def run_shell(context: Context) -> int:
+    """Read and run lines until the person leaves; 0, or 128 + n for a signal."""
+    return Shell(context).run()
 
 
 class Shell:
@@ -59,7 +54,7 @@ class Shell:
     def __init__(
         self,
         context: Context,
-        run_bound: Callable[[Context, Bound], int],
+        run: Callable[..., int] = run_line,
         *,
         input: Input | None = None,
         output: Output | None = None,
@@ -73,7 +68,7 @@ class Shell:
         self._words: tuple[str, ...] = ()  # of the command that runs, or ran last
         self.notices = Notices()
         self.aliases = Aliases()
-        self._run_bound = run_bound
+        self._run_line = run
         self._live = LiveQueue(context.folder)
         self._warnings: list[str] = []
         self._watcher = Watcher(
@@ -91,7 +86,7 @@ class Shell:
             output=output,
         )
         self._terminal = Terminal(sys.stdin)
-        context.ask = self._ask
+        context.shell, context.ask = self, self._ask
         context.stdin_taken = True  # the keys are the shell's
         context.stay()
 
@@ -113,7 +108,7 @@ class Shell:
                 self._watcher.stop()
                 self._live.close()
                 with suppress(*(OSError,) if self._ended else ()):
-                    self._close(self.context)
+                    close(self.context)
         return self._ended
 
     def _leave(self, code: int) -> bool:
@@ -228,63 +223,42 @@ class Shell:
             return self._run_system(text.lstrip()[1:])
         bound = self.aliases.bind(text).bound
         self._words = bound.words
-        if bound.faults:
-            self.context.note(f"queuectl: {bound.faults[0].message}")
-            return 2
-        if bound.spec in OWN_ROWS or self._asks_about_own(bound):
-            return self._run_own(bound)
-        return self._run_queue(bound)
-
-    def _run_own(self, bound: Bound) -> int:
-        from queuectl.commands.help.pages import command_page
-
         about = self._asks_about_own(bound)
-        try:
-            if bound.spec is not None and not about:
-                return OWN_HANDLERS[bound.spec.words](self, bound.values)
-        except QueuectlError as exc:
-            self.context.note(f"queuectl: {self.context.place}{exc}")
-            return exc.exit_code
         for row in about:
             page = command_page(row, "") if row.handler else f"{row.words[0]}: {row.summary}"
             self.context.write(page)
-        return 0
+        if about or not (bound.words or bound.faults or bound.help):  # a comment
+            return 0
+        try:
+            code = self._run_line(self.context, bound, paged=self._paged)
+        finally:
+            self._watcher.follow(self.context.made)
+            self.context.made.clear()
+        if not bound.faults:
+            self._afterwards(bound)
+        return code
 
     def _asks_about_own(self, bound: Bound) -> list[CommandSpec]:
         """The shell's own commands, and aliases, that `help` or `-h` asks about."""
-        asked = bound.values.get("topic") if bound.words == ("help",) else None
+        if bound.faults:
+            return []
+        asked = bound.values["topic"] if bound.words == ("help",) else None
         if bound.help and bound.spec is not None:
             asked = [*bound.spec.words]
         rows = self.aliases.specs[len(COMMANDS) :]
         return [row for row in rows if asked and [*row.words] == asked]
 
-    def _run_queue(self, bound: Bound) -> int:
-        if not bound.words and not bound.help:
-            return 0  # a comment
-        context = self.context.for_line(bound.values)
-        try:
-            code = self._run_paged(context, bound)
-        finally:
-            self._watcher.follow(self.context.made)
-            self.context.made.clear()
-            if context is not self.context:
-                self._close(context)
-        self._afterwards(bound)
-        return code
-
-    def _run_paged(self, context: Context, bound: Bound) -> int:
+    def _paged(self, context: Context, bound: Bound, run: Run) -> int:
         """Run a line; a result longer than the screen goes through the pager."""
         if not context.terminal or self._depth:
-            return self._run_bound(context, bound)
-        code, long = run_paged(context, bound, self._run_bound, self.prompt.rows)
+            return run(context, bound)
+        code, long = run_paged(context, bound, run, self.prompt.rows)
         if long:
             self._read = True
             self._end_line()
         return code
 
     def _afterwards(self, bound: Bound) -> None:
-        from queuectl.commands.help.pages import TOPICS
-
         if bound.words == ("help",) and not bound.values.get("topic"):
             self.context.write(TOPICS["shell"])
         elif bound.words == ("logs",):
@@ -328,7 +302,7 @@ class Shell:
         goes_on = "the workers still stop" if stopping else "jobs and workers go on"
         self.context.note(f"Interrupted; {goes_on}.")
         # Whatever the interrupt cut short begins anew with a fresh queue.
-        self._close(self.context)
+        close(self.context)
 
     def _tell(self) -> None:
         """Show what is to be told, above the next prompt."""
@@ -342,12 +316,6 @@ class Shell:
             self.prompt.above(self._tell)
         else:
             self.prompt.redraw()
-
-    def _close(self, context: Context) -> None:
-        try:
-            context.close()
-        except QueuectlError as exc:
-            self.context.note(f"queuectl: {exc}")
 
 
 def start_up_path(environ: Mapping[str, str]) -> str | None:

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from queuectl.commands.dispatch import Result
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ _INTERRUPTED = 130
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(context: Context, args: dict[str, Any]) -> int:
+def serve(context: Context, args: dict[str, Any]) -> Result:
     """The API, until a signal ends them."""
     _check_installed()
     _check_options(args)
-    return _Serving(context, args).run()
+    return Result(code=_Serving(context, args).run())
 
 
 def _check_installed() -> None:

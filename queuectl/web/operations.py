@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from io import StringIO
 from typing import Any, NamedTuple
 
 from queuectl.commands.context import Context
-from queuectl.commands.dispatch import Result, show
+from queuectl.commands.dispatch import answer
+from queuectl.commands.forms import document
 from queuectl.commands.grammar.specs import find_command
 from queuectl.commands.table import COMMANDS
 from queuectl.config import Settings
@@ -93,22 +93,19 @@ class Operations:
 
     # -- forms that commands print
 
-    def form(self, *words: str, **values: object) -> Any:
-        """What a command prints with `--json`."""
+    def form(self, *words: str, **values: object) -> dict[str, Any]:
+        """What a command prints with `--json`, if that is a document."""
         spec = find_command(COMMANDS, words)
         assert spec is not None
-        module, _, name = spec.handler.partition(":")
-        out = StringIO()
-        context = Context(self.folder, environ=self._environ, out=out, err=StringIO())
+        given = {param.key: None for param in spec.params} | values
+        context = Context(self.folder, environ=self._environ, err=StringIO())
         with self.queue() as queue:
             context._queue = queue
-            given = {param.key: None for param in spec.params} | values
-            handler = getattr(import_module(module), name)
-            result = handler(context, {**given, "json": True})
-            if isinstance(result, Result):
-                show(context, result, as_json=True)
+            form = answer(context, spec, given).form
+            assert form is not None
+            data = document(form())
             context._queue = None
-        return json.loads(out.getvalue())
+        return data
 
     # -- jobs
 

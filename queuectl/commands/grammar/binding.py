@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from queuectl.commands.grammar.bound import Bound, Fault, nearest, noun, short
-from queuectl.commands.grammar.specs import CommandSpec, Param, command_tree
-from queuectl.commands.grammar.tokens import Token, command_line, is_plain
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, command_tree
+from queuectl.commands.grammar.tokens import Token, command_line, is_plain, tokenize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -416,3 +416,24 @@ class UncheckedBinder(Binder):
     """Tells what may come next, and nothing of what is wrong: a Tab has no time for it."""
 
     checks = False
+
+
+def bind(
+    specs: Sequence[CommandSpec], line: str, options: Sequence[Param] = GLOBAL_OPTIONS
+) -> Bound:
+    """A line of a script or of the shell, or several that belong together. Never raises.
+
+    `options` are those that every command takes.
+    """
+    return Binder(specs, options, line, tokenize(line)).bind()
+
+
+def bind_argv(
+    specs: Sequence[CommandSpec], argv: Sequence[str], options: Sequence[Param] = GLOBAL_OPTIONS
+) -> Bound:
+    """The same for arguments that a shell has cut already; `text` is argv joined by blanks."""
+    tokens, start = [], 0
+    for word in argv:
+        tokens.append(Token(word, start, start + len(word), word))
+        start += len(word) + 1
+    return Binder(specs, options, " ".join(argv), tokens, is_argv=True).bind()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -11,39 +12,33 @@ if TYPE_CHECKING:
     from queuectl.commands.context import Context
 
 
-def backup(context: Context, args: dict[str, Any]) -> int:
+def backup(context: Context, args: dict[str, Any]) -> Result:
     """A copy of jobs and settings at one moment."""
     path = args["file"]
     if path == "-":
         for line in context.queue.backup():
             context.write_bytes(line)
-        return 0
-    count = context.queue.write_backup(path, overwrite=bool(args.get("force")))
-    context.write(path if context.quiet else f"Backed up {_jobs(count)} to {path}")
-    return 0
+        return Result()
+    count = context.queue.write_backup(path, overwrite=args["force"])
+    return Result([f"Backed up {_jobs(count)} to {path}"], words=[path])
 
 
-def restore(context: Context, args: dict[str, Any]) -> int:
+def restore(context: Context, args: dict[str, Any]) -> Result:
     """A backup put into the queue, all of it or nothing."""
-    queue, path = context.queue, args["file"]
+    queue, path, replace = context.queue, args["file"], args["replace"]
     name = "standard input" if path == "-" else path
     try:
         with context.stdin() if path == "-" else open(path, "rb") as file:
             found = queue.read_backup(file, name)
     except OSError as exc:
         raise InvalidInput(f"reading {name}: {exc.strerror}") from None
-    replace = bool(args.get("replace"))
-    if replace and not args.get("yes") and not _agreed(context, len(found.jobs)):
-        context.note("Nothing was changed.")
-        return 1
+    if replace and not args["yes"] and not _agreed(context, len(found.jobs)):
+        return Result([Note("Nothing was changed.")], code=1)
     kept = queue.restore(found, replace=replace)
-    if kept and context.quiet:
-        context.write(kept)
-    elif kept:
-        context.note(f"What was there before is kept in {kept}")
-    if not context.quiet:
-        context.write(f"Restored {_jobs(len(found.jobs))} as they were at {found.made_at}")
-    return 0
+    told = [f"Restored {_jobs(len(found.jobs))} as they were at {found.made_at}"]
+    if kept:
+        told.insert(0, Note(f"What was there before is kept in {kept}"))
+    return Result(told, words=[kept] if kept else ())
 
 
 def _agreed(context: Context, count: int) -> bool:

@@ -7,6 +7,8 @@ asks for names of files.
 
 from __future__ import annotations
 
+from queuectl.commands.dispatch import Result
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -92,7 +94,6 @@ complete --command queuectl --no-files --keep-order --arguments '(__queuectl_com
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
-def completion(context: Context, args: dict[str, Any]) -> int:
+def completion(context: Context, args: dict[str, Any]) -> Result:
     """The script for one shell."""
-    context.write(_SCRIPTS[args["shell"]])
-    return 0
+    return Result([_SCRIPTS[args["shell"]]])

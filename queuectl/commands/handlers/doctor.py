@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import time
+
 from queuectl.commands import forms, render
+from queuectl.commands.dispatch import Result
+from queuectl.model.fields import NOT_YET
+from queuectl.store.files.marker import Finding, check_folder
+from queuectl.worker.rescue import rescue
+from queuectl.worker.stray_logs import find_stray_logs, put_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from queuectl.commands.context import Context
     from queuectl.job_queue import JobQueue
-    from queuectl.store.files.marker import Finding
 
 
-def doctor(context: Context, args: dict[str, Any]) -> int:
+def doctor(context: Context, args: dict[str, Any]) -> Result:
     """What is found wrong, a line each; with --repair, what was mended before."""
-    from queuectl.worker.stray_logs import find_stray_logs
-
-    queue = context.queue
-    mended: list[str] = []
-    unread: list[str] = []
+    queue, mended, unread = context.queue, list[str](), list[str]()
     try:
-        if args.get("repair"):
+        if args["repair"]:
             _repair(queue, mended, unread)
     finally:
-        if not args.get("json"):  # also if the disk refused to go on
+        if not args["json"]:  # also if the disk refused to go on
             context.write_lines(f"Mended: {render.brief(line)}" for line in mended)
             context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
     found = queue.examine()
@@ -32,20 +35,22 @@ def doctor(context: Context, args: dict[str, Any]) -> int:
     if not any(finding.problem for finding in found):
         found += _of_later_versions(queue)
     broken = any(finding.problem for finding in found)
-    if args.get("json"):
-        _write_json(context, found, mended, unread)
-    else:
-        context.write_lines(_line(context, finding) for finding in found)
-        if not context.quiet:
-            context.write(_summary(queue, found))
-    return 1 if broken or unread else 0
+    lines = [_line(context, finding) for finding in found]
+
+    def summed_up() -> Iterator[str]:
+        yield from lines
+        yield _summary(queue, found)
+
+    return Result(
+        summed_up(),
+        words=lines,
+        form=lambda: forms.doctor_form(found, mended, unread, context.folder),
+        code=1 if broken or unread else 0,
+    )
 
 
 def _of_later_versions(queue: JobQueue) -> list[Finding]:
     """Fields of jobs that mean something to a later version only; of settings examine tells."""
-    from queuectl.model.fields import NOT_YET
-    from queuectl.store.files.marker import Finding
-
     holders: dict[str, list[str]] = {}
     for job in queue.find():
         for name in NOT_YET.intersection(job.extra or ()):
@@ -70,8 +75,6 @@ def _summary(queue: JobQueue, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
     if problems:
         return f"{_count(problems, 'problem')} in {queue.folder}"
-    from queuectl.store.files.marker import check_folder
-
     if not check_folder(queue.folder):
         return f"Nothing is queued yet: {queue.folder} is made at the first write."
     jobs = sum(queue.counts().values())
@@ -83,27 +86,8 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _write_json(
-    context: Context, found: list[Finding], mended: list[str], unread: list[str]
-) -> None:
-    findings = [{name: getattr(one, name) for name in one.__slots__} for one in found]
-    form = {
-        "ok": not any(finding.problem for finding in found),
-        "findings": findings,
-        "mended": mended,
-        "unread": unread,
-        "data": context.folder,
-    }
-    context.write_json([forms.json_document(form)])
-
-
 def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
     """Mend the files, then take back what dead workers hold."""
-    import time
-
-    from queuectl.store.files.marker import check_folder
-    from queuectl.worker.stray_logs import put_aside
-
     queue.repair(done, unread)
     if check_folder(queue.folder):
         _rescue(queue, done)
@@ -112,8 +96,6 @@ def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
 
 def _rescue(queue: JobQueue, done: list[str]) -> None:
     """Take back jobs from dead workers with a file, then from those without."""
-    from queuectl.worker.rescue import rescue
-
     for _ in range(2):
         lost = {worker.id for worker in queue.lost_workers()}
         for job in rescue(queue):

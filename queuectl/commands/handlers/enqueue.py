@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from queuectl.errors import DuplicateId, InvalidInput
+from queuectl.commands.dispatch import Result
+from queuectl.errors import DuplicateId, InvalidInput, Reworded
 from queuectl.model.fields import FIELDS
 from queuectl.model.times import format_duration, format_time
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     Draft = dict[str, object]
 
 
-def enqueue(context: Context, args: dict[str, Any]) -> int:
+def enqueue(context: Context, args: dict[str, Any]) -> Result:
     """One job or a file of them, durable when this returns."""
     path = "-" if args.get("object") == "-" else args.get("file")
     if path is None:
@@ -31,14 +32,14 @@ def enqueue(context: Context, args: dict[str, Any]) -> int:
         ids = _enqueue_file(context, path, args)
     if context.interactive:
         context.made.extend(ids)
-    if context.quiet:
-        context.write_lines(ids)
-    else:
-        context.write_lines(f"Job added to the queue with job id: {job_id}" for job_id in ids)
-    if path is None:
-        _tell_time(context, draft)
-    context.note_enqueued()
-    return 0
+
+    def told(front: str) -> Iterator[str]:
+        yield from (front + job_id for job_id in ids)
+        if path is None:
+            _tell_time(context, draft)
+        context.note_enqueued()
+
+    return Result(told("Job added to the queue with job id: "), words=told(""))
 
 
 def _tell_time(context: Context, draft: Draft) -> None:
@@ -155,9 +156,9 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str
             drafts = _drafts(context, file, name, lines, passed)
             context.queue.enqueue_each(drafts, lambda job: ids.append(job.id), _captured(context))
     except (InvalidInput, DuplicateId) as exc:
-        if exc.index is not None:
-            exc.args = (f"{name}:{lines[exc.index]}: {exc}",)
-        raise
+        if exc.index is None:
+            raise
+        raise Reworded(f"{name}:{lines[exc.index]}: {exc}", exc) from exc
     except OSError as exc:
         raise InvalidInput(f"reading {path}: {exc.strerror}") from None
     if passed and not context.quiet:
@@ -200,7 +201,9 @@ class _Reading:
             return
         left = ""
         if self._file.seekable():
-            part = self._file.tell() / max(1, os.fstat(self._file.fileno()).st_size)
+            at = self._file.tell()
+            part = at / max(1, self._file.seek(0, os.SEEK_END))
+            self._file.seek(at)
             left = f", about {format_duration(took / part * max(0, 1 - part))} left" if part else ""
         self._context.show_waiting(f"Reading {self._name}: {jobs:,} jobs{left}")
 
@@ -210,7 +213,7 @@ class _Reading:
             self._context.show_waiting(f"Handing in {jobs:,} jobs")
 
 
-def update(context: Context, args: dict[str, Any]) -> int:
+def update(context: Context, args: dict[str, Any]) -> Result:
     """One job changed, told with the state it is in now."""
     named = [("id", args["job"])] if args.get("job") else []
     given = option_fields(args)
@@ -224,6 +227,9 @@ def update(context: Context, args: dict[str, Any]) -> int:
         raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
     _make_absolute(changes)
     job = context.queue.update(job_id, changes, tag, untag)
-    context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
-    _tell_time(context, changes)
-    return 0
+
+    def told(line: str) -> Iterator[str]:
+        yield line
+        _tell_time(context, changes)
+
+    return Result(told(f"Job '{job.id}' is updated; it is {job.state}."), words=told(job.id))

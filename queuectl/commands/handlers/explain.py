@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands import forms, render
+from queuectl.commands.dispatch import Result
 from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.lifecycle import LATER, own_policy
@@ -13,7 +14,7 @@ from queuectl.worker.rescue import kept_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -72,7 +73,7 @@ class Surroundings:
         self.path = path
 
 
-def explain(context: Context, args: dict[str, Any]) -> int:
+def explain(context: Context, args: dict[str, Any]) -> Result:
     """The reasons, a line each, and the retries that may come."""
     queue = context.queue
     job, now = queue.get(args["job"]), queue.now()
@@ -83,23 +84,26 @@ def explain(context: Context, args: dict[str, Any]) -> int:
     if job.state == "in_progress" and (holder is None or not holder.alive):
         kept = kept_by(queue, holder, job)
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
-    around = Surroundings(
-        now, own_policy(job, queue.settings().retry_policy()), workers, ahead, kept, path
-    )
-    if args.get("json"):
-        context.write_json([forms.json_document(_form(job, around))])
-        return 0
-    if context.quiet:
-        context.write_lines(code for code, _ in reasons(job, around, lambda at: at))
-        return 0
-    clock = context.clock
-    state = render.paint(job.state, render.STATE_COLOURS.get(job.state), on=context.color)
-    context.write(f"Job '{job.id}' is {state}.")
-    context.write_lines(f"  {text}" for _, text in reasons(job, around, lambda at: _at(at, clock)))
+    policy = own_policy(job, queue.settings().retry_policy())
+    around = Surroundings(now, policy, workers, ahead, kept, path)
     retries = coming_retries(job, around.policy)
-    if retries:
-        context.write(f"  {_told_retries(job, retries, around.policy)}")
-    return 0
+    clock = context.clock
+
+    def lines() -> Iterator[str]:
+        state = render.paint(job.state, render.STATE_COLOURS.get(job.state), on=context.color)
+        yield f"Job '{job.id}' is {state}."
+        for _, text in reasons(job, around, lambda at: render.moment(at, clock)):
+            yield f"  {text}"
+        if retries:
+            yield f"  {_told_retries(job, retries, around.policy)}"
+
+    found = reasons(job, around, lambda at: at)
+    alive = sum(worker.alive for worker in workers)
+    return Result(
+        lines(),
+        words=(code for code, _ in found),
+        form=lambda: forms.explain_form(job, found, retries, ahead, alive),
+    )
 
 
 def _path_of(queue: JobQueue, job: Job) -> str:
@@ -238,30 +242,5 @@ def _told_retries(job: Job, retries: list[tuple[int, float]], policy: RetryPolic
     return f"If it fails, retries of {job.max_retries}: {waits}{more}."
 
 
-def _at(text: str, clock: float | None) -> str:
-    return render.moment(text, clock)
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _form(job: Job, around: Surroundings) -> dict[str, object]:
-    alive = sum(worker.alive for worker in around.workers)
-    return {
-        "id": job.id,
-        "state": job.state,
-        "reasons": [
-            {"code": code, "text": text} for code, text in reasons(job, around, lambda at: at)
-        ],
-        "run_at": job.run_at,
-        "attempts": job.attempts,
-        "max_retries": job.max_retries,
-        "retries": [
-            {"retry": number, "delay": delay}
-            for number, delay in coming_retries(job, around.policy)
-        ],
-        "ahead": around.ahead,
-        "workers": alive,
-        "error": job.error,
-    }

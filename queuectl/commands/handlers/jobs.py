@@ -6,7 +6,6 @@ from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.job import policy_of
-from queuectl.worker.logs import last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ def _table(context: Context, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def show(context: Context, args: dict[str, Any]) -> Result:
     """One job with all its fields and the last lines it printed."""
+    from queuectl.worker.logs import last_lines
+
     job = context.queue.get(args["job"])
 
     def lines() -> Iterator[str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from queuectl.commands import render
+from queuectl.commands.dispatch import Result
+from queuectl.errors import StoreError
+from queuectl.store.files.marker import check_folder
+from queuectl.store.files.summary import read_summary
 from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -21,42 +26,26 @@ _WAITING = ("pending", "failed")
 _MOST_TOLD = 3  # workers that cannot work
 
 
-def status(context: Context, args: dict[str, Any]) -> int:
+def status(context: Context, args: dict[str, Any]) -> Result:
     """Counts by state, workers, health."""
-    from queuectl.store.files.summary import read_summary
-
     summary = read_summary(context.folder, time.time())
-    if args.get("json"):
-        from queuectl.commands import forms
-
-        context.write_json([forms.json_document(_form(summary))])
-    elif context.quiet:
-        context.write_lines(f"{state} {count}" for state, count in summary.counts.items())
-    else:
-        context.write_lines(_lines(summary, colour=context.color))
-    return 0
+    return Result(
+        _lines(summary, colour=context.color),
+        words=(f"{state} {count}" for state, count in summary.counts.items()),
+        form=lambda: _form(summary),
+    )
 
 
-def ping(context: Context, args: dict[str, Any]) -> int:
+def ping(context: Context, args: dict[str, Any]) -> Result:
     """Read the queue and see whether its folder can be written."""
-    import os
-
-    from queuectl.errors import StoreError
-    from queuectl.store.files.marker import check_folder
-    from queuectl.store.files.summary import read_summary
-
     folder = context.folder
     if not check_folder(folder):
-        if not context.quiet:
-            context.write(f"Nothing is queued yet: {folder} is made at the first write.")
-        return 0
+        return Result([f"Nothing is queued yet: {folder} is made at the first write."], words=())
     read_summary(folder, time.time())
     for path in (folder, *(os.path.join(folder, name) for name in ("queue.lock", "journal"))):
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise StoreError(f"{path} can be read but not written")
-    if not context.quiet:
-        context.write(f"Queue can be reached: {folder}")
-    return 0
+    return Result([f"Queue can be reached: {folder}"], words=())
 
 
 def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
@@ -98,45 +87,33 @@ def _health(summary: Summary, hindered: Mapping[int, str]) -> str:
     return "degraded" if hindered else "ok"
 
 
-def _lines(summary: Summary, *, colour: bool) -> list[str]:
+def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
     counts, pids, hindered = summary.counts, summary.worker_pids, _hindrances(summary)
-    lines = [f"Total Jobs: {sum(counts.values())}"]
+    yield f"Total Jobs: {sum(counts.values())}"
     for state in _SEED_STATES:
         shade = render.STATE_COLOURS.get(state) if counts[state] else None
         label = render.paint(f"{state.capitalize():<12}", shade, on=colour)
-        lines.append(f"  {label}: {counts[state]}")
+        yield f"  {label}: {counts[state]}"
     health = _health(summary, hindered)
-    lines += [
-        f"Active Workers: {len(pids)}",
-        f"Worker PIDs: {', '.join(map(str, pids)) or 'none'}",
-        f"Cancelled: {counts['cancelled']}",
-        f"Health: {render.paint(health, 'green' if health == 'ok' else 'yellow', on=colour)}",
-        f"Data Folder: {summary.folder}",
-        f"Time: {_now()}",
-    ]
+    yield f"Active Workers: {len(pids)}"
+    yield f"Worker PIDs: {', '.join(map(str, pids)) or 'none'}"
+    yield f"Cancelled: {counts['cancelled']}"
+    yield f"Health: {render.paint(health, 'green' if health == 'ok' else 'yellow', on=colour)}"
+    yield f"Data Folder: {summary.folder}"
+    yield f"Time: {_now()}"
     if summary.waiting:
-        lines.append(
+        yield (
             f"Changes Waiting: {summary.waiting} "
             "(not in the JSON files yet; 'checkpoint' writes them)"
         )
-    return lines + _left_alone(summary, hindered)
+    yield from _left_alone(summary, hindered)
 
 
-def _form(summary: Summary) -> dict[str, object]:
+def _form(summary: Summary) -> dict[str, Any]:
+    from queuectl.commands.forms import status_form
+
     hindered = _hindrances(summary)
-    return {
-        "total": sum(summary.counts.values()),
-        "jobs": dict(summary.counts),
-        "workers": {
-            "active": len(summary.worker_pids),
-            "pids": list(summary.worker_pids),
-            "hindered": [{"pid": pid, "why": why} for pid, why in hindered.items()],
-        },
-        "health": _health(summary, hindered),
-        "changes_waiting": summary.waiting,
-        "data": summary.folder,
-        "time": _now(),
-    }
+    return status_form(summary, hindered, _health(summary, hindered), _now())
 
 
 def _now() -> str:

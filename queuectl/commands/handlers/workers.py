@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from queuectl.commands import forms, render
+from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import StoreError
 from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -25,66 +26,60 @@ _COLUMNS = (
 )
 
 
-def worker_start(context: Context, args: dict[str, Any]) -> int:
+def worker_start(context: Context, args: dict[str, Any]) -> Result:
     """Detached workers, each registered when this returns."""
-    count = args["count"]
-    if not context.quiet:
-        context.write(f"Starting {count} worker(s)...")
-    _start(context, count)
-    return 0
+    return _start(context, args["count"])
 
 
-def _start(context: Context, count: int) -> None:
+def _start(context: Context, count: int) -> Result:
     from queuectl.worker import pool
 
+    if not context.quiet:
+        context.write(f"Starting {count} worker(s)...")
     context.flush()
     context.queue.settings()  # what is wrong with them is told here, not in each worker's log
     pids = pool.start(context.folder, count)
-    if context.quiet:
-        context.write_lines(map(str, pids))
-        return
-    context.write("Workers started and running in background.")
-    context.write(f"PIDs: {pids}")
-    context.write(f"Workers running now: {_living(context)}")
+
+    def lines() -> Iterator[str]:
+        yield "Workers started and running in background."
+        yield f"PIDs: {pids}"
+        yield f"Workers running now: {_living(context)}"
+
+    return Result(lines(), words=map(str, pids))
 
 
 def _living(context: Context) -> int:
     return sum(worker.alive for worker in context.queue.workers())
 
 
-def worker_scale(context: Context, args: dict[str, Any]) -> int:
+def worker_scale(context: Context, args: dict[str, Any]) -> Result:
     """As many workers as were asked for: some are started, or told to stop and waited for."""
     from queuectl.worker import pool
 
     wanted, living = args["count"], _living(context)
     if wanted > living:
-        if not context.quiet:
-            context.write(f"Starting {wanted - living} worker(s)...")
-        _start(context, wanted - living)
-        return 0
+        return _start(context, wanted - living)
     spare = pool.spare(context.queue, wanted)
     if spare:
         _stop(context, {worker.id for worker in spare}, now=False)
-    if not context.quiet:
-        context.write(f"Workers running now: {_living(context)}")
-    return 0
+    return Result([f"Workers running now: {_living(context)}"], words=())
 
 
-def worker_stop(context: Context, args: dict[str, Any]) -> int:
+def worker_stop(context: Context, args: dict[str, Any]) -> Result:
     """Some workers, or all, told to stop, and waited for."""
     from queuectl.worker import pool
 
-    named = pool.named(context.queue, args["worker"]) if args.get("worker") else None
+    named = pool.named(context.queue, args["worker"]) if args["worker"] else None
     only = None if named is None else {worker.id for worker in named}
     # Before anything that reads the queue: a damaged one is a reason to stop them.
-    stopped = _stop(context, only, now=bool(args.get("now")))
-    if not stopped:
-        if not context.quiet:
+    stopped = _stop(context, only, now=args["now"])
+    if not context.quiet:
+        if not stopped:
             context.note("No worker was running.")
-    elif only is None and not context.quiet:
-        context.write("All workers stopped.")
+        elif only is None:
+            context.write("All workers stopped.")
     if only is not None and _living(context):
-        return 0
+        return Result()
     try:
         context.rescue()
         context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
@@ -95,7 +90,7 @@ def worker_stop(context: Context, args: dict[str, Any]) -> int:
         raise StoreError(
             f"the workers are stopped, but tidying up behind them was refused: {why}"
         ) from exc
-    return 0
+    return Result()
 
 
 def _stop(context: Context, only: set[str] | None, *, now: bool) -> list[int]:
@@ -128,15 +123,17 @@ class _Stopping:
         self._context.show_waiting(f"Waiting for {workers}" + (f", running {jobs}" if jobs else ""))
 
 
-def worker_list(context: Context, args: dict[str, Any]) -> int:
+def worker_list(context: Context, args: dict[str, Any]) -> Result:
     """The living workers, and lost ones that nobody has looked after yet."""
     workers = context.queue.workers()
-    if args.get("json"):
-        context.write_json([forms.json_document({"workers": list(map(_form, workers))})])
-        return 0
-    if context.quiet:
-        context.write_lines(worker.id for worker in workers)
-        return 0
+    return Result(
+        _listed(context, workers),
+        words=(worker.id for worker in workers),
+        form=lambda: forms.workers_form(workers, list(map(hindrance, workers))),
+    )
+
+
+def _listed(context: Context, workers: Sequence[WorkerInfo]) -> Iterator[str]:
     rows = [
         (
             str(worker.pid),
@@ -147,15 +144,14 @@ def worker_list(context: Context, args: dict[str, Any]) -> int:
         )
         for worker in workers
     ]
-    context.write_lines(render.table(_COLUMNS, rows, screen=context.screen, colour=context.color))
+    yield from render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
     for worker in workers:
         if worker.left:
-            context.write(f"{render.brief(worker.job_id)}: {render.unended(worker)}")
+            yield f"{render.brief(worker.job_id)}: {render.unended(worker)}"
         if why := hindrance(worker):
-            context.note(f"Worker PID {worker.pid} {why}")
+            yield Note(f"Worker PID {worker.pid} {why}")
     if not rows:
-        context.note("No worker runs; 'worker start' starts one.")
-    return 0
+        yield Note("No worker runs; 'worker start' starts one.")
 
 
 def _state(worker: WorkerInfo) -> str:
@@ -166,23 +162,12 @@ def _state(worker: WorkerInfo) -> str:
     return "running" if worker.job_id else "idle"
 
 
-def _form(worker: WorkerInfo) -> dict[str, object]:
-    return {
-        "id": worker.id,
-        "pid": worker.pid,
-        "alive": worker.alive,
-        "since": worker.started_at or None,
-        "job": worker.job_id,
-        "run": worker.run or None,
-        "left": [{"pid": pid, "user": user, "command": name} for pid, user, name in worker.left],
-        "hindered": hindrance(worker) or None,
-    }
-
-
-def worker_run(context: Context, args: dict[str, Any]) -> int:
+def worker_run(context: Context, args: dict[str, Any]) -> Result:
     """Be a worker, or several, until a signal says stop, or nothing is left to run."""
     from contextlib import suppress
     from functools import partial
+
+    from queuectl.worker.first_process import beneath_first
 
     # Refused at once, not by a worker that waits until it is mended.
     context.queue.settings()
@@ -198,18 +183,13 @@ def worker_run(context: Context, args: dict[str, Any]) -> int:
         """What a job's life is told to where nobody wants to hear of it."""
 
     tell = nothing if context.quiet else partial(quietly, context.write)
-    log = partial(quietly, context.note)
-    drain = bool(args.get("drain"))
+    how = {"tell": tell, "log": partial(quietly, context.note), "until_empty": args["drain"]}
     context.tell_notices()
     context.flush()
-    from queuectl.worker.first_process import beneath_first
-
     if args["count"] > 1:
         from queuectl.worker.crew import run_crew
 
-        return beneath_first(
-            lambda: run_crew(context.folder, args["count"], tell=tell, log=log, until_empty=drain)
-        )
+        return Result(code=beneath_first(lambda: run_crew(context.folder, args["count"], **how)))
     from queuectl.worker.loop import run_worker
 
-    return beneath_first(lambda: run_worker(context.queue, tell=tell, log=log, until_empty=drain))
+    return Result(code=beneath_first(lambda: run_worker(context.queue, **how)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from queuectl import __version__
+from queuectl.commands.dispatch import Result
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,8 +64,8 @@ Objects
   In the relaxed form keys and values need no quotes. A bare value runs to the
   next comma that is followed by a word and ':', or to the closing brace:
     enqueue {id: job1, command: echo a, b, max_retries: 1}
-  If that word is not a field, the object is refused: if it belongs to the value,
-  put quotes around all of that: {command: "echo a, b: c"}.
+  If that word is not a field, the object is refused; if it belongs to the
+  value, put quotes around all of that: {command: "echo a, b: c"}.
   Your own shell reads the line first: on its command line put single quotes
   around the object. In the queuectl shell and in scripts none are needed.
   'help fields' lists the fields.
@@ -121,19 +124,15 @@ QUEUECTL_SHELLRC names another file; /dev/null is none.
 }
 
 
-def show_help(context: Context, args: dict[str, Any]) -> int:
+def show_help(context: Context, args: dict[str, Any]) -> Result:
     """The overview, one command, one group of commands, or a topic."""
-    words = tuple(args.get("topic") or ())
-    context.write(help_text(words) if words else overview())
-    return 0
+    words = tuple(args["topic"])
+    return Result([help_text(words) if words else overview()])
 
 
-def version(context: Context, args: dict[str, Any]) -> int:
+def version(context: Context, args: dict[str, Any]) -> Result:
     """Name and version only."""
-    from queuectl import __version__
-
-    context.write(__version__ if context.quiet else f"queuectl {__version__}")
-    return 0
+    return Result([f"queuectl {__version__}"], words=[__version__])
 
 
 def overview() -> str:

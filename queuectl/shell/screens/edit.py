@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.commands.dispatch import Note, Result
+from queuectl.errors import InvalidInput, QueuectlError, Reworded
 from queuectl.model.fields import FIELDS, NOT_YET, unknown_field
 from queuectl.shell.screens.terminal import cooked_keys
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _USUAL_EDITOR = "vi"
 
 
-def edit(context: Context, args: dict[str, Any]) -> int:
+def edit(context: Context, args: dict[str, Any]) -> Result:
     """The job's fields as they were saved; no change if nothing was, or if the editor failed."""
     job = context.queue.get(args["job"])
     form = _form(job)
@@ -34,30 +35,28 @@ def edit(context: Context, args: dict[str, Any]) -> int:
         os.unlink(path)
         raise
     if code:
-        context.note(f"The editor ended with exit code {code}; nothing was changed.")
+        told = Note(f"The editor ended with exit code {code}; nothing was changed.")
+        result = Result([told], code=1)
     else:
-        _apply(context, args, job, form, path)
+        result = _applied(context, args, job, form, path)
     os.unlink(path)
-    return int(code != 0)
+    return result
 
 
-def _apply(
+def _applied(
     context: Context, args: Mapping[str, Any], job: Job, form: Mapping[str, Any], path: str
-) -> None:
+) -> Result:
     """Change the job as the file says; an error names the file, which is kept."""
     try:
         changes = _changes(form, path)
         if job.state == "dead" and _wants_retry(context, args, changes):
             changes["state"] = "pending"
         if not changes:
-            if not context.quiet:
-                context.note("Nothing was changed.")
-            return
+            return Result([Note("Nothing was changed.")], words=())
         job = context.queue.update(job.id, changes)
     except QueuectlError as exc:
-        exc.args = (f"{exc}; what you wrote is kept in {path}",)
-        raise
-    context.write(job.id if context.quiet else f"Job '{job.id}' is updated; it is {job.state}.")
+        raise Reworded(f"{exc}; what you wrote is kept in {path}", exc) from exc
+    return Result([f"Job '{job.id}' is updated; it is {job.state}."], words=[job.id])
 
 
 def _form(job: Job) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from queuectl.commands.context import is_terminal
-from queuectl.commands.dispatch import attempt, run_within
+from queuectl.commands.dispatch import Result, attempt, run_within
 from queuectl.commands.render import PLAIN, cells, clip, one_line, paint
 from queuectl.model.times import format_duration
 from queuectl.shell.screens.terminal import Terminal
@@ -35,11 +35,11 @@ _COLOUR = re.compile(r"(\033\[[0-9;]*m)")
 _COMMAND = re.compile(r"\033(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
 
 
-def watch(context: Context, args: dict[str, Any]) -> int:
+def watch(context: Context, args: dict[str, Any]) -> Result:
     """0 when the person ends it; on no terminal the exit code of the one time."""
     inner: Bound = args["command"]
     if not context.terminal or (context.stdin_taken and not context.interactive):
-        return run_within(context, inner)
+        return Result(code=run_within(context, inner))
     context.flush()
     context.stay()
     try:
@@ -47,7 +47,7 @@ def watch(context: Context, args: dict[str, Any]) -> int:
             _Watch(context, inner, args["interval"]).run()
     except KeyboardInterrupt:
         context.close()  # whatever was cut short begins anew with a fresh queue
-    return 0
+    return Result()
 
 
 class _Watch:

@@ -7,9 +7,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
+from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _MOST = 1000  # jobs of a snapshot
 
 
-def top(context: Context, args: dict[str, Any]) -> int:
+def top(context: Context, args: dict[str, Any]) -> Result:
     """The screen until the person leaves it, or one snapshot of it."""
     from queuectl.live.rows import View
 
@@ -28,7 +30,7 @@ def top(context: Context, args: dict[str, Any]) -> int:
     from queuectl.shell.top.screen import TopScreen
 
     context.flush()
-    return TopScreen(context.folder, view, colour=context.color).run()
+    return Result(code=TopScreen(context.folder, view, colour=context.color).run())
 
 
 def _has_screen(context: Context) -> bool:
@@ -36,7 +38,7 @@ def _has_screen(context: Context) -> bool:
     return keys and context.terminal and context.environ.get("TERM") not in ("dumb", "", None)
 
 
-def _snapshot(context: Context, view: View) -> int:
+def _snapshot(context: Context, view: View) -> Result:
     from queuectl.commands import render
     from queuectl.live.feed import Feed
     from queuectl.shell.top.table import SNAPSHOT, snapshot_head, snapshot_rows
@@ -51,12 +53,12 @@ def _snapshot(context: Context, view: View) -> int:
         feed.close()
     if picture.standing.trouble:
         raise StoreError(picture.standing.trouble)
-    if context.quiet:
-        context.write_lines(job.id for job in jobs)
-        return 0
-    context.write(snapshot_head(picture))
-    lines = snapshot_rows(jobs, picture)
-    context.write_lines(render.table(SNAPSHOT, lines, screen=context.screen, colour=context.color))
-    if count > _MOST:
-        context.note(f"The first {_MOST} of {count} jobs; 'queuectl list' shows all.")
-    return 0
+
+    def lines() -> Iterator[str]:
+        yield snapshot_head(picture)
+        rows = snapshot_rows(jobs, picture)
+        yield from render.table(SNAPSHOT, rows, screen=context.screen, colour=context.color)
+        if count > _MOST:
+            yield Note(f"The first {_MOST} of {count} jobs; 'queuectl list' shows all.")
+
+    return Result(lines(), words=(job.id for job in jobs))
