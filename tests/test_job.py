@@ -52,6 +52,7 @@ JOBS = st.builds(
     timeout=st.none() | st.floats(0.001, 1e9),
     cwd=st.none() | TEXT.filter(str.strip),
     env=st.none() | st.dictionaries(TEXT.filter(lambda name: "=" not in name), TEXT, max_size=3),
+    env_file=st.none() | TEXT.filter(str.strip),
     tags=st.lists(WORDS, max_size=3, unique=True).map(tuple),
     rerun=st.booleans(),
     exit_code=st.none() | st.integers(-255, 255),

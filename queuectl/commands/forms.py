@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from queuectl.model.env_file import hidden
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,9 +25,14 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def job_form(job: Job) -> Form:
-    """A job: every field, also those not set, then the keys that queuectl does not know."""
+def job_form(job: Job, reveal: bool = False) -> Form:
+    """A job: every field, also those not set, then the keys that queuectl does not know.
+
+    Variables that are secrets by their names are hidden unless `reveal` is set.
+    """
     form = {name: getattr(job, name) for name in job._fields if name != "extra"}
+    if job.env and not reveal:
+        form["env"] = hidden(job.env)
     form.update(job.extra or {})
     return form
 

@@ -24,6 +24,7 @@ _FIELDS = (
     Param("--timeout", "duration", "end a run that takes longer"),
     Param("--cwd", "path", "folder to run in; the present one if left out"),
     Param("--env", "text", "NAME=VALUE added to the environment", many=True),
+    Param("--env-file", "path", "file of NAME=VALUE lines, read at each run"),
     Param("--retry-delay", "duration", "wait before the first retry; --base multiplies it then"),
     Param("--base", "number", "instead of the setting base, for this job", low=0, high=1e6),
     Param("--max-delay", "duration", "instead of the setting max-delay, for this job"),
@@ -68,7 +69,11 @@ COMMANDS = (
     CommandSpec(
         words=("show",),
         summary="Show everything about a job, and the end of its output.",
-        params=(Param("job", "job", "id of the job", required=True), _JSON),
+        params=(
+            Param("job", "job", "id of the job", required=True),
+            Param("--reveal", "flag", "show the values of secret variables too"),
+            _JSON,
+        ),
         handler="queuectl.commands.handlers.jobs:show",
         examples=("show job1", "show job1 --json"),
         details="-q shows the state alone.",

@@ -78,6 +78,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("cwd", "text", "folder the command runs in", enqueue=True, edit="idle"),
     Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
+    Field("env_file", "text", "file of NAME=VALUE, read at each run", enqueue=True, edit="idle"),
     Field("tags", "tags", "words to select it by", enqueue=True, edit="always"),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
     Field("retry_delay", "delay", "seconds before its first retry", enqueue=True, edit="always"),
@@ -107,15 +108,15 @@ FIELDS: tuple[Field, ...] = (
 # What a job says of its retries; few say anything, so that a job holds it as one mapping.
 POLICY = ("retry_delay", "base", "max_delay", "jitter", "retry_on", "no_retry_on", "deferrals")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
-LATER_FIELDS = frozenset(("tags", *POLICY))
-_UNSETTABLE = frozenset(("timeout", "cwd", "env", *POLICY))
+LATER_FIELDS = frozenset(("tags", "env_file", *POLICY))
+_UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", *POLICY))
 # What a person may write instead of run_at; a job holds the moment that it gives.
 DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
 # Names that a later version uses, for people to set and then for queuectl itself: refused, never
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
 NOT_YET = frozenset(
     (
-        *("after", "after_end", "catch_up", "cron", "env_file", "every", "lock", "log_limit"),
+        *("after", "after_end", "catch_up", "cron", "every", "lock", "log_limit"),
         *("notify", "overlap", "stall", "stdin", "tz", "unique"),
         *("cpu", "last", "max_rss", "planned", "slots"),
     )

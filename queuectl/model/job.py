@@ -42,6 +42,7 @@ class Job(NamedTuple):
     timeout: float | None = None
     cwd: str | None = None
     env: Mapping[str, str] | None = None
+    env_file: str | None = None
     tags: tuple[str, ...] = ()
     rerun: bool = True
     exit_code: int | None = None
@@ -75,8 +76,8 @@ class Job(NamedTuple):
                 extra[name] = value
             else:
                 values[place] = value
-        if tuple(values[POLICY_SLOTS]) != NO_POLICY:
-            for place in range(POLICY_SLOTS.start, POLICY_SLOTS.stop):
+        if tuple(values[POLICY_SLOTS]) != NO_POLICY or values[_ENV_FILE] is not None:
+            for place in (_ENV_FILE, *range(POLICY_SLOTS.start, POLICY_SLOTS.stop)):
                 name, value = cls._fields[place], values[place]
                 if value is not None and not _is_kept_so(_FIELD_BY_SPELLING[name], value):
                     extra[name], values[place] = value, _BLANK[place]
@@ -99,6 +100,7 @@ def _is_kept_so(field: Field, value: object) -> bool:
 
 
 _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
+_ENV_FILE = Job._fields.index("env_file")
 POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
 NO_POLICY = _BLANK[POLICY_SLOTS]
 _USUAL = dict(zip(POLICY, NO_POLICY, strict=True))

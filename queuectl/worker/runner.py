@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import time
 
-from queuectl.errors import QueuectlError, StoreError
+from queuectl.errors import InvalidInput, QueuectlError, StoreError
+from queuectl.model.env_file import LARGEST, variables
 from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
@@ -165,6 +167,9 @@ class Runner:
             environment, umask = self._environment.copy(), None
         else:
             environment, umask = self._taken_along(job)
+        if job.env_file is not None:
+            environment.update(_variables(job.env_file))
+            environment.update(self._own)
         if job.env:
             environment.update((name.encode(), text.encode()) for name, text in job.env.items())
             environment.update(self._own)
@@ -357,6 +362,18 @@ def _keep_descriptors() -> None:
                 os.set_inheritable(fd, False)
             except OSError:  # the one by which the folder was listed
                 continue
+
+
+def _variables(path: str) -> dict[bytes, bytes]:
+    """What a job's env_file holds at this moment; OSError or InvalidInput if it cannot be used."""
+    try:
+        # Not blocking: a pipe in its place must not hold up the worker.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidInput(f"env_file {path} is not a plain file")
+            return variables(file.read(LARGEST + 1), path)
+    except OSError as exc:
+        raise OSError(exc.errno, f"env_file {path}: {exc.strerror}") from exc
 
 
 def _enter(folder: bytes) -> None:

@@ -128,10 +128,11 @@ def _captured(context: Context) -> dict[str, Any]:
 
 
 def _make_absolute(draft: Draft) -> None:
-    """A folder given relative to where we are, as the worker must know it."""
-    cwd = draft.get("cwd")
-    if isinstance(cwd, str) and cwd and cwd[0] != "/":
-        draft["cwd"] = _here() if cwd == "." else os.path.join(_here(), cwd)
+    """Paths given relative to where we are, as the worker must know them."""
+    for name in ("cwd", "env_file"):
+        path = draft.get(name)
+        if isinstance(path, str) and path and path[0] != "/":
+            draft[name] = _here() if path == "." else os.path.join(_here(), path)
 
 
 def _here() -> str:

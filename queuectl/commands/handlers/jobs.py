@@ -5,6 +5,7 @@ from __future__ import annotations
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.model.env_file import hidden
 from queuectl.model.job import policy_of
 
 TYPE_CHECKING = False
@@ -70,10 +71,10 @@ def show(context: Context, args: dict[str, Any]) -> Result:
     """One job with all its fields and the last lines it printed."""
     from queuectl.worker.logs import last_lines
 
-    job = context.queue.get(args["job"])
+    job, reveal = context.queue.get(args["job"]), bool(args.get("reveal"))
 
     def lines() -> Iterator[str]:
-        yield render.fields(_facts(context, job))
+        yield render.fields(_facts(context, job, reveal))
         for entry in job.history:
             yield _event(context, entry)
         printed = last_lines(context.logs.end(job, _END), _TAIL)
@@ -81,12 +82,13 @@ def show(context: Context, args: dict[str, Any]) -> Result:
             yield f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):"
             yield from map(render.one_line, printed)
 
-    return Result(lines(), words=[job.state], form=lambda: {"job": forms.job_form(job)})
+    return Result(lines(), words=[job.state], form=lambda: {"job": forms.job_form(job, reveal)})
 
 
-def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
+def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
     """What there is to say about the job; what is not set is left out."""
-    now = context.clock
+    now, env = context.clock, dict(job.env or {})
+    env = env if reveal else hidden(env)
     facts: list[tuple[str, Any]] = [
         ("ID", job.id),
         ("State", _state(context, job)),
@@ -105,7 +107,8 @@ def _facts(context: Context, job: Job) -> list[tuple[str, str]]:
         ("Worker", job.worker and render.brief(job.worker)),
         ("Timeout", f"{job.timeout:g} s" if job.timeout else None),
         ("Folder", job.cwd and render.brief(job.cwd)),
-        ("Environment", render.block([f"{k}={v}" for k, v in (job.env or {}).items()]) or None),
+        ("Environment", render.block([f"{k}={v}" for k, v in env.items()]) or None),
+        ("Env File", job.env_file and render.brief(job.env_file)),
         ("Taken Along", _taken_along(context, job)),
         ("Retries", _own_policy(job)),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),

@@ -81,6 +81,8 @@ def encode_job(job: Job) -> bytes:
         line += f', "cwd": {_quote(job.cwd)}'
     if job.env is not None:
         line += f', "env": {_encode(job.env)}'
+    if job.env_file is not None:
+        line += f', "env_file": {_encode(job.env_file)}'
     if not job.rerun:
         line += ', "rerun": false'
     if job.exit_code is not None:
@@ -167,7 +169,8 @@ _WHOLE = re.compile(
     rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code|deferrals)": -?\d+'
     rb'|"(?:timeout|retry_delay|base|max_delay|jitter)": \d+(?:\.\d+)?(?:e[+-]?\d+)?'
     rb'|"(?:no_)?retry_on": \[(?:(?:\d+|"timeout"|"signal")(?:, )?)*\]'
-    rb'|"(?:started|finished)_at": %b|"(?:cwd|error)": %b|"(?:rerun|cancel_requested)": [a-z]+'
+    rb'|"(?:started|finished)_at": %b|"(?:cwd|env_file|error)": %b'
+    rb'|"(?:rerun|cancel_requested)": [a-z]+'
     rb'|"(?:worker|log_word|env_set)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
     rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 3, *(_TIME,) * 3, *(_TEXT,) * 3)
 )

@@ -1,0 +1,44 @@
+"""A job's file of variables, NAME=VALUE lines: the place for secrets, which no queue then holds.
+
+A value stands as it is, up to the end of its line: nothing is expanded, and quotes are part of it.
+Blank lines and lines that begin with # are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from queuectl.errors import InvalidInput
+
+LARGEST = 1_000_000  # bytes
+HIDDEN = "***"
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY")
+
+
+def variables(data: bytes, path: str) -> dict[bytes, bytes]:
+    """The variables in the bytes of such a file; InvalidInput that names the line of a mistake."""
+    if len(data) > LARGEST:
+        raise InvalidInput(f"env_file {path} is longer than {LARGEST:,} bytes")
+    found: dict[bytes, bytes] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith(b"#"):
+            continue
+        name, equals, value = text.partition(b"=")
+        name = name.rstrip()
+        if not equals or not name.replace(b"_", b"a").isalnum() or name[:1].isdigit():
+            raise InvalidInput(f"env_file {path}:{number}: not NAME=VALUE")
+        if b"\0" in value:
+            raise InvalidInput(f"env_file {path}:{number}: the value holds a NUL byte")
+        found[name] = value
+    return found
+
+
+def hidden(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables as they are shown: what is a secret by its name is hidden."""
+    return {name: HIDDEN if is_secret(name) else text for name, text in env.items()}
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds what nobody should read over a shoulder."""
+    return any(word in name.upper() for word in _SECRET)

@@ -1,0 +1,85 @@
+"""A job's file of variables, and what is shown of variables that are secrets by their names."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from queuectl.errors import InvalidInput
+from queuectl.model.env_file import LARGEST, is_secret, variables
+
+
+def test_a_line_is_a_name_and_a_value_as_it_stands():
+    data = b'# a comment\n\nA=1\n B = two words \r\nC="$HOME"\nD=\nE=x=y\nF_1=\xff\n'
+    assert variables(data, "f") == {
+        b"A": b"1",
+        b"B": b" two words",
+        b"C": b'"$HOME"',
+        b"D": b"",
+        b"E": b"x=y",
+        b"F_1": b"\xff",
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"A=1\nexport B=2\n", "f:2: not NAME=VALUE"),
+        (b"A\n", "f:1: not NAME=VALUE"),
+        (b"=1\n", "f:1: not NAME=VALUE"),
+        (b"1A=1\n", "f:1: not NAME=VALUE"),
+        (b"A=a\0b\n", "f:1: the value holds a NUL byte"),
+        (b"A=" + b"x" * LARGEST, "longer than 1,000,000 bytes"),
+    ],
+)
+def test_what_is_no_such_line_is_named(data, why):
+    with pytest.raises(InvalidInput, match=why):
+        variables(data, "f")
+
+
+def test_it_is_read_at_each_run_and_the_queue_holds_only_its_path(cli, tmp_path, monkeypatch):
+    secrets, out = tmp_path / "my secrets", tmp_path / "out"
+    secrets.write_text("API=one\nLEVEL=2\nQUEUECTL_JOB_ID=other\n")
+    monkeypatch.chdir(tmp_path)
+    script = f'echo "$API $LEVEL $QUEUECTL_JOB_ID" >> "{out}"'
+    for job_id in ("a", "b"):
+        given = ("--env-file", secrets.name, "--env", "LEVEL=3", "--command", script)
+        cli.ok("enqueue", "--id", job_id, *given)
+        cli.ok("worker", "run", "--drain")
+        secrets.write_text("API=two\n")
+    assert out.read_text() == "one 3 a\ntwo 3 b\n"
+    assert json.loads(cli.ok("show", "a", "--json"))["job"]["env_file"] == str(secrets)
+    assert "API" not in cli.ok("backup", "-").replace("$API", "")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (os.mkfifo, "is not a plain file"),
+        (lambda path: path.write_text("no equals sign"), ":1: not NAME=VALUE"),
+    ],
+)
+def test_without_it_a_job_cannot_start(cli, tmp_path, make, why):
+    path = tmp_path / "env"
+    make(path)
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--env-file", str(path), "--", "true")
+    cli("worker", "run", "--drain")
+    job = json.loads(cli.ok("show", "a", "--json"))["job"]
+    assert job["state"] == "dead"
+    assert job["error"].startswith("cannot start: env_file ")
+    assert why in job["error"]
+
+
+def test_secrets_are_hidden_by_their_names(cli):
+    cli.ok("enqueue", "--id", "a", "--env", "API_TOKEN=s3cret", "--env", "LEVEL=3", "--", "true")
+    for command in (("show", "a"), ("show", "a", "--json"), ("list", "--json")):
+        shown = cli.ok(*command)
+        assert "s3cret" not in shown
+        assert "***" in shown
+        assert "3" in shown
+    for command in (("show", "a", "--reveal"), ("show", "a", "--reveal", "--json")):
+        assert "s3cret" in cli.ok(*command)
+    assert [is_secret(name) for name in ("db_password", "KEY", "PATH")] == [True, True, False]
