@@ -65,7 +65,8 @@ def queue(cli, tmp_path, monkeypatch):
 
 
 def test_every_command_is_tried() -> None:
-    assert DATA.keys() == {" ".join(spec.words) for spec in COMMANDS}
+    known = {" ".join(spec.words) for spec in COMMANDS}
+    assert DATA.keys() == known - {"serve", "dashboard"}  # which go on until they are stopped
 
 
 @pytest.mark.parametrize("words", DATA)
