@@ -230,7 +230,7 @@ def test_a_command_within_a_line_is_completed_as_it_would_be_alone() -> None:
     assert {found.shown: found.meaning for found in _found("watch ")}["worker"] == "list"
     assert _offers("watch li")[0] == "list"
     assert _offers("watch 2 dlq ") == ["list"]
-    assert _offers("watch list --st") == ["--state"]
+    assert _offers("watch list --sta") == ["--state"]
     assert _completed("watch 5 list --state pen") == "watch 5 list --state pending"
     assert _offers("watch show d")[:3] == ["done1", "dead2", "dead1"]
     assert "cancel" in _offers("alias c ")

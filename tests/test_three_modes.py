@@ -135,6 +135,19 @@ list --limit x
 list --limit -1
 list --limit=2 -q
 list --limi 2
+list --fields id,state,exit_code
+list --fields id,stat
+list --fields
+list --csv --fields id,command
+list --tsv -q --fields=id,command,attempts
+list --jsonl --input --sort priority
+list --jsonl --csv
+list --input
+list --sort id --newest -q
+list --sort size
+list --newest --limit 1 -q
+dlq list --fields id,error --json
+dlq list --csv --fields id
 list extra
 dlq list
 dlq-list -q

@@ -37,12 +37,18 @@ class Note(str):
     __slots__ = ()
 
 
+class Data(str):
+    """A line for programs: it leaves as UTF-8, whatever the locale."""
+
+    __slots__ = ()
+
+
 class Result:
     """What a command answers, in three forms, of which one is taken, once.
 
     `lines` are for people and `words` for `-q` (None: the same lines); a `Note` may stand among
-    them. `form` makes the data of `--json`: a mapping, or a stream of forms. They may be made as
-    they are taken, and raise then as the command does. `code` is the exit code.
+    them, or they are `Data`. `form` makes the data of `--json`: a mapping, or a stream of forms.
+    They may be made as they are taken, and raise then as the command does. `code` is the exit code.
     """
 
     __slots__ = ("code", "form", "lines", "words")
@@ -87,6 +93,8 @@ def show(context: Context, result: Result, *, as_json: bool = False) -> int:
     for line in said:
         if isinstance(line, Note):
             context.note(line)
+        elif isinstance(line, Data):
+            context.write_bytes(line.encode("utf-8", "backslashreplace") + b"\n")
         else:
             context.write(line)
     return result.code

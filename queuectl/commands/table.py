@@ -7,31 +7,13 @@ The handlers are named here and loaded when their command runs, so that a row re
 from __future__ import annotations
 
 from queuectl.commands.grammar.specs import CommandSpec, Param
+from queuectl.commands.params import FIELDS, SHOWN
 
 MOST_WORKERS = 256
 SHELLS = ("bash", "zsh", "fish")
 
 _JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 _YES = Param("--yes", "flag", "do not ask", short="-y")
-_LIMIT = Param("--limit", "count", "show at most so many")
-# Options that set a field of the same name; `update` takes them too.
-_FIELDS = (
-    Param("--command", "text", "what /bin/sh -c runs"),
-    Param("--priority", "int", "lower runs first"),
-    Param("--max-retries", "count", "runs after the first"),
-    Param("--run-at", "time", "not before this time, like 18:30 or 2030-01-31T05:00:00Z"),
-    Param("--delay", "duration", "not before so long from now"),
-    Param("--timeout", "duration", "end a run that takes longer"),
-    Param("--cwd", "path", "folder to run in; the present one if left out"),
-    Param("--env", "text", "NAME=VALUE added to the environment", many=True),
-    Param("--env-file", "path", "file of NAME=VALUE lines, read at each run"),
-    Param("--retry-delay", "duration", "wait before the first retry; --base multiplies it then"),
-    Param("--base", "number", "instead of the setting base, for this job", low=0, high=1e6),
-    Param("--max-delay", "duration", "instead of the setting max-delay, for this job"),
-    Param("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
-    Param("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
-    Param("--no-retry-on", "text", "retry all but these"),
-)
 
 COMMANDS = (
     CommandSpec(
@@ -40,7 +22,7 @@ COMMANDS = (
         params=(
             Param("object", "object", "the job as {...}; - reads jobs from standard input"),
             Param("--id", "text", "name of the job; made up if left out"),
-            *_FIELDS,
+            *FIELDS,
             Param("--tag", "tag", "a word to select it by; may be given again", many=True),
             Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
@@ -61,9 +43,13 @@ COMMANDS = (
     CommandSpec(
         words=("list",),
         summary="List jobs, oldest first, the dead last.",
-        params=(Param("--state", "state", "only jobs in this state", many=True), _LIMIT, _JSON),
+        params=(Param("--state", "state", "only jobs in this state", many=True), *SHOWN),
         handler="queuectl.commands.handlers.jobs:list_jobs",
-        examples=("list", "list --state pending", "list --state failed --limit 5 --json"),
+        examples=(
+            "list --state failed --limit 5 --json",
+            "list --newest --fields id,state,tags,run_time --csv",
+            "list --state pending --jsonl --input",
+        ),
         access="read",
     ),
     CommandSpec(
@@ -187,7 +173,7 @@ COMMANDS = (
             Param("object", "object", "the fields to change, and the job's id, as {...}"),
             Param("job", "job", "id of the job, if the object names none"),
             Param("--id", "job", "the same, as an option"),
-            *_FIELDS,
+            *FIELDS,
             Param("--tag", "tag", "a tag to add; may be given again", many=True),
             Param("--untag", "tag", "a tag to take away; may be given again", many=True),
             Param("--state", "state", "pending or cancelled"),
@@ -346,7 +332,7 @@ COMMANDS = (
         words=("dlq", "list"),
         aliases=(("dlq-list",),),
         summary="List the dead jobs: those whose retries are used up.",
-        params=(_LIMIT, _JSON),
+        params=SHOWN,
         handler="queuectl.commands.handlers.dead_letters:dlq_list",
         examples=("dlq list", "dlq list --json"),
         access="read",

@@ -204,6 +204,17 @@ class _Completion:
         given = set(self._given())
         return self._fitting((tag, "") for tag in self.queue.tags() if tag not in given)
 
+    def fields(self) -> list[Candidate]:
+        """Names of fields, one or several by commas."""
+        from queuectl.model.derived import DERIVED
+        from queuectl.model.fields import FIELDS
+
+        head, comma, part = self.typed.rpartition(",")
+        given = {*self._given(), *head.split(",")}
+        meanings = {f.name: f.meaning for f in FIELDS} | {d.name: d.meaning for d in DERIVED}
+        meanings = {name: text for name, text in meanings.items() if name not in given}
+        return [self._one(head + comma + f, meanings[f], f) for f in ranked(meanings, part)]
+
     def _given(self) -> list[str]:
         """The values that this parameter was given before the one being typed."""
         param = self.expected.param
@@ -358,6 +369,7 @@ _BY_KIND: dict[str, Callable[[_Completion], Iterable[Candidate]]] = {
     "option": _Completion.options,
     "state": _Completion.states,
     "tag": _Completion.tags,
+    "field": _Completion.fields,
     "setting": _Completion.settings,
     "setting_value": _Completion.setting_values,
     "worker": _Completion.workers,

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from queuectl.errors import InvalidInput
 
 _CHECKED = frozenset(
-    ("state", "tag", "setting", "setting_value", "int", "count", "number", "duration", "time")
+    (
+        "state",
+        "tag",
+        "field",
+        "setting",
+        "setting_value",
+        "int",
+        "count",
+        "number",
+        "duration",
+        "time",
+    )
 )
 _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 
@@ -300,7 +311,7 @@ class Binder:
 
     def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
         """Keep a value, read by its kind; `skip` characters of the token precede it."""
-        split = param.many and param.kind == "state"
+        split = param.many and param.kind in ("state", "field")
         for part in text.split(",") if split else (text,):
             if self.checks and (param.kind in _CHECKED or param.choices):
                 self._read(param, part, token, skip)

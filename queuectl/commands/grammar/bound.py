@@ -16,6 +16,7 @@ _NOUNS = {
     "finished_job": "a job id",
     "state": "a state",
     "tag": "a tag",
+    "field": "names of fields",
     "setting": "a setting",
     "setting_value": "a value",
     "int": "a whole number",

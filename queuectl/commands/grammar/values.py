@@ -38,6 +38,10 @@ def known_words(param: Param) -> Iterable[str]:
         from queuectl.model.fields import STATES
 
         return STATES
+    if param.kind == "field":
+        from queuectl.model.derived import SHOWN
+
+        return SHOWN
     if param.kind == "setting":
         from queuectl.config import SETTINGS
 
@@ -55,6 +59,16 @@ def _tag(param: Param, text: str, values: Mapping[str, object]) -> object:
     from queuectl.model.fields import check_tag
 
     return check_tag(text)
+
+
+def _field(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.model.derived import find_shown
+
+    name = find_shown(text)
+    given = values.get(param.key)
+    if isinstance(given, list) and name in given:
+        raise InvalidInput(f"field '{name}' is given twice")
+    return name
 
 
 def _setting(param: Param, text: str, values: Mapping[str, object]) -> object:
@@ -120,6 +134,7 @@ def _short(text: str) -> str:
 _READERS: dict[str, Callable[[Param, str, Mapping[str, object]], object]] = {
     "state": _state,
     "tag": _tag,
+    "field": _field,
     "setting": _setting,
     "setting_value": _setting_value,
     "int": _int,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from queuectl.commands import render
+import time
+
+from queuectl.commands import listing, render
 from queuectl.commands.dispatch import Note, Result
-from queuectl.commands.handlers.jobs import jobs_result, these
+from queuectl.commands.handlers.jobs import jobs_result, listed, these
 from queuectl.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -23,7 +25,7 @@ _COLUMNS = (
 
 def dlq_list(context: Context, args: dict[str, Any]) -> Result:
     """The dead jobs, a row each."""
-    dead = context.queue.find({"dead"}, args["limit"])
+    dead = listing.ordered(context.queue.find({"dead"}), args)
 
     def lines() -> Iterator[str]:
         rows = [(job.id, render.brief(job.command), render.brief(job.error or "-")) for job in dead]
@@ -31,7 +33,9 @@ def dlq_list(context: Context, args: dict[str, Any]) -> Result:
         if not rows and args["limit"] != 0:
             yield Note("No job is dead.")
 
-    return jobs_result(dead, lines())
+    result = listed(context, args, dead, lines())
+    result.form = lambda: {"jobs": [*listing.job_forms(dead, args, time.time())]}
+    return result
 
 
 def dlq_retry(context: Context, args: dict[str, Any]) -> Result:

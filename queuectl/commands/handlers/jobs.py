@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from queuectl.commands import forms, render
+import time
+
+from queuectl.commands import forms, listing, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.model.derived import age
 from queuectl.model.env_file import hidden
 from queuectl.model.job import policy_of
+from queuectl.model.times import format_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +25,8 @@ _COLUMNS = (
     render.Column("State", 10, state=True),
     render.Column("Command", 7, elastic=True),
 )
+_BETWEEN = (render.Column("Age", 5), render.Column("Tries", 5))
+_ROOM = 56  # columns beside the ids: for state, age and tries, and 30 of the command
 _PURGED_UNASKED = ("completed", "cancelled")
 _PURGEABLE = ("completed", "cancelled", "dead")
 _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
@@ -29,19 +35,33 @@ _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes tha
 def list_jobs(context: Context, args: dict[str, Any]) -> Result:
     """The jobs in some states, or all, a row each."""
     states = args["state"] or None
-    jobs = context.queue.find(states, args["limit"])
+    jobs = listing.ordered(context.queue.find(states), args)
+    what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
 
     def lines() -> Iterator[str]:
-        rows = _rows(jobs)
+        rows = _rows(jobs) if context.screen is None else _wide_rows(jobs)
         yield from _table(context, rows)
         if not rows and args["limit"] != 0:
-            what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
             yield Note(f"{what} ({context.folder}).")
 
+    return listed(context, args, jobs, lines())
+
+
+def listed(
+    context: Context, args: Mapping[str, Any], jobs: Iterable[Job], lines: Iterable[str]
+) -> Result:
+    """Jobs in the form that is asked for: `lines` if none is."""
+    form, now = listing.form_of(args), time.time()
+    if form is not None and form != "json":
+        return Result(listing.data_lines(context, jobs, args, form, now))
+    words: Iterable[str] = (job.id for job in jobs)
+    if args["fields"]:
+        lines = listing.table(context, jobs, args["fields"], now)
+        words = listing.data_lines(context, jobs, args, "tsv", now)
     return Result(
-        lines(),
-        words=(job.id for job in jobs),
-        form=lambda: map(forms.job_form, jobs),
+        lines,
+        words=words,
+        form=lambda: listing.job_forms(jobs, args, now),
     )
 
 
@@ -59,12 +79,30 @@ def jobs_result(jobs: Iterable[Job], lines: Iterable[str]) -> Result:
     return Result(lines, words=(job.id for job in jobs), form=lambda: forms.jobs_form(jobs))
 
 
-def _rows(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
+def _rows(jobs: Iterable[Job]) -> list[tuple[str, ...]]:
     return [(job.id, job.state, render.brief(job.command)) for job in jobs]
 
 
-def _table(context: Context, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    return render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
+def _wide_rows(jobs: Iterable[Job]) -> list[tuple[str, ...]]:
+    """The same with how old each is and how often it was tried."""
+    now = time.time()
+    return [
+        (id_, state, format_duration(int(age(job, now) or 0)), str(job.attempts), command)
+        for job in jobs
+        for id_, state, command in _rows([job])
+    ]
+
+
+def _table(context: Context, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    columns: tuple[render.Column, ...] = _COLUMNS
+    screen = context.screen
+    if rows and len(rows[0]) > len(columns):
+        longest = max(len(row[0]) for row in rows)
+        if screen is None or screen - longest >= _ROOM:
+            columns = (*_COLUMNS[:2], *_BETWEEN, _COLUMNS[2])
+        else:
+            rows = [(*row[:2], row[-1]) for row in rows]
+    return render.table(columns, rows, screen=screen, colour=context.color)
 
 
 def show(context: Context, args: dict[str, Any]) -> Result:

@@ -173,10 +173,15 @@ def _topic(name: str) -> str | None:
         shown = [(s.name, f"{s.meaning} (default {show_value(s, s.default)})") for s in SETTINGS]
         return "Settings: config set NAME VALUE\n" + _listing(shown)
     if name == "fields":
+        from queuectl.model.derived import DERIVED
         from queuectl.model.fields import DELAY, FIELDS
 
-        return "Fields that enqueue takes\n" + _listing(
-            [(field.name, field.meaning) for field in (*FIELDS, DELAY) if field.enqueue]
+        taken = [(field.name, field.meaning) for field in (*FIELDS, DELAY) if field.enqueue]
+        set_by_us = [(field.name, field.meaning) for field in FIELDS if not field.enqueue]
+        made = [(derived.name, derived.meaning) for derived in DERIVED]
+        return (
+            f"Fields that enqueue takes\n{_listing(taken)}"
+            f"Fields that list --fields shows besides\n{_listing([*set_by_us, *made])}"
         )
     return TOPICS.get(name)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.reading import Bound
 
 _USUAL = "less -FIRX"
-_NOT_WITH = ("follow", "json", "quiet", "no_pager")
+_NOT_WITH = ("follow", "json", "jsonl", "csv", "tsv", "quiet", "no_pager")
 _PAGED = frozenset({"list", "show", "logs", "dlq list", "config get", "explain", "help"})
 
 

@@ -1,0 +1,79 @@
+"""What follows from a job's times at a moment: shown like fields, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.model.fields import FIELDS
+from queuectl.model.job import Job
+from queuectl.model.times import parse_time
+
+
+class Derived(NamedTuple):
+    """A value that `of` makes of a job and of now, in epoch seconds; None where there is none."""
+
+    name: str
+    meaning: str
+    of: Callable[[Job, float], float | str | None]
+    is_duration: bool = True  # in seconds
+
+
+def age(job: Job, now: float) -> float | None:
+    """Seconds since the job was enqueued."""
+    return _between(job.created_at, now)
+
+
+def wait_time(job: Job, now: float) -> float | None:
+    """Seconds from when it was due to its latest start, or until now if it waits for one."""
+    if job.state in ("pending", "failed"):
+        return _between(job.run_at, now)
+    return _between(job.run_at, _seconds(job.started_at))
+
+
+def run_time(job: Job, now: float) -> float | None:
+    """Seconds that its latest run took, or has taken by now."""
+    end = now if job.state == "in_progress" else _seconds(job.finished_at)
+    start = _seconds(job.started_at)
+    return None if start is None or end is None or end < start else round(end - start, 6)
+
+
+def next_retry(job: Job, now: float) -> str | None:
+    """When a job that failed runs again."""
+    return job.run_at if job.state == "failed" else None
+
+
+DERIVED: tuple[Derived, ...] = (
+    Derived("age", "seconds since it was enqueued", age),
+    Derived("wait_time", "seconds from when it was due to its latest start, or to now", wait_time),
+    Derived("run_time", "seconds that its latest run took, or has taken", run_time),
+    Derived("next_retry", "when it runs again after a failure", next_retry, is_duration=False),
+)
+
+
+SHOWN: tuple[str, ...] = (*(field.name for field in FIELDS), *(d.name for d in DERIVED))
+
+
+def find_shown(name: str) -> str:
+    """The name of a field that can be shown, a derived one too; `max-retries` will do."""
+    usual = name.strip().replace("-", "_")
+    known = {spelled: field.name for field in FIELDS for spelled in field.old}
+    if usual in SHOWN:
+        return usual
+    if usual in known:
+        return known[usual]
+    near = did_you_mean(usual, SHOWN)
+    raise InvalidInput(f"unknown field '{name}'{near}; fields are {', '.join(SHOWN)}")
+
+
+def _between(start: str, end: float | None) -> float | None:
+    begun = _seconds(start)
+    return None if begun is None or end is None else max(0.0, round(end - begun, 6))
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return parse_time(text) if text else None
+    except InvalidInput:
+        return None  # a person wrote it by hand

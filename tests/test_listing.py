@@ -1,0 +1,217 @@
+"""Jobs as rows: what a program reads back is what was there, and what people see fits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import START, make_job, moment
+
+from queuectl.commands import listing, params
+from queuectl.commands.context import Context
+from queuectl.commands.grammar.objects import json_lines
+from queuectl.job_queue import JobQueue
+from queuectl.model.derived import DERIVED, SHOWN, age, next_retry, run_time, wait_time
+from queuectl.model.fields import FIELDS
+from queuectl.model.job import new_job
+from queuectl.model.lifecycle import Outcome
+
+NASTY = st.text('a ,"\r\n\t\\\\é', min_size=1, max_size=6).filter(str.strip)
+JOBS = st.builds(
+    make_job,
+    st.sampled_from(("a", "0.-_:Z")),
+    priority=st.integers(-2, 2),
+    command=NASTY,
+    timeout=st.none() | st.sampled_from((0.25, 5.0)),
+    cwd=st.none() | NASTY,
+    env=st.none() | st.dictionaries(NASTY, NASTY, max_size=2),
+    tags=st.sampled_from(((), ("a",), ("b:1", "c"))),
+    rerun=st.booleans(),
+    error=st.none() | NASTY,
+    exit_code=st.none() | st.integers(-1, 255),
+    retry_on=st.none() | st.just([75, "timeout"]),
+    history=st.sampled_from(((), ({"event": "fail", "at": "x,y"},))),
+)
+NO_OPTIONS = {name: False for name in ("json", "jsonl", "csv", "tsv", "input", "newest")}
+NO_OPTIONS |= {"fields": [], "sort": None, "limit": None}
+
+
+def lines(jobs, form, *fields):
+    args = {**NO_OPTIONS, "fields": list(fields), form: True}
+    context = Context(out=io.StringIO())
+    return list(listing.data_lines(context, jobs, args, form, START + 60.0))
+
+
+def texts(job):
+    """The job's fields as a table for programs has them, said in the most direct way."""
+    for field in FIELDS:
+        value = getattr(job, field.name)
+        if field.name == "tags":
+            yield " ".join(value)
+        elif value is None or value == ():
+            yield ""
+        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            yield json.dumps(value, ensure_ascii=False)
+        else:
+            yield str(value).removesuffix(".0")
+
+
+@settings(max_examples=25)
+@given(st.lists(JOBS, max_size=2))
+def test_csv_and_tsv_are_read_back_as_they_were(jobs):
+    names = [field.name for field in FIELDS]
+    wanted = [names, *(list(texts(job)) for job in jobs)]
+    read = csv.reader(io.StringIO("\n".join(lines(jobs, "csv")) + "\n", newline=""), strict=True)
+    assert list(read) == wanted
+    marks = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
+    rows = [line.split("\t") for line in lines(jobs, "tsv")]
+    assert [["".join(_plain(cell, marks)) for cell in row] for row in rows] == wanted
+
+
+def _plain(cell, marks):
+    parts = iter(cell)
+    for char in parts:
+        yield marks[char + next(parts)] if char == "\\" else char
+
+
+@settings(max_examples=25)
+@given(st.lists(JOBS, max_size=2))
+def test_what_input_prints_makes_jobs_like_those_when_it_is_enqueued(jobs):
+    args = {**NO_OPTIONS, "jsonl": True, "input": True}
+    printed = listing.data_lines(Context(out=io.StringIO()), jobs, args, "jsonl", START)
+    file = io.BytesIO("".join(f"{line}\n" for line in printed).encode())
+    drafts = [draft for _, draft in json_lines(file, "x")]
+    defaults = make_job(max_retries=9, timeout=7.0)
+    made = [new_job(draft, job_id="x", now=moment(), defaults=defaults) for draft in drafts]
+    kept = [*listing._INPUT]
+    assert [[getattr(job, name) for name in kept] for job in made] == [
+        [getattr(job, name) for name in kept] for job in jobs
+    ]
+
+
+def test_times_that_follow_from_others():
+    waiting = make_job(run_at=moment(10))
+    assert (age(waiting, START + 60), wait_time(waiting, START + 60)) == (60, 50)
+    assert (wait_time(waiting, START + 5), run_time(waiting, START + 60)) == (0, None)
+    running = make_job(state="in_progress", run_at=moment(10), started_at=moment(14.5))
+    assert (wait_time(running, START + 60), run_time(running, START + 60)) == (4.5, 45.5)
+    ended = running._replace(state="completed", finished_at=moment(15.75))
+    assert (wait_time(ended, START + 99), run_time(ended, START + 99)) == (4.5, 1.25)
+    again = ended._replace(state="pending", finished_at=None)
+    assert run_time(again, START + 99) is None
+    failed = ended._replace(state="failed", run_at=moment(99))
+    assert (next_retry(failed, START + 60), next_retry(ended, START + 60)) == (moment(99), None)
+    assert age(make_job(created_at="by hand"), START) is None
+    assert [derived.name for derived in DERIVED] == [*SHOWN[-4:]]
+
+
+def test_the_orders():
+    a = make_job("a", priority=2, attempts=1, updated_at=moment(9), state="dead")
+    b = make_job("b", priority=1, attempts=0, created_at=moment(1), run_at=moment(-5))
+    c = make_job("c", attempts=2, created_at=moment(2), updated_at=moment(3), state="in_progress")
+    wanted = {
+        **{"created": "abc", "time": "bca", "due": "bac", "id": "abc"},
+        **{"state": "cba", "priority": "cba", "tries": "bac"},
+    }
+    assert tuple(wanted) == params.ORDERS == tuple(listing.ORDERS)
+    for sort, ids in wanted.items():
+        for newest, limit in ((False, None), (False, 2), (True, None), (True, 2)):
+            args = {**NO_OPTIONS, "sort": sort, "newest": newest, "limit": limit}
+            found = "".join(job.id for job in listing.ordered([b, c, a], args))
+            assert found == (ids[::-1] if newest else ids)[:limit]
+    assert "".join(job.id for job in listing.ordered([b, a, c], NO_OPTIONS)) == "bac"
+
+
+@pytest.fixture
+def queue(cli):
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": "a", "command": "x\ty", "tags": ["gpu", "n:1"], "max_retries": 0}])
+    queue.enqueue([{"id": "b", "command": 'say "é, \x1b[1m"'}])
+    queue.settle(queue.claim("w"), Outcome("exited", 3, None, queue.now()))
+    queue.close()
+    return cli
+
+
+def test_each_form_of_a_list(queue):
+    assert queue.ok("list", "--fields", "id,tags", "--fields=state") == (
+        "ID   Tags State\n" + "-" * 64 + "\nb    -    pending\na    gpu n:1 dead\n"
+    ).replace("Tags State", "Tags    State").replace("-    pending", "-       pending")
+    assert queue.ok("list", "-q", "--fields", "id,command") == 'b\tsay "é, \x1b[1m"\na\tx\\ty\n'
+    assert queue.ok("list", "--csv", "--fields", "id,command,exit-code") == (
+        'id,command,exit_code\nb,"say ""é, \x1b[1m""",\na,x\ty,3\n'
+    )
+    assert queue.ok("dlq", "list", "-q", "--tsv", "--fields", "id,command") == "a\tx\\ty\n"
+    assert queue.ok("list", "--jsonl", "--fields", "id,next_retry") == (
+        '{"id": "b", "next_retry": null}\n{"id": "a", "next_retry": null}\n'
+    )
+    assert json.loads(queue.ok("list", "--json", "--fields", "id")) == [{"id": "b"}, {"id": "a"}]
+    found = json.loads(queue.ok("dlq", "list", "--json", "--fields", "id"))
+    assert found == {"schema": 1, "jobs": [{"id": "a"}]}
+    whole = [json.loads(line) for line in queue.ok("list", "--jsonl").splitlines()]
+    assert whole == json.loads(queue.ok("list", "--json"))
+    exported = queue.ok("list", "--jsonl", "--input")
+    assert [json.loads(line)["id"] for line in exported.splitlines()] == ["b", "a"]
+    assert "state" not in exported
+    assert queue.ok("list", "--newest", "--limit", "1", "-q") == "b\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--fields", "id,sate"], "unknown field 'sate' (did you mean 'state'?); fields are id, "),
+        (["--fields", "id,id"], "field 'id' is given twice"),
+        (["--fields", ""], "unknown field ''"),
+        (["--csv", "--json"], "give one of --json, --csv"),
+        (["--input"], "add --jsonl or --json"),
+        (["--input", "--csv"], "add --jsonl or --json"),
+        (["--input", "--jsonl", "--fields", "id"], "no --fields"),
+        (["--sort", "size"], "--sort must be one of created, time"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(queue, options, complaint):
+    refused = queue("list", *options)
+    assert (refused.code, refused.out) == (2, "")
+    assert complaint in refused.err
+
+
+def test_a_terminal_shows_age_and_tries_where_there_is_room_and_obeys_no_command(queue):
+    def shown(columns, *options):
+        main, end = pty.openpty()
+        env = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+        argv = [sys.executable, "-m", "queuectl", "--data", queue.folder, "list", *options]
+        with subprocess.Popen(argv, stdout=end, stderr=end, stdin=end, env=env) as process:
+            os.close(end)
+            text = b""
+            try:
+                while piece := os.read(main, 1 << 16):
+                    text += piece
+            except OSError:  # Linux says so at the end
+                pass
+            assert process.wait() == 0
+        os.close(main)
+        return text.decode().splitlines()
+
+    assert shown(80)[0].split() == ["ID", "State", "Age", "Tries", "Command"]
+    assert shown(80)[3].split()[3:] == ["1", "x␉y"]
+    assert shown(50)[0].split() == ["ID", "State", "Command"]
+    assert not any("\x1b" in line for line in shown(80, "--csv"))
+
+
+def test_a_long_list_streams_and_a_closed_pipe_ends_it_quietly(cli):
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": f"j{n}", "command": "x" * 200} for n in range(3000)])
+    queue.close()
+    for form in ("--jsonl", "--csv", "--tsv"):
+        process = cli.popen("list", form)
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() in (0, 141, -13)
