@@ -144,7 +144,13 @@ def test_the_value_that_is_offered_is_one():
 
 
 def test_the_field_that_is_offered_can_be_given():
-    values = {"env": "{A: 1}", "state": "pending", "rerun": "true", "run_at": "18:30"}
+    values = {
+        "env": "{A: 1}",
+        "state": "pending",
+        "rerun": "true",
+        "run_at": "18:30",
+        "jitter": "0.5",
+    }
     spelled = [slip for field in FIELDS if field.enqueue for slip in slips(field.name)]
     for name in [*MEANT, *spelled]:
         try:
@@ -297,7 +303,7 @@ def test_a_leading_queuectl_is_passed_over_in_scripts(cli):
     assert bind(COMMANDS, "queuectl lst").faults[0].message.startswith("unknown command 'lst'")
 
 
-@pytest.mark.parametrize("name", ["after", "lock", "every", "no-catch-up", "retry-delay"])
+@pytest.mark.parametrize("name", ["after", "lock", "every", "no-catch-up", "unique"])
 def test_an_option_of_a_later_version_is_refused(cli, name):
     for front in (["enqueue"], ["update", "job1"]):
         refused = cli(*front, f"--{name}", "x")

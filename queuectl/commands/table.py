@@ -26,6 +26,7 @@ COMMANDS = (
             Param("--tag", "tag", "a word to select it by; may be given again", many=True),
             Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
+            Param("--each", "path", "a .csv, .tsv or list: a job for each row; {column}, {}, {n}"),
             Param("argv", "argv", "after --: a command and its arguments, as they stand"),
         ),
         handler="queuectl.commands.handlers.enqueue:enqueue",

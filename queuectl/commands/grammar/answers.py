@@ -68,13 +68,7 @@ NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
         ("backup FILE", "writes the queue into one file"),
         ("--data DIR restore FILE", "puts it into another folder"),
     ),
-    **dict.fromkeys(
-        ("dashboard", "serve"),
-        (
-            ("top", "shows jobs and workers as they change"),
-            ("list --json", "gives the jobs to a program"),
-        ),
-    ),
+    "dashboard": (("serve", "serves the page and the REST API"),),
     "limit": (("worker scale N", "says how many jobs run at a time"),),
     "pause": (("worker stop", "stops the workers once their jobs end"),),
     "resume": (("worker start", "starts a worker"),),

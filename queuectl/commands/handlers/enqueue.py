@@ -13,7 +13,7 @@ from queuectl.model.times import format_duration, format_time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import IO, Any
 
     from queuectl.commands.context import Context
@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
 
 def enqueue(context: Context, args: dict[str, Any]) -> Result:
-    """One job or a file of them, durable when this returns."""
+    """One job, or those of a file, durable when this returns."""
     path = "-" if args.get("object") == "-" else args.get("file")
-    if path is None:
+    draft: Draft = {}
+    if args.get("each") is not None:
+        if path is not None:
+            raise InvalidInput("give --each or a file of jobs, not both")
+        draft = _draft(args)
+        ids = _enqueue_rows(context, args["each"], draft, bool(args.get("argv")))
+    elif path is None:
         draft = _draft(args)
         _place(draft)
         ids = [job.id for job in context.queue.enqueue([draft], _captured(context))]
@@ -33,13 +39,37 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     if context.interactive:
         context.made.extend(ids)
 
-    def told(front: str) -> Iterator[str]:
-        yield from (front + job_id for job_id in ids)
-        if path is None:
-            _tell_time(context, draft)
+    def lines() -> Iterator[str]:
+        if args.get("each") is None:
+            yield from (f"Job added to the queue with job id: {job_id}" for job_id in ids)
+        else:
+            tags = f", with the tags {' '.join(args['tag'])}" if args.get("tag") else ""
+            yield f"Jobs added to the queue: {len(ids)} ({ids[0]} to {ids[-1]}){tags}"
+        _tell_time(context, draft)
         context.note_enqueued()
 
-    return Result(told("Job added to the queue with job id: "), words=told(""))
+    def words() -> Iterator[str]:
+        yield from ids
+        context.note_enqueued()
+
+    return Result(lines(), words=words())
+
+
+def _enqueue_rows(context: Context, path: str, draft: Draft, is_argv: bool) -> list[str]:
+    """A job for each row of a file, all or none; their ids."""
+    from queuectl.commands.handlers.each import Template, rows
+
+    _place(draft)
+    in_words = is_argv and not (context.in_script or context.interactive)
+    template, ids, begun = Template(draft, in_words=in_words), list[str](), list[int]()
+
+    def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
+        for line, row in rows(file, name):
+            begun.append(line)
+            yield template.fill(row)
+
+    _enqueue_from(context, path, drafts, begun, ids)
+    return ids
 
 
 def _tell_time(context: Context, draft: Draft) -> None:
@@ -148,24 +178,42 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str
         raise InvalidInput("a file of jobs takes no other options: write them into its lines")
     from array import array
 
-    name = "<stdin>" if path == "-" else path
     lines = array("L")  # on which each job begins
     ids: list[str] = []
     passed: set[str] = set()
+    name = _enqueue_from(
+        context, path, lambda file, name: _drafts(context, file, name, lines, passed), lines, ids
+    )
+    if passed and not context.quiet:
+        told = ", ".join(sorted(passed))
+        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
+    return ids
+
+
+def _enqueue_from(
+    context: Context,
+    path: str,
+    drafts: Callable[[IO[bytes], str], Iterator[Draft]],
+    lines: Sequence[int],
+    ids: list[str],
+) -> str:
+    """Hand in what `drafts` reads from a file, all or none; the file's name in errors.
+
+    `lines` then holds the line on which each job begins, `ids` their ids.
+    """
+    name = "<stdin>" if path == "-" else path
     try:
         with context.stdin() if path == "-" else open(path, "rb") as file:
-            drafts = _drafts(context, file, name, lines, passed)
-            context.queue.enqueue_each(drafts, lambda job: ids.append(job.id), _captured(context))
+            context.queue.enqueue_each(
+                drafts(file, name), lambda job: ids.append(job.id), _captured(context)
+            )
     except (InvalidInput, DuplicateId) as exc:
         if exc.index is None:
             raise
         raise Reworded(f"{name}:{lines[exc.index]}: {exc}", exc) from exc
     except OSError as exc:
         raise InvalidInput(f"reading {path}: {exc.strerror}") from None
-    if passed and not context.quiet:
-        told = ", ".join(sorted(passed))
-        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
-    return ids
+    return name
 
 
 def _drafts(

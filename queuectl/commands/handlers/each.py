@@ -1,0 +1,190 @@
+"""`enqueue --each FILE`: a job for each row of a table or line of a list, as one template has it.
+
+A value that is put into the command is one word of the shell, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+
+from queuectl.commands.grammar.tokens import command_line, quote
+from queuectl.errors import InvalidInput, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import IO
+
+    Draft = dict[str, object]
+    Row = Mapping[str, str]
+
+MOST_ROWS = 100_000
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
+_PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_][\w.-]*|)\}")
+_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash"))
+
+
+def rows(file: IO[bytes], name: str) -> Iterator[tuple[int, Row]]:
+    """The rows of a .csv or .tsv file with a header, or else the lines that are not blank.
+
+    Each with the number of its line. Raises InvalidInput that names the line of a mistake.
+    """
+    separator = _SEPARATORS.get(os.path.splitext(name)[1].lower())
+    texts = _texts(file, name)
+    found = _lines(texts) if separator is None else _table(texts, name, separator)
+    number = 0
+    for number, (line, row) in enumerate(found, 1):
+        if number > MOST_ROWS:
+            raise InvalidInput(f"{name} has more than {MOST_ROWS:,} rows: hand it in by parts")
+        yield line, {_NUMBER: str(number), **row}
+    if not number:
+        raise InvalidInput(f"{name} holds no row")
+
+
+def _texts(file: IO[bytes], name: str) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{name}:{number}: not UTF-8") from None
+
+
+def _lines(texts: Iterator[str]) -> Iterator[tuple[int, Row]]:
+    for number, text in enumerate(texts, 1):
+        if text.strip():
+            yield number, {_LINE: text.rstrip("\r\n")}
+
+
+def _table(texts: Iterator[str], name: str, separator: str) -> Iterator[tuple[int, Row]]:
+    reader = csv.reader(texts, delimiter=separator, strict=True)
+    header: list[str] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not header:
+                header = _header([cell.strip() for cell in cells], name)
+            elif len(cells) != len(header):
+                raise InvalidInput(
+                    f"{name}:{reader.line_num}: {len(cells)} cells under {len(header)} columns"
+                )
+            else:
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as exc:
+        raise InvalidInput(f"{name}:{reader.line_num}: {exc}") from None
+
+
+def _header(names: list[str], name: str) -> list[str]:
+    for at, column in enumerate(names):
+        if not column or column in names[:at]:
+            raise InvalidInput(f"{name}: its header names column {column!r} twice or not at all")
+    return names
+
+
+class Template:
+    """A draft with placeholders like {src}; `fill` gives the draft of a row.
+
+    `in_words`: the command came as words, which were quoted since; each is filled and quoted anew.
+    Elsewhere it is a line for the shell, in which a placeholder stands outside of quotes.
+    Raises InvalidInput for a placeholder in quotes, or in what another shell will read.
+    """
+
+    def __init__(self, draft: Draft, *, in_words: bool) -> None:
+        self._draft = draft
+        command = str(draft.get("command", ""))
+        self._words = shlex.split(command) if in_words else None
+        _check_inner(shlex.split(command) if in_words else _words(command))
+        self._parts = [] if in_words else _parts(command)
+
+    def fill(self, row: Row) -> Draft:
+        """The draft of one row; InvalidInput for a column that there is not."""
+        draft = {name: _filled(value, row) for name, value in self._draft.items()}
+        if self._words is not None:
+            draft["command"] = command_line(_put(word, row) for word in self._words)
+        elif self._parts:
+            draft["command"] = "".join(
+                quote(_value(text, row)) if is_name else text for text, is_name in self._parts
+            )
+        return draft
+
+
+def _filled(value: object, row: Row) -> object:
+    if isinstance(value, str):
+        return _put(value, row)
+    if isinstance(value, dict):
+        return {name: _put(text, row) for name, text in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_put(one, row) if isinstance(one, str) else one for one in value]
+    return value
+
+
+def _put(text: str, row: Row, show: Callable[[str], str] = str) -> str:
+    return _PLACEHOLDER.sub(lambda found: show(_value(found[1], row)), text)
+
+
+def _value(name: str, row: Row) -> str:
+    if name in row:
+        return row[name]
+    known = [column for column in row if column not in (_NUMBER, _LINE)]
+    if not name:
+        raise InvalidInput(f"{{}} is a line of a list; here are columns: {_listed(known)}")
+    what = f"the columns are {_listed(known)}" if known else "a list has {} and {n} only"
+    raise InvalidInput(f"no column {name!r}{did_you_mean(name, known)}; {what}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _parts(line: str) -> list[tuple[str, bool]]:
+    """The line cut at its placeholders: texts, and names with True."""
+    parts: list[tuple[str, bool]] = []
+    done = 0
+    for found in _PLACEHOLDER.finditer(line):
+        opened = _quote_around(line, found.start())
+        if opened:
+            raise InvalidInput(
+                f"{found[0]} stands inside {opened}, where a value could be read as syntax: "
+                "end the quotes before it, as in 'out/'{x}'.png'",
+            )
+        parts += [(line[done : found.start()], False), (found[1], True)]
+        done = found.end()
+    return [*parts, (line[done:], False)]
+
+
+def _quote_around(line: str, place: int) -> str:
+    """The quotes, or backquotes, that are open there; empty if none are."""
+    opened, at = "", 0
+    while at < place:
+        char = line[at]
+        if char == "\\" and opened != "'":
+            at += 1
+        elif char == opened:
+            opened = ""
+        elif not opened and char in "'\"`":
+            opened = char
+        at += 1
+    return opened
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return line.split()
+
+
+def _check_inner(words: Sequence[str]) -> None:
+    """Refuse a placeholder in a text that `sh -c` or eval reads as a line of its own."""
+    for before, word in zip(["", *words], words, strict=False):
+        reads = before == "eval" or (before.startswith("-") and before.endswith("c"))
+        shell = before == "eval" or any(os.path.basename(one) in _SHELLS for one in words)
+        if reads and shell and _PLACEHOLDER.search(word):
+            raise InvalidInput(
+                "a placeholder inside a line for another shell could be read as syntax: "
+                """hand the value over, as in sh -c 'echo "$1"' sh {x}"""
+            )

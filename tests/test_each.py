@@ -1,0 +1,110 @@
+"""`enqueue --each`: a job for each row, in which no value is ever syntax."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from queuectl.commands.grammar.tokens import command_line
+from queuectl.commands.handlers.each import MOST_ROWS, Template, rows
+from queuectl.errors import InvalidInput
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=30)
+NASTY = ["", " ", "-rf", "$(exit 3)", "`exit 3`", "'", '"', "a\nb", "; exit 3", "{dst}", "\\", "é"]
+
+
+def read(text, name="f.csv"):
+    return [row for _, row in rows(io.BytesIO(text.encode()), name)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(values=st.lists(CELLS | st.sampled_from(NASTY), min_size=2, max_size=2))
+def test_a_value_is_one_word_whatever_it_holds(values):
+    table = io.StringIO()
+    csv.writer(table).writerows([["src", "dst"], values])
+    row = read(table.getvalue())[0]
+    words = ["printf", "%s\\0", "{src}", "out/{dst}", "{n}"]
+    lines = [
+        Template({"command": command_line(words)}, in_words=True).fill(row)["command"],
+        Template({"command": "printf '%s\\0' {src} out/{dst} {n}"}, in_words=False).fill(row)[
+            "command"
+        ],
+    ]
+    src, dst = (row["src"], row["dst"])
+    for line in lines:
+        done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True)
+        assert done.stdout.decode() == f"{src}\0out/{dst}\0001\0"
+
+
+def test_a_table_has_columns_and_a_list_lines():
+    assert read("\ufeffa;b,c d\r\n1,2\r\n\r\n3,4\r\n") == [
+        {"n": "1", "a;b": "1", "c d": "2"},
+        {"n": "2", "a;b": "3", "c d": "4"},
+    ]
+    assert read("a\tb\nx y\t\n", "f.TSV") == [{"n": "1", "a": "x y", "b": ""}]
+    assert read("one\n\n two \r\n", "list") == [{"n": "1", "": "one"}, {"n": "2", "": " two "}]
+    assert read("n\n7\n")[0]["n"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "why"),
+    [
+        ("", "f.csv", "f.csv holds no row"),
+        ("a,b\n", "f.csv", "f.csv holds no row"),
+        ("a,a\n1,2\n", "f.csv", "column 'a' twice"),
+        ("a,\n1,2\n", "f.csv", "not at all"),
+        ("a,b\n1,2\n1\n", "f.csv", "f.csv:3: 1 cells under 2 columns"),
+        ('a\n"x\n', "f.csv", "f.csv:2: unexpected end of data"),
+        ("x\n" * (MOST_ROWS + 1), "list", "more than 100,000 rows"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_its_line(text, name, why):
+    with pytest.raises(InvalidInput, match=why):
+        read(text, name)
+
+
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(InvalidInput, match="list:2: not UTF-8"):
+        list(rows(io.BytesIO(b"a\n\xff\n"), "list"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['echo "{src}"', "echo '{src}'", "echo `ls {src}`", "sh -c 'ls {src}'", "eval 'ls {src}'"],
+)
+def test_a_placeholder_where_a_value_would_be_syntax_is_refused(line):
+    with pytest.raises(InvalidInput, match="could be read as syntax"):
+        Template({"command": line}, in_words=False)
+
+
+def test_other_braces_stay_as_they_are():
+    line = "awk '{print $1}' {src} ${HOME} a{b,c}"
+    filled = Template({"command": line}, in_words=False).fill({"src": "x y", "n": "1"})
+    assert filled["command"] == "awk '{print $1}' 'x y' ${HOME} a{b,c}"
+
+
+def test_all_rows_or_none_are_handed_in(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs.csv").write_text("rate,seed\n0.1,1\n0.1,2\n")
+    told = cli.ok("enqueue", "--each", "runs.csv", "--id", "run-{rate}-{seed}", "--tag", "night",
+                  "--env", "SEED={seed}", "--", "train", "--rate", "{rate}")  # fmt: skip
+    assert told == ("Jobs added to the queue: 2 (run-0.1-1 to run-0.1-2), with the tags night\n")
+    assert cli.ok("list").splitlines()[2:] == [
+        "run-0.1-1       pending    train --rate 0.1",
+        "run-0.1-2       pending    train --rate 0.1",
+    ]
+    (tmp_path / "more.csv").write_text("rate,seed\n0.3,1\n0.1,2\n")
+    result = cli("enqueue", "--each", "more.csv", "--id", "run-{rate}-{seed}", "--", "true")
+    assert (result.code, result.out) == (4, "")
+    assert "more.csv:3: " in result.err
+    assert cli("-q", "list").out == "run-0.1-1\nrun-0.1-2\n"
+    script = "enqueue --each runs.csv --id s{n} -- echo {rate}/x\n"
+    assert cli.ok(stdin=script) == "Jobs added to the queue: 2 (s1 to s2)\n"
+    assert cli("enqueue", "--each", "runs.csv", "--file", "x", "--", "true").code == 2
+    listed = ("-q", "enqueue", "--each", "-", "--id", "l{n}", "--", "echo", "{}")
+    assert cli.ok(*listed, stdin="a\n") == "l1\n"
