@@ -9,11 +9,20 @@ from __future__ import annotations
 from queuectl.commands.grammar.specs import CommandSpec, Param
 from queuectl.commands.params import FIELDS, SHOWN
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MOST_WORKERS = 256
 SHELLS = ("bash", "zsh", "fish")
 
 _JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 _YES = Param("--yes", "flag", "do not ask", short="-y")
+
+
+def _workers(name: str, told: str, **how: Any) -> Param:
+    return Param(name, "count", told, high=MOST_WORKERS, **how)
+
 
 COMMANDS = (
     CommandSpec(
@@ -97,6 +106,15 @@ COMMANDS = (
         access="read",
     ),
     CommandSpec(
+        words=("stats",),
+        summary="Tell what the jobs came to: failures, times, the last hour.",
+        params=(_JSON,),
+        handler="queuectl.commands.handlers.figures:stats",
+        examples=("stats", "stats --json"),
+        details="It counts the jobs that are still there, and says since when.",
+        access="read",
+    ),
+    CommandSpec(
         words=("top",),
         summary="Watch jobs and workers on the whole screen.",
         params=(
@@ -114,11 +132,11 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("serve",),
-        summary="Serve the REST API to programs.",
+        summary="Serve the page and the REST API to browsers and programs.",
         params=(
             Param("--host", "text", "the address to listen on", default="127.0.0.1"),
             Param("--port", "count", "the port; 0 takes any", default=8000, low=0, high=65_535),
-            Param("--workers", "count", "start so many workers too", low=0, high=MOST_WORKERS),
+            _workers("--workers", "start so many workers too", low=0),
             Param("--read-only", "flag", "let nobody change anything"),
             Param("--unix", "path", "listen on a Unix socket alone, without a port or token"),
             Param("--new-token", "flag", "make new tokens; the old ones open nothing any more"),
@@ -126,6 +144,7 @@ COMMANDS = (
             Param("--name", "text", "a further name that it is reached by", many=True),
             Param("--proxy", "text", "the address of the proxy whose headers are believed"),
             Param("--allow-root", "flag", "serve as root, and run jobs as root"),
+            Param("--open", "flag", "open the page in a browser"),
         ),
         handler="queuectl.web.command:serve",
         examples=("serve", "serve --port 0 --workers 2", "serve --read-only --unix page.sock"),
@@ -134,6 +153,18 @@ COMMANDS = (
             "Ctrl-C ends it, never a job; its own workers finish theirs. "
             "It needs pip install 'queuectl[web]'."
         ),
+        access="read",
+    ),
+    CommandSpec(
+        words=("dashboard",),
+        summary="Open the page, of the server that runs or of a new one.",
+        params=(
+            Param("--port", "count", "of a new one; 5000 if left out", low=0, high=65_535),
+            Param("--no-browser", "flag", "only print the link"),
+            Param("--allow-root", "flag", "serve as root, and run jobs as root"),
+        ),
+        handler="queuectl.web.command:dashboard",
+        examples=("dashboard", "dashboard --no-browser"),
         access="read",
     ),
     CommandSpec(
@@ -256,9 +287,7 @@ COMMANDS = (
         words=("worker", "start"),
         aliases=(("worker-start",),),
         summary="Start workers in the background; they outlive the terminal.",
-        params=(
-            Param("--count", "count", "how many", default=1, short="-n", low=1, high=MOST_WORKERS),
-        ),
+        params=(_workers("--count", "how many", default=1, short="-n", low=1),),
         handler="queuectl.commands.handlers.workers:worker_start",
         examples=("worker start", "worker start --count 2"),
         access="write",
@@ -267,16 +296,7 @@ COMMANDS = (
         words=("worker", "scale"),
         aliases=(("worker-scale",),),
         summary="Start or stop workers, until so many run.",
-        params=(
-            Param(
-                "count",
-                "count",
-                "how many shall run; 0 stops all",
-                required=True,
-                low=0,
-                high=MOST_WORKERS,
-            ),
-        ),
+        params=(_workers("count", "how many shall run; 0 stops all", required=True, low=0),),
         handler="queuectl.commands.handlers.workers:worker_scale",
         examples=("worker scale 3", "worker scale 0"),
         details="Idle workers are stopped first; one that runs a job finishes it.",
@@ -310,15 +330,7 @@ COMMANDS = (
         summary="Work in the foreground, showing the life of each job.",
         params=(
             Param("--drain", "flag", "end when no job is left to run"),
-            Param(
-                "--count",
-                "count",
-                "how many jobs at a time",
-                default=1,
-                short="-n",
-                low=1,
-                high=MOST_WORKERS,
-            ),
+            _workers("--count", "how many jobs at a time", default=1, short="-n", low=1),
         ),
         handler="queuectl.commands.handlers.workers:worker_run",
         examples=("worker run", "worker run --drain --count 2"),

@@ -105,7 +105,7 @@ class App:
             )
         right = self._right(route, head)
         who = f"{right or 'no'} token, {caller(scope, head, self._door)}"
-        query = read_query(route, head.query)
+        query = {} if route.kind == "page" else read_query(route, head.query)
         body = await _body(route, receive)
         call = Call(head.method, named, query, head.headers, body, right, who)
         if route.kind == "stream":

@@ -1,4 +1,4 @@
-"""The command `serve`."""
+"""The commands `serve` and `dashboard`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,38 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(context: Context, args: dict[str, Any]) -> Result:
-    """The API, until a signal ends them."""
+    """The page and the API, until a signal ends them."""
     _check_installed()
     _check_options(args)
     return Result(code=_Serving(context, args).run())
+
+
+def dashboard(context: Context, args: dict[str, Any]) -> Result:
+    """The page of the server that runs already, or of one that is started here."""
+    _check_installed()
+    from queuectl.web.access import FULL, Desk
+
+    desk = Desk(context.folder, context.environ)
+    served = desk.served()
+    if served is None:
+        port = 5000 if args["port"] is None else args["port"]
+        how = {"port": port, "open": not args["no_browser"]}
+        return serve(context, {**_DEFAULTS, **args, **how})
+    link = str(served.get("url") or "")
+    if not link:
+        raise StoreError(f"this queue is served at {served.get('unix')} only, which no page opens")
+    if served.get("tokens"):
+        link += f"#token={desk.tokens()[FULL]}"
+    if not args["no_browser"]:
+        _open_browser(context, link)
+    return Result([f"Page: {link}"], words=[link])
+
+
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("unix", "name", "proxy", "workers")),
+    **dict.fromkeys(("read_only", "new_token", "no_token", "allow_root"), False),
+    "host": "127.0.0.1",
+}
 
 
 def _check_installed() -> None:
@@ -107,6 +135,7 @@ class _Serving:
 
     def _serve(self, tokens: Tokens, door: Door) -> int:
         from queuectl.web.app import App
+        from queuectl.web.pages import PAGES
         from queuectl.web.route_table import ROUTES
         from queuectl.web.server import run
 
@@ -114,7 +143,7 @@ class _Serving:
         curl = self._curl(url, tokens)
         app = App(
             self._service,
-            ROUTES,
+            (*ROUTES, *PAGES),
             door,
             tokens,
             log=self._context.note,
@@ -151,7 +180,8 @@ class _Serving:
             full = self._desk.tokens()["read" if args["read_only"] else "full"]
             link = f"{url}#token={full}"
         if url:
-            context.write(f"Address: {link}")
+            context.write(f"Page: {link}")
+            context.write(f"Reference: {url}docs{link[len(url) :]}")
         context.write(f"Queue: {context.folder}")
         context.write(f"API: {curl}")
         if self._pids:
@@ -160,6 +190,8 @@ class _Serving:
         form = {"queue": context.folder, "url": url, "port": door.port, "pid": os.getpid()}
         form |= {"unix": args["unix"], "tokens": tokens.asked_for}
         self._desk.note_served(form)
+        if args["open"] and url:
+            _open_browser(context, link)
 
     def _end(self, number: int) -> int:
         """Tell the workers of this server to finish; the exit code of the signal."""
@@ -179,3 +211,16 @@ def _url(host: str, door: Door) -> str:
         return ""
     shown = host if host not in ("", "0.0.0.0", "::") else "127.0.0.1"
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{door.port}/"
+
+
+def _open_browser(context: Context, link: str) -> None:
+    """Open the page where there is a display to open it on."""
+    import sys
+    import webbrowser
+
+    if sys.platform.startswith("linux") and not any(
+        context.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    ):
+        return
+    if not webbrowser.open(link):
+        context.note("No browser could be opened; open the link above.")

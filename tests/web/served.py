@@ -10,6 +10,7 @@ from queuectl.web.access import Tokens
 from queuectl.web.app import App
 from queuectl.web.guard import Door
 from queuectl.web.operations import Operations
+from queuectl.web.pages import PAGES
 from queuectl.web.route_table import ROUTES
 from queuectl.web.service import Service
 
@@ -42,7 +43,7 @@ class Web:
         door = how.pop("door", Door(8000))
         self.app = App(
             self.service,
-            ROUTES,
+            (*ROUTES, *PAGES),
             door,
             tokens,
             log=self.log.append,
@@ -113,7 +114,7 @@ async def _ask(app: App, scope: dict[str, Any], data: bytes) -> Reply:
 
 def every_route() -> list[Any]:
     """All routes, for tables of tests."""
-    return list(ROUTES)
+    return [*ROUTES, *PAGES]
 
 
 def filled(path: str) -> str:

@@ -322,6 +322,29 @@ def test_26_a_socket_is_this_users_alone_and_asks_for_no_token(tmp_path, web):
     assert isinstance(listening, socket.socket)
 
 
+def test_14_and_23_no_text_becomes_markup_and_nothing_foreign_is_loaded():
+    folder = Path(queuectl.web.__file__).parent / "page"
+    for path in folder.iterdir():
+        text = path.read_text()
+        for found in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "javascript:",
+            "srcdoc",
+        ):
+            assert found not in text, f"{path.name}: {found}"
+        foreign = re.findall(r"https?://[^\s\"'`)]+", text)
+        assert set(foreign) <= {"http://www.w3.org/2000/svg"}, path.name
+        if path.suffix == ".html":
+            assert not re.search(r"\s(on\w+|style)=", text)
+            assert not re.search(r"<script(?![^>]*\bsrc=)", text)
+            assert "<style" not in text
+
+
 def test_an_error_inside_tells_nothing_of_our_insides(web, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("secret path /x/y")

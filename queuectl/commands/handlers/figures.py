@@ -1,0 +1,69 @@
+"""What the jobs came to: `stats`."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.commands import render
+from queuectl.commands.dispatch import Result
+from queuectl.model.stats import stats as stats_of
+from queuectl.model.times import format_duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from queuectl.commands.context import Context
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_PLAIN = ".:-=+*#@"
+
+
+def stats(context: Context, args: dict[str, Any]) -> Result:
+    """Counts, failures, waiting and run times, and the ends of each hour of the last day."""
+    found = stats_of(context.queue.find(), time.time())
+    blocks = _BLOCKS if _shows_blocks(context) else _PLAIN
+
+    def words() -> Iterator[str]:
+        yield from (f"{state} {count}" for state, count in found["jobs"].items())
+
+    return Result(_lines(context, found, blocks), words=words(), form=lambda: found)
+
+
+def _shows_blocks(context: Context) -> bool:
+    return "utf" in (getattr(context.out, "encoding", None) or "").lower()
+
+
+def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str]:
+    since = f", since {render.moment(found['since'], context.clock)}" if found["since"] else ""
+    yield f"Jobs: {found['total']}{since}"
+    yield f"Runs: {found['runs']}, of which {found['failures']} failed"
+    if found["success"] is not None:
+        yield f"Completed of those that ended: {100 * found['success']:.4g} %"
+    for title, times in (("Waiting", found["wait"]), ("Run", found["run"])):
+        if times["count"]:
+            parts = [f"{name} {_told(times[key])}" for name, key in _RANKS]
+            yield f"{title} times of {times['count']}: {', '.join(parts)}"
+    hour = found["hour"]
+    yield (
+        f"The last hour: {hour['completed']} completed, {hour['failed']} runs failed, "
+        f"{hour['dead']} dead"
+    )
+    hours = [completed + failed for completed, failed, _ in found["hours"]]
+    if any(hours):
+        yield f"Runs ended an hour, the last 24: {_row(hours, blocks)} (most: {max(hours)})"
+
+
+_RANKS = (("median", "median"), ("95 %", "p95"), ("longest", "longest"))
+
+
+def _told(seconds: float) -> str:
+    return format_duration(round(seconds, 3))
+
+
+def _row(counts: list[int], blocks: str) -> str:
+    most = max(counts)
+    return "".join(
+        blocks[(count * (len(blocks) - 1) + most - 1) // most] if count else " " for count in counts
+    )

@@ -1,0 +1,5 @@
+// Before anything is drawn, so that no wrong colours flash.
+try {
+  const chosen = localStorage.getItem("queuectl-theme");
+  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+} catch { /* storage is switched off: the system's choice holds */ }

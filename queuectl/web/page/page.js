@@ -1,0 +1,1010 @@
+// The page: one list, one stream, one drawer. Nothing is drawn anew that is only changed.
+import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, counted, dialog, el, line, listen, now,
+  number, painted, plain, put, seconds, setClock, since, span, takeToken, theme } from "/page/parts.js";
+
+const V1 = "/api/v1";
+const MOST_ROWS = 1000;
+const MOST_LINES = 5000;
+const view = { states: [], q: "", sort: "-updated_at", job: "" };
+const rows = new Map(); // id -> {job, tr}
+const chosen = new Set();
+let may = { full: false }, queue = "", standing = null, workers = [], figures = null;
+let next = null, total = null, marked = "", lastPicked = "", moved = new Map(), groups = [];
+let keysOn = read("queuectl-keys") !== "off";
+
+function read(name) { try { return localStorage.getItem(name); } catch { return null; } }
+function write(name, value) { try { localStorage.setItem(name, value); } catch { /* for this page only */ } }
+
+// -- telling
+
+function tell(text, command, wrong) {
+  const box = el("div", { className: wrong ? "wrong" : "" },
+    el("div", { className: "what" }, el("span", { dir: "auto" }, plain(text)), command && el("code", {}, command)),
+    command && copier(command),
+    el("button", { "aria-label": "Dismiss", onclick: () => box.remove() }, "×"));
+  const told = by("told");
+  told.append(box);
+  while (told.children.length > 4) told.firstChild.remove();
+  if (!wrong) setTimeout(() => { if (!box.matches(":hover, :focus-within")) box.remove(); }, 15000);
+}
+
+async function attempt(deed, done, command) {
+  try {
+    const reply = await deed();
+    if (done) tell(typeof done === "function" ? done(reply) : done, command);
+    return reply;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (error.status === 401) askToken(); else tell(error.message, command, true);
+    return null;
+  }
+}
+
+/** Asks once, with the number of jobs and the command line; the focus is on Cancel. */
+const sure = (title, text, command, verb) => dialog(title, (close) => el("div", {},
+  el("p", {}, text),
+  el("div", { className: "line-of" }, el("code", {}, command), copier(command)),
+  el("div", { className: "ends" },
+    el("button", { autofocus: true, onclick: () => close(false) }, "Cancel"),
+    el("button", { className: "danger", onclick: () => close(true) }, verb))));
+
+// -- the list
+
+function target(cursor) {
+  const query = new URLSearchParams();
+  for (const state of view.states) query.append("state", state);
+  if (view.q) query.set("q", view.q);
+  query.set("sort", view.sort);
+  query.set("limit", "50");
+  if (cursor) query.set("cursor", cursor);
+  return `${V1}/jobs?${query}`;
+}
+
+let asked = 0;
+async function load(cursor) {
+  const mine = ++asked;
+  const reply = await attempt(() => ask("GET", target(cursor)));
+  if (!reply || mine !== asked) return null;
+  const { items, position } = reply.form;
+  next = reply.form.next;
+  if (!cursor) { total = reply.form.total; moved.clear(); }
+  const fresh = new Set(items.map((job) => job.id));
+  if (!cursor) for (const [id, row] of rows) if (!fresh.has(id)) { row.tr.remove(); rows.delete(id); chosen.delete(id); }
+  for (const job of items) {
+    const row = rows.get(job.id) || addRow(job);
+    fill(row, job);
+    by("rows").append(row.tr);
+  }
+  showEnds();
+  return position;
+}
+
+function addRow(job) {
+  const cell = (name, ...inner) => el("td", { className: name }, inner);
+  const tr = el("tr", {},
+    cell("", el("input", { type: "checkbox", tabIndex: -1, "aria-label": `Select ${job.id}`,
+      onclick: (event) => pick(job.id, event.target.checked, event.shiftKey) })),
+    cell("", el("span", { className: "state" })),
+    cell("job", el("button", { className: "plain", dir: "auto", title: job.id, onclick: () => open(job.id) }, job.id)),
+    cell("cmd"), cell("number"), cell("number"), cell("number"));
+  tr.addEventListener("click", (event) => { if (event.target.tagName === "TD") mark(job.id); });
+  const row = { job, tr };
+  rows.set(job.id, row);
+  return row;
+}
+
+const set = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
+function fill(row, job) {
+  row.job = job;
+  const cells = row.tr.cells;
+  row.tr.dataset.state = job.state;
+  row.tr.classList.toggle("gone", Boolean(job.removed));
+  const state = job.cancel_requested ? "ending" : NAMES[job.state] || job.state;
+  set(cells[1].firstChild, `${MARKS[job.state]} ${state}`);
+  const why = job.error && (job.state === "dead" || job.state === "failed") ? job.error : "";
+  const text = plain(job.command.slice(0, 300)).replaceAll("\n", " ⏎ ");
+  if (row.shown !== text + why) {
+    row.shown = text + why;
+    put(cells[3], el("div", { className: "both" }, el("bdi", {}, text), why && el("small", { dir: "auto" }, plain(why.slice(0, 200)))));
+    cells[3].title = plain(job.command.slice(0, 2000)) + (why ? `\n${plain(why)}` : "");
+  }
+  set(cells[4], `${job.attempts} of ${job.max_retries + 1}`);
+  tick(row);
+}
+
+function ran(job) {
+  if (!job.started_at) return "";
+  if (job.state === "in_progress") return span(Math.floor(since(job.started_at)));
+  return job.finished_at ? span(seconds(job.finished_at) - seconds(job.started_at)) : "";
+}
+
+function tick(row) {
+  set(row.tr.cells[5], ran(row.job));
+  const due = row.job.state === "failed" || row.job.state === "pending" ? seconds(row.job.run_at) - now() / 1000 : 0;
+  set(row.tr.cells[6], due > 1 ? `due in ${span(Math.ceil(due))}` : ago(row.job.updated_at));
+}
+
+const fits = (job) => (!view.states.length || view.states.includes(job.state))
+  && (!view.q || `${job.id}\n${job.command}`.toLowerCase().includes(view.q.toLowerCase()));
+
+/** Whether somebody works in the list at the moment, so that rows must not move beneath the hand. */
+const busy = () => by("scroll").scrollTop > 5 || chosen.size > 0 || by("rows").matches(":hover, :focus-within");
+
+function takeJob(job) {
+  const row = rows.get(job.id);
+  if (job.removed) {
+    if (row) { row.job.removed = true; row.tr.classList.add("gone"); chosen.delete(job.id); showChosen(); }
+    moved.delete(job.id);
+    if (view.job === job.id) gone();
+    return;
+  }
+  if (view.job === job.id) refreshDrawer(job);
+  if (!fits(job)) {
+    if (row) { fill(row, job); row.tr.classList.add("left"); if (!busy()) drop(row); }
+    moved.delete(job.id);
+    return;
+  }
+  if (row) fill(row, job);
+  if (row && view.sort !== "-updated_at") return;
+  if (!row && view.sort !== "-updated_at" && view.sort !== "-created_at") { moved.set(job.id, job); return; }
+  if (busy()) moved.set(job.id, job); else toTop(job);
+}
+
+function drop(row) { row.tr.remove(); rows.delete(row.job.id); chosen.delete(row.job.id); }
+
+function toTop(job) {
+  const known = rows.has(job.id);
+  const row = rows.get(job.id) || addRow(job);
+  fill(row, job);
+  if (!known) row.tr.classList.add("fresh");
+  by("rows").prepend(row.tr);
+  while (rows.size > MOST_ROWS) {
+    const last = by("rows").lastElementChild;
+    drop([...rows.values()].find((kept) => kept.tr === last));
+    next = next || "more";
+  }
+}
+
+function showMoved() {
+  if (moved.size && !busy()) {
+    const waiting = [...moved.values()];
+    moved.clear();
+    if (waiting.length > 60) load(); else for (const job of waiting) toTop(job);
+    for (const row of [...rows.values()]) if (row.tr.classList.contains("left")) drop(row);
+  }
+  const button = by("moved");
+  button.hidden = !moved.size;
+  if (moved.size) set(button, `${counted(moved.size, "job")} changed: show`);
+  showEnds();
+}
+
+function showEnds() {
+  by("more").hidden = !next;
+  const none = by("none");
+  none.hidden = rows.size > 0;
+  if (rows.size) return;
+  if (view.states.length || view.q) put(none, "No job is like that. ", el("button", { onclick: () => go({ states: [], q: "" }) }, "Show all"));
+  else put(none, el("p", {}, "The queue holds no job. Hand one in with the button above, or type"), el("code", {}, "queuectl enqueue -- echo Hello"));
+}
+
+// -- choosing
+
+function pick(id, on, range) {
+  const ids = [...by("rows").children].map((tr) => tr.cells[2].firstChild.title);
+  const from = range && lastPicked ? ids.indexOf(lastPicked) : -1;
+  const to = ids.indexOf(id);
+  for (const one of from >= 0 ? ids.slice(Math.min(from, to), Math.max(from, to) + 1) : [id]) {
+    if (on) chosen.add(one); else chosen.delete(one);
+  }
+  lastPicked = id;
+  showChosen();
+}
+
+function showChosen() {
+  for (const [id, row] of rows) row.tr.cells[0].firstChild.checked = chosen.has(id);
+  by("selected").hidden = !chosen.size || !may.full;
+  set(by("selected-count"), `${counted(chosen.size, "job")} selected`);
+}
+
+function mark(id, scroll) {
+  rows.get(marked)?.tr.classList.remove("marked");
+  marked = id;
+  const row = rows.get(id);
+  row?.tr.classList.add("marked");
+  if (scroll && row) { row.tr.scrollIntoView({ block: "nearest" }); row.tr.cells[2].firstChild.focus({ preventScroll: true }); }
+}
+
+function step(by_) {
+  const list = [...by("rows").children];
+  if (!list.length) return;
+  const at = list.findIndex((tr) => tr.classList.contains("marked"));
+  const to = list[Math.max(0, Math.min(list.length - 1, at < 0 ? 0 : at + by_))];
+  mark(to.cells[2].firstChild.title, true);
+}
+
+// -- what is done to jobs
+
+const DEEDS = {
+  retry: { verb: "Retry", done: "is pending", word: "retry", many: "retried" },
+  cancel: { verb: "Cancel", done: "is cancelled", word: "cancel", many: "cancelled" },
+  purge: { verb: "Remove", done: "is removed", word: "purge", many: "removed" },
+};
+
+async function one(deed, id) {
+  if (!may.full) return;
+  const { word, done, verb } = DEEDS[deed];
+  const path = `${V1}/jobs/${encodeURIComponent(id)}`;
+  if (deed === "purge") {
+    if (!await sure(`Remove job ${id}?`, "The job and its output are removed for good.", line("purge", id, "--yes"), verb)) return;
+    await attempt(() => ask("DELETE", path), `Job ${id} ${done}.`);
+  } else {
+    await attempt(() => ask("POST", `${path}/${deed}`), (reply) => `Job ${id} is ${reply.form.state === "in_progress" ? "asked to end" : reply.form.state}.`, line(word, id));
+  }
+}
+
+async function many(deed, body, command, what) {
+  const path = body.group || body.all ? `${V1}/dlq/retry` : `${V1}/jobs/${deed}`;
+  const shown = await attempt(() => ask("POST", path, { ...body, dry_run: true }));
+  if (!shown) return;
+  const { count } = shown.form;
+  const { verb, many: did } = DEEDS[deed];
+  if (!count) { tell(`None of ${what} can be ${did}.`, "", true); return; }
+  const text = deed === "purge" ? "They and their output are removed for good." : `${what}: exactly these are touched, or none if there are others by then.`;
+  if (!await sure(`${verb} ${counted(count, "job")}?`, text, command, `${verb} ${number(count)}`)) return;
+  await attempt(() => ask("POST", path, { ...body, expect: count }), (reply) => `${counted(reply.form.count, "job")} ${did}.`, command);
+  chosen.clear();
+  showChosen();
+}
+
+const bulk = (deed) => chosen.size && many(deed, { ids: [...chosen] }, line(DEEDS[deed].word, ...chosen, "--yes"), "the selected jobs");
+
+// -- how it stands
+
+function showStanding() {
+  if (!standing) return;
+  const all = { all: standing.total, ...standing.jobs };
+  const list = by("counts");
+  if (!list.children.length) {
+    for (const name of ["all", ...STATES]) {
+      list.append(el("li", {}, el("button", { "data-state": name, "data-filter": name,
+        onclick: (event) => filter(name, event.shiftKey || event.ctrlKey) },
+      el("b", {}), el("span", {}, name !== "all" && el("span", { className: "mark", "aria-hidden": "true" }, MARKS[name]), name === "all" ? "all jobs" : name === "failed" ? "failed, will retry" : NAMES[name] || name))));
+    }
+  }
+  for (const item of list.children) {
+    const button = item.firstChild;
+    const name = button.dataset.filter;
+    set(button.firstChild, number(all[name]));
+    button.setAttribute("aria-pressed", String(name === "all" ? !view.states.length : view.states.includes(name)));
+  }
+  verdict();
+  document.title = `${standing.jobs.dead ? `(${standing.jobs.dead} dead) ` : ""}queuectl – ${queue.split("/").pop()}`;
+}
+
+function verdict() {
+  const { jobs, health, workers: { active, hindered } } = standing;
+  const waiting = jobs.pending + jobs.failed;
+  const box = by("verdict");
+  const parts = [];
+  let how = "good";
+  if (trouble) { how = "bad"; parts.push(trouble); }
+  else if (health === "stalled") {
+    how = "bad";
+    parts.push(active ? "No worker can work" : "No worker runs", `, and ${counted(waiting + jobs.in_progress, "job")} ${waiting + jobs.in_progress === 1 ? "waits" : "wait"}.`);
+    if (!active && may.full) parts.push(el("button", { className: "main", onclick: startWorker }, "Start a worker"));
+  } else if (hindered.length) { how = "warn"; parts.push(`${counted(hindered.length, "worker")} cannot work: ${hindered[0].why}`); }
+  else if (jobs.in_progress) parts.push(`Well: ${number(jobs.in_progress)} running, ${number(waiting)} waiting, ${counted(active, "worker")}.`);
+  else if (waiting) parts.push(`Well: ${number(waiting)} waiting for their time, ${counted(active, "worker")}.`);
+  else parts.push(`Well: nothing to do, ${counted(active, "worker")}.`);
+  if (jobs.dead && !trouble) {
+    if (how === "good") how = "warn";
+    parts.push(el("button", { className: "plain", onclick: () => filter("dead") }, `${counted(jobs.dead, "job")} dead`));
+  }
+  const text = how + parts.map((part) => part.textContent || part).join("");
+  if (box.dataset.text !== text) { box.dataset.text = text; box.dataset.how = how; put(box, ...parts.map((part) => (typeof part === "string" ? el("span", {}, part) : part))); announce(box.textContent); }
+}
+
+let announcedAt = 0;
+function announce(text) {
+  if (Date.now() - announcedAt < 10000) return;
+  announcedAt = Date.now();
+  set(by("announce"), text);
+}
+
+function filter(name, add) {
+  if (name === "all") return go({ states: [] });
+  if (add) return go({ states: view.states.includes(name) ? view.states.filter((kept) => kept !== name) : [...view.states, name] });
+  return go({ states: view.states.length === 1 && view.states[0] === name ? [] : [name] });
+}
+
+// -- workers
+
+function showWorkers() {
+  const list = by("workers");
+  const known = new Map([...list.querySelectorAll("li[data-id]")].map((li) => [li.dataset.id, li]));
+  if (!workers.length) {
+    put(list, el("li", { className: "soft" }, el("div", { className: "what" }, el("span", {}, "No worker runs."), el("code", {}, "queuectl worker start"))));
+    by("stop").hidden = true;
+    return;
+  }
+  by("stop").hidden = !may.full;
+  for (const li of [...list.children]) if (!workers.some((worker) => worker.id === li.dataset.id)) li.remove();
+  for (const worker of workers) {
+    let li = known.get(worker.id);
+    if (!li) {
+      li = el("li", { "data-id": worker.id }, el("div", { className: "what" }, el("span", {}), el("span", { className: "soft" })),
+        may.full && el("button", { "aria-label": `Stop worker ${worker.pid}`, onclick: () => stopWorker(worker) }, "Stop"));
+      list.append(li);
+    }
+    li.worker = worker;
+    tickWorker(li);
+  }
+}
+
+function tickWorker(li) {
+  const worker = li.worker;
+  const [first, second] = li.firstChild.children;
+  const key = `${worker.job}|${worker.alive}|${worker.hindered}`;
+  if (first.dataset.key !== key) {
+    first.dataset.key = key;
+    const state = worker.hindered ? "failed" : !worker.alive ? "lost" : worker.job ? "in_progress" : "";
+    put(first, el("span", { className: "state", "data-state": state }, worker.hindered ? "⚠ hindered " : !worker.alive ? "? lost " : worker.job ? "▶ " : "○ idle "),
+      worker.job && el("button", { className: "plain", dir: "auto", onclick: () => open(worker.job) }, worker.job));
+    second.title = worker.hindered || worker.command || "";
+  }
+  set(second, worker.hindered || [worker.job_since && `for ${span(Math.floor(since(worker.job_since)))}`, worker.command && plain(worker.command.slice(0, 80)),
+    `PID ${worker.pid}`, worker.since && `up ${span(Math.floor(since(worker.since)))}`].filter(Boolean).join(" · "));
+}
+
+const startWorker = () => attempt(() => ask("POST", `${V1}/workers`, { count: 1 }), (reply) => `Worker ${reply.form.pids.join(", ")} runs.`, "queuectl worker start");
+const stopWorker = (worker) => attempt(() => ask("POST", `${V1}/workers/stop`, { workers: [worker.id] }), `Worker ${worker.pid} stops once its job is finished.`, line("worker", "stop", worker.pid));
+async function stopAll() {
+  if (await sure("Stop all workers?", `${counted(workers.length, "worker")}: each finishes its job first.`, "queuectl worker stop", "Stop all")) {
+    await attempt(() => ask("POST", `${V1}/workers/stop`, {}), "The workers stop once their jobs are finished.", "queuectl worker stop");
+  }
+}
+
+// -- dead jobs by cause
+
+async function loadGroups() {
+  const reply = await attempt(() => ask("GET", `${V1}/dlq/groups`));
+  if (!reply) return;
+  groups = reply.form.groups;
+  const all = by("retry-dead");
+  all.hidden = !groups.length || !may.full;
+  put(by("groups"), groups.length ? groups.slice(0, 50).map((group) => el("li", {},
+    el("span", { className: "count" }, number(group.count)),
+    el("div", { className: "what" },
+      el("span", { title: group.cause, dir: "auto" }, plain(group.cause)),
+      el("span", { className: "soft" }, `last ${ago(group.last)} ago · `,
+        el("button", { className: "plain", dir: "auto", onclick: () => open(group.samples.at(-1)) }, group.samples.at(-1)))),
+    may.full && el("button", { "aria-label": `Retry ${group.count}: ${group.cause}`,
+      onclick: () => many("retry", { group: group.group }, line("dlq", "retry", "--error", group.cause), `the jobs dead of "${group.cause}"`) }, "Retry")))
+    : el("li", { className: "soft" }, "No job is dead."));
+}
+
+// -- figures
+
+async function loadFigures() {
+  const reply = await attempt(() => ask("GET", `${V1}/stats`));
+  if (!reply) return;
+  figures = reply.form;
+  showChart();
+  const times = [["", "median", "95 %"], ["waited", figures.wait], ["ran", figures.run]];
+  put(by("times"), times.flatMap(([name, values, last]) => (name
+    ? [el("dt", {}, name), el("dd", {}, span(values.median)), el("dd", {}, span(values.p95))]
+    : [el("dt", {}, name), el("dt", {}, values), el("dt", {}, last)])));
+  put(by("recent"), figures.recent.length ? figures.recent.slice(0, 100).map(happened) : el("li", { className: "soft" }, "Nothing happened in the last hour."));
+}
+
+function happened(event) {
+  return el("li", {}, el("span", { className: "soft number" }, clock(event.at)),
+    el("span", { className: "state", "data-state": event.event }, el("span", { className: "mark", "aria-hidden": "true" }, MARKS[event.event] || "·"), event.event),
+    el("button", { className: "plain", dir: "auto", title: plain(event.why || event.id), onclick: () => open(event.id) }, event.id));
+}
+
+function showChart() {
+  const NS = "http://www.w3.org/2000/svg";
+  const make = (tag, given, text) => {
+    const node = document.createElementNS(NS, tag);
+    for (const [name, value] of Object.entries(given)) node.setAttribute(name, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const { minutes, completed, failed, dead } = figures.hour;
+  const most = Math.max(4, ...minutes.map((slot) => slot[0] + slot[1]));
+  const width = 600, height = 64, low = 50;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
+    "aria-label": `In the last hour ${completed} jobs completed, ${failed} runs failed and ${dead} jobs died.` });
+  svg.append(make("line", { class: "base", x1: 0, x2: width, y1: low, y2: low }));
+  minutes.forEach((slot, at) => {
+    const group = make("g", {});
+    group.append(make("title", {}, `${59 - at} min ago: ${slot[0]} completed, ${slot[1]} failed, ${slot[2]} dead`));
+    let top = low;
+    for (const [name, count] of [["completed", slot[0]], ["failed", Math.max(0, slot[1] - slot[2])], ["dead", slot[2]]]) {
+      const tall = count ? Math.max(2, (count / most) * (low - 2)) : 0;
+      if (tall) group.append(make("rect", { class: `bar-${name}`, x: at * 10 + 1, width: 8, y: (top -= tall), height: tall }));
+    }
+    svg.append(group);
+  });
+  put(by("chart"), svg);
+  put(by("figures-title"), "Ends a minute, 60 minutes", el("span", { className: "key" },
+    ...[["completed", completed], ["failed", failed - dead], ["dead", dead]].map(([name, count]) => el("span", {}, el("i", { className: name }), `${name} ${number(Math.max(0, count))}`)),
+    el("span", {}, `most ${most}`)));
+  put(by("chart-table"), el("table", {}, el("thead", {}, el("tr", {}, ["Minutes ago", "Completed", "Failed", "Dead"].map((name) => el("th", { scope: "col" }, name)))),
+    el("tbody", {}, minutes.map((slot, at) => [slot, 59 - at]).filter(([slot]) => slot[0] + slot[1] + slot[2]).reverse()
+      .map(([slot, age]) => el("tr", {}, [age, ...slot].map((value) => el("td", {}, String(value))))))));
+}
+
+// -- the drawer
+
+let shown = null, out = null, drawerAsked = 0;
+
+function open(id) { mark(id); go({ job: id }); }
+
+function gone() { tell(`Job ${view.job} is removed.`); go({ job: "" }); }
+
+async function showDrawer() {
+  const drawer = by("drawer");
+  const id = view.job;
+  if (!id) {
+    const back = drawer.contains(document.activeElement);
+    drawer.hidden = true;
+    put(drawer);
+    shown = null;
+    if (out) { out = null; connect(); }
+    if (back) (rows.get(marked)?.tr.cells[2].firstChild || by("jobs-title")).focus();
+    return;
+  }
+  const mine = ++drawerAsked;
+  const path = `${V1}/jobs/${encodeURIComponent(id)}`;
+  const [reply, why] = await Promise.all([attempt(() => ask("GET", path)), ask("GET", `${path}/explain`).catch(() => null)]);
+  if (mine !== drawerAsked || view.job !== id) return;
+  if (!reply) { go({ job: "" }); return; }
+  const first = shown?.id !== id;
+  shown = reply.form;
+  shown.tag = reply.headers.get("etag");
+  if (first) {
+    put(drawer, el("div", { className: "bar" }, el("h2", { id: "drawer-title", tabIndex: -1, dir: "auto" }, id),
+      el("button", { "aria-label": "Close", onclick: () => go({ job: "" }) }, "Close ✕")),
+    el("div", { id: "about" }), el("div", { id: "output-part" }));
+    drawer.hidden = false;
+    out = null;
+    showOutput(shown.run);
+    by("drawer-title").focus();
+  } else if (out && shown.run !== out.run && out.follow) showOutput(shown.run);
+  showAbout(why?.form);
+}
+
+let refreshing = 0;
+function refreshDrawer(job) {
+  if (shown && job.rev === shown.rev) return;
+  clearTimeout(refreshing);
+  refreshing = setTimeout(showDrawer, 200);
+}
+
+function showAbout(why) {
+  const job = shown;
+  const button = (text, deed, on, name = "") => el("button", { onclick: deed, disabled: !on, className: name }, text);
+  const live = ["pending", "failed", "in_progress"].includes(job.state);
+  const facts = [["State", `${NAMES[job.state] || job.state}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
+    ["Priority", job.priority], ["Tries", `${job.attempts} of ${job.max_retries + 1}`], ["Runs", job.run], ["Workers lost", job.losses || null],
+    ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)],
+    ["Folder", job.cwd], ["Tags", job.tags?.length ? job.tags.join(", ") : null], ["Variables", job.env && Object.keys(job.env).join(", ")], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
+  const held = by("about").contains(document.activeElement) ? document.activeElement.textContent : null;
+  put(by("about"),
+    el("div", { className: "bar" },
+      el("span", { className: "state", "data-state": job.state }, `${MARKS[job.state]} ${NAMES[job.state] || job.state}`),
+      el("span", { className: "grow" }),
+      may.full && button("Retry", () => one("retry", job.id), !["in_progress"].includes(job.state) && !(job.state === "pending" && seconds(job.run_at) <= now() / 1000)),
+      may.full && button("Cancel", () => one("cancel", job.id), live),
+      may.full && button("Edit…", () => form(job), job.state !== "in_progress"),
+      may.full && button("Again…", () => form(job, true), true),
+      may.full && button("Remove…", () => one("purge", job.id), !live, "danger")),
+    el("pre", { className: "command", tabIndex: 0, dir: "auto", "aria-label": "Command" }, plain(job.command)),
+    why && el("p", { dir: "auto" }, why.reasons.map((reason) => plain(reason.text).replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock)).join(" ")),
+    el("h3", {}, "Timeline"), timeline(job),
+    el("h3", {}, "Fields"),
+    el("dl", { className: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", { dir: "auto" }, plain(String(value)))])),
+    job.env && may.full && el("p", {}, el("button", { onclick: showVariables }, "Show the values of its variables")),
+    el("div", { className: "line-of" }, el("code", {}, line("show", job.id)), copier(line("show", job.id))));
+  if (held) [...by("about").querySelectorAll("button")].find((kept) => kept.textContent === held)?.focus();
+}
+
+async function showVariables() {
+  const reply = await attempt(() => ask("GET", `${V1}/jobs/${encodeURIComponent(shown.id)}/env`));
+  if (reply) {
+    await dialog(`Variables of ${shown.id}`, (close) => el("div", {}, el("dl", { className: "facts" },
+      Object.entries(reply.form.env).flatMap(([name, value]) => [el("dt", { className: "mono" }, name), el("dd", { className: "mono" }, plain(value))])),
+    el("div", { className: "ends" }, el("button", { autofocus: true, onclick: () => close() }, "Close"))));
+  }
+}
+
+const EVENTS = { fail: "failed", release: "stopped", lose: "lost", cancel: "cancelled", retry: "retried" };
+
+/** What happened to the job, with what passed between, in words. */
+function timeline(job) {
+  const events = [{ at: job.created_at, name: "created", text: "enqueued" }];
+  for (const entry of job.history) {
+    events.push({ at: entry.at, name: EVENTS[entry.event] || entry.event, text: `${EVENTS[entry.event] || entry.event}${entry.run ? `, run ${entry.run}` : ""}${entry.error ? `: ${entry.error}` : entry.exit_code !== undefined ? `: exit code ${entry.exit_code}` : ""}` });
+  }
+  if (job.started_at) events.push({ at: job.started_at, name: "started", text: `run ${job.run} started` });
+  if (job.finished_at && ["completed", "dead", "cancelled"].includes(job.state)) events.push({ at: job.finished_at, name: job.state, text: job.state });
+  if (job.state === "failed") events.push({ at: job.run_at, name: "pending", text: "runs again" });
+  events.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
+  const items = [];
+  events.forEach((event, at) => {
+    const gap = at ? seconds(event.at) - seconds(events[at - 1].at) : 0;
+    if (gap >= 1) items.push(el("li", { className: "gap" }, `${span(gap)} later`));
+    items.push(el("li", { "data-state": event.name }, el("span", { className: "soft" }, `${clock(event.at)} `), el("span", { dir: "auto" }, plain(event.text))));
+  });
+  return el("ol", { className: "list timeline" }, items.slice(-60));
+}
+
+// -- output
+
+async function showOutput(run) {
+  const part = by("output-part");
+  if (!run) { out = null; put(part, el("h3", {}, "Output"), el("p", { className: "soft" }, "It has not run yet.")); connect(); return; }
+  const job = shown;
+  const path = `${V1}/jobs/${encodeURIComponent(job.id)}/logs?run=${run}`;
+  const reply = await attempt(() => ask("GET", `${path}&offset=-65536&limit=65536`));
+  if (!reply || shown?.id !== job.id) return;
+  const begin = Number(reply.headers.get("x-log-offset"));
+  const size = Number(reply.headers.get("x-log-size"));
+  out = { id: job.id, run, path, begin, end: begin + new TextEncoder().encode(reply.text).length, size, lines: [], tail: "", style: new Set(),
+    follow: true, ended: reply.headers.get("x-log-complete") === "true", folded: 0, hits: [], hit: -1 };
+  const box = el("div", { className: "output wrap", id: "output", tabIndex: 0, role: "log", "aria-live": "off", "aria-label": `Output of run ${run}` });
+  const runs = Array.from({ length: Math.min(job.run, 50) }, (_, at) => job.run - at);
+  put(part, el("h3", {}, "Output"),
+    el("div", { className: "bar" },
+      el("label", {}, el("span", { className: "unseen" }, "Run"), el("select", { onchange: (event) => showOutput(Number(event.target.value)) }, runs.map((each) => el("option", { value: each, selected: each === run }, `run ${each}`)))),
+      el("button", { id: "follow", "aria-pressed": "true", onclick: () => follow(!out.follow) }, "Follow"),
+      el("button", { "aria-pressed": "true", onclick: (event) => press(event.target, box.classList.toggle("wrap")) }, "Wrap"),
+      el("button", { onclick: fold, id: "fold", "aria-pressed": "false" }, "Fold"),
+      el("label", {}, el("span", { className: "unseen" }, "Find in the output"), el("input", { id: "find", className: "find", type: "search", placeholder: "Find", oninput: find, onkeydown: (event) => { if (event.key === "Enter") hop(event.shiftKey ? -1 : 1); } })),
+      el("span", { id: "hits", className: "soft", role: "status" }),
+      el("button", { onclick: download }, "Download")),
+    el("p", { id: "cut", className: "soft" }), box,
+    el("div", { className: "line-of" }, el("code", {}, line("logs", job.id, "--run", run)), copier(line("logs", job.id, "--run", run))));
+  box.addEventListener("scroll", () => { if (out?.follow && box.scrollHeight - box.scrollTop - box.clientHeight > 60) follow(false); });
+  addOutput(reply.text);
+  box.scrollTop = box.scrollHeight;
+  connect();
+}
+
+const press = (button, on) => button.setAttribute("aria-pressed", String(Boolean(on)));
+function follow(on) {
+  if (!out) return;
+  out.follow = on;
+  press(by("follow"), on);
+  if (on) by("output").scrollTop = by("output").scrollHeight;
+}
+
+function addOutput(text) {
+  const box = by("output");
+  const parts = (out.tail + text).split("\n");
+  if (out.open) out.open.remove();
+  out.tail = parts.pop();
+  box.append(...parts.map((each) => el("div", { className: "line" }, painted(each, out.style))));
+  out.open = out.tail ? el("div", { className: "line" }, painted(out.tail, new Set(out.style))) : null;
+  if (out.open) box.append(out.open);
+  let cut = 0;
+  while (box.childElementCount > MOST_LINES) { box.firstChild.remove(); cut += 1; }
+  out.folded += cut;
+  showCut();
+  if (out.follow) box.scrollTop = box.scrollHeight;
+  if (by("find").value) find();
+}
+
+function showCut() {
+  const earlier = out.begin > 0 || out.folded;
+  put(by("cut"), out.size ? `${number(out.size)} bytes${out.ended ? "" : ", growing"}. ` : out.ended ? "It printed nothing. " : "Nothing printed yet. ",
+    earlier && el("button", { className: "plain", onclick: loadEarlier }, "Load what came before"));
+}
+
+async function loadEarlier() {
+  const mine = out;
+  const size = 262144;
+  if (mine.folded) { mine.folded = 0; mine.begin = mine.end; put(by("output")); mine.open = null; mine.tail = ""; }
+  const from = Math.max(0, mine.begin - size);
+  const reply = await attempt(() => ask("GET", `${mine.path}&offset=${from}&limit=${mine.begin - from}`));
+  if (!reply || out !== mine) return;
+  mine.begin = Number(reply.headers.get("x-log-offset"));
+  const box = by("output");
+  const tall = box.scrollHeight;
+  const lines = reply.text.split("\n");
+  const style = new Set();
+  follow(false);
+  // The last piece is the front of the line that the box begins with.
+  const front = lines.pop();
+  if (front && box.firstChild) box.firstChild.prepend(...painted(front, style));
+  box.prepend(...lines.slice(-MOST_LINES).map((each) => el("div", { className: "line" }, painted(each, style))));
+  box.scrollTop = box.scrollHeight - tall;
+  showCut();
+}
+
+/** Shows the first and the last lines only, or all again. */
+function fold() {
+  const box = by("output");
+  const on = !box.classList.contains("folded");
+  box.classList.toggle("folded", on);
+  press(by("fold"), on);
+  box.querySelector(".folds")?.remove();
+  const lines = [...box.querySelectorAll(".line")];
+  lines.forEach((each, at) => { each.hidden = on && at >= 10 && at < lines.length - 30; });
+  const hidden = lines.filter((each) => each.hidden).length;
+  if (hidden) lines[9].after(el("button", { className: "plain folds", onclick: fold }, `… ${counted(hidden, "line")} folded, show them`));
+}
+
+function find() {
+  const wanted = by("find").value.toLowerCase();
+  for (const hit of by("output").querySelectorAll("mark")) hit.replaceWith(...hit.childNodes);
+  out.hits = [];
+  if (wanted) {
+    const walker = document.createTreeWalker(by("output"), NodeFilter.SHOW_TEXT);
+    const texts = [];
+    while (walker.nextNode()) texts.push(walker.currentNode);
+    for (let text of texts) {
+      let at;
+      while (out.hits.length < 1000 && (at = text.data.toLowerCase().indexOf(wanted)) >= 0) {
+        const rest = text.splitText(at);
+        text = rest.splitText(Math.min(wanted.length, rest.length));
+        const hit = el("mark", {});
+        rest.replaceWith(hit);
+        hit.append(rest);
+        out.hits.push(hit);
+      }
+    }
+  }
+  out.hit = -1;
+  set(by("hits"), wanted ? counted(out.hits.length, "hit") : "");
+}
+
+function hop(by_) {
+  if (!out.hits.length) return;
+  out.hits[out.hit]?.classList.remove("now");
+  out.hit = (out.hit + by_ + out.hits.length) % out.hits.length;
+  const hit = out.hits[out.hit];
+  hit.classList.add("now");
+  follow(false);
+  hit.closest(".line").hidden = false;
+  hit.scrollIntoView({ block: "center" });
+  set(by("hits"), `${out.hit + 1} of ${out.hits.length}`);
+}
+
+async function download() {
+  const parts = [];
+  let at = 0;
+  for (;;) {
+    const reply = await attempt(() => ask("GET", `${out.path}&offset=${at}`));
+    if (!reply) return;
+    const bytes = new TextEncoder().encode(reply.text);
+    parts.push(bytes);
+    at += bytes.length;
+    if (!bytes.length || at >= Number(reply.headers.get("x-log-size"))) break;
+  }
+  const link = el("a", { href: URL.createObjectURL(new Blob(parts, { type: "text/plain" })), download: `${out.id}.${out.run}.log` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// -- handing in and editing
+
+const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", "text", "made up if left out"], ["priority", "number", "lower runs first"],
+  ["max_retries", "number", "runs after the first"], ["delay", "number", "seconds from now"], ["timeout", "number", "seconds a run may take"],
+  ["cwd", "text", "folder; where the server was started if left out"], ["tags", "text", "words, separated by commas"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
+
+/** The form of a new job, of an edit of `job`, or of a new one like it (`again`). */
+async function form(job = null, again = false) {
+  if (!may.full) return;
+  const editing = job && !again;
+  const wanted = FIELDS.filter(([name]) => !(editing && (name === "id" || name === "env")) && !(again && name === "env" && !job?.env));
+  const inputs = {}, faults = {};
+  const given = () => {
+    const found = {};
+    for (const [name, kind] of wanted) {
+      const text = inputs[name].value;
+      if (text.trim() === "") { if (editing && (name === "timeout" || name === "cwd")) found[name] = null; if (editing && name === "tags") found[name] = []; continue; }
+      if (kind === "number") found[name] = Number.isFinite(Number(text)) ? Number(text) : text;
+      else if (name === "tags") found[name] = text.split(",").map((word) => word.trim()).filter(Boolean);
+      else if (name === "env") found[name] = Object.fromEntries(text.split("\n").filter((each) => each.trim()).map((each) => { const at = each.indexOf("="); return at < 0 ? [each.trim(), null] : [each.slice(0, at).trim(), each.slice(at + 1)]; }));
+      else found[name] = name === "command" ? text : text.trim();
+    }
+    return found;
+  };
+  const changed = () => Object.fromEntries(Object.entries(given()).filter(([name, value]) => !editing || JSON.stringify(value) !== JSON.stringify(job[name] ?? (name === "tags" ? [] : null))));
+  const command = () => {
+    const words = editing ? ["update", job.id] : ["enqueue"];
+    for (const [name, value] of Object.entries(changed())) {
+      if (value === null) continue;
+      const option = name === "tags" ? "--tag" : `--${name.replaceAll("_", "-")}`;
+      if (name === "env") for (const [key, text] of Object.entries(value)) words.push("--env", `${key}=${text ?? ""}`);
+      else if (name === "tags") for (const word of value) words.push("--tag", word);
+      else words.push(option, value);
+    }
+    return line(...words);
+  };
+  const told = el("code", {}), problem = el("p", { className: "fault", role: "alert" });
+  let waiting = 0;
+  const check = () => {
+    set(told, command());
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      const body = editing ? { command: job.command, ...changed() } : given();
+      const reply = await ask("POST", `${V1}/jobs/check`, body).catch(() => null);
+      if (reply) showFaults(reply.form.errors, false);
+    }, 250);
+  };
+  const showFaults = (errors, all) => {
+    const names = new Map(errors.map((fault) => [fault.pointer.split("/")[1], fault.detail]));
+    for (const [name, input] of Object.entries(inputs)) {
+      const fault = names.get(name);
+      const show = fault && (all || input.value !== "" || input.touched);
+      set(faults[name], show ? fault : "");
+      if (show) input.setAttribute("aria-invalid", "true"); else input.removeAttribute("aria-invalid");
+      names.delete(name);
+    }
+    set(problem, all ? [...names.values()].join(" ") : "");
+  };
+  await dialog(editing ? `Edit ${job.id}` : "New job", (close) => {
+    const fields = wanted.map(([name, kind, meaning, wide]) => {
+      const value = job && (editing || name !== "id") ? name === "env" ? "" : name === "tags" ? (job.tags || []).join(", ") : job[name] ?? "" : "";
+      const input = kind === "textarea" ? el("textarea", { rows: name === "command" ? 3 : 2 }) : el("input", { type: "text", inputMode: kind === "number" ? "numeric" : "text", autocomplete: "off", spellcheck: false });
+      input.value = value;
+      input.name = name;
+      input.setAttribute("aria-describedby", `fault-${name}`);
+      if (name === "command") input.setAttribute("autofocus", "");
+      input.addEventListener("input", () => { input.touched = true; check(); });
+      inputs[name] = input;
+      faults[name] = el("small", { className: "fault", id: `fault-${name}` });
+      return el("label", { className: wide || "" }, name.replaceAll("_", " "), el("small", {}, meaning), input, faults[name]);
+    });
+    const submit = async (event) => {
+      event.preventDefault();
+      try {
+        if (editing) await ask("PATCH", `${V1}/jobs/${encodeURIComponent(job.id)}`, changed(), { "if-match": job.tag });
+        else job = (await ask("POST", `${V1}/jobs`, given())).form;
+        tell(editing ? `Job ${job.id} is changed.` : `Job ${job.id} is handed in.`, command());
+        close();
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        showFaults(error.form.errors || [], true);
+        set(problem, error.status === 412 ? "The job changed meanwhile. Close this and look again." : error.form.errors ? problem.textContent || error.message : error.message);
+      }
+    };
+    return el("form", { onsubmit: submit, noValidate: true }, el("div", { className: "fields" }, fields), problem,
+      el("div", { className: "line-of" }, told, el("button", { type: "button", onclick: async (event) => { await navigator.clipboard?.writeText(command()).catch(() => null); event.target.textContent = "Copied"; } }, "Copy")),
+      el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Cancel"), el("button", { className: "main" }, editing ? "Save" : "Hand in")),
+      set(told, command()));
+  });
+}
+
+async function showSettings() {
+  const reply = await attempt(() => ask("GET", `${V1}/config`));
+  if (!reply) return;
+  const { settings, about } = reply.form;
+  const inputs = {};
+  const text = (value) => (value === null ? "" : Array.isArray(value) ? value.join(", ") : String(value));
+  const changes = () => Object.fromEntries(Object.entries(inputs).filter(([name, input]) => input.value.trim() !== text(settings[name])).map(([name, input]) => {
+    const typed = input.value.trim();
+    if (typed === "") return [name, null];
+    if (Array.isArray(about[name].default)) return [name, typed.split(",").map((word) => word.trim()).filter(Boolean)];
+    return [name, Number.isFinite(Number(typed)) ? Number(typed) : typed];
+  }));
+  const command = () => Object.entries(changes()).map(([name, value]) => (value === null ? line("config", "unset", name) : line("config", "set", name, Array.isArray(value) ? value.join(",") : value))).join("\n");
+  const told = el("code", {}), problem = el("p", { className: "fault", role: "alert" });
+  await dialog("Settings", (close) => el("form", { noValidate: true, onsubmit: async (event) => {
+    event.preventDefault();
+    const wanted = changes();
+    try {
+      if (Object.keys(wanted).length) { await ask("PATCH", `${V1}/config`, wanted); tell("The settings are changed.", command()); }
+      close();
+    } catch (error) { set(problem, error.message); }
+  } }, el("div", { className: "fields" }, Object.entries(about).map(([name, { meaning, default: usual }]) => {
+    inputs[name] = el("input", { type: "text", value: text(settings[name]), disabled: !may.full, autocomplete: "off", oninput: () => set(told, command()) });
+    return el("label", {}, name, el("small", {}, `${meaning}; ${text(usual) || "none"} if left out`), inputs[name]);
+  })), problem, el("div", { className: "line-of" }, told),
+  el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close(), autofocus: true }, "Close"), may.full && el("button", { className: "main" }, "Save"))));
+}
+
+async function removeFinished() {
+  const states = view.states.filter((state) => ["completed", "cancelled", "dead"].includes(state));
+  const wanted = states.length ? states : ["completed", "cancelled"];
+  const body = { state: wanted, ...(view.q ? { q: view.q } : {}) };
+  await many("purge", body, line("purge", ...wanted.flatMap((state) => ["--state", state]), ...(view.q ? ["--match", view.q] : []), "--yes"), `the ${wanted.join(" and ")} jobs`);
+  await load();
+}
+
+// -- the stream
+
+let position = "", stream = null, fails = 0, paused = false, trouble = "", polling = 0, dirty = false, deadSeen = -1;
+
+function say(how, text) { by("live").dataset.how = how; set(by("live"), text); }
+
+function take(event, data, id) {
+  if (id) position = id;
+  if (event === "hello") position = data.position;
+  else if (event === "resync") { position = data.position; load(); loadGroups(); dirty = true; if (view.job) showDrawer(); }
+  else if (event === "job") { takeJob(data); dirty = true; }
+  else if (event === "counts") { standing = data; total = data.total; showStanding(); if (data.jobs.dead !== deadSeen) { deadSeen = data.jobs.dead; soon(); } }
+  else if (event === "worker") { workers = data.items; showWorkers(); }
+  else if (event === "trouble") { trouble = data.detail; if (standing) verdict(); }
+  else if (event === "log" && out && data.id === out.id && data.run === out.run) {
+    out.size = data.size;
+    out.end = data.next;
+    out.ended = data.ended;
+    addOutput(data.text);
+  }
+}
+
+let groupsSoon = 0;
+function soon() { clearTimeout(groupsSoon); groupsSoon = setTimeout(loadGroups, 300); }
+
+/** Opens the stream, or opens it anew with what it shall tell now. */
+async function connect() {
+  stream?.abort();
+  clearTimeout(polling);
+  if (paused || document.hidden) return;
+  const mine = stream = new AbortController();
+  const query = new URLSearchParams();
+  if (position) query.set("since", position);
+  if (out && !out.ended) { query.set("log", out.id); query.set("run", out.run); query.set("offset", out.end); }
+  try {
+    await listen(`${V1}/events?${query}`, "", mine.signal, (event, data, id) => {
+      if (mine !== stream) return;
+      fails = 0;
+      say("live", "live");
+      take(event, data, id);
+    });
+  } catch (error) {
+    if (mine !== stream || mine.signal.aborted) return;
+    if (error instanceof Problem && error.status === 401) { askToken(); say("off", "no token"); return; }
+  }
+  if (mine !== stream || mine.signal.aborted) return;
+  fails += 1;
+  const wait = Math.min(16, 2 ** (fails - 1)) * (0.7 + 0.6 * Math.random());
+  say("off", fails > 5 ? "polling" : "connecting again");
+  if (fails > 5) poll();
+  polling = setTimeout(connect, wait * 1000);
+}
+
+/** Where no stream comes through: the same from requests, which cost next to nothing if nothing changed. */
+let etag = "";
+async function poll() {
+  try {
+    const reply = await ask("GET", `${V1}/status`, undefined, etag ? { "if-none-match": etag } : {});
+    if (reply.status === 304) return;
+    etag = reply.headers.get("etag");
+    take("counts", reply.form);
+    take("worker", (await ask("GET", `${V1}/workers`)).form);
+    await load();
+  } catch { /* the next one will tell */ }
+}
+
+function pause(on) {
+  paused = on;
+  press(by("pause"), on);
+  set(by("pause"), on ? "Go on" : "Pause");
+  if (on) { stream?.abort(); clearTimeout(polling); say("paused", "paused"); } else { say("off", "connecting"); connect(); }
+}
+
+// -- the address holds what is seen
+
+function go(change, replace) {
+  const before = { ...view };
+  Object.assign(view, change);
+  const query = new URLSearchParams();
+  for (const state of view.states) query.append("state", state);
+  if (view.q) query.set("q", view.q);
+  if (view.sort !== "-updated_at") query.set("sort", view.sort);
+  if (view.job) query.set("job", view.job);
+  const address = location.pathname + (String(query) ? `?${query}` : "");
+  if (address !== location.pathname + location.search) history[replace ? "replaceState" : "pushState"]({}, "", address);
+  apply(before);
+}
+
+function fromAddress() {
+  const query = new URLSearchParams(location.search);
+  view.states = query.getAll("state").filter((state) => STATES.includes(state));
+  view.q = query.get("q") || "";
+  view.sort = [...by("sort").options].some((option) => option.value === query.get("sort")) ? query.get("sort") : "-updated_at";
+  view.job = query.get("job") || "";
+}
+
+function apply(before) {
+  if (by("search").value !== view.q) by("search").value = view.q;
+  by("sort").value = view.sort;
+  showStanding();
+  const same = before.q === view.q && before.sort === view.sort && before.states.join() === view.states.join();
+  if (!same) { by("scroll").scrollTop = 0; chosen.clear(); showChosen(); load(); }
+  if (before.job !== view.job) showDrawer();
+}
+
+// -- keys
+
+const KEYS = [["/", "search", () => by("search").focus()], ["j", "next job", () => step(1)], ["k", "job before", () => step(-1)],
+  ["Enter", "open the job", null], ["x", "select the job", () => marked && pick(marked, !chosen.has(marked))], ["X", "select up to here", () => marked && pick(marked, true, true)],
+  ["r", "retry", () => (chosen.size ? bulk("retry") : current() && one("retry", current()))], ["c", "cancel", () => (chosen.size ? bulk("cancel") : current() && one("cancel", current()))],
+  ["e", "edit", () => shown && form(shown)], ["l", "output of the job", async () => { if (!view.job && marked) open(marked); setTimeout(() => by("output")?.focus(), 400); }],
+  ["f", "follow the output, or not", () => out && follow(!out.follow)], ["n", "new job", () => form()], ["g d", "dead jobs", () => { filter("dead"); by("dead-title").focus(); }],
+  ["g w", "workers", () => by("workers-title").focus()], ["g a", "all jobs", () => filter("all")], ["p", "pause, or go on", () => pause(!paused)], ["t", "dark or light", theme],
+  ["s", "settings", showSettings], ["?", "this help", showHelp], ["Esc", "back", null]];
+const current = () => view.job || marked;
+
+function showHelp() {
+  dialog("Keys", (close) => el("div", {}, el("dl", { className: "keys" }, KEYS.flatMap(([key, meaning]) => [el("dt", {}, key.split(" ").map((each) => el("kbd", {}, each))), el("dd", {}, meaning)])),
+    el("p", {}, el("label", {}, el("input", { type: "checkbox", checked: keysOn, onchange: (event) => { keysOn = event.target.checked; write("queuectl-keys", keysOn ? "on" : "off"); } }), " Single keys do this; each has a button too.")),
+    el("p", { className: "soft" }, `Queue: ${queue}`),
+    el("div", { className: "ends" }, el("button", { autofocus: true, onclick: () => close() }, "Close"))));
+}
+
+let before = "", beforeAt = 0;
+function key(event) {
+  if (event.key === "Escape" && !by("dialog").open) {
+    if (event.target.id === "search" && view.q) go({ q: "" }, true);
+    else if (view.job) go({ job: "" });
+    else if (chosen.size) { chosen.clear(); showChosen(); }
+    return;
+  }
+  if (!keysOn || by("dialog").open || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.target.matches("input:not([type=checkbox]), textarea, select")) return;
+  const typed = before === "g" && Date.now() - beforeAt < 1500 ? `g ${event.key}` : event.key;
+  before = event.key;
+  beforeAt = Date.now();
+  const found = KEYS.find(([name]) => name === typed);
+  if (found?.[2]) { event.preventDefault(); found[2](); }
+}
+
+// -- beginning
+
+async function begin() {
+  takeToken();
+  fromAddress();
+  by("search").value = view.q;
+  by("sort").value = view.sort;
+  const reply = await attempt(() => ask("GET", `${V1}/access`));
+  if (!reply) { say("off", "no answer"); return; }
+  may = { full: reply.form.may.includes("full") };
+  queue = reply.form.queue;
+  setClock(reply.form.time);
+  set(by("queue"), queue);
+  by("queue").title = `${queue} — queuectl ${reply.form.version}`;
+  const hue = [...queue].reduce((sum, sign) => (sum * 31 + sign.charCodeAt(0)) % 360, 7);
+  by("strip").style.setProperty("--hue", hue);
+  for (const id of ["new", "purge", "start", "stop"]) by(id).hidden = !may.full;
+  position = (await load()) || "";
+  connect();
+  loadGroups();
+  loadFigures();
+  if (view.job) showDrawer();
+}
+
+by("new").onclick = () => form();
+by("pause").onclick = () => pause(!paused);
+by("settings").onclick = showSettings;
+by("theme").onclick = theme;
+by("help").onclick = showHelp;
+by("start").onclick = startWorker;
+by("stop").onclick = stopAll;
+by("purge").onclick = removeFinished;
+by("more").onclick = () => (next === "more" ? load() : load(next));
+by("moved").onclick = () => { moved.clear(); chosen.clear(); showChosen(); by("scroll").scrollTop = 0; load(); by("jobs-title").focus(); };
+by("unselect").onclick = () => { chosen.clear(); showChosen(); };
+by("retry-dead").onclick = () => many("retry", { all: true }, "queuectl dlq retry --all", "all dead jobs");
+for (const button of document.querySelectorAll("[data-bulk]")) button.onclick = () => bulk(button.dataset.bulk);
+let typing = 0;
+by("search").oninput = () => { clearTimeout(typing); typing = setTimeout(() => go({ q: by("search").value.trim() }, true), 200); };
+by("sort").onchange = () => go({ sort: by("sort").value });
+addEventListener("popstate", () => { const old = { ...view }; fromAddress(); apply(old); });
+document.addEventListener("keydown", key);
+document.addEventListener("visibilitychange", () => { if (document.hidden) { stream?.abort(); clearTimeout(polling); } else if (!paused) connect(); });
+setInterval(() => {
+  if (document.hidden) return;
+  for (const row of rows.values()) tick(row);
+  for (const li of by("workers").querySelectorAll("li[data-id]")) tickWorker(li);
+  showMoved();
+}, 1000);
+setInterval(() => { if (!document.hidden && dirty && !paused) { dirty = false; loadFigures(); } }, 4000);
+begin();
