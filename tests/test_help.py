@@ -47,7 +47,7 @@ class TestHelp:
     def test_every_example_runs(self, cli, example):
         """In a queue where the ids of the examples are in a state that fits."""
         spec, line = example
-        if spec.words[0] == "worker" or spec.words in (("edit",), ("serve",)):
+        if spec.words[0] == "worker" or spec.words in (("edit",), ("serve",), ("dashboard",)):
             line += " --help"
         elif spec.words != ("enqueue",):
             _queue_for_examples(cli, dead=spec.words[0] in ("dlq", "retry", "logs"))

@@ -21,6 +21,10 @@ DATA = {
         "status",
         "pending 1\nin_progress 0\ncompleted 1\nfailed 0\ndead 1\ncancelled 0\n",
     ),
+    "stats": (
+        "stats",
+        "pending 1\nin_progress 0\ncompleted 1\nfailed 0\ndead 1\ncancelled 0\n",
+    ),
     "top": ("top", "wait\ndead\ndone\n"),
     "watch": ("watch list", "done\nwait\ndead\n"),
     "wait": ("wait done", ""),

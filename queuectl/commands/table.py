@@ -270,10 +270,7 @@ COMMANDS = (
         summary="Remove finished jobs and their output for good.",
         params=(
             Param(
-                "--state",
-                "state",
-                "completed, cancelled or dead; the first two if left out",
-                many=True,
+                "--state", "state", "completed, cancelled or dead; else the first two", many=True
             ),
             Param("--older-than", "duration", "only those that ended so long ago"),
             Param("--dry-run", "flag", "only show what would be removed"),
