@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.errors import QueuectlError
@@ -12,7 +14,6 @@ from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import hindrance, unserved
 from queuectl.worker.rescue import kept_by
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
@@ -46,7 +47,7 @@ _KEPT = {
 }
 
 
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a job's fate depends on besides the job: `ahead` jobs are claimed before it.
 
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
@@ -54,23 +55,12 @@ class Surroundings:
     the job has its PATH from, if that is why it failed.
     """
 
-    __slots__ = ("ahead", "kept", "now", "path", "policy", "workers")
-
-    def __init__(
-        self,
-        now: str,
-        policy: RetryPolicy,
-        workers: Sequence[WorkerInfo],
-        ahead: int,
-        kept: str | None = None,
-        path: str = "",
-    ) -> None:
-        self.kept = kept
-        self.now = now
-        self.policy = policy
-        self.workers = workers
-        self.ahead = ahead
-        self.path = path
+    now: str
+    policy: RetryPolicy
+    workers: Sequence[WorkerInfo]
+    ahead: int
+    kept: str | None = None
+    path: str = ""
 
 
 def explain(context: Context, args: dict[str, Any]) -> Result:

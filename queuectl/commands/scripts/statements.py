@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.commands.grammar.bound import Fault
 from queuectl.commands.grammar.objects import read_line
@@ -25,7 +26,6 @@ from queuectl.commands.grammar.tokens import reach, tokenize
 from queuectl.errors import InvalidInput, line_of
 from queuectl.model.fields import LONGEST_JOB
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import IO
@@ -41,23 +41,17 @@ _BEFORE_A_QUOTE = frozenset(" \t\n:=,{([")
 _BEHIND_A_QUOTE = frozenset(" \t\n,;}])")
 
 
-class Statement:
+class Statement(NamedTuple):
     """What is to be run as one: `text`, whose first line is line number `line` (1 is the first)."""
 
-    __slots__ = ("line", "name", "text")
-
-    def __init__(self, text: str, line: int, name: str) -> None:
-        self.text = text
-        self.line = line
-        self.name = name
+    text: str
+    line: int
+    name: str
 
     def word(self, bound: Bound, problem: Fault | Exception) -> str:
         """What is wrong with the statement, or went wrong with it, shown in the script."""
         fault = problem if isinstance(problem, Fault) else _fault_in(bound, problem)
         return format_fault(self.name, self, fault)
-
-    def __repr__(self) -> str:
-        return f"Statement({self.text!r}, {self.line}, {self.name!r})"
 
 
 def open_script(path: str | None) -> Iterator[Statement]:
