@@ -71,7 +71,7 @@ class Job(NamedTuple):
         """
         values, extra = list(_BLANK), {}
         for name, value in form.items():
-            place = _PLACES.get(name)
+            place = PLACES.get(name)
             if place is None:
                 extra[name] = value
             else:
@@ -104,7 +104,7 @@ _ENV_FILE = Job._fields.index("env_file")
 POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
 NO_POLICY = _BLANK[POLICY_SLOTS]
 _USUAL = dict(zip(POLICY, NO_POLICY, strict=True))
-_PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
+PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
 
 
 def policy_of(job: Job) -> dict[str, Any]:

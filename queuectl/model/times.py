@@ -21,16 +21,15 @@ LONGEST = 1e9  # seconds, some 31 years: longer waits are a slip of the pen
 def format_time(seconds: float) -> str:
     """The moment `seconds` after 1970-01-01T00:00:00Z; clamped to the years 1970 to 9999."""
     whole, micro = divmod(round(min(max(seconds, 0.0), LATEST) * 1_000_000), 1_000_000)
-    return f"{_whole_second(whole)}.{micro:06d}Z"
+    # A busy worker asks for the same second thousands of times; functools would cost a Tab 2 ms.
+    text = _seconds.get(whole) or _whole_second(whole)
+    return f"{text}.{micro:06d}Z"
 
 
 def _whole_second(whole: int) -> str:
-    # A busy worker asks for the same second thousands of times; functools would cost a Tab 2 ms.
-    text = _seconds.get(whole)
-    if text is None:
-        if len(_seconds) >= 64:
-            _seconds.clear()
-        text = _seconds[whole] = _spelled(whole)
+    if len(_seconds) >= 64:
+        _seconds.clear()
+    text = _seconds[whole] = _spelled(whole)
     return text
 
 

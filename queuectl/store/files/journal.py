@@ -214,12 +214,8 @@ def format_record(
     payload: bytes, seq: int, flag: bytes, counts: Counts, version: int = VERSION
 ) -> bytes:
     """The bytes of one record; the payload must end with a newline."""
-    tail = _tail(seq, flag, counts, version)
+    tail = b"%d %s %s" % (seq, flag, _format_counts(counts, version))
     return b"@%d %08x %s\n%s" % (len(payload), crc32(tail, crc32(payload)), tail, payload)
-
-
-def _tail(seq: int, flag: bytes, counts: Counts, version: int) -> bytes:
-    return b"%d %s %s" % (seq, flag, _format_counts(counts, version))
 
 
 def record_at(data: bytes, start: int) -> Record | None:
@@ -401,7 +397,8 @@ class Journal:
         self, pieces: Iterable[bytes], size: int, crc: int, flag: bytes, counts: Counts
     ) -> None:
         """As `append`, of a payload of that size and checksum that is not held in memory."""
-        start, tail = self.end, _tail(self.seq + 1, flag, counts, self.header.version)
+        start, told = self.end, _format_counts(counts, self.header.version)
+        tail = b"%d %s %s" % (self.seq + 1, flag, told)
         head = b"@%d %08x %s\n" % (size, crc32(tail, crc), tail)
         for piece in chain((head,), pieces):
             door.append(self.fd, piece, start, self.path)
