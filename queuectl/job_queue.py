@@ -19,6 +19,7 @@ from queuectl.errors import (
     InvalidInput,
     InvalidTransition,
     NoSuchJob,
+    StoreError,
 )
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
@@ -27,36 +28,59 @@ from queuectl.model.ids import MadeIds, made_ids, made_word
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.store.files.file_store import FileStore
-from queuectl.store.files.worker_files import CANCEL, WorkerInfo, WorkerSlot
+from queuectl.store.facts import CANCEL
+from queuectl.store.opening import open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
     from queuectl.store.backup import Backup
-    from queuectl.store.contract import Rule
-    from queuectl.store.files.marker import Finding
+    from queuectl.store.contract import Archive, Care, Rule, Slot, Store
+    from queuectl.store.facts import Finding, WorkerInfo
 
 
 class JobQueue:
     """One queue. Methods raise QueuectlError's children and then changed nothing."""
 
-    def __init__(self, store: FileStore, dice: Callable[[], float] | None = None) -> None:
+    def __init__(self, store: Store, dice: Callable[[], float] | None = None) -> None:
         self.store = store
+        # What needs no rule is the store's own; see its contract.
+        self.exists, self.make, self.identity = store.exists, store.make, store.identity
+        self.env_set, self.on_wait, self.note_lost = store.env_set, store.on_wait, store.note_lost
+        self.leave_notices, self.prepare_claims = store.leave_notices, store.prepare_claims
+        self.next_due, self.sync, self.fold_if_due = store.next_due, store.sync, store.fold_if_due
         self._dice = dice or _throw
         self._settings = Settings()
         self._values: Mapping[str, object] | None = None
 
     @classmethod
-    def open(cls, folder: str) -> JobQueue:
-        """The queue in a data folder; nothing is read or made before it is needed."""
-        return cls(FileStore(folder))
+    def open(cls, where: str) -> JobQueue:
+        """The queue in a data folder; nothing is read or made before it is needed.
+
+        InvalidInput if it is the URL of a kind of store that is not installed.
+        """
+        return cls(open_store(where))
 
     @property
     def folder(self) -> str:
         """The data folder's path."""
         return self.store.folder
+
+    @property
+    def _care(self) -> Care:
+        if self.store.care is None:
+            raise self._lacks("no doctor: there are no files of its own to be looked at")
+        return self.store.care
+
+    @property
+    def _archive(self) -> Archive:
+        if self.store.archive is None:
+            raise self._lacks("no backups: the store has its own means for that")
+        return self.store.archive
+
+    def _lacks(self, what: str) -> StoreError:
+        return StoreError(f"the queue in {self.folder} has {what}")
 
     @property
     def notices(self) -> list[str]:
@@ -122,10 +146,6 @@ class JobQueue:
 
         self.store.add(jobs(), named, env_set)
         self.wake_idle(count)
-
-    def env_set(self, job: Job) -> Mapping[str, Any] | None:
-        """The job's captured variables, None if it has none; NoSuchSet if they are gone."""
-        return self.store.env_set(job)
 
     def get(self, job_id: str) -> Job:
         """The job, or NoSuchJob."""
@@ -296,23 +316,23 @@ class JobQueue:
 
     def examine(self) -> list[Finding]:
         """What is wrong with the data folder, in whatever state it is; nothing if it is absent."""
-        return self.store.examine()
+        return self._care.examine()
 
     def repair(self, done: list[str], unread: list[str]) -> None:
         """Mend the data folder; what was done, and could not be read, goes into the lists."""
-        self.store.repair(done, unread)
+        self._care.repair(done, unread)
 
     def backup(self) -> Iterator[bytes]:
         """The lines of a backup of jobs and settings, all of one moment."""
-        return self.store.backup()
+        return self._archive.backup()
 
     def write_backup(self, path: str, *, overwrite: bool = False) -> int:
         """Write a backup to a file, whole or not at all; how many jobs it holds."""
-        return self.store.write_backup(path, overwrite=overwrite)
+        return self._archive.write_backup(path, overwrite=overwrite)
 
     def read_backup(self, file: IO[bytes], name: str) -> Backup:
         """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
-        return self.store.read_backup(file, name)
+        return self._archive.read_backup(file, name)
 
     def restore(self, backup: Backup, *, replace: bool = False) -> str | None:
         """Put a backup in the place of the queue; the path where what was there is kept, if any.
@@ -324,7 +344,7 @@ class JobQueue:
         jobs = [
             self._put_back(job, now) if job.state == "in_progress" else job for job in backup.jobs
         ]
-        kept = self.store.refill(jobs, backup.settings, backup.env_sets, replace=replace)
+        kept = self._archive.refill(jobs, backup.settings, backup.env_sets, replace=replace)
         self.store.wake()
         return kept
 
@@ -342,22 +362,14 @@ class JobQueue:
 
     # -- what workers ask
 
-    def register_worker(self, start_time: str = "", boot_id: str = "") -> WorkerSlot:
+    def register_worker(self, start_time: str = "", boot_id: str = "") -> Slot:
         """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
         worker_id = "w-" + made_ids(self.store.now(), 1, _chance())[0]
         return self.store.register(worker_id, os.getpid(), start_time, boot_id)
 
-    def release_worker(self, slot: WorkerSlot) -> None:
+    def release_worker(self, slot: Slot) -> None:
         """Take a worker off the list, at its own end."""
         self.store.release(slot)
-
-    def on_wait(self, tell: Callable[[str], None] | None) -> None:
-        """Have a line told once whenever the queue's lock is waited for longer than a second."""
-        self.store.on_wait(tell)
-
-    def prepare_claims(self) -> None:
-        """Read what a first claim needs; without this the claim itself does."""
-        self.store.prepare_claims()
 
     def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
         """Settle the run that finished, if one did, and claim the next job that is ready.
@@ -402,10 +414,6 @@ class JobQueue:
         stored = self.store.present(job)
         return stored is not None and lifecycle.holds(stored, job)
 
-    def leave_notices(self) -> None:
-        """For a worker: clear the notices; the next command says what is unusual in them."""
-        self.store.leave_notices()
-
     def give_back(self, worker: str, held: Job | None) -> list[Job]:
         """For that worker, which runs `held` or nothing: give back all else that names it."""
         back: list[Job] = []
@@ -419,18 +427,6 @@ class JobQueue:
         if back:
             self.store.wake()
         return back
-
-    def next_due(self) -> float | None:
-        """Seconds until the next waiting job is due, or None."""
-        return self.store.next_due()
-
-    def sync(self) -> None:
-        """Bring claims and results to the disk."""
-        self.store.sync()
-
-    def fold_if_due(self, *, busy: bool = False) -> bool:
-        """Fold the journal if it is time; a busy worker only folds what has grown large."""
-        return self.store.fold_if_due(busy=busy)
 
     def checkpoint_due_in(self) -> float | None:
         """Seconds until a fold would be due, or None if nothing waits for one."""

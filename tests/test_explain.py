@@ -9,7 +9,7 @@ import pytest
 from queuectl.commands.handlers.explain import Surroundings, coming_retries, jobs_ahead, reasons
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.job import Job
-from queuectl.store.files.worker_files import WorkerInfo
+from queuectl.store.facts import WorkerInfo
 
 EARLY, NOW, LATE = (f"2026-01-31T0{hour}:30:00.000000Z" for hour in (7, 8, 9))
 

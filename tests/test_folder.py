@@ -13,6 +13,7 @@ import pytest
 from failing_disk import failing_disk
 from samples import configure, make_job, put
 
+from queuectl import places
 from queuectl.errors import BadFile, DiskRefused, StoreError
 from queuectl.store.files import door, marker
 from queuectl.store.files.file_store import FileStore
@@ -56,36 +57,36 @@ def refused(path, complaint, deeds=tuple(DEEDS)):
 def test_the_option_comes_first_then_the_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     home = {"HOME": "/h", "XDG_DATA_HOME": "/x"}
-    assert marker.find_folder("opt", {"QUEUECTL_DATA": "env"}) == str(tmp_path / "opt")
-    assert marker.find_folder(None, {"QUEUECTL_DATA": "env"}) == str(tmp_path / "env")
-    assert marker.find_folder(None, {"QUEUECTL_DATA": "", **home}) == "/x/queuectl"
-    assert marker.find_folder("/abs/q/../p", {}) == "/abs/p"
+    assert places.find_folder("opt", {"QUEUECTL_DATA": "env"}) == str(tmp_path / "opt")
+    assert places.find_folder(None, {"QUEUECTL_DATA": "env"}) == str(tmp_path / "env")
+    assert places.find_folder(None, {"QUEUECTL_DATA": "", **home}) == "/x/queuectl"
+    assert places.find_folder("/abs/q/../p", {}) == "/abs/p"
 
 
 def test_a_data_folder_here_is_used_only_if_it_is_ours(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "jobs.json").write_text("{}")
-    assert marker.find_folder(None, {"XDG_DATA_HOME": "/x"}) == "/x/queuectl"
+    assert places.find_folder(None, {"XDG_DATA_HOME": "/x"}) == "/x/queuectl"
     (tmp_path / "data" / ".queuectl").write_text('{"format": 1}')
-    assert marker.find_folder(None, {"XDG_DATA_HOME": "/x"}) == str(tmp_path / "data")
+    assert places.find_folder(None, {"XDG_DATA_HOME": "/x"}) == str(tmp_path / "data")
 
 
 def test_the_users_own_folder_is_the_last_resort(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert marker.find_folder(None, {}) == "/home/somebody/.local/share/queuectl"
-    assert marker.find_folder("~/q", {}) == "/home/somebody/q"
-    assert marker.find_folder("~", {}) == "/home/somebody"
+    assert places.find_folder(None, {}) == "/home/somebody/.local/share/queuectl"
+    assert places.find_folder("~/q", {}) == "/home/somebody/q"
+    assert places.find_folder("~", {}) == "/home/somebody"
     monkeypatch.setenv("HOME", "/")
-    assert marker.find_folder("~//q", {}) == "/q"
+    assert places.find_folder("~//q", {}) == "/q"
 
 
 def test_an_xdg_folder_that_is_not_absolute_is_ignored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     for odd in ("", "rel", "./rel", "~"):
-        found = marker.find_folder(None, {"XDG_DATA_HOME": odd})
+        found = places.find_folder(None, {"XDG_DATA_HOME": odd})
         assert found == "/home/somebody/.local/share/queuectl"
 
 
@@ -97,8 +98,8 @@ def test_without_home_the_system_is_asked(monkeypatch, tmp_path, home):
     else:
         monkeypatch.setenv("HOME", home)
     monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir="/home/of-system"))
-    assert marker.find_folder(None, {}) == "/home/of-system/.local/share/queuectl"
-    assert marker.find_folder("~/q", {}) == "/home/of-system/q"
+    assert places.find_folder(None, {}) == "/home/of-system/.local/share/queuectl"
+    assert places.find_folder("~/q", {}) == "/home/of-system/q"
 
 
 @pytest.mark.parametrize("home", [None, "", "rel", "~"])

@@ -19,9 +19,9 @@ from queuectl.live.feed import Feed
 from queuectl.live.notices import Notices
 from queuectl.live.standing import Standing
 from queuectl.live.watcher import Watcher
+from queuectl.places import find_folder
 from queuectl.shell.history_file import history_path
 from queuectl.store.files.journal import STATE_ORDER
-from queuectl.store.files.marker import find_folder
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
 

@@ -8,17 +8,30 @@ import sys
 import time
 
 import pytest
+from memory_store import MemoryStore
 
-from queuectl.errors import Conflict, DuplicateId, InvalidInput, InvalidTransition, NoSuchJob
+from queuectl.errors import (
+    Conflict,
+    DuplicateId,
+    InvalidInput,
+    InvalidTransition,
+    NoSuchJob,
+    StoreError,
+)
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import STATES
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time, parse_time
+from queuectl.store.files.file_store import FileStore
+
+# Each kind of store that a queue may lie in, by a function that opens one in a folder.
+STORES = {"files": FileStore, "memory": MemoryStore}
+SHARED = [name for name in STORES if name != "memory"]  # those that two processes can have
 
 
-@pytest.fixture
-def queue(tmp_path):
-    queue = JobQueue.open(str(tmp_path / "queue"))
+@pytest.fixture(params=STORES)
+def queue(tmp_path, request):
+    queue = JobQueue(STORES[request.param](str(tmp_path / "queue")))
     yield queue
     assert queue.store.check() == []
     queue.close()
@@ -114,7 +127,7 @@ def test_one_bad_draft_keeps_all_of_them_out_and_is_named(queue, bad, complaint)
 
 def test_a_taken_id_keeps_all_of_them_out(queue):
     put(queue, "a")
-    with pytest.raises(DuplicateId, match=r"jobs\.json"):
+    with pytest.raises(DuplicateId, match="exists already, in"):
         put(queue, "b", "a")
     with pytest.raises(DuplicateId, match="the same input"):
         put(queue, "c", "c")
@@ -415,6 +428,7 @@ def test_a_living_busy_worker_is_not_lost(queue):
     queue.release_worker(slot)
 
 
+@pytest.mark.parametrize("queue", ["files"], indirect=True)
 def test_a_job_in_progress_that_a_person_wrote_is_taken_back(queue):
     queue.change_settings({})
     with open(os.path.join(queue.folder, "jobs.json"), "w") as file:
@@ -461,6 +475,7 @@ def run_all(script, folder, count, *words):
     return outputs
 
 
+@pytest.mark.parametrize("queue", SHARED, indirect=True)
 def test_no_update_is_lost_between_processes(queue):
     put(queue, "shared")
     run_all(RACE, queue.folder, 4, 15)
@@ -477,3 +492,12 @@ def test_times_follow_the_stores_clock(queue, monkeypatch):
     monkeypatch.setattr(queue.store, "now", lambda: 1_800_000_000.25)
     (job,) = put(queue, "a")
     assert job.created_at == queue.now() == format_time(1_800_000_000.25)
+
+
+def test_a_part_that_the_store_lacks_is_named_in_one_line(tmp_path, monkeypatch):
+    queue = JobQueue(MemoryStore(str(tmp_path)))
+    with pytest.raises(StoreError, match=rf"^the queue in {tmp_path} has no doctor: [^\n]+$"):
+        queue.examine()
+    monkeypatch.setattr(MemoryStore, "archive", None)
+    with pytest.raises(StoreError, match=rf"^the queue in {tmp_path} has no backups: [^\n]+$"):
+        list(queue.backup())

@@ -39,6 +39,9 @@ class PlayedSlot:
         self.noted: list[tuple[Any, ...] | None] = []
         self.facts: dict[str, Any] = {}
 
+    def why_gone(self) -> str:
+        return "was given up: its file in workers/ is gone"
+
     def still_held(self) -> bool:
         return self.held
 
@@ -107,6 +110,9 @@ class PlayedQueue:
         refusal = self.refusals.pop(0) if self.refusals else None
         if refusal is not None:
             raise refusal
+
+    def identity(self) -> str:
+        return "1:2"
 
     def prepare_claims(self) -> None: ...
     def on_wait(self, tell) -> None: ...

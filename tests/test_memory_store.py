@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from memory_store import MemoryStore
 from store_contract import StoreContract
-
-from queuectl.store.memory_store import MemoryStore
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from samples import PYTHON
 
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
+from queuectl.store.files.worker_files import folder_identity
 from queuectl.worker import processes
 from queuectl.worker.logs import LogFolder, Spool
 from queuectl.worker.runner import Runner, marks_of
@@ -40,7 +41,7 @@ class Bench:
     def __init__(self, folder: str, wakeups: Wakeups) -> None:
         self.wakeups = wakeups
         self.spool = Spool(LogFolder(folder), "w-test")
-        self.runner = Runner("w-test", folder, wakeups)
+        self.runner = Runner("w-test", folder, folder_identity(folder), wakeups)
         self.runner.kill_grace = 0.3
         self.started: list[tuple[int, str]] = []
         self.left: list[int] = []  # groups that outlive their runs on purpose

@@ -25,7 +25,7 @@ from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.shell.top.screen import TopScreen
 from queuectl.shell.top.table import log_screen, screen, time_of
-from queuectl.store.files.worker_files import WorkerInfo
+from queuectl.store.facts import WorkerInfo
 
 NOW = 1_800_000_000.0
 ESCAPE, DOWN, UP, END, HOME = "\x1b", "\x1b[B", "\x1b[A", "\x1b[F", "\x1b[H"

@@ -14,11 +14,9 @@ from failing_disk import DEATHS, failing_disk
 from samples import make_job, moment
 
 from queuectl.errors import BadFile, StoreError
-from queuectl.store.files import worker_files
+from queuectl.store.facts import CANCEL, MOST_LEFT, WAKE, WorkerInfo
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.worker_files import (
-    MOST_LEFT,
-    WorkerInfo,
     make_slot,
     note_lost,
     probe,
@@ -338,9 +336,9 @@ def woken(slot):
 def test_all_workers_are_woken_or_one(tmp_path):
     folder = str(tmp_path)
     slots = [make_slot(folder, f"w-{number}", "1 a b c") for number in range(3)]
-    wake(folder, worker_files.WAKE)
+    wake(folder, WAKE)
     assert [woken(slot) for slot in slots] == [b"w"] * 3
-    wake(folder, worker_files.CANCEL, "w-1")
+    wake(folder, CANCEL, "w-1")
     assert [woken(slot) for slot in slots] == [b"", b"c", b""]
     for slot in slots:
         slot.release()

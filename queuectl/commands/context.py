@@ -102,7 +102,7 @@ class Context:
     def folder(self) -> str:
         """The absolute path of the data folder; it may not exist yet."""
         if self._folder is None:
-            from queuectl.store.files.marker import find_folder
+            from queuectl.places import find_folder
 
             self._folder = find_folder(self._data, self.environ)
         return self._folder
@@ -313,10 +313,8 @@ class Context:
 
     def rescue(self) -> None:
         """Take back the jobs of workers that died, telling of each."""
-        from queuectl.store.files.marker import check_folder
-
         queue = self.queue
-        if not check_folder(self.folder) or not queue.lost_workers():
+        if not queue.exists() or not queue.lost_workers():
             return
         from queuectl.worker.rescue import rescue
 

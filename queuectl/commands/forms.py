@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from queuectl.config import Setting, Settings
     from queuectl.model.job import Job
-    from queuectl.store.files.marker import Finding
-    from queuectl.store.files.summary import Summary
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import Finding, Summary, WorkerInfo
 
     Form = dict[str, Any]
 

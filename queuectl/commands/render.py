@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import WorkerInfo
 
 COLOURS = {
     "bold": "\033[1m",

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from queuectl.commands.grammar.reading import Bound, CommandSpec, Expected, Token
     from queuectl.config import Settings
+    from queuectl.store.facts import WorkerInfo
     from queuectl.store.files.peek import Seen
-    from queuectl.store.files.worker_files import WorkerInfo
 
     class Source(Protocol):
         """What completion asks about the queue; `LiveQueue` is one."""

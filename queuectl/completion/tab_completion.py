@@ -97,7 +97,7 @@ def _last_word(bound: Bound) -> int:
 
 
 def _folder(bound: Bound, environ: Any) -> str:
-    from queuectl.store.files.marker import find_folder
+    from queuectl.places import find_folder
 
     data = bound.values.get("data")
     return find_folder(data if isinstance(data, str) else None, environ)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from queuectl.model.fields import State
+    from queuectl.store.facts import WorkerInfo
     from queuectl.store.files.glance import Follower
-    from queuectl.store.files.worker_files import WorkerInfo
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read

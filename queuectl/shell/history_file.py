@@ -14,7 +14,7 @@ import re
 import stat
 import time
 
-from queuectl.store.files.marker import expand, is_anothers, own_folder
+from queuectl.places import expand, is_anothers, own_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from queuectl.commands.table import COMMANDS
 from queuectl.live.live_queue import LiveQueue
 from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
+from queuectl.places import expand, own_folder
 from queuectl.shell.aliases import Aliases
 from queuectl.shell.guard import failure_text
 from queuectl.shell.history import SharedHistory
@@ -25,7 +26,6 @@ from queuectl.shell.prompt.validator import find_mistake
 from queuectl.shell.screens.pager import run_paged
 from queuectl.shell.screens.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.signals import terminal_kept
-from queuectl.store.files.marker import expand, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

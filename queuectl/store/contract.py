@@ -1,7 +1,11 @@
-"""What every store keeps. It knows jobs and their `rev`, but no rule of a job's life but claiming.
+"""What every store keeps, as protocols. A store knows jobs and their `rev`; of the rules of a job's
+life it knows claiming alone.
 
-Times are RFC 3339 text as in a job. Every method raises StoreError when the store cannot be used,
-and then changed nothing; what `add`, `change` and `remove` returned for is durable.
+A store is one object with all of Jobs, Workers and Upkeep; it may lack Care and Archive. Times are
+RFC 3339 text, as in a job, by the store's own clock: it may differ from this host's. Any method
+raises StoreError when the store cannot be used, and then changed nothing. What `add`, `change` and
+`remove` returned for is durable. All methods may be called from many processes at once, but one
+object by one thread only.
 """
 
 from __future__ import annotations
@@ -10,6 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple, Protocol
 
 from queuectl.model.job import Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from queuectl.store.backup import Backup
+    from queuectl.store.facts import Finding, WorkerInfo
 
 Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
 
@@ -26,8 +37,8 @@ class Claim(NamedTuple):
     stored: Job | None = None
 
 
-class Store(Protocol):
-    """A place where jobs lie. All methods are atomic and safe from many processes at once."""
+class Jobs(Protocol):
+    """Jobs and settings: all that must be atomic. A rule may be run more than once."""
 
     def add(
         self,
@@ -57,6 +68,9 @@ class Store(Protocol):
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 
+    def prepare_claims(self) -> None:
+        """Read what a first claim needs, while nobody waits for it. It may take a while."""
+
     def claim(
         self,
         worker: str,
@@ -66,9 +80,20 @@ class Store(Protocol):
     ) -> Claim:
         """Put `finished`'s new job for its old one, then claim the first ready job for `worker`.
 
-        Neither is done if the old one's rev is no longer the stored one; see Claim. `log_word` is
-        for the logs of a job that never ran before.
+        Neither is done if the old one's rev is no longer the stored one; see Claim. The new one may
+        be claimed in the same step. `log_word` is for the logs of a job that never ran before. Not
+        synced: a power cut may forget it. May be called again with the same `finished` after a
+        StoreError.
         """
+
+    def present(self, job: Job) -> Job | None:
+        """For the worker that runs it: the job as it is stored, None if it is no longer live."""
+
+    def held_by(self, worker: str) -> list[Job]:
+        """For that worker: the running jobs that name it, as far as it knows."""
+
+    def next_due(self) -> float | None:
+        """Seconds until the next waiting job is due, 0 if one is; None if none waits."""
 
     def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
         """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.
@@ -78,11 +103,17 @@ class Store(Protocol):
         `promised` may be forgotten in a power cut, and is not synced.
         """
 
+    def check_size(self, job: Job) -> None:
+        """Raise InvalidInput for a job that is too large to be taken from a person."""
+
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """Remove the jobs that are stored just as they are given; returns those that are not."""
 
     def settings(self) -> Mapping[str, object]:
-        """The settings that were changed, as they were written."""
+        """The settings that were changed, as they were written; BadFile if they hold a mistake.
+
+        The same object as long as nobody changes them.
+        """
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """Replace the changed settings as a whole; False if they are no longer `old`."""
@@ -96,5 +127,183 @@ class Store(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the store, a line each; empty if all is well."""
 
+
+class Slot(Protocol):
+    """A registered worker's own place. Others see what it notes; most of it may be forgotten.
+
+    The `note_` methods and `clear_run` raise OSError or StoreError where that cannot be written.
+    """
+
+    id: str
+    wake_fd: int  # of this process: readable once somebody has woken the worker, a byte each time
+    on_watch: bool  # whether this worker keeps watch
+
+    def still_held(self) -> bool:
+        """Whether it still is a worker. False once it was given up or its lease ended.
+
+        Cheap: asked before each claim and several times a second while a job runs.
+        """
+
+    def why_gone(self) -> str:
+        """Why `still_held` is False, to stand behind the worker's id."""
+
+    def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
+        """Note which process group runs which job, for a rescue that must end it."""
+
+    def clear_run(self) -> None:
+        """Note that nothing runs."""
+
+    def note_facts(self, **facts: object) -> None:
+        """Note facts beside those noted before; names and values hold no blanks."""
+
+    def note_trouble(self, why: str) -> None:
+        """Note what keeps the worker from working; "" if nothing does any more."""
+
+    def keep_watch(self) -> bool:
+        """Be the one worker that keeps watch for all, unless another is; whether this one is now.
+
+        Of a store of many hosts there may be one on each.
+        """
+
+    def leave_watch(self) -> None:
+        """Let another one keep watch; nothing if this one does not."""
+
+    def crowd(self) -> int:
+        """How many workers there are, this one included; a moment ago is good enough."""
+
+    def sees_lost(self) -> bool:
+        """Whether one other worker, taken at random, was lost."""
+
     def close(self) -> None:
-        """Let go of everything held."""
+        """Let go without taking leave, as a process does that dies: the worker is lost then."""
+
+
+class Workers(Protocol):
+    """Who works on the queue, and how they are woken."""
+
+    def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> Slot:
+        """Make this process a worker that others see; `release` must take it off again."""
+
+    # A slot goes back to the store that made it, and no other.
+    def release(self, slot: Any) -> None:
+        """Take a worker off the list, at its own end; its slot is closed."""
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker. One that is not `alive` was lost: its lock is free, or its lease ended."""
+
+    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+        """What is known of workers that are not among `workers` though they may have a job.
+
+        `of_jobs`: also of those that nothing but a job in progress names.
+        """
+
+    def note_lost(self, worker_id: str, **facts: object) -> None:
+        """Note facts about a worker that is dead; nothing if nothing is known of it. OSError."""
+
+    def forget_worker(self, worker_id: str) -> bool:
+        """Take a dead worker off the list, after its job was rescued; False if it lives."""
+
+    def wake(self, message: bytes = ..., only: str | None = None) -> None:
+        """Wake every worker, or `only` one, with WAKE or CANCEL; a hint that may be lost."""
+
+    def wake_idle(self, count: int) -> None:
+        """Wake so many workers that run nothing, or all of those; a hint that may be lost."""
+
+
+class Upkeep(Protocol):
+    """What a store has to do now and then. A store that has nothing to do does nothing."""
+
+    def sync(self) -> None:
+        """Make claims and results durable that were not promised."""
+
+    def fold(self) -> None:
+        """Bring what people read, and whatever was left half-way, up to date now."""
+
+    def tidy(self) -> None:
+        """The same, if it is quick."""
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        """The same, if it is time; a busy worker only does what cannot wait. Whether it was."""
+
+    def fold_due_in(self) -> float | None:
+        """Seconds until `fold_if_due` would do something; None if nothing waits for it."""
+
+
+class Care(Protocol):
+    """Finding and mending damage: `doctor`. For stores whose files lie in our hands."""
+
+    def examine(self) -> list[Finding]:
+        """All that is wrong, in whatever state the store is; empty if nothing is there yet."""
+
+    def repair(self, done: list[str], unread: list[str]) -> None:
+        """Mend what can be mended; what was done, and could not be read, goes into the lists.
+
+        They hold what was done so far if a StoreError is raised.
+        """
+
+
+class Archive(Protocol):
+    """The whole queue as one file, and back: `backup`, `restore`."""
+
+    def backup(self) -> Iterator[bytes]:
+        """The lines of a backup; see store/backup.py."""
+
+    def write_backup(self, path: str, *, overwrite: bool) -> int:
+        """Write a backup to a file, whole or not at all; how many jobs it holds."""
+
+    def read_backup(self, file: IO[bytes], name: str) -> Backup:
+        """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
+
+    def refill(
+        self,
+        jobs: Sequence[Job],
+        settings: Mapping[str, object],
+        env_sets: Mapping[str, Mapping[str, Any]],
+        *,
+        replace: bool,
+    ) -> str | None:
+        """Put these in the place of all that is there; the path where that is kept, if any.
+
+        All or nothing. Conflict if there are jobs and not `replace`, or if one is in progress.
+        """
+
+
+class Store(Jobs, Workers, Upkeep, Protocol):
+    """A place where a queue lies."""
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should be told beside results; whoever shows it clears it."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of this host for the queue: output lies there, and people are shown it."""
+
+    @property
+    def care(self) -> Care | None:
+        """How damage is found and mended; None if the store has no part in that."""
+
+    @property
+    def archive(self) -> Archive | None:
+        """How the queue becomes a file; None if the store cannot."""
+
+    def exists(self) -> bool:
+        """Whether there is a queue already; StoreError if what is there cannot be used."""
+
+    def make(self) -> None:
+        """Make the queue, if there is none yet; nothing else has to: a first change makes it."""
+
+    def identity(self) -> str:
+        """What tells this queue from a copy of it, as a word. Raises OSError if it is gone."""
+
+    def on_wait(self, tell: Callable[[str], None] | None) -> None:
+        """Have a line told once whenever an answer is waited for longer than a second."""
+
+    def leave_notices(self) -> None:
+        """For a worker, whose words nobody reads: clear the notices.
+
+        The next command says what is not usual in them, where a store can keep that.
+        """
+
+    def close(self) -> None:
+        """Let go of everything held; what is quickly tidied is."""

@@ -28,8 +28,9 @@ from queuectl.model.env_set import captured
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
+from queuectl.places import own_folder
+from queuectl.store import opening
 from queuectl.store.files.glance import Follower
-from queuectl.store.files.marker import check_folder, own_folder
 from queuectl.store.files.peek import change_mark
 from queuectl.worker import pool
 from queuectl.worker.logs import LogFolder
@@ -82,7 +83,7 @@ class Operations:
     def _writing(self) -> Iterator[JobQueue]:
         """The same for changes: jobs of workers that died are taken back first."""
         with self.queue() as queue:
-            if check_folder(self.folder) and queue.lost_workers():
+            if queue.exists() and queue.lost_workers():
                 rescue(queue)
             yield queue
 
@@ -277,4 +278,4 @@ def state_folder(environ: Mapping[str, str]) -> str:
 
 def check_queue(folder: str) -> None:
     """Raise StoreError unless the folder is, or can become, a queue of this user's."""
-    check_folder(folder)
+    opening.exists(folder)

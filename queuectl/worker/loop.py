@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from queuectl.errors import FileMissing, QueuectlError
 from queuectl.model.times import format_time
-from queuectl.store.files.worker_files import MOST_LEFT, folder_identity
+from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.model.lifecycle import Outcome
-    from queuectl.store.files.worker_files import WorkerSlot
+    from queuectl.store.contract import Slot
     from queuectl.worker.remains import Found
     from queuectl.worker.runner import Interruption
 
@@ -36,7 +36,6 @@ _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed setting
 _CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
 _PURGE_EVERY = 600.0  # seconds between looks for jobs to forget, as keep-finished has it
 _MOST_NAMED = 10  # jobs that ended dead
-_GIVEN_UP = "was given up: its file in workers/ is gone"
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
 
@@ -45,7 +44,7 @@ def run_worker(
     *,
     tell: Callable[[str], None] | None = None,
     log: Callable[[str], None] | None = None,
-    registered: Callable[[WorkerSlot], None] | None = None,
+    registered: Callable[[Slot], None] | None = None,
     detached: bool = False,
     until_empty: bool = False,
 ) -> int:
@@ -63,7 +62,7 @@ def run_worker(
         wakeups.watch(slot.wake_fd)
         worker: Worker | None = None
         try:
-            slot.note_facts(pidns=processes.namespace(), folder=folder_identity(queue.folder))
+            slot.note_facts(pidns=processes.namespace(), folder=queue.identity())
             worker = Worker(queue, slot, wakeups, tell, log)
             if registered is not None:
                 registered(slot)
@@ -82,7 +81,7 @@ class Worker:
     def __init__(
         self,
         queue: JobQueue,
-        slot: WorkerSlot,
+        slot: Slot,
         wakeups: Wakeups,
         tell: Callable[[str], None] | None,
         log: Callable[[str], None],
@@ -91,7 +90,7 @@ class Worker:
         self._tell, self._log = tell, log
         self._logs = LogFolder(queue.folder)
         self._spool = Spool(self._logs, slot.id)
-        self._runner = Runner(slot.id, queue.folder, wakeups)
+        self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
         self._runner.env_set = queue.env_set
         self.keeps_run = False  # whether it leaves behind a run that cannot be ended
         self._stop_noted = self._left_noted = False
@@ -148,9 +147,7 @@ class Worker:
             # Before a claim: trouble must not come between a claim and the run.
             self._look_around(now)
         if not self._slot.still_held():
-            gone = not os.path.lexists(self._queue.folder)
-            why = f"data folder {self._queue.folder} is gone" if gone else _GIVEN_UP
-            self._log(f"{self._slot.id} {why}; it leaves")
+            self._log(f"{self._slot.id} {self._slot.why_gone()}; it leaves")
             return 1
         if self._wakeups.stopping:
             self._settle()
@@ -399,7 +396,7 @@ class Worker:
             self._wakeups.stopping = True
 
 
-def _release(queue: JobQueue, slot: WorkerSlot, log: Callable[[str], None]) -> None:
+def _release(queue: JobQueue, slot: Slot, log: Callable[[str], None]) -> None:
     try:
         queue.release_worker(slot)
         queue.wake_idle(1)  # it may have been the one that was woken, or kept watch
@@ -451,7 +448,7 @@ def _main(argv: Sequence[str] | None) -> int:
     own_log = OwnLog(options.get("--log"))
     starter = _Starter(int(options.get("--ready", -1)))
 
-    def registered(slot: WorkerSlot) -> None:
+    def registered(slot: Slot) -> None:
         own_log.name_for(slot.id)
         starter.tell(str(os.getpid()))
 

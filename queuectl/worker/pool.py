@@ -12,8 +12,6 @@ import queuectl
 from queuectl.errors import NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store.files import door
-from queuectl.store.files.marker import check_folder, mark_folder
-from queuectl.store.files.worker_files import folder_identity, worker_infos
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.processes import Process
 from queuectl.worker.runner import MARKS
@@ -23,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import WorkerInfo
 
 _PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, for each
 _STALE = 60.0  # seconds after which an empty log of no living worker is nobody's
@@ -68,12 +66,12 @@ def start(folder: str, count: int) -> list[int]:
     """
     folder = os.path.abspath(folder)
     # What each of them would stumble over, or over each other, is seen to here and once.
-    if not check_folder(folder):
-        mark_folder(folder)
-    JobQueue.open(folder).settings()
+    queue = JobQueue.open(folder)
+    queue.make()
+    queue.settings()
     logs = LogFolder(folder)
     logs.make()
-    _remove_stale_logs(folder, logs)
+    _remove_stale_logs(queue, logs)
     starts = [_Start(folder, logs) for _ in range(count)]
     try:
         pids = _await_all(starts)
@@ -132,9 +130,9 @@ def _await_all(starts: list[_Start]) -> dict[_Start, int]:
     return pids
 
 
-def _remove_stale_logs(folder: str, logs: LogFolder) -> None:
+def _remove_stale_logs(queue: JobQueue, logs: LogFolder) -> None:
     """Remove the empty logs of workers that were killed; others remove theirs."""
-    living = {f"worker-{worker.id}.log" for worker in worker_infos(folder) if worker.alive}
+    living = {f"worker-{worker.id}.log" for worker in queue.workers() if worker.alive}
     for entry in os.scandir(logs.path):
         named = entry.name.startswith("worker-") and entry.name.endswith(".log")
         if named and entry.is_file(follow_symlinks=False):
@@ -159,7 +157,7 @@ def stop(
     then. Being interrupted ends the waiting only. Raises QueuectlError if a worker cannot be
     reached.
     """
-    here = folder_identity(queue.folder) if os.path.isdir(queue.folder) else ""
+    here = queue.identity() if os.path.isdir(queue.folder) else ""
     told: list[Process] = []
     unreached: list[WorkerInfo] = []
     for worker in queue.workers():

@@ -12,12 +12,12 @@ import sys
 import time
 
 from queuectl.model.times import parse_time
+from queuectl.store.facts import MOST_LEFT
 from queuectl.store.files import door
-from queuectl.store.files.worker_files import MOST_LEFT, folder_identity, note_lost
 from queuectl.worker import processes, remains
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.remains import Run
-from queuectl.worker.runner import MARK, folder_mark, marks_of
+from queuectl.worker.runner import MARK, marks_of, queue_mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import WorkerInfo
     from queuectl.worker.remains import Found
 
 _PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later
@@ -66,7 +66,7 @@ def kept_by(queue: JobQueue, worker: WorkerInfo | None, job: Job) -> str | None:
         return None
     if is_foreign(worker):
         return "elsewhere"
-    marks = [*marks_of(job), folder_mark(queue.folder)]
+    marks = [*marks_of(job), queue_mark(queue)]
     is_ours = bool(processes.processes_marked(marks))
     return None if is_ours and not _lives(worker) else "unsure"
 
@@ -112,7 +112,7 @@ def _end_leftovers(
         return False
     names = ",".join(processes.described(one) for one in list(left.values())[:MOST_LEFT])
     if left and names != worker.facts.get("left"):
-        note_lost(queue.folder, worker.id, left=names)
+        queue.note_lost(worker.id, left=names)
     # What has this run's marks, but not those of this folder, is not ours to end.
     return not left and not may_live(worker, jobs, logs)
 
@@ -121,7 +121,7 @@ def _end_found(
     queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder
 ) -> Found | None:
     """KILL all that certainly is of the lost runs; what is left, None if others must do it."""
-    mark = folder_mark(queue.folder)
+    mark = queue_mark(queue)
     marks = [frozenset((*marks_of(job), mark)) for job in jobs]
     places = logs.places(worker.id, jobs)
     certain = _is_of_this_folder(queue, worker)
@@ -145,7 +145,7 @@ def _is_of_this_folder(queue: JobQueue, worker: WorkerInfo) -> bool:
     return (
         worker.boot_id == processes.boot_id()
         and facts.get("inode") == str(worker.inode)
-        and facts.get("folder") == folder_identity(queue.folder)
+        and facts.get("folder") == queue.identity()
     )
 
 
@@ -177,7 +177,7 @@ def _has_waited(queue: JobQueue, worker: WorkerInfo) -> bool:
     now = parse_time(queue.now())
     noted = worker.facts.get("lost", "")
     if not noted.isdigit():
-        note_lost(queue.folder, worker.id, lost=int(now))
+        queue.note_lost(worker.id, lost=int(now))
         noted = str(int(now))
     grace = queue.settings().foreign_grace
     return grace is not None and now - int(noted) >= grace

@@ -13,8 +13,7 @@ from queuectl.model.env_file import LARGEST, variables
 from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.store.files.marker import home_folder
-from queuectl.store.files.worker_files import folder_identity
+from queuectl.places import home_folder
 from queuectl.worker import processes, remains
 from queuectl.worker.logs import above_standard
 from queuectl.worker.remains import Offspring, Run
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Literal
 
+    from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.worker.remains import Found
     from queuectl.worker.wakeups import Wakeups
@@ -54,13 +54,14 @@ _SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 class Runner:
     """Runs the commands of one worker, one after the other; for a process of one thread.
 
-    `folder`: the data folder, which the commands find in QUEUECTL_DATA. `kill_grace`: seconds
-    between TERM and KILL. `look`: seconds between two looks for an interruption that no signal
-    and no pipe announced. `clean`: whether all that the latest run started is proved to be gone.
-    All children of this process are reaped, whoever started them.
+    `folder`: the data folder, which the commands find in QUEUECTL_DATA. `identity`: what tells the
+    queue from a copy of it. `kill_grace`: seconds between TERM and KILL. `look`: seconds between
+    two looks for an interruption that no signal and no pipe announced. `clean`: whether all that
+    the latest run started is proved to be gone. All children of this process are reaped, whoever
+    started them.
     """
 
-    def __init__(self, worker_id: str, folder: str, wakeups: Wakeups) -> None:
+    def __init__(self, worker_id: str, folder: str, identity: str, wakeups: Wakeups) -> None:
         self.kill_grace = 10.0
         self.look = 1.0
         self.clean = True
@@ -71,7 +72,7 @@ class Runner:
         self._environment.pop(b"OLDPWD", None)
         self._own = {
             MARK.encode(): worker_id.encode(),
-            FOLDER_MARK.encode(): folder_identity(folder).encode(),
+            FOLDER_MARK.encode(): identity.encode(),
             b"QUEUECTL_DATA": os.fsencode(os.path.abspath(folder)),
             DEFERRALS: b"0",
         }
@@ -348,9 +349,9 @@ def marks_of(job: Job) -> list[bytes]:
     return [f"{name}={value}".encode() for name, value in zip(MARKS[:3], values, strict=True)]
 
 
-def folder_mark(folder: str) -> bytes:
-    """The mark of a data folder in each run's environment."""
-    return f"{FOLDER_MARK}={folder_identity(folder)}".encode()
+def queue_mark(queue: JobQueue) -> bytes:
+    """The mark of the queue itself, and of no copy, in each run's environment."""
+    return f"{FOLDER_MARK}={queue.identity()}".encode()
 
 
 def _keep_descriptors() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import StoreError
+from queuectl.store.facts import Finding
 from queuectl.store.files import door
-from queuectl.store.files.marker import Finding, check_folder
 from queuectl.worker.logs import LogFolder, named_run
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def stray_logs(queue: JobQueue) -> list[str]:
     # First the logs, then the jobs: what ran since the look at the logs is not mistaken.
     names = _names(LogFolder(queue.folder).path)
     try:
-        if not names or not check_folder(queue.folder):
+        if not names or not queue.exists():
             return []
         jobs = {job.id: job.log_word for job in queue.find()}
         workers = {worker.id for worker in queue.workers()}

@@ -28,7 +28,7 @@ from contextlib import suppress
 from queuectl.errors import NoSuchJob, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model import lifecycle
-from queuectl.store.files.worker_files import WorkerInfo
+from queuectl.store.facts import WorkerInfo
 from queuectl.worker import pool, processes
 from queuectl.worker.rescue import rescue
 from tests.campaigns import clients, doom, verdict

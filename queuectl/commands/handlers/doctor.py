@@ -7,7 +7,7 @@ import time
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.model.fields import NOT_YET
-from queuectl.store.files.marker import Finding, check_folder
+from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
 from queuectl.worker.stray_logs import find_stray_logs, put_aside
 
@@ -75,7 +75,7 @@ def _summary(queue: JobQueue, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
     if problems:
         return f"{_count(problems, 'problem')} in {queue.folder}"
-    if not check_folder(queue.folder):
+    if not queue.exists():
         return f"Nothing is queued yet: {queue.folder} is made at the first write."
     jobs = sum(queue.counts().values())
     workers = sum(worker.alive for worker in queue.workers())
@@ -89,7 +89,7 @@ def _count(number: int, what: str) -> str:
 def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
     """Mend the files, then take back what dead workers hold."""
     queue.repair(done, unread)
-    if check_folder(queue.folder):
+    if queue.exists():
         _rescue(queue, done)
         done += put_aside(queue, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.model.backoff import RetryPolicy
     from queuectl.model.job import Job
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import WorkerInfo
 
     Told = Callable[[str], str]  # a time as it is to be shown
 

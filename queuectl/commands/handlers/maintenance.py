@@ -6,7 +6,7 @@ import os
 
 from queuectl.commands.dispatch import Result
 from queuectl.job_queue import JobQueue
-from queuectl.store.files.marker import check_folder, refuse_address
+from queuectl.places import refuse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ def init(context: Context, args: dict[str, Any]) -> Result:
     """A data folder made; one that is there already is left as it is."""
     refuse_address(args["folder"] or "")
     folder = os.path.abspath(args["folder"] or context.folder)
-    if check_folder(folder):
-        return Result([f"Data folder is there already: {folder}"], words=[folder])
     queue = JobQueue.open(folder)
+    if queue.exists():
+        return Result([f"Data folder is there already: {folder}"], words=[folder])
     queue.checkpoint()
     queue.close()
     return Result([f"Data folder made: {folder}"], words=[folder])

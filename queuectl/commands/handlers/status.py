@@ -8,8 +8,7 @@ import time
 from queuectl.commands import render
 from queuectl.commands.dispatch import Result
 from queuectl.errors import StoreError
-from queuectl.store.files.marker import check_folder
-from queuectl.store.files.summary import read_summary
+from queuectl.store import opening
 from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.commands.context import Context
-    from queuectl.store.files.summary import Summary
+    from queuectl.store.facts import Summary
 
 # Those of the closest seed, in its order; `cancelled` follows with what it did not show.
 _SEED_STATES = ("pending", "in_progress", "completed", "failed", "dead")
@@ -28,7 +27,7 @@ _MOST_TOLD = 3  # workers that cannot work
 
 def status(context: Context, args: dict[str, Any]) -> Result:
     """Counts by state, workers, health."""
-    summary = read_summary(context.folder, time.time())
+    summary = opening.summary(context.folder, time.time())
     return Result(
         _lines(summary, colour=context.color),
         words=(f"{state} {count}" for state, count in summary.counts.items()),
@@ -39,9 +38,9 @@ def status(context: Context, args: dict[str, Any]) -> Result:
 def ping(context: Context, args: dict[str, Any]) -> Result:
     """Read the queue and see whether its folder can be written."""
     folder = context.folder
-    if not check_folder(folder):
+    if not opening.exists(folder):
         return Result([f"Nothing is queued yet: {folder} is made at the first write."], words=())
-    read_summary(folder, time.time())
+    opening.summary(folder, time.time())
     for path in (folder, *(os.path.join(folder, name) for name in ("queue.lock", "journal"))):
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise StoreError(f"{path} can be read but not written")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.commands.context import Context
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import WorkerInfo
 
 _COLUMNS = (
     render.Column("PID", 8),

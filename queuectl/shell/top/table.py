@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from queuectl.live.rows import View
     from queuectl.live.standing import Standing
     from queuectl.model.job import Job
-    from queuectl.store.files.worker_files import WorkerInfo
+    from queuectl.store.facts import WorkerInfo
 
     Line: TypeAlias = "list[tuple[str, str]]"
 

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
+from queuectl.places import MARKER
 from queuectl.store.damage.check import problems
 from queuectl.store.damage.salvage import Remains, list_few, read_remains
 from queuectl.store.damage.strays import (
@@ -26,11 +27,12 @@ from queuectl.store.damage.strays import (
     stray_worker_files,
     wrong_modes,
 )
+from queuectl.store.facts import Finding, WorkerInfo
 from queuectl.store.files import door, env_sets, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import DEAD, JOBS, decode_job
 from queuectl.store.files.journal import MAGIC, NAME
-from queuectl.store.files.marker import MARKER, Finding, check_folder, is_new
+from queuectl.store.files.marker import check_folder, is_new
 from queuectl.store.files.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -262,7 +264,7 @@ def _of_side_file(error: StoreError, folder: str) -> str:
     return "is missing" if isinstance(error.__cause__, FileNotFoundError) else text
 
 
-def _infos(folder: str) -> list[worker_files.WorkerInfo] | None:
+def _infos(folder: str) -> list[WorkerInfo] | None:
     """Every worker with a file; None if one of the files cannot be looked at."""
     try:
         return list(worker_files.worker_infos(folder))
@@ -270,7 +272,7 @@ def _infos(folder: str) -> list[worker_files.WorkerInfo] | None:
         return None
 
 
-def _workers(folder: str, infos: list[worker_files.WorkerInfo] | None) -> Iterator[Finding]:
+def _workers(folder: str, infos: list[WorkerInfo] | None) -> Iterator[Finding]:
     if infos is None:
         yield Finding(worker_files.FOLDER, "cannot be read", REPAIR)
         return
@@ -286,7 +288,7 @@ def _workers(folder: str, infos: list[worker_files.WorkerInfo] | None) -> Iterat
         yield from _worker_list(folder, infos)
 
 
-def _worker_list(folder: str, infos: list[worker_files.WorkerInfo]) -> Iterator[Finding]:
+def _worker_list(folder: str, infos: list[WorkerInfo]) -> Iterator[Finding]:
     try:
         listed = {str(entry.get("id")) for entry in side_files.read_workers(folder)}
     except StoreError as exc:

@@ -16,6 +16,7 @@ from queuectl.errors import DiskRefused, StoreError
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
+from queuectl.places import MARKER
 from queuectl.store.damage import examination, strays
 from queuectl.store.damage.journal_remains import read_what_goes
 from queuectl.store.damage.salvage import (
@@ -30,6 +31,7 @@ from queuectl.store.damage.salvage import (
     objects_in,
     read_remains,
 )
+from queuectl.store.facts import WorkerInfo
 from queuectl.store.files import checkpoint, door, env_sets, marker, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import encode_job, removal_line
@@ -125,9 +127,9 @@ class _Mending:
         kept = self._free_name(f"{wanted}.bad-{self._stamp()}")
         door.rename(self._path(name), self._path(kept))
         self.done.append(f"{name}: {fault}; it is kept as {kept}")
-        if name == marker.MARKER:
+        if name == MARKER:
             marker.mark_folder(self.folder)
-            self.done.append(f"{marker.MARKER}: written anew")
+            self.done.append(f"{MARKER}: written anew")
 
     def _part(self, name: str, fault: str) -> None:
         """Give the folder a file of its own in the place of one that others have too."""
@@ -167,9 +169,9 @@ class _Mending:
         except StoreError:
             # Of a newer format, or not ours: this raises again. One that is damaged is replaced.
             examination.is_there(self.folder)
-        aside = self._set_aside(marker.MARKER)
+        aside = self._set_aside(MARKER)
         marker.mark_folder(self.folder, self.version)
-        self.done.append(f"{marker.MARKER}: written anew{aside}")
+        self.done.append(f"{MARKER}: written anew{aside}")
 
     def _clear_leftovers(self) -> None:
         for name in strays.leftovers(self.folder):
@@ -400,6 +402,6 @@ def _workers_of_jobs(path: str, now: float) -> set[str]:
     return {str(worker) for worker, _ in examination.running(path, now).values()}
 
 
-def _entry_of(info: worker_files.WorkerInfo) -> dict[str, object]:
+def _entry_of(info: WorkerInfo) -> dict[str, object]:
     names = ("id", "pid", "start_time", "boot_id", "started_at")
     return {name: getattr(info, name) for name in names}

@@ -7,10 +7,11 @@ import re
 import stat
 
 from queuectl.errors import BadFile
+from queuectl.places import MARKER
 from queuectl.store.edits.evidence import NOTES, is_evidence
 from queuectl.store.files import door, worker_files
 from queuectl.store.files.journal import NAME, NAMELESS
-from queuectl.store.files.marker import MARKER, TOLD, is_edit_set_aside
+from queuectl.store.files.marker import TOLD, is_edit_set_aside
 
 FOLDERS = ("logs", worker_files.FOLDER)
 DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "env_sets.json", NAME)

@@ -16,6 +16,7 @@ from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.contract import Claim, Rule
+from queuectl.store.facts import WAKE, WorkerInfo
 from queuectl.store.files import door, marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
@@ -23,15 +24,13 @@ from queuectl.store.files.live_index import Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.staged import Staged, new_lines
-from queuectl.store.files.worker_files import WorkerInfo, WorkerSlot
+from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.files.writer import LARGE, TAKEN_IN, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
-
-    from queuectl.store.backup import Backup
-    from queuectl.store.files.marker import Finding
+    from queuectl.store.contract import Archive
+    from queuectl.store.facts import Finding
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
@@ -46,6 +45,32 @@ class FileStore:
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._settings = side_files.SettingsFile(path)
         self._env_sets = self._writer.env_sets
+
+    # What this store has beside what each must have: itself.
+    @property
+    def care(self) -> FileStore:
+        """See Care."""
+        return self
+
+    @property
+    def archive(self) -> Archive:
+        """See Archive."""
+        from queuectl.store.files.restore import FileArchive
+
+        return FileArchive(self._writer, self._snapshot, self.settings, self.now)
+
+    def exists(self) -> bool:
+        """See Store."""
+        return marker.check_folder(self.folder)
+
+    def make(self) -> None:
+        """See Store."""
+        if not self.exists():
+            marker.mark_folder(self.folder)
+
+    def identity(self) -> str:
+        """See Store: device and inode of the folder."""
+        return worker_files.folder_identity(self.folder)
 
     # -- jobs
 
@@ -236,44 +261,6 @@ class FileStore:
         except door.NO_LINES as exc:
             raise door.changed(self.folder) from exc
 
-    def backup(self) -> Iterator[bytes]:
-        """The lines of a backup of the queue at one moment; see store/backup.py."""
-        from queuectl.store.backup import format_backup
-
-        settings, made_at = self.settings(), format_time(self.now())
-        before = self._env_sets.read()
-        with self._snapshot() as snapshot:
-            lines = snapshot.lines() if snapshot else iter(())
-            # Read twice: some may have been added before the snapshot, and others removed since.
-            env_sets = {**before, **self._env_sets.read()}
-            yield from format_backup(lines, settings, env_sets, made_at)
-
-    def write_backup(self, path: str, *, overwrite: bool) -> int:
-        """Write a backup of the queue to a file; how many jobs it holds."""
-        from queuectl.store.files.restore import write_backup
-
-        return write_backup(path, self.backup(), overwrite=overwrite)
-
-    def read_backup(self, file: IO[bytes], name: str) -> Backup:
-        """The backup in a file's bytes; BadFile unless it is whole."""
-        from queuectl.store.backup import read_backup
-
-        return read_backup(file, name)
-
-    def refill(
-        self,
-        jobs: Sequence[Job],
-        settings: Mapping[str, object],
-        env_sets: Mapping[str, Mapping[str, Any]],
-        *,
-        replace: bool,
-    ) -> str | None:
-        """Put these jobs and settings in the place of all that is there; see restore.py."""
-        from queuectl.store.files.restore import refill
-
-        backup = (jobs, settings, env_sets)
-        return refill(self._writer, self._env_sets, *backup, self.now(), replace=replace)
-
     # -- settings
 
     def settings(self) -> Mapping[str, object]:
@@ -325,6 +312,10 @@ class FileStore:
             self._strike(worker_id)
         return True
 
+    def note_lost(self, worker_id: str, **facts: object) -> None:
+        """See Workers."""
+        worker_files.note_lost(self.folder, worker_id, **facts)
+
     def _strike(self, worker_id: str) -> None:
         entries = side_files.read_workers(self.folder)
         kept = [entry for entry in entries if entry.get("id") != worker_id]
@@ -355,7 +346,7 @@ class FileStore:
             with self._writer.writing():  # whoever is making the folder has made it by then
                 return side_files.read_workers(self.folder)
 
-    def wake(self, message: bytes = worker_files.WAKE, only: str | None = None) -> None:
+    def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
         """Tell workers that something changed; they also look by themselves now and then."""
         worker_files.wake(self.folder, message, only)
 

@@ -1,4 +1,4 @@
-"""Which folder holds the queue, whether it is ours, and how one is made."""
+"""Whether a data folder is ours, and how one is made."""
 
 from __future__ import annotations
 
@@ -6,124 +6,20 @@ import errno
 import os
 import stat
 
-from queuectl.errors import BadFile, DiskRefused, FileMissing, InvalidInput, StoreError
+from queuectl.errors import BadFile, DiskRefused, FileMissing, StoreError
+from queuectl.places import MARKER
 from queuectl.store.files import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-MARKER = ".queuectl"
 FORMAT = 2  # that of the journal, too: see the recipe there
 LAST_MADE = "worker_pids.json"  # made after the journal: where it is, a journal was
 EMPTY = b"[\n]\n"  # a job file without jobs
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
 _NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
-
-
-class Finding:
-    """One thing that was found of a folder: the file or job, what is so, what to do about it.
-
-    What is no `problem` breaks no promise; a person should know it all the same.
-    """
-
-    __slots__ = ("about", "problem", "text", "todo")
-
-    def __init__(self, about: str, text: str, todo: str, problem: bool = True) -> None:
-        self.about = about
-        self.text = text
-        self.todo = todo
-        self.problem = problem
-
-
-def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
-    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
-
-    Raises StoreError where the user's own would be below a home folder that is not known, and
-    InvalidInput for an address, which a later version may know.
-    """
-    named = option or environ.get("QUEUECTL_DATA")
-    if named:
-        refuse_address(named)
-        path = expand(named)
-    else:
-        path = os.path.abspath("data")
-        if not os.path.lexists(os.path.join(path, MARKER)):
-            path = own_folder(environ, "XDG_DATA_HOME", ".local/share")
-            if is_anothers(path):
-                raise StoreError(
-                    f"data folder {path} would be root's in the home of another user; "
-                    "name a data folder with --data DIR, or use sudo -H"
-                )
-    if not path:
-        raise StoreError("no home folder is known; name a data folder with --data DIR")
-    return os.path.abspath(path)
-
-
-def refuse_address(named: str) -> None:
-    """InvalidInput for what names no folder but, like `mongodb://...`, another place.
-
-    No more than its first part is repeated: a password may stand in it.
-    """
-    scheme, sign, _ = named.partition("://")
-    if sign:
-        raise InvalidInput(
-            f"a queue at {scheme}://... is not supported by this version; name a folder"
-        )
-
-
-def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
-    """Our folder in the one that an XDG variable names, or in `usual` below home; "" if neither.
-
-    What is not absolute is ignored, as the XDG Base Directory Specification has it.
-    """
-    named = environ.get(variable, "")
-    above = named if os.path.isabs(named) else expand(f"~/{usual}")
-    return above and os.path.join(above, "queuectl")
-
-
-def is_anothers(path: str) -> bool:
-    """Whether root would make `path` in a folder of another user, as with `sudo -E`."""
-    if os.geteuid() != 0 or not path or os.path.lexists(path):
-        return False
-    import pwd
-
-    try:
-        own = pwd.getpwuid(0).pw_dir
-    except KeyError:
-        own = "/root"
-    if path.startswith(own.rstrip("/") + "/"):
-        return False
-    above = os.path.dirname(path)
-    while not os.path.lexists(above):
-        above = os.path.dirname(above)
-    return os.lstat(above).st_uid != 0
-
-
-def expand(path: str) -> str:
-    """The path with a leading `~` or `~USER` replaced; "" where no home folder is known."""
-    if path != "~" and not path.startswith("~/"):
-        return os.path.expanduser(path)
-    home = home_folder()
-    return home and os.path.join(home, path[2:].lstrip("/"))
-
-
-def home_folder() -> str:
-    """The user's home, as HOME or else the system has it; "" if that is no absolute path.
-
-    An empty HOME names none. os.path.expanduser takes it for the root folder, and where there is
-    none it keeps `~` as the name of a folder.
-    """
-    home = os.environ.get("HOME")
-    if not home:
-        import pwd
-
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:
-            home = ""
-    return home if os.path.isabs(home) else ""
 
 
 def check_folder(path: str) -> bool:

@@ -3,21 +3,67 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import IO, Any
 
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.backup import format_backup
+from queuectl.store.backup import Backup, format_backup, read_backup
 from queuectl.store.damage.strays import BEFORE_RESTORE
 from queuectl.store.files import door, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PROMISED, VERSION
+from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.writer import Writer
 
 _BATCH = 2048  # lines written at once
+
+
+class FileArchive:
+    """See Archive."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        snapshot: Callable[[], AbstractContextManager[Snapshot | None]],
+        settings: Callable[[], Mapping[str, object]],
+        now: Callable[[], float],
+    ) -> None:
+        self._writer, self._env_sets = writer, writer.env_sets
+        self._snapshot, self._settings, self._now = snapshot, settings, now
+
+    def backup(self) -> Iterator[bytes]:
+        """See Archive."""
+        settings, made_at = self._settings(), format_time(self._now())
+        before = self._env_sets.read()
+        with self._snapshot() as snapshot:
+            lines = snapshot.lines() if snapshot else iter(())
+            # Read twice: some may have been added before the snapshot, and others removed since.
+            env_sets = {**before, **self._env_sets.read()}
+            yield from format_backup(lines, settings, env_sets, made_at)
+
+    def write_backup(self, path: str, *, overwrite: bool) -> int:
+        """See Archive."""
+        return write_backup(path, self.backup(), overwrite=overwrite)
+
+    def read_backup(self, file: IO[bytes], name: str) -> Backup:
+        """See Archive."""
+        return read_backup(file, name)
+
+    def refill(
+        self,
+        jobs: Sequence[Job],
+        settings: Mapping[str, object],
+        env_sets: Mapping[str, Mapping[str, Any]],
+        *,
+        replace: bool,
+    ) -> str | None:
+        """See Archive; an earlier queue is kept as a backup in its folder."""
+        backup = (jobs, settings, env_sets)
+        return refill(self._writer, self._env_sets, *backup, self._now(), replace=replace)
 
 
 def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:

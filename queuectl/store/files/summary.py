@@ -9,31 +9,9 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import BadFile
+from queuectl.store.facts import Summary
 from queuectl.store.files import door, marker, worker_files
 from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
-
-
-class Summary:
-    """`counts` by state; `waiting`: changes in the journal that the job files do not show yet."""
-
-    __slots__ = ("counts", "folder", "waiting", "workers")
-
-    def __init__(
-        self,
-        path: str,
-        counts: dict[str, int],
-        waiting: int,
-        workers: list[worker_files.WorkerInfo],
-    ) -> None:
-        self.folder = path
-        self.counts = counts
-        self.waiting = waiting
-        self.workers = workers
-
-    @property
-    def worker_pids(self) -> list[int]:
-        """The pids of the workers that live."""
-        return [worker.pid for worker in self.workers if worker.alive]
 
 
 def read_summary(path: str, now: float) -> Summary:

@@ -14,6 +14,7 @@ import fcntl
 import os
 
 from queuectl.errors import FileMissing, StoreError
+from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
 from queuectl.store.files import door
 
 TYPE_CHECKING = False
@@ -21,69 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "workers"
-WAKE, CANCEL = b"w", b"c"
-MOST_LEFT = 5  # processes that a worker file names which cannot be ended
-_SIZE, _LINE = 1024, 256  # bytes of a worker file, and of its second line
+_SIZE = 1024  # bytes of a worker file
 _TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file spells it
-
-
-class WorkerInfo:
-    """One worker as its file tells. `alive`: it holds its lock; `missing`: it has no file.
-
-    `facts`: what its third line holds; empty for a worker of an older queuectl. `inode`: that of
-    the file that was read, 0 if there is none.
-    """
-
-    __slots__ = (
-        "alive",
-        "boot_id",
-        "facts",
-        "group_pid",
-        "group_start",
-        "id",
-        "inode",
-        "job_id",
-        "missing",
-        "pid",
-        "run",
-        "start_time",
-        "started_at",
-    )
-
-    def __init__(self, worker_id: str, alive: bool, text: str, missing: bool = False) -> None:
-        first, _, rest = text.partition("\n")
-        words = first.split(" ")
-        self.id = worker_id
-        self.alive = alive
-        self.missing = missing
-        self.inode = 0
-        whole = len(words) == 5 and words[1].isdigit()
-        self.pid = int(words[1]) if whole else 0
-        self.start_time, self.boot_id, self.started_at = words[2:5] if whole else ("", "", "")
-        self.job_id: str | None = None
-        self.run = self.group_pid = 0
-        self.group_start = ""
-        job = rest.partition("\n")[0].split(" ")
-        if len(job) == 4 and job[1].isdigit() and job[2].isdigit():
-            self.job_id, self.run, self.group_pid = job[0], int(job[1]), int(job[2])
-            self.group_start = job[3]
-        third = text[len(first) + 1 + _LINE :].partition("\n")[0].split()
-        self.facts = dict(fact.split("=", 1) for fact in third if "=" in fact)
-
-    @property
-    def trouble(self) -> str:
-        """What keeps it from working, as it wrote itself; "" if nothing does."""
-        return _unspelled(self.facts.get("trouble", ""))
-
-    @property
-    def left(self) -> list[tuple[int, str, str]]:
-        """Processes of the run that cannot be ended, as pid, user and command."""
-        words = [entry.split(":") for entry in self.facts.get("left", "").split(",")]
-        return [(int(word[0]), word[1], word[2]) for word in words if _is_left(word)]
-
-
-def _is_left(words: list[str]) -> bool:
-    return len(words) == 3 and words[0].isascii() and words[0].isdigit()
 
 
 class WorkerSlot:
@@ -110,6 +50,12 @@ class WorkerSlot:
         except OSError:
             return False
 
+    def why_gone(self) -> str:
+        """Why that is so, to stand behind the worker's id."""
+        if not os.path.lexists(self._folder):
+            return f"data folder {self._folder} is gone"
+        return "was given up: its file in workers/ is gone"
+
     def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
         """Write down which process group runs which job, for a rescue that must end it."""
         self._set_line(f"{job_id} {run} {pid} {start_time}\n".encode())
@@ -124,7 +70,7 @@ class WorkerSlot:
         Raises OSError.
         """
         self._facts |= {name: str(fact) for name, fact in facts.items()}
-        start = self._job_line + _LINE
+        start = self._job_line + RUN_LINE
         os.pwrite(self._fd, _facts_line(self._facts, _SIZE - start), start)
 
     def note_trouble(self, why: str) -> None:
@@ -172,7 +118,7 @@ class WorkerSlot:
     def _set_line(self, line: bytes) -> None:
         # Padded, so that the end of a longer line before it is not left behind it. Not through a
         # mapping, which is faster: on a full disk that copies on write it would kill the worker.
-        os.pwrite(self._fd, line.ljust(_LINE), self._job_line)
+        os.pwrite(self._fd, line.ljust(RUN_LINE), self._job_line)
 
     def release(self) -> None:
         """Take the files away and free the lock; under the queue's lock."""
@@ -204,7 +150,7 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     wake_fd = -1
     try:
         lock_descriptor(fd, blocking=False)
-        head = f"{worker_id} {facts}\n".encode() + b"\n".ljust(_LINE)
+        head = f"{worker_id} {facts}\n".encode() + b"\n".ljust(RUN_LINE)
         text = head + _facts_line(_first_facts(os.fstat(fd).st_ino), _SIZE - len(head))
         door.append(fd, text, 0, hidden)
         door.make_pipe(f"{path}.wake")
@@ -234,17 +180,6 @@ def _spelled(text: str) -> str:
         chr(byte) if 32 < byte < 127 and byte != 37 else f"%{byte:02X}" for byte in text.encode()
     )
     return word[:_TROUBLE]
-
-
-def _unspelled(word: str) -> str:
-    first, *others = word.split("%")
-    data = first.encode()
-    for other in others:
-        try:
-            data += bytes([int(other[:2], 16)]) + other[2:].encode()
-        except ValueError:
-            break  # cut off
-    return data.decode("utf-8", "ignore")
 
 
 def _facts_line(facts: dict[str, str], room: int) -> bytes:
@@ -336,7 +271,7 @@ def note_lost(folder: str, worker_id: str, **facts: object) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         text = os.pread(fd, _SIZE, 0)
-        start = text.find(b"\n") + 1 + _LINE
+        start = text.find(b"\n") + 1 + RUN_LINE
         known = WorkerInfo(worker_id, False, text.decode("ascii", "replace")).facts
         known |= {name: str(fact) for name, fact in facts.items()}
         os.pwrite(fd, _facts_line(known, _SIZE - start), start)

@@ -1,0 +1,132 @@
+"""What every store tells of itself: its workers, its counts, what is wrong with it.
+
+Lean, for `status` reads it: nothing is imported.
+"""
+
+from __future__ import annotations
+
+WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to be cancelled
+MOST_LEFT = 5  # processes that a worker names which cannot be ended
+RUN_LINE = 256  # bytes of the second line that a worker writes of itself
+
+
+class WorkerInfo:
+    """One worker as it wrote itself down. `missing`: what it wrote is gone.
+
+    `alive`: it holds its lock, or its lease has not ended. `text`: three lines, in the form of
+    store/files/worker_files.py. `facts`: what the third holds; empty for a worker of an older
+    queuectl. `inode`: that of the file that was read, 0 if there is none.
+    """
+
+    __slots__ = (
+        "alive",
+        "boot_id",
+        "facts",
+        "group_pid",
+        "group_start",
+        "id",
+        "inode",
+        "job_id",
+        "missing",
+        "pid",
+        "run",
+        "start_time",
+        "started_at",
+    )
+
+    def __init__(self, worker_id: str, alive: bool, text: str = "", missing: bool = False) -> None:
+        first, _, rest = text.partition("\n")
+        words = first.split(" ")
+        self.id = worker_id
+        self.alive = alive
+        self.missing = missing
+        self.inode = 0
+        whole = len(words) == 5 and words[1].isdigit()
+        self.pid = int(words[1]) if whole else 0
+        self.start_time, self.boot_id, self.started_at = words[2:5] if whole else ("", "", "")
+        self.job_id: str | None = None
+        self.run = self.group_pid = 0
+        self.group_start = ""
+        job = rest.partition("\n")[0].split(" ")
+        if len(job) == 4 and job[1].isdigit() and job[2].isdigit():
+            self.job_id, self.run, self.group_pid = job[0], int(job[1]), int(job[2])
+            self.group_start = job[3]
+        third = text[len(first) + 1 + RUN_LINE :].partition("\n")[0].split()
+        self.facts = dict(fact.split("=", 1) for fact in third if "=" in fact)
+
+    @property
+    def host(self) -> str | None:
+        """The host where it runs; None if the store is of one host, or it did not say."""
+        return self.facts.get("host")
+
+    @property
+    def beat(self) -> str | None:
+        """Its last sign of life as RFC 3339 text, by its store's clock; None if it gives none."""
+        return self.facts.get("beat")
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from working, as it wrote itself; "" if nothing does."""
+        return _unspelled(self.facts.get("trouble", ""))
+
+    @property
+    def left(self) -> list[tuple[int, str, str]]:
+        """Processes of the run that cannot be ended, as pid, user and command."""
+        words = [entry.split(":") for entry in self.facts.get("left", "").split(",")]
+        return [(int(word[0]), word[1], word[2]) for word in words if _is_left(word)]
+
+
+def _is_left(words: list[str]) -> bool:
+    return len(words) == 3 and words[0].isascii() and words[0].isdigit()
+
+
+def _unspelled(word: str) -> str:
+    first, *others = word.split("%")
+    data = first.encode()
+    for other in others:
+        try:
+            data += bytes([int(other[:2], 16)]) + other[2:].encode()
+        except ValueError:
+            break  # cut off
+    return data.decode("utf-8", "ignore")
+
+
+class Summary:
+    """What `status` shows of a queue; it may be some seconds old where the store counts rarely.
+
+    `counts` by state; `waiting`: changes that the files for people do not show yet.
+    """
+
+    __slots__ = ("counts", "folder", "waiting", "workers")
+
+    def __init__(
+        self,
+        path: str,
+        counts: dict[str, int],
+        waiting: int,
+        workers: list[WorkerInfo],
+    ) -> None:
+        self.folder = path
+        self.counts = counts
+        self.waiting = waiting
+        self.workers = workers
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The pids of the workers that live."""
+        return [worker.pid for worker in self.workers if worker.alive]
+
+
+class Finding:
+    """One thing that was found of a folder: the file or job, what is so, what to do about it.
+
+    What is no `problem` breaks no promise; a person should know it all the same.
+    """
+
+    __slots__ = ("about", "problem", "text", "todo")
+
+    def __init__(self, about: str, text: str, todo: str, problem: bool = True) -> None:
+        self.about = about
+        self.text = text
+        self.todo = todo
+        self.problem = problem

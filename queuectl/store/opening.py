@@ -1,0 +1,45 @@
+"""Which store keeps the queue that a path or URL names. Only that one is imported."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Store
+    from queuectl.store.facts import Summary
+
+
+def open_store(where: str) -> Store:
+    """The store of the queue at `where`; nothing is read or made before it is needed.
+
+    InvalidInput if it is the URL of a kind of store that is not installed.
+    """
+    _refuse_url(where)
+    from queuectl.store.files.file_store import FileStore
+
+    return FileStore(where)
+
+
+def summary(where: str, now: float) -> Summary:
+    """What `status` shows of the queue at the moment `now` (epoch seconds); absent, it is empty.
+
+    Raises StoreError if it cannot be read, and as `open_store`.
+    """
+    _refuse_url(where)
+    from queuectl.store.files.summary import read_summary
+
+    return read_summary(where, now)
+
+
+def exists(where: str) -> bool:
+    """Whether there is a queue already; StoreError if what is there cannot be used."""
+    _refuse_url(where)
+    from queuectl.store.files.marker import check_folder
+
+    return check_folder(where)
+
+
+def _refuse_url(where: str) -> None:
+    if "://" in where:
+        from queuectl.places import refuse_address
+
+        refuse_address(where)

@@ -1,0 +1,377 @@
+"""A store in a dictionary: the whole contract in its plainest form, the oracle for the others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from queuectl.config import Settings
+from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
+from queuectl.model.fields import STATES
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import claimed
+from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
+from queuectl.model.times import format_time, parse_time
+from queuectl.store.backup import Backup, format_backup, read_backup
+from queuectl.store.contract import Claim, Rule
+from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
+from queuectl.store.files.job_files import checked_line, encode_job
+
+
+class MemoryStore:
+    """Keeps the contract for one process; nothing survives it.
+
+    It has no damage to mend. `folder` is where the output of its workers' runs lies.
+    """
+
+    care = None
+
+    def __init__(self, folder: str = "/nonexistent") -> None:
+        self.folder = folder
+        self.notices: list[str] = []
+        self._made = False
+        self._workers: dict[str, MemorySlot] = {}
+        self._jobs: dict[str, Job] = {}
+        self._settings: dict[str, object] = {}
+        self._env_sets: dict[str, Mapping[str, Any]] = {}
+
+    def add(
+        self,
+        jobs: Iterable[Job],
+        named: Mapping[str, int] | None = None,
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See Store."""
+        if env_set is not None:
+            self._env_sets[self.set_id(env_set)] = env_set
+        added: dict[str, Job] = {}
+        for index, job in enumerate(jobs):
+            if job.id in self._jobs or job.id in added:
+                raise DuplicateId(job.id, "memory", index)
+            added[job.id] = job
+        self._jobs |= added
+        self._made = self._made or bool(added)
+
+    def set_id(self, env_set: Mapping[str, Any]) -> str:
+        """See Store."""
+        kept = (name for name, form in self._env_sets.items() if form == env_set)
+        return next(kept, f"{len(self._env_sets):08x}")
+
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """See Store."""
+        if job.env_set is None:
+            return None
+        if job.env_set not in self._env_sets:
+            raise NoSuchSet(job.id, job.env_set)
+        return self._env_sets[job.env_set]
+
+    def get(self, job_id: str) -> Job | None:
+        """See Store."""
+        return self._jobs.get(job_id)
+
+    def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
+        """See Store."""
+        found = [job for job in self._jobs.values() if states is None or job.state in states]
+        yield from sorted(found, key=lambda job: job.state == "dead")
+
+    def counts(self) -> dict[str, int]:
+        """See Store."""
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        for job in self._jobs.values():
+            counts[job.state] += 1
+        return counts
+
+    def claim(
+        self,
+        worker: str,
+        now: str,
+        finished: tuple[Job, Job] | None = None,
+        log_word: str | None = None,
+    ) -> Claim:
+        """See Store."""
+        if finished is not None:
+            if not self._holds(finished[0]):
+                return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
+            self._put(*finished)
+        ready = [job for job in self._jobs.values() if is_ready(job, now)]
+        if not ready:
+            return Claim(None)
+        job = claimed(min(ready, key=claim_order), worker, now, log_word)
+        self._jobs[job.id] = job
+        return Claim(job)
+
+    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+        """See Store."""
+        pairs = []
+        for job_id in dict.fromkeys(ids):
+            old = self._jobs.get(job_id)
+            if old is None:
+                raise NoSuchJob(job_id)
+            pairs.append((old, rule(old)))
+        changed = [(old, new) for old, new in pairs if new is not None]
+        for old, new in changed:
+            self._put(old, new)
+        return {new.id: new for _, new in changed}
+
+    def _put(self, old: Job, new: Job) -> None:
+        if "dead" in (old.state, new.state) and old.state != new.state:
+            del self._jobs[old.id]  # it moves behind the others, as between two files
+        self._jobs[new.id] = new
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """See Store."""
+        lost = [job for job in jobs if self._jobs.get(job.id) != job]
+        for job in jobs:
+            if job not in lost:
+                del self._jobs[job.id]
+        return lost
+
+    def _holds(self, job: Job) -> bool:
+        stored = self._jobs.get(job.id)
+        return stored is not None and stored.rev == job.rev
+
+    def settings(self) -> Mapping[str, object]:
+        """See Store."""
+        return self._settings
+
+    def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
+        """See Store."""
+        if self._settings != old:
+            return False
+        Settings(new)
+        self._settings, self._made = dict(new), True
+        return True
+
+    def now(self) -> float:
+        """See Store."""
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        """See Store."""
+        time.sleep(seconds)
+
+    def check(self) -> list[str]:
+        """See Store."""
+        return []
+
+    def check_size(self, job: Job) -> None:
+        """See Jobs."""
+        checked_line(job)
+
+    def prepare_claims(self) -> None:
+        """See Jobs: nothing has to be read."""
+
+    def present(self, job: Job) -> Job | None:
+        """See Jobs."""
+        stored = self._jobs.get(job.id)
+        return None if stored is None or stored.state == "dead" else stored
+
+    def held_by(self, worker: str) -> list[Job]:
+        """See Jobs."""
+        return [job for job in self.find(("in_progress",)) if job.worker == worker]
+
+    def next_due(self) -> float | None:
+        """See Jobs."""
+        due = [job.run_at for job in self.find(CLAIMABLE)]
+        return max(0.0, parse_time(min(due)) - self.now()) if due else None
+
+    # -- workers
+
+    def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> MemorySlot:
+        """See Workers."""
+        words = (worker_id, str(pid), start_time, boot_id, format_time(self.now()))
+        slot = MemorySlot(self, " ".join(words))
+        self._workers[worker_id], self._made = slot, True
+        return slot
+
+    def release(self, slot: MemorySlot) -> None:
+        """See Workers."""
+        slot.close()
+        self._workers.pop(slot.id, None)
+
+    def workers(self) -> list[WorkerInfo]:
+        """See Workers."""
+        return [slot.info() for _, slot in sorted(self._workers.items())]
+
+    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+        """See Workers."""
+        named = {str(job.worker) for job in self.find(("in_progress",))} if of_jobs else set()
+        lost = sorted(named - self._workers.keys())
+        return [WorkerInfo(worker_id, False, worker_id, missing=True) for worker_id in lost]
+
+    def note_lost(self, worker_id: str, **facts: object) -> None:
+        """See Workers."""
+        slot = self._workers.get(worker_id)
+        if slot is not None and not slot.alive:
+            slot.note_facts(**facts)
+
+    def forget_worker(self, worker_id: str) -> bool:
+        """See Workers."""
+        slot = self._workers.get(worker_id)
+        if slot is not None and slot.alive:
+            return False
+        self._workers.pop(worker_id, None)
+        return True
+
+    def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
+        """See Workers."""
+        for slot in self._workers.values():
+            if slot.alive and only in (None, slot.id):
+                os.write(slot.hint_fd, message)
+
+    def wake_idle(self, count: int) -> None:
+        """See Workers."""
+        idle = [slot for slot in self._workers.values() if slot.alive and not slot.info().job_id]
+        for slot in idle[:count]:
+            os.write(slot.hint_fd, WAKE)
+
+    # -- upkeep: whatever was said is done
+
+    def sync(self) -> None:
+        """See Upkeep."""
+
+    def fold(self) -> None:
+        """See Upkeep."""
+        self.make()
+
+    def tidy(self) -> None:
+        """See Upkeep."""
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        """See Upkeep."""
+        return False
+
+    def fold_due_in(self) -> float | None:
+        """See Upkeep."""
+        return None
+
+    # -- the queue as a file
+
+    @property
+    def archive(self) -> MemoryStore:
+        """See Archive."""
+        return self
+
+    def backup(self) -> Iterator[bytes]:
+        """See Archive."""
+        lines, made_at = map(encode_job, list(self.find())), format_time(self.now())
+        yield from format_backup(lines, self._settings, self._env_sets, made_at)
+
+    def write_backup(self, path: str, *, overwrite: bool) -> int:
+        """See Archive."""
+        with open(path, "wb" if overwrite else "xb") as file:
+            file.writelines(self.backup())
+        return len(self._jobs)
+
+    def read_backup(self, file: IO[bytes], name: str) -> Backup:
+        """See Archive."""
+        return read_backup(file, name)
+
+    def refill(
+        self,
+        jobs: Sequence[Job],
+        settings: Mapping[str, object],
+        env_sets: Mapping[str, Mapping[str, Any]],
+        *,
+        replace: bool,
+    ) -> str | None:
+        """See Archive; nothing is kept of what was there."""
+        running = self.counts()["in_progress"]
+        if running or (self._jobs and not replace):
+            raise Conflict("the queue runs jobs" if running else "the queue holds jobs")
+        self._jobs = {job.id: job for job in jobs}
+        self._settings, self._env_sets = dict(settings), dict(env_sets)
+        return None
+
+    # -- the whole
+
+    def exists(self) -> bool:
+        """See Store."""
+        return self._made
+
+    def make(self) -> None:
+        """See Store."""
+        self._made = True
+
+    def identity(self) -> str:
+        """See Store."""
+        return f"memory:{id(self)}"
+
+    def on_wait(self, tell: Callable[[str], None] | None) -> None:
+        """See Store: nobody ever waits."""
+
+    def leave_notices(self) -> None:
+        """See Store."""
+        self.notices.clear()
+
+    def close(self) -> None:
+        """See Store."""
+
+
+class MemorySlot:
+    """See Slot. What it notes is kept as WorkerInfo reads it."""
+
+    def __init__(self, store: MemoryStore, head: str) -> None:
+        self.id = head.partition(" ")[0]
+        self.alive, self.on_watch = True, False
+        self.wake_fd, self.hint_fd = os.pipe()
+        os.set_blocking(self.wake_fd, False)
+        self._store, self._head, self._run = store, head, ""
+        self._facts = {"format": "2"}
+
+    def info(self) -> WorkerInfo:
+        """What others see of it."""
+        run = f"{self._run}\n".ljust(RUN_LINE)
+        facts = " ".join(f"{name}={fact}" for name, fact in self._facts.items())
+        return WorkerInfo(self.id, self.alive, f"{self._head}\n{run}{facts}")
+
+    def still_held(self) -> bool:
+        """See Slot."""
+        return self.alive and self._store._workers.get(self.id) is self
+
+    def why_gone(self) -> str:
+        """See Slot."""
+        return "was given up"
+
+    def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
+        """See Slot."""
+        self._run = f"{job_id} {run} {pid} {start_time}"
+
+    def clear_run(self) -> None:
+        """See Slot."""
+        self._run = ""
+
+    def note_facts(self, **facts: object) -> None:
+        """See Slot."""
+        self._facts |= {name: str(fact) for name, fact in facts.items()}
+
+    def note_trouble(self, why: str) -> None:
+        """See Slot."""
+        self.note_facts(trouble=why.replace("%", "%25").replace(" ", "%20"))
+
+    def keep_watch(self) -> bool:
+        """See Slot."""
+        others = (slot for slot in self._store._workers.values() if slot is not self)
+        self.on_watch = not any(slot.on_watch for slot in others)
+        return self.on_watch
+
+    def leave_watch(self) -> None:
+        """See Slot."""
+        self.on_watch = False
+
+    def crowd(self) -> int:
+        """See Slot."""
+        return len(self._store._workers)
+
+    def sees_lost(self) -> bool:
+        """See Slot; it looks at all of them."""
+        return not all(slot.alive for slot in self._store._workers.values())
+
+    def close(self) -> None:
+        """See Slot."""
+        if self.alive:
+            self.alive = self.on_watch = False
+            os.close(self.wake_fd)
+            os.close(self.hint_fd)
