@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from samples import PYTHON
 
+from queuectl.commands.grammar.binding import bind_argv
 from queuectl.commands.help.pages import TOPICS
 from queuectl.commands.table import COMMANDS
 from queuectl.config import SETTINGS, show_value
@@ -210,3 +211,13 @@ def test_the_architecture_page_fits_three_screens():
 def test_every_link_to_a_file_leads_somewhere():
     for target in re.findall(r"\]\(([^)#:]+)\)", README + ARCHITECTURE):
         assert os.path.exists(os.path.join(ROOT, target)), target
+
+
+def test_every_line_for_another_tools_habit_is_a_command_of_ours():
+    page = read("docs", "coming_from.md")
+    lines = re.findall(r"`((?:[^`|]|\\\|)*\bqueuectl [^`]*)`", page)
+    assert len(lines) > 50
+    for line in lines:
+        piece = re.split(r"\\\||\|\|", line[line.index("queuectl ") :])[0]
+        words = shlex.split(piece)[1:]
+        assert [fault.message for fault in bind_argv(COMMANDS, words).faults] == [], line
