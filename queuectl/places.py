@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from queuectl.addresses import host_folder, is_address
 from queuectl.errors import InvalidInput, StoreError
 
 TYPE_CHECKING = False
@@ -16,11 +17,16 @@ MARKER = ".queuectl"  # the file that makes a folder a queue
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
     """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
 
+    Of a queue in MongoDB it is this host's folder for it, see addresses.py.
+
     Raises StoreError where the user's own would be below a home folder that is not known, and
     InvalidInput for an address, which a later version may know.
     """
     named = option or environ.get("QUEUECTL_DATA")
     if named:
+        if is_address(named):
+            above = own_folder(environ, "XDG_STATE_HOME", ".local/state")
+            return host_folder(named, environ, above)
         refuse_address(named)
         path = expand(named)
     else:

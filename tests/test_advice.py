@@ -313,11 +313,11 @@ def test_an_option_of_a_later_version_is_refused(cli, name):
 
 def test_an_address_is_no_folder(cli, monkeypatch, tmp_path):
     before = sorted(os.listdir(tmp_path))
-    address = "mongodb://me:secret@host/queuectl"
+    address = "redis://me:secret@host/queuectl"
     for argv in (["--data", address, "list"], ["init", address]):
         refused = cli(*argv)
         assert (refused.code, refused.out) == (2, "")
-        assert "mongodb://... is not supported by this version" in refused.err
+        assert "redis://... is not supported by this version" in refused.err
         assert "secret" not in refused.err
     monkeypatch.setenv("QUEUECTL_DATA", address)
     assert cli("enqueue", "--", "true").code == 2

@@ -18,15 +18,17 @@ ROOT = Path(queuectl.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 # Who may import whom: each layer, and what of ours it stands on besides itself.
-BELOW_FRONTS = {"errors", "places", "model", "config", "store", "job_queue", "worker", "commands"}
+BELOW_FRONTS = {"errors", "addresses", "places", "model", "config", "store", "job_queue"}
+BELOW_FRONTS |= {"worker", "commands"}
 LAYERS = {
     "errors": set(),
-    "places": {"errors"},
+    "addresses": {"errors"},
+    "places": {"errors", "addresses"},
     "model": {"errors"},
     "config": {"errors", "model"},
-    "store": {"errors", "places", "model", "config"},
+    "store": {"errors", "addresses", "places", "model", "config"},
     "job_queue": {"errors", "model", "config", "store"},
-    "worker": {"errors", "places", "model", "config", "store", "job_queue"},
+    "worker": {"errors", "addresses", "places", "model", "config", "store", "job_queue"},
     "commands": BELOW_FRONTS - {"commands"},
     "live": BELOW_FRONTS,
     "completion": {*BELOW_FRONTS, "live"},
@@ -40,7 +42,12 @@ LAYERS = {
 NEUTRAL = {"contract", "facts", "opening", "backup"}
 # What reaches into the store in files all the same.
 FILES_TOO = {
-    "worker": {"queuectl.store.files.door"},  # output lies in files, whatever the store
+    # Output lies in files, whatever the store, and is sent on from there.
+    "worker": {
+        "queuectl.store.files.door",
+        "queuectl.store.mongodb.opening",
+        "queuectl.store.mongodb.output",
+    },
     "commands": {"queuectl.store.files.door", "queuectl.store.files.marker"},
     # Looking, several times a second, without the lock.
     "live": {

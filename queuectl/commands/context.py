@@ -107,6 +107,13 @@ class Context:
             self._folder = find_folder(self._data, self.environ)
         return self._folder
 
+    @property
+    def name(self) -> str:
+        """What people are told that the queue is called: its folder, or its URL."""
+        from queuectl.addresses import name_of
+
+        return name_of(self.folder)
+
     def stay(self) -> None:
         """From now on refuse to take a folder that was removed for one that never was."""
         from queuectl.store.files.marker import Presence
@@ -128,9 +135,9 @@ class Context:
     @property
     def logs(self) -> LogFolder:
         """Where the jobs' output lies."""
-        from queuectl.worker.logs import LogFolder
+        from queuectl.worker.log_places import logs_of
 
-        return LogFolder(self.folder)
+        return logs_of(self.folder)
 
     @property
     def width(self) -> int:

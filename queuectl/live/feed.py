@@ -17,7 +17,8 @@ from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.files.marker import Presence
 from queuectl.worker.hindrance import told_shortly
-from queuectl.worker.logs import END, LogFolder, last_words
+from queuectl.worker.log_places import logs_of
+from queuectl.worker.logs import END, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +57,7 @@ class Feed:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._logs = LogFolder(folder)
+        self._logs = logs_of(folder)
         self._mark: tuple[object, ...] | None = None
         self._looked = float("-inf")
         self._presence = Presence(folder)

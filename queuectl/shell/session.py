@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import __version__
+from queuectl.addresses import address_of
 from queuectl.commands.dispatch import close, run_line
 from queuectl.commands.help.pages import TOPICS, command_page
 from queuectl.commands.table import COMMANDS
@@ -270,6 +271,8 @@ class Shell:
 
     def _run_system(self, command: str) -> int:
         self.context.flush()
+        if address_of(self.context.folder):
+            self.context.queue.make()  # the command finds the queue by its host folder
         with self._terminal.usual_keys():
             code = run_system(command, own_shell(), self.context.folder)
         self._end_line()
@@ -293,7 +296,7 @@ class Shell:
                 return False
 
     def _greet(self) -> None:
-        self.context.write(f"queuectl {__version__}, data folder {self.context.folder}")
+        self.context.write(f"queuectl {__version__}, data folder {self.context.name}")
         self.context.flush()
 
     def _interrupted(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from queuectl.addresses import address_of
+from queuectl.errors import StoreError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Store
@@ -11,9 +14,14 @@ if TYPE_CHECKING:
 def open_store(where: str) -> Store:
     """The store of the queue at `where`; nothing is read or made before it is needed.
 
-    InvalidInput if it is the URL of a kind of store that is not installed.
+    InvalidInput if it is the URL of a kind of store that is not known, StoreError if what the
+    store needs is not installed.
     """
     _refuse_url(where)
+    if address_of(where):
+        from queuectl.store.mongodb.opening import opened
+
+        return opened(where)
     from queuectl.store.files.file_store import FileStore
 
     return FileStore(where)
@@ -25,6 +33,10 @@ def summary(where: str, now: float) -> Summary:
     Raises StoreError if it cannot be read, and as `open_store`.
     """
     _refuse_url(where)
+    if address_of(where):
+        from queuectl.store.mongodb.opening import read_summary as read_elsewhere
+
+        return read_elsewhere(where)
     from queuectl.store.files.summary import read_summary
 
     return read_summary(where, now)
@@ -33,9 +45,24 @@ def summary(where: str, now: float) -> Summary:
 def exists(where: str) -> bool:
     """Whether there is a queue already; StoreError if what is there cannot be used."""
     _refuse_url(where)
+    if address_of(where):
+        return open_store(where).exists()
     from queuectl.store.files.marker import check_folder
 
     return check_folder(where)
+
+
+def refuse_database(where: str, what: str) -> None:
+    """StoreError for what only a data folder has, if `where` is a queue in a database."""
+    if address_of(where):
+        raise StoreError(f"the store in MongoDB has no {what}: docs/mongodb.md tells what it lacks")
+
+
+def greeting(where: str) -> str:
+    """What a server answers that keeps the queue: its name, version, form, and how long it took."""
+    from queuectl.store.mongodb.opening import greeting as greeting_of
+
+    return greeting_of(where)
 
 
 def _refuse_url(where: str) -> None:

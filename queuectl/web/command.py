@@ -182,12 +182,12 @@ class _Serving:
         if url:
             context.write(f"Page: {link}")
             context.write(f"Reference: {url}docs{link[len(url) :]}")
-        context.write(f"Queue: {context.folder}")
+        context.write(f"Queue: {context.name}")
         context.write(f"API: {curl}")
         if self._pids:
             context.write(f"Workers: {self._pids}")
         context.flush()
-        form = {"queue": context.folder, "url": url, "port": door.port, "pid": os.getpid()}
+        form = {"queue": context.name, "url": url, "port": door.port, "pid": os.getpid()}
         form |= {"unix": args["unix"], "tokens": tokens.asked_for}
         self._desk.note_served(form)
         if args["open"] and url:

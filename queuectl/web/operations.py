@@ -33,7 +33,7 @@ from queuectl.store import opening
 from queuectl.store.files.glance import Follower
 from queuectl.store.files.peek import change_mark
 from queuectl.worker import pool
-from queuectl.worker.logs import LogFolder
+from queuectl.worker.log_places import logs_of
 from queuectl.worker.rescue import rescue
 
 
@@ -63,7 +63,7 @@ class Operations:
         os.umask(self._umask)
         self._free: list[JobQueue] = []
         self._mutex = threading.Lock()
-        self._logs = LogFolder(folder)
+        self._logs = logs_of(folder)
 
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:
@@ -278,4 +278,5 @@ def state_folder(environ: Mapping[str, str]) -> str:
 
 def check_queue(folder: str) -> None:
     """Raise StoreError unless the folder is, or can become, a queue of this user's."""
+    opening.refuse_database(folder, "page")
     opening.exists(folder)

@@ -122,17 +122,12 @@ class Streams:
             raise Refused(503, "too many streams are open", headers={"retry-after": "5"})
         log = call.query["log"]
         if log is not None:
-            await to_thread.run_sync(self._check_output, log, call.query["run"])
+            await to_thread.run_sync(self._service.operations.job, log)
 
         async def send_all(send: Any, receive: Any, frame: Mapping[str, str]) -> None:
             await self._send_all(call, send, receive, frame)
 
         return send_all
-
-    def _check_output(self, job_id: str, run: int | None) -> None:
-        """Raise NoSuchJob or NoSuchRun."""
-        operations = self._service.operations
-        operations.output(operations.job(job_id), run, 0, 1)
 
     async def _send_all(
         self, call: Call, send: Any, receive: Any, frame: Mapping[str, str]
@@ -261,10 +256,7 @@ class _Reader:
             self._ended = True
             return [("log", {"id": self._log, "gone": True})]
         run = self._run or job.run
-        try:
-            part = self._service.operations.output(job, run or None, self._offset, _PART)
-        except QueuectlError:  # it cannot be read at the moment, or is gone
-            return []
+        part = self._service.operations.output(job, run or None, self._offset, _PART)
         data = part.data
         if not part.complete:
             data = data[: _whole(data)]

@@ -56,6 +56,10 @@ class LogFolder:
         door.check_folder_of_ours(self.path)
         return door.within(self.path, f"{worker_id}.spool")
 
+    def spool(self, worker_id: str) -> Spool:
+        """The open file that takes the output of a worker's runs."""
+        return Spool(self, worker_id)
+
     def make(self) -> None:
         """Make the folder, if it is missing; BadFile if something else is in its place.
 
@@ -231,6 +235,9 @@ class Spool:
         os.set_blocking(fd, True)  # as commands may expect of their output
         _lock(fd)
         self.fd = fd
+
+    def begin(self, job: Job) -> None:
+        """The job is going to write into the file."""
 
     def is_let_go(self) -> bool:
         """Whether no process that inherited the file has it open any more.

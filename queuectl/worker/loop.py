@@ -14,7 +14,8 @@ from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
-from queuectl.worker.logs import LogFolder, OwnLog, Spool, one_line
+from queuectl.worker.log_places import logs_of
+from queuectl.worker.logs import OwnLog, one_line
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
@@ -88,18 +89,17 @@ class Worker:
     ) -> None:
         self._queue, self._slot, self._wakeups = queue, slot, wakeups
         self._tell, self._log = tell, log
-        self._logs = LogFolder(queue.folder)
-        self._spool = Spool(self._logs, slot.id)
+        self._logs = logs_of(queue.folder)
+        self._spool = self._logs.spool(slot.id)
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
         self._runner.env_set = queue.env_set
         self.keeps_run = False  # whether it leaves behind a run that cannot be ended
-        self._stop_noted = self._left_noted = False
+        self._stop_noted = self._left_noted = self._finishing_told = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
         self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
         self._took = 0.0  # seconds of that run
         self._pause = _FIRST_PAUSE
         self._told: set[str] = set()
-        self._finishing_told = False
         self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
         queue.on_wait(self._hinder)
         self._died: dict[str, str] = {}  # why jobs ended dead here, by id; kept for who is told
@@ -198,6 +198,7 @@ class Worker:
     def _run(self, job: Job) -> int | None:
         """Run the job; an exit code if the worker should leave because the run cannot be ended."""
         self._job = job
+        self._spool.begin(job)
         if self._tell is not None:
             self._say(report.started(job))
         began = time.monotonic()

@@ -15,7 +15,7 @@ from queuectl.model.times import parse_time
 from queuectl.store.facts import MOST_LEFT
 from queuectl.store.files import door
 from queuectl.worker import processes, remains
-from queuectl.worker.logs import LogFolder
+from queuectl.worker.log_places import logs_of
 from queuectl.worker.remains import Run
 from queuectl.worker.runner import MARK, marks_of, queue_mark
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.store.facts import WorkerInfo
+    from queuectl.worker.logs import LogFolder
     from queuectl.worker.remains import Found
 
 _PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later
@@ -38,7 +39,7 @@ def rescue(queue: JobQueue) -> list[Job]:
     A worker whose leftovers cannot be ended keeps its job: it must not run twice at once.
     """
     rescued = []
-    logs = LogFolder(queue.folder)
+    logs = logs_of(queue.folder)
     for worker in queue.lost_workers():
         # A command that a lost run left behind is to be ended by others; it would kill itself here.
         if os.environ.get(MARK) == worker.id or (worker.missing and _lives(worker)):
@@ -62,7 +63,7 @@ def kept_by(queue: JobQueue, worker: WorkerInfo | None, job: Job) -> str | None:
     """
     if worker is not None and worker.left:
         return "left"
-    if worker is None or not may_live(worker, [job], LogFolder(queue.folder)):
+    if worker is None or not may_live(worker, [job], logs_of(queue.folder)):
         return None
     if is_foreign(worker):
         return "elsewhere"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from queuectl.addresses import name_of
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.model.fields import NOT_YET
@@ -44,7 +45,7 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
     return Result(
         summed_up(),
         words=lines,
-        form=lambda: forms.doctor_form(found, mended, unread, context.folder),
+        form=lambda: forms.doctor_form(found, mended, unread, context.name),
         code=1 if broken or unread else 0,
     )
 
@@ -74,12 +75,14 @@ def _line(context: Context, finding: Finding) -> str:
 def _summary(queue: JobQueue, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
     if problems:
-        return f"{_count(problems, 'problem')} in {queue.folder}"
+        return f"{_count(problems, 'problem')} in {name_of(queue.folder)}"
     if not queue.exists():
-        return f"Nothing is queued yet: {queue.folder} is made at the first write."
+        return f"Nothing is queued yet: {name_of(queue.folder)} is made at the first write."
     jobs = sum(queue.counts().values())
     workers = sum(worker.alive for worker in queue.workers())
-    return f"All is well: {_count(jobs, 'job')}, {_count(workers, 'worker')}, {queue.folder}"
+    return (
+        f"All is well: {_count(jobs, 'job')}, {_count(workers, 'worker')}, {name_of(queue.folder)}"
+    )
 
 
 def _count(number: int, what: str) -> str:

@@ -42,7 +42,7 @@ def list_jobs(context: Context, args: dict[str, Any]) -> Result:
         rows = _rows(jobs) if context.screen is None else _wide_rows(jobs)
         yield from _table(context, rows)
         if not rows and args["limit"] != 0:
-            yield Note(f"{what} ({context.folder}).")
+            yield Note(f"{what} ({context.name}).")
 
     return listed(context, args, jobs, lines())
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from queuectl.addresses import address_of, is_address, name_of
 from queuectl.commands.dispatch import Result
 from queuectl.job_queue import JobQueue
-from queuectl.places import refuse_address
+from queuectl.places import find_folder, refuse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
 
 def init(context: Context, args: dict[str, Any]) -> Result:
     """A data folder made; one that is there already is left as it is."""
-    refuse_address(args["folder"] or "")
-    folder = os.path.abspath(args["folder"] or context.folder)
+    named = args["folder"] or ""
+    if is_address(named):
+        folder = find_folder(named, context.environ)
+    else:
+        refuse_address(named)
+        folder = os.path.abspath(named or context.folder)
     queue = JobQueue.open(folder)
+    if address_of(folder):
+        queue.make()
+        where = name_of(folder)
+        return Result([f"Queue made, or there already: {where}"], words=[where])
     if queue.exists():
         return Result([f"Data folder is there already: {folder}"], words=[folder])
     queue.checkpoint()
@@ -30,4 +39,6 @@ def init(context: Context, args: dict[str, Any]) -> Result:
 def checkpoint(context: Context, args: dict[str, Any]) -> Result:
     """The journal folded into the JSON files."""
     context.queue.checkpoint()
+    if address_of(context.folder):
+        return Result([f"Nothing to do: {context.name} has no JSON files."], words=())
     return Result(["Checkpoint done: the JSON files hold the whole queue."], words=())

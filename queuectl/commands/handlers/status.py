@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from queuectl.addresses import address_of
 from queuectl.commands import render
 from queuectl.commands.dispatch import Result
 from queuectl.errors import StoreError
@@ -36,8 +37,10 @@ def status(context: Context, args: dict[str, Any]) -> Result:
 
 
 def ping(context: Context, args: dict[str, Any]) -> Result:
-    """Read the queue and see whether its folder can be written."""
+    """Read the queue and see whether its folder can be written, or its server answers."""
     folder = context.folder
+    if address_of(folder):
+        return Result([f"Queue can be reached: {opening.greeting(folder)}"], words=())
     if not opening.exists(folder):
         return Result([f"Nothing is queued yet: {folder} is made at the first write."], words=())
     opening.summary(folder, time.time())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from queuectl.addresses import address_of
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import StoreError
@@ -172,6 +173,8 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     # Refused at once, not by a worker that waits until it is mended.
     context.queue.settings()
     context.queue.prepare_claims()
+    if address_of(context.folder):
+        context.queue.make()  # so that each of a crew finds the queue by its host folder
 
     def quietly(show: Callable[[str], None], line: str) -> None:
         # A worker must go on though nobody reads what it says any more.

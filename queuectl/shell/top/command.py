@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from queuectl.commands.context import is_terminal
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import StoreError
+from queuectl.store.opening import refuse_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ def top(context: Context, args: dict[str, Any]) -> Result:
     """The screen until the person leaves it, or one snapshot of it."""
     from queuectl.live.rows import View
 
+    refuse_database(context.folder, "top")
     view = View(args.get("sort") or "state", args.get("filter") or "")
     if not _has_screen(context):
         return _snapshot(context, view)

@@ -1,0 +1,178 @@
+"""How a queue in MongoDB is named, and how its name is shown: never with its password.
+
+`mongodb://HOST/DB` or `mongodb+srv://...` itself, `@FILE` (a file of one's own with one such URL
+in it), or `mongodb` alone: the URL in MONGO_URI, from the environment or from `.env` in the current
+folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from queuectl.errors import InvalidInput, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMES = ("mongodb://", "mongodb+srv://")
+DATABASE = "queuectl"  # of a URL that names none
+_LONGEST = 1 << 16  # bytes of a file with a URL, or of .env
+
+
+class Address:
+    """Where a queue in MongoDB lies.
+
+    `url`: as the driver takes it, with its password. `database`: its name. `name`: what people are
+    shown. `path`: the file that the URL was read from, "" if it came otherwise.
+    """
+
+    __slots__ = ("_secrets", "database", "name", "path", "url")
+
+    def __init__(self, url: str, path: str = "") -> None:
+        scheme = next((start for start in SCHEMES if url.startswith(start)), None)
+        if scheme is None:
+            raise InvalidInput("the URL of a MongoDB must begin with mongodb:// or mongodb+srv://")
+        user, at, place = url[len(scheme) :].rpartition("@")
+        if any(mark in user for mark in "/?#@"):
+            # Without telling where: what stands before the last @ may be a password.
+            raise InvalidInput(
+                "a URL of a MongoDB must spell @ / ? # in its user, password and options as "
+                "%40 %2F %3F %23"
+            )
+        hosts, _, rest = place.partition("/")
+        database, question, options = rest.partition("?")
+        if "?" in hosts or not hosts:
+            raise InvalidInput("a URL of a MongoDB reads mongodb://HOST/DATABASE?OPTIONS")
+        self.database = database or DATABASE
+        login, _, password = user.partition(":")
+        self.url = f"{scheme}{user}{at}{hosts}/{self.database}{question}{options}"
+        self.name = f"{scheme}{login}{at}{hosts}/{self.database}"
+        self.path = path
+        self._secrets = [password] if password else []
+        self._secrets += [value for _, _, value in _pairs(options) if len(value) > 3]
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether something stands in the URL that nobody else may see."""
+        return self.url != self.name
+
+    def cleaned(self, text: str) -> str:
+        """The text without what is secret in the URL, whoever repeated it."""
+        from urllib.parse import unquote_plus
+
+        for secret in (self.url, *self._secrets):
+            for spelled in (secret, unquote_plus(secret)):
+                text = text.replace(spelled, "***")
+        return text
+
+
+def _pairs(options: str) -> list[tuple[str, str, str]]:
+    """The options that may hold a secret, as name, sign and value."""
+    found = [option.partition("=") for option in options.replace(";", "&").split("&")]
+    return [
+        pair for pair in found if "password" in pair[0].lower() or "properties" in pair[0].lower()
+    ]
+
+
+def is_address(named: str) -> bool:
+    """Whether this names a queue in MongoDB, and not a folder."""
+    return named == "mongodb" or named[:1] == "@" or named.startswith(SCHEMES)
+
+
+def find_address(named: str, environ: Mapping[str, str]) -> Address:
+    """The address that `named` stands for; see the top.
+
+    Raises InvalidInput for a URL that is none, StoreError for a file that cannot be read or that
+    others may read.
+    """
+    if named[:1] == "@":
+        path = os.path.abspath(os.path.expanduser(named[1:]))
+        return Address(_url_in(path), path)
+    return Address(_mongo_uri(environ) if named == "mongodb" else named)
+
+
+def _url_in(path: str) -> str:
+    """The one URL in a file that nobody else can read."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            words = file.read(_LONGEST).decode("utf-8", "replace").split()
+    except OSError as exc:
+        raise StoreError(f"{path} should hold the URL of the queue: {exc.strerror}") from exc
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise StoreError(f"{path} holds the URL of the queue and others may use it: chmod 600 it")
+    if len(words) != 1:
+        raise StoreError(f"{path} should hold one URL and nothing else")
+    return words[0]
+
+
+def _mongo_uri(environ: Mapping[str, str]) -> str:
+    named = environ.get("MONGO_URI") or _in_dot_env()
+    if not named:
+        raise InvalidInput(
+            "--data mongodb takes its URL from MONGO_URI, which neither the environment nor .env "
+            "in this folder has; './mongodb' names the folder"
+        )
+    return named
+
+
+def _in_dot_env() -> str:
+    """MONGO_URI as a `.env` file in the current folder has it, "" if it has none."""
+    try:
+        with open(".env", "rb") as file:
+            text = file.read(_LONGEST).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    found = ""
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and name.strip() == "MONGO_URI":
+            value = value.strip()
+            quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+            found = value[1:-1] if quoted else value
+    return found
+
+
+# The host folders of the addresses that this process was given, by path: see host_folder.
+_given: dict[str, Address] = {}
+ADDRESS = "mongodb"  # the file of a host folder that names the queue
+
+
+def host_folder(named: str, environ: Mapping[str, str], above: str) -> str:
+    """The path of this host's folder for the queue in MongoDB that `named` stands for.
+
+    It holds what only one host can: locks and pipes of its workers, and the output of what they
+    run at the moment. It also stands for the queue, wherever a folder is named: `address_of` tells
+    which. It is made by the first worker only; so jobs and workers are told a path and no password.
+    `above`: our folder for what a host keeps.
+    """
+    from hashlib import sha256
+
+    address = find_address(named, environ)
+    if not above:
+        raise StoreError("no home folder is known; set XDG_STATE_HOME")
+    # The host's name: a home folder may be shared by many hosts.
+    key = "\n".join((address.name.rpartition("@")[2], address.name, os.uname().nodename))
+    path = os.path.join(above, "mongodb", sha256(key.encode()).hexdigest()[:16])
+    _given[path] = address
+    return path
+
+
+def address_of(folder: str) -> Address | None:
+    """The address that a host folder stands for; None for a folder that is a queue itself."""
+    given = _given.get(folder)
+    if given is not None:
+        return given
+    path = os.path.join(folder, ADDRESS)
+    if not os.path.lexists(path):
+        return None
+    named = _url_in(path)
+    return find_address(named, {}) if named[:1] == "@" else Address(named)
+
+
+def name_of(folder: str) -> str:
+    """What people are told that the queue of a folder is called: its path, or its URL."""
+    address = address_of(folder)
+    return address.name if address else folder

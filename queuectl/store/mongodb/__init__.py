@@ -1,0 +1,1 @@
+"""The store in a MongoDB database: one database is one queue."""

@@ -1,0 +1,246 @@
+"""The connection to a MongoDB server or replica set: one client a process, and its clock.
+
+All that the driver can say of trouble becomes one line here. What is acknowledged was written to
+the journal of a majority, whatever the URL says: the default of a standalone server loses data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timezone
+from typing import Any
+
+from pymongo import MongoClient, errors
+from pymongo.errors import PyMongoError
+
+from queuectl.addresses import Address
+from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, StoreError
+
+PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
+ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
+_TELL_AFTER = 1.0  # seconds
+_CLOCK_AGE = 60.0  # seconds after which the server's clock is looked at again
+_CLOCK_MOVED = 0.01  # seconds
+_TRANSACTION = 10.0  # seconds for which a transaction that others get in the way of is tried
+_OLDEST = 13  # wire version: MongoDB 5.0, which keeps keys with dots and dollars
+_RIGHTS = (13, 18, 31, 8000)  # codes of the server: no rights, wrong password, no such role
+_FULL = (14031, 17280, 39)
+_TOO_LARGE = (10334, 17419, 17420)
+
+
+class Connection:
+    """One client of one address; connected at its first use.
+
+    `form`: "replica set", "standalone" or "sharded cluster". `on_wait` is told a line once when an
+    answer takes longer than a second.
+    """
+
+    def __init__(self, address: Address, patience: float = PATIENCE) -> None:
+        self.address = address
+        self.form = ""
+        self.on_wait: Callable[[str], None] | None = None
+        self._patience = patience
+        self._client: MongoClient[dict[str, Any]] | None = None
+        self._offset, self._looked = 0.0, float("-inf")
+        self._apart = 0.0  # of our two clocks when the server's was looked at
+
+    @property
+    def client(self) -> MongoClient[dict[str, Any]]:
+        """The client, connected; StoreError if nobody answers."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    @property
+    def database(self) -> Any:
+        """The queue's database."""
+        return self.client[self.address.database]
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether several documents can be changed at once; a standalone server cannot."""
+        return self.client is not None and self.form != "standalone"
+
+    def _connect(self) -> MongoClient[dict[str, Any]]:
+        with self.told():
+            client: MongoClient[dict[str, Any]] = MongoClient(
+                self.address.url,
+                w="majority",
+                journal=True,
+                readPreference="primary",
+                retryWrites=True,
+                retryReads=True,
+                appname="queuectl",
+                serverSelectionTimeoutMS=int(_TELL_AFTER * 1000),
+                connectTimeoutMS=int(self._patience * 1000),
+            )
+        try:
+            hello = self._hello(client)
+        except BaseException:
+            client.close()
+            raise
+        self.form = "replica set" if "setName" in hello else "standalone"
+        if hello.get("msg") == "isdbgrid":
+            self.form = "sharded cluster"
+        if hello.get("maxWireVersion", 0) < _OLDEST:
+            raise StoreError(f"{self.address.name} is older than MongoDB 5.0: update the server")
+        return client
+
+    def _hello(self, client: MongoClient[dict[str, Any]]) -> dict[str, Any]:
+        """The primary's greeting; waits for one while a set elects it."""
+        began = time.monotonic()
+        while True:
+            try:
+                with self.told():
+                    return dict(client.admin.command("hello"))
+            except Unanswered:
+                waited = time.monotonic() - began
+                elects = any(
+                    server.server_type_name not in ("Unknown", "PossiblePrimary")
+                    for server in client.topology_description.server_descriptions().values()
+                )
+                if waited >= (ELECTION if elects else self._patience - _TELL_AFTER):
+                    raise
+                if self.on_wait is not None:
+                    what = "has no primary at the moment" if elects else "does not answer"
+                    self.on_wait(f"{self.address.name} {what}; waiting")
+                    self.on_wait = None
+
+    def greeting(self) -> str:
+        """Name, version and form of the server, and how long it took to answer."""
+        admin = self.client.admin
+        with self.told():
+            version = admin.command("buildInfo")["version"]
+            began = time.monotonic()
+            admin.command("ping")
+        took = (time.monotonic() - began) * 1000
+        return f"{self.address.name}, MongoDB {version}, {self.form}, {took:.1f} ms"
+
+    def now(self) -> float:
+        """The server's clock: seconds since 1970."""
+        # Ours may be set, or stand still while the machine is suspended.
+        moved = time.time() - time.monotonic() - self._apart
+        if time.monotonic() - self._looked > _CLOCK_AGE or abs(moved) > _CLOCK_MOVED:
+            client, sent = self.client, time.time()
+            with self.told():
+                told = client.admin.command("hello")["localTime"].replace(tzinfo=timezone.utc)
+            took = time.time() - sent
+            # As it was half the way; whole milliseconds are told.
+            offset = told.timestamp() + 0.0005 - (sent + took / 2)
+            # A difference that the way or the rounding may have made is taken for none.
+            self._offset = offset if abs(offset) > took / 2 + 0.001 else 0.0
+            self._looked = time.monotonic()
+            self._apart = time.time() - self._looked
+        return time.time() + self._offset
+
+    @contextmanager
+    def told(self, unsure: str = "") -> Iterator[None]:
+        """Make of the driver's errors one line each.
+
+        `unsure`: what may have been done although the answer was lost; then NotConfirmed is raised.
+        """
+        try:
+            yield
+        except PyMongoError as exc:
+            raise self._told(exc, unsure) from exc
+        except OverflowError as exc:
+            raise InvalidInput(f"MongoDB cannot keep this job: {exc}") from exc
+        except (ValueError, TypeError) as exc:  # of a URL that the driver cannot read
+            raise InvalidInput(f"{self.address.name}: {self._short(exc)}") from exc
+
+    def _told(self, exc: PyMongoError, unsure: str) -> StoreError | InvalidInput:
+        name, short = self.address.name, self._short(exc)
+        code = getattr(exc, "code", None)
+        if isinstance(exc, errors.ServerSelectionTimeoutError):
+            return Unanswered(f"{name} does not answer: {short}; is the server running?")
+        if isinstance(exc, (errors.InvalidURI, errors.ConfigurationError)):
+            return StoreError(f"{name}: {short}")
+        if isinstance(exc, errors.InvalidDocument):
+            return InvalidInput(f"MongoDB cannot keep this job: {short}")
+        if code in _RIGHTS:
+            return StoreError(f"{name} refuses what queuectl needs: {short}")
+        if code in _FULL:
+            return DiskRefused(f"nothing was changed: the disk of {name} is full")
+        if code in _TOO_LARGE or isinstance(exc, errors.DocumentTooLarge):
+            return InvalidInput("MongoDB keeps at most 16 MB in one document: put it into a file")
+        if isinstance(exc, errors.ConnectionFailure) or exc.has_error_label("RetryableWriteError"):
+            if unsure:
+                return NotConfirmed(f"{name} did not confirm {unsure}: {short}")
+            return Unanswered(f"the connection to {name} broke: {short}")
+        return StoreError(f"{name}: {short}")
+
+    def _short(self, exc: Exception) -> str:
+        """What the driver says, without its settings, its picture of the set, and any password."""
+        text = " ".join(self.address.cleaned(str(exc)).split())
+        for end in (" (configured timeouts", ", Timeout:", ", full error:"):
+            text = text.partition(end)[0]
+        return text[:300]
+
+    def transaction(self, deed: Callable[[Any], Any], what: str) -> Any:
+        """What `deed` returns, which is given a session: done whole, or not at all.
+
+        It may be called several times. `what` names it, should its outcome stay unknown. The driver
+        has a loop of its own for this, which goes on for two minutes.
+        """
+        deadline = time.monotonic() + _TRANSACTION
+        with self.told(), self.client.start_session() as session:
+            while True:
+                session.start_transaction()
+                try:
+                    done = deed(session)
+                    self._commit(session, deadline, what)
+                    return done
+                except PyMongoError as exc:
+                    if session.in_transaction:
+                        session.abort_transaction()
+                    if not exc.has_error_label("TransientTransactionError"):
+                        raise
+                    if time.monotonic() > deadline:
+                        raise StoreBusy(
+                            f"others change the same jobs in {self.address.name} all the time; "
+                            "nothing was changed: try again"
+                        ) from exc
+                except BaseException:
+                    if session.in_transaction:
+                        session.abort_transaction()
+                    raise
+
+    def _commit(self, session: Any, deadline: float, what: str) -> None:
+        """Commit; a commit whose answer was lost is asked for again, which does no harm."""
+        while True:
+            try:
+                session.commit_transaction()
+                return
+            except PyMongoError as exc:
+                if not exc.has_error_label("UnknownTransactionCommitResult"):
+                    raise
+                if time.monotonic() > deadline:
+                    raise NotConfirmed(
+                        f"{self.address.name} did not confirm {what}: {self._short(exc)}"
+                    ) from exc
+
+    def close(self) -> None:
+        """Let go of the client."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+_connections: dict[str, Connection] = {}  # by URL
+
+
+def connect(address: Address) -> Connection:
+    """The process's one connection to this address; nothing is connected before it is used."""
+    return _connections.setdefault(address.url, Connection(address))
+
+
+def close_all() -> None:
+    """Let go of all clients; whoever goes on to use a connection is connected anew."""
+    for connection in _connections.values():
+        connection.close()
+
+
+class Unanswered(StoreError):
+    """Nobody answers, or no primary does: it may be another time."""

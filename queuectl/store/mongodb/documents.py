@@ -1,0 +1,130 @@
+"""The documents of jobs: the jobs of the JSON files, `_id` being the id.
+
+As in those files, what equals its default is left out, and keys that we do not know are kept. What
+the store adds for itself begins with an underscore, and no job shows it: `_seq` keeps the order in
+which jobs came in, `_nonce` tells whose an insert was, `_batch` and `_as` hold a job that is
+handed in with others back until all of them are there (see staging.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from queuectl.errors import BadFile, InvalidInput
+from queuectl.model.fields import STATES
+from queuectl.model.job import Job, job_from_person
+from queuectl.model.lifecycle import claimed
+
+Document = dict[str, Any]
+
+STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
+_OWN = ("_seq", "_nonce", "_batch", "_as")
+_ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
+_DEFAULTS = Job._field_defaults
+# What a rule reads of a job beside what it changes: if one of these is another, the rule must look
+# again. `rev` alone would not show an edit in mongosh, which leaves it as it is.
+_READ = ("state", "rev", "run", "worker", "cancel_requested", "run_at", "max_retries")
+
+
+def to_document(job: Job, **own: object) -> Document:
+    """The job's document, without what equals its default; `own` is what the store adds."""
+    document: Document = {"_id": job.id}
+    for name, value in zip(Job._fields[1:-1], job[1:-1], strict=True):
+        if name in _ALWAYS or value != _DEFAULTS[name]:
+            document[name] = _plain(value)
+    for name, value in (job.extra or {}).items():
+        if name[:1] in ("_", "$") or "." in name:
+            raise InvalidInput(
+                f"job '{job.id}' has the key '{name}', which MongoDB cannot keep: rename it"
+            )
+        document[name] = value
+    return document | own
+
+
+def to_job(document: Mapping[str, Any]) -> Job:
+    """The job of a document; BadFile for one that an edit left without sense."""
+    form = {name: value for name, value in document.items() if name not in _OWN}
+    form["id"] = form.pop("_id")
+    job = Job.from_dict(form)
+    if (
+        type(job.id) is str
+        and type(job.command) is str
+        and type(job.run_at) is str
+        and type(job.updated_at) is str
+        and type(job.priority) is int
+        and type(job.max_retries) is int
+        and type(job.run) is int
+        and job.state in STATES
+    ):
+        return job
+    try:
+        return job_from_person(form, now="", state="pending")
+    except InvalidInput as exc:
+        raise BadFile(
+            f"the document of job {form['id']!r} was edited so that it is none: {exc}; mend it in "
+            "mongosh"
+        ) from exc
+
+
+def difference(old: Job, new: Job) -> tuple[Document, Document]:
+    """What of a stored job must be as it was, and the update that makes it `new`.
+
+    Only what changed is written, so that an edit of another key survives.
+    """
+    before, after = to_document(old), to_document(new)
+    as_was: Document = {"_id": old.id}
+    to_set, to_unset = {}, {}
+    for name in {*before, *after}:
+        if before.get(name) == after.get(name):
+            continue
+        if name in after:
+            to_set[name] = after[name]
+        else:
+            to_unset[name] = ""
+        as_was[name] = {"$eq": before.get(name)}  # null: also where it is left out
+    for name in _READ:
+        as_was.setdefault(name, {"$eq": before.get(name)})
+    update = {"$set": to_set, "$unset": to_unset}
+    return as_was, {step: names for step, names in update.items() if names}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _claim_update() -> list[Document]:
+    """The rule of a claim, `claimed`, as a pipeline that the server applies.
+
+    It is read off the rule itself, so that the two cannot differ.
+    """
+    idle = Job("id", "pending", 0, "due", "command", 0, "then", "then", log_word="word")
+    idle = idle._replace(finished_at="then", exit_code=1, error="why")
+    before, after = to_document(idle), to_document(claimed(idle, "$worker", "$now", "$word"))
+    to_set: Document = {}
+    for name, value in after.items():
+        if name in ("run", "rev"):
+            first = _DEFAULTS[name]
+            to_set[name] = {"$add": [{"$ifNull": [f"${name}", first]}, value - first]}
+        elif name != "log_word" and before.get(name) != value:
+            to_set[name] = value
+    to_unset = [name for name in before if name not in after]
+    return [{"$set": to_set}, {"$unset": to_unset}]
+
+
+_CLAIM = _claim_update()
+
+
+def claim_update(worker: str, now: str, word: str | None) -> list[Document]:
+    """The update of the document that `worker` claims at `now`; `word` is for a first run."""
+    values = {"$worker": worker, "$now": now}
+    to_set = {
+        name: {"$literal": values[value]} if isinstance(value, str) and value in values else value
+        for name, value in _CLAIM[0]["$set"].items()
+    }
+    if word is not None:
+        ran = {"$gt": [{"$ifNull": ["$run", 0]}, 0]}
+        to_set["log_word"] = {"$cond": [ran, "$log_word", word]}
+    return [{"$set": to_set}, _CLAIM[1]]

@@ -1,0 +1,460 @@
+"""The store in a MongoDB database: the contract, kept by one document a job.
+
+A claim is one step of the server. Every other change compares what the rule has read and writes
+only what it changed, so that neither another queuectl nor an edit in mongosh is written over.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from pymongo import ReturnDocument, errors
+from pymongo.operations import DeleteOne, UpdateOne
+
+from queuectl.addresses import Address
+from queuectl.config import Settings
+from queuectl.errors import DuplicateId, NoSuchJob, StoreBusy
+from queuectl.model.fields import STATES
+from queuectl.model.job import Job
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.times import parse_time
+from queuectl.store.contract import Archive, Care, Claim, Rule
+from queuectl.store.facts import WAKE, WorkerInfo
+from queuectl.store.files import worker_files
+from queuectl.store.files.job_files import checked_line
+from queuectl.store.mongodb import layout
+from queuectl.store.mongodb.archive import MongodbArchive
+from queuectl.store.mongodb.care import MongodbCare
+from queuectl.store.mongodb.connection import connect
+from queuectl.store.mongodb.documents import (
+    STAGED,
+    claim_update,
+    difference,
+    to_document,
+    to_job,
+)
+from queuectl.store.mongodb.env_sets import EnvSets
+from queuectl.store.mongodb.host import make_host_folder
+from queuectl.store.mongodb.staging import Staging
+from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
+
+_PIECE = 1000  # jobs that are changed in one transaction
+_TRIES = 100  # of a change that others are always faster with
+_UPKEEP = 60.0  # seconds between looks for batches that were left half-way
+_LOOK = 0.2  # seconds; longer waits end early, for whoever waits looks again
+_CLAIM_ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
+_ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
+_SETTINGS = "settings"
+
+
+class MongodbStore:
+    """Keeps the store contract in one database."""
+
+    def __init__(self, address: Address, folder: str) -> None:
+        self.connection = connect(address)
+        self.name = address.name
+        self.folder = folder  # this host's own, see addresses.py
+        self.notices: list[str] = []
+        self._staging = Staging(self.connection)
+        self._env_sets = EnvSets(self.connection)
+        self._looked = time.monotonic()  # when it was last looked for batches
+        self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
+        self._marked = False  # whether the database is known to be a queue
+        self._settings: Mapping[str, object] = {}
+        self._last_seq = 0
+
+    # -- which database
+
+    def _there(self) -> bool:
+        """Whether the database is a queue yet; batches that were left half-way are looked after."""
+        if not self._marked:
+            self._marked, batches = layout.read_marker(self.connection)
+            self._staging.look_after(batches)
+        return self._marked
+
+    def _make(self) -> None:
+        """Make the database a queue, unless it is one."""
+        if not self._there():
+            layout.make(self.connection)
+            self._marked = True
+
+    @property
+    def _jobs(self) -> Any:
+        return self.connection.database.jobs
+
+    @property
+    def care(self) -> Care:
+        """See Care."""
+        return MongodbCare(self.connection, self.exists)
+
+    @property
+    def archive(self) -> Archive:
+        """See Archive."""
+        return MongodbArchive(self, self._env_sets)
+
+    def exists(self) -> bool:
+        """See Store; there is one in every database that is none of another's."""
+        self._there()
+        return True
+
+    def make(self) -> None:
+        """See Store."""
+        self._make()
+        make_host_folder(self.folder, self.connection.address)
+
+    def identity(self) -> str:
+        """See Store: that of the host folder, whose workers a host can tell apart."""
+        if not os.path.isdir(self.folder):
+            return "none"  # no worker has run here
+        return worker_files.folder_identity(self.folder)
+
+    # -- jobs
+
+    def add(
+        self,
+        jobs: Iterable[Job],
+        named: Mapping[str, int] | None = None,
+        env_set: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See Store."""
+        first = list(islice(iter(jobs := iter(jobs)), 2))
+        if not first:
+            return
+        self._make()
+        if env_set is not None:
+            self._env_sets.keep(env_set)
+        if len(first) == 1:
+            self._add_one(first[0])
+        else:
+            seq = self._next_seq(1)
+            self._last_seq = seq + self._staging.hand_in(chain(first, jobs), seq)
+
+    def _add_one(self, job: Job) -> None:
+        nonce = os.urandom(8).hex()
+        document = to_document(job, _seq=self._next_seq(1), _nonce=nonce)
+        with self.connection.told(f"that job '{job.id}' was enqueued"):
+            try:
+                self._jobs.insert_one(document)
+            except errors.DuplicateKeyError:
+                # It may be ours, inserted by the first of two tries.
+                found = self._jobs.find_one({"_id": job.id}, {"_nonce": 1})
+                if found is None or found.get("_nonce") != nonce:
+                    raise DuplicateId(job.id, self.name, 0) from None
+
+    def _next_seq(self, count: int) -> int:
+        """The first of so many numbers that follow on all that was added before, by the clock."""
+        first = max(round(self.connection.now() * 1_000_000) * 1000, self._last_seq)
+        self._last_seq = first + count
+        return first
+
+    def get(self, job_id: str) -> Job | None:
+        """See Store."""
+        if not self._there():
+            return None
+        with self.connection.told():
+            found = self._jobs.find_one({"_id": job_id, "state": {"$ne": STAGED}})
+        return to_job(found) if found else None
+
+    def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
+        """See Store."""
+        wanted = STATES if states is None else [state for state in STATES if state in states]
+        if not self._there():
+            return
+        for group in ([state for state in wanted if state != "dead"], ["dead"]):
+            asked = {"state": {"$in": [state for state in group if state in wanted]}}
+            with self.connection.told():
+                for document in self._jobs.find(asked).sort("_seq", 1):
+                    yield to_job(document)
+
+    def counts(self) -> dict[str, int]:
+        """See Store."""
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        if not self._there():
+            return counts
+        live = [state for state in STATES if state not in _ENDED]
+        steps: list[dict[str, Any]] = [
+            {"$match": {"state": {"$in": live}}},
+            {"$group": {"_id": "$state", "count": {"$sum": 1}}},
+        ]
+        with self.connection.told():
+            for found in self._jobs.aggregate(steps, hint="due"):
+                counts[found["_id"]] = found["count"]
+            for state in _ENDED:
+                asked = {"query": {"state": state}, "hint": "due"}
+                counts[state] = self.connection.database.command("count", "jobs", **asked)["n"]
+        return counts
+
+    def claim(
+        self,
+        worker: str,
+        now: str,
+        finished: tuple[Job, Job] | None = None,
+        log_word: str | None = None,
+    ) -> Claim:
+        """See Store. If the claim fails after the settling, that is done: asking again is right."""
+        if not self._there():
+            return Claim(None, settled=finished is None)
+        if finished is not None and not self._swap(*finished):
+            return Claim(None, settled=False, stored=self.get(finished[0].id))
+        ready = {"state": {"$in": sorted(CLAIMABLE)}, "run_at": {"$lte": now}}
+        with self.connection.told():
+            found = self._jobs.find_one_and_update(
+                ready,
+                claim_update(worker, now, log_word),
+                sort=_CLAIM_ORDER,
+                return_document=ReturnDocument.AFTER,
+            )
+        return Claim(to_job(found) if found else None)
+
+    def _swap(self, old: Job, new: Job) -> bool:
+        """Put the new job for the old one; False if that is no longer as it was."""
+        as_was, update = difference(old, new)
+        if not update:
+            return True
+        with self.connection.told(f"a change of job '{old.id}'"):
+            return bool(self._jobs.update_one(as_was, update).matched_count)
+
+    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+        """See Store. A standalone server changes several jobs one by one, when all rules agree.
+
+        Of more than a thousand a piece after the other is changed.
+        """
+        named = list(dict.fromkeys(ids))
+        if not self._there():
+            for job_id in named:
+                raise NoSuchJob(job_id)
+        if len(named) > 1 and (len(named) > _PIECE or not self.connection.has_transactions):
+            for job_id in named:  # so that a refusal comes before the first change
+                rule(self._get(job_id))
+        if len(named) < 2 or not self.connection.has_transactions:
+            return {new.id: new for job_id in named if (new := self._change_one(job_id, rule))}
+        changed: dict[str, Job] = {}
+        for at in range(0, len(named), _PIECE):
+            piece = named[at : at + _PIECE]
+            what = f"a change of {len(piece)} jobs"
+            changed |= self.connection.transaction(self._changing(piece, rule), what)
+        return changed
+
+    def _get(self, job_id: str) -> Job:
+        job = self.get(job_id)
+        if job is None:
+            raise NoSuchJob(job_id)
+        return job
+
+    def _change_one(self, job_id: str, rule: Rule) -> Job | None:
+        for _ in range(_TRIES):
+            old = self._get(job_id)
+            new = rule(old)
+            if new is None or self._swap(old, new):
+                return new
+        raise StoreBusy(f"job '{job_id}' is changed by others all the time; try again")
+
+    def _changing(self, ids: Sequence[str], rule: Rule) -> Callable[[Any], dict[str, Job]]:
+        """What changes all the jobs in a transaction."""
+
+        def deed(session: Any) -> dict[str, Job]:
+            asked = {"_id": {"$in": list(ids)}, "state": {"$ne": STAGED}}
+            found = {
+                document["_id"]: document for document in self._jobs.find(asked, session=session)
+            }
+            changed, updates = {}, []
+            for job_id in ids:
+                if job_id not in found:
+                    raise NoSuchJob(job_id)
+                old = to_job(found[job_id])
+                new = rule(old)
+                if new is not None:
+                    changed[job_id] = new
+                    update = difference(old, new)[1]
+                    # Another's change since then makes the transaction fail, and run again.
+                    updates += [UpdateOne({"_id": job_id}, update)] if update else []
+            if updates:
+                self._jobs.bulk_write(updates, session=session)
+            return changed
+
+        return deed
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """See Store."""
+        lost: list[Job] = []
+        if not self._there():
+            return list(jobs)
+        for at in range(0, len(jobs), _PIECE):
+            lost += self._remove(jobs[at : at + _PIECE])
+        return lost
+
+    def _remove(self, jobs: Sequence[Job]) -> list[Job]:
+        ids = [job.id for job in jobs]
+        with self.connection.told("that jobs were removed"):
+            found = {
+                document["_id"]: document for document in self._jobs.find({"_id": {"$in": ids}})
+            }
+            won = [job for job in jobs if job.id in found and to_job(found[job.id]) == job]
+            if not won:
+                return list(jobs)
+            done = self._jobs.bulk_write([DeleteOne(_same(found[job.id])) for job in won])
+            spared = set()
+            if done.deleted_count < len(won):
+                asked = {"_id": {"$in": [job.id for job in won]}}
+                spared = {document["_id"] for document in self._jobs.find(asked, {"_id": 1})}
+        gone = {job.id for job in won} - spared
+        return [job for job in jobs if job.id not in gone]
+
+    def set_id(self, env_set: Mapping[str, Any]) -> str:
+        """See Store."""
+        return self._env_sets.id_of(env_set)
+
+    def env_set(self, job: Job) -> Mapping[str, Any] | None:
+        """See Store."""
+        return self._env_sets.of(job)
+
+    # -- settings
+
+    def settings(self) -> Mapping[str, object]:
+        """See Store."""
+        found = None
+        if self._there():
+            with self.connection.told():
+                found = self.connection.database.config.find_one({"_id": _SETTINGS})
+        values = {name: value for name, value in (found or {}).items() if name != "_id"}
+        if values != self._settings:
+            self._settings = values
+        return self._settings
+
+    def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
+        """See Store."""
+        self._make()
+        config = self.connection.database.config
+        size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
+        as_was = {name: {"$eq": value} for name, value in old.items()}
+        with self.connection.told("the change of settings"):
+            config.update_one({"_id": _SETTINGS}, {"$setOnInsert": {}}, upsert=True)
+            done = config.replace_one({"_id": _SETTINGS, **as_was, "$expr": size}, dict(new))
+        return bool(done.matched_count)
+
+    # -- what workers ask
+
+    def present(self, job: Job) -> Job | None:
+        """The present form of the job that a worker runs."""
+        return self.get(job.id)
+
+    def held_by(self, worker: str) -> list[Job]:
+        """The running jobs that name this worker."""
+        with self.connection.told():
+            asked = {"worker": worker, "state": "in_progress"}
+            return [to_job(document) for document in self._jobs.find(asked)]
+
+    def next_due(self) -> float | None:
+        """Seconds until the next waiting job is due, or None."""
+        due = []
+        with self.connection.told():
+            for state in sorted(CLAIMABLE):
+                found = self._jobs.find({"state": state}, {"run_at": 1}).sort("run_at", 1).limit(1)
+                due += [document["run_at"] for document in found]
+        return max(0.0, parse_time(min(due)) - self.now()) if due else None
+
+    # -- workers
+
+    def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
+        """See MongodbWorkers."""
+        self._make()
+        return self._workers.register(worker_id, pid, start_time, boot_id)
+
+    def release(self, slot: LeasedSlot) -> None:
+        """See MongodbWorkers."""
+        self._workers.release(slot)
+
+    def forget_worker(self, worker_id: str) -> bool:
+        """See MongodbWorkers."""
+        return self._workers.forget(worker_id)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker of every host; one that is not alive was lost."""
+        return list(self._workers.all()) if self._there() else []
+
+    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+        """What is known of workers that have neither a file nor a document, but a job."""
+        if not of_jobs or not self._there():
+            return []
+        named = {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
+        # Looked at last: a worker has its document before it has a job.
+        named -= {worker.id for worker in self.workers()}
+        return [
+            WorkerInfo(worker_id, False, worker_id, missing=True) for worker_id in sorted(named)
+        ]
+
+    def note_lost(self, worker_id: str, **facts: object) -> None:
+        """See Workers; a worker of another host is left as it is."""
+        worker_files.note_lost(self.folder, worker_id, **facts)
+
+    def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
+        """See MongodbWorkers."""
+        self._workers.wake(message, only)
+
+    def wake_idle(self, count: int) -> None:
+        """See MongodbWorkers."""
+        self._workers.wake_idle(count)
+
+    # -- the rest
+
+    def on_wait(self, tell: Callable[[str], None] | None) -> None:
+        """Have a line told once when an answer takes longer than a second."""
+        self.connection.on_wait = tell
+
+    def prepare_claims(self) -> None:
+        """Connect, so that the first claim does not."""
+        self._there()
+
+    def leave_notices(self) -> None:
+        """For a worker, whose words nobody reads."""
+        self.notices.clear()
+
+    def check_size(self, job: Job) -> None:
+        """Raise InvalidInput for a job that is too large to be taken from a person."""
+        checked_line(job)
+
+    def sync(self) -> None:
+        """Nothing: whatever was acknowledged is durable."""
+
+    def fold(self) -> None:
+        """Look after batches that were left half-way: nothing else waits to be written."""
+        self._marked = False
+        self._there()
+
+    def tidy(self) -> None:
+        """Nothing: there are no files to bring up to date."""
+
+    def fold_if_due(self, *, busy: bool = False) -> bool:
+        """Now and then, what `fold` does; never that anything else has changed."""
+        if not busy and time.monotonic() - self._looked > _UPKEEP:
+            self._looked = time.monotonic()
+            self.fold()
+        return False
+
+    def fold_due_in(self) -> float | None:
+        """Never earlier than a worker looks by itself."""
+        return None
+
+    def now(self) -> float:
+        """See Store; it is the server's clock."""
+        return self.connection.now()
+
+    def wait(self, seconds: float) -> None:
+        """See Store."""
+        time.sleep(min(seconds, _LOOK))
+
+    def check(self) -> list[str]:
+        """See Store: jobs that are none."""
+        return []
+
+    def close(self) -> None:
+        """See Store. The connection is the process's own: what is opened next uses it, too."""
+
+
+def _same(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What only the very same document, unchanged, satisfies."""
+    return {name: {"$eq": value} for name, value in document.items()}

@@ -1,0 +1,38 @@
+"""The store that a host folder stands for; or one line that says what to install for it."""
+
+from __future__ import annotations
+
+from queuectl.addresses import address_of
+from queuectl.errors import StoreError
+from queuectl.store.facts import Summary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+
+def opened(folder: str) -> MongodbStore:
+    """The store; nothing is connected yet. StoreError where the driver is not installed."""
+    address = address_of(folder)
+    assert address is not None
+    try:
+        import pymongo  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            "a queue in MongoDB needs a driver that is not installed: "
+            "pip install 'queuectl[mongodb]'"
+        ) from None
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    return MongodbStore(address, folder)
+
+
+def read_summary(folder: str) -> Summary:
+    """What `status` shows of the queue."""
+    store = opened(folder)
+    return Summary(store.name, store.counts(), 0, store.workers())
+
+
+def greeting(folder: str) -> str:
+    """Name, version and form of the server, and how long it took to answer."""
+    return opened(folder).connection.greeting()

@@ -1,0 +1,110 @@
+"""Jobs that are handed in together: all of them or none, on a standalone server, too.
+
+They are inserted in a state that no command shows and no worker claims, under a batch. The one
+write that commits the batch's own document is when they are handed in: whoever meets a committed
+batch finishes it, and one that nobody committed is removed after an hour.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from pymongo import errors
+
+from queuectl.errors import DuplicateId, StoreError
+from queuectl.model.job import Job
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import STAGED, to_document
+
+_PIECE = 1000  # documents that are inserted at once
+_ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
+
+
+class Staging:
+    """The batches of one queue."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def hand_in(self, jobs: Iterable[Job], first_seq: int) -> int:
+        """Add all the jobs, or none and raise DuplicateId; how many there were."""
+        database, batch = self._connection.database, os.urandom(8).hex()
+        made_at = self._connection.now()
+        with self._connection.told():
+            database.meta.insert_one({"_id": f"batch/{batch}", "made_at": made_at})
+        count = 0
+        try:
+            pieces = _pieces(jobs)
+            for piece in pieces:
+                documents = [
+                    to_document(job, state=STAGED, _as=job.state, _seq=seq, _batch=batch)
+                    for seq, job in enumerate(piece, first_seq + count)
+                ]
+                self._insert(documents, count)
+                count += len(documents)
+        except BaseException:
+            with suppress(StoreError):  # then it is removed as an abandoned one
+                self._drop(batch)
+            raise
+        if count:
+            self._commit(batch, count)
+            self.finish(batch)
+        else:
+            self._drop(batch)
+        return count
+
+    def _insert(self, documents: list[dict[str, Any]], before: int) -> None:
+        with self._connection.told():
+            try:
+                self._connection.database.jobs.insert_many(documents)
+            except errors.BulkWriteError as exc:
+                fault = (exc.details or {}).get("writeErrors", [{}])[0]
+                if fault.get("code") != 11000:
+                    raise
+                index = fault["index"]
+                raise DuplicateId(
+                    documents[index]["_id"], self._connection.address.name, before + index
+                ) from None
+
+    def _commit(self, batch: str, count: int) -> None:
+        done = {"$set": {"committed": True}}
+        with self._connection.told(f"that {count} jobs were handed in"):
+            found = self._connection.database.meta.update_one({"_id": f"batch/{batch}"}, done)
+        if not found.matched_count:
+            raise StoreError("handing in took more than an hour; nothing was handed in")
+
+    def _drop(self, batch: str) -> None:
+        """Take back what was not handed in."""
+        database = self._connection.database
+        with self._connection.told():
+            database.jobs.delete_many({"_batch": batch, "state": STAGED})
+            database.meta.delete_one({"_id": f"batch/{batch}", "committed": {"$exists": False}})
+
+    def finish(self, batch: str) -> None:
+        """Show the jobs of a committed batch."""
+        database = self._connection.database
+        with self._connection.told():
+            database.jobs.update_many(
+                {"_batch": batch, "state": STAGED},
+                [{"$set": {"state": "$_as"}}, {"$unset": ["_as", "_batch"]}],
+            )
+            database.meta.delete_one({"_id": f"batch/{batch}"})
+
+    def look_after(self, batches: Iterable[dict[str, Any]]) -> None:
+        """Finish what others committed and did not finish, and remove what they abandoned."""
+        for found in batches:
+            batch = found["_id"].partition("/")[2]
+            if found.get("committed"):
+                self.finish(batch)
+            elif self._connection.now() - found.get("made_at", 0.0) > _ABANDONED:
+                self._drop(batch)
+
+
+def _pieces(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    source = iter(jobs)
+    while piece := list(islice(source, _PIECE)):
+        yield piece

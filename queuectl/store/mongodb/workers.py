@@ -1,0 +1,242 @@
+"""Workers of several hosts: each holds a lock on its own host, and a lease that all of them see.
+
+On its own host a worker is known as in a data folder: by the lock of a file in the host folder,
+which the kernel frees when it dies, and by a pipe beside it. To other hosts its document vouches:
+a thread counts up `beat` in it. Hosts' clocks are not compared. Whoever has itself seen the same
+beat for a whole lease, without losing sight, may declare the worker lost, and nobody else: after
+an outage all beats are old at once. The worker ends its job some time before that, if it could not
+renew its lease; a process that is stopped (SIGSTOP) cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from queuectl.config import Settings
+from queuectl.errors import QueuectlError, StoreError
+from queuectl.model.times import format_time
+from queuectl.store.facts import WorkerInfo
+from queuectl.store.files import worker_files
+from queuectl.store.files.worker_files import WorkerSlot
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.host import forget_secret, make_host_folder
+
+LEASE = 120.0  # seconds
+_PARTS = 12  # of a lease, in each of which it is renewed
+_MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
+_GAPS = 4  # parts of a lease: whoever looked less often has lost sight
+_FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
+
+
+def clock() -> float:
+    """Seconds that also pass while the machine is suspended, where the system has them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class MongodbWorkers:
+    """The workers of one queue, as one host's folder and the documents show them."""
+
+    def __init__(
+        self, connection: Connection, folder: str, settings: Callable[[], Settings]
+    ) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._settings = settings
+        # Beats of workers elsewhere: the last one, since when it is seen, when it was looked at.
+        self._seen: dict[str, tuple[int, float, float]] = {}
+
+    @property
+    def _documents(self) -> Any:
+        return self._connection.database.workers
+
+    def _lease(self) -> float:
+        return max(LEASE, 3 * self._settings().kill_grace + LEASE / 4)
+
+    def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
+        """Make this process a worker that others see; its slot must be released."""
+        make_host_folder(self._folder, self._connection.address)
+        started_at = format_time(self._connection.now())
+        words = f"{pid} {start_time} {boot_id} {started_at}"
+        local = worker_files.make_slot(self._folder, worker_id, words)
+        lease = self._lease()
+        document = {
+            "_id": worker_id,
+            "host": os.uname().nodename,
+            "folder": worker_files.folder_identity(self._folder),
+            "pid": pid,
+            "start_time": start_time,
+            "boot_id": boot_id,
+            "started_at": started_at,
+            "lease": lease,
+            "beat": 1,
+            "beat_at": started_at,
+        }
+        try:
+            with self._connection.told():
+                self._documents.insert_one(document)
+        except BaseException:
+            local.release()
+            raise
+        slack = self._settings().kill_grace + _MARGIN
+        return LeasedSlot(self._connection, local, lease, slack)
+
+    def release(self, slot: LeasedSlot) -> None:
+        """Take a worker off the list, at its own end."""
+        slot.stop()
+        try:
+            with self._connection.told():
+                self._documents.delete_one({"_id": slot.id})
+        finally:
+            slot.release()
+            self._forget_secret()
+
+    def forget(self, worker_id: str) -> bool:
+        """Take a dead worker off the list, after its jobs were rescued; False if it lives."""
+        if os.path.isdir(self._folder) and not worker_files.forget(self._folder, worker_id):
+            return False
+        with self._connection.told():
+            self._documents.delete_one({"_id": worker_id})
+        self._seen.pop(worker_id, None)
+        self._forget_secret()
+        return True
+
+    def _forget_secret(self) -> None:
+        """The last worker of a host takes the password with it."""
+        with suppress(OSError, StoreError):
+            if not worker_files.worker_names(self._folder):
+                forget_secret(self._folder, self._connection.address)
+
+    def all(self) -> Iterator[WorkerInfo]:
+        """Every worker of every host; one that is not alive was lost."""
+        with self._connection.told():
+            documents = {document["_id"]: document for document in self._documents.find()}
+            running = {"state": "in_progress", "worker": {"$in": list(documents)}}
+            jobs = list(self._connection.database.jobs.find(running, {"worker": 1, "run": 1}))
+        held = {job["worker"]: (job["_id"], job.get("run", 0)) for job in jobs}
+        local = {info.id: info for info in worker_files.worker_infos(self._folder)}
+        yield from local.values()
+        for worker_id, document in documents.items():
+            if worker_id not in local:
+                yield self._elsewhere(document, held.get(worker_id))
+        for gone in self._seen.keys() - documents.keys():
+            del self._seen[gone]
+
+    def _elsewhere(self, document: dict[str, Any], job: tuple[str, int] | None) -> WorkerInfo:
+        """A worker that has no file here."""
+        info = WorkerInfo(document["_id"], True, "")
+        for name in ("pid", "start_time", "boot_id", "started_at"):
+            setattr(info, name, document.get(name, 0 if name == "pid" else ""))
+        info.facts = {name: str(fact) for name, fact in document.get("facts", {}).items()}
+        info.facts |= {"host": str(document.get("host", "")), "beat": str(document.get("beat_at"))}
+        if job is not None:
+            info.job_id, info.run = job
+        ours = self._is_of_this_host(document)
+        info.missing = ours
+        info.alive = not ours and not document.get("lost") and not self._is_overdue(document)
+        return info
+
+    def _is_of_this_host(self, document: dict[str, Any]) -> bool:
+        """Whether the worker had its file in this very folder, and has lost it: it is dead."""
+        try:
+            here = worker_files.folder_identity(self._folder)
+        except OSError:
+            return False
+        return document.get("folder") == here and document.get("host") == os.uname().nodename
+
+    def _is_overdue(self, document: dict[str, Any]) -> bool:
+        """Whether the same beat was seen for a whole lease; then the worker is declared lost."""
+        worker_id, beat, lease = document["_id"], document.get("beat", 0), document.get("lease")
+        now, lease = clock(), float(lease or LEASE)
+        seen, since, looked = self._seen.get(worker_id, (None, now, now))
+        if seen != beat or now - looked > lease / _GAPS:
+            since = now
+        self._seen[worker_id] = (beat, since, now)
+        if now - since < lease:
+            return False
+        with self._connection.told():
+            same = {"_id": worker_id, "beat": beat}
+            return bool(self._documents.update_one(same, {"$set": {"lost": True}}).matched_count)
+
+    def wake(self, message: bytes, only: str | None) -> None:
+        """Tell workers of this host that something changed; those elsewhere look by themselves."""
+        worker_files.wake(self._folder, message, only)
+
+    def wake_idle(self, count: int) -> None:
+        """Wake so many workers of this host that run nothing."""
+        worker_files.wake_idle(self._folder, count)
+
+
+class LeasedSlot(WorkerSlot):
+    """A worker's file and pipe on its host, and its lease, which a thread renews."""
+
+    def __init__(
+        self, connection: Connection, local: WorkerSlot, lease: float, slack: float
+    ) -> None:
+        self.__dict__.update(local.__dict__)  # the same open files
+        self._connection = connection
+        self._lease, self._slack = lease, slack
+        self._renewed = self._lives = clock()
+        self._declared = False
+        self._told: dict[str, str] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def still_held(self) -> bool:
+        """Whether the worker may go on: it was not given up, and its lease lasts long enough."""
+        self._lives = clock()
+        lasts = self._lives - self._renewed < self._lease - self._slack
+        return lasts and not self._declared and super().still_held()
+
+    def note_facts(self, **facts: object) -> None:
+        """See WorkerSlot; other hosts hear of it with the next beat."""
+        super().note_facts(**facts)
+        told = {name: self._facts[name] for name in _FACTS if self._facts.get(name)}
+        if told != self._told:
+            self._told = told
+            self._stop.set()  # ends the pause; `stop` alone ends the thread
+
+    def _renew(self) -> None:
+        while True:
+            self._stop.wait(self._lease / _PARTS)
+            self._stop.clear()
+            if self._thread is None:
+                return
+            began = clock()
+            if began - self._lives > self._lease / 2:
+                continue  # the worker itself is stuck: nobody should vouch for it
+            if began - self._renewed > self._lease:
+                continue  # too late; others may have declared it lost
+            try:
+                with self._connection.told():
+                    beat_at = format_time(self._connection.now())
+                    done = self._connection.database.workers.update_one(
+                        {"_id": self.id, "lost": {"$ne": True}},
+                        {"$inc": {"beat": 1}, "$set": {"beat_at": beat_at, "facts": self._told}},
+                    )
+            except QueuectlError:
+                continue
+            self._declared = not done.matched_count
+            self._renewed = began
+
+    def stop(self) -> None:
+        """Renew the lease no more."""
+        thread, self._thread = self._thread, None  # type: ignore[assignment]
+        self._stop.set()
+        if thread is not None:
+            thread.join(2.0)
+
+    def release(self) -> None:
+        """See WorkerSlot."""
+        self._lease, self._declared = float("inf"), False  # the file is ours, whatever became of it
+        super().release()
+
+    def close(self) -> None:
+        """See WorkerSlot; the document stays, for whoever takes back what is left of the run."""
+        self.stop()
+        super().close()

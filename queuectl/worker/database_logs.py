@@ -1,0 +1,123 @@
+"""Output of runs whose queue is in a database: the spool is a local file, the logs are not.
+
+The files in the host folder's `logs/` are those that could not be sent yet.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from queuectl.errors import QueuectlError
+from queuectl.store.mongodb.opening import opened
+from queuectl.store.mongodb.output import Pieces, Sender
+from queuectl.worker.logs import LogFolder, Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from queuectl.model.job import Job
+
+_LOOK = 0.2  # seconds between looks at output that is being followed
+
+
+class DatabaseLogs(LogFolder):
+    """The same as LogFolder, for a host folder and the pieces in a database."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self._pieces = Pieces(opened(folder).connection)
+
+    def _name(self, job: Job, run: int | None) -> str:
+        return os.path.basename(self.run_path(job, run))
+
+    def open(self, job: Job, run: int | None = None) -> int | None:
+        """A descriptor of a copy of the run's output, or None if there is none yet."""
+        pieces = self._pieces.read(self._name(job, run))
+        first = next(pieces, None)
+        if first is None:
+            return super().open(job, run)  # it may be on this host, not sent yet
+        from tempfile import TemporaryFile
+
+        with TemporaryFile() as copy:
+            copy.write(first)
+            copy.writelines(pieces)
+            copy.flush()
+            return os.dup(copy.fileno())
+
+    def end(self, job: Job, most: int) -> bytes:
+        """At most the last `most` bytes that the latest run has written so far."""
+        try:
+            name = self._name(job, None)
+            size = self._pieces.size(name)
+            if size:
+                return b"".join(self._pieces.read(name, max(0, size - most)))
+        except QueuectlError:
+            return b""
+        return super().end(job, most)
+
+    def _follow_run(
+        self, job: Job, run: int, look: Callable[[], Job], wait: Callable[[float], None]
+    ) -> Iterator[bytes]:
+        name, shown, now = self._name(job, run), 0, job
+        while True:
+            over = now.state != "in_progress" or now.run != run
+            for piece in self._pieces.read(name, shown):
+                shown += len(piece)
+                yield piece
+            if over:  # so looked at before the last reading
+                return
+            wait(_LOOK)
+            now = look()
+
+    def rescue_spool(self, worker_id: str, job: Job) -> None:
+        """Keep what a dead worker's last run had written, if it died on this host."""
+        super().rescue_spool(worker_id, job)
+        Sender(self._pieces).send_file(job, self.run_path(job))
+
+    def prune(self, jobs: Iterable[Job]) -> None:
+        """Remove all output of these jobs."""
+        doomed = list(jobs)
+        self._pieces.remove(doomed)
+        super().prune(doomed)
+
+    def spool(self, worker_id: str) -> Spool:
+        """The file that takes the output of a worker's runs."""
+        return SentSpool(self, worker_id, self._pieces)
+
+
+class SentSpool(Spool):
+    """A spool whose content is sent to the database as it grows."""
+
+    def __init__(self, logs: LogFolder, worker_id: str, pieces: Pieces) -> None:
+        super().__init__(logs, worker_id)
+        self._sender = Sender(pieces)
+        self._unsent: list[tuple[Job, str]] = []
+
+    def begin(self, job: Job) -> None:
+        """The job is going to write into the file."""
+        self._sender.begin(job, os.path.basename(self._logs.run_path(job)), self.fd)
+
+    def is_let_go(self) -> bool:
+        """See Spool."""
+        self._sender.end()
+        return super().is_let_go()
+
+    def finish(self, job: Job, *, clean: bool = True) -> None:
+        """See Spool; what cannot be sent is kept here, and sent after a later run."""
+        self._sender.end()
+        super().finish(job, clean=clean)
+        self._unsent.append((job, self._logs.run_path(job)))
+        while self._unsent:
+            self._sender.send_file(*self._unsent[-1])
+            del self._unsent[-1]
+
+    def close(self) -> None:
+        """See Spool."""
+        self._sender.close()
+        with suppress(QueuectlError):
+            while self._unsent:
+                self._sender.send_file(*self._unsent[-1])
+                del self._unsent[-1]
+        super().close()

@@ -1,0 +1,238 @@
+"""The commands on a queue in MongoDB, as a user gives them, with workers that run jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+
+import pytest
+
+from queuectl.addresses import address_of
+from queuectl.places import find_folder
+from queuectl.store.facts import WorkerInfo
+from queuectl.store.files.worker_files import worker_infos
+from queuectl.store.mongodb import workers
+from queuectl.worker import processes
+from tests.seeds.test_seeds import LINES
+
+
+@pytest.fixture
+def queue(cli, url, monkeypatch, tmp_path):
+    """Commands on an empty queue in MongoDB; its host folder is this test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("QUEUECTL_DATA", url)
+    yield cli
+    folder = host_folder(url)
+    for worker in list(worker_infos(folder)) if os.path.isdir(folder) else []:
+        if worker.alive and worker.pid != os.getpid():
+            os.kill(worker.pid, signal.SIGKILL)
+
+
+def host_folder(url):
+    return find_folder(url, os.environ)
+
+
+def states(cli):
+    return {job["id"]: job["state"] for job in json.loads(cli.ok("list", "--json"))}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_prints_the_seeds_words(queue, name):
+    for number in (1, 2, 3):
+        queue.ok("enqueue", "--id", f"waits{number}", "--command", "true")
+    line, expected = LINES[name]
+    result = queue(*shlex.split(line))
+    assert result.code == 0, result
+    assert re.match(expected, result.out), result.out
+
+
+def test_ping_tells_server_version_form_and_time(queue, server, url):
+    told = queue.ok("ping")
+    assert re.fullmatch(
+        rf"Queue can be reached: {url}, MongoDB \d+\.\d+\.\d+, {server.form}, [\d.]+ ms\n", told
+    )
+    assert f"\nData Folder: {url}\n" in queue.ok("status")
+    assert ("a standalone server" in queue.ok("doctor")) == (server.form == "standalone")
+    assert url in queue("list").err
+    assert queue.ok("checkpoint") == f"Nothing to do: {url} has no JSON files.\n"
+    assert queue("doctor", "--repair").code == 5
+    lacking = "queuectl: the store in MongoDB has no top: docs/mongodb.md tells what it lacks\n"
+    assert queue("top") == (5, "", lacking)
+
+
+def test_jobs_run_to_their_end_and_their_output_is_in_the_database(queue, url, monkeypatch):
+    queue.ok("config", "set", "base", "0")
+    queue.ok("enqueue", "--id", "good", "--command", "echo out; echo err >&2")
+    queue.ok("enqueue", "--id", "bad", "--command", "echo no; exit 3", "--max-retries", "1")
+    queue.ok("enqueue", "--id", "env", "--command", "env")
+    told = queue("worker", "run", "--drain")
+    assert (told.code, "Ended dead: bad: exit code 3: no" in told.err) == (1, True), told
+    assert states(queue) == {"good": "completed", "env": "completed", "bad": "dead"}
+    # The job is told a path in the place of the URL, and on another host the output is the same.
+    assert f"QUEUECTL_DATA={host_folder(url)}\n" in queue.ok("logs", "env")
+    assert "mongodb://" not in queue.ok("logs", "env")
+    monkeypatch.setenv("XDG_STATE_HOME", "/nonexistent")
+    assert queue.ok("logs", "good") == "out\nerr\n"
+    assert queue.ok("logs", "bad", "--run", "1") == queue.ok("logs", "-f", "bad") == "no\n"
+    assert queue.ok("show", "good").endswith("out\nerr\n")
+    assert queue.ok("dlq", "retry", "bad") == (
+        "Job 'bad' has been moved back to the main queue for retry.\n"
+    )
+    queue.ok("purge", "--yes")
+    assert states(queue) == {"bad": "pending"}
+    assert queue("logs", "good").code == 3
+
+
+def test_large_output_is_kept_whole_and_its_end_is_read_alone(queue, url):
+    queue.ok("enqueue", "--id", "a", "--command", "seq 100000; echo last")
+    assert queue("worker", "run", "--drain", "-q").code == 0
+    expected = "".join(f"{number}\n" for number in range(1, 100_001)) + "last\n"
+    assert queue.ok("logs", "a") == expected
+    assert queue.ok("logs", "a", "--lines", "2") == "100000\nlast\n"
+    assert queue.ok("show", "a").endswith("99999\n100000\nlast\n")
+
+
+def test_a_worker_that_is_killed_loses_its_job_at_once_on_its_host(queue, url, wait_until):
+    queue.ok("enqueue", "--id", "a", "--command", "echo begun; exec sleep 300")
+    queue.ok("worker", "start")
+    wait_until(lambda: queue("logs", "a").out == "begun\n")
+    [worker] = json.loads(queue.ok("worker", "list", "--json"))["workers"]
+    assert (worker["job"], worker["alive"]) == ("a", True)
+    [info] = worker_infos(host_folder(url))
+    os.kill(worker["pid"], signal.SIGKILL)
+    wait_until(lambda: "The worker of job 'a' died" in queue("config", "set", "base", "2").err)
+    [job] = json.loads(queue.ok("list", "--json"))
+    assert (job["state"], job["losses"], queue.ok("logs", "a")) == ("pending", 1, "begun\n")
+    assert not processes.is_running(info.group_pid, info.group_start)
+    assert queue.ok("worker", "list", "-q") == ""
+
+
+def test_workers_are_cancelled_scaled_and_stopped(queue, wait_until):
+    queue.ok("worker", "start", "--count", "2")
+    queue.ok("enqueue", "--id", "a", "--command", "sleep 300")
+    wait_until(lambda: states(queue) == {"a": "in_progress"})
+    assert queue.ok("cancel", "a") == "Job 'a' is running; its worker is asked to end it.\n"
+    wait_until(lambda: states(queue) == {"a": "cancelled"})
+    assert "Workers running now: 1" in queue.ok("worker", "scale", "1")
+    assert queue.ok("worker", "stop").endswith("All workers stopped.\n")
+
+
+def test_backup_and_restore_into_an_empty_database_and_a_folder(queue, new_url, tmp_path):
+    queue.ok("enqueue", "--id", "a", "--command", "true", "--priority", "3")
+    queue.ok("enqueue", "--id", "b", "--command", "false")
+    queue.ok("config", "set", "base", "5")
+    path = str(tmp_path / "file")
+    queue.ok("backup", path)
+    # Each store gives a set of variables the id that it has there.
+    jobs = re.sub('"env_set": "[^"]*"', "", queue.ok("list", "--json"))
+    for where in (new_url, str(tmp_path / "folder")):
+        queue.ok("--data", where, "restore", path)
+        found = queue.ok("--data", where, "list", "--json")
+        assert re.sub('"env_set": "[^"]*"', "", found) == jobs
+        assert queue.ok("--data", where, "config", "get", "base") == "5\n"
+    assert queue("--data", new_url, "restore", "--replace", "--yes", path).code == 4
+
+
+# -- workers of other hosts
+
+
+class Clock:
+    """The time by which leases are measured."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(workers, "clock", clock)
+    return clock
+
+
+@pytest.fixture
+def elsewhere(queue, url, client):
+    """A worker of another host, which runs job `a`."""
+    queue.ok("enqueue", "--id", "a", "--command", "true")
+    database = client[url.rpartition("/")[2]]
+    database.workers.insert_one(
+        {
+            **{"_id": "w-far", "host": "far", "folder": "1:2", "pid": 7, "start_time": "9"},
+            **{"boot_id": "b", "started_at": "2026-01-01T00:00:00.000000Z", "lease": 120.0},
+            **{"beat": 4, "beat_at": "2026-01-01T00:00:00.000000Z"},
+        }
+    )
+    store = opened(url)
+    store.claim("w-far", "2100")
+    return database, store
+
+
+def opened(url):
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    folder = host_folder(url)
+    return MongodbStore(address_of(folder), folder)
+
+
+def alive(store) -> dict[str, bool]:
+    found: list[WorkerInfo] = store.workers()
+    return {worker.id: worker.alive for worker in found}
+
+
+def test_a_worker_elsewhere_is_lost_when_its_beat_was_the_same_for_a_lease(
+    queue, url, clock, elsewhere
+):
+    database, store = elsewhere
+    for _ in range(5):
+        assert alive(store) == {"w-far": True}
+        clock.seconds += 25
+    assert alive(store) == {"w-far": False}
+    assert database.workers.find_one()["lost"] is True
+    queue.ok("config", "set", "base", "2")  # any command that writes
+    assert states(queue) == {"a": "pending"}
+    assert database.workers.count_documents({}) == 0
+
+
+def test_after_an_outage_nobody_is_lost_who_lives(clock, elsewhere):
+    database, store = elsewhere
+    assert alive(store) == {"w-far": True}
+    clock.seconds += 3600  # nothing was seen meanwhile
+    assert alive(store) == {"w-far": True}
+    clock.seconds += 25
+    database.workers.update_one({}, {"$inc": {"beat": 1}})
+    for _ in range(5):
+        assert alive(store) == {"w-far": True}
+        clock.seconds += 25
+
+
+def test_a_worker_that_cannot_renew_its_lease_gives_up_before_others_may(queue, url, clock):
+    store = opened(url)
+    slot = store.register("w-here", os.getpid(), "s", "b")
+    try:
+        assert slot.still_held()
+        clock.seconds += workers.LEASE - 11
+        assert not slot.still_held()
+    finally:
+        store.release(slot)
+    assert (alive(store), os.listdir(os.path.join(host_folder(url), "workers"))) == ({}, [])
+
+
+def test_a_worker_that_was_declared_lost_notices(queue, url, client, monkeypatch, wait_until):
+    monkeypatch.setattr(workers, "LEASE", 1.2)
+    queue.ok("config", "set", "kill-grace", "0.1")
+    store = opened(url)
+    slot = store.register("w-here", os.getpid(), "s", "b")
+    slot._slack = 0.0
+    documents = client[url.rpartition("/")[2]].workers
+    try:
+        wait_until(lambda: slot.still_held() and documents.find_one()["beat"] > 2)
+        documents.update_one({}, {"$set": {"lost": True}})
+        wait_until(lambda: not slot.still_held())
+    finally:
+        store.release(slot)

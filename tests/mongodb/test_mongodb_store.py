@@ -1,0 +1,292 @@
+"""The store in MongoDB keeps the contract, on a replica set and on a standalone server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from samples import configure, make_job, moment, put
+from store_contract import StoreContract, filled, names
+
+from queuectl.addresses import Address
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
+from queuectl.model.lifecycle import claimed
+from queuectl.store.mongodb import connection
+
+NOW = moment(10)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    return lambda url: MongodbStore(Address(url), str(tmp_path / "host"))
+
+
+@pytest.fixture
+def store(url, opened):
+    store = opened(url)
+    yield store
+    assert store.check() == []
+    store.close()
+
+
+@pytest.fixture
+def database(url, client):
+    """The store's database, as mongosh has it."""
+    return client[url.rpartition("/")[2]]
+
+
+class TestMongodbStore(StoreContract):
+    pass
+
+
+# -- documents
+
+
+def test_a_document_is_the_job_of_the_json_files(store, database):
+    store.add([make_job("a", run=2, log_word="x", extra={"note": [1]})])
+    found = database.jobs.find_one()
+    assert found.pop("_seq") > 0
+    assert found.pop("_nonce")
+    assert found == {
+        **{"_id": "a", "state": "pending", "priority": 0, "run_at": moment(), "command": "true"},
+        **{"max_retries": 3, "created_at": moment(), "updated_at": moment(), "run": 2},
+        **{"log_word": "x", "note": [1]},
+    }
+
+
+def test_a_job_that_mongodb_cannot_keep_is_refused_by_its_name(store):
+    with pytest.raises(InvalidInput, match=r"job 'a' has the key '\$x', which MongoDB cannot keep"):
+        store.add([make_job("a", extra={"$x": 1})])
+    with pytest.raises(InvalidInput, match="MongoDB cannot keep this job"):
+        store.add([make_job("b"), make_job("c", extra={"large": 1 << 70})])
+    assert list(store.find()) == []
+
+
+@pytest.mark.parametrize("before", [{}, {"run": 4, "log_word": "old", "error": "e", "rev": 9}])
+def test_a_claim_is_the_rule_of_a_claim(store, before):
+    job = make_job("a", state="failed", exit_code=1, finished_at=moment(1), **before)
+    store.add([job])
+    assert store.claim("$w", NOW, None, "word").job == claimed(job, "$w", NOW, "word")
+
+
+def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
+    store.add([make_job("a")])
+    edits = iter([{"priority": 7}, {"state": "cancelled"}, {"note": "mine"}])
+
+    def rule(job):
+        if edit := next(edits, None):
+            database.jobs.update_one({"_id": "a"}, {"$set": edit})
+        return job._replace(priority=job.priority + 1, rev=job.rev + 1)
+
+    store.change(["a"], rule)
+    job = store.get("a")
+    assert (job.priority, job.state, job.extra) == (8, "cancelled", {"note": "mine"})
+
+
+def test_a_job_that_an_edit_left_without_sense_is_named(store, database):
+    store.add([make_job("a")])
+    database.jobs.update_one({"_id": "a"}, {"$set": {"priority": "high"}})
+    with pytest.raises(StoreError, match="the document of job 'a' was edited so that it is none"):
+        store.get("a")
+
+
+# -- several at once
+
+
+def test_no_job_is_claimed_twice(url, opened):
+    first = opened(url)
+    first.add([make_job(f"j{number}") for number in range(120)], {})
+    got = []
+
+    def claim_all(worker):
+        store = opened(url)
+        while job := store.claim(worker, NOW).job:
+            got.append(job.id)
+
+    threads = [threading.Thread(target=claim_all, args=(f"w{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == sorted(f"j{number}" for number in range(120))
+
+
+def test_a_change_of_several_is_made_again_if_another_comes_between(store, url, opened):
+    store.add([make_job("a"), make_job("b")])
+    other, seen = opened(url), []
+
+    def rule(job):
+        seen.append(job.id)
+        if seen == ["a"]:
+            put(other, other.get("b")._replace(command="theirs", rev=2))
+        return job._replace(priority=5, rev=job.rev + 1)
+
+    done = store.change(["a", "b"], rule)
+    assert [(job.id, job.command, job.rev) for job in done.values()] == [
+        ("a", "true", 2),
+        ("b", "theirs", 3),
+    ]
+
+
+def test_an_insert_that_is_done_twice_is_one(store, database, monkeypatch):
+    """As when the answer to the first try was lost."""
+    from pymongo.collection import Collection
+
+    insert = Collection.insert_one
+
+    def twice(self, document, *args, **kwargs):
+        insert(self, dict(document), *args, **kwargs)
+        return insert(self, document, *args, **kwargs)
+
+    store.add([make_job("warm")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "insert_one", twice)
+        store.add([make_job("a")])
+    with pytest.raises(DuplicateId, match="exists already, in mongodb://"):
+        store.add([make_job("a")])
+
+
+# -- jobs that are handed in together
+
+
+def hold_back(store, jobs, monkeypatch, *, committed):
+    """Hand jobs in by a process that is killed before, or after, they are handed in."""
+    from queuectl.store.mongodb.staging import Staging
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "finish" if committed else "_commit", killed)
+        with pytest.raises(Killed):
+            store.add(jobs)
+
+
+def test_jobs_that_were_handed_in_are_finished_by_the_next_command(store, url, opened, monkeypatch):
+    hold_back(store, [make_job("a"), make_job("b", state="dead")], monkeypatch, committed=True)
+    assert names(opened(url).find()) == ["a", "b"]
+    assert store.counts() == {**dict.fromkeys(store.counts(), 0), "pending": 1, "dead": 1}
+
+
+def test_jobs_that_were_never_handed_in_are_seen_by_nobody_and_removed(
+    store, url, opened, database, monkeypatch
+):
+    hold_back(store, [make_job("a"), make_job("b")], monkeypatch, committed=False)
+    another = opened(url)
+    assert (list(another.find()), another.get("a"), another.claim("w", NOW).job) == ([], None, None)
+    assert sum(another.counts().values()) == 0
+    assert database.jobs.count_documents({}) == 2
+    with pytest.raises(DuplicateId):  # it may still be handed in
+        another.add([make_job("a")])
+    database.meta.update_many({"_id": {"$ne": "queuectl"}}, {"$set": {"made_at": 0}})
+    another.fold()
+    assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
+    another.add([make_job("a")])
+
+
+# -- the database
+
+
+def test_a_new_database_is_looked_at_without_being_made(new_url, opened, client):
+    store = opened(new_url)
+    assert list(store.find()) == store.workers() == []
+    assert dict(store.settings()) == {}
+    assert new_url.rpartition("/")[2] not in client.list_database_names()
+    store.add([make_job("a", state="dead")])
+    database = client[new_url.rpartition("/")[2]]
+    assert [job["_id"] for job in database.dlq.find()] == ["a"]
+    assert database.meta.find_one({"_id": "queuectl"})["format"] == 1
+
+
+@pytest.mark.parametrize("foreign", ["jobs", "config"])
+def test_a_database_with_anothers_collection_is_refused(new_url, opened, client, foreign):
+    client[new_url.rpartition("/")[2]][foreign].insert_one({"_id": "theirs"})
+    for deed in (lambda store: store.add([make_job("a")]), lambda store: list(store.find())):
+        with pytest.raises(StoreError, match=f"holds a collection '{foreign}' that is not"):
+            deed(opened(new_url))
+
+
+def test_a_newer_database_is_refused(store, database, url, opened):
+    store.add([make_job("a")])
+    database.meta.update_one({"_id": "queuectl"}, {"$set": {"format": 9}})
+    try:
+        with pytest.raises(StoreError, match="was made by a newer queuectl"):
+            opened(url).get("a")
+    finally:
+        database.meta.update_one({"_id": "queuectl"}, {"$set": {"format": 1}})
+
+
+def test_what_is_acknowledged_was_written_by_a_majority(url, opened):
+    concern = opened(url + "?w=0&journal=false").connection.database.jobs.write_concern
+    assert concern.document == {"w": "majority", "j": True}
+
+
+def test_settings_edited_in_mongosh_count(store, database):
+    configure(store, {"base": 3})
+    database.config.update_one({"_id": "settings"}, {"$set": {"jitter": 1}})
+    assert dict(store.settings()) == {"base": 3, "jitter": 1}
+    assert store.settings() is store.settings()
+    assert not store.change_settings({"base": 3}, {})
+
+
+def test_the_servers_clock_counts(store, monkeypatch):
+    import time
+
+    own = time.time
+    assert abs(store.now() - own()) < 1
+    monkeypatch.setattr(time, "time", lambda: own() + 3600)
+    assert abs(store.now() - own()) < 1
+
+
+# -- trouble
+
+
+def test_nobody_answers(opened, monkeypatch):
+    assert connection.PATIENCE <= 4  # seconds: a command ends within 5
+    monkeypatch.setattr(connection, "_TELL_AFTER", 0.1)
+    store, told = opened("mongodb://u:secret@127.0.0.1:1/q"), []
+    store.connection._patience = 1.2
+    store.on_wait(told.append)
+    with pytest.raises(StoreError, match=r"mongodb://u@127\.0\.0\.1:1/q does not answer: "):
+        store.counts()
+    assert told == ["mongodb://u@127.0.0.1:1/q does not answer; waiting"]
+
+
+def test_a_wrong_password_is_one_line_without_it(server, opened):
+    url = server.url.replace("//", "//ann:s3cr%40t@") + "q"
+    with pytest.raises(StoreError, match="refuses what queuectl needs: Authentication") as refused:
+        opened(url).counts()
+    assert "s3cr" not in str(refused.value)
+
+
+def test_a_change_of_several_names_its_refusal_before_anything_is_changed(store):
+    jobs = filled(store)
+
+    def refuse(job):
+        if job.id == "dead":
+            raise Conflict("not this one")
+        return job._replace(rev=2)
+
+    with pytest.raises(Conflict, match="not this one"):
+        store.change(list(jobs), refuse)
+    assert {job.id: job for job in store.find()} == jobs
+
+
+def test_without_the_driver_one_line_says_what_to_install(tmp_path):
+    program = (
+        "import sys; sys.modules['pymongo'] = None; from queuectl.cli import main; "
+        "sys.exit(main(['--data', 'mongodb://u:secret@localhost/q', 'list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr == (
+        "queuectl: a queue in MongoDB needs a driver that is not installed: "
+        "pip install 'queuectl[mongodb]'\n"
+    )

@@ -1,0 +1,119 @@
+"""How a queue in MongoDB is named, and that its password is shown nowhere; no server is needed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from queuectl.addresses import Address, address_of, find_address, is_address, name_of
+from queuectl.errors import InvalidInput, StoreError
+from queuectl.places import find_folder
+from queuectl.store.mongodb.host import forget_secret, make_host_folder
+
+SECRET = "mongodb://ann:s3cr%40t@db1:27017,db2/jobs?tls=true&tlsCertificateKeyFilePassword=hidden"
+
+
+@pytest.fixture
+def environ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return {"XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+def test_what_names_a_queue_in_mongodb_and_what_a_folder():
+    urls = ("mongodb://h/d", "mongodb+srv://h", "mongodb", "@file")
+    assert all(map(is_address, urls))
+    assert not any(map(is_address, ("./mongodb", "data", "", "mongodb/", "redis://h", "/a@b")))
+
+
+def test_the_name_has_neither_password_nor_options():
+    address = Address(SECRET)
+    assert address.name == "mongodb://ann@db1:27017,db2/jobs"
+    assert (address.url, address.database, address.has_secret) == (SECRET, "jobs", True)
+    assert not Address("mongodb://h/d").has_secret
+
+
+@pytest.mark.parametrize(
+    "url", ["mongodb://h", "mongodb://h/", "mongodb+srv://h/?retryWrites=true"]
+)
+def test_without_a_name_the_database_is_queuectl(url):
+    address = Address(url)
+    assert address.database == "queuectl"
+    assert address.url.startswith(f"{url.partition('://')[0]}://h/queuectl")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://u:s3cr@t@h/d",
+        "mongodb://u:s3c/r@h/d",
+        "mongodb://u:s3c?r@h",
+        "mongodb://u:s3c#@h",
+    ],
+)
+def test_a_password_that_is_not_spelled_as_a_url_wants_it_is_refused_unseen(url):
+    with pytest.raises(InvalidInput, match="%40 %2F %3F %23") as refused:
+        Address(url)
+    assert "s3c" not in str(refused.value)
+
+
+def test_whoever_repeats_a_secret_is_not_shown():
+    told = f"cannot use {SECRET}: s3cr%40t, s3cr@t, hidden"
+    assert Address(SECRET).cleaned(told) == "cannot use ***: ***, ***, ***"
+
+
+def test_a_file_with_the_url_is_for_its_owner_alone(environ, tmp_path):
+    path = tmp_path / "url"
+    path.write_text(SECRET + "\n")
+    path.chmod(0o640)
+    with pytest.raises(StoreError, match="others may use it: chmod 600"):
+        find_address(f"@{path}", environ)
+    path.chmod(0o600)
+    found = find_address("@url", environ)
+    assert (found.url, found.path) == (SECRET, str(path))
+    path.write_text("mongodb://a\nmongodb://b\n")
+    with pytest.raises(StoreError, match="should hold one URL and nothing else"):
+        find_address(f"@{path}", environ)
+    with pytest.raises(StoreError, match="gone should hold the URL of the queue: No such file"):
+        find_address("@gone", environ)
+
+
+@pytest.mark.parametrize(
+    "line", ["MONGO_URI=mongodb://env/d", "export MONGO_URI = 'mongodb://env/d'  "]
+)
+def test_mongodb_alone_takes_mongo_uri(environ, tmp_path, line):
+    with pytest.raises(InvalidInput, match="takes its URL from MONGO_URI"):
+        find_address("mongodb", environ)
+    (tmp_path / ".env").write_text(f"# a comment\nOTHER=1\n{line}\n")
+    assert find_address("mongodb", environ).name == "mongodb://env/d"
+    named = {**environ, "MONGO_URI": "mongodb://own/d"}
+    assert find_address("mongodb", named).name == "mongodb://own/d"
+    # A MONGO_URI that happens to be set changes nothing otherwise.
+    assert find_folder(str(tmp_path / "q"), named) == str(tmp_path / "q")
+
+
+def test_a_host_folder_stands_for_the_queue_without_telling_the_password(environ, tmp_path):
+    folder = find_folder(SECRET, environ)
+    assert folder.startswith(str(tmp_path / "state" / "queuectl" / "mongodb"))
+    assert not os.path.exists(folder)
+    assert "s3cr" not in folder
+    assert (address_of(folder).url, name_of(folder)) == (SECRET, Address(SECRET).name)
+    assert find_folder("mongodb://ann:new@db1:27017,db2/jobs", environ) == folder
+    assert find_folder("mongodb://db1/other", environ) != folder
+
+
+def test_another_process_finds_the_queue_by_the_host_folder(environ, tmp_path):
+    folder = str(tmp_path / "host")
+    assert address_of(folder) is None
+    make_host_folder(folder, Address(SECRET))
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    assert os.stat(os.path.join(folder, "mongodb")).st_mode & 0o777 == 0o600
+    assert address_of(folder).url == SECRET
+    forget_secret(folder, Address(SECRET))
+    assert address_of(folder).url == Address(SECRET).name
+    path = tmp_path / "url"
+    path.write_text("mongodb://u:new@h/d")
+    path.chmod(0o600)
+    make_host_folder(folder, Address(SECRET, str(path)))
+    forget_secret(folder, Address(SECRET, str(path)))
+    assert address_of(folder).url == "mongodb://u:new@h/d"
