@@ -24,7 +24,7 @@ from queuectl.errors import (
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import check_state, find_field
-from queuectl.model.ids import MadeIds, made_ids, made_word
+from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
 from queuectl.model.job import FINISHED, LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
@@ -51,6 +51,7 @@ class JobQueue:
         self.leave_notices, self.prepare_claims = store.leave_notices, store.prepare_claims
         self.next_due, self.sync, self.fold_if_due = store.next_due, store.sync, store.fold_if_due
         self._dice = dice or _throw
+        self._word = 0
         self._settings = Settings()
         self._values: Mapping[str, object] | None = None
 
@@ -376,7 +377,9 @@ class JobQueue:
 
         May be called again with the same `finished` after a StoreError.
         """
-        stored, log_word = finished[0] if finished else None, made_word(self._dice())
+        # Counted from a random number on: asking the system for chance costs each claim more.
+        self._word = (self._word or int(self._dice() * WORDS)) + 1
+        stored, log_word = finished[0] if finished else None, made_word(self._word)
         self.prepare_claims()  # before the clock is looked at: it can take a while
         while True:
             now = self.now()

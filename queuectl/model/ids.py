@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _EPOCH = 1_735_689_600  # 2025-01-01T00:00:00Z
+WORDS = 16**7
 _TIME_DIGITS, _CHANCE_DIGITS = 10, 4  # microseconds for 35 years; 20 bits
 
 
@@ -44,9 +45,9 @@ class MadeIds:
         return len(digits) == _TIME_DIGITS and self._first <= number < self._next
 
 
-def made_word(dice: float) -> str:
-    """A short word that begins with a letter, from a throw in [0, 1)."""
-    return f"r{int(dice * 16**7):07x}"
+def made_word(number: int) -> str:
+    """A short word that begins with a letter, one of WORDS."""
+    return f"r{number % WORDS:07x}"
 
 
 def _spell(number: int, width: int) -> str:
