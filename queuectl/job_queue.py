@@ -7,28 +7,25 @@ job as it is now, which the store applies while nobody else can change it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from queuectl.config import Settings, unknown_settings
 from queuectl.errors import (
-    Conflict,
     DuplicateId,
     InvalidInput,
-    InvalidTransition,
     NoSuchJob,
     StoreError,
 )
+from queuectl.job_changes import JobChanges
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
-from queuectl.model.fields import check_state, find_field
 from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
-from queuectl.model.job import FINISHED, LIVE, Job, new_job
+from queuectl.model.job import LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.selection import in_state
 from queuectl.model.times import format_time
-from queuectl.store.facts import CANCEL
 from queuectl.store.opening import open_store
 
 TYPE_CHECKING = False
@@ -36,11 +33,11 @@ if TYPE_CHECKING:
     from typing import IO
 
     from queuectl.store.backup import Backup
-    from queuectl.store.contract import Archive, Care, Rule, Slot, Store
+    from queuectl.store.contract import Archive, Care, Slot, Store
     from queuectl.store.facts import Finding, WorkerInfo
 
 
-class JobQueue:
+class JobQueue(JobChanges):
     """One queue. Methods raise QueuectlError's children and then changed nothing."""
 
     def __init__(self, store: Store, dice: Callable[[], float] | None = None) -> None:
@@ -87,10 +84,6 @@ class JobQueue:
     def notices(self) -> list[str]:
         """Lines that a person should see beside the result; whoever shows them clears them."""
         return self.store.notices
-
-    def now(self) -> str:
-        """The store's time, as jobs hold it."""
-        return format_time(self.store.now())
 
     # -- what people ask
 
@@ -148,144 +141,9 @@ class JobQueue:
         self.store.add(jobs(), named, env_set)
         self.wake_idle(count)
 
-    def get(self, job_id: str) -> Job:
-        """The job, or NoSuchJob."""
-        job = self.store.get(job_id)
-        if job is None:
-            raise NoSuchJob(job_id)
-        return job
-
-    def find(
-        self, states: Collection[str] | None = None, limit: int | None = None
-    ) -> Iterator[Job]:
-        """Jobs in one of the states (None: all), at most `limit`; the dead come last."""
-        return islice(self.store.find(states), limit)
-
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
         return self.store.counts()
-
-    def update(
-        self,
-        job_id: str,
-        changes: Mapping[str, object],
-        tag: Collection[str] = (),
-        untag: Collection[str] = (),
-        rev: int | None = None,
-    ) -> Job:
-        """Set fields of a job anew; a state of pending is a retry, of cancelled a cancel.
-
-        Tags in `tag` are added to those that it has, those in `untag` taken away. Outdated if the
-        job is not at `rev` (None: at any).
-        """
-        fields = {find_field(name).name: value for name, value in changes.items()}
-        state = check_state(fields.pop("state")) if "state" in fields else None
-        if state not in (None, "pending", "cancelled"):
-            raise InvalidInput(
-                f"a job cannot be made {state}: update sets pending (retry it) or cancelled"
-            )
-        if not fields and state is None and not tag and not untag:
-            raise InvalidInput("nothing to change is given")
-
-        def rule(job: Job) -> Job:
-            now = self.now()
-            if state == "cancelled":
-                job = lifecycle.cancelled(job, now)
-            elif state == "pending" and (job.state != state or job.run_at > now):
-                job = lifecycle.retried(job, now)  # first: a run_at that is given holds
-            own = {"tags": lifecycle.retagged(job, tag, untag)} if tag or untag else {}
-            job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
-            self.store.check_size(job)
-            return job
-
-        return self._change([job_id], rule, rev)[0]
-
-    def cancel(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
-        """Cancel the jobs, all or none; those that run are ended by their workers."""
-        return self._change(ids, lambda job: lifecycle.cancelled(job, self.now()), rev)
-
-    def abandon(self, ids: Sequence[str]) -> list[Job]:
-        """Give up running jobs, all or none, though something of their runs may go on.
-
-        Conflict if the worker of one can still end it.
-        """
-        workers = {worker.id: worker for worker in self.workers() if worker.alive}
-
-        def rule(job: Job) -> Job:
-            worker = workers.get(str(job.worker)) if job.state == "in_progress" else None
-            if worker is not None and not worker.left:
-                raise Conflict(
-                    f"job '{job.id}' is run by worker PID {worker.pid}, which can end it: "
-                    f"'queuectl cancel {job.id}'"
-                )
-            return lifecycle.abandoned(job, self.now())
-
-        return self._change(ids, rule)
-
-    def would_cancel(self, ids: Sequence[str]) -> list[Job]:
-        """The jobs as they are, if all of them could be cancelled; raises as `cancel` does."""
-        return self._would(ids, lambda job: lifecycle.cancelled(job, self.now()))
-
-    def would_retry(self, ids: Sequence[str], *, dead: bool = False) -> list[Job]:
-        """The same for `retry`, or for `retry_dead`."""
-        return self._would(ids, self._back if dead else self._retried)
-
-    def _would(self, ids: Sequence[str], rule: Rule) -> list[Job]:
-        jobs = [self.get(job_id) for job_id in dict.fromkeys(ids)]
-        for job in jobs:
-            rule(job)
-        return jobs
-
-    def _retried(self, job: Job) -> Job:
-        return lifecycle.retried(job, self.now())
-
-    def _back(self, job: Job) -> Job:
-        if job.state != "dead":
-            raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
-        return lifecycle.retried(job, self.now())
-
-    def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
-        """Make the jobs pending now, all or none."""
-        return self._change(ids, self._retried, rev)
-
-    def retry_dead(self, ids: Sequence[str] | None) -> list[Job]:
-        """Put dead jobs (None: all of them) back, all or none; Conflict if one is not dead."""
-        while ids is None:
-            with suppress(Conflict, NoSuchJob):  # one was retried or purged meanwhile
-                return self._change([job.id for job in self.find(("dead",))], self._back)
-        return self._change(ids, self._back)
-
-    def purge(
-        self, states: Collection[str], older_than: float | None = None, *, dry_run: bool = False
-    ) -> list[Job]:
-        """Remove ended jobs in these states that ended `older_than` seconds ago or more."""
-        for state in states:
-            if state not in FINISHED:
-                raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
-        before = format_time(self.store.now() - (older_than or 0.0))
-        found = [job for job in self.find(states) if _ended_at(job) <= before]
-        if dry_run or not found:
-            return found
-        return self.remove(found)
-
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Remove ended jobs, as far as they still are as given; those that were removed."""
-        for live in (job for job in jobs if job.state not in FINISHED):
-            raise InvalidTransition(live.id, live.state, "remove")
-        left = {job.id for job in self.store.remove(jobs)}
-        return [job for job in jobs if job.id not in left]
-
-    def _change(self, ids: Sequence[str], rule: Rule, rev: int | None = None) -> list[Job]:
-        """Apply the rule to all jobs or to none, and tell the workers whom it concerns."""
-        done = list(self.store.change(ids, lifecycle.at_rev(rule, rev)).values())
-        self._tell_workers(done)
-        return done
-
-    def _tell_workers(self, jobs: Collection[Job]) -> None:
-        for job in jobs:
-            if job.state == "in_progress" and job.cancel_requested:
-                self.store.wake(CANCEL, job.worker)
-        self.wake_idle(sum(job.state == "pending" for job in jobs))
 
     def settings(self) -> Settings:
         """All settings with their values; the same object until somebody changes them."""
@@ -440,15 +298,6 @@ class JobQueue:
         counts = self.counts()
         return not any(counts[state] for state in LIVE)
 
-    def wake_idle(self, count: int) -> None:
-        """Wake so many workers that run nothing, as many as there are jobs for them."""
-        if count:
-            self.store.wake_idle(count)
-
-    def workers(self) -> list[WorkerInfo]:
-        """Every worker that has a file, living or lost."""
-        return self.store.workers()
-
     def lost_workers(self) -> list[WorkerInfo]:
         """Workers that died without taking leave.
 
@@ -481,7 +330,7 @@ class JobQueue:
     def purge_old(self) -> list[Job]:
         """Remove completed and cancelled jobs that are older than the setting keep-finished."""
         age = self.settings().keep_finished
-        return [] if age is None else self.purge(("completed", "cancelled"), age)
+        return [] if age is None else self.purge(in_state("completed", "cancelled"), age)
 
 
 def _chance(bits: int = 20) -> int:
@@ -492,7 +341,3 @@ def _chance(bits: int = 20) -> int:
 def _throw() -> float:
     """A random number in [0, 1)."""
     return _chance(30) / (1 << 30)
-
-
-def _ended_at(job: Job) -> str:
-    return job.finished_at or job.updated_at

@@ -21,7 +21,7 @@ from queuectl.shell.own_commands import SHELL_COMMANDS
 
 OF_OTHER_TOOLS = (
     *("add", "run", "rm", "remove", "delete", "kill", "clean", "clear", "follow", "tail", "ps"),
-    *("jobs", "ls", "start", "stop", "restart", "shutdown", "pause", "stats", "history", "cd"),
+    *("jobs", "ls", "start", "stop", "restart", "shutdown", "pause", "history", "cd"),
     *("?", "get", "workers"),
 )
 FILLED_IN = {
@@ -139,7 +139,8 @@ def test_the_value_that_is_offered_is_one():
     for spec in COMMANDS:
         for param in spec.params:
             for choice in param.choices:
-                faults = bind_argv(COMMANDS, [*spec.words, f"{choice}x"]).faults
+                option = [param.name] if param.name[0] == "-" else []
+                faults = bind_argv(COMMANDS, [*spec.words, *option, f"{choice}x"]).faults
                 assert meant(faults[0].message) in ("", *param.choices)
 
 

@@ -18,6 +18,7 @@ from samples import make_job, moment
 
 from queuectl.errors import BadFile, Conflict, StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.model.selection import in_state
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_a_queue_that_runs_jobs_is_not_replaced(queue, saved):
 
 def test_what_was_there_is_kept(queue, saved):
     queue.rescue_worker("w-1")
-    queue.purge(["completed"])
+    queue.purge(in_state("completed"))
     queue.update("j-odd", {"priority": 9})
     queue.enqueue([{"id": "newer", "command": "true"}])
     queue.change_settings({"base": 5})

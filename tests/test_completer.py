@@ -78,11 +78,11 @@ def test_commands_and_groups() -> None:
     offers = _offers("")
     assert {"enqueue", "list", "dlq", "config", "worker", "help", "exit"} <= set(offers)
     assert "worker-start" not in offers
-    assert _offers("dlq ") == ["list", "retry"]
+    assert _offers("dlq ") == ["list", "retry", "purge"]
     assert _offers("enq") == ["enqueue"]
     assert _offers("enqueue") == []
     meaning = {found.shown: found.meaning for found in _found("")}
-    assert meaning["dlq"] == "list, retry"
+    assert meaning["dlq"] == "list, retry, purge"
     assert meaning["cancel"].startswith("Cancel jobs")
 
 
@@ -113,6 +113,10 @@ def test_tags_that_jobs_have() -> None:
     assert _offers("enqueue --tag ") == ["gpu", "night:2", "site"]
     assert _offers("enqueue --tag gpu --tag i") == ["night:2", "site"]
     assert _offers("update wait1 --untag g") == ["gpu", "night:2"]
+    assert _offers("cancel --tag g") == ["gpu", "night:2"]
+    assert "run_time" in _offers("list --fields id,run")
+    assert "id" not in _offers("list --fields id,")
+    assert _offers("dlq list --by ") == ["error"]
 
 
 def test_ids_typed_already_are_not_offered_again() -> None:
@@ -174,7 +178,7 @@ def test_fields_inside_braces() -> None:
 
 def test_help_topics() -> None:
     assert {"enqueue", "dlq", "exit-codes", "fields"} <= set(_offers("help "))
-    assert _offers("help dlq r") == ["retry"]
+    assert _offers("help dlq ret") == ["retry"]
 
 
 @pytest.fixture

@@ -107,8 +107,7 @@ def test_of_a_running_job_only_some_fields_are_shown(cli, queue, editor):
     slot = queue.register_worker()
     queue.claim(slot.id)
     editor(
-        "assert set(form) == {'priority', 'max_retries', 'tags', 'retry_delay', 'base',"
-        " 'max_delay', 'jitter', 'retry_on', 'no_retry_on'}, form\n"
+        "assert set(form) == {'priority', 'max_retries', 'tags'}, form\n"
         "form.update(priority=5, tags=['a', 'b'])"
     )
     cli.run("edit", "a")

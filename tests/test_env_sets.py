@@ -13,6 +13,7 @@ import pytest
 from queuectl.errors import BadFile, Conflict, NoSuchSet
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_set import STANDARD, applied, captured, fault, present
+from queuectl.model.selection import in_state
 from queuectl.store.files.env_sets import EnvSets, layout, parse, sets_in
 
 ONE = {"umask": "022", "env": {"PATH": "/bin"}}
@@ -142,7 +143,7 @@ def test_sets_that_no_job_names_go_in_a_fold_when_there_are_many(queue):
     sets = json.loads(Path(queue.folder, "env_sets.json").read_text())
     assert len(sets) == 40
     queue.cancel([f"j{number}" for number in range(5, 40)])
-    queue.purge(("cancelled",))
+    queue.purge(in_state("cancelled"))
     assert len(json.loads(Path(queue.folder, "env_sets.json").read_text())) == 40
     queue.checkpoint()
     sets = json.loads(Path(queue.folder, "env_sets.json").read_text())

@@ -51,7 +51,7 @@ SPECS = (
     spec("dlq list", JSON, aliases=(("dlq-list",),)),
     spec(
         "dlq retry",
-        Param("job", "dead_job", "id", required=True, many=True, unless="--all"),
+        Param("job", "dead_job", "id", required=True, many=True, unless=("--all",)),
         Param("--all", "flag", "all"),
     ),
     spec(

@@ -21,6 +21,7 @@ from queuectl.errors import (
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import STATES
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.selection import in_state as that_are
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.files.file_store import FileStore
 
@@ -257,9 +258,9 @@ def test_only_dead_jobs_come_back_from_the_dlq(queue):
     with pytest.raises(NoSuchJob):
         queue.retry_dead(["d1", "nobody"])
     assert queue.counts()["dead"] == 2
-    assert {job.id for job in queue.retry_dead(None)} == {"d1", "d2"}
+    assert {job.id for job in queue.retry_dead(that_are("dead"))} == {"d1", "d2"}
     assert queue.counts()["dead"] == 0
-    assert queue.retry_dead(None) == []
+    assert queue.retry_dead(that_are("dead")) == []
 
 
 def test_many_dead_jobs_come_back_at_once(queue):
@@ -267,7 +268,7 @@ def test_many_dead_jobs_come_back_at_once(queue):
     for _ in jobs:
         queue.settle(queue.claim("w-1"), ended(1))
     queue.checkpoint()
-    assert [job.id for job in queue.retry_dead(None)] == [job.id for job in jobs]
+    assert [job.id for job in queue.retry_dead(that_are("dead"))] == [job.id for job in jobs]
     assert queue.counts()["pending"] == 60
 
 
@@ -278,10 +279,11 @@ def test_ended_jobs_are_purged_by_state(queue):
     for state in STATES:
         in_state(queue, f"a-{state}", state)
     assert queue.counts() == dict.fromkeys(STATES, 1)
-    assert [job.id for job in queue.purge(("completed",), dry_run=True)] == ["a-completed"]
+    assert [job.id for job in queue.purge(that_are("completed"), dry_run=True)] == ["a-completed"]
     assert len(states(queue)) == 6
-    assert {job.id for job in queue.purge(("completed", "dead"))} == {"a-completed", "a-dead"}
-    assert queue.purge(("completed", "dead")) == []
+    gone = {job.id for job in queue.purge(that_are("completed", "dead"))}
+    assert gone == {"a-completed", "a-dead"}
+    assert queue.purge(that_are("completed", "dead")) == []
     assert set(states(queue)) == {"a-pending", "a-failed", "a-in_progress", "a-cancelled"}
 
 
@@ -290,7 +292,7 @@ def test_live_jobs_are_never_purged(queue, state):
     in_state(queue, "b", "completed")
     in_state(queue, "a", state)
     with pytest.raises(InvalidInput, match=f"only ended jobs can be purged, not {state} ones"):
-        queue.purge(("completed", state))
+        queue.purge(that_are("completed", state))
     assert len(states(queue)) == 2
 
 
@@ -299,8 +301,8 @@ def test_jobs_are_purged_by_age(queue, monkeypatch):
     now = time.time()
     monkeypatch.setattr(queue.store, "now", lambda: now + 100)
     in_state(queue, "new", "cancelled")
-    assert queue.purge(("completed", "cancelled"), 1000) == []
-    assert [job.id for job in queue.purge(("completed", "cancelled"), 50)] == ["old"]
+    assert queue.purge(that_are("completed", "cancelled"), 1000) == []
+    assert [job.id for job in queue.purge(that_are("completed", "cancelled"), 50)] == ["old"]
     queue.change_settings({"keep-finished": 3600})
     assert queue.purge_old() == []
     monkeypatch.setattr(queue.store, "now", lambda: now + 3800)
@@ -368,7 +370,7 @@ def test_a_result_of_a_run_that_was_given_up_changes_nothing(queue, what):
         if what != "claimed again":
             queue.settle(again, ended(0))
         if what == "purged":
-            queue.purge(("completed",))
+            queue.purge(that_are("completed"))
     before = states(queue)
     assert queue.settle(job, ended(1)) is None
     assert queue.claim("w-1", (job, ended(1))).id == "b"
@@ -443,6 +445,8 @@ def test_a_job_in_progress_that_a_person_wrote_is_taken_back(queue):
 RACE = """
 import sys
 from queuectl.job_queue import JobQueue
+from queuectl.model.selection import in_state as that_are
+from queuectl.model.selection import in_state as that_are
 queue, mine, rounds = JobQueue.open(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -40,6 +40,7 @@ DATA = {
     "worker run": ("worker run --drain", ""),
     "dlq list": ("dlq list", "dead\n"),
     "dlq retry": ("dlq retry dead", "dead\n"),
+    "dlq purge": ("dlq purge dead --yes", "dead\n"),
     "config get": ("config get base", "2\n"),
     "config set": ("config set base 3", ""),
     "config unset": ("config unset base", ""),

@@ -145,6 +145,23 @@ list --jsonl --csv
 list --input
 list --sort id --newest -q
 list --sort size
+list a c nobody
+list a c -q
+list --state dead --match exit -q
+list --error exit --exit-code 1 -q
+list --since 1h -q --until 1m
+list --since soon
+list --tag 'a b'
+wait --tag none
+wait --match exit
+logs --match exit
+logs --match exit --follow
+dlq list --by error -q
+dlq list --by error --csv
+dlq list --by state
+dlq purge
+dlq purge --all --dry-run
+dlq purge a
 list --newest --limit 1 -q
 dlq list --fields id,error --json
 dlq list --csv --fields id
@@ -272,6 +289,18 @@ retry c
 retry d
 retry nobody
 retry d nobody --yes
+cancel --tag none --yes
+cancel --state dead
+cancel --match e --dry-run
+cancel --match ''
+retry --tag none --dry-run
+retry --state dead --dry-run
+retry --exit-code x
+retry --limit 2 --yes
+update --in-state dead --tag gone --yes
+update --with-tag gone --priority 7 --dry-run
+update a b --priority 8 --yes
+update a b '{priority: 9}' --yes
 retry
 retry e
 dlq retry a

@@ -22,6 +22,7 @@ from queuectl.live.rows import ORDERS, Rows, View
 from queuectl.live.standing import Standing
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.selection import in_state
 from queuectl.model.times import format_time
 from queuectl.shell.top.screen import TopScreen
 from queuectl.shell.top.table import log_screen, screen, time_of
@@ -363,7 +364,7 @@ def test_the_feed_keeps_up_with_every_change(queue, data_dir) -> None:
     assert seen(feed) is rows, "read on, not read anew"
     assert rows.get("a").state == "completed"
     assert rows.get("j3").state == "cancelled"
-    queue.purge(["cancelled"], None)
+    queue.purge(in_state("cancelled"), None)
     queue.checkpoint()
     queue.enqueue([{"id": "b", "command": "x"}])
     assert {job.id for job in seen(feed)} == {job.id for job in queue.find()}

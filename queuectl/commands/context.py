@@ -263,14 +263,20 @@ class Context:
 
     def agreed(self, deed: str, count: int, args: Mapping[str, object]) -> bool:
         """Whether several jobs may be changed at once: a person is asked, where there is one."""
-        if count < 2 or args.get("yes") or self.in_script or self.place:
+        if count < 2 or args.get("yes"):
             return True
-        if self.ask is None and not self._has_person():
+        if not self.has_person:
             return True
         if self.confirm(f"{deed} {count} jobs?"):
             return True
         self.note("Nothing was changed.")
         return False
+
+    @property
+    def has_person(self) -> bool:
+        """Whether whoever asks for this is there to answer: it is not a script."""
+        in_script = self.in_script or bool(self.place)
+        return not in_script and (self.ask is not None or self._has_person())
 
     def _has_person(self) -> bool:
         return is_terminal(sys.stdin) and is_terminal(self.err)

@@ -4,6 +4,41 @@ from __future__ import annotations
 
 from queuectl.commands.grammar.specs import Param
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MOST_WORKERS = 256
+
+
+def workers(name: str, told: str, **how: Any) -> Param:
+    """How many workers there shall be."""
+    return Param(name, "count", told, high=MOST_WORKERS, **how)
+
+
+# Which jobs are meant; all that are given must hold.
+SELECTORS = (
+    Param("--state", "state", "only jobs in this state", many=True),
+    Param("--tag", "tag", "only jobs with this tag; given again, with each of them", many=True),
+    Param("--match", "match", "only jobs whose id or command holds this"),
+    Param("--error", "match", "only jobs whose error holds this"),
+    Param("--exit-code", "int", "only jobs whose latest run ended with it"),
+    Param("--since", "past", "only jobs that changed since then: 18:30, or 2h ago as 2h"),
+    Param("--until", "past", "only jobs that last changed before then"),
+)
+# What makes ids needless.
+SELECTING = tuple(param.name for param in SELECTORS)
+# Of commands that change jobs.
+SELECT = (
+    *SELECTORS,
+    Param("--limit", "count", "at most so many of those, the oldest first"),
+)
+# `update` sets --state and --tag.
+SELECT_TO_UPDATE = (
+    Param("--in-state", "state", "only jobs in this state", many=True),
+    Param("--with-tag", "tag", "only jobs with this tag", many=True),
+    *SELECT[2:],
+)
 ORDERS = ("created", "time", "due", "id", "state", "priority", "tries")
 # How `list` and `dlq list` show jobs.
 SHOWN = (
@@ -16,6 +51,17 @@ SHOWN = (
     Param("--csv", "flag", "print comma-separated values, titles first"),
     Param("--tsv", "flag", "the same with tabs between; those in values as \\t, \\n, \\\\"),
     Param("--input", "flag", "with --jsonl: only what 'enqueue --file' takes back, secrets too"),
+)
+LISTED = (
+    Param("job", "job", "id of a job, or how it begins; all if left out", many=True),
+    *SELECTORS,
+    *SHOWN,
+)
+DEAD_LISTED = (
+    Param("job", "dead_job", "id of a dead job; all if left out", many=True),
+    *SELECTORS[1:],
+    *SHOWN,
+    Param("--by", "text", "count those that ended alike", choices=("error",)),
 )
 # Options that set a field of the same name; `update` takes them too.
 FIELDS = (
@@ -34,4 +80,38 @@ FIELDS = (
     Param("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
     Param("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
     Param("--no-retry-on", "text", "retry all but these"),
+)
+# How the page and the API are served.
+SERVE = (
+    Param("--host", "text", "the address to listen on", default="127.0.0.1"),
+    Param("--port", "count", "the port; 0 takes any", default=8000, low=0, high=65_535),
+    workers("--workers", "start so many workers too", low=0),
+    Param("--read-only", "flag", "let nobody change anything"),
+    Param("--unix", "path", "listen on a Unix socket alone, without a port or token"),
+    Param("--new-token", "flag", "make new tokens; the old ones open nothing any more"),
+    Param("--no-token", "flag", "ask for no token; on this machine's own address only"),
+    Param("--name", "text", "a further name that it is reached by", many=True),
+    Param("--proxy", "text", "the address of the proxy whose headers are believed"),
+    Param("--allow-root", "flag", "serve as root, and run jobs as root"),
+    Param("--open", "flag", "open the page in a browser"),
+)
+
+
+def _named(kind: str, *instead: str) -> Param:
+    told = "id of a dead job" if kind == "dead_job" else "id of the job"
+    return Param("job", kind, told, required=True, many=True, unless=instead)
+
+
+# The jobs that a command wants, by ids or a selection.
+ANY = (_named("job", *SELECTING), *SELECT)
+LIVE = (_named("live_job", *SELECTING), *SELECT)
+WAITED_FOR = (
+    _named("job", "--all", *SELECTING),
+    Param("--all", "flag", "every job that has not ended yet"),
+    *SELECT,
+)
+DEAD = (
+    _named("dead_job", "--all", *SELECTING[1:]),
+    Param("--all", "flag", "every dead job"),
+    *SELECT[1:],
 )

@@ -7,22 +7,27 @@ The handlers are named here and loaded when their command runs, so that a row re
 from __future__ import annotations
 
 from queuectl.commands.grammar.specs import CommandSpec, Param
-from queuectl.commands.params import FIELDS, SHOWN
+from queuectl.commands.params import (
+    ANY,
+    DEAD,
+    DEAD_LISTED,
+    FIELDS,
+    LISTED,
+    LIVE,
+    MOST_WORKERS,
+    SELECT,
+    SELECT_TO_UPDATE,
+    SELECTORS,
+    SERVE,
+    WAITED_FOR,
+    workers,
+)
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-MOST_WORKERS = 256
+__all__ = ["COMMANDS", "MOST_WORKERS", "SHELLS"]
 SHELLS = ("bash", "zsh", "fish")
 
 _JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 _YES = Param("--yes", "flag", "do not ask", short="-y")
-
-
-def _workers(name: str, told: str, **how: Any) -> Param:
-    return Param(name, "count", told, high=MOST_WORKERS, **how)
-
 
 COMMANDS = (
     CommandSpec(
@@ -53,10 +58,10 @@ COMMANDS = (
     CommandSpec(
         words=("list",),
         summary="List jobs, oldest first, the dead last.",
-        params=(Param("--state", "state", "only jobs in this state", many=True), *SHOWN),
+        params=LISTED,
         handler="queuectl.commands.handlers.jobs:list_jobs",
         examples=(
-            "list --state failed --limit 5 --json",
+            "list --state failed,dead --tag nightly --since 2h",
             "list --newest --fields id,state,tags,run_time --csv",
             "list --state pending --jsonl --input",
         ),
@@ -88,7 +93,7 @@ COMMANDS = (
         words=("logs",),
         summary="Show what a job printed, in its last run or an earlier one.",
         params=(
-            Param("job", "job", "id of the job", required=True),
+            *ANY,
             Param("--follow", "flag", "go on, run after run, until the job has ended", short="-f"),
             Param("--run", "count", "the run to show, counted from 1; the latest if left out"),
             Param("--lines", "count", "only the last so many lines", short="-n"),
@@ -120,6 +125,7 @@ COMMANDS = (
         params=(
             Param("--sort", "text", "the order", choices=("state", "time", "id", "priority")),
             Param("--filter", "text", "only jobs whose id, state or command holds this"),
+            *SELECTORS,
         ),
         handler="queuectl.shell.top.command:top",
         examples=("top", "top --sort time --filter backup"),
@@ -133,19 +139,7 @@ COMMANDS = (
     CommandSpec(
         words=("serve",),
         summary="Serve the page and the REST API to browsers and programs.",
-        params=(
-            Param("--host", "text", "the address to listen on", default="127.0.0.1"),
-            Param("--port", "count", "the port; 0 takes any", default=8000, low=0, high=65_535),
-            _workers("--workers", "start so many workers too", low=0),
-            Param("--read-only", "flag", "let nobody change anything"),
-            Param("--unix", "path", "listen on a Unix socket alone, without a port or token"),
-            Param("--new-token", "flag", "make new tokens; the old ones open nothing any more"),
-            Param("--no-token", "flag", "ask for no token; on this machine's own address only"),
-            Param("--name", "text", "a further name that it is reached by", many=True),
-            Param("--proxy", "text", "the address of the proxy whose headers are believed"),
-            Param("--allow-root", "flag", "serve as root, and run jobs as root"),
-            Param("--open", "flag", "open the page in a browser"),
-        ),
+        params=SERVE,
         handler="queuectl.web.command:serve",
         examples=("serve", "serve --port 0 --workers 2", "serve --read-only --unix page.sock"),
         details=(
@@ -186,12 +180,11 @@ COMMANDS = (
         words=("wait",),
         summary="Wait until jobs have ended, and exit as they did.",
         params=(
-            Param("job", "job", "id of the job", required=True, many=True, unless="--all"),
-            Param("--all", "flag", "every job that has not ended yet"),
+            *WAITED_FOR,
             Param("--timeout", "duration", "give up after so long, with exit code 124"),
         ),
         handler="queuectl.commands.handlers.waiting:wait",
-        examples=("wait job1", "wait job1 job2 --timeout 5m", "wait --all"),
+        examples=("wait job1 job2 --timeout 5m", "wait --tag nightly", "wait --all"),
         details=(
             "The exit code is the job's own; for several jobs 0 if all completed, else 1. "
             "Interrupting ends the waiting, never a job."
@@ -203,12 +196,15 @@ COMMANDS = (
         summary="Change the fields of a job, retry or cancel it.",
         params=(
             Param("object", "object", "the fields to change, and the job's id, as {...}"),
-            Param("job", "job", "id of the job, if the object names none"),
+            Param("job", "job", "ids of jobs, if the object names none", many=True),
+            *SELECT_TO_UPDATE,
             Param("--id", "job", "the same, as an option"),
             *FIELDS,
             Param("--tag", "tag", "a tag to add; may be given again", many=True),
             Param("--untag", "tag", "a tag to take away; may be given again", many=True),
             Param("--state", "state", "pending or cancelled"),
+            Param("--dry-run", "flag", "only show what would be changed"),
+            _YES,
         ),
         handler="queuectl.commands.handlers.enqueue:update",
         examples=(
@@ -240,13 +236,13 @@ COMMANDS = (
         words=("cancel",),
         summary="Cancel jobs; a running one is ended by its worker.",
         params=(
-            Param("job", "live_job", "id of the job", required=True, many=True),
+            *LIVE,
             Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
             Param("--dry-run", "flag", "only show what would be cancelled"),
             _YES,
         ),
         handler="queuectl.commands.handlers.jobs:cancel",
-        examples=("cancel job1", "cancel job1 job2"),
+        examples=("cancel job1 job2", "cancel --state pending --tag gpu --dry-run"),
         details=(
             "With --abandon a job is cancelled at once, though processes of its run may go on: "
             "'explain' names those that cannot be ended. Refused while its worker can end them."
@@ -257,34 +253,39 @@ COMMANDS = (
         words=("retry",),
         summary="Run waiting jobs now, and ended ones once more.",
         params=(
-            Param("job", "job", "id of the job", required=True, many=True),
+            *ANY,
             Param("--dry-run", "flag", "only show what would be retried"),
             _YES,
         ),
         handler="queuectl.commands.handlers.jobs:retry",
-        examples=("retry job1", "retry job1 job2"),
+        examples=("retry job1 job2", "retry --tag nightly --error 'timed out' --yes"),
+        details="Of selected jobs the failed and dead ones, unless --state names others.",
         access="write",
     ),
     CommandSpec(
         words=("purge",),
         summary="Remove finished jobs and their output for good.",
         params=(
-            Param(
-                "--state", "state", "completed, cancelled or dead; else the first two", many=True
-            ),
+            Param("job", "finished_job", "id of an ended job", many=True),
+            *SELECT,
             Param("--older-than", "duration", "only those that ended so long ago"),
             Param("--dry-run", "flag", "only show what would be removed"),
             _YES,
         ),
         handler="queuectl.commands.handlers.jobs:purge",
-        examples=("purge --yes", "purge --state dead --older-than 7d --dry-run"),
+        examples=(
+            "purge --yes",
+            "purge --match backup --yes",
+            "purge --state dead --older-than 7d --dry-run",
+        ),
+        details="Without ids and --state: completed and cancelled jobs.",
         access="write",
     ),
     CommandSpec(
         words=("worker", "start"),
         aliases=(("worker-start",),),
         summary="Start workers in the background; they outlive the terminal.",
-        params=(_workers("--count", "how many", default=1, short="-n", low=1),),
+        params=(workers("--count", "how many", default=1, short="-n", low=1),),
         handler="queuectl.commands.handlers.workers:worker_start",
         examples=("worker start", "worker start --count 2"),
         access="write",
@@ -293,7 +294,7 @@ COMMANDS = (
         words=("worker", "scale"),
         aliases=(("worker-scale",),),
         summary="Start or stop workers, until so many run.",
-        params=(_workers("count", "how many shall run; 0 stops all", required=True, low=0),),
+        params=(workers("count", "how many shall run; 0 stops all", required=True, low=0),),
         handler="queuectl.commands.handlers.workers:worker_scale",
         examples=("worker scale 3", "worker scale 0"),
         details="Idle workers are stopped first; one that runs a job finishes it.",
@@ -327,7 +328,7 @@ COMMANDS = (
         summary="Work in the foreground, showing the life of each job.",
         params=(
             Param("--drain", "flag", "end when no job is left to run"),
-            _workers("--count", "how many jobs at a time", default=1, short="-n", low=1),
+            workers("--count", "how many jobs at a time", default=1, short="-n", low=1),
         ),
         handler="queuectl.commands.handlers.workers:worker_run",
         examples=("worker run", "worker run --drain --count 2"),
@@ -342,9 +343,9 @@ COMMANDS = (
         words=("dlq", "list"),
         aliases=(("dlq-list",),),
         summary="List the dead jobs: those whose retries are used up.",
-        params=SHOWN,
+        params=DEAD_LISTED,
         handler="queuectl.commands.handlers.dead_letters:dlq_list",
-        examples=("dlq list", "dlq list --json"),
+        examples=("dlq list --match backup", "dlq list --by error", "dlq list --json"),
         access="read",
     ),
     CommandSpec(
@@ -352,13 +353,26 @@ COMMANDS = (
         aliases=(("dlq-retry",),),
         summary="Put dead jobs back into the main queue.",
         params=(
-            Param("job", "dead_job", "id of a dead job", required=True, many=True, unless="--all"),
-            Param("--all", "flag", "every dead job"),
+            *DEAD,
             Param("--dry-run", "flag", "only show what would be retried"),
             _YES,
         ),
         handler="queuectl.commands.handlers.dead_letters:dlq_retry",
-        examples=("dlq retry job2", "dlq retry job2 job3", "dlq retry --all"),
+        examples=("dlq retry job2 job3", "dlq retry --error 'No space' --yes", "dlq retry --all"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("dlq", "purge"),
+        aliases=(("dlq-purge",),),
+        summary="Remove dead jobs and their output for good.",
+        params=(
+            *DEAD,
+            Param("--older-than", "duration", "only those that ended so long ago"),
+            Param("--dry-run", "flag", "only show what would be removed"),
+            _YES,
+        ),
+        handler="queuectl.commands.handlers.dead_letters:dlq_purge",
+        examples=("dlq purge job2 --yes", "dlq purge --all --older-than 30d --yes"),
         access="write",
     ),
     CommandSpec(

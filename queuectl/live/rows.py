@@ -6,6 +6,8 @@ from bisect import bisect_left, insort
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
+from queuectl.model.selection import Selection, matches
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeAlias
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     # What a job is sorted by; its id comes last, so that no two are equal.
     Key: TypeAlias = tuple[int | str, ...]
 
+_EVERYTHING = Selection()
 _RANKS = {"in_progress": 0, "failed": 1, "pending": 1, "dead": 3, "completed": 4, "cancelled": 4}
 _WAITS = 1  # the rank of a job that may be claimed; one that is not due yet comes behind those
 LATEST = "~"  # behind every moment
@@ -39,6 +42,7 @@ class Rows:
         heapify(self._later)
         self._key_of: dict[str, Key] = {}  # some of them of jobs that do not fit
         self._order, self._backward, self._filter = "state", False, ""
+        self._selection = _EVERYTHING
         self._keys: list[Key] = []
         self._sort(self._jobs.values())
 
@@ -65,14 +69,17 @@ class Rows:
         at = self._find(job_id or "")
         return len(self._keys) - 1 - at if at is not None and self._backward else at
 
-    def arrange(self, order: str, backward: bool, filter: str) -> None:
+    def arrange(
+        self, order: str, backward: bool, filter: str, selection: Selection = _EVERYTHING
+    ) -> None:
         """Keep this order, and only jobs that fit, from now on."""
         self._backward = backward
         wanted = filter.lower()
-        if (order, wanted) == (self._order, self._filter):
+        if (order, wanted, selection) == (self._order, self._filter, self._selection):
             return
         narrower = order == self._order and wanted.startswith(self._filter)
-        self._order, self._filter = order, wanted
+        narrower = narrower and selection == self._selection
+        self._order, self._filter, self._selection = order, wanted, selection
         if narrower:  # as with each letter that is typed
             self._keys = [key for key in self._keys if self._fits(self._jobs[str(key[-1])])]
             self.longest = max((len(str(key[-1])) for key in self._keys), default=0)
@@ -142,6 +149,8 @@ class Rows:
 
     def _fits(self, job: Job) -> bool:
         wanted = self._filter
+        if self._selection is not _EVERYTHING and not matches(job, self._selection):
+            return False
         return (
             not wanted
             or wanted in job.id.lower()
@@ -158,8 +167,12 @@ class Rows:
 class View:
     """What the person chose to see: the order, a filter, the job that is marked."""
 
-    def __init__(self, order: str = "state", filter: str = "") -> None:
+    def __init__(
+        self, order: str = "state", filter: str = "", selection: Selection | None = None
+    ) -> None:
         self.order = order
+        # For good, while the filter is typed anew.
+        self.selection = _EVERYTHING if selection in (None, _EVERYTHING) else selection
         self.backward = False
         self.filter = filter
         self.marked: str | None = None
@@ -169,7 +182,7 @@ class View:
 
     def rows(self, jobs: Rows) -> Rows:
         """The jobs, arranged so."""
-        jobs.arrange(self.order, self.backward, self.filter)
+        jobs.arrange(self.order, self.backward, self.filter, self.selection)
         return jobs
 
     def place(self, rows: Rows, room: int) -> int:

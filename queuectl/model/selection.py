@@ -30,6 +30,11 @@ class Selection(NamedTuple):
     limit: int | None = None  # at most so many, of the first in the order asked for
 
 
+def in_state(*states: str) -> Selection:
+    """Every job that is in one of the states."""
+    return Selection(states=frozenset(states))
+
+
 def matches(job: Job, selection: Selection) -> bool:
     """Whether the job is one of those meant; `limit` is whoever counts them to keep."""
     ids, states, tags, match, error, exit_code, since, until, _ = selection

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from queuectl.errors import Conflict, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
+from queuectl.model.selection import in_state
 from queuectl.store.files.job_files import encode_job
 from queuectl.worker.logs import LogFolder
 from tests.campaigns.yard import Notes, Yard, whole_lines
@@ -155,11 +156,11 @@ class Client:
         """Remove what ended a while ago; what that may be is noted before, as it is now."""
         states = ("completed", "cancelled", "dead")
         begun = time.time()
-        doomed: list[Job] = self.queue.purge(states, PURGE_AGE, dry_run=True)
+        doomed: list[Job] = self.queue.purge(in_state(*states), PURGE_AGE, dry_run=True)
         for job in doomed:
             self.notes.tell("purging", encode_job(job).decode())
         # What has ended meanwhile was not noted: it must stay.
-        removed = self.queue.purge(states, PURGE_AGE + time.time() - begun + 0.5)
+        removed = self.queue.purge(in_state(*states), PURGE_AGE + time.time() - begun + 0.5)
         LogFolder(self.yard.data).prune(removed)
 
     def checkpoint(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.job_queue import JobQueue
+from queuectl.model.selection import in_state
 from queuectl.store.files import staged
 from queuectl.worker.rescue import rescue
 from tests.campaigns.scenes import FULL, STARTS, let_go, open_queue, outcome
@@ -84,7 +85,7 @@ def retry(queue: JobQueue) -> Callable[[], object]:
 
 
 def retry_dead(queue: JobQueue) -> Callable[[], object]:
-    return lambda: queue.retry_dead(None)
+    return lambda: queue.retry_dead(in_state("dead"))
 
 
 def cancel(queue: JobQueue) -> Callable[[], object]:
@@ -96,7 +97,7 @@ def update(queue: JobQueue) -> Callable[[], object]:
 
 
 def purge(queue: JobQueue) -> Callable[[], object]:
-    return lambda: queue.purge(["completed", "cancelled", "dead"])
+    return lambda: queue.purge(in_state("completed", "cancelled", "dead"))
 
 
 def take_back(queue: JobQueue) -> Callable[[], object]:

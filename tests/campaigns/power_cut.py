@@ -24,6 +24,7 @@ from typing import NamedTuple
 from queuectl.errors import BadFile, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
+from queuectl.model.selection import in_state
 from queuectl.store.files import door
 from tests.campaigns import scenes
 from tests.campaigns.crash_points import NEXT, scratch
@@ -204,7 +205,7 @@ class Story:
         queue.change_settings({"base": self.chance.randint(2, 90)})
 
     def purge(self, queue: JobQueue) -> None:
-        queue.purge(self.chance.choice((["dead"], ["completed", "cancelled"])))
+        queue.purge(in_state(*self.chance.choice((["dead"], ["completed", "cancelled"]))))
 
     def register(self, queue: JobQueue) -> None:
         self._made += 1

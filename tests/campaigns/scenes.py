@@ -17,6 +17,7 @@ from typing import NamedTuple
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.selection import in_state
 from queuectl.model.times import format_time
 from queuectl.store.files.journal import Header, Stamp
 from tests.failing_disk import failing_disk
@@ -153,7 +154,7 @@ def _touch_all(queue: JobQueue) -> None:
     queue.enqueue([{"id": "late", "command": "x"}, {"id": "later", "command": "y"}])
     queue.update("p1", {"command": "echo one", "priority": 7})
     queue.retry_dead(["d1"])
-    queue.purge(["completed"])
+    queue.purge(in_state("completed"))
     queue.settle(_claim(queue, "w-gone", "later"), outcome(4))
     queue.enqueue([{"id": "done", "command": "again"}])
 
@@ -260,4 +261,4 @@ def _change_at_random(queue: JobQueue, chance: random.Random, job_id: str) -> No
     elif roll < 0.7:
         queue.checkpoint()
     elif roll < 0.8:
-        queue.purge(["cancelled"])
+        queue.purge(in_state("cancelled"))

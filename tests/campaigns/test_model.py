@@ -24,6 +24,7 @@ from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.selection import in_state
 from queuectl.model.times import format_time
 from queuectl.store.files import writer
 from queuectl.store.files.job_files import line_id
@@ -195,7 +196,7 @@ class Queues(RuleBasedStateMachine):
             for job_id, entry in self.jobs.items()
             if entry.state not in states or str(entry.ended) > self.now
         }
-        self._do(which, fate, lambda queue: queue.purge(states), after)
+        self._do(which, fate, lambda queue: queue.purge(in_state(*states)), after)
 
     @rule(which=one_of_two, fate=fates, base=st.integers(0, 3))
     def configure(self, which, fate, base):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from queuectl.model.selection import in_state
 from tests.campaigns.crash_points import scratch
 from tests.campaigns.power_cut import Cut, Story, run
 from tests.campaigns.scenes import open_queue, outcome
@@ -53,7 +54,7 @@ class Told(Story):
         queue.settle(queue.get(self.ids("in_progress")[0]), outcome(1))
 
     def purge_dead(self, queue):
-        queue.purge(["dead"])
+        queue.purge(in_state("dead"))
 
     def checkpoint(self, queue):
         queue.checkpoint()

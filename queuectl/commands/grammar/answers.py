@@ -54,8 +54,8 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     "worker kill": (("worker stop --now", "stops the workers at once"),),
     "worker restart": (("worker stop", "and then 'worker start' begin with fresh workers"),),
     **dict.fromkeys(
-        ("dlq clear", "dlq delete", "dlq purge", "dlq remove"),
-        (("purge --state dead", "forgets the dead jobs"),),
+        ("dlq clear", "dlq delete", "dlq remove"),
+        (("dlq purge --all", "forgets the dead jobs"),),
     ),
     "dlq show": (("show ID", "shows a job"), ("dlq list", "all dead ones")),
     "config list": (("config get", "shows the settings"),),
@@ -68,23 +68,21 @@ NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
         ("backup FILE", "writes the queue into one file"),
         ("--data DIR restore FILE", "puts it into another folder"),
     ),
-    "dashboard": (("serve", "serves the page and the REST API"),),
     "limit": (("worker scale N", "says how many jobs run at a time"),),
     "pause": (("worker stop", "stops the workers once their jobs end"),),
     "resume": (("worker start", "starts a worker"),),
-    "stats": (("status", "counts the jobs in each state"),),
     "worker install": (("worker start", "starts a worker that outlives the terminal"),),
     "worker uninstall": (("worker stop", "stops the workers"),),
 }
 # Options that a command does not have, with what does it.
-_BY_STATE = (("list -q --state STATE", "prints the ids to give to it"),)
 OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "cancel --state": _BY_STATE,
-    "retry --state": _BY_STATE,
-    "retry --all": (("dlq retry --all", "retries the dead jobs"), *_BY_STATE),
-    "cancel --all": _BY_STATE,
+    "retry --all": (
+        ("dlq retry --all", "retries the dead jobs"),
+        ("retry --state STATE", "all that are in a state"),
+    ),
+    "cancel --all": (("cancel --state STATE", "cancels all that are in a state"),),
     "dlq retry --state": (("dlq retry --all", "retries every dead job"),),
-    "list --filter": (("top --filter TEXT", "shows the jobs that hold a text"),),
+    "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
 # Commands that end or remove something are offered only for a word that is nearly theirs.
 _DESTROYING = frozenset(("cancel", "purge", "restore", "stop", "unset"))

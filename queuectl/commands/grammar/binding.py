@@ -12,20 +12,8 @@ if TYPE_CHECKING:
 
     from queuectl.errors import InvalidInput
 
-_CHECKED = frozenset(
-    (
-        "state",
-        "tag",
-        "field",
-        "setting",
-        "setting_value",
-        "int",
-        "count",
-        "number",
-        "duration",
-        "time",
-    )
-)
+_CHECKED = frozenset(("state", "tag", "field", "match", "past", "setting", "setting_value", "int"))
+_CHECKED |= {"count", "number", "duration", "time"}
 _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 
 
@@ -245,7 +233,11 @@ class Binder:
             self._fault(f"unexpected '{short(token.text)}'", token)
             return at + 1
         param = self.operands[0]
-        if not param.many:
+        behind = self.operands[1] if len(self.operands) > 1 else param
+        if behind is not param and param.many and behind.kind == "object" and token.raw[:1] in "{'":
+            param = behind  # an object behind several ids
+            self.operands.remove(param)
+        elif not param.many:
             del self.operands[0]
         if param.kind == "object" and token.text != "-":
             return self._take_object(param, at)
@@ -386,8 +378,9 @@ class Binder:
         for param in spec.params:
             if not param.required or param.key in given or faulty:
                 continue
-            if param.unless is None or param.unless.lstrip("-").replace("-", "_") not in given:
-                instead = f" or {param.unless}" if param.unless else ""
+            if not any(name.lstrip("-").replace("-", "_") in given for name in param.unless):
+                first = ", ".join(param.unless[:3]) + ", ..." * (len(param.unless) > 3)
+                instead = f" or {first}" if first else ""
                 self._missing(f"{' '.join(spec.words)} needs {noun(param)}{instead}")
 
     def _check_program(self, token: Token) -> None:

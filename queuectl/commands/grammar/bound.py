@@ -17,6 +17,8 @@ _NOUNS = {
     "state": "a state",
     "tag": "a tag",
     "field": "names of fields",
+    "match": "a text",
+    "past": "a time, like 18:30, or a duration, like 2h",
     "setting": "a setting",
     "setting_value": "a value",
     "int": "a whole number",

@@ -10,7 +10,7 @@ import re
 import time
 
 from queuectl.errors import InvalidInput
-from queuectl.model.times import LATEST, format_time, parse_time
+from queuectl.model.times import LATEST, format_time, parse_duration, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DAY = 86_400
 _LOCAL = re.compile(
-    r"(?:(today|tomorrow)[ ]+|(\d{4})-(\d\d)-(\d\d)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d))?",
+    r"(?:(yesterday|today|tomorrow)[ ]+|(\d{4})-(\d\d)-(\d\d)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d))?",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -36,8 +36,7 @@ def read_time(text: str, now: float | None = None) -> str:
     if day or not year:
         today = time.localtime(time.time() if now is None else now)
         base = calendar.timegm((*today[:3], 0, 0, 0))
-        if day.lower() == "tomorrow":
-            base += _DAY
+        base += _DAY * {"yesterday": -1, "tomorrow": 1}.get(day.lower(), 0)
         wall = [*time.gmtime(base)[:3]]
     else:
         wall = [int(year), int(month), int(date)]
@@ -46,6 +45,14 @@ def read_time(text: str, now: float | None = None) -> str:
     if seconds < 0 or [*time.gmtime(seconds)[:6]] != wall:
         raise InvalidInput(f"'{text}' is not a time")
     return _only_one(text, seconds)
+
+
+def read_past(text: str) -> str:
+    """The moment as a job holds it: of a time as above, or so long ago (`2h`)."""
+    try:
+        return format_time(time.time() - parse_duration(text))
+    except InvalidInput:
+        return format_time(parse_time(read_time(text)))
 
 
 def tell_time(context: Context, written: object) -> None:

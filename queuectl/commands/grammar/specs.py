@@ -14,13 +14,14 @@ class Param:
     """An operand (`name` is a word, like "id") or an option (`name` starts with "--").
 
     `kind` says what its value is and how it is completed: "job", "dead_job", "live_job",
-    "finished_job", "state", "tag", "field", "setting", "setting_value", "int", "count" (a whole
-    number, 0 or more), "number", "duration", "time", "path", "text", "flag" (no value), "object",
-    "argv" (all that follows `--`, as a command line), "worker", "command", "shell", "alias" (a word
-    of the shell's own), and two for the rest of the line, always the last operand: "line" (a
-    command that only looks; an optional operand may come before it) and "front" (a command to which
-    more may be added). `low` and `high` bound int, count, number and duration. `many` collects a
-    list. `unless` names the option that makes a required operand needless.
+    "finished_job", "state", "tag", "field", "match" (text, not empty), "past" (a time, or how long
+    ago), "setting", "setting_value", "int", "count" (a whole number, 0 or more), "number",
+    "duration", "time", "path", "text", "flag" (no value), "object", "argv" (all that follows `--`,
+    as a command line), "worker", "command", "shell", "alias" (a word of the shell's own), and two
+    for the rest of the line, always the last operand: "line" (a command that only looks; an
+    optional operand may come before it) and "front" (a command to which more may be added). `low`
+    and `high` bound int, count, number and duration. `many` collects a list. `unless` names the
+    options any of which makes a required operand needless.
     """
 
     __slots__ = (
@@ -51,7 +52,7 @@ class Param:
         choices: tuple[str, ...] = (),
         low: float | None = None,
         high: float | None = None,
-        unless: str | None = None,
+        unless: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.kind = kind

@@ -61,6 +61,18 @@ def _tag(param: Param, text: str, values: Mapping[str, object]) -> object:
     return check_tag(text)
 
 
+def _match(param: Param, text: str, values: Mapping[str, object]) -> object:
+    if not text.strip():
+        raise InvalidInput(f"{param.name} is empty, and every job would hold that")
+    return text
+
+
+def _past(param: Param, text: str, values: Mapping[str, object]) -> object:
+    from queuectl.commands.grammar.local_times import read_past
+
+    return read_past(text)
+
+
 def _field(param: Param, text: str, values: Mapping[str, object]) -> object:
     from queuectl.model.derived import find_shown
 
@@ -135,6 +147,8 @@ _READERS: dict[str, Callable[[Param, str, Mapping[str, object]], object]] = {
     "state": _state,
     "tag": _tag,
     "field": _field,
+    "match": _match,
+    "past": _past,
     "setting": _setting,
     "setting_value": _setting_value,
     "int": _int,

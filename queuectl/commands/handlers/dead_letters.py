@@ -1,4 +1,4 @@
-"""The dead letter queue: `dlq list`, `dlq retry`."""
+"""The dead letter queue: `dlq list`, `dlq retry`, `dlq purge`."""
 
 from __future__ import annotations
 
@@ -6,49 +6,110 @@ import time
 
 from queuectl.commands import listing, render
 from queuectl.commands.dispatch import Note, Result
-from queuectl.commands.handlers.jobs import jobs_result, listed, these
-from queuectl.errors import InvalidInput
+from queuectl.commands.handlers.jobs import NO_MATCH, jobs_result, listed, removed, these
+from queuectl.commands.selecting import chosen, confirmed, listed_jobs, selection_of, selects
+from queuectl.errors import Conflict, InvalidInput
+from queuectl.model.causes import by_cause
+from queuectl.model.selection import Selection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from queuectl.commands.context import Context
+    from queuectl.commands.selecting import Which
+    from queuectl.model.job import Job
 
 _COLUMNS = (
     render.Column("ID", 15),
     render.Column("Command", 29, elastic=True),
     render.Column("Error", 5, elastic=True),
 )
+_CAUSES = (
+    render.Column("Jobs", 4),
+    render.Column("Latest", 8),
+    render.Column("Like", 8),
+    render.Column("Error", 5, elastic=True),
+)
 
 
 def dlq_list(context: Context, args: dict[str, Any]) -> Result:
-    """The dead jobs, a row each."""
-    dead = listing.ordered(context.queue.find({"dead"}), args)
+    """The dead jobs, a row each, or a row for each way in which they ended."""
+    found = listed_jobs(context, args, ("dead",))
+    if args["by"]:
+        return _by_cause(context, args, found)
+    dead = listing.ordered(found, args)
+    nothing = "No job matches." if args["job"] or selects(args) else "No job is dead."
 
     def lines() -> Iterator[str]:
         rows = [(job.id, render.brief(job.command), render.brief(job.error or "-")) for job in dead]
         yield from render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
         if not rows and args["limit"] != 0:
-            yield Note("No job is dead.")
+            yield Note(nothing)
 
     result = listed(context, args, dead, lines())
     result.form = lambda: {"jobs": [*listing.job_forms(dead, args, time.time())]}
     return result
 
 
+def _by_cause(context: Context, args: Mapping[str, Any], dead: Iterable[Job]) -> Result:
+    """How many of the dead jobs ended alike, the most first."""
+    if listing.form_of(args) not in (None, "json") or args["fields"] or args["sort"]:
+        raise InvalidInput("--by counts jobs: only --json and --limit go with it")
+    groups = by_cause(dead)[: args["limit"]]
+
+    def lines() -> Iterator[str]:
+        rows = [
+            (
+                str(group.jobs),
+                render.moment(group.latest, context.clock),
+                group.example,
+                render.brief(group.told),
+            )
+            for group in groups
+        ]
+        yield from render.table(_CAUSES, rows, screen=context.screen, colour=context.color)
+        if not rows:
+            yield Note("No job is dead.")
+
+    words = (f"{group.jobs}\t{render.brief(group.told)}" for group in groups)
+    return Result(
+        lines(), words=words, form=lambda: {"causes": [group._asdict() for group in groups]}
+    )
+
+
 def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
-    """Named dead jobs, or all, pending again."""
-    queue, ids = context.queue, args["job"] or None
-    if bool(ids) == args["all"]:
-        raise InvalidInput("dlq retry wants ids of dead jobs, or --all for every one")
+    """Named or selected dead jobs, or all, pending again."""
+    queue, which = context.queue, _which(context, args, "dlq retry")
     if args["dry_run"]:
-        known = ids or [job.id for job in queue.find({"dead"})]
-        return these(context, queue.would_retry(known, dead=True))
-    count = len(set(ids)) if ids else queue.counts().get("dead", 0)
-    if not context.agreed("Retry", count, args):
+        return these(context, queue.would_retry(which, dead=True))
+    agreed: Which | None = which
+    if args["all"]:
+        if not context.agreed("Retry", queue.counts().get("dead", 0), args):
+            agreed = None
+    else:
+        agreed = confirmed(context, "Retry", which, args)
+    if agreed is None:
         return Result(code=1)
-    moved = queue.retry_dead(ids)
+    moved = queue.retry_dead(agreed)
     told = [f"Job '{job.id}' has been moved back to the main queue for retry." for job in moved]
-    return jobs_result(moved, told or [Note("No job is dead.")])
+    return jobs_result(moved, told or [Note("No job is dead.") if args["all"] else NO_MATCH])
+
+
+def dlq_purge(context: Context, args: dict[str, Any]) -> Result:
+    """Named or selected dead jobs, or all, removed with their output."""
+    which = _which(context, args, "dlq purge")
+    for job_id in () if isinstance(which, Selection) else which:
+        job = context.queue.get(job_id)
+        if job.state != "dead":
+            raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
+    return removed(context, args, which)
+
+
+def _which(context: Context, args: Mapping[str, Any], command: str) -> Which:
+    if args["all"]:
+        if args["job"] or selects(args):
+            raise InvalidInput(f"{command} wants ids or options that select dead jobs, or --all")
+        return selection_of(args, ("dead",))
+    return chosen(context, args, command, ("dead",))

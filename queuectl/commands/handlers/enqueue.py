@@ -263,8 +263,11 @@ class _Reading:
 
 
 def update(context: Context, args: dict[str, Any]) -> Result:
-    """One job changed, told with the state it is in now."""
-    named = [("id", args["job"])] if args.get("job") else []
+    """The jobs that are named or selected changed, or none, each told with its state."""
+    from queuectl.commands.handlers.jobs import NO_MATCH, these
+    from queuectl.commands.selecting import chosen, confirmed, selects
+
+    named = [("id", job_id) for job_id in args["job"][:1]]
     given = option_fields(args)
     given.pop("tags", None)
     tag, untag = args.get("tag") or (), args.get("untag") or ()
@@ -272,13 +275,22 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     if "tags" in changes and (tag or untag):
         raise InvalidInput("give all tags as the field 'tags', or --tag and --untag, not both")
     job_id = changes.pop("id", None)
-    if not isinstance(job_id, str):
+    ids = args["job"] or ([job_id] if isinstance(job_id, str) else [])
+    if not ids and not selects(args):
         raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
     _make_absolute(changes)
-    job = context.queue.update(job_id, changes, tag, untag)
+    queue, which = context.queue, chosen(context, {**args, "job": ids}, "update")
+    if args["dry_run"]:
+        return these(context, queue.would_update(which, changes, tag, untag))
+    agreed = confirmed(context, "Change", which, args)
+    if agreed is None:
+        return Result(code=1)
+    jobs = queue.update_all(agreed, changes, tag, untag)
 
-    def told(line: str) -> Iterator[str]:
-        yield line
-        _tell_time(context, changes)
+    def told(lines: Iterable[str]) -> Iterator[str]:
+        yield from lines
+        if jobs:
+            _tell_time(context, changes)
 
-    return Result(told(f"Job '{job.id}' is updated; it is {job.state}."), words=told(job.id))
+    shown = [f"Job '{job.id}' is updated; it is {job.state}." for job in jobs] or [NO_MATCH]
+    return Result(told(shown), words=told(job.id for job in jobs))

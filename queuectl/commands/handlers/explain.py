@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
+from queuectl.commands.selecting import named_job
 from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.lifecycle import LATER, own_policy
@@ -66,7 +67,7 @@ class Surroundings(NamedTuple):
 def explain(context: Context, args: dict[str, Any]) -> Result:
     """The reasons, a line each, and the retries that may come."""
     queue = context.queue
-    job, now = queue.get(args["job"]), queue.now()
+    job, now = named_job(context, args["job"]), queue.now()
     ahead = jobs_ahead(job, queue.find(CLAIMABLE), now) if is_ready(job, now) else 0
     workers = queue.workers()
     holder = next((worker for worker in workers if worker.id == job.worker), None)

@@ -6,10 +6,21 @@ import time
 
 from queuectl.commands import forms, listing, render
 from queuectl.commands.dispatch import Note, Result
+from queuectl.commands.selecting import (
+    chosen,
+    confirmed,
+    listed_jobs,
+    named,
+    named_job,
+    selection_of,
+    selects,
+)
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.derived import age
 from queuectl.model.env_file import hidden
-from queuectl.model.job import policy_of
+from queuectl.model.fields import STATES
+from queuectl.model.job import FINISHED, LIVE, policy_of
+from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration
 
 TYPE_CHECKING = False
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.commands.context import Context
+    from queuectl.commands.selecting import Which
     from queuectl.model.job import Job
 
 _COLUMNS = (
@@ -27,16 +39,20 @@ _COLUMNS = (
 )
 _BETWEEN = (render.Column("Age", 5), render.Column("Tries", 5))
 _ROOM = 56  # columns beside the ids: for state, age and tries, and 30 of the command
+NO_MATCH = Note("No job matches.")
 _PURGED_UNASKED = ("completed", "cancelled")
 _PURGEABLE = ("completed", "cancelled", "dead")
 _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
 
 
 def list_jobs(context: Context, args: dict[str, Any]) -> Result:
-    """The jobs in some states, or all, a row each."""
+    """The jobs that are selected, or all, a row each."""
     states = args["state"] or None
-    jobs = listing.ordered(context.queue.find(states), args)
-    what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
+    jobs = listing.ordered(listed_jobs(context, args), args)
+    if args["job"] or selects({**args, "state": []}):
+        what = "No job matches"
+    else:
+        what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
 
     def lines() -> Iterator[str]:
         rows = _rows(jobs) if context.screen is None else _wide_rows(jobs)
@@ -109,7 +125,7 @@ def show(context: Context, args: dict[str, Any]) -> Result:
     """One job with all its fields and the last lines it printed."""
     from queuectl.worker.logs import last_lines
 
-    job, reveal = context.queue.get(args["job"]), bool(args.get("reveal"))
+    job, reveal = named_job(context, args["job"]), bool(args.get("reveal"))
 
     def lines() -> Iterator[str]:
         yield render.fields(_facts(context, job, reveal))
@@ -203,14 +219,15 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
 
 
 def cancel(context: Context, args: dict[str, Any]) -> Result:
-    """Jobs cancelled, all of those named or none."""
-    queue, ids = context.queue, args["job"]
+    """Jobs cancelled, all of those that are named or selected, or none."""
+    queue = context.queue
+    which = chosen(context, args, "cancel", LIVE)
     if args["dry_run"]:
-        return these(context, queue.would_cancel(ids))
-    if not context.agreed("Cancel", len(set(ids)), args):
+        return these(context, queue.would_cancel(which))
+    if (agreed := confirmed(context, "Cancel", which, args)) is None:
         return Result(code=1)
-    jobs = queue.abandon(ids) if args["abandon"] else queue.cancel(ids)
-    return jobs_result(jobs, map(_told_cancelled, jobs))
+    jobs = queue.abandon(agreed) if args["abandon"] else queue.cancel(agreed)
+    return jobs_result(jobs, [*map(_told_cancelled, jobs)] or [NO_MATCH])
 
 
 def _told_cancelled(job: Job) -> str:
@@ -220,39 +237,52 @@ def _told_cancelled(job: Job) -> str:
 
 
 def retry(context: Context, args: dict[str, Any]) -> Result:
-    """Jobs pending again, all of those named or none."""
-    queue, ids = context.queue, args["job"]
+    """Jobs pending again, all of those that are named or selected, or none."""
+    queue = context.queue
+    able = [state for state in STATES if state != "in_progress"]
+    which = chosen(context, args, "retry", able, ("failed", "dead"))
     if args["dry_run"]:
-        return these(context, queue.would_retry(ids))
-    if not context.agreed("Retry", len(set(ids)), args):
+        return these(context, queue.would_retry(which))
+    if (agreed := confirmed(context, "Retry", which, args)) is None:
         return Result(code=1)
-    jobs = queue.retry(ids)
-    return jobs_result(jobs, (f"Job '{job.id}' is pending and due now." for job in jobs))
+    jobs = queue.retry(agreed)
+    told = [f"Job '{job.id}' is pending and due now." for job in jobs]
+    return jobs_result(jobs, told or [NO_MATCH])
 
 
 def purge(context: Context, args: dict[str, Any]) -> Result:
-    """Finished jobs removed with their logs, after a question."""
+    """Ended jobs removed with their logs, after a question."""
     states = args["state"] or _PURGED_UNASKED
     for state in states:
-        if state not in _PURGEABLE:
+        if state not in FINISHED:
             raise InvalidInput(f"only finished jobs can be purged ({', '.join(_PURGEABLE)})")
-    older = args["older_than"]
+    which: Which = selection_of(args, _PURGED_UNASKED)
+    if args["job"]:
+        which = chosen(context, args, "purge", FINISHED, FINISHED)
+    return removed(context, args, which, states)
+
+
+def removed(
+    context: Context, args: Mapping[str, Any], which: Which, states: Sequence[str] = ()
+) -> Result:
+    """Ended jobs removed with their output, after a question; no more than it asks about."""
+    queue, older = context.queue, args["older_than"]
     if args["dry_run"]:
-        return these(context, context.queue.purge(states, older, dry_run=True))
-    if not args["yes"] and not _agreed(context, states, older):
-        return Result([Note("Nothing was removed.")], code=1)
-    removed = context.queue.purge(states, older)
-    context.logs.prune(removed)
-    return jobs_result(removed, [f"Removed {_count(len(removed))}."])
-
-
-def _agreed(context: Context, states: Sequence[str], older: float | None) -> bool:
-    context.require_person("purge asks before it removes")
-    doomed = context.queue.purge(states, older, dry_run=True)
-    return not doomed or context.confirm(
-        f"Remove {_count(len(doomed))} ({', '.join(states)}) and their output for good "
-        "('backup FILE' keeps a copy)?"
-    )
+        return these(context, queue.purge(which, older, dry_run=True))
+    if not args["yes"]:
+        context.require_person("purge asks before it removes")
+        doomed = queue.purge(which, older, dry_run=True)
+        of = f" ({', '.join(states)})" if states else f" ({named([job.id for job in doomed])})"
+        if doomed and not context.confirm(
+            f"Remove {_count(len(doomed))}{of} and their output for good "
+            "('backup FILE' keeps a copy)?"
+        ):
+            return Result([Note("Nothing was removed.")], code=1)
+        if isinstance(which, Selection):
+            which = which._replace(ids=frozenset(job.id for job in doomed), limit=None)
+    gone = queue.purge(which, older)
+    context.logs.prune(gone)
+    return jobs_result(gone, [f"Removed {_count(len(gone))}."])
 
 
 def _count(jobs: int) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 
 from queuectl.commands import render
 from queuectl.commands.dispatch import Note, Result
+from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.handlers.waiting import WorkerLook
+from queuectl.commands.selecting import listed_jobs, named_job, selects
 from queuectl.errors import InvalidInput, NoSuchRun
 from queuectl.model.times import format_duration, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -20,8 +23,25 @@ if TYPE_CHECKING:
 
 
 def logs(context: Context, args: dict[str, Any]) -> Result:
-    """The bytes that a run wrote, as they are."""
-    job, run, lines = context.queue.get(args["job"]), args["run"], args["lines"]
+    """The bytes that a run wrote, as they are; of several jobs one after the other."""
+    if not selects(args) and len(args["job"]) == 1:
+        return _of_one(context, named_job(context, args["job"][0]), args)
+    jobs = list(islice(listed_jobs(context, args), args["limit"]))
+    if not jobs:
+        return Result([NO_MATCH])
+    if len(jobs) == 1:
+        return _of_one(context, jobs[0], args)
+    if args["follow"] or args["run"] is not None:
+        raise InvalidInput(f"--follow and --run want one job, and {len(jobs)} are meant")
+    for job in jobs:
+        if not context.quiet:
+            context.write(f"==> {job.id} <==")
+        _copy(context, _output(context, job, None, args["lines"]))
+    return Result()
+
+
+def _of_one(context: Context, job: Job, args: Mapping[str, Any]) -> Result:
+    run, lines = args["run"], args["lines"]
     if args["follow"]:
         if run is not None or lines is not None:
             raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
@@ -29,11 +49,15 @@ def logs(context: Context, args: dict[str, Any]) -> Result:
         return Result()
     if run is not None and not 1 <= run <= job.run:
         raise NoSuchRun(job.id, run, job.run)
-    output = context.logs.output(job, run) if lines is None else context.logs.tail(job, lines, run)
-    if _copy(context, output) or lines == 0:
+    if _copy(context, _output(context, job, run, lines)) or lines == 0:
         return Result()
     why = "printed nothing" if job.run else "has not run yet"
     return Result([Note(f"Job '{job.id}' {why}.")], words=())
+
+
+def _output(context: Context, job: Job, run: int | None, lines: int | None) -> Iterable[bytes]:
+    logs = context.logs
+    return logs.output(job, run) if lines is None else logs.tail(job, lines, run)
 
 
 def _follow(context: Context, job_id: str) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 
 from queuectl.commands import render
 from queuectl.commands.dispatch import Result
-from queuectl.errors import InvalidInput, StoreError
+from queuectl.commands.handlers.jobs import NO_MATCH
+from queuectl.commands.selecting import listed_jobs, selects, whole_ids
+from queuectl.errors import InvalidInput, NoSuchJob, StoreError
+from queuectl.model.job import LIVE
+from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import unserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from typing import Any
 
     from queuectl.commands.context import Context
     from queuectl.model.job import Job
 
 TIMED_OUT = 124  # as timeout(1) has it
-_LIVE = ("pending", "in_progress", "failed")
+_FEW = 5  # jobs that are looked up one by one
 _TOLD_AFTER = 1.0  # seconds
 _MOST_NAMED = 20  # jobs that did not complete
 _LOOK = 1.0  # seconds between looks when nothing wakes us
@@ -32,17 +38,27 @@ class WaitFailed(StoreError):
 
 def wait(context: Context, args: dict[str, Any]) -> Result:
     """The job's exit code; 0 or 1 for several; 124 when the time is up."""
-    ids = list(dict.fromkeys(args["job"]))
-    if bool(ids) == args["all"]:
+    if (bool(args["job"]) or selects(args)) == args["all"]:
         raise InvalidInput("wait wants ids of jobs, or --all for every one")
     timeout = args["timeout"]
     watch = _Watch(context, None if timeout is None else time.monotonic() + timeout)
     try:
-        code = watch.everything() if args["all"] else watch.jobs(ids)
+        if args["all"]:
+            code = watch.everything()
+        elif ids := _ids(context, args):
+            code = watch.jobs(ids)
+        else:
+            return Result([NO_MATCH])
         watch.queue.tidy()  # who waited for a job may look for it in the files next
     except StoreError as exc:
         raise WaitFailed(str(exc)) from exc
     return Result(code=code)
+
+
+def _ids(context: Context, args: dict[str, Any]) -> list[str]:
+    if not selects(args):
+        return whole_ids(context, args["job"])
+    return [job.id for job in islice(listed_jobs(context, args, LIVE), args["limit"])]
 
 
 class WorkerLook:
@@ -77,13 +93,10 @@ class _Watch:
     def jobs(self, ids: list[str]) -> int:
         """Wait for the jobs with these ids, telling of each as it ends."""
         ended: dict[str, Job] = {}
-        for job_id in ids:
-            self.queue.get(job_id)
         while True:
-            for job_id in [job_id for job_id in ids if job_id not in ended]:
-                job = self.queue.get(job_id)
-                if job.state not in _LIVE:
-                    ended[job_id] = job
+            for job in self._present([job_id for job_id in ids if job_id not in ended]):
+                if job.state not in LIVE:
+                    ended[job.id] = job
                     self._tell(job)
             if len(ended) == len(ids):
                 codes = [_exit_code(job) for job in ended.values()]
@@ -94,11 +107,21 @@ class _Watch:
                 self.context.note(f"The time is up; not ended yet: {waiting}")
                 return TIMED_OUT
 
+    def _present(self, ids: Collection[str]) -> Iterable[Job]:
+        """The jobs as they are now; NoSuchJob if one is gone."""
+        if len(ids) <= _FEW:
+            return [self.queue.get(job_id) for job_id in ids]
+        # One pass over the queue costs less than a search of it for each of them.
+        found = {job.id: job for job in self.queue.select(Selection(ids=frozenset(ids)))}
+        if len(found) < len(ids):
+            raise NoSuchJob(next(job_id for job_id in ids if job_id not in found))
+        return [found[job_id] for job_id in ids]
+
     def everything(self) -> int:
         """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
-        ids = {job.id for job in self.queue.find(set(_LIVE))}
+        ids = {job.id for job in self.queue.find(LIVE)}
         before = counts = self.queue.counts()
-        while left := sum(counts[state] for state in _LIVE):
+        while left := sum(counts[state] for state in LIVE):
             done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
             if not self._again(max(done, 0), max(sum(failed), 0), left):
                 self.context.note(f"The time is up; jobs not ended yet: {left}")

@@ -231,7 +231,15 @@ def spelled(param: Param) -> str:
     return f"{short}{param.name}{value}"
 
 
-_VALUES = {"int": "N", "count": "N", "number": "N", "duration": "TIME", "time": "WHEN"}
+_VALUES = {
+    "int": "N",
+    "count": "N",
+    "number": "N",
+    "duration": "TIME",
+    "time": "WHEN",
+    "past": "WHEN",
+    "match": "TEXT",
+}
 
 
 def _listing(pairs: Sequence[tuple[str, str]]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
 from queuectl.commands.dispatch import Note, Result
+from queuectl.commands.selecting import whole_ids
 from queuectl.errors import InvalidInput, QueuectlError, Reworded
 from queuectl.model.fields import FIELDS, NOT_YET, unknown_field
 from queuectl.shell.screens.terminal import cooked_keys
@@ -26,7 +27,8 @@ _USUAL_EDITOR = "vi"
 
 def edit(context: Context, args: dict[str, Any]) -> Result:
     """The job's fields as they were saved; no change if nothing was, or if the editor failed."""
-    job = context.queue.get(args["job"])
+    [job_id] = whole_ids(context, [args["job"]], changing=True)
+    job = context.queue.get(job_id)
     form = _form(job)
     path = _write_draft(job, form)
     try:

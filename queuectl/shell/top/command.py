@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
 from queuectl.commands.dispatch import Note, Result
+from queuectl.commands.selecting import selection_of
 from queuectl.errors import StoreError
 from queuectl.store.opening import refuse_database
 
@@ -26,7 +27,7 @@ def top(context: Context, args: dict[str, Any]) -> Result:
     from queuectl.live.rows import View
 
     refuse_database(context.folder, "top")
-    view = View(args.get("sort") or "state", args.get("filter") or "")
+    view = View(args.get("sort") or "state", args.get("filter") or "", selection_of(args))
     if not _has_screen(context):
         return _snapshot(context, view)
     from queuectl.shell.top.screen import TopScreen

@@ -1,0 +1,146 @@
+"""Which jobs a command means: from ids, beginnings of ids, and the options that select.
+
+A command that changes jobs never takes a missing or empty option for "all of them".
+"""
+
+from __future__ import annotations
+
+from queuectl.commands.params import SELECTORS
+from queuectl.errors import InvalidInput, NoSuchJob
+from queuectl.model.fields import STATES
+from queuectl.model.selection import Selection, selected
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    from queuectl.commands.context import Context
+    from queuectl.model.job import Job
+
+    Which: TypeAlias = "list[str] | Selection"  # ids, all of which must be there, or a selection
+
+LEAST_PREFIX = 4  # letters of an id by which it may be named, if no other begins so
+_FEW = 5  # ids that are named
+
+
+def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None) -> Selection:
+    """What the options select, without ids; `states` are those of a command that names none."""
+    given = args.get("in_state") if "in_state" in args else args.get("state")
+    tags = args.get("with_tag") if "with_tag" in args else args.get("tag")
+    wanted = given or states
+    return Selection(
+        states=None if wanted is None else frozenset(wanted),
+        tags=frozenset(tags or ()),
+        match=args.get("match"),
+        error=args.get("error"),
+        exit_code=args.get("exit_code"),
+        since=args.get("since"),
+        until=args.get("until"),
+        limit=args.get("limit"),
+    )
+
+
+def selects(args: Mapping[str, Any]) -> bool:
+    """Whether an option is given that selects jobs; a limit alone does not."""
+    names = {param.key for param in SELECTORS}
+    if "in_state" in args:  # there --state and --tag say what is to be changed
+        names = names - {"state", "tag"} | {"in_state", "with_tag"}
+    return any(args.get(name) not in (None, []) for name in names)
+
+
+def chosen(
+    context: Context,
+    args: Mapping[str, Any],
+    command: str,
+    allowed: Collection[str] = STATES,
+    usual: Collection[str] | None = None,
+) -> Which:
+    """The jobs that a command is to change: ids alone, or a selection.
+
+    `allowed`: the states that it can do something to; `usual`: those that it selects if no state
+    is named. InvalidInput if nothing is named, NoSuchJob for an id of no job.
+    """
+    for state in args.get("in_state" if "in_state" in args else "state") or ():
+        if state not in allowed:
+            able = ", ".join(name for name in STATES if name in allowed)
+            raise InvalidInput(f"{command} selects jobs that are {able}, not {state}")
+    ids = whole_ids(context, args["job"], changing=True)
+    if not selects(args):
+        if not ids:
+            raise InvalidInput(f"{command} wants ids of jobs, or options that select some")
+        return ids
+    for job_id in ids:
+        context.queue.get(job_id)
+    selection = selection_of(args, usual or allowed)
+    return selection._replace(ids=frozenset(ids)) if ids else selection
+
+
+def listed_jobs(
+    context: Context, args: Mapping[str, Any], states: Collection[str] | None = None
+) -> Iterator[Job]:
+    """The jobs that a command shows, in the order of the queue; its --limit is left to it."""
+    selection = selection_of(args, states)._replace(limit=None)
+    if args["job"]:
+        ids = frozenset(whole_ids(context, args["job"]))
+        selection = selection._replace(ids=ids)
+    found = context.queue.find(selection.states)
+    plain = selection._replace(states=None) == Selection()
+    return found if plain else selected(found, selection)
+
+
+def confirmed(context: Context, deed: str, which: Which, args: Mapping[str, Any]) -> Which | None:
+    """Which jobs may be changed: a person is asked where several would be; None if not."""
+    if not isinstance(which, Selection):
+        return which if context.agreed(deed, len(which), args) else None
+    if args["yes"]:
+        return which
+    if not context.has_person:
+        raise InvalidInput(
+            "jobs are selected and not named, and nobody can be asked here: "
+            "add --yes (--dry-run only shows them)"
+        )
+    ids = [job.id for job in context.queue.select(which)]
+    if len(ids) > 1 and not context.confirm(f"{deed} {len(ids)} jobs ({named(ids)})?"):
+        context.note("Nothing was changed.")
+        return None
+    # No more than the person was asked about, though others may fit by now.
+    return which._replace(ids=frozenset(ids), limit=None)
+
+
+def named(ids: Sequence[str]) -> str:
+    """The first few of the ids."""
+    return ", ".join(ids[:_FEW]) + ", ..." * (len(ids) > _FEW)
+
+
+def whole_ids(context: Context, words: Sequence[str], *, changing: bool = False) -> list[str]:
+    """The ids that are meant, each once.
+
+    A person may write the beginning of one; a script that changes jobs may not, for the id that
+    it meant may be gone, and another begin so.
+    """
+    ids = []
+    for word in dict.fromkeys(words):
+        try:
+            ids.append(word if changing and not context.has_person else named_job(context, word).id)
+        except NoSuchJob:
+            if not changing:
+                raise
+            ids.append(word)  # the change itself tells which of the ids it cannot take, and why
+    return list(dict.fromkeys(ids))
+
+
+def named_job(context: Context, word: str) -> Job:
+    """The job of that id, or the only one whose id begins so; NoSuchJob."""
+    try:
+        return context.queue.get(word)
+    except NoSuchJob:
+        if len(word) < LEAST_PREFIX:
+            raise
+        found = [job for job in context.queue.find() if job.id.startswith(word)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise
+        ids = named([job.id for job in found])
+        raise InvalidInput(f"'{word}' begins the ids of {len(found)} jobs: {ids}") from None

@@ -1,0 +1,253 @@
+"""What people ask to be changed about jobs: of those with these ids, or of a selection.
+
+A change is a pure function of a job as it is now, which the store applies while nobody else can
+change it: to all the jobs that are meant, or to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
+from queuectl.model import lifecycle
+from queuectl.model.fields import STATES, check_state, find_field
+from queuectl.model.job import FINISHED, Job
+from queuectl.model.selection import Selection, matches, selected
+from queuectl.model.times import format_time
+from queuectl.store.facts import CANCEL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from queuectl.store.contract import Rule, Store
+    from queuectl.store.facts import WorkerInfo
+
+    # Ids, all of which must be there, or a selection.
+    Which: TypeAlias = "Sequence[str] | Selection"
+
+
+class JobChanges:
+    """The part of JobQueue that finds jobs and changes them."""
+
+    store: Store
+
+    def now(self) -> str:
+        """The store's time, as jobs hold it."""
+        return format_time(self.store.now())
+
+    def get(self, job_id: str) -> Job:
+        """The job, or NoSuchJob."""
+        job = self.store.get(job_id)
+        if job is None:
+            raise NoSuchJob(job_id)
+        return job
+
+    def find(
+        self, states: Collection[str] | None = None, limit: int | None = None
+    ) -> Iterator[Job]:
+        """Jobs in one of the states (None: all), at most `limit`; the dead come last."""
+        return islice(self.store.find(states), limit)
+
+    def select(self, selection: Selection) -> list[Job]:
+        """The jobs that are selected now; ids that are not there are passed over."""
+        return list(selected(self.find(selection.states), selection))
+
+    def update(
+        self,
+        job_id: str,
+        changes: Mapping[str, object],
+        tag: Collection[str] = (),
+        untag: Collection[str] = (),
+        rev: int | None = None,
+    ) -> Job:
+        """Set fields of a job anew, as `update_all`; Outdated if it is not at `rev` (None: any)."""
+        return self.update_all([job_id], changes, tag, untag, rev)[0]
+
+    def update_all(
+        self,
+        which: Which,
+        changes: Mapping[str, object],
+        tag: Collection[str] = (),
+        untag: Collection[str] = (),
+        rev: int | None = None,
+    ) -> list[Job]:
+        """Set fields of the jobs anew, all or none.
+
+        A state of pending is a retry, of cancelled a cancel. Tags in `tag` are added to those that
+        a job has, those in `untag` taken away.
+        """
+        return self._change(which, self._update_rule(changes, tag, untag), rev)
+
+    def would_update(
+        self,
+        which: Which,
+        changes: Mapping[str, object],
+        tag: Collection[str] = (),
+        untag: Collection[str] = (),
+    ) -> list[Job]:
+        """The jobs as they are, if all of them could be changed so."""
+        return self._would(which, self._update_rule(changes, tag, untag))
+
+    def _update_rule(
+        self, changes: Mapping[str, object], tag: Collection[str], untag: Collection[str]
+    ) -> Rule:
+        fields = {find_field(name).name: value for name, value in changes.items()}
+        state = check_state(fields.pop("state")) if "state" in fields else None
+        if state not in (None, "pending", "cancelled"):
+            raise InvalidInput(
+                f"a job cannot be made {state}: update sets pending (retry it) or cancelled"
+            )
+        if not fields and state is None and not tag and not untag:
+            raise InvalidInput("nothing to change is given")
+
+        def rule(job: Job) -> Job:
+            now = self.now()
+            if state == "cancelled":
+                job = lifecycle.cancelled(job, now)
+            elif state == "pending" and (job.state != state or job.run_at > now):
+                job = lifecycle.retried(job, now)  # first: a run_at that is given holds
+            own = {"tags": lifecycle.retagged(job, tag, untag)} if tag or untag else {}
+            job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
+            self.store.check_size(job)
+            return job
+
+        return rule
+
+    def cancel(self, which: Which, rev: int | None = None) -> list[Job]:
+        """Cancel the jobs, all or none; those that run are ended by their workers."""
+        return self._change(which, lambda job: lifecycle.cancelled(job, self.now()), rev)
+
+    def abandon(self, which: Which) -> list[Job]:
+        """Give up running jobs, all or none, though something of their runs may go on.
+
+        Conflict if the worker of one can still end it.
+        """
+        workers = {worker.id: worker for worker in self.workers() if worker.alive}
+
+        def rule(job: Job) -> Job:
+            worker = workers.get(str(job.worker)) if job.state == "in_progress" else None
+            if worker is not None and not worker.left:
+                raise Conflict(
+                    f"job '{job.id}' is run by worker PID {worker.pid}, which can end it: "
+                    f"'queuectl cancel {job.id}'"
+                )
+            return lifecycle.abandoned(job, self.now())
+
+        return self._change(which, rule)
+
+    def would_cancel(self, which: Which) -> list[Job]:
+        """The jobs as they are, if all of them could be cancelled; raises as `cancel` does."""
+        return self._would(which, lambda job: lifecycle.cancelled(job, self.now()))
+
+    def would_retry(self, which: Which, *, dead: bool = False) -> list[Job]:
+        """The same for `retry`, or for `retry_dead`."""
+        return self._would(which, self._back if dead else self._retry_rule(which))
+
+    def _would(self, which: Which, rule: Rule) -> list[Job]:
+        if isinstance(which, Selection):
+            return [job for job in self.select(which) if rule(job) is not None]
+        jobs = [self.get(job_id) for job_id in dict.fromkeys(which)]
+        for job in jobs:
+            rule(job)
+        return jobs
+
+    def _retried(self, job: Job) -> Job:
+        return lifecycle.retried(job, self.now())
+
+    def _back(self, job: Job) -> Job:
+        if job.state != "dead":
+            raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
+        return lifecycle.retried(job, self.now())
+
+    def retry(self, which: Which, rev: int | None = None) -> list[Job]:
+        """Make the jobs pending now, all or none; of a selection those that are not due already."""
+        return self._change(which, self._retry_rule(which), rev)
+
+    def _retry_rule(self, which: Which) -> Rule:
+        if not isinstance(which, Selection):
+            return self._retried
+
+        def rule(job: Job) -> Job | None:
+            is_due = job.state == "pending" and job.run_at <= self.now()
+            return None if is_due else self._retried(job)
+
+        return rule
+
+    def retry_dead(self, which: Which) -> list[Job]:
+        """Put dead jobs back, all or none; Conflict for an id of one that is not dead."""
+        if isinstance(which, Selection):
+            which = which._replace(states=frozenset({"dead"}))
+        return self._change(which, self._back)
+
+    def purge(
+        self, which: Which, older_than: float | None = None, *, dry_run: bool = False
+    ) -> list[Job]:
+        """Remove ended jobs, of those that ended `older_than` seconds ago or more.
+
+        Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id;
+        then none is removed. What changes meanwhile is left.
+        """
+        before = format_time(self.store.now() - (older_than or 0.0))
+        if isinstance(which, Selection):
+            for state in (which.states or frozenset(STATES)) - FINISHED:
+                raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
+            jobs = selected(self.find(which.states), which._replace(limit=None))
+        else:
+            jobs = iter([_removable(self.get(job_id)) for job_id in dict.fromkeys(which)])
+        limit = which.limit if isinstance(which, Selection) else None
+        found = list(islice((job for job in jobs if _ended_at(job) <= before), limit))
+        return found if dry_run or not found else self.remove(found)
+
+    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """Remove ended jobs, as far as they still are as given; those that were removed."""
+        jobs = list(map(_removable, jobs))
+        left = {job.id for job in self.store.remove(jobs)}
+        return [job for job in jobs if job.id not in left]
+
+    def _change(self, which: Which, rule: Rule, rev: int | None = None) -> list[Job]:
+        """Apply the rule to all jobs or to none, and tell the workers whom it concerns.
+
+        Of a selection those are changed that fitted when they were looked for and fit still.
+        """
+        if isinstance(which, Selection):
+            return self._change_selected(which, rule)
+        done = list(self.store.change(which, lifecycle.at_rev(rule, rev)).values())
+        self._tell_workers(done)
+        return done
+
+    def _change_selected(self, selection: Selection, rule: Rule) -> list[Job]:
+        while True:
+            ids = [job.id for job in self.select(selection)]
+            if not ids:
+                return []
+            with suppress(NoSuchJob):  # one was removed meanwhile
+                return self._change(ids, lambda job: rule(job) if matches(job, selection) else None)
+
+    def _tell_workers(self, jobs: Collection[Job]) -> None:
+        for job in jobs:
+            if job.state == "in_progress" and job.cancel_requested:
+                self.store.wake(CANCEL, job.worker)
+        self.wake_idle(sum(job.state == "pending" for job in jobs))
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker that has a file, living or lost."""
+        return self.store.workers()
+
+    def wake_idle(self, count: int) -> None:
+        """Wake so many workers that run nothing, as many as there are jobs for them."""
+        if count:
+            self.store.wake_idle(count)
+
+
+def _removable(job: Job) -> Job:
+    """The job, if it has ended; InvalidTransition otherwise."""
+    if job.state not in FINISHED:
+        raise InvalidTransition(job.id, job.state, "remove")
+    return job
+
+
+def _ended_at(job: Job) -> str:
+    return job.finished_at or job.updated_at

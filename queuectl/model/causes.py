@@ -1,0 +1,69 @@
+"""What jobs died of: those that ended alike, though numbers, paths and times differ, are one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from queuectl.model.job import Job
+
+_LONGEST = 1000  # characters of an error that tell causes apart
+# The longest likeness first: a time is no path, a path no number.
+_CHANGING = re.compile(
+    r"""
+      "[^"\n]*" | `[^`\n]*` | (?<!\w)'[^'\n]*'(?!\w)               # quoted text
+    | \d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?   # a day, a time
+    | \b\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?\b                       # a time of day
+    | (?:\b[A-Za-z]:\\|(?<![\w.*/])(?:~|\.{1,2})?/)[^\s'"`:;,()]+      # a path
+    | \b0[xX][0-9A-Fa-f]+\b
+    | \b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b      # a UUID
+    | \b(?=[0-9A-Fa-f]*\d)[0-9A-Fa-f]{7,}\b                         # hex
+    | \d+(?:[.,]\d+)*
+    """,
+    re.VERBOSE,
+)
+
+
+class Cause(NamedTuple):
+    """Jobs that ended alike. `latest` is the time of the last end, `example` the id of that job."""
+
+    exit_code: int | None
+    error: str
+    jobs: int
+    latest: str
+    example: str
+
+    @property
+    def told(self) -> str:
+        """The cause in one line."""
+        if self.error.startswith("exit code *"):
+            return self.error.replace("*", str(self.exit_code), 1)
+        code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+        return f"{self.error or 'no error is known'}{code}"
+
+
+def cause_of(job: Job) -> tuple[int | None, str]:
+    """What the jobs that ended alike share: the exit code, and the error as `folded` has it."""
+    return job.exit_code, folded(job.error or "")
+
+
+def folded(error: str) -> str:
+    """The text with `*` for numbers, hex, paths, quoted text and times; blanks are one blank."""
+    return " ".join(_CHANGING.sub("*", error[:_LONGEST]).split())
+
+
+def by_cause(jobs: Iterable[Job]) -> list[Cause]:
+    """The causes, the most frequent first, of those the latest."""
+    found: dict[tuple[int | None, str], Cause] = {}
+    for job in jobs:
+        key, ended = cause_of(job), job.finished_at or job.updated_at
+        known = found.get(key)
+        if known is None:
+            found[key] = Cause(*key, 1, ended, job.id)
+        elif ended >= known.latest:
+            found[key] = known._replace(jobs=known.jobs + 1, latest=ended, example=job.id)
+        else:
+            found[key] = known._replace(jobs=known.jobs + 1)
+    latest_first = sorted(found.values(), key=lambda cause: cause.latest, reverse=True)
+    return sorted(latest_first, key=lambda cause: -cause.jobs)
