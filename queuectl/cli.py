@@ -177,7 +177,7 @@ class _Front:
 def _run_command(argv: Sequence[str]) -> int:
     bound = bind_argv(COMMANDS, argv)
     if bound.help:
-        bound.faults.clear()  # -h behind a word that is no command shows all of them
+        bound.faults.clear()  # -h behind a word that is not a command shows all of them
     context = Context()
     paged = context.terminal and bound.words in _PAGED_ALONE and is_terminal(sys.stdin)
     try:
@@ -216,7 +216,7 @@ def _accept_any_text() -> None:
 
 
 def _flush_after(code: int) -> None:
-    """Flush at the end; that a terminal which hung up takes nothing more is no failure."""
+    """Flush at the end; a terminal that hung up and takes nothing more is not a failure."""
     try:
         _flush()
     except OSError as exc:

@@ -64,7 +64,7 @@ SETTINGS: tuple[Setting, ...] = (
         "poll-interval",
         "duration",
         1,
-        "seconds between looks of an idle worker that nobody woke",
+        "seconds between two looks of an idle worker that was not woken",
         low=0.01,
         high=3600.0,
         old=("idle-delay",),

@@ -40,7 +40,7 @@ class InvalidInput(QueuectlError):
 
 
 class Reworded(QueuectlError):
-    """An error in the words of somebody who knows more of it; it ends a command as `error` does."""
+    """An error in the words of a caller that knows more; it ends a command as `error` does."""
 
     def __init__(self, message: str, error: QueuectlError) -> None:
         super().__init__(message)
@@ -108,7 +108,7 @@ class InvalidTransition(Conflict):
 
 
 class Outdated(Conflict):
-    """The job is no longer what whoever wants to change it has seen; `rev` is its present one."""
+    """The job is no longer what the change was decided on; `rev` is its present one."""
 
     def __init__(self, job_id: str, seen: int, rev: int) -> None:
         super().__init__(f"job '{job_id}' has changed: it is at rev {rev}, not {seen}")

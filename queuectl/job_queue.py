@@ -82,7 +82,7 @@ class JobQueue(JobChanges):
 
     @property
     def notices(self) -> list[str]:
-        """Lines that a person should see beside the result; whoever shows them clears them."""
+        """Lines that a person should see beside the result; cleared by what shows them."""
         return self.store.notices
 
     # -- what people ask
@@ -170,7 +170,7 @@ class JobQueue(JobChanges):
         self.store.fold()
 
     def tidy(self) -> None:
-        """Bring the JSON files of a small queue up to date, whoever changed it."""
+        """Bring the JSON files of a small queue up to date, whatever process changed it."""
         self.store.tidy()
 
     def examine(self) -> list[Finding]:
@@ -311,7 +311,7 @@ class JobQueue(JobChanges):
     def rescue_worker(self, worker_id: str, *, asked_to_stop: bool = False) -> list[Job]:
         """Take the jobs of a dead worker from it, and the worker off the list.
 
-        `asked_to_stop`: before it was killed, which is no evidence against its jobs. What is left
+        `asked_to_stop`: before it was killed, which is not evidence against its jobs. What is left
         of their processes must have been ended before.
         """
         rescued: list[Job] = []

@@ -92,7 +92,7 @@ def expand(path: str) -> str:
 
 
 def home_folder() -> str:
-    """The user's home, as HOME or else the system has it; "" if that is no absolute path.
+    """The user's home, as HOME or else the system has it; "" if that is not an absolute path.
 
     An empty HOME names none. os.path.expanduser takes it for the root folder, and where there is
     none it keeps `~` as the name of a folder.

@@ -348,8 +348,8 @@ def test_logs_of_nobody_are_put_aside(queue):
     write_private(path(queue, "logs", "gone.3.log"))
     path(queue, "logs", "w-9.spool").touch(0o600)
     mended = queue.ok("doctor", "--repair")
-    assert "logs/gone.3.log: of nobody; kept as gone.3.log.bad-" in mended
-    assert "logs/w-9.spool: of nobody and empty; removed" in mended
+    assert "logs/gone.3.log: belongs to no job or worker; kept as gone.3.log.bad-" in mended
+    assert "logs/w-9.spool: empty, and belongs to no job or worker; removed" in mended
     names = sorted(name.partition(".bad-")[0] for name in os.listdir(path(queue, "logs")))
     assert names == [log_of_a(partial(path, queue)).name, "gone.3.log"]
 

@@ -1,4 +1,4 @@
-"""What a command's handler is given: the queue, and the way to whoever asked.
+"""What a command's handler is given: the queue, and the way to the person who asked.
 
 One context serves one front end: an argv, all lines of a script, or a whole shell session.
 Handlers write results to `write` and all else to `note`; nothing else prints.
@@ -75,7 +75,7 @@ class Context:
     def for_line(self, values: Mapping[str, object]) -> Context:
         """This context, or one varied by the --data, --quiet or --no-color of a single line.
 
-        Whoever is given another one closes it.
+        A caller that is given another one closes it.
         """
         data, quiet = values.get("data"), bool(values.get("quiet"))
         color = "never" if values.get("no_color") else values.get("color")
@@ -183,7 +183,7 @@ class Context:
         from queuectl.model.escapes import terminal_safe
 
         for line in lines:
-            # What is no valid text came as a JSON escape, and leaves as one.
+            # What is not valid text came as a JSON escape, and leaves as one.
             self.write_bytes(terminal_safe(line).encode("utf-8", "backslashreplace") + b"\n")
 
     def write_bytes(self, data: bytes) -> None:
@@ -204,7 +204,7 @@ class Context:
             self.out.flush()
 
     def note(self, text: str) -> None:
-        """A remark that is no result, on standard error, behind the results so far."""
+        """A remark that is not a result, on standard error, behind the results so far."""
         self.clear_waiting()
         from queuectl.commands.render import safe_lines
 

@@ -38,7 +38,7 @@ _TROUBLE = (QueuectlError, OSError, ValueError)
 class Picture(NamedTuple):
     """The queue at the moment `now`; `said` holds the last line of output by job id.
 
-    `jobs` are kept from picture to picture: whoever shows them applies `changes` to them first.
+    `jobs` are kept from picture to picture: a screen applies `changes` to them first.
     `partial`: not all jobs are among them yet. `page` is the part of the output asked for.
     """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from queuectl.model.job import Job
     from queuectl.worker.logs import LogFolder
 
-    # Where a row of the screen begins: at which byte its line does, and the how manieth row of
+    # Where a row of the screen begins: at which byte its line does, and which row of
     # that line it is.
     Place: TypeAlias = tuple[int, int]
 

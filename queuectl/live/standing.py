@@ -1,4 +1,4 @@
-"""How the queue stands, for whoever shows it all the time."""
+"""How the queue stands, for what shows it all the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job takes along from the one who enqueues it: variables that decide what a name means.
+"""What a job takes along from its enqueuer: variables that decide what a name means.
 
 A set is `{"umask": "022", "env": {"PATH": "/usr/bin", "TZ": null}}`. Null: the variable was not
 set, and the job gets none, whatever its worker has. `"only": true`: the job gets these variables

@@ -179,7 +179,7 @@ class Slot(Protocol):
 
 
 class Workers(Protocol):
-    """Who works on the queue, and how they are woken."""
+    """The workers of the queue, and how they are woken."""
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> Slot:
         """Make this process a worker that others see; `release` must take it off again."""
@@ -273,7 +273,7 @@ class Store(Jobs, Workers, Upkeep, Protocol):
 
     @property
     def notices(self) -> list[str]:
-        """What a person should be told beside results; whoever shows it clears it."""
+        """What a person should be told beside results; cleared by whatever shows it."""
 
     @property
     def folder(self) -> str:

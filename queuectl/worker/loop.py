@@ -70,7 +70,7 @@ def run_worker(
             return worker.work(until_empty=until_empty)
         finally:
             if worker is not None and worker.keeps_run:
-                slot.close()  # its file says what is left of the run, to whoever takes it back
+                slot.close()  # its file tells a rescuer what is left of the run
             else:
                 _release(queue, slot, log)
             _return_to(before)
@@ -102,7 +102,7 @@ class Worker:
         self._told: set[str] = set()
         self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
         queue.on_wait(self._hinder)
-        self._died: dict[str, str] = {}  # why jobs ended dead here, by id; kept for who is told
+        self._died: dict[str, str] = {}  # why jobs ended dead here, by id; told at the end
         self._next_look = self._next_purge = 0.0
         self._woken = False  # whether the last wait ended because of a hint
         self._rested = False  # whether it waited for work since its last run
@@ -219,7 +219,7 @@ class Worker:
         if outcome.kind == "exited" and outcome.exit_code:
             outcome = self._explained(outcome)
         self._finished = (job, outcome)
-        # First the log, then the result: whoever sees that the job ended finds all its output.
+        # First the log, then the result: a reader who sees that the job ended finds all its output.
         self._spool.finish(job, clean=clean)
         if outcome.kind == "no_resources":
             self._settle()
@@ -299,7 +299,7 @@ class Worker:
             return None
 
     def _note_stop(self) -> None:
-        """Write down that whoever kills this worker now has asked it to stop before."""
+        """Write down that this worker was asked to stop, before it may be killed."""
         self._stop_noted = True
         try:
             self._slot.note_facts(stopping=1)
@@ -319,7 +319,7 @@ class Worker:
         self._queue.sync()
         self._queue.fold_if_due()
         wait = self._runner.look * (1.0 if wakeful else self._spread)
-        # Asked for after the run was cleared: who adds a job from here on sees an idle worker.
+        # Asked for after the run was cleared: an enqueue from here on sees an idle worker.
         due = self._queue.next_due()
         fold = self._queue.checkpoint_due_in()
         if due is not None and (wakeful or due <= 0):
@@ -357,10 +357,10 @@ class Worker:
         self._queue.leave_notices()
 
     def _sees_lost(self) -> bool:
-        """Whether somebody may have died: whoever keeps watch looks at all, the others at one."""
+        """Whether a worker may have died: the one on watch looks at all, the others at one."""
         if not self._slot.keep_watch():
             return self._slot.sees_lost()
-        # Locks show at once who died; who has no file at all is looked for when there is time.
+        # Locks show at once which died; a worker without a file is looked for when there is time.
         return self._job is None or not all(worker.alive for worker in self._queue.workers())
 
     def _recover(self, error: Exception) -> None:
@@ -388,7 +388,7 @@ class Worker:
             self._log(f"{self._slot.id} {text}")
 
     def _say(self, line: str) -> None:
-        """Tell whoever watches; if nobody does any more, the worker stops as if told to."""
+        """Tell the watcher; if nobody watches any more, the worker stops as if told to."""
         try:
             if self._tell is not None:
                 self._tell(line)
@@ -476,7 +476,7 @@ def _detach() -> None:
 
 
 class _Starter:
-    """Whoever started the worker, and waits at the other end of a pipe to hear how that went."""
+    """The starter of the worker, which waits at the other end of a pipe to hear how that went."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -94,7 +94,7 @@ def _spawn(folder: str, log: str, said: int) -> None:
     out = door.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
     os.set_blocking(out, True)  # as a worker may expect of its standard error
     try:
-        # The shell ends at once, so that the worker is init's child: whoever starts workers and
+        # The shell ends at once, so that the worker is init's child: one that starts workers and
         # lives on need not reap them.
         subprocess.run(
             ["/bin/sh", "-c", '"$@" &', "worker", *argv],

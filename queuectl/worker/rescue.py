@@ -152,7 +152,7 @@ def _is_of_this_folder(queue: JobQueue, worker: WorkerInfo) -> bool:
 
 def _end_group(queue: JobQueue, worker: WorkerInfo) -> bool:
     """KILL the group of the lost run, all that some systems let find; whether it is gone."""
-    # Also one that became another user's: who cannot be ended must not be doubled.
+    # Also one that became another user's: what cannot be ended must not be doubled.
     return (
         not _is_of_this_folder(queue, worker)
         or not processes.is_process(worker.group_pid, worker.group_start, worker.boot_id)

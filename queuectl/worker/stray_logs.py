@@ -59,10 +59,10 @@ def put_aside(queue: JobQueue, stamp: str) -> list[str]:
         old = os.path.join(path, name)
         if os.path.getsize(old):
             door.rename(old, f"{old}{_ASIDE}{stamp}")
-            done.append(f"logs/{name}: of nobody; kept as {name}{_ASIDE}{stamp}")
+            done.append(f"logs/{name}: belongs to no job or worker; kept as {name}{_ASIDE}{stamp}")
         else:
             door.remove(old)
-            done.append(f"logs/{name}: of nobody and empty; removed")
+            done.append(f"logs/{name}: empty, and belongs to no job or worker; removed")
     return done
 
 

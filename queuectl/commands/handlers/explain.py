@@ -110,7 +110,7 @@ def _path_of(queue: JobQueue, job: Job) -> str:
         return "from its worker, as it was enqueued by an earlier version"
     path = taken["env"].get("PATH")
     told = "none" if path is None else render.one_line(path)
-    return f"from whoever enqueued it: {told}"
+    return f"from its enqueuer: {told}"
 
 
 def jobs_ahead(job: Job, waiting: Iterable[Job], now: str) -> int:
@@ -170,7 +170,9 @@ def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
         if around.kept == "left":
             text = f"Worker {name} died while it ran it; {render.unended(holder[0], job.id)}"
             return [("cannot_end", text)]
-        text = f"Worker {name} died while it ran it; who writes next takes the job back."
+        text = (
+            f"Worker {name} died while it ran it; the next command that writes takes the job back."
+        )
         return [("worker_lost", text)]
     found = [("running", f"It runs{since}: run {job.run}, worker PID {holder[0].pid}.")]
     if why := hindrance(holder[0]):

@@ -49,7 +49,7 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
             code = watch.jobs(ids)
         else:
             return Result([NO_MATCH])
-        watch.queue.tidy()  # who waited for a job may look for it in the files next
+        watch.queue.tidy()  # a script that waited for a job may look for it in the files next
     except StoreError as exc:
         raise WaitFailed(str(exc)) from exc
     return Result(code=code)
@@ -62,7 +62,7 @@ def _ids(context: Context, args: dict[str, Any]) -> list[str]:
 
 
 class WorkerLook:
-    """Tells, once, whoever waits for jobs that no worker runs them."""
+    """Tells, once, while jobs are waited for, that no worker runs them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -64,7 +64,7 @@ def open_script(path: str | None) -> Iterator[Statement]:
 
 
 def _read_lines(path: str) -> Iterator[str]:
-    """The script's lines; bytes that are no text are kept, for the error of their line."""
+    """The script's lines; bytes that are not text are kept, for the error of their line."""
     try:
         if path != "-":
             with open(path, "rb") as script:

@@ -117,7 +117,7 @@ def make_pipe(path: str) -> None:
 
 
 def oddity(found: os.stat_result, *, linked: bool = False) -> str:
-    """What makes this no file of ours alone, told behind its name; empty for one that is.
+    """Why this is not a file of ours alone, told behind its name; empty for one that is.
 
     `linked`: it may have several names.
     """

@@ -343,7 +343,7 @@ class FileStore:
         try:
             return side_files.read_workers(self.folder)
         except BadFile:
-            with self._writer.writing():  # whoever is making the folder has made it by then
+            with self._writer.writing():  # a process that is making the folder has made it by then
                 return side_files.read_workers(self.folder)
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
@@ -358,7 +358,7 @@ class FileStore:
 
     @property
     def notices(self) -> list[str]:
-        """What a person should be told beside results; whoever shows it clears it."""
+        """What a person should be told beside results; cleared by whatever shows it."""
         return self._writer.notices
 
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
@@ -451,7 +451,7 @@ class FileStore:
             repair(self.folder, self.now(), self._patient_lock(), self.fold, done, unread)
 
     def _patient_lock(self) -> QueueLock:
-        """The queue's lock, for who cannot rely on the settings being readable."""
+        """The queue's lock, for a caller that cannot rely on the settings being readable."""
         return QueueLock(self.folder, lambda: _PATIENCE)
 
     def close(self) -> None:

@@ -126,7 +126,7 @@ def mark_folder(path: str, version: int = FORMAT) -> None:
     door.make_private(path, os.stat(path))
     _sync_names(path)
     # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
-    # has a temporary file of its own, and who is done first may take the other's for a leftover.
+    # has a temporary file of its own, and the first to be done may take the other's for a leftover.
     try:
         door.replace(os.path.join(path, MARKER), b'{"format": %d}\n' % version)
     except DiskRefused:
