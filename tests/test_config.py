@@ -166,7 +166,7 @@ def test_an_unknown_or_bad_change_is_refused():
 
 def test_the_retry_policy_follows_the_settings():
     policy = Settings({"base": 3, "max-delay": 10, "jitter": 1}).retry_policy()
-    assert policy == (3.0, 10.0, 1.0)
+    assert policy == (3.0, 10.0, 1.0, None)
 
 
 @pytest.mark.parametrize("name", sorted(NOT_YET))
