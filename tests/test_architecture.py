@@ -53,10 +53,8 @@ FILES_TOO = {
     # Looking, several times a second, without the lock.
     "live": {
         "queuectl.store.files.glance",
-        "queuectl.store.files.peek",
         "queuectl.store.files.worker_files",
         "queuectl.store.files.marker",
-        "queuectl.store.files.summary",
     },
     "completion": {"queuectl.store.files.peek"},
     "web": {"queuectl.store.files.glance", "queuectl.store.files.peek"},

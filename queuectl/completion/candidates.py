@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.reading import Bound, CommandSpec, Expected, Token
     from queuectl.config import Settings
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.files.peek import Seen
+    from queuectl.store.opening import Seen
 
     class Source(Protocol):
         """What completion asks about the queue; `LiveQueue` is one."""
 
-        def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
+        def jobs(self, states: tuple[str, ...] | None, start: str = "") -> Sequence[Seen]:
             """The newest jobs in these states whose ids begin so."""
 
         def tags(self) -> list[str]:

@@ -15,6 +15,7 @@ from queuectl.live.rows import Rows
 from queuectl.live.standing import Standing
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
+from queuectl.store import opening
 from queuectl.store.files.marker import Presence
 from queuectl.worker.hindrance import told_shortly
 from queuectl.worker.log_places import logs_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from queuectl.model.fields import State
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.files.glance import Follower
+    from queuectl.store.opening import Follower
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read
@@ -103,10 +104,7 @@ class Feed:
 
     def _look_at_the_whole(self) -> bool:
         """Counts and workers, if they may have changed; whether anything did."""
-        from queuectl.store.files.peek import change_mark
-        from queuectl.store.files.summary import read_summary
-
-        mark, now = change_mark(self._folder), time.monotonic()
+        mark, now = opening.change_mark(self._folder), time.monotonic()
         same = mark == self._mark
         if same and now - self._looked < _WORKERS:
             return False
@@ -117,7 +115,7 @@ class Feed:
         self._mark, self._looked = mark, now
         try:
             self._presence.check()
-            summary = read_summary(self._folder, time.time())
+            summary = opening.summary(self._folder, time.time())
         except _TROUBLE as exc:
             self._mark = None
             self._standing = Standing({}, 0, str(exc))
@@ -135,10 +133,8 @@ class Feed:
         if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
             self._jobs, self._partial = Rows(self._first(), self._now()), True
             return {}
-        from queuectl.store.files.glance import Follower
-
         if self._follower is None:
-            self._follower = Follower(self._folder)
+            self._follower = opening.follower(self._folder)
         lines = self._follower.changes()
         if lines is not None and self._jobs is not None and not self._partial:
             return dict(map(_changed, lines))
@@ -152,9 +148,7 @@ class Feed:
 
     def _first(self) -> list[Job]:
         """Some jobs of each state, soon: of those that wait the ones that are claimed first."""
-        from queuectl.store.files.glance import Glance
-
-        glance = Glance(self._folder, time.time())
+        glance = opening.glance(self._folder, time.time())
         try:
             jobs = glance.next_claimed(self._now(), _SOME)
             jobs += [job for states in _GROUPS for job in glance.newest(states, "", _SOME)]

@@ -6,14 +6,15 @@ import time
 from _thread import allocate_lock  # threading costs a Tab in another shell 2 ms
 
 from queuectl.errors import QueuectlError
+from queuectl.store import opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from queuectl.config import Settings
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.files.peek import Peek, Seen
+    from queuectl.store.opening import Peek, Seen
 
 # A queue that changes all the time is read anew after 20 times what the last reading took: at most
 # a twentieth of a processor; a small queue is as fresh as can be.
@@ -38,10 +39,10 @@ class LiveQueue:
         self._peek: Peek | None = None
         self._mark: object = None
         self._rest_until = float("-inf")
-        self._jobs: dict[tuple[tuple[str, ...] | None, str], list[Seen]] = {}
+        self._jobs: dict[tuple[tuple[str, ...] | None, str], Sequence[Seen]] = {}
         self._tags: list[str] | None = None
 
-    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> list[Seen]:
+    def jobs(self, states: tuple[str, ...] | None, start: str = "") -> Sequence[Seen]:
         """The newest jobs in these states (None: any) whose ids begin so, newest first."""
         with self._mutex:
             try:
@@ -68,10 +69,9 @@ class LiveQueue:
     def settings(self) -> Settings:
         """The settings as they are now, or their defaults."""
         from queuectl.config import Settings
-        from queuectl.job_queue import JobQueue
 
         try:
-            return JobQueue.open(self._folder).settings()
+            return Settings(opening.menu_settings(self._folder))
         except _TROUBLE:
             return Settings()
 
@@ -91,7 +91,7 @@ class LiveQueue:
                 self._peek.close()
                 self._peek = None
 
-    def _looked_up(self, states: tuple[str, ...] | None, start: str) -> list[Seen]:
+    def _looked_up(self, states: tuple[str, ...] | None, start: str) -> Sequence[Seen]:
         key = (states, start)
         if key not in self._jobs and self._peek is not None:
             everything = self._jobs.get((states, ""), None)
@@ -105,13 +105,11 @@ class LiveQueue:
         """Read anew what changed since, unless the last reading was a moment ago."""
         if self._clock() < self._rest_until:
             return
-        from queuectl.store.files.peek import Peek, change_mark
-
-        mark, began = change_mark(self._folder), self._clock()
+        mark, began = opening.menu_mark(self._folder, self._clock()), self._clock()
         if mark == self._mark:
             return
         try:
-            peek = Peek(self._folder, time.time())
+            peek = opening.peek(self._folder, time.time())
         finally:
             took = self._clock() - began
             self._rest_until = began + took + min(_REST * took, _LONGEST_REST)

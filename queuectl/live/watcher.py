@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import QueuectlError
 from queuectl.live.standing import Standing
+from queuectl.store import opening
 from queuectl.store.files.marker import Presence
 from queuectl.worker.hindrance import told_shortly
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from queuectl.live.notices import Notices
-    from queuectl.store.files.glance import Follower
+    from queuectl.store.opening import Follower
 
 _PAUSE = 0.2  # seconds between looks, so at most five repaints a second
 _WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
@@ -72,9 +73,7 @@ class Watcher:
 
     def look(self) -> bool:
         """Look once; whether there is anything new to show."""
-        from queuectl.store.files.peek import change_mark
-
-        mark = change_mark(self._folder)
+        mark = opening.change_mark(self._folder)
         quiet = mark == self._mark and not self._anew
         if quiet and time.monotonic() - self._workers_at < _WORKERS:
             return False
@@ -100,11 +99,9 @@ class Watcher:
             self._follower.close()
 
     def _read(self) -> Standing:
-        from queuectl.store.files.summary import read_summary
-
         try:
             self._presence.check()
-            summary = read_summary(self._folder, time.time())
+            summary = opening.summary(self._folder, time.time())
         except _TROUBLE as exc:
             self._mark = None  # look again though nothing changes: it may have been a passing one
             return Standing({}, 0, str(exc))
@@ -112,10 +109,10 @@ class Watcher:
         return Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
 
     def _feed(self) -> None:
-        from queuectl.store.files.glance import Follower, changed_jobs
+        from queuectl.store.files.glance import changed_jobs
 
         if self._follower is None:
-            self._follower = Follower(self._folder)
+            self._follower = opening.follower(self._folder)
         try:
             lines = self._follower.changes()
             anew, self._anew = self._anew, False
@@ -129,9 +126,7 @@ class Watcher:
 
     def _look_anew(self, followed: frozenset[str]) -> None:
         """Some changes were missed: see what became of the jobs that are followed."""
-        from queuectl.store.files.glance import Glance
-
-        glance = Glance(self._folder, time.time())
+        glance = opening.glance(self._folder, time.time())
         try:
             found = glance.present(followed)
         finally:

@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 from queuectl.addresses import address_of
-from queuectl.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import Protocol
+
+    from queuectl.model.job import Job
     from queuectl.store.contract import Store
     from queuectl.store.facts import Summary
+
+    class Follower(Protocol):
+        """See Follower in store/files/glance.py."""
+
+        def changes(self) -> list[bytes] | None: ...
+        def close(self) -> None: ...
+
+    class Glance(Protocol):
+        """See Glance in store/files/glance.py."""
+
+        def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]: ...
+        def next_claimed(self, now: str, most: int) -> list[Job]: ...
+        def present(self, ids: Collection[str]) -> dict[str, Job]: ...
+        def close(self) -> None: ...
+
+    class Seen(Protocol):
+        """What a menu shows of a job; see store/files/peek.py."""
+
+        @property
+        def id(self) -> str: ...
+        @property
+        def state(self) -> str: ...
+        @property
+        def command(self) -> str: ...
+        @property
+        def updated_at(self) -> str: ...
+        @property
+        def started_at(self) -> str | None: ...
+
+    class Peek(Protocol):
+        """See Peek in store/files/peek.py."""
+
+        def newest(
+            self, states: Collection[str] | None, start: str, most: int
+        ) -> Sequence[Seen]: ...
+        def tags(self) -> list[str]: ...
+        def close(self) -> None: ...
 
 
 def open_store(where: str) -> Store:
@@ -52,10 +92,62 @@ def exists(where: str) -> bool:
     return check_folder(where)
 
 
-def refuse_database(where: str, what: str) -> None:
-    """StoreError for what only a data folder has, if `where` is a queue in a database."""
+def change_mark(where: str) -> tuple[object, ...]:
+    """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
     if address_of(where):
-        raise StoreError(f"the store in MongoDB has no {what}: docs/mongodb.md tells what it lacks")
+        from queuectl.store.mongodb import watch
+
+        return watch.change_mark(where)
+    from queuectl.store.files import peek
+
+    return peek.change_mark(where)
+
+
+def follower(where: str) -> Follower:
+    """What tells which jobs changed since it was asked last."""
+    if address_of(where):
+        from queuectl.store.mongodb.watch import MongodbFollower
+
+        return MongodbFollower(where)
+    from queuectl.store.files.glance import Follower
+
+    return Follower(where)
+
+
+def glance(where: str, now: float) -> Glance:
+    """The newest jobs, and those that are claimed next, as they are at the moment `now`."""
+    if address_of(where):
+        from queuectl.store.mongodb.watch import MongodbGlance
+
+        return MongodbGlance(where)
+    from queuectl.store.files.glance import Glance
+
+    return Glance(where, now)
+
+
+def peek(where: str, now: float) -> Peek:
+    """What a menu shows of the queue at the moment `now`."""
+    if address_of(where):
+        from queuectl.store.mongodb.watch import MongodbPeek
+
+        return MongodbPeek(where)
+    from queuectl.store.files.peek import Peek
+
+    return Peek(where, now)
+
+
+def menu_mark(where: str, now: float) -> tuple[object, ...]:
+    """The same as `change_mark` for a menu, which may look more often than need be."""
+    return (now,) if address_of(where) else change_mark(where)
+
+
+def menu_settings(where: str) -> Mapping[str, object]:
+    """The settings that were changed, for a menu, which does not wait."""
+    if address_of(where):
+        from queuectl.store.mongodb.watch import quick_settings
+
+        return quick_settings(where)
+    return open_store(where).settings()
 
 
 def greeting(where: str) -> str:

@@ -30,8 +30,6 @@ from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
 from queuectl.places import own_folder
 from queuectl.store import opening
-from queuectl.store.files.glance import Follower
-from queuectl.store.files.peek import change_mark
 from queuectl.worker import pool
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.rescue import rescue
@@ -227,7 +225,7 @@ class Operations:
 
     def mark(self) -> object:
         """Differs from an earlier one whenever anything may have changed."""
-        return change_mark(self.folder)
+        return opening.change_mark(self.folder)
 
     def follow(self) -> Changes:
         """What changes from now on."""
@@ -238,7 +236,7 @@ class Changes:
     """Tells which jobs changed since it was asked last. Not for two threads at once."""
 
     def __init__(self, folder: str) -> None:
-        self._follower = Follower(folder)
+        self._follower = opening.follower(folder)
 
     def next(self) -> list[tuple[str, Job | None]] | None:
         """Id and present form (None: removed), oldest first; None if some were missed."""
@@ -278,5 +276,4 @@ def state_folder(environ: Mapping[str, str]) -> str:
 
 def check_queue(folder: str) -> None:
     """Raise StoreError unless the folder is, or can become, a queue of this user's."""
-    opening.refuse_database(folder, "page")
     opening.exists(folder)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from queuectl import __version__
+from queuectl.addresses import name_of
 from queuectl.config import SETTINGS, Settings, find_setting
 from queuectl.errors import InvalidInput
 from queuectl.model.selection import Selection
@@ -37,7 +38,7 @@ def access(service: Service, call: Call) -> Answer:
     form = {
         "may": may,
         "read_only": service.read_only,
-        "queue": service.operations.folder,
+        "queue": name_of(service.operations.folder),
         "version": __version__,
         "started": service.started,
         "time": time.time(),

@@ -11,6 +11,8 @@ import signal
 import pytest
 
 from queuectl.addresses import address_of
+from queuectl.live.feed import Feed
+from queuectl.live.live_queue import LiveQueue
 from queuectl.places import find_folder
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
@@ -59,8 +61,6 @@ def test_ping_tells_server_version_form_and_time(queue, server, url):
     assert url in queue("list").err
     assert queue.ok("checkpoint") == f"Nothing to do: {url} has no JSON files.\n"
     assert queue("doctor", "--repair").code == 5
-    lacking = "queuectl: the store in MongoDB has no top: docs/mongodb.md tells what it lacks\n"
-    assert queue("top") == (5, "", lacking)
 
 
 def test_jobs_run_to_their_end_and_their_output_is_in_the_database(queue, url, monkeypatch):
@@ -134,6 +134,51 @@ def test_backup_and_restore_into_an_empty_database_and_a_folder(queue, new_url, 
         assert re.sub('"env_set": "[^"]*"', "", found) == jobs
         assert queue.ok("--data", where, "config", "get", "base") == "5\n"
     assert queue("--data", new_url, "restore", "--replace", "--yes", path).code == 4
+
+
+# -- looking all the time
+
+
+def test_top_shows_jobs_and_workers_once_where_there_is_no_screen(queue):
+    queue.ok("enqueue", "--id", "a", "--command", "echo hello")
+    told = queue.ok("top")
+    assert "1 pending" in told
+    assert re.search(r"^a +pending .*echo hello", told, re.MULTILINE), told
+
+
+def test_a_feed_follows_what_changes(queue, url, wait_until):
+    feed = Feed(host_folder(url))
+    jobs: dict[str, str] = {}
+
+    def look():
+        picture = feed.look()
+        if not picture.changes:
+            jobs.clear()
+            jobs.update({job.id: job.state for job in picture.jobs})
+        for job_id, job in picture.changes.items():
+            jobs.pop(job_id, None)
+            jobs.update({job_id: job.state} if job else {})
+        return dict(jobs)
+
+    queue.ok("enqueue", "--id", "a", "--command", "true")
+    wait_until(lambda: look() == {"a": "pending"})
+    queue.ok("enqueue", "--id", "b", "--command", "true")
+    queue.ok("cancel", "a")
+    wait_until(lambda: look() == {"a": "cancelled", "b": "pending"})
+    queue.ok("purge", "--yes")
+    wait_until(lambda: look() == {"b": "pending"})
+    feed.close()
+
+
+def test_tab_offers_ids_tags_and_settings(queue, url):
+    queue.ok("enqueue", "--id", "first", "--command", "true", "--tag", "night")
+    queue.ok("enqueue", "--id", "second", "--command", "true")
+    queue.ok("config", "set", "base", "7")
+    live = LiveQueue(host_folder(url))
+    assert [job.id for job in live.jobs(None)] == ["second", "first"]
+    assert [job.id for job in live.jobs(("pending",), "fi")] == ["first"]
+    assert (live.tags(), live.settings().base) == (["night"], 7)
+    live.close()
 
 
 # -- workers of other hosts

@@ -10,7 +10,6 @@ from queuectl.commands.context import is_terminal
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.selecting import selection_of
 from queuectl.errors import StoreError
-from queuectl.store.opening import refuse_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +25,6 @@ def top(context: Context, args: dict[str, Any]) -> Result:
     """The screen until the person leaves it, or one snapshot of it."""
     from queuectl.live.rows import View
 
-    refuse_database(context.folder, "top")
     view = View(args.get("sort") or "state", args.get("filter") or "", selection_of(args))
     if not _has_screen(context):
         return _snapshot(context, view)

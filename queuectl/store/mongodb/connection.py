@@ -21,6 +21,7 @@ from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, 
 PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
+_SILENCE = 5  # times that patience: so long may a single answer take
 _CLOCK_AGE = 60.0  # seconds after which the server's clock is looked at again
 _CLOCK_MOVED = 0.01  # seconds
 _TRANSACTION = 10.0  # seconds for which a transaction that others get in the way of is tried
@@ -73,8 +74,10 @@ class Connection:
                 retryWrites=True,
                 retryReads=True,
                 appname="queuectl",
-                serverSelectionTimeoutMS=int(_TELL_AFTER * 1000),
+                serverSelectionTimeoutMS=int(min(_TELL_AFTER, self._patience) * 1000),
                 connectTimeoutMS=int(self._patience * 1000),
+                # A server that is stopped takes a connection and answers nothing.
+                socketTimeoutMS=int(self._patience * _SILENCE * 1000),
             )
         try:
             hello = self._hello(client)

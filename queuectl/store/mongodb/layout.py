@@ -77,6 +77,8 @@ def _make_indexes(connection: Connection) -> None:
         for name, keys in _JOB_INDEXES.items():
             how = {"sparse": True} if name in _SPARSE else {}
             database.jobs.create_index([(key, ASCENDING) for key in keys], name=name, **how)
+        if not connection.has_transactions:  # what changed is asked for: see watch.py
+            database.jobs.create_index([("updated_at", ASCENDING)], name="changed")
         database.logs.create_index([("name", ASCENDING), ("at", ASCENDING)], name="piece")
         database.logs.create_index([("job", ASCENDING)], name="job")
         try:
