@@ -45,10 +45,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long proofs and measurements run only when they are named: -m campaign, -m benchmark."""
+    """Long proofs, measurements and browsers run only when they are named, as by -m campaign."""
     if config.option.markexpr:
         return
-    named = ("campaign", "benchmark")
+    named = ("campaign", "benchmark", "browser")
     long = [item for item in items if any(item.get_closest_marker(name) for name in named)]
     items[:] = [item for item in items if not any(map(item.get_closest_marker, named))]
     config.hook.pytest_deselected(items=long)

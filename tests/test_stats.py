@@ -38,8 +38,8 @@ def test_counts_times_and_the_last_hour():
     jobs = [
         job("a", "completed", 30.0),
         job("b", "dead", 90.0, exit_code=1, error="boom", history=(failed(90.0),)),
-        job("c", "completed", 7200.0),
-        job("d", "failed", 0.0, finished_at=at(600), history=(failed(600),)),
+        job("c", "completed", 7300.0),
+        job("d", "failed", 0.0, finished_at=at(610), history=(failed(610),)),
         job("e", "pending", 0.0, started_at=None, finished_at=None, run=0),
         job("f", "completed", 200_000.0),
     ]

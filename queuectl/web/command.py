@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl.commands.dispatch import Result
@@ -190,8 +192,14 @@ class _Serving:
         form = {"queue": context.name, "url": url, "port": door.port, "pid": os.getpid()}
         form |= {"unix": args["unix"], "tokens": tokens.asked_for}
         self._desk.note_served(form)
+        threading.Thread(target=self._warm_up, daemon=True).start()
         if args["open"] and url:
             _open_browser(context, link)
+
+    def _warm_up(self) -> None:
+        """Read what the first list needs, before somebody waits for it."""
+        with suppress(QueuectlError):  # whoever asks first is told
+            self._service.mirror.catch_up()
 
     def _end(self, number: int) -> int:
         """Tell the workers of this server to finish; the exit code of the signal."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from queuectl.model.job import Job
-from queuectl.model.selection import Selection
 from queuectl.web.operations import Changes, Operations
 
 _MOST = 1000  # jobs of each order that are kept at least, if there are so many
@@ -75,6 +74,11 @@ class Window:
         self.floor: tuple[object, ...] | None = None
         self._jobs: dict[str, Job] = {}
         self._order: list[Job] | None = None
+
+    def fill(self, jobs: list[Job], whole: bool) -> None:
+        """Take the jobs with the greatest keys, that with the greatest first; `whole`: all."""
+        self._jobs = {job.id: slim(job) for job in jobs}
+        self.floor = None if whole else self._key(jobs[-1])
 
     def take(self, job_id: str, job: Job | None) -> None:
         """The job as it is now; None: it was removed."""
@@ -157,10 +161,10 @@ class Mirror:
 
     def _read_all(self) -> None:
         # What is read now, behind the place where the changes begin, is never older than they are.
-        windows = {name: Window(ORDERS[name][0]) for name in KEPT}
-        for job in self._operations.jobs(Selection()):
-            for window in windows.values():
-                window.take(job.id, slim(job))
+        windows = {}
+        for name in KEPT:
+            window = windows[name] = Window(ORDERS[name][0])
+            window.fill(*self._operations.latest(name.removeprefix("-"), 2 * _MOST - 1))
         old, self._windows = self._windows, windows
         if old and old[KEPT[0]].floor is None and windows[KEPT[0]].floor is None:
             # All jobs are known, as they were and as they are: readers need not begin anew.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from queuectl.store import opening
 from queuectl.worker import pool
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.rescue import rescue
+
+_PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
 
 class Part(NamedTuple):
@@ -131,8 +134,24 @@ class Operations:
 
     def jobs(self, selection: Selection) -> Iterator[Job]:
         """The jobs that are selected, oldest first, the dead last."""
-        with self.queue() as queue:
-            yield from selected(queue.find(selection.states), selection)
+        words = selection.match
+        if words is None or not _PLAIN.fullmatch(words):
+            with self.queue() as queue:
+                yield from selected(queue.find(selection.states), selection)
+            return
+        glance = opening.glance(self.folder, time.time())
+        try:
+            yield from selected(glance.holding(selection.states, words), selection)
+        finally:
+            glance.close()
+
+    def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
+        """At most so many jobs, those with the latest time `key`; whether these are all."""
+        glance = opening.glance(self.folder, time.time())
+        try:
+            return glance.latest(key, most)
+        finally:
+            glance.close()
 
     def update(self, job_id: str, changes: Mapping[str, object], rev: int | None) -> Job:
         """The job with fields set anew; Outdated if it is not at `rev`."""

@@ -230,9 +230,7 @@ def test_10_and_11_pages_are_walked_while_jobs_come_and_go(web):
 
 def test_a_list_that_reaches_below_what_is_kept_reads_the_queue(web, cli, monkeypatch):
     monkeypatch.setattr("queuectl.web.mirror._MOST", 4)
-    for name in ("Window",):
-        window = getattr(__import__("queuectl.web.mirror", fromlist=[name]), name)
-        monkeypatch.setattr(window.__init__, "__defaults__", (4,))
+    monkeypatch.setattr("queuectl.web.mirror.Window.__init__.__defaults__", (4,))
     lines = "\n".join(json.dumps({"id": f"j{n:02}", "command": "true"}) for n in range(30))
     cli.ok("enqueue", "--file", "-", stdin=lines)
     for order in ("-created_at", "-updated_at", "-id"):

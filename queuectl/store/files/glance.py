@@ -18,7 +18,7 @@ from queuectl.store.files.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 
 class Glance:
@@ -62,6 +62,46 @@ class Glance:
         except door.NO_LINES as exc:
             raise door.changed(self._path) from exc
         return [decode_job(entry[-1]) for entry in nsmallest(most, waiting)]
+
+    def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
+        """At most so many jobs, those with the latest time `key`; whether these are all."""
+        if self._snapshot is None:
+            return [], True
+        needle = f'"{key}": "'.encode()
+        kept: list[tuple[bytes, bytes, bytes]] = []
+        floor = (b"", b"")
+        try:
+            for line in self._snapshot.lines():
+                # A quote within a text of JSON has a backslash before it: no text reads like this.
+                at = line.find(needle) + len(needle)
+                rank = line[at : line.find(b'"', at)], line[8 : line.index(b'"', 8)]
+                if rank > floor:
+                    kept.append((*rank, line))
+                if len(kept) >= 4 * most:
+                    kept.sort(reverse=True)
+                    del kept[most:]
+                    floor = kept[-1][:2]
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
+        kept.sort(reverse=True)
+        whole = floor == (b"", b"") and len(kept) <= most
+        return [decode_job(entry[-1]) for entry in kept[:most]], whole
+
+    def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
+        """The jobs in these states (None: any) in whose line stands the text, in whatever case.
+
+        It stands in the lines of all jobs that hold it if it is plain ASCII that JSON leaves be.
+        """
+        if self._snapshot is None:
+            return
+        wanted = None if states is None else {state.encode() for state in states}
+        needle = text.lower().encode()
+        try:
+            for line in self._snapshot.lines():
+                if needle in line.lower() and (wanted is None or line_state(line) in wanted):
+                    yield decode_job(line)
+        except door.NO_LINES as exc:
+            raise door.changed(self._path) from exc
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that exist, by id."""

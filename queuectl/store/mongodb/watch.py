@@ -210,6 +210,20 @@ class MongodbGlance:
             waiting, [("run_at", 1), ("priority", 1), ("_seq", 1)], most
         )
 
+    def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
+        """At most so many jobs, those with the latest time `key`; whether these are all."""
+        found = self._found({"state": {"$ne": STAGED}}, [(key, -1), ("_id", -1)], most + 1)
+        return found[:most], len(found) <= most
+
+    def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
+        """The jobs in these states (None: any) whose id or command holds the text."""
+        fits = {"$regex": re.escape(text), "$options": "i"}
+        asked: dict[str, Any] = {"$or": [{"_id": fits}, {"command": fits}]}
+        asked["state"] = {"$ne": STAGED} if states is None else {"$in": [*states]}
+        with self._connection.told():
+            for document in self._connection.database.jobs.find(asked).sort("_seq", 1):
+                yield to_job(document)
+
     def present(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that exist, by id."""
         asked = {"_id": {"$in": [*ids]}, "state": {"$ne": STAGED}}

@@ -373,15 +373,28 @@ async function loadGroups() {
   groups = reply.form.groups;
   const all = by("retry-dead");
   all.hidden = !groups.length || !may.full;
-  put(by("groups"), groups.length ? groups.slice(0, 50).map((group) => el("li", {},
-    el("span", { className: "count" }, number(group.count)),
+  const list = by("groups");
+  const known = new Map([...list.querySelectorAll("li[data-id]")].map((li) => [li.dataset.id, li]));
+  for (const li of [...list.children]) if (!groups.some((group) => group.group === li.dataset.id)) li.remove();
+  if (!groups.length) put(list, el("li", { className: "soft" }, "No job is dead."));
+  groups.slice(0, 50).forEach((group, at) => {
+    const li = known.get(group.group) || addGroup(group);
+    const [count, what] = li.children;
+    set(count, number(group.count));
+    set(what.lastChild.firstChild, `last ${ago(group.last)} ago · `);
+    set(what.lastChild.lastChild, group.samples.at(-1));
+    if (list.children[at] !== li) list.insertBefore(li, list.children[at] || null);
+  });
+}
+
+function addGroup(group) {
+  return el("li", { "data-id": group.group },
+    el("span", { className: "count" }),
     el("div", { className: "what" },
       el("span", { title: group.cause, dir: "auto" }, plain(group.cause)),
-      el("span", { className: "soft" }, `last ${ago(group.last)} ago · `,
-        el("button", { className: "plain", dir: "auto", onclick: () => open(group.samples.at(-1)) }, group.samples.at(-1)))),
-    may.full && el("button", { "aria-label": `Retry ${group.count}: ${group.cause}`,
-      onclick: () => many("retry", { group: group.group }, line("dlq", "retry", "--error", group.cause), `the jobs dead of "${group.cause}"`) }, "Retry")))
-    : el("li", { className: "soft" }, "No job is dead."));
+      el("span", { className: "soft" }, el("span", {}), el("button", { className: "plain", dir: "auto", onclick: (event) => open(event.target.textContent) }, ""))),
+    may.full && el("button", { "aria-label": `Retry those dead of ${group.cause}`,
+      onclick: () => many("retry", { group: group.group }, line("dlq", "retry", "--error", group.cause), `the jobs dead of "${group.cause}"`) }, "Retry"));
 }
 
 // -- figures
@@ -943,7 +956,7 @@ function showHelp() {
 let before = "", beforeAt = 0;
 function key(event) {
   if (event.key === "Escape" && !by("dialog").open) {
-    if (event.target.id === "search" && view.q) go({ q: "" }, true);
+    if (event.target.id === "search") { event.target.blur(); if (view.q) go({ q: "" }, true); }
     else if (view.job) go({ job: "" });
     else if (chosen.size) { chosen.clear(); showChosen(); }
     return;
