@@ -247,12 +247,13 @@ async function many(deed, body, command, what) {
   const path = body.group || body.all ? `${V1}/dlq/retry` : `${V1}/jobs/${deed}`;
   const shown = await attempt(() => ask("POST", path, { ...body, dry_run: true }));
   if (!shown) return;
-  const { count } = shown.form;
+  const { count, ids } = shown.form;
+  const told = command || line("dlq", "retry", ...ids, "--yes");
   const { verb, many: did } = DEEDS[deed];
   if (!count) { tell(`None of ${what} can be ${did}.`, "", true); return; }
   const text = deed === "purge" ? "They and their output are removed for good." : `${what}: exactly these are touched, or none if there are others by then.`;
-  if (!await sure(`${verb} ${counted(count, "job")}?`, text, command, `${verb} ${number(count)}`)) return;
-  await attempt(() => ask("POST", path, { ...body, expect: count }), (reply) => `${counted(reply.form.count, "job")} ${did}.`, command);
+  if (!await sure(`${verb} ${counted(count, "job")}?`, text, told, `${verb} ${number(count)}`)) return;
+  await attempt(() => ask("POST", path, { ...body, expect: count }), (reply) => `${counted(reply.form.count, "job")} ${did}.`, told);
   chosen.clear();
   showChosen();
 }
@@ -394,7 +395,7 @@ function addGroup(group) {
       el("span", { title: group.cause, dir: "auto" }, plain(group.cause)),
       el("span", { className: "soft" }, el("span", {}), el("button", { className: "plain", dir: "auto", onclick: (event) => open(event.target.textContent) }, ""))),
     may.full && el("button", { "aria-label": `Retry those dead of ${group.cause}`,
-      onclick: () => many("retry", { group: group.group }, line("dlq", "retry", "--error", group.cause), `the jobs dead of "${group.cause}"`) }, "Retry"));
+      onclick: () => many("retry", { group: group.group }, "", `the jobs dead of "${group.cause}"`) }, "Retry"));
 }
 
 // -- figures
