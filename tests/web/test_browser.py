@@ -289,7 +289,7 @@ def test_it_fits_and_axe_finds_nothing(browser, cli, served, full, dark):
 AXE = """
 const done = arguments[arguments.length - 1];
 axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
-  .then((found) => done(found.violations.map((one) => one.id + ": " + one.nodes[0].html)));
+  .then((found) => done(found.violations.map((one) => one.id + ": " + one.nodes[0].html + " " + one.nodes[0].failureSummary + JSON.stringify(one.nodes[0].any.map((a) => [a.data, (a.relatedNodes || []).map((n) => n.html.slice(0, 90))])))));
 """
 
 
