@@ -13,7 +13,7 @@ from terminal import ENTER, Terminal
 from queuectl.commands.grammar.reading import bind_argv
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
-from queuectl.model.causes import by_cause, folded
+from queuectl.model.causes import by_cause, folded, named
 from queuectl.model.job import FINISHED, LIVE
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.selection import Selection, in_state
@@ -255,11 +255,12 @@ def test_jobs_that_ended_alike_are_counted_together(queue, cli):
         make_job("c", exit_code=7, error="disk 2 is full", updated_at=moment(5)),
         make_job("d", exit_code=8, error="disk 2 is full", finished_at=moment(1)),
     ]
-    assert [(c.jobs, c.told, c.example) for c in by_cause(jobs)] == [
-        (2, "disk * is full (exit code 7)", "c"),
-        (1, "exit code 1", "b"),
-        (1, "disk * is full (exit code 8)", "d"),
+    assert [(c.jobs, c.exit_code, named(*c[:2]), c.example) for c in by_cause(jobs)] == [
+        (2, 7, "disk * is full", "c"),
+        (1, 1, "exit code 1", "b"),
+        (1, 8, "disk * is full", "d"),
     ]
+    assert named(2, folded("exit code 2: line 12")) == "exit code 2: line *"
     [cause] = json.loads(cli.ok("dlq", "list", "--by", "error", "--json"))["causes"]
     assert (cause["jobs"], cause["error"], cause["example"]) == (2, "disk * is full", "dead1")
     assert cli.ok("dlq", "list", "--by", "error", "-q") == "2\tdisk * is full (exit code 7)\n"

@@ -34,18 +34,17 @@ class Cause(NamedTuple):
     latest: str
     example: str
 
-    @property
-    def told(self) -> str:
-        """The cause in one line."""
-        if self.error.startswith("exit code *"):
-            return self.error.replace("*", str(self.exit_code), 1)
-        code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
-        return f"{self.error or 'no error is known'}{code}"
-
 
 def cause_of(job: Job) -> tuple[int | None, str]:
     """What the jobs that ended alike share: the exit code, and the error as `folded` has it."""
     return job.exit_code, folded(job.error or "")
+
+
+def named(exit_code: int | None, error: str) -> str:
+    """What `cause_of` tells, as a person reads it."""
+    if exit_code is not None and error.startswith("exit code *"):
+        return error.replace("*", str(exit_code), 1)
+    return error or "unknown"
 
 
 def folded(error: str) -> str:

@@ -9,7 +9,7 @@ from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.jobs import NO_MATCH, jobs_result, listed, removed, these
 from queuectl.commands.selecting import chosen, confirmed, listed_jobs, selection_of, selects
 from queuectl.errors import Conflict, InvalidInput
-from queuectl.model.causes import by_cause
+from queuectl.model.causes import Cause, by_cause, named
 from queuectl.model.selection import Selection
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ def _by_cause(context: Context, args: Mapping[str, Any], dead: Iterable[Job]) ->
                 str(group.jobs),
                 render.moment(group.latest, context.clock),
                 group.example,
-                render.brief(group.told),
+                _told(group),
             )
             for group in groups
         ]
@@ -73,10 +73,16 @@ def _by_cause(context: Context, args: Mapping[str, Any], dead: Iterable[Job]) ->
         if not rows:
             yield Note("No job is dead.")
 
-    words = (f"{group.jobs}\t{render.brief(group.told)}" for group in groups)
+    words = (f"{group.jobs}\t{_told(group)}" for group in groups)
     return Result(
         lines(), words=words, form=lambda: {"causes": [group._asdict() for group in groups]}
     )
+
+
+def _told(group: Cause) -> str:
+    told = named(group.exit_code, group.error)
+    code = "" if group.exit_code is None else f"exit code {group.exit_code}"
+    return render.brief(told if told.startswith(code) else f"{told} ({code})")
 
 
 def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
