@@ -92,7 +92,7 @@ class Worker:
         self._logs = logs_of(queue.folder)
         self._spool = self._logs.spool(slot.id)
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
-        self._runner.env_set = queue.env_set
+        self._runner.env_set, self._runner.now = queue.env_set, queue.now
         self.keeps_run = False  # whether it leaves behind a run that cannot be ended
         self._stop_noted = self._left_noted = self._finishing_told = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot

@@ -87,6 +87,7 @@ class Runner:
         self._offspring = Offspring()
         # The job's captured variables, to be set by the caller, which knows the queue.
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
+        self.now: Callable[[], str] = _now  # likewise, where the queue has a clock of its own
         self._form: Mapping[str, Any] | None = None
         self._applied: dict[bytes, bytes] = {}
         self._umask = os.umask(0)
@@ -115,7 +116,7 @@ class Runner:
         try:
             pid = self._pid = self._spawn(job, output)
         except (OSError, ValueError, QueuectlError) as exc:
-            return _not_started(exc)
+            return _not_started(exc, self.now())
         self._status = None
         start = ""
         try:
@@ -330,14 +331,14 @@ class Runner:
         code = os.waitstatus_to_exitcode(self._status)
         exit_code = 128 - code if code < 0 else code
         if cut == "timeout":
-            return Outcome("timed_out", exit_code, f"timed out after {job.timeout:g}s", _now())
+            return Outcome("timed_out", exit_code, f"timed out after {job.timeout:g}s", self.now())
         if cut is not None:
             why = "cancelled" if cut == "cancel" else "ended because its worker was stopped"
-            return Outcome("stopped", exit_code, why, _now())
+            return Outcome("stopped", exit_code, why, self.now())
         error = None
         if code:
             error = f"exit code {code}" if code > 0 else f"killed by signal {_spelled(-code)}"
-        return Outcome("exited", exit_code, error, _now())
+        return Outcome("exited", exit_code, error, self.now())
 
 
 def marks_of(job: Job) -> list[bytes]:
@@ -386,18 +387,18 @@ def _enter(folder: bytes) -> None:
         raise OSError(exc.errno, f"folder {folder.decode()}: {exc.strerror}") from exc
 
 
-def _not_started(error: OSError | ValueError | QueuectlError) -> Outcome:
+def _not_started(error: OSError | ValueError | QueuectlError, now: str) -> Outcome:
     """A ValueError tells of a NUL byte, half a character, or a variable's name with `=`."""
     why = str(error)
     if isinstance(error, StoreError):  # a file that a person will put right
-        return Outcome("no_resources", None, f"cannot start: {why}", _now())
+        return Outcome("no_resources", None, f"cannot start: {why}", now)
     if isinstance(error, OSError):
         why = error.strerror or why
         if error.errno == errno.E2BIG:
             why = "the command or its environment is too long for this system"
         if error.errno in _SCARCE:
-            return Outcome("no_resources", None, f"cannot start: {why}", _now())
-    return Outcome("not_started", None, f"cannot start: {why}", _now())
+            return Outcome("no_resources", None, f"cannot start: {why}", now)
+    return Outcome("not_started", None, f"cannot start: {why}", now)
 
 
 def _spelled(number: int) -> str:

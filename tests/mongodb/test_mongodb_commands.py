@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import signal
+import time
 
 import pytest
 
 from queuectl.addresses import address_of
 from queuectl.live.feed import Feed
 from queuectl.live.live_queue import LiveQueue
+from queuectl.model.times import parse_time
 from queuectl.places import find_folder
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
@@ -84,6 +87,18 @@ def test_jobs_run_to_their_end_and_their_output_is_in_the_database(queue, url, m
     queue.ok("purge", "--yes")
     assert states(queue) == {"bad": "pending"}
     assert queue("logs", "good").code == 3
+
+
+def test_times_are_the_servers_on_a_host_that_is_an_hour_ahead(queue, monkeypatch):
+    own = time.time
+    queue.ok("enqueue", "--id", "before", "--command", "true")
+    monkeypatch.setattr(time, "time", lambda: own() + 3600)
+    queue.ok("enqueue", "--id", "ahead", "--command", "true")
+    assert queue("worker", "run", "--drain", "-q").code == 0
+    for job in json.loads(queue.ok("list", "--json")):
+        for name in ("created_at", "run_at", "started_at", "finished_at", "updated_at"):
+            assert abs(parse_time(job[name]) - own()) < 60, (job["id"], name)
+    assert "Removed 0 jobs" in queue.ok("purge", "--older-than", "30m", "--yes")
 
 
 def test_large_output_is_kept_whole_and_its_end_is_read_alone(queue, url):
@@ -279,5 +294,23 @@ def test_a_worker_that_was_declared_lost_notices(queue, url, client, monkeypatch
         wait_until(lambda: slot.still_held() and documents.find_one()["beat"] > 2)
         documents.update_one({}, {"$set": {"lost": True}})
         wait_until(lambda: not slot.still_held())
+    finally:
+        store.release(slot)
+
+
+def test_an_idle_worker_is_woken_by_what_another_host_enqueues(
+    queue, url, server, tmp_path, monkeypatch
+):
+    if server.form == "standalone":
+        return  # it has no change stream, and workers look by themselves
+    store = opened(url)
+    slot = store.register("w-here", os.getpid(), "s", "b")
+    try:
+        assert slot.keep_watch()
+        assert select.select([slot.wake_fd], [], [], 30)[0]  # it listens
+        os.read(slot.wake_fd, 100)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+        queue.ok("enqueue", "--id", "a", "--command", "true")
+        assert select.select([slot.wake_fd], [], [], 30)[0]
     finally:
         store.release(slot)

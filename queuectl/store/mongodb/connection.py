@@ -6,6 +6,7 @@ the journal of a majority, whatever the URL says: the default of a standalone se
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,15 +45,18 @@ class Connection:
         self.on_wait: Callable[[str], None] | None = None
         self._patience = patience
         self._client: MongoClient[dict[str, Any]] | None = None
+        self._mutex = threading.Lock()
         self._offset, self._looked = 0.0, float("-inf")
         self._apart = 0.0  # of our two clocks when the server's was looked at
 
     @property
     def client(self) -> MongoClient[dict[str, Any]]:
         """The client, connected; StoreError if nobody answers."""
-        if self._client is None:
-            self._client = self._connect()
-        return self._client
+        client = self._client
+        if client is None:
+            with self._mutex:  # a thread may look on while another one works
+                client = self._client = self._client or self._connect()
+        return client
 
     @property
     def database(self) -> Any:
@@ -124,19 +128,27 @@ class Connection:
     def now(self) -> float:
         """The server's clock: seconds since 1970."""
         # Ours may be set, or stand still while the machine is suspended.
-        moved = time.time() - time.monotonic() - self._apart
+        moved = now() - time.monotonic() - self._apart
         if time.monotonic() - self._looked > _CLOCK_AGE or abs(moved) > _CLOCK_MOVED:
-            client, sent = self.client, time.time()
-            with self.told():
-                told = client.admin.command("hello")["localTime"].replace(tzinfo=timezone.utc)
-            took = time.time() - sent
-            # As it was half the way; whole milliseconds are told.
-            offset = told.timestamp() + 0.0005 - (sent + took / 2)
-            # A difference that the way or the rounding may have made is taken for none.
-            self._offset = offset if abs(offset) > took / 2 + 0.001 else 0.0
-            self._looked = time.monotonic()
-            self._apart = time.time() - self._looked
-        return time.time() + self._offset
+            try:
+                self._look_at_clock()
+            except Unanswered:
+                # A run may end while nobody answers; only what is stored must wait.
+                if self._looked < 0 or abs(moved) > _CLOCK_MOVED:
+                    raise
+        return now() + self._offset
+
+    def _look_at_clock(self) -> None:
+        client, sent = self.client, now()
+        with self.told():
+            told = client.admin.command("hello")["localTime"].replace(tzinfo=timezone.utc)
+        took = now() - sent
+        # As it was half the way; whole milliseconds are told.
+        offset = told.timestamp() + 0.0005 - (sent + took / 2)
+        # A difference that the way or the rounding may have made is taken for none.
+        self._offset = offset if abs(offset) > took / 2 + 0.001 else 0.0
+        self._looked = time.monotonic()
+        self._apart = now() - self._looked
 
     @contextmanager
     def told(self, unsure: str = "") -> Iterator[None]:
@@ -229,6 +241,11 @@ class Connection:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+def now() -> float:
+    """This host's own clock."""
+    return time.time()
 
 
 _connections: dict[str, Connection] = {}  # by URL

@@ -350,12 +350,10 @@ class MongodbStore:
 
     def next_due(self) -> float | None:
         """Seconds until the next waiting job is due, or None."""
-        due = []
+        asked = {"state": {"$in": sorted(CLAIMABLE)}}
         with self.connection.told():
-            for state in sorted(CLAIMABLE):
-                found = self._jobs.find({"state": state}, {"run_at": 1}).sort("run_at", 1).limit(1)
-                due += [document["run_at"] for document in found]
-        return max(0.0, parse_time(min(due)) - self.now()) if due else None
+            found = list(self._jobs.find(asked, {"run_at": 1}).sort("run_at", 1).limit(1))
+        return max(0.0, parse_time(found[0]["run_at"]) - self.now()) if found else None
 
     # -- workers
 

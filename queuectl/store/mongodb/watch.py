@@ -48,8 +48,7 @@ class Listener:
     def __init__(self, folder: str) -> None:
         address = address_of(folder)
         assert address is not None
-        # A client of its own: a stream must not wait behind commands, nor they behind it.
-        self._connection = Connection(address)
+        self._connection = connect(address)
         self._changes: deque[tuple[int, bytes]] = deque(maxlen=_RING)
         self.heard = 0
         self.whole_since = -1  # changes from this number on were all heard; -1: not yet

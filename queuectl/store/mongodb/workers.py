@@ -30,6 +30,19 @@ LEASE = 120.0  # seconds
 _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
 _GAPS = 4  # parts of a lease: whoever looked less often has lost sight
+_AGAIN = 2.0  # seconds until a server that did not answer is asked again
+_AWAIT = 1000  # milliseconds for which the server holds a question for what is new
+_PENDING = [
+    {
+        "$match": {
+            "$or": [
+                {"operationType": "insert", "fullDocument.state": "pending"},
+                {"updateDescription.updatedFields.state": "pending"},
+                {"updateDescription.updatedFields.run_at": {"$exists": True}},
+            ]
+        }
+    }
+]
 _FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
 
 
@@ -171,6 +184,52 @@ class MongodbWorkers:
         worker_files.wake_idle(self._folder, count)
 
 
+class Waker:
+    """Wakes an idle worker of this host when a job becomes pending, whoever enqueued it.
+
+    Only the idle worker that keeps watch listens: each stream costs the server more than a claim.
+    """
+
+    def __init__(self, connection: Connection, folder: str) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def listen(self, wanted: bool) -> None:
+        """Listen from now on, or no more."""
+        if not wanted:
+            self._wanted.clear()
+            return
+        self._wanted.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            try:
+                with self._connection.told():
+                    if not self._connection.has_transactions:
+                        return  # a standalone server has no stream: workers look by themselves
+                    self._hear()
+            except QueuectlError:
+                _wait(_AGAIN)
+
+    def _hear(self) -> None:
+        jobs = self._connection.database.jobs
+        with jobs.watch(_PENDING, max_await_time_ms=_AWAIT) as stream:
+            worker_files.wake_idle(self._folder, 1)  # what came before the stream was open
+            while self._wanted.is_set() and stream.alive:
+                if stream.try_next() is not None and self._wanted.is_set():
+                    worker_files.wake_idle(self._folder, 1)
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 class LeasedSlot(WorkerSlot):
     """A worker's file and pipe on its host, and its lease, which a thread renews."""
 
@@ -183,6 +242,7 @@ class LeasedSlot(WorkerSlot):
         self._renewed = self._lives = clock()
         self._declared = False
         self._told: dict[str, str] = {}
+        self._waker = Waker(connection, self._folder)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -192,6 +252,17 @@ class LeasedSlot(WorkerSlot):
         self._lives = clock()
         lasts = self._lives - self._renewed < self._lease - self._slack
         return lasts and not self._declared and super().still_held()
+
+    def keep_watch(self) -> bool:
+        """See WorkerSlot; whoever keeps watch is woken for what other hosts enqueue, too."""
+        watches = super().keep_watch()
+        self._waker.listen(watches)
+        return watches
+
+    def leave_watch(self) -> None:
+        """See WorkerSlot."""
+        self._waker.listen(False)
+        super().leave_watch()
 
     def note_facts(self, **facts: object) -> None:
         """See WorkerSlot; other hosts hear of it with the next beat."""
@@ -226,6 +297,7 @@ class LeasedSlot(WorkerSlot):
 
     def stop(self) -> None:
         """Renew the lease no more."""
+        self._waker.listen(False)
         thread, self._thread = self._thread, None  # type: ignore[assignment]
         self._stop.set()
         if thread is not None:
