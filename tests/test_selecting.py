@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from samples import make_job, moment
 from terminal import ENTER, Terminal
 
+from queuectl.commands.context import Context
 from queuectl.commands.grammar.reading import bind_argv
+from queuectl.commands.handlers import waiting
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.model.causes import by_cause, folded, named
@@ -280,3 +282,27 @@ def test_the_selectors_are_the_same_everywhere():
             assert options == wanted, spec.words
     moments = bind_argv(COMMANDS, ["list", "--since", "yesterday 00:00", "--until", "5m"]).values
     assert moments["since"] < moments["until"]
+
+
+def test_many_jobs_are_waited_for_in_few_passes_and_told_in_one_line(cli, monkeypatch, capsys):
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": f"n{n}", "command": "x", "tags": ["t"]} for n in range(25)])
+    watch = waiting._Watch(Context(cli.folder), None)
+    passes = []
+    present = watch._present
+    monkeypatch.setattr(watch, "_present", lambda ids: passes.append(len(ids)) or present(ids))
+    looks = iter(range(100))
+
+    def again(*_):
+        if next(looks) % 3 == 2 and (job := queue.claim("w")):
+            queue.settle(job, Outcome("exited", 0, None, queue.now()))
+        return True
+
+    monkeypatch.setattr(watch, "_again", again)
+    for _ in range(10):
+        queue.settle(queue.claim("w"), Outcome("exited", 0, None, queue.now()))
+    assert watch.jobs([f"n{n}" for n in range(25)]) == 0
+    assert capsys.readouterr().out == "Ended: 25. Completed: 25.\n"
+    assert passes == sorted(passes, reverse=True)
+    assert len([left for left in passes if left > 5]) <= 15  # of 30 looks
+    queue.close()

@@ -64,6 +64,8 @@ _STATES_FOR: dict[tuple[str, ...], tuple[tuple[str, ...] | None, ...]] = {
 }
 # The states that a command takes, if it does not take all.
 _TAKEN: dict[tuple[str, ...], Collection[str]] = {
+    ("cancel",): ("pending", "in_progress", "failed"),
+    ("retry",): ("failed", "dead", "pending", "completed", "cancelled"),
     ("purge",): ("completed", "dead", "cancelled"),
     ("update",): ("pending", "cancelled"),
 }

@@ -93,17 +93,30 @@ class _Watch:
     def jobs(self, ids: list[str]) -> int:
         """Wait for the jobs with these ids, telling of each as it ends."""
         ended: dict[str, Job] = {}
+        many = len(ids) > _MOST_NAMED
+        seen: dict[str, int] = {}
+        looks = 0
         while True:
-            for job in self._present([job_id for job_id in ids if job_id not in ended]):
+            left = [job_id for job_id in ids if job_id not in ended]
+            # To look for many costs a pass over the queue: seldom, while its counts stay the same.
+            before, seen = seen, self.queue.counts() if len(left) > _FEW else {}
+            is_due = len(left) <= _FEW or seen != before or looks % 10 == 0
+            looks += 1
+            for job in self._present(left) if is_due else ():
                 if job.state not in LIVE:
                     ended[job.id] = job
-                    self._tell(job)
+                    if not many or job.state != "completed":
+                        self._tell(job)
             if len(ended) == len(ids):
+                if many and not self.context.quiet:
+                    completed = sum(job.state == "completed" for job in ended.values())
+                    self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
                 codes = [_exit_code(job) for job in ended.values()]
                 return codes[0] if len(codes) == 1 else int(any(codes))
             failed = sum(job.state != "completed" for job in ended.values())
             if not self._again(len(ended) - failed, failed, len(ids) - len(ended)):
-                waiting = ", ".join(job_id for job_id in ids if job_id not in ended)
+                left = [job_id for job_id in ids if job_id not in ended]
+                waiting = f"{len(left)} jobs" if many else ", ".join(left)
                 self.context.note(f"The time is up; not ended yet: {waiting}")
                 return TIMED_OUT
 

@@ -89,6 +89,28 @@ What a run leaves behind
   What other programs do for a job is out of reach: at, docker, systemd-run, a
   tmux server that ran before.
 """,
+    "selecting": """\
+Selecting jobs
+  Ids, and options that must all hold:
+    --state S      in this state; S1,S2 for either
+    --tag T        with this tag; given again, with each of them
+    --match TEXT   whose id or command holds the text, in whatever case
+    --error TEXT   whose error holds it
+    --exit-code N  whose latest run ended with it
+    --since WHEN, --until WHEN   by the last change: 18:30, yesterday 20:00,
+                   2026-01-31T08:30:00Z, or how long ago: 2h
+    --limit N      at most so many of those, the oldest first
+  What changes jobs changes all of them or none. On a terminal several are
+  asked about first, and no others are changed then; elsewhere --yes is needed
+  once an option selects. --dry-run only shows them. Without ids and options
+  nothing is changed, and an empty text is refused: neither means all.
+  cancel means jobs that have not ended, retry those that failed or are dead
+  unless --state names others, purge those that completed or were cancelled.
+  update sets --state and --tag; there --in-state and --with-tag select.
+  Four or more letters of an id will do if no other begins so: in commands
+  that look, and where a person can be asked. A script that changes jobs
+  writes ids whole.
+""",
     "scripts": """\
 Scripts
   queuectl < jobs.txt, or queuectl -f jobs.txt
@@ -140,7 +162,7 @@ def overview() -> str:
     from queuectl.commands.table import COMMANDS
 
     listed = "".join(f"  {' '.join(spec.words):<15} {spec.summary}\n" for spec in COMMANDS)
-    topics = f"Topics: {', '.join((*TOPICS, 'settings', 'fields'))}\n"
+    topics = _wrapped("Topics:", f"{', '.join((*TOPICS, 'settings', 'fields'))}\n".split(" "))
     more = "queuectl help COMMAND shows its options and examples.\n"
     return f"{_INTRO}\nCommands:\n{listed}\n{_GLOBALS}\n{topics}{more}"
 
