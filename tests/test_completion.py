@@ -38,11 +38,17 @@ def words(line: str) -> list[str] | None:
     return None if found is None else [word for word, _ in found]
 
 
+OPTIONS = [
+    *("--all", "--tag", "--match", "--error", "--exit-code", "--since", "--until", "--limit"),
+    *("--dry-run", "--yes"),
+]
+
+
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("queuectl dlq retry ", ["dead:2", "dead1", "--all", "--dry-run", "--yes"]),
-        ("queuectl dlq retry dead1 ", ["dead:2", "--all", "--dry-run", "--yes"]),
+        ("queuectl dlq retry ", ["dead:2", "dead1", *OPTIONS]),
+        ("queuectl dlq retry dead1 ", ["dead:2", *OPTIONS]),
         ("queuectl dlq retry dead:", ["dead:2"]),
         ("queuectl cancel j", ["job2", "job1"]),
         ("./bin/queuectl -q wor", ["worker"]),

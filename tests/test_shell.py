@@ -103,7 +103,7 @@ def test_a_wrong_line_is_kept_and_not_run(typed, data_dir) -> None:
 
 
 def test_tab_takes_what_was_meant(typed) -> None:
-    typed(f"statsu{ENTER}{TAB}{ENTER}{CTRL_D}")
+    typed(f"sttus{ENTER}{TAB}{ENTER}{CTRL_D}")
     assert "Total Jobs: 0" in typed.out.getvalue()
 
 

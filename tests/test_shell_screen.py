@@ -235,18 +235,18 @@ def test_history_by_prefix_by_search_and_by_suggestion(terminal, tmp_path) -> No
 def test_the_only_offer_is_taken_whole_and_the_next_menu_opens(terminal, queue) -> None:
     queue.enqueue([{"id": "job1", "command": "x"}])
     shell = terminal()
-    shell.keys("upd")
-    shell.shows("Change the fields of a job")
+    shell.keys("purg")
+    shell.shows("Remove finished jobs")
     shell.keys(TAB)
-    shell.prompted("update")
-    assert shell.screen.cursor.x == len("queuectl> update ")
-    shell.keys("job1 --sta")
-    shell.shows("pending or cancelled")
+    shell.prompted("purge")
+    assert shell.screen.cursor.x == len("queuectl> purge ")
+    shell.keys("--sta")
+    shell.shows("only jobs in this state")
     shell.keys(TAB)
-    shell.shows("waiting to run", "cancelled before it ended")
+    shell.shows("ended well", "cancelled before it ended")
     assert "in_progress" not in shell.text
     shell.keys(TAB)
-    shell.prompted("update job1 --state pending")
+    shell.prompted("purge --state completed")
 
 
 def test_a_quick_tab_takes_the_only_offer_too(terminal) -> None:
