@@ -236,6 +236,10 @@ class JobChanges:
         """Every worker that has a file, living or lost."""
         return self.store.workers()
 
+    def stop_elsewhere(self, *, now: bool = False) -> list[str]:
+        """Ask the workers of other hosts to stop, and wait for none of them; their ids."""
+        return self.store.stop_elsewhere(now)
+
     def wake_idle(self, count: int) -> None:
         """Wake so many workers that run nothing, as many as there are jobs for them."""
         if count:

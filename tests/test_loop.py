@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.times import format_time
 from queuectl.worker import loop
 from queuectl.worker.aside import aside
 from queuectl.worker.loop import Worker
@@ -33,6 +35,7 @@ def make_job(command: str, job_id: str = "a") -> Job:
 class PlayedSlot:
     id = "w-1"
     on_watch = False
+    asked = ""
 
     def __init__(self) -> None:
         self.held = True
@@ -83,6 +86,9 @@ class PlayedQueue:
 
         self.woken = 0
         self.changed: dict[str, object] = {"kill-grace": 0.2, "poll-interval": 0.02}
+
+    def now(self) -> str:
+        return format_time(time.time())
 
     def claim(self, _worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
         self._refuse()

@@ -94,6 +94,7 @@ def _worker_form(worker: WorkerInfo, hindered: str) -> Form:
         "run": worker.run or None,
         "left": [{"pid": pid, "user": user, "command": name} for pid, user, name in worker.left],
         "hindered": hindered or None,
+        **({"host": worker.host, "beat": worker.beat} if worker.host else {}),
     }
 
 

@@ -307,6 +307,7 @@ COMMANDS = (
         params=(
             Param("worker", "worker", "id or pid of a worker; all if left out", many=True),
             Param("--now", "flag", "end the running jobs; they are queued again, nothing spent"),
+            Param("--all-hosts", "flag", "ask those of other hosts, too (a queue in MongoDB)"),
         ),
         handler="queuectl.commands.handlers.workers:worker_stop",
         examples=("worker stop", "worker stop --now", "worker stop 4711"),

@@ -137,6 +137,7 @@ class Slot(Protocol):
     id: str
     wake_fd: int  # of this process: readable once somebody has woken the worker, a byte each time
     on_watch: bool  # whether this worker keeps watch
+    asked: str  # whether another host asked it to stop: "", "stop" or, at once, "now"
 
     def still_held(self) -> bool:
         """Whether it still is a worker. False once it was given up or its lease ended.
@@ -202,6 +203,9 @@ class Workers(Protocol):
 
     def forget_worker(self, worker_id: str) -> bool:
         """Take a dead worker off the list, after its job was rescued; False if it lives."""
+
+    def stop_elsewhere(self, now: bool) -> list[str]:
+        """Ask the living workers of other hosts to stop; their ids, none in a store of one host."""
 
     def wake(self, message: bytes = ..., only: str | None = None) -> None:
         """Wake every worker, or `only` one, with WAKE or CANCEL; a hint that may be lost."""

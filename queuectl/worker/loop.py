@@ -283,6 +283,7 @@ class Worker:
         """Whether the running job should be ended."""
         job = self._job
         assert job is not None
+        self._wakeups.heed(self._slot.asked)
         if self._wakeups.stopping and not self._stop_noted:
             self._note_stop()
         if self._wakeups.now or not self._slot.still_held():
@@ -331,6 +332,7 @@ class Worker:
 
     def _look_around(self, now: float) -> None:
         """What is done now and then: settings, lost workers, old jobs."""
+        self._wakeups.heed(self._slot.asked)
         self._next_look = now + _LOOK_AROUND
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace

@@ -160,8 +160,8 @@ def stop(
     here = queue.identity() if os.path.isdir(queue.folder) else ""
     told: list[Process] = []
     unreached: list[WorkerInfo] = []
-    for worker in queue.workers():
-        if worker.alive and (only is None or worker.id in only):
+    for worker in living_here(queue):
+        if only is None or worker.id in only:
             if worker.facts.get("folder", here) != here:
                 raise QueuectlError(
                     f"worker {worker.id} (PID {worker.pid}) belongs to another folder, of which "
@@ -184,12 +184,26 @@ def stop(
     return stopped
 
 
+def living_here(queue: JobQueue) -> list[WorkerInfo]:
+    """The living workers of this host."""
+    return [worker for worker in queue.workers() if worker.alive and worker.host is None]
+
+
 def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
-    """The living workers with these ids or pids; NoSuchWorker if one is not there."""
-    living = [worker for worker in queue.workers() if worker.alive]
+    """The living workers of this host with these ids or pids; NoSuchWorker if one is not there.
+
+    QueuectlError for the id of one that runs on another host.
+    """
+    elsewhere = {worker.id: worker.host for worker in queue.workers() if worker.host}
+    living = living_here(queue)
     found = []
     for name in names:
         meant = [worker for worker in living if name in (worker.id, str(worker.pid))]
+        if name in elsewhere:
+            raise QueuectlError(
+                f"worker {name} runs on host {elsewhere[name]}: stop it there, or all of them with "
+                "'worker stop --all-hosts'"
+            )
         if not meant:
             raise NoSuchWorker(name)
         found += meant[:1]
@@ -197,8 +211,11 @@ def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
 
 
 def spare(queue: JobQueue, count: int) -> list[WorkerInfo]:
-    """The living workers to stop so that `count` are left: idle ones first, then the youngest."""
-    living = [worker for worker in queue.workers() if worker.alive]
+    """The living workers of this host to stop so that `count` are left.
+
+    Idle ones come first, then the youngest.
+    """
+    living = living_here(queue)
     living.sort(key=lambda worker: (worker.job_id is None, worker.started_at), reverse=True)
     return living[: max(0, len(living) - count)]
 

@@ -91,6 +91,11 @@ class Wakeups:
                 _drain(fd)
         return came
 
+    def heed(self, asked: str) -> None:
+        """Stop if another host has asked for it; see Slot."""
+        self.stopping = self.stopping or bool(asked)
+        self.now = self.now or asked == "now"
+
     def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
         self.now = self.stopping
         self.stopping = True

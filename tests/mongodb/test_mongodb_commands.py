@@ -164,12 +164,15 @@ def test_top_shows_jobs_and_workers_once_where_there_is_no_screen(queue):
 def test_a_feed_follows_what_changes(queue, url, wait_until):
     feed = Feed(host_folder(url))
     jobs: dict[str, str] = {}
+    rows = None
 
     def look():
+        nonlocal rows
         picture = feed.look()
-        if not picture.changes:
+        if picture.jobs is not rows:  # all were read anew
+            rows = picture.jobs
             jobs.clear()
-            jobs.update({job.id: job.state for job in picture.jobs})
+            jobs.update({job.id: job.state for job in rows})
         for job_id, job in picture.changes.items():
             jobs.pop(job_id, None)
             jobs.update({job_id: job.state} if job else {})
@@ -259,6 +262,20 @@ def test_a_worker_elsewhere_is_lost_when_its_beat_was_the_same_for_a_lease(
     assert database.workers.count_documents({}) == 0
 
 
+def test_workers_elsewhere_are_shown_and_asked_to_stop(queue, clock, elsewhere):
+    database, _ = elsewhere
+    told = queue.ok("worker", "list")
+    assert "w-far runs on host far; last sign of life: 2026-01-01T00:00:00.000000Z\n" in told
+    [worker] = json.loads(queue.ok("worker", "list", "--json"))["workers"]
+    assert (worker["host"], worker["job"], worker["alive"]) == ("far", "a", True)
+    assert queue("worker", "stop", "w-far").code == 1
+    assert queue("worker", "stop").err == "No worker was running.\n"
+    assert "asked" not in database.workers.find_one()
+    told = queue.ok("worker", "stop", "--all-hosts", "--now")
+    assert told.startswith("Asked worker w-far of another host to stop\n")
+    assert database.workers.find_one()["asked"] == "now"
+
+
 def test_after_an_outage_nobody_is_lost_who_lives(clock, elsewhere):
     database, store = elsewhere
     assert alive(store) == {"w-far": True}
@@ -292,6 +309,8 @@ def test_a_worker_that_was_declared_lost_notices(queue, url, client, monkeypatch
     documents = client[url.rpartition("/")[2]].workers
     try:
         wait_until(lambda: slot.still_held() and documents.find_one()["beat"] > 2)
+        documents.update_one({}, {"$set": {"asked": "stop"}})
+        wait_until(lambda: slot.asked == "stop")
         documents.update_one({}, {"$set": {"lost": True}})
         wait_until(lambda: not slot.still_held())
     finally:

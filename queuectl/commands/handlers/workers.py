@@ -50,7 +50,7 @@ def _start(context: Context, count: int) -> Result:
 
 
 def _living(context: Context) -> int:
-    return sum(worker.alive for worker in context.queue.workers())
+    return sum(worker.alive and worker.host is None for worker in context.queue.workers())
 
 
 def worker_scale(context: Context, args: dict[str, Any]) -> Result:
@@ -72,6 +72,9 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
 
     named = pool.named(context.queue, args["worker"]) if args["worker"] else None
     only = None if named is None else {worker.id for worker in named}
+    if args.get("all_hosts"):
+        for name in context.queue.stop_elsewhere(now=bool(args.get("now"))):
+            context.write(name if context.quiet else f"Asked worker {name} of another host to stop")
     # Before anything that reads the queue: a damaged one is a reason to stop them.
     stopped = _stop(context, only, now=args["now"])
     if not context.quiet:
@@ -147,6 +150,9 @@ def _listed(context: Context, workers: Sequence[WorkerInfo]) -> Iterator[str]:
     ]
     yield from render.table(_COLUMNS, rows, screen=context.screen, colour=context.color)
     for worker in workers:
+        if worker.host:
+            beat = render.moment(worker.beat or "", context.clock)
+            yield f"{worker.id} runs on host {worker.host}; last sign of life: {beat}"
         if worker.left:
             yield f"{render.brief(worker.job_id)}: {render.unended(worker)}"
         if why := hindrance(worker):

@@ -346,6 +346,10 @@ class FileStore:
             with self._writer.writing():  # a process that is making the folder has made it by then
                 return side_files.read_workers(self.folder)
 
+    def stop_elsewhere(self, now: bool) -> list[str]:
+        """See Workers."""
+        return []
+
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
         """Tell workers that something changed; they also look by themselves now and then."""
         worker_files.wake(self.folder, message, only)

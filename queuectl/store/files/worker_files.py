@@ -42,6 +42,7 @@ class WorkerSlot:
         self._listed_at = -1  # the folder's time of change when the names were listed
         self._names: list[str] = []
         self.on_watch = False
+        self.asked = ""  # nobody asks through this store
 
     def still_held(self) -> bool:
         """Whether the file is still there under its name: else the worker was given up."""

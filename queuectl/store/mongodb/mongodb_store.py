@@ -206,6 +206,7 @@ class MongodbStore:
                 ready,
                 claim_update(worker, now, log_word),
                 sort=_CLAIM_ORDER,
+                hint="claim",  # else all that is ready may be sorted, at each claim
                 return_document=ReturnDocument.AFTER,
             )
         return Claim(to_job(found) if found else None)
@@ -388,6 +389,10 @@ class MongodbStore:
     def note_lost(self, worker_id: str, **facts: object) -> None:
         """See Workers; a worker of another host is left as it is."""
         worker_files.note_lost(self.folder, worker_id, **facts)
+
+    def stop_elsewhere(self, now: bool) -> list[str]:
+        """See Workers."""
+        return self._workers.stop_elsewhere(now) if self._there() else []
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
         """See MongodbWorkers."""

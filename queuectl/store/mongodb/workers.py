@@ -20,7 +20,7 @@ from typing import Any
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.times import format_time
-from queuectl.store.facts import WorkerInfo
+from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.mongodb.connection import Connection
@@ -150,6 +150,8 @@ class MongodbWorkers:
             info.job_id, info.run = job
         ours = self._is_of_this_host(document)
         info.missing = ours
+        if ours:  # it had its file in this folder
+            del info.facts["host"]
         info.alive = not ours and not document.get("lost") and not self._is_overdue(document)
         return info
 
@@ -174,6 +176,14 @@ class MongodbWorkers:
         with self._connection.told():
             same = {"_id": worker_id, "beat": beat}
             return bool(self._documents.update_one(same, {"$set": {"lost": True}}).matched_count)
+
+    def stop_elsewhere(self, now: bool) -> list[str]:
+        """Ask the living workers of other hosts to stop; they hear of it with their next beat."""
+        ids = [worker.id for worker in self.all() if worker.host and worker.alive]
+        asked = {"$set": {"asked": "now" if now else "stop"}}
+        with self._connection.told():
+            self._documents.update_many({"_id": {"$in": ids}}, asked)
+        return ids
 
     def wake(self, message: bytes, only: str | None) -> None:
         """Tell workers of this host that something changed; those elsewhere look by themselves."""
@@ -286,14 +296,17 @@ class LeasedSlot(WorkerSlot):
             try:
                 with self._connection.told():
                     beat_at = format_time(self._connection.now())
-                    done = self._connection.database.workers.update_one(
+                    found = self._connection.database.workers.find_one_and_update(
                         {"_id": self.id, "lost": {"$ne": True}},
                         {"$inc": {"beat": 1}, "$set": {"beat_at": beat_at, "facts": self._told}},
                     )
             except QueuectlError:
                 continue
-            self._declared = not done.matched_count
+            self._declared = found is None
             self._renewed = began
+            if found is not None and found.get("asked", "") != self.asked:
+                self.asked = found["asked"]
+                worker_files.wake(self._folder, CANCEL, self.id)
 
     def stop(self) -> None:
         """Renew the lease no more."""
