@@ -24,7 +24,6 @@ from queuectl.model.backoff import RetryPolicy
 from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
 from queuectl.model.job import LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
-from queuectl.model.selection import in_state
 from queuectl.model.times import format_time
 from queuectl.store.opening import open_store
 
@@ -330,7 +329,11 @@ class JobQueue(JobChanges):
     def purge_old(self) -> list[Job]:
         """Remove completed and cancelled jobs that are older than the setting keep-finished."""
         age = self.settings().keep_finished
-        return [] if age is None else self.purge(in_state("completed", "cancelled"), age)
+        if age is None:
+            return []
+        from queuectl.model.selection import in_state  # see job_changes._is_selection
+
+        return self.purge(in_state("completed", "cancelled"), age)
 
 
 def _chance(bits: int = 20) -> int:
