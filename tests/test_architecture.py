@@ -56,8 +56,6 @@ FILES_TOO = {
         "queuectl.store.files.worker_files",
         "queuectl.store.files.marker",
     },
-    "completion": {"queuectl.store.files.peek"},
-    "web": {"queuectl.store.files.glance", "queuectl.store.files.peek"},
 }
 PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}
 PURE |= {"heapq", "itertools", "math", "re", "time", "typing"}  # time: only to spell a moment
