@@ -99,10 +99,11 @@ def test_words_that_do_not_look_are_not_watched() -> None:
 
 
 def test_completion() -> None:
-    assert _offers("ba") == ["backup", "bad"]
-    assert _offers("bad") == []  # it is typed already
+    assert _offers("ba") == ["backup", "bad", "dashboard"]
+    assert _offers("bad") == ["bad", "dashboard"]
+    assert _offers("unalias bad") == []  # it is typed already
     assert "pending" in _offers("st ")
-    assert _offers("d ") == ["list", "retry"]
+    assert _offers("d ") == ["list", "retry", "purge"]
     assert "--limit" in _offers("bad --")
     assert _offers("w ") == _offers("watch 5 ")
     assert {name for name, _ in _KNOWN.items()} <= set(_offers("unalias "))

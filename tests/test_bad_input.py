@@ -162,7 +162,7 @@ ARGV = [
     ([("config", "get", "basis")], 2, ["did you mean 'base'"]),
     ([("lst",)], 2, ["unknown command 'lst'", "did you mean 'list'"]),
     ([("list", "--sta", "pending"), ("stat",), ("worker", "strat")], 2, ["did you mean"]),
-    ([("list", "extra"), ("status", "--count", "1"), ("worker",)], 2, []),
+    ([("status", "extra"), ("status", "--count", "1"), ("worker",)], 2, []),
     ([("help", "nonsense")], 2, ["nonsense"]),
     ([("-f", "missing.txt")], 2, ["missing.txt"]),
     ([("--stop-on-error", "list"), ("-f",)], 2, []),

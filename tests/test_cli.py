@@ -387,7 +387,7 @@ class TestEnds:
         def broken(*_):
             raise ValueError("two\nlines")
 
-        monkeypatch.setattr("queuectl.commands.handlers.status.read_summary", broken)
+        monkeypatch.setattr("queuectl.store.opening.summary", broken)
         result = cli("status")
         assert result.code == 1
         assert result.err.count("\n") == 1

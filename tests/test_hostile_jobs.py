@@ -93,10 +93,12 @@ WALK = (
     ("purge --dry-run",),
     ("worker start",),
     ("worker list",),
+    ("stats",),
     ("worker run --drain",),
     ("worker scale 1",),
     ("worker stop --now",),
     ("restore all.backup --replace --yes",),
+    ("dlq purge --yes",),
     ("purge --yes",),
     ("doctor",),
     ("doctor --repair",),
@@ -132,7 +134,8 @@ def test_no_report_on_a_terminal_shows_it_either(hostile, monkeypatch):
 
 
 def test_no_command_shows_what_a_terminal_obeys(hostile):
-    walked, seen = {("logs",)}, ""  # logs alone is raw
+    # logs alone is raw; tests/web looks at what the two say that go on until they are stopped
+    walked, seen = {("logs",), ("serve",), ("dashboard",)}, ""
     for argv in (argv for words in WALK for argv in lines_of(words)):
         row = row_of(argv)
         walked.add(row.words)

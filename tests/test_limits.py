@@ -213,7 +213,7 @@ def test_a_giant_that_is_no_backup_is_refused_without_reading_it(folder, tmp_pat
     let_rest(folder)
     code, peak, said = run(folder, "restore", str(path), "--replace", "--yes")
     assert code == 5
-    assert "no backup" in said or "cut short" in said
+    assert "not a backup" in said or "cut short" in said
     with open(path, "rb") as stdin:
         assert run(folder, "restore", "-", "--replace", "--yes", stdin=stdin)[0] == 5
     assert peak < bare + MEMORY
