@@ -152,6 +152,14 @@ def menu_settings(where: str) -> Mapping[str, object]:
     return open_store(where).settings()
 
 
+def let_go(where: str) -> None:
+    """Close what this process holds open of a database, before it forks; it is opened anew."""
+    if address_of(where):
+        from queuectl.store.mongodb.connection import close_all
+
+        close_all()
+
+
 def greeting(where: str) -> str:
     """What a server answers that keeps the queue: its name, version, form, and how long it took."""
     from queuectl.store.mongodb.opening import greeting as greeting_of

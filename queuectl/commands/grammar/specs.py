@@ -111,7 +111,7 @@ class CommandSpec:
 
 # Every command has these, in any position.
 GLOBAL_OPTIONS: tuple[Param, ...] = (
-    Param("--data", "path", "the queue's folder"),
+    Param("--data", "path", "the queue's folder, or its URL"),
     Param("--help", "flag", "show how the command is used", short="-h"),
     Param("--quiet", "flag", "print results only", short="-q"),
     Param("--color", "text", "when to use colours", choices=("auto", "always", "never")),

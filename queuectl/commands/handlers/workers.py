@@ -8,6 +8,7 @@ from queuectl.addresses import address_of
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import StoreError
+from queuectl.store import opening
 from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
@@ -181,6 +182,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     context.queue.prepare_claims()
     if address_of(context.folder):
         context.queue.make()  # so that each of a crew finds the queue by its host folder
+        opening.let_go(context.folder)  # the first process of a container forks
 
     def quietly(show: Callable[[str], None], line: str) -> None:
         # A worker must go on though nobody reads what it says any more.
