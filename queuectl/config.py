@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Setting:
     """One setting. `low` and `high` bound numbers; `old` are spellings that still work.
 
-    `kind`: "count" (whole), "number", "duration" (seconds), "limit" (a duration, or none) or
-    "names" (a list of variable names).
+    `kind`: "count" (whole), "number", "duration" (seconds), "limit" (a duration, or none), "size"
+    (bytes, 0 for none) or "names" (a list of variable names).
     """
 
     __slots__ = ("default", "high", "kind", "low", "meaning", "name", "nothing", "old")
@@ -77,6 +77,13 @@ SETTINGS: tuple[Setting, ...] = (
         nothing="all",
     ),
     Setting(
+        "log-limit",
+        "size",
+        100_000_000,
+        "bytes kept of a run's output, the first half and the last",
+        high=1e15,
+    ),
+    Setting(
         "foreign-grace",
         "limit",
         None,
@@ -92,7 +99,7 @@ SETTINGS: tuple[Setting, ...] = (
 # Settings of a later version: refused on a command line, kept in a file, where doctor names them.
 NOT_YET = frozenset(
     (
-        *("keep-logs", "limits", "log-limit", "logs-total"),
+        *("keep-logs", "limits", "logs-total"),
         *("on-cancelled", "on-completed", "on-dead", "paused"),
     )
 )
@@ -122,8 +129,8 @@ def parse_setting(setting: Setting, text: str) -> object:
     text = text.strip()
     if setting.kind == "names":
         return check_setting(setting, _listed(setting, text))
-    if setting.kind == "limit" and text in ("none", "all", "null"):
-        return None
+    if setting.kind in ("limit", "size") and text in ("none", "all", "null"):
+        return None if setting.kind == "limit" else 0
     return check_setting(setting, _number(setting, text))
 
 
@@ -144,6 +151,10 @@ def _number(setting: Setting, text: str) -> float:
             from queuectl.model.times import parse_duration
 
             return parse_duration(text)
+        if setting.kind == "size":
+            from queuectl.model.sizes import parse_size
+
+            return parse_size(text)
         return int(text) if text.lstrip("+-").isdigit() and len(text) < 20 else float(text)
     except (ValueError, InvalidInput):
         raise _unfit(setting, text) from None
@@ -165,7 +176,7 @@ def check_setting(setting: Setting, value: object) -> object:
         )
     if value == int(value):
         return int(value)
-    if setting.kind == "count":
+    if setting.kind in ("count", "size"):
         raise _unfit(setting, value)
     return value
 
@@ -181,13 +192,14 @@ def _unfit(setting: Setting, value: object) -> InvalidInput:
         "number": "a number",
         "duration": "a duration in seconds, or like 5m",
         "limit": f"a duration in seconds, or like 5m, or {setting.nothing}",
+        "size": "a number of bytes, or like 100MB, or none",
     }[setting.kind]
     return InvalidInput(f"{setting.name} must be {wanted}, not {value!r}")
 
 
 def show_value(setting: Setting, value: object) -> str:
     """The value as `config get` prints it and `config set` reads it."""
-    if value is None:
+    if value is None or (value == 0 and setting.kind == "size"):
         return setting.nothing
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value)) or "none"
@@ -231,6 +243,7 @@ class Settings:
         lock_timeout: float
         poll_interval: float
         keep_finished: float | None
+        log_limit: int
         foreign_grace: float | None
         inherit_env: tuple[str, ...]
 

@@ -242,7 +242,7 @@ class _Completion:
         present = show_value(setting, self.queue.settings()[setting.name])
         values = {present: "as it is now"}
         values.setdefault(show_value(setting, setting.default), "the default")
-        if setting.kind == "limit":
+        if setting.kind in ("limit", "size"):
             values.setdefault(setting.nothing, "no limit")
         return self._fitting(values.items())
 

@@ -71,9 +71,9 @@ class DatabaseLogs(LogFolder):
             wait(_LOOK)
             now = look()
 
-    def rescue_spool(self, worker_id: str, job: Job) -> None:
+    def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
         """Keep what a dead worker's last run had written, if it died on this host."""
-        super().rescue_spool(worker_id, job)
+        super().rescue_spool(worker_id, job)  # nothing is cut here: pieces of it were sent
         Sender(self._pieces).send_file(job, self.run_path(job))
 
     def prune(self, jobs: Iterable[Job]) -> None:
@@ -98,6 +98,9 @@ class SentSpool(Spool):
     def begin(self, job: Job) -> None:
         """The job is going to write into the file."""
         self._sender.begin(job, os.path.basename(self._logs.run_path(job)), self.fd)
+
+    def limit_to(self, limit: int) -> None:
+        """See Spool: not here, what was sent stays."""
 
     def is_let_go(self) -> bool:
         """See Spool."""

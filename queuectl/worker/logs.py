@@ -14,14 +14,15 @@ import fcntl
 import os
 import re
 
-from queuectl.errors import FileMissing, StoreError
+from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE
 from queuectl.model.times import parse_time
 from queuectl.store.files import door
+from queuectl.worker.log_cut import LATER, Cuts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from queuectl.model.job import Job
 
@@ -29,6 +30,7 @@ _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
 _LONGEST_LINE = 200  # characters of a last line that are quoted in an error
 END = 4096  # bytes at the end of an output in which its last words are looked for
+_CUT = b"\n... some output not kept ...\n"  # for a reader that follows
 _JOINER = "\u200d"  # makes one sign of several
 # What moves the cursor, colours or names a window, as ECMA-48 has it, of seven bits or of eight.
 _ESCAPES = re.compile(
@@ -78,7 +80,15 @@ class LogFolder:
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
         """All that the run (None: the latest) has written so far."""
         fd = self.open(job, run)
-        if fd is not None:
+        if fd is None:
+            return
+        cuts = Cuts(self.spool_path(str(job.worker)))
+        if os.fstat(fd).st_ino == _inode(cuts.spool) and cuts.is_cut(fd):
+            try:
+                yield from cuts.kept(fd, 0)
+            finally:
+                os.close(fd)
+        else:
             yield from _pieces(fd, 0)
 
     def tail(self, job: Job, lines: int, run: int | None = None) -> Iterator[bytes]:
@@ -131,13 +141,11 @@ class LogFolder:
     def _follow_run(
         self, job: Job, run: int, look: Callable[[], Job], wait: Callable[[float], None]
     ) -> Iterator[bytes]:
-        shown = 0
+        shown: int | None = 0
         if job.state == "in_progress" and job.run == run:
-            for piece in self._growing(job, look, wait):
-                shown += len(piece)
-                yield piece
-        fd = _open_to_read(self.run_path(job, run))
-        if fd is not None:
+            shown = yield from self._growing(job, look, wait)
+        fd = None if shown is None else _open_to_read(self.run_path(job, run))
+        if fd is not None and shown is not None:
             yield from _pieces(fd, shown)
 
     def places(self, worker_id: str, jobs: Iterable[Job]) -> list[str]:
@@ -151,15 +159,26 @@ class LogFolder:
         """
         return any(map(_is_locked, self.places(worker_id, jobs)))
 
-    def rescue_spool(self, worker_id: str, job: Job) -> None:
-        """Keep what a dead worker's last run had written, if anything, as that run's log."""
+    def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
+        """Keep what a dead worker's last run had written, if anything, as that run's log.
+
+        `limit`: how many bytes of it, 0 for all.
+        """
         spool, kept = self.spool_path(worker_id), self.run_path(job)
         try:
-            door.check_file(spool)
-            if os.lstat(spool).st_size and not os.path.lexists(kept):
-                door.rename(spool, kept)
-        except (FileMissing, FileNotFoundError):
+            fd = door.open_file(spool, os.O_RDONLY)
+        except FileMissing:
             return  # another rescue of this worker was faster
+        try:
+            if not os.path.lexists(kept) and (log := Cuts(spool).rescued(fd, limit)):
+                door.rename(log, kept)
+        finally:
+            os.close(fd)
+
+    def drop_spool(self, worker_id: str) -> None:
+        """Remove the spool of a dead worker, and what was cut off it."""
+        door.remove(self.spool_path(worker_id))
+        Cuts(self.spool_path(worker_id)).drop()
 
     def prune(self, jobs: Iterable[Job]) -> None:
         """Remove all logs of these jobs, and what older ones left that had the same ids."""
@@ -189,17 +208,28 @@ class LogFolder:
 
     def _growing(
         self, job: Job, look: Callable[[], Job], wait: Callable[[float], None]
-    ) -> Iterator[bytes]:
-        """What is surely this run's output, until the run is over."""
+    ) -> Generator[bytes, None, int | None]:
+        """What is surely this run's output, until the run is over.
+
+        Returns where the rest begins in the log; None if there is none, as the spool was cut.
+        """
         fd = _open_to_read(self.spool_path(str(job.worker)))
-        offset = 0
+        offset, is_cut, is_ours = 0, False, False
         try:
             while True:
+                if fd is not None and os.fstat(fd).st_size < offset:  # it was cut
+                    offset, is_cut = 0, True
+                    yield _CUT
                 piece = b"" if fd is None else os.pread(fd, _BLOCK, offset)
                 # Looked at after reading: once this run is over, the spool may be another's.
                 now = look()
                 if now.state != "in_progress" or now.run != job.run:
-                    return
+                    if fd is None or not is_ours or os.fstat(fd).st_nlink:
+                        return None if is_cut else offset
+                    # The log was made of parts, and this one left as it was at the end.
+                    yield from _pieces(os.dup(fd), offset)
+                    return None
+                is_ours = True
                 if piece:
                     offset += len(piece)
                     yield piece
@@ -217,6 +247,7 @@ class Spool:
         self._logs = logs
         self.path = logs.spool_path(worker_id)
         self.fd = -1
+        self._limit, self._cuts = 0, Cuts(self.path)
         self.make_ready()
 
     @property
@@ -238,6 +269,22 @@ class Spool:
 
     def begin(self, job: Job) -> None:
         """The job is going to write into the file."""
+        if self._cuts.gone:  # the log of the run before could not get its name
+            self._cuts.drop()
+        self._cuts.begin()
+
+    def limit_to(self, limit: int) -> None:
+        """Keep at most so many bytes of each run, 0 for all."""
+        self._limit = limit
+
+    def look(self, tell: Callable[[Exception], None]) -> float:
+        """Cut what is too long; seconds until the next look. `tell` is told of a refusal."""
+        if self._limit and self.fd >= 0:
+            try:
+                return self._cuts.look(self.fd, self._limit)
+            except (StoreError, OSError) as exc:
+                tell(exc)
+        return LATER
 
     def is_let_go(self) -> bool:
         """Whether no process that inherited the file has it open any more.
@@ -255,17 +302,42 @@ class Spool:
         Unless it is `clean`, something may still write: the file becomes its log though empty.
         """
         found = os.fstat(self.fd)
-        if found.st_size or not found.st_nlink or not clean:
+        if self._cuts.gone or found.st_size or not found.st_nlink or not clean:
             try:
                 if found.st_nlink:  # else somebody removed the file, and the output with it
-                    door.rename(self.path, self._logs.run_path(job))
+                    if self._cuts.gone or 0 < self._limit < found.st_size:
+                        self._finish_cut(self._logs.run_path(job), clean)
+                    else:
+                        door.rename(self.path, self._logs.run_path(job))
             finally:
                 self._start_afresh()
+
+    def _finish_cut(self, kept: str, clean: bool) -> None:
+        try:
+            whole = self._cuts.assemble(self.fd, self._limit)
+        except DiskRefused:  # no room: what is there is better than nothing
+            door.rename(self.path, kept)
+            self._cuts.drop()
+            raise
+        if clean:
+            door.rename(whole, kept)
+            door.remove(self.path)  # not emptied: a reader that follows it reads on to its end
+        else:
+            # The file that may still be written to is to be the log.
+            door.truncate(self.fd, 0, self.path)
+            fd = door.open_file(whole, os.O_RDONLY)
+            for piece in _pieces(fd, 0):
+                door.append(self.fd, piece, os.fstat(self.fd).st_size, self.path)
+            door.rename(self.path, kept)
+        self._cuts.drop()
 
     def last_line(self) -> str:
         """The last words written, as `last_words` has them."""
         size = os.fstat(self.fd).st_size
-        return last_words(os.pread(self.fd, END, max(size - END, 0)))
+        data = os.pread(self.fd, END, max(size - END, 0))
+        if self._cuts.gone and size < END:
+            data = self._cuts.end(END - size) + data
+        return last_words(data)
 
     def close(self) -> None:
         """Let go of the file and remove it if nothing is in it."""
@@ -381,6 +453,13 @@ def _open_to_read(path: str) -> int | None:
         return None
 
 
+def _inode(path: str) -> int:
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return -1
+
+
 def _pieces(fd: int, offset: int) -> Iterator[bytes]:
     """The file from `offset` to its end; closes it."""
     try:
@@ -410,22 +489,3 @@ def _start_of_tail(fd: int, lines: int) -> int:
                 return start - size + at + 1
         start -= size
     return 0
-
-
-class OwnLog:
-    """The file that a detached worker's stderr goes to, if it was given one."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-
-    def name_for(self, worker_id: str) -> None:
-        """Give it a name that tells whose log it is, so that it can be tidied away later."""
-        if self._path is not None:
-            named = os.path.join(os.path.dirname(self._path), f"worker-{worker_id}.log")
-            os.rename(self._path, named)
-            self._path = named
-
-    def drop_if_empty(self) -> None:
-        """Remove it at the worker's end if nothing was said."""
-        if self._path is not None and not os.fstat(2).st_size:
-            door.remove(self._path)

@@ -15,7 +15,8 @@ from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
 from queuectl.worker.log_places import logs_of
-from queuectl.worker.logs import OwnLog, one_line
+from queuectl.worker.logs import one_line
+from queuectl.worker.own_log import OwnLog
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
@@ -93,6 +94,7 @@ class Worker:
         self._spool = self._logs.spool(slot.id)
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
         self._runner.env_set, self._runner.now = queue.env_set, queue.now
+        self._runner.watch_output = lambda: self._spool.look(self._trouble)
         self.keeps_run = False  # whether it leaves behind a run that cannot be ended
         self._stop_noted = self._left_noted = self._finishing_told = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
@@ -337,6 +339,7 @@ class Worker:
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace
         self._runner.look = settings.poll_interval
+        self._spool.limit_to(settings.log_limit)
         self._spread = max(1.0, self._slot.crowd() / _CROWD)
         self._give_back(self._finished[0] if self._finished else None)
         if self._sees_lost():
@@ -415,10 +418,8 @@ def _current_folder() -> str:
 
 
 def _return_to(folder: str) -> None:
-    try:
+    with suppress(OSError):
         os.chdir(folder)
-    except OSError:
-        return
 
 
 def _to_stderr(text: str) -> None:
@@ -471,10 +472,8 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _detach() -> None:
-    try:
+    with suppress(PermissionError):  # it leads a session already
         os.setsid()
-    except PermissionError:  # it leads a session already
-        return
 
 
 class _Starter:

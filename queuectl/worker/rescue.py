@@ -13,7 +13,6 @@ import time
 
 from queuectl.model.times import parse_time
 from queuectl.store.facts import MOST_LEFT
-from queuectl.store.files import door
 from queuectl.worker import processes, remains
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.remains import Run
@@ -47,9 +46,9 @@ def rescue(queue: JobQueue) -> list[Job]:
         jobs = [job for job in queue.find(("in_progress",)) if job.worker == worker.id]
         if _end_leftovers(queue, worker, jobs, logs):
             for job in jobs:
-                logs.rescue_spool(worker.id, job)
+                logs.rescue_spool(worker.id, job, queue.settings().log_limit)
             # Before the worker is struck off: if this process is killed, the next one finds it.
-            door.remove(logs.spool_path(worker.id))
+            logs.drop_spool(worker.id)
             asked = worker.facts.get("stopping") == "1"
             rescued += queue.rescue_worker(worker.id, asked_to_stop=asked)
     return rescued

@@ -15,6 +15,7 @@ from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.places import home_folder
 from queuectl.worker import processes, remains
+from queuectl.worker.log_cut import LATER, SOON
 from queuectl.worker.logs import above_standard
 from queuectl.worker.remains import Offspring, Run
 
@@ -88,6 +89,8 @@ class Runner:
         # The job's captured variables, to be set by the caller, which knows the queue.
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
         self.now: Callable[[], str] = _now  # likewise, where the queue has a clock of its own
+        # Looks at the output, and says in how many seconds to look again.
+        self.watch_output: Callable[[], float] = lambda: LATER
         self._form: Mapping[str, Any] | None = None
         self._applied: dict[bytes, bytes] = {}
         self._umask = os.umask(0)
@@ -245,13 +248,17 @@ class Runner:
         """Wait for the shell to end; what is to cut it short, if anything."""
         deadline = None if timeout is None else time.monotonic() + timeout
         next_look = time.monotonic() + self.look
+        output_at = time.monotonic() + SOON
         asked = (False, False)
         while True:
-            left = self.look if deadline is None else deadline - time.monotonic()
-            came = self._wakeups.wait(min(left, self.look))
+            now = time.monotonic()
+            left = self.look if deadline is None else deadline - now
+            came = self._wakeups.wait(min(left, self.look, output_at - now))
             self._children = self.reap()
             if self._status is not None:
                 return None
+            if time.monotonic() >= min(output_at, next_look):  # together, where that is possible
+                output_at = time.monotonic() + self.watch_output()
             cut: str | None = None
             if deadline is not None and time.monotonic() >= deadline:
                 cut = "timeout"
@@ -314,6 +321,7 @@ class Runner:
     def _pause(self, seconds: float) -> None:
         self._wakeups.wait(seconds)
         self.reap()
+        self.watch_output()
 
     def _end_group(self, pid: int, grace: float) -> None:
         """TERM, the grace, KILL for the group of the shell: all that some systems let find."""

@@ -7,6 +7,7 @@ import os
 from queuectl.errors import StoreError
 from queuectl.store.facts import Finding
 from queuectl.store.files import door
+from queuectl.worker.log_cut import worker_of
 from queuectl.worker.logs import LogFolder, named_run
 
 TYPE_CHECKING = False
@@ -68,7 +69,7 @@ def put_aside(queue: JobQueue, stamp: str) -> list[str]:
 
 def _is_stray(name: str, jobs: dict[str, str | None], workers: set[str]) -> bool:
     if name.endswith(".spool"):
-        return name.removesuffix(".spool") not in workers
+        return worker_of(name) not in workers
     run = named_run(name)
     return run is not None and (run[0] not in jobs or run[2] != jobs[run[0]])
 

@@ -376,24 +376,30 @@ def write_nameless(path: str, chunks: Iterable[bytes]) -> int:
     return fd
 
 
-def copy_unsynced(source: str, path: str) -> None:
-    """Copy a file, over what was there; not synced, and nothing of it is left if that fails."""
-    read, fd = open_file(source, os.O_RDONLY), -1
+def write_unsynced(path: str, chunks: Iterable[bytes]) -> None:
+    """Write a file, over what was there; not synced, and nothing of it is left if that fails."""
+    fd = -1
     try:
         if os.path.lexists(path):  # its writer was killed
             os.unlink(path)
         fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        at = 0
-        while chunk := os.pread(read, 1 << 20, at):
-            at += len(chunk)
-            _write_all(fd, (chunk,))
+        _write_all(fd, chunks)
     except OSError as exc:
         remove(path)
         raise refused("writing", path, exc) from exc
     finally:
-        os.close(read)
         if fd >= 0:
             os.close(fd)
+
+
+def copy_unsynced(source: str, path: str) -> None:
+    """Copy a file, over what was there; not synced, and nothing of it is left if that fails."""
+    read = open_file(source, os.O_RDONLY)
+    try:
+        with open(read, "rb", buffering=0, closefd=False) as file:
+            write_unsynced(path, iter(lambda: file.read(1 << 20), b""))
+    finally:
+        os.close(read)
 
 
 def rename(old: str, new: str) -> None:

@@ -1,0 +1,183 @@
+"""What is kept of a run's output that is longer than log-limit: its first half and its last.
+
+The spool of such a run is cut while it runs: `WORKER.head.spool` gets its first bytes, once, and
+`WORKER.tail.spool` its last ones, anew at each cut; then the spool is emptied, and what writes goes
+on at its new end. What is written between copy and cut is lost, so numbers are told as "about".
+A kill at any moment leaves enough for a rescue to assemble the log: a tail is whole or not there,
+and without one nothing was cut, whether there is a head or not. Until the spool is emptied the tail
+is `WORKER.next.spool`; it holds how long the spool was, which shows whether it was emptied.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+from queuectl.errors import FileMissing
+from queuectl.model.sizes import format_size
+from queuectl.store.files import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PARTS = ("new", "next", "tail", "head", "whole")  # in the order in which they are removed
+_BLOCK = 1 << 20
+_NUMBERS = b"%020d %020d\n"  # at the front of a tail: bytes cut off before, bytes of the spool then
+_FRONT = 42
+SOON, LATER = 0.1, 1.0  # seconds between looks at a spool, the shortest and the longest
+
+
+class Cuts:
+    """The cuts of one worker's spool. `gone`: bytes of the present run that were cut off."""
+
+    def __init__(self, spool: str) -> None:
+        self.spool, self.gone = spool, 0
+        self._size, self._at = 0, 0.0  # of the spool at the last look, and when that was
+
+    def path(self, part: str) -> str:
+        """Where a part lies: "head", "tail", the "whole" log, or a "new" one of them."""
+        return f"{self.spool.removesuffix('spool')}{part}.spool"
+
+    def begin(self) -> None:
+        """A run begins to write into the empty spool."""
+        self._size, self._at = 0, time.monotonic()
+
+    def look(self, fd: int, limit: int) -> float:
+        """Cut the spool if more than `limit` bytes are in it; seconds until the next look.
+
+        DiskRefused if there is no room for the parts: then nothing is cut.
+        """
+        size, now = os.fstat(fd).st_size, time.monotonic()
+        if size > limit:
+            self._cut(fd, size, limit // 2)
+            self._size, self._at = 0, now
+            return SOON
+        grown, took = size - self._size, now - self._at
+        self._size, self._at = size, now
+        # Half of the time that the rest will take at this pace.
+        return max(SOON, min(LATER, (limit - size) * took / (2 * grown))) if grown > 0 else LATER
+
+    def _cut(self, fd: int, size: int, half: int) -> None:
+        if not self.gone:
+            self._put("head", _span(fd, 0, half))
+        self._put("next", _after(_NUMBERS % (self.gone, size), _span(fd, size - half, size)))
+        door.truncate(fd, 0, self.spool)
+        self.gone += size
+        door.rename(self.path("next"), self.path("tail"))
+
+    def _put(self, part: str, chunks: Iterator[bytes]) -> None:
+        door.write_unsynced(self.path("new"), chunks)
+        door.rename(self.path("new"), self.path(part))
+
+    def is_cut(self, fd: int) -> bool:
+        """Whether something was cut off the spool on `fd`, by whatever process."""
+        tail = self._tail(os.fstat(fd).st_size)
+        if tail is not None:
+            os.close(tail)
+        return tail is not None
+
+    def _tail(self, size: int) -> int | None:
+        """The tail of the last cut that went through, as the size of the spool shows; open."""
+        following = _opened(self.path("next"))
+        if following is not None:
+            if size < _numbers(following)[1]:
+                return following
+            os.close(following)
+        return _opened(self.path("tail"))
+
+    def assemble(self, fd: int, limit: int) -> str:
+        """The path of a file with the whole log of the spool on `fd`: head, a line, tail."""
+        self._put("whole", self.kept(fd, limit))
+        self.gone = self.gone or 1  # there is something to drop
+        return self.path("whole")
+
+    def rescued(self, fd: int, limit: int) -> str:
+        """The path of what is to be the log of a dead worker's run; "" if it wrote nothing."""
+        size, whole = os.fstat(fd).st_size, self.path("whole")
+        if os.path.lexists(whole):  # a kill came when it was to get its name
+            return whole
+        if self.is_cut(fd) or 0 < limit < size:
+            return self.assemble(fd, limit)
+        return self.spool if size else ""
+
+    def kept(self, fd: int, limit: int) -> Iterator[bytes]:
+        """What is kept of the output so far; `limit` is for a spool that was never cut."""
+        size = os.fstat(fd).st_size
+        tail = self._tail(size)
+        if tail is None:
+            half = limit // 2
+            yield from _span(fd, 0, half)
+            yield _line(size - 2 * half, _ends_line(fd, half))
+            yield from _span(fd, size - half, size)
+            return
+        head = _opened(self.path("head"))
+        try:
+            end = os.fstat(tail).st_size
+            written = sum(_numbers(tail)) + size
+            half = end - _FRONT
+            if head is not None:
+                yield from _span(head, 0, half)
+            yield _line(written - 2 * half, head is None or _ends_line(head, half))
+            yield from _span(tail, max(_FRONT, end - half + min(size, half)), end)
+            yield from _span(fd, max(0, size - half), size)
+        finally:
+            os.close(tail)
+            if head is not None:
+                os.close(head)
+
+    def end(self, most: int) -> bytes:
+        """At most the last `most` bytes that were cut off and kept."""
+        tail = _opened(self.path("tail"))
+        if tail is None:
+            return b""
+        try:
+            end = os.fstat(tail).st_size
+            return b"".join(_span(tail, max(_FRONT, end - most), end))
+        finally:
+            os.close(tail)
+
+    def drop(self) -> None:
+        """Remove all parts: the log has its name, or nobody wants it."""
+        for part in _PARTS:
+            door.remove(self.path(part))
+        self.gone = 0
+
+
+def worker_of(name: str) -> str:
+    """The id of the worker whose spool, or whose part of one, has that name."""
+    worker = name.removesuffix(".spool")
+    for part in _PARTS:
+        worker = worker.removesuffix(f".{part}")
+    return worker
+
+
+def _numbers(tail: int) -> list[int]:
+    return [int(number) for number in os.pread(tail, _FRONT, 0).split()]
+
+
+def _line(missing: int, fresh: bool) -> bytes:
+    start = "" if fresh else "\n"
+    return f"{start}... about {format_size(max(missing, 0))} not kept ...\n".encode()
+
+
+def _ends_line(fd: int, at: int) -> bool:
+    return at == 0 or os.pread(fd, 1, at - 1) == b"\n"
+
+
+def _span(fd: int, begin: int, end: int) -> Iterator[bytes]:
+    while begin < end and (piece := os.pread(fd, min(_BLOCK, end - begin), begin)):
+        yield piece
+        begin += len(piece)
+
+
+def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _opened(path: str) -> int | None:
+    with suppress(FileMissing):
+        return door.open_file(path, os.O_RDONLY)
+    return None
