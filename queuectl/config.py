@@ -83,6 +83,8 @@ SETTINGS: tuple[Setting, ...] = (
         "bytes kept of a run's output, the first half and the last",
         high=1e15,
     ),
+    Setting("keep-logs", "limit", None, "seconds to keep the output of ended jobs", nothing="all"),
+    Setting("logs-total", "size", 0, "bytes of output kept; the oldest goes first", high=1e15),
     Setting(
         "foreign-grace",
         "limit",
@@ -99,7 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
 # Settings of a later version: refused on a command line, kept in a file, where doctor names them.
 NOT_YET = frozenset(
     (
-        *("keep-logs", "limits", "logs-total"),
+        "limits",
         *("on-cancelled", "on-completed", "on-dead", "paused"),
     )
 )
@@ -244,6 +246,8 @@ class Settings:
         poll_interval: float
         keep_finished: float | None
         log_limit: int
+        keep_logs: float | None
+        logs_total: int
         foreign_grace: float | None
         inherit_env: tuple[str, ...]
 

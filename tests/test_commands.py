@@ -151,6 +151,10 @@ def test_purge_leaves_dead_jobs_unless_they_are_named(cli):
     cli.ok("enqueue", "{id: a, command: false, max_retries: 0}")
     cli.ok("enqueue", "{id: b, command: echo 1}")
     assert cli("worker", "run", "--drain").code == 1
+    assert cli.ok("purge", "--logs", "--yes", "--older-than", "1h").endswith("0 jobs.\n")
+    assert len(os.listdir(os.path.join(cli.folder, "logs"))) == 1
+    assert cli.ok("purge", "--logs", "--yes") == "Removed the output of 1 job.\n"
+    assert sorted(names(cli)) == ["a", "b"]
     assert cli.ok("purge", "--yes") == "Removed 1 job.\n"
     assert names(cli) == ["a"]
     assert os.listdir(os.path.join(cli.folder, "logs")) == []

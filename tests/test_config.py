@@ -25,6 +25,8 @@ def test_the_defaults_are_the_documented_ones():
         "poll-interval": 1,
         "keep-finished": None,
         "log-limit": 100_000_000,
+        "keep-logs": None,
+        "logs-total": 0,
         "foreign-grace": None,
         "inherit-env": (),
     }
@@ -71,6 +73,9 @@ def test_an_unknown_setting_names_the_nearest():
         ("log-limit", "1.5 GB", 1_500_000_000),
         ("log-limit", "64KiB", 65_536),
         ("log-limit", "none", 0),
+        ("keep-logs", "30d", 2_592_000),
+        ("keep-logs", "all", None),
+        ("logs-total", "2GB", 2_000_000_000),
         ("poll-interval", "250ms", 0.25),
         ("inherit-env", "PATH,HOME", ("PATH", "HOME")),
         ("inherit-env", "PATH HOME", ("PATH", "HOME")),

@@ -115,3 +115,8 @@ DEAD = (
     Param("--all", "flag", "every dead job"),
     *SELECT[1:],
 )
+REMOVE = (
+    Param("--older-than", "duration", "only those that ended so long ago"),
+    Param("--logs", "flag", "remove their output only, and keep the jobs"),
+    Param("--dry-run", "flag", "only show what would be removed"),
+)

@@ -25,6 +25,8 @@ _LOOK = 0.2  # seconds between looks at output that is being followed
 class DatabaseLogs(LogFolder):
     """The same as LogFolder, for a host folder and the pieces in a database."""
 
+    is_local = False
+
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         self._pieces = Pieces(opened(folder).connection)

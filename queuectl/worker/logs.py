@@ -44,6 +44,8 @@ class LogFolder:
     BadFile for anything but a file of ours in the place of one.
     """
 
+    is_local = True  # whether the logs lie in this folder for good
+
     def __init__(self, data_folder: str) -> None:
         self.path = os.path.join(data_folder, "logs")
 
@@ -157,7 +159,7 @@ class LogFolder:
 
         If not, something may live all the same that has put its output elsewhere.
         """
-        return any(map(_is_locked, self.places(worker_id, jobs)))
+        return any(map(is_locked, self.places(worker_id, jobs)))
 
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
         """Keep what a dead worker's last run had written, if anything, as that run's log.
@@ -393,7 +395,8 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _is_locked(path: str) -> bool:
+def is_locked(path: str) -> bool:
+    """Whether something has the file open that inherited it from a worker."""
     fd = _open_to_read(path)
     if fd is None:
         return False

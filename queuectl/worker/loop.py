@@ -16,6 +16,7 @@ from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.logs import one_line
+from queuectl.worker.old_logs import remove_old_logs
 from queuectl.worker.own_log import OwnLog
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
@@ -36,7 +37,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
 _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
 _CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
-_PURGE_EVERY = 600.0  # seconds between looks for jobs to forget, as keep-finished has it
+_PURGE_EVERY = 600.0  # seconds between looks for old jobs and logs
 _MOST_NAMED = 10  # jobs that ended dead
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
@@ -352,6 +353,7 @@ class Worker:
             removed = self._queue.purge_old()
             if removed:
                 self._logs.prune(removed)
+            remove_old_logs(self._queue, self._logs)
 
     def _give_back(self, held: Job | None) -> None:
         """Give back the jobs that are said to be run here and are not, and log what was told."""
@@ -423,10 +425,8 @@ def _return_to(folder: str) -> None:
 
 
 def _to_stderr(text: str) -> None:
-    try:
+    with suppress(OSError):  # a full disk or a closed terminal; the work goes on
         os.write(2, f"{format_time(time.time())} {text}\n".encode("utf-8", "replace"))
-    except OSError:
-        return  # a full disk or a closed terminal; the work goes on
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -265,8 +265,8 @@ def purge(context: Context, args: dict[str, Any]) -> Result:
 def removed(
     context: Context, args: Mapping[str, Any], which: Which, states: Sequence[str] = ()
 ) -> Result:
-    """Ended jobs removed with their output, after a question; no more than it asks about."""
-    queue, older = context.queue, args["older_than"]
+    """Ended jobs removed with their output, or only that; asks first, and removes no more."""
+    queue, older, only = context.queue, args["older_than"], args["logs"]
     if args["dry_run"]:
         return these(context, queue.purge(which, older, dry_run=True))
     if not args["yes"]:
@@ -274,15 +274,21 @@ def removed(
         doomed = queue.purge(which, older, dry_run=True)
         of = f" ({', '.join(states)})" if states else f" ({named([job.id for job in doomed])})"
         if doomed and not context.confirm(
-            f"Remove {_count(len(doomed))}{of} and their output for good "
+            f"Remove {_output(doomed)}{of} for good "
+            if only
+            else f"Remove {_count(len(doomed))}{of} and their output for good "
             "('backup FILE' keeps a copy)?"
         ):
             return Result([Note("Nothing was removed.")], code=1)
         if isinstance(which, Selection):
             which = which._replace(ids=frozenset(job.id for job in doomed), limit=None)
-    gone = queue.purge(which, older)
+    gone = queue.purge(which, older, dry_run=only)
     context.logs.prune(gone)
-    return jobs_result(gone, [f"Removed {_count(len(gone))}."])
+    return jobs_result(gone, [f"Removed {_output(gone) if only else _count(len(gone))}."])
+
+
+def _output(jobs: Sequence[Job]) -> str:
+    return f"the output of {_count(len(jobs))}"
 
 
 def _count(jobs: int) -> str:
