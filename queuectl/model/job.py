@@ -76,7 +76,7 @@ class Job(NamedTuple):
                 extra[name] = value
             else:
                 values[place] = value
-        if tuple(values[POLICY_SLOTS]) != NO_POLICY or values[_ENV_FILE] is not None:
+        if values[POLICY_SLOTS] != _NO_POLICY or values[_ENV_FILE] is not None:
             for place in (_ENV_FILE, *range(POLICY_SLOTS.start, POLICY_SLOTS.stop)):
                 name, value = cls._fields[place], values[place]
                 if value is not None and not _is_kept_so(_FIELD_BY_SPELLING[name], value):
@@ -103,6 +103,7 @@ _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
 _ENV_FILE = Job._fields.index("env_file")
 POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
 NO_POLICY = _BLANK[POLICY_SLOTS]
+_NO_POLICY = list(NO_POLICY)
 _USUAL = dict(zip(POLICY, NO_POLICY, strict=True))
 PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
 
