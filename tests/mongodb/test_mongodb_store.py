@@ -13,7 +13,6 @@ from store_contract import StoreContract, filled, names
 from queuectl.addresses import Address
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.lifecycle import claimed
-from queuectl.store.mongodb import connection
 
 NOW = moment(10)
 
@@ -249,6 +248,8 @@ def test_the_servers_clock_counts(store, monkeypatch):
 
 
 def test_nobody_answers(opened, monkeypatch):
+    from queuectl.store.mongodb import connection
+
     assert connection.PATIENCE <= 4  # seconds: a command ends within 5
     monkeypatch.setattr(connection, "_TELL_AFTER", 0.1)
     store, told = opened("mongodb://u:secret@127.0.0.1:1/q"), []
