@@ -65,6 +65,7 @@ JOBS = st.builds(
     jitter=st.none() | st.floats(0, 1),
     retry_on=st.none() | ENDS,
     no_retry_on=st.none() | ENDS,
+    log_limit=st.none() | st.integers(0, 10**15),
     deferrals=COUNT,
     log_word=st.none() | WORDS,
     env_set=st.none() | WORDS,

@@ -101,7 +101,7 @@ def test_the_looks_come_as_fast_as_the_output_grows(spool):
     assert spool.look(refuse) == SOON
     os.write(spool.fd, lines(190, 210))
     assert spool.look(refuse) == SOON
-    spool.limit_to(0)
+    spool.begin(JOB._replace(log_limit=0))
     os.write(spool.fd, lines(0, 900))
     assert spool.look(refuse) == LATER
     assert os.fstat(spool.fd).st_size == 9000

@@ -125,6 +125,8 @@ def test_a_job_may_take_75_for_a_failure_and_a_cancel_comes_first():
         ("retry_on", 4, [4]),
         ("retry_delay", "5m", 300.0),
         ("retry_delay", 0, 0.0),
+        ("log_limit", "5MB", 5_000_000),
+        ("log_limit", "none", 0),
         ("base", "1.5", 1.5),
         ("jitter", 1, 1.0),
         ("max_delay", "1h", 3600.0),
@@ -146,6 +148,9 @@ def test_a_value_is_kept_in_one_form(name, given, kept):
         ("jitter", 2, "between 0 and 1"),
         ("jitter", float("nan"), "between 0 and 1"),
         ("max_delay", 0, "more than 0"),
+        ("log_limit", "much", "'much' is not a size"),
+        ("log_limit", -1, "between 0 and"),
+        ("log_limit", 1.5, "a number of bytes, not 1.5"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(name, given, why):

@@ -80,6 +80,7 @@ FIELDS = (
     Param("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
     Param("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
     Param("--no-retry-on", "text", "retry all but these"),
+    Param("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
 )
 # How the page and the API are served.
 SERVE = (

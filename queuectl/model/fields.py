@@ -28,6 +28,7 @@ MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
 LONGEST_ID = 128
 LONGEST_TAG, MOST_TAGS = 64, 16
+LARGEST_LOG = 10**15  # bytes
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
 LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a file
 LONGEST_WORD = 131_071  # bytes that Linux takes in one word (execve(2): MAX_ARG_STRLEN less a NUL)
@@ -60,6 +61,7 @@ class Field(NamedTuple):
         "number",
         "share",
         "outcomes",
+        "size",
     ]
     meaning: str
     old: tuple[str, ...] = ()
@@ -87,6 +89,9 @@ FIELDS: tuple[Field, ...] = (
     Field("jitter", "share", "part of a wait left to chance", enqueue=True, edit="always"),
     Field("retry_on", "outcomes", "the only ends that are retried", enqueue=True, edit="always"),
     Field("no_retry_on", "outcomes", "ends that are not retried", enqueue=True, edit="always"),
+    Field(
+        "log_limit", "size", "bytes kept of a run's output, 0 for all", enqueue=True, edit="idle"
+    ),
     Field("state", "state", "where the job is in its life", enqueue=True, edit="always"),
     Field("attempts", "count", "completions and failures that spent a retry"),
     Field("run", "count", "starts, counted for ever"),
@@ -105,8 +110,11 @@ FIELDS: tuple[Field, ...] = (
     Field("deferrals", "count", "runs in a row that asked for a later one (exit code 75)"),
     Field("history", "text", "earlier runs and what ended them"),
 )
-# What a job says of its retries; few say anything, so that a job holds it as one mapping.
-POLICY = ("retry_delay", "base", "max_delay", "jitter", "retry_on", "no_retry_on", "deferrals")
+# What a job says of its retries and its logs; few say anything, so that it is kept as one mapping.
+POLICY = (
+    *("retry_delay", "base", "max_delay", "jitter", "retry_on", "no_retry_on"),
+    *("log_limit", "deferrals"),
+)
 # Fields that came behind the first version of format 2, which kept what people wrote there.
 LATER_FIELDS = frozenset(("tags", "env_file", *POLICY))
 _UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", *POLICY))
@@ -116,7 +124,7 @@ DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edi
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
 NOT_YET = frozenset(
     (
-        *("after", "after_end", "catch_up", "cron", "every", "lock", "log_limit"),
+        *("after", "after_end", "catch_up", "cron", "every", "lock"),
         *("notify", "overlap", "stall", "stdin", "tz", "unique"),
         *("cpu", "last", "max_rss", "planned", "slots"),
     )
@@ -350,6 +358,21 @@ def _outcomes(field: Field, value: object) -> list[int | str]:
     return sorted(found, key=lambda one: (isinstance(one, str), one))
 
 
+def _size(field: Field, value: object) -> int:
+    if isinstance(value, str):
+        from queuectl.model.sizes import parse_size
+
+        try:
+            value = 0 if value.strip() == "none" else parse_size(value)
+        except InvalidInput as exc:
+            raise InvalidInput(f"{field.name}: {exc}") from None
+    if type(value) is not int:
+        raise InvalidInput(f"{field.name} must be a number of bytes, not {_named(value)}")
+    if not 0 <= value <= LARGEST_LOG:
+        raise InvalidInput(f"{field.name} must lie between 0 and {LARGEST_LOG}, not {value}")
+    return value
+
+
 def _time(field: Field, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"{field.name} must be a time as text, not {_named(value)}")
@@ -453,4 +476,5 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "number": _number,
     "share": _share,
     "outcomes": _outcomes,
+    "size": _size,
 }

@@ -49,13 +49,14 @@ class Job(NamedTuple):
     error: str | None = None
     worker: str | None = None
     cancel_requested: bool = False
-    # The job's own say in its retries, where the settings decide else; the order is POLICY's.
+    # The job's own say where the settings decide else; the order is POLICY's.
     retry_delay: float | None = None
     base: float | None = None
     max_delay: float | None = None
     jitter: float | None = None
     retry_on: list[int | str] | None = None
     no_retry_on: list[int | str] | None = None
+    log_limit: int | None = None
     deferrals: int = 0
     log_word: str | None = None  # set at its first start; of one older than format 2 there is none
     env_set: str | None = None
@@ -109,7 +110,7 @@ PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extr
 
 
 def policy_of(job: Job) -> dict[str, Any]:
-    """What the job itself says of its retries, by field."""
+    """What the job itself says of its retries and its logs, by field."""
     return {name: value for name in POLICY if (value := getattr(job, name)) != _USUAL[name]}
 
 

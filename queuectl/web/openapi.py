@@ -22,6 +22,7 @@ _KINDS: dict[str, Form] = {
     "count": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
     "duration": {"type": "number", "exclusiveMinimum": 0},
     "delay": {"type": "number", "minimum": 0},
+    "size": {"type": "integer", "minimum": 0},
     "time": {"type": "string", "description": "RFC 3339"},
     "env": {"type": "object", "additionalProperties": {"type": "string"}},
     "flag": {"type": "boolean"},

@@ -75,7 +75,8 @@ class DatabaseLogs(LogFolder):
 
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
         """Keep what a dead worker's last run had written, if it died on this host."""
-        super().rescue_spool(worker_id, job)  # nothing is cut here: pieces of it were sent
+        # Nothing is cut here: pieces of it were sent.
+        super().rescue_spool(worker_id, job._replace(log_limit=0))
         Sender(self._pieces).send_file(job, self.run_path(job))
 
     def prune(self, jobs: Iterable[Job]) -> None:

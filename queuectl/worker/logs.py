@@ -164,8 +164,9 @@ class LogFolder:
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
         """Keep what a dead worker's last run had written, if anything, as that run's log.
 
-        `limit`: how many bytes of it, 0 for all.
+        `limit`: how many bytes of it unless the job says otherwise, 0 for all.
         """
+        limit = limit if job.log_limit is None else job.log_limit
         spool, kept = self.spool_path(worker_id), self.run_path(job)
         try:
             fd = door.open_file(spool, os.O_RDONLY)
@@ -249,7 +250,8 @@ class Spool:
         self._logs = logs
         self.path = logs.spool_path(worker_id)
         self.fd = -1
-        self._limit, self._cuts = 0, Cuts(self.path)
+        self._usual = self._limit = 0
+        self._cuts = Cuts(self.path)
         self.make_ready()
 
     @property
@@ -274,10 +276,11 @@ class Spool:
         if self._cuts.gone:  # the log of the run before could not get its name
             self._cuts.drop()
         self._cuts.begin()
+        self._limit = self._usual if job.log_limit is None else job.log_limit
 
     def limit_to(self, limit: int) -> None:
-        """Keep at most so many bytes of each run, 0 for all."""
-        self._limit = limit
+        """Keep at most so many bytes of each run, 0 for all, unless its job says otherwise."""
+        self._usual = limit
 
     def look(self, tell: Callable[[Exception], None]) -> float:
         """Cut what is too long; seconds until the next look. `tell` is told of a refusal."""

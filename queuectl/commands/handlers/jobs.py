@@ -165,6 +165,7 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Env File", job.env_file and render.brief(job.env_file)),
         ("Taken Along", _taken_along(context, job)),
         ("Retries", _own_policy(job)),
+        ("Log Limit", None if job.log_limit is None else f"{job.log_limit} bytes"),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),
         *(
             (render.brief(name, 40), render.brief(forms.json_line(value)))
@@ -177,7 +178,7 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
 def _own_policy(job: Job) -> str | None:
     """What the job itself says of its retries, and how often it was put off."""
     told = []
-    for name, value in policy_of(job).items():
+    for name, value in policy_of(job._replace(log_limit=None)).items():
         words = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"
         told.append(f"{name.replace('_', ' ')} {words}")
     return "; ".join(told) or None

@@ -166,7 +166,7 @@ _WHOLE = re.compile(
     rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?'
     rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'
-    rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code|deferrals)": -?\d+'
+    rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code|deferrals|log_limit)": -?\d+'
     rb'|"(?:timeout|retry_delay|base|max_delay|jitter)": \d+(?:\.\d+)?(?:e[+-]?\d+)?'
     rb'|"(?:no_)?retry_on": \[(?:(?:\d+|"timeout"|"signal")(?:, )?)*\]'
     rb'|"(?:started|finished)_at": %b|"(?:cwd|env_file|error)": %b'
