@@ -275,7 +275,6 @@ COMMANDS = (
         handler="queuectl.commands.handlers.jobs:purge",
         examples=(
             "purge --yes",
-            "purge --match backup --yes",
             "purge --logs --older-than 30d --yes",
             "purge --state dead --older-than 7d --dry-run",
         ),
