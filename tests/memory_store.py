@@ -315,7 +315,7 @@ class MemorySlot:
 
     def __init__(self, store: MemoryStore, head: str) -> None:
         self.id = head.partition(" ")[0]
-        self.alive, self.on_watch = True, False
+        self.alive, self.on_watch, self.asked = True, False, ""
         self.wake_fd, self.hint_fd = os.pipe()
         os.set_blocking(self.wake_fd, False)
         self._store, self._head, self._run = store, head, ""

@@ -5,12 +5,18 @@ A module that tests a store defines a class that inherits StoreContract, and a f
 
 from __future__ import annotations
 
+import os
+import select
+from io import BytesIO
+
 import pytest
 from samples import configure, make_job, moment, put
 
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
+from queuectl.model.times import format_time
+from queuectl.store.facts import CANCEL, WAKE
 from queuectl.store.files import staged
 
 NOW = moment(10)
@@ -32,6 +38,9 @@ def filled(store):
 
 
 class StoreContract:
+    begins_absent = True  # whether there is no queue before one is made
+    replaces = True  # whether a backup may be put over jobs
+
     # -- add and read
 
     def test_a_new_store_is_empty(self, store):
@@ -322,3 +331,157 @@ class StoreContract:
     def test_waiting_ends(self, store):
         store.wait(0.0)
         store.wait(0.001)
+
+    # -- workers
+
+    def test_a_worker_is_seen_with_what_it_notes(self, store):
+        assert store.workers() == []
+        slot = store.register("w-1", os.getpid(), "12", "boot")
+        assert slot.id == "w-1"
+        assert slot.still_held()
+        assert slot.crowd() == 1
+        assert not slot.sees_lost()
+        slot.note_run("a", 2, 77, "99")
+        slot.note_facts(stopping=1)
+        slot.note_trouble("100 % odd: ä")
+        (worker,) = store.workers()
+        assert (worker.id, worker.pid, worker.start_time) == ("w-1", os.getpid(), "12")
+        assert (worker.alive, worker.missing, worker.boot_id) == (True, False, "boot")
+        assert (worker.job_id, worker.run, worker.group_pid) == ("a", 2, 77)
+        assert worker.facts["stopping"] == "1"
+        assert worker.trouble == "100 % odd: ä"
+        slot.clear_run()
+        slot.note_trouble("")
+        (worker,) = store.workers()
+        assert (worker.job_id, worker.trouble) == (None, "")
+        store.release(slot)
+        assert store.workers() == []
+
+    def test_a_worker_that_lets_go_without_leave_is_lost(self, store):
+        lost, other = (store.register(name, os.getpid(), "1", "b") for name in ("w-1", "w-2"))
+        assert not store.forget_worker("w-1"), "it lives"
+        store.note_lost("w-1", left="1:me:sleep")
+        lost.close()
+        assert {worker.id: worker.alive for worker in store.workers()} == {
+            "w-1": False,
+            "w-2": True,
+        }
+        store.note_lost("w-1", left="2:me:sleep")
+        assert [worker.left for worker in store.workers()] == [[(2, "me", "sleep")], []]
+        assert store.forget_worker("w-1")
+        assert [worker.id for worker in store.workers()] == ["w-2"]
+        assert store.forget_worker("w-1"), "again is harmless"
+        store.release(other)
+
+    def test_a_worker_that_was_struck_off_can_tell_why_it_is_none(self, store):
+        slot = store.register("w-1", os.getpid(), "1", "b")
+        slot.close()
+        assert store.forget_worker("w-1")
+        assert not slot.still_held()
+        assert "given up" in slot.why_gone()
+
+    def test_one_worker_keeps_watch(self, store):
+        slots = [store.register(f"w-{number}", os.getpid(), "1", "b") for number in range(2)]
+        assert [slot.keep_watch() for slot in slots] == [True, False]
+        assert [slot.on_watch for slot in slots] == [True, False]
+        slots[1].leave_watch()
+        assert not slots[1].keep_watch()
+        slots[0].leave_watch()
+        assert slots[1].keep_watch()
+        for slot in slots:
+            store.release(slot)
+
+    def test_a_job_of_nobody_has_an_orphan(self, store):
+        store.add([make_job("a")])
+        assert store.orphans() == []
+        slot = store.register("w-1", os.getpid(), "1", "b")
+        store.claim("w-1", NOW)
+        assert store.orphans() == []
+        store.release(slot)
+        assert [(one.id, one.alive, one.missing) for one in store.orphans()] == [
+            ("w-1", False, True)
+        ]
+        assert store.orphans(of_jobs=False) == []
+
+    def test_workers_are_woken(self, store):
+        slots = [store.register(f"w-{number}", os.getpid(), "1", "b") for number in range(3)]
+        slots[0].note_run("a", 1, 77, "99")
+
+        def heard():
+            ready, _, _ = select.select([slot.wake_fd for slot in slots], [], [], 0.0)
+            return [os.read(slot.wake_fd, 9) if slot.wake_fd in ready else b"" for slot in slots]
+
+        assert heard() == [b"", b"", b""]
+        store.wake()
+        assert heard() == [WAKE] * 3
+        store.wake(CANCEL, "w-1")
+        assert heard() == [b"", CANCEL, b""]
+        store.wake_idle(1)
+        assert sorted(heard()) == [b"", b"", WAKE]
+        store.wake_idle(5)
+        assert heard() == [b"", WAKE, WAKE], "the first one is busy"
+        store.wake(WAKE, "w-gone")
+        for slot in slots:
+            store.release(slot)
+
+    # -- the run that goes on, and the next one
+
+    def test_the_present_form_of_a_run(self, store):
+        store.add([make_job("a")])
+        job = store.claim("w", NOW).job
+        assert store.present(job) == job
+        asked = lifecycle.cancelled(job, NOW)
+        put(store, asked)
+        assert store.present(job) == asked
+        put(store, lifecycle.abandoned(asked, NOW))
+        assert store.present(job) != job
+
+    def test_when_the_next_job_is_due(self, store):
+        assert store.claim("w", NOW).job is None
+        assert store.next_due() is None
+        later = format_time(store.now() + 1000)
+        store.add([make_job("b", run_at=later), make_job("c", state="dead")])
+        assert 990 < store.next_due() <= 1000
+        store.add([make_job("a", run_at=format_time(store.now() - 1))])
+        assert store.next_due() == 0
+
+    # -- the whole
+
+    def test_it_exists_once_it_was_made(self, store):
+        assert store.exists() is not self.begins_absent
+        store.make()
+        assert store.exists()
+        store.make()
+        assert store.identity() == store.identity()
+        assert not set(" \n") & set(store.identity())
+        assert store.notices == []
+
+    def test_what_is_due_can_be_done_at_any_time(self, store):
+        filled(store)
+        store.sync()
+        store.fold()
+        store.fold_if_due(busy=True)
+        store.fold_if_due()
+        assert store.fold_due_in() is None
+        store.tidy()
+        assert store.counts() == dict.fromkeys(STATES, 1)
+
+    def test_a_backup_brings_everything_back(self, store):
+        if store.archive is None:
+            pytest.skip("this store has no backups")
+        filled(store)
+        store.remove([store.get("in_progress")])
+        configure(store, {"base": 3})
+        jobs, lines = list(store.find()), list(store.archive.backup())
+        backup = store.archive.read_backup(BytesIO(b"".join(lines)), "it")
+        assert (backup.jobs, backup.settings) == (jobs, {"base": 3})
+        content = (backup.jobs, backup.settings, backup.env_sets)
+        with pytest.raises(Conflict):
+            store.archive.refill(*content, replace=False)
+        store.remove([store.get("completed")])
+        store.add([make_job("new")])
+        if not self.replaces:
+            store.remove(list(store.find()))
+        store.archive.refill(*content, replace=self.replaces)
+        assert {job.id: job.state for job in store.find()} == {job.id: job.state for job in jobs}
+        assert dict(store.settings()) == {"base": 3}

@@ -93,7 +93,10 @@ class Jobs(Protocol):
         """For that worker: the running jobs that name it, as far as it knows."""
 
     def next_due(self) -> float | None:
-        """Seconds until the next waiting job is due, 0 if one is; None if none waits."""
+        """Seconds until the next waiting job is due, 0 if one is; None if none waits.
+
+        Only to be asked of a store object by which `claim` was called before.
+        """
 
     def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
         """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.

@@ -39,7 +39,8 @@ def database(url, client):
 
 
 class TestMongodbStore(StoreContract):
-    pass
+    begins_absent = False  # a database is there as soon as it is named
+    replaces = False
 
 
 # -- documents
