@@ -123,7 +123,7 @@ class App:
             return ""
         right = "full" if head.local else self._tokens.right_of(head.headers.get("authorization"))
         if not right:
-            if self._tokens.failed():
+            if "authorization" in head.headers and self._tokens.failed():
                 raise Refused(429, "too many wrong tokens", headers={"retry-after": "1"})
             raise Refused(
                 401,

@@ -15,23 +15,30 @@ from queuectl.model.fields import DELAY, Field, check_value, find_field
 from queuectl.web.exchange import Refused
 
 _NUMBERS: dict[str, Any] = {
-    "int": int,
-    "count": int,
-    "duration": (int, float),
-    "delay": (int, float),
+    **dict.fromkeys(("int", "count"), int),
+    **dict.fromkeys(("duration", "delay", "number", "share"), (int, float)),
 }
+_ENDS = ("timeout", "signal")
 _WANTED = {
     "int": "a whole number",
     "count": "a whole number",
     "duration": "a number of seconds",
     "delay": "a number of seconds",
+    "number": "a number",
+    "share": "a number",
     "flag": "true or false",
+    "tags": "a list of words",
+    "outcomes": "a list of exit codes and words",
 }
 
 
 def _is_fit(field: Field, value: object) -> bool:
     if field.kind == "flag":
         return isinstance(value, bool)
+    if field.kind == "outcomes":
+        return isinstance(value, list) and all(type(x) is int or x in _ENDS for x in value)
+    if field.kind == "tags":
+        return isinstance(value, list)
     kinds = _NUMBERS.get(field.kind)
     return kinds is None or (isinstance(value, kinds) and not isinstance(value, bool))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from queuectl.config import find_setting, parse_setting
+from queuectl.config import find_setting
 from queuectl.errors import DuplicateId, InvalidInput, QueuectlError
 from queuectl.model.selection import Selection
 from queuectl.web.drafts import check_draft, check_settings
@@ -126,8 +126,6 @@ def config_set(service: Service, call: Call) -> Answer:
     """One setting set anew."""
     key, value = call.body["key"], call.body["value"]
     setting = find_setting(key)
-    if isinstance(value, str):
-        value = parse_setting(setting, value)  # that tool's clients send text
     changes = check_settings({setting.name: value})
     settings = service.operations.change_settings(changes)
     form = {"status": "success", "key": key, "value": settings[setting.name]}

@@ -7,39 +7,76 @@ from functools import cache
 from typing import Any
 
 from queuectl import __version__
-from queuectl.config import SETTINGS
-from queuectl.model.fields import DELAY, FIELDS, STATES, Field
+from queuectl.config import SETTINGS, Setting
+from queuectl.model.fields import (
+    DELAY,
+    FIELDS,
+    MOST_RETRIES,
+    MOST_TAGS,
+    PRIORITY_SPAN,
+    STATES,
+    Field,
+)
+from queuectl.model.times import LONGEST
 from queuectl.web.exchange import TITLES, Answer, Call
 from queuectl.web.route_table import ROUTES
 from queuectl.web.routes import ID, Member, Route
 from queuectl.web.service import Service
 
 Form = dict[str, Any]
-_TEXT, _INT, _TIME = {"type": "string"}, {"type": "integer"}, {"type": "string"}
+_TEXT, _INT = {"type": "string"}, {"type": "integer"}
+_MOMENT = (
+    r"^(19[7-9]\d|20\d\d)-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
+    r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?Z$"
+)
+_WORD = r"^[^\u0000]*[!-~][^\u0000]*$"  # text with something in it
 _KINDS: dict[str, Form] = {
-    "id": {"type": "string", "pattern": f"^{ID}$", "maxLength": 128},
-    "int": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-    "count": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
-    "duration": {"type": "number", "exclusiveMinimum": 0},
-    "delay": {"type": "number", "minimum": 0},
+    "id": {"type": "string", "pattern": f"^{ID}$"},
+    "text": {"type": "string", "pattern": _WORD},
+    "int": {"type": "integer", "minimum": -PRIORITY_SPAN, "maximum": PRIORITY_SPAN},
+    "count": {"type": "integer", "minimum": 0, "maximum": MOST_RETRIES},
+    "duration": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST},
+    "delay": {"type": "number", "minimum": 0, "maximum": LONGEST},
+    "number": {"type": "number", "minimum": 0, "maximum": 1e6},
+    "share": {"type": "number", "minimum": 0, "maximum": 1},
     "size": {"type": "integer", "minimum": 0},
-    "time": {"type": "string", "description": "RFC 3339"},
-    "env": {"type": "object", "additionalProperties": {"type": "string"}},
+    "time": {"type": "string", "pattern": _MOMENT},
+    "env": {
+        "type": "object",
+        "propertyNames": {"pattern": r"^[^=\u0000]+$"},
+        "additionalProperties": {"type": "string", "pattern": r"^[^\u0000]*$"},
+    },
     "flag": {"type": "boolean"},
     "state": {"type": "string", "enum": list(STATES)},
-    "tags": {"type": "array", "items": {"type": "string"}},
+    "tags": {
+        "type": "array",
+        "items": {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,64}$"},
+        "uniqueItems": True,
+        "maxItems": MOST_TAGS,
+    },
+    "outcomes": {
+        "type": "array",
+        "items": {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 255},
+                {"enum": ["timeout", "signal"]},
+            ]
+        },
+        "minItems": 1,
+    },
 }
 _EXAMPLES: Form = {
     "command": "echo Hello",
     "id": "job1",
     "priority": -1,
     "max_retries": 3,
-    "run_at": "2030-01-31T05:00:00Z",
     "timeout": 60,
     "cwd": "/tmp",
     "env": {"NAME": "value"},
     "delay": 5,
 }
+# Of these at most one may be given.
+_EITHER = (("run_at", "delay"), ("retry_on", "no_retry_on"))
 
 
 def _list(of: Form) -> Form:
@@ -73,24 +110,80 @@ def _job() -> Form:
     )
 
 
+def _named_fields(editing: bool) -> Form:
+    fields = [f for f in (*FIELDS, DELAY) if (f.edit if editing else f.enqueue)]
+    return {field.name: _or_null(_field(field)) for field in fields}
+
+
+def _not_both() -> list[Form]:
+    given: Form = {"not": {"type": "null"}}
+    pairs = [_object(dict.fromkeys(pair, given), pair) for pair in _EITHER]
+    return [{"not": pair} for pair in pairs]
+
+
 def _draft() -> Form:
-    fields = {f.name: _or_null(_field(f)) for f in (*FIELDS, DELAY) if f.enqueue}
+    fields = _named_fields(editing=False)
     fields["state"] = {"enum": ["pending", None], "description": "a new job is pending"}
     fields["command"] = _field(next(field for field in FIELDS if field.name == "command"))
-    return _object(fields, ["command"]) | {"additionalProperties": False}
+    return _object(fields, ["command"]) | {"additionalProperties": False, "allOf": _not_both()}
 
 
 def _changes() -> Form:
-    fields = {f.name: _or_null(_field(f)) for f in (*FIELDS, DELAY) if f.edit}
+    fields = _named_fields(editing=True)
     fields["state"] = {"enum": ["pending", "cancelled", None], "description": "retry or cancel it"}
-    return _object(fields) | {"additionalProperties": False, "minProperties": 1}
+    return _object(fields) | {"additionalProperties": False, "allOf": _not_both()}
+
+
+def _update() -> Form:
+    """A change that names its job, and changes something."""
+    form = _changes()
+    form["properties"]["id"] = _KINDS["id"]
+    form["required"] = ["id"]
+    given: Form = {"not": {"type": "null"}}
+    names = [name for name in form["properties"] if name != "id"]
+    form["anyOf"] = [_object({name: given}, [name]) for name in names]
+    return form
+
+
+def _setting(setting: Setting) -> Form:
+    if setting.kind == "names":
+        name = {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}
+        return {"type": "array", "items": name, "description": setting.meaning}
+    form: Form = {"type": "integer" if setting.kind == "count" else "number"}
+    form |= {"minimum": setting.low, "maximum": setting.high, "description": setting.meaning}
+    return form
 
 
 def _settings() -> Form:
-    return _object({s.name: {"description": s.meaning} for s in SETTINGS}) | {
-        "additionalProperties": False,
-        "minProperties": 1,
+    fields = {setting.name: _or_null(_setting(setting)) for setting in SETTINGS}
+    return _object(fields) | {"additionalProperties": False, "minProperties": 1}
+
+
+def _one_setting() -> Form:
+    """The body of the older endpoint: a setting by name."""
+    ways = []
+    for setting in SETTINGS:
+        pair = {"key": {"const": setting.name}, "value": _setting(setting)}
+        ways.append(_object(pair, pair) | {"additionalProperties": False})
+    return {"type": "object", "oneOf": ways}
+
+
+def _touching(selectors: Iterable[str]) -> Form:
+    """What a bulk action needs: some jobs, and how many they are, unless it is only asked."""
+    some = {
+        "ids": _list(_TEXT) | {"minItems": 1},
+        "state": {"type": "array", "minItems": 1},
+        "tag": {"type": "array", "minItems": 1},
+        "exit_code": _INT,
+        "all": {"const": True},
     }
+    text = {"type": "string", "minLength": 1}
+    how = [
+        _object({"expect": {"type": "integer", "minimum": 0}}, ["expect"]),
+        _object({"dry_run": {"const": True}}, ["dry_run"]),
+    ]
+    which = [_object({name: some.get(name, text)}, [name]) for name in selectors]
+    return {"allOf": [{"anyOf": how}, {"anyOf": which}]}
 
 
 def _schemas() -> Form:
@@ -108,6 +201,7 @@ def _schemas() -> Form:
         "Job": _job(),
         "Draft": _draft(),
         "Changes": _changes(),
+        "Update": _update(),
         "Settings": _settings(),
         "JobList": _object({**page, "position": _TEXT}, ("items", "next", "total")),
         "JobBatch": _object({"items": _list(job), "total": count}, ("items", "total")),
@@ -148,33 +242,41 @@ def _schema(member: Member) -> Form:
         "texts": _list(_TEXT),
         "states": _list({"type": "string", "enum": list(member.choices)}),
         "value": {},
+        "time": _KINDS["time"],
     }
-    form = dict(kinds.get(member.kind, _TEXT))
+    form = dict(kinds.get(member.kind, {"type": "string", "pattern": r"^[^\u0000]*$"}))
     if member.choices and member.kind in ("text", "state"):
         form["enum"] = list(member.choices)
+    if member.name == "If-Match":
+        form["pattern"] = r'^(\*|"\d{1,15}")$'
+    elif member.name == "Idempotency-Key":
+        form |= {"minLength": 1, "maxLength": 200, "pattern": r"^[!-~]+$"}
+    elif member.name == "key":
+        form = {"type": "string", "enum": [setting.name for setting in SETTINGS]}
+    elif member.name in ("job_id", "log"):
+        form = _KINDS["id"]
     return form
 
 
-def _body(route: Route) -> Form | None:
-    named = {"job": "Draft", "changes": "Changes", "settings": "Settings"}
-    if isinstance(route.body, tuple):
-        needed = [member.name for member in route.body if member.required]
-        members = {
-            m.name: _schema(m) | {"description": m.meaning}
-            if m.required
-            else _or_null(_schema(m)) | {"description": m.meaning}
-            for m in route.body
-        }
-        schema = _object(members, needed) | {"additionalProperties": False}
+def _body(route: Route) -> Form:
+    named = {"job": "Draft", "changes": "Changes", "settings": "Settings", "update": "Update"}
+    required = True
+    if route.name == "oldConfigSet":
+        schema = _one_setting()
+    elif isinstance(route.body, tuple):
+        members = {m.name: _or_null(_schema(m)) | {"description": m.meaning} for m in route.body}
+        schema = _object(members) | {"additionalProperties": False}
+        if "expect" in members:
+            schema |= _touching(name for name in members if name not in ("expect", "dry_run"))
+        else:
+            required = False
     elif route.body == "jobs":
         schema = _list(_ref("Draft")) | {"minItems": 1}
-    elif route.body == "update":
-        schema = {"allOf": [_object({"id": _TEXT}, ["id"])]}
-    elif route.body in named:
+    elif isinstance(route.body, str) and route.body in named:
         schema = _ref(named[route.body])
     else:
         schema = {"type": "object"}
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 # What every route can answer, whatever it is for.
@@ -190,7 +292,9 @@ def _refusals(route: Route) -> Sequence[int]:
 def _answers(route: Route) -> Form:
     media = {"text": "text/plain", "stream": "text/event-stream"}.get(route.kind)
     good: Form = {"schema": _ref(route.result) if route.result else {}}
-    content = {media: {"schema": _TEXT}} if media else {"application/json": good}
+    event = _object(dict.fromkeys(("event", "data", "id"), _TEXT) | {"retry": _INT})
+    text = {"schema": event if route.kind == "stream" else _TEXT}
+    content = {media: text} if media else {"application/json": good}
     bad = "OldProblem" if route.kind == "old" else "Problem"
     kind = "application/json" if route.kind == "old" else "application/problem+json"
     found: Form = {}

@@ -16,8 +16,8 @@ _FILTERS = (
     Member("q", "text", "part of the id or the command"),
     Member("error", "text", "part of the error"),
     Member("exit_code", "int", "of the latest run", low=-(1 << 31), high=1 << 31),
-    Member("since", "text", "changed not before this time, RFC 3339"),
-    Member("until", "text", "changed not after this time, RFC 3339"),
+    Member("since", "time", "changed not before this time"),
+    Member("until", "time", "changed not after this time"),
 )
 _BULK = (
     Member("ids", "texts", "these jobs"),

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import check_state
-from queuectl.model.times import parse_duration
+from queuectl.model.times import format_time, parse_duration, parse_time
 from queuectl.web.exchange import Answer, Call, Refused
 
 ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
@@ -24,8 +24,9 @@ Handler = Callable[[Any, Call], Answer]
 class Member(NamedTuple):
     """A query parameter, or a member of a body.
 
-    `kind`: "text", "int", "flag", "state", "duration" (seconds; in a query also like 30s), "texts"
-    (a list), "value" (anything). `many`: a parameter that may be repeated. `choices` bounds a text.
+    `kind`: "text", "int", "flag", "state", "duration" (seconds; in a query also like 30s), "time"
+    (RFC 3339), "texts" and "states" (lists), "value" (anything). `many`: a parameter that may be
+    repeated. `choices` bounds a text.
     """
 
     name: str
@@ -84,8 +85,9 @@ def find(
     routes: Sequence[Route], method: str, path: str
 ) -> tuple[Route | None, dict[str, str], list[str]]:
     """The route for a request, what its path names, and the methods that the path has."""
+    exact = [route for route in routes if route.path == path]
     methods: dict[str, tuple[Route, dict[str, str]]] = {}
-    for route in routes:
+    for route in exact or routes:
         match = route.pattern.fullmatch(path)
         if match and route.method not in methods:
             methods[route.method] = route, match.groupdict()
@@ -136,12 +138,21 @@ def _read_text(member: Member, text: str) -> Any:
         if member.kind == "state":
             return check_state(text)
         if member.kind == "duration":
-            return _in_bounds(member, parse_duration(text))
+            return _in_bounds(member, _seconds(text))
+        if member.kind == "time":
+            return format_time(parse_time(text))
     except InvalidInput as exc:
         raise Refused(400, f"parameter '{member.name}': {exc}") from None
     if member.choices and text not in member.choices:
         raise Refused(400, f"parameter '{member.name}' must be one of {', '.join(member.choices)}")
     return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return parse_duration(text)
 
 
 def _in_bounds(member: Member, number: float) -> float:
@@ -214,8 +225,8 @@ def _misfit(member: Member, value: object) -> str:
             return f"must lie between {member.low} and {member.high}"
     elif kind == "flag" and not isinstance(value, bool):
         return "must be true or false"
-    elif kind == "text" and not isinstance(value, str):
-        return "must be text"
+    elif kind == "time" or kind == "text":
+        return _misfit_text(kind, value)
     elif kind in ("texts", "states"):
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             return "must be a list of texts"
@@ -223,6 +234,17 @@ def _misfit(member: Member, value: object) -> str:
             return f"must hold only {', '.join(member.choices)}"
     elif member.choices and value not in member.choices:
         return f"must be one of {', '.join(member.choices)}"
+    return ""
+
+
+def _misfit_text(kind: str, value: object) -> str:
+    if not isinstance(value, str):
+        return "must be text"
+    try:
+        if kind == "time":
+            parse_time(value)
+    except InvalidInput as exc:
+        return f"must be a time: {exc}"
     return ""
 
 

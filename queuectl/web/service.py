@@ -92,5 +92,5 @@ def wanted_rev(call: Call) -> int | None:
         return None
     word = given.strip().removeprefix("W/").strip('"')
     if not (word.isascii() and word.isdigit() and len(word) < 16):
-        raise Refused(412, f"If-Match {given[:40]!r} is not the ETag of a job")
+        raise Refused(400, f"If-Match {given[:40]!r} is not the ETag of a job")
     return int(word)

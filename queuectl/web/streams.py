@@ -122,12 +122,17 @@ class Streams:
             raise Refused(503, "too many streams are open", headers={"retry-after": "5"})
         log = call.query["log"]
         if log is not None:
-            await to_thread.run_sync(self._service.operations.job, log)
+            await to_thread.run_sync(self._check_output, log, call.query["run"])
 
         async def send_all(send: Any, receive: Any, frame: Mapping[str, str]) -> None:
             await self._send_all(call, send, receive, frame)
 
         return send_all
+
+    def _check_output(self, job_id: str, run: int | None) -> None:
+        """Raise NoSuchJob or NoSuchRun."""
+        operations = self._service.operations
+        operations.output(operations.job(job_id), run, 0, 1)
 
     async def _send_all(
         self, call: Call, send: Any, receive: Any, frame: Mapping[str, str]
@@ -256,7 +261,10 @@ class _Reader:
             self._ended = True
             return [("log", {"id": self._log, "gone": True})]
         run = self._run or job.run
-        part = self._service.operations.output(job, run or None, self._offset, _PART)
+        try:
+            part = self._service.operations.output(job, run or None, self._offset, _PART)
+        except QueuectlError:  # it cannot be read at the moment, or is gone
+            return []
         data = part.data
         if not part.complete:
             data = data[: _whole(data)]
