@@ -119,7 +119,7 @@ def _cursor(order: str, job: Job) -> str:
 
 
 def _read_cursor(text: str | None, order: str) -> tuple[object, ...] | None:
-    if text is None:
+    if not text:
         return None
     try:
         padded = text + "=" * (-len(text) % 4)

@@ -77,7 +77,7 @@ def dead_groups(service: Service, call: Call) -> Answer:
 def retry_dead(service: Service, call: Call) -> Answer:
     """Dead jobs put back: some, those of a group, or all."""
     group, ids = call.body["group"], call.body["ids"]
-    if (group is None) == (ids is None) and not call.body["all"]:
+    if group is None and not ids and not call.body["all"]:
         raise Refused(422, "name a group, or ids, or all: true")
     wanted = None if ids is None else set(ids)
     found = [

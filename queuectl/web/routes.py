@@ -240,6 +240,8 @@ def _misfit(member: Member, value: object) -> str:
 def _misfit_text(kind: str, value: object) -> str:
     if not isinstance(value, str):
         return "must be text"
+    if "\0" in value:
+        return "holds a NUL byte"
     try:
         if kind == "time":
             parse_time(value)

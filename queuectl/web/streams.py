@@ -22,7 +22,7 @@ from queuectl.web.jobs_api import status_form
 from queuectl.web.queue_api import workers_form
 from queuectl.web.service import Service
 
-MOST_STREAMS = 32
+MOST_STREAMS = 64
 _LOOK = 0.15  # seconds between looks at the queue while somebody listens
 _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life

@@ -17,6 +17,7 @@ pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.
 
 from queuectl.web.access import Desk, Tokens
 from queuectl.web.guard import Door
+from queuectl.web.streams import MOST_STREAMS
 from tests.web.served import FULL, HOST, READ, every_route, filled
 
 EVIL = "http://evil.test"
@@ -262,7 +263,7 @@ def test_19_what_is_too_large_is_refused_with_its_code(web):
     assert web("GET", "/api/v1/jobs?limit=0").status == 400
     assert web("GET", "/api/v1/jobs/job1/logs?limit=1048577").status == 400
     assert web("GET", "/api/v1/jobs?wait=61").status == 400
-    web.app.streams._open = 32
+    web.app.streams._open = MOST_STREAMS
     told = web("GET", "/api/v1/events")
     assert (told.status, told.headers["retry-after"]) == (503, "5")
 
