@@ -15,13 +15,14 @@ from queuectl.model.fields import DELAY, Field, check_value, find_field
 from queuectl.web.exchange import Refused
 
 _NUMBERS: dict[str, Any] = {
-    **dict.fromkeys(("int", "count"), int),
+    **dict.fromkeys(("int", "count", "size"), int),
     **dict.fromkeys(("duration", "delay", "number", "share"), (int, float)),
 }
 _ENDS = ("timeout", "signal")
 _WANTED = {
     "int": "a whole number",
     "count": "a whole number",
+    "size": "a whole number",
     "duration": "a number of seconds",
     "delay": "a number of seconds",
     "number": "a number",
