@@ -58,7 +58,10 @@ def stats_form(service: Service) -> dict[str, Any]:
 def stats(service: Service, call: Call) -> Answer:
     """Counts, failures, waiting and run times, the last hour."""
     etag = service.etag()
-    return unchanged(call, etag) or Answer(200, stats_form(service), {"etag": etag})
+    if (same := unchanged(call, etag)) is not None:
+        return same
+    form = stats_form(service)
+    return Answer(200, form, service.etag_of("stats"))
 
 
 # -- dead jobs
@@ -71,7 +74,7 @@ def dead_groups(service: Service, call: Call) -> Answer:
         return same
     found = service.kept("groups", lambda: groups(service.operations.jobs(_DEAD)))
     form = {"groups": found, "total": sum(group["count"] for group in found)}
-    return Answer(200, form, {"etag": etag})
+    return Answer(200, form, service.etag_of("groups"))
 
 
 def retry_dead(service: Service, call: Call) -> Answer:

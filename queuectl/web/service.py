@@ -14,6 +14,7 @@ from queuectl.web.mirror import Mirror
 from queuectl.web.operations import Operations
 
 Made = TypeVar("Made")
+_SLOW = 0.5  # seconds; what takes less is found out anew whenever the queue has changed
 _REST = 20.0  # times what it took: so long is what was found out good enough
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 MASK = "***"
@@ -40,9 +41,18 @@ class Service:
             if kept.mark is None or (kept.mark != mark and now >= kept.rest_until):
                 kept.value = find_out()
                 took = time.monotonic() - now
-                kept.mark, kept.rest_until = mark, now + took + min(_REST * took, 5.0)
+                rest = min(_REST * took, 5.0) if took > _SLOW else 0.0
+                kept.mark, kept.rest_until = mark, now + took + rest
             value: Made = kept.value
             return value
+
+    def etag_of(self, name: str) -> dict[str, str]:
+        """The header with the ETag of what is kept; none while that is behind the queue.
+
+        A reader that was given a newer ETag with it would be told that nothing has changed.
+        """
+        kept = self._kept[name]
+        return {"etag": self.etag()} if kept.mark == self.operations.mark() else {}
 
     def etag(self) -> str:
         """Differs whenever anything may have changed, found without reading a job."""

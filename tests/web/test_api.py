@@ -428,3 +428,17 @@ def test_18_the_stream_follows_the_output_of_a_job(web, cli):
     assert (log["text"], log["ended"], log["size"]) == ("x\n\ndata: forged\n", True, 16)
     assert events(web, "timeout=0&log=b&offset=14")[0][-1][1]["text"] == "d\n"
     assert web("GET", "/api/v1/events?log=none").status == 404
+
+
+def test_figures_that_are_behind_the_queue_have_no_etag(web, cli, monkeypatch):
+    """Else a reader would keep them: the queue is as that ETag says, and they are not."""
+    monkeypatch.setattr("queuectl.web.service._SLOW", -1.0)
+    monkeypatch.setattr("queuectl.web.service._REST", 1e9)
+    assert "etag" in web("GET", "/api/v1/stats").headers
+    cli.ok("enqueue", "--", "true")
+    behind = web("GET", "/api/v1/stats")
+    assert behind.json["total"] == 0
+    assert "etag" not in behind.headers
+    monkeypatch.setattr("queuectl.web.service._SLOW", 1e9)
+    web.service._kept["stats"].rest_until = 0.0
+    assert web("GET", "/api/v1/stats").json["total"] == 1
