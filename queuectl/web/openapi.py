@@ -39,7 +39,7 @@ _KINDS: dict[str, Form] = {
     "delay": {"type": "number", "minimum": 0, "maximum": LONGEST},
     "number": {"type": "number", "minimum": 0, "maximum": 1e6},
     "share": {"type": "number", "minimum": 0, "maximum": 1},
-    "size": {"type": "integer", "minimum": 0},
+    "size": {"type": "integer", "minimum": 0, "maximum": 10**15},
     "time": {"type": "string", "pattern": _MOMENT},
     "env": {
         "type": "object",
