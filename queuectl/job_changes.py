@@ -76,13 +76,14 @@ class JobChanges:
         tag: Collection[str] = (),
         untag: Collection[str] = (),
         rev: int | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """Set fields of the jobs anew, all or none.
 
         A state of pending is a retry, of cancelled a cancel. Tags in `tag` are added to those that
-        a job has, those in `untag` taken away.
+        a job has, those in `untag` taken away; variables in `env` are added to its own.
         """
-        return self._change(which, self._update_rule(changes, tag, untag), rev)
+        return self._change(which, self._update_rule(changes, tag, untag, env), rev)
 
     def would_update(
         self,
@@ -90,12 +91,17 @@ class JobChanges:
         changes: Mapping[str, object],
         tag: Collection[str] = (),
         untag: Collection[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """The jobs as they are, if all of them could be changed so."""
-        return self._would(which, self._update_rule(changes, tag, untag))
+        return self._would(which, self._update_rule(changes, tag, untag, env))
 
     def _update_rule(
-        self, changes: Mapping[str, object], tag: Collection[str], untag: Collection[str]
+        self,
+        changes: Mapping[str, object],
+        tag: Collection[str],
+        untag: Collection[str],
+        env: Mapping[str, str] | None,
     ) -> Rule:
         fields = {find_field(name).name: value for name, value in changes.items()}
         state = check_state(fields.pop("state")) if "state" in fields else None
@@ -103,7 +109,7 @@ class JobChanges:
             raise InvalidInput(
                 f"a job cannot be made {state}: update sets pending (retry it) or cancelled"
             )
-        if not fields and state is None and not tag and not untag:
+        if not fields and state is None and not tag and not untag and not env:
             raise InvalidInput("nothing to change is given")
 
         def rule(job: Job) -> Job:
@@ -112,7 +118,11 @@ class JobChanges:
                 job = lifecycle.cancelled(job, now)
             elif state == "pending" and (job.state != state or job.run_at > now):
                 job = lifecycle.retried(job, now)  # first: a run_at that is given holds
-            own = {"tags": lifecycle.retagged(job, tag, untag)} if tag or untag else {}
+            own: dict[str, object] = {}
+            if tag or untag:
+                own["tags"] = lifecycle.retagged(job, tag, untag)
+            if env:
+                own["env"] = {**(job.env or {}), **env}
             job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
             self.store.check_size(job)
             return job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import subprocess
 
 import pytest
@@ -108,3 +109,40 @@ def test_all_rows_or_none_are_handed_in(cli, tmp_path, monkeypatch):
     assert cli("enqueue", "--each", "runs.csv", "--file", "x", "--", "true").code == 2
     listed = ("-q", "enqueue", "--each", "-", "--id", "l{n}", "--", "echo", "{}")
     assert cli.ok(*listed, stdin="a\n") == "l1\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "echo \\{src}",
+        "echo # {src}",
+        "cat <<EOF\n{src}\nEOF",
+        "echo $(( {src} ))",
+        "echo ${x:-{src}}",
+        "eval echo {src}",
+        "ssh host rm {src}",
+    ],
+)
+def test_a_line_in_which_quotes_cannot_be_told_is_refused(line):
+    with pytest.raises(InvalidInput, match="could be read as syntax"):
+        Template({"command": line}, in_words=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["ssh", "host", "rm {src}"], True),
+        (["python3.11", "-c", "print({src})"], True),
+        (["flock", "lock", "-c", "ls {src}"], True),
+        (["gzip", "-c", "{src}"], False),
+        (["env", "A={src}", "grep", "-e", "{src}", "f"], False),
+    ],
+)
+def test_what_another_program_reads_as_a_line_takes_no_placeholder(words, refused):
+    draft = {"command": command_line(words)}
+    if refused:
+        with pytest.raises(InvalidInput, match="could be read as syntax"):
+            Template(draft, in_words=True)
+    else:
+        filled = Template(draft, in_words=True).fill({"src": "a b"})["command"]
+        assert shlex.split(filled) == [word.replace("{src}", "a b") for word in words]

@@ -12,10 +12,10 @@ from queuectl.model.env_file import LARGEST, is_secret, variables
 
 
 def test_a_line_is_a_name_and_a_value_as_it_stands():
-    data = b'# a comment\n\nA=1\n B = two words \r\nC="$HOME"\nD=\nE=x=y\nF_1=\xff\n'
+    data = b'\xef\xbb\xbf# a comment\n\nA=1\n B = two words \r\nC="$HOME"\nD=\nE=x=y\nF_1=\xff\n'
     assert variables(data, "f") == {
         b"A": b"1",
-        b"B": b" two words",
+        b"B": b" two words ",
         b"C": b'"$HOME"',
         b"D": b"",
         b"E": b"x=y",
@@ -83,3 +83,23 @@ def test_secrets_are_hidden_by_their_names(cli):
     for command in (("show", "a", "--reveal"), ("show", "a", "--reveal", "--json")):
         assert "s3cret" in cli.ok(*command)
     assert [is_secret(name) for name in ("db_password", "KEY", "PATH")] == [True, True, False]
+
+
+def test_a_hidden_value_is_not_taken_for_the_value(cli):
+    result = cli("enqueue", "--env", "API_TOKEN=***", "--", "true")
+    assert result.code == 2
+    assert "stands for a value that was hidden" in result.err
+    assert cli.ok("-q", "list") == ""
+
+
+def test_update_adds_a_variable_to_those_that_a_job_has(cli):
+    cli.ok("enqueue", "--id", "a", "--env", "A=1", "--env", "B=2", "--", "true")
+    cli.ok("update", "a", "--env", "B=3", "--env", "C=4")
+    env = json.loads(cli.ok("show", "a", "--json"))["job"]["env"]
+    assert env == {"A": "1", "B": "3", "C": "4"}
+
+
+def test_an_option_with_one_value_is_given_once(cli):
+    for argv in (["--id", "a", "--id", "b"], ["--priority", "1", "--priority=2"]):
+        result = cli("enqueue", *argv, "--", "true")
+        assert (result.code, "is given twice" in result.err) == (2, True)

@@ -102,7 +102,6 @@ GOOD = [
     ("worker-start --count 2", "worker start", {"count": 2}),
     ("--count 2 worker start", "worker start", {"count": 2}),
     ("worker -n 2 start", "worker start", {"count": 2}),
-    ("worker start --count 2 --count 3", "worker start", {"count": 3}),
     ("show job1", "show", {"job": "job1"}),
     ("show -- -x", "show", {"job": "-x"}),
     ("show --json -- --json", "show", {"job": "--json", "json": True}),

@@ -11,7 +11,7 @@ from queuectl.errors import InvalidInput
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import check_value, find_field
-from queuectl.model.job import new_job
+from queuectl.model.job import job_from_person, new_job
 from queuectl.model.lifecycle import LATER, MOST_DEFERRALS, Outcome, settled
 from queuectl.model.times import parse_time
 
@@ -162,3 +162,13 @@ def test_one_of_the_two_lists_says_what_is_retried():
     draft = {"command": "true", "retry_on": [1], "no_retry_on": [2]}
     with pytest.raises(InvalidInput, match="retry_on or no_retry_on, not both"):
         new_job(draft, job_id="a", now=NOW, defaults=make_job())
+
+
+def test_a_list_that_is_given_takes_the_place_of_the_other():
+    job = lifecycle.edited(make_job(retry_on=[1]), {"no_retry_on": [2]}, NOW)
+    assert (job.retry_on, job.no_retry_on) == (None, [2])
+
+
+def test_what_a_file_says_is_nothing_is_nothing():
+    form = {"id": "a", "command": "x", "deferrals": None, "base": None, "retry_on": None}
+    assert job_from_person(form, now=NOW, state="pending").deferrals == 0

@@ -12,7 +12,7 @@ from queuectl.errors import InvalidInput
 
 LARGEST = 1_000_000  # bytes
 HIDDEN = "***"
-_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY")
+_SECRET = ("TOKEN", "SECRET", "PASS", "KEY", "CREDENTIAL", "DATABASE_URL")
 
 
 def variables(data: bytes, path: str) -> dict[bytes, bytes]:
@@ -20,8 +20,8 @@ def variables(data: bytes, path: str) -> dict[bytes, bytes]:
     if len(data) > LARGEST:
         raise InvalidInput(f"env_file {path} is longer than {LARGEST:,} bytes")
     found: dict[bytes, bytes] = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        text = line.strip()
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        text = line.lstrip()
         if not text or text.startswith(b"#"):
             continue
         name, equals, value = text.partition(b"=")

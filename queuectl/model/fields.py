@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.model.env_file import HIDDEN, is_secret
 from queuectl.model.times import LONGEST, format_time, parse_duration, parse_time
 
 State = Literal["pending", "in_progress", "completed", "failed", "dead", "cancelled"]
@@ -389,6 +390,11 @@ def _env(field: Field, value: object) -> dict[str, str]:
         if not isinstance(name, str) or not name or "=" in name or not isinstance(text, str):
             raise InvalidInput(f"{field.name}: {name!r} must be a name with a value that is text")
         _storable(f"{field.name} {name}", name + text)
+        if text == HIDDEN and is_secret(name):
+            raise InvalidInput(
+                f"{field.name}: {name} is {HIDDEN}, which stands for a value that was hidden: "
+                "'list --jsonl --input' prints it"
+            )
     return dict(value)
 
 

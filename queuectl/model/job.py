@@ -80,7 +80,9 @@ class Job(NamedTuple):
         if values[POLICY_SLOTS] != _NO_POLICY or values[_ENV_FILE] is not None:
             for place in (_ENV_FILE, *range(POLICY_SLOTS.start, POLICY_SLOTS.stop)):
                 name, value = cls._fields[place], values[place]
-                if value is not None and not _is_kept_so(_FIELD_BY_SPELLING[name], value):
+                if value is None:
+                    values[place] = _BLANK[place]
+                elif not _is_kept_so(_FIELD_BY_SPELLING[name], value):
                     extra[name], values[place] = value, _BLANK[place]
         job = cls._make(values)
         if job.history or extra or job.tags != ():

@@ -371,6 +371,9 @@ def edited(job: Job, changes: dict[str, object], now: str) -> Job:
             )
         values[field.name] = check_value(field, value)
     check_runnable(values)
+    for one, other in (("retry_on", "no_retry_on"), ("no_retry_on", "retry_on")):
+        if values.get(one) is not None:
+            values.setdefault(other, None)  # what is given last decides
     return job._replace(rev=job.rev + 1, updated_at=now, **values)
 
 

@@ -303,6 +303,9 @@ class Binder:
 
     def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
         """Keep a value, read by its kind; `skip` characters of the token precede it."""
+        if not param.many and param.name[:1] == "-" and param.key in self.bound.values:
+            self._fault(f"{param.name} is given twice", token)
+            return
         split = param.many and param.kind in ("state", "field")
         for part in text.split(",") if split else (text,):
             if self.checks and (param.kind in _CHECKED or param.choices):

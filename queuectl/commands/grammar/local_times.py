@@ -52,7 +52,10 @@ def read_past(text: str) -> str:
     try:
         return format_time(time.time() - parse_duration(text))
     except InvalidInput:
-        return format_time(parse_time(read_time(text)))
+        moment = parse_time(read_time(text))
+        # A time without a day is the last one that it was.
+        is_clock = ":" in text and "-" not in text and not text[:1].isalpha()
+        return format_time(moment - _DAY if is_clock and moment > time.time() else moment)
 
 
 def tell_time(context: Context, written: object) -> None:

@@ -25,7 +25,14 @@ MOST_ROWS = 100_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_][\w.-]*|)\}")
-_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash"))
+# What makes a line for the shell too hard to tell what is quoted in it: comments, heredocs,
+# arithmetic, backquotes, and a backslash or an expansion before a placeholder.
+_UNCLEAR = re.compile(r"(?:^|[\s;&|(])#|<<|\$\(\(|`|\\\{|\$\{[^}]*\{|\$\[")
+# Programs that read some of their arguments as a line of their own.
+_READERS = frozenset(("eval", "ssh", "su", "watch", "parallel", "script", "runuser"))
+# Programs that read one argument so, behind -c or -e.
+_INTERPRETERS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "flock", "python"))
+_INTERPRETERS |= frozenset(("perl", "ruby", "node", "php"))
 
 
 def rows(file: IO[bytes], name: str) -> Iterator[tuple[int, Row]]:
@@ -144,7 +151,13 @@ def _parts(line: str) -> list[tuple[str, bool]]:
     """The line cut at its placeholders: texts, and names with True."""
     parts: list[tuple[str, bool]] = []
     done = 0
+    unclear = _UNCLEAR.search(line)
     for found in _PLACEHOLDER.finditer(line):
+        if unclear:
+            raise InvalidInput(
+                f"{found[0]} stands in a line with {unclear[0].strip()}, where a value could be "
+                "read as syntax: write words behind --, or hand values over by --env"
+            )
         opened = _quote_around(line, found.start())
         if opened:
             raise InvalidInput(
@@ -179,12 +192,13 @@ def _words(line: str) -> list[str]:
 
 
 def _check_inner(words: Sequence[str]) -> None:
-    """Refuse a placeholder in a text that `sh -c` or eval reads as a line of its own."""
+    """Refuse a placeholder in what another program will read as a line or program of its own."""
+    programs = {os.path.basename(word).rstrip("0123456789.") for word in words}
+    reader, interpreter = programs & _READERS, programs & _INTERPRETERS
     for before, word in zip(["", *words], words, strict=False):
-        reads = before == "eval" or (before.startswith("-") and before.endswith("c"))
-        shell = before == "eval" or any(os.path.basename(one) in _SHELLS for one in words)
-        if reads and shell and _PLACEHOLDER.search(word):
+        is_code = interpreter and re.fullmatch(r"-\w*[ce]|--command|--eval", before)
+        if (reader or is_code) and _PLACEHOLDER.search(word):
             raise InvalidInput(
-                "a placeholder inside a line for another shell could be read as syntax: "
+                "a placeholder in what another program reads as a line could be read as syntax: "
                 """hand the value over, as in sh -c 'echo "$1"' sh {x}"""
             )

@@ -270,10 +270,14 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     named = [("id", job_id) for job_id in args["job"][:1]]
     given = option_fields(args)
     given.pop("tags", None)
+    given.pop("env", None)
+    env = _environment(args["env"]) if args.get("env") else None
     tag, untag = args.get("tag") or (), args.get("untag") or ()
     changes = _joined(args.get("object"), [*named, *given.items()])
     if "tags" in changes and (tag or untag):
         raise InvalidInput("give all tags as the field 'tags', or --tag and --untag, not both")
+    if "env" in changes and env:
+        raise InvalidInput("give all variables as the field 'env', or some by --env, not both")
     job_id = changes.pop("id", None)
     ids = args["job"] or ([job_id] if isinstance(job_id, str) else [])
     if not ids and not selects(args):
@@ -281,11 +285,11 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     _make_absolute(changes)
     queue, which = context.queue, chosen(context, {**args, "job": ids}, "update")
     if args["dry_run"]:
-        return these(context, queue.would_update(which, changes, tag, untag))
+        return these(context, queue.would_update(which, changes, tag, untag, env))
     agreed = confirmed(context, "Change", which, args)
     if agreed is None:
         return Result(code=1)
-    jobs = queue.update_all(agreed, changes, tag, untag)
+    jobs = queue.update_all(agreed, changes, tag, untag, env=env)
 
     def told(lines: Iterable[str]) -> Iterator[str]:
         yield from lines

@@ -58,7 +58,7 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
 def _ids(context: Context, args: dict[str, Any]) -> list[str]:
     if not selects(args):
         return whole_ids(context, args["job"])
-    return [job.id for job in islice(listed_jobs(context, args, LIVE), args["limit"])]
+    return [job.id for job in islice(listed_jobs(context, args), args["limit"])]
 
 
 class WorkerLook:
