@@ -33,7 +33,7 @@ def test_nothing_is_lost_wherever_a_process_dies(root, seed):
     """Some calls of every deed where most is going on, then points by chance."""
     campaign, deadline = crash_points.Campaign(root, seed), time.monotonic() + 2.0
     for deed in DEEDS:
-        for at in range(1, 40, 4):
+        for at in range(1, 40, 8):
             how = campaign.chance.choice(crash_points.DEATHS)
             if not campaign.try_point(crash_points.Point("busy", deed, how, at)):
                 break
@@ -41,7 +41,7 @@ def test_nothing_is_lost_wherever_a_process_dies(root, seed):
     while time.monotonic() < deadline and not campaign.faults:
         campaign.try_by_chance(crowds=2)
     assert campaign.faults == []
-    assert campaign.points > 40
+    assert campaign.points > 30
 
 
 def test_what_a_disk_refuses_is_not_done(root, seed):
