@@ -111,7 +111,7 @@ def test_another_process_finds_the_queue_by_the_host_folder(environ, tmp_path):
     assert address_of(folder).url == SECRET
     forget_secret(folder, Address(SECRET))
     assert address_of(folder).url == Address(SECRET).name
-    path = tmp_path / "url"
+    path = tmp_path / "my url"
     path.write_text("mongodb://u:new@h/d")
     path.chmod(0o600)
     make_host_folder(folder, Address(SECRET, str(path)))

@@ -198,7 +198,7 @@ class _Serving:
 
     def _warm_up(self) -> None:
         """Read what the first list needs, before somebody waits for it."""
-        with suppress(QueuectlError):  # whoever asks first is told
+        with suppress(Exception):  # the first that asks is told
             self._service.mirror.catch_up()
 
     def _end(self, number: int) -> int:
