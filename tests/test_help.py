@@ -53,7 +53,9 @@ class TestHelp:
             _queue_for_examples(cli, dead=spec.words[0] in ("dlq", "retry", "logs"))
         if spec.words == ("restore",):
             cli.ok("backup", "queue.jsonl")
-        result = cli(stdin=line + (" --timeout 0\n" if spec.words == ("wait",) else "\n"))
+        if spec.words == ("wait",):
+            line = line.replace(" --timeout 5m", "") + " --timeout 0"
+        result = cli(stdin=f"{line}\n")
         assert result.code == 0 or "wait ended with exit code 124" in result.err, result
 
     @pytest.mark.parametrize("word", ["version", "--version", "-V"])
