@@ -59,7 +59,7 @@ class Address:
         return self.url != self.name
 
     def cleaned(self, text: str) -> str:
-        """The text without what is secret in the URL, whoever repeated it."""
+        """The text without what is secret in the URL, whatever repeated it."""
         from urllib.parse import unquote_plus
 
         for secret in (self.url, *self._secrets):

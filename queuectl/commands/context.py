@@ -274,7 +274,7 @@ class Context:
 
     @property
     def has_person(self) -> bool:
-        """Whether whoever asks for this is there to answer: it is not a script."""
+        """Whether a person asks for this, who can answer: it is not a script."""
         in_script = self.in_script or bool(self.place)
         return not in_script and (self.ask is not None or self._has_person())
 

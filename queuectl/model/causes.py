@@ -9,7 +9,7 @@ from typing import NamedTuple
 from queuectl.model.job import Job
 
 _LONGEST = 1000  # characters of an error that tell causes apart
-# The longest likeness first: a time is no path, a path no number.
+# The longest likeness first: a time is not a path, nor a path a number.
 _CHANGING = re.compile(
     r"""
       "[^"\n]*" | `[^`\n]*` | (?<!\w)'[^'\n]*'(?!\w)               # quoted text

@@ -15,7 +15,7 @@ class Selection(NamedTuple):
     """The jobs that satisfy every part that is set; `Selection()` is every job.
 
     None is a part that nobody asked for. An empty set of ids or states was asked for and selects
-    nothing, so that a list that came out empty never means all. Whoever changes jobs refuses
+    nothing, so that a list that came out empty never means all. A command that changes jobs refuses
     `Selection()`, unless a person said "all".
     """
 
@@ -36,7 +36,7 @@ def in_state(*states: str) -> Selection:
 
 
 def matches(job: Job, selection: Selection) -> bool:
-    """Whether the job is one of those meant; `limit` is whoever counts them to keep."""
+    """Whether the job is one of those meant; `limit` is left to the caller, who counts them."""
     ids, states, tags, match, error, exit_code, since, until, _ = selection
     return (
         (states is None or job.state in states)

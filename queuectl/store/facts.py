@@ -120,7 +120,7 @@ class Summary:
 class Finding:
     """One thing that was found of a folder: the file or job, what is so, what to do about it.
 
-    What is no `problem` breaks no promise; a person should know it all the same.
+    What is not a `problem` breaks no promise; a person should know it all the same.
     """
 
     __slots__ = ("about", "problem", "text", "todo")

@@ -79,7 +79,7 @@ class Desk:
         return token if text.startswith(_BEARER) and len(token) >= 40 else ""
 
     def note_served(self, form: Mapping[str, Any]) -> None:
-        """Write down where the queue is served, for `dashboard` and for whoever meets the port."""
+        """Write down where the queue is served, for `dashboard` and another server."""
         _write(self.file("served"), json.dumps(form) + "\n")
 
     def served(self) -> dict[str, Any] | None:
@@ -157,7 +157,7 @@ def _write(path: str, text: str) -> None:
 
 
 class Tokens:
-    """Tells the right that a request has; slows down whoever guesses."""
+    """Tells the right that a request has; slows down a caller that guesses."""
 
     def __init__(self, tokens: Mapping[str, str] | None) -> None:
         """`tokens` by right; None: none are asked for, and everybody who may come has all."""

@@ -37,7 +37,7 @@ Send = Callable[[Any], Awaitable[None]]
 class App:
     """Answers requests on one queue. `log` is told of every change, and of what failed inside.
 
-    `told_how` is the curl line with the token's file, for who comes from this machine without one.
+    `told_how` is the curl line with the token's file, for a caller on this machine without one.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ def _check_options(args: Mapping[str, Any]) -> None:
         raise InvalidInput("--no-token is possible on this machine's own address only, not --host")
     if os.geteuid() == 0 and not args["allow_root"]:
         raise InvalidInput(
-            "the page runs commands as whoever serves it, and that is root here; "
+            "the page runs commands as the user that serves it, and that is root here; "
             "serve as another user, or add --allow-root"
         )
 

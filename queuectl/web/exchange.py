@@ -91,7 +91,7 @@ class Answer(NamedTuple):
 
 
 def to_json(form: object) -> bytes:
-    """A value as JSON in UTF-8; what is no valid text leaves as an escape."""
+    """A value as JSON in UTF-8; what is not valid text leaves as an escape."""
     text = json.dumps(form, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "backslashreplace")
 

@@ -53,7 +53,7 @@ class Part(NamedTuple):
 class Operations:
     """The queue in a data folder, for many threads. Methods raise QueuectlError as commands do.
 
-    `environ` and `here` are those of whoever started the server: jobs take them along.
+    `environ` and `here` are those that the server was started with: jobs take them along.
     """
 
     def __init__(self, folder: str, environ: Mapping[str, str], here: str) -> None:

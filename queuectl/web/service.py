@@ -21,7 +21,7 @@ MASK = "***"
 
 
 class Service:
-    """One served queue. `read_only`: nothing may be changed, whoever asks."""
+    """One served queue. `read_only`: nothing may be changed, whatever the token."""
 
     def __init__(self, operations: Operations, *, read_only: bool = False) -> None:
         self.operations = operations

@@ -257,7 +257,7 @@ def connect(address: Address) -> Connection:
 
 
 def close_all() -> None:
-    """Let go of all clients; whoever goes on to use a connection is connected anew."""
+    """Let go of all clients; a connection that is used again is made anew."""
     for connection in _connections.values():
         connection.close()
 

@@ -11,7 +11,7 @@ from queuectl.errors import StoreError
 from queuectl.store.mongodb.connection import Connection
 
 FORMAT = 1
-INDEXES = 1  # raised when one is added: whoever finds fewer makes them
+INDEXES = 1  # raised when one is added: a process that finds fewer makes them
 MARKER = "queuectl"
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48

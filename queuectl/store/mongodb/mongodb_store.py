@@ -45,7 +45,7 @@ from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
 _PIECE = 1000  # jobs that are changed in one transaction
 _TRIES = 100  # of a change that others are always faster with
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
-_LOOK = 0.2  # seconds; longer waits end early, for whoever waits looks again
+_LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
 _CLAIM_ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
 _SETTINGS = "settings"
@@ -451,7 +451,7 @@ class MongodbStore:
         time.sleep(min(seconds, _LOOK))
 
     def check(self) -> list[str]:
-        """See Store: jobs that are none."""
+        """See Store: what is not a job."""
         return []
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Jobs that are handed in together: all of them or none, on a standalone server, too.
 
 They are inserted in a state that no command shows and no worker claims, under a batch. The one
-write that commits the batch's own document is when they are handed in: whoever meets a committed
-batch finishes it, and one that nobody committed is removed after an hour.
+write that commits the batch's own document is when they are handed in: a process that meets a
+committed batch finishes it, and one that nobody committed is removed after an hour.
 """
 
 from __future__ import annotations

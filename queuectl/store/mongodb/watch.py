@@ -1,7 +1,7 @@
 """Looking over the shoulder of a queue in MongoDB: what changes, and the newest jobs.
 
 One thread a process listens for each queue: to a change stream of a replica set, and by asking
-twice a second on a standalone server, which has no stream. Whoever looks reads what the thread has
+twice a second on a standalone server, which has no stream. A reader takes what the thread has
 heard, and waits for no network.
 """
 

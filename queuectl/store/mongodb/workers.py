@@ -2,7 +2,7 @@
 
 On its own host a worker is known as in a data folder: by the lock of a file in the host folder,
 which the kernel frees when it dies, and by a pipe beside it. To other hosts its document vouches:
-a thread counts up `beat` in it. Hosts' clocks are not compared. Whoever has itself seen the same
+a thread counts up `beat` in it. Hosts' clocks are not compared. A process that has seen the same
 beat for a whole lease, without losing sight, may declare the worker lost, and nobody else: after
 an outage all beats are old at once. The worker ends its job some time before that, if it could not
 renew its lease; a process that is stopped (SIGSTOP) cannot.
@@ -29,7 +29,7 @@ from queuectl.store.mongodb.host import forget_secret, make_host_folder
 LEASE = 120.0  # seconds
 _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
-_GAPS = 4  # parts of a lease: whoever looked less often has lost sight
+_GAPS = 4  # parts of a lease: an observer that looked less often has lost sight
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again
 _AWAIT = 1000  # milliseconds for which the server holds a question for what is new
 _PENDING = [
@@ -195,7 +195,7 @@ class MongodbWorkers:
 
 
 class Waker:
-    """Wakes an idle worker of this host when a job becomes pending, whoever enqueued it.
+    """Wakes an idle worker of this host when a job becomes pending, wherever it was enqueued.
 
     Only the idle worker that keeps watch listens: each stream costs the server more than a claim.
     """
@@ -264,7 +264,7 @@ class LeasedSlot(WorkerSlot):
         return lasts and not self._declared and super().still_held()
 
     def keep_watch(self) -> bool:
-        """See WorkerSlot; whoever keeps watch is woken for what other hosts enqueue, too."""
+        """See WorkerSlot; the one on watch is woken for what other hosts enqueue, too."""
         watches = super().keep_watch()
         self._waker.listen(watches)
         return watches
@@ -322,6 +322,6 @@ class LeasedSlot(WorkerSlot):
         super().release()
 
     def close(self) -> None:
-        """See WorkerSlot; the document stays, for whoever takes back what is left of the run."""
+        """See WorkerSlot; the document stays, for the rescue of what is left of the run."""
         self.stop()
         super().close()
