@@ -186,11 +186,16 @@ class JobQueue(JobChanges):
 
     def write_backup(self, path: str, *, overwrite: bool = False) -> int:
         """Write a backup to a file, whole or not at all; how many jobs it holds."""
-        return self._archive.write_backup(path, overwrite=overwrite)
+        from queuectl.store.backup import write_backup
+
+        return write_backup(path, self._archive.backup(), overwrite=overwrite)
 
     def read_backup(self, file: IO[bytes], name: str) -> Backup:
         """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
-        return self._archive.read_backup(file, name)
+        from queuectl.store.backup import read_backup
+
+        _ = self._archive  # StoreError if what is read could not be put back
+        return read_backup(file, name)
 
     def restore(self, backup: Backup, *, replace: bool = False) -> str | None:
         """Put a backup in the place of the queue; the path where what was there is kept, if any.

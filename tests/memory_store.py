@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
@@ -14,7 +14,7 @@ from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.backup import Backup, format_backup, read_backup
+from queuectl.store.backup import format_backup
 from queuectl.store.contract import Claim, Rule
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
 from queuectl.store.files.job_files import checked_line, encode_job
@@ -258,16 +258,6 @@ class MemoryStore:
         """See Archive."""
         lines, made_at = map(encode_job, list(self.find())), format_time(self.now())
         yield from format_backup(lines, self._settings, self._env_sets, made_at)
-
-    def write_backup(self, path: str, *, overwrite: bool) -> int:
-        """See Archive."""
-        with open(path, "wb" if overwrite else "xb") as file:
-            file.writelines(self.backup())
-        return len(self._jobs)
-
-    def read_backup(self, file: IO[bytes], name: str) -> Backup:
-        """See Archive."""
-        return read_backup(file, name)
 
     def refill(
         self,

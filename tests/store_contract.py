@@ -16,6 +16,7 @@ from queuectl.errors import Conflict, DuplicateId, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
 from queuectl.model.times import format_time
+from queuectl.store.backup import read_backup
 from queuectl.store.facts import CANCEL, WAKE
 from queuectl.store.files import staged
 
@@ -473,7 +474,7 @@ class StoreContract:
         store.remove([store.get("in_progress")])
         configure(store, {"base": 3})
         jobs, lines = list(store.find()), list(store.archive.backup())
-        backup = store.archive.read_backup(BytesIO(b"".join(lines)), "it")
+        backup = read_backup(BytesIO(b"".join(lines)), "it")
         assert (backup.jobs, backup.settings) == (jobs, {"base": 3})
         content = (backup.jobs, backup.settings, backup.env_sets)
         with pytest.raises(Conflict):

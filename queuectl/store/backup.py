@@ -16,13 +16,15 @@ from hashlib import sha256
 from typing import IO, Any, NamedTuple
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, InvalidInput, StoreError
+from queuectl.errors import BadFile, Conflict, InvalidInput, StoreError
 from queuectl.model.env_set import fault
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
+from queuectl.store.files import door
 
 FORMAT = 2  # 1 had no sets of captured variables
 _LEFT = "nothing was changed"
+_BATCH = 2048  # lines written at once
 
 
 class Backup(NamedTuple):
@@ -53,6 +55,42 @@ def format_backup(
         count += 1
         yield line
     yield b'{"jobs": %d, "sha256": "%s"}\n' % (count, seen.hexdigest().encode())
+
+
+def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
+    """Write a backup's lines to a file, whole or not at all; how many jobs it holds.
+
+    Raises Conflict for a file that is there already, unless it is to be overwritten.
+    """
+    folder, _ = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise InvalidInput(f"there is no folder {folder}")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InvalidInput(f"{path} is not a plain file (- writes to standard output)")
+    if os.path.lexists(path) and not overwrite:
+        raise Conflict(f"{path} is there already; --force overwrites it")
+    counted = _Counted(lines)
+    door.rename(door.write_new(path, counted), path)
+    door.sync_folder(folder)
+    return counted.lines - 2  # the first and the last are not jobs
+
+
+class _Counted:
+    """Lines in larger chunks, counted as they go by."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+        self.lines = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        batch: list[bytes] = []
+        for line in self._lines:
+            batch.append(line)
+            self.lines += 1
+            if len(batch) == _BATCH:
+                yield b"".join(batch)
+                batch.clear()
+        yield b"".join(batch)
 
 
 _BEGINNING = b'{"queuectl": "backup", '

@@ -17,9 +17,6 @@ from queuectl.model.job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
-
-    from queuectl.store.backup import Backup
     from queuectl.store.facts import Finding, WorkerInfo
 
 Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
@@ -254,12 +251,6 @@ class Archive(Protocol):
 
     def backup(self) -> Iterator[bytes]:
         """The lines of a backup; see store/backup.py."""
-
-    def write_backup(self, path: str, *, overwrite: bool) -> int:
-        """Write a backup to a file, whole or not at all; how many jobs it holds."""
-
-    def read_backup(self, file: IO[bytes], name: str) -> Backup:
-        """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
 
     def refill(
         self,

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import Any
 
-from queuectl.errors import Conflict, InvalidInput, StoreError
+from queuectl.errors import Conflict, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.backup import Backup, format_backup, read_backup
+from queuectl.store.backup import format_backup, write_backup
 from queuectl.store.damage.strays import BEFORE_RESTORE
-from queuectl.store.files import door, side_files, worker_files
+from queuectl.store.files import side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PROMISED, VERSION
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.writer import Writer
-
-_BATCH = 2048  # lines written at once
 
 
 class FileArchive:
@@ -45,14 +43,6 @@ class FileArchive:
             env_sets = {**before, **self._env_sets.read()}
             yield from format_backup(lines, settings, env_sets, made_at)
 
-    def write_backup(self, path: str, *, overwrite: bool) -> int:
-        """See Archive."""
-        return write_backup(path, self.backup(), overwrite=overwrite)
-
-    def read_backup(self, file: IO[bytes], name: str) -> Backup:
-        """See Archive."""
-        return read_backup(file, name)
-
     def refill(
         self,
         jobs: Sequence[Job],
@@ -64,42 +54,6 @@ class FileArchive:
         """See Archive; an earlier queue is kept as a backup in its folder."""
         backup = (jobs, settings, env_sets)
         return refill(self._writer, self._env_sets, *backup, self._now(), replace=replace)
-
-
-def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
-    """Write a backup's lines to a file, whole or not at all; how many jobs it holds.
-
-    Raises Conflict for a file that is there already, unless it is to be overwritten.
-    """
-    folder, _ = os.path.split(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise InvalidInput(f"there is no folder {folder}")
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise InvalidInput(f"{path} is not a plain file (- writes to standard output)")
-    if os.path.lexists(path) and not overwrite:
-        raise Conflict(f"{path} is there already; --force overwrites it")
-    counted = _Counted(lines)
-    door.rename(door.write_new(path, counted), path)
-    door.sync_folder(folder)
-    return counted.lines - 2  # the first and the last are not jobs
-
-
-class _Counted:
-    """Lines in larger chunks, counted as they go by."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = lines
-        self.lines = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        batch: list[bytes] = []
-        for line in self._lines:
-            batch.append(line)
-            self.lines += 1
-            if len(batch) == _BATCH:
-                yield b"".join(batch)
-                batch.clear()
-        yield b"".join(batch)
 
 
 def refill(

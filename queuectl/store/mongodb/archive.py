@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from queuectl.errors import Conflict
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.backup import Backup, format_backup, read_backup
+from queuectl.store.backup import format_backup
 from queuectl.store.contract import Store
 from queuectl.store.files.job_files import encode_job
-from queuectl.store.files.restore import write_backup
 from queuectl.store.mongodb.env_sets import EnvSets
 
 
@@ -28,14 +27,6 @@ class MongodbArchive:
         settings, made_at = store.settings(), format_time(store.now())
         lines = map(encode_job, store.find())
         yield from format_backup(lines, settings, self._env_sets.all(), made_at)
-
-    def write_backup(self, path: str, *, overwrite: bool) -> int:
-        """See Archive."""
-        return write_backup(path, self.backup(), overwrite=overwrite)
-
-    def read_backup(self, file: IO[bytes], name: str) -> Backup:
-        """See Archive."""
-        return read_backup(file, name)
 
     def refill(
         self,
