@@ -146,3 +146,14 @@ def test_what_another_program_reads_as_a_line_takes_no_placeholder(words, refuse
     else:
         filled = Template(draft, in_words=True).fill({"src": "a b"})["command"]
         assert shlex.split(filled) == [word.replace("{src}", "a b") for word in words]
+
+
+def test_a_folder_is_the_rows_own_or_the_one_that_we_are_in(cli, tmp_path, monkeypatch):
+    here = tmp_path / "{b}"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "list").write_text("/abs\nrel\n")
+    cli.ok("enqueue", "--each", "list", "--id", "a{n}", "--cwd", "{}", "--", "true")
+    cli.ok("enqueue", "--each", "list", "--id", "b{n}", "--", "true")
+    listed = cli.ok("list", "--fields", "cwd", "--tsv").splitlines()[1:]
+    assert listed == ["/abs", str(here / "rel"), str(here), str(here)]

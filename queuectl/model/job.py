@@ -107,13 +107,13 @@ _ENV_FILE = Job._fields.index("env_file")
 POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
 NO_POLICY = _BLANK[POLICY_SLOTS]
 _NO_POLICY = list(NO_POLICY)
-_USUAL = dict(zip(POLICY, NO_POLICY, strict=True))
 PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
 
 
 def policy_of(job: Job) -> dict[str, Any]:
     """What the job itself says of its retries and its logs, by field."""
-    return {name: value for name in POLICY if (value := getattr(job, name)) != _USUAL[name]}
+    usual = Job._field_defaults
+    return {name: value for name in POLICY if (value := getattr(job, name)) != usual[name]}
 
 
 def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job) -> Job:

@@ -15,7 +15,7 @@ from queuectl.errors import InvalidInput, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import IO
 
     Draft = dict[str, object]
@@ -101,10 +101,11 @@ class Template:
     """
 
     def __init__(self, draft: Draft, *, in_words: bool) -> None:
-        self._draft = draft
-        command = str(draft.get("command", ""))
-        self._words = shlex.split(command) if in_words else None
-        _check_inner(shlex.split(command) if in_words else _words(command))
+        self._draft = dict(draft)
+        command = str(self._draft.pop("command", ""))
+        words = shlex.split(command) if in_words else _words(command)
+        _check_inner(words)
+        self._words = words if in_words else None
         self._parts = [] if in_words else _parts(command)
 
     def fill(self, row: Row) -> Draft:
@@ -129,8 +130,8 @@ def _filled(value: object, row: Row) -> object:
     return value
 
 
-def _put(text: str, row: Row, show: Callable[[str], str] = str) -> str:
-    return _PLACEHOLDER.sub(lambda found: show(_value(found[1], row)), text)
+def _put(text: str, row: Row) -> str:
+    return _PLACEHOLDER.sub(lambda found: _value(found[1], row), text)
 
 
 def _value(name: str, row: Row) -> str:
@@ -170,7 +171,7 @@ def _parts(line: str) -> list[tuple[str, bool]]:
 
 
 def _quote_around(line: str, place: int) -> str:
-    """The quotes, or backquotes, that are open there; empty if none are."""
+    """The quotes that are open there; empty if none are."""
     opened, at = "", 0
     while at < place:
         char = line[at]
@@ -178,7 +179,7 @@ def _quote_around(line: str, place: int) -> str:
             at += 1
         elif char == opened:
             opened = ""
-        elif not opened and char in "'\"`":
+        elif not opened and char in "'\"":
             opened = char
         at += 1
     return opened

@@ -59,14 +59,15 @@ def _enqueue_rows(context: Context, path: str, draft: Draft, is_argv: bool) -> l
     """A job for each row of a file, all or none; their ids."""
     from queuectl.commands.handlers.each import Template, rows
 
-    _place(draft)
     in_words = is_argv and not (context.in_script or context.interactive)
     template, ids, begun = Template(draft, in_words=in_words), list[str](), list[int]()
 
     def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
         for line, row in rows(file, name):
             begun.append(line)
-            yield template.fill(row)
+            filled = template.fill(row)
+            _place(filled)  # now: the folder's own name may look like a placeholder
+            yield filled
 
     _enqueue_from(context, path, drafts, begun, ids)
     return ids
@@ -270,8 +271,8 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     named = [("id", job_id) for job_id in args["job"][:1]]
     given = option_fields(args)
     given.pop("tags", None)
-    given.pop("env", None)
-    env = _environment(args["env"]) if args.get("env") else None
+    env = given.pop("env", None)
+    assert env is None or isinstance(env, dict)
     tag, untag = args.get("tag") or (), args.get("untag") or ()
     changes = _joined(args.get("object"), [*named, *given.items()])
     if "tags" in changes and (tag or untag):
