@@ -20,7 +20,7 @@ from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import (
     DEAD,
     JOBS,
-    check_line,
+    check_lines,
     checksum,
     read_lines,
     read_live_lines,
@@ -317,8 +317,7 @@ class Writer:
                     raise _Edited
                 snapshot = Snapshot(journal, jobs, dead, now, edit)
                 try:
-                    for line in snapshot.overlay.values():
-                        check_line(line)  # what is not a job's must not get into the files
+                    check_lines(snapshot.overlay.values())
                     self._tell_of_edits(snapshot)
                     done = checkpoint.fold(self.folder, journal, snapshot, now, version)
                 finally:
