@@ -16,7 +16,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.selection import in_state
 from queuectl.store.files.job_files import encode_job
-from queuectl.worker.logs import LogFolder
+from queuectl.worker.log_places import logs_of
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
 CROWDED = 100  # live jobs; above that, enqueuers wait
@@ -161,7 +161,7 @@ class Client:
             self.notes.tell("purging", encode_job(job).decode())
         # What has ended meanwhile was not noted: it must stay.
         removed = self.queue.purge(in_state(*states), PURGE_AGE + time.time() - begun + 0.5)
-        LogFolder(self.yard.data).prune(removed)
+        logs_of(self.yard.data).prune(removed)
 
     def checkpoint(self) -> None:
         """Fold, by hand or as a command that closes does."""
@@ -173,6 +173,11 @@ class Client:
 
     def edit(self) -> None:
         """Write a remark into a few jobs of jobs.json, as a person who takes their time."""
+        if self.yard.url:
+            for job_id in self._some("pending", "in_progress", "failed", "completed"):
+                jobs = self.queue.store.connection.database.jobs  # type: ignore[attr-defined]
+                jobs.update_one({"_id": job_id}, {"$set": {"remark": self.name}})
+            return
         path = os.path.join(self.yard.data, "jobs.json")
         try:
             with open(path, encoding="utf-8") as file:

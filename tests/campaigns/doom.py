@@ -46,6 +46,28 @@ def _die() -> NoReturn:
     raise AssertionError("a killed process goes on")
 
 
+def arm_questions(chance: random.Random, latest: int) -> None:
+    """Let this process die at one of its next `latest` questions to a MongoDB server."""
+    from pymongo import monitoring
+
+    left, late = chance.randint(1, latest), chance.random() < 0.5
+
+    class Doomed(monitoring.CommandListener):
+        def started(self, event: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left and not late:
+                _die()
+
+        def succeeded(self, event: object) -> None:
+            if left <= 0 and late:
+                _die()
+
+        failed = succeeded
+
+    monitoring.register(Doomed())
+
+
 def arm(chance: random.Random, latest: int) -> None:
     """Let this process die at one of its next `latest` changes of a file."""
     how = chance.choice(("before", "after", "half-way"))
@@ -73,7 +95,10 @@ def main() -> int:
     from queuectl.worker import loop
 
     chance = random.Random(sys.argv[1])
-    if chance.random() < 0.6:
+    if "--questions" in sys.argv:
+        sys.argv.remove("--questions")
+        arm_questions(chance, 300)
+    elif chance.random() < 0.6:
         arm(chance, 150)
     else:
         _arm_starts(chance)

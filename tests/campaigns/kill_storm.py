@@ -1,6 +1,6 @@
 """Kill -9 at random on everything that uses a queue; afterwards nothing may be lost or doubled.
 
-    python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--older] [--keep DIR]
+    python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--older] [--mongodb FORM] [--keep DIR]
 
 Eight workers, and clients that enqueue, cancel, retry, change, purge, fold and read; all of them,
 and the jobs that run, are killed and replaced; queue.lock is removed, the folder is copied and the
@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from queuectl.errors import NoSuchJob, QueuectlError
 from queuectl.job_queue import JobQueue
@@ -57,7 +58,7 @@ class Storm:
         self._starting: dict[int, float] = {}  # by pid: when it is given up
         self._paused: dict[int, float] = {}  # by pid: when it goes on
         self._termed: dict[tuple[int, str], float] = {}  # by pid and start: when it is killed
-        self._deeds: dict[Callable[[], bool], float] = {
+        deeds: dict[Callable[[], bool], float] = {
             self._kill_worker: 3,
             self._kill_client: 4,
             self._shoot_shell: 2,
@@ -73,6 +74,8 @@ class Storm:
             self._copy: 0.1,
             self._plant: 0.2,
         }
+        of_files = (self._remove_lock, self._copy, self._plant)
+        self._deeds = {deed: n for deed, n in deeds.items() if not yard.url or deed not in of_files}
 
     # -- the weather
 
@@ -183,6 +186,10 @@ class Storm:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
+            if self.yard.url:
+                from queuectl.store.mongodb import connection
+
+                connection._connections.clear()  # they are the parent's
             self._play(role, name, doomed)
         finally:
             os._exit(0)
@@ -200,8 +207,10 @@ class Storm:
             if done.returncode not in (0, 5):  # 5: it was taken over; 1: killed while it started
                 Notes(self.yard, name).tell("unstarted", done.stderr.decode())
         else:
+            if doomed and self.yard.url:
+                doom.arm_questions(random.Random(f"{self.seed} {name}"), 100)
             client = clients.new_client(self.yard, role, name, self.seed)
-            if doomed:
+            if doomed and not self.yard.url:
                 doom.arm(client.chance, 100)
             deed, _, pause = clients.ROLES[role]
             client.live_by(deed, pause)
@@ -212,6 +221,7 @@ class Storm:
         os.dup2(out, 1)
         os.dup2(out, 2)
         argv = [sys.executable, "-m", "tests.campaigns.doom", f"{self.seed} {name}"]
+        argv += ["--questions"] if self.yard.url and self.chance.random() < 0.5 else []
         os.execve(sys.executable, [*argv, "--data", self.yard.data], os.environ)
 
     # -- blows
@@ -400,19 +410,23 @@ def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
     own = [name for name in os.listdir(logs) if name.startswith("worker-")]
     lines = [line for name in own for line in whole_lines(os.path.join(logs, name))]
     yield "rescues by workers", sum("rescued job" in line for line in lines)
-    yield "folds", yard.folds()
-    yield "torn tails", sum(".torn-" in name for name in os.listdir(yard.data))
+    if not yard.url:
+        yield "folds", yard.folds()
+        yield "torn tails", sum(".torn-" in name for name in os.listdir(yard.data))
     for word in ("wait", "command"):
         waits = sorted((float(note[1]), " ".join(note[2:])) for note in yard.told(word))
         yield f"longest {word}s", waits[-3:]
 
 
-def storm(seconds: float, seed: str, root: str, older: bool) -> list[str]:
+def storm(seconds: float, seed: str, root: str, older: bool, url: str = "") -> list[str]:
     """A whole storm in a new folder; what is wrong afterwards."""
     os.environ[MARK] = os.path.abspath(root)
     os.environ["PYTHONPATH"] = ROOT
-    yard = Yard(root, os.path.join(root, "older") if older else "")
+    os.environ["XDG_STATE_HOME"] = os.path.join(os.path.abspath(root), "state")
+    yard = Yard(root, os.path.join(root, "older") if older else "", url)
     yard.make()
+    if url:
+        JobQueue.open(yard.data).make()
     if older:
         shutil.unpack_archive(os.path.join(ROOT, "tests", "data", OLDER), yard.older)
         started = clients.older_command(yard, "worker", "start", "--count", str(WORKERS // 2))
@@ -429,21 +443,35 @@ def storm(seconds: float, seed: str, root: str, older: bool) -> list[str]:
     return found
 
 
+def _server(form: str) -> dict[str, Any]:
+    """A MongoDB server of the storm's own."""
+    from tests.mongodb import conftest
+
+    return conftest._start(form)
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.kill_storm")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--older", action="store_true", help="a version of format 1 takes part")
+    parser.add_argument("--mongodb", metavar="FORM", help="'replica set' or 'standalone'")
     parser.add_argument("--keep", metavar="DIR", help="a new folder that is left as it is")
     options = parser.parse_args()
     print(f"kill storm: {options.seconds:g} s, --seed {options.seed}", flush=True)
     root = options.keep or tempfile.mkdtemp(prefix="queuectl-storm-")
     os.makedirs(root, exist_ok=True)
     begun = time.monotonic()
+    server = _server(options.mongodb) if options.mongodb else {}
     try:
-        found = storm(options.seconds, options.seed, root, options.older)
+        url = f"{server['url']}storm" if server else ""
+        found = storm(options.seconds, options.seed, root, options.older, url)
     finally:
+        if server:
+            os.kill(server["pid"], signal.SIGKILL)
+            os.waitpid(server["pid"], 0)
+            shutil.rmtree(server["path"])
         if not options.keep:
             shutil.rmtree(root)
     for line in found[:100]:

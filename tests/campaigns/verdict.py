@@ -11,6 +11,8 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.lifecycle import MOST_LOSSES
 from queuectl.store.files.job_files import encode_job
+from queuectl.store.mongodb.documents import STAGED
+from queuectl.store.mongodb.opening import opened
 from queuectl.worker.logs import named_run
 from tests.campaigns.yard import ENDLESS, LOUD_LINES, Task, Yard, whole_lines
 
@@ -174,7 +176,7 @@ def faults(yard: Yard, queue: JobQueue) -> list[str]:
     for job in jobs.values():
         found += Trial(yard, told, job).faults()
     found += _log_faults(yard, jobs)
-    found += _folder_faults(yard, present)
+    found += _database_faults(yard, jobs) if yard.url else _folder_faults(yard, present)
     return found
 
 
@@ -208,7 +210,7 @@ def _log_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
         if name.startswith("worker-"):
             yield from _own_log_faults(path)
         elif named and named[0] in jobs and named[2] == jobs[named[0]].log_word:
-            yield from _output_faults(path, jobs[named[0]], named[1])
+            yield from _output_faults(name, whole_lines(path), jobs[named[0]], named[1])
         else:
             yield f"{name} is left in logs"
 
@@ -229,20 +231,42 @@ def _own_log_faults(path: str) -> Iterator[str]:
             yield f"{os.path.basename(path)} says: {line}"
 
 
-def _output_faults(path: str, job: Job, run: int) -> Iterator[str]:
+def _output_faults(name: str, lines: list[str], job: Job, run: int) -> Iterator[str]:
     kind = Task.of(job.command).kind
-    lines = whole_lines(path)
     if kind == "monitored":
         return  # bash has its say about what it was told to watch
     if kind != "loud":  # a run that left something gets a log, though nothing was written
         if lines:
-            yield f"{os.path.basename(path)} of a silent job holds {lines[:3]}"
+            yield f"{name} of a silent job holds {lines[:3]}"
         return
     wanted = [f"{job.id} {run} {n}" for n in range(1, LOUD_LINES + 1)]
     if lines != wanted[: len(lines)]:
-        yield f"{os.path.basename(path)} holds {lines[:3]}..."
+        yield f"{name} holds {lines[:3]}..."
     if job.state == "completed" and job.run == run and len(lines) < LOUD_LINES:
-        yield f"{os.path.basename(path)} has lost output: {len(lines)} lines"
+        yield f"{name} has lost output: {len(lines)} lines"
+
+
+def _database_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
+    """Output is that of its own run, and nothing is left of those that died."""
+    from queuectl.store.mongodb.output import Pieces  # needs the driver
+
+    store = opened(yard.data)
+    database = store.connection.database
+    pieces = Pieces(store.connection)
+    for name in sorted(database.logs.distinct("name")):
+        named = named_run(name)
+        if named and named[0] in jobs and named[2] == jobs[named[0]].log_word:
+            lines = b"".join(pieces.read(name)).decode().split("\n")[:-1]
+            yield from _output_faults(name, lines, jobs[named[0]], named[1])
+        else:
+            yield f"{name} is left in the database"
+    for what, left in (
+        ("workers", database.workers.distinct("_id")),
+        ("staged jobs", database.jobs.distinct("_id", {"state": STAGED})),
+        ("files of workers", os.listdir(os.path.join(yard.data, "workers"))),
+    ):
+        if left:
+            yield f"left over: {what} {left}"
 
 
 def _folder_faults(yard: Yard, present: list[Job]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from queuectl.places import find_folder
 from queuectl.store.files.journal import Journal
 
 MARK = "QUEUECTL_CAMPAIGN"  # in the environment of all processes of a campaign: its folder
@@ -90,10 +91,11 @@ class Task(NamedTuple):
 class Yard:
     """The folder of a campaign."""
 
-    def __init__(self, root: str, older: str = "") -> None:
+    def __init__(self, root: str, older: str = "", url: str = "") -> None:
         self.root = os.path.abspath(root)
         self.older = older  # where the package of format 1 lies, if its workers take part
-        self.data = os.path.join(self.root, "queue")
+        self.url = url  # of the database that holds the queue, if one does
+        self.data = find_folder(url, os.environ) if url else os.path.join(self.root, "queue")
         self.notes = os.path.join(self.root, "notes")
 
     def make(self) -> None:

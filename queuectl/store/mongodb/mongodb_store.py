@@ -164,11 +164,20 @@ class MongodbStore:
         wanted = STATES if states is None else [state for state in STATES if state in states]
         if not self._there():
             return
-        for group in ([state for state in wanted if state != "dead"], ["dead"]):
-            asked = {"state": {"$in": [state for state in group if state in wanted]}}
-            with self.connection.told():
-                for document in self._jobs.find(asked).sort("_seq", 1):
-                    yield to_job(document)
+        dead: list[str] = []
+        for document in self._in_order({"state": {"$in": wanted}}):
+            if document["state"] == "dead":
+                dead.append(document["_id"])
+            else:
+                yield to_job(document)
+        # By their ids: one that was retried since then was not yielded yet, and must be.
+        for at in range(0, len(dead), _PIECE):
+            piece = {"$in": dead[at : at + _PIECE]}
+            yield from map(to_job, self._in_order({"_id": piece, "state": {"$in": wanted}}))
+
+    def _in_order(self, asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        with self.connection.told():
+            yield from self._jobs.find(asked).sort("_seq", 1)
 
     def counts(self) -> dict[str, int]:
         """See Store."""
