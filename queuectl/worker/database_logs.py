@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from queuectl.errors import QueuectlError
 from queuectl.store.mongodb.opening import opened
-from queuectl.store.mongodb.output import Pieces, Sender
+from queuectl.store.mongodb.output import MISSING, Cut, Pieces, Sender
 from queuectl.worker.logs import LogFolder, Spool
 
 TYPE_CHECKING = False
@@ -24,8 +24,6 @@ _LOOK = 0.2  # seconds between looks at output that is being followed
 
 class DatabaseLogs(LogFolder):
     """The same as LogFolder, for a host folder and the pieces in a database."""
-
-    is_local = False
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
@@ -65,9 +63,18 @@ class DatabaseLogs(LogFolder):
         name, shown, now = self._name(job, run), 0, job
         while True:
             over = now.state != "in_progress" or now.run != run
-            for piece in self._pieces.read(name, shown):
-                shown += len(piece)
-                yield piece
+            size, cut = self._pieces.end(name)
+            if cut and shown > cut.front and over:  # what follows in what was kept
+                missed = cut.written - shown
+                if missed > size - cut.front:
+                    yield MISSING
+                yield from self._pieces.read(name, max(size - missed, cut.front))
+            elif cut is None or over:
+                for at, data in self._pieces.spans(name, shown):
+                    if at > shown:
+                        yield MISSING
+                    shown = at + len(data)
+                    yield data
             if over:  # so looked at before the last reading
                 return
             wait(_LOOK)
@@ -75,15 +82,21 @@ class DatabaseLogs(LogFolder):
 
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
         """Keep what a dead worker's last run had written, if it died on this host."""
-        # Nothing is cut here: pieces of it were sent.
-        super().rescue_spool(worker_id, job._replace(log_limit=0))
-        Sender(self._pieces).send_file(job, self.run_path(job))
+        super().rescue_spool(worker_id, job, limit)
+        limit = limit if job.log_limit is None else job.log_limit
+        # What was sent behind the front may be of what is not kept.
+        cut = Cut(0, limit // 2) if limit else None
+        Sender(self._pieces).send_file(job, self.run_path(job), cut)
 
     def prune(self, jobs: Iterable[Job]) -> None:
         """Remove all output of these jobs."""
         doomed = list(jobs)
         self._pieces.remove(doomed)
         super().prune(doomed)
+
+    def remove_old(self, age: float | None, total: int) -> list[str]:
+        """Remove logs of ended jobs as the settings have it; their names."""
+        return self._pieces.remove_old(age, total)
 
     def spool(self, worker_id: str) -> Spool:
         """The file that takes the output of a worker's runs."""
@@ -96,14 +109,17 @@ class SentSpool(Spool):
     def __init__(self, logs: LogFolder, worker_id: str, pieces: Pieces) -> None:
         super().__init__(logs, worker_id)
         self._sender = Sender(pieces)
-        self._unsent: list[tuple[Job, str]] = []
+        self._unsent: list[tuple[Job, str, Cut | None]] = []
 
     def begin(self, job: Job) -> None:
         """The job is going to write into the file."""
+        super().begin(job)
         self._sender.begin(job, os.path.basename(self._logs.run_path(job)), self.fd)
 
-    def limit_to(self, limit: int) -> None:
-        """See Spool: not here, what was sent stays."""
+    def look(self, tell: Callable[[Exception], None]) -> float:
+        """See Spool."""
+        with self._sender.cutting(lambda: self._cuts.gone, self._limit // 2, self._cuts.end):
+            return super().look(tell)
 
     def is_let_go(self) -> bool:
         """See Spool."""
@@ -113,8 +129,15 @@ class SentSpool(Spool):
     def finish(self, job: Job, *, clean: bool = True) -> None:
         """See Spool; what cannot be sent is kept here, and sent after a later run."""
         self._sender.end()
-        super().finish(job, clean=clean)
-        self._unsent.append((job, self._logs.run_path(job)))
+        written = self._cuts.gone + os.fstat(self.fd).st_size
+        cut = Cut(written, self._limit // 2) if 0 < self._limit < written else None
+        try:
+            super().finish(job, clean=clean)
+        finally:
+            self._unsent.append((job, self._logs.run_path(job), cut))
+        self._send()
+
+    def _send(self) -> None:
         while self._unsent:
             self._sender.send_file(*self._unsent[-1])
             del self._unsent[-1]
@@ -123,7 +146,5 @@ class SentSpool(Spool):
         """See Spool."""
         self._sender.close()
         with suppress(QueuectlError):
-            while self._unsent:
-                self._sender.send_file(*self._unsent[-1])
-                del self._unsent[-1]
+            self._send()
         super().close()

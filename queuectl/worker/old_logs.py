@@ -24,8 +24,11 @@ def remove_old_logs(queue: JobQueue, logs: LogFolder) -> list[str]:
     """
     settings = queue.settings()
     age, total = settings.keep_logs, settings.logs_total
-    if not logs.is_local or (age is None and not total):
+    if age is None and not total:
         return []
+    elsewhere = logs.remove_old(age, total)
+    if elsewhere is not None:
+        return elsewhere
     # First the logs, then the jobs: what begins to run from here on has no log in the list.
     found = sorted(_logs(logs.path))
     live = {job.id for job in queue.find(LIVE)}

@@ -1,6 +1,7 @@
 """Kill -9 at random on everything that uses a queue; afterwards nothing may be lost or doubled.
 
-    python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--older] [--mongodb FORM] [--keep DIR]
+    python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--keep DIR]
+                                         [--older | --mongodb FORM]
 
 Eight workers, and clients that enqueue, cancel, retry, change, purge, fold and read; all of them,
 and the jobs that run, are killed and replaced; queue.lock is removed, the folder is copied and the

@@ -253,6 +253,8 @@ def _database_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
     store = opened(yard.data)
     database = store.connection.database
     pieces = Pieces(store.connection)
+    batches = database.meta.distinct("_id", {"made_at": {"$exists": True}, "committed": None})
+    held = [str(batch).partition("/")[2] for batch in batches]
     for name in sorted(database.logs.distinct("name")):
         named = named_run(name)
         if named and named[0] in jobs and named[2] == jobs[named[0]].log_word:
@@ -262,7 +264,8 @@ def _database_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
             yield f"{name} is left in the database"
     for what, left in (
         ("workers", database.workers.distinct("_id")),
-        ("staged jobs", database.jobs.distinct("_id", {"state": STAGED})),
+        # What a killed process had not handed in yet is removed after an hour.
+        ("staged jobs", database.jobs.distinct("_id", {"state": STAGED, "_batch": {"$nin": held}})),
         ("files of workers", os.listdir(os.path.join(yard.data, "workers"))),
     ):
         if left:

@@ -13,13 +13,16 @@ import time
 import pytest
 
 from queuectl.addresses import address_of
+from queuectl.job_queue import JobQueue
 from queuectl.live.feed import Feed
 from queuectl.live.live_queue import LiveQueue
-from queuectl.model.times import parse_time
+from queuectl.model.times import format_time, parse_time
 from queuectl.places import find_folder
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
 from queuectl.worker import processes
+from queuectl.worker.log_places import logs_of
+from queuectl.worker.old_logs import remove_old_logs
 from tests.seeds.test_seeds import LINES
 
 
@@ -107,6 +110,58 @@ def test_large_output_is_kept_whole_and_its_end_is_read_alone(queue, url):
     assert queue.ok("logs", "a") == expected
     assert queue.ok("logs", "a", "--lines", "2") == "100000\nlast\n"
     assert queue.ok("show", "a").endswith("99999\n100000\nlast\n")
+
+
+def test_of_output_beyond_the_limit_the_first_half_and_the_last_are_kept(queue, url):
+    queue.ok("config", "set", "log-limit", "2000000")
+    gate = os.path.join(os.environ["XDG_STATE_HOME"], "gate")
+    command = f"seq 1000000; until [ -e {gate} ]; do sleep 0.05; done; seq 3; echo last"
+    queue.ok("enqueue", "--id", "a", "--command", command)
+    queue.ok("worker", "start")
+    logs = logs_of(host_folder(url))
+    get = JobQueue.open(host_folder(url)).get
+    followed, shown = b"", []
+    for piece in logs.follow(lambda: get("a"), time.sleep, lambda _: None, lambda _: None):
+        followed += piece
+        if b"\n1000000\n" in followed and not shown:
+            shown.append(queue.ok("logs", "a", "--lines", "1"))
+            with open(gate, "w"):
+                pass
+    assert shown == ["1000000\n"]
+    assert followed.endswith(b"\n1000000\n1\n2\n3\nlast\n")
+    kept = queue.ok("logs", "a")
+    assert re.search(r"\n\.\.\. about 4\.\d MB not kept \.\.\.\n", kept)
+    assert kept.startswith("1\n2\n3\n")
+    assert kept.endswith("\n999999\n1000000\n1\n2\n3\nlast\n")
+    assert 1_999_000 < len(kept) < 2_001_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({}, []),
+        ({"keep-logs": 1000}, ["b.1.x", "a.1.x"]),
+        ({"logs-total": 130_000}, ["b.1.x"]),
+        ({"logs-total": 1}, ["b.1.x", "a.1.x", "a.2.x"]),
+        ({"logs-total": 200_000, "keep-logs": 2500}, ["b.1.x"]),
+    ],
+)
+def test_the_oldest_output_of_ended_jobs_goes_first(queue, url, client, changes, gone):
+    for job_id in ("a", "b", "live"):
+        queue.ok("enqueue", "--id", job_id, "--command", "true")
+    queue.ok("cancel", "a", "b")
+    jobs = JobQueue.open(host_folder(url))
+    logs = logs_of(host_folder(url))
+    documents = client[url.rpartition("/")[2]].logs
+    for name, age in (("a.1.x", 2000), ("a.2.x", 500), ("b.1.x", 3000), ("live.1.x", 9000)):
+        job = jobs.get(name.partition(".")[0])
+        for at, older in ((0, 600), (20_000, 0)):  # a log is as old as its last byte
+            logs._pieces.send(name, job, at, b"x" * 20_000, promised=True)
+            sent_at = format_time(time.time() - age - older)
+            documents.update_one({"name": name, "at": at}, {"$set": {"sent_at": sent_at}})
+    jobs.change_settings(changes)
+    assert remove_old_logs(jobs, logs) == gone
+    assert set(documents.distinct("name")) == {"a.1.x", "a.2.x", "b.1.x", "live.1.x"} - set(gone)
 
 
 def test_a_worker_that_is_killed_loses_its_job_at_once_on_its_host(queue, url, wait_until):

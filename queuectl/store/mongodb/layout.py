@@ -11,7 +11,7 @@ from queuectl.errors import StoreError
 from queuectl.store.mongodb.connection import Connection
 
 FORMAT = 1
-INDEXES = 1  # raised when one is added: a process that finds fewer makes them
+INDEXES = 2  # raised when one is added: a process that finds fewer makes them
 MARKER = "queuectl"
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
@@ -81,6 +81,7 @@ def _make_indexes(connection: Connection) -> None:
             database.jobs.create_index([("updated_at", ASCENDING)], name="changed")
         database.logs.create_index([("name", ASCENDING), ("at", ASCENDING)], name="piece")
         database.logs.create_index([("job", ASCENDING)], name="job")
+        database.logs.create_index([("sent_at", ASCENDING)], name="sent")
         try:
             dead: list[dict[str, Any]] = [{"$match": {"state": "dead"}}]
             database.create_collection("dlq", viewOn="jobs", pipeline=dead)

@@ -1,27 +1,41 @@
 """Output of runs in the database, in pieces, so that every host can show it while the job runs.
 
 A command writes to the worker's spool, a local file; a thread sends on what is new. What a host
-printed in the second before it was lost is gone with it.
+printed in the second before it was lost is gone with it. A run that writes more than log-limit is
+cut in its spool, as in a data folder (see worker/log_cut.py). Meanwhile only the last of what is
+new is sent, and what lies in the middle removed; the log that is kept then takes its place.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 from pymongo import WriteConcern
 from pymongo.operations import ReplaceOne
 
 from queuectl.errors import QueuectlError
-from queuectl.model.job import Job
+from queuectl.model.job import LIVE, Job
+from queuectl.model.times import format_time
 from queuectl.store.files import door
 from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import STAGED
 
+MISSING = b"\n... some output not kept ...\n"  # while the run goes on
 PIECE = 1 << 18  # bytes
 PAUSE = 0.5  # seconds between looks at the spool
+_MOST = 64  # pieces that are sent at each look
+_NEWEST = 4 * PIECE  # bytes that are sent at each look once the spool was cut
+
+
+class Cut(NamedTuple):
+    """A run of which not all is kept: `written` bytes in all, of which the first `front` are."""
+
+    written: int
+    front: int
 
 
 class Pieces:
@@ -33,43 +47,114 @@ class Pieces:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def send(self, name: str, job: Job, at: int, data: bytes, *, promised: bool) -> None:
+    @property
+    def _logs(self) -> Any:
+        return self._connection.database.logs
+
+    def send(
+        self, name: str, job: Job, at: int, data: bytes, *, promised: bool, cut: Cut | None = None
+    ) -> None:
         """Keep some bytes of a run's output; once more does no harm."""
         head = {"name": name, "job": job.id, "run": job.run, "word": job.log_word}
+        head |= {"sent_at": format_time(self._connection.now())}
+        head |= cut._asdict() if cut else {}
         steps = []
         for start in range(0, len(data), PIECE):
+            piece = data[start : start + PIECE]
             document = {"_id": f"{name}:{at + start:015d}", **head, "at": at + start}
-            document["data"] = data[start : start + PIECE]
+            document |= {"size": len(piece), "data": piece}
             steps.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
-        logs = self._connection.database.logs
-        if not promised:
-            logs = logs.with_options(write_concern=WriteConcern(w=1))
+        logs = self._logs if promised else self._logs.with_options(write_concern=WriteConcern(w=1))
         with self._connection.told():
             if steps:
                 logs.bulk_write(steps)
 
-    def read(self, name: str, start: int = 0) -> Iterator[bytes]:
-        """What there is of a run's output behind the first `start` bytes."""
+    def spans(self, name: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        """What there is of a run's output behind the first `start` bytes: where it lies, and it."""
         with self._connection.told():
             asked: dict[str, Any] = {"name": name, "at": {"$gt": start - PIECE}}
-            for document in self._connection.database.logs.find(asked).sort("at", 1):
-                data = document["data"][max(0, start - document["at"]) :]
-                start += len(data)
-                if data:
-                    yield data
+            for document in self._logs.find(asked).sort("at", 1):
+                known = max(0, start - document["at"])
+                if data := document["data"][known:]:
+                    yield document["at"] + known, data
+
+    def read(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """The same without the places; `MISSING` stands for what is not there."""
+        for at, data in self.spans(name, start):
+            if at > start:
+                yield MISSING
+            yield data
+            start = at + len(data)
 
     def size(self, name: str) -> int:
         """How many bytes there are of a run's output."""
+        return self.end(name)[0]
+
+    def end(self, name: str) -> tuple[int, Cut | None]:
+        """How many bytes there are of a run's output, and what it is if not all of it is kept."""
         with self._connection.told():
-            last = self._connection.database.logs.find({"name": name}).sort("at", -1).limit(1)
-            return sum(document["at"] + len(document["data"]) for document in last)
+            fields = {"at": 1, "size": 1, "written": 1, "front": 1}
+            last = list(self._logs.find({"name": name}, fields).sort("at", -1).limit(1))
+        if not last:
+            return 0, None
+        cut = Cut(last[0]["written"], last[0]["front"]) if "written" in last[0] else None
+        return last[0]["at"] + last[0]["size"], cut
+
+    def keep_front(self, name: str, most: int | None) -> int:
+        """Remove all but what follows on from the start, at most `most` bytes; how much is left."""
+        end = 0
+        with self._connection.told():
+            for found in self._logs.find({"name": name}, {"at": 1, "size": 1}).sort("at", 1):
+                if found["at"] != end or (most is not None and end + found["size"] > most):
+                    break
+                end += found["size"]
+            self._logs.delete_many({"name": name, "at": {"$gte": end}})
+        return end
+
+    def thin(self, name: str, front: int, end: int) -> None:
+        """Remove what lies behind `front` and before `end` bytes."""
+        with self._connection.told():
+            self._logs.delete_many({"name": name, "at": {"$gte": front, "$lt": end - PIECE}})
 
     def remove(self, jobs: Iterable[Job]) -> None:
         """Remove the output of these jobs."""
         with self._connection.told():
             for job in jobs:
                 # Not by the id alone: another job may have it by now.
-                self._connection.database.logs.delete_many({"job": job.id, "word": job.log_word})
+                self._logs.delete_many({"job": job.id, "word": job.log_word})
+
+    def remove_old(self, age: float | None, total: int) -> list[str]:
+        """Remove logs of ended jobs, the oldest first: those of `age` seconds (None: none).
+
+        And more until at most `total` bytes are left, 0 for any number. The names of the logs.
+        """
+        removed: list[str] = []
+        with self._connection.told():
+            oldest = "" if age is None else format_time(self._connection.now() - age)
+            stats = self._connection.database.command("collStats", "logs") if total else {}
+            over = stats.get("size", 0) - total
+            passed: set[str] = set()
+            fields = {"name": 1, "job": 1, "sent_at": 1}
+            for found in self._logs.find({}, fields).sort("sent_at", 1):
+                if found.get("sent_at", "") >= oldest and (not total or over <= 0):
+                    break
+                if found["name"] not in passed:
+                    passed.add(found["name"])
+                    if freed := self._remove_if_ended(found["name"], found["job"], oldest, over):
+                        over -= freed
+                        removed.append(found["name"])
+        return removed
+
+    def _remove_if_ended(self, name: str, job_id: str, oldest: str, over: int) -> int:
+        """Remove a log unless its job lives, or it is too young; how many bytes that freed."""
+        live = {"_id": job_id, "state": {"$in": [*LIVE, STAGED]}}
+        if self._connection.database.jobs.find_one(live, {"_id": 1}):
+            return 0
+        parts = list(self._logs.find({"name": name}, {"size": 1, "sent_at": 1}))
+        if over <= 0 and max((part["sent_at"] for part in parts), default="") >= oldest:
+            return 0
+        self._logs.delete_many({"name": name})
+        return sum(part["size"] for part in parts)
 
 
 class Sender:
@@ -77,9 +162,12 @@ class Sender:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what follows; held for moments
         self._job: Job | None = None
         self._name, self._fd, self._sent = "", -1, 0
+        self._gone, self._front = 0, -1  # bytes cut off the spool, bytes at the start that are kept
+        self._cut_off: Callable[[int], bytes] = bytes
+        self._sending = threading.Lock()  # an answer may take its time
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -87,6 +175,7 @@ class Sender:
         """A run begins to write into an empty file."""
         with self._lock:
             self._job, self._name, self._fd, self._sent = job, name, fd, 0
+            self._gone, self._front = 0, -1
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="output", daemon=True)
             self._thread.start()
@@ -96,20 +185,41 @@ class Sender:
         with self._lock:
             self._job, self._fd = None, -1
 
-    def send_file(self, job: Job, path: str) -> None:
-        """Send what a finished run has written, then remove the file."""
+    @contextmanager
+    def cutting(
+        self, gone: Callable[[], int], front: int, cut_off: Callable[[int], bytes]
+    ) -> Iterator[None]:
+        """Within it the spool may be cut: `gone` tells how much is, `front` how much is kept.
+
+        `cut_off`: the last bytes, so many at most, of what is gone.
+        """
+        with self._lock:
+            yield
+            if gone() > self._gone:
+                self._gone, self._front, self._cut_off = gone(), front, cut_off
+
+    def send_file(self, job: Job, path: str, cut: Cut | None = None) -> None:
+        """Send what a finished run has written, then remove the file.
+
+        `cut`: the file is not all that was written; what was sent of it holds for the front only.
+        """
         name = os.path.basename(path)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         try:
-            at = self._sent if name == self._name else self._pieces.size(name)
-            size = os.fstat(fd).st_size
-            while at < size:
-                data = os.pread(fd, 4 * PIECE, at)
-                self._pieces.send(name, job, at, data, promised=at + len(data) >= size)
-                at += len(data)
+            with self._sending:
+                if name == self._name and cut is None:
+                    at = self._sent
+                else:
+                    at = self._pieces.keep_front(name, cut.front if cut else None)
+                size = os.fstat(fd).st_size
+                while at < size:
+                    data = os.pread(fd, 4 * PIECE, at)
+                    last = at + len(data) >= size
+                    self._pieces.send(name, job, at, data, promised=last, cut=cut)
+                    at += len(data)
         finally:
             os.close(fd)
         door.remove(path)
@@ -122,10 +232,32 @@ class Sender:
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE):
-            with self._lock, suppress(QueuectlError, OSError):
-                while self._job is not None:
-                    data = os.pread(self._fd, PIECE, self._sent)
-                    if not data:
+            with suppress(QueuectlError, OSError), self._sending:
+                for _ in range(_MOST):
+                    if not self._send_on():
                         break
-                    self._pieces.send(self._name, self._job, self._sent, data, promised=False)
-                    self._sent += len(data)
+
+    def _send_on(self) -> bool:
+        """Send what is new, if anything; whether there may be more."""
+        with self._lock:
+            job, name, front = self._job, self._name, self._front
+            if job is None:
+                return False
+            at = self._sent
+            if front >= 0:  # all of it would be more than is kept
+                at = max(at, self._gone + os.fstat(self._fd).st_size - _NEWEST)
+            if at < self._gone:
+                data = self._cut_off(PIECE)
+                at = self._gone - len(data)
+            else:
+                data = os.pread(self._fd, PIECE, at - self._gone)
+        if not data:
+            return False
+        self._pieces.send(name, job, at, data, promised=False)
+        end = at + len(data)
+        if front >= 0:
+            self._pieces.thin(name, front, end - front)
+        with self._lock:
+            if self._name == name:
+                self._sent = end
+        return True
