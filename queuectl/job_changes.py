@@ -7,27 +7,21 @@ change it: to all the jobs that are meant, or to none.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
-from typing import cast
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES, check_state, find_field
 from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time
+from queuectl.store.contract import is_selection
 from queuectl.store.facts import CANCEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias, TypeGuard
-
     from queuectl.model.selection import Selection
-    from queuectl.store.contract import Rule, Store
+    from queuectl.store.contract import Rule, Store, Which
     from queuectl.store.facts import WorkerInfo
-
-    # Ids, all of which must be there, or a selection.
-    Which: TypeAlias = "Sequence[str] | Selection"
 
 
 class JobChanges:
@@ -54,7 +48,7 @@ class JobChanges:
 
     def select(self, selection: Selection) -> list[Job]:
         """The jobs that are selected now; ids that are not there are passed over."""
-        from queuectl.model.selection import selected  # see _is_selection
+        from queuectl.model.selection import selected  # see is_selection
 
         return list(selected(self.find(selection.states), selection))
 
@@ -160,27 +154,28 @@ class JobChanges:
         return self._would(which, self._back if dead else self._retry_rule(which))
 
     def _would(self, which: Which, rule: Rule) -> list[Job]:
-        if _is_selection(which):
+        if is_selection(which):
             return [job for job in self.select(which) if rule(job) is not None]
-        jobs = [self.get(job_id) for job_id in dict.fromkeys(_ids(which))]
+        jobs = self._named(which)
         for job in jobs:
             rule(job)
         return jobs
+
+    def _named(self, ids: Collection[str]) -> list[Job]:
+        return [self.get(job_id) for job_id in dict.fromkeys(ids)]
 
     def _retried(self, job: Job) -> Job:
         return lifecycle.retried(job, self.now())
 
     def _back(self, job: Job) -> Job:
-        if job.state != "dead":
-            raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
-        return lifecycle.retried(job, self.now())
+        return lifecycle.retried(_dead(job), self.now())
 
     def retry(self, which: Which, rev: int | None = None) -> list[Job]:
         """Make the jobs pending now, all or none; of a selection those that are not due already."""
         return self._change(which, self._retry_rule(which), rev)
 
     def _retry_rule(self, which: Which) -> Rule:
-        if not _is_selection(which):
+        if not is_selection(which):
             return self._retried
 
         def rule(job: Job) -> Job | None:
@@ -191,57 +186,50 @@ class JobChanges:
 
     def retry_dead(self, which: Which) -> list[Job]:
         """Put dead jobs back, all or none; Conflict for an id of one that is not dead."""
-        if _is_selection(which):
+        if is_selection(which):
             which = which._replace(states=frozenset({"dead"}))
         return self._change(which, self._back)
 
     def purge(
-        self, which: Which, older_than: float | None = None, *, dry_run: bool = False
+        self,
+        which: Which,
+        older_than: float | None = None,
+        *,
+        dead: bool = False,
+        dry_run: bool = False,
     ) -> list[Job]:
         """Remove ended jobs, of those that ended `older_than` seconds ago or more.
 
-        Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id;
-        then none is removed. What changes meanwhile is left.
+        Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id,
+        and if they must be `dead`, Conflict for one that is not; then none is removed.
         """
+        from queuectl.model.selection import has_ended_by
+
         before = format_time(self.store.now() - (older_than or 0.0))
-        if _is_selection(which):
+        if is_selection(which):
             for state in (which.states or frozenset(STATES)) - FINISHED:
                 raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
-            from queuectl.model.selection import selected
+            which = which._replace(ended_by=before)
+            return self.select(which) if dry_run else self.store.remove(which)
 
-            jobs = selected(self.find(which.states), which._replace(limit=None))
-        else:
-            jobs = iter([_removable(self.get(job_id)) for job_id in dict.fromkeys(_ids(which))])
-        limit = which.limit if _is_selection(which) else None
-        found = list(islice((job for job in jobs if _ended_at(job) <= before), limit))
-        return found if dry_run or not found else self.remove(found)
+        def goes(job: Job) -> bool:
+            return has_ended_by(_dead(job) if dead else _removable(job), before)
+
+        return list(filter(goes, self._named(which))) if dry_run else self.store.remove(which, goes)
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Remove ended jobs, as far as they still are as given; those that were removed."""
-        jobs = list(map(_removable, jobs))
-        left = {job.id for job in self.store.remove(jobs)}
-        return [job for job in jobs if job.id not in left]
+        """Remove ended jobs, as far as they still are as given; those that were removed.
+
+        Raises InvalidTransition for one that has not ended, NoSuchJob; then none is removed.
+        """
+        given = {job.id: job for job in map(_removable, jobs)}
+        return self.store.remove(list(given), lambda job: job == given[job.id])
 
     def _change(self, which: Which, rule: Rule, rev: int | None = None) -> list[Job]:
-        """Apply the rule to all jobs or to none, and tell the workers whom it concerns.
-
-        Of a selection those are changed that fitted when they were looked for and fit still.
-        """
-        if _is_selection(which):
-            return self._change_selected(which, rule)
-        done = list(self.store.change(_ids(which), lifecycle.at_rev(rule, rev)).values())
+        """Apply the rule to all jobs or to none, and tell the workers whom it concerns."""
+        done = list(self.store.change(which, lifecycle.at_rev(rule, rev)).values())
         self._tell_workers(done)
         return done
-
-    def _change_selected(self, selection: Selection, rule: Rule) -> list[Job]:
-        from queuectl.model.selection import matches
-
-        while True:
-            ids = [job.id for job in self.select(selection)]
-            if not ids:
-                return []
-            with suppress(NoSuchJob):  # one was removed meanwhile
-                return self._change(ids, lambda job: rule(job) if matches(job, selection) else None)
 
     def _tell_workers(self, jobs: Collection[Job]) -> None:
         for job in jobs:
@@ -263,14 +251,11 @@ class JobChanges:
             self.store.wake_idle(count)
 
 
-def _is_selection(which: Which) -> TypeGuard[Selection]:
-    # Not by isinstance: making the class costs each one-shot enqueue half a millisecond.
-    return hasattr(which, "states")
-
-
-def _ids(which: Which) -> Sequence[str]:
-    assert not _is_selection(which)
-    return cast("Sequence[str]", which)
+def _dead(job: Job) -> Job:
+    """The job, if it is dead; Conflict otherwise."""
+    if job.state != "dead":
+        raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
+    return job
 
 
 def _removable(job: Job) -> Job:
@@ -278,7 +263,3 @@ def _removable(job: Job) -> Job:
     if job.state not in FINISHED:
         raise InvalidTransition(job.id, job.state, "remove")
     return job
-
-
-def _ended_at(job: Job) -> str:
-    return job.finished_at or job.updated_at

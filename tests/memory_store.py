@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
@@ -13,11 +13,15 @@ from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
+from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup
-from queuectl.store.contract import Claim, Rule
+from queuectl.store.contract import Claim, Rule, is_selection
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
 from queuectl.store.files.job_files import checked_line, encode_job
+
+if TYPE_CHECKING:
+    from queuectl.store.contract import Which
 
 
 class MemoryStore:
@@ -102,14 +106,9 @@ class MemoryStore:
         self._jobs[job.id] = job
         return Claim(job)
 
-    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""
-        pairs = []
-        for job_id in dict.fromkeys(ids):
-            old = self._jobs.get(job_id)
-            if old is None:
-                raise NoSuchJob(job_id)
-            pairs.append((old, rule(old)))
+        pairs = [(old, rule(old)) for old in self._meant(which)]
         changed = [(old, new) for old, new in pairs if new is not None]
         for old, new in changed:
             self._put(old, new)
@@ -120,13 +119,21 @@ class MemoryStore:
             del self._jobs[old.id]  # it moves behind the others, as between two files
         self._jobs[new.id] = new
 
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
         """See Store."""
-        lost = [job for job in jobs if self._jobs.get(job.id) != job]
-        for job in jobs:
-            if job not in lost:
-                del self._jobs[job.id]
-        return lost
+        gone = [job for job in self._meant(which) if goes is None or goes(job)]
+        for job in gone:
+            del self._jobs[job.id]
+        return gone
+
+    def _meant(self, which: Which) -> Iterator[Job]:
+        if is_selection(which):
+            yield from selected(self.find(which.states), which)
+            return
+        for job_id in dict.fromkeys(which):
+            if job_id not in self._jobs:
+                raise NoSuchJob(job_id)
+            yield self._jobs[job_id]
 
     def _holds(self, job: Job) -> bool:
         stored = self._jobs.get(job.id)

@@ -15,6 +15,7 @@ from samples import configure, make_job, moment, put
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
+from queuectl.model.selection import Selection
 from queuectl.model.times import format_time
 from queuectl.store.backup import read_backup
 from queuectl.store.facts import CANCEL, WAKE
@@ -208,7 +209,7 @@ class StoreContract:
     def test_a_finished_job_that_is_gone_is_not_settled(self, store):
         store.add([make_job("a"), make_job("b")])
         held = store.claim("w", NOW).job
-        assert store.remove([held]) == []
+        assert store.remove([held.id]) == [held]
         claim = store.claim("w", NOW, (held, held._replace(state="completed", rev=3)))
         assert (claim.job, claim.settled, claim.stored) == (None, False, None)
         assert store.get("a") is None
@@ -285,22 +286,68 @@ class StoreContract:
     @pytest.mark.parametrize("state", ["completed", "cancelled", "dead"])
     def test_a_removed_job_is_gone_and_its_id_free(self, store, state):
         jobs = filled(store)
-        assert store.remove([jobs[state]]) == []
+        assert store.remove([state]) == [jobs[state]]
         assert store.get(state) is None
         assert state not in names(store.find())
         assert store.counts()[state] == 0
         store.add([make_job(state)])
         assert store.get(state).state == "pending"
 
-    def test_remove_spares_what_changed_meanwhile(self, store):
+    def test_jobs_are_removed_all_or_none_and_some_may_be_spared(self, store):
         jobs = filled(store)
-        newer = jobs["dead"]._replace(rev=2)
-        put(store, newer)
-        alike = jobs["cancelled"]._replace(priority=9)  # as an edit by hand can leave it
-        gone = [jobs["dead"], jobs["completed"], make_job("nobody"), alike]
-        assert names(store.remove(gone)) == ["dead", "nobody", "cancelled"]
-        assert store.get("dead") == newer
+        with pytest.raises(NoSuchJob):
+            store.remove(["dead", "nobody"])
+
+        def refuse_dead(job):
+            if job.state == "dead":
+                raise Conflict("not dead")
+            return True
+
+        with pytest.raises(Conflict, match="not dead"):
+            store.remove(["completed", "dead"], refuse_dead)
+        assert len(list(store.find())) == len(STATES)
+        spared = store.remove(["dead", "completed", "dead"], lambda job: job.state != "dead")
+        assert spared == [jobs["completed"]]
+        assert store.get("dead") == jobs["dead"]
         assert store.get("completed") is None
+
+    # -- selections
+
+    def test_a_selection_is_changed_as_it_is_at_that_moment(self, store):
+        store.add([make_job(job_id, tags=("t",) if job_id in "abd" else ()) for job_id in "abcd"])
+        put(store, make_job("b", rev=2, state="dead", tags=("t",)))
+        tagged = Selection(tags=frozenset({"t"}))
+
+        def mine(job):
+            return None if job.id == "d" else job._replace(rev=job.rev + 1, command="mine")
+
+        assert names(store.change(tagged, mine).values()) == ["a", "b"]
+        assert [job.command for job in store.find()] == ["mine", "true", "true", "mine"]
+        assert names(store.change(tagged._replace(limit=1), mine).values()) == ["a"]
+        assert store.change(Selection(ids=frozenset({"x"})), mine) == {}
+
+        def refuse_the_dead(job):
+            if job.state == "dead":
+                raise Conflict("not the dead")
+            return mine(job)
+
+        before = list(store.find())
+        with pytest.raises(Conflict, match="not the dead"):
+            store.change(tagged, refuse_the_dead)
+        assert list(store.find()) == before
+
+    def test_a_selection_is_removed_at_once(self, store):
+        jobs = filled(store)
+        ended = Selection(ended_by=jobs["dead"].updated_at)
+        assert names(store.remove(ended._replace(limit=2))) == ["completed", "cancelled"]
+        assert store.remove(ended, lambda job: job.state != "dead") == []
+        assert names(store.remove(Selection())) == ["pending", "in_progress", "failed", "dead"]
+        assert store.counts() == dict.fromkeys(STATES, 0)
+
+    def test_nothing_is_made_for_a_selection_of_no_job(self, store):
+        assert store.change(Selection(), lambda job: job) == {}
+        assert store.remove(Selection()) == []
+        assert store.exists() is not self.begins_absent
 
     def test_removing_nothing_changes_nothing(self, store):
         filled(store)
@@ -471,7 +518,7 @@ class StoreContract:
         if store.archive is None:
             pytest.skip("this store has no backups")
         filled(store)
-        store.remove([store.get("in_progress")])
+        store.remove(["in_progress"])
         configure(store, {"base": 3})
         jobs, lines = list(store.find()), list(store.archive.backup())
         backup = read_backup(BytesIO(b"".join(lines)), "it")
@@ -479,10 +526,10 @@ class StoreContract:
         content = (backup.jobs, backup.settings, backup.env_sets)
         with pytest.raises(Conflict):
             store.archive.refill(*content, replace=False)
-        store.remove([store.get("completed")])
+        store.remove(["completed"])
         store.add([make_job("new")])
         if not self.replaces:
-            store.remove(list(store.find()))
+            store.remove(Selection())
         store.archive.refill(*content, replace=self.replaces)
         assert {job.id: job.state for job in store.find()} == {job.id: job.state for job in jobs}
         assert dict(store.settings()) == {"base": 3}

@@ -77,7 +77,7 @@ def prepare(path):
     change(store, "buried", state="dead")
     change(store, "raised", state="pending")
     change(store, "edited", command="new")
-    store.remove([store.get("removed"), store.get("deleted")])
+    store.remove(["removed", "deleted"])
     store.add([make_job("added"), make_job("late", state="dead")])
     store._writer.close()
     return held
@@ -112,7 +112,7 @@ def update(store):
 
 
 def purge(store):
-    store.remove([store.get("late"), store.get("buried")])
+    store.remove(["late", "buried"])
 
 
 def set_base(store):
@@ -260,7 +260,7 @@ def test_what_was_promised_is_synced_and_what_was_not_is_not(store):
         (lambda: store.add([make_job("c")]), True),
         (lambda: change(store, "b", priority=3), True),
         (lambda: store.claim("w", moment(1)), False),
-        (lambda: store.remove([store.get("c")]), True),
+        (lambda: store.remove(["c"]), True),
     ):
         with failing_disk(at=-1, how="once") as disk:
             deed()

@@ -12,6 +12,7 @@ from samples import configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import BadFile, DiskRefused, DuplicateId, NotConfirmed
+from queuectl.model.selection import Selection
 from queuectl.store.files import checkpoint, snapshot, staged, writer
 from queuectl.store.files.file_store import FileStore
 
@@ -286,8 +287,39 @@ def test_the_present_form_of_a_job_is_read_from_the_journals_tail(store):
     newer = job._replace(cancel_requested=True, rev=3)
     put(other, newer)
     assert store.present(job) == newer
-    other.remove([newer])
+    other.remove([newer.id])
     assert store.present(job) is None
+    other.close()
+
+
+@pytest.mark.parametrize("folds", [0, 1, 9])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_selection_is_what_it_is_under_the_lock(store, monkeypatch, folds, limit):
+    """Another is faster, once or at each look: what is changed is what is selected by then."""
+    other = FileStore(store.folder)
+    store.add([make_job(job_id, state="failed") for job_id in "abcd"])
+    store.add([make_job("e"), make_job("f")])
+    writing, looks = store._writer.writing, []
+
+    def late(**options):
+        number = len(looks)
+        looks.append(number)
+        if number == 0:
+            put(other, make_job("b", rev=2))
+            put(other, make_job("e", rev=2, state="failed"))
+            other.remove(["c"])
+        if number < folds:
+            put(other, make_job("f", rev=number + 2, command=str(number)))
+            other.fold()
+        return writing(**options)
+
+    monkeypatch.setattr(store._writer, "writing", late)
+    failed = Selection(states=frozenset({"failed"}), limit=limit)
+    seen = store.change(failed, lambda job: job._replace(rev=job.rev + 1, state="cancelled"))
+    assert [*seen] == ["a", "d", "e"][:limit]
+    assert [job.id for job in store.find({"failed"})] == ["a", "d", "e"][limit or 3 :]
+    assert len(looks) == (4 if folds == 9 else 1 + (folds == 1 or limit is not None))
+    assert store.check() == []
     other.close()
 
 

@@ -349,7 +349,7 @@ def test_a_full_disk_refuses_the_change_and_leaves_everything_as_it_was(tmp_path
     for deed in (
         lambda: store.add([make_job("b", command="x" * 5000)]),
         lambda: put(store, held._replace(rev=2, state="dead")),
-        lambda: store.remove([held]),
+        lambda: store.remove([held.id]),
         lambda: configure(store, {"base": 3}),
         lambda: store.fold(),
     ):

@@ -67,7 +67,7 @@ class History:
         self._note(store, False)
         store.claim("w", moment(1), (held, held._replace(state="completed", rev=3)))
         self._note(store, False)
-        store.remove([store.get("old")])
+        store.remove(["old"])
         self._note(store, True)
         job = store.get("b")
         put(store, job._replace(priority=1, rev=job.rev + 1), promised=False)
@@ -451,7 +451,7 @@ def test_what_was_promised_is_synced_after_the_lock_is_free(tmp_path, monkeypatc
     store.add([make_job("b")])
     job = store.get("b")
     put(store, job._replace(rev=2, state="dead"))
-    store.remove([store.get("b")])
+    store.remove(["b"])
     assert free == [True] * 3
     for each in (store, other):
         each._writer.close()

@@ -66,7 +66,7 @@ def make_template(tmp_path_factory):
     store.add([make_job("dead", state="dead"), make_job("raised", state="dead")])
     store.fold()
     change_fields(store, "changed", priority=5)
-    store.remove([store.get("removed")])
+    store.remove(["removed"])
     change_fields(store, "buried", state="dead")
     change_fields(store, "raised", state="pending")
     store.add([make_job("added", command="echo a@b")])

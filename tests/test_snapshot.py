@@ -233,7 +233,7 @@ def test_between_the_renames_of_a_fold_every_reader_sees_the_same(store, monkeyp
 def test_a_snapshot_stays_as_it_was(store):
     found = store.find()
     assert next(found).id == "a"
-    store.remove([store.get("b")])
+    store.remove(["b"])
     store.fold()
     assert [job.id for job in found] == ["b"]
 

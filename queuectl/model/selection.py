@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from queuectl.model.job import FINISHED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -28,6 +30,7 @@ class Selection(NamedTuple):
     since: str | None = None  # the last change is not before it: RFC 3339 text as a job holds it
     until: str | None = None  # nor behind it
     limit: int | None = None  # at most so many, of the first in the order asked for
+    ended_by: str | None = None  # it has ended, and not behind this: RFC 3339 text
 
 
 def in_state(*states: str) -> Selection:
@@ -37,7 +40,7 @@ def in_state(*states: str) -> Selection:
 
 def matches(job: Job, selection: Selection) -> bool:
     """Whether the job is one of those meant; `limit` is left to the caller, who counts them."""
-    ids, states, tags, match, error, exit_code, since, until, _ = selection
+    ids, states, tags, match, error, exit_code, since, until, _, ended_by = selection
     return (
         (states is None or job.state in states)
         and (ids is None or job.id in ids)
@@ -45,9 +48,15 @@ def matches(job: Job, selection: Selection) -> bool:
         and (exit_code is None or job.exit_code == exit_code)
         and (since is None or job.updated_at >= since)
         and (until is None or job.updated_at <= until)
+        and (ended_by is None or has_ended_by(job, ended_by))
         and (match is None or _holds(match, job.id, job.command))
         and (error is None or _holds(error, job.error or ""))
     )
+
+
+def has_ended_by(job: Job, moment: str) -> bool:
+    """Whether the job has ended, at that moment or before."""
+    return job.state in FINISHED and (job.finished_at or job.updated_at) <= moment
 
 
 def selected(jobs: Iterable[Job], selection: Selection) -> Iterator[Job]:

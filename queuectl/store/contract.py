@@ -17,7 +17,16 @@ from queuectl.model.job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from typing_extensions import TypeIs  # for mypy alone, which has it
+
+    from queuectl.model.selection import Selection
     from queuectl.store.facts import Finding, WorkerInfo
+
+    # Ids of jobs, all of which must be there, or a selection: all the jobs that match at the
+    # moment of the change, in the order of `find`, up to its limit.
+    Which: TypeAlias = "Collection[str] | Selection"
 
 Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
 
@@ -32,6 +41,12 @@ class Claim(NamedTuple):
     job: Job | None
     settled: bool = True
     stored: Job | None = None
+
+
+def is_selection(which: Which) -> TypeIs[Selection]:
+    """Whether jobs are selected, and not named."""
+    # Not by isinstance: making the class costs each one-shot enqueue half a millisecond.
+    return hasattr(which, "states")
 
 
 class Jobs(Protocol):
@@ -95,19 +110,22 @@ class Jobs(Protocol):
         Only to be asked of a store object by which `claim` was called before.
         """
 
-    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.
 
-        Raises NoSuchJob, and what the rule raises. It sees the jobs as they are and nobody comes
-        between; None from it leaves a job be, a new job must have another rev. What is not
-        `promised` may be forgotten in a power cut, and is not synced.
+        Raises NoSuchJob for an id, and what the rule raises. One step finds the jobs and changes
+        them: nobody comes between. None from the rule leaves a job be, a new job must have another
+        rev. What is not `promised` may be forgotten in a power cut, and is not synced.
         """
 
     def check_size(self, job: Job) -> None:
         """Raise InvalidInput for a job that is too large to be taken from a person."""
 
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Remove the jobs that are stored just as they are given; returns those that are not."""
+    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
+        """Remove those of the jobs for which `goes` is true (None: all); returns what was removed.
+
+        In one step, as `change`; all or none if `goes` raises, or NoSuchJob for an id.
+        """
 
     def settings(self) -> Mapping[str, object]:
         """The settings that were changed, as they were written; BadFile if they hold a mistake.

@@ -8,9 +8,8 @@ from queuectl.commands import listing, render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.jobs import NO_MATCH, jobs_result, listed, removed, these
 from queuectl.commands.selecting import chosen, confirmed, listed_jobs, selection_of, selects
-from queuectl.errors import Conflict, InvalidInput
+from queuectl.errors import InvalidInput
 from queuectl.model.causes import Cause, by_cause, named
-from queuectl.model.selection import Selection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,12 +104,7 @@ def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
 
 def dlq_purge(context: Context, args: dict[str, Any]) -> Result:
     """Named or selected dead jobs, or all, removed with their output."""
-    which = _which(context, args, "dlq purge")
-    for job_id in () if isinstance(which, Selection) else which:
-        job = context.queue.get(job_id)
-        if job.state != "dead":
-            raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
-    return removed(context, args, which)
+    return removed(context, args, _which(context, args, "dlq purge"), dead=True)
 
 
 def _which(context: Context, args: Mapping[str, Any], command: str) -> Which:

@@ -264,15 +264,20 @@ def purge(context: Context, args: dict[str, Any]) -> Result:
 
 
 def removed(
-    context: Context, args: Mapping[str, Any], which: Which, states: Sequence[str] = ()
+    context: Context,
+    args: Mapping[str, Any],
+    which: Which,
+    states: Sequence[str] = (),
+    *,
+    dead: bool = False,
 ) -> Result:
     """Ended jobs removed with their output, or only that; asks first, and removes no more."""
     queue, older, only = context.queue, args["older_than"], args["logs"]
     if args["dry_run"]:
-        return these(context, queue.purge(which, older, dry_run=True))
+        return these(context, queue.purge(which, older, dead=dead, dry_run=True))
     if not args["yes"]:
+        doomed = queue.purge(which, older, dead=dead, dry_run=True)
         context.require_person("purge asks before it removes")
-        doomed = queue.purge(which, older, dry_run=True)
         of = f" ({', '.join(states)})" if states else f" ({named([job.id for job in doomed])})"
         if doomed and not context.confirm(
             f"Remove {_output(doomed)}{of} for good "
@@ -281,9 +286,12 @@ def removed(
             "('backup FILE' keeps a copy)?"
         ):
             return Result([Note("Nothing was removed.")], code=1)
+        ids = [job.id for job in doomed]
         if isinstance(which, Selection):
-            which = which._replace(ids=frozenset(job.id for job in doomed), limit=None)
-    gone = queue.purge(which, older, dry_run=only)
+            which = which._replace(ids=frozenset(ids), limit=None)
+        else:
+            which = ids
+    gone = queue.purge(which, older, dead=dead, dry_run=only)
     context.logs.prune(gone)
     return jobs_result(gone, [f"Removed {_output(gone) if only else _count(len(gone))}."])
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, DuplicateId, NoSuchJob, NoSuchSet, StoreError
+from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
 from queuectl.model.env_set import present
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.contract import Claim, Rule
+from queuectl.store.contract import Claim, Rule, is_selection
 from queuectl.store.facts import WAKE, WorkerInfo
 from queuectl.store.files import door, marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
 from queuectl.store.files.live_index import Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
+from queuectl.store.files.lookup import named_jobs
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.staged import Staged, new_lines
 from queuectl.store.files.worker_files import WorkerSlot
@@ -29,7 +30,9 @@ from queuectl.store.files.writer import LARGE, TAKEN_IN, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Archive
+    from contextlib import AbstractContextManager
+
+    from queuectl.store.contract import Archive, Which
     from queuectl.store.facts import Finding
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
@@ -124,21 +127,17 @@ class FileStore:
         """See Store."""
         return self._env_sets.id_of(env_set)
 
-    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""
         changed: dict[str, Job] = {}
         moves = []
-        with self._writer.writing() as journal:
-            found = self._writer.look_up(journal, ids)
-            for job_id in dict.fromkeys(ids):
-                if job_id not in found:
-                    raise NoSuchJob(job_id)
-                old = decode_job(found[job_id][0])
+        with self._meant(which) as (journal, jobs):
+            for old in jobs:
                 new = rule(old)
                 if new is not None:
-                    changed[job_id] = new
+                    changed[old.id] = new
                     moves.append((old.state, new.state))
-            if changed:
+            if journal is not None and changed:
                 lines = [encode_job(job) for job in changed.values()]
                 self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
         if changed and promised:
@@ -149,18 +148,27 @@ class FileStore:
         """Raise InvalidInput for a job that is too large to be taken from a person."""
         checked_line(job)
 
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
+    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
         """See Store."""
-        with self._writer.writing() as journal:
-            found = self._writer.look_up(journal, [job.id for job in jobs])
-            stored = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
-            won = [job for job in jobs if stored.get(job.id) == job]
-            if won:
-                lines = [removal_line(job.id, job.state) for job in won]
-                self._writer.append(journal, lines, [(job.state, None) for job in won], PROMISED)
-        if won:
+        with self._meant(which) as (journal, jobs):
+            gone = [job for job in jobs if goes is None or goes(job)]
+            if journal is not None and gone:
+                lines = [removal_line(job.id, job.state) for job in gone]
+                self._writer.append(journal, lines, [(job.state, None) for job in gone], PROMISED)
+        if gone:
             self._writer.confirm()
-        return [job for job in jobs if stored.get(job.id) != job]
+        return gone
+
+    def _meant(self, which: Which) -> AbstractContextManager[tuple[Journal | None, Iterable[Job]]]:
+        """The lock, the journal read to its end, and the jobs that are meant as they are now.
+
+        Without a journal there are none.
+        """
+        if is_selection(which):
+            from queuectl.store.files.selecting import selected_jobs
+
+            return selected_jobs(self._writer, self._snapshot, which)
+        return named_jobs(self._writer, which)
 
     def claim(
         self,

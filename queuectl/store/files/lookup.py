@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
-from queuectl.store.files.job_files import DEAD, JOBS, find_line, line_id, line_state, read_lines
+from queuectl.errors import NoSuchJob
+from queuectl.model.job import Job
+from queuectl.store.files.job_files import (
+    DEAD,
+    JOBS,
+    decode_job,
+    find_line,
+    line_id,
+    line_state,
+    read_lines,
+)
 from queuectl.store.files.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.files.writer import Writer
 
 FEW = 20  # ids; more are looked for in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job
+
+
+@contextmanager
+def named_jobs(writer: Writer, ids: Collection[str]) -> Iterator[tuple[Journal, Iterator[Job]]]:
+    """The lock, the journal read to its end, and each of the jobs; NoSuchJob when one is none."""
+    with writer.writing() as journal:
+        found = writer.look_up(journal, ids)
+
+        def jobs() -> Iterator[Job]:
+            for job_id in dict.fromkeys(ids):
+                if job_id not in found:
+                    raise NoSuchJob(job_id)
+                yield decode_job(found[job_id][0])
+
+        yield journal, jobs()
 
 
 def find_jobs(

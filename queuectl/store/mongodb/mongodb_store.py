@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
 from pymongo import ReturnDocument, errors
-from pymongo.operations import DeleteOne, UpdateOne
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, NoSuchJob, StoreBusy
+from queuectl.errors import DuplicateId, NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import parse_time
-from queuectl.store.contract import Archive, Care, Claim, Rule
+from queuectl.store.contract import Archive, Care, Claim, Rule, is_selection
 from queuectl.store.facts import WAKE, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.archive import MongodbArchive
 from queuectl.store.mongodb.care import MongodbCare
+from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.connection import connect
 from queuectl.store.mongodb.documents import (
     STAGED,
     claim_update,
-    difference,
     to_document,
     to_job,
 )
@@ -42,8 +41,11 @@ from queuectl.store.mongodb.host import make_host_folder
 from queuectl.store.mongodb.staging import Staging
 from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
 
-_PIECE = 1000  # jobs that are changed in one transaction
-_TRIES = 100  # of a change that others are always faster with
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Which
+
+_PIECE = 1000  # dead jobs that are asked for at once
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
 _CLAIM_ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
@@ -61,6 +63,7 @@ class MongodbStore:
         self.notices: list[str] = []
         self._staging = Staging(self.connection)
         self._env_sets = EnvSets(self.connection)
+        self._changes = Changes(self.connection)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._marked = False  # whether the database is known to be a queue
@@ -207,7 +210,7 @@ class MongodbStore:
         """See Store. If the claim fails after the settling, that is done: asking again is right."""
         if not self._there():
             return Claim(None, settled=finished is None)
-        if finished is not None and not self._swap(*finished):
+        if finished is not None and not self._changes.swap(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
         ready = {"state": {"$in": sorted(CLAIMABLE)}, "run_at": {"$lte": now}}
         with self.connection.told():
@@ -220,99 +223,20 @@ class MongodbStore:
             )
         return Claim(to_job(found) if found else None)
 
-    def _swap(self, old: Job, new: Job) -> bool:
-        """Put the new job for the old one; False if that is no longer as it was."""
-        as_was, update = difference(old, new)
-        if not update:
-            return True
-        with self.connection.told(f"a change of job '{old.id}'"):
-            return bool(self._jobs.update_one(as_was, update).matched_count)
+    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
+        """See Store and Changes."""
+        self._refuse_if_absent(which)
+        return self._changes.change(which, rule)
 
-    def change(self, ids: Collection[str], rule: Rule, promised: bool = True) -> dict[str, Job]:
-        """See Store. A standalone server changes several jobs one by one, when all rules agree.
+    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
+        """See Store and Changes."""
+        self._refuse_if_absent(which)
+        return self._changes.remove(which, goes or (lambda _: True))
 
-        Of more than a thousand a piece after the other is changed.
-        """
-        named = list(dict.fromkeys(ids))
-        if not self._there():
-            for job_id in named:
+    def _refuse_if_absent(self, which: Which) -> None:
+        if not self._there() and not is_selection(which):
+            for job_id in which:
                 raise NoSuchJob(job_id)
-        if len(named) > 1 and (len(named) > _PIECE or not self.connection.has_transactions):
-            for job_id in named:  # so that a refusal comes before the first change
-                rule(self._get(job_id))
-        if len(named) < 2 or not self.connection.has_transactions:
-            return {new.id: new for job_id in named if (new := self._change_one(job_id, rule))}
-        changed: dict[str, Job] = {}
-        for at in range(0, len(named), _PIECE):
-            piece = named[at : at + _PIECE]
-            what = f"a change of {len(piece)} jobs"
-            changed |= self.connection.transaction(self._changing(piece, rule), what)
-        return changed
-
-    def _get(self, job_id: str) -> Job:
-        job = self.get(job_id)
-        if job is None:
-            raise NoSuchJob(job_id)
-        return job
-
-    def _change_one(self, job_id: str, rule: Rule) -> Job | None:
-        for _ in range(_TRIES):
-            old = self._get(job_id)
-            new = rule(old)
-            if new is None or self._swap(old, new):
-                return new
-        raise StoreBusy(f"job '{job_id}' is changed by others all the time; try again")
-
-    def _changing(self, ids: Sequence[str], rule: Rule) -> Callable[[Any], dict[str, Job]]:
-        """What changes all the jobs in a transaction."""
-
-        def deed(session: Any) -> dict[str, Job]:
-            asked = {"_id": {"$in": list(ids)}, "state": {"$ne": STAGED}}
-            found = {
-                document["_id"]: document for document in self._jobs.find(asked, session=session)
-            }
-            changed, updates = {}, []
-            for job_id in ids:
-                if job_id not in found:
-                    raise NoSuchJob(job_id)
-                old = to_job(found[job_id])
-                new = rule(old)
-                if new is not None:
-                    changed[job_id] = new
-                    update = difference(old, new)[1]
-                    # Another's change since then makes the transaction fail, and run again.
-                    updates += [UpdateOne({"_id": job_id}, update)] if update else []
-            if updates:
-                self._jobs.bulk_write(updates, session=session)
-            return changed
-
-        return deed
-
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """See Store."""
-        lost: list[Job] = []
-        if not self._there():
-            return list(jobs)
-        for at in range(0, len(jobs), _PIECE):
-            lost += self._remove(jobs[at : at + _PIECE])
-        return lost
-
-    def _remove(self, jobs: Sequence[Job]) -> list[Job]:
-        ids = [job.id for job in jobs]
-        with self.connection.told("that jobs were removed"):
-            found = {
-                document["_id"]: document for document in self._jobs.find({"_id": {"$in": ids}})
-            }
-            won = [job for job in jobs if job.id in found and to_job(found[job.id]) == job]
-            if not won:
-                return list(jobs)
-            done = self._jobs.bulk_write([DeleteOne(_same(found[job.id])) for job in won])
-            spared = set()
-            if done.deleted_count < len(won):
-                asked = {"_id": {"$in": [job.id for job in won]}}
-                spared = {document["_id"] for document in self._jobs.find(asked, {"_id": 1})}
-        gone = {job.id for job in won} - spared
-        return [job for job in jobs if job.id not in gone]
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
         """See Store."""
@@ -465,8 +389,3 @@ class MongodbStore:
 
     def close(self) -> None:
         """See Store. The connection is the process's own: what is opened next uses it, too."""
-
-
-def _same(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What only the very same document, unchanged, satisfies."""
-    return {name: {"$eq": value} for name, value in document.items()}

@@ -1,0 +1,186 @@
+"""Changes of jobs in a database: all or none, each by a rule that sees the jobs as they are.
+
+What a rule has read is compared when its result is written, and only what it changed is written, so
+that neither another queuectl nor an edit in mongosh is written over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from pymongo.operations import DeleteOne, UpdateOne
+
+from queuectl.errors import NoSuchJob, StoreBusy
+from queuectl.model.fields import STATES
+from queuectl.model.job import Job
+from queuectl.model.selection import Selection, selected
+from queuectl.store.contract import Rule, is_selection
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import STAGED, Document, difference, to_job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Which
+
+_PIECE = 1000  # jobs that are changed in one transaction
+_TRIES = 100  # of a change that others are always faster with
+
+
+class Changes:
+    """Changes and removes jobs of one database, which is a queue already.
+
+    On a standalone server, and of more than a thousand jobs, each piece is one step, and the next
+    one follows; a refusal comes before the first of them.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def _jobs(self) -> Any:
+        return self._connection.database.jobs
+
+    def change(self, which: Which, rule: Rule) -> dict[str, Job]:
+        """See Jobs."""
+        if not is_selection(which) and len(which) == 1:
+            return self._change_one(which, rule)
+        found = self._found(which)
+        what = f"a change of {len(found)} jobs"
+        if self._is_one_step(found):
+            return cast(
+                "dict[str, Job]", self._connection.transaction(self._changing(which, rule), what)
+            )
+        for job in found:
+            rule(job)
+        changed: dict[str, Job] = {}
+        for at in range(0, len(found), _PIECE):
+            ids = [job.id for job in found[at : at + _PIECE]]
+            if self._connection.has_transactions:
+                piece: Which = _narrowed(which, ids) if is_selection(which) else ids
+                changed |= self._connection.transaction(self._changing(piece, rule), what)
+            else:
+                for job_id in ids:
+                    one: Which = _narrowed(which, [job_id]) if is_selection(which) else [job_id]
+                    changed |= self._change_one(one, rule)
+        return changed
+
+    def remove(self, which: Which, goes: Callable[[Job], bool]) -> list[Job]:
+        """See Jobs. On a standalone server a job that changes meanwhile is left."""
+        found = self._found(which)
+        doomed = list(filter(goes, found))
+        if self._is_one_step(found):
+            what = f"that {len(doomed)} jobs were removed"
+            return cast(
+                "list[Job]", self._connection.transaction(self._removing(which, goes), what)
+            )
+        gone: list[Job] = []
+        for at in range(0, len(doomed), _PIECE):
+            gone += self._remove(doomed[at : at + _PIECE])
+        return gone
+
+    def swap(self, old: Job, new: Job) -> bool:
+        """Put the new job for the old one; False if that is no longer as it was."""
+        as_was, update = difference(old, new)
+        if not update:
+            return True
+        with self._connection.told(f"a change of job '{old.id}'"):
+            return bool(self._jobs.update_one(as_was, update).matched_count)
+
+    def _is_one_step(self, found: Collection[Job]) -> bool:
+        return bool(found) and len(found) <= _PIECE and self._connection.has_transactions
+
+    def _found(self, which: Which) -> list[Job]:
+        with self._connection.told():
+            return [job for job, _ in self._meant(which)]
+
+    def _meant(self, which: Which, session: Any = None) -> Iterator[tuple[Job, Document]]:
+        """The jobs that are meant, with their documents; NoSuchJob for an id of none."""
+        if is_selection(which):
+            in_order = self._jobs.find(_query(which), session=session).sort("_seq", 1)
+            in_order = sorted(in_order, key=lambda document: document["state"] == "dead")
+            documents = {document["_id"]: document for document in in_order}
+            for job in selected(map(to_job, in_order), which):
+                yield job, documents[job.id]
+            return
+        asked = {"_id": {"$in": list(which)}, "state": {"$ne": STAGED}}
+        documents = {found["_id"]: found for found in self._jobs.find(asked, session=session)}
+        for job_id in dict.fromkeys(which):
+            if job_id not in documents:
+                raise NoSuchJob(job_id)
+            yield to_job(documents[job_id]), documents[job_id]
+
+    def _change_one(self, which: Which, rule: Rule) -> dict[str, Job]:
+        """Change the one job that is named, or selected still."""
+        for _ in range(_TRIES):
+            found = self._found(which)
+            new = rule(found[0]) if found else None
+            if new is None:
+                return {}
+            if self.swap(found[0], new):
+                return {new.id: new}
+        raise StoreBusy(f"job '{found[0].id}' is changed by others all the time; try again")
+
+    def _changing(self, which: Which, rule: Rule) -> Callable[[Any], dict[str, Job]]:
+        """What changes all the jobs in a transaction."""
+
+        def deed(session: Any) -> dict[str, Job]:
+            changed, updates = {}, []
+            for old, _ in self._meant(which, session):
+                new = rule(old)
+                if new is not None:
+                    changed[old.id] = new
+                    update = difference(old, new)[1]
+                    # Another's change since then makes the transaction fail, and run again.
+                    updates += [UpdateOne({"_id": old.id}, update)] if update else []
+            if updates:
+                self._jobs.bulk_write(updates, session=session)
+            return changed
+
+        return deed
+
+    def _removing(self, which: Which, goes: Callable[[Job], bool]) -> Callable[[Any], list[Job]]:
+        def deed(session: Any) -> list[Job]:
+            gone = [job for job, _ in self._meant(which, session) if goes(job)]
+            if gone:
+                deletes = [DeleteOne({"_id": job.id}) for job in gone]
+                self._jobs.bulk_write(deletes, session=session)
+            return gone
+
+        return deed
+
+    def _remove(self, jobs: Sequence[Job]) -> list[Job]:
+        """Remove the jobs that are as they were; those that are gone then."""
+        wanted = {job.id: job for job in jobs}
+        with self._connection.told("that jobs were removed"):
+            named = self._meant(Selection(ids=frozenset(wanted)))
+            won = {job.id: document for job, document in named if wanted[job.id] == job}
+            if won:
+                same = [DeleteOne(_same(document)) for document in won.values()]
+                done = self._jobs.bulk_write(same)
+                if done.deleted_count < len(won):
+                    for document in self._jobs.find({"_id": {"$in": [*won]}}, {"_id": 1}):
+                        del won[document["_id"]]
+        return [job for job in jobs if job.id in won]
+
+
+def _query(selection: Selection) -> Document:
+    """What the server is asked for: somewhat more than is selected."""
+    asked: Document = {
+        "state": {"$in": [*(STATES if selection.states is None else selection.states)]}
+    }
+    if selection.ids is not None:
+        asked["_id"] = {"$in": [*selection.ids]}
+    if selection.tags:
+        asked["tags"] = {"$all": [*selection.tags]}
+    return asked
+
+
+def _narrowed(selection: Selection, ids: Collection[str]) -> Selection:
+    """Those of the jobs that are selected still."""
+    return selection._replace(ids=frozenset(ids), limit=None)
+
+
+def _same(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What only the very same document, unchanged, satisfies."""
+    return {name: {"$eq": value} for name, value in document.items()}
