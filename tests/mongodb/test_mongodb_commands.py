@@ -294,7 +294,7 @@ def elsewhere(queue, url, client):
         }
     )
     store = opened(url)
-    store.claim("w-far", "2100")
+    store.claim("w-far", "2100-01-01T00:00:00.000000Z")
     return database, store
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from datetime import datetime
 
 import pytest
 from samples import configure, make_job, moment, put
@@ -13,6 +14,7 @@ from store_contract import StoreContract, filled, names
 from queuectl.addresses import Address
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.lifecycle import claimed
+from queuectl.store.files.job_files import encode_job
 
 NOW = moment(10)
 
@@ -87,11 +89,51 @@ def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
     assert (job.priority, job.state, job.extra) == (8, "cancelled", {"note": "mine"})
 
 
-def test_a_job_that_an_edit_left_without_sense_is_named(store, database):
+@pytest.mark.parametrize(
+    ("edit", "read_so"),
+    [
+        ({"priority": "high"}, None),
+        ({"timeout": "soon"}, None),
+        ({"env": {"A": 1}}, None),
+        ({"command": None}, None),
+        ({"tags": "gpu"}, ("gpu",)),
+        ({"state": "running"}, "in_progress"),
+        ({"run_at": "tomorrow"}, "tomorrow"),
+    ],
+)
+def test_an_edit_without_sense_is_refused_by_the_server_else_by_the_jobs_name(
+    store, database, edit, read_so
+):
+    from pymongo import UpdateOne, errors
+
     store.add([make_job("a")])
-    database.jobs.update_one({"_id": "a"}, {"$set": {"priority": "high"}})
-    with pytest.raises(StoreError, match="the document of job 'a' was edited so that it is none"):
-        store.get("a")
+    with pytest.raises(errors.WriteError, match="Document failed validation"):
+        database.jobs.update_one({"_id": "a"}, {"$set": edit})
+    steps = [UpdateOne({"_id": "a"}, {"$set": edit})]
+    database.jobs.bulk_write(steps, bypass_document_validation=True)
+    if read_so is None:
+        with pytest.raises(StoreError, match="document of job 'a' was edited so that it is none"):
+            store.get("a")
+    else:
+        assert getattr(store.get("a"), *edit) == read_so
+
+
+def test_an_edit_that_makes_sense_counts(store, database):
+    from bson import Int64, ObjectId
+
+    store.add([make_job("a")])
+    edit = {"timeout": 5, "tags": ["gpu"], "priority": Int64(7), "log_limit": 1 << 40}
+    edit |= {"note": {"at": datetime(2026, 1, 1), "by": ObjectId("0" * 24), "n": [Int64(1)]}}
+    database.jobs.update_one({"_id": "a"}, {"$set": edit})
+    job = store.get("a")
+    assert (job.timeout, job.tags, job.priority, job.log_limit) == (5, ("gpu",), 7, 1 << 40)
+    assert type(job.priority) is int
+    assert encode_job(job).endswith(
+        b'"note": {"at": "2026-01-01T00:00:00.000000Z", "by": "%s", "n": [1]}}' % (b"0" * 24)
+    )
+    put(store, job._replace(command="false", rev=2))
+    assert database.jobs.find_one()["note"] == edit["note"]
+    assert names(store.remove(["a"])) == ["a"]
 
 
 # -- several at once

@@ -9,19 +9,34 @@ handed in with others back until all of them are there (see staging.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from queuectl.errors import BadFile, InvalidInput
-from queuectl.model.fields import STATES
+from queuectl.model.fields import FIELDS, STATES
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.lifecycle import claimed
+from queuectl.model.times import format_time
 
 Document = dict[str, Any]
 
 STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
 _OWN = ("_seq", "_nonce", "_batch", "_as")
 _ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
+_NEEDED = {"id", *_ALWAYS}
+_LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of what an edit leaves out
 _DEFAULTS = Job._field_defaults
+_JSON = frozenset((str, int, float, bool, type(None)))  # what needs no second look
+_KINDS: dict[str, set[type]] = {
+    **{kind: {str} for kind in ("id", "text", "word", "time", "state")},
+    **{kind: {int} for kind in ("int", "count", "size")},
+    **{kind: {int, float} for kind in ("duration", "delay", "number", "share")},
+    **{"env": {dict}, "flag": {bool}, "tags": {list}, "outcomes": {list}},
+}
+_TYPES = {field.name: _KINDS[field.kind] for field in FIELDS} | {"history": {list}}
+_TYPES |= {
+    name: types | {type(None)} for name, types in _TYPES.items() if _DEFAULTS.get(name, 0) is None
+}
 # What a rule reads of a job beside what it changes: if one of these is another, the rule must look
 # again. `rev` alone would not show an edit in mongosh, which leaves it as it is.
 _READ = ("state", "rev", "run", "worker", "cancel_requested", "run_at", "max_retries")
@@ -46,20 +61,16 @@ def to_job(document: Mapping[str, Any]) -> Job:
     """The job of a document; BadFile for one that an edit left without sense."""
     form = {name: value for name, value in document.items() if name not in _OWN}
     form["id"] = form.pop("_id")
-    job = Job.from_dict(form)
-    if (
-        type(job.id) is str
-        and type(job.command) is str
-        and type(job.run_at) is str
-        and type(job.updated_at) is str
-        and type(job.priority) is int
-        and type(job.max_retries) is int
-        and type(job.run) is int
-        and job.state in STATES
-    ):
-        return job
+    fits = form.get("state") in STATES and form.keys() >= _NEEDED
+    for name, value in form.items():
+        if type(value) not in _TYPES.get(name, _JSON):
+            form[name] = _as_json(value)
+            fits = fits and (name not in _TYPES or type(form[name]) in _TYPES[name])
+    env = form.get("env")
+    if fits and (env is None or all(type(text) is str for text in env.values())):
+        return Job.from_dict(form)
     try:
-        return job_from_person(form, now="", state="pending")
+        return job_from_person(form, now=_LONG_AGO, state="pending")
     except InvalidInput as exc:
         raise BadFile(
             f"the document of job {form['id']!r} was edited so that it is none: {exc}; mend it in "
@@ -87,6 +98,19 @@ def difference(old: Job, new: Job) -> tuple[Document, Document]:
         as_was.setdefault(name, {"$eq": before.get(name)})
     update = {"$set": to_set, "$unset": to_unset}
     return as_was, {step: names for step, names in update.items() if names}
+
+
+def _as_json(value: object) -> object:
+    """What MongoDB knows and JSON does not (a date, an ObjectId, a NumberLong) as JSON has it."""
+    if isinstance(value, datetime):
+        return format_time(value.replace(tzinfo=timezone.utc).timestamp())
+    if isinstance(value, Mapping):
+        return {name: _as_json(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_as_json(entry) for entry in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    return value if value is None or type(value) in _JSON else str(value)
 
 
 def _plain(value: object) -> object:

@@ -9,9 +9,10 @@ from pymongo import ASCENDING, errors
 
 from queuectl.errors import StoreError
 from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-INDEXES = 2  # raised when one is added: a process that finds fewer makes them
+LAYOUT = 3  # raised when an index or a rule is added: a process that finds less makes them
 MARKER = "queuectl"
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
@@ -57,35 +58,50 @@ def _meta(connection: Connection) -> tuple[dict[str, Any] | None, list[dict[str,
     with connection.told():
         found = list(connection.database.meta.find())
     marker = next((document for document in found if document["_id"] == MARKER), None)
-    if marker is not None and marker.get("indexes", 0) < INDEXES:
-        _make_indexes(connection)
+    if marker is not None and marker.get("layout", 0) < LAYOUT:
+        _make_collections(connection)
     return marker, [document for document in found if document["_id"].startswith("batch/")]
 
 
 def make(connection: Connection) -> None:
     """Make the database a queue; several may do so at once."""
-    marker = {"format": FORMAT, "made_at": connection.now(), "indexes": 0}
+    marker = {"format": FORMAT, "made_at": connection.now(), "layout": 0}
     # First: a collection of ours without the marker would be taken for another's.
     with connection.told(), suppress(errors.DuplicateKeyError):
         connection.database.meta.update_one({"_id": MARKER}, {"$setOnInsert": marker}, upsert=True)
-    _make_indexes(connection)
+    _make_collections(connection)
 
 
-def _make_indexes(connection: Connection) -> None:
+def _make_collections(connection: Connection) -> None:
     database = connection.database
     with connection.told():
-        for name, keys in _JOB_INDEXES.items():
-            how = {"sparse": True} if name in _SPARSE else {}
-            database.jobs.create_index([(key, ASCENDING) for key in keys], name=name, **how)
-        if not connection.has_transactions:  # what changed is asked for: see watch.py
-            database.jobs.create_index([("updated_at", ASCENDING)], name="changed")
+        make_jobs(connection, "jobs")
         database.logs.create_index([("name", ASCENDING), ("at", ASCENDING)], name="piece")
         database.logs.create_index([("job", ASCENDING)], name="job")
         database.logs.create_index([("sent_at", ASCENDING)], name="sent")
-        try:
-            dead: list[dict[str, Any]] = [{"$match": {"state": "dead"}}]
-            database.create_collection("dlq", viewOn="jobs", pipeline=dead)
-        except (errors.CollectionInvalid, errors.OperationFailure) as exc:
-            if getattr(exc, "code", _EXISTS) not in (_EXISTS, None):
-                raise
-        database.meta.update_one({"_id": MARKER}, {"$set": {"indexes": INDEXES}})
+        _make_collection(database, "dlq", viewOn="jobs", pipeline=[{"$match": {"state": "dead"}}])
+        database.meta.update_one({"_id": MARKER}, {"$set": {"layout": LAYOUT}})
+
+
+def make_jobs(connection: Connection, name: str) -> None:
+    """Make a collection for jobs, with its rule and its indexes; or give it what it lacks."""
+    database, rule = connection.database, validator()
+    if not _make_collection(database, name, validator=rule):
+        with suppress(errors.OperationFailure):  # not every user may; it is a rule for people
+            database.command("collMod", name, validator=rule)
+    for index, keys in _JOB_INDEXES.items():
+        how = {"sparse": True} if index in _SPARSE else {}
+        database[name].create_index([(key, ASCENDING) for key in keys], name=index, **how)
+    if not connection.has_transactions:  # what changed is asked for: see watch.py
+        database[name].create_index([("updated_at", ASCENDING)], name="changed")
+
+
+def _make_collection(database: Any, name: str, **how: Any) -> bool:
+    """Make a collection or view; False if it is there already."""
+    try:
+        database.create_collection(name, **how)
+    except (errors.CollectionInvalid, errors.OperationFailure) as exc:
+        if getattr(exc, "code", _EXISTS) not in (_EXISTS, None):
+            raise
+        return False
+    return True
