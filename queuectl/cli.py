@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from queuectl.commands.grammar.reading import Bound
+    from queuectl.commands.grammar.bound import Bound
 
 INTERRUPTED = 130
 SIGNALLED = (129, 143)  # 128 + SIGHUP, and SIGTERM

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from queuectl.commands.grammar import answers
+from queuectl.commands.grammar.binding import bind, bind_argv
 from queuectl.commands.grammar.objects import parse_object
-from queuectl.commands.grammar.reading import GLOBAL_OPTIONS, bind, bind_argv
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.table import COMMANDS
 from queuectl.config import SETTINGS, find_setting
 from queuectl.errors import InvalidInput

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.grammar.reading import bind
+from queuectl.commands.grammar.binding import bind
 from queuectl.completion.candidates import complete
 from queuectl.errors import InvalidInput
 from queuectl.shell.aliases import Aliases

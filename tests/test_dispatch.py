@@ -10,7 +10,7 @@ import pytest
 
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result, answer, show
-from queuectl.commands.grammar.reading import bind
+from queuectl.commands.grammar.binding import bind
 from queuectl.errors import InvalidInput, NoSuchJob, Reworded
 from queuectl.shell.own_commands import SHELL_COMMANDS
 

@@ -11,7 +11,7 @@ import pytest
 
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import run_line
-from queuectl.commands.grammar.reading import bind
+from queuectl.commands.grammar.binding import bind
 from queuectl.commands.table import COMMANDS
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue

@@ -10,17 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.commands.grammar.reading import (
-    GLOBAL_OPTIONS,
-    Bound,
-    CommandSpec,
-    Param,
-    bind,
-    bind_argv,
-    command_line,
-    find_command,
-)
-from queuectl.commands.grammar.tokens import is_plain
+from queuectl.commands.grammar.binding import bind, bind_argv
+from queuectl.commands.grammar.bound import Bound
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, find_command
+from queuectl.commands.grammar.tokens import command_line, is_plain
 
 JSON = Param("--json", "flag", "print JSON")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from terminal import CTRL_C, ENTER, Terminal
 
-from queuectl.commands.grammar.reading import bind
+from queuectl.commands.grammar.binding import bind
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.shell.screens.pager import pager_for

@@ -11,7 +11,7 @@ from samples import make_job, moment
 from terminal import ENTER, Terminal
 
 from queuectl.commands.context import Context
-from queuectl.commands.grammar.reading import bind_argv
+from queuectl.commands.grammar.binding import bind_argv
 from queuectl.commands.handlers import waiting
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue

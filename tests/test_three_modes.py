@@ -18,7 +18,7 @@ from prompt_toolkit.output import DummyOutput
 
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import run_line
-from queuectl.commands.grammar.reading import tokenize
+from queuectl.commands.grammar.tokens import tokenize
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.session import Shell

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from queuectl.commands.grammar.reading import GLOBAL_OPTIONS
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.render import one_line
 
 TYPE_CHECKING = False
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from typing import Protocol
 
-    from queuectl.commands.grammar.reading import Bound, CommandSpec, Expected, Token
+    from queuectl.commands.grammar.bound import Bound, Expected
+    from queuectl.commands.grammar.specs import CommandSpec
+    from queuectl.commands.grammar.tokens import Token
     from queuectl.config import Settings
     from queuectl.store.facts import WorkerInfo
     from queuectl.store.opening import Seen

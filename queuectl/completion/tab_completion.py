@@ -11,7 +11,7 @@ import os
 import sys
 
 from queuectl.commands.grammar.binding import UncheckedBinder
-from queuectl.commands.grammar.reading import GLOBAL_OPTIONS
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.grammar.tokens import tokenize
 from queuectl.commands.table import COMMANDS
 from queuectl.completion.candidates import complete
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from queuectl.commands.grammar.reading import Bound
+    from queuectl.commands.grammar.bound import Bound
     from queuectl.completion.candidates import Candidate
 
 SHELLS = ("bash", "zsh", "fish")

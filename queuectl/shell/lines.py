@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.commands.grammar.reading import CommandSpec
+    from queuectl.commands.grammar.specs import CommandSpec
     from queuectl.shell.aliases import Aliases
 
 

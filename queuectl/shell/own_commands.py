@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from queuectl.commands.dispatch import Result
-from queuectl.commands.grammar.reading import CommandSpec, Param
+from queuectl.commands.grammar.specs import CommandSpec, Param
 from queuectl.commands.table import COMMANDS
 
 if TYPE_CHECKING:

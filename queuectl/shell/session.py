@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from queuectl.commands.context import Context
     from queuectl.commands.dispatch import Run
-    from queuectl.commands.grammar.reading import Bound, CommandSpec
+    from queuectl.commands.grammar.bound import Bound
+    from queuectl.commands.grammar.specs import CommandSpec
 
 _SLOW = 0.5  # seconds from which it is told how long a command took
 _UNTIMED = frozenset({("top",), ("watch",)})
@@ -202,7 +203,7 @@ class Shell:
         fault = find_mistake(piece.text, self.aliases)
         if fault is None:
             return self._run(piece.text)
-        from queuectl.commands.grammar.reading import Fault
+        from queuectl.commands.grammar.bound import Fault
         from queuectl.commands.scripts.statements import Statement, format_fault
 
         shown = Fault(fault.message, fault.start, fault.end)

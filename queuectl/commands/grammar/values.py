@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from queuectl.commands.grammar.reading import Param
+    from queuectl.commands.grammar.specs import Param
 
 _MOST_DIGITS = 18
 

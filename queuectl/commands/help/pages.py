@@ -172,7 +172,7 @@ def help_text(words: tuple[str, ...]) -> str:
 
     Raises InvalidInput if there is none.
     """
-    from queuectl.commands.grammar.reading import find_command
+    from queuectl.commands.grammar.specs import find_command
     from queuectl.commands.table import COMMANDS
     from queuectl.errors import InvalidInput, did_you_mean
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands.dispatch import FAILED, close, run_line
-from queuectl.commands.grammar.reading import bind
+from queuectl.commands.grammar.binding import bind
 from queuectl.commands.scripts.progress import Progress
 from queuectl.commands.scripts.statements import Statement, open_script
 from queuectl.commands.table import COMMANDS

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-    from queuectl.commands.grammar.reading import Bound, Token
+    from queuectl.commands.grammar.bound import Bound
+    from queuectl.commands.grammar.tokens import Token
     from queuectl.shell.aliases import Aliases, Reading
 
 _ROLES = {

@@ -10,7 +10,8 @@ from queuectl.shell.lines import is_system_line, split_commands
 if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-    from queuectl.commands.grammar.reading import Bound, Param
+    from queuectl.commands.grammar.bound import Bound
+    from queuectl.commands.grammar.specs import Param
     from queuectl.live.standing import Standing
     from queuectl.shell.aliases import Aliases
 

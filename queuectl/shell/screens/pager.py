@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from queuectl.commands.context import Context
-    from queuectl.commands.grammar.reading import Bound
+    from queuectl.commands.grammar.bound import Bound
 
 _USUAL = "less -FIRX"
 _NOT_WITH = ("follow", "json", "jsonl", "csv", "tsv", "quiet", "no_pager")

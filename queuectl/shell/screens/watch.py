@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from queuectl.commands.context import Context
-    from queuectl.commands.grammar.reading import Bound
+    from queuectl.commands.grammar.bound import Bound
 
 _LOOK = 0.1  # seconds between looks whether the terminal has another size now
 # The other screen, whose long lines do not wrap, without a cursor; and back, leaving a terminal
