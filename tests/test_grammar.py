@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from queuectl.commands.grammar.binding import bind, bind_argv
 from queuectl.commands.grammar.bound import Bound
+from queuectl.commands.grammar.expecting import expected
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, find_command
 from queuectl.commands.grammar.tokens import command_line, is_plain
 
@@ -335,14 +336,14 @@ def test_every_token_gets_a_role(line: str, roles: str) -> None:
     ],
 )
 def test_what_may_come_next_is_told(line: str, wanted: list[tuple[str, str, int]]) -> None:
-    found = bind(SPECS, line).expected
+    found = expected(bind(SPECS, line))
     assert [(item.kind, item.prefix, item.start) for item in found] == wanted
 
 
 def test_expected_words_and_options_are_named() -> None:
-    word, _ = bind(SPECS, "dlq ").expected
+    word, _ = expected(bind(SPECS, "dlq "))
     assert word.words == ("list", "retry")
-    (option,) = bind(SPECS, "list --json --state dead --").expected
+    (option,) = expected(bind(SPECS, "list --json --state dead --"))
     assert "--limit" in option.words
     assert "--state" in option.words  # may be given again
     assert "--json" not in option.words
@@ -355,7 +356,7 @@ CORPUS = sorted({row[0][:200] for row in (*GOOD, *BAD)})
 def test_every_beginning_of_a_line_is_bound(line: str) -> None:
     for end in range(len(line) + 1):
         bound = bind(SPECS, line[:end])
-        for item in bound.expected:
+        for item in expected(bound):
             assert line[item.start : end].startswith(item.prefix) or bound.tokens[-1].quoted
         for fault in bound.faults:
             assert 0 <= fault.start <= fault.end <= end
@@ -370,7 +371,7 @@ LINES = st.lists(
 @given(st.one_of(LINES, st.text(max_size=30)))
 def test_no_line_raises(line: str) -> None:
     bound = bind(SPECS, line)
-    assert isinstance(bound.expected, list)
+    assert isinstance(expected(bound), list)
     assert all(0 <= fault.start <= fault.end <= len(line) for fault in bound.faults)
     assert bound.open == bool(bound.tokens and bound.tokens[-1].open)
 
@@ -378,7 +379,7 @@ def test_no_line_raises(line: str) -> None:
 @given(st.lists(st.one_of(LINES, st.text(max_size=12)), max_size=6))
 def test_no_argv_raises(argv: list[str]) -> None:
     bound = bind_argv(SPECS, argv)
-    assert isinstance(bound.expected, list)
+    assert isinstance(expected(bound), list)
     assert all(0 <= fault.start <= fault.end <= len(bound.text) for fault in bound.faults)
 
 
@@ -550,7 +551,7 @@ def test_help_within_a_line_is_about_the_line():
 
 def test_the_grammar_loads_little() -> None:
     code = (
-        "import sys; before = set(sys.modules); import queuectl.commands.grammar.reading as g;"
+        "import sys; before = set(sys.modules); import queuectl.commands.grammar.binding as g;"
         "s = (g.CommandSpec(('status',), '', ''),); g.bind_argv(s, ['status', '--quiet']);"
         "print(*sorted(set(sys.modules) - before))"
     )

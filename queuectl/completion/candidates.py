@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from queuectl.commands.grammar.expecting import expected
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.render import one_line
 
@@ -95,8 +96,8 @@ def complete(
     """
     bound = bound.innermost
     found: list[Candidate] = []
-    for expected in bound.expected:
-        found += _Completion(bound, queue, expected, only_prefixes).candidates()
+    for item in expected(bound):
+        found += _Completion(bound, queue, item, only_prefixes).candidates()
     if not whole and len(found) == 1 and found[0].text == bound.text[found[0].start :]:
         return []
     return found

@@ -11,6 +11,7 @@ import os
 import sys
 
 from queuectl.commands.grammar.binding import UncheckedBinder
+from queuectl.commands.grammar.expecting import expected
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.grammar.tokens import tokenize
 from queuectl.commands.table import COMMANDS
@@ -84,7 +85,7 @@ def _without_program(line: str) -> str:
 
 def _is_for_files(bound: Bound, typed: str) -> bool:
     """Whether the name of a file may come, or a word of a command line behind `--`."""
-    kinds = {expected.kind for expected in bound.expected}
+    kinds = {item.kind for item in expected(bound)}
     if "argv" in kinds:
         return any(token.role == "end" for token in bound.tokens)
     return "path" in kinds and (typed[:1] != "-" or "=" in typed)

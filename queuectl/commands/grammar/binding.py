@@ -1,9 +1,13 @@
-"""Binding tokens to a row of the table: values, faults, and what may come next."""
+"""One grammar for argv, script and shell: lines and argv lists bound to the table of commands.
+
+Binding never raises: it collects faults with their spans and tells what could come next, so that
+one function serves the argv parser, the script reader, completion, highlighting and validation.
+"""
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import Bound, Fault, nearest, noun, short
-from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, command_tree
+from queuectl.commands.grammar.bound import Bound, Fault, Reading, nearest, noun, short
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param
 from queuectl.commands.grammar.tokens import Token, command_line, is_plain, tokenize
 
 TYPE_CHECKING = False
@@ -17,34 +21,10 @@ _CHECKED |= {"count", "number", "duration", "time"}
 _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 
 
-class Binder:
-    """One reading of the tokens: first the command's words, then options and operands."""
+class Binder(Reading):
+    """Reads the tokens: first the command's words, then options and operands."""
 
     checks = True  # values are read, and what is wrong is told with what may have been meant
-
-    def __init__(
-        self,
-        specs: Sequence[CommandSpec],
-        options: Sequence[Param],
-        text: str,
-        tokens: list[Token],
-        is_argv: bool = False,
-        whole: bool = True,
-    ) -> None:
-        self.specs = specs
-        self.options = options
-        self.text = text
-        self.tokens = tokens
-        self.is_argv = is_argv
-        self.whole = whole  # not only the front of a line, to which more will be added
-        self.node = command_tree(specs)
-        self.operands: list[Param] = []  # those still to come
-        self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
-        self.ended = False  # a bare -- was met
-        self.lost = False  # after a fault that leaves the rest without meaning
-        self.awaited: Param | None = None  # the last option, if its value is still to come
-        self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
-        self.bound = Bound(self)
 
     def bind(self) -> Bound:
         self._find_command()
@@ -144,14 +124,6 @@ class Binder:
             return at + 1
         return self._take_operand(at)
 
-    def option(self, name: str) -> Param | None:
-        """The option of this name that the command takes."""
-        spec = self.bound.spec
-        for param in (*spec.params, *self.options) if spec else self.options:
-            if name == param.name or (param.short is not None and name == param.short):
-                return param
-        return None
-
     def _take_option(self, at: int) -> int:
         token = self.tokens[at]
         name, equals, text = token.text.partition("=")
@@ -224,10 +196,10 @@ class Binder:
                 self._fault(message, token)
                 return at + 1
         if self.operands and self.operands[-1].kind in ("line", "front"):
-            from queuectl.commands.grammar.inner_line import begins_line, take_line
+            from queuectl.commands.grammar.inner_line import begins_line
 
             if begins_line(self.operands, token):
-                return take_line(self, at)
+                return self._take_line(at)
         if not self.operands or self.operands[0].kind == "argv":
             token.role = "error"
             self._fault(f"unexpected '{short(token.text)}'", token)
@@ -244,6 +216,24 @@ class Binder:
         token.role = "value"
         self._store(param, token.text, token)
         return at + 1
+
+    def _take_line(self, at: int) -> int:
+        """Bind the tokens from `at` on as a command; the index behind them.
+
+        The value of a "line" is what it was bound to, that of a "front" is its text.
+        """
+        from queuectl.commands.grammar.inner_line import commands_for, faults_of, text_from
+
+        param, bound = self.operands[-1], self.bound
+        self.operands = []
+        specs, whole = commands_for(param, self.specs), self.whole and param.kind == "line"
+        inner = type(self)(
+            specs, self.options, self.text, self.tokens[at:], self.is_argv, whole=whole
+        ).bind()
+        bound.inner, bound.open, bound.help = inner, inner.open, bound.help or inner.help
+        bound.faults += faults_of(param, inner, self.specs)
+        bound.values[param.key] = inner if param.kind == "line" else text_from(self, at)
+        return len(self.tokens)
 
     def _take_object(self, param: Param, at: int) -> int:
         token = self.tokens[at]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from queuectl.commands.grammar.specs import command_tree
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from queuectl.commands.grammar.binding import Binder
     from queuectl.commands.grammar.specs import CommandSpec, Param
+    from queuectl.commands.grammar.tokens import Token
 
 _NOUNS = {
     "job": "a job id",
@@ -86,11 +88,11 @@ class Bound:
     """
 
     __slots__ = (
-        "_binder",
         "faults",
         "help",
         "inner",
         "open",
+        "reading",
         "spec",
         "text",
         "tokens",
@@ -98,8 +100,8 @@ class Bound:
         "words",
     )
 
-    def __init__(self, binder: Binder) -> None:
-        self._binder = binder
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
         self.spec: CommandSpec | None = None
         self.words: tuple[str, ...] = ()
         self.values: dict[str, object] = {}
@@ -107,8 +109,8 @@ class Bound:
         self.help = False
         self.open = False
         self.inner: Bound | None = None
-        self.tokens = binder.tokens
-        self.text = binder.text
+        self.tokens = reading.tokens
+        self.text = reading.text
 
     @property
     def innermost(self) -> Bound:
@@ -118,16 +120,43 @@ class Bound:
     @property
     def specs(self) -> Sequence[CommandSpec]:
         """The commands that could be meant."""
-        return self._binder.specs
+        return self.reading.specs
 
-    @property
-    def expected(self) -> list[Expected]:
-        """What may stand at the end of the text, in place of the word that is being typed there."""
-        if self.inner is not None:
-            return self.inner.expected
-        from queuectl.commands.grammar.expecting import expected
 
-        return expected(self._binder)
+class Reading:
+    """How far the tokens of a line were read: what of the command is known, what is to come."""
+
+    def __init__(
+        self,
+        specs: Sequence[CommandSpec],
+        options: Sequence[Param],
+        text: str,
+        tokens: list[Token],
+        is_argv: bool = False,
+        whole: bool = True,
+    ) -> None:
+        self.specs = specs
+        self.options = options
+        self.text = text
+        self.tokens = tokens
+        self.is_argv = is_argv
+        self.whole = whole  # not only the front of a line, to which more will be added
+        self.node = command_tree(specs)
+        self.operands: list[Param] = []  # those still to come
+        self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
+        self.ended = False  # a bare -- was met
+        self.lost = False  # after a fault that leaves the rest without meaning
+        self.awaited: Param | None = None  # the last option, if its value is still to come
+        self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
+        self.bound = Bound(self)
+
+    def option(self, name: str) -> Param | None:
+        """The option of this name that the command takes."""
+        spec = self.bound.spec
+        for param in (*spec.params, *self.options) if spec else self.options:
+            if name == param.name or (param.short is not None and name == param.short):
+                return param
+        return None
 
 
 def noun(param: Param) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from queuectl.commands.grammar.binding import UncheckedBinder
 from queuectl.commands.grammar.bound import Expected
 from queuectl.commands.grammar.tokens import Token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.commands.grammar.binding import Binder
+    from queuectl.commands.grammar.bound import Bound, Reading
 
 
-def expected(binder: Binder) -> list[Expected]:
-    """What may stand in place of the word being typed, or after the last one that is whole."""
-    tokens = binder.tokens
+def expected(bound: Bound) -> list[Expected]:
+    """What may stand at the end of the text, in place of the word that is being typed there."""
+    reading = bound.innermost.reading
+    tokens = reading.tokens
     last = tokens[-1] if tokens else None
-    if last is None or last.end < len(binder.text):
-        return _after(binder, "", len(binder.text))
+    if last is None or last.end < len(reading.text):
+        return _after(reading, "", len(reading.text))
     if last.role == "comment":
         return []
-    before = type(binder)(
-        binder.specs, binder.options, binder.text, _unbound(tokens[:-1]), binder.is_argv
+    # What is wrong was told already.
+    before = UncheckedBinder(
+        reading.specs, reading.options, reading.text, _unbound(tokens[:-1]), reading.is_argv
     )
     before.bind()
     return _after(before, last.text, last.start)
@@ -36,32 +39,32 @@ def _kept(role: str) -> str:
     return role if role == "comment" else ""
 
 
-def _after(binder: Binder, prefix: str, start: int) -> list[Expected]:
-    if binder.awaited is not None:
-        param = binder.awaited
+def _after(reading: Reading, prefix: str, start: int) -> list[Expected]:
+    if reading.awaited is not None:
+        param = reading.awaited
         return [Expected(param.kind, prefix, start, param.choices, param)]
-    if binder.lost:
+    if reading.lost:
         return []
-    found = [*_words(binder, prefix, start), *_operands(binder, prefix, start)]
-    if not binder.ended and prefix[:1] in ("", "-"):
-        found.extend(_options(binder, prefix, start))
+    found = [*_words(reading, prefix, start), *_operands(reading, prefix, start)]
+    if not reading.ended and prefix[:1] in ("", "-"):
+        found.extend(_options(reading, prefix, start))
     return found
 
 
-def _words(binder: Binder, prefix: str, start: int) -> list[Expected]:
-    spec = binder.bound.spec
-    begun = spec is not None and (binder.ended or len(binder.operands) < _operand_count(binder))
-    words = tuple(word for word in binder.node if word)
+def _words(reading: Reading, prefix: str, start: int) -> list[Expected]:
+    spec = reading.bound.spec
+    begun = spec is not None and (reading.ended or len(reading.operands) < _operand_count(reading))
+    words = tuple(word for word in reading.node if word)
     return [] if begun or not words else [Expected("word", prefix, start, words)]
 
 
-def _operand_count(binder: Binder) -> int:
-    spec = binder.bound.spec
+def _operand_count(reading: Reading) -> int:
+    spec = reading.bound.spec
     return sum(param.name[0] != "-" for param in spec.params) if spec else 0
 
 
-def _operands(binder: Binder, prefix: str, start: int) -> list[Expected]:
-    wanted = [param for param in binder.operands if binder.argv is None or param.kind == "argv"]
+def _operands(reading: Reading, prefix: str, start: int) -> list[Expected]:
+    wanted = [param for param in reading.operands if reading.argv is None or param.kind == "argv"]
     found = [Expected(p.kind, prefix, start, p.choices, p) for p in wanted[:1]]
     if any(param.kind in ("line", "front") for param in wanted[:2]):
         from queuectl.commands.grammar.inner_line import first_words
@@ -69,14 +72,14 @@ def _operands(binder: Binder, prefix: str, start: int) -> list[Expected]:
         # What may be left out may stand before a line.
         lines = [p for p in wanted[:2] if p.kind == "line"] or wanted[:1]
         found = [e for e in found if e.param not in lines]
-        found += [Expected(p.kind, prefix, start, first_words(p, binder.specs), p) for p in lines]
+        found += [Expected(p.kind, prefix, start, first_words(p, reading.specs), p) for p in lines]
     return found
 
 
-def _options(binder: Binder, prefix: str, start: int) -> list[Expected]:
+def _options(reading: Reading, prefix: str, start: int) -> list[Expected]:
     """The options not given yet, or the value of one that is written `--option=value`."""
-    spec = binder.bound.spec
-    params = [*(spec.params if spec else ()), *binder.options]
+    spec = reading.bound.spec
+    params = [*(spec.params if spec else ()), *reading.options]
     name, equals, text = prefix.partition("=")
     if equals:
         return [
@@ -84,6 +87,6 @@ def _options(binder: Binder, prefix: str, start: int) -> list[Expected]:
             for p in params
             if p.name == name and p.kind != "flag"
         ]
-    given = binder.given
+    given = reading.given
     names = tuple(p.name for p in params if p.name[0] == "-" and (p.many or p.key not in given))
     return [Expected("option", prefix, start, names)]

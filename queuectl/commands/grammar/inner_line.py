@@ -12,8 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.commands.grammar.binding import Binder
-    from queuectl.commands.grammar.bound import Bound
+    from queuectl.commands.grammar.bound import Bound, Reading
     from queuectl.commands.grammar.tokens import Token
 
 # Commands that change nothing and end by themselves, but with one of these options.
@@ -29,30 +28,6 @@ def begins_line(operands: Sequence[Param], token: Token) -> bool:
     if len(operands) == 1:
         return True
     return operands[-1].kind == "line" and token.text[:1] not in "0123456789.-+"
-
-
-def take_line(binder: Binder, at: int) -> int:
-    """Bind the tokens from `at` on as a command; the index behind them.
-
-    The value of a "line" is what it was bound to, that of a "front" is its text.
-    """
-    param = binder.operands[-1]
-    binder.operands = []
-    specs = commands_for(param, binder.specs)
-    inner = type(binder)(
-        specs,
-        binder.options,
-        binder.text,
-        binder.tokens[at:],
-        binder.is_argv,
-        whole=binder.whole and param.kind == "line",
-    )
-    found = inner.bind()
-    bound = binder.bound
-    bound.inner, bound.open, bound.help = found, found.open, bound.help or found.help
-    bound.faults += _refusal(binder, found) if param.kind == "line" else found.faults
-    bound.values[param.key] = found if param.kind == "line" else _text(binder, at)
-    return len(binder.tokens)
 
 
 def commands_for(param: Param, specs: Sequence[CommandSpec]) -> Sequence[CommandSpec]:
@@ -72,19 +47,21 @@ def first_words(param: Param, specs: Sequence[CommandSpec]) -> tuple[str, ...]:
     return tuple(command_tree(commands_for(param, specs)))
 
 
-def _refusal(binder: Binder, found: Bound) -> list[Fault]:
-    """The faults of a line that shall only look."""
+def faults_of(param: Param, found: Bound, specs: Sequence[CommandSpec]) -> list[Fault]:
+    """The faults of what such a parameter holds; a "line" shall only look."""
+    if param.kind == "front":
+        return found.faults
     tokens = [token for token in found.tokens if token.role == "error"][:1]
     words = (*found.words, *(token.text for token in tokens))
-    if found.spec is None and tokens and _is_known(binder.specs, words):
+    if found.spec is None and tokens and _is_known(specs, words):
         others = f"; these can: {', '.join(LOOKING)}"
         return [_only_looking(words, tokens[0], others)]
     for token in found.tokens if found.spec else ():
         name = token.text.partition("=")[0]
-        for param in found.spec.params if found.spec and token.role == "option" else ():
-            if param.key in _BUT_NOT and name in (param.name, param.short):
-                words = (*found.words, param.name)
-                return [_only_looking(words, token, f"; without {param.name} it can")]
+        for option in found.spec.params if found.spec and token.role == "option" else ():
+            if option.key in _BUT_NOT and name in (option.name, option.short):
+                words = (*found.words, option.name)
+                return [_only_looking(words, token, f"; without {option.name} it can")]
     return found.faults
 
 
@@ -102,6 +79,7 @@ def _is_known(specs: Sequence[CommandSpec], words: Sequence[str]) -> bool:
     return True
 
 
-def _text(binder: Binder, at: int) -> str:
-    said = [token for token in binder.tokens[at:] if token.role != "comment"]
-    return binder.text[said[0].start : said[-1].end]
+def text_from(reading: Reading, at: int) -> str:
+    """The text of the tokens from `at` on, without comments at its ends."""
+    said = [token for token in reading.tokens[at:] if token.role != "comment"]
+    return reading.text[said[0].start : said[-1].end]

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.commands.grammar.binding import Binder
+    from queuectl.commands.grammar.bound import Reading
     from queuectl.commands.grammar.tokens import Token
 
 # Options of a later version that are named after no field.
@@ -22,29 +22,29 @@ _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
 _LONGEST = 200  # characters of a command that are repeated in advice
 
 
-def option_not_yet(binder: Binder, name: str) -> bool:
+def option_not_yet(reading: Reading, name: str) -> bool:
     """Whether a later version has this option."""
     from queuectl.model.fields import NOT_YET
 
-    spec = binder.bound.spec
+    spec = reading.bound.spec
     if spec is None or name in _OPTIONS_NOT_YET:
         return spec is not None
     takes_fields = any(param.kind == "object" for param in spec.params)
     return takes_fields and name[2:].replace("-", "_") in NOT_YET
 
 
-def without_pipes(binder: Binder, token: Token) -> str:
+def without_pipes(reading: Reading, token: Token) -> str:
     """What to say of a pipe or a redirection, which only /bin/sh knows; "" for another token."""
-    if binder.is_argv or token.quoted or not is_shell_sign(token.raw):
+    if reading.is_argv or token.quoted or not is_shell_sign(token.raw):
         return ""
     sign = token.raw.lstrip("0123456789").lstrip("abcdefghijklmnopqrstuvwxyz-")
     if sign[:2] in ("||", "&&") or sign[:1] in ("&", ";"):
         return f"'{token.raw}' means nothing here: give one command a line"
-    front = binder.text[: token.start].split()
+    front = reading.text[: token.start].split()
     if front[:1] == ["queuectl"]:
         del front[0]
-    line = " ".join(["queuectl", *front, binder.text[token.start :].strip()])
-    if len(line) > _LONGEST or not line.isprintable() or not binder.whole:
+    line = " ".join(["queuectl", *front, reading.text[token.start :].strip()])
+    if len(line) > _LONGEST or not line.isprintable() or not reading.whole:
         return f"'{token.raw}' means nothing here, but to /bin/sh (in the shell: !queuectl ...)"
     return f"'{token.raw}' means nothing here, but to /bin/sh: {line} (in the shell: !{line})"
 
@@ -54,75 +54,75 @@ def is_shell_sign(raw: str) -> bool:
     return raw.lstrip("0123456789")[:1] in ("|", "<", ">", "&", ";")
 
 
-def way_out(binder: Binder, at: int) -> tuple[str, str]:
+def way_out(reading: Reading, at: int) -> tuple[str, str]:
     """The line that gives the words from the token at `at` on as a command; ("", "") if unknown.
 
     The second text could stand in place of that token, if no more is needed.
     """
-    options, words = _parted(binder, at)
+    options, words = _parted(reading, at)
     names = [option[0].text.partition("=")[0] for option in options]
-    front = [*binder.bound.words]
+    front = [*reading.bound.words]
     for name, option in zip(names, options, strict=True):
-        front += _written(binder, option) if name != "--command" else ()
+        front += _written(reading, option) if name != "--command" else ()
     if "--command" in names:
-        return _quoted_command(binder, front, options[names.index("--command")], words), ""
+        return _quoted_command(reading, front, options[names.index("--command")], words), ""
     if "--file" in names or not words:
         return "", ""
     behind = [number for number, word in enumerate(words) if word.raw == "--"]
     if behind:  # what stands before -- is not a command, but perhaps an id
         named = behind[0] == 1 and "--id" not in names
-        return (" ".join([*front, "--id", *_written(binder, words)]) if named else ""), ""
-    if len(words) == 1 and is_no_program(binder, words[0]):
-        told = _short(*_written(binder, words))
+        return (" ".join([*front, "--id", *_written(reading, words)]) if named else ""), ""
+    if len(words) == 1 and is_no_program(reading, words[0]):
+        told = _short(*_written(reading, words))
         return " ".join([*front, "--command", told]), f"--command {words[0].raw}"
-    told = _short(command_line([word.text for word in words]) if binder.is_argv else _raw(words))
+    told = _short(command_line([word.text for word in words]) if reading.is_argv else _raw(words))
     moved = any(option[0].start > words[0].start for option in options)
     return " ".join([*front, "--", told]), "" if moved else f"-- {words[0].raw}"
 
 
-def both_ways(binder: Binder, token: Token) -> str:
+def both_ways(reading: Reading, token: Token) -> str:
     """What to say of a shell line that stands quoted behind `--`."""
-    options, _ = _parted(binder, len(binder.tokens) - 1)
-    front = [*binder.bound.words]
+    options, _ = _parted(reading, len(reading.tokens) - 1)
+    front = [*reading.bound.words]
     for option in options:
-        front += _written(binder, option)
-    line = " ".join([*front, "--command", _short(*_written(binder, [token]))])
+        front += _written(reading, option)
+    line = " ".join([*front, "--command", _short(*_written(reading, [token]))])
     return f"behind -- stands no program; for a shell line: {line}; for a program: its path"
 
 
-def is_no_program(binder: Binder, token: Token) -> bool:
+def is_no_program(reading: Reading, token: Token) -> bool:
     """Whether a word that stands alone can be no program, but is a whole shell line in quotes.
 
     It may be one if it holds no sign of the shell or is a file. In a line of ours what was not
     quoted goes to /bin/sh as it stands, and what only /bin/sh can expand is left to it.
     """
     text = token.text
-    if not _SHELL_SIGNS.intersection(text) or not (binder.is_argv or token.raw[0] in "'\""):
+    if not _SHELL_SIGNS.intersection(text) or not (reading.is_argv or token.raw[0] in "'\""):
         return False
-    if not binder.is_argv and token.raw[:1] != "'" and {"$", "`"}.intersection(text):
+    if not reading.is_argv and token.raw[:1] != "'" and {"$", "`"}.intersection(text):
         return False
     if "\0" in text:
         return True
-    folder = binder.bound.values.get("cwd")
+    folder = reading.bound.values.get("cwd")
     if "/" in text:
         return not os.path.exists(os.path.join(folder if isinstance(folder, str) else "", text))
     above = filter(None, os.environ.get("PATH", "").split(os.pathsep))
     return not any(os.path.exists(os.path.join(path, text)) for path in above)
 
 
-def _parted(binder: Binder, at: int) -> tuple[list[list[Token]], list[Token]]:
+def _parted(reading: Reading, at: int) -> tuple[list[list[Token]], list[Token]]:
     """The options of the line, each with its value, and the words from `at` on that are none.
 
     A short option behind `at` stays with the words: most likely it is the command's own.
     """
     options: list[list[Token]] = []
     words: list[Token] = []
-    start = binder.tokens[at].start
-    left = [token for token in binder.tokens if token.role not in ("command", "comment")]
+    start = reading.tokens[at].start
+    left = [token for token in reading.tokens if token.role not in ("command", "comment")]
     while left and left[0].raw != "--":
         token = left.pop(0)
         name, equals, _ = token.text.partition("=")
-        param = binder.option(name)
+        param = reading.option(name)
         if param is not None and (token.start < start or name[:2] == "--"):
             valued = param.kind != "flag" and not equals and left
             options.append([token, *([left.pop(0)] if valued else [])])
@@ -132,19 +132,19 @@ def _parted(binder: Binder, at: int) -> tuple[list[list[Token]], list[Token]]:
 
 
 def _quoted_command(
-    binder: Binder, front: list[str], option: list[Token], words: list[Token]
+    reading: Reading, front: list[str], option: list[Token], words: list[Token]
 ) -> str:
     """The line with the value of --command and the words behind it as one word; "" if unclear."""
     if not words or words[0].start < option[0].start or any(word.raw == "--" for word in words):
         return ""
-    texts = [token.text if binder.is_argv else token.raw for token in (*option, *words)]
+    texts = [token.text if reading.is_argv else token.raw for token in (*option, *words)]
     texts[0] = texts[0].partition("=")[2]
     return " ".join([*front, "--command", _short(quote(" ".join(filter(None, texts))))])
 
 
-def _written(binder: Binder, tokens: Sequence[Token]) -> list[str]:
+def _written(reading: Reading, tokens: Sequence[Token]) -> list[str]:
     """The tokens as they were written, or quoted back."""
-    return [quote(token.text) if binder.is_argv else token.raw for token in tokens]
+    return [quote(token.text) if reading.is_argv else token.raw for token in tokens]
 
 
 def _raw(words: Sequence[Token]) -> str:

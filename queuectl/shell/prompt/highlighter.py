@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.lexers import Lexer
 
+from queuectl.commands.grammar.expecting import expected
 from queuectl.shell.lines import is_system_line, split_commands
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def _may_be_unfinished(bound: Bound, last: Token, end: int) -> bool:
         return False
     from queuectl.model.fields import STATES
 
-    for expected in bound.expected:
-        words = STATES if expected.kind == "state" else expected.words
-        typed = expected.prefix.rpartition(",")[2] if expected.kind == "state" else expected.prefix
-        if expected.kind in _FREE or any(word.startswith(typed) for word in words):
+    for item in expected(bound):
+        words = STATES if item.kind == "state" else item.words
+        typed = item.prefix.rpartition(",")[2] if item.kind == "state" else item.prefix
+        if item.kind in _FREE or any(word.startswith(typed) for word in words):
             return True
     return False
 

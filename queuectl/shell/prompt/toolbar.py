@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from queuectl.commands.grammar.expecting import expected
 from queuectl.commands.render import cells, clip
 from queuectl.shell.lines import is_system_line, split_commands
 
@@ -108,4 +109,4 @@ def usage(bound: Bound) -> list[tuple[str, str]]:
 
 
 def _awaited(bound: Bound) -> Param | None:
-    return next((e.param for e in bound.expected if e.param is not None), None)
+    return next((e.param for e in expected(bound) if e.param is not None), None)

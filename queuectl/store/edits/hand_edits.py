@@ -24,7 +24,16 @@ from queuectl.store.files.journal import Journal, Stamp, read_at, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.files.snapshot import BaseFile, Snapshot
+    from typing import Protocol
+
+    class BaseFile(Protocol):
+        """One job file, open; see store/files/snapshot.py."""
+
+        path: str
+        fd: int
+        found: os.stat_result
+
+        def read(self) -> bytes: ...
 
 
 class HandEdit(NamedTuple):
@@ -141,15 +150,15 @@ def _saved(
     return SavedFile(dead, saved_at, [Saved(*one) for one in read], untouched)
 
 
-def settled(snapshot: Snapshot) -> tuple[bool, list[str]]:
+def settled(judged: HandEdit | None, files: Sequence[BaseFile]) -> tuple[bool, list[str]]:
     """Whether some edit is taken in now, and what is told; the other files are set aside."""
-    if snapshot.hand_edit is None:
+    if judged is None:
         return True, []
-    edit, told = snapshot.hand_edit.edit, []
+    edit, told = judged.edit, []
     for dead, reason in edit.undecided.items():
-        kept = _set_aside(snapshot.files[dead])
+        kept = _set_aside(files[dead])
         told.append(f"an edit was not taken in: {reason}; it is kept as {kept}")
-    return len(edit.undecided) < len(snapshot.hand_edit.fresh), told + edit.told
+    return len(edit.undecided) < len(judged.fresh), told + edit.told
 
 
 def _set_aside(file: BaseFile) -> str:

@@ -168,7 +168,7 @@ class FileStore:
             from queuectl.store.files.selecting import selected_jobs
 
             return selected_jobs(self._writer, self._snapshot, which)
-        return named_jobs(self._writer, which)
+        return named_jobs(self._writer.writing(), self._writer.look_up, which)
 
     def claim(
         self,

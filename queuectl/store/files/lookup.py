@@ -20,17 +20,22 @@ from queuectl.store.files.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.files.writer import Writer
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 FEW = 20  # ids; more are looked for in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job
 
 
 @contextmanager
-def named_jobs(writer: Writer, ids: Collection[str]) -> Iterator[tuple[Journal, Iterator[Job]]]:
+def named_jobs(
+    writing: AbstractContextManager[Journal],
+    look_up: Callable[[Journal, Collection[str]], dict[str, Found]],
+    ids: Collection[str],
+) -> Iterator[tuple[Journal, Iterator[Job]]]:
     """The lock, the journal read to its end, and each of the jobs; NoSuchJob when one is none."""
-    with writer.writing() as journal:
-        found = writer.look_up(journal, ids)
+    with writing as journal:
+        found = look_up(journal, ids)
 
         def jobs() -> Iterator[Job]:
             for job_id in dict.fromkeys(ids):

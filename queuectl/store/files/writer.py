@@ -353,7 +353,7 @@ class Writer:
         if snapshot.edited and snapshot.journal.header.stamps[0].size >= 0:
             from queuectl.store.edits.hand_edits import settled
 
-            taken_in, told = settled(snapshot)
+            taken_in, told = settled(snapshot.hand_edit, snapshot.files)
             if taken_in:
                 self.notices.append(f"{self.folder}: a job file was edited by hand; {TAKEN_IN}")
             self.notices += told
