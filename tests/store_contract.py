@@ -41,7 +41,6 @@ def filled(store):
 
 class StoreContract:
     begins_absent = True  # whether there is no queue before one is made
-    replaces = True  # whether a backup may be put over jobs
 
     # -- add and read
 
@@ -528,8 +527,6 @@ class StoreContract:
             store.archive.refill(*content, replace=False)
         store.remove(["completed"])
         store.add([make_job("new")])
-        if not self.replaces:
-            store.remove(Selection())
-        store.archive.refill(*content, replace=self.replaces)
+        store.archive.refill(*content, replace=True)
         assert {job.id: job.state for job in store.find()} == {job.id: job.state for job in jobs}
         assert dict(store.settings()) == {"base": 3}

@@ -202,7 +202,11 @@ def test_backup_and_restore_into_an_empty_database_and_a_folder(queue, new_url, 
         found = queue.ok("--data", where, "list", "--json")
         assert re.sub('"env_set": "[^"]*"', "", found) == jobs
         assert queue.ok("--data", where, "config", "get", "base") == "5\n"
-    assert queue("--data", new_url, "restore", "--replace", "--yes", path).code == 4
+    assert queue("--data", new_url, "restore", path).code == 4
+    queue.ok("--data", new_url, "cancel", "a")
+    told = queue("--data", new_url, "restore", "--replace", "--yes", path)
+    assert (told.code, "is kept in" in told.err) == (0, True)
+    assert '"state": "cancelled"' not in queue.ok("--data", new_url, "list", "--json")
 
 
 # -- looking all the time

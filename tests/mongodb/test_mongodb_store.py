@@ -14,6 +14,7 @@ from store_contract import StoreContract, filled, names
 from queuectl.addresses import Address
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.lifecycle import claimed
+from queuectl.store.backup import read_backup
 from queuectl.store.files.job_files import encode_job
 
 NOW = moment(10)
@@ -42,7 +43,6 @@ def database(url, client):
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-    replaces = False
 
 
 # -- documents
@@ -231,6 +231,35 @@ def test_jobs_that_were_never_handed_in_are_seen_by_nobody_and_removed(
     another.fold()
     assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
     another.add([make_job("a")])
+
+
+def test_jobs_are_replaced_in_one_step_unless_others_change_them(store, database, monkeypatch):
+    from queuectl.store.mongodb.archive import MongodbArchive
+
+    store.add([make_job("a", command="old", rev=5, run=3), make_job("b")])
+    new = [make_job("a", command="new"), make_job("c")]
+    fill = MongodbArchive._fill
+
+    def meddled(self, jobs):
+        fill(self, jobs)
+        database.jobs.insert_one({**database.jobs.find_one({"_id": "b"}), "_id": "late"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MongodbArchive, "_fill", meddled)
+        with pytest.raises(Conflict, match="others change the queue meanwhile"):
+            store.archive.refill(new, {"base": 3}, {}, replace=True)
+    assert names(store.find()) == ["a", "b", "late"]
+    assert dict(store.settings()) == {}
+    kept = store.archive.refill(new, {"base": 3}, {}, replace=True)
+    assert [(job.id, job.command, job.rev, job.run) for job in store.find()] == [
+        ("a", "new", 6, 3),
+        ("c", "true", 1, 0),
+    ]
+    assert dict(store.settings()) == {"base": 3}
+    with open(kept, "rb") as file:
+        assert names(read_backup(file, "it").jobs) == ["a", "b", "late"]
+    assert "claim" in database.jobs.index_information()
+    assert store.claim("w", NOW).job.id == "a"
 
 
 # -- the database

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from queuectl.errors import Conflict
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.backup import format_backup
+from queuectl.store.backup import format_backup, write_backup
 from queuectl.store.contract import Store
+from queuectl.store.damage.strays import BEFORE_RESTORE
 from queuectl.store.files.job_files import encode_job
+from queuectl.store.mongodb import layout
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import to_document
 from queuectl.store.mongodb.env_sets import EnvSets
+
+_INCOMING = "queuectl_incoming"  # the collection that is to take the place of `jobs`
+_PIECE = 1000  # documents that are inserted at once
 
 
 class MongodbArchive:
     """See Archive. What is changed while a backup is made may be in it or not, job by job."""
 
-    def __init__(self, store: Store, env_sets: EnvSets) -> None:
-        self._store = store
+    def __init__(self, store: Store, connection: Connection, env_sets: EnvSets) -> None:
+        self._store, self._connection = store, connection
         self._env_sets = env_sets
 
     def backup(self) -> Iterator[bytes]:
         """See Archive."""
+        return self._lines(self._store.find())
+
+    def _lines(self, jobs: Iterable[Job]) -> Iterator[bytes]:
         store = self._store
         settings, made_at = store.settings(), format_time(store.now())
-        lines = map(encode_job, store.find())
-        yield from format_backup(lines, settings, self._env_sets.all(), made_at)
+        yield from format_backup(map(encode_job, jobs), settings, self._env_sets.all(), made_at)
 
     def refill(
         self,
@@ -36,16 +47,81 @@ class MongodbArchive:
         *,
         replace: bool,
     ) -> str | None:
-        """See Archive; a queue that holds jobs is left alone, whatever `replace` says."""
-        store = self._store
-        if any(store.counts().values()):
+        """See Archive; an earlier queue is kept as a backup in this host's folder.
+
+        A kill just before the end leaves new settings and the old jobs. What another process
+        changes in the last moment, when all was looked at once more, is replaced with the rest.
+        """
+        store, counts = self._store, self._store.counts()
+        held = sum(counts.values())
+        if counts["in_progress"]:
             raise Conflict(
-                f"{self._env_sets.where} holds jobs, and the store in MongoDB has no restore over "
-                "them: name an empty database"
+                f"{counts['in_progress']} job(s) are running: 'queuectl worker stop' comes first"
             )
+        if held and not replace:
+            raise Conflict(f"the queue holds {held} job(s); --replace puts the backup in place")
         store.make()
         ids = {name: self._env_sets.keep(form) for name, form in env_sets.items()}
-        store.add(job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs)
-        if not store.change_settings(store.settings(), settings):
-            raise Conflict("the jobs are restored; somebody else has changed the settings")
-        return None
+        jobs = [job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs]
+        old = store.settings()
+        if not held:
+            store.add(jobs)
+            if not store.change_settings(old, settings):
+                raise Conflict("the jobs are restored; somebody else has changed the settings")
+            return None
+        present: dict[str, Job] = {}
+        kept = self._keep(present)
+        self._fill(_after(job, present.get(job.id)) for job in jobs)
+        if not store.change_settings(old, settings):
+            raise Conflict("somebody else has changed the settings; nothing was replaced")
+        try:
+            self._put_in_place(present)
+        except BaseException:
+            store.change_settings(settings, old)
+            raise
+        return kept
+
+    def _keep(self, present: dict[str, Job]) -> str:
+        """A backup of what is about to be replaced, which is noted in `present`."""
+
+        def jobs() -> Iterator[Job]:
+            for job in self._store.find():
+                present[job.id] = job._replace(history=(), command="")  # they may be many
+                yield job
+
+        stamp = format_time(self._store.now()).replace("-", "").replace(":", "")
+        path = os.path.join(self._store.folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
+        write_backup(path, self._lines(jobs()), overwrite=True)
+        return path
+
+    def _fill(self, jobs: Iterator[Job]) -> None:
+        """Put the jobs into a collection of their own, of which nobody knows yet."""
+        incoming = self._connection.database[_INCOMING]
+        with self._connection.told():
+            incoming.drop()
+        layout.make_jobs(self._connection, _INCOMING)
+        first = round(self._connection.now() * 1_000_000) * 1000
+        while piece := list(islice(jobs, _PIECE)):
+            documents = [to_document(job, _seq=seq) for seq, job in enumerate(piece, first)]
+            first += len(piece)
+            with self._connection.told():
+                incoming.insert_many(documents)
+
+    def _put_in_place(self, present: Mapping[str, Job]) -> None:
+        """Let that collection be the jobs, in one step; Conflict if these changed meanwhile."""
+        database = self._connection.database
+        with self._connection.told("that the jobs were replaced"):
+            found = {one["_id"]: one.get("rev", 1) for one in database.jobs.find({}, {"rev": 1})}
+            if found != {job.id: job.rev for job in present.values()}:
+                raise Conflict(
+                    "others change the queue meanwhile; nothing was replaced: stop them, try again"
+                )
+            database[_INCOMING].rename("jobs", dropTarget=True)
+            database.meta.update_one({"_id": layout.MARKER}, {"$inc": {"replaced": 1}})
+
+
+def _after(job: Job, present: Job | None) -> Job:
+    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
+    if present is None:
+        return job
+    return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))

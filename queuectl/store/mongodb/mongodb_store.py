@@ -97,7 +97,7 @@ class MongodbStore:
     @property
     def archive(self) -> Archive:
         """See Archive."""
-        return MongodbArchive(self, self._env_sets)
+        return MongodbArchive(self, self.connection, self._env_sets)
 
     def exists(self) -> bool:
         """See Store; there is one in every database that is none of another's."""

@@ -21,6 +21,7 @@ from queuectl.model.times import format_time
 from queuectl.store.files.job_files import encode_job, removal_line
 from queuectl.store.mongodb.connection import Connection, connect
 from queuectl.store.mongodb.documents import STAGED, to_job
+from queuectl.store.mongodb.layout import MARKER
 from queuectl.store.mongodb.opening import opened
 
 _PAUSE = 0.5  # seconds between two questions to a standalone server
@@ -35,7 +36,7 @@ _HEARD = [
             "$or": [
                 {"ns.coll": {"$in": ["jobs", "config"]}},
                 {"ns.coll": "workers", "operationType": {"$in": ["insert", "delete"]}},
-                {"operationType": "invalidate"},
+                {"operationType": {"$in": ["invalidate", "rename"]}},
             ]
         }
     }
@@ -98,10 +99,11 @@ class Listener:
                 event = stream.try_next()
                 if event is None:
                     continue
-                if event.get("ns", {}).get("coll") != "jobs":
+                if event["operationType"] == "rename":
+                    self._begin()  # others are in the place of all jobs
+                elif event.get("ns", {}).get("coll") != "jobs":
                     self._note(None)
-                    continue
-                if event["operationType"] == "delete":
+                elif event["operationType"] == "delete":
                     self._note(removal_line(event["documentKey"]["_id"], _UNKNOWN))
                 elif (document := event.get("fullDocument")) and document["state"] != STAGED:
                     self._note(encode_job(to_job(document)))
@@ -110,16 +112,16 @@ class Listener:
     def _ask(self) -> None:
         """Ask what has changed, again and again."""
         database = self._connection.database
-        count, others = database.jobs.estimated_document_count(), self._others(database)
+        count, others = self._count(database), self._others(database)
         self._seen = {}
         self._look(database, told=False)
         self._begin()
         while True:
             _wait(_PAUSE)
-            count += self._look(database, told=True)
-            now, found = database.jobs.estimated_document_count(), self._others(database)
+            count = (count[0] + self._look(database, told=True), count[1])
+            now, found = self._count(database), self._others(database)
             if now != count or found != others:
-                if now != count:  # jobs were removed, which ones nobody tells
+                if now != count:  # jobs were removed or replaced, which ones nobody tells
                     self._begin()
                 count, others = now, found
                 self.heard += 1
@@ -137,6 +139,11 @@ class Listener:
                 self._note(encode_job(to_job(document)))
         self._seen = seen
         return new
+
+    def _count(self, database: Any) -> tuple[int, int]:
+        """How many jobs there are, and how often all were replaced."""
+        marker = database.meta.find_one({"_id": MARKER}) or {}
+        return database.jobs.estimated_document_count(), marker.get("replaced", 0)
 
     def _others(self, database: Any) -> object:
         workers = [document["_id"] for document in database.workers.find({}, {"_id": 1})]
