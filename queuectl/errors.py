@@ -97,6 +97,21 @@ class DuplicateId(Conflict):
         self.index = index
 
 
+class KeyTaken(DuplicateId):
+    """A live job has this key; or, without a state, another one that is handed in with this."""
+
+    def __init__(self, job_id: str, key: str, state: str = "", index: int | None = None) -> None:
+        way = "enqueue --if-absent leaves it at that job, --replace changes one that waits"
+        Conflict.__init__(
+            self,
+            f"job '{job_id}' with the unique key '{key}' is {state} ({way})"
+            if state
+            else f"a job with the unique key '{key}' is in the same input already ({way})",
+        )
+        self.job_id = job_id
+        self.index = index
+
+
 class InvalidTransition(Conflict):
     """The job's state does not allow this event."""
 

@@ -7,7 +7,7 @@ job as it is now, which the store applies while nobody else can change it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from queuectl.config import Settings, unknown_settings
 from queuectl.errors import (
     DuplicateId,
     InvalidInput,
+    KeyTaken,
     NoSuchJob,
     StoreError,
 )
@@ -24,16 +25,19 @@ from queuectl.model.backoff import RetryPolicy
 from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
 from queuectl.model.job import LIVE, Job, new_job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
 from queuectl.store.opening import open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from typing import IO, Literal, TypeAlias
 
     from queuectl.store.backup import Backup
-    from queuectl.store.contract import Archive, Care, Slot, Store
+    from queuectl.store.contract import Archive, Care, Meet, Slot, Store
     from queuectl.store.facts import Finding, WorkerInfo
+
+    Meeting: TypeAlias = Literal["refuse", "keep", "replace"]
 
 
 class JobQueue(JobChanges):
@@ -87,16 +91,22 @@ class JobQueue(JobChanges):
     # -- what people ask
 
     def enqueue(
-        self, drafts: Iterable[Mapping[str, object]], env_set: Mapping[str, Any] | None = None
+        self,
+        drafts: Iterable[Mapping[str, object]],
+        env_set: Mapping[str, Any] | None = None,
+        meeting: Meeting = "refuse",
     ) -> list[Job]:
         """Accept all the jobs, or none; they are on disk when this returns.
 
         A draft holds fields as a person wrote them. The `index` of InvalidInput and DuplicateId
         tells which is wrong. `env_set`, as model/env_set.py has it, is what all the jobs take along
-        from the enqueuer.
+        from the enqueuer. `meeting` says what a draft comes to that meets a job with its id or,
+        live, its unique key: "refuse" raises, "keep" gives the job that is there, and "replace"
+        puts the draft in the place of a waiting one.
         """
         jobs: list[Job] = []
-        self.enqueue_each(drafts, jobs.append, env_set)
+        for index, job in self.enqueue_each(drafts, jobs.append, env_set, meeting).items():
+            jobs[index] = job
         return jobs
 
     def enqueue_each(
@@ -104,12 +114,17 @@ class JobQueue(JobChanges):
         drafts: Iterable[Mapping[str, object]],
         made: Callable[[Job], object],
         env_set: Mapping[str, Any] | None = None,
-    ) -> None:
-        """The same of drafts that need not fit into memory; `made` is given each job beforehand."""
+        meeting: Meeting = "refuse",
+    ) -> dict[int, Job]:
+        """The same of drafts that need not fit into memory; `made` is given each job beforehand.
+
+        Returns, by the index of the draft, the jobs that stand for others which were not added.
+        """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
         ids = MadeIds(moment, _chance())
         named: dict[str, int] = {}
+        keys: set[str] = set()
         defaults = Job(
             *("", "pending", 0, now, "", settings.max_retries, now, now),
             timeout=settings.timeout,
@@ -126,6 +141,11 @@ class JobQueue(JobChanges):
                 except InvalidInput as exc:
                     exc.index = index
                     raise
+                _check_meeting(job, job.id != own, meeting, index)
+                if meeting == "refuse" and job.unique is not None:
+                    if job.unique in keys:
+                        raise KeyTaken(job.id, job.unique, index=index)
+                    keys.add(job.unique)
                 if job.id != own:
                     if job.id in named:
                         raise DuplicateId(job.id, "the same input", index)
@@ -137,8 +157,25 @@ class JobQueue(JobChanges):
                 if job_id in ids:
                     raise DuplicateId(job_id, "the same input", index)
 
-        self.store.add(jobs(), named, env_set)
+        instead: dict[int, Job] = {}
+        meet = None if meeting == "refuse" else self._meet(meeting, instead, now)
+        self.store.add(jobs(), named, env_set, meet)
         self.wake_idle(count)
+        return instead
+
+    def _meet(self, meeting: Meeting, instead: dict[int, Job], now: str) -> Meet:
+        def meet(index: int, job: Job, others: Sequence[Job]) -> Job | None:
+            waiting = [other for other in others if other.state in CLAIMABLE]
+            if meeting == "keep":
+                instead[index] = others[0] if others[0].id == job.id else (waiting or others)[0]
+                return None
+            if not waiting:
+                return job  # beside the one that runs
+            instead[index] = new = lifecycle.replaced(waiting[-1], job, now)
+            self.store.check_size(new)
+            return new
+
+        return meet
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
@@ -339,6 +376,20 @@ class JobQueue(JobChanges):
         from queuectl.model.selection import in_state  # see contract.is_selection
 
         return self.purge(in_state("completed", "cancelled"), age)
+
+
+def _check_meeting(job: Job, has_id: bool, meeting: Meeting, index: int) -> None:
+    """InvalidInput if the job has nothing by which it could meet another."""
+    if meeting == "keep" and not has_id and job.unique is None:
+        raise InvalidInput(
+            "--if-absent looks for a job by its id or unique key: give one", index=index
+        )
+    if meeting == "replace" and job.unique is None:
+        raise InvalidInput("--replace looks for a job by its unique key: give one", index=index)
+    if meeting == "replace" and has_id:
+        raise InvalidInput(
+            "a job that is replaced keeps its id: give none with --replace", index=index
+        )
 
 
 def _chance(bits: int = 20) -> int:

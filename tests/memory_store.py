@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
-from queuectl.model.job import Job
+from queuectl.model.job import LIVE, Job, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup
-from queuectl.store.contract import Claim, Rule, is_selection
+from queuectl.store.contract import Claim, Meet, Rule, is_selection
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
 from queuectl.store.files.job_files import checked_line, encode_job
 
@@ -46,17 +46,23 @@ class MemoryStore:
         jobs: Iterable[Job],
         named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
+        meet: Meet | None = None,
     ) -> None:
         """See Store."""
+        after = dict(self._jobs)
+        for index, job in enumerate(jobs):
+            if job.id in after and (meet is None or job.id not in self._jobs):
+                raise DuplicateId(job.id, "memory", index)
+            others = [after[job.id]] if job.id in after else []
+            others += _holders(after, job)
+            if meet is None:
+                refuse_key(job, others, index)
+            new = meet(index, job, others) if others and meet is not None else job
+            if new is not None:
+                after[new.id] = new
         if env_set is not None:
             self._env_sets[self.set_id(env_set)] = env_set
-        added: dict[str, Job] = {}
-        for index, job in enumerate(jobs):
-            if job.id in self._jobs or job.id in added:
-                raise DuplicateId(job.id, "memory", index)
-            added[job.id] = job
-        self._jobs |= added
-        self._made = self._made or bool(added)
+        self._jobs, self._made = after, self._made or bool(after)
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
         """See Store."""
@@ -110,6 +116,8 @@ class MemoryStore:
         """See Store."""
         pairs = [(old, rule(old)) for old in self._meant(which)]
         changed = [(old, new) for old, new in pairs if new is not None]
+        for job in revived(changed).values():
+            refuse_key(job, _holders(self._jobs, job))
         for old, new in changed:
             self._put(old, new)
         return {new.id: new for _, new in changed}
@@ -305,6 +313,17 @@ class MemoryStore:
 
     def close(self) -> None:
         """See Store."""
+
+
+def _holders(jobs: Mapping[str, Job], job: Job) -> list[Job]:
+    """The live jobs among them with the key of another."""
+    if job.unique is None or job.state not in LIVE:
+        return []
+    return [
+        other
+        for other in jobs.values()
+        if other.unique == job.unique and other.state in LIVE and other.id != job.id
+    ]
 
 
 class MemorySlot:

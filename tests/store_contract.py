@@ -12,9 +12,10 @@ from io import BytesIO
 import pytest
 from samples import configure, make_job, moment, put
 
-from queuectl.errors import Conflict, DuplicateId, NoSuchJob
+from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
+from queuectl.model.job import LIVE
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_time
 from queuectl.store.backup import read_backup
@@ -40,6 +41,7 @@ def filled(store):
 
 
 class StoreContract:
+    keeps_keys = True  # whether it takes unique keys
     begins_absent = True  # whether there is no queue before one is made
 
     # -- add and read
@@ -126,6 +128,60 @@ class StoreContract:
             store.add(make_job(f"k{number % 99}") for number in range(100))
         assert refused.value.index == 99
         assert sum(store.counts().values()) == 101
+
+    def test_one_live_job_has_a_key(self, store):
+        self.needs_keys()
+        for state in STATES:
+            store.add([make_job(state, state=state, unique=state)])
+        for state in STATES:
+            if state in LIVE:
+                with pytest.raises(KeyTaken, match=f"'{state}' with the unique key .* {state}"):
+                    store.add([make_job("x"), make_job("y", unique=state)])
+            else:
+                store.add([make_job(f"new-{state}", unique=state)])
+                with pytest.raises(KeyTaken, match=f"job 'new-{state}'"):
+                    put(store, make_job(state, unique=state, rev=2))
+                put(store, make_job(f"new-{state}", state="completed", unique=state, rev=2))
+                put(store, make_job(state, unique=state, rev=2))
+        assert store.get("x") is None
+        twins = [make_job(name, state="dead", unique="t") for name in ("one", "two")]
+        store.add(twins)
+        with pytest.raises(KeyTaken, match="'one' with"):
+            store.change(["one", "two"], lambda job: job._replace(state="pending", rev=2))
+        assert store.get("one").state == "dead"
+
+    def test_where_a_new_job_meets_others_the_caller_decides(self, store, monkeypatch):
+        self.needs_keys()
+        store.add([make_job("a", unique="k"), make_job("done", state="completed", unique="l")])
+        met = []
+
+        def replace(index, job, others):
+            met.append((index, job.id, names(others)))
+            return job._replace(id=others[-1].id, rev=others[-1].rev + 1)
+
+        new = [make_job("b", command="b", unique="k"), make_job("c", unique="l"), make_job("d")]
+        store.add([*new, make_job("e", command="e", unique="l")], {}, meet=replace)
+        assert met == [(0, "b", ["a"]), (3, "e", ["c"])]
+        assert {job.id: job.command for job in store.find()} == {
+            **{"a": "b", "done": "true", "c": "e", "d": "true"},
+        }
+        assert store.counts()["pending"] == 3
+        put(store, store.get("a")._replace(state="in_progress", worker="w", rev=3))
+        monkeypatch.setattr(staged, "FEW", 1000)  # more than fits into memory
+        many = [make_job(f"m{number}", unique=f"{number % 50}") for number in range(100)]
+        store.add([*many, make_job("d"), make_job("f", unique="k")], {"d": 100}, meet=self.keep)
+        assert store.counts()["pending"] == 52
+        assert store.get("f") is None
+        store.add([make_job("g", unique="k")], {}, meet=lambda index, job, others: job)
+        assert {job.id for job in store.find() if job.unique == "k"} == {"a", "g"}
+
+    @staticmethod
+    def keep(index, job, others):
+        assert all(other.unique == job.unique or other.id == job.id for other in others)
+
+    def needs_keys(self):
+        if not self.keeps_keys:
+            pytest.skip("unique keys are refused there")
 
     # -- claim
 

@@ -29,6 +29,7 @@ COUNT = st.integers(0, 10**6)
 MOMENT = st.floats(0, 10**9).map(moment)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
 WORDS = st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True)
+KEYS = TEXT.filter(str.strip).map(lambda text: text[:200]).filter(str.strip)
 SIMPLE = st.none() | st.booleans() | st.integers() | TEXT
 ENDS = st.sets(st.integers(1, 255) | st.sampled_from(["timeout", "signal"]), min_size=1).map(
     lambda ends: sorted(ends, key=lambda end: (isinstance(end, str), end))
@@ -54,6 +55,7 @@ JOBS = st.builds(
     env=st.none() | st.dictionaries(TEXT.filter(lambda name: "=" not in name), TEXT, max_size=3),
     env_file=st.none() | TEXT.filter(str.strip),
     tags=st.lists(WORDS, max_size=3, unique=True).map(tuple),
+    unique=st.none() | KEYS,
     rerun=st.booleans(),
     exit_code=st.none() | st.integers(-255, 255),
     error=st.none() | TEXT.filter(str.strip),
@@ -84,7 +86,7 @@ def test_a_job_survives_its_json_form(job):
     assert decode_job(line) == job
     values = {name: value for name, value in job._asdict().items() if name != "extra"}
     behind = list(values)[: list(values).index("run_at") + 1]
-    values = {name: values[name] for name in dict.fromkeys((*behind, "tags", *values))}
+    values = {name: values[name] for name in dict.fromkeys((*behind, "tags", "unique", *values))}
     told = {name: value for name, value in values.items() if value != _DEFAULTS.get(name, ...)}
     assert line.decode() == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
     assert is_sound(line)

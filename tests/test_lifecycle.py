@@ -27,8 +27,14 @@ def settle(job, outcome, held=None, policy=POLICY, dice=0.0):
 # -- the table
 
 LEGAL = {
-    "pending": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
-    "failed": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
+    "pending": {
+        **{"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
+        "replace": "pending",
+    },
+    "failed": {
+        **{"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
+        "replace": "pending",
+    },
     "in_progress": {
         "succeed": "completed",
         "fail": "failed",

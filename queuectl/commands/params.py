@@ -82,6 +82,17 @@ FIELDS = (
     Param("--no-retry-on", "text", "retry all but these"),
     Param("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
 )
+# What `enqueue` and `run` take.
+ENQUEUED = (
+    *FIELDS,
+    Param("--tag", "tag", "a word to select it by; may be given again", many=True),
+    Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
+    Param("--unique", "text", "a key: refused while a live job has the same one"),
+)
+MEETING = (
+    Param("--if-absent", "flag", "if a job with its id or key is there, leave it at that one"),
+    Param("--replace", "flag", "put it in the place of a waiting job with its key"),
+)
 # How the page and the API are served.
 SERVE = (
     Param("--host", "text", "the address to listen on", default="127.0.0.1"),

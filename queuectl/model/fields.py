@@ -29,6 +29,7 @@ MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
 LONGEST_ID = 128
 LONGEST_TAG, MOST_TAGS = 64, 16
+LONGEST_KEY = 200  # characters
 LARGEST_LOG = 10**15  # bytes
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
 LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a file
@@ -63,6 +64,7 @@ class Field(NamedTuple):
         "share",
         "outcomes",
         "size",
+        "key",
     ]
     meaning: str
     old: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ FIELDS: tuple[Field, ...] = (
     Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
     Field("env_file", "text", "file of NAME=VALUE, read at each run", enqueue=True, edit="idle"),
     Field("tags", "tags", "words to select it by", enqueue=True, edit="always"),
+    Field("unique", "key", "no two live jobs have the same one", enqueue=True),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
     Field("retry_delay", "delay", "seconds before its first retry", enqueue=True, edit="always"),
     Field("base", "number", "what each wait is multiplied by", enqueue=True, edit="always"),
@@ -117,8 +120,8 @@ POLICY = (
     *("log_limit", "deferrals"),
 )
 # Fields that came behind the first version of format 2, which kept what people wrote there.
-LATER_FIELDS = frozenset(("tags", "env_file", *POLICY))
-_UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", *POLICY))
+LATER_FIELDS = frozenset(("tags", "env_file", "unique", *POLICY))
+_UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY))
 # What a person may write instead of run_at; a job holds the moment that it gives.
 DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
 # Names that a later version uses, for people to set and then for queuectl itself: refused, never
@@ -126,7 +129,7 @@ DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edi
 NOT_YET = frozenset(
     (
         *("after", "after_end", "catch_up", "cron", "every", "lock"),
-        *("notify", "overlap", "stall", "stdin", "tz", "unique"),
+        *("notify", "overlap", "stall", "stdin", "tz"),
         *("cpu", "last", "max_rss", "planned", "slots"),
     )
 )
@@ -443,6 +446,13 @@ def check_tag(text: str) -> str:
     return text
 
 
+def _key(field: Field, value: object) -> str:
+    key = _text(field, value)
+    if len(key) > LONGEST_KEY:
+        raise InvalidInput(f"{field.name} has {len(key)} characters; at most {LONGEST_KEY} fit")
+    return key
+
+
 def _tags(field: Field, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         text = value.strip()
@@ -483,4 +493,5 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "share": _share,
     "outcomes": _outcomes,
     "size": _size,
+    "key": _key,
 }

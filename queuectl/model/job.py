@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, KeyTaken
 from queuectl.model.fields import (
     FIELDS,
     LATER_FIELDS,
@@ -44,6 +44,7 @@ class Job(NamedTuple):
     env: Mapping[str, str] | None = None
     env_file: str | None = None
     tags: tuple[str, ...] = ()
+    unique: str | None = None
     rerun: bool = True
     exit_code: int | None = None
     error: str | None = None
@@ -77,8 +78,9 @@ class Job(NamedTuple):
                 extra[name] = value
             else:
                 values[place] = value
-        if values[POLICY_SLOTS] != _NO_POLICY or values[_ENV_FILE] is not None:
-            for place in (_ENV_FILE, *range(POLICY_SLOTS.start, POLICY_SLOTS.stop)):
+        later = values[_ENV_FILE] is not None or values[_UNIQUE] is not None
+        if later or values[POLICY_SLOTS] != _NO_POLICY:
+            for place in (_ENV_FILE, _UNIQUE, *range(POLICY_SLOTS.start, POLICY_SLOTS.stop)):
                 name, value = cls._fields[place], values[place]
                 if value is None:
                     values[place] = _BLANK[place]
@@ -103,11 +105,30 @@ def _is_kept_so(field: Field, value: object) -> bool:
 
 
 _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
-_ENV_FILE = Job._fields.index("env_file")
+_ENV_FILE, _UNIQUE = Job._fields.index("env_file"), Job._fields.index("unique")
 POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
 NO_POLICY = _BLANK[POLICY_SLOTS]
 _NO_POLICY = list(NO_POLICY)
 PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
+
+
+def revived(pairs: Iterable[tuple[Job, Job]]) -> dict[str, Job]:
+    """Of jobs before and after a change those that live again and have a `unique` key, by key.
+
+    KeyTaken if two of them have the same.
+    """
+    found: dict[str, Job] = {}
+    for old, new in pairs:
+        if new.unique is not None and new.state in LIVE and old.state not in LIVE:
+            refuse_key(new, [found.setdefault(new.unique, new)])
+    return found
+
+
+def refuse_key(job: Job, holders: Iterable[Job], index: int | None = None) -> None:
+    """KeyTaken if another one than the job is among the live jobs with its key."""
+    for holder in holders:
+        if holder.id != job.id:
+            raise KeyTaken(holder.id, str(job.unique), holder.state, index)
 
 
 def policy_of(job: Job) -> dict[str, Any]:

@@ -17,7 +17,17 @@ from queuectl.model.job import LONGEST_HISTORY, PLACES, Job
 from queuectl.model.times import format_time, parse_time
 
 Event = Literal[
-    "claim", "succeed", "fail", "defer", "bury", "release", "lose", "cancel", "end", "retry"
+    "claim",
+    "succeed",
+    "fail",
+    "defer",
+    "bury",
+    "release",
+    "lose",
+    "cancel",
+    "end",
+    "retry",
+    "replace",
 ]
 EVENTS: tuple[Event, ...] = (
     "claim",
@@ -30,6 +40,7 @@ EVENTS: tuple[Event, ...] = (
     "cancel",
     "end",
     "retry",
+    "replace",
 )
 LATER = 75  # exit code of a run that asks for a later one: EX_TEMPFAIL of sysexits.h
 MOST_DEFERRALS = 100  # after so many in a row it is a failure like any other
@@ -56,6 +67,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     ("dead", "retry"): "pending",
     ("completed", "retry"): "pending",
     ("cancelled", "retry"): "pending",
+    ("pending", "replace"): "pending",
+    ("failed", "replace"): "pending",
 }
 
 
@@ -339,6 +352,21 @@ def retried(job: Job, now: str) -> Job:
         finished_at=None,
         deferrals=0,
         history=entry,
+    )
+
+
+def replaced(job: Job, new: Job, now: str) -> Job:
+    """The waiting job as `new` has it: its id, runs and history stay."""
+    return new._replace(
+        id=job.id,
+        state=next_state(job, "replace"),
+        created_at=job.created_at,
+        updated_at=now,
+        run=job.run,
+        rev=job.rev + 1,
+        log_word=job.log_word,
+        history=_noted(job, "replace", now),
+        extra=job.extra,
     )
 
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Which: TypeAlias = "Collection[str] | Selection"
 
 Rule = Callable[[Job], "Job | None"]  # the job as it should be; None: leave it as it is
+# Asked for a new job, by its index, that meets others: with its id, or live with its `unique` key.
+# It gives the new job to add it beside them, one of them as it should be instead, or None to leave
+# it at them; or it raises.
+Meet = Callable[[int, Job, Sequence[Job]], "Job | None"]
 
 
 class Claim(NamedTuple):
@@ -57,12 +61,15 @@ class Jobs(Protocol):
         jobs: Iterable[Job],
         named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
+        meet: Meet | None = None,
     ) -> None:
         """Add all the jobs, or none and raise DuplicateId; they need not fit into memory.
 
         `named`: the ids that may exist already, each once, and the index of its job; it is looked
         at when all jobs were taken. Without it all ids may. `env_set`, in the form of
-        model/env_set.py, is kept under the id of it that all the jobs hold.
+        model/env_set.py, is kept under the id of it that all the jobs hold. `meet` decides where a
+        new job meets others, with those handed in before it among them; without it KeyTaken is
+        raised for a key, as DuplicateId is for an id.
         """
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
@@ -113,9 +120,10 @@ class Jobs(Protocol):
     def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.
 
-        Raises NoSuchJob for an id, and what the rule raises. One step finds the jobs and changes
-        them: nobody comes between. None from the rule leaves a job be, a new job must have another
-        rev. What is not `promised` may be forgotten in a power cut, and is not synced.
+        Raises NoSuchJob for an id, what the rule raises, and KeyTaken if a job would come back to
+        life while another one with its key lives. One step finds the jobs and changes them: nobody
+        comes between. None from the rule leaves a job be, a new job must have another rev. What is
+        not `promised` may be forgotten in a power cut, and is not synced.
         """
 
     def check_size(self, job: Job) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.commands.forms import job_form
-from queuectl.errors import DuplicateId, InvalidInput, Outdated
+from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, Outdated
 from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.model.selection import Selection, matches
 from queuectl.model.times import format_time, parse_time
@@ -167,6 +167,7 @@ def _there_already(
     service: Service, draft: dict[str, Any], key: str | None, error: DuplicateId
 ) -> Answer:
     job = service.operations.job(error.job_id)
+    key = None if isinstance(error, KeyTaken) else key
     where = f"/api/v1/jobs/{job.id}"
     if key is not None and same_content(draft, job_form(job)):
         return _answer(job, 200, location=where)

@@ -11,6 +11,7 @@ from queuectl.config import SETTINGS, Setting
 from queuectl.model.fields import (
     DELAY,
     FIELDS,
+    LONGEST_KEY,
     MOST_RETRIES,
     MOST_TAGS,
     PRIORITY_SPAN,
@@ -33,6 +34,7 @@ _WORD = r"^[^\u0000]*[!-~][^\u0000]*$"  # text with something in it
 _KINDS: dict[str, Form] = {
     "id": {"type": "string", "pattern": f"^{ID}$"},
     "text": {"type": "string", "pattern": _WORD},
+    "key": {"type": "string", "pattern": _WORD, "maxLength": LONGEST_KEY},
     "int": {"type": "integer", "minimum": -PRIORITY_SPAN, "maximum": PRIORITY_SPAN},
     "count": {"type": "integer", "minimum": 0, "maximum": MOST_RETRIES},
     "duration": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST},

@@ -13,38 +13,44 @@ from queuectl.model.times import format_duration, format_time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import IO, Any
 
     from queuectl.commands.context import Context
+    from queuectl.job_queue import Meeting
+    from queuectl.model.job import Job
 
     Draft = dict[str, object]
+    Instead = dict[int, Job]
 
 
 def enqueue(context: Context, args: dict[str, Any]) -> Result:
     """One job, or those of a file, durable when this returns."""
     path = "-" if args.get("object") == "-" else args.get("file")
     draft: Draft = {}
+    meeting = _meeting(args)
     if args.get("each") is not None:
         if path is not None:
             raise InvalidInput("give --each or a file of jobs, not both")
         draft = _draft(args)
-        ids = _enqueue_rows(context, args["each"], draft, bool(args.get("argv")))
+        ids, instead = _enqueue_rows(context, args, draft, meeting)
     elif path is None:
         draft = _draft(args)
-        _place(draft)
-        ids = [job.id for job in context.queue.enqueue([draft], _captured(context))]
+        ids, instead = enqueue_one(context, draft, meeting)
     else:
-        ids = _enqueue_file(context, path, args)
+        ids, instead = _enqueue_file(context, path, args, meeting)
     if context.interactive:
         context.made.extend(ids)
 
     def lines() -> Iterator[str]:
         if args.get("each") is None:
-            yield from (f"Job added to the queue with job id: {job_id}" for job_id in ids)
+            for index, job_id in enumerate(ids):
+                yield f"{_fate(instead.get(index), meeting)} with job id: {job_id}"
         else:
             tags = f", with the tags {' '.join(args['tag'])}" if args.get("tag") else ""
-            yield f"Jobs added to the queue: {len(ids)} ({ids[0]} to {ids[-1]}){tags}"
+            others = f"; there before: {len(instead)}" if instead else ""
+            added = len(ids) - len(instead)
+            yield f"Jobs added to the queue: {added} ({ids[0]} to {ids[-1]}){tags}{others}"
         _tell_time(context, draft)
         context.note_enqueued()
 
@@ -55,11 +61,37 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     return Result(lines(), words=words())
 
 
-def _enqueue_rows(context: Context, path: str, draft: Draft, is_argv: bool) -> list[str]:
+def enqueue_one(context: Context, draft: Draft, meeting: Meeting) -> tuple[list[str], Instead]:
+    """The job of a draft, its id; and, at 0, the job that was there before and stands for it."""
+    _place(draft)
+    made: list[str] = []
+    instead = context.queue.enqueue_each(
+        [draft], lambda job: made.append(job.id), _captured(context), meeting
+    )
+    return [instead[0].id] if instead else made, instead
+
+
+def _meeting(args: Mapping[str, Any]) -> Meeting:
+    if args.get("if_absent") and args.get("replace"):
+        raise InvalidInput("give --if-absent or --replace, not both")
+    return "keep" if args.get("if_absent") else "replace" if args.get("replace") else "refuse"
+
+
+def _fate(there: Job | None, meeting: Meeting) -> str:
+    if there is None:
+        return "Job added to the queue"
+    return (
+        f"A job is there already, {there.state}," if meeting == "keep" else "Waiting job replaced"
+    )
+
+
+def _enqueue_rows(
+    context: Context, args: Mapping[str, Any], draft: Draft, meeting: Meeting
+) -> tuple[list[str], Instead]:
     """A job for each row of a file, all or none; their ids."""
     from queuectl.commands.handlers.each import Template, rows
 
-    in_words = is_argv and not (context.in_script or context.interactive)
+    in_words = bool(args.get("argv")) and not (context.in_script or context.interactive)
     template, ids, begun = Template(draft, in_words=in_words), list[str](), list[int]()
 
     def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
@@ -69,8 +101,8 @@ def _enqueue_rows(context: Context, path: str, draft: Draft, is_argv: bool) -> l
             _place(filled)  # now: the folder's own name may look like a placeholder
             yield filled
 
-    _enqueue_from(context, path, drafts, begun, ids)
-    return ids
+    _, instead = _enqueue_from(context, args["each"], drafts, begun, ids, meeting)
+    return ids, instead
 
 
 def _tell_time(context: Context, draft: Draft) -> None:
@@ -173,7 +205,9 @@ def _here() -> str:
         raise InvalidInput("the current folder is gone; name one with --cwd") from None
 
 
-def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str]:
+def _enqueue_file(
+    context: Context, path: str, args: dict[str, Any], meeting: Meeting
+) -> tuple[list[str], Instead]:
     """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
     if option_fields(args) or args.get("argv") or args.get("no_rerun"):
         raise InvalidInput("a file of jobs takes no other options: write them into its lines")
@@ -182,13 +216,15 @@ def _enqueue_file(context: Context, path: str, args: dict[str, Any]) -> list[str
     lines = array("L")  # on which each job begins
     ids: list[str] = []
     passed: set[str] = set()
-    name = _enqueue_from(
-        context, path, lambda file, name: _drafts(context, file, name, lines, passed), lines, ids
-    )
+
+    def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
+        return _drafts(context, file, name, lines, passed)
+
+    name, instead = _enqueue_from(context, path, drafts, lines, ids, meeting)
     if passed and not context.quiet:
         told = ", ".join(sorted(passed))
         context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
-    return ids
+    return ids, instead
 
 
 def _enqueue_from(
@@ -197,16 +233,18 @@ def _enqueue_from(
     drafts: Callable[[IO[bytes], str], Iterator[Draft]],
     lines: Sequence[int],
     ids: list[str],
-) -> str:
-    """Hand in what `drafts` reads from a file, all or none; the file's name in errors.
+    meeting: Meeting,
+) -> tuple[str, Instead]:
+    """Hand in what `drafts` reads from a file, all or none; the file's name in errors, and the
+    jobs that stand for others, by their index.
 
     `lines` then holds the line on which each job begins, `ids` their ids.
     """
     name = "<stdin>" if path == "-" else path
     try:
         with context.stdin() if path == "-" else open(path, "rb") as file:
-            context.queue.enqueue_each(
-                drafts(file, name), lambda job: ids.append(job.id), _captured(context)
+            instead = context.queue.enqueue_each(
+                drafts(file, name), lambda job: ids.append(job.id), _captured(context), meeting
             )
     except (InvalidInput, DuplicateId) as exc:
         if exc.index is None:
@@ -214,7 +252,9 @@ def _enqueue_from(
         raise Reworded(f"{name}:{lines[exc.index]}: {exc}", exc) from exc
     except OSError as exc:
         raise InvalidInput(f"reading {path}: {exc.strerror}") from None
-    return name
+    for index, job in instead.items():
+        ids[index] = job.id
+    return name, instead
 
 
 def _drafts(

@@ -149,6 +149,7 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Command", render.block(job.command.split("\n"))),
         ("Priority", job.priority),
         ("Tags", ", ".join(job.tags) or None),
+        ("Unique Key", job.unique),
         ("Attempts", f"{job.attempts} of at most {job.max_retries + 1}"),
         ("Runs", job.run),
         ("Workers Lost", job.losses or None),

@@ -145,6 +145,7 @@ _EVENTS = {
     "cancel": "somebody cancels it; of a job that runs the worker is asked to end it",
     "end": "the worker has ended the run that was to be cancelled",
     "retry": "somebody makes it due now; an ended job starts anew, with all its tries",
+    "replace": "enqueue --replace puts another command in its place, with all its tries",
 }
 
 

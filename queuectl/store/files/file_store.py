@@ -10,21 +10,20 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
-from queuectl.model.env_set import present
-from queuectl.model.job import Job
+from queuectl.model.job import Job, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.contract import Claim, Rule, is_selection
+from queuectl.store.contract import Claim, Meet, Rule, is_selection
 from queuectl.store.facts import WAKE, WorkerInfo
 from queuectl.store.files import door, marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
 from queuectl.store.files.live_index import Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
-from queuectl.store.files.lookup import named_jobs
+from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
-from queuectl.store.files.staged import Staged, new_lines
+from queuectl.store.files.staged import Staged, met, new_lines, with_set
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.files.writer import LARGE, TAKEN_IN, Writer
 
@@ -82,46 +81,31 @@ class FileStore:
         jobs: Iterable[Job],
         named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
+        meet: Meet | None = None,
     ) -> None:
         """See Store; while format 1 is written, the set's variables go into each job's own."""
         order: dict[str, int] | None = {} if named is None else None
         ids = order if named is None else named
-        staged = Staged(self._writer.staging_path, new_lines(jobs, order))
+        keys, path = set[str](), self._writer.staging_path
+        staged = Staged(path, new_lines(jobs, order, keys))
         try:
             if not staged.counts:
                 return
             with self._writer.writing() as journal:
-                for job_id, (_, where) in self._writer.look_up(journal, ids or ()).items():
+                found = self._writer.look_up(journal, ids or ())
+                for job_id, (_, where) in found.items() if meet is None else ():
                     raise DuplicateId(job_id, os.path.join(self.folder, where), (ids or {})[job_id])
                 if env_set is not None:
-                    staged = self._with_set(journal, staged, env_set)
-                self._writer.append_staged(journal, staged)
+                    staged = with_set(staged, path, self._env_sets, journal.header.version, env_set)
+                if keys or (meet is not None and found):
+                    there = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
+                    holders = find_holders(self.folder, journal, keys)
+                    staged = met(staged, path, there, holders, meet)
+                if staged.size:
+                    self._writer.append_staged(journal, staged)
         finally:
             staged.close()
         self._writer.confirm()
-
-    def _with_set(self, journal: Journal, staged: Staged, env_set: Mapping[str, Any]) -> Staged:
-        """The jobs with the id under which their set is kept; or, in format 1, the set's variables.
-
-        Mostly they have that id already.
-        """
-        kept: str | None = None
-        given: dict[str, str] = {}
-        if journal.header.version == 1:
-            given = present(env_set)
-        else:
-            kept = self._env_sets.keep(env_set)
-            if decode_job(next(iter(staged))).env_set == kept:
-                return staged
-        jobs = map(decode_job, staged)
-        lines = (
-            encode_job(job._replace(env_set=kept, env={**given, **(job.env or {})} or None))
-            for job in jobs
-        )
-        try:
-            return Staged(self._writer.staging_path, lines)
-        finally:
-            staged.close()
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
         """See Store."""
@@ -130,14 +114,19 @@ class FileStore:
     def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""
         changed: dict[str, Job] = {}
-        moves = []
+        pairs: list[tuple[Job, Job]] = []
         with self._meant(which) as (journal, jobs):
             for old in jobs:
                 new = rule(old)
                 if new is not None:
                     changed[old.id] = new
-                    moves.append((old.state, new.state))
+                    pairs.append((old, new))
+            if journal is not None and (alive := revived(pairs)):
+                holders = find_holders(self.folder, journal, alive)
+                for key, job in alive.items():
+                    refuse_key(job, holders[key])
             if journal is not None and changed:
+                moves = [(old.state, new.state) for old, new in pairs]
                 lines = [encode_job(job) for job in changed.values()]
                 self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
         if changed and promised:

@@ -52,8 +52,10 @@ def encode_job(job: Job) -> bytes:
     # Spelled out, for a worker does this twice for each job it runs, and a JSON encoder takes
     # four times as long. Ids, states, times and words have nothing in them to escape.
     front, extra = "", job.extra
-    if job.tags or extra:
-        placed = {**(extra or {}), "tags": job.tags} if job.tags else extra or {}
+    if job.tags or job.unique is not None or extra:
+        placed = {**(extra or {}), "tags": job.tags} if job.tags else dict(extra or {})
+        if job.unique is not None:
+            placed["unique"] = job.unique
         placed = {name: placed[name] for name in BEHIND_RUN_AT if name in placed}
         if placed:
             front = f"{_encode(placed)[1:-1]}, "
@@ -164,7 +166,7 @@ _TEXT, _TIME = rb'"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"', rb'"[0-9T:.-]+Z"'
 _WHOLE = (
     rb'\{"id": "[A-Za-z0-9][A-Za-z0-9._:-]*", '
     rb'"state": "(?:pending|in_progress|completed|failed|dead|cancelled)", '
-    rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?'
+    rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?(?:"unique": %b, )?'
     rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'
     rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code|deferrals|log_limit)": -?\d+'
@@ -173,7 +175,7 @@ _WHOLE = (
     rb'|"(?:started|finished)_at": %b|"(?:cwd|env_file|error)": %b'
     rb'|"(?:rerun|cancel_requested)": [a-z]+'
     rb'|"(?:worker|log_word|env_set)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
-    rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 3, *(_TIME,) * 3, *(_TEXT,) * 3)
+    rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 4, *(_TIME,) * 3, *(_TEXT,) * 3)
 )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from json.encoder import encode_basestring
 
 from queuectl.errors import NoSuchJob
 from queuectl.model.job import Job
@@ -17,6 +20,7 @@ from queuectl.store.files.job_files import (
     read_lines,
 )
 from queuectl.store.files.journal import Journal
+from queuectl.store.files.snapshot import BaseFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,3 +97,54 @@ def _wanted(lines: Iterable[bytes], ids: Collection[str]) -> Iterator[tuple[str,
         job_id = line_id(line)
         if job_id in wanted:
             yield job_id.decode(), line
+
+
+def find_holders(folder: str, journal: Journal, keys: Collection[str]) -> dict[str, list[Job]]:
+    """The live jobs with each of these `unique` keys, found by the bytes of their lines."""
+    if not keys:
+        return {}
+    few, text = len(keys) <= FEW, journal.text()
+    needles = (
+        [b'"unique": ' + encode_basestring(key).encode() for key in keys]
+        if few
+        else [b'"unique": "']
+    )
+    newer = _lines_with(text, needles) if few else journal.all_lines()
+    newest = {line_id(line): line for line in newer}
+    with BaseFile(os.path.join(folder, JOBS)) as jobs:
+        lines = (line for line in _read_lines_with(jobs.fd, needles) if line_id(line) not in newest)
+        older = list(filter(_is_live, lines))
+    found: dict[str, list[Job]] = {key: [] for key in keys}
+    for line in chain(older, filter(_is_live, newest.values())):
+        # A line without the key may be newer: a person took that away, or the job.
+        if not few or _last_line(text, line_id(line).decode()) in (None, line):
+            job = decode_job(line)
+            if job.unique in found:
+                found[job.unique].append(job)
+    return found
+
+
+def _is_live(line: bytes) -> bool:
+    """Whether a line is that of a job that is pending, in_progress or failed."""
+    return line[line.index(b'"', 8) + 13] in b"pif"  # of the others: completed, cancelled, dead
+
+
+def _lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
+    """The lines in the text that hold one of the needles; it begins and ends with a newline."""
+    starts = set()
+    for needle in needles:
+        at = text.find(needle)
+        while at >= 0:
+            starts.add(text.rfind(b"\n", 0, at) + 1)
+            at = text.find(needle, text.index(b"\n", at))
+    return [text[start : text.index(b"\n", start)] for start in sorted(starts)]
+
+
+def _read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
+    """The same of a file in our layout."""
+    rest, at = b"", 0
+    while piece := os.pread(fd, 1 << 20, at):
+        at += len(piece)
+        text, newline, rest = (rest + piece).rpartition(b"\n")
+        for line in _lines_with(text + newline, needles):
+            yield line.rstrip(b",")

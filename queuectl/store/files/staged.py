@@ -6,14 +6,27 @@ A large `enqueue --file` must cost little memory, and be accepted as a whole or 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
+from typing import Any
 from zlib import crc32
 
 from queuectl.errors import DuplicateId, InvalidInput
-from queuectl.model.job import Job
+from queuectl.model.env_set import present
+from queuectl.model.job import LIVE, Job, refuse_key
+from queuectl.store.contract import Meet
 from queuectl.store.files import door
-from queuectl.store.files.job_files import checked_line, line_state
+from queuectl.store.files.job_files import (
+    checked_line,
+    decode_job,
+    encode_job,
+    line_id,
+    line_state,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.files.env_sets import EnvSets
 
 FEW = 8 << 20  # bytes of lines that are held in memory
 _PIECE = 1 << 20  # bytes that are written and read at once
@@ -28,6 +41,7 @@ class Staged:
     def __init__(self, path: Callable[[], str], lines: Iterable[bytes]) -> None:
         """Read all the lines. `path` makes the folder in which a file is written, if needed."""
         self.counts: dict[str, int] = {}
+        self._moved: list[tuple[str, str]] = []  # old and new state of stored jobs
         self.size = self.crc = 0
         self.lines: list[bytes] | None = []  # None: they are in the file
         self._fd = -1
@@ -46,8 +60,18 @@ class Staged:
         self.crc = crc32(b"\n", crc32(line, self.crc))
         return line
 
-    def moves(self) -> Iterator[tuple[None, str]]:
+    def change(self, pairs: Iterable[tuple[Job, Job]]) -> None:
+        """Have stored jobs changed by the same record; InvalidInput if that is too large."""
+        for old, new in pairs:
+            if self.lines is None:
+                raise InvalidInput("so many jobs cannot replace others at once: hand in fewer")
+            self.lines.append(encode_job(new))
+            self.size += len(self.lines[-1]) + 1
+            self._moved.append((old.state, new.state))
+
+    def moves(self) -> Iterator[tuple[str | None, str]]:
         """The way of each job into its state."""
+        yield from self._moved
         for state, count in self.counts.items():
             for _ in range(count):
                 yield None, state
@@ -72,13 +96,18 @@ class Staged:
             self._fd = -1
 
 
-def new_lines(jobs: Iterable[Job], order: dict[str, int] | None) -> Iterator[bytes]:
-    """The jobs' lines; `order` is given the index of each id, and none may stand there twice."""
+def new_lines(jobs: Iterable[Job], order: dict[str, int] | None, keys: set[str]) -> Iterator[bytes]:
+    """The jobs' lines; `order` is given the index of each id, and none may stand there twice.
+
+    `keys` is given those that the jobs have.
+    """
     for index, job in enumerate(jobs):
         if order is not None:
             if job.id in order:
                 raise DuplicateId(job.id, "the same input", index)
             order[job.id] = index
+        if job.unique is not None:
+            keys.add(job.unique)
         try:
             line = checked_line(job)
         except InvalidInput as exc:
@@ -98,3 +127,83 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
             batch.clear()
             size = 0
     yield b"".join(batch)
+
+
+def with_set(
+    staged: Staged,
+    path: Callable[[], str],
+    env_sets: EnvSets,
+    version: int,
+    env_set: Mapping[str, Any],
+) -> Staged:
+    """The jobs with the id under which their set is kept; or, in format 1, the set's variables.
+
+    Mostly they have that id already.
+    """
+    kept: str | None = None
+    given: dict[str, str] = {}
+    if version == 1:
+        given = present(env_set)
+    else:
+        kept = env_sets.keep(env_set)
+        if decode_job(next(iter(staged))).env_set == kept:
+            return staged
+    jobs = map(decode_job, staged)
+    lines = (
+        encode_job(job._replace(env_set=kept, env={**given, **(job.env or {})} or None))
+        for job in jobs
+    )
+    try:
+        return Staged(path, lines)
+    finally:
+        staged.close()
+
+
+def met(
+    staged: Staged,
+    path: Callable[[], str],
+    there: Mapping[str, Job],
+    holders: dict[str, list[Job]],
+    meet: Meet | None,
+) -> Staged:
+    """What is to be journaled of new jobs that meet others; see Meet. KeyTaken without one.
+
+    `there` are the stored jobs with ids of the new ones, `holders` the live ones with their keys.
+    """
+    before = dict(there) | {job.id: job for jobs in holders.values() for job in jobs}
+    left_out: set[int] = set()
+    changed: dict[str, Job] = {}
+    for index, line in enumerate(staged):
+        job_id = line_id(line).decode()
+        if job_id not in there and b'"unique": "' not in line:
+            continue
+        job = decode_job(line)
+        is_live = job.unique is not None and job.state in LIVE
+        live = holders.setdefault(str(job.unique), []) if is_live else []
+        others = [there[job_id]] if job_id in there else []
+        others += [other for other in live if other.id != job_id]
+        if meet is None:
+            refuse_key(job, others, index)
+        new = meet(index, job, others) if others and meet is not None else job
+        if new is not None and new.id == job_id:
+            live.append(new)
+            continue
+        left_out.add(index)
+        if new is not None:
+            changed[new.id] = new
+            live[:] = [new if other.id == new.id else other for other in live]
+    if not left_out:
+        return staged
+
+    def lines() -> Iterator[bytes]:
+        for index, line in enumerate(staged):
+            if index not in left_out:
+                new = changed.pop(line_id(line).decode(), None)
+                yield line if new is None else encode_job(new)
+
+    try:
+        kept = Staged(path, lines())
+        kept.change((before[job_id], new) for job_id, new in changed.items())
+    finally:
+        staged.close()
+    return kept

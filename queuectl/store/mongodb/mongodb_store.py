@@ -16,12 +16,12 @@ from pymongo import ReturnDocument, errors
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, NoSuchJob
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import parse_time
-from queuectl.store.contract import Archive, Care, Claim, Rule, is_selection
+from queuectl.store.contract import Archive, Care, Claim, Meet, Rule, is_selection
 from queuectl.store.facts import WAKE, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
@@ -122,9 +122,12 @@ class MongodbStore:
         jobs: Iterable[Job],
         named: Mapping[str, int] | None = None,
         env_set: Mapping[str, Any] | None = None,
+        meet: Meet | None = None,
     ) -> None:
-        """See Store."""
-        first = list(islice(iter(jobs := iter(jobs)), 2))
+        """See Store; what it cannot keep yet is refused."""
+        if meet is not None:
+            raise InvalidInput("--if-absent and --replace are not supported in MongoDB yet")
+        first = list(islice(iter(jobs := map(_supported, jobs)), 2))
         if not first:
             return
         self._make()
@@ -389,3 +392,10 @@ class MongodbStore:
 
     def close(self) -> None:
         """See Store. The connection is the process's own: what is opened next uses it, too."""
+
+
+def _supported(job: Job) -> Job:
+    """The job, if this store can keep what it asks for."""
+    if job.unique is not None:
+        raise InvalidInput("field 'unique' is not supported in MongoDB yet")
+    return job
