@@ -14,8 +14,7 @@ from queuectl.model import lifecycle
 from queuectl.model.fields import STATES, check_state, find_field
 from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time
-from queuectl.store.contract import is_selection
-from queuectl.store.facts import CANCEL
+from queuectl.store.facts import CANCEL, is_selection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

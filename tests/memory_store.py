@@ -12,16 +12,15 @@ from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
 from queuectl.model.job import LIVE, Job, refuse_key, revived
 from queuectl.model.lifecycle import claimed
-from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
+from queuectl.model.scheduling import CLAIMABLE, Claim, claim_order, is_ready
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup
-from queuectl.store.contract import Claim, Meet, Rule, is_selection
-from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
+from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo, is_selection
 from queuectl.store.files.job_files import checked_line, encode_job
 
 if TYPE_CHECKING:
-    from queuectl.store.contract import Which
+    from queuectl.store.contract import Meet, Rule, Which
 
 
 class MemoryStore:

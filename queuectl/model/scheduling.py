@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from queuectl.model.job import Job
 
 CLAIMABLE = frozenset({"pending", "failed"})
+
+
+class Claim(NamedTuple):
+    """What a claim did: the job to run, if any.
+
+    If the finished job was not `settled` because somebody changed it first, nothing was claimed
+    either, and `stored` is its present form (None: it is no longer live).
+    """
+
+    job: Job | None
+    settled: bool = True
+    stored: Job | None = None
 
 
 def is_ready(job: Job, now: str) -> bool:

@@ -12,10 +12,9 @@ from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
 from queuectl.model.job import Job, refuse_key, revived
 from queuectl.model.lifecycle import claimed
-from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.contract import Claim, Meet, Rule, is_selection
-from queuectl.store.facts import WAKE, WorkerInfo
+from queuectl.store.facts import WAKE, WorkerInfo, is_selection
 from queuectl.store.files import door, marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
@@ -31,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from queuectl.store.contract import Archive, Which
+    from queuectl.store.contract import Archive, Meet, Rule, Which
     from queuectl.store.facts import Finding
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged

@@ -14,7 +14,6 @@ from zlib import crc32
 from queuectl.errors import DuplicateId, InvalidInput
 from queuectl.model.env_set import present
 from queuectl.model.job import LIVE, Job, refuse_key
-from queuectl.store.contract import Meet
 from queuectl.store.files import door
 from queuectl.store.files.job_files import (
     checked_line,
@@ -26,6 +25,7 @@ from queuectl.store.files.job_files import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.store.contract import Meet
     from queuectl.store.files.env_sets import EnvSets
 
 FEW = 8 << 20  # bytes of lines that are held in memory

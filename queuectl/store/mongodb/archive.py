@@ -11,13 +11,16 @@ from queuectl.errors import Conflict
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.backup import format_backup, write_backup
-from queuectl.store.contract import Store
 from queuectl.store.damage.strays import BEFORE_RESTORE
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import to_document
 from queuectl.store.mongodb.env_sets import EnvSets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Store
 
 _INCOMING = "queuectl_incoming"  # the collection that is to take the place of `jobs`
 _PIECE = 1000  # documents that are inserted at once

@@ -15,13 +15,13 @@ from queuectl.errors import NoSuchJob, StoreBusy
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
-from queuectl.store.contract import Rule, is_selection
+from queuectl.store.facts import is_selection
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import STAGED, Document, difference, to_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Which
+    from queuectl.store.contract import Rule, Which
 
 _PIECE = 1000  # jobs that are changed in one transaction
 _TRIES = 100  # of a change that others are always faster with

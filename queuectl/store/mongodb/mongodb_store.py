@@ -19,10 +19,9 @@ from queuectl.config import Settings
 from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
-from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import parse_time
-from queuectl.store.contract import Archive, Care, Claim, Meet, Rule, is_selection
-from queuectl.store.facts import WAKE, WorkerInfo
+from queuectl.store.facts import WAKE, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
@@ -43,7 +42,7 @@ from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Which
+    from queuectl.store.contract import Archive, Care, Meet, Rule, Which
 
 _PIECE = 1000  # dead jobs that are asked for at once
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
