@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from queuectl.model.backoff import RetryPolicy
+    from queuectl.model.gate import Gate
 
 
 class Setting:
     """One setting. `low` and `high` bound numbers; `old` are spellings that still work.
 
     `kind`: "count" (whole), "number", "duration" (seconds), "limit" (a duration, or none), "size"
-    (bytes, 0 for none) or "names" (a list of variable names).
+    (bytes, 0 for none), "names" (a list of variable names) or "paused" (a list of tags, * for all).
     """
 
     __slots__ = ("default", "high", "kind", "low", "meaning", "name", "nothing", "old")
@@ -97,12 +98,13 @@ SETTINGS: tuple[Setting, ...] = (
         (),
         "variables that jobs take along beside PATH and the like, or all",
     ),
+    Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
 )
 # Settings of a later version: refused on a command line, kept in a file, where doctor names them.
 NOT_YET = frozenset(
     (
         "limits",
-        *("on-cancelled", "on-completed", "on-dead", "paused"),
+        *("on-cancelled", "on-completed", "on-dead"),
     )
 )
 _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.name, *setting.old)}
@@ -131,6 +133,9 @@ def parse_setting(setting: Setting, text: str) -> object:
     text = text.strip()
     if setting.kind == "names":
         return check_setting(setting, _listed(setting, text))
+    if setting.kind == "paused":
+        tags = [] if text == "none" else text.replace(",", " ").split()
+        return check_setting(setting, list(dict.fromkeys(tags)))
     if setting.kind in ("limit", "size") and text in ("none", "all", "null"):
         return None if setting.kind == "limit" else 0
     return check_setting(setting, _number(setting, text))
@@ -168,6 +173,8 @@ def check_setting(setting: Setting, value: object) -> object:
         if isinstance(value, (list, tuple)) and all(_is_name(name) for name in value):
             return tuple(value)
         raise InvalidInput(f"{setting.name} must be a list of variable names, not {value!r}")
+    if setting.kind == "paused":
+        return _paused(setting, value)
     if value is None and setting.kind == "limit":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -181,6 +188,18 @@ def check_setting(setting: Setting, value: object) -> object:
     if setting.kind in ("count", "size"):
         raise _unfit(setting, value)
     return value
+
+
+def _paused(setting: Setting, value: object) -> tuple[str, ...]:
+    from queuectl.model.fields import check_tag
+    from queuectl.model.gate import ALL
+
+    if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
+        raise InvalidInput(f"{setting.name} must be a list of tags, not {value!r}")
+    try:
+        return tuple(tag if tag == ALL else check_tag(tag) for tag in value)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{setting.name}: {exc}") from None
 
 
 def _is_name(name: object) -> bool:
@@ -250,6 +269,7 @@ class Settings:
         logs_total: int
         foreign_grace: float | None
         inherit_env: tuple[str, ...]
+        paused: tuple[str, ...]
 
     def with_changes(self, changes: Mapping[str, object]) -> Settings:
         """These settings with some set anew; None as a change goes back to the default."""
@@ -268,6 +288,14 @@ class Settings:
         from queuectl.model.backoff import RetryPolicy
 
         return RetryPolicy(float(self.base), float(self.max_delay), float(self.jitter))
+
+    def gate(self) -> Gate | None:
+        """What keeps jobs waiting, as these settings say; None for nothing."""
+        if not self.paused:
+            return None
+        from queuectl.model.gate import gate_of
+
+        return gate_of(self.paused)
 
     def to_dict(self) -> dict[str, object]:
         """What config.json holds."""

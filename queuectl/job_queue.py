@@ -7,12 +7,13 @@ job as it is now, which the store applies while nobody else can change it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from queuectl.config import Settings, unknown_settings
 from queuectl.errors import (
+    Conflict,
     DuplicateId,
     InvalidInput,
     KeyTaken,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from queuectl.store.facts import Finding, WorkerInfo
 
     Meeting: TypeAlias = Literal["refuse", "keep", "replace"]
+
+
+ALL = "*"  # see model/gate.py, which a one-shot enqueue does not load
 
 
 class JobQueue(JobChanges):
@@ -199,7 +203,42 @@ class JobQueue(JobChanges):
             old = self.store.settings()
             settings = Settings(old).with_changes(changes)
             if self.store.change_settings(old, settings.to_dict()):
+                if settings.paused != Settings(old).paused:
+                    self.store.wake()
                 return settings
+
+    def pause(self, tags: Collection[str] = ()) -> list[str]:
+        """Let no job start any more, or none that has one of the tags; what is paused then.
+
+        From its return on nothing starts that it keeps back. What runs goes on.
+        """
+        return self._set_paused(lambda paused: [*paused, *(tags or (ALL,))])
+
+    def resume(self, tags: Collection[str] = ()) -> list[str]:
+        """Take back a pause of the whole queue, or of the tags; what is paused then.
+
+        Conflict for what is not paused.
+        """
+
+        def without(paused: Collection[str]) -> list[str]:
+            for tag in tags or (ALL,):
+                if tag not in paused:
+                    what = f"tag '{tag}' is not paused" if tags else "the queue is not paused"
+                    also = f"; paused is: {', '.join(paused)}" if paused else ""
+                    raise Conflict(what + also)
+            return [tag for tag in paused if tag not in (tags or (ALL,))]
+
+        return self._set_paused(without)
+
+    def _set_paused(self, change: Callable[[Collection[str]], Collection[str]]) -> list[str]:
+        while True:
+            old = self.store.settings()
+            settings = Settings(old)
+            paused = list(dict.fromkeys(change(settings.paused)))
+            new = settings.with_changes({"paused": paused}).to_dict()
+            if self.store.change_settings(old, new):
+                self.store.wake()
+                return paused
 
     def checkpoint(self) -> None:
         """Bring the JSON files up to date now."""
@@ -338,6 +377,20 @@ class JobQueue(JobChanges):
         """Whether no job is pending, in progress or waiting for a retry."""
         counts = self.counts()
         return not any(counts[state] for state in LIVE)
+
+    def count_paused(self) -> int:
+        """How many jobs wait if nothing but paused ones is left, so that none will end; else 0."""
+        gate, counts = self.settings().gate(), self.counts()
+        if gate is None or counts["in_progress"]:
+            return 0
+        from queuectl.model.gate import shut_by
+
+        paused = 0
+        for job in self.find(CLAIMABLE):
+            if shut_by(job, gate) is None:
+                return 0
+            paused += 1
+        return paused
 
     def lost_workers(self) -> list[WorkerInfo]:
         """Workers that died without taking leave.

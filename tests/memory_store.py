@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
+from queuectl.model.gate import OPEN, shut_by
 from queuectl.model.job import LIVE, Job, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, Claim, claim_order, is_ready
@@ -104,7 +105,10 @@ class MemoryStore:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
             self._put(*finished)
-        ready = [job for job in self._jobs.values() if is_ready(job, now)]
+        gate = Settings(self._settings).gate() or OPEN
+        ready = [
+            job for job in self._jobs.values() if is_ready(job, now) and shut_by(job, gate) is None
+        ]
         if not ready:
             return Claim(None)
         job = claimed(min(ready, key=claim_order), worker, now, log_word)
@@ -188,7 +192,8 @@ class MemoryStore:
 
     def next_due(self) -> float | None:
         """See Jobs."""
-        due = [job.run_at for job in self.find(CLAIMABLE)]
+        gate = Settings(self._settings).gate() or OPEN
+        due = [job.run_at for job in self.find(CLAIMABLE) if shut_by(job, gate) is None]
         return max(0.0, parse_time(min(due)) - self.now()) if due else None
 
     # -- workers

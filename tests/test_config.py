@@ -29,6 +29,7 @@ def test_the_defaults_are_the_documented_ones():
         "logs-total": 0,
         "foreign-grace": None,
         "inherit-env": (),
+        "paused": (),
     }
 
 
@@ -81,6 +82,8 @@ def test_an_unknown_setting_names_the_nearest():
         ("inherit-env", "PATH HOME", ("PATH", "HOME")),
         ("inherit-env", "PATH,PATH", ("PATH",)),
         ("inherit-env", "none", ()),
+        ("paused", "gpu, net *", ("gpu", "net", "*")),
+        ("paused", "none", ()),
         ("inherit-env", "all", ("all",)),
     ],
 )
@@ -142,6 +145,8 @@ def test_bad_values_are_refused(name, text, complaint):
         ("inherit-env", "PATH"),
         ("inherit-env", [1]),
         ("inherit-env", [""]),
+        ("paused", "gpu"),
+        ("paused", ["g u"]),
     ],
 )
 def test_bad_values_in_a_file_are_refused(name, value):

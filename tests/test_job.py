@@ -99,7 +99,7 @@ def test_the_front_of_a_line_tells_what_a_claim_needs(job):
     assert line_id(line).decode() == job.id
     assert (line_state(line) or b"").decode() == job.state
     front = (job.id, job.state, str(job.priority), job.run_at)
-    assert line_front(line) == tuple(part.encode() for part in front)
+    assert (line_front(line) or ())[:4] == tuple(part.encode() for part in front)
 
 
 @given(JOBS.filter(lambda job: job.worker or job.state != "in_progress"))

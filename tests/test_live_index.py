@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from samples import make_job, moment
 
 from queuectl.model.fields import STATES
+from queuectl.model.gate import gate_of, shut_by
 from queuectl.model.scheduling import claim_order, is_ready
 from queuectl.store.files import live_index
 from queuectl.store.files.job_files import encode_job, line_id, removal_line
@@ -124,8 +125,8 @@ def test_entries_that_count_no_more_are_dropped_though_their_time_is_far(monkeyp
 class Queue:
     """A window of two jobs over a queue, filled anew when it does not reach far enough."""
 
-    def __init__(self, jobs):
-        self.jobs, self.passes = {}, 0
+    def __init__(self, jobs, gate=None):
+        self.jobs, self.passes, self.gate = {}, 0, gate
         for job in jobs:
             self.jobs[job.id] = job
         self.fill(-9)
@@ -134,7 +135,9 @@ class Queue:
         lines = [encode_job(job) for job in self.jobs.values()]
         half = len(lines) // 2
         older = [encode_job(job._replace(priority=-9)) for job in list(self.jobs.values())[half:]]
-        self.index = LiveIndex(lines[:half] + older, lines[half:], moment(now).encode(), 2)
+        self.index = LiveIndex(
+            lines[:half] + older, lines[half:], moment(now).encode(), 2, self.gate
+        )
         self.passes += 1
 
     def put(self, job):
@@ -188,6 +191,50 @@ def test_a_window_gives_the_same_order_as_the_whole_queue(base, changes, nows):
             assert due.decode() <= min(later)
     known = queue.index.lines.keys() - queue.index.running.keys()
     assert len(known) <= 5 * 2 + 1
+
+
+TAGS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=2).map(sorted).map(tuple)
+
+
+@settings(max_examples=200)
+@given(
+    base=st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 5), TAGS), max_size=30),
+    changes=st.lists(
+        st.tuples(
+            *(st.integers(0, 35), st.sampled_from(STATES), st.integers(-1, 1)),
+            *(st.integers(0, 5), TAGS),
+        ),
+        max_size=25,
+    ),
+    now=st.integers(-1, 6),
+    pauses=st.lists(st.sets(st.sampled_from(["a", "b", "*"])), min_size=1, max_size=3),
+)
+def test_lanes_give_the_first_job_that_nothing_holds_back(base, changes, now, pauses):
+    queue = Queue(
+        make_job(f"j{n}", priority=priority, run_at=moment(due + n / 1000), tags=tags)
+        for n, (priority, due, tags) in enumerate(base)
+    )
+    for n, step in enumerate([None, *changes], 100):
+        if step is not None:
+            which, state, priority, due, tags = step
+            at = moment(due + n / 1000)
+            fields = {"state": state, "priority": priority, "run_at": at, "tags": tags}
+            queue.put(make_job(f"j{which}", **fields))
+        gate = gate_of(pauses[n % len(pauses)])
+        if gate != queue.gate:
+            queue.gate = gate
+            queue.fill(now)
+        for _ in range(2):
+            free = [
+                job
+                for job in queue.jobs.values()
+                if is_ready(job, moment(now)) and shut_by(job, gate) is None
+            ]
+            found = queue.first(now)
+            best = min(free, key=claim_order).id if free else None
+            assert (found and line_id(found).decode()) == best
+            if best is not None:
+                queue.put(queue.jobs[best]._replace(state="in_progress"))
 
 
 def test_a_pass_is_asked_for_before_a_claim_must_wait_for_it():

@@ -132,6 +132,9 @@ class PlayedQueue:
     def is_drained(self) -> bool:
         return not self.waiting
 
+    def count_paused(self) -> int:
+        return 0
+
     def workers(self) -> list[Any]:
         return []
 

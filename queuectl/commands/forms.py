@@ -73,6 +73,7 @@ def status_form(summary: Summary, hindered: Mapping[int, str], health: str, now:
             "hindered": [{"pid": pid, "why": why} for pid, why in hindered.items()],
         },
         "health": health,
+        "paused": list(summary.paused),
         "changes_waiting": summary.waiting,
         "data": summary.folder,
         "time": now,

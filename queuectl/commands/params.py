@@ -16,6 +16,7 @@ def workers(name: str, told: str, **how: Any) -> Param:
     return Param(name, "count", told, high=MOST_WORKERS, **how)
 
 
+JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 # Which jobs are meant; all that are given must hold.
 SELECTORS = (
     Param("--state", "state", "only jobs in this state", many=True),
@@ -46,7 +47,7 @@ SHOWN = (
     Param("--newest", "flag", "newest first, or the order of --sort turned round"),
     Param("--limit", "count", "show at most so many"),
     Param("--fields", "field", "only these, like id,state,run_time; 'help fields'", many=True),
-    Param("--json", "flag", "print JSON; docs/json.md describes it"),
+    JSON,
     Param("--jsonl", "flag", "print JSON, a job a line"),
     Param("--csv", "flag", "print comma-separated values, titles first"),
     Param("--tsv", "flag", "the same with tabs between; those in values as \\t, \\n, \\\\"),

@@ -13,6 +13,7 @@ from queuectl.commands.params import (
     DEAD_LISTED,
     ENQUEUED,
     FIELDS,
+    JSON,
     LISTED,
     LIVE,
     MEETING,
@@ -25,11 +26,11 @@ from queuectl.commands.params import (
     WAITED_FOR,
     workers,
 )
+from queuectl.commands.queue_rows import CONFIG, GATE
 
 __all__ = ["COMMANDS", "MOST_WORKERS", "SHELLS"]
 SHELLS = ("bash", "zsh", "fish")
 
-_JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 _YES = Param("--yes", "flag", "do not ask", short="-y")
 
 COMMANDS = (
@@ -75,7 +76,7 @@ COMMANDS = (
         params=(
             Param("job", "job", "id of the job", required=True),
             Param("--reveal", "flag", "show the values of secret variables too"),
-            _JSON,
+            JSON,
         ),
         handler="queuectl.commands.handlers.jobs:show",
         examples=("show job1", "show job1 --json"),
@@ -85,7 +86,7 @@ COMMANDS = (
     CommandSpec(
         words=("explain",),
         summary="Tell why a job has not run yet, or ended as it did.",
-        params=(Param("job", "job", "id of the job", required=True), _JSON),
+        params=(Param("job", "job", "id of the job", required=True), JSON),
         handler="queuectl.commands.handlers.explain:explain",
         examples=("explain job1", "explain job1 --json"),
         details="-q shows the reasons as words for programs, one a line.",
@@ -107,7 +108,7 @@ COMMANDS = (
     CommandSpec(
         words=("status",),
         summary="Count the jobs in each state, and show the workers.",
-        params=(_JSON,),
+        params=(JSON,),
         handler="queuectl.commands.handlers.status:status",
         examples=("status", "status --json"),
         access="read",
@@ -115,7 +116,7 @@ COMMANDS = (
     CommandSpec(
         words=("stats",),
         summary="Tell what the jobs came to: failures, times, the last hour.",
-        params=(_JSON,),
+        params=(JSON,),
         handler="queuectl.commands.handlers.figures:stats",
         examples=("stats", "stats --json"),
         details="It counts the jobs that are still there, and says since when.",
@@ -282,6 +283,7 @@ COMMANDS = (
         details="Without ids and --state: completed and cancelled jobs.",
         access="write",
     ),
+    *GATE,
     CommandSpec(
         words=("worker", "start"),
         aliases=(("worker-start",),),
@@ -319,7 +321,7 @@ COMMANDS = (
         words=("worker", "list"),
         aliases=(("worker-list",),),
         summary="List the workers and what they run.",
-        params=(_JSON,),
+        params=(JSON,),
         handler="queuectl.commands.handlers.workers:worker_list",
         examples=("worker list", "worker list --json"),
         access="read",
@@ -376,36 +378,7 @@ COMMANDS = (
         examples=("dlq purge job2 --yes", "dlq purge --all --older-than 30d --yes"),
         access="write",
     ),
-    CommandSpec(
-        words=("config", "get"),
-        aliases=(("config-get",),),
-        summary="Show one setting, or all of them.",
-        params=(Param("setting", "setting", "name of the setting; all if left out"), _JSON),
-        handler="queuectl.commands.handlers.settings:config_get",
-        examples=("config get", "config get base", "config get --json"),
-        access="read",
-    ),
-    CommandSpec(
-        words=("config", "set"),
-        aliases=(("config-set",),),
-        summary="Change a setting.",
-        params=(
-            Param("setting", "setting", "name of the setting", required=True),
-            Param("value", "setting_value", "its new value", required=True),
-        ),
-        handler="queuectl.commands.handlers.settings:config_set",
-        examples=("config set max-retries 5", "config set base 3", "config set timeout 5m"),
-        access="write",
-    ),
-    CommandSpec(
-        words=("config", "unset"),
-        aliases=(("config-unset",),),
-        summary="Put a setting back to its default.",
-        params=(Param("setting", "setting", "name of the setting", required=True),),
-        handler="queuectl.commands.handlers.settings:config_unset",
-        examples=("config unset max-retries",),
-        access="write",
-    ),
+    *CONFIG,
     CommandSpec(
         words=("init",),
         summary="Make a data folder with its four files.",
@@ -427,7 +400,7 @@ COMMANDS = (
         summary="Check the queue's folder, and mend what can be mended.",
         params=(
             Param("--repair", "flag", "mend it; what cannot be read is set aside, not deleted"),
-            _JSON,
+            JSON,
         ),
         handler="queuectl.commands.handlers.doctor:doctor",
         examples=("doctor", "doctor --repair", "doctor --json"),

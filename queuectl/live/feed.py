@@ -12,12 +12,11 @@ from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
-from queuectl.live.standing import Standing
+from queuectl.live.standing import Standing, standing_of
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store import opening
 from queuectl.store.files.marker import Presence
-from queuectl.worker.hindrance import told_shortly
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.logs import END, last_words
 
@@ -121,8 +120,7 @@ class Feed:
             self._standing = Standing({}, 0, str(exc))
             self._partial = self._jobs is not None
             return True
-        hindered = told_shortly(summary.workers)
-        self._standing = Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
+        self._standing = standing_of(summary)
         self._workers = tuple(summary.workers)
         return not same
 

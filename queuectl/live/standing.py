@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl.worker.hindrance import told_shortly
+
+if TYPE_CHECKING:
+    from queuectl.store.facts import Summary
 
 
 class Standing(NamedTuple):
     """Counts by state and living workers; `trouble` if the queue cannot be read.
 
-    `hindered`: which workers cannot work, if any.
+    `hindered`: which workers cannot work, or what is paused, if anything.
     """
 
     counts: dict[str, int]
     workers: int
     trouble: str = ""
     hindered: str = ""
+
+
+def standing_of(summary: Summary) -> Standing:
+    """The same of what was read of the queue."""
+    hindered = told_shortly(summary.workers)
+    if not hindered and summary.paused:
+        tags = ", ".join(summary.paused)
+        hindered = "the queue is paused" if "*" in summary.paused else f"paused: {tags}"
+    return Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)

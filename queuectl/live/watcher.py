@@ -11,10 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.errors import QueuectlError
-from queuectl.live.standing import Standing
+from queuectl.live.standing import Standing, standing_of
 from queuectl.store import opening
 from queuectl.store.files.marker import Presence
-from queuectl.worker.hindrance import told_shortly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -105,8 +104,7 @@ class Watcher:
         except _TROUBLE as exc:
             self._mark = None  # look again though nothing changes: it may have been a passing one
             return Standing({}, 0, str(exc))
-        hindered = told_shortly(summary.workers)
-        return Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
+        return standing_of(summary)
 
     def _feed(self) -> None:
         from queuectl.store.files.glance import changed_jobs

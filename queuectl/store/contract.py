@@ -76,6 +76,9 @@ class Jobs(Protocol):
     ) -> Claim:
         """Put `finished`'s new job for its old one, then claim the first ready job for `worker`.
 
+        A job is ready that is due and that nothing of model/gate.py holds back: of the settings
+        those count that hold in this very step, so that nothing starts once a pause is answered.
+
         Neither is done if the old one's rev is no longer the stored one; see Claim. The new one may
         be claimed in the same step. `log_word` is for the logs of a job that never ran before. Not
         synced: a power cut may forget it. May be called again with the same `finished` after a

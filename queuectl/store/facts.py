@@ -108,10 +108,11 @@ def _unspelled(word: str) -> str:
 class Summary:
     """What `status` shows of a queue; it may be some seconds old where the store counts rarely.
 
-    `counts` by state; `waiting`: changes that the files for people do not show yet.
+    `counts` by state; `waiting`: changes that the files for people do not show yet; `paused`: as
+    the setting has it.
     """
 
-    __slots__ = ("counts", "folder", "waiting", "workers")
+    __slots__ = ("counts", "folder", "paused", "waiting", "workers")
 
     def __init__(
         self,
@@ -119,8 +120,10 @@ class Summary:
         counts: dict[str, int],
         waiting: int,
         workers: list[WorkerInfo],
+        paused: tuple[str, ...] = (),
     ) -> None:
         self.folder = path
+        self.paused = paused
         self.counts = counts
         self.waiting = waiting
         self.workers = workers

@@ -151,6 +151,9 @@ def _setting(setting: Setting) -> Form:
     if setting.kind == "names":
         name = {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}
         return {"type": "array", "items": name, "description": setting.meaning}
+    if setting.kind == "paused":
+        tag = {"type": "string", "pattern": r"^(\*|[A-Za-z0-9._:-]{1,64})$"}
+        return {"type": "array", "items": tag, "description": setting.meaning}
     form: Form = {"type": "integer" if setting.kind == "count" else "number"}
     form |= {"minimum": setting.low, "maximum": setting.high, "description": setting.meaning}
     return form

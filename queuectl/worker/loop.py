@@ -38,7 +38,6 @@ _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried 
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
 _CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
 _PURGE_EVERY = 600.0  # seconds between looks for old jobs and logs
-_MOST_NAMED = 10  # jobs that ended dead
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
 
@@ -161,18 +160,17 @@ class Worker:
         job = self._claim()
         if job is not None:
             return self._run(job)
-        if until_empty and self._queue.is_drained():
+        if until_empty and (self._queue.is_drained() or self._queue.count_paused()):
             return self._drained()
         self._idle()
         return None
 
     def _drained(self) -> int:
-        """The exit code of a worker that leaves nothing to do; what died here is told."""
-        for job_id, why in sorted(self._died.items())[:_MOST_NAMED]:
-            self._log(f"Ended dead: {job_id}: {why}; 'show {job_id}' tells more.")
-        if len(self._died) > _MOST_NAMED:
-            self._log(f"... and {len(self._died) - _MOST_NAMED} more; 'dlq list' shows them.")
-        return int(bool(self._died))
+        """The exit code of a worker that leaves nothing to do; what died or is paused is told."""
+        paused = self._queue.count_paused()
+        for line in report.drained(self._died, paused):
+            self._log(line)
+        return int(bool(self._died or paused))
 
     def _claim(self) -> Job | None:
         """Settle what is finished and claim the next job, in one step if nobody listens."""

@@ -9,9 +9,12 @@ from queuectl.worker.logs import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from queuectl.model.job import Job
     from queuectl.model.lifecycle import Outcome
 
+_MOST_NAMED = 10  # jobs that ended dead
 _WIDEST = 60  # characters of a command that are shown
 
 
@@ -39,6 +42,22 @@ def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> st
 def finishing(job: Job) -> str:
     """That a worker which was told to stop still runs this job."""
     return _line(job, "goes on to its end; a second Ctrl-C ends it and puts it back")
+
+
+def drained(died: Mapping[str, str], paused: int) -> Iterator[str]:
+    """What a worker leaves behind: jobs that ended dead there, and why; jobs that are paused."""
+    for job_id, why in sorted(died.items())[:_MOST_NAMED]:
+        yield f"Ended dead: {job_id}: {why}; 'show {job_id}' tells more."
+    if len(died) > _MOST_NAMED:
+        yield f"... and {len(died) - _MOST_NAMED} more; 'dlq list' shows them."
+    if paused:
+        yield still_paused(paused)
+
+
+def still_paused(count: int) -> str:
+    """That nothing is left to run but so many jobs that are paused."""
+    jobs = "1 job is" if count == 1 else f"{count} jobs are"
+    return f"{jobs} paused and nothing else is left to run; 'status' tells what is paused"
 
 
 def _line(job: Job, what: str) -> str:

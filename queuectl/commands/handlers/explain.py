@@ -9,6 +9,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
 from queuectl.errors import QueuectlError
 from queuectl.model.backoff import retry_delay
+from queuectl.model.gate import ALL, OPEN, shut_by
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from queuectl.commands.context import Context
     from queuectl.job_queue import JobQueue
     from queuectl.model.backoff import RetryPolicy
+    from queuectl.model.gate import Gate
     from queuectl.model.job import Job
     from queuectl.store.facts import WorkerInfo
 
@@ -34,6 +36,10 @@ _BURIED = {
     "interrupted": "its worker died while it ran, and it must not be run again (rerun: false)",
     "stopped": "its workers were killed 20 times in a row after they were asked to stop",
 }
+_PAUSED = (
+    "The whole queue is paused; 'resume' lets it go on.",
+    "Its tag {0} is paused; 'resume {0}' lets such jobs start.",
+)
 _KEPT = {
     "elsewhere": (
         "worker_lost_elsewhere",
@@ -53,7 +59,7 @@ class Surroundings(NamedTuple):
 
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
     says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
-    the job has its PATH from, if that is why it failed.
+    the job has its PATH from, if that is why it failed; `shut` is the pause that keeps it waiting.
     """
 
     now: str
@@ -62,13 +68,17 @@ class Surroundings(NamedTuple):
     ahead: int
     kept: str | None = None
     path: str = ""
+    shut: str | None = None
 
 
 def explain(context: Context, args: dict[str, Any]) -> Result:
     """The reasons, a line each, and the retries that may come."""
     queue = context.queue
     job, now = named_job(context, args["job"]), queue.now()
-    ahead = jobs_ahead(job, queue.find(CLAIMABLE), now) if is_ready(job, now) else 0
+    gate = queue.settings().gate() or OPEN
+    shut = shut_by(job, gate) if job.state in CLAIMABLE else None
+    waits = is_ready(job, now) and shut is None
+    ahead = jobs_ahead(job, queue.find(CLAIMABLE), now, gate) if waits else 0
     workers = queue.workers()
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
@@ -76,7 +86,7 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
         kept = kept_by(queue, holder, job)
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
     policy = own_policy(job, queue.settings().retry_policy())
-    around = Surroundings(now, policy, workers, ahead, kept, path)
+    around = Surroundings(now, policy, workers, ahead, kept, path, shut)
     retries = coming_retries(job, around.policy)
     clock = context.clock
 
@@ -113,13 +123,13 @@ def _path_of(queue: JobQueue, job: Job) -> str:
     return f"from its enqueuer: {told}"
 
 
-def jobs_ahead(job: Job, waiting: Iterable[Job], now: str) -> int:
+def jobs_ahead(job: Job, waiting: Iterable[Job], now: str, gate: Gate = OPEN) -> int:
     """How many of the jobs, which come in the queue's order, are claimed before this one."""
     mine, ahead, met = claim_order(job), 0, False
     for other in waiting:
         if other.id == job.id:
             met = True
-        elif is_ready(other, now):
+        elif is_ready(other, now) and shut_by(other, gate) is None:
             order = claim_order(other)
             ahead += order < mine or (order == mine and not met)
     return ahead
@@ -198,12 +208,14 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
         found.append(("waiting_for_retry", f"Its {what}{why} {due}."))
     elif job.run_at > around.now:
         found.append(("not_due", f"It is not due yet: {told(job.run_at)}."))
+    if around.shut is not None:
+        found.append(("paused", _PAUSED[around.shut != ALL].format(around.shut)))
     alive = [worker for worker in around.workers if worker.alive]
     able = [worker for worker in alive if not hindrance(worker)]
     if not able:
         code = "workers_hindered" if alive else "no_workers"
         found.append((code, unserved(alive)))
-    if not is_ready(job, around.now):
+    if not is_ready(job, around.now) or around.shut is not None:
         return found
     if around.ahead:
         text = f"{_count(around.ahead, 'job')} will be taken before it, by priority and due time."

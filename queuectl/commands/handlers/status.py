@@ -14,7 +14,7 @@ from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -91,6 +91,8 @@ def _health(summary: Summary, hindered: Mapping[int, str]) -> str:
 
 def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
     counts, pids, hindered = summary.counts, summary.worker_pids, _hindrances(summary)
+    if summary.paused:
+        yield render.paint(_paused(summary.paused), "yellow", on=colour)
     yield f"Total Jobs: {sum(counts.values())}"
     for state in _SEED_STATES:
         shade = render.STATE_COLOURS.get(state) if counts[state] else None
@@ -109,6 +111,13 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
             "(not in the JSON files yet; 'checkpoint' writes them)"
         )
     yield from _left_alone(summary, hindered)
+
+
+def _paused(paused: Sequence[str]) -> str:
+    tags = [tag for tag in paused if tag != "*"]
+    if "*" in paused:
+        return "Paused: the whole queue; 'resume' lets it go on"
+    return f"Paused: jobs tagged {', '.join(tags)}; 'resume {' '.join(tags)}' lets them start"
 
 
 def _form(summary: Summary) -> dict[str, Any]:

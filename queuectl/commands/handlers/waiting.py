@@ -14,6 +14,7 @@ from queuectl.model.job import LIVE
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import unserved
+from queuectl.worker.report import still_paused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,6 +136,9 @@ class _Watch:
         ids = {job.id for job in self.queue.find(LIVE)}
         before = counts = self.queue.counts()
         while left := sum(counts[state] for state in LIVE):
+            if paused := self.queue.count_paused():
+                self.context.note(still_paused(paused))
+                return 1
             done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
             if not self._again(max(done, 0), max(sum(failed), 0), left):
                 self.context.note(f"The time is up; jobs not ended yet: {left}")

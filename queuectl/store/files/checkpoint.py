@@ -16,7 +16,7 @@ from typing import NamedTuple
 from queuectl.errors import DiskRefused
 from queuectl.store.damage import strays
 from queuectl.store.edits import evidence
-from queuectl.store.files import door
+from queuectl.store.files import door, marker
 from queuectl.store.files.job_files import Layout, checksum, line_id, line_state
 from queuectl.store.files.journal import (
     EDIT,
@@ -224,6 +224,23 @@ def _stamp(file: _File) -> Stamp:
     if file.fresh:
         stamp.ctime = os.stat(file.path).st_ctime_ns  # the rename changed it
     return stamp
+
+
+def make_files(folder: str, paths: Iterable[str]) -> None:
+    """Write the files of a folder that has none yet, the journal last; `paths`: the job files."""
+    # First the marker, which a killed process may have left out, or the rest looks foreign.
+    if marker.marked_format(folder) < marker.FORMAT:
+        marker.mark_folder(folder)
+    door.sync_folder(folder)
+    stamps = []
+    for path in paths:
+        door.replace(path, marker.EMPTY)
+        with BaseFile(path) as base:
+            stamps.append(Stamp.of(base.found, checksum(base.fd)))
+    settings = os.path.join(folder, "config.json")
+    if not os.path.lexists(settings):
+        door.replace(settings, b"{}\n")
+    start_journal(folder, Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1])))
 
 
 def start_journal(folder: str, header: Header) -> None:

@@ -42,9 +42,9 @@ class FileStore:
 
     def __init__(self, path: str) -> None:
         self.folder = path
-        self._writer = Writer(path, self.now, lambda: Settings(self.settings()).lock_timeout)
-        self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._settings = side_files.SettingsFile(path)
+        self._writer = Writer(path, self.now, self._settings.patience, self._settings.gate)
+        self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._env_sets = self._writer.env_sets
 
     # What this store has beside what each must have: itself.
@@ -264,10 +264,12 @@ class FileStore:
         return self._settings.read()
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store."""
-        with self._writer.writing():
+        """See Store; while format 1 is written, workers live that know of no pause."""
+        with self._writer.writing() as journal:
             if self.settings() != old:  # raises too: a bad file is never overwritten
                 return False
+            if journal.header.version == 1 and Settings(new).gate() is not None:
+                raise worker_files.too_old(self.folder)
             side_files.write_settings(self.folder, new)
         return True
 

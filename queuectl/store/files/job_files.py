@@ -33,7 +33,7 @@ _quote = json.encoder.encode_basestring
 _decode = json.JSONDecoder().raw_decode
 _FRONT = re.compile(
     rb'\{"id": "([A-Za-z0-9][A-Za-z0-9._:-]*)", "state": "([^"]+)", '
-    rb'"priority": (-?\d+), "run_at": "([^"]+)"'
+    rb'"priority": (-?\d+), "run_at": "([^"]+)"(, "command)?'
 )
 
 
@@ -232,7 +232,7 @@ def line_state(line: bytes) -> bytes | None:
 
 
 def line_front(line: bytes) -> tuple[bytes, ...] | None:
-    """Id, state, priority and due time of a job line, unparsed; None for a removal line."""
+    """Id, state, priority, due time, and None if a rule may follow (lanes.py); None: a removal."""
     found = _FRONT.match(line)
     if found is not None:
         return found.groups()

@@ -4,11 +4,14 @@ It costs memory for a window of the queue only. Of the jobs that are due, and of
 be, it holds the first ones, and the key of the last of them where there are more: what lies behind
 that key is not known, and a pass over the queue fills the window anew before a claim needs it.
 Lines are kept, not places in a file, so that a fold changes nothing here.
+
+Jobs that more than their time may hold back lie in lanes, each a window of its own; see lanes.py,
+which is loaded when the first of them is met.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -18,6 +21,12 @@ SMALLEST = 4096  # jobs that a window holds at least, if there are so many
 SHARE = 16  # of a longer queue a window holds such a part, so that few passes are needed
 _SPARE = 1000  # stale entries that may wait in the heaps, beside as many as there are jobs
 _Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
+_End = tuple[int, bytes, int, bytes, bytes]  # see lanes.py
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.model.gate import Gate
+    from queuectl.store.files.lanes import Lanes, Signature
 
 
 class Beyond(Exception):
@@ -36,16 +45,22 @@ class LiveIndex:
         newer: Iterable[bytes] = (),
         now: bytes = b"",
         most: int = SMALLEST,
+        gate: Gate | None = None,
     ) -> None:
         """`lines` are those of jobs.json, `newer` those of the journal, which count before them.
 
-        `now`: what is due by then is due. `most`: how many jobs a window is cut to.
+        `now`: what is due by then is due. `most`: how many jobs a window is cut to. `gate`: what
+        the settings hold back, None for nothing.
         """
+        self.gate = gate
         self.lines: dict[bytes, bytes] = {}
         self.running: dict[bytes, bytes] = {}  # those of them that are in progress
         self._entries: dict[bytes, _Entry] = {}
         self._arrivals, self._now, self._most = 0, now, most
-        due, later = _Window(most), _Window(most)
+        self._pushed = 0  # since stale entries were dropped
+        self._lanes: Lanes | None = None
+        due: dict[Signature, _Window] = {(): _Window(most)}
+        later = _Window(most)
         last: dict[bytes, bytes] = {}
         for line in newer:
             job_id = line_id(line)
@@ -56,32 +71,64 @@ class LiveIndex:
                 self._gather(line, due, later)
         for line in last.values():
             self._gather(line, due, later)
-        self._due = [self._known(entry, line) for entry, line in due.found]
-        self._later = [(key[0], self._known(key[1], line)) for key, line in later.found]
-        # Of jobs that are due all are known up to this entry, of later ones up to this time.
-        self._due_end: _Entry | None = due.end
-        self._later_end: bytes | None = later.end and later.end[0]
-        heapify(self._due)
+        self._later = [
+            (key[0], self._known(key[1], line, self._sign_again(line))) for key, line in later.found
+        ]
         heapify(self._later)
+        # Of later jobs all are known up to this time, of those that are due up to such an entry.
+        self._later_end: bytes | None = later.end and later.end[0]
+        self._due: list[_Entry] = []
+        self._due_end: _End | None = None
+        found = {
+            signature: [self._known(entry, line, signature) for entry, line in window.found]
+            for signature, window in due.items()
+        }
+        self._lay_out(found, {name: _behind(window.end) for name, window in due.items()})
 
-    def _gather(self, line: bytes, due: _Window, later: _Window) -> None:
+    def _lay_out(
+        self, found: dict[Signature, list[_Entry]], ends: Mapping[Signature, _End | None]
+    ) -> None:
+        """Make heaps of the known jobs that are due, by signature."""
+        self._due, self._due_end = found.pop((), []), ends.get(())
+        heapify(self._due)
+        self._room = max(5 * self._most, 2 * len(self._entries))
+        if self._lanes is not None:
+            self._lanes.lay_out([(name, lane, ends.get(name)) for name, lane in found.items()])
+
+    def _gather(self, line: bytes, due: dict[Signature, _Window], later: _Window) -> None:
         front = line_front(line)
         if front is None:
             return
-        job_id, state, priority, run_at = front
+        job_id, state, priority, run_at, plain = front
         if state == b"pending" or state == b"failed":
             self._arrivals += 1
             entry = (int(priority), run_at, self._arrivals, job_id)
+            signature = () if plain else self._sign(line)
             if run_at <= self._now:
-                due.add(entry, line)
+                if signature not in due:
+                    due[signature] = _Window(self._most)
+                due[signature].add(entry, line)
             else:
                 later.add((run_at, entry), line)
         elif state == b"in_progress":
             self.lines[job_id] = self.running[job_id] = line
 
-    def _known(self, entry: _Entry, line: bytes) -> _Entry:
+    def _known(self, entry: _Entry, line: bytes, signature: Signature = ()) -> _Entry:
         self.lines[entry[3]], self._entries[entry[3]] = line, entry
+        if signature and self._lanes is not None:
+            self._lanes.signatures[entry[3]] = signature
         return entry
+
+    def _sign(self, line: bytes) -> Signature:
+        """The tokens of a job with rules."""
+        if self._lanes is None:
+            from queuectl.store.files.lanes import Lanes
+
+            self._lanes = Lanes(self.gate, self._head)
+        return self._lanes.sign(line)
+
+    def _sign_again(self, line: bytes) -> Signature:
+        return () if self._lanes is None else self._lanes.sign(line)
 
     def apply(self, lines: Iterable[bytes]) -> None:
         """Take in lines of journal records, oldest first."""
@@ -93,34 +140,62 @@ class LiveIndex:
         entry = self._take(line)
         if entry is not None:
             heappush(self._later, (entry[1], entry))
-            if len(self._later) + len(self._due) > 2 * len(self._entries) + _SPARE:
+            self._pushed += 1
+            if self._pushed > len(self._entries) + _SPARE:
                 self._drop_stale()
-            if len(self._entries) > 5 * self._most:
+            if len(self._entries) > self._room:
                 self._cut()
 
     def _drop_stale(self) -> None:
         """Forget entries that count no more: most of them may be due in years only."""
-        entries = self._entries
-        self._due = [entry for entry in self._due if entries.get(entry[3]) is entry]
-        self._later = [pair for pair in self._later if entries.get(pair[1][3]) is pair[1]]
-        heapify(self._due)
-        heapify(self._later)
+        self._pushed = 0
+        due, later = self._parted()
+        self._later = later
+        heapify(later)
+        ends = {name: self._end(name) for name in due}
+        self._lay_out(due, ends)
+
+    def _parted(self) -> tuple[dict[Signature, list[_Entry]], list[tuple[bytes, _Entry]]]:
+        """The known jobs that are due, by signature, and the later ones; in no order."""
+        signatures = {} if self._lanes is None else self._lanes.signatures
+        due: dict[Signature, list[_Entry]] = {(): []}
+        later = []
+        for entry in self._entries.values():
+            if entry[1] > self._now:
+                later.append((entry[1], entry))
+            else:
+                due.setdefault(signatures.get(entry[3], ()), []).append(entry)
+        return due, later
+
+    def _end(self, signature: Signature) -> _End | None:
+        if signature == ():
+            return self._due_end
+        return None if self._lanes is None else self._lanes.end(signature)
 
     def _cut(self) -> None:
         """Forget what lies behind the windows, after many jobs were put in."""
-        entries = self._entries.values()
-        due = sorted(entry for entry in entries if entry[1] <= self._now)
-        later = sorted((entry[1], entry) for entry in entries if entry[1] > self._now)
-        for entry in due[self._most :]:
-            self._forget(entry[3])
-        for _, entry in later[self._most :]:
-            self._forget(entry[3])
-        if len(due) > self._most:
-            end = due[self._most - 1]
-            self._due_end = end if self._due_end is None else min(self._due_end, end)
+        due, later = self._parted()
+        ends = {}
+        for signature, entries in due.items():
+            entries.sort()
+            ends[signature] = self._end(signature)
+            if len(entries) > self._most:
+                end = (*entries[self._most - 1], b"")
+                known = self._end(signature) or end
+                ends[signature] = min(end, known)
+                self._drop(entry[3] for entry in entries[self._most :])
+                del entries[self._most :]
+        later.sort()
         if len(later) > self._most:
             self._later_end = later[self._most - 1][0]
-        self._due, self._later = due[: self._most], later[: self._most]  # in order, so heaps
+            self._drop(entry[3] for _, entry in later[self._most :])
+            del later[self._most :]
+        self._later = later  # in order, so a heap
+        self._lay_out(due, ends)
+
+    def _drop(self, ids: Iterable[bytes]) -> None:
+        for job_id in ids:
+            self._forget(job_id)
 
     def _take(self, line: bytes) -> _Entry | None:
         """The entry of a job that waits, within the window."""
@@ -128,70 +203,103 @@ class LiveIndex:
         if front is None:
             self._forget(line_id(line))
             return None
-        job_id, state, priority, run_at = front
+        job_id, state, priority, run_at, plain = front
         if state == b"pending" or state == b"failed":
             self._arrivals += 1
             entry = (int(priority), run_at, self._arrivals, job_id)
-            if not self._is_beyond(entry):
-                self.running.pop(job_id, None)
-                return self._known(entry, line)
+            signature = () if plain else self._sign(line)
+            if not self._is_beyond(entry, signature):
+                self._forget(job_id)
+                return self._known(entry, line, signature)
         self._forget(job_id)
         if state == b"in_progress":
             self.lines[job_id] = self.running[job_id] = line
         return None
 
-    def _is_beyond(self, entry: _Entry) -> bool:
+    def _is_beyond(self, entry: _Entry, signature: Signature) -> bool:
         if entry[1] <= self._now:
-            return self._due_end is not None and entry > self._due_end
+            end = self._end(signature)
+            return end is not None and entry > end
         return self._later_end is not None and entry[1] >= self._later_end
 
     def _forget(self, job_id: bytes) -> None:
         self._entries.pop(job_id, None)
         self.lines.pop(job_id, None)
+        if self._lanes is not None:
+            self._lanes.signatures.pop(job_id, None)
         self.running.pop(job_id, None)
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing lies behind the window."""
-        return self._due_end is None and self._later_end is None
+        if self._due_end is not None or self._later_end is not None:
+            return False
+        return self._lanes is None or self._lanes.are_whole
 
     def is_low(self, now: bytes) -> bool:
         """Whether a pass should fill the window anew, before a claim at `now` must wait for it."""
+        if self.is_whole or (self.gate is not None and self.gate.all_paused):
+            return False
         few = self._most // 4
         if self._later_end is not None and (self._later_end <= now or len(self._later) < few):
             return True
-        return self._due_end is not None and (len(self._due) < few or self._due[0] > self._due_end)
+        if self._due_end is not None and (len(self._due) < few or self._due[0] > self._due_end):
+            return True
+        return self._lanes is not None and self._lanes.are_low(few)
 
     def first_ready(self, now: bytes) -> bytes | None:
         """The line of the job to claim at the moment `now`, or None; Beyond."""
-        entries = self._entries
-        later, due = self._later, self._due
+        entries, lanes, later, due = self._entries, self._lanes, self._later, self._due
         self._now = max(self._now, now)
         while later and later[0][0] <= now:
             entry = heappop(later)[1]
             if entries.get(entry[3]) is entry:
-                heappush(due, entry)
+                if lanes is not None and (signature := lanes.signatures.get(entry[3])):
+                    lanes.add(entry, signature)
+                else:
+                    heappush(due, entry)
+        if self.gate is not None and self.gate.all_paused:
+            return None
         if self._later_end is not None and self._later_end <= now:
             raise Beyond
+        first = self._head(due, self._due_end, now)
+        if lanes is not None:
+            other = lanes.first(now)
+            if first is None or (other is not None and other < first):
+                first = other
+        if first is None:
+            return None
+        if len(first) == 5:
+            raise Beyond
+        return self.lines[first[3]]
+
+    def _head(self, due: list[_Entry], end: _End | None, now: bytes) -> _Entry | _End | None:
+        """The first entry of a heap that counts, `end` if the next lies behind that, or None."""
+        entries = self._entries
         while due:
             entry = due[0]
             if entries.get(entry[3]) is not entry:
                 heappop(due)
             elif entry[1] > now:  # the clock was set back
-                heappush(later, (entry[1], heappop(due)))
-            elif self._due_end is not None and entry > self._due_end:
-                break
+                heappush(self._later, (entry[1], heappop(due)))
+            elif end is not None and entry > end:
+                return end
             else:
-                return self.lines[entry[3]]
-        if self._due_end is not None:
-            raise Beyond
-        return None
+                return entry
+        return end
 
     def next_due(self) -> bytes | None:
-        """When the next job will be due that is not yet, or None."""
+        """When the next job will be due that is not yet, or None; None while all are paused."""
+        if self.gate is not None and self.gate.all_paused:
+            return None
         while self._later and self._entries.get(self._later[0][1][3]) is not self._later[0][1]:
             heappop(self._later)
         return self._later[0][0] if self._later else self._later_end
+
+
+def _behind(entry: _Entry | None) -> _End | None:
+    """Where the known jobs end of which this is the last."""
+    return entry and (*entry, b"")
 
 
 class _Window:

@@ -15,6 +15,10 @@ from queuectl.store.files import door
 from queuectl.store.files.job_files import LEFT, mistake, no_twins
 from queuectl.store.files.marker import check_folder, is_new
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.model.gate import Gate
+
 SETTINGS, WORKERS = "config.json", "worker_pids.json"
 _SETTING = re.compile(r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$', re.M)
 
@@ -25,6 +29,7 @@ class SettingsFile:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._path = os.path.join(folder, SETTINGS)
+        self._gate: tuple[Mapping[str, object], Gate | None] = ({}, None)
         self._known: tuple[tuple[int, int, int], Mapping[str, object]] | None = None
 
     def read(self) -> Mapping[str, object]:
@@ -39,6 +44,17 @@ class SettingsFile:
         if self._known is None or self._known[0] != key:
             self._known = (key, read_settings(self._folder))
         return self._known[1]
+
+    def patience(self) -> float:
+        """Seconds to wait for the lock."""
+        return Settings(self.read()).lock_timeout
+
+    def gate(self) -> Gate | None:
+        """What the settings hold back; under the lock at each claim, so it costs one look."""
+        values = self.read()
+        if values is not self._gate[0]:
+            self._gate = (values, Settings(values).gate())
+        return self._gate[1]
 
     def _look_again(self) -> os.stat_result:
         # It is made before the journal, which was not there at the first look, perhaps.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import BadFile
+from queuectl.errors import BadFile, StoreError
 from queuectl.store.facts import Summary
 from queuectl.store.files import door, marker, worker_files
 from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
@@ -17,7 +17,21 @@ from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_c
 def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
     counts, waiting = read_counts(path, now)
-    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)))
+    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)), _paused(path))
+
+
+def _paused(path: str) -> tuple[str, ...]:
+    """What is paused; nothing if the settings cannot be read, of which others tell."""
+    try:
+        data = door.read(os.path.join(path, "config.json"))
+        if b'"paused"' not in data:
+            return ()
+        from queuectl.config import Settings
+        from queuectl.store.files.side_files import read_settings
+
+        return Settings(read_settings(path)).paused
+    except StoreError:
+        return ()
 
 
 def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:

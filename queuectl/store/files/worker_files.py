@@ -234,6 +234,12 @@ def older(folder: str, version: int) -> list[WorkerInfo]:
     return [info for info in infos if info.alive and int(info.facts.get("format", 1)) < version]
 
 
+def too_old(folder: str) -> StoreError:
+    """The error for what older workers, which live, would act upon wrongly."""
+    count = max(1, sum(1 for info in worker_infos(folder) if info.alive))
+    return StoreError(f"{count} worker(s) of an older queuectl still run: queuectl worker stop")
+
+
 def probe(folder: str, worker_id: str) -> WorkerInfo | None:
     """Look at one worker; None if it has no file, BadFile if that is not a file of ours alone.
 

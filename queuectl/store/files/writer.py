@@ -21,18 +21,15 @@ from queuectl.store.files.job_files import (
     DEAD,
     JOBS,
     check_lines,
-    checksum,
     read_lines,
     read_live_lines,
 )
 from queuectl.store.files.journal import (
     PROMISED,
     VERSION,
-    Header,
     Journal,
     Stamp,
     counts_after,
-    no_counts,
 )
 from queuectl.store.files.live_index import SHARE, SMALLEST, LiveIndex
 from queuectl.store.files.lock import QueueLock
@@ -42,6 +39,7 @@ from queuectl.store.files.staged import Staged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.model.gate import Gate
     from queuectl.store.edits.hand_edits import HandEdit
 
 Moves = Iterable[tuple[str | None, str | None]]  # old and new state of each job; None: outside
@@ -95,10 +93,17 @@ class Writing:
 
 
 class Writer:
-    """The changing side of a data folder. `now` is the store's clock."""
+    """The changing side of a data folder. `now` is the store's clock, `gate` what it holds back."""
 
-    def __init__(self, path: str, now: Callable[[], float], patience: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: str,
+        now: Callable[[], float],
+        patience: Callable[[], float],
+        gate: Callable[[], Gate | None],
+    ) -> None:
         self.folder = path
+        self._gate = gate
         self._paths = (os.path.join(path, JOBS), os.path.join(path, DEAD))
         self.notices: list[str] = []
         self.lock = QueueLock(path, patience)
@@ -188,8 +193,9 @@ class Writer:
             ) from error
 
     def live(self, journal: Journal) -> LiveIndex:
-        """The index of live jobs, kept up with the journal; under the lock."""
-        return self._live or self.live_anew(journal)
+        """The index of live jobs, kept up with the journal and the settings; under the lock."""
+        live = self._live
+        return self.live_anew(journal) if live is None or live.gate != self._gate() else live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
         """The same, read anew: what is known of the queue does not reach far enough."""
@@ -204,7 +210,7 @@ class Writer:
     def prepare_live(self) -> None:
         """Make that index beforehand, so that others need not wait for the lock as long."""
         live = self._live
-        if live is not None and (live.is_whole or not live.is_low(self._time())):
+        if live is not None and live.gate == self._gate() and not live.is_low(self._time()):
             return
         with self.writing() as journal:
             jobs = BaseFile(self._paths[0])
@@ -216,7 +222,8 @@ class Writer:
         waiting = journal.counts["pending"] + journal.counts["failed"]
         most = max(SMALLEST, waiting // SHARE)
         try:
-            index = LiveIndex(read_live_lines(jobs.fd), journal.all_lines(), self._time(), most)
+            live, newer = read_live_lines(jobs.fd), journal.all_lines()
+            index = LiveIndex(live, newer, self._time(), most, self._gate())
         except door.NO_LINES as exc:
             raise door.changed(self.folder) from exc
         now, then = os.fstat(jobs.fd), jobs.found
@@ -417,7 +424,8 @@ class Writer:
                 self._live.apply(payload.splitlines())
 
     def _open(self) -> Journal:
-        self._create_if_new()
+        if marker.is_new(self.folder):
+            checkpoint.make_files(self.folder, self._paths)
         last = os.path.join(self.folder, marker.LAST_MADE)
         if not os.path.lexists(last):
             door.replace(last, marker.EMPTY)
@@ -474,25 +482,3 @@ class Writer:
             ours = base.is_ours(journal.header.stamps[which], intended(journal)[which], self._now())
             self._vetted[which] = (Stamp.of(base.found, 0), not young) if ours else None
         return ours
-
-    def _create_if_new(self) -> None:
-        """Write the files of a folder that has none yet, the journal behind the job files."""
-        if not marker.is_new(self.folder):
-            return
-        # First the marker, which a killed process may have left out, or the rest looks foreign.
-        if marker.marked_format(self.folder) < marker.FORMAT:
-            marker.mark_folder(self.folder)
-        door.sync_folder(self.folder)
-        for path in self._paths:
-            door.replace(path, marker.EMPTY)
-        settings = os.path.join(self.folder, "config.json")
-        if not os.path.lexists(settings):
-            door.replace(settings, b"{}\n")
-        stamps = [_stamp(path) for path in self._paths]
-        header = Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1]))
-        checkpoint.start_journal(self.folder, header)
-
-
-def _stamp(path: str) -> Stamp:
-    with BaseFile(path) as base:
-        return Stamp.of(base.found, checksum(base.fd))

@@ -16,7 +16,7 @@ from pymongo import ReturnDocument, errors
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, StoreError
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE, Claim
@@ -263,6 +263,8 @@ class MongodbStore:
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
+        if Settings(new).gate() is not None:
+            raise StoreError("pause is not supported in MongoDB yet: stop the workers instead")
         self._make()
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}

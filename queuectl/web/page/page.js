@@ -284,7 +284,7 @@ function showStanding() {
 }
 
 function verdict() {
-  const { jobs, health, workers: { active, hindered } } = standing;
+  const { jobs, health, paused, workers: { active, hindered } } = standing;
   const waiting = jobs.pending + jobs.failed;
   const box = by("verdict");
   const parts = [];
@@ -295,6 +295,7 @@ function verdict() {
     parts.push(active ? "No worker can work" : "No worker runs", `, and ${counted(waiting + jobs.in_progress, "job")} ${waiting + jobs.in_progress === 1 ? "waits" : "wait"}.`);
     if (!active && may.full) parts.push(el("button", { className: "main", onclick: startWorker }, "Start a worker"));
   } else if (hindered.length) { how = "warn"; parts.push(`${counted(hindered.length, "worker")} cannot work: ${hindered[0].why}`); }
+  else if (paused.length) { how = "warn"; parts.push(paused.includes("*") ? "The queue is paused: no job starts." : `Paused: ${paused.join(", ")}.`); }
   else if (jobs.in_progress) parts.push(`Well: ${number(jobs.in_progress)} running, ${number(waiting)} waiting, ${counted(active, "worker")}.`);
   else if (waiting) parts.push(`Well: ${number(waiting)} waiting for their time, ${counted(active, "worker")}.`);
   else parts.push(`Well: nothing to do, ${counted(active, "worker")}.`);

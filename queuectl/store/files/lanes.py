@@ -1,0 +1,164 @@
+"""Waiting jobs that something besides their time may hold back, so that a claim passes none twice.
+
+What may hold a job back is a token: a tag that is paused. The tokens of a job are its signature,
+and the due jobs of one signature lie in one lane, for they wait and may start together. A lane is
+offered by its first job, in the heap `_heads`; one that is found shut is parked at the token that
+shuts it. So a claim touches no lane twice for one reason, however many jobs wait in it. The lane of
+jobs without tokens is LiveIndex's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+
+from queuectl.model.gate import OPEN, Gate
+
+Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
+# What lies behind the last entry that is known: that entry and a fifth, so that it is none itself.
+End = tuple[int, bytes, int, bytes, bytes]
+Signature = tuple[bytes, ...]
+
+# Words of these kinds hold neither quotes nor brackets.
+_RULES = re.compile(rb'[^}]*?"run_at": "[^"]+"(?:, "tags": \[([^\]]*)\])?')
+_WORD = re.compile(rb'"([^"]*)"')
+
+
+class Lane:
+    """The due jobs of one signature, as far as they are known: up to `end`, None if all are."""
+
+    __slots__ = ("due", "end", "offered", "parked", "signature")
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.due: list[Entry] = []  # a heap
+        self.end: End | None = None
+        self.offered: Entry | End | None = None  # what it is offered by, in _heads or where parked
+        self.parked: bytes | None = None  # the token that it waits for
+
+
+class Lanes:
+    """The lanes of all signatures. `head` gives the first entry of a lane, as LiveIndex has it."""
+
+    def __init__(
+        self,
+        gate: Gate | None,
+        head: Callable[[list[Entry], End | None, bytes], Entry | End | None],
+    ) -> None:
+        self._head = head
+        gate = gate or OPEN
+        self._paused = frozenset(tag.encode() for tag in gate.paused)
+        self.signatures: dict[bytes, Signature] = {}  # of known waiting jobs that have tokens
+        self.lanes: dict[Signature, Lane] = {}
+        self._heads: list[tuple[Entry | End, Signature]] = []
+        self._parked: dict[bytes, list[tuple[Entry | End, Signature]]] = {}
+        self._bounded: list[Lane] = []  # those that have an end
+
+    def sign(self, line: bytes) -> Signature:
+        """The tokens of a waiting job."""
+        found = _RULES.match(line)
+        if found is None or found[1] is None:
+            return ()
+        return tuple(sorted(tag for tag in _WORD.findall(found[1]) if tag in self._paused))
+
+    def lay_out(self, found: Iterable[tuple[Signature, list[Entry], End | None]]) -> None:
+        """Start anew with these lanes; others are dropped that end nowhere."""
+        kept = {name: lane for name, lane in self.lanes.items() if lane.end is not None}
+        self.lanes = {}
+        for lane in kept.values():
+            lane.due = []
+            self.lanes[lane.signature] = lane
+        for signature, entries, end in found:
+            lane = self.lanes.setdefault(signature, Lane(signature))
+            lane.due, lane.end = entries, end
+            heapify(lane.due)
+        self._heads, self._parked = [], {}
+        for lane in self.lanes.values():
+            lane.parked, lane.offered = None, lane.due[0] if lane.due else lane.end
+            if lane.offered is not None:
+                self._heads.append((lane.offered, lane.signature))
+        heapify(self._heads)
+        self._bounded = [lane for lane in self.lanes.values() if lane.end is not None]
+
+    def end(self, signature: Signature) -> End | None:
+        """How far a lane is known."""
+        lane = self.lanes.get(signature)
+        return None if lane is None else lane.end
+
+    def add(self, entry: Entry, signature: Signature) -> None:
+        """Put a job that is due into its lane."""
+        lane = self.lanes.get(signature)
+        if lane is None:
+            lane = self.lanes[signature] = Lane(signature)
+        heappush(lane.due, entry)
+        if lane.offered is None or entry < lane.offered:
+            lane.offered = entry
+            if lane.parked is None or not self._is_shut(lane.parked):
+                lane.parked = None
+                heappush(self._heads, (entry, signature))
+            else:
+                heappush(self._parked[lane.parked], (entry, signature))
+
+    def first(self, now: bytes) -> Entry | End | None:
+        """The first entry of all lanes that are open; an End if it is not known."""
+        heads = self._heads
+        while heads:
+            key, signature = heads[0]
+            lane = self.lanes.get(signature)
+            if lane is None or lane.offered is not key or lane.parked is not None:
+                heappop(heads)
+                continue
+            first = self._head(lane.due, lane.end, now)
+            if first is not key:
+                heappop(heads)
+                self._offer_anew(lane, first)
+                continue
+            shut = next((token for token in signature if self._is_shut(token)), None)
+            if shut is None:
+                return first
+            heappop(heads)
+            lane.parked = shut
+            heappush(self._parked.setdefault(shut, []), (key, signature))
+            self._reopen(signature)
+        return None
+
+    def _offer_anew(self, lane: Lane, first: Entry | End | None) -> None:
+        lane.offered = first
+        if first is None:
+            del self.lanes[lane.signature]
+        else:
+            heappush(self._heads, (first, lane.signature))
+        self._reopen(lane.signature)
+
+    def _is_shut(self, token: bytes) -> bool:
+        return token in self._paused
+
+    def _reopen(self, tokens: Iterable[bytes]) -> None:
+        """Offer the first lane that is parked at each of the tokens that are open.
+
+        One is enough: the next is offered when that one is claimed from, changes, or is parked.
+        """
+        for token in tokens:
+            parked = self._parked.get(token)
+            while parked and not self._is_shut(token):
+                key, signature = heappop(parked)
+                lane = self.lanes.get(signature)
+                if lane is not None and lane.offered is key and lane.parked == token:
+                    lane.parked = None
+                    heappush(self._heads, (key, signature))
+                    break
+
+    def are_low(self, few: int) -> bool:
+        """Whether a pass should fill a lane anew, before a claim must wait for it."""
+        return any(
+            lane.end is not None
+            and (len(lane.due) < few or lane.due[0] > lane.end)
+            and self._paused.isdisjoint(lane.signature)
+            for lane in self._bounded
+        )
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether nothing lies behind the ends of the lanes."""
+        return not self._bounded
