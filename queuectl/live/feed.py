@@ -18,7 +18,7 @@ from queuectl.model.times import format_time
 from queuectl.store import opening
 from queuectl.store.files.marker import Presence
 from queuectl.worker.log_places import logs_of
-from queuectl.worker.logs import END, last_words
+from queuectl.worker.log_words import END, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

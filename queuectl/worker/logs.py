@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE
 from queuectl.model.times import parse_time
 from queuectl.store.files import door
 from queuectl.worker.log_cut import LATER, Cuts
+from queuectl.worker.log_words import END, last_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +28,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
-_LONGEST_LINE = 200  # characters of a last line that are quoted in an error
-END = 4096  # bytes at the end of an output in which its last words are looked for
 _CUT = b"\n... some output not kept ...\n"  # for a reader that follows
-_JOINER = "\u200d"  # makes one sign of several
-# What moves the cursor, colours or names a window, as ECMA-48 has it, of seven bits or of eight.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
-)
 
 
 class LogFolder:
@@ -364,33 +357,6 @@ class Spool:
         self.make_ready()
 
 
-def last_words(data: bytes) -> str:
-    """The last line of an output that says something, as a terminal shows it; "" if none does.
-
-    Of a line that was written over with carriage returns what was written last, of a long one its
-    end; without escape sequences and control characters. `data`: the last END bytes or more.
-    """
-    for line in reversed(data.decode("utf-8", "replace").split("\n")):
-        shown = _overwritten(line)
-        if plain := one_line(shown, len(shown)):
-            return _end_of(plain)
-    return ""
-
-
-def last_lines(data: bytes, most: int) -> list[str]:
-    """The last `most` lines of an output, each made as `last_words` has it, blanks kept."""
-    lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")[-most:]
-    return [_end_of(_overwritten(line).expandtabs()) for line in lines] if data else []
-
-
-def _overwritten(line: str) -> str:
-    return _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2])
-
-
-def _end_of(line: str) -> str:
-    return line if len(line) <= _LONGEST_LINE else "…" + line[1 - _LONGEST_LINE :]
-
-
 def _lock(fd: int) -> bool:
     """Lock the file for this process and those that inherit the descriptor; whether that worked."""
     try:
@@ -412,14 +378,6 @@ def is_locked(path: str) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def one_line(text: str, most: int = _LONGEST_LINE) -> str:
-    """The text on one line that is safe to show, cut to `most` characters."""
-    plain = "".join(
-        mark if mark.isprintable() or mark == _JOINER else " " for mark in text[: 4 * most]
-    )
-    return " ".join(plain.split())[:most]
 
 
 def above_standard(fd: int) -> int:

@@ -15,7 +15,7 @@ from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
 from queuectl.worker.log_places import logs_of
-from queuectl.worker.logs import one_line
+from queuectl.worker.log_words import one_line
 from queuectl.worker.old_logs import remove_old_logs
 from queuectl.worker.own_log import OwnLog
 from queuectl.worker.rescue import rescue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from queuectl.model.times import format_duration, parse_time
-from queuectl.worker.logs import one_line
+from queuectl.worker.log_words import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def _table(context: Context, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 def show(context: Context, args: dict[str, Any]) -> Result:
     """One job with all its fields and the last lines it printed."""
-    from queuectl.worker.logs import last_lines
+    from queuectl.worker.log_words import last_lines
 
     job, reveal = named_job(context, args["job"]), bool(args.get("reveal"))
 
