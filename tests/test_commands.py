@@ -161,6 +161,25 @@ def test_purge_leaves_dead_jobs_unless_they_are_named(cli):
     assert cli.ok("purge", "--yes", "--state", "dead", "-q") == "a\n"
 
 
+def test_a_log_that_cannot_be_removed_is_told_and_keeps_no_other(cli):
+    for job_id in ("a", "b"):
+        cli.ok("enqueue", "--id", job_id, "--command", "echo", "--max-retries", "0")
+    cli.ok("worker", "run", "--drain")
+    logs = Path(cli.folder) / "logs"
+    (log,) = logs.glob("a.1.*")
+    log.unlink()
+    log.mkdir()  # nobody, root included, can take that away as a file
+    kept = cli("purge", "a", "b", "--logs", "--yes")
+    assert kept.code == 5
+    assert str(log) in kept.err
+    assert list(logs.glob("b.*")) == []
+    gone = cli("purge", "a", "b", "--yes")
+    assert gone.code == 5
+    assert "nothing was changed" not in gone.err
+    assert gone.err.startswith(f"Removed 2 jobs, but not all of their output: removing {log}")
+    assert names(cli) == []
+
+
 def test_logs(cli):
     cli.ok("enqueue", "{id: a, command: echo run $QUEUECTL_ATTEMPT; seq 3; exit 1, max_retries: 1}")
     cli.ok("enqueue", "{id: silent, command: true}")
@@ -173,7 +192,11 @@ def test_logs(cli):
     assert cli.ok("logs", "a", "--lines", "2") == "2\n3\n"
     assert cli.ok("logs", "a", "-n", "1", "--run", "1") == "3\n"
     assert cli.ok("logs", "a", "-f") == "run 2\n1\n2\n3\n"
-    assert cli("logs", "silent") == (0, "", "Job 'silent' printed nothing.\n")
+    assert cli("logs", "silent") == (
+        0,
+        "",
+        "Job 'silent' printed nothing, or its output was removed.\n",
+    )
     for run in ("0", "3", "99"):
         assert_no_run(cli, "a", run, "it has runs 1 to 2")
     assert_no_run(cli, "silent", "2", "it has run 1 only")

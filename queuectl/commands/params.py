@@ -80,7 +80,7 @@ FIELDS = (
     Param("--max-delay", "duration", "instead of the setting max-delay, for this job"),
     Param("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
     Param("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
-    Param("--no-retry-on", "text", "retry all but these"),
+    Param("--no-retry-on", "text", "retry all but these; exit code 75 is put off unless it is one"),
     Param("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
 )
 # What `enqueue` and `run` take.

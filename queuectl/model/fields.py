@@ -300,7 +300,7 @@ def _whole(field: Field, value: object) -> int:
     raise InvalidInput(f"{field.name} must be a whole number, not {_named(value)}")
 
 
-def _duration(field: Field, value: object) -> float:
+def _duration(field: Field, value: object, at_least: str = "more than 0") -> float:
     if isinstance(value, str):
         try:
             seconds = parse_duration(value)
@@ -311,12 +311,14 @@ def _duration(field: Field, value: object) -> float:
     else:
         raise InvalidInput(f"{field.name} must be a number of seconds, not {_named(value)}")
     if not 0 < seconds <= LONGEST:
-        raise InvalidInput(f"{field.name} must be more than 0 and at most {LONGEST:.0f} seconds")
+        raise InvalidInput(f"{field.name} must be {at_least} and at most {LONGEST:.0f} seconds")
     return seconds
 
 
 def _delay(field: Field, value: object) -> float:
-    return 0.0 if value in (0, "0") and not isinstance(value, bool) else _duration(field, value)
+    if value in (0, "0") and not isinstance(value, bool):
+        return 0.0
+    return _duration(field, value, "0 or more")
 
 
 def _number(field: Field, value: object) -> float:

@@ -179,7 +179,11 @@ class LogFolder:
         Cuts(self.spool_path(worker_id)).drop()
 
     def prune(self, jobs: Iterable[Job]) -> None:
-        """Remove all logs of these jobs, and what older ones left that had the same ids."""
+        """Remove all logs of these jobs, and what older ones left that had the same ids.
+
+        StoreError for the first that cannot be removed, when all others are.
+        """
+        trouble: StoreError | None = None
         doomed = {job.id: job for job in jobs}
         for name in self._names():
             named = named_run(name)
@@ -187,7 +191,12 @@ class LogFolder:
             if named and job is not None:
                 path = os.path.join(self.path, name)
                 if named[2] == job.log_word or _is_older(path, job):
-                    door.remove(path)
+                    try:
+                        door.remove(path)
+                    except StoreError as exc:
+                        trouble = trouble or exc
+        if trouble is not None:
+            raise trouble
 
     def _names(self) -> list[str]:
         door.check_folder_of_ours(self.path)

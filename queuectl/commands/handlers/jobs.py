@@ -15,7 +15,7 @@ from queuectl.commands.selecting import (
     selection_of,
     selects,
 )
-from queuectl.errors import InvalidInput, QueuectlError
+from queuectl.errors import InvalidInput, QueuectlError, StoreError
 from queuectl.model.derived import age
 from queuectl.model.env_file import hidden
 from queuectl.model.fields import STATES
@@ -90,9 +90,10 @@ def these(context: Context, jobs: Iterable[Job]) -> Result:
     return jobs_result(jobs, lines())
 
 
-def jobs_result(jobs: Iterable[Job], lines: Iterable[str]) -> Result:
+def jobs_result(jobs: Iterable[Job], lines: Iterable[str], code: int = 0) -> Result:
     """An answer about jobs, whose ids are the words and whose forms are the data."""
-    return Result(lines, words=(job.id for job in jobs), form=lambda: forms.jobs_form(jobs))
+    words = (job.id for job in jobs)
+    return Result(lines, words=words, form=lambda: forms.jobs_form(jobs), code=code)
 
 
 def _rows(jobs: Iterable[Job]) -> list[tuple[str, ...]]:
@@ -293,8 +294,17 @@ def removed(
         else:
             which = ids
     gone = queue.purge(which, older, dead=dead, dry_run=only)
-    context.logs.prune(gone)
-    return jobs_result(gone, [f"Removed {_output(gone) if only else _count(len(gone))}."])
+    told = f"Removed {_output(gone) if only else _count(len(gone))}."
+    try:
+        context.logs.prune(gone)
+    except StoreError as exc:
+        if only:
+            raise
+        # The jobs are gone, so a log that stays is shown for no other job.
+        why = str(exc).removesuffix("; nothing was changed")
+        context.note(f"{told[:-1]}, but not all of their output: {why}.")
+        return jobs_result(gone, [], code=exc.exit_code)
+    return jobs_result(gone, [told])
 
 
 def _output(jobs: Sequence[Job]) -> str:

@@ -51,7 +51,7 @@ def _of_one(context: Context, job: Job, args: Mapping[str, Any]) -> Result:
         raise NoSuchRun(job.id, run, job.run)
     if _copy(context, _output(context, job, run, lines)) or lines == 0:
         return Result()
-    why = "printed nothing" if job.run else "has not run yet"
+    why = "printed nothing, or its output was removed" if job.run else "has not run yet"
     return Result([Note(f"Job '{job.id}' {why}.")], words=())
 
 
