@@ -287,6 +287,17 @@ class JobQueue(JobChanges):
         self.store.wake()
         return kept
 
+    def take_away(self, jobs: Mapping[str, Job]) -> list[Job]:
+        """Remove jobs, by their ids, which are elsewhere now, as far as they are just as given."""
+        from queuectl.model.selection import Selection  # no other command of one line needs it
+
+        which = Selection(ids=frozenset(jobs))
+        return self.store.remove(which, lambda job: job == jobs[job.id])
+
+    def check_size(self, job: Job) -> None:
+        """Raise InvalidInput, naming the job, if the store cannot keep it."""
+        self.store.check_size(job)
+
     def _put_back(self, job: Job, now: str) -> Job:
         stopped = Outcome("stopped", None, None, now)
         return lifecycle.settled(job, job, stopped, self._retry_policy, 0.0, now) or job

@@ -133,11 +133,8 @@ def test_runs_are_those_of_exactly_this_id(logs):
     for name in ("w-1.spool", "worker-w-1.log", "a.x.log", "a..log", "a.1", "a.²" + ".log"):
         with open(os.path.join(logs.path, name), "wb"):
             pass
-    assert logs.runs_of("a") == [1, 12]
-    assert logs.runs_of("a.1") == [2]
-    assert logs.runs_of("a.1.2") == [3]
-    assert logs.runs_of("worker-w-1") == []
-    assert logs.runs_of("") == []
+    runs = [("a", 1), ("a", 12), ("a-b", 5), ("a.1", 2), ("a.1.2", 3), ("ab", 4)]
+    assert sorted(logs.all_runs()) == [(*run, None) for run in runs]
 
 
 def test_pruning_takes_all_logs_of_those_jobs_and_no_others(logs):
@@ -178,7 +175,7 @@ def test_the_name_of_a_log_tells_job_run_and_word():
 
 def test_without_a_folder_there_is_nothing(logs):
     job = make_job(state="completed")
-    assert logs.runs_of("a") == []
+    assert list(logs.all_runs()) == []
     assert list(logs.output(job)) == []
     assert list(logs.tail(job, 5)) == []
     logs.prune([make_job()])

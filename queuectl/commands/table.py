@@ -6,6 +6,7 @@ The handlers are named here and loaded when their command runs, so that a row re
 
 from __future__ import annotations
 
+from queuectl.commands.backup_rows import BACKUPS
 from queuectl.commands.grammar.specs import CommandSpec, Param
 from queuectl.commands.params import (
     ANY,
@@ -410,34 +411,7 @@ COMMANDS = (
         ),
         access="none",  # a lost worker is a finding too
     ),
-    CommandSpec(
-        words=("backup",),
-        summary="Copy jobs and settings into one file, while workers run.",
-        params=(
-            Param("file", "path", "the file to write; - for standard output", required=True),
-            Param("--force", "flag", "overwrite the file if it is there"),
-        ),
-        handler="queuectl.commands.handlers.backups:backup",
-        examples=("backup queue.jsonl", "backup -"),
-        details="One JSON object a line: settings, jobs, checksum. The jobs' output is not in it.",
-        access="read",
-    ),
-    CommandSpec(
-        words=("restore",),
-        summary="Put a backup into an empty queue.",
-        params=(
-            Param("file", "path", "the backup; - for standard input", required=True),
-            Param("--replace", "flag", "put it in the place of the jobs there; they are kept"),
-            _YES,
-        ),
-        handler="queuectl.commands.handlers.backups:restore",
-        examples=("restore queue.jsonl --replace --yes",),
-        details=(
-            "All of it or nothing. Jobs that were running are pending again, with nothing spent. "
-            "What is replaced is first written to a backup of its own in the data folder."
-        ),
-        access="write",
-    ),
+    *BACKUPS,
     CommandSpec(
         words=("ping",),
         summary="Check that the queue can be reached, read and written.",

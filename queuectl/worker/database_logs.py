@@ -46,6 +46,14 @@ class DatabaseLogs(LogFolder):
             copy.flush()
             return os.dup(copy.fileno())
 
+    def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
+        """See LogFolder."""
+        return self._pieces.all_runs()
+
+    def keep(self, job: Job, run: int, output: Iterable[bytes]) -> None:
+        """See LogFolder."""
+        self._pieces.keep(self._name(job, run), job._replace(run=run), output)
+
     def end(self, job: Job, most: int) -> bytes:
         """At most the last `most` bytes that the latest run has written so far."""
         try:

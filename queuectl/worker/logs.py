@@ -65,10 +65,14 @@ class LogFolder:
         door.check_folder_of_ours(self.path)
         door.make_folder(self.path)
 
-    def runs_of(self, job_id: str) -> list[int]:
-        """The runs of exactly this job that left a log, ascending."""
-        found = map(named_run, self._names())
-        return sorted(name[1] for name in found if name and name[0] == job_id)
+    def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
+        """Of each log the id of its job, the run, and the job's `log_word`."""
+        return filter(None, map(named_run, self._names()))
+
+    def keep(self, job: Job, run: int, output: Iterable[bytes]) -> None:
+        """Keep what another queue has as the output of a run."""
+        self.make()
+        door.write_unsynced(self.run_path(job, run), output)
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
         """All that the run (None: the latest) has written so far."""
@@ -168,10 +172,6 @@ class LogFolder:
                 door.rename(log, kept)
         finally:
             os.close(fd)
-
-    def remove_old(self, age: float | None, total: int) -> list[str] | None:
-        """Remove what old_logs.py removes; None, as the logs lie in this folder: it must do it."""
-        return None
 
     def drop_spool(self, worker_id: str) -> None:
         """Remove the spool of a dead worker, and what was cut off it."""

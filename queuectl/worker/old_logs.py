@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from typing import cast
 
+from queuectl.addresses import address_of
 from queuectl.model.job import LIVE
 from queuectl.store.files import door
 from queuectl.worker.logs import is_locked, named_run
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.job_queue import JobQueue
+    from queuectl.worker.database_logs import DatabaseLogs
     from queuectl.worker.logs import LogFolder
 
 
@@ -26,9 +29,8 @@ def remove_old_logs(queue: JobQueue, logs: LogFolder) -> list[str]:
     age, total = settings.keep_logs, settings.logs_total
     if age is None and not total:
         return []
-    elsewhere = logs.remove_old(age, total)
-    if elsewhere is not None:
-        return elsewhere
+    if address_of(queue.folder):
+        return cast("DatabaseLogs", logs).remove_old(age, total)
     # First the logs, then the jobs: what begins to run from here on has no log in the list.
     found = sorted(_logs(logs.path))
     live = {job.id for job in queue.find(LIVE)}

@@ -209,6 +209,58 @@ def test_backup_and_restore_into_an_empty_database_and_a_folder(queue, new_url, 
     assert '"state": "cancelled"' not in queue.ok("--data", new_url, "list", "--json")
 
 
+def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
+    queue, url, new_url, tmp_path, monkeypatch
+):
+    folder = str(tmp_path / "a folder")
+    queue.ok("config", "set", "base", "0")
+    queue.ok("enqueue", "--id", "bad", "--command", "echo out; exit 3", "--max-retries", "1")
+    queue.ok("enqueue", "--id", "loud", "--command", "seq 100000")
+    queue("worker", "run", "--drain", "-q")
+    queue.ok("enqueue", "--id", "waits", "--timeout", "5m", "--tag", "gpu", "--command", "true")
+    before = shown(queue)
+    told = queue.ok("copy", url, folder)
+    assert told == f"Copied 3 job(s), and the output of 3 run(s), from {url} to {folder}\n"
+    assert shown(queue) == before
+    queue.ok("enqueue", "--id", "later", "--command", "true")
+    assert queue("copy", url, folder).code == 4  # it holds jobs
+    monkeypatch.setenv("QUEUECTL_DATA", folder)
+    assert shown(queue) == before
+    assert queue.ok("config", "get", "base") == "0\n"
+
+    def cut_short(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobQueue, "take_away", cut_short)
+        queue("copy", folder, new_url, "--move")
+    assert "Moved 3 job(s)" in queue.ok("copy", folder, new_url, "--move")
+    assert states(queue) == {}
+    assert not [name for name in os.listdir(f"{folder}/logs") if "loud" in name]
+    monkeypatch.setenv("QUEUECTL_DATA", new_url)
+    assert shown(queue) == before
+
+
+def shown(cli):
+    """All jobs and their output; each store gives a set of variables an id of its own."""
+    jobs = re.sub('"env_set": "[^"]*"', "", cli.ok("list", "--json"))
+    runs = (("bad", "1"), ("bad", "2"), ("loud", "1"))
+    return jobs, [cli.ok("logs", job, "--run", run) for job, run in runs]
+
+
+def test_what_cannot_be_copied_is_named_and_changes_nothing(queue, url, tmp_path, elsewhere):
+    folder = str(tmp_path / "folder")
+    queue.ok("init", folder)
+    with open(f"{folder}/jobs.json", "w") as file:
+        file.write('[{"id": "odd", "command": "true", "note": {"large": 1180591620717411303424}}]')
+    refused = queue("copy", folder, url + "_other")
+    assert (refused.code, "MongoDB cannot keep job 'odd'" in refused.err) == (2, True), refused
+    assert queue("copy", folder, folder).code == 2
+    assert queue("copy", str(tmp_path / "nowhere"), folder).code == 2
+    refused = queue("copy", url, str(tmp_path / "new"))
+    assert (refused.code, "1 worker(s) of mongodb://" in refused.err) == (4, True), refused
+
+
 # -- looking all the time
 
 

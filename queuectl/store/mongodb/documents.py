@@ -57,6 +57,16 @@ def to_document(job: Job, **own: object) -> Document:
     return document | own
 
 
+def check_document(job: Job) -> None:
+    """Raise InvalidInput, naming the job, for what MongoDB cannot keep."""
+    from bson import encode, errors
+
+    try:
+        encode(to_document(job))
+    except (OverflowError, errors.BSONError) as exc:
+        raise InvalidInput(f"MongoDB cannot keep job '{job.id}': {exc}") from None
+
+
 def to_job(document: Mapping[str, Any]) -> Job:
     """The job of a document; BadFile for one that an edit left without sense."""
     form = {name: value for name, value in document.items() if name not in _OWN}

@@ -31,6 +31,7 @@ from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.connection import connect
 from queuectl.store.mongodb.documents import (
     STAGED,
+    check_document,
     claim_update,
     to_document,
     to_job,
@@ -354,8 +355,9 @@ class MongodbStore:
         self.notices.clear()
 
     def check_size(self, job: Job) -> None:
-        """Raise InvalidInput for a job that is too large to be taken from a person."""
+        """See Jobs; also for one with a key or a number that MongoDB does not have."""
         checked_line(job)
+        check_document(job)
 
     def sync(self) -> None:
         """Nothing: whatever was acknowledged is durable."""

@@ -69,6 +69,23 @@ class Pieces:
             if steps:
                 logs.bulk_write(steps)
 
+    def keep(self, name: str, job: Job, output: Iterable[bytes]) -> None:
+        """Keep the whole output of a run that another queue has."""
+        self.keep_front(name, 0)
+        at, data = 0, b""
+        for more in output:
+            data += more
+            if len(data) >= PIECE:
+                self.send(name, job, at, data, promised=False)
+                at, data = at + len(data), b""
+        self.send(name, job, at, data, promised=True)
+
+    def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
+        """Of each log the id of its job, the run, and the job's `log_word`."""
+        with self._connection.told():
+            for found in self._logs.find({"at": 0}, {"job": 1, "run": 1, "word": 1}):
+                yield found["job"], found["run"], found["word"]
+
     def spans(self, name: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """What there is of a run's output behind the first `start` bytes: where it lies, and it."""
         with self._connection.told():

@@ -1,0 +1,102 @@
+"""A whole queue from one store to another: `copy`."""
+
+from __future__ import annotations
+
+from tempfile import TemporaryFile
+
+from queuectl.addresses import name_of
+from queuectl.commands.dispatch import Note, Result
+from queuectl.errors import Conflict, InvalidInput, StoreError
+from queuectl.job_queue import JobQueue
+from queuectl.places import find_folder
+from queuectl.worker.log_places import logs_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from queuectl.commands.context import Context
+    from queuectl.model.job import Job
+    from queuectl.store.backup import Backup
+
+
+def copy(context: Context, args: dict[str, Any]) -> Result:
+    """Jobs, settings, captured variables and output, copied into an empty queue or moved there.
+
+    Output comes first and the jobs last, in one step: one that is cut short leaves an empty queue,
+    and can be made again. So can a move that was cut short while it emptied where it came from.
+    """
+    source, target = (
+        JobQueue.open(find_folder(args[end], context.environ)) for end in ("from", "to")
+    )
+    try:
+        return _copied(source, target, move=args["move"])
+    finally:
+        source.close()
+        target.close()
+
+
+def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
+    names = name_of(source.folder), name_of(target.folder)
+    if names[0] == names[1]:
+        raise InvalidInput(f"{names[0]} cannot be copied onto itself")
+    if not source.exists():
+        raise InvalidInput(f"there is no queue in {names[0]}")
+    for queue, name in zip((source, target), names, strict=True):
+        _check_idle(queue, name)
+    with TemporaryFile() as file:
+        file.writelines(source.backup())
+        file.seek(0)
+        backup = target.read_backup(file, names[0])
+    jobs = {job.id: job for job in backup.jobs}
+    was_moved = move and jobs and not _missing(target, jobs)
+    logs = 0 if was_moved else _copy_all(source, target, backup)
+    if not was_moved and (missing := _missing(target, jobs)):
+        raise StoreError(f"{names[1]} does not hold what was copied, such as job '{missing[0]}'")
+    told = f"{len(jobs)} job(s), and the output of {logs} run(s), from {names[0]} to {names[1]}"
+    if not move:
+        return Result([f"Copied {told}"], words=[names[1]])
+    moved = source.take_away(jobs)
+    logs_of(source.folder).prune(moved)
+    lines = [f"Moved {told}"]
+    if len(moved) < len(jobs):
+        lines.append(Note(f"{len(jobs) - len(moved)} of them changed meanwhile, and stay there"))
+    return Result(lines, words=[names[1]])
+
+
+def _check_idle(queue: JobQueue, name: str) -> None:
+    workers = sum(worker.alive for worker in queue.workers())
+    if workers:
+        raise Conflict(f"{workers} worker(s) of {name} run: 'worker stop' comes first, everywhere")
+    if running := queue.counts()["in_progress"]:
+        raise Conflict(f"{running} job(s) in {name} are running")
+
+
+def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
+    """Copy everything into an empty queue; how many runs had output."""
+    if held := sum(target.counts().values()):
+        name = name_of(target.folder)
+        raise Conflict(f"{name} holds {held} job(s); a queue is copied into an empty one")
+    jobs = {job.id: job for job in backup.jobs}
+    for job in backup.jobs:
+        target.check_size(job)
+    target.make()
+    came, goes, count = logs_of(source.folder), logs_of(target.folder), 0
+    for job_id, run, word in came.all_runs():
+        if job_id in jobs and jobs[job_id].log_word == word:
+            goes.keep(jobs[job_id], run, came.output(jobs[job_id], run))
+            count += 1
+    target.restore(backup)
+    return count
+
+
+def _missing(target: JobQueue, jobs: Mapping[str, Job]) -> list[str]:
+    """The ids of the jobs that the queue does not hold just so."""
+    found = {job.id: _content(job) for job in target.find()}
+    return [job.id for job in jobs.values() if found.get(job.id) != _content(job)]
+
+
+def _content(job: Job) -> tuple[Job, bool]:
+    """What must be the same. Each store gives a set of variables the id that it has there."""
+    return job._replace(env_set=None), job.env_set is None
