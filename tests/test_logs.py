@@ -134,7 +134,7 @@ def test_runs_are_those_of_exactly_this_id(logs):
         with open(os.path.join(logs.path, name), "wb"):
             pass
     runs = [("a", 1), ("a", 12), ("a-b", 5), ("a.1", 2), ("a.1.2", 3), ("ab", 4)]
-    assert sorted(logs.all_runs()) == [(*run, None) for run in runs]
+    assert sorted(logs.all_runs()) == [(*run, "rw") for run in runs]
 
 
 def test_pruning_takes_all_logs_of_those_jobs_and_no_others(logs):

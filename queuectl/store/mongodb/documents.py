@@ -28,12 +28,13 @@ _LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of what an edit leaves out
 _DEFAULTS = Job._field_defaults
 _JSON = frozenset((str, int, float, bool, type(None)))  # what needs no second look
 _KINDS: dict[str, set[type]] = {
-    **{kind: {str} for kind in ("id", "text", "word", "time", "state")},
+    **{kind: {str} for kind in ("id", "text", "word", "time", "state", "key")},
     **{kind: {int} for kind in ("int", "count", "size")},
     **{kind: {int, float} for kind in ("duration", "delay", "number", "share")},
     **{"env": {dict}, "flag": {bool}, "tags": {list}, "outcomes": {list}},
 }
-_TYPES = {field.name: _KINDS[field.kind] for field in FIELDS} | {"history": {list}}
+_TYPES = {field.name: _KINDS[field.kind] for field in FIELDS if field.kind in _KINDS}
+_TYPES["history"] = {list}
 _TYPES |= {
     name: types | {type(None)} for name, types in _TYPES.items() if _DEFAULTS.get(name, 0) is None
 }

@@ -17,7 +17,7 @@ _WHOLE = {"bsonType": ["int", "long"]}
 _NUMBER = {"bsonType": ["double", "int", "long"], "minimum": 0}
 _TEXT = {"bsonType": "string"}
 _KINDS: dict[str, dict[str, Any]] = {
-    **{kind: _TEXT for kind in ("id", "text", "word")},
+    **{kind: _TEXT for kind in ("id", "text", "word", "key")},
     **{kind: _WHOLE for kind in ("int", "count", "size")},
     **{kind: _NUMBER for kind in ("duration", "delay", "number", "share")},
     "time": {**_TEXT, "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
@@ -32,7 +32,7 @@ _REQUIRED = ("state", "priority", "run_at", "command", "max_retries", "created_a
 
 
 def _rule(field: Field) -> dict[str, Any]:
-    rule = _HISTORY if field.name == "history" else _KINDS[field.kind]
+    rule = _HISTORY if field.name == "history" else _KINDS.get(field.kind, {})
     if Job._field_defaults.get(field.name, 0) is None:
         return {"anyOf": [rule, {"bsonType": "null"}]}
     return rule
