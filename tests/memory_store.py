@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from memory_watch import MemoryWatch
+
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
@@ -295,6 +297,10 @@ class MemoryStore:
         return None
 
     # -- the whole
+
+    def watch(self) -> MemoryWatch:
+        """See Store."""
+        return MemoryWatch(self)
 
     def exists(self) -> bool:
         """See Store."""

@@ -466,6 +466,62 @@ class StoreContract:
         store.wait(0.0)
         store.wait(0.001)
 
+    # -- watch
+
+    def test_a_watch_shows_the_queue(self, store):
+        jobs = filled(store)
+        store.add([make_job("later", priority=-1, run_at=moment(99), tags=("t", "u"))])
+        configure(store, {"base": 3})
+        store.release(store.register("w-1", os.getpid(), "1", "b"))
+        watch = store.watch()
+        assert watch.summary().counts == store.counts()
+        assert (watch.summary().workers, watch.workers()) == ([], [])
+        assert (dict(watch.settings()), list(watch.jobs())) == ({"base": 3}, list(store.find()))
+        glance = watch.glance()
+        assert names(glance.newest({"pending", "completed"}, "", 2)) == ["later", "completed"]
+        assert names(glance.newest(None, "la", 9)) == ["later"]
+        assert names(glance.next_claimed(NOW, 1)) == ["pending"]
+        assert names(glance.latest("created_at", 1)[0]) == ["pending"]
+        assert [glance.latest("updated_at", most)[1] for most in (6, 7)] == [False, True]
+        assert names(glance.holding({"failed", "dead"}, "FAIL")) == ["failed"]
+        assert glance.present({"dead", "nobody"}) == {"dead": jobs["dead"]}
+        glance.close()
+        peek = watch.peek()
+        (seen,) = peek.newest({"failed"}, "f", 5)
+        assert (seen.id, seen.state, seen.command) == ("failed", "failed", jobs["failed"].command)
+        assert peek.tags() == ["t", "u"]
+        peek.close()
+        watch.close()
+
+    def test_a_watch_tells_what_changes(self, store, wait_until):
+        store.add([make_job("a"), make_job("b")])
+        watch = store.watch()
+        known = {}
+
+        def catch_up(ids=None):
+            changes = watch.changes(ids)
+            if changes is None:
+                known.clear()
+                changes = [(job.id, job) for job in watch.jobs()]
+            known.update(changes)
+            return known
+
+        wait_until(lambda: catch_up() == {"a": make_job("a"), "b": make_job("b")} == catch_up())
+        wait_until(lambda: watch.changes() == [])
+        before, newer = watch.mark(), make_job("a", rev=2, command="new", state="dead")
+        assert watch.mark() == before
+        put(store, newer)
+        store.remove(["b"])
+        now = [newer, None, make_job("c")]
+        store.add(now[2:])
+        wait_until(lambda: [known.get(job_id) for job_id in "abc" if catch_up()] == now)
+        assert watch.mark() != before
+        put(store, make_job("c", rev=2))
+        put(store, make_job("a", rev=3))
+        known.clear()
+        wait_until(lambda: "c" in catch_up(["c"]))
+        watch.close()
+
     # -- workers
 
     def test_a_worker_is_seen_with_what_it_notes(self, store):

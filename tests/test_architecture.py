@@ -50,12 +50,6 @@ FILES_TOO = {
         "queuectl.store.mongodb.output",
     },
     "commands": {"queuectl.store.files.door", "queuectl.store.files.marker"},
-    # Looking, several times a second, without the lock.
-    "live": {
-        "queuectl.store.files.glance",
-        "queuectl.store.files.worker_files",
-        "queuectl.store.files.marker",
-    },
 }
 PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}
 PURE |= {"heapq", "itertools", "math", "re", "time", "typing"}  # time: only to spell a moment

@@ -21,7 +21,9 @@ from queuectl.live.standing import Standing
 from queuectl.live.watcher import Watcher
 from queuectl.places import find_folder
 from queuectl.shell.history_file import history_path
+from queuectl.store import opening
 from queuectl.store.files.journal import STATE_ORDER
+from queuectl.worker.log_places import logs_of
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
 
@@ -47,7 +49,7 @@ def test_a_leaving_worker_does_not_make_it_again(cli, tmp_path, wait_until, comm
 def test_a_front_end_does_not_make_it_again(cli):
     queue = JobQueue.open(cli.folder)
     queue.enqueue([{"id": "a", "command": "true"}])
-    feed = Feed(cli.folder)
+    feed = Feed(opening.watch(cli.folder), logs_of(cli.folder))
     assert feed.look(at_once=False).standing.counts["pending"] == 1
     shutil.rmtree(cli.folder)
     assert "is gone" in feed.look(at_once=False).standing.trouble
@@ -58,7 +60,8 @@ def test_a_front_end_does_not_make_it_again(cli):
 
 
 def test_a_front_end_that_wrote_nothing_says_that_it_is_gone(cli):
-    watcher, feed = Watcher(cli.folder, Notices(), lambda: None), Feed(cli.folder)
+    watcher = Watcher(opening.watch(cli.folder), Notices(), lambda: None)
+    feed = Feed(opening.watch(cli.folder), logs_of(cli.folder))
     context = Context(cli.folder, out=io.StringIO(), err=io.StringIO())
     context.stay()
     watcher.look()

@@ -14,8 +14,10 @@ from queuectl.live.feed import Feed
 from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
 from queuectl.shell.prompt.toolbar import standing_text
+from queuectl.store import opening
 from queuectl.store.files.worker_files import make_slot, probe
 from queuectl.worker.hindrance import hindrance, told_shortly
+from queuectl.worker.log_places import logs_of
 
 
 @pytest.fixture
@@ -41,9 +43,9 @@ def check_told(cli, pid, why, job_id):
     (form,) = json.loads(cli.ok("worker", "list", "--json"))["workers"]
     assert why in form["hindered"]
     assert why in cli.ok("explain", job_id)
-    watcher = Watcher(cli.folder, Notices(), lambda: None)
+    watcher = Watcher(opening.watch(cli.folder), Notices(), lambda: None)
     watcher.look()
-    feed = Feed(cli.folder)
+    feed = Feed(opening.watch(cli.folder), logs_of(cli.folder))
     for standing in (watcher.standing, feed.look().standing):
         assert f" ! worker {pid} {why}" in standing_text(standing, 500)[0][1]
     feed.close()

@@ -6,7 +6,16 @@ import pytest
 from memory_store import MemoryStore
 from store_contract import StoreContract
 
+from queuectl.commands.grammar.binding import bind
+from queuectl.commands.table import COMMANDS
+from queuectl.completion.candidates import complete
 from queuectl.job_queue import JobQueue
+from queuectl.live.feed import Feed
+from queuectl.live.live_queue import LiveQueue
+from queuectl.live.notices import Notices
+from queuectl.live.watcher import Watcher
+from queuectl.model.lifecycle import Outcome
+from queuectl.worker.log_places import logs_of
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.loop import run_worker
 
@@ -33,3 +42,38 @@ def test_a_worker_drains_it(tmp_path):
     assert b"".join(LogFolder(queue.folder).output(queue.get("a"))) == b"out\n"
     assert queue.workers() == []
     assert said == []
+
+
+def test_top_menus_and_notices_follow_any_store(tmp_path):
+    queue = JobQueue(MemoryStore(str(tmp_path)))
+    watch, notices = queue.store.watch, Notices()
+    feed, live = Feed(watch(), logs_of(str(tmp_path))), LiveQueue(watch())
+    watcher = Watcher(watch(), notices, lambda: None)
+
+    def offered(line):
+        live.look_again()
+        return {item.text for item in complete(bind(COMMANDS, line), live)}
+
+    queue.enqueue([{"id": "a", "command": "x", "tags": ["t"]}, {"id": "b", "command": "x"}])
+    queue.change_settings({"base": 7})
+    watcher.follow(["a"])
+    assert watcher.look()
+    rows = feed.look().jobs
+    assert [job.id for job in rows] == ["a", "b"]
+    assert offered("cancel ") >= {"a", "b"}
+    assert offered("list --tag ") == {"t"}
+    assert live.settings().base == 7
+    queue.settle(queue.claim("w"), Outcome("exited", 0, None, queue.now()))
+    queue.cancel(["b"])
+    queue.purge(["b"])
+    picture = feed.look()
+    assert picture.jobs is rows, "read on, not read anew"
+    rows.apply(picture.changes)
+    assert [(job.id, job.state) for job in rows] == [("a", "completed")]
+    assert (picture.standing.counts["completed"], picture.standing.trouble) == (1, "")
+    assert offered("retry ") & {"a", "b"} == {"a"}
+    assert watcher.look()
+    assert notices.take()[0].startswith("Job 'a' (x) completed")
+    assert watcher.standing == picture.standing
+    live.close()
+    feed.close()

@@ -23,9 +23,9 @@ from queuectl.live.watcher import Watcher
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.history_file import HistoryFile
 from queuectl.shell.session import Shell
+from queuectl.store import opening
 from queuectl.store.files import peek as peek_module
-from queuectl.store.files.glance import Follower, Glance, changed_jobs
-from queuectl.store.files.job_files import line_id
+from queuectl.store.files.glance import Glance
 from queuectl.store.files.peek import Peek
 
 ENTER, CTRL_C, CTRL_D, TAB, UP = "\r", "\x03", "\x04", "\t", "\x1b[A"
@@ -236,7 +236,7 @@ def _look_twice(watcher: Watcher) -> None:
 
 def _watched(folder: str) -> tuple[Watcher, Notices]:
     notices = Notices()
-    return Watcher(folder, notices, lambda: None), notices
+    return Watcher(opening.watch(folder), notices, lambda: None), notices
 
 
 def test_followed_jobs_are_told_of(queue) -> None:
@@ -427,7 +427,7 @@ def test_the_tags_of_the_newest_jobs_come_first_each_once(queue, monkeypatch) ->
     queue.checkpoint()
     queue.enqueue([{"id": "new", "command": lie, "tags": ["x:1", "t2"]}])
     queue.update("j0", {}, untag=["t0"])
-    live = LiveQueue(queue.folder)
+    live = LiveQueue(queue.store.watch())
     assert live.tags() == ["x:1", "t2", "t3", "t1", "t0"]
     live.close()
 
@@ -472,28 +472,28 @@ def test_states_that_few_jobs_are_in_are_told_newest_first(queue) -> None:
     found.close()
 
 
-def test_follower(queue) -> None:
-    follower = Follower(queue.folder)
-    assert follower.changes() == []  # no queue yet
+def test_a_watch_reads_on_through_folds(queue) -> None:
+    watch = queue.store.watch()
+    assert watch.changes() == []  # no queue yet
     queue.enqueue([{"id": "a", "command": "x"}])
-    assert follower.changes() is None  # what was before is not known
+    assert watch.changes() is None  # what was before is not known
     queue.enqueue([{"id": "b", "command": "x"}, {"id": "c", "command": "x"}])
-    lines = follower.changes()
-    assert lines is not None
-    assert [line_id(line) for line in lines] == [b"b", b"c"]
-    assert _ids(changed_jobs(lines, {"c", "z"})) == ["c"]
-    assert follower.changes() == []
-    queue.cancel(["b"])
+    assert watch.changes(["c", "z"]) == [("c", queue.get("c"))]
+    assert watch.changes() == []
+    (cancelled,) = queue.cancel(["b"])
     queue.checkpoint()
     queue.enqueue([{"id": "d", "command": "x"}])
-    lines = follower.changes()
-    assert lines is not None
-    assert [line_id(line) for line in lines] == [b"b", b"d"]
+    queue.purge(["b"])
+    assert watch.changes() == [("b", cancelled), ("d", queue.get("d")), ("b", None)]
     queue.checkpoint()
     queue.enqueue([{"id": "e", "command": "x"}])
     queue.checkpoint()
-    assert follower.changes() is None
-    follower.close()
+    assert watch.changes() is None
+    assert watch.changes() == []
+    with open(os.path.join(queue.folder, "jobs.json"), "a") as file:
+        file.write("\n")
+    assert watch.changes() is None  # a person edits a file without the journal
+    watch.close()
 
 
 def test_jobs_that_take_long_to_read_are_read_seldom(queue, monkeypatch) -> None:
@@ -504,7 +504,7 @@ def test_jobs_that_take_long_to_read_are_read_seldom(queue, monkeypatch) -> None
         return Peek(path, moment)
 
     monkeypatch.setattr(peek_module, "Peek", slow)
-    live = LiveQueue(queue.folder, clock=lambda: now[0])
+    live = LiveQueue(queue.store.watch(), clock=lambda: now[0])
     assert live.jobs(None) == []
     queue.enqueue([{"id": "a", "command": "x"}])
     assert _ids(live.jobs(None)) == ["a"]
@@ -523,7 +523,7 @@ def test_jobs_that_take_long_to_read_are_read_seldom(queue, monkeypatch) -> None
 
 def test_live_jobs_never_wait_for_the_lock(queue) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
-    live = LiveQueue(queue.folder)
+    live = LiveQueue(queue.store.watch())
     with queue.store._writer.lock:
         assert _ids(live.jobs(None)) == ["a"]
         assert live.settings().max_retries == 3
@@ -533,7 +533,7 @@ def test_live_jobs_never_wait_for_the_lock(queue) -> None:
 
 def test_live_jobs_never_raise(queue, monkeypatch) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
-    live = LiveQueue(queue.folder)
+    live = LiveQueue(queue.store.watch())
     assert _ids(live.jobs(None)) == ["a"]
 
     def refused(*_: object) -> None:
@@ -547,7 +547,7 @@ def test_live_jobs_never_raise(queue, monkeypatch) -> None:
 
 def test_live_jobs_may_be_asked_by_many_threads(queue) -> None:
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(100)])
-    live = LiveQueue(queue.folder)
+    live = LiveQueue(queue.store.watch())
     problems: list[object] = []
 
     def ask() -> None:

@@ -17,6 +17,7 @@ from queuectl.commands.grammar.tokens import tokenize
 from queuectl.commands.table import COMMANDS
 from queuectl.completion.candidates import complete
 from queuectl.live.live_queue import LiveQueue
+from queuectl.store import opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def candidates(
     typed = text[begins:]
     if _is_for_files(bound, typed):
         return None
-    live = LiveQueue(_folder(bound, environ), most=_MOST)
+    live = LiveQueue(opening.watch(_folder(bound, environ)), most=_MOST)
     try:
         found = complete(bound, live, only_prefixes=only_prefixes)
     finally:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from queuectl.commands.render import one_line
 from queuectl.errors import QueuectlError
-from queuectl.job_queue import JobQueue
 from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
 from queuectl.live.standing import Standing, standing_of
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store import opening
-from queuectl.store.files.marker import Presence
-from queuectl.worker.log_places import logs_of
 from queuectl.worker.log_words import END, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from queuectl.model.fields import State
+    from queuectl.store.contract import Watch
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.opening import Follower
+    from queuectl.worker.logs import LogFolder
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read
@@ -53,18 +49,15 @@ class Picture(NamedTuple):
 
 
 class Feed:
-    """Takes pictures of a data folder. Not for two threads at once."""
+    """Takes pictures of a queue. Not for two threads at once."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._logs = logs_of(folder)
+    def __init__(self, watch: Watch, logs: LogFolder) -> None:
+        self._watch, self._logs = watch, logs
         self._mark: tuple[object, ...] | None = None
         self._looked = float("-inf")
-        self._presence = Presence(folder)
         self._standing = Standing({}, 0)
         self._workers: tuple[WorkerInfo, ...] = ()
         self._said: dict[tuple[str, int, str], str] = {}
-        self._follower: Follower | None = None
         self._jobs: Rows | None = None
         self._partial = False
 
@@ -97,24 +90,17 @@ class Feed:
 
     def close(self) -> None:
         """Let go of the files."""
-        if self._follower is not None:
-            self._follower.close()
-            self._follower = None
+        self._watch.close()
 
     def _look_at_the_whole(self) -> bool:
         """Counts and workers, if they may have changed; whether anything did."""
-        mark, now = opening.change_mark(self._folder), time.monotonic()
+        mark, now = self._watch.mark(), time.monotonic()
         same = mark == self._mark
         if same and now - self._looked < _WORKERS:
             return False
-        if self._mark is not None and self._jobs is not None:
-            # A person edits a job file without the journal; where it is just being folded, all
-            # is read once more than need be.
-            self._partial |= mark[0] == self._mark[0] and mark[1:3] != self._mark[1:3]
         self._mark, self._looked = mark, now
         try:
-            self._presence.check()
-            summary = opening.summary(self._folder, time.time())
+            summary = self._watch.summary()
         except _TROUBLE as exc:
             self._mark = None
             self._standing = Standing({}, 0, str(exc))
@@ -131,13 +117,10 @@ class Feed:
         if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
             self._jobs, self._partial = Rows(self._first(), self._now()), True
             return {}
-        if self._follower is None:
-            self._follower = opening.follower(self._folder)
-        lines = self._follower.changes()
-        if lines is not None and self._jobs is not None and not self._partial:
-            return dict(map(_changed, lines))
-        # What is read after the follower has found its place is never older than what it tells.
-        self._jobs = Rows(map(_slim, JobQueue.open(self._folder).find()), self._now())
+        changes = self._watch.changes()
+        if changes is not None and self._jobs is not None and not self._partial:
+            return {job_id: _slim(job) if job else None for job_id, job in changes}
+        self._jobs = Rows(map(_slim, self._watch.jobs()), self._now())
         self._partial = False
         return {}
 
@@ -146,7 +129,7 @@ class Feed:
 
     def _first(self) -> list[Job]:
         """Some jobs of each state, soon: of those that wait the ones that are claimed first."""
-        glance = opening.glance(self._folder, time.time())
+        glance = self._watch.glance()
         try:
             jobs = glance.next_claimed(self._now(), _SOME)
             jobs += [job for states in _GROUPS for job in glance.newest(states, "", _SOME)]
@@ -164,12 +147,6 @@ class Feed:
                 self._said.clear()
             self._said[key] = last_words(self._logs.end(job, END)) if job.run else ""
         return self._said[key]
-
-
-def _changed(line: bytes) -> tuple[str, Job | None]:
-    """Id and job of a line of the journal; no job if it was removed."""
-    form = json.loads(line)
-    return form["id"], None if "removed" in form else _slim(Job.from_dict(form))
 
 
 def _slim(job: Job) -> Job:

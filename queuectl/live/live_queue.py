@@ -6,15 +6,14 @@ import time
 from _thread import allocate_lock  # threading costs a Tab in another shell 2 ms
 
 from queuectl.errors import QueuectlError
-from queuectl.store import opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from queuectl.config import Settings
+    from queuectl.store.contract import Peek, Seen, Watch
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.opening import Peek, Seen
 
 # A queue that changes all the time is read anew after 20 times what the last reading took: at most
 # a twentieth of a processor; a small queue is as fresh as can be.
@@ -24,15 +23,15 @@ _TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class LiveQueue:
-    """The jobs, settings and workers of a data folder; its methods may be called by any thread.
+    """The jobs, settings and workers of a queue; its methods may be called by any thread.
 
     While the queue cannot be read, what was read last stands.
     """
 
     def __init__(
-        self, folder: str, clock: Callable[[], float] = time.monotonic, most: int = _MOST
+        self, watch: Watch, clock: Callable[[], float] = time.monotonic, most: int = _MOST
     ) -> None:
-        self._folder = folder
+        self._watch = watch
         self._most = most
         self._clock = clock
         self._mutex = allocate_lock()
@@ -71,16 +70,14 @@ class LiveQueue:
         from queuectl.config import Settings
 
         try:
-            return Settings(opening.menu_settings(self._folder))
+            return Settings(self._watch.settings())
         except _TROUBLE:
             return Settings()
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that live."""
-        from queuectl.store.files.worker_files import worker_infos
-
         try:
-            return [worker for worker in worker_infos(self._folder) if worker.alive]
+            return [worker for worker in self._watch.workers() if worker.alive]
         except _TROUBLE:
             return []
 
@@ -105,11 +102,11 @@ class LiveQueue:
         """Read anew what changed since, unless the last reading was a moment ago."""
         if self._clock() < self._rest_until:
             return
-        mark, began = opening.menu_mark(self._folder, self._clock()), self._clock()
+        mark, began = self._watch.menu_mark(), self._clock()
         if mark == self._mark:
             return
         try:
-            peek = opening.peek(self._folder, time.time())
+            peek = self._watch.peek()
         finally:
             took = self._clock() - began
             self._rest_until = began + took + min(_REST * took, _LONGEST_REST)

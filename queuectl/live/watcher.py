@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import QueuectlError
 from queuectl.live.standing import Standing, standing_of
-from queuectl.store import opening
-from queuectl.store.files.marker import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from queuectl.live.notices import Notices
-    from queuectl.store.opening import Follower
+    from queuectl.store.contract import Watch
 
 _PAUSE = 0.2  # seconds between looks, so at most five repaints a second
 _WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
@@ -34,21 +32,19 @@ class Watcher:
 
     def __init__(
         self,
-        folder: str,
+        watch: Watch,
         notices: Notices,
         changed: Callable[[], None],
         moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.standing: Standing | None = None
-        self._folder = folder
+        self._watch = watch
         self._notices = notices
         self._changed = changed
         self._moved = moved
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._follower: Follower | None = None
         self._mark: object = None
-        self._presence = Presence(folder)
         self._workers_at = 0.0
         self._anew = False  # jobs are followed that may have ended before
 
@@ -72,7 +68,7 @@ class Watcher:
 
     def look(self) -> bool:
         """Look once; whether there is anything new to show."""
-        mark = opening.change_mark(self._folder)
+        mark = self._watch.mark()
         quiet = mark == self._mark and not self._anew
         if quiet and time.monotonic() - self._workers_at < _WORKERS:
             return False
@@ -94,37 +90,32 @@ class Watcher:
             if self.look():
                 self._changed()
             self._stop.wait(_PAUSE)
-        if self._follower is not None:
-            self._follower.close()
+        self._watch.close()
 
     def _read(self) -> Standing:
         try:
-            self._presence.check()
-            summary = opening.summary(self._folder, time.time())
+            summary = self._watch.summary()
         except _TROUBLE as exc:
             self._mark = None  # look again though nothing changes: it may have been a passing one
             return Standing({}, 0, str(exc))
         return standing_of(summary)
 
     def _feed(self) -> None:
-        from queuectl.store.files.glance import changed_jobs
-
-        if self._follower is None:
-            self._follower = opening.follower(self._folder)
+        anew, self._anew = self._anew, False
+        followed = self._notices.followed  # read behind that: another thread may follow more
         try:
-            lines = self._follower.changes()
-            anew, self._anew = self._anew, False
-            followed = self._notices.followed
-            if followed and (anew or lines is None):
+            changes = self._watch.changes(followed)
+            if followed and (anew or changes is None):
                 self._look_anew(followed)
-            elif followed and lines:
-                self._notices.feed(changed_jobs(lines, followed))
+            elif changes:
+                self._notices.feed(job for _, job in changes if job is not None)
         except _TROUBLE:
             self._mark = None
+            self._anew |= anew
 
     def _look_anew(self, followed: frozenset[str]) -> None:
         """Some changes were missed: see what became of the jobs that are followed."""
-        glance = opening.glance(self._folder, time.time())
+        glance = self._watch.glance()
         try:
             found = glance.present(followed)
         finally:

@@ -27,6 +27,7 @@ from queuectl.shell.prompt.validator import find_mistake
 from queuectl.shell.screens.pager import run_paged
 from queuectl.shell.screens.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.signals import terminal_kept
+from queuectl.store import opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,10 +72,13 @@ class Shell:
         self.notices = Notices()
         self.aliases = Aliases()
         self._run_line = run
-        self._live = LiveQueue(context.folder)
+        self._live = LiveQueue(opening.watch(context.folder))
         self._warnings: list[str] = []
         self._watcher = Watcher(
-            context.folder, self.notices, self._changed, lambda: self.prompt.offer_anew()
+            opening.watch(context.folder),
+            self.notices,
+            self._changed,
+            lambda: self.prompt.offer_anew(),
         )
         history = SharedHistory(HistoryFile(history_path(context.environ)), self._warnings.append)
         self.prompt = Prompt(

@@ -6,51 +6,8 @@ from queuectl.addresses import address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from typing import Protocol
-
-    from queuectl.model.job import Job
-    from queuectl.store.contract import Store
+    from queuectl.store.contract import Store, Watch
     from queuectl.store.facts import Summary
-
-    class Follower(Protocol):
-        """See Follower in store/files/glance.py."""
-
-        def changes(self) -> list[bytes] | None: ...
-        def close(self) -> None: ...
-
-    class Glance(Protocol):
-        """See Glance in store/files/glance.py."""
-
-        def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]: ...
-        def next_claimed(self, now: str, most: int) -> list[Job]: ...
-        def latest(self, key: str, most: int) -> tuple[list[Job], bool]: ...
-        def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]: ...
-        def present(self, ids: Collection[str]) -> dict[str, Job]: ...
-        def close(self) -> None: ...
-
-    class Seen(Protocol):
-        """What a menu shows of a job; see store/files/peek.py."""
-
-        @property
-        def id(self) -> str: ...
-        @property
-        def state(self) -> str: ...
-        @property
-        def command(self) -> str: ...
-        @property
-        def updated_at(self) -> str: ...
-        @property
-        def started_at(self) -> str | None: ...
-
-    class Peek(Protocol):
-        """See Peek in store/files/peek.py."""
-
-        def newest(
-            self, states: Collection[str] | None, start: str, most: int
-        ) -> Sequence[Seen]: ...
-        def tags(self) -> list[str]: ...
-        def close(self) -> None: ...
 
 
 def open_store(where: str) -> Store:
@@ -94,62 +51,16 @@ def exists(where: str) -> bool:
     return check_folder(where)
 
 
-def change_mark(where: str) -> tuple[object, ...]:
-    """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
+def watch(where: str) -> Watch:
+    """The store's watch, without the store; raises as `open_store`."""
+    _refuse_url(where)
     if address_of(where):
-        from queuectl.store.mongodb import watch
+        from queuectl.store.mongodb.opening import watch as watch_elsewhere
 
-        return watch.change_mark(where)
-    from queuectl.store.files import peek
+        return watch_elsewhere(where)
+    from queuectl.store.files.watch import FileWatch
 
-    return peek.change_mark(where)
-
-
-def follower(where: str) -> Follower:
-    """What tells which jobs changed since it was asked last."""
-    if address_of(where):
-        from queuectl.store.mongodb.watch import MongodbFollower
-
-        return MongodbFollower(where)
-    from queuectl.store.files.glance import Follower
-
-    return Follower(where)
-
-
-def glance(where: str, now: float) -> Glance:
-    """The newest jobs, and those that are claimed next, as they are at the moment `now`."""
-    if address_of(where):
-        from queuectl.store.mongodb.watch import MongodbGlance
-
-        return MongodbGlance(where)
-    from queuectl.store.files.glance import Glance
-
-    return Glance(where, now)
-
-
-def peek(where: str, now: float) -> Peek:
-    """What a menu shows of the queue at the moment `now`."""
-    if address_of(where):
-        from queuectl.store.mongodb.watch import MongodbPeek
-
-        return MongodbPeek(where)
-    from queuectl.store.files.peek import Peek
-
-    return Peek(where, now)
-
-
-def menu_mark(where: str, now: float) -> tuple[object, ...]:
-    """The same as `change_mark` for a menu, which may look more often than need be."""
-    return (now,) if address_of(where) else change_mark(where)
-
-
-def menu_settings(where: str) -> Mapping[str, object]:
-    """The settings that were changed, for a menu, which does not wait."""
-    if address_of(where):
-        from queuectl.store.mongodb.watch import quick_settings
-
-        return quick_settings(where)
-    return open_store(where).settings()
+    return FileWatch(where, lambda: open_store(where).find())
 
 
 def let_go(where: str) -> None:

@@ -14,7 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from queuectl.model.job import Job
-from queuectl.web.operations import Changes, Operations
+from queuectl.web.operations import Operations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Watch
 
 _MOST = 1000  # jobs of each order that are kept at least, if there are so many
 _RING = 5000  # changes that a reader may be behind
@@ -120,7 +124,7 @@ class Mirror:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._mutex = threading.Lock()
-        self._changes: Changes | None = None
+        self._changes: Watch | None = None
         self._mark: object = None
         self._epoch, self._seq = secrets.token_hex(4), 0
         self._ring: deque[Change] = deque(maxlen=_RING)
@@ -138,10 +142,10 @@ class Mirror:
             if mark == self._mark:
                 return False
             if self._changes is None:
-                self._changes = self._operations.follow()
+                self._changes = self._operations.watch()
             try:
-                changed = self._changes.next()
-                if changed is None or not self._windows or _edited(self._mark, mark):
+                changed = self._changes.changes()
+                if changed is None or not self._windows:
                     self._read_all()
                 else:
                     self._apply(changed)
@@ -217,13 +221,6 @@ class Mirror:
                 if (behind is None or key(job) < behind) and fits(job)
             ][:count]
             return found if len(found) == count or window.floor is None else None
-
-
-def _edited(old: object, new: object) -> bool:
-    """Whether a job file is another one while the journal is not: a person saved it."""
-    if not isinstance(old, tuple) or not isinstance(new, tuple):
-        return False
-    return bool(old[0] == new[0] and old[1:3] != new[1:3])
 
 
 def walk(

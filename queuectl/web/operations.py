@@ -7,7 +7,6 @@ used last: it has the least to catch up with. The event loop itself touches noth
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -34,6 +33,10 @@ from queuectl.store import opening
 from queuectl.worker import pool
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.rescue import rescue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Watch
 
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
@@ -65,6 +68,7 @@ class Operations:
         self._free: list[JobQueue] = []
         self._mutex = threading.Lock()
         self._logs = logs_of(folder)
+        self._watch = opening.watch(folder)  # of which all threads take marks and glances
 
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:
@@ -139,7 +143,7 @@ class Operations:
             with self.queue() as queue:
                 yield from selected(queue.find(selection.states), selection)
             return
-        glance = opening.glance(self.folder, time.time())
+        glance = self._watch.glance()
         try:
             yield from selected(glance.holding(selection.states, words), selection)
         finally:
@@ -147,7 +151,7 @@ class Operations:
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
         """At most so many jobs, those with the latest time `key`; whether these are all."""
-        glance = opening.glance(self.folder, time.time())
+        glance = self._watch.glance()
         try:
             return glance.latest(key, most)
         finally:
@@ -244,32 +248,11 @@ class Operations:
 
     def mark(self) -> object:
         """Differs from an earlier one whenever anything may have changed."""
-        return opening.change_mark(self.folder)
+        return self._watch.mark()
 
-    def follow(self) -> Changes:
-        """What changes from now on."""
-        return Changes(self.folder)
-
-
-class Changes:
-    """Tells which jobs changed since it was asked last. Not for two threads at once."""
-
-    def __init__(self, folder: str) -> None:
-        self._follower = opening.follower(folder)
-
-    def next(self) -> list[tuple[str, Job | None]] | None:
-        """Id and present form (None: removed), oldest first; None if some were missed."""
-        lines = self._follower.changes()
-        return None if lines is None else [_changed(line) for line in lines]
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._follower.close()
-
-
-def _changed(line: bytes) -> tuple[str, Job | None]:
-    form = json.loads(line)
-    return form["id"], None if "removed" in form else Job.from_dict(form)
+    def watch(self) -> Watch:
+        """What tells which jobs change from now on; for one thread at a time."""
+        return opening.watch(self.folder)
 
 
 class _Told(Exception):

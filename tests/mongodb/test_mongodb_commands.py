@@ -18,6 +18,7 @@ from queuectl.live.feed import Feed
 from queuectl.live.live_queue import LiveQueue
 from queuectl.model.times import format_time, parse_time
 from queuectl.places import find_folder
+from queuectl.store import opening
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
 from queuectl.worker import processes
@@ -272,7 +273,7 @@ def test_top_shows_jobs_and_workers_once_where_there_is_no_screen(queue):
 
 
 def test_a_feed_follows_what_changes(queue, url, wait_until):
-    feed = Feed(host_folder(url))
+    feed = Feed(opening.watch(host_folder(url)), logs_of(host_folder(url)))
     jobs: dict[str, str] = {}
     rows = None
 
@@ -302,7 +303,7 @@ def test_tab_offers_ids_tags_and_settings(queue, url):
     queue.ok("enqueue", "--id", "first", "--command", "true", "--tag", "night")
     queue.ok("enqueue", "--id", "second", "--command", "true")
     queue.ok("config", "set", "base", "7")
-    live = LiveQueue(host_folder(url))
+    live = LiveQueue(opening.watch(host_folder(url)))
     assert [job.id for job in live.jobs(None)] == ["second", "first"]
     assert [job.id for job in live.jobs(("pending",), "fi")] == ["first"]
     assert (live.tags(), live.settings().base) == (["night"], 7)

@@ -43,8 +43,9 @@ def _snapshot(context: Context, view: View) -> Result:
     from queuectl.commands import render
     from queuectl.live.feed import Feed
     from queuectl.shell.top.table import SNAPSHOT, snapshot_head, snapshot_rows
+    from queuectl.store import opening
 
-    feed = Feed(context.folder)
+    feed = Feed(opening.watch(context.folder), context.logs)
     try:
         picture = feed.look(at_once=False)
         rows = view.rows(picture.jobs)

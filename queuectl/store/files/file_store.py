@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from queuectl.store.contract import Archive, Meet, Rule, Which
     from queuectl.store.facts import Finding
+    from queuectl.store.files.watch import FileWatch
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
@@ -59,6 +60,12 @@ class FileStore:
         from queuectl.store.files.restore import FileArchive
 
         return FileArchive(self._writer, self._snapshot, self.settings, self.now)
+
+    def watch(self) -> FileWatch:
+        """See Store."""
+        from queuectl.store.files.watch import FileWatch
+
+        return FileWatch(self.folder, self.find)
 
     def exists(self) -> bool:
         """See Store."""

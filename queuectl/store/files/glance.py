@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from queuectl.store.contract import Change
+
 
 class Glance:
     """The queue as it was when this was made; close it when done. Not for two threads at once."""
@@ -127,13 +129,14 @@ class Follower:
             self._journal.close()
             self._journal = None
 
-    def changes(self) -> list[bytes] | None:
-        """The lines of jobs that changed, oldest first; None if some were missed: look anew."""
+    def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
+        """See Watch."""
         if not marker.check_folder(self._path) or marker.is_new(self._path):
             self.close()
             return []
         try:
-            return self._changes()
+            lines = self._changes()
+            return None if lines is None else _changes_of(lines, ids)
         except StoreError:
             self.close()  # so that the next look starts anew
             raise
@@ -163,11 +166,13 @@ def _read_on(journal: Journal) -> list[bytes]:
     return [line for payload in payloads for line in payload.splitlines()]
 
 
-def changed_jobs(lines: Collection[bytes], ids: Collection[str]) -> list[Job]:
-    """The jobs among the lines that have one of these ids, in their order."""
-    wanted = {job_id.encode() for job_id in ids}
+def _changes_of(lines: list[bytes], ids: Collection[str] | None) -> list[Change]:
+    wanted = None if ids is None else {job_id.encode() for job_id in ids}
     try:
-        fitting = (line for line in lines if line_id(line) in wanted and line_state(line))
-        return [decode_job(line) for line in fitting]
+        return [
+            (line_id(line).decode(), decode_job(line) if line_state(line) else None)
+            for line in lines
+            if wanted is None or line_id(line) in wanted
+        ]
     except door.NO_LINES as exc:
         raise door.changed("the queue") from exc

@@ -21,7 +21,7 @@ from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import parse_time
-from queuectl.store.facts import WAKE, WorkerInfo, is_selection
+from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
@@ -38,19 +38,20 @@ from queuectl.store.mongodb.documents import (
 )
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.host import make_host_folder
+from queuectl.store.mongodb.layout import SETTINGS
 from queuectl.store.mongodb.staging import Staging
+from queuectl.store.mongodb.watch import MongodbWatch
 from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Archive, Care, Meet, Rule, Which
+    from queuectl.store.contract import Archive, Care, Meet, Rule, Watch, Which
 
 _PIECE = 1000  # dead jobs that are asked for at once
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
 _CLAIM_ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
-_SETTINGS = "settings"
 
 
 class MongodbStore:
@@ -98,6 +99,14 @@ class MongodbStore:
     def archive(self) -> Archive:
         """See Archive."""
         return MongodbArchive(self, self.connection, self._env_sets)
+
+    def watch(self) -> Watch:
+        """See Store."""
+        return MongodbWatch(self, self.connection, self.summary)
+
+    def summary(self) -> Summary:
+        """What `status` shows of the queue."""
+        return Summary(self.name, self.counts(), 0, self.workers())
 
     def exists(self) -> bool:
         """See Store; there is one in every database that is none of another's."""
@@ -256,7 +265,7 @@ class MongodbStore:
         found = None
         if self._there():
             with self.connection.told():
-                found = self.connection.database.config.find_one({"_id": _SETTINGS})
+                found = self.connection.database.config.find_one({"_id": SETTINGS})
         values = {name: value for name, value in (found or {}).items() if name != "_id"}
         if values != self._settings:
             self._settings = values
@@ -271,8 +280,8 @@ class MongodbStore:
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
         as_was = {name: {"$eq": value} for name, value in old.items()}
         with self.connection.told("the change of settings"):
-            config.update_one({"_id": _SETTINGS}, {"$setOnInsert": {}}, upsert=True)
-            done = config.replace_one({"_id": _SETTINGS, **as_was, "$expr": size}, dict(new))
+            config.update_one({"_id": SETTINGS}, {"$setOnInsert": {}}, upsert=True)
+            done = config.replace_one({"_id": SETTINGS, **as_was, "$expr": size}, dict(new))
         return bool(done.matched_count)
 
     # -- what workers ask

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from queuectl.addresses import address_of
 from queuectl.errors import StoreError
-from queuectl.store.facts import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.store.contract import Watch
+    from queuectl.store.facts import Summary
     from queuectl.store.mongodb.mongodb_store import MongodbStore
 
 
@@ -27,10 +28,14 @@ def opened(folder: str) -> MongodbStore:
     return MongodbStore(address, folder)
 
 
+def watch(folder: str) -> Watch:
+    """The store's watch; raises as `opened`."""
+    return opened(folder).watch()
+
+
 def read_summary(folder: str) -> Summary:
     """What `status` shows of the queue."""
-    store = opened(folder)
-    return Summary(store.name, store.counts(), 0, store.workers())
+    return opened(folder).summary()
 
 
 def greeting(folder: str) -> str:

@@ -11,25 +11,28 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from queuectl.addresses import address_of
+from queuectl.addresses import Address
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.files.job_files import encode_job, removal_line
-from queuectl.store.mongodb.connection import Connection, connect
+from queuectl.store.files.worker_files import worker_infos
+from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import STAGED, to_job
-from queuectl.store.mongodb.layout import MARKER
-from queuectl.store.mongodb.opening import opened
+from queuectl.store.mongodb.layout import MARKER, SETTINGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Change, Store
+    from queuectl.store.facts import Summary, WorkerInfo
 
 _PAUSE = 0.5  # seconds between two questions to a standalone server
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again
 _RING = 10_000  # changes that a reader may be behind
 _OVERLAP = 2.0  # seconds by which changes may become visible later than they are dated
 _QUICK = 0.3  # seconds that a menu waits for an answer
-_UNKNOWN = "completed"  # the state that a removal is told with: what a job was is not kept
 _HEARD = [
     {
         "$match": {
@@ -46,25 +49,23 @@ _HEARD = [
 class Listener:
     """What was heard of one queue. `heard` counts up whenever anything may have changed."""
 
-    def __init__(self, folder: str) -> None:
-        address = address_of(folder)
-        assert address is not None
-        self._connection = connect(address)
-        self._changes: deque[tuple[int, bytes]] = deque(maxlen=_RING)
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._changes: deque[tuple[int, Change]] = deque(maxlen=_RING)
         self.heard = 0
         self.whole_since = -1  # changes from this number on were all heard; -1: not yet
         self.trouble = ""
         self._seen: dict[str, tuple[int, str]] = {}
         threading.Thread(target=self._run, name="listener", daemon=True).start()
 
-    def changes(self, since: int) -> list[bytes] | None:
-        """The lines of jobs that changed behind the number; None if some were not heard."""
+    def changes(self, since: int) -> list[Change] | None:
+        """What changed behind the number; None if some was not heard."""
         changes = list(self._changes)
         if self.whole_since < 0 or since < self.whole_since:
             return None
         if len(changes) == _RING and since < changes[0][0] - 1:
             return None
-        return [line for number, line in changes if number > since]
+        return [change for number, change in changes if number > since]
 
     def _run(self) -> None:
         while True:
@@ -85,9 +86,9 @@ class Listener:
         self.heard += 1
         self.whole_since = self.heard
 
-    def _note(self, line: bytes | None) -> None:
-        if line is not None:
-            self._changes.append((self.heard + 1, line))
+    def _note(self, change: Change | None) -> None:
+        if change is not None:
+            self._changes.append((self.heard + 1, change))
         self.heard += 1
 
     def _listen(self) -> None:
@@ -104,9 +105,9 @@ class Listener:
                 elif event.get("ns", {}).get("coll") != "jobs":
                     self._note(None)
                 elif event["operationType"] == "delete":
-                    self._note(removal_line(event["documentKey"]["_id"], _UNKNOWN))
+                    self._note((event["documentKey"]["_id"], None))
                 elif (document := event.get("fullDocument")) and document["state"] != STAGED:
-                    self._note(encode_job(to_job(document)))
+                    self._note((document["_id"], to_job(document)))
         raise StoreError(f"{self._connection.address.name}: the database was dropped")
 
     def _ask(self) -> None:
@@ -136,7 +137,7 @@ class Listener:
             seen[document["_id"]] = stamp
             if told and self._seen.get(document["_id"]) != stamp:
                 new += stamp[0] == 1 and document["_id"] not in self._seen
-                self._note(encode_job(to_job(document)))
+                self._note((document["_id"], to_job(document)))
         self._seen = seen
         return new
 
@@ -154,49 +155,79 @@ def _wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
-_listeners: dict[str, Listener] = {}
+_listeners: dict[Connection, Listener] = {}
 
 
-def listener(folder: str) -> Listener:
-    """What this process hears of the queue that the host folder stands for, from now on."""
-    if folder not in _listeners:
-        _listeners[folder] = Listener(folder)
-    return _listeners[folder]
+def listener(connection: Connection) -> Listener:
+    """What this process hears of the queue from now on."""
+    if connection not in _listeners:
+        _listeners[connection] = Listener(connection)
+    return _listeners[connection]
 
 
-def change_mark(folder: str) -> tuple[object, ...]:
-    """Differs from an earlier one whenever anything may have changed."""
-    return (listener(folder).heard,)
+class MongodbWatch:
+    """See Watch. It begins to listen when it is first asked for a mark or for changes."""
 
-
-class MongodbFollower:
-    """See Follower in store/files/glance.py."""
-
-    def __init__(self, folder: str) -> None:
-        self._listener = listener(folder)
+    def __init__(
+        self, store: Store, connection: Connection, summary: Callable[[], Summary]
+    ) -> None:
+        self.summary = summary
+        self._store, self._connection = store, connection
         self._at = -1
 
-    def changes(self) -> list[bytes] | None:
-        """The lines of jobs that changed, oldest first; None if some were missed: look anew."""
-        if self._listener.trouble:
-            raise StoreError(self._listener.trouble)
-        before, self._at = self._at, self._listener.heard
-        lines = self._listener.changes(before) if before >= 0 else None
-        if self._listener.whole_since < 0:
+    def mark(self) -> tuple[object, ...]:
+        """See Watch."""
+        return (listener(self._connection).heard,)
+
+    def menu_mark(self) -> tuple[object, ...]:
+        """See Watch: a menu asks the server at each look, and does not listen."""
+        return (time.monotonic(),)
+
+    def workers(self) -> list[WorkerInfo]:
+        """See Watch: those of this host."""
+        return list(worker_infos(self._store.folder))
+
+    def settings(self) -> Mapping[str, object]:
+        """See Watch."""
+        connection = quick(self._connection.address)
+        with connection.told():
+            found = connection.database.config.find_one({"_id": SETTINGS}) or {}
+        return {name: value for name, value in found.items() if name != "_id"}
+
+    def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
+        """See Watch."""
+        heard = listener(self._connection)
+        if heard.trouble:
+            raise StoreError(heard.trouble)
+        before, self._at = self._at, heard.heard
+        found = heard.changes(before) if before >= 0 else None
+        if heard.whole_since < 0:
             self._at = -1  # what is read now may be older than what will be heard first
-        return lines
+        if found is None or ids is None:
+            return found
+        return [change for change in found if change[0] in ids]
+
+    def jobs(self) -> Iterator[Job]:
+        """See Watch."""
+        return self._store.find()
+
+    def glance(self) -> MongodbGlance:
+        """See Watch."""
+        return MongodbGlance(self._connection)
+
+    def peek(self) -> MongodbPeek:
+        """See Watch."""
+        return MongodbPeek(quick(self._connection.address))
 
     def close(self) -> None:
         """Nothing: others may listen, too."""
 
 
 class MongodbGlance:
-    """See Glance in store/files/glance.py; it is not of one moment."""
+    """See Glance; it is not of one moment."""
 
-    def __init__(self, folder: str) -> None:
-        address = address_of(folder)
-        assert address is not None
-        self._connection = connect(address)
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def close(self) -> None:
         """Nothing: the connection is the process's."""
@@ -244,11 +275,7 @@ class MongodbGlance:
 
 
 class MongodbPeek(MongodbGlance):
-    """What a menu shows; see Peek in store/files/peek.py. An answer is not waited for long."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__(folder)
-        self._connection = quick(folder)
+    """See Peek. An answer is not waited for long."""
 
     def tags(self) -> list[str]:
         """The tags of the newest jobs that have some, each once."""
@@ -259,17 +286,8 @@ class MongodbPeek(MongodbGlance):
 _quick: dict[str, Connection] = {}
 
 
-def quick(folder: str) -> Connection:
-    """A connection for menus: who types does not wait."""
-    if folder not in _quick:
-        address = address_of(folder)
-        assert address is not None
-        _quick[folder] = Connection(address, _QUICK)
-    return _quick[folder]
-
-
-def quick_settings(folder: str) -> Mapping[str, object]:
-    """The settings that were changed, for a menu."""
-    store = opened(folder)
-    store.connection = quick(folder)
-    return store.settings()
+def quick(address: Address) -> Connection:
+    """A connection for menus: a person who types does not wait."""
+    if address.url not in _quick:
+        _quick[address.url] = Connection(address, _QUICK)
+    return _quick[address.url]

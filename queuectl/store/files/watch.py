@@ -1,0 +1,94 @@
+"""Looking over a data folder's shoulder, all the time: what changes, and how the queue is.
+
+What a look needs is imported when it is asked for: each Tab in another shell begins anew.
+"""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.store.files import marker, peek
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from queuectl.model.job import Job
+    from queuectl.store.contract import Change
+    from queuectl.store.facts import Summary, WorkerInfo
+    from queuectl.store.files.glance import Follower, Glance
+    from queuectl.store.files.peek import Peek
+
+
+class FileWatch:
+    """See Watch."""
+
+    def __init__(self, folder: str, find: Callable[[], Iterator[Job]]) -> None:
+        self._folder, self._find = folder, find
+        self._presence = marker.Presence(folder)
+        self._follower: Follower | None = None
+        self._files: tuple[object, ...] | None = None  # as they were when changes were asked for
+
+    def now(self) -> float:
+        """The store's clock."""
+        return time.time()
+
+    def mark(self) -> tuple[object, ...]:
+        """See Watch."""
+        return peek.change_mark(self._folder)
+
+    def menu_mark(self) -> tuple[object, ...]:
+        """See Watch."""
+        return self.mark()
+
+    def summary(self) -> Summary:
+        """See Watch; FileMissing if the folder was there and is gone."""
+        from queuectl.store.files.summary import read_summary
+
+        self._presence.check()
+        return read_summary(self._folder, self.now())
+
+    def workers(self) -> list[WorkerInfo]:
+        """See Watch."""
+        from queuectl.store.files.worker_files import worker_infos
+
+        return list(worker_infos(self._folder))
+
+    def settings(self) -> Mapping[str, object]:
+        """See Watch."""
+        from queuectl.store.files.side_files import SettingsFile
+
+        return SettingsFile(self._folder).read()
+
+    def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
+        """See Watch."""
+        if self._follower is None:
+            from queuectl.store.files.glance import Follower
+
+            self._follower = Follower(self._folder)
+        before, self._files = self._files, self.mark()[:3]
+        found = self._follower.changes(ids)
+        # A person edits a job file without the journal; where it is just being folded, all is read
+        # once more than need be.
+        edited = before is not None and before[0] == self._files[0] and before != self._files
+        return None if edited else found
+
+    def jobs(self) -> Iterator[Job]:
+        """See Watch."""
+        return self._find()
+
+    def glance(self) -> Glance:
+        """See Watch."""
+        from queuectl.store.files.glance import Glance
+
+        return Glance(self._folder, self.now())
+
+    def peek(self) -> Peek:
+        """See Watch."""
+        return peek.Peek(self._folder, self.now())
+
+    def close(self) -> None:
+        """See Watch; may be called twice."""
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
