@@ -82,11 +82,14 @@ def test_one_that_has_no_room_for_the_log_of_a_job(cli, worker, wait_until):
         pass
     cli.ok("enqueue", "--id", "a", "--", "echo", "hello")
     wait_until(lambda: health(cli) == "stalled")
-    check_told(cli, worker, "cannot work: ", "a")
+    # The first writes into what was open, and may have ended: it is the next that must wait.
+    cli.ok("enqueue", "--id", "b", "--", "echo", "hello")
+    check_told(cli, worker, "cannot work: ", "b")
     assert "queue/logs is a file" in cli.ok("status")
     os.unlink(logs)
     wait_until(lambda: health(cli) == "ok")
-    assert cli("wait", "a").code == 0
+    assert cli("wait", "a", "b").code == 0
+    assert cli.ok("logs", "b") == "hello\n"
 
 
 def test_one_that_waits_for_the_lock(cli, worker, wait_until):
