@@ -21,8 +21,8 @@ from queuectl.model.fields import FIELDS, MEANT, STATES, check_state
 from queuectl.shell.own_commands import SHELL_COMMANDS
 
 OF_OTHER_TOOLS = (
-    *("add", "run", "rm", "remove", "delete", "kill", "clean", "clear", "follow", "tail", "ps"),
-    *("jobs", "ls", "start", "stop", "restart", "shutdown", "pause", "history", "cd"),
+    *("add", "rm", "remove", "delete", "kill", "clean", "clear", "follow", "tail", "ps"),
+    *("jobs", "ls", "start", "stop", "restart", "shutdown", "history", "cd"),
     *("?", "get", "workers"),
 )
 FILLED_IN = {

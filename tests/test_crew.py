@@ -212,7 +212,7 @@ def test_a_terminal_shows_what_is_waited_for(cli, terminal, tmp_path):
     cli.ok("enqueue", "--id", "b", "--command", hold)
     cli.ok("worker", "start")
     one = terminal("wait", "a", "b")
-    one.shows("Waiting for jobs: 1 done, 1 left, about ")
+    one.shows("[##########----------] 1 of 2 jobs ended, about ")
     (tmp_path / "go").touch()
     one.shows("Job 'b' is completed.")
     assert "Waiting" not in one.text

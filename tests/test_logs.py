@@ -320,6 +320,11 @@ def test_following_shows_runs_that_came_and_went_between_two_looks(logs):
     shown = logs.follow(scene.look, lambda _seconds: None, told.append, told.append)
     assert b"".join(shown) == b"1\n2\n3\n"
     assert told == [1, failed, 2, 3]
+    scene = Scene(dead)
+    shown = logs.follow(scene.look, lambda _: None, told.append, told.append)
+    assert b"".join(shown) == b"3\n"
+    shown = logs.follow(scene.look, lambda _: None, told.append, told.append, shown=1)
+    assert b"".join(shown) == b"2\n3\n"
 
 
 def test_following_waits_for_the_first_run(logs):

@@ -60,6 +60,22 @@ COMMANDS = (
         access="write",
     ),
     CommandSpec(
+        words=("run",),
+        summary="Hand in a job, show its output, and exit as it does.",
+        params=(
+            Param("--id", "text", "name of the job; made up if left out"),
+            *ENQUEUED,
+            Param("argv", "argv", "after --: a command and its arguments, as they stand"),
+        ),
+        handler="queuectl.commands.handlers.running:run",
+        examples=("run -- make -j4", "run --id build --max-retries 0 --command 'make && ./test'"),
+        details=(
+            "It shows all runs until the job has ended. Ctrl-C leaves the job running; at a "
+            "terminal a second one cancels it. The exit code is 125 if the waiting itself fails."
+        ),
+        access="write",
+    ),
+    CommandSpec(
         words=("list",),
         summary="List jobs, oldest first, the dead last.",
         params=LISTED,

@@ -267,7 +267,7 @@ class Shell:
     def _afterwards(self, bound: Bound) -> None:
         if bound.words == ("help",) and not bound.values.get("topic"):
             self.context.write(TOPICS["shell"])
-        elif bound.words == ("logs",):
+        elif bound.words in (("logs",), ("run",)):
             self._end_line()
         elif bound.words == ("wait",):
             waited = bound.values["job"]

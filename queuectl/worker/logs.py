@@ -113,15 +113,16 @@ class LogFolder:
         wait: Callable[[float], None],
         begins: Callable[[int], None],
         waits: Callable[[Job], None],
+        shown: int | None = None,
     ) -> Iterator[bytes]:
-        """The output of a job's latest run and of all that follow it, as it appears.
+        """The output of a job's runs behind the first `shown` (None: all but one), as it appears.
 
         It ends with the job; one that has not run yet is waited for. `look` returns the job as it
         is now and may raise NoSuchJob; `wait` lets that many seconds pass, or fewer. `begins` is
         told each run before its output, `waits` the job whenever its next run is awaited.
         """
         job = look()
-        shown = max(0, job.run - 1)
+        shown = max(0, job.run - 1) if shown is None else shown
         while True:
             while shown < job.run:
                 shown += 1

@@ -63,7 +63,6 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
-    "run": (*_HANDS_IN, ("worker run", "works in the foreground")),
     "copy": (
         ("backup FILE", "writes the queue into one file"),
         ("--data DIR restore FILE", "puts it into another folder"),

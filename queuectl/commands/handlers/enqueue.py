@@ -32,10 +32,10 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     if args.get("each") is not None:
         if path is not None:
             raise InvalidInput("give --each or a file of jobs, not both")
-        draft = _draft(args)
+        draft = described(args)
         ids, instead = _enqueue_rows(context, args, draft, meeting)
     elif path is None:
-        draft = _draft(args)
+        draft = described(args)
         ids, instead = enqueue_one(context, draft, meeting)
     else:
         ids, instead = _enqueue_file(context, path, args, meeting)
@@ -112,7 +112,7 @@ def _tell_time(context: Context, draft: Draft) -> None:
         tell_time(context, draft["run_at"])
 
 
-def _draft(args: dict[str, Any]) -> Draft:
+def described(args: dict[str, Any]) -> Draft:
     """The job as the object, the options and what stands after `--` describe it together."""
     given = [*option_fields(args).items()]
     if args.get("argv"):

@@ -45,7 +45,7 @@ def _of_one(context: Context, job: Job, args: Mapping[str, Any]) -> Result:
     if args["follow"]:
         if run is not None or lines is not None:
             raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
-        _follow(context, job.id)
+        follow(context, job.id)
         return Result()
     if run is not None and not 1 <= run <= job.run:
         raise NoSuchRun(job.id, run, job.run)
@@ -60,8 +60,11 @@ def _output(context: Context, job: Job, run: int | None, lines: int | None) -> I
     return logs.output(job, run) if lines is None else logs.tail(job, lines, run)
 
 
-def _follow(context: Context, job_id: str) -> None:
-    """The output as it appears, until the job has ended; being interrupted ends no job."""
+def follow(context: Context, job_id: str, shown: int | None = None) -> None:
+    """The output as it appears, until the job has ended; being interrupted ends no job.
+
+    `shown`: so many runs were shown before; all but the latest if left out.
+    """
     queue, first, workers = context.queue, True, WorkerLook(context)
 
     def pause(seconds: float) -> None:
@@ -71,23 +74,24 @@ def _follow(context: Context, job_id: str) -> None:
 
     def begins(run: int) -> None:
         nonlocal first
-        if not first and not context.quiet:
+        is_plain = first or (run == 1 and shown == 0)  # who has just asked for it knows
+        if not is_plain and not context.quiet:
             context.note(f"Run {run} of job '{job_id}' begins.")
         first = False
 
     def waits(job: Job) -> None:
         nonlocal first
         first = False
-        if context.quiet:
+        due = parse_time(job.run_at) - time.time()
+        if context.quiet or (due < 1 and job.run == shown == 0):
             return
         failed = f"Run {job.run} of job '{job_id}' failed: {render.brief(job.error)}. "
-        due = parse_time(job.run_at) - time.time()
         context.note(
             f"{failed if job.state == 'failed' else ''}Run {job.run + 1} is due "
             f"{f'in {format_duration(due)}' if due >= 1 else 'now'}."
         )
 
-    _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits))
+    _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits, shown))
 
 
 def _copy(context: Context, pieces: Iterable[bytes]) -> bool:

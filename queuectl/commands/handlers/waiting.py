@@ -28,6 +28,7 @@ TIMED_OUT = 124  # as timeout(1) has it
 _FEW = 5  # jobs that are looked up one by one
 _TOLD_AFTER = 1.0  # seconds
 _MOST_NAMED = 20  # jobs that did not complete
+_BAR = 20  # columns
 _LOOK = 1.0  # seconds between looks when nothing wakes us
 
 
@@ -112,7 +113,7 @@ class _Watch:
                 if many and not self.context.quiet:
                     completed = sum(job.state == "completed" for job in ended.values())
                     self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
-                codes = [_exit_code(job) for job in ended.values()]
+                codes = [exit_code(job) for job in ended.values()]
                 return codes[0] if len(codes) == 1 else int(any(codes))
             failed = sum(job.state != "completed" for job in ended.values())
             if not self._again(len(ended) - failed, failed, len(ids) - len(ended)):
@@ -185,13 +186,16 @@ class _Watch:
 
 def _how_far(done: int, failed: int, left: int, took: float) -> str:
     """How far it got in `took` seconds, and how long the rest may take at that pace."""
+    ended, total = done + failed, done + failed + left
+    if total == 1:
+        return f"Waiting for the job, {format_duration(int(took))} so far"
+    bar = "#" * (ended * _BAR // total)
     failures = f", {failed} failed" if failed else ""
-    ended = done + failed
-    rest = f", about {format_duration(took / ended * left)}" if ended else ""
-    return f"Waiting for jobs: {done} done{failures}, {left} left{rest}"
+    rest = f", about {format_duration(took / ended * left)} left" if ended else ""
+    return f"[{bar.ljust(_BAR, '-')}] {ended} of {total} jobs ended{failures}{rest}"
 
 
-def _exit_code(job: Job) -> int:
+def exit_code(job: Job) -> int:
     """What waiting for this job exits with."""
     if job.state == "completed":
         return 0

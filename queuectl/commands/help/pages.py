@@ -50,11 +50,11 @@ Exit codes
   4    conflict: the id exists, or the job's state does not allow it
   5    the data folder is busy, cannot be read, or refuses to be written
   124  wait: the time given by --timeout is up
-  125  wait: it failed itself
+  125  wait, run: they failed themselves
   130  interrupted (Ctrl-C)
   141  the reader of the output went away
-wait with one job exits with that job's own exit code (1 if it was cancelled or
-never had one); with several 0 if all completed, else 1.
+run, and wait with one job, exit with that job's own exit code (1 if it was
+cancelled or never had one); wait with several 0 if all completed, else 1.
 """,
     "objects": """\
 Objects

@@ -1,0 +1,77 @@
+"""A job that is waited for where it was handed in: `run`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+
+from queuectl.commands.dispatch import Result
+from queuectl.commands.handlers.enqueue import described, enqueue_one
+from queuectl.commands.handlers.logs import follow
+from queuectl.commands.handlers.waiting import WaitFailed, exit_code
+from queuectl.errors import InvalidInput, QueuectlError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from queuectl.commands.context import Context
+
+_AGAIN = 2.0  # seconds in which a second Ctrl-C cancels the job
+
+
+def run(context: Context, args: dict[str, Any]) -> Result:
+    """The output of all its runs as it appears, and the job's exit code; 125 for our own faults."""
+    if not args["argv"] and args["command"] is None:
+        raise InvalidInput("run wants a command: 'run -- COMMAND'")
+    try:
+        [job_id], _ = enqueue_one(context, described(args), "refuse")
+        if not context.quiet:
+            context.note(f"Job added to the queue with job id: {job_id}")
+        with _left_running(context, job_id):
+            follow(context, job_id, shown=0)
+        code = exit_code(context.queue.get(job_id))
+        context.queue.tidy()
+    except InvalidInput:
+        raise
+    except QueuectlError as exc:
+        raise WaitFailed(str(exc)) from exc
+    return Result(code=code)
+
+
+@contextmanager
+def _left_running(context: Context, job_id: str) -> Iterator[None]:
+    """Inside, Ctrl-C, SIGTERM and a reader that is gone end the command alone.
+
+    It says then where the job is found.
+    """
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    usual = signal.getsignal(signal.SIGTERM)
+    if usual == signal.SIG_DFL:  # elsewhere the shell has a handler that raises
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, BrokenPipeError) as exc:
+        context.note(
+            f"Job '{job_id}' goes on: 'logs -f {job_id}' follows it, 'cancel {job_id}' ends it."
+        )
+        if isinstance(exc, KeyboardInterrupt) and context.has_person and not context.interactive:
+            _cancel_if_asked_again(context, job_id)
+        raise
+    finally:
+        if usual == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, usual)
+
+
+def _cancel_if_asked_again(context: Context, job_id: str) -> None:
+    context.note(f"Ctrl-C again within {_AGAIN:g} s cancels it.")
+    try:
+        time.sleep(_AGAIN)
+    except KeyboardInterrupt:
+        context.queue.cancel([job_id])
+        context.note(f"Job '{job_id}' is cancelled.")
