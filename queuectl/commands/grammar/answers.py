@@ -63,13 +63,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
-    "copy": (
-        ("backup FILE", "writes the queue into one file"),
-        ("--data DIR restore FILE", "puts it into another folder"),
-    ),
     "limit": (("worker scale N", "says how many jobs run at a time"),),
-    "pause": (("worker stop", "stops the workers once their jobs end"),),
-    "resume": (("worker start", "starts a worker"),),
     "worker install": (("worker start", "starts a worker that outlives the terminal"),),
     "worker uninstall": (("worker stop", "stops the workers"),),
 }
