@@ -155,14 +155,14 @@ def _wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
-_listeners: dict[Connection, Listener] = {}
+_listeners: dict[str, Listener] = {}
 
 
-def listener(connection: Connection) -> Listener:
-    """What this process hears of the queue from now on."""
-    if connection not in _listeners:
-        _listeners[connection] = Listener(connection)
-    return _listeners[connection]
+def listener(connection: Connection, folder: str) -> Listener:
+    """What this process hears of the queue that the host folder stands for, from now on."""
+    if folder not in _listeners:
+        _listeners[folder] = Listener(connection)
+    return _listeners[folder]
 
 
 class MongodbWatch:
@@ -177,7 +177,7 @@ class MongodbWatch:
 
     def mark(self) -> tuple[object, ...]:
         """See Watch."""
-        return (listener(self._connection).heard,)
+        return (listener(self._connection, self._store.folder).heard,)
 
     def menu_mark(self) -> tuple[object, ...]:
         """See Watch: a menu asks the server at each look, and does not listen."""
@@ -196,7 +196,7 @@ class MongodbWatch:
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
         """See Watch."""
-        heard = listener(self._connection)
+        heard = listener(self._connection, self._store.folder)
         if heard.trouble:
             raise StoreError(heard.trouble)
         before, self._at = self._at, heard.heard
