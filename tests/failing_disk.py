@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from queuectl.store.files import door
+from queuectl.store import door
 
 DEATHS = ("die before", "die after", "die half-way")
 _CHANGES = ("write", "fsync", "rename", "link", "unlink", "ftruncate", "chmod", "makedirs", "mkdir")

@@ -11,7 +11,8 @@ from failing_disk import DEATHS, failing_disk
 from samples import START, configure, make_job, moment, put
 
 from queuectl.errors import StoreError
-from queuectl.store.files import checkpoint, door
+from queuectl.store import door
+from queuectl.store.files import checkpoint
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.journal import Header, Journal, Stamp, no_counts
 

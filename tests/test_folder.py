@@ -15,7 +15,8 @@ from samples import configure, make_job, put
 
 from queuectl import places
 from queuectl.errors import BadFile, DiskRefused, StoreError
-from queuectl.store.files import door, marker
+from queuectl.store import door
+from queuectl.store.files import marker
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.summary import read_summary
 

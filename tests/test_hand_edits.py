@@ -278,7 +278,7 @@ def test_an_edit_right_after_a_fold_is_noticed_where_times_have_no_fractions(
     def keep(path, ns):
         real(path, ns=tuple(moment // tick * tick for moment in ns))
 
-    monkeypatch.setattr("queuectl.store.files.door.os.utime", keep)
+    monkeypatch.setattr("queuectl.store.door.os.utime", keep)
     store.change(["a"], lambda job: job._replace(rev=2, command="true"))
     store.fold()
     write(store, read(store).replace(b'"true"', b'"fals"', 1))

@@ -11,7 +11,7 @@ from failing_disk import failing_disk
 from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.journal import (
     INTENT,

@@ -12,8 +12,8 @@ import pytest
 
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
+from queuectl.store import door
 from queuectl.store.damage import strays
-from queuectl.store.files import door
 
 AWAY = "../../thesis.txt"
 

@@ -15,9 +15,9 @@ from samples import START, make_job, moment, put
 
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.store import door
 from queuectl.store.damage import salvage
 from queuectl.store.damage.journal_remains import JournalRemains
-from queuectl.store.files import door
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.files.journal import scan

@@ -11,7 +11,7 @@ import pytest
 from samples import make_job, moment, put
 
 from queuectl.errors import BadFile, StoreBusy
-from queuectl.store.files.door import is_young
+from queuectl.store.door import is_young
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.files.journal import PLAIN, Journal
@@ -208,7 +208,7 @@ def test_between_the_renames_of_a_fold_every_reader_sees_the_same(store, monkeyp
     put(store, job._replace(state="dead", rev=3))
     put(store, store.get("b")._replace(state="pending", rev=2))
     wanted = sorted((job.id, job.state, job.rev) for job in store.find())
-    from queuectl.store.files import door
+    from queuectl.store import door
 
     done, real = [], door.rename
 

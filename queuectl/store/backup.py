@@ -20,7 +20,7 @@ from queuectl.errors import BadFile, Conflict, InvalidInput, StoreError
 from queuectl.model.env_set import fault
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
-from queuectl.store.files import door
+from queuectl.store import door
 
 FORMAT = 2  # 1 had no sets of captured variables
 _LEFT = "nothing was changed"

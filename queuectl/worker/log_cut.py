@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from queuectl.errors import FileMissing
 from queuectl.model.sizes import format_size
-from queuectl.store.files import door
+from queuectl.store import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import os
 from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE
 from queuectl.model.times import parse_time
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.worker.log_cut import LATER, Cuts
 from queuectl.worker.log_words import END, last_words
 

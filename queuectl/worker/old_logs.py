@@ -8,7 +8,7 @@ from typing import cast
 
 from queuectl.addresses import address_of
 from queuectl.model.job import LIVE
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.worker.logs import is_locked, named_run
 
 TYPE_CHECKING = False

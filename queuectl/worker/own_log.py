@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.store.files import door
+from queuectl.store import door
 
 
 class OwnLog:

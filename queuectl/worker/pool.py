@@ -11,7 +11,7 @@ import time
 import queuectl
 from queuectl.errors import NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.worker.logs import LogFolder
 from queuectl.worker.processes import Process
 from queuectl.worker.runner import MARKS

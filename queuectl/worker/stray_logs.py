@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import StoreError
+from queuectl.store import door
 from queuectl.store.facts import Finding
-from queuectl.store.files import door
 from queuectl.worker.log_cut import worker_of
 from queuectl.worker.logs import LogFolder, named_run
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from queuectl.store.files import door
+from queuectl.store import door
 
 _CHANGES = frozenset({"write", "fsync", "rename", "unlink", "ftruncate", "makedirs"})
 

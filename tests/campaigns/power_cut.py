@@ -25,7 +25,7 @@ from queuectl.errors import BadFile, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.selection import in_state
-from queuectl.store.files import door
+from queuectl.store import door
 from tests.campaigns import scenes
 from tests.campaigns.crash_points import NEXT, scratch
 from tests.campaigns.scenes import View, let_go, open_queue, outcome, view

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from queuectl.store.files import door
+from queuectl.store import door
 from tests.campaigns import crash_points, full_disks, scenes
 from tests.campaigns.crash_points import scratch
 from tests.campaigns.deeds import DEEDS

@@ -11,7 +11,7 @@ import os
 from zlib import crc32
 
 from queuectl.errors import InvalidInput, QueuectlError
-from queuectl.store.files.door import oddity
+from queuectl.store.door import oddity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
 from queuectl.places import MARKER
+from queuectl.store import door
 from queuectl.store.damage.check import problems
 from queuectl.store.damage.salvage import Remains, list_few, read_remains
 from queuectl.store.damage.strays import (
@@ -28,7 +29,7 @@ from queuectl.store.damage.strays import (
     wrong_modes,
 )
 from queuectl.store.facts import Finding, WorkerInfo
-from queuectl.store.files import door, env_sets, side_files, worker_files
+from queuectl.store.files import env_sets, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import DEAD, JOBS, decode_job
 from queuectl.store.files.journal import MAGIC, NAME

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from queuectl.errors import BadFile, FileMissing, StoreError
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.files.job_files import is_sound
 from queuectl.store.files.journal import (
     INTENT,

@@ -17,6 +17,7 @@ from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
 from queuectl.places import MARKER
+from queuectl.store import door
 from queuectl.store.damage import examination, strays
 from queuectl.store.damage.journal_remains import read_what_goes
 from queuectl.store.damage.salvage import (
@@ -32,7 +33,7 @@ from queuectl.store.damage.salvage import (
     read_remains,
 )
 from queuectl.store.facts import WorkerInfo
-from queuectl.store.files import checkpoint, door, env_sets, marker, side_files, worker_files
+from queuectl.store.files import checkpoint, env_sets, marker, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import encode_job, removal_line
 from queuectl.store.files.journal import (

@@ -25,8 +25,8 @@ from queuectl.store.damage.journal_remains import (
     read_what_goes,
     unreadable,
 )
+from queuectl.store.door import LARGEST, is_young
 from queuectl.store.edits.evidence import find_copy
-from queuectl.store.files.door import LARGEST, is_young
 from queuectl.store.files.job_files import (
     DEAD,
     JOBS,

@@ -8,8 +8,9 @@ import stat
 
 from queuectl.errors import BadFile
 from queuectl.places import MARKER
+from queuectl.store import door
 from queuectl.store.edits.evidence import NOTES, is_evidence
-from queuectl.store.files import door, worker_files
+from queuectl.store.files import worker_files
 from queuectl.store.files.journal import NAME, NAMELESS
 from queuectl.store.files.marker import TOLD, is_edit_set_aside
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from zlib import crc32
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.files.job_files import DEAD, JOBS, checksum, line_state, rev_and_sum
 from queuectl.store.files.journal import Header, Stamp
 

@@ -14,9 +14,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from queuectl.errors import DiskRefused
+from queuectl.store import door
 from queuectl.store.damage import strays
 from queuectl.store.edits import evidence
-from queuectl.store.files import door, marker
+from queuectl.store.files import marker
 from queuectl.store.files.job_files import Layout, checksum, line_id, line_state
 from queuectl.store.files.journal import (
     EDIT,

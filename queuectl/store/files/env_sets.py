@@ -14,7 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from queuectl.model.env_set import fault
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.files.job_files import mistake
 from queuectl.store.files.side_files import parse_object
 

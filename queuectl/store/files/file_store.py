@@ -14,8 +14,9 @@ from queuectl.model.job import Job, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
+from queuectl.store import door
 from queuectl.store.facts import WAKE, WorkerInfo, is_selection
-from queuectl.store.files import door, marker, side_files, worker_files
+from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
 from queuectl.store.files.live_index import Beyond, LiveIndex

@@ -10,7 +10,8 @@ from heapq import nsmallest
 
 from queuectl.errors import StoreError
 from queuectl.model.job import Job
-from queuectl.store.files import door, marker
+from queuectl.store import door
+from queuectl.store.files import marker
 from queuectl.store.files.job_files import decode_job, line_front, line_id, line_state
 from queuectl.store.files.journal import Journal
 from queuectl.store.files.peek import lines_of, no_lock

@@ -25,7 +25,7 @@ from itertools import chain
 from zlib import crc32
 
 from queuectl.errors import BadFile, StoreError
-from queuectl.store.files import door
+from queuectl.store import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

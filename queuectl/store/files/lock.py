@@ -15,8 +15,8 @@ import time
 from contextlib import suppress
 
 from queuectl.errors import FileMissing, StoreBusy, StoreError
-from queuectl.store.files import door
-from queuectl.store.files.door import gone
+from queuectl.store import door
+from queuectl.store.door import gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import stat
 
 from queuectl.errors import BadFile, DiskRefused, FileMissing, StoreError
 from queuectl.places import MARKER
-from queuectl.store.files import door
+from queuectl.store import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

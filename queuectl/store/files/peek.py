@@ -10,7 +10,8 @@ import os
 from itertools import islice
 
 from queuectl.errors import StoreBusy
-from queuectl.store.files import door, marker
+from queuectl.store import door
+from queuectl.store.files import marker
 from queuectl.store.files.journal import Journal
 
 TYPE_CHECKING = False

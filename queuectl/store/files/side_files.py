@@ -11,7 +11,7 @@ from typing import Any
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.fields import check_id
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.files.job_files import LEFT, mistake, no_twins
 from queuectl.store.files.marker import check_folder, is_new
 

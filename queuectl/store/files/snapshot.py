@@ -16,8 +16,8 @@ import time
 from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
+from queuectl.store.door import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
 from queuectl.store.edits.evidence import find_copy
-from queuectl.store.files.door import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
 from queuectl.store.files.job_files import (
     DEAD,
     JOBS,

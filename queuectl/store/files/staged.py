@@ -14,7 +14,7 @@ from zlib import crc32
 from queuectl.errors import DuplicateId, InvalidInput
 from queuectl.model.env_set import present
 from queuectl.model.job import LIVE, Job, refuse_key
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.files.job_files import (
     checked_line,
     decode_job,

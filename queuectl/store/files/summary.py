@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import BadFile, StoreError
+from queuectl.store import door
 from queuectl.store.facts import Summary
-from queuectl.store.files import door, marker, worker_files
+from queuectl.store.files import marker, worker_files
 from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
 
 

@@ -14,8 +14,8 @@ import fcntl
 import os
 
 from queuectl.errors import FileMissing, StoreError
+from queuectl.store import door
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
-from queuectl.store.files import door
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

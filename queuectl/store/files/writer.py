@@ -14,8 +14,9 @@ from contextlib import suppress
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
+from queuectl.store import door
 from queuectl.store.edits import evidence
-from queuectl.store.files import checkpoint, door, marker, worker_files
+from queuectl.store.files import checkpoint, marker, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import (
     DEAD,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from queuectl.addresses import ADDRESS, Address
-from queuectl.store.files import door
+from queuectl.store import door
 
 
 def make_host_folder(folder: str, address: Address) -> None:

@@ -20,7 +20,7 @@ from pymongo.operations import ReplaceOne
 from queuectl.errors import QueuectlError
 from queuectl.model.job import LIVE, Job
 from queuectl.model.times import format_time
-from queuectl.store.files import door
+from queuectl.store import door
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import STAGED
 
