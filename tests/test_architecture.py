@@ -48,7 +48,6 @@ FILES_TOO = {
         "queuectl.store.mongodb.opening",
         "queuectl.store.mongodb.output",
     },
-    "commands": {"queuectl.store.files.marker"},
 }
 PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}
 PURE |= {"heapq", "itertools", "math", "re", "time", "typing"}  # time: only to spell a moment

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, TextIO
 
     from queuectl.job_queue import JobQueue
-    from queuectl.store.files.marker import Presence
+    from queuectl.store.door import Presence
     from queuectl.worker.logs import LogFolder
 
 NARROWEST = 20
@@ -116,7 +116,7 @@ class Context:
 
     def stay(self) -> None:
         """From now on refuse to take a folder that was removed for one that never was."""
-        from queuectl.store.files.marker import Presence
+        from queuectl.store.door import Presence
 
         if self.presence is None:
             self.presence = Presence(self.folder)
@@ -307,13 +307,13 @@ class Context:
 
     def tell_of_edits(self) -> None:
         """Say what became of edits of the job files: what workers found, once, and what is kept."""
-        from queuectl.store.files import marker
+        from queuectl.store import opening
 
-        for name in marker.to_be_told(self.folder):
-            if name == marker.TOLD:
-                for line in marker.take_word(self.folder):
-                    self.note(f"queuectl: {line}")
-            elif name not in self._told_edits:
+        words, names = opening.words_left(self.folder)
+        for line in words:
+            self.note(f"queuectl: {line}")
+        for name in names:
+            if name not in self._told_edits:
                 self._told_edits.add(name)
                 self.note(f"queuectl: {name} holds an edit that was not taken in: {_TAKE_OVER}")
 

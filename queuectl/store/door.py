@@ -41,6 +41,21 @@ def gone(folder: str) -> FileMissing:
     return FileMissing(f"data folder {folder} is gone")
 
 
+class Presence:
+    """Whether the data folder that a long-lived front end once saw is still there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen = os.path.lexists(path)
+
+    def check(self) -> None:
+        """Raise FileMissing if the folder is gone; it may appear at any time."""
+        if os.path.lexists(self._path):
+            self._seen = True
+        elif self._seen:
+            raise FileMissing(f"{gone(self._path)}; 'init' makes a new one")
+
+
 NO_LINES = (
     LookupError,
     ValueError,

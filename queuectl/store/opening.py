@@ -63,6 +63,15 @@ def watch(where: str) -> Watch:
     return FileWatch(where, lambda: open_store(where).find())
 
 
+def words_left(where: str) -> tuple[list[str], list[str]]:
+    """What workers left to be told, now taken; and the files in which an edit by hand is kept."""
+    if address_of(where):
+        return [], []
+    from queuectl.store.files import marker
+
+    return marker.words_left(where)
+
+
 def let_go(where: str) -> None:
     """Close what this process holds open of a database, before it forks; it is opened anew."""
     if address_of(where):

@@ -55,21 +55,6 @@ def check_folder(path: str) -> bool:
     return False
 
 
-class Presence:
-    """Whether the data folder that a long-lived front end once saw is still there."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._seen = os.path.lexists(path)
-
-    def check(self) -> None:
-        """Raise FileMissing if the folder is gone; it may appear at any time."""
-        if os.path.lexists(self._path):
-            self._seen = True
-        elif self._seen:
-            raise FileMissing(f"{door.gone(self._path)}; 'init' makes a new one")
-
-
 def _close_to_others(path: str, found: os.stat_result) -> None:
     """Take from others what they may do in a queue of ours; another folder is left as it is."""
     if found.st_mode & stat.S_ISVTX:
@@ -175,13 +160,14 @@ def _sign_of_loss(path: str, journal: str) -> str | None:
     return None
 
 
-def to_be_told(path: str) -> list[str]:
-    """The files that a person should hear of: edits that were not taken in, and TOLD."""
+def words_left(path: str) -> tuple[list[str], list[str]]:
+    """The lines that were left for a person, now taken, and files that hold an edit set aside."""
     try:
         names = os.listdir(path)
     except OSError:
-        return []
-    return sorted(name for name in names if name == TOLD or is_edit_set_aside(name))
+        return [], []
+    words = take_word(path) if TOLD in names else []
+    return words, sorted(filter(is_edit_set_aside, names))
 
 
 def is_edit_set_aside(name: str) -> bool:

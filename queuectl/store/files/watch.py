@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 
-from queuectl.store.files import marker, peek
+from queuectl.store.door import Presence
+from queuectl.store.files import peek
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class FileWatch:
 
     def __init__(self, folder: str, find: Callable[[], Iterator[Job]]) -> None:
         self._folder, self._find = folder, find
-        self._presence = marker.Presence(folder)
+        self._presence = Presence(folder)
         self._follower: Follower | None = None
         self._files: tuple[object, ...] | None = None  # as they were when changes were asked for
 
