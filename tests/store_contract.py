@@ -12,7 +12,7 @@ from io import BytesIO
 import pytest
 from samples import configure, ended, make_job, moment, put
 
-from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob, StoreError
+from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.fields import STATES
 from queuectl.model.job import LIVE
@@ -43,7 +43,6 @@ def filled(store):
 class StoreContract:
     keeps_keys = True  # whether it takes unique keys
     begins_absent = True  # whether there is no queue before one is made
-    has_gate = True  # whether a pause is kept, and not refused
 
     # -- add and read
 
@@ -413,10 +412,6 @@ class StoreContract:
     # -- the gate
 
     def test_a_paused_job_is_passed_over_until_it_is_resumed(self, store):
-        if not self.has_gate:
-            with pytest.raises(StoreError, match="not supported in MongoDB yet"):
-                configure(store, {"paused": ["gpu"]})
-            return
         tagged = [make_job(f"g{n}", tags=("gpu", "x"), priority=-1) for n in range(3)]
         store.add([*tagged, make_job("plain"), make_job("later", run_at=moment(20))])
         configure(store, {"paused": ["gpu"]})
@@ -434,10 +429,9 @@ class StoreContract:
     def test_a_finished_job_is_settled_though_all_is_paused(self, store):
         store.add([make_job("a"), make_job("b")])
         job = store.claim("w", NOW).job
-        if self.has_gate:
-            configure(store, {"paused": ["*"]})
+        configure(store, {"paused": ["*"]})
         after = lifecycle.settled(job, job, ended(), None, 0.0, NOW)
-        assert (store.claim("w", NOW, (job, after)).job is None) == self.has_gate
+        assert store.claim("w", NOW, (job, after)).job is None
         assert store.get("a").state == "completed"
 
     # -- settings and the rest

@@ -43,7 +43,6 @@ def database(url, client):
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-    has_gate = False
     keeps_keys = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
@@ -81,6 +80,7 @@ def test_a_claim_is_the_rule_of_a_claim(store, before):
     job = make_job("a", state="failed", exit_code=1, finished_at=moment(1), **before)
     store.add([job])
     assert store.claim("$w", NOW, None, "word").job == claimed(job, "$w", NOW, "word")
+    assert store.get("a") == claimed(job, "$w", NOW, "word")
 
 
 def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
@@ -163,6 +163,45 @@ def test_no_job_is_claimed_twice(url, opened):
     for thread in threads:
         thread.join()
     assert sorted(got) == sorted(f"j{number}" for number in range(120))
+
+
+def test_a_claim_that_took_too_long_is_put_back_if_all_was_paused_meanwhile(
+    store, url, opened, monkeypatch
+):
+    from pymongo.collection import Collection
+
+    from queuectl.store.mongodb import claims
+
+    seconds, claim = [1000.0], Collection.find_one_and_update
+    monkeypatch.setattr(claims, "clock", lambda: seconds[0])
+    monkeypatch.setattr("queuectl.store.mongodb.mongodb_store.clock", lambda: seconds[0])
+    store.add([make_job("a")])
+    other = opened(url)
+
+    def late(self, *args, **kwargs):
+        seconds[0] += claims.TRUSTED + 0.01
+        configure(other, {"paused": ["*"]})
+        return claim(self, *args, **kwargs)
+
+    store.settings()
+    monkeypatch.setattr(Collection, "find_one_and_update", late)
+    assert store.claim("w", NOW).job is None
+    assert store.get("a") == make_job("a", rev=3)
+
+
+def test_a_pause_waits_for_workers_that_may_not_know_of_it(store, url, opened, monkeypatch):
+    from queuectl.store.mongodb import claims
+
+    waited = []
+    monkeypatch.setattr(claims, "_wait", waited.append)
+    configure(store, {"paused": ["gpu"]})
+    assert waited == []
+    slot = store.register("w", 1, "s", "b")
+    configure(store, {"paused": ["*"]})
+    assert waited == [claims.TRUSTED + claims._MARGIN]
+    configure(store, {})
+    assert len(waited) == 1
+    store.release(slot)
 
 
 def test_a_change_of_several_is_made_again_if_another_comes_between(store, url, opened):

@@ -12,15 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
-from pymongo import ReturnDocument, errors
+from pymongo import errors
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, StoreError
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
-from queuectl.model.scheduling import CLAIMABLE, Claim
-from queuectl.model.times import parse_time
+from queuectl.model.scheduling import Claim
 from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
@@ -28,11 +27,11 @@ from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.archive import MongodbArchive
 from queuectl.store.mongodb.care import MongodbCare
 from queuectl.store.mongodb.changes import Changes
+from queuectl.store.mongodb.claims import Claims
 from queuectl.store.mongodb.connection import connect
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
-    claim_update,
     to_document,
     to_job,
 )
@@ -41,7 +40,7 @@ from queuectl.store.mongodb.host import make_host_folder
 from queuectl.store.mongodb.layout import SETTINGS
 from queuectl.store.mongodb.staging import Staging
 from queuectl.store.mongodb.watch import MongodbWatch
-from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
+from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 _PIECE = 1000  # dead jobs that are asked for at once
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
-_CLAIM_ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
 
 
@@ -67,6 +65,7 @@ class MongodbStore:
         self._changes = Changes(self.connection)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
+        self._claims = Claims(self.connection, self.settings, self._changes.swap)
         self._marked = False  # whether the database is known to be a queue
         self._settings: Mapping[str, object] = {}
         self._last_seq = 0
@@ -106,7 +105,8 @@ class MongodbStore:
 
     def summary(self) -> Summary:
         """What `status` shows of the queue."""
-        return Summary(self.name, self.counts(), 0, self.workers())
+        paused = Settings(self.settings()).paused
+        return Summary(self.name, self.counts(), 0, self.workers(), paused)
 
     def exists(self) -> bool:
         """See Store; there is one in every database that is none of another's."""
@@ -224,16 +224,7 @@ class MongodbStore:
             return Claim(None, settled=finished is None)
         if finished is not None and not self._changes.swap(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
-        ready = {"state": {"$in": sorted(CLAIMABLE)}, "run_at": {"$lte": now}}
-        with self.connection.told():
-            found = self._jobs.find_one_and_update(
-                ready,
-                claim_update(worker, now, log_word),
-                sort=_CLAIM_ORDER,
-                hint="claim",  # else all that is ready may be sorted, at each claim
-                return_document=ReturnDocument.AFTER,
-            )
-        return Claim(to_job(found) if found else None)
+        return Claim(self._claims.claim(worker, now, log_word))
 
     def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store and Changes."""
@@ -262,19 +253,18 @@ class MongodbStore:
 
     def settings(self) -> Mapping[str, object]:
         """See Store."""
-        found = None
+        found, asked_at = None, clock()
         if self._there():
             with self.connection.told():
                 found = self.connection.database.config.find_one({"_id": SETTINGS})
         values = {name: value for name, value in (found or {}).items() if name != "_id"}
         if values != self._settings:
             self._settings = values
+        self._claims.note(self._settings, asked_at)
         return self._settings
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
-        if Settings(new).gate() is not None:
-            raise StoreError("pause is not supported in MongoDB yet: stop the workers instead")
         self._make()
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
@@ -282,7 +272,13 @@ class MongodbStore:
         with self.connection.told("the change of settings"):
             config.update_one({"_id": SETTINGS}, {"$setOnInsert": {}}, upsert=True)
             done = config.replace_one({"_id": SETTINGS, **as_was, "$expr": size}, dict(new))
+        if done.matched_count:
+            self._claims.hold_off(new, self._has_workers)
         return bool(done.matched_count)
+
+    def _has_workers(self) -> bool:
+        with self.connection.told():
+            return self.connection.database.workers.find_one({}, {"_id": 1}) is not None
 
     # -- what workers ask
 
@@ -297,11 +293,8 @@ class MongodbStore:
             return [to_job(document) for document in self._jobs.find(asked)]
 
     def next_due(self) -> float | None:
-        """Seconds until the next waiting job is due, or None."""
-        asked = {"state": {"$in": sorted(CLAIMABLE)}}
-        with self.connection.told():
-            found = list(self._jobs.find(asked, {"run_at": 1}).sort("run_at", 1).limit(1))
-        return max(0.0, parse_time(found[0]["run_at"]) - self.now()) if found else None
+        """See Jobs."""
+        return self._claims.next_due()
 
     # -- workers
 
