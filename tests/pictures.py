@@ -138,7 +138,7 @@ def _box(x: int, y: int, wide: int, ink: str) -> str:
 
 
 @contextmanager
-def _workshop() -> Iterator[dict[str, str]]:
+def workshop() -> Iterator[dict[str, str]]:
     """A queue with jobs behind it and jobs going on; its environment, and its own folder."""
     before, home = os.getcwd(), tempfile.mkdtemp(prefix="queuectl-")
     os.chdir(home)
@@ -198,7 +198,7 @@ def top_picture(env: dict[str, str]) -> str:
 
 def main(folder: str = DOCS) -> int:
     """Make both pictures anew."""
-    with _workshop() as env:
+    with workshop() as env:
         for name, picture in (("top.svg", top_picture), ("shell.svg", shell_picture)):
             drawn = picture(env)
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:

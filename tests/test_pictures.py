@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from xml.etree import ElementTree
 
 import pytest
@@ -33,6 +34,17 @@ def test_the_readme_shows_both_pictures_and_says_what_is_on_them() -> None:
     with open(os.path.join(pictures.ROOT, "README.md"), encoding="utf-8") as file:
         shown = re.findall(r"!\[([^\]]{20,})\]\(docs/(\w+\.svg)\)", file.read())
     assert {name for _, name in shown} == NAMES
+
+
+def test_the_readme_shows_the_page_twice() -> None:
+    with open(os.path.join(pictures.ROOT, "README.md"), encoding="utf-8") as file:
+        shown = re.findall(r"!\[([^\]]{20,})\]\(docs/(\w[\w-]*\.png)\)", file.read())
+    assert [name for _, name in shown] == ["page.png", "page-job.png"]
+    for _, name in shown:
+        with open(os.path.join(pictures.DOCS, name), "rb") as file:
+            head = file.read(24)
+        assert head.startswith(b"\x89PNG")
+        assert struct.unpack(">II", head[16:]) == (1280, 800)
 
 
 def test_the_pictures_kept_are_of_a_shell_and_of_top() -> None:

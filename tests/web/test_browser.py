@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
+from tests.web import page_pictures
 from tests.web.browser import Browser, missing
 from tests.web.test_server import Served
 
@@ -324,6 +325,12 @@ def test_the_reference_works_without_any_network(browser, cli, served):
         "document.querySelector('#status').open = true; document.querySelector('#status form button.main').click()"
     )
     browser.until("return document.querySelector('#status pre').innerText.includes('\"total\"')")
+
+
+def test_the_pictures_of_the_page_are_of_a_real_session(tmp_path):
+    assert page_pictures.main(str(tmp_path)) == 0
+    for name in ("page.png", "page-job.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_takes_five_requests_at_most(page):
