@@ -191,8 +191,8 @@ def check_setting(setting: Setting, value: object) -> object:
 
 
 def _paused(setting: Setting, value: object) -> tuple[str, ...]:
-    from queuectl.model.fields import check_tag
     from queuectl.model.gate import ALL
+    from queuectl.model.rare_values import check_tag
 
     if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
         raise InvalidInput(f"{setting.name} must be a list of tags, not {value!r}")

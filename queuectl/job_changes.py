@@ -11,7 +11,7 @@ from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
 from queuectl.model import lifecycle
-from queuectl.model.fields import STATES, check_state, find_field
+from queuectl.model.fields import SCHEDULED, STATES, check_state, find_field
 from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time
 from queuectl.store.facts import CANCEL, is_selection
@@ -116,7 +116,13 @@ class JobChanges:
                 own["tags"] = lifecycle.retagged(job, tag, untag)
             if env:
                 own["env"] = {**(job.env or {}), **env}
+            before = job
             job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
+            if not SCHEDULED.isdisjoint(fields):
+                from queuectl.model.schedule import replanned  # few change one
+
+                timed = "run_at" in fields or state == "pending"
+                job = replanned(before, job, now, timed=timed)
             self.store.check_size(job)
             return job
 

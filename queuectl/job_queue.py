@@ -23,8 +23,9 @@ from queuectl.errors import (
 from queuectl.job_changes import JobChanges
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
+from queuectl.model.fields import SCHEDULED
 from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
-from queuectl.model.job import LIVE, Job, new_job
+from queuectl.model.job import Job, new_job, recurs
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
@@ -142,6 +143,8 @@ class JobQueue(JobChanges):
                 own = ids.take()
                 try:
                     job = new_job(draft, job_id=own, now=now, defaults=defaults)
+                    if not SCHEDULED.isdisjoint(draft):
+                        job = _begun(job, draft, now)
                 except InvalidInput as exc:
                     exc.index = index
                     raise
@@ -385,9 +388,11 @@ class JobQueue(JobChanges):
         return self.store.fold_due_in()
 
     def is_drained(self) -> bool:
-        """Whether no job is pending, in progress or waiting for a retry."""
+        """Whether no job is pending, in progress or waiting for a retry, but for schedules."""
         counts = self.counts()
-        return not any(counts[state] for state in LIVE)
+        if counts["in_progress"] or counts["failed"]:
+            return False
+        return not counts["pending"] or all(map(recurs, self.find(("pending",))))
 
     def count_paused(self) -> int:
         """How many jobs wait if nothing but paused ones is left, so that none will end; else 0."""
@@ -398,6 +403,8 @@ class JobQueue(JobChanges):
 
         paused = 0
         for job in self.find(CLAIMABLE):
+            if recurs(job):
+                continue  # none waits for it to end
             if shut_by(job, gate) is None:
                 return 0
             paused += 1
@@ -454,6 +461,12 @@ def _check_meeting(job: Job, has_id: bool, meeting: Meeting, index: int) -> None
         raise InvalidInput(
             "a job that is replaced keeps its id: give none with --replace", index=index
         )
+
+
+def _begun(job: Job, draft: Mapping[str, object], now: str) -> Job:
+    from queuectl.model.schedule import begun  # few enqueue one
+
+    return begun(job, now, timed="run_at" in draft or "available_at" in draft)
 
 
 def _chance(bits: int = 20) -> int:

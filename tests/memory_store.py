@@ -13,8 +13,10 @@ from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, shut_by
-from queuectl.model.job import LIVE, Job, refuse_key, revived
+from queuectl.model.ids import made_ids
+from queuectl.model.job import LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
+from queuectl.model.schedule import fired
 from queuectl.model.scheduling import CLAIMABLE, Claim, claim_order, is_ready
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
@@ -107,15 +109,27 @@ class MemoryStore:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
             self._put(*finished)
+        while ready := [job for job in self._jobs.values() if self._may_start(job, now)]:
+            first: Job | None = min(ready, key=claim_order)
+            if recurs(first):
+                first = self._fire(first, now)
+            if first is not None:
+                job = claimed(first, worker, now, log_word)
+                self._jobs[job.id] = job
+                return Claim(job)
+        return Claim(None)
+
+    def _may_start(self, job: Job, now: str) -> bool:
         gate = Settings(self._settings).gate() or OPEN
-        ready = [
-            job for job in self._jobs.values() if is_ready(job, now) and shut_by(job, gate) is None
-        ]
-        if not ready:
-            return Claim(None)
-        job = claimed(min(ready, key=claim_order), worker, now, log_word)
-        self._jobs[job.id] = job
-        return Claim(job)
+        return is_ready(job, now) and shut_by(job, gate) is None
+
+    def _fire(self, schedule: Job, now: str) -> Job | None:
+        last = self._jobs.get(schedule.last) if schedule.last else None
+        made = made_ids(parse_time(now), 1, len(self._jobs))[0]
+        lives = last is not None and last.state in LIVE
+        new, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=lives)
+        self._put(schedule, new)
+        return copy
 
     def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store."""

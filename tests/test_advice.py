@@ -149,7 +149,8 @@ def test_the_field_that_is_offered_can_be_given():
     values = {
         "env": "{A: 1}",
         "state": "pending",
-        "rerun": "true",
+        **dict.fromkeys(("rerun", "catch_up", "overlap"), "true"),
+        "cron": "@daily",
         "run_at": "18:30",
         "jitter": "0.5",
     }
@@ -305,7 +306,7 @@ def test_a_leading_queuectl_is_passed_over_in_scripts(cli):
     assert bind(COMMANDS, "queuectl lst").faults[0].message.startswith("unknown command 'lst'")
 
 
-@pytest.mark.parametrize("name", ["after", "lock", "every", "no-catch-up"])
+@pytest.mark.parametrize("name", ["after", "lock"])
 def test_an_option_of_a_later_version_is_refused(cli, name):
     for front in (["enqueue"], ["update", "job1"]):
         refused = cli(*front, f"--{name}", "x")

@@ -11,7 +11,6 @@ from queuectl.model.fields import (
     FIELDS,
     LONGEST_COMMAND,
     LONGEST_ID,
-    LONGEST_TAG,
     NOT_YET,
     STATES,
     check_id,
@@ -21,6 +20,7 @@ from queuectl.model.fields import (
     from_text,
 )
 from queuectl.model.job import Job
+from queuectl.model.rare_values import LONGEST_TAG
 
 
 def check(name, value):

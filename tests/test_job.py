@@ -56,6 +56,13 @@ JOBS = st.builds(
     env_file=st.none() | TEXT.filter(str.strip),
     tags=st.lists(WORDS, max_size=3, unique=True).map(tuple),
     unique=st.none() | KEYS,
+    every=st.none() | st.floats(1, 1e9),
+    cron=st.none() | st.sampled_from(["@daily", "0,30 3 * * mon-fri"]),
+    tz=st.none() | st.sampled_from(["UTC", "Europe/Berlin"]),
+    catch_up=st.booleans(),
+    overlap=st.booleans(),
+    planned=st.none() | MOMENT,
+    last=st.none() | IDS,
     rerun=st.booleans(),
     exit_code=st.none() | st.integers(-255, 255),
     error=st.none() | TEXT.filter(str.strip),
@@ -86,7 +93,8 @@ def test_a_job_survives_its_json_form(job):
     assert decode_job(line) == job
     values = {name: value for name, value in job._asdict().items() if name != "extra"}
     behind = list(values)[: list(values).index("run_at") + 1]
-    values = {name: values[name] for name in dict.fromkeys((*behind, "tags", "unique", *values))}
+    behind += ["tags", "unique", "every", "cron"]
+    values = {name: values[name] for name in dict.fromkeys((*behind, *values))}
     told = {name: value for name, value in values.items() if value != _DEFAULTS.get(name, ...)}
     assert line.decode() == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
     assert is_sound(line)

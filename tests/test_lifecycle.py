@@ -26,15 +26,10 @@ def settle(job, outcome, held=None, policy=POLICY, dice=0.0):
 
 # -- the table
 
+WAITING = {"replace": "pending", "fire": "pending", "skip": "pending", "bury": "dead"}
 LEGAL = {
-    "pending": {
-        **{"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
-        "replace": "pending",
-    },
-    "failed": {
-        **{"claim": "in_progress", "cancel": "cancelled", "retry": "pending"},
-        "replace": "pending",
-    },
+    "pending": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending", **WAITING},
+    "failed": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending", **WAITING},
     "in_progress": {
         "succeed": "completed",
         "fail": "failed",

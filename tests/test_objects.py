@@ -140,7 +140,7 @@ BAD = [
     ("{command: ls, priorty: 3}", "unknown field 'priorty' (did you mean 'priority'?)", "priorty"),
     ('{command: ls, "nice": 3}', "unknown field 'nice'", '"nice"'),
     ("{after: x}", "not supported by this version", "after"),
-    ('{"catch-up": 5}', "field 'catch_up' is not supported by this version", '"catch-up"'),
+    ('{"stall": 5}', "field 'stall' is not supported by this version", '"stall"'),
     ("{delay: soon}", "delay: 'soon' is not a duration", "soon"),
     ('{command: "true", tags: [x, x]}', "tag 'x' is given twice", "[x, x]"),
     ("{command: x, group: gpu, timeout: 5}", "unknown field 'group'; if it belongs to", "group"),

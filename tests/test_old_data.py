@@ -34,10 +34,9 @@ OF_FORMAT_1 = {
 UNSET = json.loads(json.dumps({**Job._field_defaults, "history": (), "extra": None}))
 del UNSET["extra"]
 SINCE_V2 = LATER_FIELDS - {"tags"}
-LATE = {"every": 900, "after": ["done"], "blocked_by": 1}
 UNKNOWN = {
     "v1": OF_FORMAT_1,
-    "v2": {**OF_FORMAT_1, "late": {"ticket": 4714, **LATE}},
+    "v2": {**OF_FORMAT_1, "late": {"ticket": 4714, "after": ["done"], "blocked_by": 1}},
 }
 
 

@@ -83,12 +83,24 @@ FIELDS = (
     Param("--no-retry-on", "text", "retry all but these; exit code 75 is put off unless it is one"),
     Param("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
 )
+# Of these as well, what makes a job a schedule.
+RECURRING = (
+    Param("--every", "duration", "never run it, but a copy so often, like 15m", low=1),
+    Param("--cron", "text", "never run it, but a copy when this fits the clock, like '0 3 * * *'"),
+    Param("--tz", "text", "the time zone of --cron, like Europe/Berlin; yours if left out"),
+)
 # What `enqueue` and `run` take.
 ENQUEUED = (
     *FIELDS,
     Param("--tag", "tag", "a word to select it by; may be given again", many=True),
     Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
     Param("--unique", "text", "a key: refused while a live job has the same one"),
+)
+# What `enqueue` takes beside.
+SCHEDULES = (
+    *RECURRING,
+    Param("--no-catch-up", "flag", "leave out what is due while no worker runs"),
+    Param("--overlap", "flag", "run a copy though the one before still lives"),
 )
 MEETING = (
     Param("--if-absent", "flag", "if a job with its id or key is there, leave it at that one"),

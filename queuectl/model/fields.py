@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.errors import InvalidInput, as_given, did_you_mean
 from queuectl.model.env_file import HIDDEN, is_secret
 from queuectl.model.times import LONGEST, format_time, parse_duration, parse_time
 
@@ -28,15 +28,12 @@ OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_prog
 MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
 LONGEST_ID = 128
-LONGEST_TAG, MOST_TAGS = 64, 16
 LONGEST_KEY = 200  # characters
-LARGEST_LOG = 10**15  # bytes
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
 LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a file
 LONGEST_WORD = 131_071  # bytes that Linux takes in one word (execve(2): MAX_ARG_STRLEN less a NUL)
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("._:-")
-_BETWEEN_WORDS = re.compile(r"[,\s]+")
 
 
 class Field(NamedTuple):
@@ -65,6 +62,8 @@ class Field(NamedTuple):
         "outcomes",
         "size",
         "key",
+        "period",
+        "cron",
     ]
     meaning: str
     old: tuple[str, ...] = ()
@@ -93,6 +92,11 @@ FIELDS: tuple[Field, ...] = (
     Field("jitter", "share", "part of a wait left to chance", enqueue=True, edit="always"),
     Field("retry_on", "outcomes", "the only ends that are retried", enqueue=True, edit="always"),
     Field("no_retry_on", "outcomes", "ends that are not retried", enqueue=True, edit="always"),
+    Field("every", "period", "run a copy of it so often", enqueue=True, edit="idle"),
+    Field("cron", "cron", "run a copy when these five fit the clock", enqueue=True, edit="idle"),
+    Field("tz", "text", "time zone that cron goes by", enqueue=True, edit="idle"),
+    Field("catch_up", "flag", "run what was missed, once", enqueue=True, edit="idle"),
+    Field("overlap", "flag", "run though the copy before still lives", enqueue=True, edit="idle"),
     Field(
         "log_limit", "size", "bytes kept of a run's output, 0 for all", enqueue=True, edit="idle"
     ),
@@ -112,6 +116,8 @@ FIELDS: tuple[Field, ...] = (
     Field("log_word", "word", "a random word in the names of its logs"),
     Field("env_set", "word", "the captured variables it gets, in env_sets.json"),
     Field("deferrals", "count", "runs in a row that asked for a later one (exit code 75)"),
+    Field("planned", "time", "when the schedule that it is a copy of was due"),
+    Field("last", "id", "the latest copy that the schedule has run"),
     Field("history", "text", "earlier runs and what ended them"),
 )
 # What a job says of its retries and its logs; few say anything, so that it is kept as one mapping.
@@ -119,18 +125,24 @@ POLICY = (
     *("retry_delay", "base", "max_delay", "jitter", "retry_on", "no_retry_on"),
     *("log_limit", "deferrals"),
 )
+# What makes a job a schedule: it never runs itself, but a copy of it whenever it is due.
+RECURS = ("every", "cron")
+# What is kept beside that, in a schedule or a copy of one.
+SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
-LATER_FIELDS = frozenset(("tags", "env_file", "unique", *POLICY))
+LATER_FIELDS = frozenset(("tags", "env_file", "unique", *POLICY, *RECURS, *SCHEDULE))
 _UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY))
+SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
+LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
 # What a person may write instead of run_at; a job holds the moment that it gives.
 DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
 # Names that a later version uses, for people to set and then for queuectl itself: refused, never
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
 NOT_YET = frozenset(
     (
-        *("after", "after_end", "catch_up", "cron", "every", "lock"),
-        *("notify", "overlap", "stall", "stdin", "tz"),
-        *("cpu", "last", "max_rss", "planned", "slots"),
+        *("after", "after_end", "lock"),
+        *("notify", "stall", "stdin"),
+        *("cpu", "max_rss", "slots"),
     )
 )
 # What other tools call a field, where no likeness would lead to ours.
@@ -194,7 +206,7 @@ def check_id(text: object, name: str = "id") -> str:
     Ids are parts of file names: none leads out of a folder.
     """
     if not isinstance(text, str):
-        raise InvalidInput(f"{name} must be text, not {_named(text)}")
+        raise InvalidInput(f"{name} must be text, not {as_given(text)}")
     if not text:
         raise InvalidInput(f"{name} is empty")
     if len(text) > LONGEST_ID:
@@ -217,7 +229,7 @@ def check_state(text: object) -> State:
             return OLD_STATES[spelled]
         near = did_you_mean(spelled, STATES)
         raise InvalidInput(f"unknown state '{text}'{near}; states are {', '.join(STATES)}")
-    raise InvalidInput(f"state must be text, not {_named(text)}")
+    raise InvalidInput(f"state must be text, not {as_given(text)}")
 
 
 def check_value(field: Field, value: object) -> object:
@@ -228,7 +240,12 @@ def check_value(field: Field, value: object) -> object:
     """
     if value is None and field.name in _UNSETTABLE:
         return None
-    return _CHECKS[field.kind](field, value)
+    check = _CHECKS.get(field.kind)
+    if check is None:
+        from queuectl.model.rare_values import RARE_CHECKS
+
+        return RARE_CHECKS[field.kind](field, value)
+    return check(field, value)
 
 
 def from_text(field: Field, text: str) -> object:
@@ -240,7 +257,7 @@ def from_text(field: Field, text: str) -> object:
 
 def _text(field: Field, value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(f"{field.name} must be text, not {_named(value)}")
+        raise InvalidInput(f"{field.name} must be text, not {as_given(value)}")
     if not value.strip():
         raise InvalidInput(f"{field.name} is empty")
     _storable(field.name, value)
@@ -253,6 +270,8 @@ def check_runnable(values: Mapping[str, object]) -> None:
     """Raises InvalidInput if a command or variable is too long to start, or lists contradict."""
     if values.get("retry_on") and values.get("no_retry_on"):
         raise InvalidInput("give retry_on or no_retry_on, not both")
+    if values.get("every") is not None and values.get("cron") is not None:
+        raise InvalidInput("give every or cron, not both")
     words = [("command", str(values.get("command") or ""))]
     env = values.get("env")
     if isinstance(env, dict):
@@ -297,7 +316,7 @@ def _whole(field: Field, value: object) -> int:
             return int(value)
     elif isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise InvalidInput(f"{field.name} must be a whole number, not {_named(value)}")
+    raise InvalidInput(f"{field.name} must be a whole number, not {as_given(value)}")
 
 
 def _duration(field: Field, value: object, at_least: str = "more than 0") -> float:
@@ -309,7 +328,7 @@ def _duration(field: Field, value: object, at_least: str = "more than 0") -> flo
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(min(value, LONGEST + 1))
     else:
-        raise InvalidInput(f"{field.name} must be a number of seconds, not {_named(value)}")
+        raise InvalidInput(f"{field.name} must be a number of seconds, not {as_given(value)}")
     if not 0 < seconds <= LONGEST:
         raise InvalidInput(f"{field.name} must be {at_least} and at most {LONGEST:.0f} seconds")
     return seconds
@@ -319,6 +338,13 @@ def _delay(field: Field, value: object) -> float:
     if value in (0, "0") and not isinstance(value, bool):
         return 0.0
     return _duration(field, value, "0 or more")
+
+
+def _period(field: Field, value: object) -> float:
+    seconds = _duration(field, value)
+    if seconds < 1:
+        raise InvalidInput(f"{field.name} must be at least 1 second, not {seconds:g}")
+    return seconds
 
 
 def _number(field: Field, value: object) -> float:
@@ -337,51 +363,15 @@ def _between(field: Field, value: object, high: float) -> float:
         except ValueError:
             number = None
     if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise InvalidInput(f"{field.name} must be a number, not {_named(value)}")
+        raise InvalidInput(f"{field.name} must be a number, not {as_given(value)}")
     if not 0 <= number <= high:  # also refuses NaN
         raise InvalidInput(f"{field.name} must lie between 0 and {high:g}, not {number}")
     return float(number)
 
 
-def _outcomes(field: Field, value: object) -> list[int | str]:
-    """Exit codes, ascending, then words; each once."""
-    words = value if isinstance(value, (list, tuple)) else [value]
-    if isinstance(value, str):
-        words = _BETWEEN_WORDS.split(value.strip().removeprefix("[").removesuffix("]").strip())
-    found: set[int | str] = set()
-    for word in words:
-        text = _unquoted(word).lower() if isinstance(word, str) else word
-        if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 4:
-            text = int(text)
-        if text in ("timeout", "signal") or (type(text) is int and 0 < text < 256):
-            found.add(text)
-        elif text != "":
-            raise InvalidInput(
-                f"{field.name} takes exit codes 1 to 255, timeout and signal, not {_named(word)}"
-            )
-    if not found:
-        raise InvalidInput(f"{field.name} names nothing")
-    return sorted(found, key=lambda one: (isinstance(one, str), one))
-
-
-def _size(field: Field, value: object) -> int:
-    if isinstance(value, str):
-        from queuectl.model.sizes import parse_size
-
-        try:
-            value = 0 if value.strip() == "none" else parse_size(value)
-        except InvalidInput as exc:
-            raise InvalidInput(f"{field.name}: {exc}") from None
-    if type(value) is not int:
-        raise InvalidInput(f"{field.name} must be a number of bytes, not {_named(value)}")
-    if not 0 <= value <= LARGEST_LOG:
-        raise InvalidInput(f"{field.name} must lie between 0 and {LARGEST_LOG}, not {value}")
-    return value
-
-
 def _time(field: Field, value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(f"{field.name} must be a time as text, not {_named(value)}")
+        raise InvalidInput(f"{field.name} must be a time as text, not {as_given(value)}")
     try:
         return format_time(parse_time(value))
     except InvalidInput as exc:
@@ -390,7 +380,7 @@ def _time(field: Field, value: object) -> str:
 
 def _env(field: Field, value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise InvalidInput(f"{field.name} must be an object of text values, not {_named(value)}")
+        raise InvalidInput(f"{field.name} must be an object of text values, not {as_given(value)}")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name or not isinstance(text, str):
             raise InvalidInput(f"{field.name}: {name!r} must be a name with a value that is text")
@@ -408,19 +398,7 @@ def _flag(field: Field, value: object) -> bool:
         value = {"true": True, "yes": True, "false": False, "no": False}.get(value.lower(), value)
     if isinstance(value, bool):
         return value
-    raise InvalidInput(f"{field.name} must be true or false, not {_named(value)}")
-
-
-def _named(value: object) -> str:
-    """The value as the person wrote it, cut short, for an error message."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "null"
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    shown = repr(value)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
+    raise InvalidInput(f"{field.name} must be true or false, not {as_given(value)}")
 
 
 def _id(field: Field, value: object) -> str:
@@ -434,18 +412,7 @@ def _state(_field: Field, value: object) -> State:
 def _word(field: Field, value: object) -> str:
     if isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 32:
         return value
-    raise InvalidInput(f"{field.name} must be a word of letters and digits, not {_named(value)}")
-
-
-def check_tag(text: str) -> str:
-    """A usable tag, or InvalidInput that says what is wrong with it."""
-    if not text:
-        raise InvalidInput("a tag is empty")
-    if len(text) > LONGEST_TAG:
-        raise InvalidInput(f"a tag has {len(text)} characters; at most {LONGEST_TAG} are allowed")
-    if not _ID_REST.issuperset(text):
-        raise InvalidInput(f"tag {text!r} may hold only letters, digits and . _ : -")
-    return text
+    raise InvalidInput(f"{field.name} must be a word of letters and digits, not {as_given(value)}")
 
 
 def _key(field: Field, value: object) -> str:
@@ -453,29 +420,6 @@ def _key(field: Field, value: object) -> str:
     if len(key) > LONGEST_KEY:
         raise InvalidInput(f"{field.name} has {len(key)} characters; at most {LONGEST_KEY} fit")
     return key
-
-
-def _tags(field: Field, value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        text = value.strip()
-        listed = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
-        words = _BETWEEN_WORDS.split(listed.strip())
-        value = [_unquoted(word) for word in words] if words != [""] else []
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
-        raise InvalidInput(f"{field.name} must be a list of words, not {_named(value)}")
-    tags = tuple(map(check_tag, value))
-    for at, tag in enumerate(tags):
-        if tag in tags[:at]:
-            raise InvalidInput(f"tag '{tag}' is given twice")
-    if len(tags) > MOST_TAGS:
-        raise InvalidInput(f"a job has at most {MOST_TAGS} tags, not {len(tags)}")
-    return tags
-
-
-def _unquoted(word: str) -> str:
-    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
 
 
 _CHECKS: dict[str, Callable[[Field, object], object]] = {
@@ -490,10 +434,8 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "flag": _flag,
     "state": _state,
     "word": _word,
-    "tags": _tags,
     "number": _number,
     "share": _share,
-    "outcomes": _outcomes,
-    "size": _size,
     "key": _key,
+    "period": _period,
 }

@@ -10,6 +10,7 @@ from queuectl.model.fields import (
     FIELDS,
     LATER_FIELDS,
     POLICY,
+    SCHEDULE,
     Field,
     State,
     check_runnable,
@@ -43,8 +44,11 @@ class Job(NamedTuple):
     cwd: str | None = None
     env: Mapping[str, str] | None = None
     env_file: str | None = None
-    tags: tuple[str, ...] = ()
+    # What a claim goes by: `placed_of` gives these.
+    every: float | None = None
+    cron: str | None = None
     unique: str | None = None
+    tags: tuple[str, ...] = ()
     rerun: bool = True
     exit_code: int | None = None
     error: str | None = None
@@ -59,6 +63,12 @@ class Job(NamedTuple):
     no_retry_on: list[int | str] | None = None
     log_limit: int | None = None
     deferrals: int = 0
+    # Of schedules and their copies; the order is SCHEDULE's.
+    tz: str | None = None
+    catch_up: bool = True
+    overlap: bool = False
+    planned: str | None = None
+    last: str | None = None
     log_word: str | None = None  # set at its first start; of one older than format 2 there is none
     env_set: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
@@ -78,9 +88,8 @@ class Job(NamedTuple):
                 extra[name] = value
             else:
                 values[place] = value
-        later = values[_ENV_FILE] is not None or values[_UNIQUE] is not None
-        if later or values[POLICY_SLOTS] != _NO_POLICY:
-            for place in (_ENV_FILE, _UNIQUE, *range(POLICY_SLOTS.start, POLICY_SLOTS.stop)):
+        if values[RARE_SLOTS] != _NO_RARE or values[_OWN_SLOTS] != _NO_OWN:
+            for place in _LOOKED_AT:
                 name, value = cls._fields[place], values[place]
                 if value is None:
                     values[place] = _BLANK[place]
@@ -105,10 +114,16 @@ def _is_kept_so(field: Field, value: object) -> bool:
 
 
 _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
-_ENV_FILE, _UNIQUE = Job._fields.index("env_file"), Job._fields.index("unique")
-POLICY_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(POLICY[-1]) + 1)
-NO_POLICY = _BLANK[POLICY_SLOTS]
-_NO_POLICY = list(NO_POLICY)
+# Fields beside each other that few jobs have: looked at together, they cost the others little.
+RARE_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(SCHEDULE[-1]) + 1)
+NO_RARE = _BLANK[RARE_SLOTS]
+_NO_RARE = list(NO_RARE)
+_OWN_SLOTS = slice(Job._fields.index("env_file"), Job._fields.index("tags"))
+PLACED_SLOTS = slice(Job._fields.index("every"), Job._fields.index("tags") + 1)
+NOT_PLACED = _BLANK[PLACED_SLOTS]
+_PLACED: tuple[str, ...] = tuple(list(Job._fields)[PLACED_SLOTS])
+_NO_OWN = list(_BLANK[_OWN_SLOTS])
+_LOOKED_AT = [place for slots in (_OWN_SLOTS, RARE_SLOTS) for place in range(*slots.indices(99))]
 PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
 
 
@@ -133,8 +148,27 @@ def refuse_key(job: Job, holders: Iterable[Job], index: int | None = None) -> No
 
 def policy_of(job: Job) -> dict[str, Any]:
     """What the job itself says of its retries and its logs, by field."""
+    return _said(job, POLICY)
+
+
+def rare_of(job: Job) -> dict[str, Any]:
+    """The same, and what a schedule or a copy of one has beside."""
+    return _said(job, POLICY + SCHEDULE)
+
+
+def placed_of(job: Job) -> dict[str, Any]:
+    """What a claim goes by beside priority and due time, by field."""
+    return _said(job, _PLACED)
+
+
+def _said(job: Job, names: tuple[str, ...]) -> dict[str, Any]:
     usual = Job._field_defaults
-    return {name: value for name in POLICY if (value := getattr(job, name)) != usual[name]}
+    return {name: value for name in names if (value := getattr(job, name)) != usual[name]}
+
+
+def recurs(job: Job) -> bool:
+    """Whether the job is a schedule: it never runs itself, but a copy of it whenever it is due."""
+    return job.every is not None or job.cron is not None
 
 
 def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job) -> Job:

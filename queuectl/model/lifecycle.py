@@ -13,11 +13,13 @@ from typing import Any, Literal, NamedTuple
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, Outdated
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
-from queuectl.model.job import LONGEST_HISTORY, PLACES, Job
+from queuectl.model.job import LONGEST_HISTORY, PLACES, Job, recurs
 from queuectl.model.times import format_time, parse_time
 
 Event = Literal[
     "claim",
+    "fire",
+    "skip",
     "succeed",
     "fail",
     "defer",
@@ -31,6 +33,8 @@ Event = Literal[
 ]
 EVENTS: tuple[Event, ...] = (
     "claim",
+    "fire",
+    "skip",
     "succeed",
     "fail",
     "defer",
@@ -51,6 +55,13 @@ MOST_INTERRUPTIONS = 20  # workers killed after they were asked to stop, before 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     ("pending", "claim"): "in_progress",
     ("failed", "claim"): "in_progress",
+    # A schedule, of which a copy runs or not; it is dead when its next time cannot be told.
+    ("pending", "fire"): "pending",
+    ("failed", "fire"): "pending",
+    ("pending", "skip"): "pending",
+    ("failed", "skip"): "pending",
+    ("pending", "bury"): "dead",
+    ("failed", "bury"): "dead",
     ("in_progress", "succeed"): "completed",
     ("in_progress", "fail"): "failed",
     ("in_progress", "defer"): "failed",
@@ -125,6 +136,23 @@ def claimed(job: Job, worker: str, now: str, log_word: str | None = None) -> Job
         exit_code=None,
         error=None,
     )
+
+
+def fired(job: Job, copy_id: str, due: str, now: str) -> Job:
+    """The schedule as a copy of it starts, put off to its next time `due`."""
+    return _moved(job, "fire", now, run_at=due, last=copy_id)
+
+
+def skipped(job: Job, reason: str, due: str, now: str) -> Job:
+    """The schedule put off without a copy."""
+    history = _noted(job, "skip", now, reason=reason, planned=job.run_at)
+    return _moved(job, "skip", now, run_at=due, history=history)
+
+
+def stranded(job: Job, why: str, now: str, last: str | None) -> Job:
+    """The schedule dead, as nobody can tell its next time."""
+    history = _noted(job, "fail", now, error=why)
+    return _moved(job, "bury", now, error=why, finished_at=now, last=last, history=history)
 
 
 def holds(job: Job, held: Job) -> bool:
@@ -366,6 +394,7 @@ def replaced(job: Job, new: Job, now: str) -> Job:
         rev=job.rev + 1,
         log_word=job.log_word,
         history=_noted(job, "replace", now),
+        last=job.last if recurs(new) else None,
         extra=job.extra,
     )
 
@@ -386,6 +415,14 @@ def at_rev(rule: Callable[[Job], Job | None], rev: int | None) -> Callable[[Job]
     return rule if rev is None else guarded
 
 
+_INSTEAD = (
+    ("retry_on", "no_retry_on"),
+    ("no_retry_on", "retry_on"),
+    ("every", "cron", "tz"),
+    ("cron", "every"),
+)
+
+
 def edited(job: Job, changes: dict[str, object], now: str) -> Job:
     """The job with some of its fields set anew, its state kept."""
     values: dict[str, Any] = {}
@@ -399,9 +436,9 @@ def edited(job: Job, changes: dict[str, object], now: str) -> Job:
             )
         values[field.name] = check_value(field, value)
     check_runnable(values)
-    for one, other in (("retry_on", "no_retry_on"), ("no_retry_on", "retry_on")):
+    for one, *others in _INSTEAD:
         if values.get(one) is not None:
-            values.setdefault(other, None)  # what is given last decides
+            values = dict.fromkeys(others) | values  # what is given last decides
     return job._replace(rev=job.rev + 1, updated_at=now, **values)
 
 

@@ -16,7 +16,7 @@ from queuectl.web.exchange import Refused
 
 _NUMBERS: dict[str, Any] = {
     **dict.fromkeys(("int", "count", "size"), int),
-    **dict.fromkeys(("duration", "delay", "number", "share"), (int, float)),
+    **dict.fromkeys(("duration", "delay", "number", "share", "period"), (int, float)),
 }
 _ENDS = ("timeout", "signal")
 _WANTED = {
@@ -25,6 +25,7 @@ _WANTED = {
     "size": "a whole number",
     "duration": "a number of seconds",
     "delay": "a number of seconds",
+    "period": "a number of seconds",
     "number": "a number",
     "share": "a number",
     "flag": "true or false",

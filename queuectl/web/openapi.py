@@ -13,11 +13,11 @@ from queuectl.model.fields import (
     FIELDS,
     LONGEST_KEY,
     MOST_RETRIES,
-    MOST_TAGS,
     PRIORITY_SPAN,
     STATES,
     Field,
 )
+from queuectl.model.rare_values import MOST_TAGS
 from queuectl.model.times import LONGEST
 from queuectl.web.exchange import TITLES, Answer, Call
 from queuectl.web.route_table import ROUTES
@@ -40,6 +40,11 @@ _KINDS: dict[str, Form] = {
     "duration": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST},
     "delay": {"type": "number", "minimum": 0, "maximum": LONGEST},
     "number": {"type": "number", "minimum": 0, "maximum": 1e6},
+    "period": {"type": "number", "minimum": 1, "maximum": LONGEST},
+    "cron": {
+        "type": "string",
+        "pattern": r"^(\S+\s+){4}\S+$|^@(daily|hourly|weekly|monthly|yearly)$",
+    },
     "share": {"type": "number", "minimum": 0, "maximum": 1},
     "size": {"type": "integer", "minimum": 0, "maximum": 10**15},
     "time": {"type": "string", "pattern": _MOMENT},
@@ -78,7 +83,7 @@ _EXAMPLES: Form = {
     "delay": 5,
 }
 # Of these at most one may be given.
-_EITHER = (("run_at", "delay"), ("retry_on", "no_retry_on"))
+_EITHER = (("run_at", "delay"), ("retry_on", "no_retry_on"), ("every", "cron"), ("every", "tz"))
 
 
 def _list(of: Form) -> Form:

@@ -21,6 +21,7 @@ from queuectl.commands.dispatch import answer
 from queuectl.commands.forms import document
 from queuectl.commands.grammar.specs import find_command
 from queuectl.commands.table import COMMANDS
+from queuectl.commands.zones import zone_here
 from queuectl.config import Settings
 from queuectl.errors import InvalidInput, NoSuchRun, Outdated
 from queuectl.job_queue import JobQueue
@@ -129,6 +130,8 @@ class Operations:
         cwd = placed.setdefault("cwd", self._here)
         if isinstance(cwd, str) and cwd and not cwd.startswith("/"):
             placed["cwd"] = os.path.join(self._here, cwd)
+        if placed.get("cron") and not placed.get("tz"):
+            placed["tz"] = zone_here(self._environ)
         return moment_of(placed, now)
 
     def job(self, job_id: str) -> Job:

@@ -35,6 +35,7 @@ SHELL = b"/bin/sh"
 _OURS = b"QUEUECTL_"
 MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
 FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder: a copy of it has another
+PLANNED = b"QUEUECTL_PLANNED"  # when the schedule that the job is a copy of was due
 DEFERRALS = b"QUEUECTL_DEFERRALS"  # how often the job was put off in a row (exit code 75)
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
 _TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
@@ -183,6 +184,8 @@ class Runner:
         environment[b"QUEUECTL_ATTEMPT"] = b"%d" % job.run
         if job.deferrals:
             environment[DEFERRALS] = b"%d" % job.deferrals
+        if job.planned is not None:
+            environment[PLANNED] = job.planned.encode()
         command = job.command.encode()
         # The shell would take a command that starts like one of its options for that option.
         argv = [SHELL, b"-c", command]

@@ -56,7 +56,7 @@ def _state(param: Param, text: str, values: Mapping[str, object]) -> object:
 
 
 def _tag(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.model.fields import check_tag
+    from queuectl.model.rare_values import check_tag
 
     return check_tag(text)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.bound import Reading
     from queuectl.commands.grammar.tokens import Token
 
-# Options of a later version that are named after no field.
-_OPTIONS_NOT_YET = frozenset(("--no-catch-up",))
 _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
 _LONGEST = 200  # characters of a command that are repeated in advice
 
@@ -27,8 +25,8 @@ def option_not_yet(reading: Reading, name: str) -> bool:
     from queuectl.model.fields import NOT_YET
 
     spec = reading.bound.spec
-    if spec is None or name in _OPTIONS_NOT_YET:
-        return spec is not None
+    if spec is None:
+        return False
     takes_fields = any(param.kind == "object" for param in spec.params)
     return takes_fields and name[2:].replace("-", "_") in NOT_YET
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     Instead = dict[int, Job]
 
 
+# Options that set a flag: what each sets.
+_FLAGS: tuple[tuple[str, str, bool], ...] = (
+    ("no_rerun", "rerun", False),
+    ("no_catch_up", "catch_up", False),
+    ("overlap", "overlap", True),
+)
+
+
 def enqueue(context: Context, args: dict[str, Any]) -> Result:
     """One job, or those of a file, durable when this returns."""
     path = "-" if args.get("object") == "-" else args.get("file")
@@ -117,8 +125,7 @@ def described(args: dict[str, Any]) -> Draft:
     given = [*option_fields(args).items()]
     if args.get("argv"):
         given.append(("command", args["argv"]))
-    if args.get("no_rerun"):
-        given.append(("rerun", False))
+    given += [(name, value) for option, name, value in _FLAGS if args.get(option)]
     draft = _joined(args.get("object"), given)
     if not draft:
         raise InvalidInput("nothing to enqueue: give {...}, --command, --file or -- and a command")
@@ -140,7 +147,7 @@ def option_fields(args: dict[str, Any]) -> Draft:
     """The fields that options like --priority set."""
     fields: Draft = {}
     for field in FIELDS:
-        plain = field.enqueue and field.kind not in ("env", "tags")
+        plain = field.enqueue and field.kind not in ("env", "tags", "flag")
         if plain and args.get(field.name) is not None:
             fields[field.name] = args[field.name]
     if args.get("delay") is not None:
@@ -176,9 +183,13 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _place(draft: Draft) -> None:
-    """Give the draft the folder it is enqueued from."""
+    """Give the draft the folder it is enqueued from, and its clock the time zone."""
     draft.setdefault("cwd", ".")
     _make_absolute(draft)
+    if "cron" in draft and "tz" not in draft:
+        from queuectl.commands.zones import zone_here
+
+        draft["tz"] = zone_here()
 
 
 def _captured(context: Context) -> dict[str, Any]:
@@ -209,7 +220,8 @@ def _enqueue_file(
     context: Context, path: str, args: dict[str, Any], meeting: Meeting
 ) -> tuple[list[str], Instead]:
     """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
-    if option_fields(args) or args.get("argv") or args.get("no_rerun"):
+    flags = [option for option, _, _ in _FLAGS if args.get(option)]
+    if option_fields(args) or args.get("argv") or flags:
         raise InvalidInput("a file of jobs takes no other options: write them into its lines")
     from array import array
 

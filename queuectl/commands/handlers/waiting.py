@@ -10,7 +10,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.selecting import listed_jobs, selects, whole_ids
 from queuectl.errors import InvalidInput, NoSuchJob, StoreError
-from queuectl.model.job import LIVE
+from queuectl.model.job import LIVE, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import unserved
@@ -60,7 +60,9 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
 def _ids(context: Context, args: dict[str, Any]) -> list[str]:
     if not selects(args):
         return whole_ids(context, args["job"])
-    return [job.id for job in islice(listed_jobs(context, args), args["limit"])]
+    # Schedules never end.
+    jobs = (job for job in listed_jobs(context, args) if not recurs(job))
+    return [job.id for job in islice(jobs, args["limit"])]
 
 
 class WorkerLook:
@@ -105,6 +107,11 @@ class _Watch:
             is_due = len(left) <= _FEW or seen != before or looks % 10 == 0
             looks += 1
             for job in self._present(left) if is_due else ():
+                if job.state in LIVE and recurs(job):
+                    raise InvalidInput(
+                        f"job '{job.id}' is a schedule, which does not end: wait for a copy of it"
+                        + (f", like {job.last}" if job.last else "")
+                    )
                 if job.state not in LIVE:
                     ended[job.id] = job
                     if not many or job.state != "completed":
@@ -134,12 +141,14 @@ class _Watch:
 
     def everything(self) -> int:
         """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
-        ids = {job.id for job in self.queue.find(LIVE)}
+        live = {job.id: recurs(job) for job in self.queue.find(LIVE)}
+        ids = {job_id for job_id, is_schedule in live.items() if not is_schedule}
         before = counts = self.queue.counts()
-        while left := sum(counts[state] for state in LIVE):
+        while not self.queue.is_drained():
             if paused := self.queue.count_paused():
                 self.context.note(still_paused(paused))
                 return 1
+            left = max(1, sum(counts[state] for state in LIVE) - len(live) + len(ids))
             done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
             if not self._again(max(done, 0), max(sum(failed), 0), left):
                 self.context.note(f"The time is up; jobs not ended yet: {left}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
-from queuectl.model.job import Job, refuse_key, revived
+from queuectl.model.job import Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
@@ -102,6 +102,10 @@ class FileStore:
                 found = self._writer.look_up(journal, ids or ())
                 for job_id, (_, where) in found.items() if meet is None else ():
                     raise DuplicateId(job_id, os.path.join(self.folder, where), (ids or {})[job_id])
+                if journal.header.version == 1:
+                    from queuectl.store.files.firing import refuse_schedules
+
+                    refuse_schedules(self.folder, staged)
                 if env_set is not None:
                     staged = with_set(staged, path, self._env_sets, journal.header.version, env_set)
                 if keys or (meet is not None and found):
@@ -187,23 +191,34 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 if finished[1].state in CLAIMABLE:
                     live.put(lines[0])  # it may be the next to run
-            try:
-                line = live.first_ready(now.encode())
-            except Beyond:  # others claimed much since `prepare_claims`
-                live = self._writer.live_anew(journal)
-                live.apply(lines)
-                line = live.first_ready(now.encode())
             job = None
-            if line is not None:
-                before = decode_job(line)
+            while job is None and (line := self._first_ready(journal, now, lines)) is not None:
+                before: Job | None = decode_job(line)
+                assert before is not None
+                state: str | None = before.state
+                if recurs(before):
+                    from queuectl.store.files.firing import fire  # most queues have none
+
+                    before, state = fire(self._writer, journal, before, now, lines, moves), None
+                    if before is None:
+                        continue
                 named = log_word if journal.header.version > 1 else None
                 job = claimed(before, worker, now, named)
                 lines.append(encode_job(job))
-                moves.append((before.state, job.state))
+                moves.append((state, job.state))
                 self._held = (lines[-1], job)
             if lines:
                 self._writer.append(journal, lines, moves, PLAIN)
         return Claim(job)
+
+    def _first_ready(self, journal: Journal, now: str, lines: list[bytes]) -> bytes | None:
+        """The line of the job to claim; `lines` are not in the journal yet."""
+        try:
+            return self._writer.live(journal).first_ready(now.encode())
+        except Beyond:  # others claimed much since `prepare_claims`
+            live = self._writer.live_anew(journal)
+            live.apply(lines)
+            return live.first_ready(now.encode())
 
     def prepare_claims(self) -> None:
         """Read what a first claim needs, while nobody waits for the lock."""

@@ -15,6 +15,7 @@ from functools import cache
 from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
+from queuectl.model import job as places
 from queuectl.model.fields import (
     LONGEST_JOB,
     TOO_LONG,
@@ -23,7 +24,7 @@ from queuectl.model.fields import (
     check_state,
     is_too_long,
 )
-from queuectl.model.job import NO_POLICY, POLICY_SLOTS, Job, job_from_person, policy_of
+from queuectl.model.job import Job, job_from_person
 
 JOBS, DEAD = "jobs.json", "dlq.json"
 _LONGEST_WORD = 12  # characters of what a parser may see the first half of: \ud800\udc00
@@ -52,10 +53,8 @@ def encode_job(job: Job) -> bytes:
     # Spelled out, for a worker does this twice for each job it runs, and a JSON encoder takes
     # four times as long. Ids, states, times and words have nothing in them to escape.
     front, extra = "", job.extra
-    if job.tags or job.unique is not None or extra:
-        placed = {**(extra or {}), "tags": job.tags} if job.tags else dict(extra or {})
-        if job.unique is not None:
-            placed["unique"] = job.unique
+    if job[places.PLACED_SLOTS] != places.NOT_PLACED or extra:
+        placed = {**(extra or {}), **places.placed_of(job)}
         placed = {name: placed[name] for name in BEHIND_RUN_AT if name in placed}
         if placed:
             front = f"{_encode(placed)[1:-1]}, "
@@ -96,8 +95,8 @@ def encode_job(job: Job) -> bytes:
         line += f', "worker": {_quote(job.worker)}'
     if job.cancel_requested:
         line += ', "cancel_requested": true'
-    if job[POLICY_SLOTS] != NO_POLICY:
-        line += f", {_encode(policy_of(job))[1:-1]}"
+    if job[places.RARE_SLOTS] != places.NO_RARE:
+        line += f", {_encode(places.rare_of(job))[1:-1]}"
     if job.log_word is not None:
         line += f', "log_word": "{job.log_word}"'
     if job.env_set is not None:
@@ -167,15 +166,16 @@ _WHOLE = (
     rb'\{"id": "[A-Za-z0-9][A-Za-z0-9._:-]*", '
     rb'"state": "(?:pending|in_progress|completed|failed|dead|cancelled)", '
     rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?(?:"unique": %b, )?'
+    rb'(?:"every": \d+(?:\.\d+)?(?:e[+-]?\d+)?, )?(?:"cron": %b, )?'
     rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'
     rb'(?:, (?:"(?:attempts|run|losses|rev|exit_code|deferrals|log_limit)": -?\d+'
     rb'|"(?:timeout|retry_delay|base|max_delay|jitter)": \d+(?:\.\d+)?(?:e[+-]?\d+)?'
     rb'|"(?:no_)?retry_on": \[(?:(?:\d+|"timeout"|"signal")(?:, )?)*\]'
-    rb'|"(?:started|finished)_at": %b|"(?:cwd|env_file|error)": %b'
-    rb'|"(?:rerun|cancel_requested)": [a-z]+'
-    rb'|"(?:worker|log_word|env_set)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
-    rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 4, *(_TIME,) * 3, *(_TEXT,) * 3)
+    rb'|"(?:(?:started|finished)_at|planned)": %b|"(?:cwd|env_file|error|tz)": %b'
+    rb'|"(?:rerun|cancel_requested|catch_up|overlap)": [a-z]+'
+    rb'|"(?:worker|log_word|env_set|last)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
+    rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 5, *(_TIME,) * 3, *(_TEXT,) * 3)
 )
 
 

@@ -18,7 +18,7 @@ from queuectl.addresses import Address
 from queuectl.config import Settings
 from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
 from queuectl.model.fields import STATES
-from queuectl.model.job import Job
+from queuectl.model.job import Job, recurs
 from queuectl.model.scheduling import Claim
 from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
@@ -403,4 +403,6 @@ def _supported(job: Job) -> Job:
     """The job, if this store can keep what it asks for."""
     if job.unique is not None:
         raise InvalidInput("field 'unique' is not supported in MongoDB yet")
+    if recurs(job):
+        raise InvalidInput("schedules (every, cron) are not supported in MongoDB yet")
     return job

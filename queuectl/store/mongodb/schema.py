@@ -17,9 +17,9 @@ _WHOLE = {"bsonType": ["int", "long"]}
 _NUMBER = {"bsonType": ["double", "int", "long"], "minimum": 0}
 _TEXT = {"bsonType": "string"}
 _KINDS: dict[str, dict[str, Any]] = {
-    **{kind: _TEXT for kind in ("id", "text", "word", "key")},
+    **{kind: _TEXT for kind in ("id", "text", "word", "key", "cron")},
     **{kind: _WHOLE for kind in ("int", "count", "size")},
-    **{kind: _NUMBER for kind in ("duration", "delay", "number", "share")},
+    **{kind: _NUMBER for kind in ("duration", "delay", "number", "share", "period")},
     "time": {**_TEXT, "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
     "env": {"bsonType": "object", "additionalProperties": _TEXT},
     "flag": {"bsonType": "bool"},

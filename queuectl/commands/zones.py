@@ -1,0 +1,33 @@
+"""The name of this machine's time zone, as schedules that go by the clock keep it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from queuectl.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DATABASE = "/zoneinfo/"  # what stands before a zone's name in the path of its file
+
+
+def zone_here(environ: Mapping[str, str] = os.environ, etc: str = "/etc") -> str:
+    """The name, as TZ or the files in `etc` have it; InvalidInput if the zone here has none."""
+    given = environ.get("TZ")
+    if given is not None and given[:1] != "/":
+        return given.removeprefix(":") or "UTC"  # a name that nobody knows is refused later
+    path, local = given or "", os.path.join(etc, "localtime")
+    if given is None:
+        if not os.path.lexists(local):
+            return "UTC"
+        with suppress(OSError):
+            path = os.readlink(local)
+    if _DATABASE in path:
+        return path.rpartition(_DATABASE)[2]
+    with suppress(OSError), open(os.path.join(etc, "timezone"), encoding="ascii") as file:
+        if given is None and (name := file.readline().strip()):
+            return name
+    raise InvalidInput("the time zone of this machine has no name: give --tz, like --tz UTC")

@@ -1,0 +1,65 @@
+"""When the five fields of a crontab line fit next, as Debian's cron has it.
+
+The one module that loads cronsim and the time zones, and only for a job that has such fields: the
+base install does without them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo, available_timezones
+
+from queuectl.errors import InvalidInput
+
+try:
+    from cronsim import CronSim, CronSimError
+except ImportError:
+    raise InvalidInput(
+        "cron needs a package that is not installed here: pip install 'queuectl[cron]'"
+    ) from None
+
+ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_FORM = "cron takes minute, hour, day, month and weekday, like '0 3 * * 1-5', or a word like @daily"
+_ODD = re.compile(r"[^0-9A-Za-z*/,#@ -]")
+
+
+def next_fitting(fields: str, zone: str | None, after: float) -> float:
+    """The first moment behind `after` that the fields fit, in epoch seconds.
+
+    A time that a clock change leaves out fits at once behind the change, one that it brings twice
+    the first time only; where the minute or the hour begins with `*`, they follow the clock.
+    Raises InvalidInput for fields that are wrong, or fit no day, and for an unknown zone.
+    """
+    words = ALIASES.get(fields.strip().lower(), fields).split()
+    if len(words) != 5 or _ODD.search(fields):
+        raise InvalidInput(f"cron '{fields}': {_FORM}")
+    start = datetime.fromtimestamp(int(after), _zone(zone or "UTC"))
+    try:
+        found = map(datetime.timestamp, CronSim(" ".join(words), start))
+        # Asked within a time that a clock change brings twice, cronsim names the first of them.
+        return next(moment for moment in found if moment > after)
+    except CronSimError as exc:
+        raise InvalidInput(f"cron '{fields}': {exc}; {_FORM}") from None
+    except (StopIteration, ValueError, OverflowError):
+        raise InvalidInput(f"cron '{fields}': no day fits it within 50 years") from None
+
+
+def _zone(name: str) -> timezone | ZoneInfo:
+    if name in ("UTC", "Etc/UTC"):
+        return timezone.utc  # no database is needed
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        why = "like Europe/Berlin or UTC"
+        if not available_timezones():
+            why = "this machine has no time zones: install tzdata"
+        raise InvalidInput(f"tz: there is no time zone '{name}' here ({why})") from None

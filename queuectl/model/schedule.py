@@ -1,0 +1,117 @@
+"""Schedules: jobs that never run themselves, but a copy of them whenever they are due.
+
+A worker that claims a schedule puts it off to its next time and runs a copy, both in one step of
+the store. However long nobody worked, one copy makes up for all that was missed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queuectl.errors import InvalidInput
+from queuectl.model import lifecycle
+from queuectl.model.fields import FIELDS, LONGEST_SCHEDULE_ID, RECURS, SCHEDULE, SCHEDULED
+from queuectl.model.job import Job, recurs
+from queuectl.model.times import format_time, parse_time
+
+LATE = 60.0  # seconds; a schedule that does not catch up leaves out what is later
+_RULE = slice(Job._fields.index("every"), Job._fields.index("cron") + 1)
+# What of a schedule its copies do not have; `after` is met once the schedule is claimed.
+_ITS_OWN = {"id", "state", "run_at", "after", "after_end", "unique", *RECURS, *SCHEDULE}
+_COPIED = [field.name for field in FIELDS if field.enqueue and field.name not in _ITS_OWN]
+
+
+def next_time(job: Job, now: str) -> str:
+    """When the schedule is due next, behind `now`; InvalidInput if that cannot be told.
+
+    `every` counts from when it was due, so that it does not drift; `cron` goes by the clock.
+    """
+    if job.every is None:
+        from queuectl.model.cron import next_fitting
+
+        return format_time(next_fitting(str(job.cron), job.tz, parse_time(now)))
+    micro = 1_000_000
+    period = max(1, round(job.every * micro))
+    due, moment = round(parse_time(job.run_at) * micro), round(parse_time(now) * micro)
+    return format_time((due + max(1, (moment - due) // period + 1) * period) / micro)
+
+
+def check(job: Job) -> Job:
+    """The job itself; InvalidInput for a schedule that cannot be kept, or options of none."""
+    if not recurs(job):
+        for name in sorted(SCHEDULED.difference(RECURS)):
+            if getattr(job, name) != Job._field_defaults[name]:
+                raise InvalidInput(
+                    f"{name} goes with {'cron' if name == 'tz' else 'every or cron'}"
+                )
+    elif (job.tz is None) is not (job.cron is None):
+        raise InvalidInput(
+            "tz goes with cron: every counts from the time before"
+            if job.cron is None
+            else "cron needs a tz, the name of a time zone like Europe/Berlin"
+        )
+    elif len(job.id) > LONGEST_SCHEDULE_ID:
+        raise InvalidInput(
+            f"the id of a schedule has at most {LONGEST_SCHEDULE_ID} characters, for those of its "
+            f"copies begin with it; this one has {len(job.id)}"
+        )
+    return job
+
+
+def begun(job: Job, now: str, *, timed: bool) -> Job:
+    """A new job as it is to be kept: of one that goes by `cron` with its first time.
+
+    `timed`: its run_at was given. Raises InvalidInput as `check` does.
+    """
+    if check(job).cron is None:
+        return job
+    at = format_time(parse_time(job.run_at) - 1e-6) if timed else now  # that moment itself will do
+    return job._replace(run_at=next_time(job, at))
+
+
+def replanned(before: Job, job: Job, now: str, *, timed: bool) -> Job:
+    """A job after its fields were set anew; one whose schedule changed has a new next time.
+
+    `timed`: its run_at was given. Raises InvalidInput as `check` does, and where a job would become
+    a schedule, or cease to be one.
+    """
+    if recurs(before) is not recurs(job):
+        what = "a schedule" if recurs(before) else "not a schedule"
+        raise InvalidInput(f"job '{job.id}' is {what} and stays so: cancel it and enqueue another")
+    if check(job)[_RULE] == before[_RULE] and job.tz == before.tz:
+        return job
+    due = next_time(job if job.every is None else job._replace(run_at=now), now)
+    return job if timed else job._replace(run_at=due)
+
+
+def fired(job: Job, copy_id: str, now: str, *, lives: bool) -> tuple[Job, Job | None]:
+    """The schedule after a worker met it due at `now`, and the pending copy, unless it is left out.
+
+    `lives`: its last copy is live. A schedule whose next time cannot be told is dead then.
+    """
+    late = parse_time(now) - parse_time(job.run_at)
+    try:
+        due = next_time(job, now)
+    except InvalidInput as exc:
+        copy = None if lives and not job.overlap else _copy(job, copy_id, now)
+        return lifecycle.stranded(job, str(exc), now, copy_id if copy else job.last), copy
+    if lives and not job.overlap:
+        return lifecycle.skipped(job, "overlap", due, now), None
+    if not job.catch_up and late > LATE:
+        return lifecycle.skipped(job, "late", due, now), None
+    return lifecycle.fired(job, copy_id, due, now), _copy(job, copy_id, now)
+
+
+def _copy(job: Job, copy_id: str, now: str) -> Job:
+    taken: dict[str, Any] = {name: getattr(job, name) for name in _COPIED}
+    return Job(
+        id=copy_id,
+        state="pending",
+        run_at=job.run_at,
+        created_at=now,
+        updated_at=now,
+        planned=job.run_at,
+        env_set=job.env_set,
+        extra=job.extra,
+        **taken,
+    )

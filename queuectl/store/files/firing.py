@@ -1,0 +1,55 @@
+"""Schedules in the files: what a claim does with one that is due, in its one append."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from queuectl.model.ids import made_ids
+from queuectl.model.job import Job, recurs
+from queuectl.model.schedule import fired
+from queuectl.model.times import parse_time
+from queuectl.store.files import worker_files
+from queuectl.store.files.job_files import decode_job, encode_job, line_id, line_state
+from queuectl.store.files.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.files.writer import Writer
+
+_LIVE = (b"pending", b"failed", b"in_progress")
+
+
+def fire(
+    writer: Writer,
+    journal: Journal,
+    schedule: Job,
+    now: str,
+    lines: list[bytes],
+    moves: list[tuple[str | None, str | None]],
+) -> Job | None:
+    """The copy to be claimed in the schedule's place, if one runs; `lines` then puts that off."""
+    live = writer.live(journal)
+    made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
+    lives = schedule.last is not None and _lives(writer, journal, schedule.last, lines)
+    kept, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=lives)
+    lines.append(encode_job(kept))
+    moves.append((schedule.state, kept.state))
+    live.put(lines[-1])
+    return copy
+
+
+def _lives(writer: Writer, journal: Journal, job_id: str, lines: list[bytes]) -> bool:
+    """Whether the job is live, `lines` being those that the claim is to append."""
+    live, wanted = writer.live(journal), job_id.encode()
+    line = next((new for new in lines if line_id(new) == wanted), live.lines.get(wanted))
+    if line is None and not live.is_whole:  # it may wait behind the window
+        found = writer.look_up(journal, [job_id]).get(job_id)
+        line = found[0] if found else None
+    return line is not None and line_state(line) in _LIVE
+
+
+def refuse_schedules(folder: str, lines: Iterable[bytes]) -> None:
+    """Raise StoreError for a schedule, while format 1 is written: an older worker would run it."""
+    if any(recurs(decode_job(line)) for line in lines):
+        raise worker_files.too_old(folder)
