@@ -19,7 +19,7 @@ from queuectl.store.facts import WAKE, WorkerInfo, is_selection
 from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
-from queuectl.store.files.live_index import Beyond, LiveIndex
+from queuectl.store.files.live_index import LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
@@ -192,7 +192,9 @@ class FileStore:
                 if finished[1].state in CLAIMABLE:
                     live.put(lines[0])  # it may be the next to run
             job = None
-            while job is None and (line := self._first_ready(journal, now, lines)) is not None:
+            while (
+                job is None and (line := self._writer.first_ready(journal, now, lines)) is not None
+            ):
                 before: Job | None = decode_job(line)
                 assert before is not None
                 state: str | None = before.state
@@ -210,15 +212,6 @@ class FileStore:
             if lines:
                 self._writer.append(journal, lines, moves, PLAIN)
         return Claim(job)
-
-    def _first_ready(self, journal: Journal, now: str, lines: list[bytes]) -> bytes | None:
-        """The line of the job to claim; `lines` are not in the journal yet."""
-        try:
-            return self._writer.live(journal).first_ready(now.encode())
-        except Beyond:  # others claimed much since `prepare_claims`
-            live = self._writer.live_anew(journal)
-            live.apply(lines)
-            return live.first_ready(now.encode())
 
     def prepare_claims(self) -> None:
         """Read what a first claim needs, while nobody waits for the lock."""
@@ -358,7 +351,9 @@ class FileStore:
         # Looked at last: a worker has its file before it has a job.
         with suppress(FileNotFoundError):
             named.difference_update(worker_files.worker_names(self.folder))
-        return [_as_info(worker_id, known.get(worker_id)) for worker_id in sorted(named)]
+        return [
+            worker_files.listed_info(worker_id, known.get(worker_id)) for worker_id in sorted(named)
+        ]
 
     def _listed(self) -> list[dict[str, object]]:
         try:
@@ -496,9 +491,3 @@ def _look(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size
-
-
-def _as_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:
-    names = ("pid", "start_time", "boot_id", "started_at")
-    words = [str(entry.get(name, "")) for name in names] if entry else []
-    return WorkerInfo(worker_id, False, " ".join([worker_id, *words]), missing=True)

@@ -19,7 +19,7 @@ from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 FOLDER = "workers"
 _SIZE = 1024  # bytes of a worker file
@@ -368,3 +368,10 @@ def forget(folder: str, worker_id: str) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def listed_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:
+    """What is known of a worker without a file: its entry in worker_pids.json, if it has one."""
+    names = ("pid", "start_time", "boot_id", "started_at")
+    words = [str(entry.get(name, "")) for name in names] if entry else []
+    return WorkerInfo(worker_id, False, " ".join([worker_id, *words]), missing=True)

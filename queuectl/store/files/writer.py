@@ -32,7 +32,7 @@ from queuectl.store.files.journal import (
     Stamp,
     counts_after,
 )
-from queuectl.store.files.live_index import SHARE, SMALLEST, LiveIndex
+from queuectl.store.files.live_index import SHARE, SMALLEST, Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import Found, find_jobs
 from queuectl.store.files.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
@@ -203,6 +203,15 @@ class Writer:
         with BaseFile(self._paths[0]) as jobs:
             self._live = self._load(journal, jobs)
         return self._live
+
+    def first_ready(self, journal: Journal, now: str, lines: Iterable[bytes]) -> bytes | None:
+        """The line of the job to claim next, if any; `lines` are not in the journal yet."""
+        try:
+            return self.live(journal).first_ready(now.encode())
+        except Beyond:  # others claimed much since `prepare_live`
+            live = self.live_anew(journal)
+            live.apply(lines)
+            return live.first_ready(now.encode())
 
     def running(self) -> list[bytes]:
         """The lines of running jobs as they were at the last change; none if that is not known."""
