@@ -98,6 +98,8 @@ SETTINGS: tuple[Setting, ...] = (
         (),
         "variables that jobs take along beside PATH and the like, or all",
     ),
+    Setting("lease", "duration", 120, "MongoDB: seconds until a silent worker is lost", low=30.0),
+    Setting("election-timeout", "duration", 20, "MongoDB: seconds to wait for a primary", low=1.0),
     Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
 )
 # Settings of a later version: refused on a command line, kept in a file, where doctor names them.
@@ -269,6 +271,8 @@ class Settings:
         logs_total: int
         foreign_grace: float | None
         inherit_env: tuple[str, ...]
+        lease: float
+        election_timeout: float
         paused: tuple[str, ...]
 
     def with_changes(self, changes: Mapping[str, object]) -> Settings:

@@ -418,7 +418,7 @@ class JobQueue(JobChanges):
         workers = self.workers()
         lost = [worker for worker in workers if not worker.alive]
         busy = sum(worker.job_id is not None for worker in workers)
-        return lost or self.store.orphans(of_jobs=busy < self.counts()["in_progress"])
+        return lost or self.store.orphans(busy)
 
     def rescue_worker(self, worker_id: str, *, asked_to_stop: bool = False) -> list[Job]:
         """Take the jobs of a dead worker from it, and the worker off the list.

@@ -230,9 +230,10 @@ class MemoryStore:
         """See Workers."""
         return [slot.info() for _, slot in sorted(self._workers.items())]
 
-    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+    def orphans(self, busy: int = 0) -> list[WorkerInfo]:
         """See Workers."""
-        named = {str(job.worker) for job in self.find(("in_progress",))} if of_jobs else set()
+        running = self.find(("in_progress",)) if busy < self.counts()["in_progress"] else ()
+        named = {str(job.worker) for job in running}
         lost = sorted(named - self._workers.keys())
         return [WorkerInfo(worker_id, False, worker_id, missing=True) for worker_id in lost]
 
@@ -404,6 +405,8 @@ class MemorySlot:
     def crowd(self) -> int:
         """See Slot."""
         return len(self._store._workers)
+
+    patience = 1.0
 
     def sees_lost(self) -> bool:
         """See Slot; it looks at all of them."""

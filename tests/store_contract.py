@@ -585,7 +585,7 @@ class StoreContract:
         assert [(one.id, one.alive, one.missing) for one in store.orphans()] == [
             ("w-1", False, True)
         ]
-        assert store.orphans(of_jobs=False) == []
+        assert store.orphans(1) == []
 
     def test_workers_are_woken(self, store):
         slots = [store.register(f"w-{number}", os.getpid(), "1", "b") for number in range(3)]

@@ -29,6 +29,8 @@ def test_the_defaults_are_the_documented_ones():
         "logs-total": 0,
         "foreign-grace": None,
         "inherit-env": (),
+        "lease": 120,
+        "election-timeout": 20,
         "paused": (),
     }
 

@@ -35,6 +35,7 @@ def make_job(command: str, job_id: str = "a") -> Job:
 class PlayedSlot:
     id = "w-1"
     on_watch = False
+    patience = 1.0
     asked = ""
 
     def __init__(self) -> None:

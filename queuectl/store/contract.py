@@ -146,6 +146,10 @@ class Slot(Protocol):
     on_watch: bool  # whether this worker keeps watch
     asked: str  # whether another host asked it to stop: "", "stop" or, at once, "now"
 
+    @property
+    def patience(self) -> float:
+        """How many times poll-interval it may wait now: more than 1 if it is woken for all news."""
+
     def still_held(self) -> bool:
         """Whether it still is a worker. False once it was given up or its lease ended.
 
@@ -199,10 +203,10 @@ class Workers(Protocol):
     def workers(self) -> list[WorkerInfo]:
         """Every worker. One that is not `alive` was lost: its lock is free, or its lease ended."""
 
-    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
+    def orphans(self, busy: int = 0) -> list[WorkerInfo]:
         """What is known of workers that are not among `workers` though they may have a job.
 
-        `of_jobs`: also of those that nothing but a job in progress names.
+        `busy`: how many of those have one; if no more are in progress, none names another worker.
         """
 
     def note_lost(self, worker_id: str, **facts: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 from contextlib import suppress
@@ -17,7 +16,7 @@ from queuectl.worker.first_process import beneath_first
 from queuectl.worker.log_places import logs_of
 from queuectl.worker.log_words import one_line
 from queuectl.worker.old_logs import remove_old_logs
-from queuectl.worker.own_log import OwnLog
+from queuectl.worker.own_log import OwnLog, Starter
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
@@ -145,7 +144,9 @@ class Worker:
     def _step(self, until_empty: bool) -> int | None:
         """One job, or one wait for it; an exit code if the worker should leave."""
         now = time.monotonic()
-        if now >= self._next_look:
+        # What woke it comes first, if it is woken for changed settings, too.
+        is_late = self._woken and self._slot.patience > 1.0
+        if now >= self._next_look and not is_late:
             # Before a claim: trouble must not come between a claim and the run.
             self._look_around(now)
         if not self._slot.still_held():
@@ -160,6 +161,8 @@ class Worker:
         job = self._claim()
         if job is not None:
             return self._run(job)
+        if now >= self._next_look:
+            self._look_around(now)
         if until_empty and (self._queue.is_drained() or self._queue.count_paused()):
             return self._drained()
         self._idle()
@@ -320,7 +323,7 @@ class Worker:
         self._rested = True
         self._queue.sync()
         self._queue.fold_if_due()
-        wait = self._runner.look * (1.0 if wakeful else self._spread)
+        wait = self._runner.look * (self._slot.patience if wakeful else self._spread)
         # Asked for after the run was cleared: an enqueue from here on sees an idle worker.
         due = self._queue.next_due()
         fold = self._queue.checkpoint_due_in()
@@ -328,8 +331,20 @@ class Worker:
             wait = min(wait, due)
         if fold is not None and wakeful:
             wait = min(wait, fold)
-        self._woken = bool(self._wakeups.wait(max(wait, _SHORTEST_WAIT)))
+        self._woken = self._wait_for(max(wait, _SHORTEST_WAIT))
         self._runner.reap()  # what this process has inherited
+
+    def _wait_for(self, seconds: float) -> bool:
+        """Wait for a hint; whether one came. A long wait ends when a worker here was lost, too."""
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            part = min(self._runner.look, _LONGEST_PAUSE)
+            came = bool(self._wakeups.wait(min(left, part)))
+            if came or left <= part or self._wakeups.stopping:
+                return came
+            if not self._slot.still_held() or self._slot.sees_lost():
+                return False
 
     def _look_around(self, now: float) -> None:
         """What is done now and then: settings, lost workers, old jobs."""
@@ -448,7 +463,7 @@ def _main(argv: Sequence[str] | None) -> int:
         _detach()
     queue = JobQueue.open(os.path.abspath(options["--data"]))
     own_log = OwnLog(options.get("--log"))
-    starter = _Starter(int(options.get("--ready", -1)))
+    starter = Starter(int(options.get("--ready", -1)))
 
     def registered(slot: Slot) -> None:
         own_log.name_for(slot.id)
@@ -472,25 +487,6 @@ def _main(argv: Sequence[str] | None) -> int:
 def _detach() -> None:
     with suppress(PermissionError):  # it leads a session already
         os.setsid()
-
-
-class _Starter:
-    """The starter of the worker, which waits at the other end of a pipe to hear how that went."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def tell(self, line: str) -> None:
-        """Say it, the first time only."""
-        if self._fd < 0:
-            return
-        fd, self._fd = self._fd, -1
-        try:
-            os.write(fd, line.encode("utf-8", "replace")[: select.PIPE_BUF])
-        except BrokenPipeError:
-            return  # it is gone; the worker works on
-        finally:
-            os.close(fd)
 
 
 def _to_stdout(text: str) -> None:

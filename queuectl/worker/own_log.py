@@ -1,8 +1,9 @@
-"""The file that takes what a detached worker itself has to say."""
+"""What a detached worker itself has to say: to a file, and to whoever started it."""
 
 from __future__ import annotations
 
 import os
+import select
 
 from queuectl.store import door
 
@@ -24,3 +25,22 @@ class OwnLog:
         """Remove it at the worker's end if nothing was said."""
         if self._path is not None and not os.fstat(2).st_size:
             door.remove(self._path)
+
+
+class Starter:
+    """The starter of the worker, which waits at the other end of a pipe to hear how that went."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def tell(self, line: str) -> None:
+        """Say it, the first time only."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            os.write(fd, line.encode("utf-8", "replace")[: select.PIPE_BUF])
+        except BrokenPipeError:
+            return  # it is gone; the worker works on
+        finally:
+            os.close(fd)

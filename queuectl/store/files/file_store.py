@@ -339,14 +339,11 @@ class FileStore:
         """Every worker with a file; one that is not alive was lost."""
         return list(worker_files.worker_infos(self.folder))
 
-    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
-        """What is known of workers that have no file though they are listed.
-
-        `of_jobs`: and of those that are not, but have a job that is in progress.
-        """
+    def orphans(self, busy: int = 0) -> list[WorkerInfo]:
+        """See Workers: of those that have no file though they are listed, or have a job."""
         known = {str(entry.get("id")): entry for entry in self._listed()}
         named = set(known)
-        if of_jobs:
+        if busy < self.counts()["in_progress"]:
             named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
         # Looked at last: a worker has its file before it has a job.
         with suppress(FileNotFoundError):

@@ -101,6 +101,11 @@ class WorkerSlot:
         """How many workers there are, this one included."""
         return len(self._all_names())
 
+    @property
+    def patience(self) -> float:
+        """How many times poll-interval this worker may wait."""
+        return 1.0
+
     def sees_lost(self) -> bool:
         """Whether one other worker, taken at random, was lost."""
         names = self._all_names()

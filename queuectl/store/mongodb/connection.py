@@ -9,17 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timezone
 from typing import Any
 
-from pymongo import MongoClient, errors
+from pymongo import MongoClient, ReadPreference, errors
 from pymongo.errors import PyMongoError
 
 from queuectl.addresses import Address
 from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, StoreError
 
 PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
+SETTINGS = "settings"  # the document of the collection `config`
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
 _SILENCE = 5  # times that patience: so long may a single answer take
@@ -97,7 +98,7 @@ class Connection:
 
     def _hello(self, client: MongoClient[dict[str, Any]]) -> dict[str, Any]:
         """The primary's greeting; waits for one while a set elects it."""
-        began = time.monotonic()
+        began, election = time.monotonic(), None
         while True:
             try:
                 with self.told():
@@ -108,12 +109,24 @@ class Connection:
                     server.server_type_name not in ("Unknown", "PossiblePrimary")
                     for server in client.topology_description.server_descriptions().values()
                 )
-                if waited >= (ELECTION if elects else self._patience - _TELL_AFTER):
+                if elects and election is None:
+                    election = self._election_timeout(client)
+                if waited >= (election if elects and election else self._patience - _TELL_AFTER):
                     raise
                 if self.on_wait is not None:
                     what = "has no primary at the moment" if elects else "does not answer"
                     self.on_wait(f"{self.address.name} {what}; waiting")
                     self.on_wait = None
+
+    def _election_timeout(self, client: MongoClient[dict[str, Any]]) -> float:
+        """The setting, as another member of the set has it."""
+        others = ReadPreference.SECONDARY_PREFERRED
+        config = client.get_database(self.address.database, read_preference=others).config
+        found = None
+        with suppress(PyMongoError):
+            found = config.find_one({"_id": SETTINGS})
+        value = (found or {}).get("election-timeout")
+        return float(value) if isinstance(value, (int, float)) else ELECTION
 
     def greeting(self) -> str:
         """Name, version and form of the server, and how long it took to answer."""

@@ -14,7 +14,6 @@ from queuectl.store.mongodb.schema import validator
 FORMAT = 1
 LAYOUT = 3  # raised when an index or a rule is added: a process that finds less makes them
 MARKER = "queuectl"
-SETTINGS = "settings"  # the one document of `config`
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 # A claim scans the first: the ready jobs of each state, in the order in which they are claimed,

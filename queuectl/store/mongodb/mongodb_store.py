@@ -28,7 +28,7 @@ from queuectl.store.mongodb.archive import MongodbArchive
 from queuectl.store.mongodb.care import MongodbCare
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims
-from queuectl.store.mongodb.connection import connect
+from queuectl.store.mongodb.connection import SETTINGS, connect
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
@@ -37,7 +37,6 @@ from queuectl.store.mongodb.documents import (
 )
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.host import make_host_folder
-from queuectl.store.mongodb.layout import SETTINGS
 from queuectl.store.mongodb.staging import Staging
 from queuectl.store.mongodb.watch import MongodbWatch
 from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
@@ -315,11 +314,14 @@ class MongodbStore:
         """Every worker of every host; one that is not alive was lost."""
         return list(self._workers.all()) if self._there() else []
 
-    def orphans(self, *, of_jobs: bool = True) -> list[WorkerInfo]:
-        """What is known of workers that have neither a file nor a document, but a job."""
-        if not of_jobs or not self._there():
+    def orphans(self, busy: int = 0) -> list[WorkerInfo]:
+        """See Workers: of those that have neither a file nor a document, but a job."""
+        if not self._there():
             return []
-        named = {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
+        running = list(self.find(("in_progress",)))
+        named = {job.worker for job in running if job.worker is not None}
+        if busy >= len(running):
+            return []
         # Looked at last: a worker has its document before it has a job.
         named -= {worker.id for worker in self.workers()}
         return [

@@ -26,7 +26,7 @@ from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.host import forget_secret, make_host_folder
 
-LEASE = 120.0  # seconds
+_LEAST = 30.0  # seconds of a lease, beside 3 times kill-grace
 _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
 _GAPS = 4  # parts of a lease: an observer that looked less often has lost sight
@@ -36,13 +36,16 @@ _PENDING = [
     {
         "$match": {
             "$or": [
-                {"operationType": "insert", "fullDocument.state": "pending"},
-                {"updateDescription.updatedFields.state": "pending"},
-                {"updateDescription.updatedFields.run_at": {"$exists": True}},
+                {"ns.coll": "jobs", "operationType": "insert", "fullDocument.state": "pending"},
+                {"ns.coll": "jobs", "updateDescription.updatedFields.state": "pending"},
+                {"ns.coll": "jobs", "updateDescription.updatedFields.run_at": {"$exists": True}},
+                {"ns.coll": "config"},
+                {"operationType": "rename"},
             ]
         }
     }
 ]
+_PATIENCE = 5.0  # times poll-interval
 _FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
 
 
@@ -68,7 +71,8 @@ class MongodbWorkers:
         return self._connection.database.workers
 
     def _lease(self) -> float:
-        return max(LEASE, 3 * self._settings().kill_grace + LEASE / 4)
+        settings = self._settings()
+        return max(settings.lease, 3 * settings.kill_grace + _LEAST)
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
         """Make this process a worker that others see; its slot must be released."""
@@ -128,14 +132,17 @@ class MongodbWorkers:
         """Every worker of every host; one that is not alive was lost."""
         with self._connection.told():
             documents = {document["_id"]: document for document in self._documents.find()}
-            running = {"state": "in_progress", "worker": {"$in": list(documents)}}
-            jobs = list(self._connection.database.jobs.find(running, {"worker": 1, "run": 1}))
-        held = {job["worker"]: (job["_id"], job.get("run", 0)) for job in jobs}
         local = {info.id: info for info in worker_files.worker_infos(self._folder)}
         yield from local.values()
-        for worker_id, document in documents.items():
-            if worker_id not in local:
-                yield self._elsewhere(document, held.get(worker_id))
+        others = [worker_id for worker_id in documents if worker_id not in local]
+        held = {}
+        if others:
+            with self._connection.told():
+                running = {"state": "in_progress", "worker": {"$in": others}}
+                for job in self._connection.database.jobs.find(running, {"worker": 1, "run": 1}):
+                    held[job["worker"]] = (job["_id"], job.get("run", 0))
+        for worker_id in others:
+            yield self._elsewhere(documents[worker_id], held.get(worker_id))
         for gone in self._seen.keys() - documents.keys():
             del self._seen[gone]
 
@@ -166,7 +173,7 @@ class MongodbWorkers:
     def _is_overdue(self, document: dict[str, Any]) -> bool:
         """Whether the same beat was seen for a whole lease; then the worker is declared lost."""
         worker_id, beat, lease = document["_id"], document.get("beat", 0), document.get("lease")
-        now, lease = clock(), float(lease or LEASE)
+        now, lease = clock(), float(lease or _LEAST)
         seen, since, looked = self._seen.get(worker_id, (None, now, now))
         if seen != beat or now - looked > lease / _GAPS:
             since = now
@@ -203,6 +210,7 @@ class Waker:
     def __init__(self, connection: Connection, folder: str) -> None:
         self._connection = connection
         self._folder = folder
+        self.hears = False
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -228,12 +236,15 @@ class Waker:
                 _wait(_AGAIN)
 
     def _hear(self) -> None:
-        jobs = self._connection.database.jobs
-        with jobs.watch(_PENDING, max_await_time_ms=_AWAIT) as stream:
+        with self._connection.database.watch(_PENDING, max_await_time_ms=_AWAIT) as stream:
             worker_files.wake_idle(self._folder, 1)  # what came before the stream was open
-            while self._wanted.is_set() and stream.alive:
-                if stream.try_next() is not None and self._wanted.is_set():
-                    worker_files.wake_idle(self._folder, 1)
+            try:
+                while self._wanted.is_set() and stream.alive:
+                    self.hears = True
+                    if stream.try_next() is not None and self._wanted.is_set():
+                        worker_files.wake_idle(self._folder, 1)
+            finally:
+                self.hears = False
 
 
 def _wait(seconds: float) -> None:
@@ -262,6 +273,11 @@ class LeasedSlot(WorkerSlot):
         self._lives = clock()
         lasts = self._lives - self._renewed < self._lease - self._slack
         return lasts and not self._declared and super().still_held()
+
+    @property
+    def patience(self) -> float:
+        """See WorkerSlot: while it hears of all that is new, a look is a precaution."""
+        return _PATIENCE if self._waker.hears else 1.0
 
     def keep_watch(self) -> bool:
         """See WorkerSlot; the one on watch is woken for what other hosts enqueue, too."""
