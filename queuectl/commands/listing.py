@@ -121,7 +121,7 @@ def table(context: Context, jobs: Iterable[Job], names: Sequence[str], now: floa
     """A table of these fields; on a terminal times and durations are told as people say them."""
     values = _values(names, now)
     spoken = {derived.name for derived in DERIVED if derived.is_duration} | {"timeout"}
-    times = {field.name for field in FIELDS if field.kind == "time"} | {"next_retry"}
+    times = {field.name for field in FIELDS if field.kind == "time"} | {"next_retry", "next_run"}
     columns = [
         render.Column(
             _TITLES.get(name, name.replace("_", " ").title()),

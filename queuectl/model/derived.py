@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.model.fields import FIELDS
-from queuectl.model.job import Job
+from queuectl.model.job import Job, recurs
 from queuectl.model.times import parse_time
 
 
@@ -44,11 +44,17 @@ def next_retry(job: Job, now: float) -> str | None:
     return job.run_at if job.state == "failed" else None
 
 
+def next_run(job: Job, now: float) -> str | None:
+    """When a copy of a schedule runs next."""
+    return job.run_at if recurs(job) and job.state in ("pending", "failed") else None
+
+
 DERIVED: tuple[Derived, ...] = (
     Derived("age", "seconds since it was enqueued", age),
     Derived("wait_time", "seconds from when it was due to its latest start, or to now", wait_time),
     Derived("run_time", "seconds that its latest run took, or has taken", run_time),
     Derived("next_retry", "when it runs again after a failure", next_retry, is_duration=False),
+    Derived("next_run", "when a copy of a schedule runs next", next_run, is_duration=False),
 )
 
 

@@ -12,7 +12,7 @@ from queuectl.errors import InvalidInput
 from queuectl.model import lifecycle
 from queuectl.model.fields import FIELDS, LONGEST_SCHEDULE_ID, RECURS, SCHEDULE, SCHEDULED
 from queuectl.model.job import Job, recurs
-from queuectl.model.times import format_time, parse_time
+from queuectl.model.times import format_duration, format_time, parse_time
 
 LATE = 60.0  # seconds; a schedule that does not catch up leaves out what is later
 _RULE = slice(Job._fields.index("every"), Job._fields.index("cron") + 1)
@@ -115,3 +115,12 @@ def _copy(job: Job, copy_id: str, now: str) -> Job:
         extra=job.extra,
         **taken,
     )
+
+
+def rhythm(job: Job) -> str:
+    """When copies of a schedule run, and which are left out."""
+    told = f"cron {job.cron}, {job.tz or 'UTC'}"
+    if job.every is not None:
+        told = f"every {format_duration(job.every)}"
+    late = "" if job.catch_up else "; not what is late"
+    return f"{told}{late}{'; beside the copy before' if job.overlap else ''}"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
-from queuectl.errors import QueuectlError
+from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.gate import ALL, OPEN, shut_by
+from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     Told = Callable[[str], str]  # a time as it is to be shown
 
 _NOT_FOUND = 127  # as /bin/sh has it
+_MOMENTS = 3  # of a schedule
 _MOST_RETRIES = 10  # that are told of
 _BURIED = {
     "lost": "its worker died in each of its last runs, most likely because of the job",
@@ -59,7 +61,8 @@ class Surroundings(NamedTuple):
 
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
     says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
-    the job has its PATH from, if that is why it failed; `shut` is the pause that keeps it waiting.
+    the job has its PATH from, if that is why it failed; `shut` is the pause that keeps it waiting;
+    `last` is the latest copy of a schedule.
     """
 
     now: str
@@ -69,6 +72,7 @@ class Surroundings(NamedTuple):
     kept: str | None = None
     path: str = ""
     shut: str | None = None
+    last: Job | None = None
 
 
 def explain(context: Context, args: dict[str, Any]) -> Result:
@@ -87,6 +91,8 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
     policy = own_policy(job, queue.settings().retry_policy())
     around = Surroundings(now, policy, workers, ahead, kept, path, shut)
+    if recurs(job) and job.last is not None:
+        around = around._replace(last=queue.store.get(job.last))
     retries = coming_retries(job, around.policy)
     clock = context.clock
 
@@ -206,6 +212,11 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
         why = f" after {render.brief(job.error)}" if job.error else ""
         due = "is due" if is_ready(job, around.now) else f"is due {told(job.run_at)}"
         found.append(("waiting_for_retry", f"Its {what}{why} {due}."))
+    elif recurs(job):
+        found.append(_scheduled(job, around.now, told))
+        if around.last is not None and around.last.state in LIVE and not job.overlap:
+            text = f"Its latest copy {job.last} is {around.last.state}: until that ends, none runs."
+            found.append(("overlap", text))
     elif job.run_at > around.now:
         found.append(("not_due", f"It is not due yet: {told(job.run_at)}."))
     if around.shut is not None:
@@ -228,12 +239,28 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     return found
 
 
+def _scheduled(job: Job, now: str, told: Told) -> tuple[str, str]:
+    """When copies of the schedule run."""
+    from queuectl.model.schedule import next_time, rhythm  # few jobs are one
+
+    moments = [job.run_at]
+    try:
+        while len(moments) < _MOMENTS:
+            last = job._replace(run_at=moments[-1])
+            moments.append(next_time(last, max(last.run_at, now)))
+    except InvalidInput as exc:
+        return "scheduled", f"It is due {told(job.run_at)}, and dead then: {exc}."
+    first = "A copy of it is due" if job.run_at <= now else f"A copy of it runs {told(job.run_at)}"
+    later = ", ".join(map(told, moments[1:]))
+    return "scheduled", f"{first} ({rhythm(job)}), then {later}."
+
+
 def coming_retries(job: Job, policy: RetryPolicy) -> list[tuple[int, float]]:
     """Number of each retry that is left after the coming run, and seconds before it; ten at most.
 
     With jitter the seconds are the most that it may wait.
     """
-    if job.state not in CLAIMABLE and job.state != "in_progress":
+    if recurs(job) or (job.state not in CLAIMABLE and job.state != "in_progress"):
         return []
     first = job.attempts + 1
     last = min(job.max_retries, job.attempts + _MOST_RETRIES)

@@ -16,12 +16,12 @@ from queuectl.commands.selecting import (
     selects,
 )
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
-from queuectl.model.derived import age
+from queuectl.model.derived import age, next_run
 from queuectl.model.env_file import hidden
 from queuectl.model.fields import STATES
-from queuectl.model.job import FINISHED, LIVE, policy_of
+from queuectl.model.job import FINISHED, LIVE, policy_of, recurs
 from queuectl.model.selection import Selection
-from queuectl.model.times import format_duration
+from queuectl.model.times import format_duration, format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _COLUMNS = (
     render.Column("State", 10, state=True),
     render.Column("Command", 7, elastic=True),
 )
+_NEXT = (render.Column("Next", 5),)
 _BETWEEN = (render.Column("Age", 5), render.Column("Tries", 5))
 _ROOM = 56  # columns beside the ids: for state, age and tries, and 30 of the command
 NO_MATCH = Note("No job matches.")
@@ -55,9 +56,9 @@ def list_jobs(context: Context, args: dict[str, Any]) -> Result:
         what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
 
     def lines() -> Iterator[str]:
-        rows = _rows(jobs) if context.screen is None else _wide_rows(jobs)
-        yield from _table(context, rows)
-        if not rows and args["limit"] != 0:
+        found = list(jobs)
+        yield from _table(context, found, wide=context.screen is not None)
+        if not found and args["limit"] != 0:
             yield Note(f"{what} ({context.name}).")
 
     return listed(context, args, jobs, lines())
@@ -85,7 +86,7 @@ def these(context: Context, jobs: Iterable[Job]) -> Result:
     """The jobs that something would be done to."""
 
     def lines() -> Iterator[str]:
-        yield from _table(context, _rows(jobs))
+        yield from _table(context, jobs)
 
     return jobs_result(jobs, lines())
 
@@ -96,29 +97,21 @@ def jobs_result(jobs: Iterable[Job], lines: Iterable[str], code: int = 0) -> Res
     return Result(lines, words=words, form=lambda: forms.jobs_form(jobs), code=code)
 
 
-def _rows(jobs: Iterable[Job]) -> list[tuple[str, ...]]:
-    return [(job.id, job.state, render.brief(job.command)) for job in jobs]
+def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iterator[str]:
+    """The jobs as rows. `wide`: with how old each is and how often it was tried, if there is room.
 
-
-def _wide_rows(jobs: Iterable[Job]) -> list[tuple[str, ...]]:
-    """The same with how old each is and how often it was tried."""
-    now = time.time()
-    return [
-        (id_, state, format_duration(int(age(job, now) or 0)), str(job.attempts), command)
-        for job in jobs
-        for id_, state, command in _rows([job])
-    ]
-
-
-def _table(context: Context, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    columns: tuple[render.Column, ...] = _COLUMNS
-    screen = context.screen
-    if rows and len(rows[0]) > len(columns):
-        longest = max(len(row[0]) for row in rows)
-        if screen is None or screen - longest >= _ROOM:
-            columns = (*_COLUMNS[:2], *_BETWEEN, _COLUMNS[2])
-        else:
-            rows = [(*row[:2], row[-1]) for row in rows]
+    Where a schedule is among them, with when it runs next.
+    """
+    listed, screen, now = list(jobs), context.screen, time.time()
+    if wide and screen is not None:
+        wide = screen - max((len(job.id) for job in listed), default=0) >= _ROOM
+    timed = any(map(recurs, listed))
+    columns = (*_COLUMNS[:2], *_NEXT[:timed], *(_BETWEEN if wide else ()), _COLUMNS[2])
+    rows: list[tuple[str, ...]] = []
+    for job in listed:
+        due = (_next_run(job, context.clock),) if timed else ()
+        years = (format_duration(int(age(job, now) or 0)), str(job.attempts)) if wide else ()
+        rows.append((job.id, job.state, *due, *years, render.brief(job.command)))
     return render.table(columns, rows, screen=screen, colour=context.color)
 
 
@@ -155,6 +148,10 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Runs", job.run),
         ("Workers Lost", job.losses or None),
         ("Created", render.moment(job.created_at, now)),
+        ("Schedule", _rhythm(job) if recurs(job) else None),
+        ("Next Run", render.moment(next_run(job, 0.0), now) if next_run(job, 0.0) else None),
+        ("Latest Copy", job.last),
+        ("Planned", render.moment(job.planned, now) if job.planned else None),
         ("Not Before", render.moment(job.run_at, now) if _is_delayed(job) else None),
         ("Started", render.moment(job.started_at, now) if job.started_at else None),
         ("Finished", render.moment(job.finished_at, now) if job.finished_at else None),
@@ -198,7 +195,22 @@ def _taken_along(context: Context, job: Job) -> str | None:
     return ", ".join([f"umask {form.get('umask', '022')}", *names])
 
 
+def _next_run(job: Job, clock: float | None) -> str:
+    due = next_run(job, 0.0)
+    if due is not None and clock is not None:
+        due = max(due, format_time(clock))
+    return render.moment(due, clock)
+
+
+def _rhythm(job: Job) -> str:
+    from queuectl.model.schedule import rhythm  # few jobs are one
+
+    return rhythm(job)
+
+
 def _is_delayed(job: Job) -> bool:
+    if recurs(job):
+        return False
     return job.state == "failed" or (job.state == "pending" and job.run_at > job.updated_at)
 
 

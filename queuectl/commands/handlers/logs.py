@@ -11,6 +11,7 @@ from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.handlers.waiting import WorkerLook
 from queuectl.commands.selecting import listed_jobs, named_job, selects
 from queuectl.errors import InvalidInput, NoSuchRun
+from queuectl.model.job import LIVE, recurs
 from queuectl.model.times import format_duration, parse_time
 
 TYPE_CHECKING = False
@@ -42,6 +43,12 @@ def logs(context: Context, args: dict[str, Any]) -> Result:
 
 def _of_one(context: Context, job: Job, args: Mapping[str, Any]) -> Result:
     run, lines = args["run"], args["lines"]
+    if recurs(job) and job.state in LIVE:
+        shown = f"'logs {job.last}' shows its latest copy" if job.last else "none has run yet"
+        told = f"ob '{job.id}' is a schedule, and runs as copies: {shown}"
+        if args["follow"]:
+            raise InvalidInput(f"j{told}")
+        return Result([Note(f"J{told}.")], words=())
     if args["follow"]:
         if run is not None or lines is not None:
             raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")

@@ -506,7 +506,7 @@ function showAbout(why) {
   const facts = [["State", `${NAMES[job.state] || job.state}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
     ["Priority", job.priority], ["Tries", `${job.attempts} of ${job.max_retries + 1}`], ["Runs", job.run], ["Workers lost", job.losses || null],
     ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)],
-    ["Folder", job.cwd], ["Tags", job.tags?.length ? job.tags.join(", ") : null], ["Variables", job.env && Object.keys(job.env).join(", ")], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
+    ["Folder", job.cwd], ["Tags", job.tags?.length ? job.tags.join(", ") : null], ["Schedule", job.every ? `every ${job.every} s` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Latest copy", job.last], ["Planned", job.planned], ["Variables", job.env && Object.keys(job.env).join(", ")], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
   const held = by("about").contains(document.activeElement) ? document.activeElement.textContent : null;
   put(by("about"),
     el("div", { className: "bar" },
@@ -536,7 +536,7 @@ async function showVariables() {
   }
 }
 
-const EVENTS = { fail: "failed", release: "stopped", lose: "lost", cancel: "cancelled", retry: "retried" };
+const EVENTS = { fail: "failed", release: "stopped", lose: "lost", cancel: "cancelled", retry: "retried", skip: "left out" };
 
 /** What happened to the job, with what passed between, in words. */
 function timeline(job) {
@@ -709,6 +709,7 @@ async function download() {
 
 const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", "text", "made up if left out"], ["priority", "number", "lower runs first"],
   ["max_retries", "number", "runs after the first"], ["delay", "number", "seconds from now"], ["timeout", "number", "seconds a run may take"],
+  ["every", "number", "seconds; it never runs then, but copies of it"], ["cron", "text", "the same by the clock, like 0 3 * * 1-5"], ["tz", "text", "the clock's time zone; the server's if left out"],
   ["cwd", "text", "folder; where the server was started if left out"], ["tags", "text", "words, separated by commas"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
 
 /** The form of a new job, of an edit of `job`, or of a new one like it (`again`). */
