@@ -19,7 +19,8 @@ class Setting:
     """One setting. `low` and `high` bound numbers; `old` are spellings that still work.
 
     `kind`: "count" (whole), "number", "duration" (seconds), "limit" (a duration, or none), "size"
-    (bytes, 0 for none), "names" (a list of variable names) or "paused" (a list of tags, * for all).
+    (bytes, 0 for none), "names" (a list of variable names), "paused" (a list of tags, * for
+    all) or "limits" (numbers by tag).
     """
 
     __slots__ = ("default", "high", "kind", "low", "meaning", "name", "nothing", "old")
@@ -100,15 +101,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("lease", "duration", 120, "MongoDB: seconds until a silent worker is lost", low=30.0),
     Setting("election-timeout", "duration", 20, "MongoDB: seconds to wait for a primary", low=1.0),
+    Setting("limits", "limits", {}, "how many jobs with a tag may run at once; see 'limit'"),
     Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
 )
 # Settings of a later version: refused on a command line, kept in a file, where doctor names them.
-NOT_YET = frozenset(
-    (
-        "limits",
-        *("on-cancelled", "on-completed", "on-dead"),
-    )
-)
+NOT_YET = frozenset((*("on-cancelled", "on-completed", "on-dead"),))
+_MOST_AT_ONCE = 1_000_000
 _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.name, *setting.old)}
 
 
@@ -135,6 +133,8 @@ def parse_setting(setting: Setting, text: str) -> object:
     text = text.strip()
     if setting.kind == "names":
         return check_setting(setting, _listed(setting, text))
+    if setting.kind == "limits":
+        return check_setting(setting, _limits_in(setting, text))
     if setting.kind == "paused":
         tags = [] if text == "none" else text.replace(",", " ").split()
         return check_setting(setting, list(dict.fromkeys(tags)))
@@ -175,8 +175,8 @@ def check_setting(setting: Setting, value: object) -> object:
         if isinstance(value, (list, tuple)) and all(_is_name(name) for name in value):
             return tuple(value)
         raise InvalidInput(f"{setting.name} must be a list of variable names, not {value!r}")
-    if setting.kind == "paused":
-        return _paused(setting, value)
+    if setting.kind in ("paused", "limits"):
+        return (_paused if setting.kind == "paused" else _limits)(setting, value)
     if value is None and setting.kind == "limit":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -204,6 +204,42 @@ def _paused(setting: Setting, value: object) -> tuple[str, ...]:
         raise InvalidInput(f"{setting.name}: {exc}") from None
 
 
+def _limits_in(setting: Setting, text: str) -> dict[str, object]:
+    """The numbers by tag in a text like `gpu=2,net=4`, none for `none`."""
+    found: dict[str, object] = {}
+    for word in [] if text == "none" else text.replace(",", " ").split():
+        tag, _, number = word.partition("=")
+        if tag in found:
+            raise InvalidInput(f"{setting.name} names {tag} twice")
+        found[tag] = int(number) if number.isascii() and number.isdigit() else number
+    return found
+
+
+def _limits(setting: Setting, value: object) -> dict[str, int]:
+    from queuectl.model.gate import variable
+    from queuectl.model.rare_values import check_tag
+
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{setting.name} must be numbers by tag, like gpu=2, not {value!r}")
+    names: dict[str, str] = {}
+    for tag, most in value.items():
+        try:
+            check_tag(tag)
+        except InvalidInput as exc:
+            raise InvalidInput(f"{setting.name}: {exc}") from None
+        if type(most) is not int or not 1 <= most <= _MOST_AT_ONCE:
+            raise InvalidInput(
+                f"{setting.name}: {tag} must be a whole number from 1 to {_MOST_AT_ONCE}, "
+                f"not {most!r}; 'pause {tag}' lets none start"
+            )
+        other = names.setdefault(variable(tag), tag)
+        if other != tag:
+            raise InvalidInput(
+                f"{setting.name}: {other} and {tag} would both number their jobs in {variable(tag)}"
+            )
+    return dict(value)
+
+
 def _is_name(name: object) -> bool:
     # Wider than what a command line takes: a file that was right yesterday must stay so.
     return isinstance(name, str) and name != "" and "=" not in name and "\0" not in name
@@ -224,6 +260,8 @@ def show_value(setting: Setting, value: object) -> str:
     """The value as `config get` prints it and `config set` reads it."""
     if value is None or (value == 0 and setting.kind == "size"):
         return setting.nothing
+    if isinstance(value, dict):
+        value = [f"{tag}={most}" for tag, most in value.items()]
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value)) or "none"
     return str(value)
@@ -273,6 +311,7 @@ class Settings:
         inherit_env: tuple[str, ...]
         lease: float
         election_timeout: float
+        limits: Mapping[str, int]
         paused: tuple[str, ...]
 
     def with_changes(self, changes: Mapping[str, object]) -> Settings:
@@ -295,11 +334,11 @@ class Settings:
 
     def gate(self) -> Gate | None:
         """What keeps jobs waiting, as these settings say; None for nothing."""
-        if not self.paused:
+        if not self.paused and not self.limits:
             return None
         from queuectl.model.gate import gate_of
 
-        return gate_of(self.paused)
+        return gate_of(self.paused, self.limits)
 
     def to_dict(self) -> dict[str, object]:
         """What config.json holds."""

@@ -11,7 +11,7 @@ from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
 from queuectl.model import lifecycle
-from queuectl.model.fields import SCHEDULED, STATES, check_state, find_field
+from queuectl.model.fields import SCHEDULED, STATES, check_state, check_value, find_field
 from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time
 from queuectl.store.facts import CANCEL, is_selection
@@ -27,6 +27,10 @@ class JobChanges:
     """The part of JobQueue that finds jobs and changes them."""
 
     store: Store
+    if TYPE_CHECKING:
+
+        def limited(self) -> Collection[str]:
+            """The tags that have a limit."""
 
     def now(self) -> str:
         """The store's time, as jobs hold it."""
@@ -117,6 +121,9 @@ class JobChanges:
             if env:
                 own["env"] = {**(job.env or {}), **env}
             before = job
+            if job.state == "in_progress":
+                wanted = {**fields, **own}.get("tags", job.tags)
+                _refuse_limited(job, wanted, self.limited())
             job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
             if not SCHEDULED.isdisjoint(fields):
                 from queuectl.model.schedule import replanned  # few change one
@@ -148,7 +155,9 @@ class JobChanges:
                 )
             return lifecycle.abandoned(job, self.now())
 
-        return self._change(which, rule)
+        done = self._change(which, rule)
+        self.store.wake()  # what they held is free
+        return done
 
     def would_cancel(self, which: Which) -> list[Job]:
         """The jobs as they are, if all of them could be cancelled; raises as `cancel` does."""
@@ -254,6 +263,18 @@ class JobChanges:
         """Wake so many workers that run nothing, as many as there are jobs for them."""
         if count:
             self.store.wake_idle(count)
+
+
+def _refuse_limited(job: Job, wanted: object, limits: Collection[str]) -> None:
+    """Conflict if a running job is given or loses a tag that has a limit."""
+    tags = check_value(find_field("tags"), wanted)
+    assert isinstance(tags, tuple)
+    for tag in limits:
+        if (tag in tags) != (tag in job.tags):
+            raise Conflict(
+                f"job '{job.id}' is in_progress: tag '{tag}' has a limit, and changes only while "
+                "a job waits"
+            )
 
 
 def _dead(job: Job) -> Job:

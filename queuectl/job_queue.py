@@ -202,11 +202,15 @@ class JobQueue(JobChanges):
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
         """Set settings anew; None as a value goes back to the default."""
         self.settings()  # tells of what is unknown in the file
+        return self._change_settings(lambda settings: changes)
+
+    def _change_settings(self, changes: Callable[[Settings], Mapping[str, object]]) -> Settings:
         while True:
             old = self.store.settings()
-            settings = Settings(old).with_changes(changes)
+            before = Settings(old)
+            settings = before.with_changes(changes(before))
             if self.store.change_settings(old, settings.to_dict()):
-                if settings.paused != Settings(old).paused:
+                if settings.gate() != before.gate():
                     self.store.wake()
                 return settings
 
@@ -233,15 +237,27 @@ class JobQueue(JobChanges):
 
         return self._set_paused(without)
 
+    def limited(self) -> Collection[str]:
+        """The tags that have a limit."""
+        return self.settings().limits
+
     def _set_paused(self, change: Callable[[Collection[str]], Collection[str]]) -> list[str]:
-        while True:
-            old = self.store.settings()
-            settings = Settings(old)
-            paused = list(dict.fromkeys(change(settings.paused)))
-            new = settings.with_changes({"paused": paused}).to_dict()
-            if self.store.change_settings(old, new):
-                self.store.wake()
-                return paused
+        def changes(settings: Settings) -> dict[str, object]:
+            return {"paused": list(dict.fromkeys(change(settings.paused)))}
+
+        return list(self._change_settings(changes).paused)
+
+    def limit(self, tag: str, most: int | None) -> None:
+        """Let at most so many jobs with the tag run at once, None for any number.
+
+        Of those that run none is ended. InvalidInput for a number below 1.
+        """
+
+        def changes(settings: Settings) -> dict[str, object]:
+            others = {name: n for name, n in settings.limits.items() if name != tag}
+            return {"limits": others if most is None else {**others, tag: most}}
+
+        self._change_settings(changes)
 
     def checkpoint(self) -> None:
         """Bring the JSON files up to date now."""
@@ -339,17 +355,21 @@ class JobQueue(JobChanges):
             settled = (stored, new) if stored and new else None
             claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
+                if stored and claim.job is not None:
+                    self.wake_idle(len(stored.slots))  # what it held is free for others
                 return claim.job
             stored = claim.stored
 
     def settle(self, job: Job, outcome: Outcome) -> Job | None:
         """Settle a run without claiming another; None if the run counts no more."""
         with suppress(NoSuchJob):
-            return self.store.change(
+            settled = self.store.change(
                 [job.id],
                 lambda stored: self._settled(stored, (job, outcome), self.now()),
                 promised=False,
             ).get(job.id)
+            self.wake_idle(len(job.slots))
+            return settled
         return None
 
     def _settled(self, stored: Job, finished: tuple[Job, Outcome], now: str) -> Job | None:
@@ -399,13 +419,13 @@ class JobQueue(JobChanges):
         gate, counts = self.settings().gate(), self.counts()
         if gate is None or counts["in_progress"]:
             return 0
-        from queuectl.model.gate import shut_by
+        from queuectl.model.gate import paused_by
 
         paused = 0
         for job in self.find(CLAIMABLE):
             if recurs(job):
                 continue  # none waits for it to end
-            if shut_by(job, gate) is None:
+            if paused_by(job, gate) is None:
                 return 0
             paused += 1
         return paused

@@ -12,7 +12,7 @@ from memory_watch import MemoryWatch
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
 from queuectl.model.fields import STATES
-from queuectl.model.gate import OPEN, shut_by
+from queuectl.model.gate import OPEN, Gate, full, holders, paused_by, slots_for
 from queuectl.model.ids import made_ids
 from queuectl.model.job import LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
@@ -109,19 +109,21 @@ class MemoryStore:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
             self._put(*finished)
+        gate, using = self._gate()
         while ready := [job for job in self._jobs.values() if self._may_start(job, now)]:
             first: Job | None = min(ready, key=claim_order)
+            slots = slots_for(first, gate, using)
             if recurs(first):
                 first = self._fire(first, now)
             if first is not None:
-                job = claimed(first, worker, now, log_word)
+                job = claimed(first, worker, now, log_word, slots)
                 self._jobs[job.id] = job
                 return Claim(job)
         return Claim(None)
 
     def _may_start(self, job: Job, now: str) -> bool:
-        gate = Settings(self._settings).gate() or OPEN
-        return is_ready(job, now) and shut_by(job, gate) is None
+        gate, using = self._gate()
+        return is_ready(job, now) and not (paused_by(job, gate) or full(job, gate, using))
 
     def _fire(self, schedule: Job, now: str) -> Job | None:
         last = self._jobs.get(schedule.last) if schedule.last else None
@@ -194,6 +196,10 @@ class MemoryStore:
         """See Jobs."""
         checked_line(job)
 
+    def _gate(self) -> tuple[Gate, dict[str, list[Job]]]:
+        gate = Settings(self._settings).gate() or OPEN
+        return gate, holders(self.find(("in_progress",)), gate)
+
     def prepare_claims(self) -> None:
         """See Jobs: nothing has to be read."""
 
@@ -208,8 +214,12 @@ class MemoryStore:
 
     def next_due(self) -> float | None:
         """See Jobs."""
-        gate = Settings(self._settings).gate() or OPEN
-        due = [job.run_at for job in self.find(CLAIMABLE) if shut_by(job, gate) is None]
+        (gate, using), now = self._gate(), format_time(self.now())
+        due = [
+            job.run_at
+            for job in self.find(CLAIMABLE)
+            if not paused_by(job, gate) and (job.run_at > now or not full(job, gate, using))
+        ]
         return max(0.0, parse_time(min(due)) - self.now()) if due else None
 
     # -- workers

@@ -12,8 +12,9 @@ from io import BytesIO
 import pytest
 from samples import configure, ended, make_job, moment, put
 
-from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, KeyTaken, NoSuchJob, StoreError
 from queuectl.model import lifecycle
+from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import STATES
 from queuectl.model.job import LIVE
 from queuectl.model.selection import Selection
@@ -23,6 +24,7 @@ from queuectl.store.facts import CANCEL, WAKE
 from queuectl.store.files import staged
 
 NOW = moment(10)
+POLICY = RetryPolicy(2.0, 60.0, 0.0)
 HARD = (
     "printf '%s\\n' \"a\tb\\\\\" 'ä ✓ \u2028 \U0001f600'\r\n"
     '# {"id": "x", "state": "dead"}\n@1 2 3 d 4\n'
@@ -42,6 +44,7 @@ def filled(store):
 
 class StoreContract:
     keeps_keys = True  # whether it takes unique keys
+    has_limits = True  # whether it takes limits and locks
     begins_absent = True  # whether there is no queue before one is made
 
     # -- add and read
@@ -425,6 +428,49 @@ class StoreContract:
         configure(store, {"paused": ["y"]})
         order = [store.claim("w", moment(30)).job.id for _ in range(3)]
         assert order == ["g2", "later", "g0"]
+
+    def test_a_limit_counts_what_runs_and_numbers_it(self, store):
+        if not self.has_limits:
+            with pytest.raises(StoreError, match="limits are not supported in MongoDB yet"):
+                configure(store, {"limits": {"gpu": 2}})
+            return
+        configure(store, {"limits": {"gpu": 2}})
+        store.add(make_job(f"g{n}", tags=("gpu",), priority=n) for n in range(4))
+        store.add([make_job("plain", priority=9)])
+        first, second = (store.claim("w", NOW).job for _ in range(2))
+        assert (first.slots, second.slots) == (("gpu#0",), ("gpu#1",))
+        assert store.claim("w", NOW).job.id == "plain"
+        after = lifecycle.settled(first, first, ended(), None, 0.0, NOW)
+        third = store.claim("w", NOW, (first, after)).job
+        assert (third.id, third.slots, store.get("g0").slots) == ("g2", ("gpu#0",), ())
+        assert store.claim("w", NOW).job is None
+        assert names(store.find(["in_progress"])) == ["g1", "g2", "plain"]
+        configure(store, {"limits": {"gpu": 1}})  # ends nothing
+        put(store, lifecycle.lost(second, "w", NOW))
+        assert store.claim("w", NOW).job is None
+        put(store, lifecycle.settled(third, third, ended(1), lambda: POLICY, 0.0, NOW))
+        assert store.claim("w", NOW).job.id == "g1"
+        configure(store, {})
+        assert store.claim("w", NOW).job.slots == ()
+        configure(store, {"limits": {"gpu": 2}})  # both run, one without a number
+        assert store.claim("w", moment(99)).job is None
+
+    def test_a_lock_is_held_by_one_running_job_whatever_becomes_of_its_tags(self, store):
+        if not self.has_limits:
+            with pytest.raises(InvalidInput, match="'lock' is not supported in MongoDB yet"):
+                store.add([make_job("a", lock=("db",))])
+            return
+        configure(store, {"limits": {"gpu": 1}})
+        store.add([make_job("a", lock=("db", "net"), tags=("gpu",)), make_job("b", lock=("db",))])
+        store.add([make_job("c", lock=("net",), priority=1), make_job("d", lock=("x",))])
+        job = store.claim("w", NOW).job
+        assert job.slots == ("gpu#0", "lock/db", "lock/net")
+        put(store, job._replace(tags=("other",), rev=job.rev + 1))
+        store.add([make_job("e", tags=("gpu",))])
+        assert store.claim("w", NOW).job.id == "d"
+        assert store.claim("w", NOW).job is None
+        put(store, lifecycle.abandoned(store.get("a"), NOW))
+        assert [store.claim("w", NOW).job.id for _ in range(3)] == ["b", "e", "c"]
 
     def test_a_finished_job_is_settled_though_all_is_paused(self, store):
         store.add([make_job("a"), make_job("b")])

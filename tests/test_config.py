@@ -31,6 +31,7 @@ def test_the_defaults_are_the_documented_ones():
         "inherit-env": (),
         "lease": 120,
         "election-timeout": 20,
+        "limits": {},
         "paused": (),
     }
 
@@ -86,6 +87,8 @@ def test_an_unknown_setting_names_the_nearest():
         ("inherit-env", "none", ()),
         ("paused", "gpu, net *", ("gpu", "net", "*")),
         ("paused", "none", ()),
+        ("limits", "gpu=2, net=10", {"gpu": 2, "net": 10}),
+        ("limits", "none", {}),
         ("inherit-env", "all", ("all",)),
     ],
 )
@@ -147,6 +150,10 @@ def test_bad_values_are_refused(name, text, complaint):
         ("inherit-env", "PATH"),
         ("inherit-env", [1]),
         ("inherit-env", [""]),
+        ("limits", ["gpu"]),
+        ("limits", {"gpu": 0}),
+        ("limits", {"g u": 1}),
+        ("limits", {"a-b": 1, "a.b": 1}),
         ("paused", "gpu"),
         ("paused", ["g u"]),
     ],

@@ -1,11 +1,11 @@
-"""What may start: pauses, as people and workers meet them."""
+"""What may start: pauses, limits and locks, as people and workers meet them."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from samples import make_job
+from samples import ended, make_job
 from test_live_index import line
 
 from queuectl.errors import BadFile, Conflict, StoreError
@@ -19,6 +19,21 @@ def queue(tmp_path):
     queue = JobQueue.open(str(tmp_path / "data"))
     yield queue
     queue.close()
+
+
+@pytest.fixture
+def queue_of():
+    opened = []
+
+    def opening(cli):
+        queue = JobQueue.open(cli.folder)
+        opened.append((queue, queue.register_worker("1", "boot")))
+        return opened[0]
+
+    yield opening
+    for queue, slot in opened:
+        queue.release_worker(slot)
+        queue.close()
 
 
 def enqueue(queue, *ids, **fields):
@@ -120,3 +135,90 @@ def test_the_commands_tell_what_is_paused(cli):
     assert cli("pause", "g u").code == 2
     assert "The queue goes on." in cli.ok("resume")
     assert cli("worker", "run", "--drain").code == 0
+
+
+def test_a_limit_numbers_what_runs_and_is_told(cli, queue_of):
+    told = cli.ok("limit", "gpu", "2")
+    assert (
+        told == "At most 2 jobs tagged gpu run at once, numbered in QUEUECTL_SLOT_GPU from 0 on.\n"
+    )
+    command = "echo $QUEUECTL_SLOT_GPU"
+    for job_id in "abc":
+        cli.ok("enqueue", "--id", job_id, "--tag", "gpu", "--command", command)
+    cli.ok("enqueue", "--id", "d", "--lock", "a", "--lock", "b", "--command", command)
+    cli.ok("enqueue", "{id: e, command: x, lock: [b]}")
+    queue, slot = queue_of(cli)
+    for _ in range(3):
+        queue.claim(slot.id)
+    assert cli.ok("limit", "-q") == "gpu 2 2\n"
+    assert json.loads(cli.ok("limit", "--json"))["limits"] == [
+        {"tag": "gpu", "limit": 2, "running": 2}
+    ]
+    listed = cli.ok("list", "--state", "in_progress", "--fields", "id,slots", "--tsv")
+    assert listed.splitlines()[1:] == ["a\tgpu#0", "b\tgpu#1", "d\tlock/a lock/b"]
+    reasons = {job_id: json.loads(cli.ok("explain", job_id, "--json")) for job_id in "ce"}
+    codes = {job_id: form["reasons"][0]["code"] for job_id, form in reasons.items()}
+    assert codes == {"c": "limit", "e": "locked"}
+    assert "a limit of 2, and these run: a, b." in reasons["c"]["reasons"][0]["text"]
+    assert "Its lock b is held by job d." in reasons["e"]["reasons"][0]["text"]
+    refused = cli("update", "a", "--untag", "gpu")
+    assert refused.code == 4
+    assert "tag 'gpu' has a limit, and changes only while a job waits" in refused.err
+    cli.ok("update", "a", "--tag", "other")
+    assert cli("update", "d", "--lock", "x").code == 4
+    for bad in ("0", "-1", "two", "1.5", "99999999"):
+        assert cli("limit", "gpu", bad).code == 2
+    cli.ok("limit", "a-b", "1")
+    clash = cli("limit", "a.b", "1")
+    assert clash.code == 2
+    assert "a-b and a.b would both number their jobs in QUEUECTL_SLOT_A_B" in clash.err
+    assert cli.ok("limit", "gpu", "none") == "Any number of jobs tagged gpu may run at once.\n"
+    assert cli.ok("config", "get", "limits") == "a-b=1\n"
+
+
+def test_a_run_knows_its_number(cli):
+    cli.ok("limit", "gpu", "3")
+    cli.ok("enqueue", "--id", "a", "--tag", "gpu", "--command", "echo slot $QUEUECTL_SLOT_GPU.")
+    cli.ok("worker", "run", "--drain", "-q")
+    assert cli.ok("logs", "a") == "slot 0.\n"
+    assert json.loads(cli.ok("show", "a", "--json"))["job"]["slots"] == []
+
+
+def test_what_frees_a_token_wakes_those_who_wait_for_it(queue, monkeypatch):
+    """The worker that settles takes another job; what it freed is for an idle one."""
+    queue.change_settings({"limits": {"gpu": 1}})
+    enqueue(queue, "a", "b", tags=["gpu"])
+    enqueue(queue, "first", priority=-9, run_at="2020-01-01T00:00:00Z")
+    woken = []
+    monkeypatch.setattr(queue.store, "wake_idle", woken.append)
+    assert queue.claim("w").id == "first"
+    job = queue.claim("w")
+    enqueue(queue, "urgent", priority=-9)
+    woken.clear()
+    assert queue.claim("w", (job, ended())).id == "urgent"
+    assert woken == [1]
+    assert queue.claim("v").id == "b"
+    woken.clear()
+    queue.settle(queue.get("b"), ended())
+    assert woken == [1]
+
+
+def test_an_edit_by_hand_of_what_a_job_asks_for_counts(queue, tmp_path):
+    queue.change_settings({"limits": {"gpu": 1}})
+    enqueue(queue, "a", "b", "c", tags=["gpu"])
+    assert queue.claim("w").id == "a"
+    queue.checkpoint()
+    path = tmp_path / "data" / "jobs.json"
+    forms = json.loads(path.read_text())
+    for form in forms:
+        form["tags"] = []
+    forms[2] |= {"lock": ["x"], "slots": ["gpu#0"]}
+    path.write_text(json.dumps(forms))
+    queue.checkpoint()
+    assert queue.get("a").slots == ("gpu#0",)
+    enqueue(queue, "d", tags=["gpu"])
+    assert [queue.claim("w").id for _ in range(2)] == ["b", "c"]
+    assert queue.get("c").slots == ("lock/x",)
+    assert queue.claim("w") is None  # a holds what it was claimed with
+    queue.settle(queue.get("a"), ended())
+    assert queue.claim("w").slots == ("gpu#0",)

@@ -12,8 +12,8 @@ from samples import make_job, moment
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job, job_from_person, new_job
+from queuectl.store.files.checkpoint import Layout
 from queuectl.store.files.job_files import (
-    Layout,
     _whole,
     decode_job,
     encode_job,
@@ -55,6 +55,8 @@ JOBS = st.builds(
     env=st.none() | st.dictionaries(TEXT.filter(lambda name: "=" not in name), TEXT, max_size=3),
     env_file=st.none() | TEXT.filter(str.strip),
     tags=st.lists(WORDS, max_size=3, unique=True).map(tuple),
+    lock=st.lists(WORDS, max_size=2, unique=True).map(tuple),
+    slots=st.sampled_from([(), ("gpu#0",), ("a.b#12", "lock/db")]),
     unique=st.none() | KEYS,
     every=st.none() | st.floats(1, 1e9),
     cron=st.none() | st.sampled_from(["@daily", "0,30 3 * * mon-fri"]),
@@ -93,7 +95,7 @@ def test_a_job_survives_its_json_form(job):
     assert decode_job(line) == job
     values = {name: value for name, value in job._asdict().items() if name != "extra"}
     behind = list(values)[: list(values).index("run_at") + 1]
-    behind += ["tags", "unique", "every", "cron"]
+    behind += ["tags", "lock", "slots", "unique", "every", "cron"]
     values = {name: values[name] for name in dict.fromkeys((*behind, *values))}
     told = {name: value for name, value in values.items() if value != _DEFAULTS.get(name, ...)}
     assert line.decode() == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
@@ -138,9 +140,9 @@ def test_defaults_are_left_out():
 
 
 def test_a_key_named_extra_is_kept_like_any_other():
-    form = {**json.loads(encode_job(make_job())), "extra": 1, "lock": ["a"]}
+    form = {**json.loads(encode_job(make_job())), "extra": 1, "stall": ["a"]}
     job = Job.from_dict(dict(form))
-    assert job.extra == {"extra": 1, "lock": ["a"]}
+    assert job.extra == {"extra": 1, "stall": ["a"]}
     assert json.loads(encode_job(job)) == form
 
 

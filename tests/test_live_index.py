@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from samples import make_job, moment
 
 from queuectl.model.fields import STATES
-from queuectl.model.gate import gate_of, shut_by
+from queuectl.model.gate import full, gate_of, holders, paused_by, slots_for
 from queuectl.model.scheduling import claim_order, is_ready
 from queuectl.store.files import live_index
 from queuectl.store.files.job_files import encode_job, line_id, removal_line
@@ -193,48 +193,58 @@ def test_a_window_gives_the_same_order_as_the_whole_queue(base, changes, nows):
     assert len(known) <= 5 * 2 + 1
 
 
-TAGS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=2).map(sorted).map(tuple)
+WORDS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=2).map(sorted).map(tuple)
+GATES = st.builds(
+    gate_of,
+    st.sets(st.sampled_from(["a", "b", "b", "*"]), max_size=2),
+    st.dictionaries(st.sampled_from(["a", "c"]), st.integers(1, 2)),
+)
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(
-    base=st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 5), TAGS), max_size=30),
+    base=st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 5), WORDS, WORDS), max_size=30),
     changes=st.lists(
         st.tuples(
             *(st.integers(0, 35), st.sampled_from(STATES), st.integers(-1, 1)),
-            *(st.integers(0, 5), TAGS),
+            *(st.integers(0, 5), WORDS, WORDS),
         ),
-        max_size=25,
+        max_size=30,
     ),
     now=st.integers(-1, 6),
-    pauses=st.lists(st.sets(st.sampled_from(["a", "b", "*"])), min_size=1, max_size=3),
+    gates=st.lists(GATES, min_size=1, max_size=3),
 )
-def test_lanes_give_the_first_job_that_nothing_holds_back(base, changes, now, pauses):
+def test_lanes_give_the_first_job_that_nothing_holds_back(base, changes, now, gates):
     queue = Queue(
-        make_job(f"j{n}", priority=priority, run_at=moment(due + n / 1000), tags=tags)
-        for n, (priority, due, tags) in enumerate(base)
+        make_job(f"j{n}", priority=priority, run_at=moment(due + n / 1000), tags=tags, lock=lock)
+        for n, (priority, due, tags, lock) in enumerate(base)
     )
     for n, step in enumerate([None, *changes], 100):
         if step is not None:
-            which, state, priority, due, tags = step
+            which, state, priority, due, tags, lock = step
             at = moment(due + n / 1000)
-            fields = {"state": state, "priority": priority, "run_at": at, "tags": tags}
-            queue.put(make_job(f"j{which}", **fields))
-        gate = gate_of(pauses[n % len(pauses)])
+            fields = {"priority": priority, "run_at": at, "tags": tags, "lock": lock}
+            queue.put(make_job(f"j{which}", state=state, **fields))
+        gate = gates[n // 10 % len(gates)]
         if gate != queue.gate:
             queue.gate = gate
             queue.fill(now)
-        for _ in range(2):
+        for _ in range(3):
+            using = holders((j for j in queue.jobs.values() if j.state == "in_progress"), gate)
             free = [
                 job
                 for job in queue.jobs.values()
-                if is_ready(job, moment(now)) and shut_by(job, gate) is None
+                if is_ready(job, moment(now))
+                and not paused_by(job, gate)
+                and not full(job, gate, using)
             ]
             found = queue.first(now)
-            best = min(free, key=claim_order).id if free else None
-            assert (found and line_id(found).decode()) == best
+            best = min(free, key=claim_order) if free else None
+            assert (found and line_id(found).decode()) == (best and best.id)
             if best is not None:
-                queue.put(queue.jobs[best]._replace(state="in_progress"))
+                slots = slots_for(best, gate, using)
+                assert queue.index.slots(found) == slots
+                queue.put(best._replace(state="in_progress", slots=slots))
 
 
 def test_a_pass_is_asked_for_before_a_claim_must_wait_for_it():

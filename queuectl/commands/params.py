@@ -75,6 +75,9 @@ FIELDS = (
     Param("--cwd", "path", "folder to run in; the present one if left out"),
     Param("--env", "text", "NAME=VALUE added to the environment", many=True),
     Param("--env-file", "path", "file of NAME=VALUE lines, read at each run"),
+    Param(
+        "--lock", "tag", "a name that no two running jobs hold at once; again for more", many=True
+    ),
     Param("--retry-delay", "duration", "wait before the first retry; --base multiplies it then"),
     Param("--base", "number", "instead of the setting base, for this job", low=0, high=1e6),
     Param("--max-delay", "duration", "instead of the setting max-delay, for this job"),

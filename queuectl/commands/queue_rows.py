@@ -24,6 +24,22 @@ GATE = (
         details="Tags that were paused by name stay paused until they are named here.",
         access="write",
     ),
+    CommandSpec(
+        words=("limit",),
+        summary="Bound how many jobs with a tag run at once, or show that.",
+        params=(
+            Param("tag", "tag", "the tag; all that have a limit if left out"),
+            Param("number", "text", "the most that may run at once, or none; shown if left out"),
+            JSON,
+        ),
+        handler="queuectl.commands.handlers.gate:limit",
+        examples=("limit gpu 2", "limit", "limit gpu none"),
+        details=(
+            "Each of them gets a number from 0 on that no other has, in QUEUECTL_SLOT_GPU for the "
+            "tag gpu. A limit below what runs ends nothing."
+        ),
+        access="write",
+    ),
 )
 CONFIG = (
     CommandSpec(

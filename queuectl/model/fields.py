@@ -84,6 +84,8 @@ FIELDS: tuple[Field, ...] = (
     Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
     Field("env_file", "text", "file of NAME=VALUE, read at each run", enqueue=True, edit="idle"),
     Field("tags", "tags", "words to select it by", enqueue=True, edit="always"),
+    Field("lock", "tags", "names that no two running jobs hold", enqueue=True, edit="idle"),
+    Field("slots", "tags", "what it holds while it runs: numbers of limited tags, locks"),
     Field("unique", "key", "no two live jobs have the same one", enqueue=True),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
     Field("retry_delay", "delay", "seconds before its first retry", enqueue=True, edit="always"),
@@ -130,7 +132,9 @@ RECURS = ("every", "cron")
 # What is kept beside that, in a schedule or a copy of one.
 SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
-LATER_FIELDS = frozenset(("tags", "env_file", "unique", *POLICY, *RECURS, *SCHEDULE))
+LATER_FIELDS = frozenset(
+    ("tags", "lock", "slots", "env_file", "unique", *POLICY, *RECURS, *SCHEDULE)
+)
 _UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY))
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
@@ -140,9 +144,9 @@ DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edi
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
 NOT_YET = frozenset(
     (
-        *("after", "after_end", "lock"),
+        *("after", "after_end"),
         *("notify", "stall", "stdin"),
-        *("cpu", "max_rss", "slots"),
+        *("cpu", "max_rss"),
     )
 )
 # What other tools call a field, where no likeness would lead to ours.

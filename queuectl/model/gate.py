@@ -1,39 +1,94 @@
-"""The gate: what keeps a job waiting though it is due. A pause, a limit of a tag, or a lock.
+"""The gate: what keeps a job waiting though it is due. A pause, the limit of a tag, or a lock.
 
-What a limit has left is counted from the jobs that run, never kept in a counter: a counter leaks
-when its holder is killed. The stores keep these rules in ways that are fast; the functions here
-are the rules themselves.
+All three are one question: whether each token of the job is free. A token is a tag that is paused
+or limited, or a lock. What a limit has left is counted from the jobs that run, never kept in a
+counter: a counter leaks when its holder is killed. The stores keep these rules in ways that are
+fast; the functions here are the rules themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from queuectl.model.job import Job
 
 ALL = "*"  # in the setting `paused`: the whole queue; no tag can be named so
+LOCK = "lock/"  # before the name of a lock, as a token; no tag begins so
 
 
 class Gate(NamedTuple):
-    """What the settings say of what may start: whether all is paused, and which tags are."""
+    """What the settings say of what may start: whether all is paused, which tags are, limits."""
 
     all_paused: bool = False
     paused: frozenset[str] = frozenset()
+    limits: Mapping[str, int] = {}
 
 
 OPEN = Gate()
 
 
-def gate_of(paused: Iterable[str]) -> Gate:
-    """The gate of the setting's value."""
+def gate_of(paused: Iterable[str], limits: Mapping[str, int] | None = None) -> Gate:
+    """The gate of the values of the settings."""
     names = frozenset(paused)
-    return Gate(ALL in names, names - {ALL})
+    return Gate(ALL in names, names - {ALL}, dict(limits or {}))
 
 
-def shut_by(job: Job, gate: Gate) -> str | None:
+def tokens(job: Job, gate: Gate) -> list[str]:
+    """What the job must be given to start: its limited tags and its locks."""
+    limited = [tag for tag in job.tags if tag in gate.limits]
+    return sorted(limited + [LOCK + name for name in job.lock])
+
+
+def held(job: Job, gate: Gate) -> set[str]:
+    """The tokens that a running job keeps from others.
+
+    Those that it was claimed with, whatever became of its tags, and limited tags that it has.
+    """
+    given = {slot.partition("#")[0] for slot in job.slots}
+    return given | {tag for tag in job.tags if tag in gate.limits}
+
+
+def holders(running: Iterable[Job], gate: Gate) -> dict[str, list[Job]]:
+    """The running jobs that hold each token."""
+    found: dict[str, list[Job]] = {}
+    for job in running:
+        for token in held(job, gate):
+            found.setdefault(token, []).append(job)
+    return found
+
+
+def paused_by(job: Job, gate: Gate) -> str | None:
     """The pause that keeps a waiting job from starting: a tag, or ALL; None if there is none."""
     if gate.all_paused:
         return ALL
     return next((tag for tag in job.tags if tag in gate.paused), None)
+
+
+def full(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> str | None:
+    """The token that the job waits for, as others hold all there is of it; None if none."""
+    for token in tokens(job, gate):
+        if len(using.get(token, ())) >= gate.limits.get(token, 1):
+            return token
+    return None
+
+
+def slots_for(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> tuple[str, ...]:
+    """What the job is given as it starts: of each limited tag the lowest free number, its locks."""
+    given = []
+    for token in tokens(job, gate):
+        if token.startswith(LOCK):
+            given.append(token)
+            continue
+        taken = {slot for other in using.get(token, ()) for slot in other.slots}
+        number = 0
+        while f"{token}#{number}" in taken:
+            number += 1
+        given.append(f"{token}#{number}")
+    return tuple(given)
+
+
+def variable(tag: str) -> str:
+    """The environment variable that holds the number of a running job of a limited tag."""
+    return "QUEUECTL_SLOT_" + "".join(c if c.isalnum() else "_" for c in tag).upper()

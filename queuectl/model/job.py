@@ -49,6 +49,8 @@ class Job(NamedTuple):
     cron: str | None = None
     unique: str | None = None
     tags: tuple[str, ...] = ()
+    lock: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()  # see model/gate.py; of a running job only
     rerun: bool = True
     exit_code: int | None = None
     error: str | None = None
@@ -95,14 +97,16 @@ class Job(NamedTuple):
                     values[place] = _BLANK[place]
                 elif not _is_kept_so(_FIELD_BY_SPELLING[name], value):
                     extra[name], values[place] = value, _BLANK[place]
+        if values[_WORD_LISTS] != _NO_WORDS:
+            for place in range(_WORD_LISTS.start, _WORD_LISTS.stop):
+                words: Any = values[place]
+                if isinstance(words, (list, tuple)) and all(isinstance(w, str) for w in words):
+                    values[place] = tuple(words)
+                else:
+                    extra[cls._fields[place]], values[place] = words, ()
         job = cls._make(values)
-        if job.history or extra or job.tags != ():
-            tags: Any = job.tags
-            if isinstance(tags, (list, tuple)) and all(isinstance(tag, str) for tag in tags):
-                tags = tuple(tags)
-            else:
-                tags, extra["tags"] = (), tags
-            return job._replace(history=tuple(job.history), tags=tags, extra=extra or None)
+        if job.history or extra:
+            return job._replace(history=tuple(job.history), extra=extra or None)
         return job
 
 
@@ -119,9 +123,11 @@ RARE_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(SCHEDULE[-1])
 NO_RARE = _BLANK[RARE_SLOTS]
 _NO_RARE = list(NO_RARE)
 _OWN_SLOTS = slice(Job._fields.index("env_file"), Job._fields.index("tags"))
-PLACED_SLOTS = slice(Job._fields.index("every"), Job._fields.index("tags") + 1)
+PLACED_SLOTS = slice(Job._fields.index("every"), Job._fields.index("slots") + 1)
 NOT_PLACED = _BLANK[PLACED_SLOTS]
 _PLACED: tuple[str, ...] = tuple(list(Job._fields)[PLACED_SLOTS])
+_WORD_LISTS = slice(Job._fields.index("tags"), PLACED_SLOTS.stop)
+_NO_WORDS = list(_BLANK[_WORD_LISTS])
 _NO_OWN = list(_BLANK[_OWN_SLOTS])
 _LOOKED_AT = [place for slots in (_OWN_SLOTS, RARE_SLOTS) for place in range(*slots.indices(99))]
 PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}

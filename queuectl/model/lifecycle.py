@@ -112,6 +112,8 @@ def _moved(job: Job, event: Event, now: str, **changes: Any) -> Job:
     values: list[Any] = list(job)
     for name, value in changes.items():
         values[PLACES[name]] = value
+    if job.slots and state != "in_progress":
+        values[PLACES["slots"]] = ()
     return tuple.__new__(Job, values)
 
 
@@ -122,8 +124,10 @@ def _noted(job: Job, event: str, at: str, **facts: object) -> tuple[Any, ...]:
     return (*job.history, entry)[-LONGEST_HISTORY:]
 
 
-def claimed(job: Job, worker: str, now: str, log_word: str | None = None) -> Job:
-    """The job as `worker` starts it. `log_word` is for its logs, if this is its first run."""
+def claimed(
+    job: Job, worker: str, now: str, log_word: str | None = None, slots: tuple[str, ...] = ()
+) -> Job:
+    """The job as `worker` starts it, holding `slots`; `log_word` is for logs of its first run."""
     return _moved(
         job,
         "claim",
@@ -131,6 +135,7 @@ def claimed(job: Job, worker: str, now: str, log_word: str | None = None) -> Job
         run=job.run + 1,
         worker=worker,
         log_word=job.log_word if job.run else log_word,
+        slots=slots,
         started_at=now,
         finished_at=None,
         exit_code=None,
@@ -455,7 +460,7 @@ def rewritten(job: Job, wanted: Job, now: str) -> Job | None:
         kept = {name: getattr(wanted, name) for name in (*_WHILE_RUNNING, "extra")}
         base = job._replace(**kept)
     else:
-        base = wanted._replace(state=job.state, rev=job.rev)
+        base = wanted._replace(state=job.state, rev=job.rev, slots=job.slots)
     if wanted.state == job.state:
         return None if base == job else base._replace(rev=job.rev + 1)
     if wanted.state == "cancelled":

@@ -23,14 +23,25 @@ class Named(Protocol):
         """What it is called."""
 
 
-def check_tag(text: str) -> str:
+def check_tag(text: str, noun: str = "tag") -> str:
     """A usable tag, or InvalidInput that says what is wrong with it."""
     if not text:
-        raise InvalidInput("a tag is empty")
+        raise InvalidInput(f"a {noun} is empty")
     if len(text) > LONGEST_TAG:
-        raise InvalidInput(f"a tag has {len(text)} characters; at most {LONGEST_TAG} are allowed")
+        raise InvalidInput(
+            f"a {noun} has {len(text)} characters; at most {LONGEST_TAG} are allowed"
+        )
     if not _TAG.fullmatch(text):
-        raise InvalidInput(f"tag {text!r} may hold only letters, digits and . _ : -")
+        raise InvalidInput(f"{noun} {text!r} may hold only letters, digits and . _ : -")
+    return text
+
+
+def _check_slot(text: str, noun: str) -> str:
+    """A token as a running job holds it: `TAG#N`, or `lock/NAME`."""
+    tag, _, number = text.partition("#")
+    check_tag(text.removeprefix("lock/") if not number else tag, noun)
+    if number and not (number.isascii() and number.isdigit()):
+        raise InvalidInput(f"{noun} {text!r} has no number behind its #")
     return text
 
 
@@ -44,12 +55,14 @@ def _tags(field: Named, value: object) -> tuple[str, ...]:
         return ()
     if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
         raise InvalidInput(f"{field.name} must be a list of words, not {as_given(value)}")
-    found = tuple(map(check_tag, value))
+    noun = field.name.removesuffix("s")
+    check, most = (_check_slot, 2 * MOST_TAGS) if noun == "slot" else (check_tag, MOST_TAGS)
+    found = tuple(check(tag, noun) for tag in value)
     for at, tag in enumerate(found):
         if tag in found[:at]:
-            raise InvalidInput(f"tag '{tag}' is given twice")
-    if len(found) > MOST_TAGS:
-        raise InvalidInput(f"a job has at most {MOST_TAGS} tags, not {len(found)}")
+            raise InvalidInput(f"{noun} '{tag}' is given twice")
+    if len(found) > most:
+        raise InvalidInput(f"a job has at most {most} {noun}s, not {len(found)}")
     return found
 
 

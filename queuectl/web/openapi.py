@@ -159,6 +159,11 @@ def _setting(setting: Setting) -> Form:
     if setting.kind == "paused":
         tag = {"type": "string", "pattern": r"^(\*|[A-Za-z0-9._:-]{1,64})$"}
         return {"type": "array", "items": tag, "description": setting.meaning}
+    if setting.kind == "limits":
+        most = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
+        named = {"pattern": r"^[A-Za-z0-9._:-]{1,64}$"}
+        limits: Form = {"type": "object", "propertyNames": named, "additionalProperties": most}
+        return limits | {"description": setting.meaning}
     form: Form = {"type": "integer" if setting.kind == "count" else "number"}
     form |= {"minimum": setting.low, "maximum": setting.high, "description": setting.meaning}
     return form

@@ -186,6 +186,8 @@ class Runner:
             environment[DEFERRALS] = b"%d" % job.deferrals
         if job.planned is not None:
             environment[PLANNED] = job.planned.encode()
+        if job.slots:
+            environment.update(_numbers(job))
         command = job.command.encode()
         # The shell would take a command that starts like one of its options for that option.
         argv = [SHELL, b"-c", command]
@@ -375,6 +377,14 @@ def _keep_descriptors() -> None:
                 os.set_inheritable(fd, False)
             except OSError:  # the one by which the folder was listed
                 continue
+
+
+def _numbers(job: Job) -> dict[bytes, bytes]:
+    """The numbers that a job was given of its limited tags, as variables."""
+    from queuectl.model.gate import variable
+
+    given = (slot.partition("#") for slot in job.slots)
+    return {variable(tag).encode(): number.encode() for tag, _, number in given if number}
 
 
 def _variables(path: str) -> dict[bytes, bytes]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 
 from queuectl.errors import Conflict, NoSuchJob
@@ -19,6 +20,7 @@ from queuectl.store.files.job_files import encode_job
 from queuectl.worker.log_places import logs_of
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
+LIMITS = {"gpu": 3}
 CROWDED = 100  # live jobs; above that, enqueuers wait
 PURGE_AGE = 15.0  # seconds
 _SLOW = 0.1  # seconds; operations that took longer are noted
@@ -168,8 +170,22 @@ class Client:
         self.timed(self.chance.choice(("checkpoint", "close")))
 
     def set_up(self) -> None:
-        """Change a setting to and fro."""
+        """Change a setting to and fro, or let some jobs not start for a while."""
         self.timed("change_settings", {"max-delay": self.chance.choice((0.2, 0.3, 0.4))})
+        if self.yard.older or self.yard.url:
+            return
+        tags = self.chance.choice(([], ["gpu"], ["night", "gpu"]))
+        self.timed("change_settings", {"paused": None})
+        self.timed("pause", tags)
+        before = self._started(tags)
+        time.sleep(self.chance.uniform(0.0, 0.5))
+        if late := self._started(tags) - before:
+            self.violation(f"started though paused {tags}: {sorted(late)}")
+        self.timed("resume", tags)
+
+    def _started(self, tags: list[str]) -> set[tuple[str, int]]:
+        running = self.queue.find(("in_progress",))
+        return {(job.id, job.run) for job in running if not tags or set(tags) & set(job.tags)}
 
     def edit(self) -> None:
         """Write a remark into a few jobs of jobs.json, as a person who takes their time."""
@@ -208,6 +224,9 @@ class Reader(Client):
         self._catch_up()
         expected = self._accepted - self._purged
         jobs = list(self.queue.find())
+        slots = Counter(s for job in jobs if job.state == "in_progress" for s in job.slots)
+        if any(count > 1 or s == f"gpu#{LIMITS['gpu']}" for s, count in slots.items()):
+            self.violation(f"too many run: {slots}")
         seen = {job.id: job.rev for job in jobs}
         if len(seen) < len(jobs):
             self.violation("a job was seen twice")

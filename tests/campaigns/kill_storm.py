@@ -82,7 +82,8 @@ class Storm:
 
     def rage(self, seconds: float) -> None:
         """Kill and replace for so long, or until somebody saw what must not be."""
-        self.queue.change_settings(SETTINGS)
+        plain = self.yard.older or self.yard.url
+        self.queue.change_settings(SETTINGS if plain else SETTINGS | {"limits": clients.LIMITS})
         pool.start(self.yard.data, WORKERS // 2 if self.yard.older else WORKERS)
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.yard.violations():
@@ -98,6 +99,7 @@ class Storm:
             os.kill(pid, signal.SIGKILL)
         self._await(lambda: not self._clients, 10.0)
         found = []
+        self.queue.change_settings({"paused": None})  # whoever paused may have been killed
         if not self._await(self._at_rest, DRAIN):
             found = [f"not drained after {DRAIN:g} s: {self.queue.counts()}"]
         for pid in self._paused:
@@ -336,7 +338,8 @@ class Storm:
 
     def _usurp(self) -> bool:
         """Give a job to another though its worker lives: the first result must not count."""
-        running = list(self.queue.find(("in_progress",)))
+        # What another one may have then: a slot would be free though its run goes on.
+        running = [job for job in self.queue.find(("in_progress",)) if not job.slots]
         if not running:
             return False
         job = self.chance.choice(running)

@@ -50,6 +50,8 @@ class Entry(NamedTuple):
     worker: str | None = None
     asked: bool = False
     ended: str | None = None
+    tags: tuple[str, ...] = ()
+    lock: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, job: Job) -> Entry:
@@ -57,7 +59,7 @@ class Entry(NamedTuple):
         worker = job.worker if job.state == "in_progress" else None
         return cls(
             *(job.state, job.priority, job.command, job.run_at, job.max_retries, job.attempts),
-            *(job.run, job.losses, worker, job.cancel_requested, ended),
+            *(job.run, job.losses, worker, job.cancel_requested, ended, job.tags, job.lock),
         )
 
     def end(self, state: str, now: str, **changes: Any) -> Entry:
@@ -148,11 +150,14 @@ class Queues(RuleBasedStateMachine):
         priority=st.integers(-2, 2),
         delay=st.sampled_from([0, 0, 0, 60, -60]),
         retries=st.integers(0, 2),
+        tags=st.sampled_from([(), (), ("t",), ("u",), ("t", "u")]),
+        lock=st.sampled_from([(), (), ("l",)]),
     )
-    def enqueue(self, which, fate, count, priority, delay, retries):
+    def enqueue(self, which, fate, count, priority, delay, retries, tags, lock):
         self.made += 1
         ids = [f"j{self.made}.{number}" for number in range(count)]
-        entry = Entry("pending", priority, "x" * count, format_time(self.clock + delay), retries)
+        run_at = format_time(self.clock + delay)
+        entry = Entry("pending", priority, "x" * count, run_at, retries, tags=tags, lock=lock)
         drafts = [
             {
                 "id": job_id,
@@ -160,6 +165,8 @@ class Queues(RuleBasedStateMachine):
                 "priority": priority,
                 "max_retries": retries,
                 "run_at": entry.run_at,
+                "tags": tags,
+                "lock": lock,
             }
             for job_id in ids
         ]
@@ -200,8 +207,21 @@ class Queues(RuleBasedStateMachine):
 
     @rule(which=one_of_two, fate=fates, base=st.integers(0, 3))
     def configure(self, which, fate, base):
-        new = {"base": base} if base != 2 else {}
-        ended, _ = self._do(which, fate, lambda q: q.change_settings({"base": base}), self.jobs)
+        self._configure(which, fate, {"base": base}, {"base": base} if base != 2 else {})
+
+    @rule(
+        which=one_of_two,
+        fate=fates,
+        paused=st.lists(st.sampled_from("tu*"), max_size=1),
+        limits=st.dictionaries(st.sampled_from("tu"), st.integers(1, 2)),
+    )
+    def shut_and_open(self, which, fate, paused, limits):
+        new = {"paused": paused, "limits": limits}
+        self._configure(which, fate, new, {name: value for name, value in new.items() if value})
+
+    def _configure(self, which, fate, changes, kept):
+        new = {**{n: v for n, v in self.settings.items() if n not in changes}, **kept}
+        ended, _ = self._do(which, fate, lambda q: q.change_settings(changes), self.jobs)
         found = dict(self.queues[which].settings().to_dict())
         assert found in ([new] if ended else [self.settings, new])
         self.settings = found
@@ -369,15 +389,22 @@ class Queues(RuleBasedStateMachine):
 
     def _claimed(self, jobs: Jobs, worker: str) -> Iterator[Jobs]:
         """The jobs after the next one is claimed: of those that are as good, any."""
-        ready = [
-            (entry.priority, entry.run_at)
-            for entry in jobs.values()
-            if entry.state in ("pending", "failed") and entry.run_at <= self.now
-        ]
+        running = [entry for entry in jobs.values() if entry.state == "in_progress"]
+        ready = {
+            job_id: (entry.priority, entry.run_at)
+            for job_id, entry in jobs.items()
+            if entry.state in ("pending", "failed")
+            and entry.run_at <= self.now
+            and not {"*", *entry.tags} & {*self.settings.get("paused", ())}
+            and not any(set(entry.lock) & set(other.lock) for other in running)
+            and all(
+                sum(tag in other.tags for other in running) < most
+                for tag, most in self.settings.get("limits", {}).items()
+                if tag in entry.tags
+            )
+        }
         for job_id, entry in jobs.items():
-            if entry.state in ("pending", "failed") and (entry.priority, entry.run_at) == min(
-                ready, default=None
-            ):
+            if job_id in ready and ready[job_id] == min(ready.values()):
                 new = entry._replace(state="in_progress", run=entry.run + 1, worker=worker)
                 yield {**jobs, job_id: new}
 
@@ -439,6 +466,8 @@ class Queues(RuleBasedStateMachine):
             counts = queue.counts()
             assert counts == {state: len(self._ids(state)) for state in counts}
             assert dict(queue.settings().to_dict()) == self.settings
+            slots = [slot for job in queue.find(["in_progress"]) for slot in job.slots]
+            assert len(slots) == len(set(slots))
         stranger.store._writer.close()
 
 

@@ -31,6 +31,11 @@ if [ "$1" = escape ]; then
     exec 8>>"escaped/$QUEUECTL_JOB_ID"
     flock -n 8 || note escaped $$
 fi
+# Of a number that a limit gives, and of a lock, only one living run may know.
+if [ -n "$QUEUECTL_SLOT_GPU" ]; then
+    exec 7>>"escaped/slot.$QUEUECTL_SLOT_GPU"
+    flock -n 7 || note twice $$
+fi
 note start $$
 case $1 in
     nap) sleep "$3" ;;
@@ -42,7 +47,7 @@ case $1 in
         bash -c 'set -m; sleep 600 & sleep "$1"' bash "$3" ;;
     child) sleep 600 & sleep "$3" ;;
     escape)
-        setsid sh -c 'while kill -0 "$1"; do sleep 0.05; done' "$0" $$ 9>&- 2>/dev/null &
+        setsid sh -c 'while kill -0 "$1"; do sleep 0.05; done' "$0" $$ 9>&- 7>&- 2>/dev/null &
         sleep "$3" ;;
     loud)
         i=0
@@ -119,6 +124,9 @@ class Yard:
             draft["priority"] = chance.randint(-5, 5)
         if chance.random() < 0.05:
             draft["rerun"] = False
+        if not (self.older or self.url):
+            draft["tags"] = chance.choice(([], [], ["gpu"], ["gpu", "night"]))
+            draft["lock"] = chance.choice(([], [], [], ["db"], ["db", "net"]))
         return draft
 
     def runs(self, job_id: str) -> list[list[str]]:

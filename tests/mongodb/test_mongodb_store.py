@@ -44,6 +44,7 @@ def database(url, client):
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
     keeps_keys = False
+    has_limits = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
         for jobs, meet in (([make_job("a", unique="k")], None), ([make_job("a")], self.keep)):

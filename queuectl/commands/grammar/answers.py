@@ -63,7 +63,6 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
-    "limit": (("worker scale N", "says how many jobs run at a time"),),
     "worker install": (("worker start", "starts a worker that outlives the terminal"),),
     "worker uninstall": (("worker stop", "stops the workers"),),
 }

@@ -155,6 +155,8 @@ def option_fields(args: dict[str, Any]) -> Draft:
         _set_moment(fields, "--run-at or --delay")
     if args.get("env"):
         fields["env"] = _environment(args["env"])
+    if args.get("lock"):
+        fields["lock"] = args["lock"]
     if args.get("tag"):
         fields["tags"] = args["tag"]
     return fields

@@ -9,7 +9,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
-from queuectl.model.gate import ALL, OPEN, shut_by
+from queuectl.model.gate import ALL, LOCK, OPEN, full, holders, paused_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
@@ -18,7 +18,7 @@ from queuectl.worker.hindrance import hindrance, unserved
 from queuectl.worker.rescue import kept_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _NOT_FOUND = 127  # as /bin/sh has it
 _MOMENTS = 3  # of a schedule
+_MOST_NAMED = 5  # jobs that hold what another one waits for
 _MOST_RETRIES = 10  # that are told of
 _BURIED = {
     "lost": "its worker died in each of its last runs, most likely because of the job",
@@ -61,8 +62,8 @@ class Surroundings(NamedTuple):
 
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
     says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
-    the job has its PATH from, if that is why it failed; `shut` is the pause that keeps it waiting;
-    `last` is the latest copy of a schedule.
+    the job has its PATH from, if that is why it failed; `shut` tells what of the gate keeps it
+    waiting; `last` is the latest copy of a schedule.
     """
 
     now: str
@@ -71,7 +72,7 @@ class Surroundings(NamedTuple):
     ahead: int
     kept: str | None = None
     path: str = ""
-    shut: str | None = None
+    shut: Sequence[tuple[str, str]] = ()
     last: Job | None = None
 
 
@@ -80,9 +81,10 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     queue = context.queue
     job, now = named_job(context, args["job"]), queue.now()
     gate = queue.settings().gate() or OPEN
-    shut = shut_by(job, gate) if job.state in CLAIMABLE else None
-    waits = is_ready(job, now) and shut is None
-    ahead = jobs_ahead(job, queue.find(CLAIMABLE), now, gate) if waits else 0
+    using = holders(queue.find(("in_progress",)), gate) if job.state in CLAIMABLE else {}
+    shut = shut_by(job, gate, using) if job.state in CLAIMABLE else []
+    waits = is_ready(job, now) and not shut
+    ahead = jobs_ahead(job, queue.find(CLAIMABLE), now, gate, using) if waits else 0
     workers = queue.workers()
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
@@ -129,13 +131,37 @@ def _path_of(queue: JobQueue, job: Job) -> str:
     return f"from its enqueuer: {told}"
 
 
-def jobs_ahead(job: Job, waiting: Iterable[Job], now: str, gate: Gate = OPEN) -> int:
+def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
+    """What of the gate keeps a waiting job from starting, as codes and sentences."""
+    found = []
+    if (pause := paused_by(job, gate)) is not None:
+        found.append(("paused", _PAUSED[pause != ALL].format(pause)))
+    if (token := full(job, gate, using)) is not None:
+        ids = [other.id for other in using[token]]
+        told = ", ".join(ids[:_MOST_NAMED]) + (" and others" if len(ids) > _MOST_NAMED else "")
+        if token.startswith(LOCK):
+            found.append(("locked", f"Its lock {token.removeprefix(LOCK)} is held by job {told}."))
+        else:
+            text = f"Its tag {token} has a limit of {gate.limits[token]}, and these run: {told}."
+            found.append(("limit", text))
+    return found
+
+
+def jobs_ahead(
+    job: Job,
+    waiting: Iterable[Job],
+    now: str,
+    gate: Gate = OPEN,
+    using: Mapping[str, list[Job]] | None = None,
+) -> int:
     """How many of the jobs, which come in the queue's order, are claimed before this one."""
     mine, ahead, met = claim_order(job), 0, False
     for other in waiting:
         if other.id == job.id:
             met = True
-        elif is_ready(other, now) and shut_by(other, gate) is None:
+        elif is_ready(other, now) and not (
+            paused_by(other, gate) or full(other, gate, using or {})
+        ):
             order = claim_order(other)
             ahead += order < mine or (order == mine and not met)
     return ahead
@@ -219,14 +245,13 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
             found.append(("overlap", text))
     elif job.run_at > around.now:
         found.append(("not_due", f"It is not due yet: {told(job.run_at)}."))
-    if around.shut is not None:
-        found.append(("paused", _PAUSED[around.shut != ALL].format(around.shut)))
+    found += around.shut
     alive = [worker for worker in around.workers if worker.alive]
     able = [worker for worker in alive if not hindrance(worker)]
     if not able:
         code = "workers_hindered" if alive else "no_workers"
         found.append((code, unserved(alive)))
-    if not is_ready(job, around.now) or around.shut is not None:
+    if not is_ready(job, around.now) or around.shut:
         return found
     if around.ahead:
         text = f"{_count(around.ahead, 'job')} will be taken before it, by priority and due time."

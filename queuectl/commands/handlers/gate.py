@@ -1,9 +1,10 @@
-"""What may start: `pause`, `resume`."""
+"""What may start: `pause`, `resume`, `limit`."""
 
 from __future__ import annotations
 
-from queuectl.commands.dispatch import Result
-from queuectl.model.gate import ALL
+from queuectl.commands.dispatch import Note, Result
+from queuectl.errors import InvalidInput
+from queuectl.model.gate import ALL, gate_of, holders, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,55 @@ def resume(context: Context, args: dict[str, Any]) -> Result:
             yield f"Still paused: {', '.join(left)}; '{_command('resume', left)}' ends that."
 
     return Result(lines(), words=paused)
+
+
+def limit(context: Context, args: dict[str, Any]) -> Result:
+    """The limits with what runs of each; or one of them set or lifted."""
+    tag, number = args["tag"], args["number"]
+    if number is None:
+        return _limits(context, tag)
+    most = _number(number)
+    context.queue.limit(tag, most)
+    if most is None:
+        told = f"Any number of jobs tagged {tag} may run at once."
+    else:
+        jobs = "1 job" if most == 1 else f"{most} jobs"
+        told = f"At most {jobs} tagged {tag} run at once, numbered in {variable(tag)} from 0 on."
+    return Result([told], words=())
+
+
+def _number(text: str) -> int | None:
+    if text == "none":
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 8 and int(text):
+        return int(text)
+    raise InvalidInput(f"a limit is a number from 1 on, or none, not '{text}'")
+
+
+def _limits(context: Context, tag: str | None) -> Result:
+    queue = context.queue
+    limits = queue.settings().limits
+    gate = gate_of((), limits)
+    using = holders(queue.find(("in_progress",)), gate)
+    shown = [name for name in limits if tag in (None, name)]
+    rows = [(name, limits[name], len(using.get(name, ()))) for name in shown]
+
+    def lines() -> Iterator[str]:
+        if rows:
+            width = max(3, *(len(name) for name in shown))
+            yield f"{'Tag':<{width}}  Limit  Running"
+            for name, most, running in rows:
+                yield f"{name:<{width}}  {most:>5}  {running:>7}"
+        else:
+            yield Note(f"Tag {tag} has no limit." if tag else "No tag has a limit.")
+
+    return Result(
+        lines(),
+        words=(f"{name} {most} {running}" for name, most, running in rows),
+        form=lambda: {
+            "limits": [{"tag": name, "limit": most, "running": used} for name, most, used in rows]
+        },
+    )
 
 
 def _either(tags: Collection[str]) -> str:

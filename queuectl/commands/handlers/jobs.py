@@ -143,6 +143,8 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Command", render.block(job.command.split("\n"))),
         ("Priority", job.priority),
         ("Tags", ", ".join(job.tags) or None),
+        ("Locks", ", ".join(job.lock) or None),
+        ("Holds", ", ".join(job.slots) or None),
         ("Unique Key", job.unique),
         ("Attempts", f"{job.attempts} of at most {job.max_retries + 1}"),
         ("Runs", job.run),

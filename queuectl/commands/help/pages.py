@@ -74,7 +74,8 @@ Objects
 Running
   A job is run by /bin/sh -c in the folder in which it was enqueued, with no
   input. QUEUECTL_DATA names its queue, QUEUECTL_JOB_ID the job and
-  QUEUECTL_ATTEMPT the run.
+  QUEUECTL_ATTEMPT the run; QUEUECTL_SLOT_GPU is a number, from 0 on, that no
+  other running job of the tag gpu has, if that has a limit.
 What a run leaves behind
   When its shell has ended, all that stayed in its session is ended too. What
   left the session (setsid, a daemon) lives on only if the run succeeded: exit

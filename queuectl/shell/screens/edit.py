@@ -66,7 +66,8 @@ def _form(job: Job) -> dict[str, Any]:
     when = ("always",) if job.state == "in_progress" else ("always", "idle")
     names = [field.name for field in FIELDS if field.edit in when and field.name != "state"]
     form = {name: getattr(job, name) for name in names}
-    return {**form, "tags": list(job.tags)}  # as it will be read back
+    # Lists, as they will be read back.
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in form.items()}
 
 
 def _write_draft(job: Job, form: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ import os
 import time
 from itertools import chain
 from typing import NamedTuple
+from zlib import crc32
 
 from queuectl.errors import DiskRefused
 from queuectl.store import door
 from queuectl.store.damage import strays
 from queuectl.store.edits import evidence
 from queuectl.store.files import marker
-from queuectl.store.files.job_files import Layout, checksum, line_id, line_state
+from queuectl.store.files.job_files import checksum, line_id, line_state
 from queuectl.store.files.journal import (
     EDIT,
     INTENT,
@@ -53,6 +54,40 @@ class _File(NamedTuple):
     fresh: str | None
     found: os.stat_result
     counts: Mapping[bytes, int]
+
+
+class Layout:
+    """Turns job lines into the chunks of a file in our layout: its size, checksum and counts.
+
+    `counts` maps states, as bytes, to how many of the lines are in each.
+    """
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self.size = 0
+        self.crc = 0
+        self.counts: dict[bytes, int] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        batch: list[bytes] = []
+        between = b"[\n"
+        counts = self.counts
+        for line in self._lines:
+            at = line.index(b'"', 8) + 13  # see line_state
+            state = line[at : line.index(b'"', at)]
+            counts[state] = counts.get(state, 0) + 1
+            batch += (between, line)
+            between = b",\n"
+            if len(batch) >= 2048:
+                yield self._counted(b"".join(batch))
+                batch.clear()
+        batch.append(b"[\n]\n" if between == b"[\n" else b"\n]\n")
+        yield self._counted(b"".join(batch))
+
+    def _counted(self, chunk: bytes) -> bytes:
+        self.size += len(chunk)
+        self.crc = crc32(chunk, self.crc)
+        return chunk
 
 
 def is_due(header: Header, now: float) -> bool:

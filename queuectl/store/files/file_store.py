@@ -23,7 +23,7 @@ from queuectl.store.files.live_index import LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
-from queuectl.store.files.staged import Staged, met, new_lines, with_set
+from queuectl.store.files.staged import Staged, met, new_lines, refuse_newer, with_set
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.files.writer import LARGE, TAKEN_IN, Writer
 
@@ -103,9 +103,7 @@ class FileStore:
                 for job_id, (_, where) in found.items() if meet is None else ():
                     raise DuplicateId(job_id, os.path.join(self.folder, where), (ids or {})[job_id])
                 if journal.header.version == 1:
-                    from queuectl.store.files.firing import refuse_schedules
-
-                    refuse_schedules(self.folder, staged)
+                    refuse_newer(self.folder, map(decode_job, staged))
                 if env_set is not None:
                     staged = with_set(staged, path, self._env_sets, journal.header.version, env_set)
                 if keys or (meet is not None and found):
@@ -136,6 +134,8 @@ class FileStore:
                 holders = find_holders(self.folder, journal, alive)
                 for key, job in alive.items():
                     refuse_key(job, holders[key])
+            if journal is not None and journal.header.version == 1:
+                refuse_newer(self.folder, changed.values())
             if journal is not None and changed:
                 moves = [(old.state, new.state) for old, new in pairs]
                 lines = [encode_job(job) for job in changed.values()]
@@ -189,8 +189,8 @@ class FileStore:
                 stored = self._stored(live, finished[0])
                 if stored != finished[0]:
                     return Claim(None, settled=False, stored=stored)
-                if finished[1].state in CLAIMABLE:
-                    live.put(lines[0])  # it may be the next to run
+                if finished[1].state in CLAIMABLE or live.in_use:
+                    live.put(lines[0])  # it, or what waits for it, may be the next to run
             job = None
             while (
                 job is None and (line := self._writer.first_ready(journal, now, lines)) is not None
@@ -198,6 +198,7 @@ class FileStore:
                 before: Job | None = decode_job(line)
                 assert before is not None
                 state: str | None = before.state
+                slots = self._writer.live(journal).slots(line)
                 if recurs(before):
                     from queuectl.store.files.firing import fire  # most queues have none
 
@@ -205,7 +206,7 @@ class FileStore:
                     if before is None:
                         continue
                 named = log_word if journal.header.version > 1 else None
-                job = claimed(before, worker, now, named)
+                job = claimed(before, worker, now, named, slots)
                 lines.append(encode_job(job))
                 moves.append((state, job.state))
                 self._held = (lines[-1], job)

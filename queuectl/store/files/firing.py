@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from queuectl.model.ids import made_ids
-from queuectl.model.job import Job, recurs
+from queuectl.model.job import Job
 from queuectl.model.schedule import fired
 from queuectl.model.times import parse_time
-from queuectl.store.files import worker_files
-from queuectl.store.files.job_files import decode_job, encode_job, line_id, line_state
+from queuectl.store.files.job_files import encode_job, line_id, line_state
 from queuectl.store.files.journal import Journal
 
 TYPE_CHECKING = False
@@ -47,9 +45,3 @@ def _lives(writer: Writer, journal: Journal, job_id: str, lines: list[bytes]) ->
         found = writer.look_up(journal, [job_id]).get(job_id)
         line = found[0] if found else None
     return line is not None and line_state(line) in _LIVE
-
-
-def refuse_schedules(folder: str, lines: Iterable[bytes]) -> None:
-    """Raise StoreError for a schedule, while format 1 is written: an older worker would run it."""
-    if any(recurs(decode_job(line)) for line in lines):
-        raise worker_files.too_old(folder)

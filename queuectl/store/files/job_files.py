@@ -45,7 +45,7 @@ _sorted = json.JSONEncoder(sort_keys=True).encode
 # What a claim of a later version must see without parsing a line stands directly behind `run_at`.
 # Readers of the front pass it over: line_state, line_front (and LiveIndex with it), read_live_lines
 # and peek.py rely on the four keys before it, in this order and spacing, and on no more.
-BEHIND_RUN_AT = ("tags", "after", "after_end", "lock", "unique", "every", "cron")
+BEHIND_RUN_AT = ("tags", "after", "after_end", "lock", "slots", "unique", "every", "cron")
 
 
 def encode_job(job: Job) -> bytes:
@@ -165,7 +165,8 @@ _TEXT, _TIME = rb'"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"', rb'"[0-9T:.-]+Z"'
 _WHOLE = (
     rb'\{"id": "[A-Za-z0-9][A-Za-z0-9._:-]*", '
     rb'"state": "(?:pending|in_progress|completed|failed|dead|cancelled)", '
-    rb'"priority": -?\d+, "run_at": %b, (?:"tags": \[%b(?:, %b)*\], )?(?:"unique": %b, )?'
+    rb'"priority": -?\d+, "run_at": %b, '
+    rb'(?:"(?:tags|lock|slots)": \[%b(?:, %b)*\], )*(?:"unique": %b, )?'
     rb'(?:"every": \d+(?:\.\d+)?(?:e[+-]?\d+)?, )?(?:"cron": %b, )?'
     rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'
@@ -276,40 +277,6 @@ def find_line(fd: int, job_id: str) -> bytes | None:
             return text[start:end].rstrip(b",")
         text = text[-len(wanted) :]
     return None
-
-
-class Layout:
-    """Turns job lines into the chunks of a file in our layout: its size, checksum and counts.
-
-    `counts` maps states, as bytes, to how many of the lines are in each.
-    """
-
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
-        self.size = 0
-        self.crc = 0
-        self.counts: dict[bytes, int] = {}
-
-    def __iter__(self) -> Iterator[bytes]:
-        batch: list[bytes] = []
-        between = b"[\n"
-        counts = self.counts
-        for line in self._lines:
-            at = line.index(b'"', 8) + 13  # see line_state
-            state = line[at : line.index(b'"', at)]
-            counts[state] = counts.get(state, 0) + 1
-            batch += (between, line)
-            between = b",\n"
-            if len(batch) >= 2048:
-                yield self._counted(b"".join(batch))
-                batch.clear()
-        batch.append(b"[\n]\n" if between == b"[\n" else b"\n]\n")
-        yield self._counted(b"".join(batch))
-
-    def _counted(self, chunk: bytes) -> bytes:
-        self.size += len(chunk)
-        self.crc = crc32(chunk, self.crc)
-        return chunk
 
 
 def checksum(fd: int) -> int:

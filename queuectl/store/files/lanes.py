@@ -1,6 +1,7 @@
 """Waiting jobs that something besides their time may hold back, so that a claim passes none twice.
 
-What may hold a job back is a token: a tag that is paused. The tokens of a job are its signature,
+What may hold a job back is a token: a tag that is paused or has a limit, or a lock. The tokens of
+a job are its signature,
 and the due jobs of one signature lie in one lane, for they wait and may start together. A lane is
 offered by its first job, in the heap `_heads`; one that is found shut is parked at the token that
 shuts it. So a claim touches no lane twice for one reason, however many jobs wait in it. The lane of
@@ -13,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 
-from queuectl.model.gate import OPEN, Gate
+from queuectl.model.gate import LOCK, OPEN, Gate
 
 Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
 # What lies behind the last entry that is known: that entry and a fifth, so that it is none itself.
@@ -21,8 +22,19 @@ End = tuple[int, bytes, int, bytes, bytes]
 Signature = tuple[bytes, ...]
 
 # Words of these kinds hold neither quotes nor brackets.
-_RULES = re.compile(rb'[^}]*?"run_at": "[^"]+"(?:, "tags": \[([^\]]*)\])?')
+_RULES = re.compile(
+    rb'[^}]*?"run_at": "[^"]+"(?:, "tags": \[([^\]]*)\])?'
+    rb'(?:, "lock": \[([^\]]*)\])?(?:, "slots": \[([^\]]*)\])?'
+)
+_LOCK = LOCK.encode()
 _WORD = re.compile(rb'"([^"]*)"')
+
+
+def _rules(line: bytes) -> list[list[bytes]]:
+    """Tags, locks and slots of a job line, unparsed."""
+    found = _RULES.match(line)
+    parts = (b"", b"", b"") if found is None else found.groups()
+    return [_WORD.findall(part) if part else [] for part in parts]
 
 
 class Lane:
@@ -49,6 +61,10 @@ class Lanes:
         self._head = head
         gate = gate or OPEN
         self._paused = frozenset(tag.encode() for tag in gate.paused)
+        self._limits = {tag.encode(): most for tag, most in gate.limits.items()}
+        self._held: dict[bytes, frozenset[bytes]] = {}  # tokens, by the id of a running job
+        # By token, the running jobs that hold it, and the number that each was given, if any.
+        self._holders: dict[bytes, dict[bytes, bytes]] = {}
         self.signatures: dict[bytes, Signature] = {}  # of known waiting jobs that have tokens
         self.lanes: dict[Signature, Lane] = {}
         self._heads: list[tuple[Entry | End, Signature]] = []
@@ -57,10 +73,44 @@ class Lanes:
 
     def sign(self, line: bytes) -> Signature:
         """The tokens of a waiting job."""
-        found = _RULES.match(line)
-        if found is None or found[1] is None:
-            return ()
-        return tuple(sorted(tag for tag in _WORD.findall(found[1]) if tag in self._paused))
+        tags, locks, _ = _rules(line)
+        found = [tag for tag in tags if tag in self._limits or tag in self._paused]
+        return tuple(sorted(found + [_LOCK + name for name in locks]))
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a running job holds a token."""
+        return bool(self._held)
+
+    def hold(self, job_id: bytes, line: bytes) -> None:
+        """Count a running job: with the tokens that it was given, and limited tags that it has."""
+        tags, _, slots = _rules(line)
+        given = {tag: b"" for tag in tags if tag in self._limits}
+        given |= {token: number for token, _, number in (slot.partition(b"#") for slot in slots)}
+        if given:
+            self._held[job_id] = frozenset(given)
+            for token, number in given.items():
+                self._holders.setdefault(token, {})[job_id] = number
+            self._reopen(given)
+
+    def release(self, job_id: bytes) -> None:
+        """Count it no longer."""
+        for token in (given := self._held.pop(job_id, ())):
+            del self._holders[token][job_id]
+        self._reopen(given)
+
+    def slots(self, job_id: bytes) -> tuple[str, ...]:
+        """What a waiting job is given as it starts; see model/gate.py."""
+        given = []
+        for token in self.signatures.get(job_id, ()):
+            if token.startswith(_LOCK):
+                given.append(token)
+            elif token in self._limits:
+                taken, number = set(self._holders.get(token, {}).values()), 0
+                while b"%d" % number in taken:
+                    number += 1
+                given.append(b"%b#%d" % (token, number))
+        return tuple(slot.decode() for slot in given)
 
     def lay_out(self, found: Iterable[tuple[Signature, list[Entry], End | None]]) -> None:
         """Start anew with these lanes; others are dropped that end nowhere."""
@@ -132,7 +182,10 @@ class Lanes:
         self._reopen(lane.signature)
 
     def _is_shut(self, token: bytes) -> bool:
-        return token in self._paused
+        if token in self._paused:
+            return True
+        using = self._holders.get(token)
+        return using is not None and len(using) >= self._limits.get(token, 1)
 
     def _reopen(self, tokens: Iterable[bytes]) -> None:
         """Offer the first lane that is parked at each of the tokens that are open.

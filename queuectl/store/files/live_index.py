@@ -111,7 +111,12 @@ class LiveIndex:
             else:
                 later.add((run_at, entry), line)
         elif state == b"in_progress":
-            self.lines[job_id] = self.running[job_id] = line
+            self._run(job_id, line, plain)
+
+    def _run(self, job_id: bytes, line: bytes, plain: bytes | None) -> None:
+        self.lines[job_id] = self.running[job_id] = line
+        if not plain:
+            self._laid_out().hold(job_id, line)
 
     def _known(self, entry: _Entry, line: bytes, signature: Signature = ()) -> _Entry:
         self.lines[entry[3]], self._entries[entry[3]] = line, entry
@@ -121,11 +126,23 @@ class LiveIndex:
 
     def _sign(self, line: bytes) -> Signature:
         """The tokens of a job with rules."""
+        return self._laid_out().sign(line)
+
+    def _laid_out(self) -> Lanes:
         if self._lanes is None:
             from queuectl.store.files.lanes import Lanes
 
             self._lanes = Lanes(self.gate, self._head)
-        return self._lanes.sign(line)
+        return self._lanes
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a running job keeps others waiting that could start when it ends."""
+        return self._lanes is not None and self._lanes.in_use
+
+    def slots(self, line: bytes) -> tuple[str, ...]:
+        """What the job that waits with this line is given as it starts."""
+        return () if self._lanes is None else self._lanes.slots(line_id(line))
 
     def _sign_again(self, line: bytes) -> Signature:
         return () if self._lanes is None else self._lanes.sign(line)
@@ -213,7 +230,7 @@ class LiveIndex:
                 return self._known(entry, line, signature)
         self._forget(job_id)
         if state == b"in_progress":
-            self.lines[job_id] = self.running[job_id] = line
+            self._run(job_id, line, plain)
         return None
 
     def _is_beyond(self, entry: _Entry, signature: Signature) -> bool:
@@ -227,6 +244,7 @@ class LiveIndex:
         self.lines.pop(job_id, None)
         if self._lanes is not None:
             self._lanes.signatures.pop(job_id, None)
+            self._lanes.release(job_id)
         self.running.pop(job_id, None)
 
     @property

@@ -13,8 +13,9 @@ from zlib import crc32
 
 from queuectl.errors import DuplicateId, InvalidInput
 from queuectl.model.env_set import present
-from queuectl.model.job import LIVE, Job, refuse_key
+from queuectl.model.job import LIVE, Job, recurs, refuse_key
 from queuectl.store import door
+from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import (
     checked_line,
     decode_job,
@@ -114,6 +115,15 @@ def new_lines(jobs: Iterable[Job], order: dict[str, int] | None, keys: set[str])
             exc.index = index
             raise
         yield line
+
+
+def refuse_newer(folder: str, jobs: Iterable[Job]) -> None:
+    """Raise StoreError for a job that a worker of format 1 would run at the wrong time, or at all.
+
+    Such workers live while format 1 is written.
+    """
+    if any(job.lock or recurs(job) for job in jobs):
+        raise worker_files.too_old(folder)
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 from pymongo import ReturnDocument
 
 from queuectl.config import Settings
-from queuectl.model.gate import OPEN, Gate, shut_by
+from queuectl.model.gate import OPEN, Gate, paused_by
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
@@ -83,7 +83,7 @@ class Claims:
                 return None
             before = to_job(found)
             job = claimed(before, worker, now, log_word)
-            if clock() - self._read_at <= TRUSTED or not shut_by(before, self._gate(TRUSTED)):
+            if clock() - self._read_at <= TRUSTED or not paused_by(before, self._gate(TRUSTED)):
                 return job
             # If somebody was faster, its worker gives it back as one that it does not run.
             self._swap(job, before._replace(rev=job.rev + 1))

@@ -16,7 +16,7 @@ from pymongo import errors
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, StoreError
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job, recurs
 from queuectl.model.scheduling import Claim
@@ -264,6 +264,8 @@ class MongodbStore:
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
+        if Settings(new).limits:
+            raise StoreError("limits are not supported in MongoDB yet")
         self._make()
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
@@ -407,4 +409,6 @@ def _supported(job: Job) -> Job:
         raise InvalidInput("field 'unique' is not supported in MongoDB yet")
     if recurs(job):
         raise InvalidInput("schedules (every, cron) are not supported in MongoDB yet")
+    if job.lock:
+        raise InvalidInput("field 'lock' is not supported in MongoDB yet")
     return job

@@ -802,14 +802,15 @@ async function showSettings() {
   if (!reply) return;
   const { settings, about } = reply.form;
   const inputs = {};
-  const text = (value) => (value === null ? "" : Array.isArray(value) ? value.join(", ") : String(value));
+  const text = (value) => (value === null ? "" : Array.isArray(value) ? value.join(", ") : typeof value === "object" ? Object.entries(value).map(([name, most]) => `${name}=${most}`).join(", ") : String(value));
   const changes = () => Object.fromEntries(Object.entries(inputs).filter(([name, input]) => input.value.trim() !== text(settings[name])).map(([name, input]) => {
     const typed = input.value.trim();
     if (typed === "") return [name, null];
     if (Array.isArray(about[name].default)) return [name, typed.split(",").map((word) => word.trim()).filter(Boolean)];
+    if (typeof about[name].default === "object" && about[name].default) return [name, Object.fromEntries(typed.split(",").map((word) => word.trim().split("=")).map(([tag, most]) => [tag, Number(most)]))];
     return [name, Number.isFinite(Number(typed)) ? Number(typed) : typed];
   }));
-  const command = () => Object.entries(changes()).map(([name, value]) => (value === null ? line("config", "unset", name) : line("config", "set", name, Array.isArray(value) ? value.join(",") : value))).join("\n");
+  const command = () => Object.entries(changes()).map(([name, value]) => (value === null ? line("config", "unset", name) : line("config", "set", name, text(value).replaceAll(", ", ",")))).join("\n");
   const told = el("code", {}), problem = el("p", { className: "fault", role: "alert" });
   await dialog("Settings", (close) => el("form", { noValidate: true, onsubmit: async (event) => {
     event.preventDefault();
