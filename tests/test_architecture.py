@@ -190,7 +190,7 @@ def test_files_are_locked_where_the_queue_and_workers_are_and_history_is_kept():
     locking = {
         name for name in FILES if {"fcntl.flock", "fcntl.lockf"} & {c for c, _ in calls(name)}
     }
-    allowed = {"store/files/lock.py", "store/files/worker_files.py", "worker/logs.py"}
+    allowed = {"store/files/lock.py", "store/files/worker_files.py", "store/files/logs.py"}
     assert locking <= {*allowed, "shell/history_file.py"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
-from queuectl.worker.logs import LogFolder
+from queuectl.store.files.logs import LogFolder
 
 # Resets and renames a terminal, in seven bits and in eight, and turns text around.
 EVIL = "\x1bc\x0e\x1b]0;x\x07\x9b2J\x7f\u202egpj.exe\u2028\r\ttab\nline\x00"

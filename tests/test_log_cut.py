@@ -11,8 +11,8 @@ import pytest
 from queuectl.errors import DiskRefused, InvalidInput
 from queuectl.model.job import Job
 from queuectl.model.sizes import format_size, parse_size
-from queuectl.worker.log_cut import LATER, SOON
-from queuectl.worker.logs import LogFolder, Spool
+from queuectl.store.files.log_cut import LATER, SOON
+from queuectl.store.files.logs import LogFolder, Spool
 from tests.failing_disk import DEATHS, failing_disk
 
 T = "2026-01-01T00:00:00.000000Z"

@@ -10,8 +10,8 @@ import pytest
 
 from queuectl.errors import DiskRefused
 from queuectl.model.job import Job
-from queuectl.worker.log_words import one_line
-from queuectl.worker.logs import LogFolder, Spool, above_standard, named_run
+from queuectl.model.log_words import one_line
+from queuectl.store.files.logs import LogFolder, Spool, above_standard, named_run
 
 T = "2026-01-01T00:00:00.000000Z"
 

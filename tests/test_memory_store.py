@@ -15,8 +15,8 @@ from queuectl.live.live_queue import LiveQueue
 from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
 from queuectl.model.lifecycle import Outcome
+from queuectl.store.files.logs import LogFolder
 from queuectl.worker.log_places import logs_of
-from queuectl.worker.logs import LogFolder
 from queuectl.worker.loop import run_worker
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from queuectl.job_queue import JobQueue
-from queuectl.worker.logs import LogFolder
+from queuectl.store.files.logs import LogFolder
 from queuectl.worker.old_logs import remove_old_logs
 
 

@@ -15,8 +15,8 @@ from test_worker_process import Bench
 
 from queuectl.errors import Conflict, QueuectlError
 from queuectl.job_queue import JobQueue
+from queuectl.store.files.logs import LogFolder
 from queuectl.worker import pool, processes
-from queuectl.worker.logs import LogFolder
 from queuectl.worker.rescue import kept_by, rescue
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc")

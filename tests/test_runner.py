@@ -18,9 +18,9 @@ from samples import PYTHON
 
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
+from queuectl.store.files.logs import LogFolder, Spool
 from queuectl.store.files.worker_files import folder_identity
 from queuectl.worker import processes
-from queuectl.worker.logs import LogFolder, Spool
 from queuectl.worker.runner import Runner, marks_of
 from queuectl.worker.wakeups import Wakeups
 from tests.campaigns.leftovers import FORMS

@@ -18,9 +18,9 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.times import format_time
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files import side_files
+from queuectl.store.files.logs import LogFolder
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.worker import pool, processes
-from queuectl.worker.logs import LogFolder
 from queuectl.worker.loop import run_worker
 from queuectl.worker.rescue import rescue
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from queuectl.job_queue import JobQueue
     from queuectl.store.door import Presence
-    from queuectl.worker.logs import LogFolder
+    from queuectl.store.files.logs import LogFolder
 
 NARROWEST = 20
 _TAKE_OVER = "make its changes anew where they are missed, then delete it"

@@ -12,8 +12,8 @@ from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
 from queuectl.live.standing import Standing, standing_of
 from queuectl.model.job import Job
+from queuectl.model.log_words import END, last_words
 from queuectl.model.times import format_time
-from queuectl.worker.log_words import END, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from queuectl.model.fields import State
     from queuectl.store.contract import Watch
     from queuectl.store.facts import WorkerInfo
-    from queuectl.worker.logs import LogFolder
+    from queuectl.store.files.logs import LogFolder
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from queuectl.model.job import Job
-    from queuectl.worker.logs import LogFolder
+    from queuectl.store.files.logs import LogFolder
 
     # Where a row of the screen begins: at which byte its line does, and which row of
     # that line it is.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from queuectl.addresses import address_of
-from queuectl.worker.logs import LogFolder
+from queuectl.store.files.logs import LogFolder
 
 
 def logs_of(folder: str) -> LogFolder:
     """The output of the queue that the folder stands for."""
     if address_of(folder):
-        from queuectl.worker.database_logs import DatabaseLogs
+        from queuectl.store.mongodb.database_logs import DatabaseLogs
 
         return DatabaseLogs(folder)
     return LogFolder(folder)

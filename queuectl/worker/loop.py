@@ -8,13 +8,13 @@ import time
 from contextlib import suppress
 
 from queuectl.errors import FileMissing, QueuectlError
+from queuectl.model.log_words import one_line
 from queuectl.model.times import format_time
 from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
 from queuectl.worker.log_places import logs_of
-from queuectl.worker.log_words import one_line
 from queuectl.worker.old_logs import remove_old_logs
 from queuectl.worker.own_log import OwnLog, Starter
 from queuectl.worker.rescue import rescue

@@ -9,15 +9,15 @@ from typing import cast
 from queuectl.addresses import address_of
 from queuectl.model.job import LIVE
 from queuectl.store import door
-from queuectl.worker.logs import is_locked, named_run
+from queuectl.store.files.logs import is_locked, named_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.job_queue import JobQueue
-    from queuectl.worker.database_logs import DatabaseLogs
-    from queuectl.worker.logs import LogFolder
+    from queuectl.store.files.logs import LogFolder
+    from queuectl.store.mongodb.database_logs import DatabaseLogs
 
 
 def remove_old_logs(queue: JobQueue, logs: LogFolder) -> list[str]:

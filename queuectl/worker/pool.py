@@ -12,7 +12,7 @@ import queuectl
 from queuectl.errors import NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
-from queuectl.worker.logs import LogFolder
+from queuectl.store.files.logs import LogFolder
 from queuectl.worker.processes import Process
 from queuectl.worker.runner import MARKS
 from queuectl.worker.wakeups import FINISH, STOP_NOW

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from queuectl.model.log_words import one_line
 from queuectl.model.times import format_duration, parse_time
-from queuectl.worker.log_words import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

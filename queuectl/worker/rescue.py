@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.store.facts import WorkerInfo
-    from queuectl.worker.logs import LogFolder
+    from queuectl.store.files.logs import LogFolder
     from queuectl.worker.remains import Found
 
 _PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later

@@ -14,9 +14,9 @@ from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.places import home_folder
+from queuectl.store.files.log_cut import LATER, SOON
+from queuectl.store.files.logs import above_standard
 from queuectl.worker import processes, remains
-from queuectl.worker.log_cut import LATER, SOON
-from queuectl.worker.logs import above_standard
 from queuectl.worker.remains import Offspring, Run
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from queuectl.worker.logs import named_run
+from queuectl.store.files.logs import named_run
 from tests.acceptance.workload import Case, cases, script_line
 
 WORKERS = 4

@@ -24,8 +24,8 @@ import pytest
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.times import format_time
+from queuectl.store.files.logs import LogFolder
 from queuectl.worker import loop
-from queuectl.worker.logs import LogFolder
 from tests.failing_disk import FailingDisk, failing_disk
 
 # From Python 3.12 on: what other tests left running in threads is no matter to these children.

@@ -11,9 +11,9 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import LONGEST_HISTORY, Job
 from queuectl.model.lifecycle import MOST_LOSSES
 from queuectl.store.files.job_files import encode_job
+from queuectl.store.files.logs import named_run
 from queuectl.store.mongodb.documents import STAGED
 from queuectl.store.mongodb.opening import opened
-from queuectl.worker.logs import named_run
 from tests.campaigns.yard import ENDLESS, LOUD_LINES, Task, Yard, whole_lines
 
 _KILLED = 137

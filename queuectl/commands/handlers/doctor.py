@@ -8,9 +8,9 @@ from queuectl.addresses import name_of
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.model.fields import NOT_YET
+from queuectl.store.damage.stray_logs import find_stray_logs, put_aside
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
-from queuectl.worker.stray_logs import find_stray_logs, put_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

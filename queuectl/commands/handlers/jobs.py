@@ -117,7 +117,7 @@ def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iter
 
 def show(context: Context, args: dict[str, Any]) -> Result:
     """One job with all its fields and the last lines it printed."""
-    from queuectl.worker.log_words import last_lines
+    from queuectl.model.log_words import last_lines
 
     job, reveal = named_job(context, args["job"]), bool(args.get("reveal"))
 

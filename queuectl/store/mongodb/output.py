@@ -2,7 +2,7 @@
 
 A command writes to the worker's spool, a local file; a thread sends on what is new. What a host
 printed in the second before it was lost is gone with it. A run that writes more than log-limit is
-cut in its spool, as in a data folder (see worker/log_cut.py). Meanwhile only the last of what is
+cut in its spool as in a data folder, see store/files/log_cut.py. Meanwhile only the last of what is
 new is sent, and what lies in the middle removed; the log that is kept then takes its place.
 """
 

@@ -15,10 +15,10 @@ import os
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE
+from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
 from queuectl.store import door
-from queuectl.worker.log_cut import LATER, Cuts
-from queuectl.worker.log_words import END, last_words
+from queuectl.store.files.log_cut import LATER, Cuts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import os
 from queuectl.errors import StoreError
 from queuectl.store import door
 from queuectl.store.facts import Finding
-from queuectl.worker.log_cut import worker_of
-from queuectl.worker.logs import LogFolder, named_run
+from queuectl.store.files.log_cut import worker_of
+from queuectl.store.files.logs import LogFolder, named_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import os
 from contextlib import suppress
 
 from queuectl.errors import QueuectlError
+from queuectl.store.files.logs import LogFolder, Spool
 from queuectl.store.mongodb.opening import opened
 from queuectl.store.mongodb.output import MISSING, Cut, Pieces, Sender
-from queuectl.worker.logs import LogFolder, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
