@@ -12,14 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from queuectl.config import Settings, unknown_settings
-from queuectl.errors import (
-    Conflict,
-    DuplicateId,
-    InvalidInput,
-    KeyTaken,
-    NoSuchJob,
-    StoreError,
-)
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, KeyTaken, NoSuchJob, StoreError
 from queuectl.job_changes import JobChanges
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
@@ -274,6 +267,10 @@ class JobQueue(JobChanges):
     def repair(self, done: list[str], unread: list[str]) -> None:
         """Mend the data folder; what was done, and could not be read, goes into the lists."""
         self._care.repair(done, unread)
+
+    def tidy_output(self, stamp: str) -> list[str]:
+        """Put output of no job and no worker aside, `stamp` in its name; a line for each piece."""
+        return self._care.tidy_output(stamp)
 
     def backup(self) -> Iterator[bytes]:
         """The lines of a backup of jobs and settings, all of one moment."""

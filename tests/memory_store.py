@@ -23,6 +23,7 @@ from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo, is_selection
 from queuectl.store.files.job_files import checked_line, encode_job
+from queuectl.store.files.logs import LogFolder
 
 if TYPE_CHECKING:
     from queuectl.store.contract import Meet, Rule, Which
@@ -322,6 +323,11 @@ class MemoryStore:
         return None
 
     # -- the whole
+
+    @property
+    def output(self) -> LogFolder:
+        """See Store: a command needs a file to write to."""
+        return LogFolder(self.folder)
 
     def watch(self) -> MemoryWatch:
         """See Store."""

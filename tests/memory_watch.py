@@ -12,7 +12,7 @@ from queuectl.store.facts import Summary, WorkerInfo
 if TYPE_CHECKING:
     from memory_store import MemoryStore
 
-    from queuectl.store.contract import Change
+    from queuectl.store.watch import Change
 
 
 class MemoryWatch:

@@ -280,15 +280,13 @@ def test_workers_whose_files_cannot_be_looked_at(queue, monkeypatch):
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     with monkeypatch.context() as patched:
         patched.setattr("queuectl.store.files.worker_files.probe", probe)
-        patched.setattr("queuectl.commands.handlers.doctor.find_stray_logs", lambda queue: [])
+        patched.setattr("queuectl.store.damage.stray_logs.find_stray_logs", lambda queue: [])
         assert found(queue)[0].startswith("Problem: workers: cannot be read; ")
     slot.release()
 
 
 def test_a_lock_that_is_held(queue, monkeypatch):
-    from queuectl.store.files import file_store
-
-    monkeypatch.setattr(file_store, "_PATIENCE", 0.05)
+    monkeypatch.setattr("queuectl.store.damage.care._PATIENCE", 0.05)
     with QueueLock(queue.folder, lambda: 1.0):
         [line] = found(queue)
         assert f"queue.lock is held by process {os.getpid()}" in line

@@ -23,7 +23,6 @@ from queuectl.places import find_folder
 from queuectl.shell.history_file import history_path
 from queuectl.store import opening
 from queuectl.store.files.journal import STATE_ORDER
-from queuectl.worker.log_places import logs_of
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
 
@@ -49,7 +48,7 @@ def test_a_leaving_worker_does_not_make_it_again(cli, tmp_path, wait_until, comm
 def test_a_front_end_does_not_make_it_again(cli):
     queue = JobQueue.open(cli.folder)
     queue.enqueue([{"id": "a", "command": "true"}])
-    feed = Feed(opening.watch(cli.folder), logs_of(cli.folder))
+    feed = Feed(opening.watch(cli.folder), opening.output(cli.folder))
     assert feed.look(at_once=False).standing.counts["pending"] == 1
     shutil.rmtree(cli.folder)
     assert "is gone" in feed.look(at_once=False).standing.trouble
@@ -61,7 +60,7 @@ def test_a_front_end_does_not_make_it_again(cli):
 
 def test_a_front_end_that_wrote_nothing_says_that_it_is_gone(cli):
     watcher = Watcher(opening.watch(cli.folder), Notices(), lambda: None)
-    feed = Feed(opening.watch(cli.folder), logs_of(cli.folder))
+    feed = Feed(opening.watch(cli.folder), opening.output(cli.folder))
     context = Context(cli.folder, out=io.StringIO(), err=io.StringIO())
     context.stay()
     watcher.look()

@@ -17,7 +17,6 @@ from queuectl.shell.prompt.toolbar import standing_text
 from queuectl.store import opening
 from queuectl.store.files.worker_files import make_slot, probe
 from queuectl.worker.hindrance import hindrance, told_shortly
-from queuectl.worker.log_places import logs_of
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def check_told(cli, pid, why, job_id):
     assert why in cli.ok("explain", job_id)
     watcher = Watcher(opening.watch(cli.folder), Notices(), lambda: None)
     watcher.look()
-    feed = Feed(opening.watch(cli.folder), logs_of(cli.folder))
+    feed = Feed(opening.watch(cli.folder), opening.output(cli.folder))
     for standing in (watcher.standing, feed.look().standing):
         assert f" ! worker {pid} {why}" in standing_text(standing, 500)[0][1]
     feed.close()

@@ -11,7 +11,7 @@ import pytest
 from queuectl.errors import DiskRefused, InvalidInput
 from queuectl.model.job import Job
 from queuectl.model.sizes import format_size, parse_size
-from queuectl.store.files.log_cut import LATER, SOON
+from queuectl.store.facts import LATER, SOON
 from queuectl.store.files.logs import LogFolder, Spool
 from tests.failing_disk import DEATHS, failing_disk
 

@@ -11,7 +11,8 @@ import pytest
 from queuectl.errors import DiskRefused
 from queuectl.model.job import Job
 from queuectl.model.log_words import one_line
-from queuectl.store.files.logs import LogFolder, Spool, above_standard, named_run
+from queuectl.store.door import above_standard
+from queuectl.store.files.logs import LogFolder, Spool, named_run
 
 T = "2026-01-01T00:00:00.000000Z"
 

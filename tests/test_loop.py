@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from memory_store import MemoryStore
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy
@@ -75,7 +76,7 @@ class PlayedQueue:
     """Gives out the jobs in `waiting`; the errors in `refusals` come first, one a claim."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder
+        self.folder, self.store = folder, MemoryStore(folder)
         self.waiting: list[Job] = []
         self.refusals: list[Exception | None] = []
         self.settled: list[tuple[Job, Outcome]] = []

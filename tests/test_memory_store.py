@@ -15,8 +15,8 @@ from queuectl.live.live_queue import LiveQueue
 from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
 from queuectl.model.lifecycle import Outcome
+from queuectl.store import opening
 from queuectl.store.files.logs import LogFolder
-from queuectl.worker.log_places import logs_of
 from queuectl.worker.loop import run_worker
 
 
@@ -47,7 +47,7 @@ def test_a_worker_drains_it(tmp_path):
 def test_top_menus_and_notices_follow_any_store(tmp_path):
     queue = JobQueue(MemoryStore(str(tmp_path)))
     watch, notices = queue.store.watch, Notices()
-    feed, live = Feed(watch(), logs_of(str(tmp_path))), LiveQueue(watch())
+    feed, live = Feed(watch(), opening.output(str(tmp_path))), LiveQueue(watch())
     watcher = Watcher(watch(), notices, lambda: None)
 
     def offered(line):

@@ -107,7 +107,7 @@ def repair(path):
     store = Store(path)
     done, unread = [], []
     try:
-        store.repair(done, unread)
+        store.care.repair(done, unread)
     finally:
         store._writer.close()
     return done, unread
@@ -115,7 +115,7 @@ def repair(path):
 
 def problems(path):
     store = Store(path)
-    found = [finding for finding in store.examine() if finding.about != "clock"]
+    found = [finding for finding in store.care.examine() if finding.about != "clock"]
     return [f"{one.about}: {one.text}" for one in found if one.problem]
 
 
@@ -343,8 +343,8 @@ def test_a_worker_that_slept_through_a_repair_reads_anew(queue, template):
 def test_a_second_repair_takes_the_work_of_the_first_for_no_edit(queue, monkeypatch):
     line_spoilt(queue)
     store, other = FileStore(queue), FileStore(queue)
-    monkeypatch.setattr(store, "fold", lambda: other.repair([], []))
-    store.repair([], [])
+    monkeypatch.setattr(store, "fold", lambda: other.care.repair([], []))
+    store.care.repair([], [])
     assert store.notices == other.notices == []
 
 
@@ -426,11 +426,11 @@ def test_bytes_that_changed_behind_the_back_of_the_stamps(queue):
         def now(self):
             return found.st_mtime + 3600
 
-    told = [one.text for one in Later(queue).examine() if one.about == "jobs.json"]
+    told = [one.text for one in Later(queue).care.examine() if one.about == "jobs.json"]
     assert told == ["has other bytes than were written to it"]
-    Later(queue).repair([], [])
+    Later(queue).care.repair([], [])
     assert "stays" in jobs_of(queue)  # from the copy
-    assert not [one for one in Later(queue).examine() if one.about == "jobs.json"]
+    assert not [one for one in Later(queue).care.examine() if one.about == "jobs.json"]
 
 
 def test_the_newest_copy_of_a_job_wins():
@@ -837,9 +837,9 @@ def test_a_job_file_that_is_lost_is_written_anew_from_its_copy(whole, name, dama
     damage(path)
     done, unread = [], []
     store = Store(whole)
-    found = [finding for finding in store.examine() if finding.about == name]
+    found = [finding for finding in store.care.examine() if finding.about == name]
     assert "from our copy of it" in found[0].todo
-    store.repair(done, unread)
+    store.care.repair(done, unread)
     assert any(line.startswith(f"{name}: ") and "from our copy" in line for line in done)
     assert unread == []
     assert {job.id: job for job in store.find()} == before
@@ -854,7 +854,7 @@ def test_of_a_file_with_a_mistake_what_can_be_read_comes_before_its_copy(whole):
     edited = lines[at].replace('"priority": 0', '"priority": 8').removesuffix(",")
     path.write_text("[\n" + edited + ',\n{"id": "changed", "comm\n]\n')
     store, unread = Store(whole), []
-    store.repair([], unread)
+    store.care.repair([], unread)
     jobs = {job.id: job for job in store.find()}
     assert (jobs["stays"].priority, jobs["changed"].priority) == (8, 6)
     assert set(jobs) == {"stays", "changed", "buried", "dead", "raised", "added"}

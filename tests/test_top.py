@@ -26,8 +26,8 @@ from queuectl.model.selection import in_state
 from queuectl.model.times import format_time
 from queuectl.shell.top.screen import TopScreen
 from queuectl.shell.top.table import log_screen, screen, time_of
+from queuectl.store import opening
 from queuectl.store.facts import WorkerInfo
-from queuectl.worker.log_places import logs_of
 
 NOW = 1_800_000_000.0
 ESCAPE, DOWN, UP, END, HOME = "\x1b", "\x1b[B", "\x1b[A", "\x1b[F", "\x1b[H"
@@ -113,7 +113,7 @@ def test_the_next_to_run_stands_first_by_the_rule_of_claims(queue, data_dir) -> 
     queue.enqueue([{"id": f"b{n}", "command": "x"} for n in range(1, 13)])
     queue.enqueue([{"id": "urgent", "command": "x", "priority": -1, **later}])
     queue.enqueue([{"id": "now", "command": "x", "priority": -1}])
-    feed = Feed(queue.store.watch(), logs_of(data_dir))
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
     rows = feed.look().jobs
     feed.close()
     shown = [job.id for job in View().rows(rows)]
@@ -332,7 +332,7 @@ def _print(folder: str, name: str, output: bytes) -> None:
 
 
 def test_the_feed_follows_the_queue_and_its_output(queue, data_dir) -> None:
-    feed = Feed(queue.store.watch(), logs_of(data_dir))
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
     assert len(feed.look().jobs) == 0
     _run_one(queue, "a")
     _print(data_dir, "w-1.spool", b"one\n10%\r20%\r\n")
@@ -356,7 +356,7 @@ def seen(feed: Feed) -> Rows:
 
 
 def test_the_feed_keeps_up_with_every_change(queue, data_dir) -> None:
-    feed = Feed(queue.store.watch(), logs_of(data_dir))
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
     rows = seen(feed)
     assert rows.total == 9
@@ -383,7 +383,7 @@ def test_of_many_jobs_some_are_shown_at_once_and_all_soon(queue, data_dir, monke
     monkeypatch.setattr(feed_module, "_SOME", 2)
     queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(9)])
     queue.update("j8", {"priority": -1})
-    feed = Feed(queue.store.watch(), logs_of(data_dir))
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
     picture = feed.look()
     assert picture.partial
     assert [job.id for job in picture.jobs] == ["j8", "j0"]
@@ -396,7 +396,7 @@ def test_of_many_jobs_some_are_shown_at_once_and_all_soon(queue, data_dir, monke
 
 def test_a_failed_job_says_why(queue, data_dir) -> None:
     _run_one(queue, "a", Outcome("exited", 3, "no such thing", queue.now()))
-    feed = Feed(queue.store.watch(), logs_of(data_dir))
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
     assert "no such thing" in feed.look(seen(feed)).said["a"]
     feed.close()
 
@@ -404,7 +404,7 @@ def test_a_failed_job_says_why(queue, data_dir) -> None:
 def test_trouble_is_shown_and_goes_away(queue, data_dir) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
     queue.checkpoint()
-    feed = Feed(queue.store.watch(), logs_of(data_dir))
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
     path = os.path.join(data_dir, "dlq.json")
     os.rename(path, path + "x")
     picture = feed.look()

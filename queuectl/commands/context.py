@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from queuectl.job_queue import JobQueue
     from queuectl.store.door import Presence
-    from queuectl.store.files.logs import LogFolder
+    from queuectl.store.output import Output
 
 NARROWEST = 20
 _TAKE_OVER = "make its changes anew where they are missed, then delete it"
@@ -133,11 +133,11 @@ class Context:
         return self._queue
 
     @property
-    def logs(self) -> LogFolder:
+    def logs(self) -> Output:
         """Where the jobs' output lies."""
-        from queuectl.worker.log_places import logs_of
+        from queuectl.store import opening
 
-        return logs_of(self.folder)
+        return opening.output(self.folder)
 
     @property
     def width(self) -> int:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.specs import CommandSpec
     from queuectl.commands.grammar.tokens import Token
     from queuectl.config import Settings
-    from queuectl.store.contract import Seen
     from queuectl.store.facts import WorkerInfo
+    from queuectl.store.watch import Seen
 
     class Source(Protocol):
         """What completion asks about the queue; `LiveQueue` is one."""

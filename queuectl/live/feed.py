@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from queuectl.model.fields import State
-    from queuectl.store.contract import Watch
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.files.logs import LogFolder
+    from queuectl.store.output import Output
+    from queuectl.store.watch import Watch
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read
@@ -51,7 +51,7 @@ class Picture(NamedTuple):
 class Feed:
     """Takes pictures of a queue. Not for two threads at once."""
 
-    def __init__(self, watch: Watch, logs: LogFolder) -> None:
+    def __init__(self, watch: Watch, logs: Output) -> None:
         self._watch, self._logs = watch, logs
         self._mark: tuple[object, ...] | None = None
         self._looked = float("-inf")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from queuectl.config import Settings
-    from queuectl.store.contract import Peek, Seen, Watch
     from queuectl.store.facts import WorkerInfo
+    from queuectl.store.watch import Peek, Seen, Watch
 
 # A queue that changes all the time is read anew after 20 times what the last reading took: at most
 # a twentieth of a processor; a small queue is as fresh as can be.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from queuectl.model.job import Job
-    from queuectl.store.files.logs import LogFolder
+    from queuectl.store.output import Output
 
     # Where a row of the screen begins: at which byte its line does, and which row of
     # that line it is.
@@ -50,7 +50,7 @@ class Page(NamedTuple):
     at_end: bool = True
 
 
-def read_page(logs: LogFolder, job: Job, wish: Wish) -> Page:
+def read_page(logs: Output, job: Job, wish: Wish) -> Page:
     """The page of a job's output that somebody wishes to see; an empty one if there is none."""
     try:
         fd = logs.open(job)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from queuectl.live.notices import Notices
-    from queuectl.store.contract import Watch
+    from queuectl.store.watch import Watch
 
 _PAUSE = 0.2  # seconds between looks, so at most five repaints a second
 _WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file

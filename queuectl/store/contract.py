@@ -18,13 +18,14 @@ from typing import Any, Protocol, TypeAlias
 from queuectl.model.job import Job
 from queuectl.model.scheduling import Claim
 from queuectl.model.selection import Selection
-from queuectl.store.facts import Finding, Summary, WorkerInfo
+from queuectl.store.facts import Finding, WorkerInfo
+from queuectl.store.output import Output
+from queuectl.store.watch import Watch
 
 Rule: TypeAlias = Callable[[Job], Job | None]  # the job as it should be; None: leave it as it is
 # Ids of jobs, all of which must be there, or a selection: all the jobs that match at the moment of
 # the change, in the order of `find`, up to its limit.
 Which: TypeAlias = Collection[str] | Selection
-Change: TypeAlias = tuple[str, Job | None]  # id and form of a job; None: it was removed
 # Asked for a new job, by its index, that meets others: with its id, or live with its `unique` key.
 # It gives the new job to add it beside them, one of them as it should be instead, or None to leave
 # it at them; or it raises.
@@ -244,101 +245,6 @@ class Upkeep(Protocol):
         """Seconds until `fold_if_due` would do something; None if nothing waits for it."""
 
 
-class Glance(Protocol):
-    """The queue at one moment, or nearly so; `close` it when done."""
-
-    def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
-
-    def next_claimed(self, now: str, most: int) -> list[Job]:
-        """At most so many of the jobs that wait: those that are claimed first from `now` on."""
-
-    def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        """At most so many jobs, those with the latest time `key`; whether these are all."""
-
-    def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
-        """The jobs in these states (None: any) that hold the text, in whatever case, and others.
-
-        The text is plain ASCII without quotes and backslashes.
-        """
-
-    def present(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that exist, by id."""
-
-    def close(self) -> None:
-        """Let go of it; may be called twice."""
-
-
-class Seen(Protocol):
-    """What a menu shows of a job: of a long command only the beginning."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def command(self) -> str: ...
-    @property
-    def updated_at(self) -> str: ...
-    @property
-    def started_at(self) -> str | None: ...
-
-
-class Peek(Protocol):
-    """The newest jobs as a menu shows them, read as fast as can be; `close` it when done."""
-
-    def newest(self, states: Collection[str] | None, start: str, most: int) -> Sequence[Seen]:
-        """As in Glance."""
-
-    def tags(self) -> list[str]:
-        """The tags of the newest jobs that have some, each once."""
-
-    def close(self) -> None:
-        """Let go of it; may be called twice."""
-
-
-class Watch(Protocol):
-    """A look over the queue's shoulder, several times a second: by menus, `top`, the page.
-
-    Nothing is waited for, but by `jobs`. What cannot be read at the moment raises a QueuectlError,
-    and a later look will tell. One object is for one thread.
-    """
-
-    def mark(self) -> tuple[object, ...]:
-        """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
-
-    def menu_mark(self) -> tuple[object, ...]:
-        """The same for a menu, which may look more often than need be."""
-
-    def summary(self) -> Summary:
-        """What `status` shows of the queue."""
-
-    def workers(self) -> list[WorkerInfo]:
-        """The workers of this host at least, living or lost."""
-
-    def settings(self) -> Mapping[str, object]:
-        """The settings that were changed."""
-
-    def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
-        """What changed since this was asked last, oldest first; `ids`: of these jobs alone.
-
-        None if that is not known, as the first time: then all must be read anew. What is read after
-        this was asked is never older than what it will tell.
-        """
-
-    def jobs(self) -> Iterator[Job]:
-        """All jobs, as `find` gives them."""
-
-    def glance(self) -> Glance:
-        """The queue as it is now."""
-
-    def peek(self) -> Peek:
-        """The same for a menu."""
-
-    def close(self) -> None:
-        """Let go of everything held; may be called twice."""
-
-
 class Care(Protocol):
     """Finding and mending damage: `doctor`. For stores whose files lie in our hands."""
 
@@ -349,6 +255,12 @@ class Care(Protocol):
         """Mend what can be mended; what was done, and could not be read, goes into the lists.
 
         They hold what was done so far if a StoreError is raised.
+        """
+
+    def tidy_output(self, stamp: str) -> list[str]:
+        """Put output of no job and no worker aside, `stamp` in its name; a line for each piece.
+
+        For after `repair`, when the jobs of dead workers were taken back.
         """
 
 
@@ -390,6 +302,10 @@ class Store(Jobs, Workers, Upkeep, Protocol):
     @property
     def archive(self) -> Archive | None:
         """How the queue becomes a file; None if the store cannot."""
+
+    @property
+    def output(self) -> Output:
+        """What runs print."""
 
     def watch(self) -> Watch:
         """What looks over the queue's shoulder from now on."""

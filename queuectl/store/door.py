@@ -456,3 +456,15 @@ def remove(path: str) -> None:
         pass
     except OSError as exc:
         raise refused("removing", path, exc) from exc
+
+
+def above_standard(fd: int) -> int:
+    """The file on a descriptor above 2: with one of 0 to 2, what a child is given gets mixed up."""
+    if fd > 2:
+        return fd
+    try:
+        import fcntl
+
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from queuectl.model.selection import Selection
 
 WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to be cancelled
+SOON, LATER = 0.1, 1.0  # seconds between looks at a spool, the shortest and the longest
 MOST_LEFT = 5  # processes that a worker names which cannot be ended
 RUN_LINE = 256  # bytes of the second line that a worker writes of itself
 

@@ -6,8 +6,10 @@ from queuectl.addresses import address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Store, Watch
+    from queuectl.store.contract import Store
     from queuectl.store.facts import Summary
+    from queuectl.store.output import Output
+    from queuectl.store.watch import Watch
 
 
 def open_store(where: str) -> Store:
@@ -61,6 +63,16 @@ def watch(where: str) -> Watch:
     from queuectl.store.files.watch import FileWatch
 
     return FileWatch(where, lambda: open_store(where).find())
+
+
+def output(where: str) -> Output:
+    """The store's output, without the store; raises as `open_store`."""
+    _refuse_url(where)
+    if address_of(where):
+        return open_store(where).output
+    from queuectl.store.files.logs import LogFolder
+
+    return LogFolder(where)
 
 
 def words_left(where: str) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from queuectl.web.operations import Operations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Watch
+    from queuectl.store.watch import Watch
 
 _MOST = 1000  # jobs of each order that are kept at least, if there are so many
 _RING = 5000  # changes that a reader may be behind

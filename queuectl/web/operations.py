@@ -32,12 +32,11 @@ from queuectl.model.times import format_time
 from queuectl.places import own_folder
 from queuectl.store import opening
 from queuectl.worker import pool
-from queuectl.worker.log_places import logs_of
 from queuectl.worker.rescue import rescue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Watch
+    from queuectl.store.watch import Watch
 
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
@@ -68,7 +67,7 @@ class Operations:
         os.umask(self._umask)
         self._free: list[JobQueue] = []
         self._mutex = threading.Lock()
-        self._logs = logs_of(folder)
+        self._logs = opening.output(folder)
         self._watch = opening.watch(folder)  # of which all threads take marks and glances
 
     @contextmanager

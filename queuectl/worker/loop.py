@@ -14,7 +14,6 @@ from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
-from queuectl.worker.log_places import logs_of
 from queuectl.worker.old_logs import remove_old_logs
 from queuectl.worker.own_log import OwnLog, Starter
 from queuectl.worker.rescue import rescue
@@ -89,7 +88,7 @@ class Worker:
     ) -> None:
         self._queue, self._slot, self._wakeups = queue, slot, wakeups
         self._tell, self._log = tell, log
-        self._logs = logs_of(queue.folder)
+        self._logs = queue.store.output
         self._spool = self._logs.spool(slot.id)
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
         self._runner.env_set, self._runner.now = queue.env_set, queue.now

@@ -12,7 +12,6 @@ import queuectl
 from queuectl.errors import NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
-from queuectl.store.files.logs import LogFolder
 from queuectl.worker.processes import Process
 from queuectl.worker.runner import MARKS
 from queuectl.worker.wakeups import FINISH, STOP_NOW
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from queuectl.store.facts import WorkerInfo
+    from queuectl.store.output import Output
 
 _PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, for each
 _STALE = 60.0  # seconds after which an empty log of no living worker is nobody's
@@ -30,7 +30,7 @@ _STALE = 60.0  # seconds after which an empty log of no living worker is nobody'
 class _Start:
     """One worker that is starting: it says its pid on `ready`, or why it has none, or just dies."""
 
-    def __init__(self, folder: str, logs: LogFolder) -> None:
+    def __init__(self, folder: str, logs: Output) -> None:
         self.log = os.path.join(logs.path, f"worker-start-{os.urandom(6).hex()}.log")
         self._reason = ""
         self.ready, said = os.pipe()
@@ -69,7 +69,7 @@ def start(folder: str, count: int) -> list[int]:
     queue = JobQueue.open(folder)
     queue.make()
     queue.settings()
-    logs = LogFolder(folder)
+    logs = queue.store.output
     logs.make()
     _remove_stale_logs(queue, logs)
     starts = [_Start(folder, logs) for _ in range(count)]
@@ -130,7 +130,7 @@ def _await_all(starts: list[_Start]) -> dict[_Start, int]:
     return pids
 
 
-def _remove_stale_logs(queue: JobQueue, logs: LogFolder) -> None:
+def _remove_stale_logs(queue: JobQueue, logs: Output) -> None:
     """Remove the empty logs of workers that were killed; others remove theirs."""
     living = {f"worker-{worker.id}.log" for worker in queue.workers() if worker.alive}
     for entry in os.scandir(logs.path):

@@ -14,7 +14,6 @@ import time
 from queuectl.model.times import parse_time
 from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, remains
-from queuectl.worker.log_places import logs_of
 from queuectl.worker.remains import Run
 from queuectl.worker.runner import MARK, marks_of, queue_mark
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.store.facts import WorkerInfo
-    from queuectl.store.files.logs import LogFolder
+    from queuectl.store.output import Output
     from queuectl.worker.remains import Found
 
 _PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later
@@ -38,7 +37,7 @@ def rescue(queue: JobQueue) -> list[Job]:
     A worker whose leftovers cannot be ended keeps its job: it must not run twice at once.
     """
     rescued = []
-    logs = logs_of(queue.folder)
+    logs = queue.store.output
     for worker in queue.lost_workers():
         # A command that a lost run left behind is to be ended by others; it would kill itself here.
         if os.environ.get(MARK) == worker.id or (worker.missing and _lives(worker)):
@@ -62,7 +61,7 @@ def kept_by(queue: JobQueue, worker: WorkerInfo | None, job: Job) -> str | None:
     """
     if worker is not None and worker.left:
         return "left"
-    if worker is None or not may_live(worker, [job], logs_of(queue.folder)):
+    if worker is None or not may_live(worker, [job], queue.store.output):
         return None
     if is_foreign(worker):
         return "elsewhere"
@@ -77,7 +76,7 @@ def is_foreign(worker: WorkerInfo) -> bool:
     return bool(space) and space != processes.namespace() and worker.boot_id == processes.boot_id()
 
 
-def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder) -> bool:
+def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: Output) -> bool:
     """Whether something lives that may be of a lost run, by its marks, session or output."""
     if any(processes.processes_marked(marks_of(job)) for job in jobs):
         return True
@@ -97,7 +96,7 @@ def _session_lives(worker: WorkerInfo) -> bool:
 
 
 def _end_leftovers(
-    queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder
+    queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: Output
 ) -> bool:
     """End what is left of the worker's run; whether nothing of it is left."""
     if is_foreign(worker):
@@ -118,7 +117,7 @@ def _end_leftovers(
 
 
 def _end_found(
-    queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: LogFolder
+    queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: Output
 ) -> Found | None:
     """KILL all that certainly is of the lost runs; what is left, None if others must do it."""
     mark = queue_mark(queue)

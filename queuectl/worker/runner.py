@@ -14,8 +14,8 @@ from queuectl.model.env_set import applied
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.places import home_folder
-from queuectl.store.files.log_cut import LATER, SOON
-from queuectl.store.files.logs import above_standard
+from queuectl.store.door import above_standard
+from queuectl.store.facts import LATER, SOON
 from queuectl.worker import processes, remains
 from queuectl.worker.remains import Offspring, Run
 

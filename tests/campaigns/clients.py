@@ -16,8 +16,8 @@ from queuectl.errors import Conflict, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.selection import in_state
+from queuectl.store import opening
 from queuectl.store.files.job_files import encode_job
-from queuectl.worker.log_places import logs_of
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
 LIMITS = {"gpu": 3}
@@ -163,7 +163,7 @@ class Client:
             self.notes.tell("purging", encode_job(job).decode())
         # What has ended meanwhile was not noted: it must stay.
         removed = self.queue.purge(in_state(*states), PURGE_AGE + time.time() - begun + 0.5)
-        logs_of(self.yard.data).prune(removed)
+        opening.output(self.yard.data).prune(removed)
 
     def checkpoint(self) -> None:
         """Fold, by hand or as a command that closes does."""

@@ -22,7 +22,6 @@ from queuectl.store import opening
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
 from queuectl.worker import processes
-from queuectl.worker.log_places import logs_of
 from queuectl.worker.old_logs import remove_old_logs
 from tests.seeds.test_seeds import LINES
 
@@ -119,7 +118,7 @@ def test_of_output_beyond_the_limit_the_first_half_and_the_last_are_kept(queue, 
     command = f"seq 1000000; until [ -e {gate} ]; do sleep 0.05; done; seq 3; echo last"
     queue.ok("enqueue", "--id", "a", "--command", command)
     queue.ok("worker", "start")
-    logs = logs_of(host_folder(url))
+    logs = opening.output(host_folder(url))
     get = JobQueue.open(host_folder(url)).get
     followed, shown = b"", []
     for piece in logs.follow(lambda: get("a"), time.sleep, lambda _: None, lambda _: None):
@@ -152,7 +151,7 @@ def test_the_oldest_output_of_ended_jobs_goes_first(queue, url, client, changes,
         queue.ok("enqueue", "--id", job_id, "--command", "true")
     queue.ok("cancel", "a", "b")
     jobs = JobQueue.open(host_folder(url))
-    logs = logs_of(host_folder(url))
+    logs = opening.output(host_folder(url))
     documents = client[url.rpartition("/")[2]].logs
     for name, age in (("a.1.x", 2000), ("a.2.x", 500), ("b.1.x", 3000), ("live.1.x", 9000)):
         job = jobs.get(name.partition(".")[0])
@@ -273,7 +272,7 @@ def test_top_shows_jobs_and_workers_once_where_there_is_no_screen(queue):
 
 
 def test_a_feed_follows_what_changes(queue, url, wait_until):
-    feed = Feed(opening.watch(host_folder(url)), logs_of(host_folder(url)))
+    feed = Feed(opening.watch(host_folder(url)), opening.output(host_folder(url)))
     jobs: dict[str, str] = {}
     rows = None
 

@@ -9,7 +9,6 @@ from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.places import find_folder
-from queuectl.worker.log_places import logs_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     if not move:
         return Result([f"Copied {told}"], words=[names[1]])
     moved = source.take_away(jobs)
-    logs_of(source.folder).prune(moved)
+    source.store.output.prune(moved)
     lines = [f"Moved {told}"]
     if len(moved) < len(jobs):
         lines.append(Note(f"{len(jobs) - len(moved)} of them changed meanwhile, and stay there"))
@@ -82,7 +81,7 @@ def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
     for job in backup.jobs:
         target.check_size(job)
     target.make()
-    came, goes, count = logs_of(source.folder), logs_of(target.folder), 0
+    came, goes, count = source.store.output, target.store.output, 0
     for job_id, run, word in came.all_runs():
         if job_id in jobs and jobs[job_id].log_word == word:
             goes.keep(jobs[job_id], run, came.output(jobs[job_id], run))

@@ -8,7 +8,6 @@ from queuectl.addresses import name_of
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.model.fields import NOT_YET
-from queuectl.store.damage.stray_logs import find_stray_logs, put_aside
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
 
@@ -32,7 +31,6 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
             context.write_lines(f"Mended: {render.brief(line)}" for line in mended)
             context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
     found = queue.examine()
-    found += find_stray_logs(queue)
     if not any(finding.problem for finding in found):
         found += _of_later_versions(queue)
     broken = any(finding.problem for finding in found)
@@ -94,7 +92,7 @@ def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
     queue.repair(done, unread)
     if queue.exists():
         _rescue(queue, done)
-        done += put_aside(queue, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        done += queue.tidy_output(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
 
 
 def _rescue(queue: JobQueue, done: list[str]) -> None:

@@ -27,7 +27,6 @@ from queuectl.shell.signals import terminal_kept
 from queuectl.shell.style import shell_style
 from queuectl.shell.top.table import body_rows, log_rows, log_screen, screen
 from queuectl.store import opening
-from queuectl.worker.log_places import logs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +86,7 @@ class TopScreen:
         self.message = ""
         self.failures: list[str] = []  # told when the screen is left
         self._folder = folder
-        self._feed = Feed(opening.watch(folder), logs_of(folder))
+        self._feed = Feed(opening.watch(folder), opening.output(folder))
         self._log = ""  # the job whose output is shown,
         self._place: Place | None = None  # from where; None: its end, as it grows,
         self._moves = 0  # and by how many rows to scroll

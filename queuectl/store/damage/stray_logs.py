@@ -14,21 +14,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from queuectl.job_queue import JobQueue
+    from queuectl.store.contract import Store
 
 _FEW = 5  # names that a line lists before it only counts them
 _ASIDE = ".bad-"
 
 
-def find_stray_logs(queue: JobQueue) -> list[Finding]:
+def find_stray_logs(store: Store) -> list[Finding]:
     """What `doctor` should say about the folder `logs`; nothing while jobs cannot be read."""
-    path = LogFolder(queue.folder).path
+    path = LogFolder(store.folder).path
     found = []
-    stray = stray_logs(queue)
+    stray = stray_logs(store)
     if stray:
         text = f"output of jobs or workers that are gone: {_list(stray)}"
         found.append(Finding("logs", text, "'queuectl doctor --repair' puts it aside"))
-    words = [name for name in _names(path) if _is_last_word(queue, path, name)]
+    words = [name for name in _names(path) if _is_last_word(store, path, name)]
     if words:
         text = f"what workers had to say that are gone: {_list(words)}"
         found.append(Finding("logs", text, "read it, then delete it", False))
@@ -39,24 +39,24 @@ def find_stray_logs(queue: JobQueue) -> list[Finding]:
     return found
 
 
-def stray_logs(queue: JobQueue) -> list[str]:
+def stray_logs(store: Store) -> list[str]:
     """Logs of jobs that are not in the queue, and spools of workers that have no file."""
     # First the logs, then the jobs: what ran since the look at the logs is not mistaken.
-    names = _names(LogFolder(queue.folder).path)
+    names = _names(LogFolder(store.folder).path)
     try:
-        if not names or not queue.exists():
+        if not names or not store.exists():
             return []
-        jobs = {job.id: job.log_word for job in queue.find()}
-        workers = {worker.id for worker in queue.workers()}
+        jobs = {job.id: job.log_word for job in store.find()}
+        workers = {worker.id for worker in store.workers()}
     except StoreError:
         return []
     return [name for name in names if _is_stray(name, jobs, workers)]
 
 
-def put_aside(queue: JobQueue, stamp: str) -> list[str]:
+def put_aside(store: Store, stamp: str) -> list[str]:
     """Give stray logs another name, and remove those that are empty; a line for each."""
-    path, done = LogFolder(queue.folder).path, []
-    for name in stray_logs(queue):
+    path, done = LogFolder(store.folder).path, []
+    for name in stray_logs(store):
         old = os.path.join(path, name)
         if os.path.getsize(old):
             door.rename(old, f"{old}{_ASIDE}{stamp}")
@@ -74,11 +74,11 @@ def _is_stray(name: str, jobs: dict[str, str | None], workers: set[str]) -> bool
     return run is not None and (run[0] not in jobs or run[2] != jobs[run[0]])
 
 
-def _is_last_word(queue: JobQueue, path: str, name: str) -> bool:
+def _is_last_word(store: Store, path: str, name: str) -> bool:
     """Whether it is the own log, and not an empty one, of a worker that is gone."""
     if not (name.startswith("worker-") and name.endswith(".log")) or named_run(name):
         return False
-    living = {f"worker-{worker.id}.log" for worker in queue.workers()}
+    living = {f"worker-{worker.id}.log" for worker in store.workers()}
     try:
         return name not in living and os.path.getsize(os.path.join(path, name)) > 0
     except OSError:

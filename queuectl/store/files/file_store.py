@@ -20,7 +20,6 @@ from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
 from queuectl.store.files.live_index import LiveIndex
-from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.staged import Staged, met, new_lines, refuse_newer, with_set
@@ -31,11 +30,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from queuectl.store.contract import Archive, Meet, Rule, Which
-    from queuectl.store.facts import Finding
+    from queuectl.store.contract import Archive, Care, Meet, Rule, Which
+    from queuectl.store.files.logs import LogFolder
     from queuectl.store.files.watch import FileWatch
 
-_PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
 
 
@@ -49,11 +47,12 @@ class FileStore:
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._env_sets = self._writer.env_sets
 
-    # What this store has beside what each must have: itself.
     @property
-    def care(self) -> FileStore:
+    def care(self) -> Care:
         """See Care."""
-        return self
+        from queuectl.store.damage.care import FileCare
+
+        return FileCare(self)
 
     @property
     def archive(self) -> Archive:
@@ -61,6 +60,13 @@ class FileStore:
         from queuectl.store.files.restore import FileArchive
 
         return FileArchive(self._writer, self._snapshot, self.settings, self.now)
+
+    @property
+    def output(self) -> LogFolder:
+        """See Output."""
+        from queuectl.store.files.logs import LogFolder
+
+        return LogFolder(self.folder)
 
     def watch(self) -> FileWatch:
         """See Store."""
@@ -448,29 +454,6 @@ class FileStore:
 
         with self._snapshot() as snapshot:
             return problems(snapshot) if snapshot else []
-
-    def examine(self) -> list[Finding]:
-        """All that is wrong with the folder, in whatever state; empty if nothing is there yet.
-
-        Raises StoreError if the folder cannot be read at all, or is not ours.
-        """
-        from queuectl.store.damage import examination
-
-        if not examination.is_there(self.folder):
-            return []
-        return examination.examine(self.folder, self.now, self._patient_lock(), self.wait)
-
-    def repair(self, done: list[str], unread: list[str]) -> None:
-        """Mend what can be mended; what was done, and could not be read, goes into the lists."""
-        from queuectl.store.damage import examination
-        from queuectl.store.damage.repair import repair
-
-        if examination.is_there(self.folder):
-            repair(self.folder, self.now(), self._patient_lock(), self.fold, done, unread)
-
-    def _patient_lock(self) -> QueueLock:
-        """The queue's lock, for a caller that cannot rely on the settings being readable."""
-        return QueueLock(self.folder, lambda: _PATIENCE)
 
     def close(self) -> None:
         """See Store; a small queue is folded, so that its files are the whole truth."""

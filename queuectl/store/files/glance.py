@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from queuectl.store.contract import Change
+    from queuectl.store.watch import Change
 
 
 class Glance:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from queuectl.errors import FileMissing
 from queuectl.model.sizes import format_size
 from queuectl.store import door
+from queuectl.store.facts import LATER, SOON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _PARTS = ("new", "next", "tail", "head", "whole")  # in the order in which they 
 _BLOCK = 1 << 20
 _NUMBERS = b"%020d %020d\n"  # at the front of a tail: bytes cut off before, bytes of the spool then
 _FRONT = 42
-SOON, LATER = 0.1, 1.0  # seconds between looks at a spool, the shortest and the longest
 
 
 class Cuts:

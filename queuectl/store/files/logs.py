@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
 from queuectl.store import door
-from queuectl.store.files.log_cut import LATER, Cuts
+from queuectl.store.facts import LATER
+from queuectl.store.files.log_cut import Cuts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 
     from queuectl.model.job import Job
 
@@ -39,6 +41,10 @@ class LogFolder:
 
     def __init__(self, data_folder: str) -> None:
         self.path = os.path.join(data_folder, "logs")
+
+    def now(self) -> float:
+        """The clock by which logs are dated."""
+        return time.time()
 
     def run_path(self, job: Job, run: int | None = None) -> str:
         """Where the output of a finished run (None: the latest) lies, if it had any."""
@@ -199,6 +205,38 @@ class LogFolder:
         if trouble is not None:
             raise trouble
 
+    def remove_old(
+        self, age: float | None, total: int, live: Callable[[], Collection[str]]
+    ) -> list[str]:
+        """See Output."""
+        # First the logs, then the jobs: what begins to run from here on has no log in the list.
+        found = sorted(self._by_age())
+        running = live()
+        oldest = 0.0 if age is None else self.now() - age
+        over = sum(size for _, size, _, _ in found) - total if total else 0
+        removed = []
+        for written, size, name, job_id in found:
+            if written >= oldest and over <= 0:
+                break
+            path = os.path.join(self.path, name)
+            if job_id not in running and not is_locked(path):
+                door.remove(path)
+                removed.append(name)
+                over -= size
+        return removed
+
+    def _by_age(self) -> Iterator[tuple[float, int, str, str]]:
+        """When each was written last, its bytes, its name, and the id of its job."""
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    named = named_run(entry.name)
+                    if named and entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        yield found.st_mtime, found.st_size, entry.name, named[0]
+        except FileNotFoundError:  # the folder, or a log that somebody removed meanwhile
+            return
+
     def _names(self) -> list[str]:
         door.check_folder_of_ours(self.path)
         try:
@@ -271,7 +309,7 @@ class Spool:
         self._logs.make()
         door.remove(self.path)  # a renaming failed: nothing of it into the next run's log
         # Append: whatever the commands do to the shared offset, nothing is overwritten.
-        fd = above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
+        fd = door.above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         os.set_blocking(fd, True)  # as commands may expect of their output
         _lock(fd)
         self.fd = fd
@@ -303,7 +341,9 @@ class Spool:
         """
         fd, self.fd = self.fd, -1
         os.close(fd)  # the lock lives on with the processes that share it
-        self.fd = above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
+        self.fd = door.above_standard(
+            door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        )
         return _lock(self.fd)
 
     def finish(self, job: Job, *, clean: bool = True) -> None:
@@ -388,16 +428,6 @@ def is_locked(path: str) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def above_standard(fd: int) -> int:
-    """The file on a descriptor above 2: with one of 0 to 2, what a child is given gets mixed up."""
-    if fd > 2:
-        return fd
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(fd)
 
 
 def named_run(name: str) -> tuple[str, int, str | None] | None:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from queuectl.model.job import Job
-    from queuectl.store.contract import Change
     from queuectl.store.facts import Summary, WorkerInfo
     from queuectl.store.files.glance import Follower, Glance
     from queuectl.store.files.peek import Peek
+    from queuectl.store.watch import Change
 
 
 class FileWatch:

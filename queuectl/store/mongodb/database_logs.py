@@ -10,12 +10,12 @@ from contextlib import suppress
 
 from queuectl.errors import QueuectlError
 from queuectl.store.files.logs import LogFolder, Spool
-from queuectl.store.mongodb.opening import opened
+from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.output import MISSING, Cut, Pieces, Sender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from queuectl.model.job import Job
 
@@ -25,9 +25,9 @@ _LOOK = 0.2  # seconds between looks at output that is being followed
 class DatabaseLogs(LogFolder):
     """The same as LogFolder, for a host folder and the pieces in a database."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, connection: Connection) -> None:
         super().__init__(folder)
-        self._pieces = Pieces(opened(folder).connection)
+        self._pieces = Pieces(connection)
 
     def _name(self, job: Job, run: int | None) -> str:
         return os.path.basename(self.run_path(job, run))
@@ -102,8 +102,10 @@ class DatabaseLogs(LogFolder):
         self._pieces.remove(doomed)
         super().prune(doomed)
 
-    def remove_old(self, age: float | None, total: int) -> list[str]:
-        """Remove logs of ended jobs as the settings have it; their names."""
+    def remove_old(
+        self, age: float | None, total: int, live: Callable[[], Collection[str]]
+    ) -> list[str]:
+        """See Output."""
         return self._pieces.remove_old(age, total)
 
     def spool(self, worker_id: str) -> Spool:

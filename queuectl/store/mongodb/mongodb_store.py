@@ -29,6 +29,7 @@ from queuectl.store.mongodb.care import MongodbCare
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims
 from queuectl.store.mongodb.connection import SETTINGS, connect
+from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
@@ -43,7 +44,9 @@ from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Archive, Care, Meet, Rule, Watch, Which
+    from queuectl.store.contract import Archive, Care, Meet, Rule, Which
+    from queuectl.store.output import Output
+    from queuectl.store.watch import Watch
 
 _PIECE = 1000  # dead jobs that are asked for at once
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
@@ -91,12 +94,17 @@ class MongodbStore:
     @property
     def care(self) -> Care:
         """See Care."""
-        return MongodbCare(self.connection, self.exists)
+        return MongodbCare(self, self.connection)
 
     @property
     def archive(self) -> Archive:
         """See Archive."""
         return MongodbArchive(self, self.connection, self._env_sets)
+
+    @property
+    def output(self) -> Output:
+        """See Output."""
+        return DatabaseLogs(self.folder, self.connection)
 
     def watch(self) -> Watch:
         """See Store."""

@@ -7,9 +7,9 @@ from queuectl.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Watch
     from queuectl.store.facts import Summary
     from queuectl.store.mongodb.mongodb_store import MongodbStore
+    from queuectl.store.watch import Watch
 
 
 def opened(folder: str) -> MongodbStore:

@@ -25,8 +25,9 @@ from queuectl.store.mongodb.layout import MARKER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Change, Store
+    from queuectl.store.contract import Store
     from queuectl.store.facts import Summary, WorkerInfo
+    from queuectl.store.watch import Change
 
 _PAUSE = 0.5  # seconds between two questions to a standalone server
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again

@@ -1,0 +1,44 @@
+"""What `doctor` does to a data folder: find all that is wrong with it, and mend it."""
+
+from __future__ import annotations
+
+from queuectl.store.damage import examination, stray_logs
+from queuectl.store.files.lock import QueueLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Store
+    from queuectl.store.facts import Finding
+
+_PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
+
+
+class FileCare:
+    """See Care."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._folder = store, store.folder
+
+    def examine(self) -> list[Finding]:
+        """See Care; StoreError if the folder cannot be read at all, or is not ours."""
+        store = self._store
+        if not examination.is_there(self._folder):
+            return []
+        found = examination.examine(self._folder, store.now, self._lock(), store.wait)
+        return found + stray_logs.find_stray_logs(store)
+
+    def repair(self, done: list[str], unread: list[str]) -> None:
+        """See Care."""
+        from queuectl.store.damage.repair import repair
+
+        store = self._store
+        if examination.is_there(self._folder):
+            repair(self._folder, store.now(), self._lock(), store.fold, done, unread)
+
+    def tidy_output(self, stamp: str) -> list[str]:
+        """See Care."""
+        return stray_logs.put_aside(self._store, stamp)
+
+    def _lock(self) -> QueueLock:
+        """The queue's lock, for a caller that cannot rely on the settings being readable."""
+        return QueueLock(self._folder, lambda: _PATIENCE)
