@@ -25,8 +25,8 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.selection import in_state
-from queuectl.model.times import format_time
-from queuectl.store.files import writer
+from queuectl.model.times import format_time, parse_time
+from queuectl.store.files import firing, writer
 from queuectl.store.files.job_files import line_id
 from queuectl.store.files.journal import Journal
 from tests.campaigns.crash_points import scratch
@@ -52,6 +52,8 @@ class Entry(NamedTuple):
     ended: str | None = None
     tags: tuple[str, ...] = ()
     lock: tuple[str, ...] = ()
+    every: float | None = None  # of a schedule
+    last: str | None = None
 
     @classmethod
     def of(cls, job: Job) -> Entry:
@@ -60,6 +62,7 @@ class Entry(NamedTuple):
         return cls(
             *(job.state, job.priority, job.command, job.run_at, job.max_retries, job.attempts),
             *(job.run, job.losses, worker, job.cancel_requested, ended, job.tags, job.lock),
+            *(job.every, job.last),
         )
 
     def end(self, state: str, now: str, **changes: Any) -> Entry:
@@ -80,6 +83,7 @@ class Queues(RuleBasedStateMachine):
         self.stack = ExitStack()
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(os, "fsync", lambda fd: None)  # nothing here is a power cut
+        patch.setattr(firing, "made_ids", lambda *_: [str(self.copies)])
         patch.setattr(writer, "_VET_EVERY", 0.0)  # a busy worker looks for edits now and then only
         self.root = scratch()
         self.path = os.path.join(self.root, "queue")
@@ -89,7 +93,7 @@ class Queues(RuleBasedStateMachine):
         self.settings: dict[str, object] = {}
         self.held: dict[str, Job] = {}  # what workers think they run
         self.edited: dict[str, list[dict[str, Any]]] = {}  # files that are open in an editor
-        self.made = 0
+        self.made = self.copies = 0
 
     def teardown(self) -> None:
         for queue in self.queues:
@@ -152,12 +156,14 @@ class Queues(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         tags=st.sampled_from([(), (), ("t",), ("u",), ("t", "u")]),
         lock=st.sampled_from([(), (), ("l",)]),
+        every=st.sampled_from([None, None, 40.0]),
     )
-    def enqueue(self, which, fate, count, priority, delay, retries, tags, lock):
+    def enqueue(self, which, fate, count, priority, delay, retries, tags, lock, every):
         self.made += 1
         ids = [f"j{self.made}.{number}" for number in range(count)]
         run_at = format_time(self.clock + delay)
         entry = Entry("pending", priority, "x" * count, run_at, retries, tags=tags, lock=lock)
+        entry = entry._replace(every=every)
         drafts = [
             {
                 "id": job_id,
@@ -167,6 +173,7 @@ class Queues(RuleBasedStateMachine):
                 "run_at": entry.run_at,
                 "tags": tags,
                 "lock": lock,
+                **({"every": every} if every else {}),
             }
             for job_id in ids
         ]
@@ -346,11 +353,15 @@ class Queues(RuleBasedStateMachine):
         finished = (job, Outcome("exited", code, None, self.now)) if job else None
         if job:
             settled = self._settled(job, code)
+        self.copies += 1
         afters = list(self._claimed(settled, worker)) or [settled]
         ended, got = self._do(which, fate, lambda q: q.claim(worker, finished), *afters)
         if ended:
             self.held.pop(worker, None)
-            assert (got is not None) is (self.jobs != settled)
+            assert (got is not None) is any(
+                entry.worker == worker and settled.get(job_id) != entry
+                for job_id, entry in self.jobs.items()
+            )
             if got:
                 assert self.jobs[got.id] == Entry.of(got)
                 self.held[worker] = got
@@ -405,8 +416,26 @@ class Queues(RuleBasedStateMachine):
         }
         for job_id, entry in jobs.items():
             if job_id in ready and ready[job_id] == min(ready.values()):
+                if entry.every is not None:
+                    yield from self._fired(jobs, job_id, worker)
+                    continue
                 new = entry._replace(state="in_progress", run=entry.run + 1, worker=worker)
                 yield {**jobs, job_id: new}
+
+    def _fired(self, jobs: Jobs, job_id: str, worker: str) -> Iterator[Jobs]:
+        """The jobs after a worker met a schedule: put off, and a copy runs if none lives."""
+        entry, due = jobs[job_id], parse_time(jobs[job_id].run_at)
+        while due <= self.clock:
+            due += entry.every or 0.0
+        kept = {**jobs, job_id: entry._replace(run_at=format_time(due))}
+        last = jobs.get(entry.last or "")
+        if last is not None and last.state not in ENDED:
+            yield from list(self._claimed(kept, worker)) or [kept]
+            return
+        copy_id = f"{job_id}:{self.copies}"
+        copy = entry._replace(state="in_progress", run=1, worker=worker, every=None, last=None)
+        kept[job_id] = kept[job_id]._replace(last=copy_id)
+        yield {**kept, copy_id: copy._replace(attempts=0, losses=0)}
 
     @rule(which=one_of_two, worker=st.sampled_from(WORKERS))
     def rescue(self, which, worker):
