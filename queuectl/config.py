@@ -101,6 +101,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("lease", "duration", 120, "MongoDB: seconds until a silent worker is lost", low=30.0),
     Setting("election-timeout", "duration", 20, "MongoDB: seconds to wait for a primary", low=1.0),
+    Setting(
+        "aging",
+        "limit",
+        None,
+        "seconds of waiting that make up for one step of priority",
+        low=0.001,
+    ),
     Setting("limits", "limits", {}, "how many jobs with a tag may run at once; see 'limit'"),
     Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
 )
@@ -313,6 +320,7 @@ class Settings:
         election_timeout: float
         limits: Mapping[str, int]
         paused: tuple[str, ...]
+        aging: float | None
 
     def with_changes(self, changes: Mapping[str, object]) -> Settings:
         """These settings with some set anew; None as a change goes back to the default."""
@@ -333,12 +341,12 @@ class Settings:
         return RetryPolicy(float(self.base), float(self.max_delay), float(self.jitter))
 
     def gate(self) -> Gate | None:
-        """What keeps jobs waiting, as these settings say; None for nothing."""
-        if not self.paused and not self.limits:
+        """What keeps jobs waiting, as these settings say; None for what each has by itself."""
+        if not self.paused and not self.limits and not self.aging:
             return None
         from queuectl.model.gate import gate_of
 
-        return gate_of(self.paused, self.limits)
+        return gate_of(self.paused, self.limits, self.aging)
 
     def to_dict(self) -> dict[str, object]:
         """What config.json holds."""

@@ -414,7 +414,7 @@ class JobQueue(JobChanges):
     def count_paused(self) -> int:
         """How many jobs wait if nothing but paused ones is left, so that none will end; else 0."""
         gate, counts = self.settings().gate(), self.counts()
-        if gate is None or counts["in_progress"]:
+        if gate is None or not (gate.all_paused or gate.paused) or counts["in_progress"]:
             return 0
         from queuectl.model.gate import paused_by
 

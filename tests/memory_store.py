@@ -112,7 +112,7 @@ class MemoryStore:
             self._put(*finished)
         gate, using = self._gate()
         while ready := [job for job in self._jobs.values() if self._may_start(job, now)]:
-            first: Job | None = min(ready, key=claim_order)
+            first: Job | None = min(ready, key=lambda job: claim_order(job, gate.aging))
             slots = slots_for(first, gate, using)
             if recurs(first):
                 first = self._fire(first, now)

@@ -31,6 +31,7 @@ def test_the_defaults_are_the_documented_ones():
         "inherit-env": (),
         "lease": 120,
         "election-timeout": 20,
+        "aging": None,
         "limits": {},
         "paused": (),
     }

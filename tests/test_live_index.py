@@ -198,6 +198,7 @@ GATES = st.builds(
     gate_of,
     st.sets(st.sampled_from(["a", "b", "b", "*"]), max_size=2),
     st.dictionaries(st.sampled_from(["a", "c"]), st.integers(1, 2)),
+    st.sampled_from([None, None, 1.5]),
 )
 
 
@@ -239,7 +240,7 @@ def test_lanes_give_the_first_job_that_nothing_holds_back(base, changes, now, ga
                 and not full(job, gate, using)
             ]
             found = queue.first(now)
-            best = min(free, key=claim_order) if free else None
+            best = min(free, key=lambda job: claim_order(job, gate.aging)) if free else None
             assert (found and line_id(found).decode()) == (best and best.id)
             if best is not None:
                 slots = slots_for(best, gate, using)

@@ -19,20 +19,28 @@ LOCK = "lock/"  # before the name of a lock, as a token; no tag begins so
 
 
 class Gate(NamedTuple):
-    """What the settings say of what may start: whether all is paused, which tags are, limits."""
+    """What the settings say of what may start: whether all is paused, which tags are, limits.
+
+    `aging`: in which order, see scheduling.rank.
+    """
 
     all_paused: bool = False
     paused: frozenset[str] = frozenset()
     limits: Mapping[str, int] = {}
+    aging: float = 0.0
 
 
 OPEN = Gate()
 
 
-def gate_of(paused: Iterable[str], limits: Mapping[str, int] | None = None) -> Gate:
+def gate_of(
+    paused: Iterable[str],
+    limits: Mapping[str, int] | None = None,
+    aging: float | None = None,
+) -> Gate:
     """The gate of the values of the settings."""
     names = frozenset(paused)
-    return Gate(ALL in names, names - {ALL}, dict(limits or {}))
+    return Gate(ALL in names, names - {ALL}, dict(limits or {}), aging or 0.0)
 
 
 def tokens(job: Job, gate: Gate) -> list[str]:

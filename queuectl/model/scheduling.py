@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from queuectl.model.job import Job
+from queuectl.model.times import parse_time
 
 CLAIMABLE = frozenset({"pending", "failed"})
 
@@ -26,9 +27,21 @@ def is_ready(job: Job, now: str) -> bool:
     return job.state in CLAIMABLE and job.run_at <= now
 
 
-def claim_order(job: Job) -> tuple[int, str]:
-    """Sorts jobs as they are claimed: priority (lower first), then due time.
+def rank(priority: int, run_at: str, aging: float) -> int:
+    """What due jobs are claimed by first, the lowest one: the priority, or with `aging` a moment.
+
+    Each step of priority then counts as so many seconds that a job was due later or earlier. As
+    all wait equally long, their order stays as it is while they wait: what is due for longer than
+    its steps are worth comes before all that is new.
+    """
+    if not aging:
+        return priority
+    return round(parse_time(run_at) * 1_000_000) + priority * round(aging * 1_000_000)
+
+
+def claim_order(job: Job, aging: float = 0.0) -> tuple[int, str]:
+    """Sorts jobs as they are claimed: by rank (lower first), then due time.
 
     Jobs that tie run in the order in which they came in, which only the store knows.
     """
-    return (job.priority, job.run_at)
+    return (rank(job.priority, job.run_at, aging), job.run_at)

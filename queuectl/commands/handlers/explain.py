@@ -155,14 +155,14 @@ def jobs_ahead(
     using: Mapping[str, list[Job]] | None = None,
 ) -> int:
     """How many of the jobs, which come in the queue's order, are claimed before this one."""
-    mine, ahead, met = claim_order(job), 0, False
+    mine, ahead, met = claim_order(job, gate.aging), 0, False
     for other in waiting:
         if other.id == job.id:
             met = True
         elif is_ready(other, now) and not (
             paused_by(other, gate) or full(other, gate, using or {})
         ):
-            order = claim_order(other)
+            order = claim_order(other, gate.aging)
             ahead += order < mine or (order == mine and not met)
     return ahead
 

@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 
 from queuectl.model.gate import LOCK, OPEN, Gate
 
-Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
+Entry = tuple[int, bytes, int, bytes]  # rank, due time, arrival, id
 # What lies behind the last entry that is known: that entry and a fifth, so that it is none itself.
 End = tuple[int, bytes, int, bytes, bytes]
 Signature = tuple[bytes, ...]

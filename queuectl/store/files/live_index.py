@@ -15,12 +15,13 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from queuectl.model.scheduling import rank
 from queuectl.store.files.job_files import line_front, line_id
 
 SMALLEST = 4096  # jobs that a window holds at least, if there are so many
 SHARE = 16  # of a longer queue a window holds such a part, so that few passes are needed
 _SPARE = 1000  # stale entries that may wait in the heaps, beside as many as there are jobs
-_Entry = tuple[int, bytes, int, bytes]  # priority, due time, arrival, id
+_Entry = tuple[int, bytes, int, bytes]  # rank, due time, arrival, id
 _End = tuple[int, bytes, int, bytes, bytes]  # see lanes.py
 
 TYPE_CHECKING = False
@@ -53,6 +54,7 @@ class LiveIndex:
         the settings hold back, None for nothing.
         """
         self.gate = gate
+        self._aging = 0.0 if gate is None else gate.aging
         self.lines: dict[bytes, bytes] = {}
         self.running: dict[bytes, bytes] = {}  # those of them that are in progress
         self._entries: dict[bytes, _Entry] = {}
@@ -102,7 +104,8 @@ class LiveIndex:
         job_id, state, priority, run_at, plain = front
         if state == b"pending" or state == b"failed":
             self._arrivals += 1
-            entry = (int(priority), run_at, self._arrivals, job_id)
+            first = int(priority) if not self._aging else self._rank(priority, run_at)
+            entry = (first, run_at, self._arrivals, job_id)
             signature = () if plain else self._sign(line)
             if run_at <= self._now:
                 if signature not in due:
@@ -117,6 +120,9 @@ class LiveIndex:
         self.lines[job_id] = self.running[job_id] = line
         if not plain:
             self._laid_out().hold(job_id, line)
+
+    def _rank(self, priority: bytes, run_at: bytes) -> int:
+        return rank(int(priority), run_at.decode(), self._aging)
 
     def _known(self, entry: _Entry, line: bytes, signature: Signature = ()) -> _Entry:
         self.lines[entry[3]], self._entries[entry[3]] = line, entry
@@ -223,7 +229,8 @@ class LiveIndex:
         job_id, state, priority, run_at, plain = front
         if state == b"pending" or state == b"failed":
             self._arrivals += 1
-            entry = (int(priority), run_at, self._arrivals, job_id)
+            first = int(priority) if not self._aging else self._rank(priority, run_at)
+            entry = (first, run_at, self._arrivals, job_id)
             signature = () if plain else self._sign(line)
             if not self._is_beyond(entry, signature):
                 self._forget(job_id)

@@ -274,6 +274,8 @@ class MongodbStore:
         """See Store."""
         if Settings(new).limits:
             raise StoreError("limits are not supported in MongoDB yet")
+        if Settings(new).aging is not None:
+            raise StoreError("the setting aging is not supported in MongoDB yet")
         self._make()
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
