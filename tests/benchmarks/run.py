@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks import crowds, drains, memory, prompts, starts, waits
+from tests.benchmarks import crowds, drains, gates, memory, prompts, starts, waits
 from tests.benchmarks.measure import Figure, full, small
 
 ROWS = {
@@ -22,6 +22,7 @@ ROWS = {
     "latency": waits.latency,
     "idle": waits.idle,
     "crowd": crowds.crowd,
+    "gates": gates.gates,
     "memory": memory.memory,
     "first-prompt": prompts.first_prompt,
     "key-echo": prompts.key_echo,

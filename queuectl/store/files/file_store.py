@@ -204,7 +204,7 @@ class FileStore:
                 before: Job | None = decode_job(line)
                 assert before is not None
                 state: str | None = before.state
-                slots = self._writer.live(journal).slots(line)
+                slots = self._writer.slots(line)
                 if recurs(before):
                     from queuectl.store.files.firing import fire  # most queues have none
 

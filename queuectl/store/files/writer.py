@@ -205,13 +205,17 @@ class Writer:
         return self._live
 
     def first_ready(self, journal: Journal, now: str, lines: Iterable[bytes]) -> bytes | None:
-        """The line of the job to claim next, if any; `lines` are not in the journal yet."""
+        """Behind `live`, the line of the job to claim next; `lines` are not in the journal yet."""
         try:
-            return self.live(journal).first_ready(now.encode())
+            return (self._live or self.live_anew(journal)).first_ready(now.encode())
         except Beyond:  # others claimed much since `prepare_live`
             live = self.live_anew(journal)
             live.apply(lines)
             return live.first_ready(now.encode())
+
+    def slots(self, line: bytes) -> tuple[str, ...]:
+        """What the job is given that `first_ready` found."""
+        return () if self._live is None else self._live.slots(line)
 
     def running(self) -> list[bytes]:
         """The lines of running jobs as they were at the last change; none if that is not known."""
@@ -220,7 +224,7 @@ class Writer:
     def prepare_live(self) -> None:
         """Make that index beforehand, so that others need not wait for the lock as long."""
         live = self._live
-        if live is not None and live.gate == self._gate() and not live.is_low(self._time()):
+        if live is not None and (live.is_whole or not live.is_low(self._time())):
             return
         with self.writing() as journal:
             jobs = BaseFile(self._paths[0])
