@@ -14,6 +14,8 @@ from queuectl.model.fields import (
     LONGEST_KEY,
     MOST_RETRIES,
     PRIORITY_SPAN,
+    RECURS,
+    SCHEDULED,
     STATES,
     Field,
 )
@@ -30,7 +32,7 @@ _MOMENT = (
     r"^(19[7-9]\d|20\d\d)-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
     r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?Z$"
 )
-_WORD = r"^[^\u0000]*[!-~][^\u0000]*$"  # text with something in it
+_WORD = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"  # text with something in it
 _KINDS: dict[str, Form] = {
     "id": {"type": "string", "pattern": f"^{ID}$"},
     "text": {"type": "string", "pattern": _WORD},
@@ -132,7 +134,19 @@ def _draft() -> Form:
     fields = _named_fields(editing=False)
     fields["state"] = {"enum": ["pending", None], "description": "a new job is pending"}
     fields["command"] = _field(next(field for field in FIELDS if field.name == "command"))
-    return _object(fields, ["command"]) | {"additionalProperties": False, "allOf": _not_both()}
+    rules = [*_not_both(), *_schedule_rules()]
+    return _object(fields, ["command"]) | {"additionalProperties": False, "allOf": rules}
+
+
+def _schedule_rules() -> list[Form]:
+    """What belongs to a schedule is given with one."""
+    given: Form = {"not": {"type": "null"}}
+    by_clock = [_object({"cron": given}, ["cron"])]
+    any_kind = [_object({name: given}, [name]) for name in RECURS]
+    return [
+        {"anyOf": [_object({name: {"type": "null"}}), *(by_clock if name == "tz" else any_kind)]}
+        for name in sorted(SCHEDULED.difference(RECURS))
+    ]
 
 
 def _changes() -> Form:
@@ -164,7 +178,7 @@ def _setting(setting: Setting) -> Form:
         named = {"pattern": r"^[A-Za-z0-9._:-]{1,64}$"}
         limits: Form = {"type": "object", "propertyNames": named, "additionalProperties": most}
         return limits | {"description": setting.meaning}
-    form: Form = {"type": "integer" if setting.kind == "count" else "number"}
+    form: Form = {"type": "integer" if setting.kind in ("count", "size") else "number"}
     form |= {"minimum": setting.low, "maximum": setting.high, "description": setting.meaning}
     return form
 
