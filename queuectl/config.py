@@ -109,10 +109,12 @@ SETTINGS: tuple[Setting, ...] = (
         low=0.001,
     ),
     Setting("limits", "limits", {}, "how many jobs with a tag may run at once; see 'limit'"),
+    Setting("on-dead", "command", None, "what to run when a job is dead; see 'help hooks'"),
+    Setting("on-completed", "command", None, "the same when a job is completed"),
+    Setting("on-cancelled", "command", None, "the same when a job is cancelled"),
     Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
 )
-# Settings of a later version: refused on a command line, kept in a file, where doctor names them.
-NOT_YET = frozenset((*("on-cancelled", "on-completed", "on-dead"),))
+LONGEST_HOOK = 10_000  # characters
 _MOST_AT_ONCE = 1_000_000
 _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.name, *setting.old)}
 
@@ -122,8 +124,6 @@ def find_setting(name: str) -> Setting:
     usual = name.strip().lower().replace("_", "-")
     found = _BY_NAME.get(usual)
     if found is None:
-        if usual in NOT_YET:
-            raise InvalidInput(f"setting '{usual}' is not supported by this version")
         raise InvalidInput(f"unknown setting '{name}'{did_you_mean(name, _BY_NAME)}")
     return found
 
@@ -142,6 +142,8 @@ def parse_setting(setting: Setting, text: str) -> object:
         return check_setting(setting, _listed(setting, text))
     if setting.kind == "limits":
         return check_setting(setting, _limits_in(setting, text))
+    if setting.kind == "command":
+        return None if text == "none" else check_setting(setting, text)
     if setting.kind == "paused":
         tags = [] if text == "none" else text.replace(",", " ").split()
         return check_setting(setting, list(dict.fromkeys(tags)))
@@ -184,6 +186,8 @@ def check_setting(setting: Setting, value: object) -> object:
         raise InvalidInput(f"{setting.name} must be a list of variable names, not {value!r}")
     if setting.kind in ("paused", "limits"):
         return (_paused if setting.kind == "paused" else _limits)(setting, value)
+    if setting.kind == "command":
+        return _command(setting, value)
     if value is None and setting.kind == "limit":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -197,6 +201,18 @@ def check_setting(setting: Setting, value: object) -> object:
     if setting.kind in ("count", "size"):
         raise _unfit(setting, value)
     return value
+
+
+def _command(setting: Setting, value: object) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else ""
+    told = text.encode("utf-8", "replace").decode()
+    if not text.strip() or "\0" in text or told != text or len(text) > LONGEST_HOOK:
+        raise InvalidInput(
+            f"{setting.name} must be a command of at most {LONGEST_HOOK:,} characters, or none"
+        )
+    return text
 
 
 def _paused(setting: Setting, value: object) -> tuple[str, ...]:
@@ -339,6 +355,15 @@ class Settings:
         from queuectl.model.backoff import RetryPolicy
 
         return RetryPolicy(float(self.base), float(self.max_delay), float(self.jitter))
+
+    def hooks(self) -> dict[str, str]:
+        """The commands that are to tell of the end of a job, by the state in which it ended."""
+        found = {}
+        for state in ("dead", "completed", "cancelled"):
+            command = self.changed.get(f"on-{state}")
+            if isinstance(command, str):
+                found[state] = command
+        return found
 
     def gate(self) -> Gate | None:
         """What keeps jobs waiting, as these settings say; None for what each has by itself."""

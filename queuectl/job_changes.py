@@ -27,6 +27,7 @@ class JobChanges:
     """The part of JobQueue that finds jobs and changes them."""
 
     store: Store
+    _hooked = 0  # hooks that no worker was woken for yet
     if TYPE_CHECKING:
 
         def limited(self) -> Collection[str]:
@@ -260,8 +261,12 @@ class JobChanges:
         return self.store.stop_elsewhere(now)
 
     def wake_idle(self, count: int) -> None:
-        """Wake so many workers that run nothing, as many as there are jobs for them."""
-        if count:
+        """Wake so many workers that run nothing, as many as there are jobs for them.
+
+        Those for the hooks that were added meanwhile come in addition.
+        """
+        count, self._hooked = count + self._hooked, 0
+        if count > 0:
             self.store.wake_idle(count)
 
 

@@ -26,13 +26,12 @@ from queuectl.store.opening import open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Literal, TypeAlias
+    from typing import IO
 
+    from queuectl.model.meeting import Meeting
     from queuectl.store.backup import Backup
-    from queuectl.store.contract import Archive, Care, Meet, Slot, Store
+    from queuectl.store.contract import Archive, Care, Slot, Store
     from queuectl.store.facts import Finding, WorkerInfo
-
-    Meeting: TypeAlias = Literal["refuse", "keep", "replace"]
 
 
 ALL = "*"  # see model/gate.py, which a one-shot enqueue does not load
@@ -48,6 +47,7 @@ class JobQueue(JobChanges):
         self.env_set, self.on_wait, self.note_lost = store.env_set, store.on_wait, store.note_lost
         self.leave_notices, self.prepare_claims = store.leave_notices, store.prepare_claims
         self.next_due, self.sync, self.fold_if_due = store.next_due, store.sync, store.fold_if_due
+        store.on_change = self._hooks
         self._dice = dice or _throw
         self._word = 0
         self._settings = Settings()
@@ -128,7 +128,12 @@ class JobQueue(JobChanges):
             timeout=settings.timeout,
             env_set=None if env_set is None else self.store.set_id(env_set),
         )
-        count = 0
+        instead: dict[int, Job] = {}
+        meet, count = None, 0
+        if meeting != "refuse":
+            from queuectl.model.meeting import check_meeting, meeting_rule  # few ask for it
+
+            meet = meeting_rule(meeting, instead, self.store.check_size, now)
 
         def jobs() -> Iterator[Job]:
             nonlocal count
@@ -141,7 +146,8 @@ class JobQueue(JobChanges):
                 except InvalidInput as exc:
                     exc.index = index
                     raise
-                _check_meeting(job, job.id != own, meeting, index)
+                if meeting != "refuse":
+                    check_meeting(job, meeting, index, has_id=job.id != own)
                 if meeting == "refuse" and job.unique is not None:
                     if job.unique in keys:
                         raise KeyTaken(job.id, job.unique, index=index)
@@ -157,25 +163,9 @@ class JobQueue(JobChanges):
                 if job_id in ids:
                     raise DuplicateId(job_id, "the same input", index)
 
-        instead: dict[int, Job] = {}
-        meet = None if meeting == "refuse" else self._meet(meeting, instead, now)
         self.store.add(jobs(), named, env_set, meet)
         self.wake_idle(count)
         return instead
-
-    def _meet(self, meeting: Meeting, instead: dict[int, Job], now: str) -> Meet:
-        def meet(index: int, job: Job, others: Sequence[Job]) -> Job | None:
-            waiting = [other for other in others if other.state in CLAIMABLE]
-            if meeting == "keep":
-                instead[index] = others[0] if others[0].id == job.id else (waiting or others)[0]
-                return None
-            if not waiting:
-                return job  # beside the one that runs
-            instead[index] = new = lifecycle.replaced(waiting[-1], job, now)
-            self.store.check_size(new)
-            return new
-
-        return meet
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
@@ -353,7 +343,8 @@ class JobQueue(JobChanges):
             claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
                 if stored and claim.job is not None:
-                    self.wake_idle(len(stored.slots))  # what it held is free for others
+                    # What it held is free for others; of hooks this worker runs one itself.
+                    self.wake_idle(len(stored.slots) - bool(self._hooked))
                 return claim.job
             stored = claim.stored
 
@@ -368,6 +359,21 @@ class JobQueue(JobChanges):
             self.wake_idle(len(job.slots))
             return settled
         return None
+
+    def _hooks(self, pairs: Sequence[tuple[Job, Job]]) -> Sequence[Job]:
+        """The jobs that tell of the ends among these changes; see Store."""
+        try:
+            commands = self.settings().hooks()
+        except StoreError:  # what has ended must be settled all the same
+            commands = self._settings.hooks()
+        if not commands:
+            return ()
+        from queuectl.model.hooks import hooks_of
+
+        ids = MadeIds(self.store.now(), _chance())
+        hooks = hooks_of(pairs, commands, ids, self.folder)
+        self._hooked += len(hooks)
+        return hooks
 
     def _settled(self, stored: Job, finished: tuple[Job, Outcome], now: str) -> Job | None:
         dice = 0.0 if finished[1].exit_code == 0 else self._dice()
@@ -464,20 +470,6 @@ class JobQueue(JobChanges):
         from queuectl.model.selection import in_state  # see contract.is_selection
 
         return self.purge(in_state("completed", "cancelled"), age)
-
-
-def _check_meeting(job: Job, has_id: bool, meeting: Meeting, index: int) -> None:
-    """InvalidInput if the job has nothing by which it could meet another."""
-    if meeting == "keep" and not has_id and job.unique is None:
-        raise InvalidInput(
-            "--if-absent looks for a job by its id or unique key: give one", index=index
-        )
-    if meeting == "replace" and job.unique is None:
-        raise InvalidInput("--replace looks for a job by its unique key: give one", index=index)
-    if meeting == "replace" and has_id:
-        raise InvalidInput(
-            "a job that is replaced keeps its id: give none with --replace", index=index
-        )
 
 
 def _begun(job: Job, draft: Mapping[str, object], now: str) -> Job:

@@ -26,7 +26,7 @@ from queuectl.store.files.job_files import checked_line, encode_job
 from queuectl.store.files.logs import LogFolder
 
 if TYPE_CHECKING:
-    from queuectl.store.contract import Meet, Rule, Which
+    from queuectl.store.contract import Meet, OnChange, Rule, Which
 
 
 class MemoryStore:
@@ -45,6 +45,7 @@ class MemoryStore:
         self._jobs: dict[str, Job] = {}
         self._settings: dict[str, object] = {}
         self._env_sets: dict[str, Mapping[str, Any]] = {}
+        self.on_change: OnChange = lambda pairs: ()
 
     def add(
         self,
@@ -109,7 +110,9 @@ class MemoryStore:
         if finished is not None:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
+            added = {job.id: job for job in self.on_change([finished])}
             self._put(*finished)
+            self._jobs |= added
         gate, using = self._gate()
         while ready := [job for job in self._jobs.values() if self._may_start(job, now)]:
             first: Job | None = min(ready, key=lambda job: claim_order(job, gate.aging))
@@ -140,8 +143,10 @@ class MemoryStore:
         changed = [(old, new) for old, new in pairs if new is not None]
         for job in revived(changed).values():
             refuse_key(job, _holders(self._jobs, job))
+        added = {job.id: job for job in self.on_change(changed)}
         for old, new in changed:
             self._put(old, new)
+        self._jobs |= added
         return {new.id: new for _, new in changed}
 
     def _put(self, old: Job, new: Job) -> None:

@@ -43,6 +43,7 @@ def filled(store):
 
 
 class StoreContract:
+    adds_hooks = True  # whether a change can add jobs
     keeps_keys = True  # whether it takes unique keys
     has_limits = True  # whether it takes limits and locks
     begins_absent = True  # whether there is no queue before one is made
@@ -185,6 +186,41 @@ class StoreContract:
     def needs_keys(self):
         if not self.keeps_keys:
             pytest.skip("unique keys are refused there")
+
+    def test_a_change_adds_jobs_in_the_same_step(self, store):
+        if not self.adds_hooks:
+            pytest.skip("hooks are refused there")
+        seen = []
+
+        def on_change(pairs):
+            seen.append([(old.state, new.state) for old, new in pairs])
+            return [make_job(f"h-{new.id}-{new.rev}", priority=-9) for _, new in pairs]
+
+        store.add([make_job("a"), make_job("b")])
+        store.on_change = on_change
+        held = store.claim("w", NOW).job
+        assert seen == []
+        ended = held._replace(state="completed", rev=held.rev + 1)
+        assert store.claim("w", NOW, (held, ended)).job.id == "h-a-3"
+        assert store.counts() == {
+            **dict.fromkeys(STATES, 0),
+            **{"completed": 1, "in_progress": 1, "pending": 1},
+        }
+        assert not store.claim("w", NOW, (held, ended)).settled
+        changed = store.change(["b", "a"], lambda job: job._replace(rev=9))
+        assert set(changed) == {"a", "b"}
+        assert seen == [[("in_progress", "completed")], [("pending",) * 2, ("completed",) * 2]]
+        assert {job.id for job in store.find(("pending",))} == {"b", "h-a-9", "h-b-9"}
+        assert store.claim("v", NOW).job.id in ("h-a-9", "h-b-9")
+        assert sum(store.counts().values()) == 5
+
+        def refuse(pairs):
+            raise Conflict("no")
+
+        store.on_change = refuse
+        with pytest.raises(Conflict):
+            store.change(["b"], lambda job: job._replace(rev=10))
+        assert store.get("b").rev == 9
 
     # -- claim
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from queuectl.config import NOT_YET, SETTINGS, Settings, find_setting, parse_setting, show_value
+from queuectl.config import SETTINGS, Settings, find_setting, parse_setting, show_value
 from queuectl.errors import InvalidInput
 
 
@@ -33,6 +33,7 @@ def test_the_defaults_are_the_documented_ones():
         "election-timeout": 20,
         "aging": None,
         "limits": {},
+        **{"on-dead": None, "on-completed": None, "on-cancelled": None},
         "paused": (),
     }
 
@@ -194,12 +195,3 @@ def test_an_unknown_or_bad_change_is_refused():
 def test_the_retry_policy_follows_the_settings():
     policy = Settings({"base": 3, "max-delay": 10, "jitter": 1}).retry_policy()
     assert policy == (3.0, 10.0, 1.0, None)
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_settings_of_a_later_version_are_refused_and_kept(cli, name):
-    for argv in (["set", name, "1"], ["get", name.replace("-", "_")], ["unset", name]):
-        refused = cli("config", *argv)
-        assert refused.code == 2
-        assert f"setting '{name}' is not supported by this version" in refused.err
-    assert Settings({name: {"a": 1}, "base": 3}).to_dict() == {name: {"a": 1}, "base": 3}

@@ -96,6 +96,10 @@ class TestTwoFileStores(StoreContract):
             def __getattr__(self, name):
                 return getattr(stores[next(turns) % 2], name)
 
+            def __setattr__(self, name, value):
+                for store in stores:
+                    setattr(store, name, value)
+
         yield Turns()
         for store in stores:
             assert store.check() == []

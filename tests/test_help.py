@@ -47,10 +47,13 @@ class TestHelp:
     def test_every_example_runs(self, cli, example):
         """In a queue where the ids of the examples are in a state that fits."""
         spec, line = example
-        if spec.words[0] == "worker" or spec.words in (("edit",), ("serve",), ("dashboard",)):
-            line += " --help"
+        if spec.words[0] in ("worker", "edit", "serve", "dashboard", "run", "copy"):
+            line = line.replace(spec.words[-1], f"{spec.words[-1]} --help", 1)
         elif spec.words != ("enqueue",):
             _queue_for_examples(cli, dead=spec.words[0] in ("dlq", "retry", "logs"))
+        if spec.words == ("resume",):
+            cli.ok("pause")
+            cli.ok("pause", "gpu")
         if spec.words == ("restore",):
             cli.ok("backup", "queue.jsonl")
         if spec.words == ("wait",):

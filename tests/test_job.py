@@ -66,6 +66,7 @@ JOBS = st.builds(
     planned=st.none() | MOMENT,
     last=st.none() | IDS,
     rerun=st.booleans(),
+    notify=st.booleans(),
     exit_code=st.none() | st.integers(-255, 255),
     error=st.none() | TEXT.filter(str.strip),
     worker=st.none() | IDS,

@@ -97,6 +97,7 @@ ENQUEUED = (
     *FIELDS,
     Param("--tag", "tag", "a word to select it by; may be given again", many=True),
     Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
+    Param("--no-notify", "flag", "let no hook tell of its end ('help hooks')"),
     Param("--unique", "text", "a key: refused while a live job has the same one"),
 )
 # What `enqueue` takes beside.

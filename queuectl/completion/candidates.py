@@ -316,7 +316,8 @@ class _Completion:
             yield Candidate(f"{strict}{name}{strict}: ", start, name, fields[name].meaning)
 
     def _field_values(self, name: str, typed: str) -> Iterator[Candidate]:
-        words = {"rerun": ("true", "false"), "state": ("pending",)}.get(name, ())
+        flag = ("true", "false")
+        words = {"rerun": flag, "notify": flag, "state": ("pending",)}.get(name, ())
         for word in ranked(words, typed):
             yield Candidate(word, len(self.bound.text) - len(typed), word, "")
 

@@ -88,6 +88,7 @@ FIELDS: tuple[Field, ...] = (
     Field("slots", "tags", "what it holds while it runs: numbers of limited tags, locks"),
     Field("unique", "key", "no two live jobs have the same one", enqueue=True),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
+    Field("notify", "flag", "let hooks tell of its end", enqueue=True, edit="always"),
     Field("retry_delay", "delay", "seconds before its first retry", enqueue=True, edit="always"),
     Field("base", "number", "what each wait is multiplied by", enqueue=True, edit="always"),
     Field("max_delay", "duration", "its longest wait before a retry", enqueue=True, edit="always"),
@@ -131,10 +132,10 @@ POLICY = (
 RECURS = ("every", "cron")
 # What is kept beside that, in a schedule or a copy of one.
 SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
+# What few jobs say.
+RARE = (*POLICY, *SCHEDULE, "notify")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
-LATER_FIELDS = frozenset(
-    ("tags", "lock", "slots", "env_file", "unique", *POLICY, *RECURS, *SCHEDULE)
-)
+LATER_FIELDS = frozenset(("tags", "lock", "slots", "env_file", "unique", *RECURS, *RARE))
 _UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY))
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
@@ -145,7 +146,7 @@ DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edi
 NOT_YET = frozenset(
     (
         *("after", "after_end"),
-        *("notify", "stall", "stdin"),
+        *("stall", "stdin"),
         *("cpu", "max_rss"),
     )
 )

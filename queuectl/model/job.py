@@ -10,7 +10,7 @@ from queuectl.model.fields import (
     FIELDS,
     LATER_FIELDS,
     POLICY,
-    SCHEDULE,
+    RARE,
     Field,
     State,
     check_runnable,
@@ -71,6 +71,7 @@ class Job(NamedTuple):
     overlap: bool = False
     planned: str | None = None
     last: str | None = None
+    notify: bool = True
     log_word: str | None = None  # set at its first start; of one older than format 2 there is none
     env_set: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
@@ -119,7 +120,7 @@ def _is_kept_so(field: Field, value: object) -> bool:
 
 _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
 # Fields beside each other that few jobs have: looked at together, they cost the others little.
-RARE_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(SCHEDULE[-1]) + 1)
+RARE_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(RARE[-1]) + 1)
 NO_RARE = _BLANK[RARE_SLOTS]
 _NO_RARE = list(NO_RARE)
 _OWN_SLOTS = slice(Job._fields.index("env_file"), Job._fields.index("tags"))
@@ -152,14 +153,20 @@ def refuse_key(job: Job, holders: Iterable[Job], index: int | None = None) -> No
             raise KeyTaken(holder.id, str(job.unique), holder.state, index)
 
 
+def log_name(job: Job, run: int | None = None) -> str:
+    """The name of the file that holds the output of a run (None: the latest)."""
+    word = f".{job.log_word}" if job.log_word else ""
+    return f"{job.id}.{job.run if run is None else run}{word}.log"
+
+
 def policy_of(job: Job) -> dict[str, Any]:
     """What the job itself says of its retries and its logs, by field."""
     return _said(job, POLICY)
 
 
 def rare_of(job: Job) -> dict[str, Any]:
-    """The same, and what a schedule or a copy of one has beside."""
-    return _said(job, POLICY + SCHEDULE)
+    """The same, what a schedule or a copy of one has beside, and more that few jobs say."""
+    return _said(job, RARE)
 
 
 def placed_of(job: Job) -> dict[str, Any]:

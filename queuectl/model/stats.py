@@ -14,6 +14,7 @@ from typing import Any
 
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import STATES
+from queuectl.model.hooks import is_hook
 from queuectl.model.job import Job
 from queuectl.model.times import format_time, parse_time
 
@@ -182,10 +183,11 @@ class _Slot:
 
 
 def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
-    """What the jobs came to."""
+    """What the jobs came to; hooks are not among them."""
     found = Stats(now)
     for job in jobs:
-        found.add(job)
+        if not is_hook(job):
+            found.add(job)
     return found.form()
 
 

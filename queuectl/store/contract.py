@@ -26,6 +26,8 @@ Rule: TypeAlias = Callable[[Job], Job | None]  # the job as it should be; None: 
 # Ids of jobs, all of which must be there, or a selection: all the jobs that match at the moment of
 # the change, in the order of `find`, up to its limit.
 Which: TypeAlias = Collection[str] | Selection
+# Given what a step changes, jobs before and after, it gives new jobs that the same step adds.
+OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]]], Iterable[Job]]
 # Asked for a new job, by its index, that meets others: with its id, or live with its `unique` key.
 # It gives the new job to add it beside them, one of them as it should be instead, or None to leave
 # it at them; or it raises.
@@ -286,6 +288,9 @@ class Archive(Protocol):
 
 class Store(Jobs, Workers, Upkeep, Protocol):
     """A place where a queue lies."""
+
+    # The queue sets it. A store that cannot add jobs so refuses the settings that ask for it.
+    on_change: OnChange
 
     @property
     def notices(self) -> list[str]:

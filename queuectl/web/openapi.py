@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from queuectl import __version__
-from queuectl.config import SETTINGS, Setting
+from queuectl.config import LONGEST_HOOK, SETTINGS, Setting
 from queuectl.model.fields import (
     DELAY,
     FIELDS,
@@ -170,6 +170,9 @@ def _setting(setting: Setting) -> Form:
     if setting.kind == "names":
         name = {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}
         return {"type": "array", "items": name, "description": setting.meaning}
+    if setting.kind == "command":
+        text = {"type": "string", "pattern": _WORD, "maxLength": LONGEST_HOOK}
+        return {**text, "description": setting.meaning}
     if setting.kind == "paused":
         tag = {"type": "string", "pattern": r"^(\*|[A-Za-z0-9._:-]{1,64})$"}
         return {"type": "array", "items": tag, "description": setting.meaning}

@@ -43,7 +43,7 @@ def database(url, client):
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-    keeps_keys = False
+    keeps_keys = adds_hooks = False
     has_limits = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
@@ -51,6 +51,9 @@ class TestMongodbStore(StoreContract):
             with pytest.raises(InvalidInput, match="not supported in MongoDB yet"):
                 store.add(jobs, meet=meet)
         assert list(store.find()) == []
+        with pytest.raises(InvalidInput, match="'on-dead' is not supported in MongoDB yet"):
+            configure(store, {"on-dead": "true"})
+        assert store.settings() == {}
 
 
 # -- documents

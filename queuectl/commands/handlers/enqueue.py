@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from queuectl.commands.context import Context
-    from queuectl.job_queue import Meeting
     from queuectl.model.job import Job
+    from queuectl.model.meeting import Meeting
 
     Draft = dict[str, object]
     Instead = dict[int, Job]
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Options that set a flag: what each sets.
 _FLAGS: tuple[tuple[str, str, bool], ...] = (
     ("no_rerun", "rerun", False),
+    ("no_notify", "notify", False),
     ("no_catch_up", "catch_up", False),
     ("overlap", "overlap", True),
 )
@@ -71,7 +72,7 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
 
 def enqueue_one(context: Context, draft: Draft, meeting: Meeting) -> tuple[list[str], Instead]:
     """The job of a draft, its id; and, at 0, the job that was there before and stands for it."""
-    _place(draft)
+    _place(context, draft)
     made: list[str] = []
     instead = context.queue.enqueue_each(
         [draft], lambda job: made.append(job.id), _captured(context), meeting
@@ -106,7 +107,7 @@ def _enqueue_rows(
         for line, row in rows(file, name):
             begun.append(line)
             filled = template.fill(row)
-            _place(filled)  # now: the folder's own name may look like a placeholder
+            _place(context, filled)  # now: the folder's own name may look like a placeholder
             yield filled
 
     _, instead = _enqueue_from(context, args["each"], drafts, begun, ids, meeting)
@@ -184,9 +185,14 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def _place(draft: Draft) -> None:
-    """Give the draft the folder it is enqueued from, and its clock the time zone."""
+def _place(context: Context, draft: Draft) -> None:
+    """Give the draft the folder it is enqueued from, and its clock the time zone.
+
+    What a hook hands in has no hook itself, unless it says so, or that would never end.
+    """
     draft.setdefault("cwd", ".")
+    if context.environ.get("QUEUECTL_EVENT"):
+        draft.setdefault("notify", False)
     _make_absolute(draft)
     if "cron" in draft and "tz" not in draft:
         from queuectl.commands.zones import zone_here
@@ -283,7 +289,7 @@ def _drafts(
             _set_moment(draft)
         except InvalidInput as exc:
             raise InvalidInput(f"{name}:{line}: {exc}") from None
-        _place(draft)
+        _place(context, draft)
         lines.append(line)
         yield draft
     if not lines:

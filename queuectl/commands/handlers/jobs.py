@@ -167,6 +167,7 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Taken Along", _taken_along(context, job)),
         ("Retries", _own_policy(job)),
         ("Log Limit", None if job.log_limit is None else f"{job.log_limit} bytes"),
+        ("Notify", None if job.notify else "no, no hook tells of its end"),
         ("Rerun", None if job.rerun else "no, not if its worker is lost"),
         *(
             (render.brief(name, 40), render.brief(forms.json_line(value)))

@@ -10,6 +10,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.selecting import listed_jobs, selects, whole_ids
 from queuectl.errors import InvalidInput, NoSuchJob, StoreError
+from queuectl.model.hooks import is_hook
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration
@@ -18,7 +19,7 @@ from queuectl.worker.report import still_paused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -28,6 +29,7 @@ TIMED_OUT = 124  # as timeout(1) has it
 _FEW = 5  # jobs that are looked up one by one
 _TOLD_AFTER = 1.0  # seconds
 _MOST_NAMED = 20  # jobs that did not complete
+_FEW_LEFT = 1000  # jobs
 _BAR = 20  # columns
 _LOOK = 1.0  # seconds between looks when nothing wakes us
 
@@ -141,14 +143,12 @@ class _Watch:
 
     def everything(self) -> int:
         """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
-        live = {job.id: recurs(job) for job in self.queue.find(LIVE)}
-        ids = {job_id for job_id, is_schedule in live.items() if not is_schedule}
+        ids = {job.id for job in self.queue.find(LIVE) if not (recurs(job) or is_hook(job))}
         before = counts = self.queue.counts()
-        while not self.queue.is_drained():
+        while left := self._left(counts):
             if paused := self.queue.count_paused():
                 self.context.note(still_paused(paused))
                 return 1
-            left = max(1, sum(counts[state] for state in LIVE) - len(live) + len(ids))
             done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
             if not self._again(max(done, 0), max(sum(failed), 0), left):
                 self.context.note(f"The time is up; jobs not ended yet: {left}")
@@ -168,6 +168,16 @@ class _Watch:
         elif not self.context.quiet:
             self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
         return int(completed < len(ids))
+
+    def _left(self, counts: Mapping[str, int]) -> int:
+        """How many jobs have not ended, but for schedules, which never do, and hooks.
+
+        These are told from others once few are left or none runs: it takes a pass over the queue.
+        """
+        left = sum(counts[state] for state in LIVE)
+        if left and (left <= _FEW_LEFT or not (counts["in_progress"] or counts["failed"])):
+            left = sum(not (recurs(job) or is_hook(job)) for job in self.queue.find(LIVE))
+        return left
 
     def _again(self, done: int, failed: int, left_over: int) -> bool:
         """Let some time pass, or see that none is left; from a second on, tell how far it got."""

@@ -24,13 +24,13 @@ from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.staged import Staged, met, new_lines, refuse_newer, with_set
 from queuectl.store.files.worker_files import WorkerSlot
-from queuectl.store.files.writer import LARGE, TAKEN_IN, Writer
+from queuectl.store.files.writer import LARGE, TAKEN_IN, Move, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from queuectl.store.contract import Archive, Care, Meet, Rule, Which
+    from queuectl.store.contract import Archive, Care, Meet, OnChange, Rule, Which
     from queuectl.store.files.logs import LogFolder
     from queuectl.store.files.watch import FileWatch
 
@@ -46,6 +46,7 @@ class FileStore:
         self._writer = Writer(path, self.now, self._settings.patience, self._settings.gate)
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._env_sets = self._writer.env_sets
+        self.on_change: OnChange = lambda pairs: ()
 
     @property
     def care(self) -> Care:
@@ -143,8 +144,10 @@ class FileStore:
             if journal is not None and journal.header.version == 1:
                 refuse_newer(self.folder, changed.values())
             if journal is not None and changed:
-                moves = [(old.state, new.state) for old, new in pairs]
-                lines = [encode_job(job) for job in changed.values()]
+                moves: list[Move] = [(old.state, new.state) for old, new in pairs]
+                hooks = list(self.on_change(pairs))
+                moves += [(None, hook.state) for hook in hooks]
+                lines = [encode_job(job) for job in (*changed.values(), *hooks)]
                 self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
         if changed and promised:
             self._writer.confirm()
@@ -185,7 +188,7 @@ class FileStore:
     ) -> Claim:
         """See Store."""
         lines: list[bytes] = []
-        moves: list[tuple[str | None, str | None]] = []
+        moves: list[Move] = []
         if finished is not None:  # spelled out before the lock: nobody need wait for that
             lines.append(encode_job(finished[1]))
             moves.append((finished[0].state, finished[1].state))
@@ -197,6 +200,10 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 if finished[1].state in CLAIMABLE or live.in_use:
                     live.put(lines[0])  # it, or what waits for it, may be the next to run
+                for hook in self.on_change((finished,)):
+                    lines.append(encode_job(hook))
+                    moves.append((None, hook.state))
+                    live.put(lines[-1])
             job = None
             while (
                 job is None and (line := self._writer.first_ready(journal, now, lines)) is not None

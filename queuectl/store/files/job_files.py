@@ -174,7 +174,7 @@ _WHOLE = (
     rb'|"(?:timeout|retry_delay|base|max_delay|jitter)": \d+(?:\.\d+)?(?:e[+-]?\d+)?'
     rb'|"(?:no_)?retry_on": \[(?:(?:\d+|"timeout"|"signal")(?:, )?)*\]'
     rb'|"(?:(?:started|finished)_at|planned)": %b|"(?:cwd|env_file|error|tz)": %b'
-    rb'|"(?:rerun|cancel_requested|catch_up|overlap)": [a-z]+'
+    rb'|"(?:rerun|notify|cancel_requested|catch_up|overlap)": [a-z]+'
     rb'|"(?:worker|log_word|env_set|last)": "[A-Za-z0-9][A-Za-z0-9._:-]*"'
     rb'|"env": \{(?:%b: %b(?:, )?)*\}))*\}' % (_TIME, *(_TEXT,) * 5, *(_TIME,) * 3, *(_TEXT,) * 3)
 )

@@ -15,7 +15,7 @@ import os
 import time
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
-from queuectl.model.job import LIVE
+from queuectl.model.job import LIVE, log_name
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
 from queuectl.store import door
@@ -48,9 +48,7 @@ class LogFolder:
 
     def run_path(self, job: Job, run: int | None = None) -> str:
         """Where the output of a finished run (None: the latest) lies, if it had any."""
-        word = f".{job.log_word}" if job.log_word else ""
-        number = job.run if run is None else run
-        return door.within(self.path, f"{job.id}.{number}{word}.log")
+        return door.within(self.path, log_name(job, run))
 
     def spool_path(self, worker_id: str) -> str:
         """Where a worker's current run writes; BadFile if `logs` is not a folder of ours."""

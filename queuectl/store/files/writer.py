@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from queuectl.model.gate import Gate
     from queuectl.store.edits.hand_edits import HandEdit
 
-Moves = Iterable[tuple[str | None, str | None]]  # old and new state of each job; None: outside
+Move = tuple[str | None, str | None]  # old and new state of a job; None: outside
+Moves = Iterable[Move]
 _VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
 _LOOKS = 4  # at an edit; the last one is under the lock, whatever comes between
 TAKEN_IN = "the edit was taken in"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from pymongo import ASCENDING, errors
 
-from queuectl.errors import StoreError
+from queuectl.config import Settings
+from queuectl.errors import InvalidInput, StoreError
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.schema import validator
 
@@ -105,3 +107,9 @@ def _make_collection(database: Any, name: str, **how: Any) -> bool:
             raise
         return False
     return True
+
+
+def check_settings(settings: Mapping[str, object]) -> None:
+    """InvalidInput if this store cannot do yet what they ask for."""
+    for state in Settings(settings).hooks():
+        raise InvalidInput(f"setting 'on-{state}' is not supported in MongoDB yet")

@@ -44,7 +44,7 @@ from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Archive, Care, Meet, Rule, Which
+    from queuectl.store.contract import Archive, Care, Meet, OnChange, Rule, Which
     from queuectl.store.output import Output
     from queuectl.store.watch import Watch
 
@@ -62,6 +62,7 @@ class MongodbStore:
         self.name = address.name
         self.folder = folder  # this host's own, see addresses.py
         self.notices: list[str] = []
+        self.on_change: OnChange = lambda pairs: ()
         self._staging = Staging(self.connection)
         self._env_sets = EnvSets(self.connection)
         self._changes = Changes(self.connection)
@@ -271,7 +272,8 @@ class MongodbStore:
         return self._settings
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store."""
+        """See Store; what it cannot do yet is refused."""
+        layout.check_settings(new)
         if Settings(new).limits:
             raise StoreError("limits are not supported in MongoDB yet")
         if Settings(new).aging is not None:

@@ -1,0 +1,56 @@
+"""Jobs that tell of the end of others: what on-dead, on-completed and on-cancelled add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from queuectl.model.fields import PRIORITY_SPAN
+from queuectl.model.job import FINISHED, Job, log_name
+
+if TYPE_CHECKING:
+    from queuectl.model.ids import MadeIds
+
+TAG, FRONT = "hook", "hook:"
+_TIMEOUT, _RETRIES = 60.0, 3
+_LONGEST_ERROR = 4000  # characters; one variable cannot be of any length
+
+
+def hooks_of(
+    pairs: Iterable[tuple[Job, Job]], commands: Mapping[str, str], ids: MadeIds, folder: str
+) -> list[Job]:
+    """The jobs that follow on the ends among `pairs`, which are jobs before and after a change.
+
+    `commands` are by the state in which a job ends. What tells of the job stands in variables
+    alone: in a command it would be read as syntax. A hook's own end has no hook.
+    """
+    return [
+        _hook(new, commands[new.state], f"{FRONT}{ids.take()}", folder)
+        for old, new in pairs
+        if new.state in commands and new.notify and old.state not in FINISHED
+    ]
+
+
+def _hook(job: Job, command: str, hook_id: str, folder: str) -> Job:
+    now = job.updated_at  # when it ended: the claim of that moment may take the hook
+    log = f"{folder}/logs/{log_name(job)}" if job.run else ""
+    env = {
+        "QUEUECTL_EVENT": job.state,
+        "QUEUECTL_OF": job.id,
+        "QUEUECTL_EXIT_CODE": "" if job.exit_code is None else str(job.exit_code),
+        "QUEUECTL_ERROR": (job.error or "")[:_LONGEST_ERROR].replace("\0", ""),
+        "QUEUECTL_LOG": log,
+    }
+    return Job(
+        *(hook_id, "pending", -PRIORITY_SPAN, now, command, _RETRIES, now, now),
+        timeout=_TIMEOUT,
+        cwd=folder,
+        env=env,
+        tags=(TAG,),
+        notify=False,
+    )
+
+
+def is_hook(job: Job) -> bool:
+    """Whether the job was added for the end of another."""
+    return job.id.startswith(FRONT) and TAG in job.tags

@@ -1,0 +1,46 @@
+"""What a new job comes to that meets others: with its id, or live with its unique key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from queuectl.errors import InvalidInput
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import replaced
+from queuectl.model.scheduling import CLAIMABLE
+
+# "refuse" raises, "keep" leaves it at the job that is there, "replace" changes a waiting one.
+Meeting: TypeAlias = Literal["refuse", "keep", "replace"]
+
+
+def check_meeting(job: Job, meeting: Meeting, index: int, *, has_id: bool) -> None:
+    """InvalidInput if the job has nothing by which it could meet another."""
+    told = ""
+    if meeting == "keep" and not has_id and job.unique is None:
+        told = "--if-absent looks for a job by its id or unique key: give one"
+    elif meeting == "replace" and job.unique is None:
+        told = "--replace looks for a job by its unique key: give one"
+    elif meeting == "replace" and has_id:
+        told = "a job that is replaced keeps its id: give none with --replace"
+    if told:
+        raise InvalidInput(told, index=index)
+
+
+def meeting_rule(
+    meeting: Meeting, instead: dict[int, Job], check_size: Callable[[Job], None], now: str
+) -> Callable[[int, Job, Sequence[Job]], Job | None]:
+    """What the store asks; see Meet. `instead` is given each job that stands for a new one."""
+
+    def meet(index: int, job: Job, others: Sequence[Job]) -> Job | None:
+        waiting = [other for other in others if other.state in CLAIMABLE]
+        if meeting == "keep":
+            instead[index] = others[0] if others[0].id == job.id else (waiting or others)[0]
+            return None
+        if not waiting:
+            return job  # beside the one that runs
+        instead[index] = new = replaced(waiting[-1], job, now)
+        check_size(new)
+        return new
+
+    return meet
