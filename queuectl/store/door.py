@@ -247,18 +247,6 @@ def open_folder(path: str) -> int:
         raise refused("opening", path, exc) from exc
 
 
-def check_file(path: str) -> None:
-    """Raise BadFile unless a file of ours alone is there; FileMissing if nothing is."""
-    try:
-        fault = oddity(os.lstat(path))
-    except FileNotFoundError:
-        raise FileMissing(f"{path} is missing") from None
-    except OSError as exc:
-        raise refused("looking at", path, exc) from exc
-    if fault:
-        raise odd(path, fault)
-
-
 def within(folder: str, name: str) -> str:
     """The path of a file of that name in the folder; BadFile for text that leads elsewhere."""
     if "/" in name or "\0" in name or name in ("", ".", ".."):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from queuectl.config import SETTINGS, check_setting, find_setting
+from queuectl.config import check_setting, find_setting
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import DELAY, Field, check_value, find_field
 from queuectl.web.exchange import Refused
@@ -126,11 +126,6 @@ def same_content(draft: Mapping[str, object], form: Mapping[str, object]) -> boo
         if kept != wanted:
             return False
     return True
-
-
-def setting_names() -> list[str]:
-    """The names of all settings."""
-    return [setting.name for setting in SETTINGS]
 
 
 def _escaped(name: str) -> str:

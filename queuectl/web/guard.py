@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -186,8 +186,3 @@ def request_id(headers: Mapping[str, str]) -> str:
     """The id that the caller gave the request, if it is a plain word, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-
-
-def stray_names(given: Collection[str], known: Collection[str]) -> list[str]:
-    """Names of query parameters that a route does not know."""
-    return [name for name in given if name not in known]

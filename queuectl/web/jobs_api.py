@@ -20,7 +20,6 @@ from queuectl.web.mirror import ORDERS, light, walk
 from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 
 MOST_BATCH = 10_000
-_MOST_TOUCHED = 100_000
 _GUARDED = ("command", "env", "cwd")  # what a change must have seen
 LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from queuectl import __version__
 from queuectl.addresses import name_of
-from queuectl.config import SETTINGS, Settings, find_setting
+from queuectl.config import SETTINGS, Settings
 from queuectl.errors import InvalidInput
 from queuectl.model.selection import Selection
 from queuectl.model.stats import stats as stats_of
@@ -167,11 +167,6 @@ def change_config(service: Service, call: Call) -> Answer:
     except InvalidInput as exc:
         raise Refused(422, str(exc)) from exc
     return Answer(200, {"settings": _shown(settings)}, did=f"set {', '.join(changes)}")
-
-
-def setting_name(name: str) -> str:
-    """The usual spelling of a setting."""
-    return find_setting(name).name
 
 
 # -- figures
