@@ -148,6 +148,20 @@ def test_an_edit_that_makes_sense_counts(store, database):
     assert names(store.remove(["a"])) == ["a"]
 
 
+def test_each_job_is_listed_once_whatever_becomes_of_it_meanwhile(store):
+    store.add([make_job(f"j{number}") for number in range(300)], {})
+    store.add([make_job("lives", state="dead"), make_job("goes"), make_job("dies")], {})
+    listed = store.find()
+    seen = [next(listed).id]
+    put(store, make_job("lives", rev=2))
+    put(store, make_job("dies", state="dead", rev=2))
+    put(store, make_job("j250", state="completed", rev=2))
+    seen += names(listed)
+    assert sorted(seen) == sorted(
+        [*(f"j{number}" for number in range(300)), "lives", "goes", "dies"]
+    )
+
+
 # -- several at once
 
 
@@ -388,6 +402,25 @@ def test_a_wrong_password_is_one_line_without_it(server, opened):
     with pytest.raises(StoreError, match="refuses what queuectl needs: Authentication") as refused:
         opened(url).counts()
     assert "s3cr" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'not authorized on q to execute command { find: "meta", filter: {}, lsid: { id: 1 } }',
+            'refuses what queuectl needs: not authorized on q to execute command { find: "meta" }',
+        ),
+        ("Authentication failed.", "refuses what queuectl needs: Authentication failed."),
+    ],
+)
+def test_a_refusal_names_what_may_not_be_done(opened, said, told):
+    from pymongo.errors import OperationFailure
+
+    connection = opened("mongodb://u:secret@127.0.0.1:1/q").connection
+    with pytest.raises(StoreError) as refused, connection.told():
+        raise OperationFailure(said, 13)
+    assert str(refused.value) == f"mongodb://u@127.0.0.1:1/q {told}"
 
 
 def test_a_change_of_several_names_its_refusal_before_anything_is_changed(store):

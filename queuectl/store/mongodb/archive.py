@@ -64,6 +64,8 @@ class MongodbArchive:
         if held and not replace:
             raise Conflict(f"the queue holds {held} job(s); --replace puts the backup in place")
         layout.check_settings(settings)
+        for job in jobs:
+            store.check_size(job)
         store.make()
         ids = {name: self._env_sets.keep(form) for name, form in env_sets.items()}
         jobs = [job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs]

@@ -91,8 +91,8 @@ class Changes:
         return bool(found) and len(found) <= _PIECE and self._connection.has_transactions
 
     def _found(self, which: Which) -> list[Job]:
-        with self._connection.told():
-            return [job for job, _ in self._meant(which)]
+        with self._connection.snapshot() as moment, self._connection.told():
+            return [job for job, _ in self._meant(which, moment)]
 
     def _meant(self, which: Which, session: Any = None) -> Iterator[tuple[Job, Document]]:
         """The jobs that are meant, with their documents; NoSuchJob for an id of none."""

@@ -182,12 +182,15 @@ class Connection:
         name, short = self.address.name, self._short(exc)
         code = getattr(exc, "code", None)
         if isinstance(exc, errors.ServerSelectionTimeoutError):
-            return Unanswered(f"{name} does not answer: {short}; is the server running?")
+            advice = "is its certificate the right one" if "SSL" in short else "is it running"
+            return Unanswered(f"{name} does not answer: {short}; {advice}?")
         if isinstance(exc, (errors.InvalidURI, errors.ConfigurationError)):
             return StoreError(f"{name}: {short}")
         if isinstance(exc, errors.InvalidDocument):
             return InvalidInput(f"MongoDB cannot keep this job: {short}")
         if code in _RIGHTS:
+            what, brace, command = short.partition(" { ")  # all of it, if it may not be done
+            short = f"{what} {{ {command.partition(',')[0]} }}" if brace else short
             return StoreError(f"{name} refuses what queuectl needs: {short}")
         if code in _FULL:
             return DiskRefused(f"nothing was changed: the disk of {name} is full")
@@ -205,6 +208,15 @@ class Connection:
         for end in (" (configured timeouts", ", Timeout:", ", full error:"):
             text = text.partition(end)[0]
         return text[:300]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Any]:
+        """A session in which all is read as it is at the first look; None where none can be had."""
+        if not self.has_transactions:
+            yield None
+            return
+        with self.client.start_session(snapshot=True) as session:
+            yield session
 
     def transaction(self, deed: Callable[[Any], Any], what: str) -> Any:
         """What `deed` returns, which is given a session: done whole, or not at all.

@@ -14,7 +14,7 @@ from typing import Any
 
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.fields import FIELDS, STATES
-from queuectl.model.job import Job, job_from_person
+from queuectl.model.job import Job, job_from_person, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time
 
@@ -58,13 +58,24 @@ def to_document(job: Job, **own: object) -> Document:
     return document | own
 
 
+def supported(job: Job) -> Job:
+    """The job, if this store can keep what it asks for."""
+    if job.unique is not None:
+        raise InvalidInput("field 'unique' is not supported in MongoDB yet")
+    if recurs(job):
+        raise InvalidInput("schedules (every, cron) are not supported in MongoDB yet")
+    if job.lock:
+        raise InvalidInput("field 'lock' is not supported in MongoDB yet")
+    return job
+
+
 def check_document(job: Job) -> None:
     """Raise InvalidInput, naming the job, for what MongoDB cannot keep."""
     from bson import encode, errors
 
     try:
-        encode(to_document(job))
-    except (OverflowError, errors.BSONError) as exc:
+        encode(to_document(supported(job)))
+    except (OverflowError, errors.BSONError, InvalidInput) as exc:
         raise InvalidInput(f"MongoDB cannot keep job '{job.id}': {exc}") from None
 
 

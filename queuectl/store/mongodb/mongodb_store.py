@@ -18,7 +18,7 @@ from queuectl.addresses import Address
 from queuectl.config import Settings
 from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, StoreError
 from queuectl.model.fields import STATES
-from queuectl.model.job import Job, recurs
+from queuectl.model.job import Job
 from queuectl.model.scheduling import Claim
 from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
@@ -33,6 +33,7 @@ from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
+    supported,
     to_document,
     to_job,
 )
@@ -144,7 +145,7 @@ class MongodbStore:
         """See Store; what it cannot keep yet is refused."""
         if meet is not None:
             raise InvalidInput("--if-absent and --replace are not supported in MongoDB yet")
-        first = list(islice(iter(jobs := map(_supported, jobs)), 2))
+        first = list(islice(iter(jobs := map(supported, jobs)), 2))
         if not first:
             return
         self._make()
@@ -187,20 +188,26 @@ class MongodbStore:
         wanted = STATES if states is None else [state for state in STATES if state in states]
         if not self._there():
             return
+        # Not by an index of states: a job that moves on meanwhile would be missed, or met twice.
+        one_pass = {"hint": "order"} if len(wanted) > 1 else {}
         dead: list[str] = []
-        for document in self._in_order({"state": {"$in": wanted}}):
-            if document["state"] == "dead":
-                dead.append(document["_id"])
-            else:
-                yield to_job(document)
+        with self.connection.snapshot() as moment:
+            how = {"session": moment} if moment else one_pass
+            for document in self._in_order({"state": {"$in": wanted}}, how):
+                if document["state"] == "dead":
+                    dead.append(document["_id"])
+                else:
+                    yield to_job(document)
         # By their ids: one that was retried since then was not yielded yet, and must be.
         for at in range(0, len(dead), _PIECE):
             piece = {"$in": dead[at : at + _PIECE]}
-            yield from map(to_job, self._in_order({"_id": piece, "state": {"$in": wanted}}))
+            yield from map(to_job, self._in_order({"_id": piece, "state": {"$in": wanted}}, {}))
 
-    def _in_order(self, asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    def _in_order(
+        self, asked: Mapping[str, Any], how: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any]]:
         with self.connection.told():
-            yield from self._jobs.find(asked).sort("_seq", 1)
+            yield from self._jobs.find(asked, **how).sort("_seq", 1)
 
     def counts(self) -> dict[str, int]:
         """See Store."""
@@ -413,14 +420,3 @@ class MongodbStore:
 
     def close(self) -> None:
         """See Store. The connection is the process's own: what is opened next uses it, too."""
-
-
-def _supported(job: Job) -> Job:
-    """The job, if this store can keep what it asks for."""
-    if job.unique is not None:
-        raise InvalidInput("field 'unique' is not supported in MongoDB yet")
-    if recurs(job):
-        raise InvalidInput("schedules (every, cron) are not supported in MongoDB yet")
-    if job.lock:
-        raise InvalidInput("field 'lock' is not supported in MongoDB yet")
-    return job

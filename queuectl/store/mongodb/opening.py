@@ -40,4 +40,6 @@ def read_summary(folder: str) -> Summary:
 
 def greeting(folder: str) -> str:
     """Name, version and form of the server, and how long it took to answer."""
-    return opened(folder).connection.greeting()
+    store = opened(folder)
+    store.exists()  # a server may greet whom it lets read nothing
+    return store.connection.greeting()
