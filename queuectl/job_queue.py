@@ -52,6 +52,7 @@ class JobQueue(JobChanges):
         self._word = 0
         self._settings = Settings()
         self._values: Mapping[str, object] | None = None
+        self._commands: tuple[Mapping[str, object], dict[str, str]] = ({}, {})  # hooks of settings
 
     @classmethod
     def open(cls, where: str) -> JobQueue:
@@ -360,12 +361,13 @@ class JobQueue(JobChanges):
             return settled
         return None
 
-    def _hooks(self, pairs: Sequence[tuple[Job, Job]]) -> Sequence[Job]:
+    def _hooks(
+        self, pairs: Sequence[tuple[Job, Job]], values: Mapping[str, object]
+    ) -> Sequence[Job]:
         """The jobs that tell of the ends among these changes; see Store."""
-        try:
-            commands = self.settings().hooks()
-        except StoreError:  # what has ended must be settled all the same
-            commands = self._settings.hooks()
+        if values is not self._commands[0]:
+            self._commands = (values, Settings(values).hooks())
+        commands = self._commands[1]
         if not commands:
             return ()
         from queuectl.model.hooks import hooks_of

@@ -45,7 +45,7 @@ class MemoryStore:
         self._jobs: dict[str, Job] = {}
         self._settings: dict[str, object] = {}
         self._env_sets: dict[str, Mapping[str, Any]] = {}
-        self.on_change: OnChange = lambda pairs: ()
+        self.on_change: OnChange = lambda pairs, settings: ()
 
     def add(
         self,
@@ -110,7 +110,7 @@ class MemoryStore:
         if finished is not None:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
-            added = {job.id: job for job in self.on_change([finished])}
+            added = {job.id: job for job in self.on_change([finished], self._settings)}
             self._put(*finished)
             self._jobs |= added
         gate, using = self._gate()
@@ -143,7 +143,7 @@ class MemoryStore:
         changed = [(old, new) for old, new in pairs if new is not None]
         for job in revived(changed).values():
             refuse_key(job, _holders(self._jobs, job))
-        added = {job.id: job for job in self.on_change(changed)}
+        added = {job.id: job for job in self.on_change(changed, self._settings)}
         for old, new in changed:
             self._put(old, new)
         self._jobs |= added

@@ -192,11 +192,13 @@ class StoreContract:
             pytest.skip("hooks are refused there")
         seen = []
 
-        def on_change(pairs):
+        def on_change(pairs, settings):
+            assert settings == {"base": 3}
             seen.append([(old.state, new.state) for old, new in pairs])
             return [make_job(f"h-{new.id}-{new.rev}", priority=-9) for _, new in pairs]
 
         store.add([make_job("a"), make_job("b")])
+        configure(store, {"base": 3})
         store.on_change = on_change
         held = store.claim("w", NOW).job
         assert seen == []
@@ -214,7 +216,7 @@ class StoreContract:
         assert store.claim("v", NOW).job.id in ("h-a-9", "h-b-9")
         assert sum(store.counts().values()) == 5
 
-        def refuse(pairs):
+        def refuse(pairs, settings):
             raise Conflict("no")
 
         store.on_change = refuse

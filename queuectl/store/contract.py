@@ -26,8 +26,9 @@ Rule: TypeAlias = Callable[[Job], Job | None]  # the job as it should be; None: 
 # Ids of jobs, all of which must be there, or a selection: all the jobs that match at the moment of
 # the change, in the order of `find`, up to its limit.
 Which: TypeAlias = Collection[str] | Selection
-# Given what a step changes, jobs before and after, it gives new jobs that the same step adds.
-OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]]], Iterable[Job]]
+# Given what a step changes, jobs before and after, and the settings that were changed, it gives new
+# jobs that the same step adds. The settings are the same object while nobody changes them.
+OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]], Mapping[str, object]], Iterable[Job]]
 # Asked for a new job, by its index, that meets others: with its id, or live with its `unique` key.
 # It gives the new job to add it beside them, one of them as it should be instead, or None to leave
 # it at them; or it raises.

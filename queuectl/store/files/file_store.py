@@ -46,7 +46,7 @@ class FileStore:
         self._writer = Writer(path, self.now, self._settings.patience, self._settings.gate)
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._env_sets = self._writer.env_sets
-        self.on_change: OnChange = lambda pairs: ()
+        self.on_change: OnChange = lambda pairs, settings: ()
 
     @property
     def care(self) -> Care:
@@ -145,7 +145,9 @@ class FileStore:
                 refuse_newer(self.folder, changed.values())
             if journal is not None and changed:
                 moves: list[Move] = [(old.state, new.state) for old, new in pairs]
-                hooks = list(self.on_change(pairs))
+                with suppress(StoreError):  # what ends must be settled all the same
+                    self._settings.read()
+                hooks = list(self.on_change(pairs, self._settings.last))
                 moves += [(None, hook.state) for hook in hooks]
                 lines = [encode_job(job) for job in (*changed.values(), *hooks)]
                 self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
@@ -200,7 +202,7 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 if finished[1].state in CLAIMABLE or live.in_use:
                     live.put(lines[0])  # it, or what waits for it, may be the next to run
-                for hook in self.on_change((finished,)):
+                for hook in self.on_change((finished,), self._settings.last):  # read for the gate
                     lines.append(encode_job(hook))
                     moves.append((None, hook.state))
                     live.put(lines[-1])

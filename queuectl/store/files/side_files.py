@@ -45,6 +45,11 @@ class SettingsFile:
             self._known = (key, read_settings(self._folder))
         return self._known[1]
 
+    @property
+    def last(self) -> Mapping[str, object]:
+        """What it held when it was last read."""
+        return {} if self._known is None else self._known[1]
+
     def patience(self) -> float:
         """Seconds to wait for the lock."""
         return Settings(self.read()).lock_timeout

@@ -63,7 +63,7 @@ class MongodbStore:
         self.name = address.name
         self.folder = folder  # this host's own, see addresses.py
         self.notices: list[str] = []
-        self.on_change: OnChange = lambda pairs: ()
+        self.on_change: OnChange = lambda pairs, settings: ()
         self._staging = Staging(self.connection)
         self._env_sets = EnvSets(self.connection)
         self._changes = Changes(self.connection)
