@@ -217,15 +217,15 @@ def test_fields_of_a_later_version_are_kept_and_noted(queue, cli):
     jobs = path(queue, "jobs.json")
     text = jobs.read_text()
     assert '"command": ' in text
-    jobs.write_text(text.replace('"command": ', '"notify": ["x"], "stall": "l", "command": ', 1))
-    assert '"notify": ["x"]' in cli.ok("list", "--json")
+    jobs.write_text(text.replace('"command": ', '"stdin": ["x"], "stall": "l", "command": ', 1))
+    assert '"stdin": ["x"]' in cli.ok("list", "--json")
     lines = found(queue, 0)
     assert [line.split(" is not")[0] for line in lines] == [
-        "Note: field 'notify':",
         "Note: field 'stall':",
+        "Note: field 'stdin':",
     ]
     assert all("; 1 job with it: " in line for line in lines)
-    assert '"notify": ["x"]' in jobs.read_text()
+    assert '"stdin": ["x"]' in jobs.read_text()
 
 
 def test_what_was_set_aside_is_noted(queue):

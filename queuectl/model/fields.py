@@ -136,7 +136,7 @@ SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
 RARE = (*POLICY, *SCHEDULE, "notify")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
 LATER_FIELDS = frozenset(("tags", "lock", "slots", "env_file", "unique", *RECURS, *RARE))
-_UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY))
+_UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, *RECURS, "tz"))
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
 # What a person may write instead of run_at; a job holds the moment that it gives.
