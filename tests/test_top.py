@@ -136,6 +136,12 @@ def test_a_job_that_becomes_due_moves_among_those_that_can_run() -> None:
     assert [rows.place(job_id) for job_id in "bacd"] == [0, 1, 2, 3]
 
 
+def test_with_aging_jobs_stand_as_they_are_claimed() -> None:
+    jobs = (job("new", run_at=at(50)), job("low", priority=1, run_at=at(0)), job("mid"))
+    for aging, order in ((0.0, ["mid", "new", "low"]), (40.0, ["mid", "low", "new"])):
+        assert [job.id for job in Rows(jobs, at(60), aging)] == order
+
+
 def test_a_filter_looks_at_id_state_and_command() -> None:
     assert ids(View(filter="FLAKY")) == ["flaky1"]
     assert ids(View(filter="running")) == ["slow1"]

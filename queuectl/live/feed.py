@@ -60,6 +60,7 @@ class Feed:
         self._said: dict[tuple[str, int, str], str] = {}
         self._jobs: Rows | None = None
         self._partial = False
+        self._aging = 0.0
 
     def look(
         self, visible: Iterable[Job] = (), wish: Wish | None = None, *, at_once: bool = True
@@ -108,6 +109,8 @@ class Feed:
             return True
         self._standing = standing_of(summary)
         self._workers = tuple(summary.workers)
+        if summary.aging != self._aging:
+            self._aging, self._partial = summary.aging, self._jobs is not None  # all in new order
         return not same
 
     def _follow(self, changed: bool, at_once: bool) -> Mapping[str, Job | None]:
@@ -115,12 +118,12 @@ class Feed:
         if self._jobs is not None and not changed and not self._partial:
             return {}
         if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
-            self._jobs, self._partial = Rows(self._first(), self._now()), True
+            self._jobs, self._partial = Rows(self._first(), self._now(), self._aging), True
             return {}
         changes = self._watch.changes()
         if changes is not None and self._jobs is not None and not self._partial:
             return {job_id: _slim(job) if job else None for job_id, job in changes}
-        self._jobs = Rows(map(_slim, self._watch.jobs()), self._now())
+        self._jobs = Rows(map(_slim, self._watch.jobs()), self._now(), self._aging)
         self._partial = False
         return {}
 

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
+from queuectl.model.scheduling import rank
 from queuectl.model.selection import Selection, matches
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class Rows:
     given here and then as they changed.
     """
 
-    def __init__(self, jobs: Iterable[Job] = (), now: str = LATEST) -> None:
+    def __init__(self, jobs: Iterable[Job] = (), now: str = LATEST, aging: float = 0.0) -> None:
+        """`aging`: the setting, 0 if it is off."""
+        self._aging = aging
         self.longest = 0  # letters of an id
         self._jobs = {job.id: job for job in jobs}
         self._now = now  # what is due by then may be claimed
@@ -137,6 +140,8 @@ class Rows:
 
     def _key(self, job: Job) -> Key:
         key = ORDERS[self._order](job, self._arrivals[job.id], self._is_later(job))
+        if self._aging and key[0] == _WAITS and self._order == "state":
+            key = (_WAITS, rank(job.priority, job.run_at, self._aging), *key[2:])
         self._key_of[job.id] = key
         return key
 

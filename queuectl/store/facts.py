@@ -110,10 +110,10 @@ class Summary:
     """What `status` shows of a queue; it may be some seconds old where the store counts rarely.
 
     `counts` by state; `waiting`: changes that the files for people do not show yet; `paused`: as
-    the setting has it.
+    the setting has it; `aging`: that setting, 0 if it is off.
     """
 
-    __slots__ = ("counts", "folder", "paused", "waiting", "workers")
+    __slots__ = ("aging", "counts", "folder", "paused", "waiting", "workers")
 
     def __init__(
         self,
@@ -122,8 +122,10 @@ class Summary:
         waiting: int,
         workers: list[WorkerInfo],
         paused: tuple[str, ...] = (),
+        aging: float = 0.0,
     ) -> None:
         self.folder = path
+        self.aging = aging
         self.paused = paused
         self.counts = counts
         self.waiting = waiting

@@ -47,12 +47,16 @@ class TestMongodbStore(StoreContract):
     has_limits = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
-        for jobs, meet in (([make_job("a", unique="k")], None), ([make_job("a")], self.keep)):
+        schedules = [make_job("a", every=60.0)], [make_job("a"), make_job("b", cron="@daily")]
+        refused = [*schedules, [make_job("a", unique="k")]]
+        for jobs, meet in (*((jobs, None) for jobs in refused), ([make_job("a")], self.keep)):
             with pytest.raises(InvalidInput, match="not supported in MongoDB yet"):
                 store.add(jobs, meet=meet)
         assert list(store.find()) == []
         with pytest.raises(InvalidInput, match="'on-dead' is not supported in MongoDB yet"):
             configure(store, {"on-dead": "true"})
+        with pytest.raises(StoreError, match="aging is not supported in MongoDB yet"):
+            configure(store, {"aging": 60})
         assert store.settings() == {}
 
 

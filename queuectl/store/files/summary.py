@@ -18,21 +18,22 @@ from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_c
 def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
     counts, waiting = read_counts(path, now)
-    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)), _paused(path))
+    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)), *_gate(path))
 
 
-def _paused(path: str) -> tuple[str, ...]:
-    """What is paused; nothing if the settings cannot be read, of which others tell."""
+def _gate(path: str) -> tuple[tuple[str, ...], float]:
+    """What is paused, and aging; nothing if the settings cannot be read, of which others tell."""
     try:
         data = door.read(os.path.join(path, "config.json"))
-        if b'"paused"' not in data:
-            return ()
+        if b'"paused"' not in data and b'"aging"' not in data:
+            return (), 0.0
         from queuectl.config import Settings
         from queuectl.store.files.side_files import read_settings
 
-        return Settings(read_settings(path)).paused
+        settings = Settings(read_settings(path))
+        return settings.paused, settings.aging or 0.0
     except StoreError:
-        return ()
+        return (), 0.0
 
 
 def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
