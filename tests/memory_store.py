@@ -134,7 +134,9 @@ class MemoryStore:
         made = made_ids(parse_time(now), 1, len(self._jobs))[0]
         lives = last is not None and last.state in LIVE
         new, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=lives)
+        added = {job.id: job for job in self.on_change([(schedule, new)], self._settings)}
         self._put(schedule, new)
+        self._jobs |= added
         return copy
 
     def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:

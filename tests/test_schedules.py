@@ -312,11 +312,21 @@ def test_a_copy_that_waits_behind_the_window_is_looked_up(data_dir):
         live._forget(clocked.queue.get("s").last.encode())
         live._later_end = moment(500).encode()
         lines, moves = [], []
-        assert (
-            fire(store._writer, journal, clocked.queue.get("s"), moment(60), lines, moves) is None
-        )
+        how = (lambda _: (), lines, moves)
+        job = clocked.queue.get("s")
+        assert fire(store._writer, journal, job, moment(60), *how) is None
     assert moves == [("pending", "pending")]
     assert b'"reason": "overlap"' in lines[0]
+
+
+def test_the_end_of_a_schedule_adds_a_hook(clocked):
+    clocked.queue.change_settings({"on-dead": "tell"})
+    broken = make_job("s", cron="* * * * 9", tz="UTC")
+    clocked.queue.store.add([broken])
+    assert clocked.claim(1).id.startswith("s:")
+    hook = clocked.claim(2)
+    assert (hook.command, hook.env["QUEUECTL_OF"]) == ("tell", "s")
+    assert clocked.queue.get("s").state == "dead"
 
 
 def test_many_workers_that_meet_it_run_one_copy(data_dir):

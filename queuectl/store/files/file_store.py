@@ -217,7 +217,8 @@ class FileStore:
                 if recurs(before):
                     from queuectl.store.files.firing import fire  # most queues have none
 
-                    before, state = fire(self._writer, journal, before, now, lines, moves), None
+                    how = (lambda ends: self.on_change(ends, self._settings.last), lines, moves)
+                    before, state = fire(self._writer, journal, before, now, *how), None
                     if before is None:
                         continue
                 named = log_word if journal.header.version > 1 else None

@@ -13,6 +13,8 @@ from queuectl.store.files.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from queuectl.store.files.writer import Writer
 
 _LIVE = (b"pending", b"failed", b"in_progress")
@@ -23,6 +25,7 @@ def fire(
     journal: Journal,
     schedule: Job,
     now: str,
+    hooks_of: Callable[[tuple[tuple[Job, Job]]], Iterable[Job]],
     lines: list[bytes],
     moves: list[tuple[str | None, str | None]],
 ) -> Job | None:
@@ -31,9 +34,11 @@ def fire(
     made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
     lives = schedule.last is not None and _lives(writer, journal, schedule.last, lines)
     kept, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=lives)
-    lines.append(encode_job(kept))
-    moves.append((schedule.state, kept.state))
-    live.put(lines[-1])
+    hooks = [(hook, None) for hook in hooks_of(((schedule, kept),))]
+    for job, before in ((kept, schedule.state), *hooks):
+        lines.append(encode_job(job))
+        moves.append((before, job.state))
+        live.put(lines[-1])
     return copy
 
 
