@@ -149,7 +149,7 @@ def test_the_field_that_is_offered_can_be_given():
     values = {
         "env": "{A: 1}",
         "state": "pending",
-        **dict.fromkeys(("rerun", "catch_up", "overlap"), "true"),
+        **dict.fromkeys(("rerun", "notify", "catch_up", "overlap"), "true"),
         "cron": "@daily",
         "run_at": "18:30",
         "jitter": "0.5",

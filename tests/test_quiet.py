@@ -49,6 +49,10 @@ DATA = {
     "doctor": ("doctor", ""),
     "backup": ("backup file", "file\n"),
     "restore": ("restore file --replace --yes", r"/.*/before-restore-.*\.jsonl\n"),
+    "copy": ("copy queue other", "/.*/other\n"),
+    "pause": ("pause gpu", "gpu\n"),
+    "resume": ("resume gpu", ""),
+    "limit": ("limit gpu 1", ""),
     "ping": ("ping", ""),
     "completion": ("completion fish", r"(?s)# queuectl for fish\..*"),
     "help": ("help version", r"(?s)Usage: queuectl version\n.*"),
@@ -60,7 +64,7 @@ DATA = {
 def queue(cli, tmp_path, monkeypatch):
     """`done` printed something, `dead` failed, `wait` is to run in an hour; no worker."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VISUAL", "sed -i.old s/true/false/")
+    monkeypatch.setenv("VISUAL", 'sed -i.old \'s/"true"/"false"/\'')
     cli.ok("enqueue", "--id", "done", "--", "echo", "hi")
     cli.ok("enqueue", "--id", "dead", "--max-retries", "0", "--", "false")
     assert cli.run("worker", "run", "--drain").code == 1
@@ -71,7 +75,7 @@ def queue(cli, tmp_path, monkeypatch):
 
 def test_every_command_is_tried() -> None:
     known = {" ".join(spec.words) for spec in COMMANDS}
-    assert DATA.keys() == known - {"serve", "dashboard"}  # which go on until they are stopped
+    assert DATA.keys() == known - {"serve", "dashboard", "run"}  # which go on, run for a worker
 
 
 @pytest.mark.parametrize("words", DATA)
@@ -81,6 +85,8 @@ def test_quiet_is_the_data_alone(queue, words) -> None:
         os.rename("kept", "file")
     if words == "worker run":
         queue.ok("cancel", "wait")  # else it would wait for an hour
+    if words == "resume":
+        queue.ok("pause", "gpu")
     result = queue.run("-q", *line.split())
     assert (result.code, result.err) == (0, "")
     assert re.fullmatch(wanted, result.out), result.out

@@ -56,9 +56,9 @@ def limit(context: Context, args: dict[str, Any]) -> Result:
     if most is None:
         told = f"Any number of jobs tagged {tag} may run at once."
     else:
-        jobs = "1 job" if most == 1 else f"{most} jobs"
-        told = f"At most {jobs} tagged {tag} run at once, numbered in {variable(tag)} from 0 on."
-    return Result([told], words=())
+        jobs = f"1 job tagged {tag} runs" if most == 1 else f"{most} jobs tagged {tag} run"
+        told = f"At most {jobs} at once, numbered in {variable(tag)} from 0 on."
+    return Result([told], words=(), form=_limits(context, tag).form)
 
 
 def _number(text: str) -> int | None:
