@@ -412,3 +412,13 @@ def test_what_is_missing_after_a_folder_was_used_is_not_made_anew(tmp_path):
     with pytest.raises(BadFile, match=r"dlq\.json is missing"):
         FileStore(store.folder).add([make_job("b")])
     assert not os.path.exists(os.path.join(store.folder, "dlq.json"))
+
+
+def test_a_queue_that_is_made_between_two_looks_at_its_folder_is_one(data_dir, monkeypatch):
+    FileStore(data_dir).add([make_job("a")])
+    looks = iter([0, marker.FORMAT])
+    monkeypatch.setattr(marker, "marked_format", lambda path: next(looks))
+    assert marker.check_folder(data_dir)
+    looks = iter([0, 0])
+    with pytest.raises(StoreError, match="that is not queuectl's"):
+        marker.check_folder(data_dir)

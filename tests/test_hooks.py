@@ -98,7 +98,8 @@ def test_an_end_and_its_hook_are_one_record(data_dir):
 
 def test_nothing_that_a_job_holds_is_ever_syntax(cli, tmp_path):
     out = tmp_path / "told"
-    cli.ok("config", "set", "on-dead", f'printf "%s|" "$QUEUECTL_OF" "$QUEUECTL_ERROR" >> {out}')
+    tell = f"""printf "%s|" "$QUEUECTL_OF" "$QUEUECTL_ERROR" >> '{out}'"""
+    cli.ok("config", "set", "on-dead", tell)
     cli.ok("config", "set", "on-completed", "queuectl enqueue --id again -- true; exit 5")
     cli.ok("config", "set", "base", "0")
     command = "printf '%s' '$(touch x) `touch x` \"; touch x'; exit 9"

@@ -16,7 +16,7 @@ def serve(cli):
 
 def test_it_shows_all_runs_and_exits_as_the_job(cli, tmp_path):
     serve(cli)
-    command = f"echo one; echo $QUEUECTL_ATTEMPT; test -e {tmp_path}/x || exit 7"
+    command = f"echo one; echo $QUEUECTL_ATTEMPT; test -e '{tmp_path}/x' || exit 7"
     failed = cli("run", "--max-retries", "1", "--id", "a", "--command", command)
     assert failed.code == 7
     assert failed.err.startswith("Job added to the queue with job id: a\n")

@@ -48,6 +48,8 @@ def check_folder(path: str) -> bool:
         return True
     foreign = [name for name in _NAMES if os.path.lexists(os.path.join(path, name))]
     if foreign:
+        if marked_format(path):  # somebody made the queue between the two looks
+            return True
         raise StoreError(
             f"data folder {path} holds a {foreign[0]} that is not queuectl's; "
             "name another folder with --data DIR"
