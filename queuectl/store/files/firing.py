@@ -8,16 +8,14 @@ from queuectl.model.ids import made_ids
 from queuectl.model.job import Job
 from queuectl.model.schedule import fired
 from queuectl.model.times import parse_time
-from queuectl.store.files.job_files import encode_job, line_id, line_state
+from queuectl.store.files.job_files import encode_job, is_live, line_id
 from queuectl.store.files.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from queuectl.store.files.writer import Writer
-
-_LIVE = (b"pending", b"failed", b"in_progress")
+    from queuectl.store.files.writer import Move, Writer
 
 
 def fire(
@@ -27,7 +25,7 @@ def fire(
     now: str,
     hooks_of: Callable[[tuple[tuple[Job, Job]]], Iterable[Job]],
     lines: list[bytes],
-    moves: list[tuple[str | None, str | None]],
+    moves: list[Move],
 ) -> Job | None:
     """The copy to be claimed in the schedule's place, if one runs; `lines` then puts that off."""
     live = writer.live(journal)
@@ -49,4 +47,4 @@ def _lives(writer: Writer, journal: Journal, job_id: str, lines: list[bytes]) ->
     if line is None and not live.is_whole:  # it may wait behind the window
         found = writer.look_up(journal, [job_id]).get(job_id)
         line = found[0] if found else None
-    return line is not None and line_state(line) in _LIVE
+    return line is not None and is_live(line)

@@ -232,6 +232,11 @@ def line_state(line: bytes) -> bytes | None:
     return None
 
 
+def is_live(line: bytes) -> bool:
+    """Whether a line is that of a job that is pending, in_progress or failed."""
+    return line[line.index(b'"', 8) + 13] in b"pif"  # of the others: completed, cancelled, dead
+
+
 def line_front(line: bytes) -> tuple[bytes, ...] | None:
     """Id, state, priority, due time, and None if a rule may follow (lanes.py); None: a removal."""
     found = _FRONT.match(line)

@@ -15,6 +15,7 @@ from queuectl.store.files.job_files import (
     JOBS,
     decode_job,
     find_line,
+    is_live,
     line_id,
     line_state,
     read_lines,
@@ -113,20 +114,15 @@ def find_holders(folder: str, journal: Journal, keys: Collection[str]) -> dict[s
     newest = {line_id(line): line for line in newer}
     with BaseFile(os.path.join(folder, JOBS)) as jobs:
         lines = (line for line in _read_lines_with(jobs.fd, needles) if line_id(line) not in newest)
-        older = list(filter(_is_live, lines))
+        older = list(filter(is_live, lines))
     found: dict[str, list[Job]] = {key: [] for key in keys}
-    for line in chain(older, filter(_is_live, newest.values())):
+    for line in chain(older, filter(is_live, newest.values())):
         # A line without the key may be newer: a person took that away, or the job.
         if not few or _last_line(text, line_id(line).decode()) in (None, line):
             job = decode_job(line)
             if job.unique in found:
                 found[job.unique].append(job)
     return found
-
-
-def _is_live(line: bytes) -> bool:
-    """Whether a line is that of a job that is pending, in_progress or failed."""
-    return line[line.index(b'"', 8) + 13] in b"pif"  # of the others: completed, cancelled, dead
 
 
 def _lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
