@@ -1,11 +1,10 @@
 """Waiting jobs that something besides their time may hold back, so that a claim passes none twice.
 
 What may hold a job back is a token: a tag that is paused or has a limit, or a lock. The tokens of
-a job are its signature,
-and the due jobs of one signature lie in one lane, for they wait and may start together. A lane is
-offered by its first job, in the heap `_heads`; one that is found shut is parked at the token that
-shuts it. So a claim touches no lane twice for one reason, however many jobs wait in it. The lane of
-jobs without tokens is LiveIndex's own.
+a job are its signature, and the due jobs of one signature lie in one lane, for they wait and may
+start together. A lane is offered by its first job, in the heap `_heads`; one that is found shut is
+parked at the token that shuts it. So a claim touches no lane twice for one reason, however many
+jobs wait in it. The lane of jobs without tokens is LiveIndex's own.
 """
 
 from __future__ import annotations
@@ -114,11 +113,9 @@ class Lanes:
 
     def lay_out(self, found: Iterable[tuple[Signature, list[Entry], End | None]]) -> None:
         """Start anew with these lanes; others are dropped that end nowhere."""
-        kept = {name: lane for name, lane in self.lanes.items() if lane.end is not None}
-        self.lanes = {}
-        for lane in kept.values():
+        self.lanes = {name: lane for name, lane in self.lanes.items() if lane.end is not None}
+        for lane in self.lanes.values():
             lane.due = []
-            self.lanes[lane.signature] = lane
         for signature, entries, end in found:
             lane = self.lanes.setdefault(signature, Lane(signature))
             lane.due, lane.end = entries, end

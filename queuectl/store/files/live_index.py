@@ -21,13 +21,11 @@ from queuectl.store.files.job_files import line_front, line_id
 SMALLEST = 4096  # jobs that a window holds at least, if there are so many
 SHARE = 16  # of a longer queue a window holds such a part, so that few passes are needed
 _SPARE = 1000  # stale entries that may wait in the heaps, beside as many as there are jobs
-_Entry = tuple[int, bytes, int, bytes]  # rank, due time, arrival, id
-_End = tuple[int, bytes, int, bytes, bytes]  # see lanes.py
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
-    from queuectl.store.files.lanes import Lanes, Signature
+    from queuectl.store.files.lanes import End, Entry, Lanes, Signature
 
 
 class Beyond(Exception):
@@ -57,7 +55,7 @@ class LiveIndex:
         self._aging = 0.0 if gate is None else gate.aging
         self.lines: dict[bytes, bytes] = {}
         self.running: dict[bytes, bytes] = {}  # those of them that are in progress
-        self._entries: dict[bytes, _Entry] = {}
+        self._entries: dict[bytes, Entry] = {}
         self._arrivals, self._now, self._most = 0, now, most
         self._pushed = 0  # since stale entries were dropped
         self._lanes: Lanes | None = None
@@ -79,8 +77,8 @@ class LiveIndex:
         heapify(self._later)
         # Of later jobs all are known up to this time, of those that are due up to such an entry.
         self._later_end: bytes | None = later.end and later.end[0]
-        self._due: list[_Entry] = []
-        self._due_end: _End | None = None
+        self._due: list[Entry] = []
+        self._due_end: End | None = None
         found = {
             signature: [self._known(entry, line, signature) for entry, line in window.found]
             for signature, window in due.items()
@@ -88,7 +86,7 @@ class LiveIndex:
         self._lay_out(found, {name: _behind(window.end) for name, window in due.items()})
 
     def _lay_out(
-        self, found: dict[Signature, list[_Entry]], ends: Mapping[Signature, _End | None]
+        self, found: dict[Signature, list[Entry]], ends: Mapping[Signature, End | None]
     ) -> None:
         """Make heaps of the known jobs that are due, by signature."""
         self._due, self._due_end = found.pop((), []), ends.get(())
@@ -124,7 +122,7 @@ class LiveIndex:
     def _rank(self, priority: bytes, run_at: bytes) -> int:
         return rank(int(priority), run_at.decode(), self._aging)
 
-    def _known(self, entry: _Entry, line: bytes, signature: Signature = ()) -> _Entry:
+    def _known(self, entry: Entry, line: bytes, signature: Signature = ()) -> Entry:
         self.lines[entry[3]], self._entries[entry[3]] = line, entry
         if signature and self._lanes is not None:
             self._lanes.signatures[entry[3]] = signature
@@ -178,10 +176,10 @@ class LiveIndex:
         ends = {name: self._end(name) for name in due}
         self._lay_out(due, ends)
 
-    def _parted(self) -> tuple[dict[Signature, list[_Entry]], list[tuple[bytes, _Entry]]]:
+    def _parted(self) -> tuple[dict[Signature, list[Entry]], list[tuple[bytes, Entry]]]:
         """The known jobs that are due, by signature, and the later ones; in no order."""
         signatures = {} if self._lanes is None else self._lanes.signatures
-        due: dict[Signature, list[_Entry]] = {(): []}
+        due: dict[Signature, list[Entry]] = {(): []}
         later = []
         for entry in self._entries.values():
             if entry[1] > self._now:
@@ -190,7 +188,7 @@ class LiveIndex:
                 due.setdefault(signatures.get(entry[3], ()), []).append(entry)
         return due, later
 
-    def _end(self, signature: Signature) -> _End | None:
+    def _end(self, signature: Signature) -> End | None:
         if signature == ():
             return self._due_end
         return None if self._lanes is None else self._lanes.end(signature)
@@ -220,7 +218,7 @@ class LiveIndex:
         for job_id in ids:
             self._forget(job_id)
 
-    def _take(self, line: bytes) -> _Entry | None:
+    def _take(self, line: bytes) -> Entry | None:
         """The entry of a job that waits, within the window."""
         front = line_front(line)
         if front is None:
@@ -240,7 +238,7 @@ class LiveIndex:
             self._run(job_id, line, plain)
         return None
 
-    def _is_beyond(self, entry: _Entry, signature: Signature) -> bool:
+    def _is_beyond(self, entry: Entry, signature: Signature) -> bool:
         if entry[1] <= self._now:
             end = self._end(signature)
             return end is not None and entry > end
@@ -298,7 +296,7 @@ class LiveIndex:
             raise Beyond
         return self.lines[first[3]]
 
-    def _head(self, due: list[_Entry], end: _End | None, now: bytes) -> _Entry | _End | None:
+    def _head(self, due: list[Entry], end: End | None, now: bytes) -> Entry | End | None:
         """The first entry of a heap that counts, `end` if the next lies behind that, or None."""
         entries = self._entries
         while due:
@@ -322,7 +320,7 @@ class LiveIndex:
         return self._later[0][0] if self._later else self._later_end
 
 
-def _behind(entry: _Entry | None) -> _End | None:
+def _behind(entry: Entry | None) -> End | None:
     """Where the known jobs end of which this is the last."""
     return entry and (*entry, b"")
 
