@@ -137,13 +137,13 @@ class FileStore:
                 if new is not None:
                     changed[old.id] = new
                     pairs.append((old, new))
-            if journal is not None and (alive := revived(pairs)):
+            if journal is not None and changed:
+                alive = revived(pairs)
                 holders = find_holders(self.folder, journal, alive)
                 for key, job in alive.items():
                     refuse_key(job, holders[key])
-            if journal is not None and journal.header.version == 1:
-                refuse_newer(self.folder, changed.values())
-            if journal is not None and changed:
+                if journal.header.version == 1:
+                    refuse_newer(self.folder, changed.values())
                 moves: list[Move] = [(old.state, new.state) for old, new in pairs]
                 with suppress(StoreError):  # what ends must be settled all the same
                     self._settings.read()
