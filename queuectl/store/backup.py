@@ -20,7 +20,9 @@ from queuectl.errors import BadFile, Conflict, InvalidInput, StoreError
 from queuectl.model.env_set import fault
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
+from queuectl.model.times import format_time
 from queuectl.store import door
+from queuectl.store.damage.strays import BEFORE_RESTORE
 
 FORMAT = 2  # 1 had no sets of captured variables
 _LEFT = "nothing was changed"
@@ -55,6 +57,29 @@ def format_backup(
         count += 1
         yield line
     yield b'{"jobs": %d, "sha256": "%s"}\n' % (count, seen.hexdigest().encode())
+
+
+def check_refill(held: int, running: int, *, replace: bool) -> None:
+    """Raise Conflict unless a backup may take the place of so many jobs, of which some run."""
+    if running:
+        raise Conflict(f"{running} job(s) are running: 'queuectl worker stop' comes first")
+    if held and not replace:
+        raise Conflict(f"the queue holds {held} job(s); --replace puts the backup in place")
+
+
+def keep_replaced(folder: str, lines: Iterable[bytes], now: float) -> str:
+    """Write the backup of what is about to be replaced; its path."""
+    stamp = format_time(now).replace("-", "").replace(":", "")
+    path = os.path.join(folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
+    write_backup(path, lines, overwrite=True)
+    return path
+
+
+def following(job: Job, present: Job | None) -> Job:
+    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
+    if present is None:
+        return job
+    return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))
 
 
 def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:

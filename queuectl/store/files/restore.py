@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from queuectl.errors import Conflict, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.backup import format_backup, write_backup
-from queuectl.store.damage.strays import BEFORE_RESTORE
+from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
 from queuectl.store.files import side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job, encode_job, removal_line
@@ -80,15 +78,18 @@ def refill(
                 f"{count} worker(s) of an older queuectl still run: queuectl worker stop"
             )
         present = {job.id: job for job in map(decode_job, writer.lines(journal))}
-        _check(present.values(), replace=replace)
+        running = sum(job.state == "in_progress" for job in present.values())
+        check_refill(len(present), running, replace=replace)
         old = side_files.read_settings(writer.folder)
         kept = None
         if present or old:
-            kept = _keep(writer.folder, present.values(), old, kept_sets.read(), now)
+            there = map(encode_job, present.values())
+            backup = format_backup(there, old, kept_sets.read(), format_time(now))
+            kept = keep_replaced(writer.folder, backup, now)
         ids = kept_sets.keep_all(env_sets)
         jobs = [job._replace(env_set=ids.get(str(job.env_set), job.env_set)) for job in jobs]
         lines = [removal_line(job.id, job.state) for job in present.values()]
-        lines += [encode_job(_after(job, present.get(job.id))) for job in jobs]
+        lines += [encode_job(following(job, present.get(job.id))) for job in jobs]
         moves: list[tuple[str | None, str | None]] = [(j.state, None) for j in present.values()]
         moves += [(None, job.state) for job in jobs]
         side_files.write_settings(writer.folder, settings)
@@ -100,35 +101,3 @@ def refill(
             raise
     writer.confirm()
     return kept
-
-
-def _check(present: Iterable[Job], *, replace: bool) -> None:
-    states = [job.state for job in present]
-    running = states.count("in_progress")
-    if running:
-        raise Conflict(f"{running} job(s) are running: 'queuectl worker stop' comes first")
-    if states and not replace:
-        raise Conflict(f"the queue holds {len(states)} job(s); --replace puts the backup in place")
-
-
-def _keep(
-    folder: str,
-    jobs: Iterable[Job],
-    settings: Mapping[str, object],
-    env_sets: Mapping[str, Mapping[str, Any]],
-    now: float,
-) -> str:
-    """A backup of what is about to be replaced."""
-    made_at = format_time(now)
-    stamp = made_at.replace("-", "").replace(":", "")
-    path = os.path.join(folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
-    lines = format_backup(map(encode_job, jobs), settings, env_sets, made_at)
-    write_backup(path, lines, overwrite=True)
-    return path
-
-
-def _after(job: Job, present: Job | None) -> Job:
-    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
-    if present is None:
-        return job
-    return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from queuectl.errors import Conflict
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
-from queuectl.store.backup import format_backup, write_backup
-from queuectl.store.damage.strays import BEFORE_RESTORE
+from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import Connection
@@ -57,12 +55,7 @@ class MongodbArchive:
         """
         store, counts = self._store, self._store.counts()
         held = sum(counts.values())
-        if counts["in_progress"]:
-            raise Conflict(
-                f"{counts['in_progress']} job(s) are running: 'queuectl worker stop' comes first"
-            )
-        if held and not replace:
-            raise Conflict(f"the queue holds {held} job(s); --replace puts the backup in place")
+        check_refill(held, counts["in_progress"], replace=replace)
         layout.check_settings(settings)
         for job in jobs:
             store.check_size(job)
@@ -77,7 +70,7 @@ class MongodbArchive:
             return None
         present: dict[str, Job] = {}
         kept = self._keep(present)
-        self._fill(_after(job, present.get(job.id)) for job in jobs)
+        self._fill(following(job, present.get(job.id)) for job in jobs)
         if not store.change_settings(old, settings):
             raise Conflict("somebody else has changed the settings; nothing was replaced")
         try:
@@ -95,10 +88,7 @@ class MongodbArchive:
                 present[job.id] = job._replace(history=(), command="")  # they may be many
                 yield job
 
-        stamp = format_time(self._store.now()).replace("-", "").replace(":", "")
-        path = os.path.join(self._store.folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
-        write_backup(path, self._lines(jobs()), overwrite=True)
-        return path
+        return keep_replaced(self._store.folder, self._lines(jobs()), self._store.now())
 
     def _fill(self, jobs: Iterator[Job]) -> None:
         """Put the jobs into a collection of their own, of which nobody knows yet."""
@@ -124,10 +114,3 @@ class MongodbArchive:
                 )
             database[_INCOMING].rename("jobs", dropTarget=True)
             database.meta.update_one({"_id": layout.MARKER}, {"$inc": {"replaced": 1}})
-
-
-def _after(job: Job, present: Job | None) -> Job:
-    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
-    if present is None:
-        return job
-    return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))
