@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MISSING = b"\n... some output not kept ...\n"  # for a reader that follows
 _PARTS = ("new", "next", "tail", "head", "whole")  # in the order in which they are removed
 _BLOCK = 1 << 20
 _NUMBERS = b"%020d %020d\n"  # at the front of a tail: bytes cut off before, bytes of the spool then

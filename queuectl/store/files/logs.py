@@ -20,7 +20,7 @@ from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
 from queuectl.store import door
 from queuectl.store.facts import LATER
-from queuectl.store.files.log_cut import Cuts
+from queuectl.store.files.log_cut import MISSING, Cuts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
-_CUT = b"\n... some output not kept ...\n"  # for a reader that follows
 
 
 class LogFolder:
@@ -263,7 +262,7 @@ class LogFolder:
             while True:
                 if fd is not None and os.fstat(fd).st_size < offset:  # it was cut
                     offset, is_cut = 0, True
-                    yield _CUT
+                    yield MISSING
                 piece = b"" if fd is None else os.pread(fd, _BLOCK, offset)
                 # Looked at after reading: once this run is over, the spool may be another's.
                 now = look()

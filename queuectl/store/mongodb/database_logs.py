@@ -9,9 +9,10 @@ import os
 from contextlib import suppress
 
 from queuectl.errors import QueuectlError
+from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.logs import LogFolder, Spool
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.output import MISSING, Cut, Pieces, Sender
+from queuectl.store.mongodb.output import Cut, Pieces, Sender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

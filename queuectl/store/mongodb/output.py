@@ -21,10 +21,10 @@ from queuectl.errors import QueuectlError
 from queuectl.model.job import LIVE, Job
 from queuectl.model.times import format_time
 from queuectl.store import door
+from queuectl.store.files.log_cut import MISSING
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import STAGED
 
-MISSING = b"\n... some output not kept ...\n"  # while the run goes on
 PIECE = 1 << 18  # bytes
 PAUSE = 0.5  # seconds between looks at the spool
 _MOST = 64  # pieces that are sent at each look
