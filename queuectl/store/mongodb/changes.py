@@ -57,12 +57,11 @@ class Changes:
         for at in range(0, len(found), _PIECE):
             ids = [job.id for job in found[at : at + _PIECE]]
             if self._connection.has_transactions:
-                piece: Which = _narrowed(which, ids) if is_selection(which) else ids
-                changed |= self._connection.transaction(self._changing(piece, rule), what)
+                piece = self._changing(_narrowed(which, ids), rule)
+                changed |= self._connection.transaction(piece, what)
             else:
                 for job_id in ids:
-                    one: Which = _narrowed(which, [job_id]) if is_selection(which) else [job_id]
-                    changed |= self._change_one(one, rule)
+                    changed |= self._change_one(_narrowed(which, [job_id]), rule)
         return changed
 
     def remove(self, which: Which, goes: Callable[[Job], bool]) -> list[Job]:
@@ -176,9 +175,9 @@ def _query(selection: Selection) -> Document:
     return asked
 
 
-def _narrowed(selection: Selection, ids: Collection[str]) -> Selection:
-    """Those of the jobs that are selected still."""
-    return selection._replace(ids=frozenset(ids), limit=None)
+def _narrowed(which: Which, ids: Collection[str]) -> Which:
+    """Those of the jobs that are meant, of a selection as far as they are selected still."""
+    return which._replace(ids=frozenset(ids), limit=None) if is_selection(which) else ids
 
 
 def _same(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ Document = dict[str, Any]
 
 STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
 _OWN = ("_seq", "_nonce", "_batch", "_as")
-_ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
-_NEEDED = {"id", *_ALWAYS}
+# Fields that each document has, whatever their values.
+ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
+_NEEDED = {"id", *ALWAYS}
 _LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of what an edit leaves out
 _DEFAULTS = Job._field_defaults
 _JSON = frozenset((str, int, float, bool, type(None)))  # what needs no second look
@@ -47,7 +48,7 @@ def to_document(job: Job, **own: object) -> Document:
     """The job's document, without what equals its default; `own` is what the store adds."""
     document: Document = {"_id": job.id}
     for name, value in zip(Job._fields[1:-1], job[1:-1], strict=True):
-        if name in _ALWAYS or value != _DEFAULTS[name]:
+        if name in ALWAYS or value != _DEFAULTS[name]:
             document[name] = _plain(value)
     for name, value in (job.extra or {}).items():
         if name[:1] in ("_", "$") or "." in name:

@@ -10,7 +10,7 @@ from pymongo import ASCENDING, errors
 
 from queuectl.config import Settings
 from queuectl.errors import InvalidInput, StoreError
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import SETTINGS, Connection
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
@@ -107,6 +107,13 @@ def _make_collection(database: Any, name: str, **how: Any) -> bool:
             raise
         return False
     return True
+
+
+def read_settings(connection: Connection) -> dict[str, object]:
+    """The settings that were changed, as they were written."""
+    with connection.told():
+        found = connection.database.config.find_one({"_id": SETTINGS}) or {}
+    return {name: value for name, value in found.items() if name != "_id"}
 
 
 def check_settings(settings: Mapping[str, object]) -> None:

@@ -268,11 +268,8 @@ class MongodbStore:
 
     def settings(self) -> Mapping[str, object]:
         """See Store."""
-        found, asked_at = None, clock()
-        if self._there():
-            with self.connection.told():
-                found = self.connection.database.config.find_one({"_id": SETTINGS})
-        values = {name: value for name, value in (found or {}).items() if name != "_id"}
+        asked_at = clock()
+        values = layout.read_settings(self.connection) if self._there() else {}
         if values != self._settings:
             self._settings = values
         self._claims.note(self._settings, asked_at)

@@ -11,7 +11,7 @@ from typing import Any
 
 from queuectl.model.fields import FIELDS, STATES, Field
 from queuectl.model.job import Job
-from queuectl.store.mongodb.documents import STAGED
+from queuectl.store.mongodb.documents import ALWAYS, STAGED
 
 _WHOLE = {"bsonType": ["int", "long"]}
 _NUMBER = {"bsonType": ["double", "int", "long"], "minimum": 0}
@@ -28,7 +28,6 @@ _KINDS: dict[str, dict[str, Any]] = {
     "outcomes": {"bsonType": "array", "items": {"bsonType": ["int", "long", "string"]}},
 }
 _HISTORY = {"bsonType": "array", "items": {"bsonType": "object"}}
-_REQUIRED = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
 
 
 def _rule(field: Field) -> dict[str, Any]:
@@ -41,4 +40,4 @@ def _rule(field: Field) -> dict[str, Any]:
 def validator() -> Mapping[str, Any]:
     """The rule of the collection `jobs`; keys that we do not know may hold anything."""
     rules = {"_id" if field.name == "id" else field.name: _rule(field) for field in FIELDS}
-    return {"$jsonSchema": {"required": list(_REQUIRED), "properties": rules}}
+    return {"$jsonSchema": {"required": list(ALWAYS), "properties": rules}}

@@ -19,9 +19,9 @@ from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.files.worker_files import worker_infos
-from queuectl.store.mongodb.connection import SETTINGS, Connection
+from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import STAGED, to_job
-from queuectl.store.mongodb.layout import MARKER
+from queuectl.store.mongodb.layout import MARKER, read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,10 +190,7 @@ class MongodbWatch:
 
     def settings(self) -> Mapping[str, object]:
         """See Watch."""
-        connection = quick(self._connection.address)
-        with connection.told():
-            found = connection.database.config.find_one({"_id": SETTINGS}) or {}
-        return {name: value for name, value in found.items() if name != "_id"}
+        return read_settings(quick(self._connection.address))
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
         """See Watch."""
