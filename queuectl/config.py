@@ -19,8 +19,8 @@ class Setting:
     """One setting. `low` and `high` bound numbers; `old` are spellings that still work.
 
     `kind`: "count" (whole), "number", "duration" (seconds), "limit" (a duration, or none), "size"
-    (bytes, 0 for none), "names" (a list of variable names), "paused" (a list of tags, * for
-    all) or "limits" (numbers by tag).
+    (bytes, 0 for none), "names" (a list of variable names), "command" (text, or none), "paused"
+    (a list of tags, * for all) or "limits" (numbers by tag).
     """
 
     __slots__ = ("default", "high", "kind", "low", "meaning", "name", "nothing", "old")
@@ -115,7 +115,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
 )
 LONGEST_HOOK = 10_000  # characters
-_MOST_AT_ONCE = 1_000_000
+MOST_AT_ONCE = 1_000_000  # jobs with a tag; the largest limit
 _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.name, *setting.old)}
 
 
@@ -250,9 +250,9 @@ def _limits(setting: Setting, value: object) -> dict[str, int]:
             check_tag(tag)
         except InvalidInput as exc:
             raise InvalidInput(f"{setting.name}: {exc}") from None
-        if type(most) is not int or not 1 <= most <= _MOST_AT_ONCE:
+        if type(most) is not int or not 1 <= most <= MOST_AT_ONCE:
             raise InvalidInput(
-                f"{setting.name}: {tag} must be a whole number from 1 to {_MOST_AT_ONCE}, "
+                f"{setting.name}: {tag} must be a whole number from 1 to {MOST_AT_ONCE}, "
                 f"not {most!r}; 'pause {tag}' lets none start"
             )
         other = names.setdefault(variable(tag), tag)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from queuectl import __version__
-from queuectl.config import LONGEST_HOOK, SETTINGS, Setting
+from queuectl.config import LONGEST_HOOK, MOST_AT_ONCE, SETTINGS, Setting
 from queuectl.model.fields import (
     DELAY,
     FIELDS,
@@ -19,7 +19,7 @@ from queuectl.model.fields import (
     STATES,
     Field,
 )
-from queuectl.model.rare_values import MOST_TAGS
+from queuectl.model.rare_values import LARGEST_LOG, LONGEST_TAG, MOST_TAGS
 from queuectl.model.times import LONGEST
 from queuectl.web.exchange import TITLES, Answer, Call
 from queuectl.web.route_table import ROUTES
@@ -33,6 +33,8 @@ _MOMENT = (
     r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?Z$"
 )
 _WORD = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"  # text with something in it
+_TAG = f"[A-Za-z0-9._:-]{{1,{LONGEST_TAG}}}"
+_GIVEN: Form = {"not": {"type": "null"}}
 _KINDS: dict[str, Form] = {
     "id": {"type": "string", "pattern": f"^{ID}$"},
     "text": {"type": "string", "pattern": _WORD},
@@ -48,7 +50,7 @@ _KINDS: dict[str, Form] = {
         "pattern": r"^(\S+\s+){4}\S+$|^@(daily|hourly|weekly|monthly|yearly)$",
     },
     "share": {"type": "number", "minimum": 0, "maximum": 1},
-    "size": {"type": "integer", "minimum": 0, "maximum": 10**15},
+    "size": {"type": "integer", "minimum": 0, "maximum": LARGEST_LOG},
     "time": {"type": "string", "pattern": _MOMENT},
     "env": {
         "type": "object",
@@ -59,7 +61,7 @@ _KINDS: dict[str, Form] = {
     "state": {"type": "string", "enum": list(STATES)},
     "tags": {
         "type": "array",
-        "items": {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,64}$"},
+        "items": {"type": "string", "pattern": f"^{_TAG}$"},
         "uniqueItems": True,
         "maxItems": MOST_TAGS,
     },
@@ -125,8 +127,7 @@ def _named_fields(editing: bool) -> Form:
 
 
 def _not_both() -> list[Form]:
-    given: Form = {"not": {"type": "null"}}
-    pairs = [_object(dict.fromkeys(pair, given), pair) for pair in _EITHER]
+    pairs = [_object(dict.fromkeys(pair, _GIVEN), pair) for pair in _EITHER]
     return [{"not": pair} for pair in pairs]
 
 
@@ -140,9 +141,8 @@ def _draft() -> Form:
 
 def _schedule_rules() -> list[Form]:
     """What belongs to a schedule is given with one."""
-    given: Form = {"not": {"type": "null"}}
-    by_clock = [_object({"cron": given}, ["cron"])]
-    any_kind = [_object({name: given}, [name]) for name in RECURS]
+    by_clock = [_object({"cron": _GIVEN}, ["cron"])]
+    any_kind = [_object({name: _GIVEN}, [name]) for name in RECURS]
     return [
         {"anyOf": [_object({name: {"type": "null"}}), *(by_clock if name == "tz" else any_kind)]}
         for name in sorted(SCHEDULED.difference(RECURS))
@@ -160,9 +160,8 @@ def _update() -> Form:
     form = _changes()
     form["properties"]["id"] = _KINDS["id"]
     form["required"] = ["id"]
-    given: Form = {"not": {"type": "null"}}
     names = [name for name in form["properties"] if name != "id"]
-    form["anyOf"] = [_object({name: given}, [name]) for name in names]
+    form["anyOf"] = [_object({name: _GIVEN}, [name]) for name in names]
     return form
 
 
@@ -174,11 +173,11 @@ def _setting(setting: Setting) -> Form:
         text = {"type": "string", "pattern": _WORD, "maxLength": LONGEST_HOOK}
         return {**text, "description": setting.meaning}
     if setting.kind == "paused":
-        tag = {"type": "string", "pattern": r"^(\*|[A-Za-z0-9._:-]{1,64})$"}
+        tag = {"type": "string", "pattern": rf"^(\*|{_TAG})$"}
         return {"type": "array", "items": tag, "description": setting.meaning}
     if setting.kind == "limits":
-        most = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
-        named = {"pattern": r"^[A-Za-z0-9._:-]{1,64}$"}
+        most = {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE}
+        named = {"pattern": f"^{_TAG}$"}
         limits: Form = {"type": "object", "propertyNames": named, "additionalProperties": most}
         return limits | {"description": setting.meaning}
     form: Form = {"type": "integer" if setting.kind in ("count", "size") else "number"}
