@@ -82,9 +82,9 @@ class Output(Protocol):
     ) -> Iterator[bytes]:
         """The output of a job's runs behind the first `shown` (None: all but one), as it appears.
 
-        It ends with the job. `look` returns the job as it is now and may raise NoSuchJob; `wait`
-        lets that many seconds pass, or fewer. `begins` is told each run before its output, `waits`
-        the job whenever its next run is awaited.
+        It ends with the job; one that has not run yet is waited for. `look` returns the job as it
+        is now and may raise NoSuchJob; `wait` lets that many seconds pass, or fewer. `begins` is
+        told each run before its output, `waits` the job whenever its next run is awaited.
         """
 
     def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
@@ -106,7 +106,10 @@ class Output(Protocol):
         """Remove the spool of a dead worker."""
 
     def prune(self, jobs: Iterable[Job]) -> None:
-        """Remove all output of these jobs, and what older ones left that had the same ids."""
+        """Remove all output of these jobs, and what older ones left that had the same ids.
+
+        StoreError for the first that cannot be removed, when all others are.
+        """
 
     def remove_old(
         self, age: float | None, total: int, live: Callable[[], Collection[str]]

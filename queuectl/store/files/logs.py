@@ -118,12 +118,7 @@ class LogFolder:
         waits: Callable[[Job], None],
         shown: int | None = None,
     ) -> Iterator[bytes]:
-        """The output of a job's runs behind the first `shown` (None: all but one), as it appears.
-
-        It ends with the job; one that has not run yet is waited for. `look` returns the job as it
-        is now and may raise NoSuchJob; `wait` lets that many seconds pass, or fewer. `begins` is
-        told each run before its output, `waits` the job whenever its next run is awaited.
-        """
+        """See Output."""
         job = look()
         shown = max(0, job.run - 1) if shown is None else shown
         while True:
@@ -183,10 +178,7 @@ class LogFolder:
         Cuts(self.spool_path(worker_id)).drop()
 
     def prune(self, jobs: Iterable[Job]) -> None:
-        """Remove all logs of these jobs, and what older ones left that had the same ids.
-
-        StoreError for the first that cannot be removed, when all others are.
-        """
+        """See Output."""
         trouble: StoreError | None = None
         doomed = {job.id: job for job in jobs}
         for name in self._names():
