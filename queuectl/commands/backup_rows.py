@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands.grammar.specs import CommandSpec, Param
+from queuectl.commands.params import YES
 
 BACKUPS = (
     CommandSpec(
@@ -23,7 +24,7 @@ BACKUPS = (
         params=(
             Param("file", "path", "the backup; - for standard input", required=True),
             Param("--replace", "flag", "put it in the place of the jobs there; they are kept"),
-            Param("--yes", "flag", "do not ask", short="-y"),
+            YES,
         ),
         handler="queuectl.commands.handlers.backups:restore",
         examples=("restore queue.jsonl --replace --yes",),

@@ -17,6 +17,7 @@ def workers(name: str, told: str, **how: Any) -> Param:
 
 
 JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
+YES = Param("--yes", "flag", "do not ask", short="-y")
 # Which jobs are meant; all that are given must hold.
 SELECTORS = (
     Param("--state", "state", "only jobs in this state", many=True),

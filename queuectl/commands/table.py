@@ -27,6 +27,7 @@ from queuectl.commands.params import (
     SELECTORS,
     SERVE,
     WAITED_FOR,
+    YES,
     workers,
 )
 from queuectl.commands.queue_rows import CONFIG, GATE
@@ -34,7 +35,6 @@ from queuectl.commands.queue_rows import CONFIG, GATE
 __all__ = ["COMMANDS", "MOST_WORKERS", "SHELLS"]
 SHELLS = ("bash", "zsh", "fish")
 
-_YES = Param("--yes", "flag", "do not ask", short="-y")
 
 COMMANDS = (
     CommandSpec(
@@ -228,7 +228,7 @@ COMMANDS = (
             Param("--untag", "tag", "a tag to take away; may be given again", many=True),
             Param("--state", "state", "pending or cancelled"),
             Param("--dry-run", "flag", "only show what would be changed"),
-            _YES,
+            YES,
         ),
         handler="queuectl.commands.handlers.enqueue:update",
         examples=(
@@ -263,7 +263,7 @@ COMMANDS = (
             *LIVE,
             Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
             Param("--dry-run", "flag", "only show what would be cancelled"),
-            _YES,
+            YES,
         ),
         handler="queuectl.commands.handlers.jobs:cancel",
         examples=("cancel job1 job2", "cancel --state pending --tag gpu --dry-run"),
@@ -279,7 +279,7 @@ COMMANDS = (
         params=(
             *ANY,
             Param("--dry-run", "flag", "only show what would be retried"),
-            _YES,
+            YES,
         ),
         handler="queuectl.commands.handlers.jobs:retry",
         examples=("retry job1 job2", "retry --tag nightly --error 'timed out' --yes"),
@@ -293,7 +293,7 @@ COMMANDS = (
             Param("job", "finished_job", "id of an ended job", many=True),
             *SELECT,
             *REMOVE,
-            _YES,
+            YES,
         ),
         handler="queuectl.commands.handlers.jobs:purge",
         examples=(
@@ -380,7 +380,7 @@ COMMANDS = (
         params=(
             *DEAD,
             Param("--dry-run", "flag", "only show what would be retried"),
-            _YES,
+            YES,
         ),
         handler="queuectl.commands.handlers.dead_letters:dlq_retry",
         examples=("dlq retry job2 job3", "dlq retry --error 'No space' --yes", "dlq retry --all"),
@@ -393,7 +393,7 @@ COMMANDS = (
         params=(
             *DEAD,
             *REMOVE,
-            _YES,
+            YES,
         ),
         handler="queuectl.commands.handlers.dead_letters:dlq_purge",
         examples=("dlq purge job2 --yes", "dlq purge --all --older-than 30d --yes"),
