@@ -469,7 +469,7 @@ class JobQueue(JobChanges):
         age = self.settings().keep_finished
         if age is None:
             return []
-        from queuectl.model.selection import in_state  # see contract.is_selection
+        from queuectl.model.selection import in_state  # see facts.is_selection
 
         return self.purge(in_state("completed", "cancelled"), age)
 

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from zoneinfo import ZoneInfo, available_timezones
 
 from queuectl.errors import InvalidInput
+from queuectl.model.rare_values import CRON
 
 try:
     from cronsim import CronSim, CronSimError
@@ -28,7 +29,7 @@ ALIASES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-_FORM = "cron takes minute, hour, day, month and weekday, like '0 3 * * 1-5', or a word like @daily"
+_FORM = f"cron takes {CRON}"
 _ODD = re.compile(r"[^0-9A-Za-z*/,#@ -]")
 
 

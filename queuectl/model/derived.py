@@ -8,6 +8,7 @@ from typing import NamedTuple
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.model.fields import FIELDS
 from queuectl.model.job import Job, recurs
+from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import parse_time
 
 
@@ -46,7 +47,7 @@ def next_retry(job: Job, now: float) -> str | None:
 
 def next_run(job: Job, now: float) -> str | None:
     """When a copy of a schedule runs next."""
-    return job.run_at if recurs(job) and job.state in ("pending", "failed") else None
+    return job.run_at if recurs(job) and job.state in CLAIMABLE else None
 
 
 DERIVED: tuple[Derived, ...] = (

@@ -11,6 +11,7 @@ from queuectl.model.sizes import parse_size
 
 LONGEST_TAG, MOST_TAGS = 64, 16
 LARGEST_LOG = 10**15  # bytes
+CRON = "minute, hour, day, month and weekday, like '0 3 * * 1-5', or a word like @daily"
 _TAG = re.compile(r"[A-Za-z0-9._:-]+")
 _BETWEEN_WORDS = re.compile(r"[,\s]+")
 
@@ -104,10 +105,7 @@ def _cron(field: Named, value: object) -> str:
     """Only its form: what it says is looked at where a job is handed in."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     if not text.isprintable() or (text[:1] != "@" and text.count(" ") != 4):
-        raise InvalidInput(
-            f"{field.name} takes minute, hour, day, month and weekday, like '0 3 * * 1-5', or a "
-            f"word like @daily, not {as_given(value)}"
-        )
+        raise InvalidInput(f"{field.name} takes {CRON}, not {as_given(value)}")
     return text
 
 
