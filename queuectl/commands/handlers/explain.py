@@ -39,10 +39,6 @@ _BURIED = {
     "interrupted": "its worker died while it ran, and it must not be run again (rerun: false)",
     "stopped": "its workers were killed 20 times in a row after they were asked to stop",
 }
-_PAUSED = (
-    "The whole queue is paused; 'resume' lets it go on.",
-    "Its tag {0} is paused; 'resume {0}' lets such jobs start.",
-)
 _KEPT = {
     "elsewhere": (
         "worker_lost_elsewhere",
@@ -81,8 +77,11 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     queue = context.queue
     job, now = named_job(context, args["job"]), queue.now()
     gate = queue.settings().gate() or OPEN
-    using = holders(queue.find(("in_progress",)), gate) if job.state in CLAIMABLE else {}
-    shut = shut_by(job, gate, using) if job.state in CLAIMABLE else []
+    using: Mapping[str, list[Job]] = {}
+    shut: list[tuple[str, str]] = []
+    if job.state in CLAIMABLE:
+        using = holders(queue.find(("in_progress",)), gate)
+        shut = shut_by(job, gate, using)
     waits = is_ready(job, now) and not shut
     ahead = jobs_ahead(job, queue.find(CLAIMABLE), now, gate, using) if waits else 0
     workers = queue.workers()
@@ -135,7 +134,10 @@ def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[
     """What of the gate keeps a waiting job from starting, as codes and sentences."""
     found = []
     if (pause := paused_by(job, gate)) is not None:
-        found.append(("paused", _PAUSED[pause != ALL].format(pause)))
+        text = f"Its tag {pause} is paused; 'resume {pause}' lets such jobs start."
+        if pause == ALL:
+            text = "The whole queue is paused; 'resume' lets it go on."
+        found.append(("paused", text))
     if (token := full(job, gate, using)) is not None:
         ids = [other.id for other in using[token]]
         told = ", ".join(ids[:_MOST_NAMED]) + (" and others" if len(ids) > _MOST_NAMED else "")

@@ -106,7 +106,7 @@ def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iter
     if wide and screen is not None:
         wide = screen - max((len(job.id) for job in listed), default=0) >= _ROOM
     timed = any(map(recurs, listed))
-    columns = (*_COLUMNS[:2], *_NEXT[:timed], *(_BETWEEN if wide else ()), _COLUMNS[2])
+    columns = (*_COLUMNS[:2], *(_NEXT if timed else ()), *(_BETWEEN if wide else ()), _COLUMNS[2])
     rows: list[tuple[str, ...]] = []
     for job in listed:
         due = (_next_run(job, context.clock),) if timed else ()

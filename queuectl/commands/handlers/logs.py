@@ -45,10 +45,10 @@ def _of_one(context: Context, job: Job, args: Mapping[str, Any]) -> Result:
     run, lines = args["run"], args["lines"]
     if recurs(job) and job.state in LIVE:
         shown = f"'logs {job.last}' shows its latest copy" if job.last else "none has run yet"
-        told = f"ob '{job.id}' is a schedule, and runs as copies: {shown}"
+        told = f"'{job.id}' is a schedule, and runs as copies: {shown}"
         if args["follow"]:
-            raise InvalidInput(f"j{told}")
-        return Result([Note(f"J{told}.")], words=())
+            raise InvalidInput(f"job {told}")
+        return Result([Note(f"Job {told}.")], words=())
     if args["follow"]:
         if run is not None or lines is not None:
             raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
