@@ -214,9 +214,9 @@ class JobQueue(JobChanges):
         def without(paused: Collection[str]) -> list[str]:
             for tag in tags or (ALL,):
                 if tag not in paused:
-                    what = f"tag '{tag}' is not paused" if tags else "the queue is not paused"
-                    also = f"; paused is: {', '.join(paused)}" if paused else ""
-                    raise Conflict(what + also)
+                    from queuectl.model.gate import not_paused
+
+                    raise Conflict(not_paused(tag, paused))
             return [tag for tag in paused if tag not in (tags or (ALL,))]
 
         return self._set_paused(without)

@@ -80,7 +80,8 @@ def test_status_lists_every_state_there_is(cli):
 def test_enqueue_keeps_where_it_was_asked(cli, tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
-    cli.ok("config", "set", "inherit-env", "FROM_HERE,MISSING")
+    told = json.loads(cli.ok("config", "set", "inherit-env", "FROM_HERE,MISSING", "--json"))
+    assert told == {"schema": 1, "settings": {"inherit-env": ["FROM_HERE", "MISSING"]}}
     monkeypatch.setenv("FROM_HERE", "1")
     cli.ok("enqueue", "--id", "a", "--", "true")
     cli.ok(

@@ -184,6 +184,30 @@ def test_a_hand_edit_is_no_problem_but_a_mistake_in_it_is(queue):
     assert "job 'a' stands twice" in found(queue)[0]
 
 
+def test_two_live_jobs_with_one_unique_key_are_named(queue):
+    """As an edit by hand makes them, or a backup that was edited; never by --replace."""
+    for job_id in ("d", "e", "f"):
+        queue.ok("enqueue", "--id", job_id, "--unique", f"key {job_id}", "--", "true")
+    queue.ok("update", "f", "--state", "cancelled")
+    text = path(queue, "jobs.json").read_text()
+    path(queue, "jobs.json").write_text(
+        text.replace('"key e"', '"key d"').replace("key f", "key d")
+    )
+    assert found(queue) == [
+        "Problem: jobs.json: live with one unique key: d, e; "
+        "'queuectl cancel ID' all but one of them"
+    ]
+    assert queue("doctor", "--repair").code == 1
+    queue.ok("cancel", "e")
+    assert found(queue, 0) == []
+    other = JobQueue.open(queue.folder)
+    other.claim("w")  # c
+    assert other.claim("w").id == "d"
+    queue.ok("enqueue", "--unique", "key d", "--replace", "--", "true")
+    assert found(queue, 0) == []
+    other.close()
+
+
 def test_jobs_that_contradict_the_journal(queue):
     """As no fault of the disk could make them, but a fault of ours."""
     lines = path(queue, "jobs.json").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shlex
 import subprocess
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from queuectl.commands.grammar.tokens import command_line
 from queuectl.commands.handlers.each import MOST_ROWS, Template, rows
 from queuectl.errors import InvalidInput
+from queuectl.model.times import parse_time
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=30)
 NASTY = ["", " ", "-rf", "$(exit 3)", "`exit 3`", "'", '"', "a\nb", "; exit 3", "{dst}", "\\", "é"]
@@ -87,6 +89,52 @@ def test_other_braces_stay_as_they_are():
     line = "awk '{print $1}' {src} ${HOME} a{b,c}"
     filled = Template({"command": line}, in_words=False).fill({"src": "x y", "n": "1"})
     assert filled["command"] == "awk '{print $1}' 'x y' ${HOME} a{b,c}"
+
+
+def test_doubled_braces_are_braces():
+    words = ["awk", "{{print}}", "{{}}", "{{{src}}}", "{{{{src}}}}", "{{src}", "{src}}", "a{b,c}"]
+    row = {"src": "x y", "n": "1", "": "l"}
+    filled = Template({"command": command_line(words)}, in_words=True).fill(row)["command"]
+    read_as = ["awk", "{print}", "{}", "{x y}", "{{src}}", "{x y", "x y}", "a{b,c}"]
+    assert shlex.split(filled) == read_as
+    line = "find {src} -name '{{}}' -exec ls {{}} \\;"
+    draft = {"command": line, "env": {"A": "{{n}}{n}"}}
+    assert Template(draft, in_words=False).fill(row) == {
+        "command": "find 'x y' -name '{}' -exec ls {} \\;",
+        "env": {"A": "{n}1"},
+    }
+
+
+def test_options_of_every_kind_are_filled_in(cli, tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text("p,t,gpu,d\n1,5m,a100,90\n2,10,h100,0\n")
+    each = ("enqueue", "--each", str(table))
+    options = ("--priority={p}", "--timeout", "{t}", "--tag", "{gpu}", "--tag", "x", "--base=1.{p}")
+    options += ("--max-retries", "{p}", "--lock", "l-{gpu}", "--delay", "{d}", "--id", "r{p}")
+    assert cli.ok(options[0], *each, *options[1:], "--", "true") == (
+        "Jobs added to the queue: 2 (r1 to r2), with the tags x\n"
+    )
+    rows = [json.loads(line) for line in cli.ok("list", "--jsonl").splitlines()]
+    names = ("priority", "timeout", "tags", "base", "max_retries", "lock")
+    assert [[row[name] for name in names] for row in rows] == [
+        [1, 300, ["a100", "x"], 1.1, 1, ["l-a100"]],
+        [2, 10, ["h100", "x"], 1.2, 2, ["l-h100"]],
+    ]
+    assert round(parse_time(rows[0]["run_at"]) - parse_time(rows[1]["run_at"])) == 90
+    for wrong, told in (
+        (("--priority", "{gpu}"), f"{table}:2: priority must be a whole number, not 'a100'"),
+        (("--delay", "{gpu}"), f"{table}:2: delay: 'a100' is not a duration"),
+        (("--run-at", "{gpu}"), f"{table}:2: 'a100' is not a time"),
+        (("--priority", "{nope}"), "no column 'nope'"),
+    ):
+        refused = cli(*each, *wrong, "--", "true")
+        assert refused.code == 2
+        assert told in refused.err
+    refused = cli("enqueue", "--priority", "{p}", "--", "true")
+    assert (refused.code, "--priority must be a whole number, not '{p}'" in refused.err) == (
+        2,
+        True,
+    )
 
 
 def test_all_rows_or_none_are_handed_in(cli, tmp_path, monkeypatch):

@@ -60,9 +60,11 @@ def test_nothing_starts_once_a_pause_is_answered(queue):
 
 def test_resuming_what_is_not_paused_is_a_conflict_and_changes_nothing(queue):
     queue.pause(["a", "b"])
-    with pytest.raises(Conflict, match="tag 'c' is not paused; paused is: a, b"):
+    with pytest.raises(Conflict, match="tag 'c' is not paused; 2 tags are: 'queuectl resume a b'"):
         queue.resume(["a", "c"])
-    with pytest.raises(Conflict, match="the queue is not paused; paused is: a, b"):
+    with pytest.raises(
+        Conflict, match="the queue is not paused; 2 tags are: 'queuectl resume a b'"
+    ):
         queue.resume()
     assert queue.settings().paused == ("a", "b")
 
@@ -122,6 +124,9 @@ def test_the_commands_tell_what_is_paused(cli):
     assert (drained.code, waited.code) == (1, 1)
     for told in (drained.err, waited.err):
         assert "1 job is paused and nothing else is left to run" in told
+    refused = cli("resume")
+    assert (refused.code, "'queuectl resume gpu net' lets such jobs start" in refused.err) == (4, 1)
+    assert json.loads(cli.ok("pause", "--json")) == {"schema": 1, "paused": ["gpu", "net", "*"]}
     assert cli.ok("pause", "-q") == "gpu\nnet\n*\n"
     assert json.loads(cli.ok("status", "--json"))["paused"] == ["gpu", "net", "*"]
     assert "whole queue is paused" in cli.ok("explain", "a")
@@ -133,7 +138,7 @@ def test_the_commands_tell_what_is_paused(cli):
     )
     assert cli("resume", "gpu").code == 4
     assert cli("pause", "g u").code == 2
-    assert "The queue goes on." in cli.ok("resume")
+    assert json.loads(cli.ok("resume", "--json"))["paused"] == ["net"]
     assert cli("worker", "run", "--drain").code == 0
 
 

@@ -43,6 +43,11 @@ GOOD = [
     ("{id: 007}", {"id": "007"}),
     ("{id: yes}", {"id": "yes"}),
     ("{id: null}", {"id": "null"}),
+    (
+        "{retry_delay: null, base: null, jitter: null, log_limit: null, unique: null, tags: null}",
+        {"retry_delay": None, "base": None, "jitter": None, "log_limit": None, "unique": None}
+        | {"tags": None},
+    ),
     ("{id: 12:30}", {"id": "12:30"}),
     ("{id: 2026-01-31}", {"id": "2026-01-31"}),
     ("{command: true}", {"command": "true"}),

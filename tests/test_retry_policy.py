@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +174,22 @@ def test_a_list_that_is_given_takes_the_place_of_the_other():
 def test_what_a_file_says_is_nothing_is_nothing():
     form = {"id": "a", "command": "x", "deferrals": None, "base": None, "retry_on": None}
     assert job_from_person(form, now=NOW, state="pending").deferrals == 0
+
+
+def test_an_empty_option_of_update_takes_away_what_a_job_may_lack(cli):
+    given = {
+        "timeout": "5m", "env": "A=b", "env_file": "/x", "lock": "l", "retry_delay": "5",
+        "base": "1", "max_delay": "9", "jitter": "0.5", "retry_on": "1", "log_limit": "5MB",
+    }  # fmt: skip
+    options = {name: f"--{name.replace('_', '-')}" for name in (*given, "no_retry_on", "cwd")}
+    cli.ok("enqueue", "--id", "a", *(f"{options[name]}={given[name]}" for name in given), "--", "x")
+    before = json.loads(cli.ok("show", "a", "--json"))["job"]
+    assert all(before[name] for name in given)
+    cli.ok("update", "a", *(f"{option}=" for option in options.values()))
+    after = json.loads(cli.ok("show", "a", "--json"))["job"]
+    assert {after[name] for name in options if name != "lock"} == {None}
+    assert after["lock"] == []
+    for option in ("--priority", "--max-retries", "--run-at", "--command"):
+        assert cli("update", "a", option, "").code == 2
+    assert cli("enqueue", "--timeout", "", "--", "x").code == 2
+    assert cli("enqueue", "--lock", "", "--", "x").code == 2

@@ -127,7 +127,13 @@ def test_one_step_at_a_time_a_year_is_as_cronsim_goes_through_it(zone, fields):
     ("fields", "zone", "complaint"),
     [
         ("0 25 * * *", "UTC", "cron '0 25 \\* \\* \\*': Bad hour; cron takes minute, hour, day"),
-        ("0 0 30 2 *", "UTC", "Bad day-of-month"),
+        (
+            "0 0 30 2 *",
+            "UTC",
+            "'0 0 30 2 \\*': it never fits, for none of its months has such a day",
+        ),
+        ("0 0 31 4,6 *", "UTC", "it never fits"),
+        ("0 0 32 2 *", "UTC", "Bad day-of-month; cron takes"),
         ("@reboot", "UTC", "cron '@reboot': cron takes minute"),
         ("0 0 0 * * *", "UTC", "cron takes minute, hour, day"),
         ("0 0 \x7f * *", "UTC", "cron takes"),
@@ -492,8 +498,11 @@ def test_what_a_copy_is_told_and_what_is_shown_of_a_schedule(cli, monkeypatch):
     ]
     assert cli.ok("list", "--fields", "next_run", "-q", "s") == after["run_at"] + "\n"
     why = json.loads(cli.ok("explain", "s", "--json"))
-    assert [reason["code"] for reason in why["reasons"]] == ["scheduled", "no_workers"]
-    assert format_time(parse_time(after["run_at"]) + 2 * hour) in why["reasons"][0]["text"]
+    codes = ["schedule", "scheduled", "no_workers", "latest_copy"]
+    assert [reason["code"] for reason in why["reasons"]] == codes
+    assert format_time(parse_time(after["run_at"]) + 2 * hour) in why["reasons"][1]["text"]
+    told = f"Its latest copy {copy}, which was due {before['run_at']}, is completed."
+    assert why["reasons"][3]["text"] == told
     assert why["retries"] == []
     exported = [json.loads(line) for line in cli.ok("list", "--jsonl", "--input").splitlines()]
     assert {"every": 3600.0, "overlap": True}.items() <= exported[0].items()
@@ -517,16 +526,36 @@ def test_nobody_waits_for_a_schedule(cli):
     assert "No job was left to wait for." in cli.ok("wait", "--all", "--timeout", "5s")
 
 
-def test_overlap_is_explained(cli):
+def test_a_schedule_is_explained_with_what_became_of_it(cli):
     cli.ok("enqueue", "--id", "s", "--every", "1h", "--", "true")
+    assert "No copy of it has run yet." in cli.ok("explain", "s")
     queue = JobQueue.open(cli.folder)
     copy = queue.claim("w")
+    queue.update("s", {"run_at": copy.planned})
+    assert queue.claim("w") is None
     queue.close()
-    why = cli.ok("explain", "s", "-q").split()
-    assert why[:2] == ["scheduled", "overlap"]
-    assert f"Its latest copy {copy.id} is in_progress: until that ends, none runs." in cli.ok(
-        "explain", "s"
-    )
+    lines = cli.ok("explain", "s").splitlines()[1:]
+    assert lines[0] == "  It is a schedule (every 1h): a copy of it runs each time it is due."
+    assert lines[-3:] == [
+        f"  Its latest copy {copy.id}, which was due {copy.planned}, is in_progress.",
+        "  Until that copy ends, what is due is left out.",
+        f"  What was due {copy.planned} was left out, as the copy before it was still alive.",
+    ]
+    cli.ok("cancel", "s")
+    assert "cancelled\nlatest_copy\nskipped\n" in cli.ok("explain", "s", "-q")
+
+
+def test_a_time_zone_that_is_null_is_not_set(cli, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    cli.ok("enqueue", '{"id": "c", "command": "true", "cron": "@daily", "tz": null}')
+    cli.ok("enqueue", "{id: e, command: true, every: 1h, cron: null, tz: null}")
+    cli.ok("enqueue", "{id: u, command: true, cron: @daily, tz: UTC, every: null}")
+    for job_id, cron in (("e", "@hourly"), ("u", "@hourly")):
+        cli.ok("update", job_id, "--cron", cron)
+    shown = cli.ok("list", "--fields", "id,cron,tz", "--tsv", "-q").splitlines()
+    assert shown == ["c\t@daily\tAsia/Tokyo", "e\t@hourly\tAsia/Tokyo", "u\t@hourly\tUTC"]
+    cli.ok("update", '{"id": "u", "cron": "@daily", "tz": null}')
+    assert cli.ok("list", "u", "--fields", "tz", "-q") == "Asia/Tokyo\n"
 
 
 def test_a_schedule_is_refused_while_an_older_worker_lives(cli, older):

@@ -16,6 +16,11 @@ def workers(name: str, told: str, **how: Any) -> Param:
     return Param(name, "count", told, high=MOST_WORKERS, **how)
 
 
+def free(name: str, kind: str, told: str, **how: Any) -> Param:
+    """An option of a field that a job may lack: an empty value takes it away."""
+    return Param(name, kind, told, clears=True, **how)
+
+
 JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 YES = Param("--yes", "flag", "do not ask", short="-y")
 # Which jobs are meant; all that are given must hold.
@@ -72,26 +77,26 @@ FIELDS = (
     Param("--max-retries", "count", "runs after the first"),
     Param("--run-at", "time", "not before this time, like 18:30 or 2030-01-31T05:00:00Z"),
     Param("--delay", "duration", "not before so long from now"),
-    Param("--timeout", "duration", "end a run that takes longer"),
-    Param("--cwd", "path", "folder to run in; the present one if left out"),
-    Param("--env", "text", "NAME=VALUE added to the environment", many=True),
-    Param("--env-file", "path", "file of NAME=VALUE lines, read at each run"),
-    Param(
+    free("--timeout", "duration", "end a run that takes longer"),
+    free("--cwd", "path", "folder to run in; the present one if left out"),
+    free("--env", "text", "NAME=VALUE added to the environment", many=True),
+    free("--env-file", "path", "file of NAME=VALUE lines, read at each run"),
+    free(
         "--lock", "tag", "a name that no two running jobs hold at once; again for more", many=True
     ),
-    Param("--retry-delay", "duration", "wait before the first retry; --base multiplies it then"),
-    Param("--base", "number", "instead of the setting base, for this job", low=0, high=1e6),
-    Param("--max-delay", "duration", "instead of the setting max-delay, for this job"),
-    Param("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
-    Param("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
-    Param("--no-retry-on", "text", "retry all but these; exit code 75 is put off unless it is one"),
-    Param("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
+    free("--retry-delay", "duration", "wait before the first retry; --base multiplies it then"),
+    free("--base", "number", "instead of the setting base, for this job", low=0, high=1e6),
+    free("--max-delay", "duration", "instead of the setting max-delay, for this job"),
+    free("--jitter", "number", "instead of the setting jitter, for this job", low=0, high=1),
+    free("--retry-on", "text", "retry only these: exit codes, timeout, signal; like 1,75,timeout"),
+    free("--no-retry-on", "text", "retry all but these; exit code 75 is put off unless it is one"),
+    free("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
 )
 # Of these as well, what makes a job a schedule.
 RECURRING = (
     Param("--every", "duration", "never run it, but a copy so often, like 15m", low=1),
     Param("--cron", "text", "never run it, but a copy when this fits the clock, like '0 3 * * *'"),
-    Param("--tz", "text", "the time zone of --cron, like Europe/Berlin; yours if left out"),
+    free("--tz", "text", "the time zone of --cron, like Europe/Berlin; yours if left out"),
 )
 # What `enqueue` and `run` take.
 ENQUEUED = (

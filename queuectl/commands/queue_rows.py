@@ -9,7 +9,7 @@ GATE = (
     CommandSpec(
         words=("pause",),
         summary="Let no job start, or none with a tag; what runs goes on.",
-        params=(Param("tag", "tag", "a tag; the whole queue if left out", many=True),),
+        params=(Param("tag", "tag", "a tag; the whole queue if left out", many=True), JSON),
         handler="queuectl.commands.handlers.gate:pause",
         examples=("pause", "pause gpu"),
         details="Once it has answered nothing starts, whatever worker was about to.",
@@ -18,7 +18,7 @@ GATE = (
     CommandSpec(
         words=("resume",),
         summary="Let jobs start again after a pause.",
-        params=(Param("tag", "tag", "a paused tag; the whole queue if left out", many=True),),
+        params=(Param("tag", "tag", "a paused tag; the whole queue if left out", many=True), JSON),
         handler="queuectl.commands.handlers.gate:resume",
         examples=("resume", "resume gpu"),
         details="Tags that were paused by name stay paused until they are named here.",
@@ -58,6 +58,7 @@ CONFIG = (
         params=(
             Param("setting", "setting", "name of the setting", required=True),
             Param("value", "setting_value", "its new value", required=True),
+            JSON,
         ),
         handler="queuectl.commands.handlers.settings:config_set",
         examples=("config set max-retries 5", "config set base 3", "config set timeout 5m"),
@@ -67,7 +68,7 @@ CONFIG = (
         words=("config", "unset"),
         aliases=(("config-unset",),),
         summary="Put a setting back to its default.",
-        params=(Param("setting", "setting", "name of the setting", required=True),),
+        params=(Param("setting", "setting", "name of the setting", required=True), JSON),
         handler="queuectl.commands.handlers.settings:config_unset",
         examples=("config unset max-retries",),
         access="write",

@@ -47,7 +47,7 @@ COMMANDS = (
             *SCHEDULES,
             *MEETING,
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
-            Param("--each", "path", "a .csv, .tsv or list: a job for each row; {column}, {}, {n}"),
+            Param("--each", "path", "a .csv, .tsv or list: a job for each row; 'help each'"),
             Param("argv", "argv", "after --: a command and its arguments, as they stand"),
         ),
         handler="queuectl.commands.handlers.enqueue:enqueue",
@@ -237,7 +237,8 @@ COMMANDS = (
         ),
         details=(
             "The state pending retries the job, cancelled cancels it. "
-            "A running job can only be given another priority, number of retries and tags."
+            "A running job can only be given another priority, number of retries and tags. "
+            "An empty value, as in --retry-delay '', lets the setting hold again."
         ),
         access="write",
     ),

@@ -30,6 +30,7 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 _FORM = f"cron takes {CRON}"
+_NO_DAY = "it never fits, for none of its months has such a day: name another day or month"
 _ODD = re.compile(r"[^0-9A-Za-z*/,#@ -]")
 
 
@@ -49,9 +50,20 @@ def next_fitting(fields: str, zone: str | None, after: float) -> float:
         # Asked within a time that a clock change brings twice, cronsim names the first of them.
         return next(moment for moment in found if moment > after)
     except CronSimError as exc:
-        raise InvalidInput(f"cron '{fields}': {exc}; {_FORM}") from None
+        why = _NO_DAY if _is_day_of_no_month(words, start) else f"{exc}; {_FORM}"
+        raise InvalidInput(f"cron '{fields}': {why}") from None
     except (StopIteration, ValueError, OverflowError):
-        raise InvalidInput(f"cron '{fields}': no day fits it within 50 years") from None
+        raise InvalidInput(f"cron '{fields}': {_NO_DAY}") from None
+
+
+def _is_day_of_no_month(words: list[str], start: datetime) -> bool:
+    """Whether each field is right, but no month that they name has the day, as 30 February."""
+    try:
+        CronSim(" ".join([*words[:3], "*", words[4]]), start)
+        CronSim(" ".join([*words[:2], "*", *words[3:]]), start)
+    except CronSimError:
+        return False
+    return True
 
 
 def _zone(name: str) -> timezone | ZoneInfo:

@@ -136,7 +136,8 @@ SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
 RARE = (*POLICY, *SCHEDULE, "notify")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
 LATER_FIELDS = frozenset(("tags", "lock", "slots", "env_file", "unique", *RECURS, *RARE))
-_UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, *RECURS, "tz"))
+# What a job may lack: null says that it is not set.
+UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, *RECURS, "tz"))
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
 # What a person may write instead of run_at; a job holds the moment that it gives.
@@ -243,7 +244,7 @@ def check_value(field: Field, value: object) -> object:
     Raises InvalidInput naming the field, what was given and what is wanted. None unsets what
     a job may lack, stands for no tags, and is refused elsewhere.
     """
-    if value is None and field.name in _UNSETTABLE:
+    if value is None and field.name in UNSETTABLE:
         return None
     check = _CHECKS.get(field.kind)
     if check is None:

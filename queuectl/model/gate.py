@@ -74,6 +74,18 @@ def paused_by(job: Job, gate: Gate) -> str | None:
     return next((tag for tag in job.tags if tag in gate.paused), None)
 
 
+def not_paused(tag: str, paused: Iterable[str]) -> str:
+    """That a tag, or ALL, is not paused; and what is, with the command that ends that."""
+    told = ["the queue is not paused" if tag == ALL else f"tag '{tag}' is not paused"]
+    names = [name for name in paused if name != ALL]
+    if ALL in paused:
+        told.append("the whole queue is: 'queuectl resume' lets it go on")
+    if names:
+        verb = "the tag is" if len(names) == 1 else f"{len(names)} tags are"
+        told.append(f"{verb}: 'queuectl resume {' '.join(names)}' lets such jobs start")
+    return "; ".join(told)
+
+
 def full(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> str | None:
     """The token that the job waits for, as others hold all there is of it; None if none."""
     for token in tokens(job, gate):

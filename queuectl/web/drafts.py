@@ -11,7 +11,7 @@ from typing import Any
 
 from queuectl.config import check_setting, find_setting
 from queuectl.errors import InvalidInput
-from queuectl.model.fields import DELAY, Field, check_value, find_field
+from queuectl.model.fields import DELAY, UNSETTABLE, Field, check_value, find_field
 from queuectl.web.exchange import Refused
 
 _NUMBERS: dict[str, Any] = {
@@ -63,7 +63,7 @@ def check_draft(draft: object, *, editing: bool = False, at: str = "") -> dict[s
         try:
             field = _field(name)
             if value is None:
-                if editing and field.name in ("timeout", "cwd", "env"):
+                if editing and field.name in UNSETTABLE:
                     fields[name] = None
                 continue
             if not (field.enqueue if not editing else field.edit):

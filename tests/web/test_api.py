@@ -104,14 +104,16 @@ def test_errors_of_the_older_endpoints_are_of_their_own_form(web, method, target
 
 
 def test_2_a_job_is_made_read_changed_and_removed(web):
-    told = made(web, id="a:1", command="echo hi", env={"A": "b"})
+    told = made(web, id="a:1", command="echo hi", env={"A": "b"}, retry_delay=5, retry_on=[1])
     assert told.headers["location"] == f"{JOBS}/a:1"
     assert told.headers["etag"] == '"1"'
     shown = web("GET", f"{JOBS}/a%3A1")
     assert shown.json == told.json
     assert web("GET", f"{JOBS}/a:1", if_none_match='"1"').status == 304
-    changed = web("PATCH", f"{JOBS}/a:1", {"priority": 5}, if_match='"1"')
+    changes = {"priority": 5, "retry_delay": None, "retry_on": None}
+    changed = web("PATCH", f"{JOBS}/a:1", changes, if_match='"1"')
     assert (changed.status, changed.json["priority"], changed.headers["etag"]) == (200, 5, '"2"')
+    assert changed.json["retry_delay"] is changed.json["retry_on"] is None
     assert web("DELETE", f"{JOBS}/a:1").status == 409  # it has not ended
     cancelled = web("POST", f"{JOBS}/a:1/cancel")
     assert (cancelled.status, cancelled.json["state"]) == (200, "cancelled")

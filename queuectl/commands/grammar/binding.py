@@ -298,7 +298,9 @@ class Binder(Reading):
             return
         split = param.many and param.kind in ("state", "field")
         for part in text.split(",") if split else (text,):
-            if self.checks and (param.kind in _CHECKED or param.choices):
+            if param.clears and not part:
+                self._put(param, part)
+            elif self.checks and (param.kind in _CHECKED or param.choices):
                 self._read(param, part, token, skip)
             else:
                 self._put(param, part)
@@ -312,7 +314,11 @@ class Binder(Reading):
         except InvalidInput as exc:
             near = nearest(text, known_words(param))
             start = min(token.start + skip, token.end)
-            self.bound.faults.append(Fault(str(exc), start, token.end, near))
+            faults = self.bound.faults
+            if "{" in text and self.option("--each") is not None:
+                self._put(param, text)  # each row fills it in
+                faults = self.unless_each
+            faults.append(Fault(str(exc), start, token.end, near))
 
     def _put(self, param: Param, value: object) -> None:
         if param.many:
@@ -328,6 +334,8 @@ class Binder(Reading):
 
     def _finish(self) -> None:
         bound = self.bound
+        if "each" not in bound.values:
+            bound.faults += self.unless_each
         if bound.inner is None:
             self._check_closed()
         if bound.spec is None:

@@ -148,6 +148,7 @@ class Reading:
         self.lost = False  # after a fault that leaves the rest without meaning
         self.awaited: Param | None = None  # the last option, if its value is still to come
         self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
+        self.unless_each: list[Fault] = []  # faults of values that the rows of --each may fill in
         self.bound = Bound(self)
 
     def option(self, name: str) -> Param | None:

@@ -18,6 +18,7 @@ from queuectl.model.fields import (
     DELAY,
     FIELDS,
     NOT_YET,
+    UNSETTABLE,
     check_value,
     find_field,
     from_text,
@@ -173,8 +174,7 @@ class _Reader:
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
     def _checked(self, field: Field, value: object, start: int, bare: bool) -> object:
-        may_be_null = field.kind in ("env", "text", "tags", "outcomes") and field.name != "command"
-        if bare and value == "null" and may_be_null:
+        if bare and value == "null" and (field.name in UNSETTABLE or field.kind == "tags"):
             return None
         try:
             if field.kind == "time" and isinstance(value, str):

@@ -21,11 +21,13 @@ class Param:
     for the rest of the line, always the last operand: "line" (a command that only looks; an
     optional operand may come before it) and "front" (a command to which more may be added). `low`
     and `high` bound int, count, number and duration. `many` collects a list. `unless` names the
-    options any of which makes a required operand needless.
+    options any of which makes a required operand needless. An empty value `clears` what the option
+    sets.
     """
 
     __slots__ = (
         "choices",
+        "clears",
         "default",
         "help",
         "high",
@@ -53,6 +55,7 @@ class Param:
         low: float | None = None,
         high: float | None = None,
         unless: tuple[str, ...] = (),
+        clears: bool = False,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -65,6 +68,7 @@ class Param:
         self.low = low
         self.high = high
         self.unless = unless
+        self.clears = clears
         self.key = name.lstrip("-").replace("-", "_")  # in the values handed to the handler
 
 

@@ -1,6 +1,7 @@
 """`enqueue --each FILE`: a job for each row of a table or line of a list, as one template has it.
 
-A value that is put into the command is one word of the shell, whatever it holds.
+A value that is put into the command is one word of the shell, whatever it holds. Braces that are
+doubled are braces: `{{x}}` is the text `{x}`, and `{{{x}}}` the value of x in braces.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import os
 import re
 import shlex
 
+from queuectl.commands.grammar.local_times import read_time
 from queuectl.commands.grammar.tokens import command_line, quote
 from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.model.fields import DELAY, check_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 100_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
-_PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_][\w.-]*|)\}")
+# Not behind a $, where a variable of the shell begins.
+_BRACED = re.compile(r"(?<![${])(\{+)([A-Za-z_][\w.-]*|)(\}+)")
 # What makes a line for the shell too hard to tell what is quoted in it: comments, heredocs,
 # arithmetic, backquotes, and a backslash or an expansion before a placeholder.
 _UNCLEAR = re.compile(r"(?:^|[\s;&|(])#|<<|\$\(\(|`|\\\{|\$\{[^}]*\{|\$\[")
@@ -109,8 +113,14 @@ class Template:
         self._parts = [] if in_words else _parts(command)
 
     def fill(self, row: Row) -> Draft:
-        """The draft of one row; InvalidInput for a column that there is not."""
+        """The draft of one row; InvalidInput for a column that there is not.
+
+        What options of other kinds than text were given is text still, but for times.
+        """
         draft = {name: _filled(value, row) for name, value in self._draft.items()}
+        for name in ("run_at", "delay"):
+            if isinstance(text := draft.get(name), str):
+                draft[name] = read_time(text) if name == "run_at" else check_value(DELAY, text)
         if self._words is not None:
             draft["command"] = command_line(_put(word, row) for word in self._words)
         elif self._parts:
@@ -131,7 +141,25 @@ def _filled(value: object, row: Row) -> object:
 
 
 def _put(text: str, row: Row) -> str:
-    return _PLACEHOLDER.sub(lambda found: _value(found[1], row), text)
+    return "".join(_value(part, row) if is_name else part for part, is_name in _cut(text))
+
+
+def _cut(text: str) -> Iterator[tuple[str, bool]]:
+    """The text cut at its placeholders: texts, and names with True."""
+    done = 0
+    for found in _BRACED.finditer(text):
+        around = min(len(found[1]), len(found[3]))
+        start, end = found.end(1) - around, found.start(3) + around
+        braces = around // 2
+        yield text[done:start] + "{" * braces, False
+        yield found[2], around % 2 == 1
+        yield "}" * braces, False
+        done = end
+    yield text[done:], False
+
+
+def _has_placeholder(text: str) -> bool:
+    return any(is_name for _, is_name in _cut(text))
 
 
 def _value(name: str, row: Row) -> str:
@@ -149,31 +177,28 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _parts(line: str) -> list[tuple[str, bool]]:
-    """The line cut at its placeholders: texts, and names with True."""
-    parts: list[tuple[str, bool]] = []
-    done = 0
+    """The line cut at its placeholders, none of which stands where a value could be syntax."""
+    parts, before = list(_cut(line)), ""
     unclear = _UNCLEAR.search(line)
-    for found in _PLACEHOLDER.finditer(line):
-        if unclear:
+    for text, is_name in parts:
+        if is_name and unclear:
             raise InvalidInput(
-                f"{found[0]} stands in a line with {unclear[0].strip()}, where a value could be "
+                f"{{{text}}} stands in a line with {unclear[0].strip()}, where a value could be "
                 "read as syntax: write words behind --, or hand values over by --env"
             )
-        opened = _quote_around(line, found.start())
-        if opened:
+        if is_name and (opened := _quote_around(before)):
             raise InvalidInput(
-                f"{found[0]} stands inside {opened}, where a value could be read as syntax: "
-                "end the quotes before it, as in 'out/'{x}'.png'",
+                f"{{{text}}} stands inside {opened}, where a value could be read as syntax: "
+                "end the quotes before it, as in 'out/'{x}'.png'"
             )
-        parts += [(line[done : found.start()], False), (found[1], True)]
-        done = found.end()
-    return [*parts, (line[done:], False)]
+        before += "_" if is_name else text
+    return parts
 
 
-def _quote_around(line: str, place: int) -> str:
-    """The quotes that are open there; empty if none are."""
+def _quote_around(line: str) -> str:
+    """The quotes that are open at its end; empty if none are."""
     opened, at = "", 0
-    while at < place:
+    while at < len(line):
         char = line[at]
         if char == "\\" and opened != "'":
             at += 1
@@ -198,7 +223,7 @@ def _check_inner(words: Sequence[str]) -> None:
     reader, interpreter = programs & _READERS, programs & _INTERPRETERS
     for before, word in zip(["", *words], words, strict=False):
         is_code = interpreter and re.fullmatch(r"-\w*[ce]|--command|--eval", before)
-        if (reader or is_code) and _PLACEHOLDER.search(word):
+        if (reader or is_code) and _has_placeholder(word):
             raise InvalidInput(
                 "a placeholder in what another program reads as a line could be read as syntax: "
                 """hand the value over, as in sh -c 'echo "$1"' sh {x}"""

@@ -56,11 +56,13 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
             for index, job_id in enumerate(ids):
                 yield f"{_fate(instead.get(index), meeting)} with job id: {job_id}"
         else:
-            tags = f", with the tags {' '.join(args['tag'])}" if args.get("tag") else ""
+            shared = [tag for tag in args["tag"] if "{" not in tag]
+            tags = f", with the tags {' '.join(shared)}" if shared else ""
             others = f"; there before: {len(instead)}" if instead else ""
             added = len(ids) - len(instead)
             yield f"Jobs added to the queue: {added} ({ids[0]} to {ids[-1]}){tags}{others}"
-        _tell_time(context, draft)
+        if args.get("each") is None:
+            _tell_time(context, draft)
         context.note_enqueued()
 
     def words() -> Iterator[str]:
@@ -106,7 +108,11 @@ def _enqueue_rows(
     def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
         for line, row in rows(file, name):
             begun.append(line)
-            filled = template.fill(row)
+            try:
+                filled = template.fill(row)
+                _set_moment(filled)
+            except InvalidInput as exc:
+                raise InvalidInput(f"{name}:{line}: {exc}") from None
             _place(context, filled)  # now: the folder's own name may look like a placeholder
             yield filled
 
@@ -144,19 +150,21 @@ def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
     return joined
 
 
-def option_fields(args: dict[str, Any]) -> Draft:
-    """The fields that options like --priority set."""
-    fields: Draft = {}
+def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
+    """The fields that options like --priority set; `unset`: to null where an option is empty."""
+    empty = ["env", "lock"] if unset else []
+    fields: Draft = {name: None for name in empty if args.get(name) == [""]}
     for field in FIELDS:
         plain = field.enqueue and field.kind not in ("env", "tags", "flag")
         if plain and args.get(field.name) is not None:
-            fields[field.name] = args[field.name]
+            given = args[field.name]
+            fields[field.name] = None if unset and given == "" else given
     if args.get("delay") is not None:
         fields["delay"] = args["delay"]
         _set_moment(fields, "--run-at or --delay")
-    if args.get("env"):
+    if args.get("env") and "env" not in fields:
         fields["env"] = _environment(args["env"])
-    if args.get("lock"):
+    if args.get("lock") and "lock" not in fields:
         fields["lock"] = args["lock"]
     if args.get("tag"):
         fields["tags"] = args["tag"]
@@ -165,12 +173,14 @@ def option_fields(args: dict[str, Any]) -> Draft:
 
 def _set_moment(draft: Draft, either: str = "run_at or delay") -> None:
     """Put the moment that a delay gives in its place."""
-    delay = draft.pop("delay", None)
-    if not isinstance(delay, (int, float)):
+    delay = draft.get("delay")
+    if delay is None:
         return
     if "run_at" in draft:
         raise InvalidInput(f"give {either}, not both")
-    draft["run_at"] = format_time(time.time() + delay)
+    if isinstance(delay, (int, float)):  # else it is yet to be filled in, see each.py
+        del draft["delay"]
+        draft["run_at"] = format_time(time.time() + delay)
 
 
 def _environment(pairs: Sequence[str]) -> dict[str, str]:
@@ -194,10 +204,14 @@ def _place(context: Context, draft: Draft) -> None:
     if context.environ.get("QUEUECTL_EVENT"):
         draft.setdefault("notify", False)
     _make_absolute(draft)
-    if "cron" in draft and "tz" not in draft:
-        from queuectl.commands.zones import zone_here
+    if draft.get("cron") is not None and draft.get("tz") is None:
+        draft["tz"] = _zone()
 
-        draft["tz"] = zone_here()
+
+def _zone() -> str:
+    from queuectl.commands.zones import zone_here  # few jobs go by a clock
+
+    return zone_here()
 
 
 def _captured(context: Context) -> dict[str, Any]:
@@ -327,11 +341,12 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     """The jobs that are named or selected changed, or none, each told with its state."""
     from queuectl.commands.handlers.jobs import NO_MATCH, these
     from queuectl.commands.selecting import chosen, confirmed, selects
+    from queuectl.model.selection import Selection
 
     named = [("id", job_id) for job_id in args["job"][:1]]
-    given = option_fields(args)
+    given = option_fields(args, unset=True)
     given.pop("tags", None)
-    env = given.pop("env", None)
+    env = given.pop("env") if given.get("env") else None
     assert env is None or isinstance(env, dict)
     tag, untag = args.get("tag") or (), args.get("untag") or ()
     changes = _joined(args.get("object"), [*named, *given.items()])
@@ -345,6 +360,11 @@ def update(context: Context, args: dict[str, Any]) -> Result:
         raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
     _make_absolute(changes)
     queue, which = context.queue, chosen(context, {**args, "job": ids}, "update")
+    if changes.get("cron") is not None and changes.get("tz") is None:
+        meant = queue.select(which) if isinstance(which, Selection) else map(queue.get, which)
+        # A schedule that went by another clock before goes by the same zone.
+        if "tz" in changes or any(job.tz is None for job in meant):
+            changes["tz"] = _zone()
     if args["dry_run"]:
         return these(context, queue.would_update(which, changes, tag, untag, env))
     agreed = confirmed(context, "Change", which, args)

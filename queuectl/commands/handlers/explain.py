@@ -39,6 +39,10 @@ _BURIED = {
     "interrupted": "its worker died while it ran, and it must not be run again (rerun: false)",
     "stopped": "its workers were killed 20 times in a row after they were asked to stop",
 }
+_SKIPPED = {
+    "overlap": ", as the copy before it was still alive",
+    "late": ", as it was more than a minute late (catch_up: false)",
+}
 _KEPT = {
     "elsewhere": (
         "worker_lost_elsewhere",
@@ -173,12 +177,18 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
     """Each reason as a word for programs and a sentence; `told` shows a time."""
     if job.state == "in_progress":
         return _running(job, around, told)
+    if recurs(job):
+        return _of_schedule(job, around, told)
     found = []
     if around.path and job.state in ("failed", "dead"):
         text = f"Exit code 127: a command was not found. It has its PATH {around.path}."
         found.append(("not_found", text))
     if job.state in CLAIMABLE:
         return _waiting(job, around, told) + found
+    return _ended(job, told, found)
+
+
+def _ended(job: Job, told: Told, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
     ended = f", {told(job.finished_at)}" if job.finished_at else ""
     if job.state == "completed":
         return [("completed", f"It ended well in run {job.run}{ended}.")]
@@ -242,9 +252,6 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
         found.append(("waiting_for_retry", f"Its {what}{why} {due}."))
     elif recurs(job):
         found.append(_scheduled(job, around.now, told))
-        if around.last is not None and around.last.state in LIVE and not job.overlap:
-            text = f"Its latest copy {job.last} is {around.last.state}: until that ends, none runs."
-            found.append(("overlap", text))
     elif job.run_at > around.now:
         found.append(("not_due", f"It is not due yet: {told(job.run_at)}."))
     found += around.shut
@@ -266,9 +273,34 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     return found
 
 
+def _of_schedule(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
+    """What a schedule is, when its next copy runs, what became of the latest and was left out."""
+    from queuectl.model.schedule import rhythm  # few jobs are one
+
+    text = f"It is a schedule ({rhythm(job)}): a copy of it runs each time it is due."
+    found = [("schedule", text)]
+    found += _waiting(job, around, told) if job.state in CLAIMABLE else _ended(job, told, [])
+    last, lives = around.last, around.last is not None and around.last.state in LIVE
+    if job.last is None:
+        found.append(("no_copy", "No copy of it has run yet."))
+    elif last is None:
+        found.append(("latest_copy", f"Its latest copy {job.last} was removed since."))
+    else:
+        due = f", which was due {told(last.planned)}," if last.planned else ""
+        found.append(("latest_copy", f"Its latest copy {last.id}{due} is {last.state}."))
+        if lives and not job.overlap and job.state in CLAIMABLE:
+            found.append(("overlap", "Until that copy ends, what is due is left out."))
+    skips = [entry for entry in job.history if entry.get("event") == "skip"]
+    if skips:
+        planned = told(str(skips[-1].get("planned") or ""))
+        why = _SKIPPED.get(str(skips[-1].get("reason")), "")
+        found.append(("skipped", f"What was due {planned} was left out{why}."))
+    return found
+
+
 def _scheduled(job: Job, now: str, told: Told) -> tuple[str, str]:
     """When copies of the schedule run."""
-    from queuectl.model.schedule import next_time, rhythm  # few jobs are one
+    from queuectl.model.schedule import next_time  # few jobs are one
 
     moments = [job.run_at]
     try:
@@ -277,9 +309,8 @@ def _scheduled(job: Job, now: str, told: Told) -> tuple[str, str]:
             moments.append(next_time(last, max(last.run_at, now)))
     except InvalidInput as exc:
         return "scheduled", f"It is due {told(job.run_at)}, and dead then: {exc}."
-    first = "A copy of it is due" if job.run_at <= now else f"A copy of it runs {told(job.run_at)}"
-    later = ", ".join(map(told, moments[1:]))
-    return "scheduled", f"{first} ({rhythm(job)}), then {later}."
+    first = "A copy of it is due" if job.run_at <= now else f"The next copy runs {told(job.run_at)}"
+    return "scheduled", f"{first}, then {', '.join(map(told, moments[1:]))}."
 
 
 def coming_retries(job: Job, policy: RetryPolicy) -> list[tuple[int, float]]:

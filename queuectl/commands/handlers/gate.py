@@ -28,7 +28,7 @@ def pause(context: Context, args: dict[str, Any]) -> Result:
         if running:
             yield f"{running} running job{'s go' if running > 1 else ' goes'} on."
 
-    return Result(lines(), words=paused)
+    return Result(lines(), words=paused, form=lambda: {"paused": paused})
 
 
 def resume(context: Context, args: dict[str, Any]) -> Result:
@@ -43,7 +43,7 @@ def resume(context: Context, args: dict[str, Any]) -> Result:
         if left := [tag for tag in paused if tag != ALL]:
             yield f"Still paused: {', '.join(left)}; '{_command('resume', left)}' ends that."
 
-    return Result(lines(), words=paused)
+    return Result(lines(), words=paused, form=lambda: {"paused": paused})
 
 
 def limit(context: Context, args: dict[str, Any]) -> Result:

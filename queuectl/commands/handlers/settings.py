@@ -27,13 +27,21 @@ def config_set(context: Context, args: dict[str, Any]) -> Result:
     setting = find_setting(args["setting"])
     value = parse_setting(setting, args["value"])
     # A limit that is lifted is its default again; the queue knows that as unset.
-    context.queue.change_settings({setting.name: value})
-    return Result([f"Setting '{setting.name}' is now {show_value(setting, value)}."], words=())
+    settings = context.queue.change_settings({setting.name: value})
+    return Result(
+        [f"Setting '{setting.name}' is now {show_value(setting, value)}."],
+        words=(),
+        form=lambda: forms.settings_form(settings, (setting,)),
+    )
 
 
 def config_unset(context: Context, args: dict[str, Any]) -> Result:
     """One setting back at its default, confirmed in one line."""
     setting = find_setting(args["setting"])
-    context.queue.change_settings({setting.name: None})
+    settings = context.queue.change_settings({setting.name: None})
     default = show_value(setting, setting.default)
-    return Result([f"Setting '{setting.name}' is back at its default, {default}."], words=())
+    return Result(
+        [f"Setting '{setting.name}' is back at its default, {default}."],
+        words=(),
+        form=lambda: forms.settings_form(settings, (setting,)),
+    )

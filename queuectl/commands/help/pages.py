@@ -70,6 +70,19 @@ Objects
   around the object. In the queuectl shell and in scripts none are needed.
   'help fields' lists the fields.
 """,
+    "each": """\
+Each
+  enqueue --each FILE hands in a job for each row of a .csv or .tsv file with a
+  header, or for each line of another file (- is standard input); all or none:
+    enqueue --each runs.csv --id 'run-{n}' --priority '{p}' -- train '{rate}'
+  {column} is a cell of the row, {} the line, {n} the number of the row, from 1
+  on. They may stand in the words behind --, in a --command outside of quotes,
+  and in the values of options. In a command a value is one word of the shell,
+  whatever it holds.
+  Doubled braces are braces: {{x}} is the text {x}, {{}} is {} (as find -exec
+  wants it), {{{x}}} the value of x in braces. Others stay as they are, like
+  {a,b} and ${HOME}.
+""",
     "running": """\
 Running
   A job is run by /bin/sh -c in the folder in which it was enqueued, with no

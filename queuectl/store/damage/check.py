@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from queuectl.store.files.job_files import is_sound, line_id, line_state
+from queuectl.store.files.job_files import decode_job, is_live, is_sound, line_id, line_state
 from queuectl.store.files.journal import STATE_ORDER
 from queuectl.store.files.snapshot import Snapshot, merged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from queuectl.model.job import Job
 
 
 def problems(snapshot: Snapshot) -> list[str]:
@@ -36,6 +42,22 @@ def _is_dead(line: bytes) -> bool:
 def _twins(lines: list[bytes]) -> list[str]:
     seen = Counter(line_id(line) for line in lines)
     return [job_id.decode() for job_id, times in seen.items() if times > 1]
+
+
+def key_twins(lines: Iterable[bytes]) -> list[list[str]]:
+    """Ids of live jobs with one unique key, for each key that has too many of them."""
+    holders: dict[str, list[Job]] = {}
+    for line in lines:
+        if b'"unique": "' in line and is_live(line):
+            job = decode_job(line)
+            if job.unique is not None:
+                holders.setdefault(job.unique, []).append(job)
+    return [[job.id for job in jobs] for jobs in holders.values() if _are_twins(jobs)]
+
+
+def _are_twins(jobs: list[Job]) -> bool:
+    """Whether they cannot be one that has run and one that `--replace` put behind it."""
+    return len(jobs) > 2 or (len(jobs) == 2 and not any(job.run for job in jobs))
 
 
 def _unreadable(lines: list[bytes]) -> list[str]:

@@ -15,7 +15,7 @@ from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
 from queuectl.places import MARKER
 from queuectl.store import door
-from queuectl.store.damage.check import problems
+from queuectl.store.damage.check import key_twins, problems
 from queuectl.store.damage.salvage import Remains, list_few, read_remains
 from queuectl.store.damage.strays import (
     DATA,
@@ -166,13 +166,18 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
     except (StoreError, OSError, *door.NO_LINES) as exc:
         yield Finding("jobs.json", plain(exc, folder), KEEP)
         return
+    twins: list[list[str]] = []
     try:
         found = problems(snapshot)
+        twins = key_twins(snapshot.lines())
     except door.NO_LINES as exc:
         found = [f"holds what is not a job: {exc}"]
     finally:
         snapshot.close()
     yield from (Finding("jobs.json", text, REPAIR) for text in found)
+    for ids in twins:
+        text = f"live with one unique key: {list_few(ids)}"
+        yield Finding("jobs.json", text, "'queuectl cancel ID' all but one of them")
 
 
 def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
