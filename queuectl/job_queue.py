@@ -373,7 +373,7 @@ class JobQueue(JobChanges):
         from queuectl.model.hooks import hooks_of
 
         ids = MadeIds(self.store.now(), _chance())
-        hooks = hooks_of(pairs, commands, ids, self.folder)
+        hooks = hooks_of(pairs, commands, ids, None if self.store.spans_hosts else self.folder)
         self._hooked += len(hooks)
         return hooks
 

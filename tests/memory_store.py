@@ -36,6 +36,7 @@ class MemoryStore:
     """
 
     care = None
+    spans_hosts = False
 
     def __init__(self, folder: str = "/nonexistent") -> None:
         self.folder = folder

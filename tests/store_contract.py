@@ -43,7 +43,6 @@ def filled(store):
 
 
 class StoreContract:
-    adds_hooks = True  # whether a change can add jobs
     keeps_keys = True  # whether it takes unique keys
     has_limits = True  # whether it takes limits and locks
     begins_absent = True  # whether there is no queue before one is made
@@ -188,14 +187,12 @@ class StoreContract:
             pytest.skip("unique keys are refused there")
 
     def test_a_change_adds_jobs_in_the_same_step(self, store):
-        if not self.adds_hooks:
-            pytest.skip("hooks are refused there")
         seen = []
 
         def on_change(pairs, settings):
             assert settings == {"base": 3}
-            seen.append([(old.state, new.state) for old, new in pairs])
-            return [make_job(f"h-{new.id}-{new.rev}", priority=-9) for _, new in pairs]
+            seen.extend((old.state, new.state) for old, new in pairs)
+            return [make_job(f"h-{new.id}-{len(seen)}", priority=-9) for _, new in pairs]
 
         store.add([make_job("a"), make_job("b")])
         configure(store, {"base": 3})
@@ -203,17 +200,18 @@ class StoreContract:
         held = store.claim("w", NOW).job
         assert seen == []
         ended = held._replace(state="completed", rev=held.rev + 1)
-        assert store.claim("w", NOW, (held, ended)).job.id == "h-a-3"
+        assert store.claim("w", NOW, (held, ended)).job.id == "h-a-1"
         assert store.counts() == {
             **dict.fromkeys(STATES, 0),
             **{"completed": 1, "in_progress": 1, "pending": 1},
         }
         assert not store.claim("w", NOW, (held, ended)).settled
+        assert set(seen) == {("in_progress", "completed")}
         changed = store.change(["b", "a"], lambda job: job._replace(rev=9))
         assert set(changed) == {"a", "b"}
-        assert seen == [[("in_progress", "completed")], [("pending",) * 2, ("completed",) * 2]]
-        assert {job.id for job in store.find(("pending",))} == {"b", "h-a-9", "h-b-9"}
-        assert store.claim("v", NOW).job.id in ("h-a-9", "h-b-9")
+        assert seen[-2:] == [("pending",) * 2, ("completed",) * 2]
+        assert {job.id[:3] for job in store.find(("pending",))} == {"b", "h-a", "h-b"}
+        assert store.claim("v", NOW).job.id.startswith("h-")
         assert sum(store.counts().values()) == 5
 
         def refuse(pairs, settings):

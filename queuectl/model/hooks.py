@@ -17,12 +17,13 @@ _LONGEST_ERROR = 4000  # characters; one variable cannot be of any length
 
 
 def hooks_of(
-    pairs: Iterable[tuple[Job, Job]], commands: Mapping[str, str], ids: MadeIds, folder: str
+    pairs: Iterable[tuple[Job, Job]], commands: Mapping[str, str], ids: MadeIds, folder: str | None
 ) -> list[Job]:
     """The jobs that follow on the ends among `pairs`, which are jobs before and after a change.
 
     `commands` are by the state in which a job ends. What tells of the job stands in variables
-    alone: in a command it would be read as syntax. A hook's own end has no hook.
+    alone: in a command it would be read as syntax. A hook's own end has no hook. `folder` is the
+    data folder; None where each host has another.
     """
     return [
         _hook(new, commands[new.state], f"{FRONT}{ids.take()}", folder)
@@ -31,9 +32,9 @@ def hooks_of(
     ]
 
 
-def _hook(job: Job, command: str, hook_id: str, folder: str) -> Job:
+def _hook(job: Job, command: str, hook_id: str, folder: str | None) -> Job:
     now = job.updated_at  # when it ended: the claim of that moment may take the hook
-    log = f"{folder}/logs/{log_name(job)}" if job.run else ""
+    log = f"{folder}/logs/{log_name(job)}" if job.run and folder else ""
     env = {
         "QUEUECTL_EVENT": job.state,
         "QUEUECTL_OF": job.id,

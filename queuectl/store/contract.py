@@ -27,7 +27,8 @@ Rule: TypeAlias = Callable[[Job], Job | None]  # the job as it should be; None: 
 # the change, in the order of `find`, up to its limit.
 Which: TypeAlias = Collection[str] | Selection
 # Given what a step changes, jobs before and after, and the settings that were changed, it gives new
-# jobs that the same step adds. The settings are the same object while nobody changes them.
+# jobs that the same step adds. The settings are the same object while nobody changes them. Like a
+# rule it may be asked more than once, and for a step that is not made then.
 OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]], Mapping[str, object]], Iterable[Job]]
 # Asked for a new job, by its index, that meets others: with its id, or live with its `unique` key.
 # It gives the new job to add it beside them, one of them as it should be instead, or None to leave
@@ -290,8 +291,8 @@ class Archive(Protocol):
 class Store(Jobs, Workers, Upkeep, Protocol):
     """A place where a queue lies."""
 
-    # The queue sets it. A store that cannot add jobs so refuses the settings that ask for it.
-    on_change: OnChange
+    on_change: OnChange  # the queue sets it
+    spans_hosts: bool  # whether workers of several hosts may run its jobs
 
     @property
     def notices(self) -> list[str]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from datetime import datetime
+from functools import partialmethod
 
 import pytest
 from samples import configure, make_job, moment, put
@@ -43,8 +44,7 @@ def database(url, client):
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-    keeps_keys = adds_hooks = False
-    has_limits = False
+    keeps_keys = has_limits = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
         schedules = [make_job("a", every=60.0)], [make_job("a"), make_job("b", cron="@daily")]
@@ -53,8 +53,6 @@ class TestMongodbStore(StoreContract):
             with pytest.raises(InvalidInput, match="not supported in MongoDB yet"):
                 store.add(jobs, meet=meet)
         assert list(store.find()) == []
-        with pytest.raises(InvalidInput, match="'on-dead' is not supported in MongoDB yet"):
-            configure(store, {"on-dead": "true"})
         with pytest.raises(StoreError, match="aging is not supported in MongoDB yet"):
             configure(store, {"aging": 60})
         assert store.settings() == {}
@@ -300,6 +298,97 @@ def test_jobs_that_were_never_handed_in_are_seen_by_nobody_and_removed(
     another.fold()
     assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
     another.add([make_job("a")])
+
+
+# -- jobs that a change adds
+
+
+WRITES = ("insert_one", "insert_many", "update_one", "update_many", "bulk_write", "delete_one")
+
+
+def is_killed_behind(monkeypatch, writes, deed):
+    """Whether a process that does the deed was killed behind so many of its writes."""
+    from pymongo.collection import Collection
+
+    class Killed(BaseException):
+        pass
+
+    def write(self, *args, real, **kwargs):
+        nonlocal writes
+        done = real(self, *args, **kwargs)
+        writes -= 1
+        if writes < 0:
+            raise Killed
+        return done
+
+    with monkeypatch.context() as patch:
+        for name in (*WRITES, "delete_many", "find_one_and_update"):
+            patch.setattr(Collection, name, partialmethod(write, real=getattr(Collection, name)))
+        try:
+            deed()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("how", ["claim", "change", "change of many"])
+def test_an_end_and_what_follows_on_it_are_both_there_or_neither(
+    store, url, opened, database, monkeypatch, how
+):
+    def end(job):
+        return job._replace(state="completed", rev=job.rev + 1)
+
+    deeds = {
+        "claim": lambda held: store.claim("w", moment(-1), (held[0], end(held[0]))),
+        "change": lambda held: store.change([held[0].id], end),
+        "change of many": lambda held: store.change([job.id for job in held], end),
+    }
+    store.on_change = lambda pairs, _: [make_job(f"h-{new.id}") for _, new in pairs]
+    killed, step, outcomes = True, 0, set()
+    while killed:
+        store.add([make_job(f"a{step}"), make_job(f"b{step}")][: 1 + how.endswith("many")])
+        held = []
+        while job := store.claim("w", NOW).job:
+            held.append(job)
+        killed = is_killed_behind(monkeypatch, step, lambda held=held: deeds[how](held))
+        another = opened(url)
+        for job in held:
+            hook, state = another.get(f"h-{job.id}"), another.get(job.id).state
+            assert (hook and hook.state, state) in ((None, "in_progress"), ("pending", "completed"))
+            outcomes.add(state)
+        another.remove([job.id for job in another.find()])
+        another.fold()
+        assert list(another.find()) == [], "what was removed comes again"
+        step += 1
+    assert "completed" in outcomes
+    assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
+
+
+def test_what_follows_on_an_end_is_added_before_that_job_goes(store, url, opened, monkeypatch):
+    """As where another command comes between two writes of the process that ended the job."""
+    from queuectl.store.mongodb.staging import Staging
+
+    if store.connection.has_transactions:
+        return
+    store.add([make_job("a"), make_job("b")])
+    store.on_change = lambda pairs, _: [make_job(f"h-{new.id}") for _, new in pairs]
+    finish, another = Staging.finish, opened(url)
+
+    def meddled(self, batch, of=None):
+        monkeypatch.setattr(Staging, "finish", finish)
+        if of == "a":
+            assert names(another.remove(["a"])) == ["a"]
+        else:  # it ends a second time
+            another.on_change = lambda pairs, _: [make_job("second")]
+            another.change(["b"], lambda job: job._replace(rev=7))
+        finish(self, batch, of)
+
+    for job_id in "ab":
+        monkeypatch.setattr(Staging, "finish", meddled)
+        store.change([job_id], lambda job: job._replace(state="cancelled", rev=2))
+    assert {job.id: job.state for job in store.find()} == {
+        **{"h-a": "pending", "b": "cancelled", "h-b": "pending", "second": "pending"},
+    }
 
 
 def test_jobs_are_replaced_in_one_step_unless_others_change_them(store, database, monkeypatch):

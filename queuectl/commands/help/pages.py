@@ -107,14 +107,16 @@ What a run leaves behind
 Hooks
   The settings on-dead, on-completed and on-cancelled hold a command each. When
   a job ends so, the change that ends it also adds a job with that command: it
-  runs before all others, in the data folder, for a minute at most, is retried
-  three times and then lies among the dead, like any job. Its tag is hook.
+  runs before all others, in the data folder (in your home folder if the queue
+  is in MongoDB), for a minute at most, is retried three times and then lies
+  among the dead, like any job. Its tag is hook.
   What it is about stands in its environment, never in its command:
     QUEUECTL_EVENT      dead, completed or cancelled
     QUEUECTL_OF         the id of the job
     QUEUECTL_EXIT_CODE  of its latest run, if it had one
     QUEUECTL_ERROR      why it failed
-    QUEUECTL_LOG        the file of its output, which may be missing
+    QUEUECTL_LOG        the file of its output, which may be missing; empty if
+                        the queue is in MongoDB: queuectl logs "$QUEUECTL_OF"
   queuectl show --json "$QUEUECTL_OF" tells the rest. For example:
     config set on-dead 'tail -n 50 "$QUEUECTL_LOG" | mail -s "$QUEUECTL_OF" me'
   Jobs with notify: false (enqueue --no-notify) have no hook, hooks have none,

@@ -40,6 +40,8 @@ _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
 class FileStore:
     """Keeps the store contract in the files of one data folder; see also Writer."""
 
+    spans_hosts = False
+
     def __init__(self, path: str) -> None:
         self.folder = path
         self._settings = side_files.SettingsFile(path)

@@ -56,7 +56,6 @@ class MongodbArchive:
         store, counts = self._store, self._store.counts()
         held = sum(counts.values())
         check_refill(held, counts["in_progress"], replace=replace)
-        layout.check_settings(settings)
         for job in jobs:
             store.check_size(job)
         store.make()

@@ -6,10 +6,10 @@ that neither another queuectl nor an edit in mongosh is written over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from pymongo.operations import DeleteOne, UpdateOne
+from pymongo.operations import DeleteOne, InsertOne, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
 from queuectl.model.fields import STATES
@@ -17,7 +17,15 @@ from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.store.facts import is_selection
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import STAGED, Document, difference, to_job
+from queuectl.store.mongodb.documents import (
+    FOLLOWED,
+    STAGED,
+    Document,
+    difference,
+    to_document,
+    to_job,
+)
+from queuectl.store.mongodb.staging import Staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +38,22 @@ _TRIES = 100  # of a change that others are always faster with
 class Changes:
     """Changes and removes jobs of one database, which is a queue already.
 
+    `follows` gives the jobs that the same step adds, `next_seq` the first of so many numbers for
+    them.
     On a standalone server, and of more than a thousand jobs, each piece is one step, and the next
     one follows; a refusal comes before the first of them.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        staging: Staging,
+        follows: Callable[[Sequence[tuple[Job, Job]]], Iterable[Job]],
+        next_seq: Callable[[int], int],
+    ) -> None:
         self._connection = connection
+        self._staging = staging
+        self._follows, self._next_seq = follows, next_seq
 
     @property
     def _jobs(self) -> Any:
@@ -78,20 +96,50 @@ class Changes:
             gone += self._remove(doomed[at : at + _PIECE])
         return gone
 
-    def swap(self, old: Job, new: Job) -> bool:
-        """Put the new job for the old one; False if that is no longer as it was."""
+    def settle(self, old: Job, new: Job) -> bool:
+        """Put the new job for the old one, and add what follows; False if it is not as it was."""
+        return self.swap(old, new, [*self._follows([(old, new)])])
+
+    def swap(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
+        """Put the new job for the old one, and add others; False if it is no longer as it was."""
         as_was, update = difference(old, new)
-        if not update:
+        if not update and not added:
             return True
-        with self._connection.told(f"a change of job '{old.id}'"):
-            return bool(self._jobs.update_one(as_was, update).matched_count)
+        what = f"a change of job '{old.id}'"
+
+        def swapped(changes: Document, session: Any = None) -> bool:
+            return bool(self._jobs.update_one(as_was, changes, session=session).matched_count)
+
+        def deed(session: Any) -> bool:
+            done = swapped(update, session)
+            if done:
+                self._jobs.insert_many(self._documents(added), session=session)
+            return done
+
+        def commit(batch: str) -> bool:
+            with self._connection.told(what):
+                return swapped({**update, "$push": {FOLLOWED: batch}})
+
+        if not added:
+            with self._connection.told(what):
+                return swapped(update)
+        if self._connection.has_transactions:
+            return bool(self._connection.transaction(deed, what))
+        return self._staging.follow_on(added, self._next_seq(len(added)), old, commit)
+
+    def _documents(self, added: Collection[Job]) -> list[Document]:
+        first = self._next_seq(len(added))
+        return [to_document(job, _seq=seq) for seq, job in enumerate(added, first)]
 
     def _is_one_step(self, found: Collection[Job]) -> bool:
         return bool(found) and len(found) <= _PIECE and self._connection.has_transactions
 
     def _found(self, which: Which) -> list[Job]:
         with self._connection.snapshot() as moment, self._connection.told():
-            return [job for job, _ in self._meant(which, moment)]
+            found = list(self._meant(which, moment))
+        for _, document in found:
+            self._staging.finish_what_follows(document)
+        return [job for job, _ in found]
 
     def _meant(self, which: Which, session: Any = None) -> Iterator[tuple[Job, Document]]:
         """The jobs that are meant, with their documents; NoSuchJob for an id of none."""
@@ -116,7 +164,7 @@ class Changes:
             new = rule(found[0]) if found else None
             if new is None:
                 return {}
-            if self.swap(found[0], new):
+            if self.settle(found[0], new):
                 return {new.id: new}
         raise StoreBusy(f"job '{found[0].id}' is changed by others all the time; try again")
 
@@ -124,17 +172,18 @@ class Changes:
         """What changes all the jobs in a transaction."""
 
         def deed(session: Any) -> dict[str, Job]:
-            changed, updates = {}, []
-            for old, _ in self._meant(which, session):
-                new = rule(old)
-                if new is not None:
-                    changed[old.id] = new
-                    update = difference(old, new)[1]
-                    # Another's change since then makes the transaction fail, and run again.
-                    updates += [UpdateOne({"_id": old.id}, update)] if update else []
-            if updates:
-                self._jobs.bulk_write(updates, session=session)
-            return changed
+            found = [(old, rule(old)) for old, _ in self._meant(which, session)]
+            pairs = [(old, new) for old, new in found if new is not None]
+            steps: list[UpdateOne | InsertOne[Document]] = []
+            for old, new in pairs:
+                update = difference(old, new)[1]
+                # Another's change since then makes the transaction fail, and run again.
+                steps += [UpdateOne({"_id": old.id}, update)] if update else []
+            if pairs and (added := [*self._follows(pairs)]):
+                steps += map(InsertOne, self._documents(added))
+            if steps:
+                self._jobs.bulk_write(steps, session=session)
+            return {new.id: new for _, new in pairs}
 
         return deed
 
@@ -153,7 +202,11 @@ class Changes:
         wanted = {job.id: job for job in jobs}
         with self._connection.told("that jobs were removed"):
             named = self._meant(Selection(ids=frozenset(wanted)))
-            won = {job.id: document for job, document in named if wanted[job.id] == job}
+            won = {
+                job.id: document
+                for job, document in named
+                if wanted[job.id] == job and FOLLOWED not in document
+            }
             if won:
                 same = [DeleteOne(_same(document)) for document in won.values()]
                 done = self._jobs.bulk_write(same)

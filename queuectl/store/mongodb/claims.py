@@ -53,10 +53,22 @@ class Claims:
             self._known = (values, Settings(values).gate() or OPEN)
         self._read_at = asked_at
 
-    def hold_off(self, new: Mapping[str, object], has_workers: Callable[[], bool]) -> None:
-        """Wait until nobody claims by settings from before these, if that matters."""
+    def recent(self) -> Mapping[str, object]:
+        """The settings as they were a moment ago at most."""
+        if clock() - self._read_at > TRUSTED / 2:
+            self._settings()  # which notes them
+        return self._known[0]
+
+    def hold_off(
+        self,
+        old: Mapping[str, object],
+        new: Mapping[str, object],
+        has_workers: Callable[[], bool],
+    ) -> None:
+        """Wait until nobody claims or ends a job by settings from before these, if that matters."""
         self._read_at = float("-inf")
-        if Settings(new).gate() is not None and has_workers():
+        matters = Settings(new).gate() is not None or Settings(new).hooks() != Settings(old).hooks()
+        if matters and has_workers():
             _wait(TRUSTED + _MARGIN)
 
     def _gate(self, age: float) -> Gate:

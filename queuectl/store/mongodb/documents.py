@@ -3,7 +3,8 @@
 As in those files, what equals its default is left out, and keys that we do not know are kept. What
 the store adds for itself begins with an underscore, and no job shows it: `_seq` keeps the order in
 which jobs came in, `_nonce` tells whose an insert was, `_batch` and `_as` hold a job that is
-handed in with others back until all of them are there (see staging.py).
+handed in with others back until all of them are there, and `_followed` notes which of those a
+change of this job hands in (see staging.py).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from queuectl.model.times import format_time
 Document = dict[str, Any]
 
 STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
-_OWN = ("_seq", "_nonce", "_batch", "_as")
+FOLLOWED = "_followed"
+_OWN = ("_seq", "_nonce", "_batch", "_as", FOLLOWED)
 # Fields that each document has, whatever their values.
 ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
 _NEEDED = {"id", *ALWAYS}
 _LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of what an edit leaves out
 _DEFAULTS = Job._field_defaults
+FIRST_REV: int = _DEFAULTS["rev"]
 _JSON = frozenset((str, int, float, bool, type(None)))  # what needs no second look
 _KINDS: dict[str, set[type]] = {
     **{kind: {str} for kind in ("id", "text", "word", "time", "state", "key")},

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from pymongo import ASCENDING, errors
 
-from queuectl.config import Settings
-from queuectl.errors import InvalidInput, StoreError
+from queuectl.errors import StoreError
 from queuectl.store.mongodb.connection import SETTINGS, Connection
 from queuectl.store.mongodb.schema import validator
 
@@ -114,9 +112,3 @@ def read_settings(connection: Connection) -> dict[str, object]:
     with connection.told():
         found = connection.database.config.find_one({"_id": SETTINGS}) or {}
     return {name: value for name, value in found.items() if name != "_id"}
-
-
-def check_settings(settings: Mapping[str, object]) -> None:
-    """InvalidInput if this store cannot do yet what they ask for."""
-    for state in Settings(settings).hooks():
-        raise InvalidInput(f"setting 'on-{state}' is not supported in MongoDB yet")

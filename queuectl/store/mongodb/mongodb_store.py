@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -58,6 +58,8 @@ _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, 
 class MongodbStore:
     """Keeps the store contract in one database."""
 
+    spans_hosts = True
+
     def __init__(self, address: Address, folder: str) -> None:
         self.connection = connect(address)
         self.name = address.name
@@ -66,7 +68,7 @@ class MongodbStore:
         self.on_change: OnChange = lambda pairs, settings: ()
         self._staging = Staging(self.connection)
         self._env_sets = EnvSets(self.connection)
-        self._changes = Changes(self.connection)
+        self._changes = Changes(self.connection, self._staging, self._follows, self._next_seq)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._claims = Claims(self.connection, self.settings, self._changes.swap)
@@ -237,9 +239,12 @@ class MongodbStore:
         """See Store. If the claim fails after the settling, that is done: asking again is right."""
         if not self._there():
             return Claim(None, settled=finished is None)
-        if finished is not None and not self._changes.swap(*finished):
+        if finished is not None and not self._changes.settle(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
         return Claim(self._claims.claim(worker, now, log_word))
+
+    def _follows(self, pairs: Sequence[tuple[Job, Job]]) -> Iterable[Job]:
+        return self.on_change(pairs, self._claims.recent())
 
     def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
         """See Store and Changes."""
@@ -277,7 +282,6 @@ class MongodbStore:
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store; what it cannot do yet is refused."""
-        layout.check_settings(new)
         if Settings(new).limits:
             raise StoreError("limits are not supported in MongoDB yet")
         if Settings(new).aging is not None:
@@ -290,7 +294,7 @@ class MongodbStore:
             config.update_one({"_id": SETTINGS}, {"$setOnInsert": {}}, upsert=True)
             done = config.replace_one({"_id": SETTINGS, **as_was, "$expr": size}, dict(new))
         if done.matched_count:
-            self._claims.hold_off(new, self._has_workers)
+            self._claims.hold_off(old, new, self._has_workers)
         return bool(done.matched_count)
 
     def _has_workers(self) -> bool:
@@ -394,7 +398,7 @@ class MongodbStore:
 
     def fold_if_due(self, *, busy: bool = False) -> bool:
         """Now and then, what `fold` does; never that anything else has changed."""
-        if not busy and time.monotonic() - self._looked > _UPKEEP:
+        if time.monotonic() - self._looked > _UPKEEP:
             self._looked = time.monotonic()
             self.fold()
         return False

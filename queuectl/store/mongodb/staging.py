@@ -3,12 +3,15 @@
 They are inserted in a state that no command shows and no worker claims, under a batch. The one
 write that commits the batch's own document is when they are handed in: a process that meets a
 committed batch finishes it, and one that nobody committed is removed after an hour.
+
+On a standalone server jobs that the change of another adds come in so, too. There the commit is
+that change, one write of one document, which notes the batch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -18,7 +21,7 @@ from pymongo import errors
 from queuectl.errors import DuplicateId, StoreError
 from queuectl.model.job import Job
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import STAGED, to_document
+from queuectl.store.mongodb.documents import FIRST_REV, FOLLOWED, STAGED, to_document
 
 _PIECE = 1000  # documents that are inserted at once
 _ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
@@ -57,6 +60,31 @@ class Staging:
             self._drop(batch)
         return count
 
+    def follow_on(
+        self, jobs: Collection[Job], first_seq: int, old: Job, commit: Callable[[str], bool]
+    ) -> bool:
+        """Add the jobs if `commit` does; whether it did.
+
+        It is given the batch, which it notes in the document of `old` in the very write that
+        changes it, if that is still as it was.
+        """
+        database, batch = self._connection.database, os.urandom(8).hex()
+        noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
+        with self._connection.told():
+            database.meta.insert_one({"_id": f"batch/{batch}", **noted})
+        documents = [
+            to_document(job, state=STAGED, _as=job.state, _seq=seq, _batch=batch)
+            for seq, job in enumerate(jobs, first_seq)
+        ]
+        self._insert(documents, 0)
+        # Should the answer be lost, `look_after` finds out what became of it.
+        done = commit(batch)
+        if done:
+            self.finish(batch, old.id)
+        else:
+            self._drop(batch)
+        return done
+
     def _insert(self, documents: list[dict[str, Any]], before: int) -> None:
         with self._connection.told():
             try:
@@ -84,24 +112,47 @@ class Staging:
             database.jobs.delete_many({"_batch": batch, "state": STAGED})
             database.meta.delete_one({"_id": f"batch/{batch}", "committed": {"$exists": False}})
 
-    def finish(self, batch: str) -> None:
-        """Show the jobs of a committed batch."""
+    def finish(self, batch: str, of: str | None = None) -> None:
+        """Show the jobs of a committed batch; `of` is the job whose change committed it."""
         database = self._connection.database
         with self._connection.told():
             database.jobs.update_many(
                 {"_batch": batch, "state": STAGED},
                 [{"$set": {"state": "$_as"}}, {"$unset": ["_as", "_batch"]}],
             )
+            if of is not None:
+                others = {"$setDifference": [f"${FOLLOWED}", [batch]]}
+                left = {"$cond": [{"$eq": [others, []]}, "$$REMOVE", others]}
+                noted = {"_id": of, FOLLOWED: batch}
+                database.jobs.update_one(noted, [{"$set": {FOLLOWED: left}}])
             database.meta.delete_one({"_id": f"batch/{batch}"})
+
+    def finish_what_follows(self, document: Mapping[str, Any]) -> None:
+        """Show the jobs that changes of this job added, as far as nobody has yet."""
+        for batch in document.get(FOLLOWED, ()):
+            self.finish(batch, document["_id"])
 
     def look_after(self, batches: Iterable[dict[str, Any]]) -> None:
         """Finish what others committed and did not finish, and remove what they abandoned."""
         for found in batches:
             batch = found["_id"].partition("/")[2]
-            if found.get("committed"):
+            if "of" in found:
+                self._look_after_following(batch, found)
+            elif found.get("committed"):
                 self.finish(batch)
             elif self._connection.now() - found.get("made_at", 0.0) > _ABANDONED:
                 self._drop(batch)
+
+    def _look_after_following(self, batch: str, found: Mapping[str, Any]) -> None:
+        """Finish a batch that its job's document notes; drop one that it can note no more."""
+        with self._connection.told():
+            job = self._connection.database.jobs.find_one(
+                {"_id": found["of"]}, {"rev": 1, FOLLOWED: 1}
+            )
+        if job is not None and batch in job.get(FOLLOWED, ()):
+            self.finish(batch, found["of"])
+        elif job is None or job.get("rev", FIRST_REV) > found["rev"]:
+            self._drop(batch)
 
 
 def _pieces(jobs: Iterable[Job]) -> Iterator[list[Job]]:
