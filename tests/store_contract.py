@@ -317,6 +317,27 @@ class StoreContract:
         assert (claim.job, claim.settled) == (None, False)
         assert claim.stored in (None, done)
 
+    def test_a_schedule_that_is_due_is_put_off_and_a_copy_is_claimed(self, store):
+        store.add([make_job("s", every=60.0, priority=3), make_job("plain", priority=5)])
+        copy = store.claim("w", NOW).job
+        assert (copy.id[:2], copy.planned, copy.run, copy.worker) == ("s:", moment(), 1, "w")
+        assert store.get("s") == make_job(
+            **{"job_id": "s", "every": 60.0, "priority": 3, "run_at": moment(60), "rev": 2},
+            **{"last": copy.id, "updated_at": NOW},
+        )
+        assert store.get(copy.id) == copy
+        assert store.claim("v", NOW).job.id == "plain"
+        assert store.claim("v", moment(61)).job is None, "the copy lives"
+        assert [entry["reason"] for entry in store.get("s").history] == ["overlap"]
+        done = copy._replace(state="completed", rev=copy.rev + 1)
+        again = store.claim("w", moment(121), (copy, done)).job
+        assert (again.id[:2], again.planned) == ("s:", moment(120))
+        assert again.id != copy.id
+        assert store.counts() == {
+            **dict.fromkeys(STATES, 0),
+            **{"pending": 1, "in_progress": 2, "completed": 1},
+        }
+
     # -- change
 
     def test_change_puts_the_new_for_the_old(self, store):

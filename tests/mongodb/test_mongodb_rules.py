@@ -1,4 +1,4 @@
-"""The rules of hooks hold in MongoDB as they do in the files."""
+"""The rules of hooks and schedules hold in MongoDB as they do in the files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from samples import ended
 
 from queuectl.addresses import Address
 from queuectl.job_queue import JobQueue
-from tests.test_hooks import test_the_worker_that_ends_a_job_runs_its_hook_next  # noqa: F401
+from tests import test_hooks, test_schedules
+
+test_the_worker_that_ends_a_job_runs_its_hook_next = (
+    test_hooks.test_the_worker_that_ends_a_job_runs_its_hook_next
+)
+_NAMES = (
+    *("a_schedule_runs_a_copy_again_and_again", "after_two_weeks_off_it_runs_once"),
+    *("a_clock_that_is_set_doubles_nothing", "by_the_clock_one_copy_makes_up_for_what_was_missed"),
+    *("while_a_copy_lives_none_is_added", "the_end_of_a_schedule_adds_a_hook"),
+    *("a_pause_holds_a_schedule_and_then_it_runs_once", "a_restored_queue_makes_up_once_for_each"),
+    *("a_cancelled_schedule_rests_and_its_copy_runs_on", "an_update_plans_it_anew"),
+    "a_start_may_be_given",
+)
+globals().update({f"test_{name}": getattr(test_schedules, f"test_{name}") for name in _NAMES})
 
 
 @pytest.fixture
@@ -17,6 +30,11 @@ def queue(url, tmp_path):
     queue = JobQueue(MongodbStore(Address(url), str(tmp_path / "host")))
     yield queue
     queue.close()
+
+
+@pytest.fixture
+def clocked(queue):
+    return test_schedules.Clocked(queue.store)
 
 
 def test_a_hook_needs_no_folder_that_other_hosts_lack(queue):

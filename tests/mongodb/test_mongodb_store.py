@@ -47,9 +47,7 @@ class TestMongodbStore(StoreContract):
     keeps_keys = has_limits = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
-        schedules = [make_job("a", every=60.0)], [make_job("a"), make_job("b", cron="@daily")]
-        refused = [*schedules, [make_job("a", unique="k")]]
-        for jobs, meet in (*((jobs, None) for jobs in refused), ([make_job("a")], self.keep)):
+        for jobs, meet in (([make_job("a", unique="k")], None), ([make_job("a")], self.keep)):
             with pytest.raises(InvalidInput, match="not supported in MongoDB yet"):
                 store.add(jobs, meet=meet)
         assert list(store.find()) == []
@@ -110,6 +108,7 @@ def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
         ({"timeout": "soon"}, None),
         ({"env": {"A": 1}}, None),
         ({"command": None}, None),
+        ({"every": "1m"}, 60.0),
         ({"tags": "gpu"}, ("gpu",)),
         ({"state": "running"}, "in_progress"),
         ({"run_at": "tomorrow"}, "tomorrow"),
@@ -362,6 +361,72 @@ def test_an_end_and_what_follows_on_it_are_both_there_or_neither(
         step += 1
     assert "completed" in outcomes
     assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
+
+
+def test_a_firing_is_neither_doubled_nor_missed_whenever_its_worker_is_killed(
+    store, url, opened, database, monkeypatch
+):
+    killed, step, outcomes = True, 0, set()
+    while killed:
+        store.add([make_job("s", every=60.0)])
+        killed = is_killed_behind(monkeypatch, step, lambda: store.claim("w", NOW))
+        another = opened(url)
+        [schedule, *copies] = another.find()
+        outcomes.add(len(copies))
+        assert schedule.run_at == (moment(60) if copies else moment(0))
+        assert (schedule.state, schedule.last) == ("pending", copies[0].id if copies else None)
+        if copies == []:
+            copies = [another.claim("w", NOW).job]
+        elif copies[0].state == "pending":
+            assert another.claim("w", NOW).job.id == copies[0].id
+        assert another.claim("w", NOW).job is None
+        assert names(another.find()) == ["s", copies[0].id]
+        another.remove(["s", copies[0].id])
+        another.fold()
+        step += 1
+    assert outcomes == {0, 1} if not store.connection.has_transactions else {1}
+    assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
+
+
+def test_a_copy_that_was_not_shown_yet_is_live(store, url, opened, monkeypatch):
+    from queuectl.store.mongodb.staging import Staging
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    if store.connection.has_transactions:
+        return
+    store.add([make_job("s", every=60.0)])
+    another = opened(url)
+    assert another.counts()["pending"] == 1  # what was left half-way by then is looked after
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "finish", killed)
+        with pytest.raises(Killed):
+            store.claim("w", NOW)
+    job = another.claim("w", moment(60)).job
+    assert (job.id, job.planned) == (store.get("s").last, moment(0))
+    assert [entry["reason"] for entry in store.get("s").history] == ["overlap"]
+
+
+def test_many_workers_that_meet_a_schedule_run_one_copy(url, opened):
+    first, workers, found = opened(url), 6, []
+    first.add([make_job(f"s{number}", every=60.0) for number in range(20)])
+
+    def claim_all(worker):
+        store = opened(url)
+        while job := store.claim(worker, NOW).job:
+            found.append(job.id.partition(":")[0])
+
+    threads = [threading.Thread(target=claim_all, args=(f"w{n}",)) for n in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(f"s{number}" for number in range(20))
+    assert first.counts()["pending"] == first.counts()["in_progress"] == 20
 
 
 def test_what_follows_on_an_end_is_added_before_that_job_goes(store, url, opened, monkeypatch):

@@ -96,9 +96,9 @@ class Changes:
             gone += self._remove(doomed[at : at + _PIECE])
         return gone
 
-    def settle(self, old: Job, new: Job) -> bool:
-        """Put the new job for the old one, and add what follows; False if it is not as it was."""
-        return self.swap(old, new, [*self._follows([(old, new)])])
+    def settle(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
+        """Put the new job for the old one, and add others and what follows, as `swap`."""
+        return self.swap(old, new, [*self._follows([(old, new)]), *added])
 
     def swap(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
         """Put the new job for the old one, and add others; False if it is no longer as it was."""

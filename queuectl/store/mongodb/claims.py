@@ -15,7 +15,7 @@ from pymongo import ReturnDocument
 
 from queuectl.config import Settings
 from queuectl.model.gate import OPEN, Gate, paused_by
-from queuectl.model.job import Job
+from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import parse_time
@@ -77,23 +77,33 @@ class Claims:
             self._settings()  # which notes them
         return self._known[1]
 
-    def claim(self, worker: str, now: str, log_word: str | None) -> Job | None:
-        """Claim the first job that is ready and that nothing holds back."""
+    def claim(
+        self, worker: str, now: str, log_word: str | None, fire: Callable[[Job, str], str | None]
+    ) -> Job | None:
+        """Claim the first job that is ready and that nothing holds back; `fire` schedules."""
+        copy = None  # of a schedule that was met: it comes first
         while True:
             gate = self._gate(TRUSTED / 2)
             if gate.all_paused:
                 return None
             with self._connection.told():
                 found = self._jobs.find_one_and_update(
-                    {**_open(gate), "run_at": {"$lte": now}},
+                    {**_open(gate), "run_at": {"$lte": now}, **({"_id": copy} if copy else {})},
                     claim_update(worker, now, log_word),
                     sort=_ORDER,
-                    hint="claim",  # else all that is ready may be sorted, at each claim
+                    # Else all that is ready may be sorted, at each claim.
+                    hint="_id_" if copy else "claim",
                     return_document=ReturnDocument.BEFORE,
                 )
-            if found is None:
+            if found is None and copy is None:
                 return None
+            copy = None
+            if found is None:
+                continue
             before = to_job(found)
+            if recurs(before):  # then the server left it as it was
+                copy = fire(before, now)
+                continue
             job = claimed(before, worker, now, log_word)
             if clock() - self._read_at <= TRUSTED or not paused_by(before, self._gate(TRUSTED)):
                 return job

@@ -14,8 +14,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from queuectl.errors import BadFile, InvalidInput
-from queuectl.model.fields import FIELDS, STATES
-from queuectl.model.job import Job, job_from_person, recurs
+from queuectl.model.fields import FIELDS, RECURS, STATES
+from queuectl.model.job import Job, job_from_person
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time
 
@@ -32,9 +32,9 @@ _DEFAULTS = Job._field_defaults
 FIRST_REV: int = _DEFAULTS["rev"]
 _JSON = frozenset((str, int, float, bool, type(None)))  # what needs no second look
 _KINDS: dict[str, set[type]] = {
-    **{kind: {str} for kind in ("id", "text", "word", "time", "state", "key")},
+    **{kind: {str} for kind in ("id", "text", "word", "time", "state", "key", "cron")},
     **{kind: {int} for kind in ("int", "count", "size")},
-    **{kind: {int, float} for kind in ("duration", "delay", "number", "share")},
+    **{kind: {int, float} for kind in ("duration", "delay", "number", "share", "period")},
     **{"env": {dict}, "flag": {bool}, "tags": {list}, "outcomes": {list}},
 }
 _TYPES = {field.name: _KINDS[field.kind] for field in FIELDS if field.kind in _KINDS}
@@ -66,8 +66,6 @@ def supported(job: Job) -> Job:
     """The job, if this store can keep what it asks for."""
     if job.unique is not None:
         raise InvalidInput("field 'unique' is not supported in MongoDB yet")
-    if recurs(job):
-        raise InvalidInput("schedules (every, cron) are not supported in MongoDB yet")
     if job.lock:
         raise InvalidInput("field 'lock' is not supported in MongoDB yet")
     return job
@@ -145,10 +143,10 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _claim_update() -> list[Document]:
+def _claim_update() -> Document:
     """The rule of a claim, `claimed`, as a pipeline that the server applies.
 
-    It is read off the rule itself, so that the two cannot differ.
+    It is read off the rule itself, so that the two cannot differ. `$$REMOVE` unsets a field.
     """
     idle = Job("id", "pending", 0, "due", "command", 0, "then", "then", log_word="word")
     idle = idle._replace(finished_at="then", exit_code=1, error="why")
@@ -160,21 +158,26 @@ def _claim_update() -> list[Document]:
             to_set[name] = {"$add": [{"$ifNull": [f"${name}", first]}, value - first]}
         elif name != "log_word" and before.get(name) != value:
             to_set[name] = value
-    to_unset = [name for name in before if name not in after]
-    return [{"$set": to_set}, {"$unset": to_unset}]
+    return to_set | {name: "$$REMOVE" for name in before if name not in after}
 
 
 _CLAIM = _claim_update()
 
 
 def claim_update(worker: str, now: str, word: str | None) -> list[Document]:
-    """The update of the document that `worker` claims at `now`; `word` is for a first run."""
+    """The update of the document that `worker` claims at `now`; `word` is for a first run.
+
+    It leaves a schedule, which never runs itself, as it is.
+    """
     values = {"$worker": worker, "$now": now}
     to_set = {
         name: {"$literal": values[value]} if isinstance(value, str) and value in values else value
-        for name, value in _CLAIM[0]["$set"].items()
+        for name, value in _CLAIM.items()
     }
     if word is not None:
         ran = {"$gt": [{"$ifNull": ["$run", 0]}, 0]}
         to_set["log_word"] = {"$cond": [ran, "$log_word", word]}
-    return [{"$set": to_set}, _CLAIM[1]]
+    needs = {"$or": [{"$gt": [f"${name}", None]} for name in RECURS]}
+    return [
+        {"$set": {name: {"$cond": [needs, f"${name}", value]} for name, value in to_set.items()}}
+    ]

@@ -38,6 +38,7 @@ from queuectl.store.mongodb.documents import (
     to_job,
 )
 from queuectl.store.mongodb.env_sets import EnvSets
+from queuectl.store.mongodb.firing import Firing
 from queuectl.store.mongodb.host import make_host_folder
 from queuectl.store.mongodb.staging import Staging
 from queuectl.store.mongodb.watch import MongodbWatch
@@ -69,6 +70,7 @@ class MongodbStore:
         self._staging = Staging(self.connection)
         self._env_sets = EnvSets(self.connection)
         self._changes = Changes(self.connection, self._staging, self._follows, self._next_seq)
+        self._firing = Firing(self.connection, self._staging, self._changes)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._claims = Claims(self.connection, self.settings, self._changes.swap)
@@ -241,7 +243,7 @@ class MongodbStore:
             return Claim(None, settled=finished is None)
         if finished is not None and not self._changes.settle(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
-        return Claim(self._claims.claim(worker, now, log_word))
+        return Claim(self._claims.claim(worker, now, log_word, self._firing.fire))
 
     def _follows(self, pairs: Sequence[tuple[Job, Job]]) -> Iterable[Job]:
         return self.on_change(pairs, self._claims.recent())

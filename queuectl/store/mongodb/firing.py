@@ -1,0 +1,61 @@
+"""Schedules in a database: what a claim does with one that is due.
+
+The copy is added, pending, by the change that puts the schedule off. That compares what was read,
+so of workers that meet the schedule at once one fires it. It claims the copy next; should it be
+killed in between, the copy waits like any job.
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import StoreBusy
+from queuectl.model.ids import made_ids
+from queuectl.model.job import LIVE, Job
+from queuectl.model.schedule import fired
+from queuectl.model.times import parse_time
+from queuectl.store.mongodb.changes import Changes
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import STAGED
+from queuectl.store.mongodb.staging import Staging
+
+_TRIES = 100  # in a row that others were faster
+
+
+class Firing:
+    """Fires the schedules of one queue."""
+
+    def __init__(self, connection: Connection, staging: Staging, changes: Changes) -> None:
+        self._connection = connection
+        self._staging, self._changes = staging, changes
+        self._failed = 0
+
+    def fire(self, schedule: Job, now: str) -> str | None:
+        """Put the schedule off, and add the copy that is to run, unless others have; its id.
+
+        Raises StoreBusy if they always have.
+        """
+        made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
+        new, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=self._lives(schedule))
+        if self._changes.settle(schedule, new, () if copy is None else (copy,)):
+            self._failed = 0
+            return copy.id if copy else None
+        self._failed += 1
+        if self._failed > _TRIES:
+            self._failed = 0
+            raise StoreBusy(
+                f"schedule '{schedule.id}' is changed by others all the time, or its document was "
+                "edited without sense"
+            )
+        return None
+
+    def _lives(self, schedule: Job) -> bool:
+        """Whether the last copy of the schedule is live."""
+        if schedule.last is None:
+            return False
+        with self._connection.told():
+            asked = {"_id": schedule.last, "state": {"$in": [*LIVE, STAGED]}}
+            last = self._connection.database.jobs.find_one(asked, {"state": 1, "_batch": 1})
+        if last is not None and last["state"] == STAGED:  # whoever fired it died
+            self._staging.finish(last["_batch"], schedule.id)
+        return last is not None
