@@ -6,6 +6,8 @@ from queuectl.worker.aside import aside
 
 
 def _load() -> None:
+    import ctypes  # noqa: F401
+
     import filelock  # noqa: F401
 
     import queuectl.job_queue

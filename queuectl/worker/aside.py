@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from threading import Thread
+from typing import TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
 
-def aside(action: Callable[[], object]) -> None:
-    """Do what can take long in a thread of its own; raises what it raises.
+
+def aside(action: Callable[[], T]) -> T:
+    """Do what can take long in a thread of its own; what it returns. Raises what it raises.
 
     A scheduler that has seen a worker compute for long spreads it and its jobs over processors
     from then on: on Linux 6.18 with two of them that costs a sixth of the throughput.
     """
+    done: list[T] = []
     raised: list[Exception] = []
 
     def run() -> None:
         try:
-            action()
+            done.append(action())
         except Exception as exc:
             raised.append(exc)
 
@@ -32,3 +36,4 @@ def aside(action: Callable[[], object]) -> None:
         thread.join()
     if raised:
         raise raised[0]
+    return done[0]

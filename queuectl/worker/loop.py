@@ -352,6 +352,7 @@ class Worker:
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace
         self._runner.look = settings.poll_interval
+        self._runner.set_id = None
         self._spool.limit_to(settings.log_limit)
         self._spread = max(1.0, self._slot.crowd() / _CROWD)
         self._give_back(self._finished[0] if self._finished else None)
@@ -460,7 +461,7 @@ def _main(argv: Sequence[str] | None) -> int:
     options = dict(zip(words[::2], words[1::2], strict=True))
     if not foreground:
         _detach()
-    queue = JobQueue.open(os.path.abspath(options["--data"]))
+    queue = aside(lambda: JobQueue.open(os.path.abspath(options["--data"])))  # loads the store
     own_log = OwnLog(options.get("--log"))
     starter = Starter(int(options.get("--ready", -1)))
 
