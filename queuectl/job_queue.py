@@ -343,7 +343,7 @@ class JobQueue(JobChanges):
             settled = (stored, new) if stored and new else None
             claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
-                if stored and claim.job is not None:
+                if stored and claim.job is not None and (stored.slots or self._hooked):
                     # What it held is free for others; of hooks this worker runs one itself.
                     self.wake_idle(len(stored.slots) - bool(self._hooked))
                 return claim.job

@@ -20,7 +20,9 @@ LONGEST = 1e9  # seconds, some 31 years: longer waits are a slip of the pen
 
 def format_time(seconds: float) -> str:
     """The moment `seconds` after 1970-01-01T00:00:00Z; clamped to the years 1970 to 9999."""
-    whole, micro = divmod(round(min(max(seconds, 0.0), LATEST) * 1_000_000), 1_000_000)
+    if not 0.0 <= seconds <= LATEST:
+        seconds = min(max(seconds, 0.0), LATEST)
+    whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
     # A busy worker asks for the same second thousands of times; functools would cost a Tab 2 ms.
     text = _seconds.get(whole) or _whole_second(whole)
     return f"{text}.{micro:06d}Z"

@@ -92,8 +92,9 @@ class Runner:
         self.now: Callable[[], str] = _now  # likewise, where the queue has a clock of its own
         # Looks at the output, and says in how many seconds to look again.
         self.watch_output: Callable[[], float] = lambda: LATER
-        self._form: Mapping[str, Any] | None = None
-        self._applied: dict[bytes, bytes] = {}
+        # The last such set that was asked for, which most jobs of a queue share; None: ask again.
+        self.set_id: str | None = None
+        self._taken: tuple[dict[bytes, bytes], int | None] = ({}, None)
         self._umask = os.umask(0)
         os.umask(self._umask)
         _keep_descriptors()
@@ -169,10 +170,12 @@ class Runner:
         folder = (job.cwd or self._home).encode()
         if not folder.startswith(b"/"):
             folder = os.path.join(self._home.encode(), folder)
-        if job.env_set is None:
-            environment, umask = self._environment.copy(), None
-        else:
-            environment, umask = self._taken_along(job)
+        environment, umask = self._environment, None
+        if job.env_set is not None:
+            if job.env_set != self.set_id:
+                self._taken, self.set_id = self._taken_along(job), job.env_set
+            environment, umask = self._taken
+        environment = environment.copy()
         if job.env_file is not None:
             environment.update(_variables(job.env_file))
             environment.update(self._own)
@@ -210,11 +213,9 @@ class Runner:
         """
         form = self.env_set(job)
         if form is None:
-            return self._environment.copy(), None
-        if form is not self._form:  # most jobs of a queue share one
-            ours = {name: text for name, text in self._environment.items() if name[:9] == _OURS}
-            self._form, self._applied = form, applied(form, self._environment) | ours
-        return self._applied.copy(), int(form.get("umask", "022"), 8)
+            return self._environment, None
+        ours = {name: text for name, text in self._environment.items() if name[:9] == _OURS}
+        return applied(form, self._environment) | ours, int(form.get("umask", "022"), 8)
 
     def _start(self, argv: list[bytes], environment: dict[bytes, bytes], output: int) -> int:
         if self._files[0] != output:
@@ -251,32 +252,32 @@ class Runner:
         self, timeout: float | None, interrupted: Callable[[], Interruption | None]
     ) -> str | None:
         """Wait for the shell to end; what is to cut it short, if anything."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        next_look = time.monotonic() + self.look
-        output_at = time.monotonic() + SOON
+        now = time.monotonic()
+        deadline = float("inf") if timeout is None else now + timeout
+        next_look, output_at = now + self.look, now + SOON
         asked = (False, False)
         while True:
-            now = time.monotonic()
-            left = self.look if deadline is None else deadline - now
-            came = self._wakeups.wait(min(left, self.look, output_at - now))
+            came = self._wakeups.wait(min(deadline - now, self.look, output_at - now))
             self._children = self.reap()
             if self._status is not None:
                 return None
-            if time.monotonic() >= min(output_at, next_look):  # together, where that is possible
-                output_at = time.monotonic() + self.watch_output()
+            now = time.monotonic()
+            if now >= min(output_at, next_look):  # together, where that is possible
+                output_at = now + self.watch_output()
             cut: str | None = None
-            if deadline is not None and time.monotonic() >= deadline:
+            if now >= deadline:
                 cut = "timeout"
             elif (
                 asked != (self._wakeups.stopping, self._wakeups.now)
                 or b"c" in came
-                or time.monotonic() >= next_look
+                or now >= next_look
             ):
                 # Hints of new jobs and orphans that end may come at any rate: they must neither
                 # put the look off nor be a reason for it.
                 asked = (self._wakeups.stopping, self._wakeups.now)
                 cut = interrupted()
-                next_look = time.monotonic() + self.look
+                now = time.monotonic()
+                next_look = now + self.look
             if cut:
                 return cut
 

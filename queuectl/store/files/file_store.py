@@ -10,7 +10,7 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
-from queuectl.model.job import Job, recurs, refuse_key, revived
+from queuectl.model.job import NOT_PLACED, PLACED_SLOTS, Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
@@ -215,14 +215,16 @@ class FileStore:
                 before: Job | None = decode_job(line)
                 assert before is not None
                 state: str | None = before.state
-                slots = self._writer.slots(line)
-                if recurs(before):
-                    from queuectl.store.files.firing import fire  # most queues have none
+                slots: tuple[str, ...] = ()
+                if before[PLACED_SLOTS] != NOT_PLACED:  # most jobs have no rules
+                    slots = self._writer.slots(line)
+                    if recurs(before):
+                        from queuectl.store.files.firing import fire  # most queues have none
 
-                    how = (lambda ends: self.on_change(ends, self._settings.last), lines, moves)
-                    before, state = fire(self._writer, journal, before, now, *how), None
-                    if before is None:
-                        continue
+                        how = (lambda ends: self.on_change(ends, self._settings.last), lines, moves)
+                        before, state = fire(self._writer, journal, before, now, *how), None
+                        if before is None:
+                            continue
                 named = log_word if journal.header.version > 1 else None
                 job = claimed(before, worker, now, named, slots)
                 lines.append(encode_job(job))

@@ -202,9 +202,8 @@ def parse_counts(text: bytes) -> Counts:
     """
     counts = no_counts()
     if b"=" in text:
-        for part in text.decode("ascii").split(","):
-            name, _, count = part.partition("=")
-            counts[name] = int(count)
+        words = text.decode("ascii").replace("=", ",").split(",")
+        counts.update(zip(words[::2], map(int, words[1::2]), strict=True))
     elif text != b"-":
         counts.update(zip(STATE_ORDER, map(int, text.split(b",")), strict=True))
     return counts
@@ -354,19 +353,21 @@ class Journal:
         """How many bytes there are behind the last record read."""
         return os.fstat(self.fd).st_size - self.end
 
-    def read_on(self, *, looked: bool = False) -> tuple[list[bytes], bytes]:
+    def read_on(self, *, looked: bool = False, check: bool = True) -> tuple[list[bytes], bytes]:
         """The payloads of the records appended since, and the bytes behind them that are none.
 
-        `looked`: the size was looked at under the lock that is still held.
+        `looked`: the size was looked at under the lock that is still held. `check`: refuse a record
+        of what are no jobs; else the caller does that as it takes in the lines.
         """
         data = self.unread(looked=looked)
         payloads: list[bytes] = []
-        record = None
-        for record in scan(data):
+        record, following = None, record_at(data, 0)
+        while following is not None:
+            record, following = following, record_at(data, following.end)
             if record.flag == INTENT:
                 self.intents.append(record.payload)
             else:
-                if not _holds_jobs(record.payload):
+                if check and not _holds_jobs(record.payload):
                     raise BadFile(
                         f"{self.path}: record {record.seq} holds what is not a job; {MEND}"
                     )

@@ -112,12 +112,7 @@ class LiveIndex:
             else:
                 later.add((run_at, entry), line)
         elif state == b"in_progress":
-            self._run(job_id, line, plain)
-
-    def _run(self, job_id: bytes, line: bytes, plain: bytes | None) -> None:
-        self.lines[job_id] = self.running[job_id] = line
-        if not plain:
-            self._laid_out().hold(job_id, line)
+            self._take(line)
 
     def _rank(self, priority: bytes, run_at: bytes) -> int:
         return rank(int(priority), run_at.decode(), self._aging)
@@ -235,7 +230,9 @@ class LiveIndex:
                 return self._known(entry, line, signature)
         self._forget(job_id)
         if state == b"in_progress":
-            self._run(job_id, line, plain)
+            self.lines[job_id] = self.running[job_id] = line
+            if not plain:
+                self._laid_out().hold(job_id, line)
         return None
 
     def _is_beyond(self, entry: Entry, signature: Signature) -> bool:
@@ -245,12 +242,13 @@ class LiveIndex:
         return self._later_end is not None and entry[1] >= self._later_end
 
     def _forget(self, job_id: bytes) -> None:
-        self._entries.pop(job_id, None)
-        self.lines.pop(job_id, None)
+        if self.lines.pop(job_id, None) is None:
+            return
+        if self._entries.pop(job_id, None) is None:  # it waits or runs
+            self.running.pop(job_id, None)
         if self._lanes is not None:
             self._lanes.signatures.pop(job_id, None)
             self._lanes.release(job_id)
-        self.running.pop(job_id, None)
 
     @property
     def is_whole(self) -> bool:

@@ -40,30 +40,28 @@ class QueueLock:
         self.on_wait: Callable[[str], None] | None = None
         self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
         self._inodes = (-1, -1, -1, -1)  # device and inode of each
+        self.above: os.stat_result  # of the folder, as the lock was taken
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
         self._unlock: Callable[[int], None]  # a reader never pays for loading it
 
     def acquire(self) -> None:
         """Take the lock, or raise StoreBusy when `patience` ends."""
+        deadline = None
         try:
-            self._acquire()
+            while True:
+                if not self._fds:
+                    self._open()
+                for fd in self._fds:
+                    if not self._try(fd):
+                        if deadline is None:  # one patience for all that is waited for
+                            deadline = time.monotonic() + self._patience()
+                        self._wait(fd, deadline)
+                if self._is_named():
+                    return
+                self._give_up()  # a lock on what has lost its name keeps nobody out
         except BaseException:  # Ctrl-C in a shell that lives on, a failing disk
             self._give_up()
             raise
-
-    def _acquire(self) -> None:
-        deadline = None
-        while True:
-            if not self._fds:
-                self._open()
-            for fd in self._fds:
-                if not self._try(fd):
-                    if deadline is None:  # one patience for all that is waited for
-                        deadline = time.monotonic() + self._patience()
-                    self._wait(fd, deadline)
-            if self._is_named():
-                return
-            self._give_up()  # a lock on what has lost its name keeps nobody out
 
     def _give_up(self) -> None:
         """Free what was taken, also where a forked process has the same open files; let go."""
@@ -161,7 +159,7 @@ class QueueLock:
 
     def _is_named(self) -> bool:
         try:
-            above, found = os.stat(self._folder), os.lstat(self.path)
+            above, found = self.above, _ = os.stat(self._folder), os.lstat(self.path)
         except FileNotFoundError:
             return False
         return (above.st_dev, above.st_ino, found.st_dev, found.st_ino) == self._inodes

@@ -35,15 +35,11 @@ class Cuts:
 
     def __init__(self, spool: str) -> None:
         self.spool, self.gone = spool, 0
-        self._size, self._at = 0, 0.0  # of the spool at the last look, and when that was
+        self.looked: tuple[int, float] | None = None  # size and moment at the run's last look
 
     def path(self, part: str) -> str:
         """Where a part lies: "head", "tail", the "whole" log, or a "new" one of them."""
         return f"{self.spool.removesuffix('spool')}{part}.spool"
-
-    def begin(self) -> None:
-        """A run begins to write into the empty spool."""
-        self._size, self._at = 0, time.monotonic()
 
     def look(self, fd: int, limit: int) -> float:
         """Cut the spool if more than `limit` bytes are in it; seconds until the next look.
@@ -53,10 +49,11 @@ class Cuts:
         size, now = os.fstat(fd).st_size, time.monotonic()
         if size > limit:
             self._cut(fd, size, limit // 2)
-            self._size, self._at = 0, now
+            self.looked = (0, now)
             return SOON
-        grown, took = size - self._size, now - self._at
-        self._size, self._at = size, now
+        before, at = self.looked or (0, now - SOON)
+        grown, took = size - before, now - at
+        self.looked = (size, now)
         # Half of the time that the rest will take at this pace.
         return max(SOON, min(LATER, (limit - size) * took / (2 * grown))) if grown > 0 else LATER
 

@@ -307,7 +307,7 @@ class Spool:
         """The job is going to write into the file."""
         if self._cuts.gone:  # the log of the run before could not get its name
             self._cuts.drop()
-        self._cuts.begin()
+        self._cuts.looked = None
         self._limit = self._usual if job.log_limit is None else job.log_limit
 
     def limit_to(self, limit: int) -> None:

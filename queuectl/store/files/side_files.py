@@ -30,7 +30,8 @@ class SettingsFile:
         self._folder = folder
         self._path = os.path.join(folder, SETTINGS)
         self._gate: tuple[Mapping[str, object], Gate | None] = ({}, None)
-        self._known: tuple[tuple[int, int, int], Mapping[str, object]] | None = None
+        self._known: tuple[int, int, int] | None = None
+        self.last: Mapping[str, object] = {}  # what it held when it was last read
 
     def read(self) -> Mapping[str, object]:
         """What it holds, nothing if there is no queue yet; BadFile if that is a mistake."""
@@ -41,14 +42,9 @@ class SettingsFile:
                 return {}
             found = self._look_again()
         key = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if self._known is None or self._known[0] != key:
-            self._known = (key, read_settings(self._folder))
-        return self._known[1]
-
-    @property
-    def last(self) -> Mapping[str, object]:
-        """What it held when it was last read."""
-        return {} if self._known is None else self._known[1]
+        if self._known != key:
+            self.last, self._known = read_settings(self._folder), key
+        return self.last
 
     def patience(self) -> float:
         """Seconds to wait for the lock."""

@@ -18,13 +18,7 @@ from queuectl.store import door
 from queuectl.store.edits import evidence
 from queuectl.store.files import checkpoint, marker, worker_files
 from queuectl.store.files.env_sets import EnvSets
-from queuectl.store.files.job_files import (
-    DEAD,
-    JOBS,
-    check_lines,
-    read_lines,
-    read_live_lines,
-)
+from queuectl.store.files.job_files import DEAD, JOBS, check_lines, read_lines, read_live_lines
 from queuectl.store.files.journal import (
     PROMISED,
     VERSION,
@@ -114,7 +108,8 @@ class Writer:
         self._live: LiveIndex | None = None
         # By job file: the stat it was found right with, and whether it was old enough by then.
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
-        self._vetted_at = 0.0
+        # When hand edits were looked for; the folder's time as `gate` was asked, if that was old.
+        self._vetted_at, self._gated_at = 0.0, 0
         self._unsynced = False
         self._sync_error: OSError | None = None  # of a sync under the lock
         self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
@@ -130,8 +125,7 @@ class Writer:
 
     def staging_path(self) -> str:
         """The path beside which what is to be journaled may be written before; makes the folder."""
-        if not self._prepared:
-            self._prepare()
+        self.writing()
         return os.path.join(self.folder, "journal")
 
     def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
@@ -196,8 +190,13 @@ class Writer:
 
     def live(self, journal: Journal) -> LiveIndex:
         """The index of live jobs, kept up with the journal and the settings; under the lock."""
-        live = self._live
-        return self.live_anew(journal) if live is None or live.gate != self._gate() else live
+        live, above = self._live, self.lock.above
+        # A change of the settings renames a file, which the folder's own time shows.
+        if live is not None and above.st_mtime_ns != self._gated_at:
+            if live.gate != self._gate():
+                live = None
+            self._gated_at = 0 if door.is_young(above, self._now()) else above.st_mtime_ns
+        return self.live_anew(journal) if live is None else live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
         """The same, read anew: what is known of the queue does not reach far enough."""
@@ -415,7 +414,7 @@ class Writer:
         if not (busy and self._live is not None and 0 <= now - self._vetted_at < _VET_EVERY):
             if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
                 self._fold(journal, edit, last)
-            self._vetted_at = now
+            self._vetted_at, self._gated_at = now, 0  # settings may be edited in place, too
         journal = self.journal
         assert journal is not None
         if opened:
@@ -428,7 +427,7 @@ class Writer:
 
     def _read_on(self, journal: Journal) -> None:
         edited = journal.edited
-        payloads, rest = journal.read_on(looked=True)
+        payloads, rest = journal.read_on(looked=True, check=self._live is None)
         if rest:
             journal.cut_tail(rest)
         if journal.edited and not edited:
