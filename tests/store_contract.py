@@ -12,7 +12,7 @@ from io import BytesIO
 import pytest
 from samples import configure, ended, make_job, moment, put
 
-from queuectl.errors import Conflict, DuplicateId, InvalidInput, KeyTaken, NoSuchJob, StoreError
+from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import STATES
@@ -44,7 +44,6 @@ def filled(store):
 
 class StoreContract:
     keeps_keys = True  # whether it takes unique keys
-    has_limits = True  # whether it takes limits and locks
     begins_absent = True  # whether there is no queue before one is made
 
     # -- add and read
@@ -487,10 +486,6 @@ class StoreContract:
         assert order == ["g2", "later", "g0"]
 
     def test_a_limit_counts_what_runs_and_numbers_it(self, store):
-        if not self.has_limits:
-            with pytest.raises(StoreError, match="limits are not supported in MongoDB yet"):
-                configure(store, {"limits": {"gpu": 2}})
-            return
         configure(store, {"limits": {"gpu": 2}})
         store.add(make_job(f"g{n}", tags=("gpu",), priority=n) for n in range(4))
         store.add([make_job("plain", priority=9)])
@@ -513,10 +508,6 @@ class StoreContract:
         assert store.claim("w", moment(99)).job is None
 
     def test_a_lock_is_held_by_one_running_job_whatever_becomes_of_its_tags(self, store):
-        if not self.has_limits:
-            with pytest.raises(InvalidInput, match="'lock' is not supported in MongoDB yet"):
-                store.add([make_job("a", lock=("db",))])
-            return
         configure(store, {"limits": {"gpu": 1}})
         store.add([make_job("a", lock=("db", "net"), tags=("gpu",)), make_job("b", lock=("db",))])
         store.add([make_job("c", lock=("net",), priority=1), make_job("d", lock=("x",))])

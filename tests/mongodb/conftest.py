@@ -16,12 +16,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from queuectl.addresses import Address
 from tests.campaigns.crash_points import scratch
 
 FORMS = ("replica set", "standalone")
@@ -183,3 +184,26 @@ def url(server: Server, client: Any) -> str:
         client[name][collection].delete_many({})
     client[name].meta.delete_many({"_id": {"$ne": "queuectl"}})
     return server.url + name
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[[str], Any]:
+    """Opens the store of a URL, as another process would."""
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    return lambda url: MongodbStore(Address(url), str(tmp_path / "host"))
+
+
+@pytest.fixture
+def store(url: str, opened: Callable[[str], Any]) -> Iterator[Any]:
+    """The store of an empty queue."""
+    store = opened(url)
+    yield store
+    assert store.check() == []
+    store.close()
+
+
+@pytest.fixture
+def database(url: str, client: Any) -> Any:
+    """The store's database, as mongosh has it."""
+    return client[url.rpartition("/")[2]]

@@ -209,6 +209,18 @@ def test_backup_and_restore_into_an_empty_database_and_a_folder(queue, new_url, 
     assert '"state": "cancelled"' not in queue.ok("--data", new_url, "list", "--json")
 
 
+def test_limits_and_locks_hold_for_workers(queue):
+    queue.ok("limit", "gpu", "2")
+    command = "echo slot $QUEUECTL_SLOT_GPU."
+    queue.ok("enqueue", "--id", "a", "--tag", "gpu", "--lock", "db", "--command", command)
+    queue.ok("enqueue", "--id", "b", "--lock", "db", "--command", command)
+    queue.ok("worker", "run", "--drain", "-q")
+    assert [queue.ok("logs", job) for job in "ab"] == ["slot 0.\n", "slot .\n"]
+    assert json.loads(queue.ok("show", "a", "--json"))["job"]["slots"] == []
+    assert queue.ok("limit", "-q") == "gpu 2 0\n"
+    assert queue.ok("limit", "gpu", "none") == "Any number of jobs tagged gpu may run at once.\n"
+
+
 def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     queue, url, new_url, tmp_path, monkeypatch
 ):
@@ -217,7 +229,9 @@ def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     queue.ok("enqueue", "--id", "bad", "--command", "echo out; exit 3", "--max-retries", "1")
     queue.ok("enqueue", "--id", "loud", "--command", "seq 100000")
     queue("worker", "run", "--drain", "-q")
-    queue.ok("enqueue", "--id", "waits", "--timeout", "5m", "--tag", "gpu", "--command", "true")
+    of_gate = ("--tag", "gpu", "--lock", "db")
+    queue.ok("limit", "gpu", "2")
+    queue.ok("enqueue", "--id", "waits", "--timeout", "5m", *of_gate, "--command", "true")
     before = shown(queue)
     told = queue.ok("copy", url, folder)
     assert told == f"Copied 3 job(s), and the output of 3 run(s), from {url} to {folder}\n"
@@ -227,6 +241,7 @@ def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     monkeypatch.setenv("QUEUECTL_DATA", folder)
     assert shown(queue) == before
     assert queue.ok("config", "get", "base") == "0\n"
+    assert queue.ok("limit", "-q") == "gpu 2 0\n"
 
     def cut_short(*_):
         raise KeyboardInterrupt
@@ -239,6 +254,7 @@ def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     assert not [name for name in os.listdir(f"{folder}/logs") if "loud" in name]
     monkeypatch.setenv("QUEUECTL_DATA", new_url)
     assert shown(queue) == before
+    assert queue.ok("limit", "-q") == "gpu 2 0\n"
 
 
 def shown(cli):

@@ -1,4 +1,4 @@
-"""The rules of hooks and schedules hold in MongoDB as they do in the files."""
+"""The rules of hooks, limits and schedules hold in MongoDB as they do in the files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from samples import ended
 
 from queuectl.addresses import Address
 from queuectl.job_queue import JobQueue
-from tests import test_hooks, test_schedules
+from tests import test_gate, test_hooks, test_schedules
 
 test_the_worker_that_ends_a_job_runs_its_hook_next = (
     test_hooks.test_the_worker_that_ends_a_job_runs_its_hook_next
+)
+test_what_frees_a_token_wakes_those_who_wait_for_it = (
+    test_gate.test_what_frees_a_token_wakes_those_who_wait_for_it
 )
 _NAMES = (
     *("a_schedule_runs_a_copy_again_and_again", "after_two_weeks_off_it_runs_once"),

@@ -12,7 +12,6 @@ import pytest
 from samples import configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
-from queuectl.addresses import Address
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.lifecycle import claimed
 from queuectl.store.backup import read_backup
@@ -21,30 +20,9 @@ from queuectl.store.files.job_files import encode_job
 NOW = moment(10)
 
 
-@pytest.fixture
-def opened(tmp_path):
-    from queuectl.store.mongodb.mongodb_store import MongodbStore
-
-    return lambda url: MongodbStore(Address(url), str(tmp_path / "host"))
-
-
-@pytest.fixture
-def store(url, opened):
-    store = opened(url)
-    yield store
-    assert store.check() == []
-    store.close()
-
-
-@pytest.fixture
-def database(url, client):
-    """The store's database, as mongosh has it."""
-    return client[url.rpartition("/")[2]]
-
-
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-    keeps_keys = has_limits = False
+    keeps_keys = False
 
     def test_what_it_does_not_keep_yet_is_refused(self, store):
         for jobs, meet in (([make_job("a", unique="k")], None), ([make_job("a")], self.keep)):
@@ -463,8 +441,8 @@ def test_jobs_are_replaced_in_one_step_unless_others_change_them(store, database
     new = [make_job("a", command="new"), make_job("c")]
     fill = MongodbArchive._fill
 
-    def meddled(self, jobs):
-        fill(self, jobs)
+    def meddled(self, jobs, gate):
+        fill(self, jobs, gate)
         database.jobs.insert_one({**database.jobs.find_one({"_id": "b"}), "_id": "late"})
 
     with monkeypatch.context() as patch:

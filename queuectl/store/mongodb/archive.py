@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from queuectl.config import Settings
 from queuectl.errors import Conflict
+from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
@@ -15,6 +17,7 @@ from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import to_document
 from queuectl.store.mongodb.env_sets import EnvSets
+from queuectl.store.mongodb.lanes import lane_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +72,8 @@ class MongodbArchive:
             return None
         present: dict[str, Job] = {}
         kept = self._keep(present)
-        self._fill(following(job, present.get(job.id)) for job in jobs)
+        gate = Settings(settings).gate() or OPEN
+        self._fill((following(job, present.get(job.id)) for job in jobs), gate)
         if not store.change_settings(old, settings):
             raise Conflict("somebody else has changed the settings; nothing was replaced")
         try:
@@ -89,7 +93,7 @@ class MongodbArchive:
 
         return keep_replaced(self._store.folder, self._lines(jobs()), self._store.now())
 
-    def _fill(self, jobs: Iterator[Job]) -> None:
+    def _fill(self, jobs: Iterator[Job], gate: Gate) -> None:
         """Put the jobs into a collection of their own, of which nobody knows yet."""
         incoming = self._connection.database[_INCOMING]
         with self._connection.told():
@@ -97,7 +101,10 @@ class MongodbArchive:
         layout.make_jobs(self._connection, _INCOMING)
         first = round(self._connection.now() * 1_000_000) * 1000
         while piece := list(islice(jobs, _PIECE)):
-            documents = [to_document(job, _seq=seq) for seq, job in enumerate(piece, first)]
+            documents = [
+                to_document(job, lane_of(job, gate), _seq=seq)
+                for seq, job in enumerate(piece, first)
+            ]
             first += len(piece)
             with self._connection.told():
                 incoming.insert_many(documents)

@@ -14,6 +14,7 @@ from pymongo.operations import DeleteOne, InsertOne, UpdateOne
 from queuectl.errors import NoSuchJob, StoreBusy
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
+from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.selection import Selection, selected
 from queuectl.store.facts import is_selection
 from queuectl.store.mongodb.connection import Connection
@@ -48,11 +49,12 @@ class Changes:
         self,
         connection: Connection,
         staging: Staging,
+        lane: Callable[[Job], str | None],
         follows: Callable[[Sequence[tuple[Job, Job]]], Iterable[Job]],
         next_seq: Callable[[int], int],
     ) -> None:
         self._connection = connection
-        self._staging = staging
+        self._staging, self._lane = staging, lane
         self._follows, self._next_seq = follows, next_seq
 
     @property
@@ -102,7 +104,7 @@ class Changes:
 
     def swap(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
         """Put the new job for the old one, and add others; False if it is no longer as it was."""
-        as_was, update = difference(old, new)
+        as_was, update = self._difference(old, new)
         if not update and not added:
             return True
         what = f"a change of job '{old.id}'"
@@ -129,7 +131,16 @@ class Changes:
 
     def _documents(self, added: Collection[Job]) -> list[Document]:
         first = self._next_seq(len(added))
-        return [to_document(job, _seq=seq) for seq, job in enumerate(added, first)]
+        return [to_document(job, self._lane(job), _seq=seq) for seq, job in enumerate(added, first)]
+
+    def _difference(self, old: Job, new: Job) -> tuple[Document, Document]:
+        """See `difference`; of a job that waits, its lane too."""
+        as_was, update = difference(old, new)
+        if new.state in CLAIMABLE:
+            lane = self._lane(new)
+            step, value = ("$unset", "") if lane is None else ("$set", lane)
+            update.setdefault(step, {})["_lane"] = value
+        return as_was, update
 
     def _is_one_step(self, found: Collection[Job]) -> bool:
         return bool(found) and len(found) <= _PIECE and self._connection.has_transactions
@@ -176,7 +187,7 @@ class Changes:
             pairs = [(old, new) for old, new in found if new is not None]
             steps: list[UpdateOne | InsertOne[Document]] = []
             for old, new in pairs:
-                update = difference(old, new)[1]
+                update = self._difference(old, new)[1]
                 # Another's change since then makes the transaction fail, and run again.
                 steps += [UpdateOne({"_id": old.id}, update)] if update else []
             if pairs and (added := [*self._follows(pairs)]):

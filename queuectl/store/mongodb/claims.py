@@ -1,45 +1,48 @@
 """Claims in a database: one step of the server, which cannot look at the settings meanwhile.
 
-So what is paused is known from a moment ago: a process trusts for a second what it has read, and
-who pauses waits for that second before it is answered. A claim whose answer came later than that
-is looked at again, and put back if it should not have been made.
+So what is paused and limited is known from a moment ago: a process trusts for a second what it has
+read, and who pauses waits for that second before it is answered. A claim whose answer came later
+than that is looked at again, and put back if it should not have been made.
+
+Where nothing can hold a job back, the server finds and takes it in that one step. Else it is found
+first (see lanes.py), and then taken with its slots: the index `slots` refuses what another running
+job holds. Each number of a tag below its limit is held by one job at most, so two claims at once
+are never one too many, though neither sees the other.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, errors
 
 from queuectl.config import Settings
-from queuectl.model.gate import OPEN, Gate, paused_by
+from queuectl.model.gate import LOCK, OPEN, Gate, full, paused_by, slots_for
 from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
-from queuectl.model.scheduling import CLAIMABLE
-from queuectl.model.times import parse_time
+from queuectl.model.times import format_time, parse_time
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import Document, claim_update, to_job
+from queuectl.store.mongodb.documents import Document, claim_update, difference, to_job
+from queuectl.store.mongodb.lanes import ORDER, WAITING, Lanes, lane_of, open_lanes
 from queuectl.store.mongodb.workers import clock
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
 _MARGIN = 0.1  # seconds beside that; clocks of hosts do not run alike
-_ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 
 
 class Claims:
     """Claims jobs of one database, which is a queue already."""
 
     def __init__(
-        self,
-        connection: Connection,
-        settings: Callable[[], Mapping[str, object]],
-        swap: Callable[[Job, Job], bool],
+        self, connection: Connection, settings: Callable[[], Mapping[str, object]]
     ) -> None:
         self._connection = connection
         self._settings = settings
-        self._swap = swap
+        self._lanes = Lanes(connection)
+        self._locks = False  # whether a job with a lock was met: then all are looked for in lanes
         self._known: tuple[Mapping[str, object], Gate] = ({}, OPEN)
         self._read_at = float("-inf")
 
@@ -66,68 +69,147 @@ class Claims:
         has_workers: Callable[[], bool],
     ) -> None:
         """Wait until nobody claims or ends a job by settings from before these, if that matters."""
-        self._read_at = float("-inf")
-        matters = Settings(new).gate() is not None or Settings(new).hooks() != Settings(old).hooks()
+        self._read_at, gate = float("-inf"), Settings(new).gate()
+        matters = gate is not None or Settings(new).hooks() != Settings(old).hooks()
         if matters and has_workers():
             _wait(TRUSTED + _MARGIN)
+        if gate is not None and not _named(gate) <= _named(Settings(old).gate() or OPEN):
+            self._lanes.put_right(gate)
+
+    def lane(self, job: Job) -> str | None:
+        """In which lane the job waits; see lanes.py."""
+        return lane_of(job, self._gate(TRUSTED) if job.tags else OPEN)
 
     def _gate(self, age: float) -> Gate:
-        """What may start, known for at most so many seconds; known to be shut, it is read anew."""
-        if self._known[1] != OPEN or clock() - self._read_at > age:
+        """What may start, known for at most so many seconds."""
+        if clock() - self._read_at > age:
             self._settings()  # which notes them
         return self._known[1]
 
     def claim(
-        self, worker: str, now: str, log_word: str | None, fire: Callable[[Job, str], str | None]
+        self,
+        worker: str,
+        now: str,
+        log_word: str | None,
+        swap: Callable[[Job, Job], bool],
+        fire: Callable[[Job, str], str | None],
     ) -> Job | None:
         """Claim the first job that is ready and that nothing holds back; `fire` schedules."""
         copy = None  # of a schedule that was met: it comes first
         while True:
-            gate = self._gate(TRUSTED / 2)
-            if gate.all_paused:
-                return None
+            gate, wanted, copy = self._gate(TRUSTED / 2), copy, None
+            claim = partial(claimed, worker=worker, now=now, log_word=log_word)
+            found = None if gate.all_paused else self._take(gate, now, claim, wanted)
+            if found is None:
+                if wanted is None and (gate == OPEN or self._gate(0.0) == gate):
+                    return None
+                continue  # it may have been opened since it was read
+            before, job = found
+            if job is None:
+                copy = fire(before, now)
+            elif clock() - self._read_at <= TRUSTED or not self._is_held_back(before):
+                return job
+            else:
+                # If somebody was faster, its worker gives it back as one that it does not run.
+                swap(job, before._replace(rev=job.rev + 1))
+
+    def _take(
+        self, gate: Gate, now: str, claim: partial[Job], wanted: str | None
+    ) -> tuple[Job, Job | None] | None:
+        """The job that was claimed, before and after it, or a schedule that is to be fired.
+
+        `wanted`: this one, if it is ready, and no other.
+        """
+        if gate == OPEN and not self._locks:
             with self._connection.told():
                 found = self._jobs.find_one_and_update(
-                    {**_open(gate), "run_at": {"$lte": now}, **({"_id": copy} if copy else {})},
-                    claim_update(worker, now, log_word),
-                    sort=_ORDER,
+                    {**_ready(now), **({"_id": wanted} if wanted else {})},
+                    claim_update(**claim.keywords),
+                    sort=ORDER,
                     # Else all that is ready may be sorted, at each claim.
-                    hint="_id_" if copy else "claim",
+                    hint="_id_" if wanted else "claim",
                     return_document=ReturnDocument.BEFORE,
                 )
-            if found is None and copy is None:
-                return None
-            copy = None
             if found is None:
+                return None
+            if not isinstance(found.get("lock"), list):  # else the server left it as it was
+                before = to_job(found)
+                return before, None if recurs(before) else claim(before)
+        return self._take_from_lanes(gate, now, claim, wanted)
+
+    def _take_from_lanes(
+        self, gate: Gate, now: str, claim: partial[Job], wanted: str | None
+    ) -> tuple[Job, Job | None] | None:
+        passed: set[str | None] = set()
+        while True:
+            lanes, using = self._lanes.look(gate)
+            self._locks = bool(using) or any(LOCK in (lane or "") for lane in lanes)
+            may = [lane for lane in open_lanes(lanes, gate, using) if lane not in passed]
+            document = self._lanes.first(may, now, wanted)
+            if document is None:
+                return None
+            before = to_job(document)
+            if paused_by(before, gate) or full(before, gate, using):
+                lane = document.get("_lane")
+                if lane == lane_of(before, gate):
+                    passed.add(lane)
+                else:
+                    self._lanes.put_right(gate)  # many may lie there
+                    self._lanes.put(before, gate)
                 continue
-            before = to_job(found)
-            if recurs(before):  # then the server left it as it was
-                copy = fire(before, now)
-                continue
-            job = claimed(before, worker, now, log_word)
-            if clock() - self._read_at <= TRUSTED or not paused_by(before, self._gate(TRUSTED)):
-                return job
-            # If somebody was faster, its worker gives it back as one that it does not run.
-            self._swap(job, before._replace(rev=job.rev + 1))
+            if recurs(before):
+                return before, None
+            job = claim(before, slots=slots_for(before, gate, using))
+            if self._start(document, before, job):
+                return before, job
+
+    def _start(self, document: Document, before: Job, job: Job) -> bool:
+        """Let the job start; False if somebody was faster with it, or with one of its slots."""
+        as_was, update = difference(before, job)
+        as_was |= {name: {"$eq": document.get(name)} for name in ("tags", "lock")}
+        with self._connection.told():
+            try:
+                return bool(self._jobs.update_one(as_was, update).matched_count)
+            except errors.DuplicateKeyError:
+                # Of a job that does not run nobody frees them: an edit in mongosh has left them.
+                idle = {"slots": {"$in": [*job.slots]}, "state": {"$ne": "in_progress"}}
+                self._jobs.update_many(idle, {"$unset": {"slots": ""}})
+                return False
+
+    def _is_held_back(self, job: Job) -> bool:
+        """Whether the job that was just claimed should not have been, as things are now."""
+        gate = self._gate(TRUSTED)
+        if paused_by(job, gate):
+            return True
+        using = self._lanes.look(gate)[1]
+        others = {
+            token: [other for other in jobs if other.id != job.id] for token, jobs in using.items()
+        }
+        return full(job, gate, others) is not None
+
+    def put_right(self) -> None:
+        """Look after waiting jobs that were edited in mongosh, if it matters what holds them."""
+        gate = self._gate(TRUSTED)
+        if gate != OPEN or self._locks:
+            self._lanes.put_right(gate)
 
     def next_due(self) -> float | None:
         """Seconds until the next waiting job that nothing else holds back is due, or None."""
-        gate = self._gate(TRUSTED)
+        gate, now = self._gate(TRUSTED / 2), format_time(self._connection.now())
         if gate.all_paused:
             return None
-        with self._connection.told():
-            found = list(self._jobs.find(_open(gate), {"run_at": 1}).sort("run_at", 1).limit(1))
-        if not found:
-            return None
-        return max(0.0, parse_time(found[0]["run_at"]) - self._connection.now())
+        lanes, using = self._lanes.look(gate)
+        due = self._lanes.next_due(open_lanes(lanes, gate, using), gate, now)
+        return None if due is None else parse_time(due) - parse_time(now)
 
 
-def _open(gate: Gate) -> Document:
-    """What only waiting jobs satisfy that nothing of the gate holds back."""
-    asked: Document = {"state": {"$in": sorted(CLAIMABLE)}}
-    if gate.paused:
-        asked["tags"] = {"$nin": sorted(gate.paused)}
-    return asked
+def _ready(now: str) -> Document:
+    return {"state": WAITING, "run_at": {"$lte": now}}
+
+
+def _named(gate: Gate) -> set[str]:
+    """The tags by which a job may be held back."""
+    return {*gate.paused, *gate.limits}
 
 
 def _wait(seconds: float) -> None:

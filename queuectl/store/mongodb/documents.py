@@ -2,9 +2,9 @@
 
 As in those files, what equals its default is left out, and keys that we do not know are kept. What
 the store adds for itself begins with an underscore, and no job shows it: `_seq` keeps the order in
-which jobs came in, `_nonce` tells whose an insert was, `_batch` and `_as` hold a job that is
-handed in with others back until all of them are there, and `_followed` notes which of those a
-change of this job hands in (see staging.py).
+which jobs came in, `_nonce` tells whose an insert was, `_lane` is where a waiting job is looked for
+(see lanes.py), `_batch` and `_as` hold a job that is handed in with others back until all of them
+are there, and `_followed` notes which of those a change of this job hands in (see staging.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Document = dict[str, Any]
 
 STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
 FOLLOWED = "_followed"
-_OWN = ("_seq", "_nonce", "_batch", "_as", FOLLOWED)
+_OWN = ("_seq", "_nonce", "_lane", "_batch", "_as", FOLLOWED)
 # Fields that each document has, whatever their values.
 ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
 _NEEDED = {"id", *ALWAYS}
@@ -47,9 +47,11 @@ _TYPES |= {
 _READ = ("state", "rev", "run", "worker", "cancel_requested", "run_at", "max_retries")
 
 
-def to_document(job: Job, **own: object) -> Document:
+def to_document(job: Job, lane: str | None = None, **own: object) -> Document:
     """The job's document, without what equals its default; `own` is what the store adds."""
     document: Document = {"_id": job.id}
+    if lane is not None:
+        document["_lane"] = lane
     for name, value in zip(Job._fields[1:-1], job[1:-1], strict=True):
         if name in ALWAYS or value != _DEFAULTS[name]:
             document[name] = _plain(value)
@@ -66,8 +68,6 @@ def supported(job: Job) -> Job:
     """The job, if this store can keep what it asks for."""
     if job.unique is not None:
         raise InvalidInput("field 'unique' is not supported in MongoDB yet")
-    if job.lock:
-        raise InvalidInput("field 'lock' is not supported in MongoDB yet")
     return job
 
 
@@ -164,20 +164,20 @@ def _claim_update() -> Document:
 _CLAIM = _claim_update()
 
 
-def claim_update(worker: str, now: str, word: str | None) -> list[Document]:
-    """The update of the document that `worker` claims at `now`; `word` is for a first run.
+def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
+    """The update of the document that `worker` claims at `now`; `log_word` is for a first run.
 
-    It leaves a schedule, which never runs itself, as it is.
+    It leaves a schedule, which never runs itself, and a job that needs a lock as they are.
     """
     values = {"$worker": worker, "$now": now}
     to_set = {
         name: {"$literal": values[value]} if isinstance(value, str) and value in values else value
         for name, value in _CLAIM.items()
     }
-    if word is not None:
+    if log_word is not None:
         ran = {"$gt": [{"$ifNull": ["$run", 0]}, 0]}
-        to_set["log_word"] = {"$cond": [ran, "$log_word", word]}
-    needs = {"$or": [{"$gt": [f"${name}", None]} for name in RECURS]}
+        to_set["log_word"] = {"$cond": [ran, "$log_word", log_word]}
+    needs = {"$or": [{"$isArray": "$lock"}, *({"$gt": [f"${name}", None]} for name in RECURS)]}
     return [
         {"$set": {name: {"$cond": [needs, f"${name}", value]} for name, value in to_set.items()}}
     ]

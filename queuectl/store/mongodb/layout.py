@@ -12,20 +12,23 @@ from queuectl.store.mongodb.connection import SETTINGS, Connection
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 3  # raised when an index or a rule is added: a process that finds less makes them
+LAYOUT = 4  # raised when an index or a rule is added: a process that finds less makes them
 MARKER = "queuectl"
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 # A claim scans the first: the ready jobs of each state, in the order in which they are claimed,
-# whatever is due later. The second counts, and tells what is due next; the third lists.
+# whatever is due later; where something may hold jobs back, the second (see lanes.py). The third
+# counts, and tells what is due next; the fourth lists.
 _JOB_INDEXES = {
     "claim": ("state", "priority", "run_at", "_seq"),
+    "lane": ("state", "_lane", "priority", "run_at", "_seq"),
     "due": ("state", "run_at"),
     "order": ("_seq",),
     "worker": ("worker", "state"),
     "batch": ("_batch",),
 }
 _SPARSE = ("worker", "batch")
+_UNIQUE = ("slots",)  # what one job at most may hold
 
 
 def read_marker(connection: Connection) -> tuple[bool, list[dict[str, Any]]]:
@@ -92,6 +95,9 @@ def make_jobs(connection: Connection, name: str) -> None:
     for index, keys in _JOB_INDEXES.items():
         how = {"sparse": True} if index in _SPARSE else {}
         database[name].create_index([(key, ASCENDING) for key in keys], name=index, **how)
+    for index in _UNIQUE:
+        there = {"unique": True, "partialFilterExpression": {index: {"$exists": True}}}
+        database[name].create_index([(index, ASCENDING)], name=index, **there)
     if not connection.has_transactions:  # what changed is asked for: see watch.py
         database[name].create_index([("updated_at", ASCENDING)], name="changed")
 

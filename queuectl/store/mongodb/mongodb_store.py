@@ -67,13 +67,14 @@ class MongodbStore:
         self.folder = folder  # this host's own, see addresses.py
         self.notices: list[str] = []
         self.on_change: OnChange = lambda pairs, settings: ()
-        self._staging = Staging(self.connection)
         self._env_sets = EnvSets(self.connection)
-        self._changes = Changes(self.connection, self._staging, self._follows, self._next_seq)
+        self._claims = Claims(self.connection, self.settings)
+        lane = self._claims.lane
+        self._staging = Staging(self.connection, lane)
+        self._changes = Changes(self.connection, self._staging, lane, self._follows, self._next_seq)
         self._firing = Firing(self.connection, self._staging, self._changes)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
-        self._claims = Claims(self.connection, self.settings, self._changes.swap)
         self._marked = False  # whether the database is known to be a queue
         self._settings: Mapping[str, object] = {}
         self._last_seq = 0
@@ -163,7 +164,8 @@ class MongodbStore:
 
     def _add_one(self, job: Job) -> None:
         nonce = os.urandom(8).hex()
-        document = to_document(job, _seq=self._next_seq(1), _nonce=nonce)
+        lane = self._claims.lane(job)
+        document = to_document(job, lane, _seq=self._next_seq(1), _nonce=nonce)
         with self.connection.told(f"that job '{job.id}' was enqueued"):
             try:
                 self._jobs.insert_one(document)
@@ -243,7 +245,9 @@ class MongodbStore:
             return Claim(None, settled=finished is None)
         if finished is not None and not self._changes.settle(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
-        return Claim(self._claims.claim(worker, now, log_word, self._firing.fire))
+        return Claim(
+            self._claims.claim(worker, now, log_word, self._changes.swap, self._firing.fire)
+        )
 
     def _follows(self, pairs: Sequence[tuple[Job, Job]]) -> Iterable[Job]:
         return self.on_change(pairs, self._claims.recent())
@@ -284,8 +288,6 @@ class MongodbStore:
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store; what it cannot do yet is refused."""
-        if Settings(new).limits:
-            raise StoreError("limits are not supported in MongoDB yet")
         if Settings(new).aging is not None:
             raise StoreError("the setting aging is not supported in MongoDB yet")
         self._make()
@@ -391,9 +393,10 @@ class MongodbStore:
         """Nothing: whatever was acknowledged is durable."""
 
     def fold(self) -> None:
-        """Look after batches that were left half-way: nothing else waits to be written."""
+        """Look after batches that were left half-way, and jobs that were edited in mongosh."""
         self._marked = False
-        self._there()
+        if self._there():
+            self._claims.put_right()
 
     def tidy(self) -> None:
         """Nothing: there are no files to bring up to date."""

@@ -30,8 +30,9 @@ _ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
 class Staging:
     """The batches of one queue."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, lane: Callable[[Job], str | None]) -> None:
         self._connection = connection
+        self._lane = lane
 
     def hand_in(self, jobs: Iterable[Job], first_seq: int) -> int:
         """Add all the jobs, or none and raise DuplicateId; how many there were."""
@@ -39,12 +40,12 @@ class Staging:
         made_at = self._connection.now()
         with self._connection.told():
             database.meta.insert_one({"_id": f"batch/{batch}", "made_at": made_at})
-        count = 0
+        count, held_back = 0, {"state": STAGED, "_batch": batch}
         try:
             pieces = _pieces(jobs)
             for piece in pieces:
                 documents = [
-                    to_document(job, state=STAGED, _as=job.state, _seq=seq, _batch=batch)
+                    to_document(job, self._lane(job), _as=job.state, _seq=seq, **held_back)
                     for seq, job in enumerate(piece, first_seq + count)
                 ]
                 self._insert(documents, count)
@@ -72,8 +73,9 @@ class Staging:
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
         with self._connection.told():
             database.meta.insert_one({"_id": f"batch/{batch}", **noted})
+        held_back = {"state": STAGED, "_batch": batch}
         documents = [
-            to_document(job, state=STAGED, _as=job.state, _seq=seq, _batch=batch)
+            to_document(job, self._lane(job), _as=job.state, _seq=seq, **held_back)
             for seq, job in enumerate(jobs, first_seq)
         ]
         self._insert(documents, 0)

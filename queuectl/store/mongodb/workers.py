@@ -39,6 +39,7 @@ _PENDING = [
                 {"ns.coll": "jobs", "operationType": "insert", "fullDocument.state": "pending"},
                 {"ns.coll": "jobs", "updateDescription.updatedFields.state": "pending"},
                 {"ns.coll": "jobs", "updateDescription.updatedFields.run_at": {"$exists": True}},
+                {"ns.coll": "jobs", "updateDescription.removedFields": "slots"},
                 {"ns.coll": "config"},
                 {"operationType": "rename"},
             ]
@@ -202,7 +203,7 @@ class MongodbWorkers:
 
 
 class Waker:
-    """Wakes an idle worker of this host when a job becomes pending, wherever it was enqueued.
+    """Wakes an idle worker of this host when a job becomes pending or frees what others wait for.
 
     Only the idle worker that keeps watch listens: each stream costs the server more than a claim.
     """

@@ -1,0 +1,171 @@
+"""Waiting jobs that something besides their time may hold back, so that a claim passes none twice.
+
+What may hold a job back are its tokens: tags that are paused or limited, and its locks; see
+model/gate.py. The tokens of a waiting job stand in its document as one text, its lane, by which
+the index `lane` is sorted: so a claim asks for the first job of the lanes that are open, however
+many wait in the others. A lane is only where a job is looked for: what may start is decided by the
+job itself, and one that lies in a wrong lane, as after an edit in mongosh, is put into its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from queuectl.model.gate import LOCK, Gate, holders
+from queuectl.model.job import Job
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import Document
+
+WAITING = {"$in": sorted(CLAIMABLE)}
+ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
+# The server merges the lanes of one question, of both states; of more than 200 it sorts all jobs.
+_AT_ONCE = 90
+
+
+def lane_of(job: Job, gate: Gate) -> str | None:
+    """The lane of a waiting job; None for that of jobs which nothing can hold back."""
+    tags = [tag for tag in _known(gate) if tag in job.tags]
+    return " ".join(tags + [LOCK + name for name in job.lock]) or None
+
+
+def _known(gate: Gate) -> list[str]:
+    return sorted(gate.paused | gate.limits.keys())
+
+
+class Lanes:
+    """The lanes of one queue."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def _jobs(self) -> Any:
+        return self._connection.database.jobs
+
+    def look(self, gate: Gate) -> tuple[list[str | None], dict[str, list[Job]]]:
+        """The lanes in which jobs wait, and the running jobs that hold each token."""
+        holding = [{"slots": {"$exists": True}}, {"tags": {"$in": [*gate.limits]}}]
+        steps: list[Document] = [
+            {"$match": {"state": "in_progress", "$or": holding}},
+            {"$project": {"tags": 1, "slots": 1, "runs": {"$literal": True}}},
+        ]
+        for state in WAITING["$in"]:
+            each = [{"$match": {"state": state}}, {"$group": {"_id": "$_lane"}}]
+            steps.append({"$unionWith": {"coll": "jobs", "pipeline": each}})
+        with self._connection.told():
+            found = list(self._jobs.aggregate(steps))
+        running = (_running(document) for document in found if "runs" in document)
+        lanes = dict.fromkeys(document["_id"] for document in found if "runs" not in document)
+        return [*lanes], holders(running, gate)
+
+    def first(
+        self, lanes: Collection[str | None], now: str, wanted: str | None = None
+    ) -> Document | None:
+        """The document of the job that is claimed first of those in the lanes that are due.
+
+        `wanted`: of this one, or None.
+        """
+        best: Document | None = None
+        hint = "_id_" if wanted else "lane"
+        for some in _pieces(lanes):
+            asked: Document = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
+            asked |= {"_id": wanted} if wanted else {}
+            with self._connection.told():
+                for document in self._jobs.find(asked, hint=hint).sort(ORDER).limit(1):
+                    if best is None or _place(document) < _place(best):
+                        best = document
+        return best
+
+    def next_due(self, lanes: Collection[str | None], gate: Gate, now: str) -> str | None:
+        """When the first job is due, of those in the lanes; of others that are later than now."""
+        for some in _pieces(lanes):
+            due = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
+            with self._connection.told():
+                if self._jobs.find_one(due, {"_id": 1}, hint="lane") is not None:
+                    return now
+        later: Document = {"state": WAITING, "run_at": {"$gt": now}}
+        if gate.paused:
+            later["tags"] = {"$nin": sorted(gate.paused)}
+        with self._connection.told():
+            found = list(self._jobs.find(later, {"run_at": 1}).sort("run_at", 1).limit(1))
+        return found[0]["run_at"] if found else None
+
+    def put_right(self, gate: Gate) -> None:
+        """Put every waiting job into its lane."""
+        known = _known(gate)
+        concerned = [{"_lane": {"$exists": True}}, {"lock": {"$exists": True}}]
+        asked = {"state": WAITING, "$or": [*concerned, {"tags": {"$in": known}}]}
+        with self._connection.told():
+            self._jobs.update_many(asked, [{"$set": {"_lane": _lane_on_server(known)}}])
+
+    def put(self, job: Job, gate: Gate) -> None:
+        """Put this one into its lane."""
+        lane = lane_of(job, gate)
+        update = {"$unset": {"_lane": ""}} if lane is None else {"$set": {"_lane": lane}}
+        with self._connection.told():
+            self._jobs.update_one({"_id": job.id, "state": WAITING}, update)
+
+
+def open_lanes(
+    lanes: Iterable[str | None], gate: Gate, using: Mapping[str, list[Job]]
+) -> list[str | None]:
+    """Those of the lanes whose tokens are all free, and that without tokens."""
+
+    def is_shut(token: str) -> bool:
+        most = gate.limits.get(token, 1 if token.startswith(LOCK) else None)
+        return token in gate.paused or (most is not None and len(using.get(token, ())) >= most)
+
+    others = (lane for lane in lanes if lane is not None)
+    return [None, *(lane for lane in others if not any(map(is_shut, lane.split())))]
+
+
+def _running(document: Document) -> Job:
+    """Of a running job what it holds."""
+    tags, slots = (document.get(name) for name in ("tags", "slots"))
+    job = Job(document["_id"], "in_progress", 0, "", "", 0, "", "")
+    return job._replace(
+        tags=tuple(tags) if isinstance(tags, list) else (),
+        slots=tuple(slots) if isinstance(slots, list) else (),
+    )
+
+
+def _place(document: Document) -> tuple[Any, ...]:
+    return (document["priority"], document["run_at"], document.get("_seq", 0))
+
+
+def _pieces(lanes: Collection[str | None]) -> Iterator[list[str | None]]:
+    given = [*lanes]
+    for at in range(0, len(given), _AT_ONCE):
+        yield given[at : at + _AT_ONCE]
+
+
+def _lane_on_server(known: list[str]) -> Document:
+    """`lane_of`, as the server reckons it."""
+    tags = {"$cond": [{"$isArray": "$tags"}, "$tags", []]}
+    locks = {"$cond": [{"$isArray": "$lock"}, "$lock", []]}
+    is_text = {"$eq": [{"$type": "$$this"}, "string"]}
+    tokens = {
+        "$concatArrays": [
+            {"$filter": {"input": {"$literal": known}, "cond": {"$in": ["$$this", tags]}}},
+            {
+                "$map": {
+                    "input": {"$filter": {"input": locks, "cond": is_text}},
+                    "in": {"$concat": [LOCK, "$$this"]},
+                }
+            },
+        ]
+    }
+    joined = {"$reduce": {"input": tokens, "initialValue": "", "in": _JOIN}}
+    named = {"$cond": [{"$eq": ["$$lane", ""]}, "$$REMOVE", "$$lane"]}
+    return {"$let": {"vars": {"lane": joined}, "in": named}}
+
+
+_JOIN = {
+    "$cond": [
+        {"$eq": ["$$value", ""]},
+        "$$this",
+        {"$concat": ["$$value", " ", "$$this"]},
+    ]
+}
