@@ -18,7 +18,7 @@ from queuectl.live.feed import Feed
 from queuectl.live.live_queue import LiveQueue
 from queuectl.model.times import format_time, parse_time
 from queuectl.places import find_folder
-from queuectl.store import opening
+from queuectl.store import door, opening
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
 from queuectl.worker import processes
@@ -275,6 +275,32 @@ def test_what_cannot_be_copied_is_named_and_changes_nothing(queue, url, tmp_path
     assert queue("copy", str(tmp_path / "nowhere"), folder).code == 2
     refused = queue("copy", url, str(tmp_path / "new"))
     assert (refused.code, "1 worker(s) of mongodb://" in refused.err) == (4, True), refused
+
+
+def test_what_a_worker_leaves_that_is_killed_as_it_begins_is_cleared_away(queue, url, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    store = opened(url)
+    store.release(store.register("w-0", os.getpid(), "s", "b"))
+    above = os.path.join(host_folder(url), "workers")
+    for step in ("append", "make_pipe", "rename"):
+        with monkeypatch.context() as patch:
+            patch.setattr(door, step, killed)
+            patch.setattr(door, "remove", lambda path: None)
+            with pytest.raises(Killed):
+                store.register(f"w-{step}", os.getpid(), "s", "b")
+    living = store.register("w-1", os.getpid(), "s", "b")
+    assert sorted(os.listdir(above)) == ["w-1", "w-1.wake"]
+    with open(os.path.join(above, ".w-2"), "w"):
+        pass
+    queue.ok("checkpoint")
+    assert sorted(os.listdir(above)) == ["w-1", "w-1.wake"]
+    store.release(living)
+    assert os.listdir(above) == []
 
 
 # -- looking all the time

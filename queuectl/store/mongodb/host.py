@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from queuectl.addresses import ADDRESS, Address
 from queuectl.store import door
@@ -20,3 +23,17 @@ def forget_secret(folder: str, address: Address) -> None:
     """Take the password out of a host folder, which goes on to stand for its queue."""
     if address.has_secret and not address.path:
         door.replace(os.path.join(folder, ADDRESS), address.name.encode() + b"\n")
+
+
+@contextmanager
+def folder_held(folder: str, *, alone: bool = False) -> Iterator[None]:
+    """A lock on a host folder: by many at once, or `alone`, and then BlockingIOError if others do.
+
+    Raises OSError and StoreError where it cannot be had.
+    """
+    fd = door.open_folder(folder)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)

@@ -393,10 +393,11 @@ class MongodbStore:
         """Nothing: whatever was acknowledged is durable."""
 
     def fold(self) -> None:
-        """Look after batches that were left half-way, and jobs that were edited in mongosh."""
+        """Look after what was left half-way, and jobs that were edited in mongosh."""
         self._marked = False
         if self._there():
             self._claims.put_right()
+        self._workers.clear()
 
     def tidy(self) -> None:
         """Nothing: there are no files to bring up to date."""

@@ -20,11 +20,12 @@ from typing import Any
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.times import format_time
+from queuectl.store import door
 from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.host import forget_secret, make_host_folder
+from queuectl.store.mongodb.host import folder_held, forget_secret, make_host_folder
 
 _LEAST = 30.0  # seconds of a lease, beside 3 times kill-grace
 _PARTS = 12  # of a lease, in each of which it is renewed
@@ -80,7 +81,9 @@ class MongodbWorkers:
         make_host_folder(self._folder, self._connection.address)
         started_at = format_time(self._connection.now())
         words = f"{pid} {start_time} {boot_id} {started_at}"
-        local = worker_files.make_slot(self._folder, worker_id, words)
+        self.clear()
+        with folder_held(self._folder):
+            local = worker_files.make_slot(self._folder, worker_id, words)
         lease = self._lease()
         document = {
             "_id": worker_id,
@@ -102,6 +105,15 @@ class MongodbWorkers:
             raise
         slack = self._settings().kill_grace + _MARGIN
         return LeasedSlot(self._connection, local, lease, slack)
+
+    def clear(self) -> None:
+        """Remove what workers left in this host's folder that were killed as they began."""
+        from queuectl.store.damage.strays import stray_worker_files  # no command needs it
+
+        # Whoever makes a worker's file at this moment has it unlocked, and looks like a dead one.
+        with suppress(OSError, StoreError), folder_held(self._folder, alone=True):
+            for name in stray_worker_files(self._folder):
+                door.remove(os.path.join(self._folder, worker_files.FOLDER, name))
 
     def release(self, slot: LeasedSlot) -> None:
         """Take a worker off the list, at its own end."""
