@@ -16,6 +16,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.key_binding.defaults import load_key_bindings
 from prompt_toolkit.output import DummyOutput
 
+from queuectl.addresses import address_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import run_line
 from queuectl.commands.grammar.tokens import tokenize
@@ -370,7 +371,7 @@ status
 """,
 }
 _CHANGING_TEXT = re.compile(
-    r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d+[smhd] ago|\b[0-9a-z]{10,}\b|\br[0-9a-z]{6}\b"
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d+[smhd] ago|[\d.]+ ms|\b[0-9a-z]{10,}\b|\br[0-9a-z]{6}\b"
 )
 
 
@@ -391,7 +392,9 @@ def scene_lines(scene: str) -> list[str]:
 
 
 def stored(folder: str) -> Stored:
-    """All jobs without times, and the settings; read anew only if they changed."""
+    """All jobs without times, and the settings; files are read anew only if they changed."""
+    if address_of(folder) is not None:
+        return _stored(folder)
     mark = change_mark(folder)
     if _read.get(folder, (None,))[0] != mark:
         _read[folder] = mark, _stored(folder)
@@ -471,15 +474,15 @@ class AsTyped(AsArgv):
         return text.partition("In the shell\n")[0], codes[0] if codes else 2
 
 
-def play(mode: AsArgv, scene: str, folder: str) -> list[Done]:
-    """Every line of a scene, one after the other."""
+def play(mode: AsArgv, scene: str, where: str, folder: str) -> list[Done]:
+    """Every line of a scene, one after the other, on the queue `where` that the folder is for."""
     done: list[Done] = []
     for line in scene_lines(scene):
         if line[0] == "!":
             let_end(folder, line)
             continue
         out, code = mode.run(line)
-        shown = _CHANGING_TEXT.sub("T", out).replace(folder, "FOLDER")
+        shown = _CHANGING_TEXT.sub("T", out).replace(where, "FOLDER")
         done.append(Done(shown, code, *stored(folder)))
     return done
 
@@ -491,8 +494,20 @@ def tmp_path(memory_path):
 
 
 @pytest.fixture
-def stage(tmp_path, monkeypatch):
-    """Plays a scene in a mode, in a data folder of its own."""
+def place(tmp_path):
+    """Gives each mode a queue of its own: how it is named, and the folder that stands for it."""
+
+    def placed(mode: str) -> tuple[str, str]:
+        folder = str(tmp_path / mode / "data")
+        os.makedirs(os.path.dirname(folder))
+        return folder, folder
+
+    return placed
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch, place):
+    """Plays a scene in a mode, on a queue of its own."""
     from tests.conftest import Cli
 
     monkeypatch.setenv("TERM", "xterm")
@@ -504,10 +519,9 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setattr("prompt_toolkit.application.application.load_key_bindings", made_once)
 
     def played(mode: type[AsArgv], scene: str) -> list[Done]:
-        folder = str(tmp_path / mode.__name__ / "data")
-        os.makedirs(os.path.dirname(folder))
-        monkeypatch.setenv("QUEUECTL_DATA", folder)
-        return play(mode(Cli(folder)), scene, folder)
+        where, folder = place(mode.__name__)
+        monkeypatch.setenv("QUEUECTL_DATA", where)
+        return play(mode(Cli(folder)), scene, where, folder)
 
     return played
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from queuectl.store.files.logs import named_run
+from queuectl.job_queue import JobQueue
 from tests.acceptance.workload import Case, cases, script_line
 
 WORKERS = 4
@@ -57,18 +57,7 @@ def run_directly(case: Case, folder: str) -> list[Run]:
     return runs
 
 
-def log_of(folder: str, job_id: str, run: int) -> bytes:
-    """What that run printed; a run that printed nothing has no log."""
-    names = os.listdir(os.path.join(folder, "logs"))
-    wanted = [name for name in names if (named_run(name) or ())[:2] == (job_id, run)]
-    if not wanted:
-        return b""
-    [name] = wanted
-    with open(os.path.join(folder, "logs", name), "rb") as file:
-        return file.read()
-
-
-def differences(case: Case, job: dict, runs: list[Run], folder: str) -> list[str]:
+def differences(case: Case, job: dict, runs: list[Run], queue: JobQueue) -> list[str]:
     """In what the job differs from the direct runs; empty if in nothing."""
     last = runs[-1]
     expected = {
@@ -91,7 +80,7 @@ def differences(case: Case, job: dict, runs: list[Run], folder: str) -> list[str
     if not (job["error"] or "").startswith(last.error if last.code else ""):
         wrong.append(f"{case.id}: its error is {job['error']!r}, not {last.error!r}")
     for number, run in enumerate(runs, 1):
-        log = log_of(folder, case.id, number)
+        log = b"".join(queue.store.output.output(queue.get(case.id), number))
         if log != run.output:
             wrong.append(f"{case.id}: run {number} printed {log[:200]!r}, not {run.output[:200]!r}")
     return wrong
@@ -128,11 +117,13 @@ def test_every_command_ends_as_if_it_was_run_directly(cli, tmp_path):
         assert jobs[case.id]["command"] == case.command
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         direct = list(pool.map(lambda case: run_directly(case, str(tmp_path)), work))
+    queue = JobQueue.open(cli.folder)
     wrong = [
         line
         for case, runs in zip(work, direct, strict=True)
-        for line in differences(case, jobs[case.id], runs, cli.folder)
+        for line in differences(case, jobs[case.id], runs, queue)
     ]
+    queue.close()
     assert "\n".join(wrong) == ""
     assert len({job["worker"] for job in jobs.values()}) == WORKERS
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import select
-import shlex
 import signal
 import time
 
@@ -23,7 +22,6 @@ from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
 from queuectl.worker import processes
 from queuectl.worker.old_logs import remove_old_logs
-from tests.seeds.test_seeds import LINES
 
 
 @pytest.fixture
@@ -44,16 +42,6 @@ def host_folder(url):
 
 def states(cli):
     return {job["id"]: job["state"] for job in json.loads(cli.ok("list", "--json"))}
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_a_line_prints_the_seeds_words(queue, name):
-    for number in (1, 2, 3):
-        queue.ok("enqueue", "--id", f"waits{number}", "--command", "true")
-    line, expected = LINES[name]
-    result = queue(*shlex.split(line))
-    assert result.code == 0, result
-    assert re.match(expected, result.out), result.out
 
 
 def test_ping_tells_server_version_form_and_time(queue, server, url):
