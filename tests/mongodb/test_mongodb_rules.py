@@ -46,3 +46,28 @@ def test_a_hook_needs_no_folder_that_other_hosts_lack(queue):
     queue.settle(queue.claim("w"), ended())
     hook = queue.claim("w")
     assert (hook.command, hook.cwd, hook.env["QUEUECTL_LOG"]) == ("tell", None, "")
+
+
+def test_sets_of_variables_that_no_job_names_go_when_they_are_a_day_old(queue, url, client):
+    database = client[url.rpartition("/")[2]]
+    sets = database.env_sets
+    database.meta.update_one({"_id": "queuectl"}, {"$unset": {"sets_looked_at": ""}})
+    for number in range(40):
+        queue.enqueue([{"id": f"j{number}", "command": "x"}], {"env": {"N": str(number)}})
+    queue.cancel([f"j{number}" for number in range(40)])
+    queue.purge([f"j{number}" for number in range(1, 40)])
+    queue.checkpoint()
+    assert sets.count_documents({}) == 40, "their jobs may be about to be added"
+    sets.update_many({}, {"$inc": {"kept_at": -90_000}})
+    queue.checkpoint()
+    assert sets.count_documents({}) == 40, "it was looked for them today"
+    queue.enqueue([{"id": "again", "command": "x"}], {"env": {"N": "7"}})
+    queue.cancel(["again"])
+    queue.purge(["again"])
+    database.meta.update_one({"_id": "queuectl"}, {"$inc": {"sets_looked_at": -90_000}})
+    queue.checkpoint()
+    assert queue.env_set(queue.get("j0")) == {"env": {"N": "0"}}
+    assert sorted(found["form"] for found in sets.find()) == [
+        '{"env": {"N": "0"}}',
+        '{"env": {"N": "7"}}',
+    ]

@@ -14,7 +14,7 @@ from queuectl.model.times import format_time
 from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import MARKER, Connection
 from queuectl.store.mongodb.documents import to_document
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.lanes import lane_of
@@ -119,4 +119,4 @@ class MongodbArchive:
                     "others change the queue meanwhile; nothing was replaced: stop them, try again"
                 )
             database[_INCOMING].rename("jobs", dropTarget=True)
-            database.meta.update_one({"_id": layout.MARKER}, {"$inc": {"replaced": 1}})
+            database.meta.update_one({"_id": MARKER}, {"$inc": {"replaced": 1}})

@@ -20,6 +20,7 @@ from queuectl.addresses import Address
 from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, StoreError
 
 PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
+MARKER = "queuectl"  # the document of the collection `meta` that makes a database a queue
 SETTINGS = "settings"  # the document of the collection `config`
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds

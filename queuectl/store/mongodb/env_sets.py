@@ -12,13 +12,20 @@ from pymongo import errors
 
 from queuectl.errors import NoSuchSet
 from queuectl.model.job import Job
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import MARKER, Connection
 
 EnvSet = Mapping[str, Any]
 
+_HOUR, _DAY = 3600.0, 86_400.0  # seconds
+_MANY = 32  # sets from which on those that no job names are looked for
+
 
 class EnvSets:
-    """Sets by their ids. `form` is JSON text: a captured variable may hold more than UTF-8."""
+    """Sets by their ids. `form` is JSON text: a captured variable may hold more than UTF-8.
+
+    `kept_at` is when somebody last meant to add a job with the set, or an hour later: a set goes
+    only if that is a day ago, for its job may not be there yet.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -30,11 +37,32 @@ class EnvSets:
 
     def keep(self, form: EnvSet) -> str:
         """Keep a set, unless it is kept already; its id."""
-        own, kept = self.id_of(form), {"$setOnInsert": {"form": json.dumps(form)}}
+        own, now = self.id_of(form), self._connection.now()
+        kept = {"$set": {"kept_at": now}, "$setOnInsert": {"form": json.dumps(form)}}
+        lately = {"_id": own, "kept_at": {"$gt": now - _HOUR}}
         # Another process may keep the same set at this moment.
         with self._connection.told(), suppress(errors.DuplicateKeyError):
-            self._connection.database.env_sets.update_one({"_id": own}, kept, upsert=True)
+            if self._sets.find_one(lately, {"_id": 1}) is None:
+                self._sets.update_one({"_id": own}, kept, upsert=True)
         return own
+
+    def drop_unused(self) -> None:
+        """Remove sets that no job names, once a day and if there are many."""
+        database, now = self._connection.database, self._connection.now()
+        with self._connection.told():
+            if self._sets.estimated_document_count() < _MANY:
+                return
+            due = {"_id": MARKER, "sets_looked_at": {"$not": {"$gt": now - _DAY}}}
+            looks = database.meta.update_one(due, {"$set": {"sets_looked_at": now}})
+            if not looks.modified_count:
+                return
+            self._sets.update_many({"kept_at": None}, {"$set": {"kept_at": now}})
+            unused = {"_id": {"$nin": database.jobs.distinct("env_set")}}
+            self._sets.delete_many({**unused, "kept_at": {"$lt": now - _DAY}})
+
+    @property
+    def _sets(self) -> Any:
+        return self._connection.database.env_sets
 
     def of(self, job: Job) -> EnvSet | None:
         """The job's set, None if it has none; NoSuchSet if that is gone."""

@@ -8,12 +8,11 @@ from typing import Any
 from pymongo import ASCENDING, errors
 
 from queuectl.errors import StoreError
-from queuectl.store.mongodb.connection import SETTINGS, Connection
+from queuectl.store.mongodb.connection import MARKER, SETTINGS, Connection
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
 LAYOUT = 4  # raised when an index or a rule is added: a process that finds less makes them
-MARKER = "queuectl"
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 # A claim scans the first: the ready jobs of each state, in the order in which they are claimed,

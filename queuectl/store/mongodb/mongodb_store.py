@@ -397,6 +397,7 @@ class MongodbStore:
         self._marked = False
         if self._there():
             self._claims.put_right()
+            self._env_sets.drop_unused()
         self._workers.clear()
 
     def tidy(self) -> None:

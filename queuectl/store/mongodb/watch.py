@@ -19,9 +19,9 @@ from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.files.worker_files import worker_infos
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import MARKER, Connection
 from queuectl.store.mongodb.documents import STAGED, to_job
-from queuectl.store.mongodb.layout import MARKER, read_settings
+from queuectl.store.mongodb.layout import read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
