@@ -38,7 +38,11 @@ def update(service: Service, call: Call) -> Answer:
         raise Refused(422, "the id of the job is missing")
     if body.get("state") is not None:
         _check_state(body["state"])
-    job = service.operations.update(job_id, check_draft(body, editing=True), None)
+    fields = check_draft(body, editing=True)
+    if not fields:
+        job = service.operations.job(job_id)
+        return Answer(200, {"status_code": 200, "details": f"Job '{job.id}' stays as it is."})
+    job = service.operations.update(job_id, fields, None)
     form = {"status_code": 200, "details": f"Job '{job.id}' is updated; it is {job.state}."}
     return Answer(200, form, did=f"changed {job.id}")
 

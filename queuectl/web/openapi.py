@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from queuectl import __version__
 from queuectl.config import LONGEST_HOOK, MOST_AT_ONCE, SETTINGS, Setting
@@ -34,6 +35,26 @@ _MOMENT = (
 )
 _WORD = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"  # text with something in it
 _TAG = f"[A-Za-z0-9._:-]{{1,{LONGEST_TAG}}}"
+
+
+def _cron_field(one: str, *more: str) -> str:
+    item = "|".join((rf"(\*|{one}(-{one})?)(/[1-9]\d?)?", *more))
+    return f"({item})(,({item}))*"
+
+
+def _words(text: str) -> str:
+    return "|".join([text.replace(" ", "|"), text.lower().replace(" ", "|")])
+
+
+_MONTHS = _words("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC")
+_WEEKDAY = f"([0-7]|{_words('SUN MON TUE WED THU FRI SAT')})"
+_FIVE = (
+    *(_cron_field("[0-5]?[0-9]"), _cron_field("([01]?[0-9]|2[0-3])")),
+    _cron_field("(0?[1-9]|[12][0-9]|3[01])", "L"),
+    _cron_field(f"(0?[1-9]|1[0-2]|{_MONTHS})"),
+    _cron_field(_WEEKDAY, f"{_WEEKDAY}#[1-5]", "[0-7]L"),
+)
+CRON = f"^({' '.join(_FIVE)}|@(yearly|annually|monthly|weekly|daily|midnight|hourly))$"
 _GIVEN: Form = {"not": {"type": "null"}}
 _KINDS: dict[str, Form] = {
     "id": {"type": "string", "pattern": f"^{ID}$"},
@@ -45,10 +66,7 @@ _KINDS: dict[str, Form] = {
     "delay": {"type": "number", "minimum": 0, "maximum": LONGEST},
     "number": {"type": "number", "minimum": 0, "maximum": 1e6},
     "period": {"type": "number", "minimum": 1, "maximum": LONGEST},
-    "cron": {
-        "type": "string",
-        "pattern": r"^(\S+\s+){4}\S+$|^@(daily|hourly|weekly|monthly|yearly)$",
-    },
+    "cron": {"type": "string", "pattern": CRON},
     "share": {"type": "number", "minimum": 0, "maximum": 1},
     "size": {"type": "integer", "minimum": 0, "maximum": LARGEST_LOG},
     "time": {"type": "string", "pattern": _MOMENT},
@@ -108,7 +126,8 @@ def _or_null(form: Form) -> Form:
 
 
 def _field(field: Field) -> Form:
-    form = {**_KINDS.get(field.kind, _TEXT), "description": field.meaning}
+    kind = _ref("Zone") if field.name == "tz" else _KINDS.get(field.kind, _TEXT)
+    form = {**kind, "description": field.meaning}
     if field.name in _EXAMPLES:
         form["examples"] = [_EXAMPLES[field.name]]
     return form
@@ -156,12 +175,10 @@ def _changes() -> Form:
 
 
 def _update() -> Form:
-    """A change that names its job, and changes something."""
+    """A change that names its job."""
     form = _changes()
     form["properties"]["id"] = _KINDS["id"]
     form["required"] = ["id"]
-    names = [name for name in form["properties"] if name != "id"]
-    form["anyOf"] = [_object({name: _GIVEN}, [name]) for name in names]
     return form
 
 
@@ -234,6 +251,7 @@ def _schemas() -> Form:
         "Changes": _changes(),
         "Update": _update(),
         "Settings": _settings(),
+        "Zone": {"type": "string", "enum": ["UTC", *sorted(available_timezones() - {"UTC"})]},
         "JobList": _object({**page, "position": _TEXT}, ("items", "next", "total")),
         "JobBatch": _object({"items": _list(job), "total": count}, ("items", "total")),
         "Check": _object({"ok": {"type": "boolean"}, "errors": _list(fault)}, ("ok", "errors")),
@@ -279,7 +297,7 @@ def _schema(member: Member) -> Form:
     if member.choices and member.kind in ("text", "state"):
         form["enum"] = list(member.choices)
     if member.name == "If-Match":
-        form["pattern"] = r'^(\*|"\d{1,15}")$'
+        form["pattern"] = r'^(\*|(W/)?"\d{1,15}")$'
     elif member.name == "Idempotency-Key":
         form |= {"minLength": 1, "maxLength": 200, "pattern": r"^[!-~]+$"}
     elif member.name == "key":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -100,7 +101,7 @@ def wanted_rev(call: Call) -> int | None:
     given = call.headers.get("if-match")
     if given is None or given.strip() == "*":
         return None
-    word = given.strip().removeprefix("W/").strip('"')
-    if not (word.isascii() and word.isdigit() and len(word) < 16):
+    found = re.fullmatch(r'(?:W/)?"(\d{1,15})"', given.strip(), re.ASCII)
+    if found is None:
         raise Refused(400, f"If-Match {given[:40]!r} is not the ETag of a job")
-    return int(word)
+    return int(found[1])
