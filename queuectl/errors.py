@@ -131,6 +131,14 @@ class Outdated(Conflict):
         self.rev = rev
 
 
+class OtherJobs(Conflict):
+    """A change means more or fewer jobs than was said: `count`."""
+
+    def __init__(self, count: int, expected: int) -> None:
+        super().__init__(f"{count} jobs are meant now, not {expected}")
+        self.count = count
+
+
 class StoreError(QueuectlError):
     """The data folder cannot be used as it is."""
 

@@ -6,7 +6,7 @@ change it: to all the jobs that are meant, or to none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
@@ -27,6 +27,7 @@ class JobChanges:
     """The part of JobQueue that finds jobs and changes them."""
 
     store: Store
+    by = ""  # who asks for the changes, as history entries have it: "cli", "web"; "": nobody says
     _hooked = 0  # hooks that no worker was woken for yet
     if TYPE_CHECKING:
 
@@ -81,7 +82,7 @@ class JobChanges:
         A state of pending is a retry, of cancelled a cancel. Tags in `tag` are added to those that
         a job has, those in `untag` taken away; variables in `env` are added to its own.
         """
-        return self._change(which, self._update_rule(changes, tag, untag, env), rev)
+        return self._change(which, self._update_rule(changes, tag, untag, env), "edit", rev)
 
     def would_update(
         self,
@@ -136,9 +137,16 @@ class JobChanges:
 
         return rule
 
-    def cancel(self, which: Which, rev: int | None = None) -> list[Job]:
-        """Cancel the jobs, all or none; those that run are ended by their workers."""
-        return self._change(which, lambda job: lifecycle.cancelled(job, self.now()), rev)
+    def cancel(self, which: Which, rev: int | None = None, exactly: int | None = None) -> list[Job]:
+        """Cancel the jobs, all or none; those that run are ended by their workers.
+
+        OtherJobs unless `exactly` so many are cancelled; the same holds for `retry` and the others.
+        """
+
+        def rule(job: Job) -> Job:
+            return lifecycle.cancelled(job, self.now())
+
+        return self._change(which, rule, "cancel", rev, exactly)
 
     def abandon(self, which: Which) -> list[Job]:
         """Give up running jobs, all or none, though something of their runs may go on.
@@ -156,7 +164,7 @@ class JobChanges:
                 )
             return lifecycle.abandoned(job, self.now())
 
-        done = self._change(which, rule)
+        done = self._change(which, rule, "cancel")
         self.store.wake()  # what they held is free
         return done
 
@@ -185,9 +193,9 @@ class JobChanges:
     def _back(self, job: Job) -> Job:
         return lifecycle.retried(_dead(job), self.now())
 
-    def retry(self, which: Which, rev: int | None = None) -> list[Job]:
+    def retry(self, which: Which, rev: int | None = None, exactly: int | None = None) -> list[Job]:
         """Make the jobs pending now, all or none; of a selection those that are not due already."""
-        return self._change(which, self._retry_rule(which), rev)
+        return self._change(which, self._retry_rule(which), "retry", rev, exactly)
 
     def _retry_rule(self, which: Which) -> Rule:
         if not is_selection(which):
@@ -199,11 +207,23 @@ class JobChanges:
 
         return rule
 
-    def retry_dead(self, which: Which) -> list[Job]:
-        """Put dead jobs back, all or none; Conflict for an id of one that is not dead."""
+    def retry_dead(
+        self,
+        which: Which,
+        goes: Callable[[Job], bool] | None = None,
+        exactly: int | None = None,
+    ) -> list[Job]:
+        """Put dead jobs back, all or none; Conflict for an id of one that is not dead.
+
+        `goes`: of those jobs only the ones for which it is true.
+        """
         if is_selection(which):
             which = which._replace(states=frozenset({"dead"}))
-        return self._change(which, self._back)
+
+        def rule(job: Job) -> Job | None:
+            return self._back(job) if goes is None or goes(job) else None
+
+        return self._change(which, rule, "retry", exactly=exactly)
 
     def purge(
         self,
@@ -212,6 +232,7 @@ class JobChanges:
         *,
         dead: bool = False,
         dry_run: bool = False,
+        exactly: int | None = None,
     ) -> list[Job]:
         """Remove ended jobs, of those that ended `older_than` seconds ago or more.
 
@@ -225,12 +246,14 @@ class JobChanges:
             for state in (which.states or frozenset(STATES)) - FINISHED:
                 raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
             which = which._replace(ended_by=before)
-            return self.select(which) if dry_run else self.store.remove(which)
+            return self.select(which) if dry_run else self.store.remove(which, exactly=exactly)
 
         def goes(job: Job) -> bool:
             return has_ended_by(_dead(job) if dead else _removable(job), before)
 
-        return list(filter(goes, self._named(which))) if dry_run else self.store.remove(which, goes)
+        if dry_run:
+            return list(filter(goes, self._named(which)))
+        return self.store.remove(which, goes, exactly)
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """Remove ended jobs, as far as they still are as given; those that were removed.
@@ -240,9 +263,20 @@ class JobChanges:
         given = {job.id: job for job in map(_removable, jobs)}
         return self.store.remove(list(given), lambda job: job == given[job.id])
 
-    def _change(self, which: Which, rule: Rule, rev: int | None = None) -> list[Job]:
-        """Apply the rule to all jobs or to none, and tell the workers whom it concerns."""
-        done = list(self.store.change(which, lifecycle.at_rev(rule, rev)).values())
+    def _change(
+        self,
+        which: Which,
+        rule: Rule,
+        event: str,
+        rev: int | None = None,
+        exactly: int | None = None,
+    ) -> list[Job]:
+        """Apply the rule to all jobs or to none, and tell the workers whom it concerns.
+
+        `event` stands in the history of a job in which the rule itself notes nothing.
+        """
+        signed = lifecycle.signed(lifecycle.at_rev(rule, rev), self.by, event)
+        done = list(self.store.change(which, signed, exactly=exactly).values())
         self._tell_workers(done)
         return done
 

@@ -21,7 +21,7 @@ from queuectl.model.scheduling import CLAIMABLE, Claim, claim_order, is_ready
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup
-from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo, is_selection
+from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo, check_count, is_selection
 from queuectl.store.files.job_files import checked_line, encode_job
 from queuectl.store.files.logs import LogFolder
 
@@ -140,10 +140,13 @@ class MemoryStore:
         self._jobs |= added
         return copy
 
-    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(
+        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+    ) -> dict[str, Job]:
         """See Store."""
         pairs = [(old, rule(old)) for old in self._meant(which)]
         changed = [(old, new) for old, new in pairs if new is not None]
+        check_count(len(changed), exactly)
         for job in revived(changed).values():
             refuse_key(job, _holders(self._jobs, job))
         added = {job.id: job for job in self.on_change(changed, self._settings)}
@@ -157,9 +160,12 @@ class MemoryStore:
             del self._jobs[old.id]  # it moves behind the others, as between two files
         self._jobs[new.id] = new
 
-    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
+    def remove(
+        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+    ) -> list[Job]:
         """See Store."""
         gone = [job for job in self._meant(which) if goes is None or goes(job)]
+        check_count(len(gone), exactly)
         for job in gone:
             del self._jobs[job.id]
         return gone

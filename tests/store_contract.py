@@ -12,7 +12,7 @@ from io import BytesIO
 import pytest
 from samples import configure, ended, make_job, moment, put
 
-from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob
+from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob, OtherJobs
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import STATES
@@ -449,6 +449,26 @@ class StoreContract:
         with pytest.raises(Conflict, match="not the dead"):
             store.change(tagged, refuse_the_dead)
         assert list(store.find()) == before
+
+    def test_exactly_as_many_jobs_are_changed_or_removed_as_were_said(self, store):
+        store.add([make_job(job_id, tags=("t",) if job_id != "c" else ()) for job_id in "abc"])
+        tagged = Selection(tags=frozenset({"t"}))
+
+        def mine(job):
+            return None if job.id == "a" else job._replace(rev=job.rev + 1, command="mine")
+
+        for count in (0, 2):
+            with pytest.raises(OtherJobs, match=f"1 jobs are meant now, not {count}") as refused:
+                store.change(tagged, mine, exactly=count)
+            assert refused.value.count == 1
+            with pytest.raises(OtherJobs):
+                store.remove(tagged, lambda job: job.id == "a", exactly=count)
+        with pytest.raises(OtherJobs):
+            store.change(Selection(ids=frozenset({"x"})), mine, exactly=1)
+        assert [job.command for job in store.find()] == ["true"] * 3
+        assert names(store.change(tagged, mine, exactly=1).values()) == ["b"]
+        assert names(store.remove(tagged, exactly=2)) == ["a", "b"]
+        assert store.remove(tagged, exactly=0) == []
 
     def test_a_selection_is_removed_at_once(self, store):
         jobs = filled(store)

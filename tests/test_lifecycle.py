@@ -339,6 +339,35 @@ def test_retry_of_an_ended_job_starts_its_count_anew(state):
     )
 
 
+@pytest.mark.parametrize(
+    ("job", "rule", "by", "entry"),
+    [
+        ({"state": "failed"}, lifecycle.retried, "cli", None),
+        ({"state": "failed"}, lifecycle.retried, "web", {"event": "retry", "by": "web"}),
+        ({"state": "dead"}, lifecycle.retried, "cli", {"event": "retry", "was": "dead"}),
+        ({"state": "pending"}, lifecycle.cancelled, "web", {"event": "cancel", "by": "web"}),
+        ({"state": "in_progress"}, lifecycle.cancelled, "web", {"event": "ask", "by": "web"}),
+        ({"state": "in_progress"}, lifecycle.abandoned, "web", {"event": "cancel", "by": "web"}),
+        ({"state": "dead"}, lambda job, now: None, "web", None),
+    ],
+)
+def test_whoever_asks_for_a_change_stands_in_the_history(job, rule, by, entry):
+    job = make_job(run=2, exit_code=1, history=({"event": "x"},), **job)
+    got = lifecycle.signed(lambda job: rule(job, NOW), by, "edit")(job)
+    added = None if got is None else list(got.history[1:])
+    if entry is None:
+        assert not added
+    else:
+        assert added[0].items() >= {"at": NOW, "run": 2, "by": by, **entry}.items()
+    assert lifecycle.signed(rule, "", "edit") is rule
+
+
+def test_an_edit_by_the_page_stands_in_the_history():
+    rule = lifecycle.signed(lambda job: lifecycle.edited(job, {"priority": 1}, NOW), "web", "edit")
+    entry = {"event": "edit", "at": NOW, "run": 0, "by": "web"}
+    assert rule(make_job()).history == (entry,)
+
+
 def test_nothing_else_can_be_retried():
     with pytest.raises(InvalidTransition, match="cannot retry it"):
         lifecycle.retried(make_job(state="in_progress"), NOW)

@@ -161,12 +161,12 @@ def test_a_job_that_fits_no_more_when_it_is_to_be_changed_is_left(queue, monkeyp
     selection = Selection(tags=frozenset({"b"}), states=LIVE)
     change = queue.store.change
 
-    def late(ids, rule, *more):
+    def late(ids, rule, **more):
         monkeypatch.setattr(queue.store, "change", change)
         queue.update("wait-0", {}, untag=["b"])
         queue.cancel(["wait-2"])
         queue.purge(["wait-2"])
-        return change(ids, rule, *more)
+        return change(ids, rule, **more)
 
     monkeypatch.setattr(queue.store, "change", late)
     assert [job.id for job in queue.cancel(selection)] == ["again", "wait-1"]

@@ -128,6 +128,7 @@ class Context:
             from queuectl.job_queue import JobQueue
 
             self._queue = JobQueue.open(self.folder)
+            self._queue.by = "cli"
             if is_terminal(self.err):
                 self._queue.on_wait(self._show_lock)
         return self._queue

@@ -319,6 +319,8 @@ def _interruptions(history: tuple[Mapping[str, Any], ...]) -> int:
     """How often the job lost a worker that was asked to stop, since a run of it last ended."""
     count = 0
     for entry in reversed(history):
+        if entry.get("event") == "edit":
+            continue
         if entry.get("event") not in ("lose", "release"):
             break
         count += entry.get("reason") == "asked_to_stop"
@@ -404,6 +406,31 @@ def at_rev(rule: Callable[[Job], Job | None], rev: int | None) -> Callable[[Job]
         return rule(job)
 
     return rule if rev is None else guarded
+
+
+def signed(rule: Callable[[Job], Job | None], by: str, event: str) -> Callable[[Job], Job | None]:
+    """The rule with whoever asks for it in the entry that it adds to the history.
+
+    Where it adds none, the page and the API have one added: "cancel", "retry", "ask" (a run was
+    asked to end), or else `event`.
+    """
+
+    def noting(job: Job) -> Job | None:
+        new = rule(job)
+        if new is None or new is job:
+            return new
+        if new.history[-1:] != job.history[-1:]:
+            return new._replace(history=(*new.history[:-1], {**new.history[-1], "by": by}))
+        if by == "cli":
+            return new
+        what = event
+        if new.cancel_requested and not job.cancel_requested:
+            what = "ask"
+        elif new.state != job.state:
+            what = "cancel" if new.state == "cancelled" else "retry"
+        return new._replace(history=_noted(new, what, new.updated_at, by=by))
+
+    return noting if by else rule
 
 
 _INSTEAD = (

@@ -103,22 +103,27 @@ class Jobs(Protocol):
         Only to be asked of a store object by which `claim` was called before.
         """
 
-    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(
+        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+    ) -> dict[str, Job]:
         """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.
 
-        Raises NoSuchJob for an id, what the rule raises, and KeyTaken if a job would come back to
-        life while another one with its key lives. One step finds the jobs and changes them: nobody
-        comes between. None from the rule leaves a job be, a new job must have another rev. What is
-        not `promised` may be forgotten in a power cut, and is not synced.
+        Raises NoSuchJob for an id, what the rule raises, KeyTaken if a job would come back to
+        life while another one with its key lives, and OtherJobs unless `exactly` so many change.
+        One step finds the jobs and changes them: nobody comes between. None from the rule leaves a
+        job be, a new job must have another rev. What is not `promised` may be forgotten in a power
+        cut, and is not synced.
         """
 
     def check_size(self, job: Job) -> None:
         """Raise InvalidInput for a job that is too large to be taken from a person."""
 
-    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
+    def remove(
+        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+    ) -> list[Job]:
         """Remove those of the jobs for which `goes` is true (None: all); returns what was removed.
 
-        In one step, as `change`; all or none if `goes` raises, or NoSuchJob for an id.
+        In one step, as `change`; all or none if `goes` raises, NoSuchJob for an id, or OtherJobs.
         """
 
     def settings(self) -> Mapping[str, object]:

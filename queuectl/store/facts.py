@@ -25,6 +25,14 @@ def is_selection(which: Collection[str] | Selection) -> TypeIs[Selection]:
     return hasattr(which, "states")
 
 
+def check_count(count: int, exactly: int | None) -> None:
+    """Raise OtherJobs unless a change means as many jobs as was said, if anything was."""
+    if exactly is not None and count != exactly:
+        from queuectl.errors import OtherJobs  # only here: the rest needs no module
+
+        raise OtherJobs(count, exactly)
+
+
 class WorkerInfo:
     """One worker as it wrote itself down. `missing`: what it wrote is gone.
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.commands.forms import job_form
-from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, Outdated
+from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, OtherJobs, Outdated
 from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.model.selection import Selection, matches
 from queuectl.model.times import format_time, parse_time
 from queuectl.web.drafts import check_draft, check_drafts, same_content
 from queuectl.web.exchange import Answer, Call, Refused
 from queuectl.web.mirror import ORDERS, light, walk
+from queuectl.web.operations import Action
 from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 
 MOST_BATCH = 10_000
@@ -150,27 +151,29 @@ def create(service: Service, call: Call) -> Answer:
     """A job made, once for each key."""
     draft = check_draft(call.body)
     key = call.headers.get("idempotency-key")
-    if key is not None:
-        if not re.fullmatch(r"[!-~]{1,200}", key):
-            raise Refused(400, "an Idempotency-Key is a word of 1 to 200 characters of ASCII")
-        draft.setdefault("id", "key-" + hashlib.sha256(key.encode()).hexdigest()[:32])
+    if key is not None and not re.fullmatch(r"[!-~]{1,200}", key):
+        raise Refused(400, "an Idempotency-Key is a word of 1 to 200 characters of ASCII")
+    own = key is not None and "id" not in draft
+    if key is not None and own:
+        draft["id"] = "key-" + hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
         [job] = service.operations.enqueue([draft])
     except DuplicateId as exc:
-        return _there_already(service, draft, key, exc)
+        return _there_already(service, draft, key, own, exc)
     where = f"/api/v1/jobs/{job.id}"
     return _answer(job, 201, f"enqueued {job.id}", location=where)
 
 
 def _there_already(
-    service: Service, draft: dict[str, Any], key: str | None, error: DuplicateId
+    service: Service, draft: dict[str, Any], key: str | None, own: bool, error: DuplicateId
 ) -> Answer:
+    """What is answered for an id or a unique key that is taken; `own`: the id is the key's."""
     job = service.operations.job(error.job_id)
     key = None if isinstance(error, KeyTaken) else key
     where = f"/api/v1/jobs/{job.id}"
     if key is not None and same_content(draft, job_form(job)):
         return _answer(job, 200, location=where)
-    if key is not None and job.id.startswith("key-"):
+    if key is not None and own:
         raise Refused(422, "this Idempotency-Key was used for another job", job=where)
     raise Refused(409, str(error), headers={"link": f'<{where}>; rel="related"'}, job=where)
 
@@ -225,8 +228,12 @@ def _guarded(act: Callable[[int | None], Job], call: Call, did: str) -> Answer:
     try:
         job = act(wanted_rev(call))
     except Outdated as exc:
-        raise Refused(412, str(exc), headers={"etag": f'"{exc.rev}"'}) from exc
+        raise _outdated(exc) from exc
     return _answer(job, did=f"{did} {job.id}")
+
+
+def _outdated(error: Outdated) -> Refused:
+    return Refused(412, str(error), headers={"etag": f'"{error.rev}"'})
 
 
 def change(service: Service, call: Call) -> Answer:
@@ -236,10 +243,12 @@ def change(service: Service, call: Call) -> Answer:
     if blind and "if-match" not in call.headers:
         raise Refused(428, f"a change of {blind[0]} needs If-Match with the ETag of the job")
     job_id = call.path["id"]
-    wanted_rev(call)
-    if not fields:
-        return _answer(service.operations.job(job_id))
-    return _guarded(lambda rev: service.operations.update(job_id, fields, rev), call, "changed")
+    if fields:
+        return _guarded(lambda rev: service.operations.update(job_id, fields, rev), call, "changed")
+    job, rev = service.operations.job(job_id), wanted_rev(call)
+    if rev not in (None, job.rev):
+        raise _outdated(Outdated(job_id, rev or 0, job.rev))
+    return _answer(job)
 
 
 def retry(service: Service, call: Call) -> Answer:
@@ -258,56 +267,62 @@ def remove(service: Service, call: Call) -> Answer:
     """An ended job removed for good."""
     job_id = call.path["id"]
     try:
-        service.operations.remove_one(job_id, wanted_rev(call))
+        service.operations.remove(job_id, wanted_rev(call))
     except Outdated as exc:
-        raise Refused(412, str(exc), headers={"etag": f'"{exc.rev}"'}) from exc
+        raise _outdated(exc) from exc
     return Answer(204, did=f"removed {job_id}")
 
 
 # -- many jobs
 
 
-def bulk(action: str) -> Callable[[Service, Call], Answer]:
+_ALLOWS: dict[Action, frozenset[str]] = {
+    "cancel": frozenset(LIVE),
+    "purge": frozenset(FINISHED),
+    "retry": frozenset((*FINISHED, "failed")),
+    "revive": frozenset({"dead"}),
+}
+_TOLD = {"retry": "retried", "revive": "retried", "cancel": "cancelled", "purge": "removed"}
+
+
+def bulk(action: Action) -> Callable[[Service, Call], Answer]:
     """The handler that retries, cancels or removes all jobs that are selected."""
 
     def handler(service: Service, call: Call) -> Answer:
         selection = selection_of(call.body)
         if selection == Selection():
             raise Refused(422, "name the jobs: ids, state, tag, q, error, exit_code, since, until")
-        found = [job for job in service.operations.jobs(selection) if _may(action, job)]
-        return touch(service, action, found, call.body)
+        return touch(service, action, selection, call.body)
 
     return handler
 
 
-def _may(action: str, job: Job) -> bool:
-    if action == "cancel":
-        return job.state in LIVE
-    return job.state in FINISHED if action == "purge" else job.state in (*FINISHED, "failed")
+def touch(
+    service: Service,
+    action: Action,
+    selection: Selection,
+    body: dict[str, Any],
+    goes: Callable[[Job], bool] | None = None,
+) -> Answer:
+    """Do something to the selected jobs, if they are as many as was said before.
 
-
-def touch(service: Service, action: str, found: list[Job], body: dict[str, Any]) -> Answer:
-    """Do something to exactly these jobs, if they are as many as was said before."""
-    expect = body["expect"]
-    ids = [job.id for job in found]
+    Jobs whose state does not allow it are not meant.
+    """
+    allowed = _ALLOWS[action]
+    states = allowed if selection.states is None else allowed & selection.states
+    selection = selection._replace(states=states)
     if body["dry_run"]:
+        found = filter(goes or (lambda _: True), service.operations.jobs(selection))
+        ids = [job.id for job in found]
         return Answer(200, {"count": len(ids), "ids": ids[:1000], "done": False})
-    if expect is None:
+    if body["expect"] is None:
         raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
-    if expect != len(ids):
-        raise Refused(409, f"{len(ids)} jobs are meant now, not {expect}", count=len(ids))
-    if not ids:
-        return Answer(200, {"count": 0, "ids": [], "done": True})
-    operations = service.operations
-    done = {
-        "retry": lambda: operations.retry(ids),
-        "dlq": lambda: operations.retry_dead(ids),
-        "cancel": lambda: operations.cancel(ids),
-        "purge": lambda: operations.remove(found),
-    }[action]()
-    told = {"retry": "retried", "dlq": "retried", "cancel": "cancelled", "purge": "removed"}
+    try:
+        done = service.operations.touch(action, selection, body["expect"], goes)
+    except OtherJobs as exc:
+        raise Refused(409, str(exc), count=exc.count) from exc
     form = {"count": len(done), "ids": [job.id for job in done][:1000], "done": True}
-    return Answer(200, form, did=f"{told[action]} {len(done)} jobs")
+    return Answer(200, form, did=f"{_TOLD[action]} {len(done)} jobs" if done else "")
 
 
 # -- output

@@ -11,10 +11,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import answer
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from queuectl.store.watch import Watch
 
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
+
+
+Action: TypeAlias = Literal["cancel", "retry", "revive", "purge"]  # what is done to many jobs
 
 
 class Part(NamedTuple):
@@ -77,6 +80,7 @@ class Operations:
             queue = self._free.pop() if self._free else None
         if queue is None:
             queue = JobQueue.open(self.folder)
+            queue.by = "web"
         try:
             yield queue
         finally:
@@ -183,20 +187,38 @@ class Operations:
         with self._writing() as queue:
             return queue.retry_dead(ids)
 
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Ended jobs removed with their output, as far as they are as given."""
+    def touch(
+        self,
+        action: Action,
+        selection: Selection,
+        exactly: int,
+        goes: Callable[[Job], bool] | None = None,
+    ) -> list[Job]:
+        """The selected jobs, and of those to `revive` what `goes`, done with in one step.
+
+        OtherJobs if they are not `exactly` so many at that moment; then nothing is done.
+        """
         with self._writing() as queue:
-            removed = queue.remove(jobs)
+            if action == "cancel":
+                return queue.cancel(selection, exactly=exactly)
+            if action == "retry":
+                return queue.retry(selection, exactly=exactly)
+            if action == "revive":
+                return queue.retry_dead(selection, goes, exactly)
+            removed = queue.purge(selection, exactly=exactly)
         self._logs.prune(removed)
         return removed
 
-    def remove_one(self, job_id: str, rev: int | None) -> None:
+    def remove(self, job_id: str, rev: int | None) -> None:
         """Remove an ended job with its output; Outdated if it is not at `rev`."""
         while True:
             job = self.job(job_id)
             if rev is not None and job.rev != rev:
                 raise Outdated(job_id, rev, job.rev)
-            if self.remove([job]):
+            with self._writing() as queue:
+                removed = queue.remove([job])
+            if removed:
+                self._logs.prune(removed)
                 return
 
     def output(self, job: Job, run: int | None, offset: int, limit: int) -> Part:

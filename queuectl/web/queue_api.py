@@ -82,13 +82,9 @@ def retry_dead(service: Service, call: Call) -> Answer:
     group, ids = call.body["group"], call.body["ids"]
     if group is None and not ids and not call.body["all"]:
         raise Refused(422, "name a group, or ids, or all: true")
-    wanted = None if ids is None else set(ids)
-    found = [
-        job
-        for job in service.operations.jobs(_DEAD)
-        if (wanted is None or job.id in wanted) and (group is None or group_id(job) == group)
-    ]
-    return touch(service, "dlq", found, call.body)
+    selection = _DEAD if ids is None else _DEAD._replace(ids=frozenset(ids))
+    goes = None if group is None else lambda job: group_id(job) == group
+    return touch(service, "revive", selection, call.body, goes)
 
 
 # -- workers

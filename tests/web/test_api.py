@@ -180,6 +180,9 @@ def test_7_a_change_may_ask_for_the_job_as_it_was_seen(web):
     for deed in ("/retry", "/cancel"):
         assert web("POST", f"{JOBS}/a{deed}", if_match='"9"').status == 412
     assert web("DELETE", f"{JOBS}/a", if_match='"9"').status == 412
+    assert web("PATCH", f"{JOBS}/a", {}, if_match='"9"').status == 412
+    assert web("PATCH", f"{JOBS}/a", {"priority": 1}, if_match="1").status == 400  # not an ETag
+    assert web("PATCH", f"{JOBS}/a", {}, if_match='W/"1"').status == 200
     assert web("GET", f"{JOBS}/a").json["command"] == "true"
     assert web("PATCH", f"{JOBS}/a", {"command": "false"}, if_match='"1"').status == 200
 
@@ -278,6 +281,8 @@ def test_14_and_15_a_key_makes_a_job_once(web):
     there = web("POST", JOBS, {"command": "true", "id": "own"})
     assert (there.status, there.json["job"]) == (409, f"{JOBS}/own")
     assert web("POST", JOBS, {"command": "true", "id": "own"}, idempotency_key="k2").status == 200
+    taken = {"command": "false", "id": first.json["id"]}  # an id of its own, whatever it looks like
+    assert web("POST", JOBS, taken, idempotency_key="k3").status == 409
 
 
 def test_16_many_jobs_are_all_made_or_none(web):
@@ -317,6 +322,41 @@ def test_17_a_group_of_dead_jobs_is_retried_if_it_is_as_it_was_said(web, cli):
     assert web("POST", f"{JOBS}/purge", {"state": ["cancelled"], "expect": 3}).json["count"] == 3
     assert web("POST", f"{JOBS}/purge", {"expect": 0}).status == 422
     assert web("GET", JOBS).json["total"] == 0
+
+
+def test_17_what_others_change_before_the_change_itself_counts_too(web, cli, monkeypatch):
+    for job_id in "abc":
+        made(web, id=job_id, tags=["t"])
+    touch = web.service.operations.touch
+
+    def late(*given):
+        cli.ok("update", "c", "--untag", "t")
+        return touch(*given)
+
+    for action in ("cancel", "retry", "purge"):
+        monkeypatch.setattr(web.service.operations, "touch", late)
+        told = web("POST", f"{JOBS}/{action}", {"tag": ["t"], "expect": 3})
+        assert (told.status, told.json["count"]) == (409, 2)
+        monkeypatch.setattr(web.service.operations, "touch", touch)
+        cli.ok("update", "c", "--tag", "t")
+        told = web("POST", f"{JOBS}/{action}", {"tag": ["t"], "expect": 3})
+        assert (told.status, told.json["count"]) == (200, 3), told
+        if action == "retry":
+            web("POST", f"{JOBS}/cancel", {"tag": ["t"], "expect": 3})
+
+
+def test_who_changed_a_job_stands_in_its_history(web, cli):
+    made(web, id="a")
+    web("PATCH", f"{JOBS}/a", {"priority": 4})
+    web("POST", f"{JOBS}/a/cancel")
+    cli.ok("retry", "a")
+    told = web("GET", f"{JOBS}/a").json["history"]
+    assert [(entry["event"], entry["by"]) for entry in told] == [
+        ("edit", "web"),
+        ("cancel", "web"),
+        ("retry", "cli"),
+    ]
+    assert "by web" in cli.ok("show", "a")
 
 
 def test_20_output_is_had_in_parts(web, cli):

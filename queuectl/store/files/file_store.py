@@ -15,7 +15,7 @@ from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import door
-from queuectl.store.facts import WAKE, WorkerInfo, is_selection
+from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection
 from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
@@ -129,7 +129,9 @@ class FileStore:
         """See Store."""
         return self._env_sets.id_of(env_set)
 
-    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(
+        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+    ) -> dict[str, Job]:
         """See Store."""
         changed: dict[str, Job] = {}
         pairs: list[tuple[Job, Job]] = []
@@ -139,6 +141,7 @@ class FileStore:
                 if new is not None:
                     changed[old.id] = new
                     pairs.append((old, new))
+            check_count(len(changed), exactly)
             if journal is not None and changed:
                 alive = revived(pairs)
                 holders = find_holders(self.folder, journal, alive)
@@ -161,10 +164,13 @@ class FileStore:
         """Raise InvalidInput for a job that is too large to be taken from a person."""
         checked_line(job)
 
-    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
+    def remove(
+        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+    ) -> list[Job]:
         """See Store."""
         with self._meant(which) as (journal, jobs):
             gone = [job for job in jobs if goes is None or goes(job)]
+            check_count(len(gone), exactly)
             if journal is not None and gone:
                 lines = [removal_line(job.id, job.state) for job in gone]
                 self._writer.append(journal, lines, [(job.state, None) for job in gone], PROMISED)

@@ -16,7 +16,7 @@ from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.selection import Selection, selected
-from queuectl.store.facts import is_selection
+from queuectl.store.facts import check_count, is_selection
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import (
     FOLLOWED,
@@ -61,18 +61,16 @@ class Changes:
     def _jobs(self) -> Any:
         return self._connection.database.jobs
 
-    def change(self, which: Which, rule: Rule) -> dict[str, Job]:
+    def change(self, which: Which, rule: Rule, exactly: int | None = None) -> dict[str, Job]:
         """See Jobs."""
-        if not is_selection(which) and len(which) == 1:
+        if not is_selection(which) and len(which) == 1 and exactly is None:
             return self._change_one(which, rule)
         found = self._found(which)
         what = f"a change of {len(found)} jobs"
         if self._is_one_step(found):
-            return cast(
-                "dict[str, Job]", self._connection.transaction(self._changing(which, rule), what)
-            )
-        for job in found:
-            rule(job)
+            deed = self._changing(which, rule, exactly)
+            return cast("dict[str, Job]", self._connection.transaction(deed, what))
+        check_count(sum(rule(job) is not None for job in found), exactly)
         changed: dict[str, Job] = {}
         for at in range(0, len(found), _PIECE):
             ids = [job.id for job in found[at : at + _PIECE]]
@@ -84,15 +82,17 @@ class Changes:
                     changed |= self._change_one(_narrowed(which, [job_id]), rule)
         return changed
 
-    def remove(self, which: Which, goes: Callable[[Job], bool]) -> list[Job]:
+    def remove(
+        self, which: Which, goes: Callable[[Job], bool], exactly: int | None = None
+    ) -> list[Job]:
         """See Jobs. On a standalone server a job that changes meanwhile is left."""
         found = self._found(which)
         doomed = list(filter(goes, found))
         if self._is_one_step(found):
             what = f"that {len(doomed)} jobs were removed"
-            return cast(
-                "list[Job]", self._connection.transaction(self._removing(which, goes), what)
-            )
+            deed = self._removing(which, goes, exactly)
+            return cast("list[Job]", self._connection.transaction(deed, what))
+        check_count(len(doomed), exactly)
         gone: list[Job] = []
         for at in range(0, len(doomed), _PIECE):
             gone += self._remove(doomed[at : at + _PIECE])
@@ -179,12 +179,15 @@ class Changes:
                 return {new.id: new}
         raise StoreBusy(f"job '{found[0].id}' is changed by others all the time; try again")
 
-    def _changing(self, which: Which, rule: Rule) -> Callable[[Any], dict[str, Job]]:
+    def _changing(
+        self, which: Which, rule: Rule, exactly: int | None = None
+    ) -> Callable[[Any], dict[str, Job]]:
         """What changes all the jobs in a transaction."""
 
         def deed(session: Any) -> dict[str, Job]:
             found = [(old, rule(old)) for old, _ in self._meant(which, session)]
             pairs = [(old, new) for old, new in found if new is not None]
+            check_count(len(pairs), exactly)
             steps: list[UpdateOne | InsertOne[Document]] = []
             for old, new in pairs:
                 update = self._difference(old, new)[1]
@@ -198,9 +201,12 @@ class Changes:
 
         return deed
 
-    def _removing(self, which: Which, goes: Callable[[Job], bool]) -> Callable[[Any], list[Job]]:
+    def _removing(
+        self, which: Which, goes: Callable[[Job], bool], exactly: int | None
+    ) -> Callable[[Any], list[Job]]:
         def deed(session: Any) -> list[Job]:
             gone = [job for job, _ in self._meant(which, session) if goes(job)]
+            check_count(len(gone), exactly)
             if gone:
                 deletes = [DeleteOne({"_id": job.id}) for job in gone]
                 self._jobs.bulk_write(deletes, session=session)

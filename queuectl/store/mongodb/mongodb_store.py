@@ -252,15 +252,19 @@ class MongodbStore:
     def _follows(self, pairs: Sequence[tuple[Job, Job]]) -> Iterable[Job]:
         return self.on_change(pairs, self._claims.recent())
 
-    def change(self, which: Which, rule: Rule, promised: bool = True) -> dict[str, Job]:
+    def change(
+        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+    ) -> dict[str, Job]:
         """See Store and Changes."""
         self._refuse_if_absent(which)
-        return self._changes.change(which, rule)
+        return self._changes.change(which, rule, exactly)
 
-    def remove(self, which: Which, goes: Callable[[Job], bool] | None = None) -> list[Job]:
+    def remove(
+        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+    ) -> list[Job]:
         """See Store and Changes."""
         self._refuse_if_absent(which)
-        return self._changes.remove(which, goes or (lambda _: True))
+        return self._changes.remove(which, goes or (lambda _: True), exactly)
 
     def _refuse_if_absent(self, which: Which) -> None:
         if not self._there() and not is_selection(which):
