@@ -76,13 +76,15 @@ class JobChanges:
         untag: Collection[str] = (),
         rev: int | None = None,
         env: Mapping[str, str] | None = None,
+        exactly: int | None = None,
     ) -> list[Job]:
         """Set fields of the jobs anew, all or none.
 
         A state of pending is a retry, of cancelled a cancel. Tags in `tag` are added to those that
         a job has, those in `untag` taken away; variables in `env` are added to its own.
         """
-        return self._change(which, self._update_rule(changes, tag, untag, env), "edit", rev)
+        rule = self._update_rule(changes, tag, untag, env)
+        return self._change(which, rule, "edit", rev, exactly)
 
     def would_update(
         self,
@@ -148,7 +150,7 @@ class JobChanges:
 
         return self._change(which, rule, "cancel", rev, exactly)
 
-    def abandon(self, which: Which) -> list[Job]:
+    def abandon(self, which: Which, rev: int | None = None) -> list[Job]:
         """Give up running jobs, all or none, though something of their runs may go on.
 
         Conflict if the worker of one can still end it.
@@ -164,7 +166,7 @@ class JobChanges:
                 )
             return lifecycle.abandoned(job, self.now())
 
-        done = self._change(which, rule, "cancel")
+        done = self._change(which, rule, "cancel", rev)
         self.store.wake()  # what they held is free
         return done
 
@@ -232,10 +234,12 @@ class JobChanges:
         *,
         dead: bool = False,
         dry_run: bool = False,
+        goes: Callable[[Job], bool] | None = None,
         exactly: int | None = None,
     ) -> list[Job]:
         """Remove ended jobs, of those that ended `older_than` seconds ago or more.
 
+        `goes`: of a selection only those for which it is true.
         Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id,
         and if they must be `dead`, Conflict for one that is not; then none is removed.
         """
@@ -246,14 +250,14 @@ class JobChanges:
             for state in (which.states or frozenset(STATES)) - FINISHED:
                 raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
             which = which._replace(ended_by=before)
-            return self.select(which) if dry_run else self.store.remove(which, exactly=exactly)
+            return self.select(which) if dry_run else self.store.remove(which, goes, exactly)
 
-        def goes(job: Job) -> bool:
+        def ended(job: Job) -> bool:
             return has_ended_by(_dead(job) if dead else _removable(job), before)
 
         if dry_run:
-            return list(filter(goes, self._named(which)))
-        return self.store.remove(which, goes, exactly)
+            return list(filter(ended, self._named(which)))
+        return self.store.remove(which, ended, exactly)
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """Remove ended jobs, as far as they still are as given; those that were removed.

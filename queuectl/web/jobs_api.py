@@ -6,21 +6,26 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 from queuectl.commands.forms import job_form
 from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, OtherJobs, Outdated
+from queuectl.model.fields import STATES
 from queuectl.model.job import FINISHED, LIVE, Job
+from queuectl.model.meeting import Meeting
 from queuectl.model.selection import Selection, matches
 from queuectl.model.times import format_time, parse_time
 from queuectl.web.drafts import check_draft, check_drafts, same_content
 from queuectl.web.exchange import Answer, Call, Refused
 from queuectl.web.mirror import ORDERS, light, walk
 from queuectl.web.operations import Action
+from queuectl.web.routes import V1
 from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 
 MOST_BATCH = 10_000
+_JOBS = f"{V1}/jobs"
 _GUARDED = ("command", "env", "cwd")  # what a change must have seen
 LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
 
@@ -153,15 +158,30 @@ def create(service: Service, call: Call) -> Answer:
     key = call.headers.get("idempotency-key")
     if key is not None and not re.fullmatch(r"[!-~]{1,200}", key):
         raise Refused(400, "an Idempotency-Key is a word of 1 to 200 characters of ASCII")
-    own = key is not None and "id" not in draft
+    only_new = call.headers.get("if-none-match")
+    if only_new not in (None, "*"):
+        raise Refused(400, "If-None-Match is * here: only if there is no such job")
+    meeting = _meeting(call)
+    own = key is not None and "id" not in draft and meeting != "replace"
     if key is not None and own:
         draft["id"] = "key-" + hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
-        [job] = service.operations.enqueue([draft])
+        [job], instead = service.operations.enqueue([draft], meeting)
     except DuplicateId as exc:
+        if only_new:
+            raise Refused(412, str(exc), job=f"{_JOBS}/{exc.job_id}") from exc
         return _there_already(service, draft, key, own, exc)
-    where = f"/api/v1/jobs/{job.id}"
-    return _answer(job, 201, f"enqueued {job.id}", location=where)
+    if instead:
+        return _answer(job, 200, f"replaced {job.id}" * (meeting == "replace"))
+    return _answer(job, 201, f"enqueued {job.id}", location=f"{_JOBS}/{job.id}")
+
+
+def _meeting(call: Call) -> Meeting:
+    if call.query["if_absent"] and call.query["replace"]:
+        raise Refused(400, "give if_absent or replace, not both")
+    if call.query["replace"]:
+        return "replace"
+    return "keep" if call.query["if_absent"] else "refuse"
 
 
 def _there_already(
@@ -170,7 +190,7 @@ def _there_already(
     """What is answered for an id or a unique key that is taken; `own`: the id is the key's."""
     job = service.operations.job(error.job_id)
     key = None if isinstance(error, KeyTaken) else key
-    where = f"/api/v1/jobs/{job.id}"
+    where = f"{_JOBS}/{job.id}"
     if key is not None and same_content(draft, job_form(job)):
         return _answer(job, 200, location=where)
     if key is not None and own:
@@ -182,14 +202,14 @@ def create_many(service: Service, call: Call) -> Answer:
     """Jobs made, all or none, in their order."""
     drafts = check_drafts(call.body, MOST_BATCH)
     try:
-        jobs = service.operations.enqueue(drafts)
+        jobs, instead = service.operations.enqueue(drafts, _meeting(call))
     except (InvalidInput, DuplicateId) as exc:
         at = "" if exc.index is None else f"/{exc.index}"
         status = 422 if isinstance(exc, InvalidInput) else 409
         fault = {"pointer": at, "detail": str(exc)}
         raise Refused(status, str(exc), errors=[fault]) from exc
-    items = [light(job) for job in jobs]
-    return Answer(201, {"items": items, "total": len(items)}, did=f"enqueued {len(items)} jobs")
+    form = {"items": [light(job) for job in jobs], "total": len(jobs), "instead": instead}
+    return Answer(201, form, did=f"enqueued {len(jobs) - len(instead)} jobs")
 
 
 def check(service: Service, call: Call) -> Answer:
@@ -258,9 +278,11 @@ def retry(service: Service, call: Call) -> Answer:
 
 
 def cancel(service: Service, call: Call) -> Answer:
-    """A job cancelled, or its worker asked to end it."""
-    job_id = call.path["id"]
-    return _guarded(lambda rev: service.operations.cancel([job_id], rev)[0], call, "cancelled")
+    """A job cancelled, or its worker asked to end it, or its run given up."""
+    job_id, abandon = call.path["id"], bool(call.query["abandon"])
+    return _guarded(
+        lambda rev: service.operations.cancel(job_id, rev, abandon=abandon), call, "cancelled"
+    )
 
 
 def remove(service: Service, call: Call) -> Answer:
@@ -280,21 +302,42 @@ _ALLOWS: dict[Action, frozenset[str]] = {
     "cancel": frozenset(LIVE),
     "purge": frozenset(FINISHED),
     "retry": frozenset((*FINISHED, "failed")),
-    "revive": frozenset({"dead"}),
+    "retry_dead": frozenset({"dead"}),
+    "update_all": frozenset(STATES),
 }
-_TOLD = {"retry": "retried", "revive": "retried", "cancel": "cancelled", "purge": "removed"}
+_TOLD = {"retry": "retried", "retry_dead": "retried", "cancel": "cancelled", "purge": "removed"}
 
 
 def bulk(action: Action) -> Callable[[Service, Call], Answer]:
     """The handler that retries, cancels or removes all jobs that are selected."""
 
     def handler(service: Service, call: Call) -> Answer:
-        selection = selection_of(call.body)
-        if selection == Selection():
-            raise Refused(422, "name the jobs: ids, state, tag, q, error, exit_code, since, until")
+        selection = _selected(call)
+        if call.body.get("older_than") is not None:
+            before = format_time(time.time() - call.body["older_than"])
+            selection = selection._replace(ended_by=before)
         return touch(service, action, selection, call.body)
 
     return handler
+
+
+def _selected(call: Call) -> Selection:
+    selection = selection_of(call.body)
+    if selection == Selection():
+        raise Refused(422, "name the jobs: ids, state, tag, q, error, exit_code, since, until")
+    return selection
+
+
+def change_many(service: Service, call: Call) -> Answer:
+    """Fields of all selected jobs set anew."""
+    fields = check_draft(call.body["set"] or {}, editing=True, at="/set")
+    if blind := [name for name in _GUARDED if name in fields]:
+        raise Refused(422, f"{blind[0]} is changed one job at a time, with If-Match")
+    tags = call.body["add_tags"] or (), call.body["drop_tags"] or ()
+    if not fields and not any(tags):
+        return Answer(200, {"count": 0, "ids": [], "done": not call.body["dry_run"]})
+    how = {"changes": fields, "tag": tags[0], "untag": tags[1]}
+    return touch(service, "update_all", _selected(call), call.body, **how)
 
 
 def touch(
@@ -302,27 +345,28 @@ def touch(
     action: Action,
     selection: Selection,
     body: dict[str, Any],
-    goes: Callable[[Job], bool] | None = None,
+    **how: Any,
 ) -> Answer:
     """Do something to the selected jobs, if they are as many as was said before.
 
-    Jobs whose state does not allow it are not meant.
+    Jobs whose state does not allow it are not meant; nor, with a `goes` in what the action takes
+    beside (`how`), those for which it is not true.
     """
     allowed = _ALLOWS[action]
     states = allowed if selection.states is None else allowed & selection.states
     selection = selection._replace(states=states)
     if body["dry_run"]:
-        found = filter(goes or (lambda _: True), service.operations.jobs(selection))
+        found = filter(how.get("goes") or (lambda _: True), service.operations.jobs(selection))
         ids = [job.id for job in found]
         return Answer(200, {"count": len(ids), "ids": ids[:1000], "done": False})
     if body["expect"] is None:
         raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
     try:
-        done = service.operations.touch(action, selection, body["expect"], goes)
+        done = service.operations.touch(action, selection, body["expect"], **how)
     except OtherJobs as exc:
         raise Refused(409, str(exc), count=exc.count) from exc
     form = {"count": len(done), "ids": [job.id for job in done][:1000], "done": True}
-    return Answer(200, form, did=f"{_TOLD[action]} {len(done)} jobs" if done else "")
+    return Answer(200, form, did=f"{_TOLD.get(action, 'changed')} {len(done)} jobs" if done else "")
 
 
 # -- output

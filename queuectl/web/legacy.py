@@ -16,7 +16,7 @@ from queuectl.web.service import Service
 def enqueue(service: Service, call: Call) -> Answer:
     """A job handed in."""
     try:
-        [job] = service.operations.enqueue([check_draft(call.body)])
+        [job], _ = service.operations.enqueue([check_draft(call.body)])
     except DuplicateId as exc:
         raise Refused(409, str(exc)) from exc
     form = {"status_code": 200, "status": "success", "inserted_id": job.id}

@@ -108,6 +108,12 @@ _EXAMPLES: Form = {
 _EITHER = (("run_at", "delay"), ("retry_on", "no_retry_on"), ("every", "cron"), ("every", "tz"))
 
 
+_SELECTORS = (
+    *("ids", "state", "tag", "q", "error", "exit_code", "since", "until"),
+    *("group", "all"),
+)
+
+
 def _list(of: Form) -> Form:
     return {"type": "array", "items": of}
 
@@ -243,6 +249,8 @@ def _schemas() -> Form:
     fault = _object({"pointer": _TEXT, "detail": _TEXT})
     problem = {"type": _TEXT, "title": _TEXT, "status": _INT, "detail": _TEXT, "code": _TEXT}
     counts = _object(dict.fromkeys(STATES, count), STATES)
+    limit = _object({"tag": _TEXT, "limit": count, "running": count}, ("tag", "limit", "running"))
+    scaled = {"started": _list(_INT), "stopped": _list(_INT)}
     touched = {"count": count, "ids": _list(_TEXT), "done": {"type": "boolean"}}
     page = {"items": _list(job), "next": _or_null(_TEXT), "total": _or_null(count)}
     return {
@@ -253,7 +261,9 @@ def _schemas() -> Form:
         "Settings": _settings(),
         "Zone": {"type": "string", "enum": ["UTC", *sorted(available_timezones() - {"UTC"})]},
         "JobList": _object({**page, "position": _TEXT}, ("items", "next", "total")),
-        "JobBatch": _object({"items": _list(job), "total": count}, ("items", "total")),
+        "JobBatch": _object(
+            {"items": _list(job), "total": count, "instead": _list(count)}, ("items", "total")
+        ),
         "Check": _object({"ok": {"type": "boolean"}, "errors": _list(fault)}, ("ok", "errors")),
         "Touched": _object(touched, touched),
         "Variables": _object({"id": _TEXT, "env": {"type": "object"}}, ("id", "env")),
@@ -266,6 +276,10 @@ def _schemas() -> Form:
         "Access": _object({"may": _list(_TEXT), "queue": _TEXT, "version": _TEXT}, ("may",)),
         "Status": _object({"total": count, "jobs": counts, "health": _TEXT}, ("total", "jobs")),
         "Stats": _object({"total": count, "jobs": counts, "runs": count}, ("total", "jobs")),
+        "Paused": _object({"paused": _list(_TEXT)}, ("paused",)),
+        "Limits": _object({"limits": _list(limit)}, ("limits",)),
+        "Scaled": _object(scaled, scaled),
+        "Doctor": _object({"findings": _list({})}, ("findings",)),
         "Ok": _object({"status": {"const": "ok"}}, ("status",)),
         "Problem": _object({**problem, "errors": _list(fault)}, problem),
         "OldProblem": _object({"status_code": _INT, "detail": _TEXT}, ("status_code", "detail")),
@@ -289,6 +303,9 @@ def _schema(member: Member) -> Form:
         "duration": {"type": "number", "minimum": member.low, "maximum": member.high},
         "flag": {"type": "boolean"},
         "texts": _list(_TEXT),
+        "tags": _KINDS["tags"],
+        "tag": _KINDS["tags"]["items"],
+        "changes": _ref("Changes"),
         "states": _list({"type": "string", "enum": list(member.choices)}),
         "value": {},
         "time": _KINDS["time"],
@@ -316,7 +333,7 @@ def _body(route: Route) -> Form:
         members = {m.name: _or_null(_schema(m)) | {"description": m.meaning} for m in route.body}
         schema = _object(members) | {"additionalProperties": False}
         if "expect" in members:
-            schema |= _touching(name for name in members if name not in ("expect", "dry_run"))
+            schema |= _touching(name for name in members if name in _SELECTORS)
         else:
             required = False
     elif route.body == "jobs":
@@ -364,7 +381,10 @@ def _operation(route: Route) -> Form:
     names = [Member(part.split("}")[0], "text", "the job's id") for part in inner]
     headers = []
     if route.answers.get(412):
-        headers.append(Member("If-Match", "text", "the ETag of the job as it was seen"))
+        if route.name == "createJob":
+            headers.append(Member("If-None-Match", "text", "*: only if it is new", choices=("*",)))
+        else:
+            headers.append(Member("If-Match", "text", "the ETag of the job as it was seen"))
     if route.answers.get(304):
         headers.append(Member("If-None-Match", "text", "the ETag that is known already"))
     if route.name == "createJob":

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -26,6 +26,7 @@ from queuectl.config import Settings
 from queuectl.errors import InvalidInput, NoSuchRun, Outdated
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_set import captured
+from queuectl.model.gate import gate_of, holders
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
@@ -36,12 +37,14 @@ from queuectl.worker.rescue import rescue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.model.meeting import Meeting
     from queuectl.store.watch import Watch
 
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
 
-Action: TypeAlias = Literal["cancel", "retry", "revive", "purge"]  # what is done to many jobs
+# What is done to many jobs: methods of JobQueue.
+Action: TypeAlias = Literal["cancel", "retry", "retry_dead", "purge", "update_all"]
 
 
 class Part(NamedTuple):
@@ -119,13 +122,22 @@ class Operations:
 
     # -- jobs
 
-    def enqueue(self, drafts: Sequence[Mapping[str, object]]) -> list[Job]:
-        """All the jobs, or none; InvalidInput and DuplicateId tell by `index` which is wrong."""
+    def enqueue(
+        self, drafts: Sequence[Mapping[str, object]], meeting: Meeting = "refuse"
+    ) -> tuple[list[Job], list[int]]:
+        """All the jobs, or none; and which of them, by index, stand for drafts that met others.
+
+        InvalidInput and DuplicateId tell by `index` which is wrong.
+        """
         now = time.time()
         placed = [self._placed(draft, now) for draft in drafts]
+        jobs: list[Job] = []
         with self._writing() as queue:
             taken = captured(self._environ, self._umask, queue.settings().inherit_env)
-            return queue.enqueue(placed, taken)
+            instead = queue.enqueue_each(placed, jobs.append, taken, meeting)
+        for index, job in instead.items():
+            jobs[index] = job
+        return jobs, sorted(instead)
 
     def _placed(self, draft: Mapping[str, object], now: float) -> dict[str, object]:
         """The draft with its folder, and the moment that a delay gives."""
@@ -172,10 +184,10 @@ class Operations:
         with self._writing() as queue:
             return queue.update(job_id, wanted, rev=rev)
 
-    def cancel(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
-        """The jobs cancelled, or asked to end; all or none."""
+    def cancel(self, job_id: str, rev: int | None, *, abandon: bool = False) -> Job:
+        """The job cancelled, or asked to end; `abandon`: given up though it may go on."""
         with self._writing() as queue:
-            return queue.cancel(ids, rev)
+            return (queue.abandon([job_id], rev) if abandon else queue.cancel([job_id], rev))[0]
 
     def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
         """The jobs pending now; all or none."""
@@ -187,27 +199,16 @@ class Operations:
         with self._writing() as queue:
             return queue.retry_dead(ids)
 
-    def touch(
-        self,
-        action: Action,
-        selection: Selection,
-        exactly: int,
-        goes: Callable[[Job], bool] | None = None,
-    ) -> list[Job]:
-        """The selected jobs, and of those to `revive` what `goes`, done with in one step.
+    def touch(self, action: Action, selection: Selection, exactly: int, **how: Any) -> list[Job]:
+        """Do something to the selected jobs in one step; `how` is what the action takes beside.
 
         OtherJobs if they are not `exactly` so many at that moment; then nothing is done.
         """
         with self._writing() as queue:
-            if action == "cancel":
-                return queue.cancel(selection, exactly=exactly)
-            if action == "retry":
-                return queue.retry(selection, exactly=exactly)
-            if action == "revive":
-                return queue.retry_dead(selection, goes, exactly)
-            removed = queue.purge(selection, exactly=exactly)
-        self._logs.prune(removed)
-        return removed
+            done: list[Job] = getattr(queue, action)(selection, exactly=exactly, **how)
+        if action == "purge":
+            self._logs.prune(done)
+        return done
 
     def remove(self, job_id: str, rev: int | None) -> None:
         """Remove an ended job with its output; Outdated if it is not at `rev`."""
@@ -257,6 +258,45 @@ class Operations:
             with suppress(_Told):
                 pool.stop(queue, now=now, only=only, on_wait=leave)
         return told
+
+    def scale_workers(self, count: int) -> tuple[list[int], list[int]]:
+        """As many workers as that: the pids of those started, and of those told to stop."""
+        with self.queue() as queue:
+            living = sum(worker.alive for worker in queue.workers())
+            spare = [worker.id for worker in pool.spare(queue, count)]
+        if count > living:
+            return self.start_workers(count - living), []
+        return [], self.stop_workers(spare) if spare else []
+
+    def pause(self, tags: Sequence[str]) -> list[str]:
+        """The queue paused, or what has one of the tags; all that is paused then."""
+        with self._writing() as queue:
+            return queue.pause(tags)
+
+    def resume(self, tags: Sequence[str]) -> list[str]:
+        """A pause taken back; all that is paused still. Conflict for what is not."""
+        with self._writing() as queue:
+            return queue.resume(tags)
+
+    def limit(self, tag: str, most: int | None) -> None:
+        """At most so many jobs with the tag at once, None for any number."""
+        with self._writing() as queue:
+            queue.limit(tag, most)
+
+    def limits(self) -> list[dict[str, Any]]:
+        """The tags that have a limit, and how many jobs with each run."""
+        with self.queue() as queue:
+            limits = queue.settings().limits
+            using = holders(queue.find(("in_progress",)), gate_of((), limits))
+        return [
+            {"tag": tag, "limit": most, "running": len(using.get(tag, ()))}
+            for tag, most in limits.items()
+        ]
+
+    def checkpoint(self) -> None:
+        """The JSON files brought up to date."""
+        with self._writing() as queue:
+            queue.checkpoint()
 
     def settings(self) -> Settings:
         """All settings with their values."""

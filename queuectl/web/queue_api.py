@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from queuectl import __version__
@@ -16,6 +17,7 @@ from queuectl.web.exchange import Answer, Call, Refused
 from queuectl.web.groups import group_id, groups
 from queuectl.web.jobs_api import status_form, touch
 from queuectl.web.mirror import light
+from queuectl.web.operations import Action
 from queuectl.web.service import MASK, Service, unchanged
 
 _DEAD = Selection(states=frozenset({"dead"}))
@@ -77,14 +79,18 @@ def dead_groups(service: Service, call: Call) -> Answer:
     return Answer(200, form, service.etag_of("groups"))
 
 
-def retry_dead(service: Service, call: Call) -> Answer:
-    """Dead jobs put back: some, those of a group, or all."""
-    group, ids = call.body["group"], call.body["ids"]
-    if group is None and not ids and not call.body["all"]:
-        raise Refused(422, "name a group, or ids, or all: true")
-    selection = _DEAD if ids is None else _DEAD._replace(ids=frozenset(ids))
-    goes = None if group is None else lambda job: group_id(job) == group
-    return touch(service, "revive", selection, call.body, goes)
+def touch_dead(action: Action) -> Callable[[Service, Call], Answer]:
+    """The handler that puts back or removes dead jobs: some, those of a group, or all."""
+
+    def handler(service: Service, call: Call) -> Answer:
+        group, ids = call.body["group"], call.body["ids"]
+        if not group and not ids and not call.body["all"]:
+            raise Refused(422, "name a group, or ids, or all: true")
+        selection = _DEAD if ids is None else _DEAD._replace(ids=frozenset(ids))
+        goes = (lambda job: group_id(job) == group) if group else None
+        return touch(service, action, selection, call.body, goes=goes)
+
+    return handler
 
 
 # -- workers
@@ -129,6 +135,59 @@ def stop_workers(service: Service, call: Call) -> Answer:
     """Workers told to stop, each once it has finished its job."""
     pids = service.operations.stop_workers(call.body["workers"], now=bool(call.body["now"]))
     return Answer(202, {"pids": pids}, did=f"told {len(pids)} workers to stop")
+
+
+def scale_workers(service: Service, call: Call) -> Answer:
+    """As many workers as were asked for: some started, or told to stop."""
+    started, stopped = service.operations.scale_workers(call.body["count"])
+    did = f"started {len(started)} workers" if started else f"told {len(stopped)} workers to stop"
+    return Answer(202, {"started": started, "stopped": stopped}, did=did)
+
+
+# -- what may start
+
+
+def pause(service: Service, call: Call) -> Answer:
+    """Nothing started any more, or nothing that has one of the tags."""
+    tags = call.body["tags"] or []
+    return Answer(
+        200, {"paused": service.operations.pause(tags)}, did=f"paused {', '.join(tags) or 'all'}"
+    )
+
+
+def resume(service: Service, call: Call) -> Answer:
+    """A pause taken back."""
+    tags = call.body["tags"] or []
+    return Answer(
+        200, {"paused": service.operations.resume(tags)}, did=f"resumed {', '.join(tags) or 'all'}"
+    )
+
+
+def limits(service: Service, call: Call) -> Answer:
+    """The tags that have a limit, and what runs of each."""
+    return Answer(200, {"limits": service.operations.limits()})
+
+
+def limit(service: Service, call: Call) -> Answer:
+    """The limit of a tag set, or lifted."""
+    tag, most = call.body["tag"], call.body["most"]
+    service.operations.limit(tag, most)
+    form = {"limits": service.operations.limits()}
+    return Answer(200, form, did=f"limited {tag} to {'any number' if most is None else most}")
+
+
+# -- care
+
+
+def checkpoint(service: Service, call: Call) -> Answer:
+    """The JSON files brought up to date."""
+    service.operations.checkpoint()
+    return Answer(200, {"status": "ok"}, did="wrote the JSON files")
+
+
+def doctor(service: Service, call: Call) -> Answer:
+    """What is wrong with the queue's folder; nothing is mended."""
+    return Answer(200, service.operations.form("doctor", repair=False, json=True))
 
 
 # -- settings

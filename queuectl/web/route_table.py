@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from queuectl.commands.table import MOST_WORKERS
 from queuectl.model.fields import STATES
-from queuectl.web import jobs_api, legacy, queue_api
+from queuectl.web import jobs_api, queue_api
 from queuectl.web.jobs_api import LIGHT_MORE, MOST_OUTPUT
 from queuectl.web.mirror import ORDERS
-from queuectl.web.routes import Member, Route
+from queuectl.web.old_rows import OLD
+from queuectl.web.queue_rows import CARE, GATE, SCALE
+from queuectl.web.routes import V1, Member, Route
 
-V1 = "/api/v1"
 _FILTERS = (
     Member("state", "state", "only jobs in this state", many=True, choices=STATES),
     Member("tag", "text", "only jobs with this tag", many=True),
@@ -36,6 +37,16 @@ _LIST = (
     Member("wait", "duration", "with If-None-Match: wait so long for a change", low=0, high=60),
 )
 _WAIT = (_LIST[-1],)
+_MEETING = (
+    Member("if_absent", "flag", "if a job with its id or key is there, leave it at that one"),
+    Member("replace", "flag", "put it in the place of a waiting job with its key"),
+)
+_OF_THE_DEAD = (
+    Member("group", "text", "the jobs of this group"),
+    Member("ids", "texts", "these jobs"),
+    Member("all", "flag", "all of them"),
+    *_BULK[-2:],
+)
 _LOGS = (
     Member("run", "int", "the run, counted from 1; the latest if left out", low=1, high=1 << 31),
     Member("offset", "int", "first byte; negative counts from the end", low=-(1 << 53)),
@@ -56,17 +67,6 @@ _GUARDS = {
     412: "it changed meanwhile",
 }
 _TOUCHED = {200: "what was touched", 409: "other jobs are meant now", 428: "expect is missing"}
-_OLD_START = "curl -H @TOKENFILE http://HOST/worker/start"
-_PAGE_HAS = (
-    "The page has a button for it; a program sends the token, as in: {} (or use 'queuectl {}')."
-)
-
-
-def _old(
-    method: str, path: str, name: str, right: str, handler: object, told: str, **more: object
-) -> Route:
-    return Route(method, path, name, right, handler, told, kind="old", **more)  # type: ignore[arg-type]
-
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -120,11 +120,13 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.create,
         "Hand in a job",
+        _MEETING,
         body="job",
         answers={
-            200: "the Idempotency-Key was used for this very job",
+            200: "the job that is there: its Idempotency-Key was used, or it was met",
             201: "the job",
-            409: "there is a job with this id",
+            409: "there is a job with this id or key",
+            412: "the same, with If-None-Match",
         },
         result="Job",
         command="enqueue",
@@ -136,6 +138,7 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.create_many,
         "Hand in many jobs, all or none",
+        _MEETING,
         body="jobs",
         answers={201: "the jobs in their order", 409: "there is a job with one of the ids"},
         result="JobBatch",
@@ -166,6 +169,23 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        f"{V1}/jobs/update",
+        "changeJobs",
+        "full",
+        jobs_api.change_many,
+        "Set fields of all selected jobs anew",
+        body=(
+            *_BULK,
+            Member("set", "changes", "the fields, but for command, env and cwd"),
+            Member("add_tags", "tags", "tags that they get beside theirs"),
+            Member("drop_tags", "tags", "tags that they lose"),
+        ),
+        answers=_TOUCHED,
+        result="Touched",
+        command="update",
+    ),
+    Route(
+        "POST",
         f"{V1}/jobs/cancel",
         "cancelJobs",
         "full",
@@ -183,7 +203,7 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.bulk("purge"),
         "Remove all selected jobs that have ended",
-        body=_BULK,
+        body=(*_BULK, Member("older_than", "duration", "only those that ended so long ago")),
         answers=_TOUCHED,
         result="Touched",
         command="purge",
@@ -239,6 +259,7 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.cancel,
         "Cancel a job; a running one is ended by its worker",
+        (Member("abandon", "flag", "give up a run whose processes cannot be ended"),),
         answers=_GUARDS,
         result="Job",
         command="cancel",
@@ -297,17 +318,24 @@ ROUTES: tuple[Route, ...] = (
         f"{V1}/dlq/retry",
         "retryDead",
         "full",
-        queue_api.retry_dead,
+        queue_api.touch_dead("retry_dead"),
         "Put dead jobs back: a group, some, or all",
-        body=(
-            Member("group", "text", "the jobs of this group"),
-            Member("ids", "texts", "these jobs"),
-            Member("all", "flag", "all of them"),
-            *_BULK[-2:],
-        ),
+        body=_OF_THE_DEAD,
         answers=_TOUCHED,
         result="Touched",
         command="dlq retry",
+    ),
+    Route(
+        "POST",
+        f"{V1}/dlq/purge",
+        "removeDead",
+        "full",
+        queue_api.touch_dead("purge"),
+        "Remove dead jobs for good: a group, some, or all",
+        body=_OF_THE_DEAD,
+        answers=_TOUCHED,
+        result="Touched",
+        command="dlq purge",
     ),
     Route(
         "GET",
@@ -346,6 +374,9 @@ ROUTES: tuple[Route, ...] = (
         result="Pids",
         command="worker stop",
     ),
+    SCALE,
+    *GATE,
+    *CARE,
     Route(
         "GET",
         f"{V1}/config",
@@ -388,90 +419,5 @@ ROUTES: tuple[Route, ...] = (
         kind="text",
     ),
     Route("GET", "/healthz", "healthz", "", queue_api.health, "That the server runs", result="Ok"),
-    _old(
-        "POST",
-        "/enqueue",
-        "oldEnqueue",
-        "full",
-        legacy.enqueue,
-        "Hand in a job",
-        body="job",
-        answers={200: "its id", 409: "there is a job with this id"},
-    ),
-    _old(
-        "GET",
-        "/list",
-        "oldList",
-        "read",
-        legacy.list_jobs,
-        "The jobs, or those in a state",
-        query=(
-            Member("state", "state", "only jobs in this state", choices=STATES),
-            Member("limit", "int", "at most so many", low=1),
-        ),
-    ),
-    _old(
-        "PUT",
-        "/update",
-        "oldUpdate",
-        "full",
-        legacy.update,
-        "Change a job",
-        body="update",
-        answers={200: "it is changed", 404: "no such job", 409: "its state does not allow it"},
-    ),
-    _old(
-        "GET",
-        "/worker/start",
-        "oldStart",
-        "full",
-        legacy.start_workers,
-        "Start workers",
-        query=(Member("num_workers", "int", "how many; 1 if left out", low=1, high=MOST_WORKERS),),
-        acts=True,
-        advice=_PAGE_HAS.format(_OLD_START, "worker start"),
-    ),
-    _old(
-        "GET",
-        "/worker/stop",
-        "oldStop",
-        "full",
-        legacy.stop_workers,
-        "Stop all workers",
-        acts=True,
-        advice=_PAGE_HAS.format(_OLD_START.replace("start", "stop"), "worker stop"),
-    ),
-    _old("GET", "/status", "oldStatus", "read", legacy.status, "How the queue stands"),
-    _old("GET", "/dlq/list", "oldDead", "read", legacy.dlq_list, "The dead jobs"),
-    _old(
-        "POST",
-        "/dlq/retry",
-        "oldRetry",
-        "full",
-        legacy.dlq_retry,
-        "Put a dead job back",
-        query=(Member("job_id", "text", "its id", required=True),),
-        answers={200: "it is back", 404: "no such job", 409: "it is not dead"},
-    ),
-    _old(
-        "GET",
-        "/config/get",
-        "oldConfigGet",
-        "read",
-        legacy.config_get,
-        "One setting",
-        query=(Member("key", "text", "its name", required=True),),
-    ),
-    _old(
-        "POST",
-        "/config/set",
-        "oldConfigSet",
-        "full",
-        legacy.config_set,
-        "Change a setting",
-        body=(
-            Member("key", "text", "its name", required=True),
-            Member("value", "value", "its new value", required=True),
-        ),
-    ),
+    *OLD,
 )

@@ -14,9 +14,11 @@ from urllib.parse import parse_qs
 
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import check_state
+from queuectl.model.rare_values import check_tag
 from queuectl.model.times import format_time, parse_duration, parse_time
 from queuectl.web.exchange import Answer, Call, Refused
 
+V1 = "/api/v1"
 ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 Handler = Callable[[Any, Call], Answer]
 
@@ -25,8 +27,8 @@ class Member(NamedTuple):
     """A query parameter, or a member of a body.
 
     `kind`: "text", "int", "flag", "state", "duration" (seconds; in a query also like 30s), "time"
-    (RFC 3339), "texts" and "states" (lists), "value" (anything). `many`: a parameter that may be
-    repeated. `choices` bounds a text.
+    (RFC 3339), "tag", "texts", "states" and "tags" (lists), "changes" (fields of a job), "value"
+    (anything). `many`: a parameter that may be repeated. `choices` bounds a text.
     """
 
     name: str
@@ -227,13 +229,25 @@ def _misfit(member: Member, value: object) -> str:
         return "must be true or false"
     elif kind == "time" or kind == "text":
         return _misfit_text(kind, value)
-    elif kind in ("texts", "states"):
+    elif kind == "tag":
+        return _misfit_tag(value)
+    elif kind in ("texts", "states", "tags"):
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             return "must be a list of texts"
         if kind == "states" and not set(value) <= set(member.choices):
             return f"must hold only {', '.join(member.choices)}"
+        if kind == "tags":
+            return next(filter(None, map(_misfit_tag, value)), "")
     elif member.choices and value not in member.choices:
         return f"must be one of {', '.join(member.choices)}"
+    return ""
+
+
+def _misfit_tag(value: object) -> str:
+    try:
+        check_tag(value if isinstance(value, str) else "")
+    except InvalidInput as exc:
+        return f"must be a tag: {exc}" if isinstance(value, str) else "must be text"
     return ""
 
 

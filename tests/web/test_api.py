@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
+from queuectl.commands.table import COMMANDS
 from tests.web.served import every_route, filled
 
 JOBS = "/api/v1/jobs"
@@ -204,7 +205,7 @@ def test_9_and_27_methods_are_told_exactly(web):
         target = filled(route.path)
         allowed = web("OPTIONS", target).headers["allow"].split(", ")
         assert route.method in allowed
-        told = web("PUT" if route.method != "PUT" else "DELETE", target)
+        told = web(next(iter({"PUT", "DELETE"} - {*allowed})), target)
         assert told.status == 405
         assert told.headers["allow"].split(", ") == allowed
         assert web(route.method, f"{target.rstrip('/')}/x/").status == 404
@@ -424,6 +425,101 @@ def test_26_figures_for_programs(web):
     lines = web("GET", "/metrics").data.decode().splitlines()
     assert 'queuectl_jobs{state="pending"} 1' in lines
     assert all(line.startswith("#") or len(line.split(" ")) == 2 for line in lines)
+
+
+# -- what commands do beside
+
+
+def test_a_job_that_meets_another_is_left_at_it_or_put_in_its_place(web, cli):
+    job = {"command": "echo 1", "unique": "k"}
+    first = made(web, **job).json["id"]
+    kept = web("POST", f"{JOBS}?if_absent=true", {**job, "command": "echo 2"})
+    assert (kept.status, kept.json["id"], kept.json["command"]) == (200, first, "echo 1")
+    put = web("POST", f"{JOBS}?replace=true", {**job, "command": "echo 3"})
+    assert (put.status, put.json["id"], put.json["command"]) == (200, first, "echo 3")
+    assert put.json["history"][0]["event"] == "replace"
+    assert web("POST", f"{JOBS}?if_absent=true", {"command": "true", "id": "new"}).status == 201
+    drafts = [{"command": "true", "id": "new"}, {"command": "true", "id": "newer"}]
+    many = web("POST", f"{JOBS}/batch?if_absent=true", drafts)
+    assert (many.status, many.json["instead"], many.json["total"]) == (201, [0], 2)
+    for query, body, status in [
+        ("if_absent=true&replace=true", job, 400),
+        ("replace=true", {"command": "true"}, 422),
+        ("if_absent=true", {"command": "true"}, 422),
+        ("replace=yes", job, 400),
+    ]:
+        assert web("POST", f"{JOBS}?{query}", body).status == status, query
+    assert web("POST", JOBS, job).status == 409
+    assert web("POST", JOBS, {"command": "true", "id": "new"}, if_none_match="*").status == 412
+    assert json.loads(cli.ok("status", "--json"))["total"] == 3
+    assert "enqueued 1 jobs" in web.log[3]
+
+
+def test_the_queue_is_paused_and_tags_are_limited(web, cli):
+    assert web("POST", "/api/v1/pause", {"tags": ["gpu"]}).json == {"paused": ["gpu"]}
+    assert web("POST", "/api/v1/pause").json == {"paused": ["gpu", "*"]}
+    assert json.loads(cli.ok("status", "--json"))["paused"] == ["gpu", "*"]
+    assert web("POST", "/api/v1/resume", {}).json == {"paused": ["gpu"]}
+    assert web("POST", "/api/v1/resume", {}).status == 409
+    wrong = web("POST", "/api/v1/pause", {"tags": ["a b"]})
+    assert (wrong.status, wrong.json["errors"][0]["pointer"]) == (422, "/tags")
+    limits = web("PUT", "/api/v1/limits", {"tag": "gpu", "most": 2}).json
+    assert limits == {"limits": [{"tag": "gpu", "limit": 2, "running": 0}]}
+    assert web("GET", "/api/v1/limits").json == limits
+    for body in ({"most": 2}, {"tag": "gpu", "most": 0}, {"tag": ""}, {"tag": 1}):
+        assert web("PUT", "/api/v1/limits", body).status == 422, body
+    assert web("PUT", "/api/v1/limits", {"tag": "gpu"}).json == {"limits": []}
+
+
+def test_many_jobs_are_changed_if_they_are_as_many_as_was_said(web):
+    for job_id in "abc":
+        made(web, id=job_id, tags=["t"])
+    many = {"ids": ["a", "b"], "set": {"priority": 4}, "add_tags": ["new"], "drop_tags": ["t"]}
+    assert web("POST", f"{JOBS}/update", {**many, "expect": 3}).status == 409
+    assert web("POST", f"{JOBS}/update", {**many, "dry_run": True}).json["count"] == 2
+    assert web("POST", f"{JOBS}/update", {**many, "expect": 2}).json["done"]
+    changed = web("GET", f"{JOBS}/b").json
+    assert (changed["priority"], changed["tags"]) == (4, ["new"])
+    assert web("GET", f"{JOBS}/c").json["tags"] == ["t"]
+    for given, status in (({"command": "x"}, 422), ({"priority": "4"}, 422)):
+        told = web("POST", f"{JOBS}/update", {"ids": ["a"], "set": given, "expect": 1})
+        assert told.status == status
+    assert told.json["errors"][0]["pointer"] == "/set/priority"
+
+
+def test_dead_and_old_jobs_are_removed(web, cli):
+    cli.ok("config", "set", "max-retries", "0")
+    for number in range(3):
+        cli.ok("enqueue", "--id", f"x{number}", "--command", f"exit {3 + (number == 2)}")
+    cli("worker", "run", "--drain")
+    group = web("GET", "/api/v1/dlq/groups").json["groups"][1]["group"]
+    assert web("POST", "/api/v1/dlq/purge", {"group": group, "expect": 1}).json["ids"] == ["x2"]
+    old = {"state": ["dead"], "older_than": 3600}
+    assert web("POST", f"{JOBS}/purge", {**old, "dry_run": True}).json["count"] == 0
+    assert web("POST", f"{JOBS}/purge", {**old, "older_than": 0, "expect": 2}).json["count"] == 2
+    assert web("POST", "/api/v1/dlq/purge", {"all": True, "expect": 0}).json["done"]
+
+
+def test_workers_are_scaled_and_the_queue_is_looked_after(web, cli, wait_until):
+    assert len(web("POST", "/api/v1/workers/scale", {"count": 2}).json["started"]) == 2
+    told = web("POST", "/api/v1/workers/scale", {"count": 0}).json
+    assert (len(told["stopped"]), told["started"]) == (2, [])
+    wait_until(lambda: web("GET", "/api/v1/workers").json["total"] == 0)
+    assert web("POST", "/api/v1/workers/scale", {}).status == 422
+    assert web("POST", "/api/v1/checkpoint").json == {"status": "ok"}
+    assert web("GET", "/api/v1/doctor").json["ok"] is True
+
+
+def test_each_command_that_makes_sense_over_http_has_its_route():
+    told = {route.command for route in every_route()}
+    # Made of files on the server, of a terminal, or of several requests: run is a POST and events.
+    elsewhere = (
+        *("run", "top", "watch", "wait", "edit", "serve", "dashboard", "worker run", "init"),
+        *("backup", "restore", "copy", "ping", "completion", "help", "version"),
+    )
+    wanted = {" ".join(spec.words) for spec in COMMANDS} - {*elsewhere}
+    assert wanted - {"config unset"} <= told  # that is null in config set
+    assert {command.partition(" --")[0] for command in told if command} <= wanted
 
 
 # -- the stream of events
