@@ -6,6 +6,7 @@ A module that tests a store defines a class that inherits StoreContract, and a f
 from __future__ import annotations
 
 import os
+import random
 import select
 from io import BytesIO
 
@@ -17,6 +18,7 @@ from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import STATES
 from queuectl.model.job import LIVE
+from queuectl.model.scheduling import claim_order
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_time
 from queuectl.store.backup import read_backup
@@ -336,6 +338,35 @@ class StoreContract:
             **dict.fromkeys(STATES, 0),
             **{"pending": 1, "in_progress": 2, "completed": 1},
         }
+
+    def test_with_aging_a_stream_of_better_jobs_starves_nobody(self, store):
+        store.add([make_job("low", priority=5), make_job("paused", priority=-9, tags=("t",))])
+        configure(store, {"aging": 2, "paused": ["t"]})
+        claimed = []
+        for second in range(1, 20):
+            store.add([make_job(f"j{second}", priority=-1, run_at=moment(second))])
+            claimed.append(store.claim("w", moment(second)).job.id)
+        # Six steps of priority are worth 12 seconds; of two that tie the one due first is claimed.
+        assert claimed == [
+            *(f"j{n}" for n in range(1, 12)),
+            "low",
+            *(f"j{n}" for n in range(12, 19)),
+        ]
+        configure(store, {"paused": ["t"]})
+        store.add([make_job("old", priority=3, run_at=moment(-99)), make_job("new", priority=2)])
+        assert [store.claim("w", moment(20)).job.id for _ in range(2)] == ["j19", "new"]
+
+    def test_with_aging_jobs_are_claimed_in_the_order_of_its_rule(self, store):
+        dice = random.Random(7)
+        jobs = [
+            make_job(f"j{n}", priority=dice.randint(-4, 4), run_at=moment(dice.randint(-30, 12)))
+            for n in range(60)
+        ]
+        store.add([job._replace(state=dice.choice(["pending", "failed"])) for job in jobs])
+        configure(store, {"aging": 7.5})
+        due = sorted((j for j in jobs if j.run_at <= NOW), key=lambda job: claim_order(job, 7.5))
+        assert [store.claim("w", NOW).job.id for _ in due] == names(due)
+        assert store.claim("w", NOW).job is None
 
     # -- change
 

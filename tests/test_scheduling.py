@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from memory_store import MemoryStore
 from samples import configure, make_job, moment
 
 from queuectl.model.fields import STATES
@@ -56,20 +55,6 @@ def test_with_aging_each_step_of_priority_counts_as_seconds_of_waiting():
     assert claim_order(jobs[0], 0.0) == claim_order(jobs[0]) == (3, moment(0))
     far = make_job("far", priority=1_000_000, run_at="9999-12-31T23:59:59.000000Z")
     assert claim_order(far, 1e9) > claim_order(far, 1e-3) > claim_order(jobs[0], 1e9)
-
-
-@pytest.mark.parametrize("kind", ["files", "memory"])
-def test_with_aging_a_stream_of_better_jobs_starves_nobody(kind, data_dir):
-    store = FileStore(data_dir) if kind == "files" else MemoryStore()
-    configure(store, {"aging": 10})
-    store.add([make_job("low", priority=5)])
-    claimed = []
-    for second in range(1, 100):
-        store.add([make_job(f"j{second}", priority=-1, run_at=moment(second))])
-        claimed.append(store.claim("w", moment(second)).job.id)
-    # Six steps of priority are worth 60 seconds; of two that then tie the one due first is claimed.
-    assert claimed[:60] == [*(f"j{number}" for number in range(1, 60)), "low"]
-    store.close()
 
 
 def test_a_change_of_aging_counts_at_the_next_claim(data_dir):

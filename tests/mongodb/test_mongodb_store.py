@@ -29,8 +29,6 @@ class TestMongodbStore(StoreContract):
             with pytest.raises(InvalidInput, match="not supported in MongoDB yet"):
                 store.add(jobs, meet=meet)
         assert list(store.find()) == []
-        with pytest.raises(StoreError, match="aging is not supported in MongoDB yet"):
-            configure(store, {"aging": 60})
         assert store.settings() == {}
 
 
@@ -184,6 +182,22 @@ def test_a_claim_that_took_too_long_is_put_back_if_all_was_paused_meanwhile(
     monkeypatch.setattr(Collection, "find_one_and_update", late)
     assert store.claim("w", NOW).job is None
     assert store.get("a") == make_job("a", rev=3)
+
+
+def test_with_aging_a_claim_looks_again_if_another_was_faster(store, url, opened, monkeypatch):
+    from pymongo.collection import Collection
+
+    store.add([make_job("a"), make_job("b", priority=1), make_job("c", run_at=moment(10))])
+    configure(store, {"aging": 9})
+    other, claim = opened(url), Collection.find_one_and_update
+
+    def late(self, *args, **kwargs):
+        monkeypatch.setattr(Collection, "find_one_and_update", claim)
+        assert other.claim("v", NOW).job.id == "a"
+        return claim(self, *args, **kwargs)
+
+    monkeypatch.setattr(Collection, "find_one_and_update", late)
+    assert [store.claim("w", NOW).job.id for _ in range(2)] == ["b", "c"]
 
 
 def test_a_pause_waits_for_workers_that_may_not_know_of_it(store, url, opened, monkeypatch):

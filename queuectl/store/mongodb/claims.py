@@ -120,21 +120,31 @@ class Claims:
 
         `wanted`: this one, if it is ready, and no other.
         """
-        if gate == OPEN and not self._locks:
+        while gate._replace(aging=0.0) == OPEN and not self._locks:
+            only = {"_id": wanted} if wanted else {}
+            if gate.aging and not wanted:
+                first = self._lanes.aged(now, gate.aging)
+                if first is None:
+                    return None
+                only = first
             with self._connection.told():
                 found = self._jobs.find_one_and_update(
-                    {**_ready(now), **({"_id": wanted} if wanted else {})},
+                    {**_ready(now), **only},
                     claim_update(**claim.keywords),
-                    sort=ORDER,
+                    # By what the question leaves open: else the server sorts all of a priority.
+                    sort=ORDER[1:] if "priority" in only else ORDER,
                     # Else all that is ready may be sorted, at each claim.
                     hint="_id_" if wanted else "claim",
                     return_document=ReturnDocument.BEFORE,
                 )
             if found is None:
+                if gate.aging and not wanted:
+                    continue  # somebody was faster with all that came before other priorities
                 return None
-            if not isinstance(found.get("lock"), list):  # else the server left it as it was
-                before = to_job(found)
-                return before, None if recurs(before) else claim(before)
+            if isinstance(found.get("lock"), list):  # the server left it as it was
+                break
+            before = to_job(found)
+            return before, None if recurs(before) else claim(before)
         return self._take_from_lanes(gate, now, claim, wanted)
 
     def _take_from_lanes(
@@ -145,7 +155,10 @@ class Claims:
             lanes, using = self._lanes.look(gate)
             self._locks = bool(using) or any(LOCK in (lane or "") for lane in lanes)
             may = [lane for lane in open_lanes(lanes, gate, using) if lane not in passed]
-            document = self._lanes.first(may, now, wanted)
+            if gate.aging and wanted is None:
+                document = self._lanes.first_aged(may, now, gate.aging)
+            else:
+                document = self._lanes.first(may, now, wanted)
             if document is None:
                 return None
             before = to_job(document)

@@ -14,7 +14,8 @@ from typing import Any
 
 from queuectl.model.gate import LOCK, Gate, holders
 from queuectl.model.job import Job
-from queuectl.model.scheduling import CLAIMABLE
+from queuectl.model.scheduling import CLAIMABLE, rank
+from queuectl.model.times import format_time
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import Document
 
@@ -22,6 +23,18 @@ WAITING = {"$in": sorted(CLAIMABLE)}
 ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 # The server merges the lanes of one question, of both states; of more than 200 it sorts all jobs.
 _AT_ONCE = 90
+_EPOCH = format_time(0.0)
+# Of each priority the first job: the server skips from one to the next in the index `claim`.
+_FIRSTS: list[Document] = [
+    {"$sort": {"state": 1, "priority": 1, "run_at": 1, "_seq": 1}},
+    {
+        "$group": {
+            "_id": "$priority",
+            "run_at": {"$first": "$run_at"},
+            "seq": {"$first": "$_seq"},
+        }
+    },
+]
 
 
 def lane_of(job: Job, gate: Gate) -> str | None:
@@ -77,6 +90,54 @@ class Lanes:
                     if best is None or _place(document) < _place(best):
                         best = document
         return best
+
+    def first_aged(self, lanes: Collection[str | None], now: str, aging: float) -> Document | None:
+        """The same by the setting `aging`: the first among those that are first of a priority.
+
+        What a step of priority is worth stands in no index, for the setting may change.
+        """
+        best: Document | None = None
+        place: tuple[Any, ...] = ()
+        for *possible, priority in self._firsts(now, aging):
+            if best is not None and place < tuple(possible):
+                break
+            for some in _pieces(lanes):
+                asked = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
+                asked["priority"] = priority
+                with self._connection.told():
+                    for found in self._jobs.find(asked, hint="lane").sort(ORDER[1:]).limit(1):
+                        ranked = (rank(priority, found["run_at"], aging), *_place(found)[1:])
+                        if best is None or ranked < place:
+                            best, place = found, ranked
+        return best
+
+    def aged(self, now: str, aging: float) -> Document | None:
+        """What only jobs satisfy that come before all of other priorities, whatever their lanes.
+
+        None if no job is due.
+        """
+        firsts = self._firsts(now, aging)
+        if not firsts:
+            return None
+        latest, priority = now, firsts[0][-1]
+        if len(firsts) > 1:
+            due = firsts[1][0] - rank(priority, _EPOCH, aging)
+            latest = min(now, format_time(due / 1_000_000))
+        return {"priority": priority, "run_at": {"$lte": latest}}
+
+    def _firsts(self, now: str, aging: float) -> list[tuple[int, str, int, int]]:
+        """Of each priority that is due where its first job stands; that itself comes last."""
+        steps: list[Document] = []
+        for state in WAITING["$in"]:
+            part: list[Document] = [{"$match": {"state": state}}, *_FIRSTS]
+            steps += [{"$unionWith": {"coll": "jobs", "pipeline": part}}] if steps else part
+        with self._connection.told():
+            found = list(self._jobs.aggregate(steps))
+        return sorted(
+            (rank(one["_id"], one["run_at"], aging), one["run_at"], one.get("seq") or 0, one["_id"])
+            for one in found
+            if one["run_at"] <= now
+        )
 
     def next_due(self, lanes: Collection[str | None], gate: Gate, now: str) -> str | None:
         """When the first job is due, of those in the lanes; of others that are later than now."""

@@ -16,7 +16,7 @@ from pymongo import errors
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, StoreError
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import Claim
@@ -119,8 +119,9 @@ class MongodbStore:
 
     def summary(self) -> Summary:
         """What `status` shows of the queue."""
-        paused = Settings(self.settings()).paused
-        return Summary(self.name, self.counts(), 0, self.workers(), paused)
+        settings = Settings(self.settings())
+        paused, aging = settings.paused, settings.aging or 0.0
+        return Summary(self.name, self.counts(), 0, self.workers(), paused, aging)
 
     def exists(self) -> bool:
         """See Store; there is one in every database that is none of another's."""
@@ -292,8 +293,6 @@ class MongodbStore:
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store; what it cannot do yet is refused."""
-        if Settings(new).aging is not None:
-            raise StoreError("the setting aging is not supported in MongoDB yet")
         self._make()
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
