@@ -45,7 +45,6 @@ def filled(store):
 
 
 class StoreContract:
-    keeps_keys = True  # whether it takes unique keys
     begins_absent = True  # whether there is no queue before one is made
 
     # -- add and read
@@ -134,7 +133,6 @@ class StoreContract:
         assert sum(store.counts().values()) == 101
 
     def test_one_live_job_has_a_key(self, store):
-        self.needs_keys()
         for state in STATES:
             store.add([make_job(state, state=state, unique=state)])
         for state in STATES:
@@ -155,7 +153,6 @@ class StoreContract:
         assert store.get("one").state == "dead"
 
     def test_where_a_new_job_meets_others_the_caller_decides(self, store, monkeypatch):
-        self.needs_keys()
         store.add([make_job("a", unique="k"), make_job("done", state="completed", unique="l")])
         met = []
 
@@ -182,10 +179,6 @@ class StoreContract:
     @staticmethod
     def keep(index, job, others):
         assert all(other.unique == job.unique or other.id == job.id for other in others)
-
-    def needs_keys(self):
-        if not self.keeps_keys:
-            pytest.skip("unique keys are refused there")
 
     def test_a_change_adds_jobs_in_the_same_step(self, store):
         seen = []

@@ -22,6 +22,7 @@ from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
 from queuectl.worker import processes
 from queuectl.worker.old_logs import remove_old_logs
+from tests import test_unique
 
 
 @pytest.fixture
@@ -209,6 +210,12 @@ def test_limits_and_locks_hold_for_workers(queue):
     assert queue.ok("limit", "gpu", "none") == "Any number of jobs tagged gpu may run at once.\n"
 
 
+def test_a_unique_key_is_refused_kept_away_or_replaced(queue, client, url):
+    test_unique.test_a_second_job_of_a_key_is_refused_kept_away_or_put_in_its_place(queue)
+    client[url.rpartition("/")[2]].jobs.delete_many({})
+    test_unique.test_the_jobs_of_a_file_meet_each_other_too(queue)
+
+
 def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     queue, url, new_url, tmp_path, monkeypatch
 ):
@@ -217,7 +224,7 @@ def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     queue.ok("enqueue", "--id", "bad", "--command", "echo out; exit 3", "--max-retries", "1")
     queue.ok("enqueue", "--id", "loud", "--command", "seq 100000")
     queue("worker", "run", "--drain", "-q")
-    of_gate = ("--tag", "gpu", "--lock", "db")
+    of_gate = ("--tag", "gpu", "--lock", "db", "--unique", "k")
     queue.ok("limit", "gpu", "2")
     queue.ok("enqueue", "--id", "waits", "--timeout", "5m", *of_gate, "--command", "true")
     before = shown(queue)

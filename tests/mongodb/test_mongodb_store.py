@@ -22,14 +22,6 @@ NOW = moment(10)
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-    keeps_keys = False
-
-    def test_what_it_does_not_keep_yet_is_refused(self, store):
-        for jobs, meet in (([make_job("a", unique="k")], None), ([make_job("a")], self.keep)):
-            with pytest.raises(InvalidInput, match="not supported in MongoDB yet"):
-                store.add(jobs, meet=meet)
-        assert list(store.find()) == []
-        assert store.settings() == {}
 
 
 # -- documents

@@ -15,7 +15,7 @@ from queuectl.store.backup import check_refill, following, format_backup, keep_r
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import MARKER, Connection
-from queuectl.store.mongodb.documents import to_document
+from queuectl.store.mongodb.documents import KEY, to_document
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.lanes import lane_of
 
@@ -66,7 +66,7 @@ class MongodbArchive:
         jobs = [job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs]
         old = store.settings()
         if not held:
-            store.add(jobs)
+            store.add(jobs, meet=lambda index, job, others: job)
             if not store.change_settings(old, settings):
                 raise Conflict("the jobs are restored; somebody else has changed the settings")
             return None
@@ -100,11 +100,15 @@ class MongodbArchive:
             incoming.drop()
         layout.make_jobs(self._connection, _INCOMING)
         first = round(self._connection.now() * 1_000_000) * 1000
+        keys: set[str] = set()
         while piece := list(islice(jobs, _PIECE)):
-            documents = [
-                to_document(job, lane_of(job, gate), _seq=seq)
-                for seq, job in enumerate(piece, first)
-            ]
+            documents = []
+            for seq, job in enumerate(piece, first):
+                document = to_document(job, _lane=lane_of(job, gate), _seq=seq)
+                if not keys.isdisjoint(held := document.get(KEY, ())):
+                    del document[KEY]  # one was added beside one that ran
+                keys.update(held)
+                documents.append(document)
             first += len(piece)
             with self._connection.told():
                 incoming.insert_many(documents)

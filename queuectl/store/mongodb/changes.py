@@ -7,8 +7,10 @@ that neither another queuectl nor an edit in mongosh is written over.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
+from pymongo import errors
 from pymongo.operations import DeleteOne, InsertOne, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
@@ -26,14 +28,25 @@ from queuectl.store.mongodb.documents import (
     to_document,
     to_job,
 )
+from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.staging import Staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Rule, Which
 
-_PIECE = 1000  # jobs that are changed in one transaction
-_TRIES = 100  # of a change that others are always faster with
+PIECE = 1000  # jobs that are changed in one transaction
+TRIES = 100  # of a change that others are always faster with
+_DUPLICATE = 11000  # the server's code for what another document has of a unique index
+
+
+class Faster(Exception):
+    """Others have changed meanwhile what something was decided by; nothing was done."""
+
+
+def is_duplicate(exc: errors.BulkWriteError) -> bool:
+    """Whether it was refused as another document has the same of a unique index."""
+    return any(fault["code"] == _DUPLICATE for fault in (exc.details or {}).get("writeErrors", ()))
 
 
 class Changes:
@@ -54,7 +67,7 @@ class Changes:
         next_seq: Callable[[int], int],
     ) -> None:
         self._connection = connection
-        self._staging, self._lane = staging, lane
+        self._staging, self._lane, self._keys = staging, lane, Keys(connection)
         self._follows, self._next_seq = follows, next_seq
 
     @property
@@ -68,15 +81,16 @@ class Changes:
         found = self._found(which)
         what = f"a change of {len(found)} jobs"
         if self._is_one_step(found):
-            deed = self._changing(which, rule, exactly)
-            return cast("dict[str, Job]", self._connection.transaction(deed, what))
-        check_count(sum(rule(job) is not None for job in found), exactly)
+            return self._in_one_step(self._changing(which, rule, exactly), what)
+        pairs = [(job, new) for job in found if (new := rule(job)) is not None]
+        check_count(len(pairs), exactly)
+        self._keys.refuse(pairs)
         changed: dict[str, Job] = {}
-        for at in range(0, len(found), _PIECE):
-            ids = [job.id for job in found[at : at + _PIECE]]
+        for at in range(0, len(found), PIECE):
+            ids = [job.id for job in found[at : at + PIECE]]
             if self._connection.has_transactions:
                 piece = self._changing(_narrowed(which, ids), rule)
-                changed |= self._connection.transaction(piece, what)
+                changed |= self._in_one_step(piece, what)
             else:
                 for job_id in ids:
                     changed |= self._change_one(_narrowed(which, [job_id]), rule)
@@ -94,8 +108,8 @@ class Changes:
             return cast("list[Job]", self._connection.transaction(deed, what))
         check_count(len(doomed), exactly)
         gone: list[Job] = []
-        for at in range(0, len(doomed), _PIECE):
-            gone += self._remove(doomed[at : at + _PIECE])
+        for at in range(0, len(doomed), PIECE):
+            gone += self._remove(doomed[at : at + PIECE])
         return gone
 
     def settle(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
@@ -104,19 +118,22 @@ class Changes:
 
     def swap(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
         """Put the new job for the old one, and add others; False if it is no longer as it was."""
-        as_was, update = self._difference(old, new)
+        as_was, update = self.difference(old, new)
         if not update and not added:
             return True
         what = f"a change of job '{old.id}'"
 
-        def swapped(changes: Document, session: Any = None) -> bool:
-            return bool(self._jobs.update_one(as_was, changes, session=session).matched_count)
+        def swapped(changes: Document) -> bool:
+            try:
+                return bool(self._jobs.update_one(as_was, changes).matched_count)
+            except errors.DuplicateKeyError:
+                return False  # another job has its key
 
         def deed(session: Any) -> bool:
-            done = swapped(update, session)
+            done = self._jobs.update_one(as_was, update, session=session).matched_count
             if done:
                 self._jobs.insert_many(self._documents(added), session=session)
-            return done
+            return bool(done)
 
         def commit(batch: str) -> bool:
             with self._connection.told(what):
@@ -131,9 +148,12 @@ class Changes:
 
     def _documents(self, added: Collection[Job]) -> list[Document]:
         first = self._next_seq(len(added))
-        return [to_document(job, self._lane(job), _seq=seq) for seq, job in enumerate(added, first)]
+        return [
+            to_document(job, _lane=self._lane(job), _seq=seq)
+            for seq, job in enumerate(added, first)
+        ]
 
-    def _difference(self, old: Job, new: Job) -> tuple[Document, Document]:
+    def difference(self, old: Job, new: Job) -> tuple[Document, Document]:
         """See `difference`; of a job that waits, its lane too."""
         as_was, update = difference(old, new)
         if new.state in CLAIMABLE:
@@ -143,7 +163,7 @@ class Changes:
         return as_was, update
 
     def _is_one_step(self, found: Collection[Job]) -> bool:
-        return bool(found) and len(found) <= _PIECE and self._connection.has_transactions
+        return bool(found) and len(found) <= PIECE and self._connection.has_transactions
 
     def _found(self, which: Which) -> list[Job]:
         with self._connection.snapshot() as moment, self._connection.told():
@@ -170,11 +190,12 @@ class Changes:
 
     def _change_one(self, which: Which, rule: Rule) -> dict[str, Job]:
         """Change the one job that is named, or selected still."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             found = self._found(which)
             new = rule(found[0]) if found else None
             if new is None:
                 return {}
+            self._keys.refuse([(found[0], new)])
             if self.settle(found[0], new):
                 return {new.id: new}
         raise StoreBusy(f"job '{found[0].id}' is changed by others all the time; try again")
@@ -188,18 +209,30 @@ class Changes:
             found = [(old, rule(old)) for old, _ in self._meant(which, session)]
             pairs = [(old, new) for old, new in found if new is not None]
             check_count(len(pairs), exactly)
+            self._keys.refuse(pairs, session)
             steps: list[UpdateOne | InsertOne[Document]] = []
             for old, new in pairs:
-                update = self._difference(old, new)[1]
+                update = self.difference(old, new)[1]
                 # Another's change since then makes the transaction fail, and run again.
                 steps += [UpdateOne({"_id": old.id}, update)] if update else []
             if pairs and (added := [*self._follows(pairs)]):
                 steps += map(InsertOne, self._documents(added))
             if steps:
-                self._jobs.bulk_write(steps, session=session)
+                try:
+                    self._jobs.bulk_write(steps, session=session)
+                except errors.BulkWriteError as exc:
+                    if is_duplicate(exc):
+                        raise Faster from exc
+                    raise
             return {new.id: new for _, new in pairs}
 
         return deed
+
+    def _in_one_step(self, deed: Callable[[Any], dict[str, Job]], what: str) -> dict[str, Job]:
+        for _ in range(TRIES):
+            with suppress(Faster):
+                return cast("dict[str, Job]", self._connection.transaction(deed, what))
+        raise StoreBusy(f"others take the same unique keys all the time; {what} was not made")
 
     def _removing(
         self, which: Which, goes: Callable[[Job], bool], exactly: int | None

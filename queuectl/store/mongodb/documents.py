@@ -3,8 +3,9 @@
 As in those files, what equals its default is left out, and keys that we do not know are kept. What
 the store adds for itself begins with an underscore, and no job shows it: `_seq` keeps the order in
 which jobs came in, `_nonce` tells whose an insert was, `_lane` is where a waiting job is looked for
-(see lanes.py), `_batch` and `_as` hold a job that is handed in with others back until all of them
-are there, and `_followed` notes which of those a change of this job hands in (see staging.py).
+(see lanes.py), `_key` is what a live job holds of its unique key (see keys.py), `_batch` and `_as`
+hold a job that is handed in with others back until all of them are there, and `_followed` notes
+which of those a change of this job hands in (see staging.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.fields import FIELDS, RECURS, STATES
-from queuectl.model.job import Job, job_from_person
+from queuectl.model.job import LIVE, Job, job_from_person
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time
 
@@ -23,7 +24,8 @@ Document = dict[str, Any]
 
 STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
 FOLLOWED = "_followed"
-_OWN = ("_seq", "_nonce", "_lane", "_batch", "_as", FOLLOWED)
+KEY = "_key"
+_OWN = ("_seq", "_nonce", "_lane", KEY, "_batch", "_as", FOLLOWED)
 # Fields that each document has, whatever their values.
 ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
 _NEEDED = {"id", *ALWAYS}
@@ -47,11 +49,14 @@ _TYPES |= {
 _READ = ("state", "rev", "run", "worker", "cancel_requested", "run_at", "max_retries")
 
 
-def to_document(job: Job, lane: str | None = None, **own: object) -> Document:
-    """The job's document, without what equals its default; `own` is what the store adds."""
+def to_document(job: Job, **own: object) -> Document:
+    """The job's document, without what equals its default.
+
+    `own` is what the store adds; None leaves a field out.
+    """
     document: Document = {"_id": job.id}
-    if lane is not None:
-        document["_lane"] = lane
+    if job.unique is not None and job.state in LIVE:
+        document[KEY] = [first_half(job.unique), second_half(job.unique)]
     for name, value in zip(Job._fields[1:-1], job[1:-1], strict=True):
         if name in ALWAYS or value != _DEFAULTS[name]:
             document[name] = _plain(value)
@@ -61,14 +66,18 @@ def to_document(job: Job, lane: str | None = None, **own: object) -> Document:
                 f"job '{job.id}' has the key '{name}', which MongoDB cannot keep: rename it"
             )
         document[name] = value
-    return document | own
+    document |= own
+    return {name: value for name, value in document.items() if value is not None}
 
 
-def supported(job: Job) -> Job:
-    """The job, if this store can keep what it asks for."""
-    if job.unique is not None:
-        raise InvalidInput("field 'unique' is not supported in MongoDB yet")
-    return job
+def first_half(key: str) -> str:
+    """What a job holds of its key for as long as it lives; see keys.py."""
+    return f"1/{key}"
+
+
+def second_half(key: str) -> str:
+    """What it holds until another one is added beside it."""
+    return f"2/{key}"
 
 
 def check_document(job: Job) -> None:
@@ -76,7 +85,7 @@ def check_document(job: Job) -> None:
     from bson import encode, errors
 
     try:
-        encode(to_document(supported(job)))
+        encode(to_document(job))
     except (OverflowError, errors.BSONError, InvalidInput) as exc:
         raise InvalidInput(f"MongoDB cannot keep job '{job.id}': {exc}") from None
 
@@ -117,7 +126,8 @@ def difference(old: Job, new: Job) -> tuple[Document, Document]:
             to_set[name] = after[name]
         else:
             to_unset[name] = ""
-        as_was[name] = {"$eq": before.get(name)}  # null: also where it is left out
+        if name != KEY:  # which may have been split
+            as_was[name] = {"$eq": before.get(name)}  # null: also where it is left out
     for name in _READ:
         as_was.setdefault(name, {"$eq": before.get(name)})
     update = {"$set": to_set, "$unset": to_unset}

@@ -9,10 +9,11 @@ from pymongo import ASCENDING, errors
 
 from queuectl.errors import StoreError
 from queuectl.store.mongodb.connection import MARKER, SETTINGS, Connection
+from queuectl.store.mongodb.documents import KEY
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 4  # raised when an index or a rule is added: a process that finds less makes them
+LAYOUT = 5  # raised when an index or a rule is added: a process that finds less makes them
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 # A claim scans the first: the ready jobs of each state, in the order in which they are claimed,
@@ -27,7 +28,8 @@ _JOB_INDEXES = {
     "batch": ("_batch",),
 }
 _SPARSE = ("worker", "batch")
-_UNIQUE = ("slots",)  # what one job at most may hold
+_PARTIAL = {"slots": ("slots",), "key": (KEY,), "unique": ("unique", "state")}
+_ONE = ("slots", "key")  # what one job at most may hold
 
 
 def read_marker(connection: Connection) -> tuple[bool, list[dict[str, Any]]]:
@@ -94,9 +96,10 @@ def make_jobs(connection: Connection, name: str) -> None:
     for index, keys in _JOB_INDEXES.items():
         how = {"sparse": True} if index in _SPARSE else {}
         database[name].create_index([(key, ASCENDING) for key in keys], name=index, **how)
-    for index in _UNIQUE:
-        there = {"unique": True, "partialFilterExpression": {index: {"$exists": True}}}
-        database[name].create_index([(index, ASCENDING)], name=index, **there)
+    for index, keys in _PARTIAL.items():
+        there = {"partialFilterExpression": {keys[0]: {"$exists": True}}}
+        order = [(key, ASCENDING) for key in keys]
+        database[name].create_index(order, name=index, unique=index in _ONE, **there)
     if not connection.has_transactions:  # what changed is asked for: see watch.py
         database[name].create_index([("updated_at", ASCENDING)], name="changed")
 

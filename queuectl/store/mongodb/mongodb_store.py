@@ -12,11 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain, islice
 from typing import Any
 
-from pymongo import errors
-
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob
+from queuectl.errors import NoSuchJob
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import Claim
@@ -24,6 +22,7 @@ from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
+from queuectl.store.mongodb.adding import Adding
 from queuectl.store.mongodb.archive import MongodbArchive
 from queuectl.store.mongodb.care import MongodbCare
 from queuectl.store.mongodb.changes import Changes
@@ -33,8 +32,6 @@ from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
-    supported,
-    to_document,
     to_job,
 )
 from queuectl.store.mongodb.env_sets import EnvSets
@@ -72,6 +69,7 @@ class MongodbStore:
         lane = self._claims.lane
         self._staging = Staging(self.connection, lane)
         self._changes = Changes(self.connection, self._staging, lane, self._follows, self._next_seq)
+        self._adding = Adding(self.connection, self._staging, self._changes, lane, self._next_seq)
         self._firing = Firing(self.connection, self._staging, self._changes)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
@@ -148,33 +146,15 @@ class MongodbStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        """See Store; what it cannot keep yet is refused."""
-        if meet is not None:
-            raise InvalidInput("--if-absent and --replace are not supported in MongoDB yet")
-        first = list(islice(iter(jobs := map(supported, jobs)), 2))
+        """See Store and Adding."""
+        jobs = iter(jobs)
+        first = list(islice(jobs, 1))
         if not first:
             return
         self._make()
         if env_set is not None:
             self._env_sets.keep(env_set)
-        if len(first) == 1:
-            self._add_one(first[0])
-        else:
-            seq = self._next_seq(1)
-            self._last_seq = seq + self._staging.hand_in(chain(first, jobs), seq)
-
-    def _add_one(self, job: Job) -> None:
-        nonce = os.urandom(8).hex()
-        lane = self._claims.lane(job)
-        document = to_document(job, lane, _seq=self._next_seq(1), _nonce=nonce)
-        with self.connection.told(f"that job '{job.id}' was enqueued"):
-            try:
-                self._jobs.insert_one(document)
-            except errors.DuplicateKeyError:
-                # It may be ours, inserted by the first of two tries.
-                found = self._jobs.find_one({"_id": job.id}, {"_nonce": 1})
-                if found is None or found.get("_nonce") != nonce:
-                    raise DuplicateId(job.id, self.name, 0) from None
+        self._adding.add(chain(first, jobs), named, meet)
 
     def _next_seq(self, count: int) -> int:
         """The first of so many numbers that follow on all that was added before, by the clock."""

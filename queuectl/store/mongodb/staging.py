@@ -11,17 +11,25 @@ that change, one write of one document, which notes the batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from pymongo import errors
 
-from queuectl.errors import DuplicateId, StoreError
+from queuectl.errors import DuplicateId, StoreBusy, StoreError
 from queuectl.model.job import Job
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import FIRST_REV, FOLLOWED, STAGED, to_document
+from queuectl.store.mongodb.documents import (
+    FIRST_REV,
+    FOLLOWED,
+    KEY,
+    STAGED,
+    Document,
+    to_document,
+)
+from queuectl.store.mongodb.keys import Keys
 
 _PIECE = 1000  # documents that are inserted at once
 _ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
@@ -32,24 +40,21 @@ class Staging:
 
     def __init__(self, connection: Connection, lane: Callable[[Job], str | None]) -> None:
         self._connection = connection
-        self._lane = lane
+        self._lane, self._keys = lane, Keys(connection)
 
-    def hand_in(self, jobs: Iterable[Job], first_seq: int) -> int:
-        """Add all the jobs, or none and raise DuplicateId; how many there were."""
+    def hand_in(self, documents: Iterable[Document], next_seq: Callable[[int], int]) -> None:
+        """Add the jobs of all the documents, or none and raise DuplicateId or KeyTaken."""
         database, batch = self._connection.database, os.urandom(8).hex()
         made_at = self._connection.now()
         with self._connection.told():
             database.meta.insert_one({"_id": f"batch/{batch}", "made_at": made_at})
-        count, held_back = 0, {"state": STAGED, "_batch": batch}
+        count, source = 0, iter(documents)
         try:
-            pieces = _pieces(jobs)
-            for piece in pieces:
-                documents = [
-                    to_document(job, self._lane(job), _as=job.state, _seq=seq, **held_back)
-                    for seq, job in enumerate(piece, first_seq + count)
-                ]
-                self._insert(documents, count)
-                count += len(documents)
+            while piece := list(islice(source, _PIECE)):
+                for seq, document in enumerate(piece, next_seq(len(piece))):
+                    _hold_back(document, batch, seq)
+                self._insert(piece, count)
+                count += len(piece)
         except BaseException:
             with suppress(StoreError):  # then it is removed as an abandoned one
                 self._drop(batch)
@@ -59,7 +64,6 @@ class Staging:
             self.finish(batch)
         else:
             self._drop(batch)
-        return count
 
     def follow_on(
         self, jobs: Collection[Job], first_seq: int, old: Job, commit: Callable[[str], bool]
@@ -73,11 +77,9 @@ class Staging:
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
         with self._connection.told():
             database.meta.insert_one({"_id": f"batch/{batch}", **noted})
-        held_back = {"state": STAGED, "_batch": batch}
-        documents = [
-            to_document(job, self._lane(job), _as=job.state, _seq=seq, **held_back)
-            for seq, job in enumerate(jobs, first_seq)
-        ]
+        documents = [to_document(job, _lane=self._lane(job)) for job in jobs]
+        for seq, document in enumerate(documents, first_seq):
+            _hold_back(document, batch, seq)
         self._insert(documents, 0)
         # Should the answer be lost, `look_after` finds out what became of it.
         done = commit(batch)
@@ -96,9 +98,17 @@ class Staging:
                 if fault.get("code") != 11000:
                     raise
                 index = fault["index"]
-                raise DuplicateId(
-                    documents[index]["_id"], self._connection.address.name, before + index
+                raise self.refusal(fault, documents[index], before + index) or StoreBusy(
+                    "others hand in jobs with the same unique keys; nothing was changed: try again"
                 ) from None
+
+    def refusal(
+        self, fault: Mapping[str, Any], document: Document, index: int
+    ) -> DuplicateId | None:
+        """The error for what an index has refused; None if it would be taken by now."""
+        if KEY in fault.get("keyPattern", ()):
+            return self._keys.taken(document, index)
+        return DuplicateId(document["_id"], self._connection.address.name, index)
 
     def _commit(self, batch: str, count: int) -> None:
         done = {"$set": {"committed": True}}
@@ -157,7 +167,5 @@ class Staging:
             self._drop(batch)
 
 
-def _pieces(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    source = iter(jobs)
-    while piece := list(islice(source, _PIECE)):
-        yield piece
+def _hold_back(document: Document, batch: str, seq: int) -> None:
+    document |= {"_as": document["state"], "state": STAGED, "_batch": batch, "_seq": seq}

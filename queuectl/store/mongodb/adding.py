@@ -1,0 +1,206 @@
+"""New jobs in a database, and what becomes of one that meets another: with its id, or its key.
+
+What is decided by jobs that were read holds only if they are so still as it is written. Else it is
+decided anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from pymongo import errors
+from pymongo.operations import InsertOne, UpdateOne
+
+from queuectl.errors import DuplicateId, StoreBusy
+from queuectl.model.job import LIVE, Job, refuse_key
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster, is_duplicate
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import KEY, STAGED, Document, second_half, to_document, to_job
+from queuectl.store.mongodb.keys import Keys
+from queuectl.store.mongodb.staging import Staging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import Meet
+
+
+class _Plan(NamedTuple):
+    """What is to be done: documents to insert, and jobs to change, by id, before and after.
+
+    `split`: the keys of which a running job must leave the second half to one of the documents.
+    """
+
+    documents: list[Document]
+    changed: dict[str, tuple[Job, Job]]
+    split: list[str]
+
+
+class Adding:
+    """Adds jobs to one database, which is a queue already."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        staging: Staging,
+        changes: Changes,
+        lane: Callable[[Job], str | None],
+        next_seq: Callable[[int], int],
+    ) -> None:
+        self._connection = connection
+        self._staging, self._changes, self._keys = staging, changes, Keys(connection)
+        self._lane, self._next_seq = lane, next_seq
+
+    @property
+    def _jobs(self) -> Any:
+        return self._connection.database.jobs
+
+    def add(self, jobs: Iterable[Job], named: Mapping[str, int] | None, meet: Meet | None) -> None:
+        """See Jobs; on a standalone server jobs that are changed are changed one by one."""
+        if meet is not None:
+            self._add_meeting(list(jobs), named, meet)
+            return
+        jobs = self._refusing(jobs)
+        first = list(islice(jobs, 2))
+        documents = (to_document(job, _lane=self._lane(job)) for job in chain(first, jobs))
+        if len(first) == 1:
+            self._insert(next(documents))
+        elif first:
+            self._staging.hand_in(documents, self._next_seq)
+
+    def _refusing(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """The jobs; KeyTaken at the first whose key a live job has."""
+        source, count = iter(jobs), 0
+        while piece := list(islice(source, PIECE)):
+            holders = self._keys.holders(str(job.unique) for job in piece if _needs_key(job))
+            by_key = {holder.unique: [holder] for holder in holders}
+            for index, job in enumerate(piece, count):
+                if _needs_key(job):
+                    refuse_key(job, by_key.get(job.unique, ()), index)
+                yield job
+            count += len(piece)
+
+    def _insert(self, document: Document) -> None:
+        """Insert the one job; DuplicateId or KeyTaken if it cannot be."""
+        document |= {"_seq": self._next_seq(1), "_nonce": os.urandom(8).hex()}
+        with self._connection.told(f"that job '{document['_id']}' was enqueued"):
+            for _ in range(TRIES):
+                try:
+                    self._jobs.insert_one(document)
+                    return
+                except errors.DuplicateKeyError as exc:
+                    # It may be ours, inserted by the first of two tries.
+                    found = self._jobs.find_one({"_id": document["_id"]}, {"_nonce": 1})
+                    if found is not None and found.get("_nonce") == document["_nonce"]:
+                        return
+                    fault = self._staging.refusal(exc.details or {}, document, 0)
+                    if fault is not None:
+                        raise fault from None
+        raise self._busy()
+
+    def _busy(self) -> StoreBusy:
+        return StoreBusy("others hand in jobs of the same ids or keys all the time; try again")
+
+    # -- what meets others
+
+    def _add_meeting(self, jobs: list[Job], named: Mapping[str, int] | None, meet: Meet) -> None:
+        for _ in range(TRIES):
+            plan = self._planned(jobs, named, meet)
+            try:
+                self._carry_out(plan)
+                return
+            except (Faster, DuplicateId):
+                continue
+        raise self._busy()
+
+    def _planned(self, jobs: list[Job], named: Mapping[str, int] | None, meet: Meet) -> _Plan:
+        """What is to be done, by the jobs as they are; DuplicateId for an id given twice."""
+        ids = [job.id for job in jobs if named is None or job.id in named]
+        keys = [str(job.unique) for job in jobs if _needs_key(job)]
+        stored = {job.id: job for job in [*self._named(ids), *self._keys.holders(keys)]}
+        now, new = dict(stored), {}
+        beside: dict[str, Collection[Job]] = {}  # the live jobs with the key of a new one
+        by_key: dict[str | None, dict[str, None]] = {}
+        for job in stored.values():
+            by_key.setdefault(job.unique, {})[job.id] = None
+        for index, job in enumerate(jobs):
+            if job.id in new:
+                raise DuplicateId(job.id, "the same input", index)
+            others = [now[job.id]] if job.id in now else []
+            if _needs_key(job):
+                alike = (now[other] for other in by_key.get(job.unique, ()) if other != job.id)
+                others += [other for other in alike if other.state in LIVE]
+            after = meet(index, job, others) if others else job
+            if after is None:
+                continue
+            if after.id not in now:
+                beside[after.id] = others
+                by_key.setdefault(after.unique, {})[after.id] = None
+            if after.id not in stored:
+                new[after.id] = after
+            now[after.id] = after
+        documents, split = [], []
+        for job in new.values():
+            document = to_document(job, _lane=self._lane(job))
+            if KEY in document and beside[job.id]:
+                if any(other.state in CLAIMABLE for other in beside[job.id]):
+                    del document[KEY]  # it was decided that several may wait
+                else:
+                    document[KEY] = [second_half(str(job.unique))]
+                    split.append(str(job.unique))
+            documents.append(document)
+        changed = {
+            job_id: (old, now[job_id]) for job_id, old in stored.items() if now[job_id] is not old
+        }
+        return _Plan(documents, changed, split)
+
+    def _named(self, ids: list[str]) -> Iterator[Job]:
+        for at in range(0, len(ids), PIECE):
+            asked = {"_id": {"$in": ids[at : at + PIECE]}, "state": {"$ne": STAGED}}
+            with self._connection.told():
+                yield from map(to_job, self._jobs.find(asked))
+
+    def _carry_out(self, plan: _Plan) -> None:
+        """Do it; Faster, or DuplicateId, if others have changed meanwhile what it was decided by.
+
+        Then nothing was done; on a standalone server, and of more than a thousand jobs, some of
+        them may be changed.
+        """
+        documents, changed, split = plan
+        for key in split:
+            self._keys.split(key)
+        count = len(documents) + len(changed)
+        if changed and 1 < count <= PIECE and self._connection.has_transactions:
+            what = f"that {count} jobs were handed in"
+            self._connection.transaction(lambda session: self._do(plan, session), what)
+            return
+        for old, new in changed.values():
+            if not self._changes.swap(old, new):
+                raise Faster
+        if len(documents) == 1:
+            self._insert(documents[0])
+        elif documents:
+            self._staging.hand_in(documents, self._next_seq)
+
+    def _do(self, plan: _Plan, session: Any) -> None:
+        first = self._next_seq(len(plan.documents))
+        steps: list[UpdateOne | InsertOne[Document]] = [
+            UpdateOne(*self._changes.difference(old, new)) for old, new in plan.changed.values()
+        ]
+        for seq, document in enumerate(plan.documents, first):
+            steps.append(InsertOne({**document, "_seq": seq}))
+        try:
+            done = self._jobs.bulk_write(steps, session=session)
+        except errors.BulkWriteError as exc:
+            if is_duplicate(exc):
+                raise Faster from exc
+            raise
+        if done.matched_count < len(plan.changed):
+            raise Faster
+
+
+def _needs_key(job: Job) -> bool:
+    return job.unique is not None and job.state in LIVE
