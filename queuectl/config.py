@@ -85,7 +85,7 @@ SETTINGS: tuple[Setting, ...] = (
         "bytes kept of a run's output, the first half and the last",
         high=1e15,
     ),
-    Setting("keep-logs", "limit", None, "seconds to keep the output of ended jobs", nothing="all"),
+    Setting("keep-logs", "limit", None, "seconds to keep the output of ended runs", nothing="all"),
     Setting("logs-total", "size", 0, "bytes of output kept; the oldest goes first", high=1e15),
     Setting(
         "foreign-grace",

@@ -445,21 +445,30 @@ class JobQueue(JobChanges):
         busy = sum(worker.job_id is not None for worker in workers)
         return lost or self.store.orphans(busy)
 
-    def rescue_worker(self, worker_id: str, *, asked_to_stop: bool = False) -> list[Job]:
+    def rescue_worker(
+        self,
+        worker_id: str,
+        *,
+        asked_to_stop: bool = False,
+        end: tuple[str, int, Any, int | None, str | None, str] | None = None,
+    ) -> list[Job]:
         """Take the jobs of a dead worker from it, and the worker off the list.
 
-        `asked_to_stop`: before it was killed, which is not evidence against its jobs. What is left
-        of their processes must have been ended before.
+        `asked_to_stop`: before it was killed, which is not evidence against its jobs. `end`: of a
+        run that it could not settle, as WorkerInfo has it. What is left of their processes must
+        have been ended before.
         """
+
+        def rule(job: Job) -> Job | None:
+            now = self.now()
+            if end is not None and end[:2] == (job.id, job.run) and job.worker == worker_id:
+                return self._settled(job, (job, Outcome(*end[2:])), now)
+            return lifecycle.lost(job, worker_id, now, asked_to_stop=asked_to_stop)
+
         rescued: list[Job] = []
         for job_id in [job.id for job in self.find(("in_progress",)) if job.worker == worker_id]:
             with suppress(NoSuchJob):  # somebody else rescued it, and it was purged
-                rescued += self.store.change(
-                    [job_id],
-                    lambda job: lifecycle.lost(
-                        job, worker_id, self.now(), asked_to_stop=asked_to_stop
-                    ),
-                ).values()
+                rescued += self.store.change([job_id], rule).values()
         self.store.forget_worker(worker_id)
         self.wake_idle(len(rescued))
         return rescued

@@ -12,6 +12,7 @@ from queuectl.errors import DiskRefused, InvalidInput
 from queuectl.model.job import Job
 from queuectl.model.sizes import format_size, parse_size
 from queuectl.store.facts import LATER, SOON
+from queuectl.store.files import log_cut
 from queuectl.store.files.logs import LogFolder, Spool
 from tests.failing_disk import DEATHS, failing_disk
 
@@ -30,7 +31,8 @@ def logs(tmp_path) -> LogFolder:
 
 
 @pytest.fixture
-def spool(logs) -> Iterator[Spool]:
+def spool(logs, monkeypatch) -> Iterator[Spool]:
+    monkeypatch.setattr(log_cut, "free_of", lambda _fd: 1e12)
     spool = Spool(logs, "w-1")
     spool.limit_to(LIMIT)
     spool.begin(JOB)
@@ -148,16 +150,39 @@ def test_a_kill_at_any_step_leaves_what_the_log_is_made_of(tmp_path, how, clean)
     assert at > 10
 
 
-def test_no_room_for_the_parts_is_told_and_nothing_is_cut(logs, spool):
+@pytest.mark.parametrize("ends", ["itself", "killed"])
+def test_without_room_for_the_parts_the_first_half_stays(logs, spool, ends):
     os.write(spool.fd, lines(0, 300))
     told: list[Exception] = []
-    with failing_disk(at=2, how="full"):
-        spool.look(told.append)
-    assert [type(one) for one in told] == [DiskRefused]
-    assert os.fstat(spool.fd).st_size == 3000
+    with failing_disk(at=2, how="full", lasts=1):
+        if ends == "itself":
+            spool.look(told.append)
+        else:
+            logs.rescue_spool("w-1", JOB, LIMIT)
+    if ends == "itself":
+        assert [type(one) for one in told] == [DiskRefused]
+        os.write(spool.fd, b"and on\n")
+        spool.look(refuse)
+        spool.finish(JOB)
+    line = b"... about 2.0 KB not kept: the disk was full ...\n"
+    assert kept(logs) == lines(0, 100) + line + b"and on\n" * (ends == "itself")
+
+
+def test_on_a_small_disk_less_is_kept_and_looked_at_sooner(logs, spool, monkeypatch):
+    monkeypatch.setattr(log_cut, "_LEAST", 50)
+    monkeypatch.setattr(log_cut, "free_of", lambda fd: 2000 - os.fstat(fd).st_size)
+    assert spool.look(refuse) == SOON
+    os.write(spool.fd, lines(0, 90))
     spool.look(refuse)
     spool.finish(JOB)
-    assert halves(kept(logs))[2] == lines(200, 300)
+    assert halves(kept(logs)) == (lines(0, 25), "400 bytes", lines(65, 90))
+    monkeypatch.setattr(log_cut, "free_of", lambda fd: 0)
+    monkeypatch.setattr(log_cut, "_LEAST", 60)  # whatever is free
+    spool.begin(JOB)
+    os.write(spool.fd, b"x" * 50)
+    spool.look(refuse)
+    spool.finish(second := JOB._replace(run=2))
+    assert os.path.getsize(logs.run_path(second)) == 50
 
 
 def test_following_goes_on_behind_a_cut_and_shows_the_end_once(logs, spool):

@@ -10,17 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from memory_store import MemoryStore
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, StoreBusy
+from queuectl.errors import BadFile, StoreBusy, StoreError
+from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.worker import loop
+from queuectl.worker import loop, rescue
 from queuectl.worker.aside import aside
 from queuectl.worker.loop import Worker
 from queuectl.worker.wakeups import FINISH, STOP_NOW, Wakeups
@@ -60,6 +62,9 @@ class PlayedSlot:
         self.facts.update(facts)
 
     def note_trouble(self, _why: str) -> None: ...
+
+    def note_end(self, *_end: Any) -> bool:
+        return False
 
     def keep_watch(self) -> bool:
         self.on_watch = True
@@ -250,6 +255,35 @@ def test_told_to_stop_at_once_it_leaves_a_result_that_cannot_be_written(stage):
     stage.queue.refusals = [None, StoreBusy("busy")]
     assert stage.work() == 1
     assert stage.codes() == []
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_told_to_stop_it_notes_a_result_that_the_queue_does_not_take(tmp_path, monkeypatch, code):
+    """Whoever takes the job back settles that run: it is not lost, nor run again."""
+    for part, seconds in ((loop, "_FIRST_PAUSE"), (loop, "_PATIENCE"), (rescue, "_LAST_BREATH")):
+        monkeypatch.setattr(part, seconds, 0.001)
+    queue = JobQueue.open(str(tmp_path / "data"))
+    queue.enqueue([{"id": "a", "command": f"echo 'out of 100% cheese'; exit {code}"}])
+    claim = queue.claim
+
+    def refuse(_worker: str, finished: object = None) -> Job | None:
+        if finished is None:
+            return claim(_worker)
+        os.kill(os.getpid(), FINISH)
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(queue, "claim", refuse)
+    monkeypatch.setattr(queue, "settle", lambda job, _: refuse("", job))
+    told: list[str] = []
+    assert loop.run_worker(queue, log=told.append) == 1
+    assert told[-1].endswith("leaves in spite of: no space left")
+    with closing(JobQueue.open(queue.folder)) as other:
+        [job] = rescue.rescue(other)
+        assert (job.state, job.attempts, job.losses, job.run) == (
+            "failed" if code else "completed", 1, 0, 1,
+        )  # fmt: skip
+        assert job.error == ("exit code 3: out of 100% cheese" if code else None)
+        assert other.workers() == []
 
 
 def test_what_takes_long_is_done_aside(monkeypatch):

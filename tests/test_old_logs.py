@@ -9,7 +9,9 @@ import time
 import pytest
 
 from queuectl.job_queue import JobQueue
+from queuectl.model.lifecycle import Outcome
 from queuectl.store.files.logs import LogFolder
+from queuectl.worker.loop import run_worker
 from queuectl.worker.old_logs import remove_old_logs
 
 
@@ -42,6 +44,7 @@ def test_the_oldest_logs_of_ended_jobs_go_first(queue, changes, gone):
     for job_id in ("a", "b", "live"):
         queue.enqueue([{"id": job_id, "command": "true"}])
     queue.cancel(["a", "b"])
+    assert queue.claim("w").id == "live"
     logs = LogFolder(queue.folder)
     logs.make()
     for name, age in (("a.1.x", 2000), ("a.2.x", 500), ("b.1.x", 3000), ("live.1.x", 9000)):
@@ -61,3 +64,28 @@ def test_the_oldest_logs_of_ended_jobs_go_first(queue, changes, gone):
 def test_no_logs_at_all_are_no_trouble(queue):
     queue.change_settings({"keep-logs": 0})
     assert remove_old_logs(queue, LogFolder(queue.folder)) == []
+
+
+def test_earlier_runs_of_a_job_that_runs_go_too(queue):
+    queue.enqueue([{"id": "a", "command": "true"}])
+    job = queue.claim("w")
+    queue.settle(job, Outcome("exited", 1, None, queue.now()))
+    queue.retry(["a"])
+    job = queue.claim("w")
+    assert job.run == 2
+    logs = LogFolder(queue.folder)
+    logs.make()
+    keep(logs, f"a.1.{job.log_word}", 90)
+    keep(logs, f"a.2.{job.log_word}", 80)
+    queue.change_settings({"logs-total": 1})
+    assert remove_old_logs(queue, logs) == [f"a.1.{job.log_word}.log"]
+
+
+def test_a_worker_that_is_never_idle_keeps_to_the_total(queue):
+    """`yes`, again and again: nothing waits for a worker that has time."""
+    queue.enqueue([{"command": "yes | head -c 5000"} for _ in range(30)])
+    queue.change_settings({"logs-total": 40_000})
+    assert run_worker(queue, until_empty=True) == 0
+    logs = os.path.join(queue.folder, "logs")
+    sizes = [os.path.getsize(os.path.join(logs, name)) for name in os.listdir(logs)]
+    assert 20_000 < sum(sizes) <= 50_000

@@ -36,6 +36,10 @@ OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]], Mapping[str, object]]
 Meet: TypeAlias = Callable[[int, Job, Sequence[Job]], Job | None]
 
 
+# How a run ended: kind, exit code, error, time; see the rules of a job's life.
+End: TypeAlias = tuple[Any, int | None, str | None, str]
+
+
 class Jobs(Protocol):
     """Jobs and settings: all that must be atomic. A rule may be run more than once."""
 
@@ -180,6 +184,9 @@ class Slot(Protocol):
 
     def note_trouble(self, why: str) -> None:
         """Note what keeps the worker from working; "" if nothing does any more."""
+
+    def note_end(self, job_id: str, run: int, end: End) -> bool:
+        """Note how a run ended that cannot be settled; whether a rescue would see that."""
 
     def keep_watch(self) -> bool:
         """Be the one worker that keeps watch for all, unless another is; whether this one is now.

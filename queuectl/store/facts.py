@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from queuectl.model.selection import Selection
 
 WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to be cancelled
-SOON, LATER = 0.1, 1.0  # seconds between looks at a spool, the shortest and the longest
+SOON, LATER = 0.05, 1.0  # seconds between looks at a spool, the shortest and the longest
 MOST_LEFT = 5  # processes that a worker names which cannot be ended
 RUN_LINE = 256  # bytes of the second line that a worker writes of itself
 
@@ -91,6 +91,16 @@ class WorkerInfo:
     def trouble(self) -> str:
         """What keeps it from working, as it wrote itself; "" if nothing does."""
         return _unspelled(self.facts.get("trouble", ""))
+
+    @property
+    def end(self) -> tuple[str, int, str, int | None, str | None, str] | None:
+        """The end of a run that it could not settle: job, run, kind, exit code, error, time."""
+        words = self.facts.get("end", "").split(",")
+        if len(words) != 5 or not words[1].isdigit():
+            return None
+        error = _unspelled(self.facts.get("error", "")) or None
+        code = int(words[3]) if words[3].isdigit() else None
+        return words[0], int(words[1]), words[2], code, error, words[4]
 
     @property
     def left(self) -> list[tuple[int, str, str]]:

@@ -5,7 +5,7 @@ Nothing imports this as it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from queuectl.model.job import Job
@@ -16,6 +16,7 @@ class Spool(Protocol):
 
     fd: int  # what a command is given
     path: str
+    kept: int  # bytes that became logs; whoever looks after those sets it back to 0
 
     @property
     def is_ready(self) -> bool:
@@ -112,10 +113,10 @@ class Output(Protocol):
         """
 
     def remove_old(
-        self, age: float | None, total: int, live: Callable[[], Collection[str]]
+        self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
         """Remove output, the oldest first, that is older than `age` seconds, or makes too much.
 
-        `total`: bytes that all may take, 0 for any. None of jobs in `live`, and none that something
-        still writes to. The names of what was removed.
+        `total`: bytes that all may take, 0 for any. None that something still writes to, and
+        none of what runs: `running` gives the jobs and their runs. The names of what was removed.
         """

@@ -9,13 +9,12 @@ from contextlib import suppress
 
 from queuectl.errors import FileMissing, QueuectlError
 from queuectl.model.log_words import one_line
-from queuectl.model.times import format_time
 from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.first_process import beneath_first
-from queuectl.worker.old_logs import remove_old_logs
-from queuectl.worker.own_log import OwnLog, Starter
+from queuectl.worker.old_logs import remove_old
+from queuectl.worker.own_log import OwnLog, Starter, to_stderr
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
@@ -32,10 +31,12 @@ if TYPE_CHECKING:
     from queuectl.worker.runner import Interruption
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
+_PATIENCE = 1.0  # seconds of such a pause; from then on one that is to stop leaves
 _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
 _CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
 _PURGE_EVERY = 600.0  # seconds between looks for old jobs and logs
+_SHARE = 8  # part of logs-total after which all workers together look at the logs
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
 
@@ -54,7 +55,7 @@ def run_worker(
     (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress, with 1
     if one that it ran itself is dead then.
     """
-    log = log or _to_stderr
+    log = log or to_stderr
     before = _current_folder()
     with Wakeups(detached=detached) as wakeups:
         started = processes.start_time(os.getpid()) or "-"
@@ -72,7 +73,8 @@ def run_worker(
                 slot.close()  # its file tells a rescuer what is left of the run
             else:
                 _release(queue, slot, log)
-            _return_to(before)
+            with suppress(OSError):
+                os.chdir(before)
 
 
 class Worker:
@@ -93,10 +95,12 @@ class Worker:
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
         self._runner.env_set, self._runner.now = queue.env_set, queue.now
         self._runner.watch_output = lambda: self._spool.look(self._trouble)
-        self.keeps_run = False  # whether it leaves behind a run that cannot be ended
+        # Whether it leaves a run behind: one that cannot be ended, or whose end it only noted.
+        self.keeps_run = False
         self._stop_noted = self._left_noted = self._finishing_told = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
         self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
+        self._noted: object = None  # one that was noted in the slot, as the queue did not take it
         self._took = 0.0  # seconds of that run
         self._pause = _FIRST_PAUSE
         self._told: set[str] = set()
@@ -104,6 +108,7 @@ class Worker:
         queue.on_wait(self._hinder)
         self._died: dict[str, str] = {}  # why jobs ended dead here, by id; told at the end
         self._next_look = self._next_purge = 0.0
+        self._most_kept = 0  # bytes of output that may become logs before they are looked at
         self._woken = False  # whether the last wait ended because of a hint
         self._rested = False  # whether it waited for work since its last run
         self._spread = 1.0  # by how much poll-interval is stretched while another keeps watch
@@ -128,9 +133,12 @@ class Worker:
         try:
             code = self._step(until_empty)
         except (QueuectlError, OSError) as exc:
-            # A result that could not be written is still in _finished, and tried again.
-            if self._wakeups.now or (self._wakeups.stopping and self._finished is None):
+            unsettled = self._finished is not None  # and tried again
+            noted = unsettled and self._is_noted()
+            is_safe = not unsettled or (noted and self._pause > _PATIENCE)
+            if self._wakeups.now or (self._wakeups.stopping and is_safe):
                 self._log(f"{self._slot.id} leaves in spite of: {exc}")
+                self.keeps_run = self.keeps_run or noted
                 return 1
             self._recover(exc)
             return None
@@ -145,7 +153,7 @@ class Worker:
         now = time.monotonic()
         # What woke it comes first, if it is woken for changed settings, too.
         is_late = self._woken and self._slot.patience > 1.0
-        if now >= self._next_look and not is_late:
+        if (now >= self._next_look and not is_late) or self._spool.kept > self._most_kept > 0:
             # Before a claim: trouble must not come between a claim and the run.
             self._look_around(now)
         if not self._slot.still_held():
@@ -173,6 +181,15 @@ class Worker:
         for line in report.drained(self._died, paused):
             self._log(line)
         return int(bool(self._died or paused))
+
+    def _is_noted(self) -> bool:
+        """Whether the end of the run is noted in the slot, for whoever takes the job back."""
+        if self._finished is not None and self._finished is not self._noted:
+            with suppress(OSError):  # the disk does not take that either
+                job, outcome = self._finished
+                if self._slot.note_end(job.id, job.run, outcome):
+                    self._noted = self._finished
+        return self._finished is self._noted
 
     def _claim(self) -> Job | None:
         """Settle what is finished and claim the next job, in one step if nobody listens."""
@@ -259,8 +276,11 @@ class Worker:
 
     def _note_left(self, names: str) -> None:
         self._left_noted = bool(names)
+        self._note_facts(left=names)
+
+    def _note_facts(self, **facts: object) -> None:
         try:
-            self._slot.note_facts(left=names)
+            self._slot.note_facts(**facts)
         except OSError as exc:
             self._trouble(exc)
 
@@ -305,10 +325,7 @@ class Worker:
     def _note_stop(self) -> None:
         """Write down that this worker was asked to stop, before it may be killed."""
         self._stop_noted = True
-        try:
-            self._slot.note_facts(stopping=1)
-        except OSError as exc:
-            self._trouble(exc)
+        self._note_facts(stopping=1)
 
     def _idle(self) -> None:
         """Tidy up, then wait until there may be something to do."""
@@ -354,19 +371,19 @@ class Worker:
         self._runner.look = settings.poll_interval
         self._runner.set_id = None
         self._spool.limit_to(settings.log_limit)
-        self._spread = max(1.0, self._slot.crowd() / _CROWD)
+        crowd = self._slot.crowd()
+        self._spread = max(1.0, crowd / _CROWD)
         self._give_back(self._finished[0] if self._finished else None)
         if self._sees_lost():
             for job in rescue(self._queue):
                 self._log(f"{self._slot.id} rescued job {job.id}, which is {job.state} now")
+        self._most_kept = int(settings.logs_total / _SHARE / crowd)
         if self._job is not None:
             aside(lambda: self._queue.fold_if_due(busy=True))
-        elif now >= self._next_purge:
-            self._next_purge = now + _PURGE_EVERY
-            removed = self._queue.purge_old()
-            if removed:
-                self._logs.prune(removed)
-            remove_old_logs(self._queue, self._logs)
+        if now >= self._next_purge or self._spool.kept > self._most_kept > 0:
+            self._next_purge = now + _PURGE_EVERY * self._spread
+            self._spool.kept = 0
+            aside(lambda: remove_old(self._queue, self._logs))
 
     def _give_back(self, held: Job | None) -> None:
         """Give back the jobs that are said to be run here and are not, and log what was told."""
@@ -432,16 +449,6 @@ def _current_folder() -> str:
         return "/"
 
 
-def _return_to(folder: str) -> None:
-    with suppress(OSError):
-        os.chdir(folder)
-
-
-def _to_stderr(text: str) -> None:
-    with suppress(OSError):  # a full disk or a closed terminal; the work goes on
-        os.write(2, f"{format_time(time.time())} {text}\n".encode("utf-8", "replace"))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """What `_main` does, as a child if this is the first process of a container."""
     return beneath_first(lambda: _main(argv))
@@ -475,7 +482,7 @@ def _main(argv: Sequence[str] | None) -> int:
             queue, tell=tell, registered=registered, detached=not foreground, until_empty=drain
         )
     except (QueuectlError, OSError) as exc:
-        _to_stderr(str(exc))
+        to_stderr(str(exc))
         starter.tell(str(exc))  # the log may be on a full disk
         return exc.exit_code if isinstance(exc, QueuectlError) else 1
     finally:

@@ -1,8 +1,7 @@
-"""Logs of jobs that stay, removed by age (keep-logs) and by what all of them take (logs-total)."""
+"""What is to be kept no longer: ended jobs by age (keep-finished), and logs of ended runs by age
+(keep-logs) and by what all of them take (logs-total)."""
 
 from __future__ import annotations
-
-from queuectl.model.job import LIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,9 +10,18 @@ if TYPE_CHECKING:
 
 
 def remove_old_logs(queue: JobQueue, logs: Output) -> list[str]:
-    """Remove logs of ended jobs as the settings have it, the oldest first; their names."""
+    """Remove logs of ended runs as the settings have it, the oldest first; their names."""
     settings = queue.settings()
     age, total = settings.keep_logs, settings.logs_total
     if age is None and not total:
         return []
-    return logs.remove_old(age, total, lambda: {job.id for job in queue.find(LIVE)})
+    return logs.remove_old(
+        age, total, lambda: {job.id: job.run for job in queue.find(("in_progress",))}
+    )
+
+
+def remove_old(queue: JobQueue, logs: Output) -> None:
+    """Remove jobs and logs as the settings have it."""
+    if removed := queue.purge_old():
+        logs.prune(removed)
+    remove_old_logs(queue, logs)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import time
+from contextlib import suppress
 
+from queuectl.model.times import format_time
 from queuectl.store import door
 
 
@@ -44,3 +47,9 @@ class Starter:
             return  # it is gone; the worker works on
         finally:
             os.close(fd)
+
+
+def to_stderr(text: str) -> None:
+    """Say it with its time."""
+    with suppress(OSError):  # a full disk or a closed terminal; the work goes on
+        os.write(2, f"{format_time(time.time())} {text}\n".encode("utf-8", "replace"))

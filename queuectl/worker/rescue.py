@@ -49,7 +49,7 @@ def rescue(queue: JobQueue) -> list[Job]:
             # Before the worker is struck off: if this process is killed, the next one finds it.
             logs.drop_spool(worker.id)
             asked = worker.facts.get("stopping") == "1"
-            rescued += queue.rescue_worker(worker.id, asked_to_stop=asked)
+            rescued += queue.rescue_worker(worker.id, asked_to_stop=asked, end=worker.end)
     return rescued
 
 

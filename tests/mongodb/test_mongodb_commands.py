@@ -119,7 +119,7 @@ def test_of_output_beyond_the_limit_the_first_half_and_the_last_are_kept(queue, 
     assert shown == ["1000000\n"]
     assert followed.endswith(b"\n1000000\n1\n2\n3\nlast\n")
     kept = queue.ok("logs", "a")
-    assert re.search(r"\n\.\.\. about 4\.\d MB not kept \.\.\.\n", kept)
+    assert re.search(r"\n\.\.\. about \d\.\d MB not kept \.\.\.\n", kept)
     assert kept.startswith("1\n2\n3\n")
     assert kept.endswith("\n999999\n1000000\n1\n2\n3\nlast\n")
     assert 1_999_000 < len(kept) < 2_001_000
@@ -140,17 +140,19 @@ def test_the_oldest_output_of_ended_jobs_goes_first(queue, url, client, changes,
         queue.ok("enqueue", "--id", job_id, "--command", "true")
     queue.ok("cancel", "a", "b")
     jobs = JobQueue.open(host_folder(url))
+    assert jobs.claim("w").id == "live"
     logs = opening.output(host_folder(url))
     documents = client[url.rpartition("/")[2]].logs
     for name, age in (("a.1.x", 2000), ("a.2.x", 500), ("b.1.x", 3000), ("live.1.x", 9000)):
         job = jobs.get(name.partition(".")[0])
         for at, older in ((0, 600), (20_000, 0)):  # a log is as old as its last byte
-            logs._pieces.send(name, job, at, b"x" * 20_000, promised=True)
-            sent_at = format_time(time.time() - age - older)
-            documents.update_one({"name": name, "at": at}, {"$set": {"sent_at": sent_at}})
+            logs._pieces.send(f"{name}.log", job, at, b"x" * 20_000, promised=True)
+            sent_at = {"sent_at": format_time(time.time() - age - older)}
+            documents.update_one({"name": f"{name}.log", "at": at}, {"$set": sent_at})
     jobs.change_settings(changes)
-    assert remove_old_logs(jobs, logs) == gone
-    assert set(documents.distinct("name")) == {"a.1.x", "a.2.x", "b.1.x", "live.1.x"} - set(gone)
+    assert [name.removesuffix(".log") for name in remove_old_logs(jobs, logs)] == gone
+    left = {name.removesuffix(".log") for name in documents.distinct("name")}
+    assert left == {"a.1.x", "a.2.x", "b.1.x", "live.1.x"} - set(gone)
 
 
 def test_a_worker_that_is_killed_loses_its_job_at_once_on_its_host(queue, url, wait_until):

@@ -6,6 +6,8 @@ on at its new end. What is written between copy and cut is lost, so numbers are 
 A kill at any moment leaves enough for a rescue to assemble the log: a tail is whole or not there,
 and without one nothing was cut, whether there is a head or not. Until the spool is emptied the tail
 is `WORKER.next.spool`; it holds how long the spool was, which shows whether it was emptied.
+Where the disk has little room, less is kept; where it has none for the parts, the spool keeps its
+first half and a line that says so: what runs must not fill the disk for all others.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl.errors import FileMissing
+from queuectl.errors import DiskRefused, FileMissing
 from queuectl.model.sizes import format_size
 from queuectl.store import door
 from queuectl.store.facts import LATER, SOON
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 MISSING = b"\n... some output not kept ...\n"  # for a reader that follows
 _PARTS = ("new", "next", "tail", "head", "whole")  # in the order in which they are removed
 _BLOCK = 1 << 20
+_LEAST = 1_000_000  # bytes that are kept of a run, if there are so many, however full the disk is
+_FASTEST = 2e9  # bytes a second that a run may write
 _NUMBERS = b"%020d %020d\n"  # at the front of a tail: bytes cut off before, bytes of the spool then
 _FRONT = 42
 
@@ -54,20 +58,60 @@ class Cuts:
         before, at = self.looked or (0, now - SOON)
         grown, took = size - before, now - at
         self.looked = (size, now)
-        # Half of the time that the rest will take at this pace.
-        return max(SOON, min(LATER, (limit - size) * took / (2 * grown))) if grown > 0 else LATER
+        # Half of the time that the rest will take at this pace, or the disk at the fastest.
+        latest = min(LATER, free_of(fd) / (2 * _FASTEST))
+        if grown > 0:
+            latest = min(latest, (limit - size) * took / (2 * grown))
+        return max(SOON, latest)
+
+    def shorten(self, fd: int, limit: int) -> None:
+        """Leave the first half of what is in the spool on `fd`, and a line that tells of the rest.
+
+        For a disk that has no room for the parts.
+        """
+        half, size = limit // 2, os.fstat(fd).st_size
+        if size > limit:
+            door.truncate(fd, half, self.spool)
+            self.looked = (half, time.monotonic())
+            line = _line(size - half, _ends_line(fd, half), ": the disk was full")
+            with suppress(DiskRefused):
+                door.append(fd, line, half, self.spool)
 
     def _cut(self, fd: int, size: int, half: int) -> None:
         if not self.gone:
             self._put("head", _span(fd, 0, half))
-        self._put("next", _after(_NUMBERS % (self.gone, size), _span(fd, size - half, size)))
-        door.truncate(fd, 0, self.spool)
+        end = size
+
+        def newest() -> Iterator[bytes]:
+            """The last half, and what was written meanwhile."""
+            nonlocal end
+            yield _NUMBERS % (self.gone, size)
+            yield from _span(fd, size - half, size)
+            while end < size + 2 * half and (piece := os.pread(fd, _BLOCK, end)):
+                end += len(piece)
+                yield piece
+
+        self._put("next", newest())
+        size = os.fstat(fd).st_size
+        last = os.pread(fd, _BLOCK, max(end, size - _BLOCK))
+        door.truncate(fd, 0, self.spool)  # at once: what is written in between is lost
         self.gone += size
+        if last:
+            gap = size - end - len(last)  # it was written faster than copied
+            self._add("next", (_line(gap, False) if gap > 0 else b"") + last)
         door.rename(self.path("next"), self.path("tail"))
 
     def _put(self, part: str, chunks: Iterator[bytes]) -> None:
         door.write_unsynced(self.path("new"), chunks)
         door.rename(self.path("new"), self.path(part))
+
+    def _add(self, part: str, data: bytes) -> None:
+        path = self.path(part)
+        fd = door.open_file(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            door.append(fd, data, os.fstat(fd).st_size, path)
+        finally:
+            os.close(fd)
 
     def is_cut(self, fd: int) -> bool:
         """Whether something was cut off the spool on `fd`, by whatever process."""
@@ -101,7 +145,7 @@ class Cuts:
         return self.spool if size else ""
 
     def kept(self, fd: int, limit: int) -> Iterator[bytes]:
-        """What is kept of the output so far; `limit` is for a spool that was never cut."""
+        """What is kept of the output so far: `limit` bytes, 0 for what the cuts left."""
         size = os.fstat(fd).st_size
         tail = self._tail(size)
         if tail is None:
@@ -114,7 +158,7 @@ class Cuts:
         try:
             end = os.fstat(tail).st_size
             written = sum(_numbers(tail)) + size
-            half = end - _FRONT
+            half = min(end - _FRONT, limit // 2 or end)
             if head is not None:
                 yield from _span(head, 0, half)
             yield _line(written - 2 * half, head is None or _ends_line(head, half))
@@ -155,9 +199,23 @@ def _numbers(tail: int) -> list[int]:
     return [int(number) for number in os.pread(tail, _FRONT, 0).split()]
 
 
-def _line(missing: int, fresh: bool) -> bytes:
+def fitting(fd: int, limit: int) -> int:
+    """The limit, or less if the disk of the spool on `fd` has no room for four times that."""
+    room = os.fstat(fd).st_size + free_of(fd)
+    while limit > _LEAST and 4 * limit > room:
+        limit = max(limit // 2, _LEAST)
+    return limit
+
+
+def free_of(fd: int) -> float:
+    """Bytes that are free on the disk of a file; endless if the system does not say."""
+    disk = os.fstatvfs(fd)
+    return disk.f_bavail * disk.f_frsize if disk.f_blocks else float("inf")
+
+
+def _line(missing: int, fresh: bool, why: str = "") -> bytes:
     start = "" if fresh else "\n"
-    return f"{start}... about {format_size(max(missing, 0))} not kept ...\n".encode()
+    return f"{start}... about {format_size(max(missing, 0))} not kept{why} ...\n".encode()
 
 
 def _ends_line(fd: int, at: int) -> bool:
@@ -168,11 +226,6 @@ def _span(fd: int, begin: int, end: int) -> Iterator[bytes]:
     while begin < end and (piece := os.pread(fd, min(_BLOCK, end - begin), begin)):
         yield piece
         begin += len(piece)
-
-
-def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _opened(path: str) -> int | None:

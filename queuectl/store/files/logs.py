@@ -19,12 +19,12 @@ from queuectl.model.job import LIVE, log_name
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
 from queuectl.store import door
-from queuectl.store.facts import LATER
-from queuectl.store.files.log_cut import MISSING, Cuts
+from queuectl.store.facts import LATER, SOON
+from queuectl.store.files.log_cut import MISSING, Cuts, fitting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from queuectl.model.job import Job
 
@@ -163,12 +163,16 @@ class LogFolder:
         limit = limit if job.log_limit is None else job.log_limit
         spool, kept = self.spool_path(worker_id), self.run_path(job)
         try:
-            fd = door.open_file(spool, os.O_RDONLY)
+            fd = door.open_file(spool, os.O_RDWR | os.O_APPEND)
         except FileMissing:
             return  # another rescue of this worker was faster
+        cuts = Cuts(spool)
         try:
-            if not os.path.lexists(kept) and (log := Cuts(spool).rescued(fd, limit)):
+            if not os.path.lexists(kept) and (log := cuts.rescued(fd, limit)):
                 door.rename(log, kept)
+        except DiskRefused:
+            cuts.shorten(fd, limit)
+            door.rename(spool, kept)
         finally:
             os.close(fd)
 
@@ -195,34 +199,34 @@ class LogFolder:
             raise trouble
 
     def remove_old(
-        self, age: float | None, total: int, live: Callable[[], Collection[str]]
+        self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
         """See Output."""
         # First the logs, then the jobs: what begins to run from here on has no log in the list.
         found = sorted(self._by_age())
-        running = live()
+        busy = running()
         oldest = 0.0 if age is None else self.now() - age
-        over = sum(size for _, size, _, _ in found) - total if total else 0
+        over = sum(size for _, size, *_ in found) - total if total else 0
         removed = []
-        for written, size, name, job_id in found:
+        for written, size, name, job_id, run in found:
             if written >= oldest and over <= 0:
                 break
             path = os.path.join(self.path, name)
-            if job_id not in running and not is_locked(path):
+            if run < busy.get(job_id, run + 1) and not is_locked(path):
                 door.remove(path)
                 removed.append(name)
                 over -= size
         return removed
 
-    def _by_age(self) -> Iterator[tuple[float, int, str, str]]:
-        """When each was written last, its bytes, its name, and the id of its job."""
+    def _by_age(self) -> Iterator[tuple[float, int, str, str, int]]:
+        """When each was written last, its bytes, its name, the id of its job and the run."""
         try:
             with os.scandir(self.path) as entries:
                 for entry in entries:
                     named = named_run(entry.name)
                     if named and entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)
-                        yield found.st_mtime, found.st_size, entry.name, named[0]
+                        yield found.st_mtime, found.st_size, entry.name, *named[:2]
         except FileNotFoundError:  # the folder, or a log that somebody removed meanwhile
             return
 
@@ -282,6 +286,7 @@ class Spool:
         self._logs = logs
         self.path = logs.spool_path(worker_id)
         self.fd = -1
+        self.kept = 0
         self._usual = self._limit = 0
         self._cuts = Cuts(self.path)
         self.make_ready()
@@ -316,12 +321,19 @@ class Spool:
 
     def look(self, tell: Callable[[Exception], None]) -> float:
         """Cut what is too long; seconds until the next look. `tell` is told of a refusal."""
-        if self._limit and self.fd >= 0:
-            try:
-                return self._cuts.look(self.fd, self._limit)
-            except (StoreError, OSError) as exc:
-                tell(exc)
-        return LATER
+        if not self._limit or self.fd < 0:
+            return LATER
+        self._limit = fitting(self.fd, self._limit)
+        try:
+            return self._cut()
+        except (StoreError, OSError) as exc:
+            tell(exc)
+            if isinstance(exc, DiskRefused):
+                self._cuts.shorten(self.fd, self._limit)
+        return SOON
+
+    def _cut(self) -> float:
+        return self._cuts.look(self.fd, self._limit)
 
     def is_let_go(self) -> bool:
         """Whether no process that inherited the file has it open any more.
@@ -348,6 +360,7 @@ class Spool:
                         self._finish_cut(self._logs.run_path(job), clean)
                     else:
                         door.rename(self.path, self._logs.run_path(job))
+                    self.kept += min(found.st_size, self._limit or found.st_size)
             finally:
                 self._start_afresh()
 
@@ -355,6 +368,7 @@ class Spool:
         try:
             whole = self._cuts.assemble(self.fd, self._limit)
         except DiskRefused:  # no room: what is there is better than nothing
+            self._cuts.shorten(self.fd, self._limit)
             door.rename(self.path, kept)
             self._cuts.drop()
             raise

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from queuectl.store.contract import End
+
 FOLDER = "workers"
 _SIZE = 1024  # bytes of a worker file
 _TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file spells it
@@ -77,6 +79,13 @@ class WorkerSlot:
     def note_trouble(self, why: str) -> None:
         """Write down what keeps the worker from working; "" if nothing does any more. OSError."""
         self.note_facts(trouble=_spelled(why))
+
+    def note_end(self, job_id: str, run: int, end: End) -> bool:
+        """Write down how a run ended that cannot be settled, in the place that the file has."""
+        kind, code, error, ended_at = end
+        words = (job_id, str(run), kind, "" if code is None else str(code), ended_at)
+        self.note_facts(end=",".join(words), error=_spelled(error or ""))
+        return True
 
     def keep_watch(self) -> bool:
         """Be the one worker that keeps watch for all, unless another is; whether this one is now.
@@ -190,7 +199,7 @@ def _spelled(text: str) -> str:
 
 def _facts_line(facts: dict[str, str], room: int) -> bytes:
     """The third line, in just so many bytes: what it says to people is cut short if it must be."""
-    for name, least in (("trouble", _TROUBLE // 4), ("left", 0)):
+    for name, least in (("trouble", _TROUBLE // 4), ("error", 0), ("left", 0)):
         over = len(_joined(facts)) - room
         if over > 0 and name in facts:
             facts = {**facts, name: facts[name][: max(least, len(facts[name]) - over)]}

@@ -16,7 +16,7 @@ from queuectl.store.mongodb.output import Cut, Pieces, Sender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from queuectl.model.job import Job
 
@@ -104,7 +104,7 @@ class DatabaseLogs(LogFolder):
         super().prune(doomed)
 
     def remove_old(
-        self, age: float | None, total: int, live: Callable[[], Collection[str]]
+        self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
         """See Output."""
         return self._pieces.remove_old(age, total)
@@ -127,10 +127,9 @@ class SentSpool(Spool):
         super().begin(job)
         self._sender.begin(job, os.path.basename(self._logs.run_path(job)), self.fd)
 
-    def look(self, tell: Callable[[Exception], None]) -> float:
-        """See Spool."""
+    def _cut(self) -> float:
         with self._sender.cutting(lambda: self._cuts.gone, self._limit // 2, self._cuts.end):
-            return super().look(tell)
+            return super()._cut()
 
     def is_let_go(self) -> bool:
         """See Spool."""

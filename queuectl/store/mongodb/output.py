@@ -18,12 +18,12 @@ from pymongo import WriteConcern
 from pymongo.operations import ReplaceOne
 
 from queuectl.errors import QueuectlError
-from queuectl.model.job import LIVE, Job
+from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store import door
 from queuectl.store.files.log_cut import MISSING
+from queuectl.store.files.logs import named_run
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import STAGED
 
 PIECE = 1 << 18  # bytes
 PAUSE = 0.5  # seconds between looks at the spool
@@ -141,7 +141,7 @@ class Pieces:
                 self._logs.delete_many({"job": job.id, "word": job.log_word})
 
     def remove_old(self, age: float | None, total: int) -> list[str]:
-        """Remove logs of ended jobs, the oldest first: those of `age` seconds (None: none).
+        """Remove logs of ended runs, the oldest first: those of `age` seconds (None: none).
 
         And more until at most `total` bytes are left, 0 for any number. The names of the logs.
         """
@@ -163,9 +163,11 @@ class Pieces:
         return removed
 
     def _remove_if_ended(self, name: str, job_id: str, oldest: str, over: int) -> int:
-        """Remove a log unless its job lives, or it is too young; how many bytes that freed."""
-        live = {"_id": job_id, "state": {"$in": [*LIVE, STAGED]}}
-        if self._connection.database.jobs.find_one(live, {"_id": 1}):
+        """Remove a log unless its run goes on, or it is too young; how many bytes that freed."""
+        named = named_run(name)
+        run = named[1] if named else 0
+        running = {"_id": job_id, "state": "in_progress", "run": {"$not": {"$gt": run}}}
+        if self._connection.database.jobs.find_one(running, {"_id": 1}):
             return 0
         parts = list(self._logs.find({"name": name}, {"size": 1, "sent_at": 1}))
         if over <= 0 and max((part["sent_at"] for part in parts), default="") >= oldest:

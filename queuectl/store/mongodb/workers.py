@@ -311,6 +311,10 @@ class LeasedSlot(WorkerSlot):
             self._told = told
             self._stop.set()  # ends the pause; `stop` alone ends the thread
 
+    def note_end(self, job_id: str, run: int, end: tuple[Any, ...]) -> bool:
+        """See Slot; the server is out of reach, and who takes the job back on another host."""
+        return False
+
     def _renew(self) -> None:
         while True:
             self._stop.wait(self._lease / _PARTS)
