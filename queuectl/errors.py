@@ -1,6 +1,7 @@
 """Everything that can go wrong, as one family: each kind carries the exit code that reports it.
 
-`str(error)` is the line a person sees: what happened, where, and what to do next.
+`str(error)` is the line a person sees: what happened, where, and what to do next. Codes
+that are not of an error: those of `wait` in commands/handlers/waiting.py, of signals in cli.py.
 """
 
 from __future__ import annotations

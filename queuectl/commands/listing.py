@@ -1,4 +1,7 @@
-"""Jobs as rows of chosen fields: a table for people; JSON lines, CSV and TSV for programs."""
+"""Jobs as rows of chosen fields: a table for people; JSON lines, CSV and TSV for programs.
+
+What `list` shows when no fields are chosen, and when there is no job, is in handlers/jobs.py.
+"""
 
 from __future__ import annotations
 

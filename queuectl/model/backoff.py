@@ -1,4 +1,7 @@
-"""How long a failed job waits before its next run: base ^ attempts, capped, with jitter."""
+"""How long a failed job waits before its next run: base ^ attempts, capped, with jitter.
+
+What a job itself says of its retries goes before the settings: `own_policy` in lifecycle.py.
+"""
 
 from __future__ import annotations
 

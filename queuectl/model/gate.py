@@ -2,8 +2,9 @@
 
 All three are one question: whether each token of the job is free. A token is a tag that is paused
 or limited, or a lock. What a limit has left is counted from the jobs that run, never kept in a
-counter: a counter leaks when its holder is killed. The stores keep these rules in ways that are
-fast; the functions here are the rules themselves.
+counter: a counter leaks when its holder is killed. The functions here are the rules themselves; the
+stores keep them in ways that are fast (store/files/lanes.py, store/mongodb/lanes.py and claims.py),
+which the contract suite holds equal: whoever changes a rule changes it there too.
 """
 
 from __future__ import annotations

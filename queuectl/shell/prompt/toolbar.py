@@ -1,4 +1,7 @@
-"""The lines below the prompt: how the queue is, and how the command being typed is used."""
+"""The lines below the prompt: how the queue is, and how the command being typed is used.
+
+What they show of the queue is read by live/watcher.py.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ every job of files that a person edited, but for those that have records before 
 person took out are in no record, so a follower of the journal must read the files anew).
 
 A record without its last byte is not there yet: a reader stops before it, and the next writer,
-under the lock, cuts it off. (Redis's append-only file and bbolt's commit order are the models.)
+under the lock, cuts it off (`cut_tail`, which keeps it in a file beside). Redis's append-only file
+and bbolt's commit order are the models.
 
 Kept lean: `status` reads it with nothing but os and zlib.
 """
@@ -39,7 +40,7 @@ NAME = "journal"
 #    kept (Job.extra), a count too until the next fold, which leaves out what it cannot count. Add
 #    the field to model/fields.py and model/job.py; what a claim must see without parsing the line
 #    goes into job_files.BEHIND_RUN_AT.
-# 2. What an older reader would misunderstand, or act upon wrongly, needs VERSION + 1 (folder.FORMAT
+# 2. What an older reader would misunderstand, or act upon wrongly, needs VERSION + 1 (marker.FORMAT
 #    is the same number): keep reading the older form, and writing it while an older worker lives
 #    (Writer.version_to_write). Whatever needs the new form is refused until then.
 # 3. A worker of the new form says so in its file: worker_files writes `format=N`.

@@ -7,7 +7,8 @@ A kill at any moment leaves enough for a rescue to assemble the log: a tail is w
 and without one nothing was cut, whether there is a head or not. Until the spool is emptied the tail
 is `WORKER.next.spool`; it holds how long the spool was, which shows whether it was emptied.
 Where the disk has little room, less is kept; where it has none for the parts, the spool keeps its
-first half and a line that says so: what runs must not fill the disk for all others.
+first half and a line that says so: what runs must not fill the disk for all others. The limit of a
+run is chosen by its Spool, in logs.py.
 """
 
 from __future__ import annotations
