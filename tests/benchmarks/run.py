@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks import crowds, drains, gates, memory, prompts, starts, waits
+from tests.benchmarks import crowds, databases, drains, gates, memory, prompts, starts, waits
 from tests.benchmarks.measure import Figure, full, small
 
 ROWS = {
@@ -27,6 +27,9 @@ ROWS = {
     "first-prompt": prompts.first_prompt,
     "key-echo": prompts.key_echo,
     "top": prompts.top,
+    "mongodb-claims": databases.claims,
+    "mongodb-drain": databases.drains,
+    "mongodb-one-shots": databases.one_shots,
 }
 
 

@@ -172,16 +172,21 @@ class Client:
     def set_up(self) -> None:
         """Change a setting to and fro, or let some jobs not start for a while."""
         self.timed("change_settings", {"max-delay": self.chance.choice((0.2, 0.3, 0.4))})
-        if self.yard.older or self.yard.url:
+        if self.yard.older:
             return
         tags = self.chance.choice(([], ["gpu"], ["night", "gpu"]))
         self.timed("change_settings", {"paused": None})
         self.timed("pause", tags)
         before = self._started(tags)
         time.sleep(self.chance.uniform(0.0, 0.5))
-        if late := self._started(tags) - before:
+        if late := {start for start in self._started(tags) - before if self._has_begun(*start)}:
             self.violation(f"started though paused {tags}: {sorted(late)}")
         self.timed("resume", tags)
+
+    def _has_begun(self, job_id: str, run: int) -> bool:
+        """Whether a claim is more than that: one in a database may be put back before it runs."""
+        begun = ["start", str(run)]
+        return not self.yard.url or any(note[:2] == begun for note in self.yard.runs(job_id))
 
     def _started(self, tags: list[str]) -> set[tuple[str, int]]:
         running = self.queue.find(("in_progress",))
@@ -219,12 +224,19 @@ class Reader(Client):
         self._purged: set[str] = set()
         self._revs: dict[str, int] = {}
 
+    def _running(self, jobs: list[Job]) -> list[Job]:
+        """The running jobs of one moment, of which a list of all jobs in a database is not."""
+        if not self.yard.url:
+            return [job for job in jobs if job.state == "in_progress"]
+        connection = self.queue.store.connection  # type: ignore[attr-defined]
+        return list(self.queue.find(("in_progress",))) if connection.has_transactions else []
+
     def read(self) -> None:
         """Every job accepted before is there once, and not older than at the last look."""
         self._catch_up()
         expected = self._accepted - self._purged
         jobs = list(self.queue.find())
-        slots = Counter(s for job in jobs if job.state == "in_progress" for s in job.slots)
+        slots = Counter(s for job in self._running(jobs) for s in job.slots)
         if any(count > 1 or s == f"gpu#{LIMITS['gpu']}" for s, count in slots.items()):
             self.violation(f"too many run: {slots}")
         seen = {job.id: job.rev for job in jobs}

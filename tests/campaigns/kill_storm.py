@@ -82,8 +82,8 @@ class Storm:
 
     def rage(self, seconds: float) -> None:
         """Kill and replace for so long, or until somebody saw what must not be."""
-        plain = self.yard.older or self.yard.url
-        self.queue.change_settings(SETTINGS if plain else SETTINGS | {"limits": clients.LIMITS})
+        limits = {} if self.yard.older else {"limits": clients.LIMITS}
+        self.queue.change_settings(SETTINGS | limits)
         pool.start(self.yard.data, WORKERS // 2 if self.yard.older else WORKERS)
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.yard.violations():

@@ -124,7 +124,7 @@ class Yard:
             draft["priority"] = chance.randint(-5, 5)
         if chance.random() < 0.05:
             draft["rerun"] = False
-        if not (self.older or self.url):
+        if not self.older:
             draft["tags"] = chance.choice(([], [], ["gpu"], ["gpu", "night"]))
             draft["lock"] = chance.choice(([], [], [], ["db"], ["db", "net"]))
         return draft
