@@ -59,6 +59,14 @@ class NoSuchJob(QueuectlError):
         self.job_id = job_id
 
 
+class NoSuchParent(NoSuchJob):
+    """No job has the id of a job that another one is to wait for."""
+
+    def __init__(self, job_id: str, parent: str) -> None:
+        super().__init__(parent)
+        self.args = (f"job '{job_id}' is to wait for '{parent}', and no job has that id",)
+
+
 class NoSuchRun(QueuectlError):
     """The job was not started that often; `runs` is how often it was."""
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
-from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
+from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob, Outdated
 from queuectl.model import lifecycle
 from queuectl.model.fields import SCHEDULED, STATES, check_state, check_value, find_field
-from queuectl.model.job import FINISHED, Job
+from queuectl.model.job import FINISHED, LIVE, Job, recurs
+from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
 from queuectl.store.facts import CANCEL, is_selection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.model.gate import Gate
     from queuectl.model.selection import Selection
     from queuectl.store.contract import Rule, Store, Which
     from queuectl.store.facts import WorkerInfo
@@ -50,6 +52,24 @@ class JobChanges:
     ) -> Iterator[Job]:
         """Jobs in one of the states (None: all), at most `limit`; the dead come last."""
         return islice(self.store.find(states), limit)
+
+    def states(self, ids: Collection[str]) -> dict[str, str]:
+        """The states of those of the jobs that there are, as those who wait for them see them."""
+        if not ids:
+            return {}
+        from queuectl.model.dependencies import parent_state
+        from queuectl.model.selection import Selection
+
+        wanted = Selection(ids=frozenset(ids))
+        return {job.id: parent_state(job) for job in self.select(wanted)}
+
+    def lacking(self) -> dict[str, dict[str, str | None]]:
+        """The waiting jobs that lack a parent, by id: which they lack, and how those are."""
+        from queuectl.model.dependencies import parents, unmet
+
+        kin = [job for job in self.find(CLAIMABLE) if parents(job)]
+        states = self.states({name for job in kin for name in parents(job)})
+        return {job.id: lacks for job in kin if (lacks := unmet(job, states.get))}
 
     def select(self, selection: Selection) -> list[Job]:
         """The jobs that are selected now; ids that are not there are passed over."""
@@ -121,7 +141,7 @@ class JobChanges:
                 job = lifecycle.retried(job, now)  # first: a run_at that is given holds
             own: dict[str, object] = {}
             if tag or untag:
-                own["tags"] = lifecycle.retagged(job, tag, untag)
+                own["tags"] = _retagged(job, tag, untag)
             if env:
                 own["env"] = {**(job.env or {}), **env}
             before = job
@@ -195,9 +215,19 @@ class JobChanges:
     def _back(self, job: Job) -> Job:
         return lifecycle.retried(_dead(job), self.now())
 
-    def retry(self, which: Which, rev: int | None = None, exactly: int | None = None) -> list[Job]:
-        """Make the jobs pending now, all or none; of a selection those that are not due already."""
-        return self._change(which, self._retry_rule(which), "retry", rev, exactly)
+    def retry(
+        self,
+        which: Which,
+        rev: int | None = None,
+        exactly: int | None = None,
+        *,
+        alone: bool = False,
+    ) -> list[Job]:
+        """Make the jobs pending now, all or none; of a selection those that are not due already.
+
+        What fell with them comes back as well, behind them, unless they come `alone`.
+        """
+        return self._change(which, self._retry_rule(which), "retry", rev, exactly, alone=alone)
 
     def _retry_rule(self, which: Which) -> Rule:
         if not is_selection(which):
@@ -214,8 +244,10 @@ class JobChanges:
         which: Which,
         goes: Callable[[Job], bool] | None = None,
         exactly: int | None = None,
+        *,
+        alone: bool = False,
     ) -> list[Job]:
-        """Put dead jobs back, all or none; Conflict for an id of one that is not dead.
+        """Put dead jobs back, as `retry`; Conflict for an id of one that is not dead.
 
         `goes`: of those jobs only the ones for which it is true.
         """
@@ -225,7 +257,7 @@ class JobChanges:
         def rule(job: Job) -> Job | None:
             return self._back(job) if goes is None or goes(job) else None
 
-        return self._change(which, rule, "retry", exactly=exactly)
+        return self._change(which, rule, "retry", exactly=exactly, alone=alone)
 
     def purge(
         self,
@@ -236,10 +268,12 @@ class JobChanges:
         dry_run: bool = False,
         goes: Callable[[Job], bool] | None = None,
         exactly: int | None = None,
+        kept: list[Job] | None = None,
     ) -> list[Job]:
         """Remove ended jobs, of those that ended `older_than` seconds ago or more.
 
         `goes`: of a selection only those for which it is true.
+        Those stay that live jobs wait for, and are put into `kept`.
         Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id,
         and if they must be `dead`, Conflict for one that is not; then none is removed.
         """
@@ -250,14 +284,26 @@ class JobChanges:
             for state in (which.states or frozenset(STATES)) - FINISHED:
                 raise InvalidInput(f"only ended jobs can be purged, not {state} ones")
             which = which._replace(ended_by=before)
-            return self.select(which) if dry_run else self.store.remove(which, goes, exactly)
+            if dry_run:
+                return self._removed(self.select(which), kept)
+            return self.store.remove(which, goes, exactly, kept)
 
         def ended(job: Job) -> bool:
             return has_ended_by(_dead(job) if dead else _removable(job), before)
 
         if dry_run:
-            return list(filter(ended, self._named(which)))
-        return self.store.remove(which, ended, exactly)
+            return self._removed(list(filter(ended, self._named(which))), kept)
+        return self.store.remove(which, ended, exactly, kept)
+
+    def _removed(self, jobs: list[Job], kept: list[Job] | None) -> list[Job]:
+        """Those of the jobs that would be removed, if others are to be kept as parents at all."""
+        if not jobs or kept is None:
+            return jobs
+        from queuectl.model.dependencies import named_by_live
+
+        needed = named_by_live(self.find(LIVE))
+        kept += [job for job in jobs if job.id in needed]
+        return [job for job in jobs if job.id not in needed]
 
     def remove(self, jobs: Sequence[Job]) -> list[Job]:
         """Remove ended jobs, as far as they still are as given; those that were removed.
@@ -274,13 +320,15 @@ class JobChanges:
         event: str,
         rev: int | None = None,
         exactly: int | None = None,
+        *,
+        alone: bool = False,
     ) -> list[Job]:
         """Apply the rule to all jobs or to none, and tell the workers whom it concerns.
 
         `event` stands in the history of a job in which the rule itself notes nothing.
         """
-        signed = lifecycle.signed(lifecycle.at_rev(rule, rev), self.by, event)
-        done = list(self.store.change(which, signed, exactly=exactly).values())
+        signed = lifecycle.signed(_at_rev(rule, rev), self.by, event)
+        done = list(self.store.change(which, signed, exactly=exactly, alone=alone).values())
         self._tell_workers(done)
         return done
 
@@ -289,6 +337,24 @@ class JobChanges:
             if job.state == "in_progress" and job.cancel_requested:
                 self.store.wake(CANCEL, job.worker)
         self.wake_idle(sum(job.state == "pending" for job in jobs))
+
+    def _held_back(self, gate: Gate) -> tuple[int, int]:
+        """How many jobs are paused, and how many wait for others; 0 and 0 if another waits."""
+        from queuectl.model.dependencies import parents, unmet
+        from queuectl.model.gate import paused_by
+
+        paused, lacking = 0, []
+        for job in self.find(CLAIMABLE):
+            if recurs(job):
+                continue  # none waits for it to end
+            if paused_by(job, gate) is not None:
+                paused += 1
+            elif parents(job):
+                lacking.append(job)
+            else:
+                return 0, 0
+        states = self.states({name for job in lacking for name in parents(job)})
+        return (paused, len(lacking)) if all(unmet(j, states.get) for j in lacking) else (0, 0)
 
     def workers(self) -> list[WorkerInfo]:
         """Every worker that has a file, living or lost."""
@@ -301,9 +367,11 @@ class JobChanges:
     def wake_idle(self, count: int) -> None:
         """Wake so many workers that run nothing, as many as there are jobs for them.
 
-        Those for the hooks that were added meanwhile come in addition.
+        Those for the hooks that were added meanwhile, and for what waited for jobs that ended, come
+        in addition.
         """
-        count, self._hooked = count + self._hooked, 0
+        count += self._hooked + self.store.freed
+        self._hooked = self.store.freed = 0
         if count > 0:
             self.store.wake_idle(count)
 
@@ -332,3 +400,19 @@ def _removable(job: Job) -> Job:
     if job.state not in FINISHED:
         raise InvalidTransition(job.id, job.state, "remove")
     return job
+
+
+def _retagged(job: Job, add: Collection[str], drop: Collection[str]) -> list[str]:
+    """The job's tags without some and with others, each once."""
+    return list(dict.fromkeys((*(tag for tag in job.tags if tag not in drop), *add)))
+
+
+def _at_rev(rule: Rule, rev: int | None) -> Rule:
+    """The rule for a job at this rev (None: at any), which raises Outdated for another."""
+
+    def guarded(job: Job) -> Job | None:
+        if job.rev != rev:
+            raise Outdated(job.id, rev or 0, job.rev)
+        return rule(job)
+
+    return rule if rev is None else guarded

@@ -20,7 +20,6 @@ from queuectl.model.fields import SCHEDULED
 from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
 from queuectl.model.job import Job, new_job, recurs
 from queuectl.model.lifecycle import Outcome
-from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
 from queuectl.store.opening import open_store
 
@@ -343,7 +342,7 @@ class JobQueue(JobChanges):
             settled = (stored, new) if stored and new else None
             claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
-                if stored and claim.job is not None and (stored.slots or self._hooked):
+                if stored and claim.job and (stored.slots or self._hooked or self.store.freed):
                     # What it held is free for others; of hooks this worker runs one itself.
                     self.wake_idle(len(stored.slots) - bool(self._hooked))
                 return claim.job
@@ -419,21 +418,20 @@ class JobQueue(JobChanges):
             return False
         return not counts["pending"] or all(map(recurs, self.find(("pending",))))
 
-    def count_paused(self) -> int:
-        """How many jobs wait if nothing but paused ones is left, so that none will end; else 0."""
-        gate, counts = self.settings().gate(), self.counts()
-        if gate is None or not (gate.all_paused or gate.paused) or counts["in_progress"]:
-            return 0
-        from queuectl.model.gate import paused_by
+    def count_stuck(self) -> tuple[int, int]:
+        """How many jobs are paused, and how many wait for others, if no other is left to run.
 
-        paused = 0
-        for job in self.find(CLAIMABLE):
-            if recurs(job):
-                continue  # none waits for it to end
-            if paused_by(job, gate) is None:
-                return 0
-            paused += 1
-        return paused
+        None of them will end then. Else 0 and 0.
+        """
+        gate, counts = self.settings().gate(), self.counts()
+        pauses = gate is not None and bool(gate.all_paused or gate.paused)
+        if counts["in_progress"] or (counts["failed"] and not pauses):
+            return 0, 0
+        from queuectl.model.gate import OPEN
+
+        found = self._held_back(gate or OPEN)
+        # Looked at again: what was claimed since may free them.
+        return (0, 0) if any(found) and self.counts()["in_progress"] else found
 
     def lost_workers(self) -> list[WorkerInfo]:
         """Workers that died without taking leave.

@@ -11,6 +11,15 @@ from memory_watch import MemoryWatch
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
+from queuectl.model.dependencies import (
+    Kin,
+    asked_anew,
+    check_new,
+    named_by_live,
+    parent_state,
+    parents,
+    unmet,
+)
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate, full, holders, paused_by, slots_for
 from queuectl.model.ids import made_ids
@@ -26,7 +35,7 @@ from queuectl.store.files.job_files import checked_line, encode_job
 from queuectl.store.files.logs import LogFolder
 
 if TYPE_CHECKING:
-    from queuectl.store.contract import Meet, OnChange, Rule, Which
+    from queuectl.store.contract import Kept, Meet, OnChange, Rule, Which
 
 
 class MemoryStore:
@@ -47,6 +56,7 @@ class MemoryStore:
         self._settings: dict[str, object] = {}
         self._env_sets: dict[str, Mapping[str, Any]] = {}
         self.on_change: OnChange = lambda pairs, settings: ()
+        self.freed = 0
 
     def add(
         self,
@@ -67,6 +77,12 @@ class MemoryStore:
             new = meet(index, job, others) if others and meet is not None else job
             if new is not None:
                 after[new.id] = new
+        new = {job_id: job for job_id, job in after.items() if job != self._jobs.get(job_id)}
+        check_new(
+            {job_id: job for job_id, job in new.items() if parents(job)},
+            after,
+            lambda job_id: parent_state(after[job_id]) if job_id in after else None,
+        )
         if env_set is not None:
             self._env_sets[self.set_id(env_set)] = env_set
         self._jobs, self._made = after, self._made or bool(after)
@@ -111,9 +127,7 @@ class MemoryStore:
         if finished is not None:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
-            added = {job.id: job for job in self.on_change([finished], self._settings)}
-            self._put(*finished)
-            self._jobs |= added
+            self._step([finished], now)
         gate, using = self._gate()
         while ready := [job for job in self._jobs.values() if self._may_start(job, now)]:
             first: Job | None = min(ready, key=lambda job: claim_order(job, gate.aging))
@@ -123,10 +137,13 @@ class MemoryStore:
             if first is not None:
                 job = claimed(first, worker, now, log_word, slots)
                 self._jobs[job.id] = job
+                self.freed -= bool(self.freed and parents(job))  # that it runs itself
                 return Claim(job)
         return Claim(None)
 
     def _may_start(self, job: Job, now: str) -> bool:
+        if unmet(job, self._state_of):
+            return False
         gate, using = self._gate()
         return is_ready(job, now) and not (paused_by(job, gate) or full(job, gate, using))
 
@@ -141,19 +158,43 @@ class MemoryStore:
         return copy
 
     def change(
-        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+        self,
+        which: Which,
+        rule: Rule,
+        promised: bool = True,
+        exactly: int | None = None,
+        alone: bool = False,
     ) -> dict[str, Job]:
         """See Store."""
-        pairs = [(old, rule(old)) for old in self._meant(which)]
-        changed = [(old, new) for old, new in pairs if new is not None]
-        check_count(len(changed), exactly)
-        for job in revived(changed).values():
-            refuse_key(job, _holders(self._jobs, job))
-        added = {job.id: job for job in self.on_change(changed, self._settings)}
-        for old, new in changed:
+        pairs = [(old, new) for old in self._meant(which) if (new := rule(old)) is not None]
+        check_count(len(pairs), exactly)
+        return self._step(pairs, format_time(self.now()), alone=alone)
+
+    def _step(
+        self, pairs: list[tuple[Job, Job]], now: str, *, alone: bool = False
+    ) -> dict[str, Job]:
+        before = dict(self._jobs)
+        kin = Kin(
+            lambda name: (job for job in before.values() if name in parents(job)), _states(before)
+        )
+        pairs = [*pairs, *kin.consequences(pairs, now, alone=alone)]
+        after = before | {new.id: new for _, new in pairs}
+        check_new(asked_anew(pairs), after, _states(after))
+        for job in revived(pairs).values():
+            refuse_key(job, _holders(before, job))
+        added = {job.id: job for job in self.on_change(pairs, self._settings)}
+        lacking = {job.id for job in before.values() if unmet(job, self._state_of)}
+        for old, new in pairs:
             self._put(old, new)
         self._jobs |= added
-        return {new.id: new for _, new in changed}
+        self.freed = sum(
+            job.id in lacking and job.state in CLAIMABLE and not unmet(job, self._state_of)
+            for job in self._jobs.values()
+        )
+        return {new.id: new for _, new in pairs}
+
+    def _state_of(self, job_id: str) -> str | None:
+        return _states(self._jobs)(job_id)
 
     def _put(self, old: Job, new: Job) -> None:
         if "dead" in (old.state, new.state) and old.state != new.state:
@@ -161,11 +202,19 @@ class MemoryStore:
         self._jobs[new.id] = new
 
     def remove(
-        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+        self,
+        which: Which,
+        goes: Callable[[Job], bool] | None = None,
+        exactly: int | None = None,
+        kept: Kept = None,
     ) -> list[Job]:
         """See Store."""
+        needed = named_by_live(self._jobs.values())
         gone = [job for job in self._meant(which) if goes is None or goes(job)]
         check_count(len(gone), exactly)
+        if kept is not None:
+            kept += [job for job in gone if job.id in needed]
+        gone = [job for job in gone if job.id not in needed]
         for job in gone:
             del self._jobs[job.id]
         return gone
@@ -233,7 +282,9 @@ class MemoryStore:
         due = [
             job.run_at
             for job in self.find(CLAIMABLE)
-            if not paused_by(job, gate) and (job.run_at > now or not full(job, gate, using))
+            if not paused_by(job, gate)
+            and not unmet(job, self._state_of)
+            and (job.run_at > now or not full(job, gate, using))
         ]
         return max(0.0, parse_time(min(due)) - self.now()) if due else None
 
@@ -368,6 +419,10 @@ class MemoryStore:
 
     def close(self) -> None:
         """See Store."""
+
+
+def _states(jobs: Mapping[str, Job]) -> Callable[[str], str | None]:
+    return lambda job_id: parent_state(jobs[job_id]) if job_id in jobs else None
 
 
 def _holders(jobs: Mapping[str, Job], job: Job) -> list[Job]:

@@ -31,7 +31,7 @@ ARGV = [
     ([("enqueue", "{command: true, priorty: 1}")], 2, ["did you mean 'priority'"]),
     ([("enqueue", '{"command": "true", "attempts": 3}')], 2, ["attempts"]),
     ([("enqueue", '{"command": "true", "output": "x"}')], 2, ["output"]),
-    ([("enqueue", '{"command": "true", "after": "x"}')], 2, ["after"]),
+    ([("enqueue", '{"command": "true", "stdin": "x"}')], 2, ["stdin"]),
     ([("enqueue", '{"command": "true", "state": "dead"}')], 2, ["pending"]),
     ([("enqueue", "{id: job1, command: true}")], 4, ["job1", "jobs.json"]),
     ([("enqueue", "--id", "gone", "--command", "true")], 4, ["gone", "dlq.json"]),

@@ -157,13 +157,13 @@ def test_jobs_can_be_added_removed_and_changed_at_once(store):
 
 
 def test_unknown_keys_are_kept_for_good(store):
-    edit(store, lambda jobs: jobs["a"].update({"tags": ["x"], "after": "b", "x": {"y": 1.5}}))
+    edit(store, lambda jobs: jobs["a"].update({"tags": ["x"], "stdin": "b", "x": {"y": 1.5}}))
     take_in(store)
     job = store.claim("w", moment(1)).job
     put(store, job._replace(state="dead", rev=job.rev + 1))
     store.fold()
     form = next(form for form in json.loads(read(store, "dlq.json")) if form["id"] == "a")
-    assert (form["tags"], form["after"], form["x"]) == (["x"], "b", {"y": 1.5})
+    assert (form["tags"], form["stdin"], form["x"]) == (["x"], "b", {"y": 1.5})
 
 
 def test_a_state_is_changed_as_update_could_and_moves_the_job_to_its_file(store):

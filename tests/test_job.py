@@ -55,6 +55,8 @@ JOBS = st.builds(
     env=st.none() | st.dictionaries(TEXT.filter(lambda name: "=" not in name), TEXT, max_size=3),
     env_file=st.none() | TEXT.filter(str.strip),
     tags=st.lists(WORDS, max_size=3, unique=True).map(tuple),
+    after=st.lists(IDS, max_size=2, unique=True).map(tuple),
+    after_end=st.lists(IDS, max_size=2, unique=True).map(tuple),
     lock=st.lists(WORDS, max_size=2, unique=True).map(tuple),
     slots=st.sampled_from([(), ("gpu#0",), ("a.b#12", "lock/db")]),
     unique=st.none() | KEYS,
@@ -96,7 +98,7 @@ def test_a_job_survives_its_json_form(job):
     assert decode_job(line) == job
     values = {name: value for name, value in job._asdict().items() if name != "extra"}
     behind = list(values)[: list(values).index("run_at") + 1]
-    behind += ["tags", "lock", "slots", "unique", "every", "cron"]
+    behind += ["tags", "after", "after_end", "lock", "slots", "unique", "every", "cron"]
     values = {name: values[name] for name in dict.fromkeys((*behind, *values))}
     told = {name: value for name, value in values.items() if value != _DEFAULTS.get(name, ...)}
     assert line.decode() == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
@@ -195,7 +197,7 @@ def test_what_is_given_is_taken():
         ({"command": "x", "attempts": 0}, "field 'attempts' cannot be set"),
         ({"command": "x", "created_at": moment()}, "field 'created_at' cannot be set"),
         ({"command": "x", "history": []}, "field 'history' cannot be set"),
-        ({"command": "x", "after": "y"}, "field 'after' is not supported"),
+        ({"command": "x", "stdin": "y"}, "field 'stdin' is not supported"),
         ({"command": "x", "prio": 1}, "did you mean 'priority'"),
         ({"command": "x", "timeout": 1, "run_timeout": 2}, "field 'timeout' is given twice"),
         ({"command": "x", "max_retries": True}, "must be a whole number, not true"),

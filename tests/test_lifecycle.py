@@ -27,6 +27,7 @@ def settle(job, outcome, held=None, policy=POLICY, dice=0.0):
 # -- the table
 
 WAITING = {"replace": "pending", "fire": "pending", "skip": "pending", "bury": "dead"}
+WAITING |= {"fall": "dead", "fall_cancelled": "cancelled"}
 LEGAL = {
     "pending": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending", **WAITING},
     "failed": {"claim": "in_progress", "cancel": "cancelled", "retry": "pending", **WAITING},

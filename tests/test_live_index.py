@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import make_job, moment
 
+from queuectl.model.dependencies import unmet
 from queuectl.model.fields import STATES
 from queuectl.model.gate import full, gate_of, holders, paused_by, slots_for
 from queuectl.model.scheduling import claim_order, is_ready
@@ -146,11 +147,19 @@ class Queue:
         self.index.put(encode_job(job))
 
     def first(self, now):
+        self.index.resolve(self.look_up)
         try:
             return self.index.first_ready(moment(now).encode())
         except Beyond:
             self.fill(now)
+            self.index.resolve(self.look_up)
             return self.index.first_ready(moment(now).encode())
+
+    def look_up(self, ids):
+        return {i: (encode_job(self.jobs[i]), "jobs.json") for i in ids if i in self.jobs}
+
+    def state_of(self, job_id):
+        return self.jobs[job_id].state if job_id in self.jobs else None
 
 
 @settings(max_examples=150)
@@ -193,6 +202,8 @@ def test_a_window_gives_the_same_order_as_the_whole_queue(base, changes, nows):
     assert len(known) <= 5 * 2 + 1
 
 
+PARENTS = st.frozensets(st.sampled_from(["j0", "j1", "j2", "j9", "x"]), max_size=2)
+PARENTS = PARENTS.map(sorted).map(tuple)
 WORDS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=2).map(sorted).map(tuple)
 GATES = st.builds(
     gate_of,
@@ -202,14 +213,17 @@ GATES = st.builds(
 )
 
 
+RULED = st.fixed_dictionaries(
+    {"priority": st.integers(-1, 1)},
+    optional={"tags": WORDS, "lock": WORDS, "after": PARENTS, "after_end": PARENTS},
+)
+
+
 @settings(max_examples=300)
 @given(
-    base=st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 5), WORDS, WORDS), max_size=30),
+    base=st.lists(st.tuples(st.integers(0, 5), RULED), max_size=30),
     changes=st.lists(
-        st.tuples(
-            *(st.integers(0, 35), st.sampled_from(STATES), st.integers(-1, 1)),
-            *(st.integers(0, 5), WORDS, WORDS),
-        ),
+        st.tuples(st.integers(0, 35), st.sampled_from(STATES), st.integers(0, 5), RULED),
         max_size=30,
     ),
     now=st.integers(-1, 6),
@@ -217,15 +231,14 @@ GATES = st.builds(
 )
 def test_lanes_give_the_first_job_that_nothing_holds_back(base, changes, now, gates):
     queue = Queue(
-        make_job(f"j{n}", priority=priority, run_at=moment(due + n / 1000), tags=tags, lock=lock)
-        for n, (priority, due, tags, lock) in enumerate(base)
+        make_job(f"j{n}", run_at=moment(due + n / 1000), **fields)
+        for n, (due, fields) in enumerate(base)
     )
     for n, step in enumerate([None, *changes], 100):
         if step is not None:
-            which, state, priority, due, tags, lock = step
+            which, state, due, fields = step
             at = moment(due + n / 1000)
-            fields = {"priority": priority, "run_at": at, "tags": tags, "lock": lock}
-            queue.put(make_job(f"j{which}", state=state, **fields))
+            queue.put(make_job(f"j{which}", state=state, run_at=at, **fields))
         gate = gates[n // 10 % len(gates)]
         if gate != queue.gate:
             queue.gate = gate
@@ -238,6 +251,7 @@ def test_lanes_give_the_first_job_that_nothing_holds_back(base, changes, now, ga
                 if is_ready(job, moment(now))
                 and not paused_by(job, gate)
                 and not full(job, gate, using)
+                and not unmet(job, queue.state_of)
             ]
             found = queue.first(now)
             best = min(free, key=lambda job: claim_order(job, gate.aging)) if free else None

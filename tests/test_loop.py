@@ -139,8 +139,8 @@ class PlayedQueue:
     def is_drained(self) -> bool:
         return not self.waiting
 
-    def count_paused(self) -> int:
-        return 0
+    def count_stuck(self) -> tuple[int, int]:
+        return 0, 0
 
     def workers(self) -> list[Any]:
         return []

@@ -144,7 +144,7 @@ BAD = [
     ("{id: a, comand: x}", "unknown field 'comand' (did you mean 'command'?)", "comand"),
     ("{command: ls, priorty: 3}", "unknown field 'priorty' (did you mean 'priority'?)", "priorty"),
     ('{command: ls, "nice": 3}', "unknown field 'nice'", '"nice"'),
-    ("{after: x}", "not supported by this version", "after"),
+    ("{stall: x}", "not supported by this version", "stall"),
     ('{"stall": 5}', "field 'stall' is not supported by this version", '"stall"'),
     ("{delay: soon}", "delay: 'soon' is not a duration", "soon"),
     ('{command: "true", tags: [x, x]}', "tag 'x' is given twice", "[x, x]"),

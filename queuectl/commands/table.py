@@ -280,6 +280,7 @@ COMMANDS = (
         params=(
             *ANY,
             Param("--dry-run", "flag", "only show what would be retried"),
+            Param("--alone", "flag", "leave jobs dead or cancelled that fell with these"),
             YES,
         ),
         handler="queuectl.commands.handlers.jobs:retry",
@@ -381,6 +382,7 @@ COMMANDS = (
         params=(
             *DEAD,
             Param("--dry-run", "flag", "only show what would be retried"),
+            Param("--alone", "flag", "leave jobs dead or cancelled that fell with these"),
             YES,
         ),
         handler="queuectl.commands.handlers.dead_letters:dlq_retry",

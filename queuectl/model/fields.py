@@ -57,6 +57,7 @@ class Field(NamedTuple):
         "state",
         "word",
         "tags",
+        "ids",
         "number",
         "share",
         "outcomes",
@@ -84,6 +85,8 @@ FIELDS: tuple[Field, ...] = (
     Field("env", "env", "environment variables added", enqueue=True, edit="idle"),
     Field("env_file", "text", "file of NAME=VALUE, read at each run", enqueue=True, edit="idle"),
     Field("tags", "tags", "words to select it by", enqueue=True, edit="always"),
+    Field("after", "ids", "jobs that must be completed first", enqueue=True, edit="idle"),
+    Field("after_end", "ids", "jobs that must have ended first", enqueue=True, edit="idle"),
     Field("lock", "tags", "names that no two running jobs hold", enqueue=True, edit="idle"),
     Field("slots", "tags", "what it holds while it runs: numbers of limited tags, locks"),
     Field("unique", "key", "no two live jobs have the same one", enqueue=True),
@@ -135,7 +138,9 @@ SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
 # What few jobs say.
 RARE = (*POLICY, *SCHEDULE, "notify")
 # Fields that came behind the first version of format 2, which kept what people wrote there.
-LATER_FIELDS = frozenset(("tags", "lock", "slots", "env_file", "unique", *RECURS, *RARE))
+LATER_FIELDS = frozenset(
+    ("tags", "after", "after_end", "lock", "slots", "env_file", "unique", *RECURS, *RARE)
+)
 # What a job may lack: null says that it is not set.
 UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, *RECURS, "tz"))
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
@@ -146,7 +151,6 @@ DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edi
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
 NOT_YET = frozenset(
     (
-        *("after", "after_end"),
         *("stall", "stdin"),
         *("cpu", "max_rss"),
     )

@@ -49,6 +49,8 @@ class Job(NamedTuple):
     cron: str | None = None
     unique: str | None = None
     tags: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    after_end: tuple[str, ...] = ()
     lock: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()  # see model/gate.py; of a running job only
     rerun: bool = True

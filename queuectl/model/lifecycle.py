@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-from queuectl.errors import Conflict, InvalidInput, InvalidTransition, Outdated
+from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
 from queuectl.model.job import LONGEST_HISTORY, PLACES, Job, recurs
@@ -30,6 +30,8 @@ Event = Literal[
     "end",
     "retry",
     "replace",
+    "fall",
+    "fall_cancelled",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
 LATER = 75  # exit code of a run that asks for a later one: EX_TEMPFAIL of sysexits.h
@@ -54,6 +56,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     ("in_progress", "bury"): "dead",
     ("in_progress", "release"): "pending",
     ("in_progress", "lose"): "pending",
+    # A job that it waits for is dead, or cancelled.
+    ("pending", "fall"): "dead",
+    ("failed", "fall"): "dead",
+    ("pending", "fall_cancelled"): "cancelled",
+    ("failed", "fall_cancelled"): "cancelled",
     ("pending", "cancel"): "cancelled",
     ("failed", "cancel"): "cancelled",
     # Asking a running job to end leaves its state; its worker then ends it.
@@ -392,20 +399,25 @@ def replaced(job: Job, new: Job, now: str) -> Job:
     )
 
 
-def retagged(job: Job, add: Collection[str], drop: Collection[str]) -> list[str]:
-    """The job's tags without some and with others, each once."""
-    return list(dict.fromkeys((*(tag for tag in job.tags if tag not in drop), *add)))
+FELL = "dependency: parent '"  # the error of a job that fell begins so
 
 
-def at_rev(rule: Callable[[Job], Job | None], rev: int | None) -> Callable[[Job], Job | None]:
-    """The rule for a job at this rev (None: at any), which raises Outdated for another."""
+def fallen(job: Job, parent: str, state: str, now: str) -> Job:
+    """The waiting job after a parent that had to complete is dead or cancelled; nothing is spent.
 
-    def guarded(job: Job) -> Job | None:
-        if job.rev != rev:
-            raise Outdated(job.id, rev or 0, job.rev)
-        return rule(job)
+    A cancelled parent cancels it: what a person decided does not belong into the DLQ.
+    """
+    error = f"{FELL}{parent}' is {state}"
+    history = _noted(job, "dependency", now, parent=parent, state=state)
+    event: Event = "fall" if state == "dead" else "fall_cancelled"
+    return _moved(job, event, now, finished_at=now, error=error, history=history)
 
-    return rule if rev is None else guarded
+
+def risen(job: Job, parent: str, now: str) -> Job:
+    """The job that fell, as its parent is back; what is to start later starts no earlier."""
+    new = retried(job, now)
+    history = (*new.history[:-1], {**new.history[-1], "parent": parent})
+    return new._replace(run_at=max(job.run_at, now), history=history)
 
 
 def signed(rule: Callable[[Job], Job | None], by: str, event: str) -> Callable[[Job], Job | None]:

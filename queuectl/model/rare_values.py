@@ -13,6 +13,7 @@ LONGEST_TAG, MOST_TAGS = 64, 16
 LARGEST_LOG = 10**15  # bytes
 CRON = "minute, hour, day, month and weekday, like '0 3 * * 1-5', or a word like @daily"
 _TAG = re.compile(r"[A-Za-z0-9._:-]+")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _BETWEEN_WORDS = re.compile(r"[,\s]+")
 
 
@@ -67,6 +68,20 @@ def _tags(field: Named, value: object) -> tuple[str, ...]:
     return found
 
 
+def _ids(field: Named, value: object) -> tuple[str, ...]:
+    """Ids of other jobs, each once."""
+    words = _BETWEEN_WORDS.split(value.strip("[] \n")) if isinstance(value, str) else value
+    if words is None or words == [""]:
+        return ()
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise InvalidInput(f"{field.name} must be a list of ids, not {as_given(value)}")
+    found = tuple(dict.fromkeys(map(_unquoted, words)))
+    for job_id in found:
+        if len(job_id) > 128 or not _ID.fullmatch(job_id):
+            raise InvalidInput(f"{field.name}: {as_given(job_id)} is not the id of a job")
+    return found
+
+
 def _outcomes(field: Named, value: object) -> list[int | str]:
     """Exit codes, ascending, then words; each once."""
     words = value if isinstance(value, (list, tuple)) else [value]
@@ -115,6 +130,7 @@ def _unquoted(word: str) -> str:
 
 RARE_CHECKS: dict[str, Callable[[Named, object], object]] = {
     "tags": _tags,
+    "ids": _ids,
     "outcomes": _outcomes,
     "size": _size,
     "cron": _cron,

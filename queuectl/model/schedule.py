@@ -17,7 +17,7 @@ from queuectl.model.times import format_duration, format_time, parse_time
 LATE = 60.0  # seconds; a schedule that does not catch up leaves out what is later
 _RULE = slice(Job._fields.index("every"), Job._fields.index("cron") + 1)
 # What of a schedule its copies do not have.
-_ITS_OWN = {"id", "state", "run_at", "unique", *RECURS, *SCHEDULE}
+_ITS_OWN = {"id", "state", "run_at", "unique", "after", "after_end", *RECURS, *SCHEDULE}
 _COPIED = [field.name for field in FIELDS if field.enqueue and field.name not in _ITS_OWN]
 
 

@@ -35,6 +35,8 @@ OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]], Mapping[str, object]]
 # it at them; or it raises.
 Meet: TypeAlias = Callable[[int, Job, Sequence[Job]], Job | None]
 
+Kept: TypeAlias = list[Job] | None  # is given the jobs that were to go and stay, as others wait
+
 
 # How a run ended: kind, exit code, error, time; see the rules of a job's life.
 End: TypeAlias = tuple[Any, int | None, str | None, str]
@@ -56,7 +58,8 @@ class Jobs(Protocol):
         at when all jobs were taken. Without it all ids may. `env_set`, in the form of
         model/env_set.py, is kept under the id of it that all the jobs hold. `meet` decides where a
         new job meets others, with those handed in before it among them; without it KeyTaken is
-        raised for a key, as DuplicateId is for an id.
+        raised for a key, as DuplicateId is for an id. Raises as well what `check_new` of
+        model/dependencies.py does of what the jobs wait for.
         """
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
@@ -86,8 +89,10 @@ class Jobs(Protocol):
     ) -> Claim:
         """Put `finished`'s new job for its old one, then claim the first ready job for `worker`.
 
-        A job is ready that is due and that nothing of model/gate.py holds back: of the settings
-        those count that hold in this very step, so that nothing starts once a pause is answered.
+        A job is ready that is due, that lacks no parent (model/dependencies.py) and that nothing of
+        model/gate.py holds back: of the settings those count that hold in this very step, so that
+        nothing starts once a pause is answered. What falls with the finished job falls in this
+        step, as in `change`.
 
         Neither is done if the old one's rev is no longer the stored one; see Claim. The new one may
         be claimed in the same step. `log_word` is for the logs of a job that never ran before. Not
@@ -108,12 +113,21 @@ class Jobs(Protocol):
         """
 
     def change(
-        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+        self,
+        which: Which,
+        rule: Rule,
+        promised: bool = True,
+        exactly: int | None = None,
+        alone: bool = False,
     ) -> dict[str, Job]:
         """Put `rule(job)` for each of the jobs, all or none; returns those that changed, by id.
 
+        The same step changes what falls with these jobs, or comes back with them unless they come
+        back `alone`: see Kin.consequences of model/dependencies.py. Those come last.
+
         Raises NoSuchJob for an id, what the rule raises, KeyTaken if a job would come back to
-        life while another one with its key lives, and OtherJobs unless `exactly` so many change.
+        life while another one with its key lives, what `check_new` does of jobs that wait for
+        others than before, or live again, and OtherJobs unless the rule changes `exactly` so many.
         One step finds the jobs and changes them: nobody comes between. None from the rule leaves a
         job be, a new job must have another rev. What is not `promised` may be forgotten in a power
         cut, and is not synced.
@@ -123,11 +137,16 @@ class Jobs(Protocol):
         """Raise InvalidInput for a job that is too large to be taken from a person."""
 
     def remove(
-        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+        self,
+        which: Which,
+        goes: Callable[[Job], bool] | None = None,
+        exactly: int | None = None,
+        kept: Kept = None,
     ) -> list[Job]:
         """Remove those of the jobs for which `goes` is true (None: all); returns what was removed.
 
-        In one step, as `change`; all or none if `goes` raises, NoSuchJob for an id, or OtherJobs.
+        A job that a live one names as a parent stays, and is put into `kept`. In one step, as
+        `change`; all or none if `goes` raises, NoSuchJob for an id, or OtherJobs.
         """
 
     def settings(self) -> Mapping[str, object]:
@@ -304,6 +323,7 @@ class Store(Jobs, Workers, Upkeep, Protocol):
     """A place where a queue lies."""
 
     on_change: OnChange  # the queue sets it
+    freed: int  # jobs that lack no parent any more since the last change or claim by this object
     spans_hosts: bool  # whether workers of several hosts may run its jobs
 
     @property

@@ -30,6 +30,7 @@ _WANTED = {
     "share": "a number",
     "flag": "true or false",
     "tags": "a list of words",
+    "ids": "a list of ids",
     "outcomes": "a list of exit codes and words",
 }
 
@@ -39,7 +40,7 @@ def _is_fit(field: Field, value: object) -> bool:
         return isinstance(value, bool)
     if field.kind == "outcomes":
         return isinstance(value, list) and all(type(x) is int or x in _ENDS for x in value)
-    if field.kind == "tags":
+    if field.kind in ("tags", "ids"):
         return isinstance(value, list)
     kinds = _NUMBERS.get(field.kind)
     return kinds is None or (isinstance(value, kinds) and not isinstance(value, bool))

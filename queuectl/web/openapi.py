@@ -83,6 +83,7 @@ _KINDS: dict[str, Form] = {
         "uniqueItems": True,
         "maxItems": MOST_TAGS,
     },
+    "ids": {"type": "array", "items": {"type": "string", "pattern": f"^{ID}$"}},
     "outcomes": {
         "type": "array",
         "items": {

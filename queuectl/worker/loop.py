@@ -170,17 +170,17 @@ class Worker:
             return self._run(job)
         if now >= self._next_look:
             self._look_around(now)
-        if until_empty and (self._queue.is_drained() or self._queue.count_paused()):
+        if until_empty and (self._queue.is_drained() or any(self._queue.count_stuck())):
             return self._drained()
         self._idle()
         return None
 
     def _drained(self) -> int:
-        """The exit code of a worker that leaves nothing to do; what died or is paused is told."""
-        paused = self._queue.count_paused()
-        for line in report.drained(self._died, paused):
+        """The exit code of a worker that leaves nothing to do; what died or stays is told."""
+        stuck = self._queue.count_stuck()
+        for line in report.drained(self._died, *stuck):
             self._log(line)
-        return int(bool(self._died or paused))
+        return int(bool(self._died or any(stuck)))
 
     def _is_noted(self) -> bool:
         """Whether the end of the run is noted in the slot, for whoever takes the job back."""

@@ -44,20 +44,23 @@ def finishing(job: Job) -> str:
     return _line(job, "goes on to its end; a second Ctrl-C ends it and puts it back")
 
 
-def drained(died: Mapping[str, str], paused: int) -> Iterator[str]:
-    """What a worker leaves behind: jobs that ended dead there, and why; jobs that are paused."""
+def drained(died: Mapping[str, str], paused: int, waiting: int) -> Iterator[str]:
+    """What a worker leaves behind: jobs that ended dead there, and why; jobs that cannot start."""
     for job_id, why in sorted(died.items())[:_MOST_NAMED]:
         yield f"Ended dead: {job_id}: {why}; 'show {job_id}' tells more."
     if len(died) > _MOST_NAMED:
         yield f"... and {len(died) - _MOST_NAMED} more; 'dlq list' shows them."
-    if paused:
-        yield still_paused(paused)
+    if paused or waiting:
+        yield stuck(paused, waiting)
 
 
-def still_paused(count: int) -> str:
-    """That nothing is left to run but so many jobs that are paused."""
-    jobs = "1 job is" if count == 1 else f"{count} jobs are"
-    return f"{jobs} paused and nothing else is left to run; 'status' tells what is paused"
+def stuck(paused: int, waiting: int) -> str:
+    """That nothing is left to run but so many jobs that are paused, or wait for others."""
+    held = "1 job is paused" if paused == 1 else f"{paused} jobs are paused"
+    others = "1 job waits for another" if waiting == 1 else f"{waiting} jobs wait for others"
+    told = f"{held}, {others}" if paused and waiting else held if paused else others
+    tells = "'status' tells what is paused" if paused else "'explain ID' tells for which"
+    return f"{told} and nothing else is left to run; {tells}"
 
 
 def _line(job: Job, what: str) -> str:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
+from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.selection import in_state
@@ -34,6 +36,7 @@ from tests.failing_disk import DEATHS, failing_disk
 
 WORKERS = ("w-0", "w-1", "w-2")
 ENDED = ("completed", "dead", "cancelled")
+LOST = ("dead", "cancelled")
 
 
 class Entry(NamedTuple):
@@ -54,6 +57,9 @@ class Entry(NamedTuple):
     lock: tuple[str, ...] = ()
     every: float | None = None  # of a schedule
     last: str | None = None
+    after: tuple[str, ...] = ()
+    after_end: tuple[str, ...] = ()
+    fell: bool = False  # with a job that it waited for
 
     @classmethod
     def of(cls, job: Job) -> Entry:
@@ -62,8 +68,12 @@ class Entry(NamedTuple):
         return cls(
             *(job.state, job.priority, job.command, job.run_at, job.max_retries, job.attempts),
             *(job.run, job.losses, worker, job.cancel_requested, ended, job.tags, job.lock),
-            *(job.every, job.last),
+            *(job.every, job.last, job.after, job.after_end),
+            (job.error or "").startswith("dependency: "),
         )
+
+    def waits_for(self) -> tuple[str, ...]:
+        return (*self.after, *self.after_end)
 
     def end(self, state: str, now: str, **changes: Any) -> Entry:
         return self._replace(state=state, worker=None, asked=False, ended=now, **changes)
@@ -157,13 +167,27 @@ class Queues(RuleBasedStateMachine):
         tags=st.sampled_from([(), (), ("t",), ("u",), ("t", "u")]),
         lock=st.sampled_from([(), (), ("l",)]),
         every=st.sampled_from([None, None, 40.0]),
+        kin=st.sampled_from(["", "", "after", "after_end", "chain", "fan-in"]),
+        number=pick,
     )
-    def enqueue(self, which, fate, count, priority, delay, retries, tags, lock, every):
+    def enqueue(self, which, fate, count, priority, delay, retries, tags, lock, every, kin, number):
         self.made += 1
         ids = [f"j{self.made}.{number}" for number in range(count)]
         run_at = format_time(self.clock + delay)
         entry = Entry("pending", priority, "x" * count, run_at, retries, tags=tags, lock=lock)
         entry = entry._replace(every=every)
+        new = dict.fromkeys(ids, entry)
+        states = ENDED if kin == "after_end" else ("completed",)
+        parents = self._ids("pending", "failed", "in_progress", *states)
+        parents = [i for i in parents if self.jobs[i].every is None]
+        if kin.startswith("after") and parents:
+            waits = (parents[number % len(parents)],)
+            new = {job_id: entry._replace(**{kin: waits}) for job_id in ids}
+        elif kin == "chain" and not every:
+            for parent, child in pairwise(ids):
+                new[child] = entry._replace(after=(parent,))
+        elif kin == "fan-in" and not every:
+            new[ids[0]] = entry._replace(after=tuple(ids[1:2]), after_end=tuple(ids[2:]))
         drafts = [
             {
                 "id": job_id,
@@ -173,12 +197,13 @@ class Queues(RuleBasedStateMachine):
                 "run_at": entry.run_at,
                 "tags": tags,
                 "lock": lock,
+                "after": new[job_id].after,
+                "after_end": new[job_id].after_end,
                 **({"every": every} if every else {}),
             }
             for job_id in ids
         ]
-        after = {**self.jobs, **dict.fromkeys(ids, entry)}
-        self._do(which, fate, lambda queue: queue.enqueue(drafts), after)
+        self._do(which, fate, lambda queue: queue.enqueue(drafts), {**self.jobs, **new})
 
     @rule(which=one_of_two, fate=fates, number=pick)
     def cancel(self, which, fate, number):
@@ -186,15 +211,70 @@ class Queues(RuleBasedStateMachine):
         entry = self.jobs[job_id]
         running = entry.state == "in_progress"
         new = entry._replace(asked=True) if running else entry.end("cancelled", self.now)
-        self._do(which, fate, lambda q: q.cancel([job_id]), {**self.jobs, job_id: new})
+        after = self._followed({**self.jobs, job_id: new})
+        self._do(which, fate, lambda q: q.cancel([job_id]), after)
 
-    @rule(which=one_of_two, fate=fates, number=pick)
-    def retry(self, which, fate, number):
+    @rule(which=one_of_two, fate=fates, number=pick, alone=st.booleans())
+    def retry(self, which, fate, number, alone):
         job_id = self._pick(number, "failed", *ENDED)
-        entry = self.jobs[job_id]._replace(state="pending", run_at=self.now, ended=None)
+        entry = self.jobs[job_id]._replace(state="pending", run_at=self.now, ended=None, fell=False)
         if self.jobs[job_id].state != "failed":
             entry = entry._replace(attempts=0, losses=0)
-        self._do(which, fate, lambda q: q.retry([job_id]), {**self.jobs, job_id: entry})
+            assume(self._may_wait(job_id, entry))
+        after = self._followed({**self.jobs, job_id: entry}, alone)
+        self._do(which, fate, lambda q: q.retry([job_id], alone=alone), after)
+
+    @rule(
+        which=one_of_two,
+        fate=fates,
+        number=pick,
+        other=pick,
+        name=st.sampled_from(["after", "after_end"]),
+    )
+    def depend(self, which, fate, number, other, name):
+        job_id, parent = self._pick(number, "pending", "failed"), self._pick(other, *STATES)
+        entry = self.jobs[job_id]._replace(**{name: (parent,)})
+        assume(self._may_wait(job_id, entry))
+        after = {**self.jobs, job_id: entry}
+        self._do(which, fate, lambda q: q.update(job_id, {name: [parent]}), after)
+
+    def _may_wait(self, job_id: str, entry: Entry) -> bool:
+        """Whether a live job may wait for what it names: that is there, and in no ring with it."""
+        jobs = {**self.jobs, job_id: entry}
+        if any(name not in jobs or jobs[name].every is not None for name in entry.waits_for()):
+            return False
+        if any(jobs[name].state in LOST for name in entry.after):
+            return False
+        reached, queue = set(), list(entry.waits_for())
+        while queue:
+            name = queue.pop()
+            if name not in reached and name in jobs and jobs[name].state not in ENDED:
+                queue += jobs[name].waits_for()
+            reached.add(name)
+        return job_id not in reached
+
+    def _followed(self, after: Jobs, alone: bool = False) -> Jobs:
+        """The jobs after a step that makes `after` of them, with what falls or comes back."""
+        before, jobs = self.jobs, dict(after)
+        back = {i for i in jobs if jobs[i].state not in LOST and before[i].state in LOST}
+        while True:
+            for job_id, entry in jobs.items():
+                parents = [name for name in entry.after if name in jobs]
+                lost = [name for name in parents if jobs[name].state in LOST]
+                waits = entry.state in ("pending", "failed")
+                if waits and lost and job_id not in back:
+                    jobs[job_id] = entry.end(jobs[lost[0]].state, self.now, fell=True)
+                    break
+                whole = all(name in jobs for name in entry.waits_for())
+                rises = entry.fell and whole and not lost and back.intersection(entry.after)
+                if rises and before[job_id] == entry and not alone:
+                    due = max(entry.run_at, self.now)
+                    risen = entry._replace(state="pending", run_at=due, ended=None, fell=False)
+                    jobs[job_id] = risen._replace(attempts=0, losses=0)
+                    back.add(job_id)
+                    break
+            else:
+                return jobs
 
     @rule(which=one_of_two, fate=fates, number=pick, priority=st.integers(-2, 2))
     def update(self, which, fate, number, priority):
@@ -205,10 +285,12 @@ class Queues(RuleBasedStateMachine):
 
     @rule(which=one_of_two, fate=fates, states=st.sampled_from([("completed",), ENDED]))
     def purge(self, which, fate, states):
+        live = (entry for entry in self.jobs.values() if entry.state not in ENDED)
+        named = {name for entry in live for name in entry.waits_for()}
         after = {
             job_id: entry
             for job_id, entry in self.jobs.items()
-            if entry.state not in states or str(entry.ended) > self.now
+            if entry.state not in states or str(entry.ended) > self.now or job_id in named
         }
         self._do(which, fate, lambda queue: queue.purge(in_state(*states)), after)
 
@@ -396,7 +478,7 @@ class Queues(RuleBasedStateMachine):
             base = self.settings.get("base", 2)
             due = format_time(self.clock + min(float(base) ** attempts, 86400.0))
             new = entry._replace(state="failed", worker=None, attempts=attempts, run_at=due)
-        return {**self.jobs, job.id: new}
+        return self._followed({**self.jobs, job.id: new})
 
     def _claimed(self, jobs: Jobs, worker: str) -> Iterator[Jobs]:
         """The jobs after the next one is claimed: of those that are as good, any."""
@@ -407,6 +489,8 @@ class Queues(RuleBasedStateMachine):
             if entry.state in ("pending", "failed")
             and entry.run_at <= self.now
             and not {"*", *entry.tags} & {*self.settings.get("paused", ())}
+            and all(name in jobs and jobs[name].state == "completed" for name in entry.after)
+            and all(name in jobs and jobs[name].state in ENDED for name in entry.after_end)
             and not any(set(entry.lock) & set(other.lock) for other in running)
             and all(
                 sum(tag in other.tags for other in running) < most
@@ -434,6 +518,7 @@ class Queues(RuleBasedStateMachine):
             return
         copy_id = f"{job_id}:{self.copies}"
         copy = entry._replace(state="in_progress", run=1, worker=worker, every=None, last=None)
+        copy = copy._replace(after=(), after_end=())
         kept[job_id] = kept[job_id]._replace(last=copy_id)
         yield {**kept, copy_id: copy._replace(attempts=0, losses=0)}
 
@@ -450,7 +535,8 @@ class Queues(RuleBasedStateMachine):
                     after[job_id] = entry.end("dead", self.now, losses=losses)
                 else:
                     after[job_id] = entry._replace(state="pending", worker=None, losses=losses)
-        self._do(which, None, lambda queue: queue.rescue_worker(worker), after)
+        # One job after another is taken from it, each with what falls with it.
+        self._do(which, None, lambda queue: queue.rescue_worker(worker), self._followed(after))
 
     # -- what comes between
 
@@ -497,6 +583,9 @@ class Queues(RuleBasedStateMachine):
             assert dict(queue.settings().to_dict()) == self.settings
             slots = [slot for job in queue.find(["in_progress"]) for slot in job.slots]
             assert len(slots) == len(set(slots))
+        for entry in self.jobs.values():  # that is what falling is for
+            if entry.state in ("pending", "failed"):
+                assert not any(self.jobs[i].state in LOST for i in entry.after if i in self.jobs)
         stranger.store._writer.close()
 
 

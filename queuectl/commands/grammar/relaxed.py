@@ -174,7 +174,7 @@ class _Reader:
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
     def _checked(self, field: Field, value: object, start: int, bare: bool) -> object:
-        if bare and value == "null" and (field.name in UNSETTABLE or field.kind == "tags"):
+        if bare and value == "null" and (field.name in UNSETTABLE or field.kind in ("tags", "ids")):
             return None
         try:
             if field.kind == "time" and isinstance(value, str):

@@ -6,10 +6,11 @@ import time
 
 from queuectl.commands import listing, render
 from queuectl.commands.dispatch import Note, Result
-from queuectl.commands.handlers.jobs import NO_MATCH, jobs_result, listed, removed, these
+from queuectl.commands.handlers.jobs import NO_MATCH, along, jobs_result, listed, removed, these
 from queuectl.commands.selecting import chosen, confirmed, listed_jobs, selection_of, selects
 from queuectl.errors import InvalidInput
 from queuectl.model.causes import Cause, by_cause, named
+from queuectl.model.dependencies import came_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,9 +98,17 @@ def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
         agreed = confirmed(context, "Retry", which, args)
     if agreed is None:
         return Result(code=1)
-    moved = queue.retry_dead(agreed)
-    told = [f"Job '{job.id}' has been moved back to the main queue for retry." for job in moved]
-    return jobs_result(moved, told or [Note("No job is dead.") if args["all"] else NO_MATCH])
+    moved = queue.retry_dead(agreed, alone=args["alone"])
+    back = [job for job in moved if came_back(job)]
+    told = [
+        f"Job '{job.id}' has been moved back to the main queue for retry."
+        for job in moved
+        if not came_back(job)
+    ]
+    return jobs_result(
+        moved,
+        told + along(back, "pending") or [Note("No job is dead.") if args["all"] else NO_MATCH],
+    )
 
 
 def dlq_purge(context: Context, args: dict[str, Any]) -> Result:

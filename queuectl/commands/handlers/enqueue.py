@@ -152,10 +152,10 @@ def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
 
 def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
     """The fields that options like --priority set; `unset`: to null where an option is empty."""
-    empty = ["env", "lock"] if unset else []
+    empty = ["env", "lock", "after", "after_end"] if unset else []
     fields: Draft = {name: None for name in empty if args.get(name) == [""]}
     for field in FIELDS:
-        plain = field.enqueue and field.kind not in ("env", "tags", "flag")
+        plain = field.enqueue and field.kind not in ("env", "tags", "flag", "ids")
         if plain and args.get(field.name) is not None:
             given = args[field.name]
             fields[field.name] = None if unset and given == "" else given
@@ -164,8 +164,9 @@ def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
         _set_moment(fields, "--run-at or --delay")
     if args.get("env") and "env" not in fields:
         fields["env"] = _environment(args["env"])
-    if args.get("lock") and "lock" not in fields:
-        fields["lock"] = args["lock"]
+    for name in ("lock", "after", "after_end"):
+        if args.get(name) and name not in fields:
+            fields[name] = args[name]
     if args.get("tag"):
         fields["tags"] = args["tag"]
     return fields

@@ -9,6 +9,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
+from queuectl.model.dependencies import parents, ring, told_ring, unmet
 from queuectl.model.gate import ALL, LOCK, OPEN, full, holders, paused_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
@@ -85,9 +86,12 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     shut: list[tuple[str, str]] = []
     if job.state in CLAIMABLE:
         using = holders(queue.find(("in_progress",)), gate)
-        shut = shut_by(job, gate, using)
-    waits = is_ready(job, now) and not shut
-    ahead = jobs_ahead(job, queue.find(CLAIMABLE), now, gate, using) if waits else 0
+        shut = _awaited(queue, job) + shut_by(job, gate, using)
+    ahead = 0
+    if is_ready(job, now) and not shut:
+        lacking = queue.lacking()
+        waiting = (other for other in queue.find(CLAIMABLE) if other.id not in lacking)
+        ahead = jobs_ahead(job, waiting, now, gate, using)
     workers = queue.workers()
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
@@ -143,14 +147,35 @@ def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[
             text = "The whole queue is paused; 'resume' lets it go on."
         found.append(("paused", text))
     if (token := full(job, gate, using)) is not None:
-        ids = [other.id for other in using[token]]
-        told = ", ".join(ids[:_MOST_NAMED]) + (" and others" if len(ids) > _MOST_NAMED else "")
+        told = _few([other.id for other in using[token]])
         if token.startswith(LOCK):
             found.append(("locked", f"Its lock {token.removeprefix(LOCK)} is held by job {told}."))
         else:
             text = f"Its tag {token} has a limit of {gate.limits[token]}, and these run: {told}."
             found.append(("limit", text))
     return found
+
+
+def _awaited(queue: JobQueue, job: Job) -> list[tuple[str, str]]:
+    """The jobs that a waiting job waits for, as codes and sentences."""
+    states = queue.states(parents(job))
+    waits, found = unmet(job, states.get), []
+    gone = [name for name, state in waits.items() if state is None]
+    there = [f"{name} ({state})" for name, state in waits.items() if state is not None]
+    if gone:
+        text = f"It waits for {_few(gone)}, which is not there any more: 'update {job.id}' with "
+        found.append(("parent_gone", text + "--after or --after-end names others."))
+    if there:
+        text = f"It waits for {_few(there)}."
+        kin = {other.id: parents(other) for other in queue.find(LIVE)}
+        if ids := ring([job.id], lambda name: kin.get(name, ())):
+            text += f" There is a ring, {told_ring(ids)}: 'update {ids[0]}' can break it."
+        found.append(("waiting_for", text))
+    return found
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (" and others" if len(names) > _MOST_NAMED else "")
 
 
 def jobs_ahead(

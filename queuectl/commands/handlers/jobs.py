@@ -16,6 +16,7 @@ from queuectl.commands.selecting import (
     selects,
 )
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
+from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
 from queuectl.model.env_file import hidden
 from queuectl.model.fields import STATES
@@ -143,6 +144,8 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Command", render.block(job.command.split("\n"))),
         ("Priority", job.priority),
         ("Tags", ", ".join(job.tags) or None),
+        ("After", _parents(context, job.after)),
+        ("After End Of", _parents(context, job.after_end)),
         ("Locks", ", ".join(job.lock) or None),
         ("Holds", ", ".join(job.slots) or None),
         ("Unique Key", job.unique),
@@ -175,6 +178,12 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ),
     ]
     return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _parents(context: Context, names: Sequence[str]) -> str | None:
+    """Jobs that another one waits for, each with its state."""
+    found = context.queue.states(names)
+    return ", ".join(f"{name} ({found.get(name, 'gone')})" for name in names) or None
 
 
 def _own_policy(job: Job) -> str | None:
@@ -245,7 +254,19 @@ def cancel(context: Context, args: dict[str, Any]) -> Result:
     if (agreed := confirmed(context, "Cancel", which, args)) is None:
         return Result(code=1)
     jobs = queue.abandon(agreed) if args["abandon"] else queue.cancel(agreed)
-    return jobs_result(jobs, [*map(_told_cancelled, jobs)] or [NO_MATCH])
+    fallen = [job for job in jobs if has_fallen(job)]
+    told = [_told_cancelled(job) for job in jobs if not has_fallen(job)]
+    return jobs_result(jobs, told + along(fallen, "cancelled") or [NO_MATCH])
+
+
+def along(jobs: Sequence[Job], state: str) -> list[str]:
+    """What is told of jobs that a change of others has changed, as they wait for them."""
+    if not jobs:
+        return []
+    them = (
+        "1 job that comes after is" if len(jobs) == 1 else f"{len(jobs)} jobs that come after are"
+    )
+    return [f"{them} {state}, too: {named([job.id for job in jobs])}."]
 
 
 def _told_cancelled(job: Job) -> str:
@@ -263,9 +284,9 @@ def retry(context: Context, args: dict[str, Any]) -> Result:
         return these(context, queue.would_retry(which))
     if (agreed := confirmed(context, "Retry", which, args)) is None:
         return Result(code=1)
-    jobs = queue.retry(agreed)
-    told = [f"Job '{job.id}' is pending and due now." for job in jobs]
-    return jobs_result(jobs, told or [NO_MATCH])
+    jobs = queue.retry(agreed, alone=args["alone"])
+    told = [f"Job '{job.id}' is pending and due now." for job in jobs if not came_back(job)]
+    return jobs_result(jobs, told + along([*filter(came_back, jobs)], "pending") or [NO_MATCH])
 
 
 def purge(context: Context, args: dict[str, Any]) -> Result:
@@ -290,10 +311,11 @@ def removed(
 ) -> Result:
     """Ended jobs removed with their output, or only that; asks first, and removes no more."""
     queue, older, only = context.queue, args["older_than"], args["logs"]
+    kept: list[Job] | None = None if only else []
     if args["dry_run"]:
-        return these(context, queue.purge(which, older, dead=dead, dry_run=True))
+        return these(context, queue.purge(which, older, dead=dead, dry_run=True, kept=kept))
     if not args["yes"]:
-        doomed = queue.purge(which, older, dead=dead, dry_run=True)
+        doomed = queue.purge(which, older, dead=dead, dry_run=True, kept=kept)
         context.require_person("purge asks before it removes")
         of = f" ({', '.join(states)})" if states else f" ({named([job.id for job in doomed])})"
         if doomed and not context.confirm(
@@ -308,8 +330,11 @@ def removed(
             which = which._replace(ids=frozenset(ids), limit=None)
         else:
             which = ids
-    gone = queue.purge(which, older, dead=dead, dry_run=only)
+    gone = queue.purge(which, older, dead=dead, dry_run=only, kept=kept)
     told = f"Removed {_output(gone) if only else _count(len(gone))}."
+    if kept:
+        names = named(list(dict.fromkeys(job.id for job in kept)))
+        context.note(f"Not removed, as jobs that have not ended wait for them: {names}.")
     try:
         context.logs.prune(gone)
     except StoreError as exc:

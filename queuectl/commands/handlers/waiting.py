@@ -15,7 +15,7 @@ from queuectl.model.job import LIVE, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import unserved
-from queuectl.worker.report import still_paused
+from queuectl.worker.report import stuck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ class _Watch:
         ids = {job.id for job in self.queue.find(LIVE) if not (recurs(job) or is_hook(job))}
         before = counts = self.queue.counts()
         while left := self._left(counts):
-            if paused := self.queue.count_paused():
-                self.context.note(still_paused(paused))
+            if any(held := self.queue.count_stuck()):
+                self.context.note(stuck(*held))
                 return 1
             done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
             if not self._again(max(done, 0), max(sum(failed), 0), left):

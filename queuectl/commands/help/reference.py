@@ -149,6 +149,8 @@ _EVENTS = {
     "end": "the worker has ended the run that was to be cancelled",
     "retry": "somebody makes it due now; an ended job starts anew, with all its tries",
     "replace": "enqueue --replace puts another command in its place, with all its tries",
+    "fall": "a job that it waits for is dead; it comes back when that is retried",
+    "fall_cancelled": "a job that it waits for was cancelled; it comes back when that is retried",
 }
 
 

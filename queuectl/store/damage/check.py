@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 
+from queuectl.model.dependencies import (
+    LOST,
+    SCHEDULE,
+    parent_state,
+    parents,
+    ring,
+    told_ring,
+    unmet,
+)
 from queuectl.store.files.job_files import decode_job, is_live, is_sound, line_id, line_state
 from queuectl.store.files.journal import STATE_ORDER
 from queuectl.store.files.snapshot import Snapshot, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from queuectl.model.job import Job
 
@@ -53,6 +62,32 @@ def key_twins(lines: Iterable[bytes]) -> list[list[str]]:
             if job.unique is not None:
                 holders.setdefault(job.unique, []).append(job)
     return [[job.id for job in jobs] for jobs in holders.values() if _are_twins(jobs)]
+
+
+def unstartable(lines: Callable[[], Iterable[bytes]]) -> list[tuple[str, str]]:
+    """Waiting jobs that no end of another lets start, and why, as an edit by hand can leave them.
+
+    `lines` gives all of them, anew each time.
+    """
+    waiting = [job for job in map(decode_job, filter(_names_others, lines())) if parents(job)]
+    named = {name for job in waiting for name in parents(job)}
+    known = (decode_job(line) for line in lines() if line_id(line).decode() in named)
+    states = {job.id: parent_state(job) for job in known} if named else {}
+    kin, found = {job.id: parents(job) for job in waiting}, []
+    for job in waiting:
+        lacks = unmet(job, states.get)
+        for name, state in lacks.items():
+            if state is None:
+                found.append((job.id, f"waits for '{name}', which is not there"))
+            elif state == SCHEDULE or state in LOST:
+                found.append((job.id, f"waits for '{name}', which is {state}"))
+    if ids := ring(kin, lambda name: kin.get(name, ())):
+        found.append((ids[0], f"waits in a ring: {told_ring(ids)}"))
+    return found
+
+
+def _names_others(line: bytes) -> bool:
+    return b', "after' in line and is_live(line)
 
 
 def _are_twins(jobs: list[Job]) -> bool:

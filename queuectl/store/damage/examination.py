@@ -15,7 +15,7 @@ from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
 from queuectl.places import MARKER
 from queuectl.store import door
-from queuectl.store.damage.check import key_twins, problems
+from queuectl.store.damage.check import key_twins, problems, unstartable
 from queuectl.store.damage.salvage import Remains, list_few, read_remains
 from queuectl.store.damage.strays import (
     DATA,
@@ -167,9 +167,11 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
         yield Finding("jobs.json", plain(exc, folder), KEEP)
         return
     twins: list[list[str]] = []
+    stuck: list[tuple[str, str]] = []
     try:
         found = problems(snapshot)
         twins = key_twins(snapshot.lines())
+        stuck = unstartable(snapshot.lines)
     except door.NO_LINES as exc:
         found = [f"holds what is not a job: {exc}"]
     finally:
@@ -178,6 +180,9 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
     for ids in twins:
         text = f"live with one unique key: {list_few(ids)}"
         yield Finding("jobs.json", text, "'queuectl cancel ID' all but one of them")
+    for job_id, text in stuck:
+        mends = f"'queuectl update {job_id}' with --after or --after-end"
+        yield Finding("jobs.json", f"job '{job_id}' {text}", mends)
 
 
 def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:

@@ -63,6 +63,13 @@ class HandEdit(NamedTuple):
         """What is to be journaled: the changes, and that these files were taken in."""
         return [*self.edit.lines.values(), *(_taken_in(files[which]) for which in self.fresh)]
 
+    def tell_undecided(self, files: Sequence[BaseFile], notices: list[str]) -> None:
+        """For a reader: why an edit is not shown, which the next change will set aside."""
+        for dead, reason in self.edit.undecided.items():
+            line = f"{files[dead].path}: an edit cannot be taken in: {reason}"
+            if line not in notices:
+                notices.append(line)
+
 
 def _is_as_found(stamp: Stamp, file: BaseFile) -> bool:
     # Its mode was mended since, perhaps: that changes the ctime, and not the content.

@@ -10,14 +10,14 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
-from queuectl.model.job import NOT_PLACED, PLACED_SLOTS, Job, recurs, refuse_key, revived
+from queuectl.model.job import NOT_PLACED, PLACED_SLOTS, Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import door
 from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection
 from queuectl.store.files import marker, side_files, worker_files
-from queuectl.store.files.job_files import checked_line, decode_job, encode_job, removal_line
+from queuectl.store.files.job_files import checked_line, decode_job, encode_job
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
 from queuectl.store.files.live_index import LiveIndex
 from queuectl.store.files.lookup import find_holders, named_jobs
@@ -30,11 +30,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from queuectl.store.contract import Archive, Care, Meet, OnChange, Rule, Which
+    from queuectl.store.contract import Archive, Care, Kept, Meet, OnChange, Rule, Which
     from queuectl.store.files.logs import LogFolder
     from queuectl.store.files.watch import FileWatch
-
-_LOOK = 0.02  # seconds between looks at the journal while waiting for a change
 
 
 class FileStore:
@@ -49,6 +47,7 @@ class FileStore:
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._env_sets = self._writer.env_sets
         self.on_change: OnChange = lambda pairs, settings: ()
+        self.freed = 0
 
     @property
     def care(self) -> Care:
@@ -119,6 +118,10 @@ class FileStore:
                     there = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
                     holders = find_holders(self.folder, journal, keys)
                     staged = met(staged, path, there, holders, meet)
+                if staged.names_parents:
+                    from queuectl.store.files.kin import check_added
+
+                    check_added(self._writer, journal, staged, ids or (), bool(found))
                 if staged.size:
                     self._writer.append_staged(journal, staged)
         finally:
@@ -130,33 +133,28 @@ class FileStore:
         return self._env_sets.id_of(env_set)
 
     def change(
-        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+        self,
+        which: Which,
+        rule: Rule,
+        promised: bool = True,
+        exactly: int | None = None,
+        alone: bool = False,
     ) -> dict[str, Job]:
         """See Store."""
-        changed: dict[str, Job] = {}
-        pairs: list[tuple[Job, Job]] = []
         with self._meant(which) as (journal, jobs):
-            for old in jobs:
-                new = rule(old)
-                if new is not None:
-                    changed[old.id] = new
-                    pairs.append((old, new))
-            check_count(len(changed), exactly)
-            if journal is not None and changed:
-                alive = revived(pairs)
-                holders = find_holders(self.folder, journal, alive)
-                for key, job in alive.items():
-                    refuse_key(job, holders[key])
-                if journal.header.version == 1:
-                    refuse_newer(self.folder, changed.values())
-                moves: list[Move] = [(old.state, new.state) for old, new in pairs]
-                with suppress(StoreError):  # what ends must be settled all the same
-                    self._settings.read()
-                hooks = list(self.on_change(pairs, self._settings.last))
-                moves += [(None, hook.state) for hook in hooks]
-                lines = [encode_job(job) for job in (*changed.values(), *hooks)]
-                self._writer.append(journal, lines, moves, PROMISED if promised else PLAIN)
-        if changed and promised:
+            pairs = [(old, new) for old in jobs if (new := rule(old)) is not None]
+            check_count(len(pairs), exactly)
+            if journal is None or not pairs:
+                return {}
+            from queuectl.store.files.stepping import step  # not of an enqueue
+
+            with suppress(StoreError):  # what ends must be settled all the same
+                self._settings.read()
+            given = self._settings.last
+            rest = (lambda ends: self.on_change(ends, given), format_time(self.now()))
+            flag = PROMISED if promised else PLAIN
+            changed, self.freed = step(self._writer, journal, pairs, *rest, flag, alone=alone)
+        if promised:
             self._writer.confirm()
         return changed
 
@@ -165,15 +163,20 @@ class FileStore:
         checked_line(job)
 
     def remove(
-        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+        self,
+        which: Which,
+        goes: Callable[[Job], bool] | None = None,
+        exactly: int | None = None,
+        kept: Kept = None,
     ) -> list[Job]:
         """See Store."""
         with self._meant(which) as (journal, jobs):
             gone = [job for job in jobs if goes is None or goes(job)]
             check_count(len(gone), exactly)
             if journal is not None and gone:
-                lines = [removal_line(job.id, job.state) for job in gone]
-                self._writer.append(journal, lines, [(job.state, None) for job in gone], PROMISED)
+                from queuectl.store.files.stepping import remove
+
+                gone = remove(self._writer, journal, gone, kept)
         if gone:
             self._writer.confirm()
         return gone
@@ -204,13 +207,19 @@ class FileStore:
             moves.append((finished[0].state, finished[1].state))
         with self._writer.writing(busy=True) as journal:
             live = self._writer.live(journal)
+            live.freed = 0
             if finished is not None:
                 stored = self._stored(live, finished[0])
                 if stored != finished[0]:
                     return Claim(None, settled=False, stored=stored)
+                ends = [finished]
                 if finished[1].state in CLAIMABLE or live.in_use:
                     live.put(lines[0])  # it, or what waits for it, may be the next to run
-                for hook in self.on_change((finished,), self._settings.last):  # read for the gate
+                    if live.waits is not None:
+                        from queuectl.store.files.kin import fall  # most queues have none
+
+                        ends += fall(self._writer, journal, live, finished, now, lines, moves)
+                for hook in self.on_change(ends, self._settings.last):  # read for the gate
                     lines.append(encode_job(hook))
                     moves.append((None, hook.state))
                     live.put(lines[-1])
@@ -223,7 +232,7 @@ class FileStore:
                 state: str | None = before.state
                 slots: tuple[str, ...] = ()
                 if before[PLACED_SLOTS] != NOT_PLACED:  # most jobs have no rules
-                    slots = self._writer.slots(line)
+                    slots = (self._writer.known_live or live).slots(line)
                     if recurs(before):
                         from queuectl.store.files.firing import fire  # most queues have none
 
@@ -238,6 +247,8 @@ class FileStore:
                 self._held = (lines[-1], job)
             if lines:
                 self._writer.append(journal, lines, moves, PLAIN)
+            if live.freed and job is not None:  # one of those this worker runs itself
+                self.freed = live.freed - bool(job.after or job.after_end)
         return Claim(job)
 
     def prepare_claims(self) -> None:
@@ -291,7 +302,8 @@ class FileStore:
         try:
             snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
             try:
-                self._writer.tell_of_undecided(snapshot)
+                if snapshot.hand_edit is not None:
+                    snapshot.hand_edit.tell_undecided(snapshot.files, self.notices)
                 yield snapshot
             finally:
                 snapshot.close()
@@ -424,7 +436,8 @@ class FileStore:
     def held_by(self, worker: str) -> list[Job]:
         """For that worker: the running jobs that name it, as far as it has read the journal."""
         name = b'"worker": "%s"' % worker.encode()
-        lines = [line for line in self._writer.running() if name in line]
+        live = self._writer.known_live
+        lines = [line for line in live.running.values() if name in line] if live else []
         return [job for job in map(decode_job, lines) if job.worker == worker]
 
     def next_due(self) -> float | None:
@@ -460,13 +473,9 @@ class FileStore:
 
     def wait(self, seconds: float) -> None:
         """See Store."""
-        path, deadline = os.path.join(self.folder, "journal"), time.monotonic() + seconds
-        before = _look(path)
-        while _look(path) == before:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(_LOOK, left))
+        from queuectl.store.files.watch import wait
+
+        wait(self.folder, seconds)
 
     def check(self) -> list[str]:
         """See Store."""
@@ -484,11 +493,3 @@ class FileStore:
                 self.tidy()
         finally:
             self._writer.close()
-
-
-def _look(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size

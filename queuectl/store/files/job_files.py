@@ -166,7 +166,7 @@ _WHOLE = (
     rb'\{"id": "[A-Za-z0-9][A-Za-z0-9._:-]*", '
     rb'"state": "(?:pending|in_progress|completed|failed|dead|cancelled)", '
     rb'"priority": -?\d+, "run_at": %b, '
-    rb'(?:"(?:tags|lock|slots)": \[%b(?:, %b)*\], )*(?:"unique": %b, )?'
+    rb'(?:"(?:tags|after|after_end|lock|slots)": \[%b(?:, %b)*\], )*(?:"unique": %b, )?'
     rb'(?:"every": \d+(?:\.\d+)?(?:e[+-]?\d+)?, )?(?:"cron": %b, )?'
     rb'"command": %b, "max_retries": \d+, '
     rb'"created_at": %b, "updated_at": %b'

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 
 from queuectl.model.gate import LOCK, OPEN, Gate
+from queuectl.store.files.waits import Waits, Wants
 
 Entry = tuple[int, bytes, int, bytes]  # rank, due time, arrival, id
 # What lies behind the last entry that is known: that entry and a fifth, so that it is none itself.
@@ -23,6 +24,7 @@ Signature = tuple[bytes, ...]
 # Words of these kinds hold neither quotes nor brackets.
 _RULES = re.compile(
     rb'[^}]*?"run_at": "[^"]+"(?:, "tags": \[([^\]]*)\])?'
+    rb'(?:, "after": \[([^\]]*)\])?(?:, "after_end": \[([^\]]*)\])?'
     rb'(?:, "lock": \[([^\]]*)\])?(?:, "slots": \[([^\]]*)\])?'
 )
 _LOCK = LOCK.encode()
@@ -30,9 +32,9 @@ _WORD = re.compile(rb'"([^"]*)"')
 
 
 def _rules(line: bytes) -> list[list[bytes]]:
-    """Tags, locks and slots of a job line, unparsed."""
+    """Tags, parents (to be completed; to have ended), locks and slots of a job line, unparsed."""
     found = _RULES.match(line)
-    parts = (b"", b"", b"") if found is None else found.groups()
+    parts = (b"",) * 5 if found is None else found.groups()
     return [_WORD.findall(part) if part else [] for part in parts]
 
 
@@ -69,21 +71,23 @@ class Lanes:
         self._heads: list[tuple[Entry | End, Signature]] = []
         self._parked: dict[bytes, list[tuple[Entry | End, Signature]]] = {}
         self._bounded: list[Lane] = []  # those that have an end
+        self.waits = Waits()
 
-    def sign(self, line: bytes) -> Signature:
-        """The tokens of a waiting job."""
-        tags, locks, _ = _rules(line)
+    def sign(self, line: bytes) -> tuple[Signature, Wants]:
+        """The tokens of a waiting job, and the jobs that it waits for."""
+        tags, after, after_end, locks, _ = _rules(line)
         found = [tag for tag in tags if tag in self._limits or tag in self._paused]
-        return tuple(sorted(found + [_LOCK + name for name in locks]))
+        wants = dict.fromkeys(after_end, False) | dict.fromkeys(after, True)
+        return tuple(sorted(found + [_LOCK + name for name in locks])), wants
 
     @property
     def in_use(self) -> bool:
-        """Whether a running job holds a token."""
-        return bool(self._held)
+        """Whether a running job holds a token, or any job waits for another."""
+        return bool(self._held or self.waits.kids)
 
     def hold(self, job_id: bytes, line: bytes) -> None:
         """Count a running job: with the tokens that it was given, and limited tags that it has."""
-        tags, _, slots = _rules(line)
+        tags, _, _, _, slots = _rules(line)
         given = {tag: b"" for tag in tags if tag in self._limits}
         given |= {token: number for token, _, number in (slot.partition(b"#") for slot in slots)}
         if given:

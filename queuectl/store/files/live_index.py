@@ -11,12 +11,12 @@ which is loaded when the first of them is met.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from queuectl.model.scheduling import rank
-from queuectl.store.files.job_files import line_front, line_id
+from queuectl.store.files.job_files import line_front, line_id, line_state
 
 SMALLEST = 4096  # jobs that a window holds at least, if there are so many
 SHARE = 16  # of a longer queue a window holds such a part, so that few passes are needed
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
     from queuectl.store.files.lanes import End, Entry, Lanes, Signature
+    from queuectl.store.files.waits import Waits
 
 
 class Beyond(Exception):
@@ -59,6 +60,8 @@ class LiveIndex:
         self._arrivals, self._now, self._most = 0, now, most
         self._pushed = 0  # since stale entries were dropped
         self._lanes: Lanes | None = None
+        self.freed = 0  # jobs that lacked a parent, and do not any more
+        self.unresolved: set[bytes] = set()  # jobs that others wait for and that are not known
         due: dict[Signature, _Window] = {(): _Window(most)}
         later = _Window(most)
         last: dict[bytes, bytes] = {}
@@ -84,6 +87,8 @@ class LiveIndex:
             for signature, window in due.items()
         }
         self._lay_out(found, {name: _behind(window.end) for name, window in due.items()})
+        for parent in list(self.unresolved):
+            self._look_up(parent)
 
     def _lay_out(
         self, found: dict[Signature, list[Entry]], ends: Mapping[Signature, End | None]
@@ -104,7 +109,9 @@ class LiveIndex:
             self._arrivals += 1
             first = int(priority) if not self._aging else self._rank(priority, run_at)
             entry = (first, run_at, self._arrivals, job_id)
-            signature = () if plain else self._sign(line)
+            signature = () if plain else self._sign(entry, line)
+            if signature is None:
+                return
             if run_at <= self._now:
                 if signature not in due:
                     due[signature] = _Window(self._most)
@@ -123,15 +130,24 @@ class LiveIndex:
             self._lanes.signatures[entry[3]] = signature
         return entry
 
-    def _sign(self, line: bytes) -> Signature:
-        """The tokens of a job with rules."""
-        return self._laid_out().sign(line)
+    def _sign(self, entry: Entry, line: bytes) -> Signature | None:
+        """The tokens of a waiting job with rules; None if it is held back, as it lacks a parent."""
+        lanes, job_id = self._laid_out(), entry[3]
+        signature, wants = lanes.sign(line)
+        if wants:
+            for parent in lanes.waits.add(job_id, wants):
+                self._look_up(parent)
+            if lanes.waits.lacks[job_id]:
+                self.lines[job_id], lanes.waits.held[job_id] = line, (entry, signature)
+                return None
+        return signature
 
     def _laid_out(self) -> Lanes:
         if self._lanes is None:
             from queuectl.store.files.lanes import Lanes
 
             self._lanes = Lanes(self.gate, self._head)
+            self.unresolved = self._lanes.waits.unresolved
         return self._lanes
 
     @property
@@ -144,7 +160,66 @@ class LiveIndex:
         return () if self._lanes is None else self._lanes.slots(line_id(line))
 
     def _sign_again(self, line: bytes) -> Signature:
-        return () if self._lanes is None else self._lanes.sign(line)
+        return () if self._lanes is None else self._lanes.sign(line)[0]
+
+    # -- jobs that wait for others; see waits.py
+
+    def resolve(
+        self, look_up: Callable[[Collection[str]], Mapping[str, tuple[bytes, str]]]
+    ) -> None:
+        """Learn the states of `unresolved` jobs; `look_up` gives the lines of those there are."""
+        if ids := [job_id.decode() for job_id in self.unresolved]:
+            found = look_up(ids)
+            for job_id in ids:
+                line = found[job_id][0] if job_id in found else None
+                self.learn(job_id.encode(), (line and line_state(line)) or b"")
+
+    @property
+    def waits(self) -> Waits | None:
+        """What is known of jobs that wait for others; None if there are none."""
+        return None if self._lanes is None or not self._lanes.waits.kids else self._lanes.waits
+
+    def _note_parent(self, job_id: bytes, state: bytes) -> None:
+        """Take in another line of a job, which may wait for others, and others for it."""
+        if self._lanes is not None:
+            self._lanes.waits.drop(job_id)
+            self.learn(job_id, state)
+
+    def learn(self, job_id: bytes, state: bytes) -> None:
+        """Take in the state of a job that others may wait for."""
+        if self._lanes is None:
+            return
+        for child, is_free in self._lanes.waits.note(job_id, state):
+            if is_free:
+                self._free(child)
+            elif (entry := self._entries.pop(child, None)) is not None:
+                held = (entry, self._lanes.signatures.pop(child, ()))
+                self._lanes.waits.held[child] = held
+
+    def _look_up(self, parent: bytes) -> None:
+        line = self.lines.get(parent)
+        if line is not None:
+            self.learn(parent, line_state(line) or b"")
+
+    def _free(self, child: bytes) -> None:
+        lanes = self._laid_out()
+        held = lanes.waits.held.pop(child, None)
+        self.freed += 1
+        if held is None:  # it lies behind the window
+            return
+        entry, signature = held
+        if self._is_beyond(entry, signature):
+            del self.lines[child]
+            return
+        self._known(entry, self.lines[child], signature)
+        if entry[1] > self._now:
+            heappush(self._later, (entry[1], entry))
+        elif signature:
+            lanes.add(entry, signature)
+        else:
+            heappush(self._due, entry)
+
+    # -- what changes
 
     def apply(self, lines: Iterable[bytes]) -> None:
         """Take in lines of journal records, oldest first."""
@@ -218,18 +293,20 @@ class LiveIndex:
         front = line_front(line)
         if front is None:
             self._forget(line_id(line))
+            self._note_parent(line_id(line), b"")
             return None
         job_id, state, priority, run_at, plain = front
+        self._forget(job_id)
+        if self._lanes is not None:
+            self._note_parent(job_id, state)
         if state == b"pending" or state == b"failed":
             self._arrivals += 1
             first = int(priority) if not self._aging else self._rank(priority, run_at)
             entry = (first, run_at, self._arrivals, job_id)
-            signature = () if plain else self._sign(line)
-            if not self._is_beyond(entry, signature):
-                self._forget(job_id)
+            signature = () if plain else self._sign(entry, line)
+            if signature is not None and not self._is_beyond(entry, signature):
                 return self._known(entry, line, signature)
-        self._forget(job_id)
-        if state == b"in_progress":
+        elif state == b"in_progress":
             self.lines[job_id] = self.running[job_id] = line
             if not plain:
                 self._laid_out().hold(job_id, line)

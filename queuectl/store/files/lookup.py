@@ -110,10 +110,10 @@ def find_holders(folder: str, journal: Journal, keys: Collection[str]) -> dict[s
         if few
         else [b'"unique": "']
     )
-    newer = _lines_with(text, needles) if few else journal.all_lines()
+    newer = lines_with(text, needles) if few else journal.all_lines()
     newest = {line_id(line): line for line in newer}
     with BaseFile(os.path.join(folder, JOBS)) as jobs:
-        lines = (line for line in _read_lines_with(jobs.fd, needles) if line_id(line) not in newest)
+        lines = (line for line in read_lines_with(jobs.fd, needles) if line_id(line) not in newest)
         older = list(filter(is_live, lines))
     found: dict[str, list[Job]] = {key: [] for key in keys}
     for line in chain(older, filter(is_live, newest.values())):
@@ -125,7 +125,7 @@ def find_holders(folder: str, journal: Journal, keys: Collection[str]) -> dict[s
     return found
 
 
-def _lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
+def lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
     """The lines in the text that hold one of the needles; it begins and ends with a newline."""
     starts = set()
     for needle in needles:
@@ -136,11 +136,11 @@ def _lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
     return [text[start : text.index(b"\n", start)] for start in sorted(starts)]
 
 
-def _read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
+def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
     """The same of a file in our layout."""
     rest, at = b"", 0
     while piece := os.pread(fd, 1 << 20, at):
         at += len(piece)
         text, newline, rest = (rest + piece).rpartition(b"\n")
-        for line in _lines_with(text + newline, needles):
+        for line in lines_with(text + newline, needles):
             yield line.rstrip(b",")

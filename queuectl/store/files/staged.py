@@ -44,6 +44,7 @@ class Staged:
         self.counts: dict[str, int] = {}
         self._moved: list[tuple[str, str]] = []  # old and new state of stored jobs
         self.size = self.crc = 0
+        self.names_parents = False  # whether some of the jobs wait for others
         self.lines: list[bytes] | None = []  # None: they are in the file
         self._fd = -1
         counted = map(self._counted, lines)
@@ -58,6 +59,7 @@ class Staged:
         state = (line_state(line) or b"").decode()
         self.counts[state] = self.counts.get(state, 0) + 1
         self.size += len(line) + 1
+        self.names_parents = self.names_parents or b', "after' in line
         self.crc = crc32(b"\n", crc32(line, self.crc))
         return line
 
@@ -122,7 +124,7 @@ def refuse_newer(folder: str, jobs: Iterable[Job]) -> None:
 
     Such workers live while format 1 is written.
     """
-    if any(job.lock or recurs(job) for job in jobs):
+    if any(job.lock or job.after or job.after_end or recurs(job) for job in jobs):
         raise worker_files.too_old(folder)
 
 

@@ -5,6 +5,7 @@ What a look needs is imported when it is asked for: each Tab in another shell be
 
 from __future__ import annotations
 
+import os
 import time
 
 from queuectl.store.door import Presence
@@ -19,6 +20,27 @@ if TYPE_CHECKING:
     from queuectl.store.files.glance import Follower, Glance
     from queuectl.store.files.peek import Peek
     from queuectl.store.watch import Change
+
+_LOOK = 0.02  # seconds between looks at the journal while waiting for a change
+
+
+def wait(folder: str, seconds: float) -> None:
+    """Return after so long, or once the journal has grown or is another one."""
+    path, deadline = os.path.join(folder, "journal"), time.monotonic() + seconds
+    before = _look(path)
+    while _look(path) == before:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(_LOOK, left))
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size
 
 
 class FileWatch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
@@ -18,7 +18,7 @@ from queuectl.store import door
 from queuectl.store.edits import evidence
 from queuectl.store.files import checkpoint, marker, worker_files
 from queuectl.store.files.env_sets import EnvSets
-from queuectl.store.files.job_files import DEAD, JOBS, check_lines, read_lines, read_live_lines
+from queuectl.store.files.job_files import DEAD, JOBS, check_lines, read_live_lines
 from queuectl.store.files.journal import (
     PROMISED,
     VERSION,
@@ -29,7 +29,7 @@ from queuectl.store.files.journal import (
 from queuectl.store.files.live_index import SHARE, SMALLEST, Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import Found, find_jobs
-from queuectl.store.files.snapshot import BaseFile, Snapshot, intended, merged, overlay_of
+from queuectl.store.files.snapshot import BaseFile, Snapshot, intended, present_lines
 from queuectl.store.files.staged import Staged
 
 TYPE_CHECKING = False
@@ -196,12 +196,17 @@ class Writer:
             if live.gate != self._gate():
                 live = None
             self._gated_at = 0 if door.is_young(above, self._now()) else above.st_mtime_ns
-        return self.live_anew(journal) if live is None else live
+        if live is None:
+            return self.live_anew(journal)
+        if live.unresolved:
+            live.resolve(lambda ids: self.look_up(journal, ids))
+        return live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
         """The same, read anew: what is known of the queue does not reach far enough."""
         with BaseFile(self._paths[0]) as jobs:
             self._live = self._load(journal, jobs)
+        self._live.resolve(lambda ids: self.look_up(journal, ids))
         return self._live
 
     def first_ready(self, journal: Journal, now: str, lines: Iterable[bytes]) -> bytes | None:
@@ -213,13 +218,10 @@ class Writer:
             live.apply(lines)
             return live.first_ready(now.encode())
 
-    def slots(self, line: bytes) -> tuple[str, ...]:
-        """What the job is given that `first_ready` found."""
-        return () if self._live is None else self._live.slots(line)
-
-    def running(self) -> list[bytes]:
-        """The lines of running jobs as they were at the last change; none if that is not known."""
-        return [] if self._live is None else list(self._live.running.values())
+    @property
+    def known_live(self) -> LiveIndex | None:
+        """That index as it was at the last change, if it is known."""
+        return self._live
 
     def prepare_live(self) -> None:
         """Make that index beforehand, so that others need not wait for the lock as long."""
@@ -257,13 +259,6 @@ class Writer:
             return {job_id: (line, JOBS) for job_id, line in known.items()}
         with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
             return find_jobs(journal, jobs.fd, dead.fd, ids)
-
-    def lines(self, journal: Journal) -> Iterator[bytes]:
-        """Every job's present line, the dead last; under the lock."""
-        overlay = overlay_of(journal.all_lines())
-        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
-            yield from merged(read_lines(jobs.fd), overlay, False)
-            yield from merged(read_lines(dead.fd), overlay, True)
 
     # -- folding
 
@@ -348,7 +343,7 @@ class Writer:
         self._unsynced = False
         journal = self._move_on(journal)
         with suppress(StoreError):  # of a damaged file the reader that needs a set will tell
-            self.env_sets.drop_unused(self.lines(journal))
+            self.env_sets.drop_unused(present_lines(self.folder, journal))
 
     def look_at_edit(self) -> HandEdit | None:
         """What a person changed, read and judged without the lock; None: it is not known."""
@@ -360,14 +355,6 @@ class Writer:
             raise door.changed(self.folder) from exc
         snapshot.close()
         return snapshot.hand_edit
-
-    def tell_of_undecided(self, snapshot: Snapshot) -> None:
-        """For a reader: why an edit is not shown, which the next change will set aside."""
-        if snapshot.hand_edit is not None:
-            for dead, reason in snapshot.hand_edit.edit.undecided.items():
-                line = f"{snapshot.files[dead].path}: an edit cannot be taken in: {reason}"
-                if line not in self.notices:
-                    self.notices.append(line)
 
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
         # Behind a repair the files fit nothing, though nobody edited them.

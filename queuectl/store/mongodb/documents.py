@@ -37,7 +37,7 @@ _KINDS: dict[str, set[type]] = {
     **{kind: {str} for kind in ("id", "text", "word", "time", "state", "key", "cron")},
     **{kind: {int} for kind in ("int", "count", "size")},
     **{kind: {int, float} for kind in ("duration", "delay", "number", "share", "period")},
-    **{"env": {dict}, "flag": {bool}, "tags": {list}, "outcomes": {list}},
+    **{"env": {dict}, "flag": {bool}, "tags": {list}, "ids": {list}, "outcomes": {list}},
 }
 _TYPES = {field.name: _KINDS[field.kind] for field in FIELDS if field.kind in _KINDS}
 _TYPES["history"] = {list}
@@ -80,12 +80,19 @@ def second_half(key: str) -> str:
     return f"2/{key}"
 
 
+def supported(job: Job) -> Job:
+    """The job, if this store can keep what it asks for."""
+    if job.after or job.after_end:
+        raise InvalidInput("fields 'after' and 'after_end' are not supported in MongoDB yet")
+    return job
+
+
 def check_document(job: Job) -> None:
     """Raise InvalidInput, naming the job, for what MongoDB cannot keep."""
     from bson import encode, errors
 
     try:
-        encode(to_document(job))
+        encode(to_document(supported(job)))
     except (OverflowError, errors.BSONError, InvalidInput) as exc:
         raise InvalidInput(f"MongoDB cannot keep job '{job.id}': {exc}") from None
 

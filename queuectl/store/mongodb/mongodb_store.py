@@ -32,6 +32,7 @@ from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
+    supported,
     to_job,
 )
 from queuectl.store.mongodb.env_sets import EnvSets
@@ -43,7 +44,7 @@ from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Archive, Care, Meet, OnChange, Rule, Which
+    from queuectl.store.contract import Archive, Care, Kept, Meet, OnChange, Rule, Which
     from queuectl.store.output import Output
     from queuectl.store.watch import Watch
 
@@ -64,6 +65,7 @@ class MongodbStore:
         self.folder = folder  # this host's own, see addresses.py
         self.notices: list[str] = []
         self.on_change: OnChange = lambda pairs, settings: ()
+        self.freed = 0
         self._env_sets = EnvSets(self.connection)
         self._claims = Claims(self.connection, self.settings)
         lane = self._claims.lane
@@ -146,8 +148,8 @@ class MongodbStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        """See Store and Adding."""
-        jobs = iter(jobs)
+        """See Store and Adding; what it cannot keep yet is refused."""
+        jobs = map(supported, jobs)
         first = list(islice(jobs, 1))
         if not first:
             return
@@ -234,14 +236,23 @@ class MongodbStore:
         return self.on_change(pairs, self._claims.recent())
 
     def change(
-        self, which: Which, rule: Rule, promised: bool = True, exactly: int | None = None
+        self,
+        which: Which,
+        rule: Rule,
+        promised: bool = True,
+        exactly: int | None = None,
+        alone: bool = False,
     ) -> dict[str, Job]:
         """See Store and Changes."""
         self._refuse_if_absent(which)
         return self._changes.change(which, rule, exactly)
 
     def remove(
-        self, which: Which, goes: Callable[[Job], bool] | None = None, exactly: int | None = None
+        self,
+        which: Which,
+        goes: Callable[[Job], bool] | None = None,
+        exactly: int | None = None,
+        kept: Kept = None,
     ) -> list[Job]:
         """See Store and Changes."""
         self._refuse_if_absent(which)

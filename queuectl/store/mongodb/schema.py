@@ -24,6 +24,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "env": {"bsonType": "object", "additionalProperties": _TEXT},
     "flag": {"bsonType": "bool"},
     "state": {"enum": [*STATES, STAGED]},
+    "ids": {"bsonType": "array", "items": _TEXT},
     "tags": {"bsonType": "array", "items": _TEXT},
     "outcomes": {"bsonType": "array", "items": {"bsonType": ["int", "long", "string"]}},
 }

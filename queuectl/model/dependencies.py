@@ -1,0 +1,232 @@
+"""Jobs that wait for others: what `after` and `after_end` ask, and what an end does to those.
+
+A job starts when each job of its `after` is completed, and each of its `after_end` has ended in
+whatever way. Only their present state counts. A job whose parent in `after` is dead or cancelled
+can never start: it falls with that parent, in the same step, and comes back with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from queuectl.errors import Conflict, InvalidInput, NoSuchParent
+from queuectl.model import lifecycle
+from queuectl.model.job import FINISHED, LIVE, recurs
+from queuectl.model.scheduling import CLAIMABLE
+
+if TYPE_CHECKING:
+    from queuectl.model.job import Job
+
+    Pair: TypeAlias = tuple[Job, Job]  # a job before and after a step
+    StateOf: TypeAlias = Callable[[str], str | None]  # as `parent_state`, None: no such job
+
+LOST = frozenset({"dead", "cancelled"})  # states of a parent with which a child falls
+SCHEDULE = "a schedule"
+_MOST_NAMED = 8  # jobs of a ring
+
+
+def parents(job: Job) -> tuple[str, ...]:
+    """The ids of the jobs that it waits for."""
+    return (*job.after, *job.after_end)
+
+
+def parent_state(job: Job) -> str:
+    """The state of a job for those that wait for it; SCHEDULE for a live one, which never ends."""
+    return SCHEDULE if recurs(job) and job.state in LIVE else job.state
+
+
+def is_met(state: str | None, *, strict: bool) -> bool:
+    """Whether a parent in this state lets its child start; `strict`: it stands in `after`."""
+    return state == "completed" if strict else state in FINISHED
+
+
+def unmet(job: Job, state_of: StateOf) -> dict[str, str | None]:
+    """The parents that keep a job waiting, with their states."""
+    found = {}
+    for names, strict in ((job.after, True), (job.after_end, False)):
+        for name in names:
+            if not is_met(state := state_of(name), strict=strict):
+                found[name] = state
+    return found
+
+
+def has_fallen(job: Job) -> bool:
+    """Whether the job ended because another one did."""
+    return (job.error or "").startswith(lifecycle.FELL)
+
+
+def came_back(job: Job) -> bool:
+    """Whether the last that happened to the job is that it came back with a parent."""
+    last = job.history[-1] if job.history else {}
+    return job.state == "pending" and last.get("event") == "retry" and "parent" in last
+
+
+def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
+    """Raise what is wrong with the parents that these jobs name, which may be each other.
+
+    NoSuchParent for one that is not there, Conflict for one in `after` that is dead or cancelled,
+    InvalidInput for a schedule.
+    """
+    for job in jobs:
+        for parent in parents(job):
+            state = state_of(parent)
+            if state is None:
+                raise NoSuchParent(job.id, parent)
+            if state == SCHEDULE:
+                raise InvalidInput(
+                    f"job '{job.id}' cannot wait for '{parent}': that is a schedule, which never "
+                    "ends"
+                )
+            if state in LOST and parent in job.after:
+                raise Conflict(
+                    f"job '{job.id}' waits for '{parent}', which is {state}: retry that first, or "
+                    "name it in --after-end"
+                )
+
+
+def ring(starts: Iterable[str], parents_of: Callable[[str], Iterable[str]]) -> list[str]:
+    """The ids of jobs that wait for each other in a ring, the first one again at the end.
+
+    Empty if there is no ring that one of `starts` is part of or waits for.
+    """
+    done: set[str] = set()
+    for start in starts:
+        if start in done:
+            continue
+        path = {start: iter(parents_of(start))}  # in order, from child to parent
+        while path:
+            job_id, left = next(reversed(path.items()))
+            parent = next(left, None)
+            if parent is None:
+                done.add(job_id)
+                del path[job_id]
+            elif parent in path:
+                ids = list(path)
+                return [*ids[ids.index(parent) :], parent]
+            elif parent not in done:
+                path[parent] = iter(parents_of(parent))
+    return []
+
+
+def told_ring(ids: Sequence[str]) -> str:
+    """A ring in words: "a after b after a", without most of a large one."""
+    shown = ids if len(ids) <= _MOST_NAMED else [*ids[: _MOST_NAMED - 2], "...", ids[-1]]
+    return " after ".join(shown)
+
+
+def check_new(jobs: Mapping[str, Job], known: Mapping[str, Job], state_of: StateOf) -> None:
+    """Raise what is wrong with what jobs are to wait for, by id, as `check_parents`.
+
+    InvalidInput for a ring as well. `known`: other jobs that name parents.
+    """
+    check_parents(jobs.values(), state_of)
+
+    def parents_of(job_id: str) -> Iterable[str]:
+        job = jobs.get(job_id) or known.get(job_id)
+        return parents(job) if job is not None and job.state in LIVE else ()
+
+    if found := ring(jobs, parents_of):
+        raise InvalidInput(f"jobs would wait for each other in a ring: {told_ring(found)}")
+
+
+def named_by_live(jobs: Iterable[Job]) -> set[str]:
+    """The ids that live jobs among these wait for."""
+    return {name for job in jobs if job.state in LIVE for name in parents(job)}
+
+
+def asked_anew(pairs: Iterable[Pair]) -> dict[str, Job]:
+    """Those of the jobs that have parents, and wait for others than before or live again."""
+    return {
+        new.id: new
+        for old, new in pairs
+        if (new.after or new.after_end)
+        and new.state in LIVE
+        and (old.state not in LIVE or (old.after, old.after_end) != (new.after, new.after_end))
+    }
+
+
+def is_lost(old: Job, new: Job) -> bool:
+    """Whether a step made a job dead or cancelled."""
+    return new.state in LOST and old.state not in LOST
+
+
+def is_back(old: Job, new: Job) -> bool:
+    """Whether a step took that back."""
+    return old.state in LOST and new.state not in LOST
+
+
+def goes_back(old: Job, new: Job) -> bool:
+    """Whether a job that has parents waits again after a run."""
+    return bool(new.after) and new.state in CLAIMABLE and old.state == "in_progress"
+
+
+def concerns_others(pairs: Iterable[Pair]) -> bool:
+    """Whether a step, but for a completion, can matter for jobs that wait for others."""
+    return any(
+        is_lost(*pair) or is_back(*pair) or goes_back(*pair) or asked_anew([pair]) for pair in pairs
+    )
+
+
+class Kin:
+    """Jobs that name others, and the states of those, as they were before a step."""
+
+    def __init__(self, kids_of: Callable[[str], Iterable[Job]], state_of: StateOf) -> None:
+        """`kids_of` gives the jobs that name a parent: all that wait for it, and all that fell."""
+        self._kids_of, self._state_of = kids_of, state_of
+
+    def consequences(self, pairs: Sequence[Pair], now: str, *, alone: bool = False) -> list[Pair]:
+        """What else happens in a step that changes these jobs.
+
+        What waits for a job that is lost falls, and theirs; what fell comes back with the job that
+        comes back, unless that is to be `alone`.
+        """
+        changed = {new.id: new for _, new in pairs}
+        found: list[Pair] = []
+
+        def state_of(job_id: str) -> str | None:
+            return parent_state(changed[job_id]) if job_id in changed else self._state_of(job_id)
+
+        def put(old: Job, new: Job) -> None:
+            found.append((old, new))
+            changed[new.id] = new
+            (lost if new.state in LOST else back).append(new)
+
+        lost = [new for old, new in pairs if is_lost(old, new)]
+        back = [new for old, new in pairs if is_back(old, new)]
+        for _, new in filter(lambda pair: goes_back(*pair), pairs):
+            name = next((name for name in new.after if state_of(name) in LOST), None)
+            if name is not None:
+                put(new, lifecycle.fallen(new, name, str(state_of(name)), now))
+        for parent in lost:  # which grows meanwhile, and so does `back`
+            for kid in self._kids_of(parent.id):
+                if kid.id not in changed and kid.state in CLAIMABLE and parent.id in kid.after:
+                    put(kid, lifecycle.fallen(kid, parent.id, parent.state, now))
+        for parent in back if not alone else ():
+            for kid in self._kids_of(parent.id):
+                fell = has_fallen(kid) and parent.id in kid.after
+                if fell and kid.id not in changed and _may_wait(kid, state_of):
+                    put(kid, lifecycle.risen(kid, parent.id, now))
+        return found
+
+    def count_freed(self, pairs: Sequence[Pair]) -> int:
+        """How many waiting jobs have all that they waited for by a step that changes these."""
+        changed = {new.id: new for _, new in pairs}
+
+        def state_of(job_id: str) -> str | None:
+            return parent_state(changed[job_id]) if job_id in changed else self._state_of(job_id)
+
+        ended = (new for old, new in pairs if new.state in FINISHED and old.state not in FINISHED)
+        kids = {kid.id: kid for parent in ended for kid in self._kids_of(parent.id)}
+        return sum(
+            kid.state in CLAIMABLE and not unmet(kid, state_of)
+            for kid in kids.values()
+            if kid.id not in changed
+        )
+
+
+def _may_wait(job: Job, state_of: StateOf) -> bool:
+    """Whether a job that fell could wait for its parents again."""
+    if job.state not in LOST or any(state_of(name) in LOST for name in job.after):
+        return False
+    return all(state_of(name) is not None for name in parents(job))

@@ -1,0 +1,157 @@
+"""Jobs that wait for others, in the files: what a step comes to for those.
+
+A worker knows from its index what waits for a job that ends. Any other step finds jobs that name
+others by the bytes of their lines, in one pass over the files; a queue without any pays no more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from queuectl.model.dependencies import (
+    Kin,
+    asked_anew,
+    check_new,
+    concerns_others,
+    is_back,
+    named_by_live,
+    parent_state,
+    parents,
+)
+from queuectl.model.job import Job
+from queuectl.store.files.job_files import DEAD, JOBS, decode_job, encode_job, line_id, line_state
+from queuectl.store.files.lookup import lines_with, read_lines_with
+from queuectl.store.files.snapshot import BaseFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.model.dependencies import Pair
+    from queuectl.store.files.journal import Journal
+    from queuectl.store.files.live_index import LiveIndex
+    from queuectl.store.files.staged import Staged
+    from queuectl.store.files.writer import Move, Writer
+
+# In a text of JSON its quotes would have a backslash before them.
+_NEEDLE = b', "after'
+
+
+def with_parents(folder: str, journal: Journal) -> dict[str, Job]:
+    """All jobs that name others, in whatever state, by id."""
+    newer = {line_id(line) for line in lines_with(journal.text(), (_NEEDLE,))}
+    lines: dict[bytes, bytes] = {}
+    for name in (JOBS, DEAD):
+        with BaseFile(os.path.join(folder, name)) as base:
+            lines |= {line_id(line): line for line in read_lines_with(base.fd, (_NEEDLE,))}
+    if lines or newer:
+        # What is newest of a job may be a line that names nobody any more, or a removal.
+        lines |= {
+            line_id(line): line
+            for line in journal.all_lines()
+            if line_id(line) in newer or line_id(line) in lines
+        }
+    found = (decode_job(line) for line in lines.values() if _NEEDLE in line and line_state(line))
+    return {job.id: job for job in found if parents(job)}
+
+
+def _states(writer: Writer, journal: Journal, ids: Collection[str]) -> dict[str, str]:
+    """The states of those of the jobs that there are, as parents."""
+    found = writer.look_up(journal, ids) if ids else {}
+    return {job_id: _state(line) for job_id, (line, _) in found.items()}
+
+
+def _state(line: bytes) -> str:
+    if b', "every": ' in line or b', "cron": ' in line:
+        return parent_state(decode_job(line))
+    return (line_state(line) or b"").decode()
+
+
+def consequences(
+    writer: Writer, journal: Journal, pairs: Sequence[Pair], now: str, *, alone: bool = False
+) -> tuple[list[Pair], int]:
+    """What else happens in a step that changes these jobs, and how many jobs it frees.
+
+    Raises what `check_new` does of jobs that are to wait for others.
+    """
+    if not concerns_others(pairs):
+        return [], 0
+    asked = asked_anew(pairs)
+    live = writer.known_live
+    if live is not None and not asked and not any(is_back(*pair) for pair in pairs):
+        return _kin_in(writer, journal, live).consequences(pairs, now), 0  # it counts by itself
+    known = with_parents(writer.folder, journal)
+    named = {name for job in (*known.values(), *asked.values()) for name in parents(job)}
+    states = _states(writer, journal, named)
+    kids: dict[str, list[Job]] = {}
+    for job in known.values():
+        for parent in dict.fromkeys(parents(job)):
+            kids.setdefault(parent, []).append(job)
+    kin = Kin(lambda parent: kids.get(parent, ()), states.get)
+    more = kin.consequences(pairs, now, alone=alone)
+    changed = {new.id: new for _, new in (*pairs, *more)}
+    new_states = {**states, **{job_id: parent_state(job) for job_id, job in changed.items()}}
+    check_new(asked_anew((*pairs, *more)), {**known, **changed}, new_states.get)
+    return more, kin.count_freed([*pairs, *more])
+
+
+def fall(
+    writer: Writer,
+    journal: Journal,
+    live: LiveIndex,
+    ended: Pair,
+    now: str,
+    lines: list[bytes],
+    moves: list[Move],
+) -> list[Pair]:
+    """What falls with the end of a run, which the index has taken in already, and takes in here.
+
+    It is added to the `lines` and `moves` of the step.
+    """
+    if not concerns_others((ended,)):
+        return []
+    found = _kin_in(writer, journal, live).consequences((ended,), now)
+    for old, new in found:
+        lines.append(encode_job(new))
+        moves.append((old.state, new.state))
+        live.put(lines[-1])
+    return found
+
+
+def _kin_in(writer: Writer, journal: Journal, live: LiveIndex) -> Kin:
+    """What waits for others, from the index of live jobs."""
+
+    def kids_of(parent: str) -> Iterator[Job]:
+        waits = live.waits
+        ids = [kid.decode() for kid in waits.kids.get(parent.encode(), ())] if waits else []
+        yield from (decode_job(line) for line, _ in writer.look_up(journal, ids).values())
+
+    return Kin(kids_of, lambda job_id: _states(writer, journal, (job_id,)).get(job_id))
+
+
+def check_added(
+    writer: Writer, journal: Journal, staged: Staged, ids: Collection[str], meets: bool
+) -> None:
+    """Raise what is wrong with what new jobs wait for.
+
+    `ids`: those that were given to them; `meets`: they may stand in the place of others.
+    """
+    new = {job.id: job for job in map(decode_job, _naming(staged)) if parents(job)}
+    if not new:
+        return
+    named = {name for job in new.values() for name in parents(job)}
+    own = {
+        line_id(line).decode(): _state(line) for line in staged if line_id(line).decode() in named
+    }
+    states = _states(writer, journal, named.difference(own)) | own
+    # A job with a new id can only be waited for if it was handed in with the others.
+    known = with_parents(writer.folder, journal) if meets or not new.keys().isdisjoint(ids) else {}
+    check_new(new, known, states.get)
+
+
+def _naming(lines: Iterable[bytes]) -> Iterator[bytes]:
+    return (line for line in lines if _NEEDLE in line)
+
+
+def needed(folder: str, journal: Journal) -> set[str]:
+    """The ids of the jobs that live ones wait for, or did."""
+    return named_by_live(with_parents(folder, journal).values())

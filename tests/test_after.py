@@ -1,0 +1,293 @@
+"""Jobs that wait for others: `after` and `after_end`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from memory_store import MemoryStore
+
+from queuectl.errors import Conflict, InvalidInput, KeyTaken, NoSuchJob
+from queuectl.job_queue import JobQueue
+from queuectl.model.dependencies import ring, told_ring
+from queuectl.model.lifecycle import Outcome
+from queuectl.store.files.file_store import FileStore
+
+
+@pytest.fixture(params=["files", "memory"])
+def queue(request, tmp_path):
+    store = FileStore(str(tmp_path / "data")) if request.param == "files" else MemoryStore()
+    queue = JobQueue(store)
+    yield queue
+    queue.close()
+
+
+def enqueue(queue, *ids, **fields):
+    queue.enqueue({"id": job_id, "command": "true", "max_retries": 0, **fields} for job_id in ids)
+
+
+def states(queue):
+    return {job.id: job.state for job in queue.find()}
+
+
+def ended(code=0):
+    return Outcome("exited", code, None, "2026-01-01T00:00:00.000000Z")
+
+
+def end(queue, code=0):
+    """Claim the next job and end it so; its id."""
+    job = queue.claim("w")
+    queue.settle(job, ended(code))
+    return job.id
+
+
+def test_a_job_starts_when_its_parents_ended_as_it_asks(queue):
+    enqueue(queue, "a")
+    enqueue(queue, "b", priority=-5)
+    enqueue(queue, "c", priority=-9, after=["a"], after_end=["b"])
+    enqueue(queue, "d", priority=-9, after_end=["a", "b"], run_at="2020-01-01T00:00:00Z")
+    assert end(queue, 1) == "b"
+    job = queue.claim("w")
+    assert job.id == "a"
+    assert queue.claim("v") is None
+    # Freed in the very step in which the parent is settled.
+    assert queue.claim("w", (job, ended())).id == "d"
+    assert queue.claim("v").id == "c"
+
+
+def test_what_cannot_start_any_more_falls_with_its_parent_and_comes_back_with_it(queue):
+    enqueue(queue, "a")
+    enqueue(queue, "b", after=["a"])
+    enqueue(queue, "c", after=["b"])
+    enqueue(queue, "d", after=["a", "c"], after_end=["b"])
+    enqueue(queue, "e", after_end=["a"])
+    job = queue.claim("w")
+    assert queue.claim("w", (job, ended(1))).id == "e"
+    assert states(queue) == {**dict.fromkeys("abcd", "dead"), "e": "in_progress"}
+    fell = queue.get("c")
+    assert (fell.attempts, fell.error) == (0, "dependency: parent 'b' is dead")
+    with pytest.raises(Conflict, match="job 'c' waits for 'b', which is dead: retry that first"):
+        queue.retry(["c"])
+    assert {job.id for job in queue.retry(["a"])} == set("abcd")
+    assert states(queue) == {**dict.fromkeys("abcd", "pending"), "e": "in_progress"}
+    assert {job.id for job in queue.cancel(["b"])} == set("bcd")
+    assert states(queue) == {
+        **dict.fromkeys("bcd", "cancelled"),
+        "a": "pending",
+        "e": "in_progress",
+    }
+    assert {job.id for job in queue.retry(["b"])} == set("bcd")
+    assert [end(queue) for _ in "abcd"] == ["a", "b", "c", "d"]
+
+
+def test_only_the_present_state_of_a_parent_counts(queue):
+    enqueue(queue, "a")
+    assert end(queue) == "a"
+    enqueue(queue, "b", after=["a"])
+    enqueue(queue, "c", after=["a"], run_at="2100-01-01T00:00:00Z")
+    queue.retry(["a"])
+    queue.retry(["c"])
+    assert end(queue) == "a"
+    assert [end(queue) for _ in "bc"] == ["b", "c"]
+    queue.retry(["a"])
+    assert states(queue) == {"a": "pending", "b": "completed", "c": "completed"}
+
+
+def test_what_makes_no_sense_is_refused_and_changes_nothing(queue):
+    enqueue(queue, "a")
+    enqueue(queue, "b", after=["a"])
+    with pytest.raises(NoSuchJob, match="job 'x' is to wait for 'nobody', and no job has that id"):
+        enqueue(queue, "x", after=["nobody"])
+    with pytest.raises(InvalidInput, match="in a ring: x after y after x"):
+        queue.enqueue(
+            {"id": name, "command": "true", "after": [other]} for name, other in ("xy", "yx")
+        )
+    with pytest.raises(InvalidInput, match="ring"):
+        queue.update("a", {"after_end": ["b"]})
+    with pytest.raises(InvalidInput, match="ring"):
+        queue.update("a", {"after": ["a"]})
+    queue.cancel(["a"])
+    with pytest.raises(Conflict, match="'a', which is cancelled: retry that first, or name it in"):
+        enqueue(queue, "x", after=["a"])
+    enqueue(queue, "y", after_end=["a"])
+    assert states(queue) == {"a": "cancelled", "b": "cancelled", "y": "pending"}
+    queue.enqueue(
+        [
+            {"id": "k", "command": "true", "after": "l, m"},
+            {"id": "l", "command": "true"},
+            {"id": "m", "command": "true", "after": ["l"]},
+        ]
+    )
+    assert queue.get("k").after == ("l", "m")
+
+
+def test_a_parent_that_a_live_job_names_is_not_purged(queue):
+    enqueue(queue, "a")
+    enqueue(queue, "b")
+    assert [end(queue), end(queue)] == ["a", "b"]
+    enqueue(queue, "c", after=["a"], run_at="2100-01-01T00:00:00Z")
+    assert [job.id for job in queue.purge(["a", "b"])] == ["b"]
+    queue.update("c", {"after": []})
+    assert [job.id for job in queue.purge(["a"])] == ["a"]
+
+
+@pytest.mark.parametrize("shape", ["chain", "fan-in", "fan-out"])
+def test_large_graphs_are_worked_off_in_order(tmp_path, shape):
+    queue = JobQueue.open(str(tmp_path / "data"))
+    count = 300
+    drafts = [{"id": f"j{n}", "command": "true"} for n in range(count)]
+    if shape == "chain":
+        for n in range(1, count):
+            drafts[n]["after"] = [f"j{n - 1}"]
+    elif shape == "fan-in":
+        drafts[0]["after"] = [f"j{n}" for n in range(1, count)]
+    else:
+        for draft in drafts[1:]:
+            draft["after"] = ["j0"]
+    queue.enqueue(drafts)
+    order, job = [], queue.claim("w")
+    while job is not None:
+        order.append(job.id)
+        job = queue.claim("w", (job, ended()))
+    ids = [f"j{n}" for n in range(count)]
+    assert order == ([*ids[1:], "j0"] if shape == "fan-in" else ids)
+    assert queue.counts()["completed"] == count
+    queue.close()
+
+
+def test_a_ring_is_found_in_a_graph_of_any_depth():
+    names = {str(n): [str(n + 1)] for n in range(5000)}
+    assert ring(names, lambda name: names.get(name, ())) == []
+    names["5000"] = ["0"]
+    found = ring(["7", *names], names.__getitem__)
+    assert (len(found), found[0], found[-1]) == (5002, "7", "7")
+    assert told_ring(found) == "7 after 8 after 9 after 10 after 11 after 12 after ... after 7"
+    assert told_ring(["a", "b", "a"]) == "a after b after a"
+
+
+def test_the_commands_take_and_tell_parents(cli):
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    cli.ok("enqueue", "--id", "b", "--after", "a", "--after-end", "a", "--", "true")
+    assert json.loads(cli.ok("show", "b", "--json"))["job"]["after"] == ["a"]
+    assert "It waits for a (pending)." in cli.ok("explain", "b")
+    assert "After         : a (pending)" in cli.ok("show", "b")
+    refused = cli("enqueue", "--after", "nobody", "--", "true")
+    assert refused.code == 3
+    assert cli("enqueue", "--after", "b", "--id", "c", "--", "true").code == 0
+    assert cli.ok("cancel", "a") == (
+        "Job 'a' is cancelled.\n2 jobs that come after are cancelled, too: b, c.\n"
+    )
+    assert "2 jobs that come after are pending, too: b, c." in cli.ok("retry", "a")
+    assert cli("worker", "run", "--drain", "-q").code == 1
+    assert cli.ok("list", "--state", "dead", "-q") == "a\nb\nc\n"
+    assert "dependency: parent 'b' is dead" in cli.ok("dlq", "list")
+    assert cli.ok("dlq", "retry", "a", "--alone").count("\n") == 1
+    cli.ok("update", "a", "--command", "true")
+    refused = cli("retry", "c")
+    assert (refused.code, "'b', which is dead: retry that first" in refused.err) == (4, True)
+    assert cli.ok("retry", "b").endswith("1 job that comes after is pending, too: c.\n")
+    cli.ok("pause")
+    drained = cli("worker", "run", "--drain")
+    assert "3 jobs are paused and nothing else is left to run" in drained.err
+    cli.ok("resume")
+    cli.ok("pause", "t")
+    cli.ok("update", "a", "--tag", "t")
+    for stuck in (cli("worker", "run", "--drain"), cli("wait", "--all")):
+        assert stuck.code == 1
+        assert "1 job is paused, 2 jobs wait for others and nothing else is left" in stuck.err
+    cli.ok("resume", "t")
+    cli.ok("update", "c", "--run-at", "2100-01-01 05:00")
+    queue = JobQueue.open(cli.folder)
+    for job_id in "ab":
+        job = queue.claim("w")
+        assert job.id == job_id
+        queue.settle(job, ended())
+    queue.close()
+    purged = cli("purge", "--yes")
+    assert (purged.code, purged.out) == (0, "Removed 1 job.\n")
+    assert "Not removed, as jobs that have not ended wait for them: b." in purged.err
+    assert "b" in cli.ok("list", "--state", "completed")
+    cli.ok("update", "c", "--after", "")
+    assert cli.ok("purge", "b", "--yes") == "Removed 1 job.\n"
+
+
+def test_what_an_edit_by_hand_makes_unstartable_is_named_and_hangs_nothing(cli):
+    for job_id in "abcd":
+        cli.ok("enqueue", "--id", job_id, "--", "true")
+    path = f"{cli.folder}/jobs.json"
+    with open(path, encoding="utf-8") as file:
+        forms = json.load(file)
+    for form, after in zip(forms, ["b", "a", "x"], strict=False):
+        form["after"] = [after]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(forms, file)
+    drained = cli("worker", "run", "--drain")
+    assert (drained.code, cli.ok("list", "--state", "completed", "-q")) == (1, "d\n")
+    assert "3 jobs wait for others and nothing else is left to run" in drained.err
+    assert cli("wait", "--all").code == 1
+    assert "There is a ring, a after b after a: 'update a' can break it." in cli.ok("explain", "a")
+    assert json.loads(cli.ok("explain", "c", "--json"))["reasons"][0]["code"] == "parent_gone"
+    doctor = cli("doctor")
+    assert doctor.code == 1
+    assert "job 'a' waits in a ring: a after b after a" in doctor.out
+    assert "job 'c' waits for 'x', which is not there" in doctor.out
+    cli.ok("update", "a", "--after", "")
+    cli.ok("update", "c", "--after", "b")
+    assert cli("worker", "run", "--drain").code == 0
+    assert cli("doctor").code == 0
+
+
+def test_a_schedule_is_not_a_parent_but_may_have_some(queue):
+    enqueue(queue, "s", every=60)
+    with pytest.raises(InvalidInput, match="'a' cannot wait for 's': that is a schedule, which"):
+        enqueue(queue, "a", after_end=["s"])
+    queue.cancel(["s"])
+    enqueue(queue, "b")
+    enqueue(queue, "t", every=60, after=["b"], priority=-1)
+    assert end(queue) == "b"
+    copy = queue.claim("w")
+    assert (copy.id.partition(":")[0], copy.after) == ("t", ())
+
+
+def test_jobs_that_an_end_frees_are_told_to_idle_workers(queue, monkeypatch):
+    """Of those that a claim frees with the run before it, one is for this worker itself."""
+    enqueue(queue, "a")
+    enqueue(queue, "b", "c", "d", after=["a"])
+    enqueue(queue, "e", after_end=["b"])
+    woken = []
+    monkeypatch.setattr(queue.store, "wake_idle", woken.append)
+    job = queue.claim("w", (queue.claim("w"), ended()))
+    assert (job.id, woken) == ("b", [2])
+    woken.clear()
+    queue.settle(job, ended())
+    assert woken == [1]
+    woken.clear()
+    enqueue(queue, "f")
+    enqueue(queue, "g", "h", after_end=["f"])
+    queue.cancel(["f"])
+    assert woken == [1, 2, 2]
+
+
+def test_what_falls_with_a_parent_has_its_hooks_and_keys(queue):
+    queue.change_settings({"on-dead": "tell"})
+    enqueue(queue, "a")
+    enqueue(queue, "b", after=["a"], unique="k")
+    assert end(queue, 1) == "a"
+    assert sorted(job.env["QUEUECTL_OF"] for job in queue.find(["pending"])) == ["a", "b"]
+    enqueue(queue, "c", unique="k")
+    with pytest.raises(KeyTaken):
+        queue.retry(["a"])
+    assert [job.id for job in queue.retry(["a"], alone=True)] == ["a"]
+    assert queue.get("b").state == "dead"
+
+
+def test_a_child_that_runs_falls_as_it_would_wait_again(queue):
+    """Its parent was retried meanwhile, and that one then died."""
+    enqueue(queue, "a")
+    assert end(queue) == "a"
+    enqueue(queue, "b", after=["a"], max_retries=3)
+    child = queue.claim("w")
+    queue.retry(["a"])
+    assert end(queue, 1) == "a"
+    assert queue.claim("w", (child, ended(1))) is None
+    assert (queue.get("b").state, queue.get("b").attempts) == ("dead", 1)
