@@ -15,7 +15,7 @@ from memory_store import MemoryStore
 from samples import START, make_job, moment, put
 
 from queuectl.commands.zones import zone_here
-from queuectl.errors import InvalidInput
+from queuectl.errors import Conflict, InvalidInput
 from queuectl.job_queue import JobQueue
 from queuectl.model.cron import next_fitting
 from queuectl.model.lifecycle import Outcome
@@ -383,12 +383,12 @@ def test_an_update_plans_it_anew(clocked):
         ({"cron": "0 25 * * *", "tz": "UTC"}, "Bad hour"),
         ({"every": 5, "cron": "@daily"}, "give every or cron, not both"),
     ):
-        with pytest.raises(InvalidInput, match=why):
+        with pytest.raises((InvalidInput, Conflict), match=why):
             queue.update("s", changes)
     queue.enqueue([{"id": "plain", "command": "true"}])
-    with pytest.raises(InvalidInput, match="is not a schedule and stays so"):
+    with pytest.raises(Conflict, match="is not a schedule and stays so"):
         queue.update("plain", {"every": 5})
-    with pytest.raises(InvalidInput, match="overlap goes with every or cron"):
+    with pytest.raises(Conflict, match="job 'plain': overlap goes with every or cron"):
         queue.update("plain", {"overlap": True})
     assert queue.get("s") == job
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import Conflict, InvalidInput
 from queuectl.model import lifecycle
 from queuectl.model.fields import FIELDS, LONGEST_SCHEDULE_ID, RECURS, SCHEDULE, SCHEDULED
 from queuectl.model.job import Job, recurs
@@ -72,13 +72,17 @@ def begun(job: Job, now: str, *, timed: bool) -> Job:
 def replanned(before: Job, job: Job, now: str, *, timed: bool) -> Job:
     """A job after its fields were set anew; one whose schedule changed has a new next time.
 
-    `timed`: its run_at was given. Raises InvalidInput as `check` does, and where a job would become
-    a schedule, or cease to be one.
+    `timed`: its run_at was given. Raises Conflict for what does not go with what the job is, or
+    would make it a schedule, or cease to be one; InvalidInput for a cron that fits no time.
     """
     if recurs(before) is not recurs(job):
         what = "a schedule" if recurs(before) else "not a schedule"
-        raise InvalidInput(f"job '{job.id}' is {what} and stays so: cancel it and enqueue another")
-    if check(job)[_RULE] == before[_RULE] and job.tz == before.tz:
+        raise Conflict(f"job '{job.id}' is {what} and stays so: cancel it and enqueue another")
+    try:
+        check(job)
+    except InvalidInput as exc:
+        raise Conflict(f"job '{job.id}': {exc}") from None
+    if job[_RULE] == before[_RULE] and job.tz == before.tz:
         return job
     due = next_time(job if job.every is None else job._replace(run_at=now), now)
     return job if timed else job._replace(run_at=due)

@@ -70,7 +70,10 @@ class App:
         except Exception as exc:
             answer = self._failed(exc, head, route)
         if callable(answer):
-            await answer(send, receive, frame)
+            try:
+                await answer(send, receive, frame)
+            except Exception as exc:  # its head is sent: all that is left is to tell of it
+                self._failed(exc, head, route)
             return
         headers = {**frame, **answer.headers}
         if answer.status not in (204, 304):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from queuectl.web.guard import Door
 
 _INTERRUPTED = 130
+_WARM = 1.0  # seconds at most until it tells where it is: what most queues are read in
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -168,6 +169,9 @@ class _Serving:
 
     def _tell(self, door: Door, tokens: Tokens, url: str, curl: str) -> None:
         context, args = self._context, self._args
+        warming = threading.Thread(target=self._warm_up, daemon=True)
+        warming.start()
+        warming.join(_WARM)
         if not tokens.asked_for:
             context.note(
                 "Warning: no token is asked for: whoever reaches this port may run commands."
@@ -192,7 +196,6 @@ class _Serving:
         form = {"queue": context.name, "url": url, "port": door.port, "pid": os.getpid()}
         form |= {"unix": args["unix"], "tokens": tokens.asked_for}
         self._desk.note_served(form)
-        threading.Thread(target=self._warm_up, daemon=True).start()
         if args["open"] and url:
             _open_browser(context, link)
 

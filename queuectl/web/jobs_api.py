@@ -26,7 +26,7 @@ from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 
 MOST_BATCH = 10_000
 _JOBS = f"{V1}/jobs"
-_GUARDED = ("command", "env", "cwd")  # what a change must have seen
+GUARDED = ("command", "env", "cwd")  # what a change must have seen
 LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
 
 
@@ -177,11 +177,8 @@ def create(service: Service, call: Call) -> Answer:
 
 
 def _meeting(call: Call) -> Meeting:
-    if call.query["if_absent"] and call.query["replace"]:
-        raise Refused(400, "give if_absent or replace, not both")
-    if call.query["replace"]:
-        return "replace"
-    return "keep" if call.query["if_absent"] else "refuse"
+    wanted: Meeting = call.query["on_conflict"] or "refuse"
+    return wanted
 
 
 def _there_already(
@@ -259,7 +256,7 @@ def _outdated(error: Outdated) -> Refused:
 def change(service: Service, call: Call) -> Answer:
     """Fields of a job set anew."""
     fields = check_draft(call.body, editing=True)
-    blind = [name for name in _GUARDED if name in fields]
+    blind = [name for name in GUARDED if name in fields]
     if blind and "if-match" not in call.headers:
         raise Refused(428, f"a change of {blind[0]} needs If-Match with the ETag of the job")
     job_id = call.path["id"]
@@ -330,14 +327,15 @@ def _selected(call: Call) -> Selection:
 
 def change_many(service: Service, call: Call) -> Answer:
     """Fields of all selected jobs set anew."""
-    fields = check_draft(call.body["set"] or {}, editing=True, at="/set")
-    if blind := [name for name in _GUARDED if name in fields]:
+    selection, given = _selected(call), call.body["set"]
+    fields = {} if given is None else check_draft(given, editing=True, at="/set")
+    if blind := [name for name in GUARDED if name in (given or {})]:
         raise Refused(422, f"{blind[0]} is changed one job at a time, with If-Match")
     tags = call.body["add_tags"] or (), call.body["drop_tags"] or ()
     if not fields and not any(tags):
         return Answer(200, {"count": 0, "ids": [], "done": not call.body["dry_run"]})
     how = {"changes": fields, "tag": tags[0], "untag": tags[1]}
-    return touch(service, "update_all", _selected(call), call.body, **how)
+    return touch(service, "update_all", selection, call.body, **how)
 
 
 def touch(

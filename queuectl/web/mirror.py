@@ -11,9 +11,10 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from queuectl.model.job import Job
+from queuectl.web.exchange import to_json
 from queuectl.web.operations import Operations
 
 TYPE_CHECKING = False
@@ -110,12 +111,26 @@ class Window:
         return self._order
 
 
-class Change(NamedTuple):
+class Change:
     """One change: the job's light form, None if it was removed."""
 
-    seq: int
-    job_id: str
-    form: dict[str, Any] | None
+    __slots__ = ("_text", "form", "job_id")
+
+    def __init__(self, job_id: str, form: dict[str, Any] | None) -> None:
+        self.job_id, self.form = job_id, form
+        self._text = b""
+
+    @property
+    def text(self) -> bytes:
+        """The event that tells it: spelled once, however many read it."""
+        if not self._text:
+            self._text = event("job", self.form or {"id": self.job_id, "removed": True})
+        return self._text
+
+
+def event(name: str, form: object) -> bytes:
+    """An event as the stream has it, without an id."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), to_json(form))
 
 
 class Mirror:
@@ -187,7 +202,7 @@ class Mirror:
     def _note(self, changed: Iterable[tuple[str, Job | None]]) -> None:
         for job_id, job in changed:
             self._seq += 1
-            self._ring.append(Change(self._seq, job_id, None if job is None else light(job)))
+            self._ring.append(Change(job_id, None if job is None else light(job)))
 
     def since(self, position: str) -> tuple[list[Change], str] | None:
         """The last change of each job behind a position, and where that leads; None: too old."""

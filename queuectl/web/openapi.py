@@ -23,6 +23,7 @@ from queuectl.model.fields import (
 from queuectl.model.rare_values import LARGEST_LOG, LONGEST_TAG, MOST_TAGS
 from queuectl.model.times import LONGEST
 from queuectl.web.exchange import TITLES, Answer, Call
+from queuectl.web.jobs_api import GUARDED
 from queuectl.web.route_table import ROUTES
 from queuectl.web.routes import ID, Member, Route
 from queuectl.web.service import Service
@@ -181,6 +182,13 @@ def _changes() -> Form:
     return _object(fields) | {"additionalProperties": False, "allOf": _not_both()}
 
 
+def _changes_of_many() -> Form:
+    """Changes without what is changed one job at a time."""
+    form = _changes()
+    form["properties"] = {n: f for n, f in form["properties"].items() if n not in GUARDED}
+    return form
+
+
 def _update() -> Form:
     """A change that names its job."""
     form = _changes()
@@ -258,6 +266,7 @@ def _schemas() -> Form:
         "Job": _job(),
         "Draft": _draft(),
         "Changes": _changes(),
+        "ChangesOfMany": _changes_of_many(),
         "Update": _update(),
         "Settings": _settings(),
         "Zone": {"type": "string", "enum": ["UTC", *sorted(available_timezones() - {"UTC"})]},
@@ -304,9 +313,9 @@ def _schema(member: Member) -> Form:
         "duration": {"type": "number", "minimum": member.low, "maximum": member.high},
         "flag": {"type": "boolean"},
         "texts": _list(_TEXT),
-        "tags": _KINDS["tags"],
+        "tags": _list(_KINDS["tags"]["items"]),
         "tag": _KINDS["tags"]["items"],
-        "changes": _ref("Changes"),
+        "changes": _ref("ChangesOfMany"),
         "states": _list({"type": "string", "enum": list(member.choices)}),
         "value": {},
         "time": _KINDS["time"],
@@ -331,12 +340,16 @@ def _body(route: Route) -> Form:
     if route.name == "oldConfigSet":
         schema = _one_setting()
     elif isinstance(route.body, tuple):
-        members = {m.name: _or_null(_schema(m)) | {"description": m.meaning} for m in route.body}
-        schema = _object(members) | {"additionalProperties": False}
+        needed = [member.name for member in route.body if member.required]
+        members = {
+            m.name: (_schema(m) if m.required else _or_null(_schema(m)))
+            | {"description": m.meaning}
+            for m in route.body
+        }
+        schema = _object(members, needed) | {"additionalProperties": False}
+        required = bool(needed) or "expect" in members
         if "expect" in members:
             schema |= _touching(name for name in members if name in _SELECTORS)
-        else:
-            required = False
     elif route.body == "jobs":
         schema = _list(_ref("Draft")) | {"minItems": 1}
     elif isinstance(route.body, str) and route.body in named:

@@ -38,8 +38,12 @@ _LIST = (
 )
 _WAIT = (_LIST[-1],)
 _MEETING = (
-    Member("if_absent", "flag", "if a job with its id or key is there, leave it at that one"),
-    Member("replace", "flag", "put it in the place of a waiting job with its key"),
+    Member(
+        "on_conflict",
+        "text",
+        "if a job with its id or key is there, keep that one; replace a waiting one with its key",
+        choices=("keep", "replace"),
+    ),
 )
 _OF_THE_DEAD = (
     Member("group", "text", "the jobs of this group"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -105,6 +106,8 @@ def _inode(path: str) -> str:
 
 def run(app: App, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
     """Serve until a signal; the signal's number. `ready` is called once requests are taken."""
+    # What fails in the application is told by the application; that a reader has gone is no news.
+    logging.getLogger("uvicorn.error").disabled = True
     config = uvicorn.Config(
         app,
         http="h11",

@@ -17,8 +17,9 @@ from anyio import CapacityLimiter, to_thread
 
 from queuectl.errors import QueuectlError
 from queuectl.model.job import Job
-from queuectl.web.exchange import Call, Refused, to_json
+from queuectl.web.exchange import Call, Refused
 from queuectl.web.jobs_api import status_form
+from queuectl.web.mirror import event
 from queuectl.web.queue_api import workers_form
 from queuectl.web.service import Service
 
@@ -28,7 +29,7 @@ _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life
 _REST = 20.0  # times what a look took
 _PART = 1 << 16  # bytes of output in one event
-_PACE = 0.25  # seconds between messages to one reader
+_PACE, _PACE_EACH = 0.25, 0.015  # seconds between messages to one reader, and for each of many
 
 Sender = Callable[[Any, Any, Mapping[str, str]], Awaitable[None]]
 
@@ -43,18 +44,18 @@ class Streams:
         self._looking: asyncio.Task[None] | None = None
         self._moved: asyncio.Event | None = None
         self._closing: asyncio.Event | None = None
-        self._standing: dict[str, Any] = {}
-        self._workers: list[dict[str, Any]] = []
-        self._trouble = ""
+        # What every reader is told anew when it differs, by the event's name.
+        self.news: dict[str, dict[str, Any]] = {"counts": {}, "worker": {}, "trouble": {}}
+        self._spelled: dict[str, tuple[object, bytes]] = {}
         self._limiter: CapacityLimiter | None = None
         self.closed = False
 
     def close(self) -> None:
         """End every stream, at once."""
         self.closed = True
-        for event in (self._closing, self._moved):
-            if event is not None:
-                event.set()
+        for waited in (self._closing, self._moved):
+            if waited is not None:
+                waited.set()
 
     # -- looking
 
@@ -95,9 +96,11 @@ class Streams:
         except QueuectlError as exc:
             standing, found, trouble, changed = {}, [], str(exc), False
         standing.pop("time", None)
-        new = (standing, found, trouble)
-        moved = changed or new != (self._standing, self._workers, self._trouble)
-        self._standing, self._workers, self._trouble = new
+        new = {"counts": standing, "worker": {"items": found}, "trouble": {"detail": trouble}}
+        moved = changed or new != self.news
+        if moved:
+            # What is as it was stays the same object, so that readers see that at a glance.
+            self.news = {n: self.news[n] if self.news[n] == v else v for n, v in new.items()}
         return moved, True
 
     async def wait_for_change(self, call: Call, etag: Callable[[], str], seconds: float) -> None:
@@ -156,18 +159,42 @@ class Streams:
             self._open -= 1
             gone.cancel()
 
+    def spelled(self, name: str, value: object) -> bytes:
+        """The event that tells every reader the same, spelled once."""
+        known = self._spelled.get(name)
+        if known is None or known[0] is not value:
+            known = self._spelled[name] = (value, event(name, value))
+        return known[1]
+
+    def pace(self) -> float:
+        """Seconds between messages to one reader: the more there are, the less each is told."""
+        return max(_PACE, _PACE_EACH * self._open)
+
+    async def _put(self, send: Any, data: bytes) -> None:
+        """Send it; a reader that takes nothing does not hold up the end of the server."""
+        assert self._closing is not None
+        sending = asyncio.ensure_future(send(_part(data)))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait([sending, closing], return_when="FIRST_COMPLETED")
+            if sending.done():
+                sending.result()
+        finally:
+            sending.cancel()
+            closing.cancel()
+
     async def _tell(self, reader: _Reader, send: Any, gone: asyncio.Task[None]) -> None:
         beat = time.monotonic()
-        await _put(send, b"retry: 2000\n\n")
+        await self._put(send, b"retry: 2000\n\n")
         while not self.closed and not gone.done():
             moved = self._moved
             assert moved is not None
             text = await to_thread.run_sync(reader.news, limiter=self._limiter)
             if text:
-                await _put(send, text)
+                await self._put(send, text)
                 beat = time.monotonic()
             elif time.monotonic() - beat >= _BEAT:
-                await _put(send, b":\n\n")
+                await self._put(send, b":\n\n")
                 beat = time.monotonic()
             if reader.is_done():
                 return
@@ -222,44 +249,38 @@ class _Reader:
 
     def pause(self) -> float:
         """Seconds until it may be told again: a crowd of changes is told at once, then paced."""
-        return self._told_at + _PACE - time.monotonic()
+        return self._told_at + self._streams.pace() - time.monotonic()
 
     def news(self) -> bytes:
         """The events that it does not know yet."""
         streams = self._streams
-        events: list[tuple[str, Any]] = []
+        events: list[bytes] = []
         position = self._service.mirror.position
         if self._position is None:
-            events.append(("hello", {"position": position}))
+            events.append(event("hello", {"position": position}))
             self._position = position
         found = self._service.mirror.since(self._position)
         if found is None:
-            events.append(("resync", {"position": position}))
+            events.append(event("resync", {"position": position}))
             self._position = position
         else:
             changes, self._position = found
-            events += [
-                ("job", change.form or {"id": change.job_id, "removed": True}) for change in changes
-            ]
-        for name, value in (
-            ("counts", streams._standing),
-            ("worker", {"items": streams._workers}),
-            ("trouble", {"detail": streams._trouble}),
-        ):
+            events += [change.text for change in changes]
+        for name, value in streams.news.items():
             if self._known.get(name) != value and (value or name != "counts"):
-                if name != "trouble" or streams._trouble or name in self._known:
-                    events.append((name, value))
+                if name != "trouble" or value["detail"] or name in self._known:
+                    events.append(streams.spelled(name, value))
                 self._known[name] = value
-        events += self._output()
-        return self._spelled(events)
+        events += [event("log", form) for form in self._output()]
+        return self._joined(events)
 
-    def _output(self) -> list[tuple[str, Any]]:
+    def _output(self) -> list[dict[str, Any]]:
         if not self.follows:
             return []
         job = self._job()
         if job is None:
             self._ended = True
-            return [("log", {"id": self._log, "gone": True})]
+            return [{"id": self._log, "gone": True}]
         run = self._run or job.run
         try:
             part = self._service.operations.output(job, run or None, self._offset, _PART)
@@ -276,7 +297,7 @@ class _Reader:
         form = {"id": self._log, "run": run, "offset": part.offset, "next": end}
         form |= {"size": part.size, "text": data.decode("utf-8", "replace"), "ended": self._ended}
         self._offset = end
-        return [("log", form)]
+        return [form]
 
     def _job(self) -> Job | None:
         try:
@@ -284,7 +305,7 @@ class _Reader:
         except QueuectlError:
             return None
 
-    def _spelled(self, events: list[tuple[str, Any]]) -> bytes:
+    def _joined(self, events: list[bytes]) -> bytes:
         if not events:
             return b""
         whole = self._left is None or len(events) <= self._left
@@ -292,11 +313,10 @@ class _Reader:
             events = events[: self._left]
             self._left -= len(events)
         self._told_at = time.monotonic()
-        parts = [b"event: %s\ndata: %s\n\n" % (n.encode(), to_json(form)) for n, form in events]
         # The position comes with the last one: who got only a part begins where it was before.
         if whole:
-            parts[-1] = b"id: %s\n" % str(self._position).encode() + parts[-1]
-        return b"".join(parts)
+            events = [*events[:-1], b"id: %s\n" % str(self._position).encode() + events[-1]]
+        return b"".join(events)
 
 
 def _whole(data: bytes) -> int:
@@ -311,8 +331,8 @@ def _whole(data: bytes) -> int:
     return len(data)
 
 
-async def _put(send: Any, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
+def _part(data: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 async def _gone(receive: Any) -> None:

@@ -34,12 +34,12 @@ class Drain(NamedTuple):
     wall: float
 
 
-def drain(queue: JobQueue, count: int) -> Drain:
-    """Let two fresh workers run `count` new jobs, and see that each ran once."""
+def drain(queue: JobQueue, count: int, workers: int = WORKERS) -> Drain:
+    """Let fresh workers run `count` new jobs, and see that each ran once."""
     ids = {job.id for job in queue.enqueue([{"command": "true"}] * count)}
     before = queue.counts()["completed"]
     begun = time.time()
-    pids = pool.start(queue.folder, WORKERS)
+    pids = pool.start(queue.folder, workers)
     deadline = time.monotonic() + 600
     while queue.counts()["completed"] < before + count:
         assert time.monotonic() < deadline, queue.counts()

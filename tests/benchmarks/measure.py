@@ -69,16 +69,17 @@ class Sizes(NamedTuple):
     crowd: int  # workers
     clients: int
     million: int  # jobs of a queue as long as one may become
+    readers: int  # of the page's stream
 
 
 def full() -> Sizes:
     return Sizes(
-        2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0, 2.1, 8, 200, 16, 1_000_000
+        2_000, 20_000, 7, 100_000, 50_000, 10_000, 7, 31, 100, 20.0, 2.1, 8, 200, 16, 1_000_000, 50
     )
 
 
 def small() -> Sizes:
-    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.1, 0.0, 1, 3, 2, 100)
+    return Sizes(20, 30, 1, 100, 50, 30, 1, 2, 3, 0.1, 0.0, 1, 3, 2, 100, 2)
 
 
 @contextmanager

@@ -10,7 +10,17 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks import crowds, databases, drains, gates, memory, prompts, starts, waits
+from tests.benchmarks import (
+    crowds,
+    databases,
+    drains,
+    gates,
+    memory,
+    pages,
+    prompts,
+    starts,
+    waits,
+)
 from tests.benchmarks.measure import Figure, full, small
 
 ROWS = {
@@ -24,6 +34,10 @@ ROWS = {
     "crowd": crowds.crowd,
     "gates": gates.gates,
     "memory": memory.memory,
+    "page-readers": pages.readers,
+    "page-list": pages.first_page,
+    "page-idle": pages.idle,
+    "page-news": pages.news,
     "first-prompt": prompts.first_prompt,
     "key-echo": prompts.key_echo,
     "top": prompts.top,

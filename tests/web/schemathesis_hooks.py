@@ -25,6 +25,7 @@ def map_case(context: Any, case: Any) -> Any:
         _head(case.headers, case.body)
     if isinstance(case.body, (dict, list)):
         case.body = _body(case.body)
+        _meeting(case)
     return case
 
 
@@ -37,6 +38,17 @@ def _query(query: dict[str, Any], path: str) -> dict[str, Any]:
     if path.endswith("/events"):
         query.setdefault("timeout", 0)
     return query
+
+
+def _meeting(case: Any) -> None:
+    """Who leaves it at another job, or replaces one, says by what that is known."""
+    wanted = (case.query or {}).get("on_conflict")
+    drafts = case.body if isinstance(case.body, list) else [case.body]
+    for at, draft in enumerate(drafts):
+        if wanted in ("keep", "replace") and isinstance(draft, dict):
+            draft["unique"] = draft.get("unique") or f"key {at}"
+            if wanted == "replace" and isinstance(draft.get("id"), str):
+                draft["id"] = None
 
 
 def _is_within(value: Any, most: float) -> bool:

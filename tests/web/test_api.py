@@ -433,20 +433,19 @@ def test_26_figures_for_programs(web):
 def test_a_job_that_meets_another_is_left_at_it_or_put_in_its_place(web, cli):
     job = {"command": "echo 1", "unique": "k"}
     first = made(web, **job).json["id"]
-    kept = web("POST", f"{JOBS}?if_absent=true", {**job, "command": "echo 2"})
+    kept = web("POST", f"{JOBS}?on_conflict=keep", {**job, "command": "echo 2"})
     assert (kept.status, kept.json["id"], kept.json["command"]) == (200, first, "echo 1")
-    put = web("POST", f"{JOBS}?replace=true", {**job, "command": "echo 3"})
+    put = web("POST", f"{JOBS}?on_conflict=replace", {**job, "command": "echo 3"})
     assert (put.status, put.json["id"], put.json["command"]) == (200, first, "echo 3")
     assert put.json["history"][0]["event"] == "replace"
-    assert web("POST", f"{JOBS}?if_absent=true", {"command": "true", "id": "new"}).status == 201
+    assert web("POST", f"{JOBS}?on_conflict=keep", {"command": "true", "id": "new"}).status == 201
     drafts = [{"command": "true", "id": "new"}, {"command": "true", "id": "newer"}]
-    many = web("POST", f"{JOBS}/batch?if_absent=true", drafts)
+    many = web("POST", f"{JOBS}/batch?on_conflict=keep", drafts)
     assert (many.status, many.json["instead"], many.json["total"]) == (201, [0], 2)
     for query, body, status in [
-        ("if_absent=true&replace=true", job, 400),
-        ("replace=true", {"command": "true"}, 422),
-        ("if_absent=true", {"command": "true"}, 422),
-        ("replace=yes", job, 400),
+        ("on_conflict=replace", {"command": "true"}, 422),
+        ("on_conflict=keep", {"command": "true"}, 422),
+        ("on_conflict=yes", job, 400),
     ]:
         assert web("POST", f"{JOBS}?{query}", body).status == status, query
     assert web("POST", JOBS, job).status == 409
