@@ -23,6 +23,7 @@ WAITING = {"$in": sorted(CLAIMABLE)}
 ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 # The server merges the lanes of one question, of both states; of more than 200 it sorts all jobs.
 _AT_ONCE = 90
+_PIECE = 5000  # jobs that are put into another lane at once: the server must answer in time
 _EPOCH = format_time(0.0)
 # Of each priority the first job: the server skips from one to the next in the index `claim`.
 _FIRSTS: list[Document] = [
@@ -158,8 +159,11 @@ class Lanes:
         known = _known(gate)
         concerned = [{"_lane": {"$exists": True}}, {"lock": {"$exists": True}}]
         asked = {"state": WAITING, "$or": [*concerned, {"tags": {"$in": known}}]}
+        asked["$expr"] = {"$ne": [{"$ifNull": ["$_lane", ""]}, _lane_on_server(known)]}
         with self._connection.told():
-            self._jobs.update_many(asked, [{"$set": {"_lane": _lane_on_server(known)}}])
+            while ids := [job["_id"] for job in self._jobs.find(asked, {"_id": 1}).limit(_PIECE)]:
+                wrong = {"_id": {"$in": ids}, "state": WAITING}
+                self._jobs.update_many(wrong, [{"$set": {"_lane": _lane_on_server(known)}}, _PLAIN])
 
     def put(self, job: Job, gate: Gate) -> None:
         """Put this one into its lane."""
@@ -203,7 +207,7 @@ def _pieces(lanes: Collection[str | None]) -> Iterator[list[str | None]]:
 
 
 def _lane_on_server(known: list[str]) -> Document:
-    """`lane_of`, as the server reckons it."""
+    """`lane_of`, as the server reckons it; empty for None."""
     tags = {"$cond": [{"$isArray": "$tags"}, "$tags", []]}
     locks = {"$cond": [{"$isArray": "$lock"}, "$lock", []]}
     is_text = {"$eq": [{"$type": "$$this"}, "string"]}
@@ -218,11 +222,10 @@ def _lane_on_server(known: list[str]) -> Document:
             },
         ]
     }
-    joined = {"$reduce": {"input": tokens, "initialValue": "", "in": _JOIN}}
-    named = {"$cond": [{"$eq": ["$$lane", ""]}, "$$REMOVE", "$$lane"]}
-    return {"$let": {"vars": {"lane": joined}, "in": named}}
+    return {"$reduce": {"input": tokens, "initialValue": "", "in": _JOIN}}
 
 
+_PLAIN = {"$set": {"_lane": {"$cond": [{"$eq": ["$_lane", ""]}, "$$REMOVE", "$_lane"]}}}
 _JOIN = {
     "$cond": [
         {"$eq": ["$$value", ""]},

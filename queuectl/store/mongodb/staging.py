@@ -32,6 +32,7 @@ from queuectl.store.mongodb.documents import (
 from queuectl.store.mongodb.keys import Keys
 
 _PIECE = 1000  # documents that are inserted at once
+_SHOWN = 5000  # jobs that are shown at once: the server must answer in time
 _ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
 
 
@@ -128,10 +129,12 @@ class Staging:
         """Show the jobs of a committed batch; `of` is the job whose change committed it."""
         database = self._connection.database
         with self._connection.told():
-            database.jobs.update_many(
-                {"_batch": batch, "state": STAGED},
-                [{"$set": {"state": "$_as"}}, {"$unset": ["_as", "_batch"]}],
-            )
+            held = {"_batch": batch, "state": STAGED}
+            while ids := [job["_id"] for job in database.jobs.find(held, {"_id": 1}).limit(_SHOWN)]:
+                database.jobs.update_many(
+                    {**held, "_id": {"$in": ids}},
+                    [{"$set": {"state": "$_as"}}, {"$unset": ["_as", "_batch"]}],
+                )
             if of is not None:
                 others = {"$setDifference": [f"${FOLLOWED}", [batch]]}
                 left = {"$cond": [{"$eq": [others, []]}, "$$REMOVE", others]}
