@@ -160,9 +160,9 @@ def test_states() -> None:
 def test_settings_with_value_and_meaning() -> None:
     first = _found("config set ")[0]
     assert (first.shown, first.meaning) == ("max-retries", "7: runs after the first, for new jobs")
-    assert _offers("config set max-retries ") == ["7", "3"]
-    assert _offers("config set timeout ") == ["none"]
-    assert _offers("config set nonsense ") == []
+    assert _offers("config set max-retries ") == ["7", "3", "--json"]
+    assert _offers("config set timeout ") == ["none", "--json"]
+    assert _offers("config set nonsense ") == ["--json"]
 
 
 def test_fields_inside_braces() -> None:

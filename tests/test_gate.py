@@ -129,7 +129,7 @@ def test_the_commands_tell_what_is_paused(cli):
     assert json.loads(cli.ok("pause", "--json")) == {"schema": 1, "paused": ["gpu", "net", "*"]}
     assert cli.ok("pause", "-q") == "gpu\nnet\n*\n"
     assert json.loads(cli.ok("status", "--json"))["paused"] == ["gpu", "net", "*"]
-    assert "whole queue is paused" in cli.ok("explain", "a")
+    assert "The queue is paused; 'resume' ends that." in cli.ok("explain", "a")
     assert "paused" in cli.ok("top")
     assert cli.ok("resume", "gpu") == (
         "Jobs tagged gpu start again.\n"
@@ -164,8 +164,11 @@ def test_a_limit_numbers_what_runs_and_is_told(cli, queue_of):
     reasons = {job_id: json.loads(cli.ok("explain", job_id, "--json")) for job_id in "ce"}
     codes = {job_id: form["reasons"][0]["code"] for job_id, form in reasons.items()}
     assert codes == {"c": "limit", "e": "locked"}
-    assert "a limit of 2, and these run: a, b." in reasons["c"]["reasons"][0]["text"]
-    assert "Its lock b is held by job d." in reasons["e"]["reasons"][0]["text"]
+    assert (
+        "Waits for limit gpu; 2 may run at once, and these do: a, b."
+        in reasons["c"]["reasons"][0]["text"]
+    )
+    assert "Lock b is held by d." in reasons["e"]["reasons"][0]["text"]
     refused = cli("update", "a", "--untag", "gpu")
     assert refused.code == 4
     assert "tag 'gpu' has a limit, and changes only while a job waits" in refused.err

@@ -7,8 +7,10 @@ import io
 import json
 import os
 import pty
+import random
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ from queuectl.model.derived import DERIVED, SHOWN, age, next_retry, run_time, wa
 from queuectl.model.fields import FIELDS
 from queuectl.model.job import new_job
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.times import format_time
 
 NASTY = st.text('a ,"\r\n\t\\\\é', min_size=1, max_size=6).filter(str.strip)
 JOBS = st.builds(
@@ -119,15 +122,33 @@ def test_the_orders():
     c = make_job("c", attempts=2, created_at=moment(2), updated_at=moment(3), state="in_progress")
     wanted = {
         **{"created": "abc", "time": "bca", "due": "bac", "id": "abc"},
-        **{"state": "cba", "priority": "cba", "tries": "bac"},
+        **{"state": "cba", "priority": "bca", "tries": "bac"},
     }
-    assert tuple(wanted) == params.ORDERS == tuple(listing.ORDERS)
+    assert set(wanted) == set(params.ORDERS) == {*listing.ORDERS, "priority"}
     for sort, ids in wanted.items():
         for newest, limit in ((False, None), (False, 2), (True, None), (True, 2)):
             args = {**NO_OPTIONS, "sort": sort, "newest": newest, "limit": limit}
-            found = "".join(job.id for job in listing.ordered([b, c, a], args))
+            found = "".join(job.id for job in listing.ordered([b, c, a], args, moment(0)))
             assert found == (ids[::-1] if newest else ids)[:limit]
     assert "".join(job.id for job in listing.ordered([b, a, c], NO_OPTIONS)) == "bac"
+
+
+@pytest.mark.parametrize("aging", [0, 10])
+def test_the_order_by_priority_is_that_of_claims(data_dir, aging):
+    queue = JobQueue.open(data_dir)
+    queue.change_settings({"aging": aging or None})
+    rng = random.Random(aging)
+    for n in range(40):
+        more = {"run_at": format_time(time.time() - rng.randrange(90))} if n % 3 else {}
+        queue.enqueue([{"id": f"j{rng.random()}", "command": "x", "priority": n % 4, **more}])
+    later = format_time(time.time() + 3600)
+    queue.enqueue([{"id": "late", "command": "x", "priority": -5, "run_at": later}])
+    queue.settle(queue.claim("w"), Outcome("exited", 0, None, queue.now()))
+    args = {**NO_OPTIONS, "sort": "priority"}
+    listed = [job.id for job in listing.ordered(queue.find(), args, queue.now(), aging)]
+    claimed = [queue.claim("w").id for _ in range(39)]
+    assert queue.claim("w") is None
+    assert listed[:40] == [*claimed, "late"]
 
 
 @pytest.fixture
@@ -203,6 +224,16 @@ def test_a_terminal_shows_age_and_tries_where_there_is_room_and_obeys_no_command
     assert shown(80)[3].split()[3:] == ["1", "x␉y"]
     assert shown(50)[0].split() == ["ID", "State", "Command"]
     assert not any("\x1b" in line for line in shown(80, "--csv"))
+    queue.ok("enqueue", "--id", "c", "--tag", "gpu", "--", "true")
+    queue.ok("enqueue", "--id", "d", "--tag", "gpu", "--delay", "1h", "--", "true")
+    queue.ok("enqueue", "--id", "e", "--after-end", "c", "--after-end", "d", "--", "true")
+    queue.ok("pause", "gpu")
+    assert shown(80)[0].split() == ["ID", "State", "Age", "Tries", "Command"]
+    wide = shown(130)
+    assert wide[0].split() == ["ID", "State", "Age", "Tries", "Waits", "Command"]
+    rows = {line.split()[0]: " ".join(line.split()[4:]) for line in wide[2:]}
+    assert (rows["c"], rows["d"]) == ("tag gpu is paused true", "- true")
+    assert rows["e"] == "waits for c, d true"
 
 
 def test_a_long_list_streams_and_a_closed_pipe_ends_it_quietly(cli):

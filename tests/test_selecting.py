@@ -273,13 +273,20 @@ def test_jobs_that_ended_alike_are_counted_together(queue, cli):
 # -- one selection for all commands
 
 
-def test_the_selectors_are_the_same_everywhere():
-    wanted = ["--match", "--error", "--exit-code", "--since", "--until"]
+def test_the_selectors_are_the_same_everywhere(cli):
+    wanted = ["--match", "--error", "--exit-code", "--since", "--until", "--recurring"]
     words = ("list", "cancel", "retry", "purge", "update", "wait", "logs", "top")
     for spec in COMMANDS:
         if spec.words[0] in words or spec.words[0] == "dlq":
             options = [param.name for param in spec.params if param.name in wanted]
             assert options == wanted, spec.words
+    schedule = ("enqueue", "--id", "s", "--every", "1h", "--tag", "a")
+    assert cli.ok(*schedule, "--", "true", stdin="")
+    cli.ok("enqueue", "--id", "plain", "--tag", "a", "--", "true")
+    assert cli.ok("list", "--recurring", "-q") == "s\n"
+    cli.ok("update", "--recurring", "--every", "2h", "--yes")
+    assert cli.ok("cancel", "--recurring", "--tag", "a", "--yes", "-q") == "s\n"
+    assert cli.ok("list", "--state", "pending", "-q") == "plain\n"
     moments = bind_argv(COMMANDS, ["list", "--since", "yesterday 00:00", "--until", "5m"]).values
     assert moments["since"] < moments["until"]
 

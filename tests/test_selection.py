@@ -20,6 +20,7 @@ jobs = st.builds(
     exit_code=st.none() | st.integers(0, 2),
     updated_at=moments,
     tags=st.lists(words, unique=True).map(tuple),
+    every=st.sampled_from((None, None, 60.0)),
 )
 # Each part of a selection, and what it asks of a job, said in the most direct way.
 PARTS = {
@@ -33,6 +34,7 @@ PARTS = {
     "error": (words, lambda job, text: job.error is not None and text.lower() in job.error.lower()),
     "exit_code": (st.integers(0, 2), lambda job, code: job.exit_code == code),
     "since": (moments, lambda job, since: job.updated_at >= since),
+    "recurring": (st.just(True), lambda job, _: job.every is not None),
     "until": (moments, lambda job, until: job.updated_at <= until),
 }
 selections = st.fixed_dictionaries({}, optional={name: part[0] for name, part in PARTS.items()})

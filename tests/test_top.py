@@ -407,6 +407,27 @@ def test_a_failed_job_says_why(queue, data_dir) -> None:
     feed.close()
 
 
+def test_a_job_that_is_held_back_says_by_what(queue, data_dir) -> None:
+    for job_id, more in (
+        ("a", {"lock": ["l"]}),
+        ("b", {"lock": ["l"]}),
+        ("c", {"tags": ["gpu"]}),
+        ("d", {"after": ["b"]}),
+    ):
+        queue.enqueue([{"id": job_id, "command": "true", **more}])
+    queue.claim("w")
+    feed = Feed(queue.store.watch(), opening.output(data_dir))
+    said = feed.look(seen(feed)).said
+    assert (said["b"], said["c"], said["d"]) == ("lock l is held by a", "", "waits for b")
+    queue.pause(["gpu"])
+    picture = feed.look(feed.look().jobs)
+    assert picture.said["c"] == "tag gpu is paused"
+    queue.settle(queue.get("a"), Outcome("exited", 0, None, queue.now()))
+    rows = seen(feed)
+    assert feed.look(rows).said["b"] == ""
+    feed.close()
+
+
 def test_trouble_is_shown_and_goes_away(queue, data_dir) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
     queue.checkpoint()

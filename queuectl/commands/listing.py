@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from itertools import islice
+from itertools import count, islice
 from operator import attrgetter
 
 from queuectl.commands import forms, render
@@ -18,6 +18,7 @@ from queuectl.model.env_file import hidden
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.fields import FIELDS, STATES
 from queuectl.model.job import Job
+from queuectl.model.scheduling import CLAIMABLE, claim_order
 from queuectl.model.times import format_duration
 
 TYPE_CHECKING = False
@@ -38,7 +39,6 @@ ORDERS: dict[str, Callable[[Job], Any]] = {
     "due": lambda job: (job.run_at, job.created_at, job.id),
     "id": lambda job: job.id,
     "state": lambda job: (_RANKS.get(job.state, len(STATES)), job.created_at, job.id),
-    "priority": lambda job: (job.priority, job.run_at, job.created_at, job.id),
     "tries": lambda job: (job.attempts, job.created_at, job.id),
 }
 # What enqueue takes of a job, and what it leaves by itself as it is here.
@@ -52,15 +52,38 @@ _TSV = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _must_be_quoted = re.compile('[,"\r\n]').search
 
 
-def ordered(jobs: Iterable[Job], args: Mapping[str, Any]) -> Iterator[Job]:
-    """The jobs in the order of --sort and --newest, at most --limit of them."""
+def ordered(
+    jobs: Iterable[Job], args: Mapping[str, Any], now: str = "", aging: float = 0.0
+) -> Iterator[Job]:
+    """The jobs in the order of --sort and --newest, at most --limit of them.
+
+    `now` and the setting `aging` are for the order by priority.
+    """
     limit = args["limit"]
     if args["sort"] is None and not args["newest"]:
         return islice(jobs, limit)
-    key = ORDERS[args["sort"] or "created"]
+    key = ORDERS.get(args["sort"] or "created") or _as_claimed(now, aging)
     if limit is None:
         return iter(sorted(jobs, key=key, reverse=args["newest"]))
     return iter((heapq.nlargest if args["newest"] else heapq.nsmallest)(limit, jobs, key=key))
+
+
+def _as_claimed(now: str, aging: float) -> Callable[[Job], Any]:
+    """Jobs that wait first, as they are claimed; those that are not due yet as they will be due.
+
+    As `find` gives them they came in, so each has its place among those like it.
+    """
+    arrivals = count()
+
+    def key(job: Job) -> Any:
+        arrived = next(arrivals)
+        if job.state not in CLAIMABLE:
+            return 2, job.priority, job.run_at, arrived
+        if job.run_at > now:
+            return 1, job.run_at, job.priority, arrived
+        return 0, *claim_order(job, aging), arrived
+
+    return key
 
 
 def form_of(args: Mapping[str, Any]) -> str | None:

@@ -32,6 +32,7 @@ SELECTORS = (
     Param("--exit-code", "int", "only jobs whose latest run ended with it"),
     Param("--since", "past", "only jobs that changed since then: 18:30, or 2h ago as 2h"),
     Param("--until", "past", "only jobs that last changed before then"),
+    Param("--recurring", "flag", "only schedules, which run copies (--every, --cron)"),
 )
 # What makes ids needless.
 SELECTING = tuple(param.name for param in SELECTORS)
@@ -49,7 +50,9 @@ SELECT_TO_UPDATE = (
 ORDERS = ("created", "time", "due", "id", "state", "priority", "tries")
 # How `list` and `dlq list` show jobs.
 SHOWN = (
-    Param("--sort", "text", "the order, oldest or lowest first", choices=ORDERS),
+    Param(
+        "--sort", "text", "oldest or lowest first; priority: as they are claimed", choices=ORDERS
+    ),
     Param("--newest", "flag", "newest first, or the order of --sort turned round"),
     Param("--limit", "count", "show at most so many"),
     Param("--fields", "field", "only these, like id,state,run_time; 'help fields'", many=True),

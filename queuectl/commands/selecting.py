@@ -38,6 +38,7 @@ def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None)
         since=args.get("since"),
         until=args.get("until"),
         limit=args.get("limit"),
+        recurring=bool(args.get("recurring")),
     )
 
 
@@ -46,7 +47,7 @@ def selects(args: Mapping[str, Any]) -> bool:
     names = {param.key for param in SELECTORS}
     if "in_state" in args:  # there --state and --tag say what is to be changed
         names = names - {"state", "tag"} | {"in_state", "with_tag"}
-    return any(args.get(name) not in (None, []) for name in names)
+    return any(args.get(name) not in (None, [], False) for name in names)
 
 
 def chosen(

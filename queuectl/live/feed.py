@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from queuectl.commands.render import one_line
+from queuectl.config import Settings
 from queuectl.errors import QueuectlError
 from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
 from queuectl.live.standing import Standing, standing_of
+from queuectl.model.gate import OPEN
 from queuectl.model.job import Job
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import format_time
+from queuectl.model.waiting import waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +37,8 @@ _TROUBLE = (QueuectlError, OSError, ValueError)
 
 class Picture(NamedTuple):
     """The queue at the moment `now`; `said` holds the last line of output by job id.
+
+    Of a job that is due and held back it tells by what.
 
     `jobs` are kept from picture to picture: a screen applies `changes` to them first.
     `partial`: not all jobs are among them yet. `page` is the part of the output asked for.
@@ -60,7 +66,7 @@ class Feed:
         self._said: dict[tuple[str, int, str], str] = {}
         self._jobs: Rows | None = None
         self._partial = False
-        self._aging = 0.0
+        self._aging, self._gate = 0.0, OPEN
 
     def look(
         self, visible: Iterable[Job] = (), wish: Wish | None = None, *, at_once: bool = True
@@ -79,7 +85,10 @@ class Feed:
                 self._standing = Standing({}, 0, str(exc))
                 self._partial = self._jobs is not None  # all must be read anew
         jobs = self._jobs if self._jobs is not None else Rows()
-        said = {job.id: self._last_words(changes.get(job.id) or job) for job in visible}
+        seen = [changes.get(job.id) or job for job in visible]
+        # What runs is as the screen has taken it in, so a moment old.
+        why = waits(seen, self._gate, lambda: jobs.running.values(), jobs.states, self._now())
+        said = {job.id: why.get(job.id) or self._last_words(job) for job in seen}
         page = None
         if wish is not None:
             job = changes.get(wish.job_id, jobs.get(wish.job_id))
@@ -108,6 +117,8 @@ class Feed:
             self._partial = self._jobs is not None
             return True
         self._standing = standing_of(summary)
+        with suppress(*_TROUBLE):  # others tell of what is wrong in the settings
+            self._gate = Settings(self._watch.settings()).gate() or OPEN
         self._workers = tuple(summary.workers)
         if summary.aging != self._aging:
             self._aging, self._partial = summary.aging, self._jobs is not None  # all in new order

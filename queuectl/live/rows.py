@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
+from queuectl.model.dependencies import parent_state
 from queuectl.model.scheduling import rank
 from queuectl.model.selection import Selection, matches
 
@@ -38,6 +39,7 @@ class Rows:
         self._aging = aging
         self.longest = 0  # letters of an id
         self._jobs = {job.id: job for job in jobs}
+        self.running = {job.id: job for job in self._jobs.values() if job.state == "in_progress"}
         self._now = now  # what is due by then may be claimed
         self._arrivals = {job_id: at for at, job_id in enumerate(self._jobs)}
         self._count = len(self._jobs)  # of arrivals
@@ -66,6 +68,10 @@ class Rows:
     def get(self, job_id: str) -> Job | None:
         """The job, whether it fits the filter or not."""
         return self._jobs.get(job_id)
+
+    def states(self, ids: Iterable[str]) -> dict[str, str]:
+        """The states of those of the jobs that there are, as dependencies.parent_state has them."""
+        return {job_id: parent_state(self._jobs[job_id]) for job_id in ids if job_id in self._jobs}
 
     def place(self, job_id: str | None) -> int | None:
         """Where in the order a job stands."""
@@ -126,6 +132,9 @@ class Rows:
 
     def _keep(self, job_id: str, job: Job | None, arrival: int) -> None:
         self._key_of.pop(job_id, None)
+        self.running.pop(job_id, None)
+        if job is not None and job.state == "in_progress":
+            self.running[job_id] = job
         if job is None:
             self._jobs.pop(job_id, None)
             self._arrivals.pop(job_id, None)

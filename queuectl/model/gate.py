@@ -95,6 +95,22 @@ def full(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> str | None:
     return None
 
 
+def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
+    """What keeps a due job from starting: each as a word for programs and a few for people."""
+    found = []
+    if (pause := paused_by(job, gate)) is not None:
+        found.append(
+            ("paused", "the queue is paused" if pause == ALL else f"tag {pause} is paused")
+        )
+    if (token := full(job, gate, using)) is not None:
+        if token.startswith(LOCK):
+            ids = ", ".join(other.id for other in using[token])
+            found.append(("locked", f"lock {token.removeprefix(LOCK)} is held by {ids}"))
+        else:
+            found.append(("limit", f"waits for limit {token}"))
+    return found
+
+
 def slots_for(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> tuple[str, ...]:
     """What the job is given as it starts: of each limited tag the lowest free number, its locks."""
     given = []

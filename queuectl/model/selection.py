@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl.model.job import FINISHED
+from queuectl.model.job import FINISHED, recurs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +31,7 @@ class Selection(NamedTuple):
     until: str | None = None  # nor behind it
     limit: int | None = None  # at most so many, of the first in the order asked for
     ended_by: str | None = None  # it has ended, and not behind this: RFC 3339 text
+    recurring: bool = False  # it is a schedule
 
 
 def in_state(*states: str) -> Selection:
@@ -40,7 +41,7 @@ def in_state(*states: str) -> Selection:
 
 def matches(job: Job, selection: Selection) -> bool:
     """Whether the job is one of those meant; `limit` is left to the caller, who counts them."""
-    ids, states, tags, match, error, exit_code, since, until, _, ended_by = selection
+    ids, states, tags, match, error, exit_code, since, until, _, ended_by, recurring = selection
     return (
         (states is None or job.state in states)
         and (ids is None or job.id in ids)
@@ -48,6 +49,7 @@ def matches(job: Job, selection: Selection) -> bool:
         and (exit_code is None or job.exit_code == exit_code)
         and (since is None or job.updated_at >= since)
         and (until is None or job.updated_at <= until)
+        and (not recurring or recurs(job))
         and (ended_by is None or has_ended_by(job, ended_by))
         and (match is None or _holds(match, job.id, job.command))
         and (error is None or _holds(error, job.error or ""))

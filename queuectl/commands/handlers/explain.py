@@ -10,7 +10,7 @@ from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.dependencies import parents, ring, told_ring, unmet
-from queuectl.model.gate import ALL, LOCK, OPEN, full, holders, paused_by
+from queuectl.model.gate import ALL, OPEN, full, holders, paused_by, shut_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
@@ -86,7 +86,7 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     shut: list[tuple[str, str]] = []
     if job.state in CLAIMABLE:
         using = holders(queue.find(("in_progress",)), gate)
-        shut = _awaited(queue, job) + shut_by(job, gate, using)
+        shut = _awaited(queue, job) + _shut(job, gate, using)
     ahead = 0
     if is_ready(job, now) and not shut:
         lacking = queue.lacking()
@@ -138,21 +138,18 @@ def _path_of(queue: JobQueue, job: Job) -> str:
     return f"from its enqueuer: {told}"
 
 
-def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
+def _shut(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
     """What of the gate keeps a waiting job from starting, as codes and sentences."""
     found = []
-    if (pause := paused_by(job, gate)) is not None:
-        text = f"Its tag {pause} is paused; 'resume {pause}' lets such jobs start."
-        if pause == ALL:
-            text = "The whole queue is paused; 'resume' lets it go on."
-        found.append(("paused", text))
-    if (token := full(job, gate, using)) is not None:
-        told = _few([other.id for other in using[token]])
-        if token.startswith(LOCK):
-            found.append(("locked", f"Its lock {token.removeprefix(LOCK)} is held by job {told}."))
-        else:
-            text = f"Its tag {token} has a limit of {gate.limits[token]}, and these run: {told}."
-            found.append(("limit", text))
+    for code, words in shut_by(job, gate, using):
+        more = ""
+        if code == "paused":
+            pause = paused_by(job, gate)
+            more = f"; '{'resume' if pause == ALL else f'resume {pause}'}' ends that"
+        elif code == "limit" and (token := full(job, gate, using)):
+            told = _few([other.id for other in using[token]])
+            more = f"; {gate.limits[token]} may run at once, and these do: {told}"
+        found.append((code, f"{words[0].upper()}{words[1:]}{more}."))
     return found
 
 

@@ -39,8 +39,10 @@ _COLUMNS = (
     render.Column("Command", 7, elastic=True),
 )
 _NEXT = (render.Column("Next", 5),)
+_WAITING = (render.Column("Waits", 5),)
 _BETWEEN = (render.Column("Age", 5), render.Column("Tries", 5))
 _ROOM = 56  # columns beside the ids: for state, age and tries, and 30 of the command
+_WAITS = 32  # columns at most for what a job waits for
 NO_MATCH = Note("No job matches.")
 _PURGED_UNASKED = ("completed", "cancelled")
 _PURGEABLE = ("completed", "cancelled", "dead")
@@ -50,7 +52,9 @@ _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes tha
 def list_jobs(context: Context, args: dict[str, Any]) -> Result:
     """The jobs that are selected, or all, a row each."""
     states = args["state"] or None
-    jobs = listing.ordered(listed_jobs(context, args), args)
+    queue, by = context.queue, args["sort"] == "priority"
+    aging = (queue.settings().aging or 0.0) if by else 0.0
+    jobs = listing.ordered(listed_jobs(context, args), args, queue.now() if by else "", aging)
     if args["job"] or selects({**args, "state": []}):
         what = "No job matches"
     else:
@@ -101,19 +105,33 @@ def jobs_result(jobs: Iterable[Job], lines: Iterable[str], code: int = 0) -> Res
 def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iterator[str]:
     """The jobs as rows. `wide`: with how old each is and how often it was tried, if there is room.
 
-    Where a schedule is among them, with when it runs next.
+    With more room also what a job waits for. Where a schedule is among them, when it runs next.
     """
     listed, screen, now = list(jobs), context.screen, time.time()
+    room = 0
     if wide and screen is not None:
-        wide = screen - max((len(job.id) for job in listed), default=0) >= _ROOM
+        room = screen - max((len(job.id) for job in listed), default=0)
+        wide = room >= _ROOM
+    waits = _waits(context, listed, now) if room >= _ROOM + _WAITS else {}
     timed = any(map(recurs, listed))
-    columns = (*_COLUMNS[:2], *(_NEXT if timed else ()), *(_BETWEEN if wide else ()), _COLUMNS[2])
+    added = (*(_NEXT if timed else ()), *(_BETWEEN if wide else ()), *(_WAITING if waits else ()))
     rows: list[tuple[str, ...]] = []
     for job in listed:
         due = (_next_run(job, context.clock),) if timed else ()
         years = (format_duration(int(age(job, now) or 0)), str(job.attempts)) if wide else ()
-        rows.append((job.id, job.state, *due, *years, render.brief(job.command)))
+        why = (render.clip(waits.get(job.id, "-"), _WAITS - 1),) if waits else ()
+        rows.append((job.id, job.state, *due, *years, *why, render.brief(job.command)))
+    columns = (*_COLUMNS[:2], *added, _COLUMNS[2])
     return render.table(columns, rows, screen=screen, colour=context.color)
+
+
+def _waits(context: Context, jobs: Iterable[Job], now: float) -> dict[str, str]:
+    from queuectl.model.gate import OPEN  # few lists are on a wide terminal
+    from queuectl.model.waiting import waits
+
+    queue = context.queue
+    gate = queue.settings().gate() or OPEN
+    return waits(jobs, gate, lambda: queue.find(("in_progress",)), queue.states, format_time(now))
 
 
 def show(context: Context, args: dict[str, Any]) -> Result:

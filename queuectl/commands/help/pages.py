@@ -133,6 +133,7 @@ Selecting jobs
     --exit-code N  whose latest run ended with it
     --since WHEN, --until WHEN   by the last change: 18:30, yesterday 20:00,
                    2026-01-31T08:30:00Z, or how long ago: 2h
+    --recurring    that is a schedule (--every, --cron), and no copy of one
     --limit N      at most so many of those, the oldest first
   What changes jobs changes all of them or none. On a terminal several are
   asked about first, and no others are changed then; elsewhere --yes is needed

@@ -1,0 +1,42 @@
+"""What keeps jobs waiting that are due, in a few words: for rows, `explain` says more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from queuectl.model.dependencies import parents, unmet
+from queuectl.model.gate import Gate, holders, shut_by, tokens
+from queuectl.model.scheduling import is_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from queuectl.model.job import Job
+
+_MOST_NAMED = 2  # jobs that are waited for
+
+
+def waits(
+    jobs: Iterable[Job],
+    gate: Gate,
+    running: Callable[[], Iterable[Job]],
+    states: Callable[[Collection[str]], Mapping[str, str]],
+    now: str,
+) -> dict[str, str]:
+    """Of the jobs that are due what keeps each waiting, by id.
+
+    Where that matters `running` is asked for the jobs that run, and `states` for those of jobs that
+    others wait for, as dependencies.parent_state has them.
+    """
+    due = [job for job in jobs if is_ready(job, now)]
+    using = holders(running(), gate) if any(tokens(job, gate) for job in due) else {}
+    awaited = {name for job in due for name in parents(job)}
+    known = states(awaited) if awaited else {}
+    found = {}
+    for job in due:
+        if lacking := list(unmet(job, known.get)):
+            more = " and others" * (len(lacking) > _MOST_NAMED)
+            found[job.id] = f"waits for {', '.join(lacking[:_MOST_NAMED])}{more}"
+        elif shut := shut_by(job, gate, using):
+            found[job.id] = shut[0][1]
+    return found
