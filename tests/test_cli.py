@@ -120,14 +120,20 @@ class TestScripts:
         assert names(cli) == ["a", "b"]
         assert not progress.exists()
 
-    def test_a_script_that_stopped_at_a_mistake_goes_on_when_it_is_mended(self, cli, tmp_path):
+    def test_a_script_that_stopped_at_a_failure_begins_anew(self, cli, tmp_path):
+        """Its first lines are what has to be done again: the drain alone would now succeed."""
         progress = tmp_path / "progress"
         options = ("--stop-on-error", f"--resume={progress}")
-        assert cli(*options, stdin="enqueue --id a -- true\nshow b\n").code == 1
-        mended = "enqueue --id a -- true\nenqueue --id b -- true\nshow b\n"
+        nightly = "enqueue --max-retries 0 -- test -e %s\nworker run --drain\nenqueue -- %s\n"
+        for night in (1, 2):
+            result = cli.run(*options, stdin=nightly % ("none", "true"))
+            assert (result.code, result.out.count("Job added")) == (1, 1), night
+            anew = "<stdin>: command 2 failed the last time; it begins anew"
+            assert (anew in result.err) == (night == 2)
+            assert "cut short" not in result.err
         progress.write_bytes(progress.read_bytes() + b"begun 7")  # and a line cut off
-        assert cli.ok(*options, stdin=mended).count("Job added") == 1
-        assert names(cli) == ["a", "b"]
+        mended = cli.run(*options, stdin=nightly % (".", "echo done"))
+        assert (mended.code, mended.out.count("Job added")) == (0, 2)
         assert not progress.exists()
 
     @pytest.mark.parametrize(

@@ -156,8 +156,12 @@ Scripts
   then 1. --stop-on-error ends the script there.
   --dry-run reads all lines, tells their mistakes and runs nothing.
   --resume FILE keeps in FILE which lines were run. Run the same once more
-  after the script was killed or stopped, and it goes on where it was; a line
-  that was cut short is run again. A script run to its end removes FILE.
+  after the script was killed, and it goes on where it was; a line that was cut
+  short is run again. After a failure that ended the script (--stop-on-error)
+  it begins anew, at its first line. A script run to its end removes FILE.
+  For every night a crontab has two such lines: one that begins with
+  'rm -f FILE;', so that each night is a whole one, and one for @reboot that
+  begins with 'test -e FILE &&'.
 """,
     "shell": """\
 In the shell

@@ -1,8 +1,10 @@
 """How far a script got, kept in a file, so that `--resume FILE` goes on where it was cut short.
 
 One line for each step: `begun N CRC` before the N-th statement of the script, `done N CRC` behind
-it; CRC is the checksum of all statements up to that one, so that another script is noticed. A last
-line without its end was cut off with the process that wrote it.
+it, or `failed N CRC` if its failure ended the script: the next start is at the first statement
+then, as what failed may lie further up. CRC is the checksum of all statements up to that one, so
+that another script is noticed. A last line without its end was cut off with the process that wrote
+it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Progress:
         self._fd, self._is_there = -1, False
         self._at, self._crc = 0, 0
         self._done, self._begun, self._known = 0, 0, 0
+        self.failed = 0  # the statement that ended the script the last time, counted from 1
         try:
             fd = self._open(os.O_RDONLY)
             with open(fd, "rb") as file:
@@ -48,8 +51,11 @@ class Progress:
             number, crc = int(words[1]), int(words[2], 16)
         except (IndexError, ValueError):
             raise InvalidInput(f"{self.path} does not tell how far a script got") from None
+        self.failed = number if words[0] == b"failed" else 0
         if words[0] == b"done":
             self._done, self._known = number, crc
+        elif words[0] == b"failed":
+            self._done = self._begun = self._known = 0
         else:
             self._begun = number
 
@@ -78,6 +84,10 @@ class Progress:
     def end(self) -> None:
         """Note on the disk that it was run."""
         self._note(b"done")
+
+    def fail(self) -> None:
+        """Note on the disk that it failed, and ends the script."""
+        self._note(b"failed")
 
     def close(self, *, whole: bool) -> None:
         """Let go of the file; a script that was run to its end leaves none.
@@ -108,7 +118,7 @@ class Progress:
                 os.ftruncate(self._fd, whole)
                 os.lseek(self._fd, whole, os.SEEK_SET)
             os.write(self._fd, b"%s %d %08x\n" % (word, self._at, self._crc))
-            if word == b"done":
+            if word != b"begun":
                 os.fsync(self._fd)
         except OSError as exc:
             raise self._failed("writing", exc) from None

@@ -42,6 +42,10 @@ def run_script(
     failed = stopped = False
     try:
         for statement in open_script(path):
+            if progress is not None and progress.failed:
+                told = f"command {progress.failed} failed the last time; it begins anew"
+                context.note(f"queuectl: {statement.name}: {told}")
+                progress.failed = 0
             if progress is not None and progress.is_done(statement):
                 continue
             failed = _run_step(context, statement, progress, stop_on_error) != 0 or failed
@@ -58,7 +62,7 @@ def run_script(
 def _run_step(
     context: Context, statement: Statement, progress: Progress | None, stop_on_error: bool
 ) -> int:
-    """Run a statement, and note its progress; one that ends the script shall be run once more."""
+    """Run a statement, and note its progress."""
     bound = bind(COMMANDS, statement.text)
     if progress is None:
         return run_line(context, bound, word=statement.word)
@@ -68,6 +72,8 @@ def _run_step(
     progress.begin()
     code = run_line(context, bound, word=statement.word)
     context.flush()
-    if not (code and stop_on_error):
+    if code and stop_on_error:
+        progress.fail()
+    else:
         progress.end()
     return code
