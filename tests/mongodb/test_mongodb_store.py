@@ -368,7 +368,7 @@ def test_a_firing_is_neither_doubled_nor_missed_whenever_its_worker_is_killed(
         another.remove(["s", copies[0].id])
         another.fold()
         step += 1
-    assert outcomes == {0, 1} if not store.connection.has_transactions else {1}
+    assert outcomes == {0, 1}
     assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
 
 
@@ -381,8 +381,6 @@ def test_a_copy_that_was_not_shown_yet_is_live(store, url, opened, monkeypatch):
     def killed(*_):
         raise Killed
 
-    if store.connection.has_transactions:
-        return
     store.add([make_job("s", every=60.0)])
     another = opened(url)
     assert another.counts()["pending"] == 1  # what was left half-way by then is looked after
@@ -417,8 +415,6 @@ def test_what_follows_on_an_end_is_added_before_that_job_goes(store, url, opened
     """As where another command comes between two writes of the process that ended the job."""
     from queuectl.store.mongodb.staging import Staging
 
-    if store.connection.has_transactions:
-        return
     store.add([make_job("a"), make_job("b")])
     store.on_change = lambda pairs, _: [make_job(f"h-{new.id}") for _, new in pairs]
     finish, another = Staging.finish, opened(url)

@@ -124,26 +124,18 @@ class Changes:
         what = f"a change of job '{old.id}'"
 
         def swapped(changes: Document) -> bool:
-            try:
-                return bool(self._jobs.update_one(as_was, changes).matched_count)
-            except errors.DuplicateKeyError:
-                return False  # another job has its key
-
-        def deed(session: Any) -> bool:
-            done = self._jobs.update_one(as_was, update, session=session).matched_count
-            if done:
-                self._jobs.insert_many(self._documents(added), session=session)
-            return bool(done)
+            with self._connection.told(what):
+                try:
+                    return bool(self._jobs.update_one(as_was, changes).matched_count)
+                except errors.DuplicateKeyError:
+                    return False  # another job has its key
 
         def commit(batch: str) -> bool:
-            with self._connection.told(what):
-                return swapped({**update, "$push": {FOLLOWED: batch}})
+            return swapped({**update, "$push": {FOLLOWED: batch}})
 
         if not added:
-            with self._connection.told(what):
-                return swapped(update)
-        if self._connection.has_transactions:
-            return bool(self._connection.transaction(deed, what))
+            return swapped(update)
+        # Not in a transaction: one whose process is killed locks the job for a minute.
         return self._staging.follow_on(added, self._next_seq(len(added)), old, commit)
 
     def _documents(self, added: Collection[Job]) -> list[Document]:

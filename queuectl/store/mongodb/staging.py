@@ -4,8 +4,8 @@ They are inserted in a state that no command shows and no worker claims, under a
 write that commits the batch's own document is when they are handed in: a process that meets a
 committed batch finishes it, and one that nobody committed is removed after an hour.
 
-On a standalone server jobs that the change of another adds come in so, too. There the commit is
-that change, one write of one document, which notes the batch.
+Jobs that the change of another one adds come in so, too. There the commit is that change, one
+write of one document, which notes the batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from pymongo import errors
+from pymongo import WriteConcern, errors
 
 from queuectl.errors import DuplicateId, StoreBusy, StoreError
 from queuectl.model.job import Job
@@ -42,6 +42,11 @@ class Staging:
     def __init__(self, connection: Connection, lane: Callable[[Job], str | None]) -> None:
         self._connection = connection
         self._lane, self._keys = lane, Keys(connection)
+
+    @property
+    def _soon(self) -> Any:
+        """The database, for writes that are durable no later than the next one, or done again."""
+        return self._connection.database.with_options(write_concern=WriteConcern(w=1))
 
     def hand_in(self, documents: Iterable[Document], next_seq: Callable[[int], int]) -> None:
         """Add the jobs of all the documents, or none and raise DuplicateId or KeyTaken."""
@@ -74,10 +79,10 @@ class Staging:
         It is given the batch, which it notes in the document of `old` in the very write that
         changes it, if that is still as it was.
         """
-        database, batch = self._connection.database, os.urandom(8).hex()
+        batch = os.urandom(8).hex()
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
         with self._connection.told():
-            database.meta.insert_one({"_id": f"batch/{batch}", **noted})
+            self._soon.meta.insert_one({"_id": f"batch/{batch}", **noted})
         documents = [to_document(job, _lane=self._lane(job)) for job in jobs]
         for seq, document in enumerate(documents, first_seq):
             _hold_back(document, batch, seq)
@@ -139,8 +144,8 @@ class Staging:
                 others = {"$setDifference": [f"${FOLLOWED}", [batch]]}
                 left = {"$cond": [{"$eq": [others, []]}, "$$REMOVE", others]}
                 noted = {"_id": of, FOLLOWED: batch}
-                database.jobs.update_one(noted, [{"$set": {FOLLOWED: left}}])
-            database.meta.delete_one({"_id": f"batch/{batch}"})
+                self._soon.jobs.update_one(noted, [{"$set": {FOLLOWED: left}}])
+            self._soon.meta.delete_one({"_id": f"batch/{batch}"})
 
     def finish_what_follows(self, document: Mapping[str, Any]) -> None:
         """Show the jobs that changes of this job added, as far as nobody has yet."""
