@@ -6,6 +6,7 @@ told for each field, with its JSON pointer, in the words that the command line u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from queuectl.config import check_setting, find_setting
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import DELAY, UNSETTABLE, Field, check_value, find_field
 from queuectl.web.exchange import Refused
+from queuectl.web.routes import ID
 
 _NUMBERS: dict[str, Any] = {
     **dict.fromkeys(("int", "count", "size"), int),
@@ -40,10 +42,25 @@ def _is_fit(field: Field, value: object) -> bool:
         return isinstance(value, bool)
     if field.kind == "outcomes":
         return isinstance(value, list) and all(type(x) is int or x in _ENDS for x in value)
-    if field.kind in ("tags", "ids"):
+    if field.kind == "ids":
+        return isinstance(value, list) and all(map(_is_id, value))
+    if field.kind == "tags":
         return isinstance(value, list)
     kinds = _NUMBERS.get(field.kind)
     return kinds is None or (isinstance(value, kinds) and not isinstance(value, bool))
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(ID, value))
+
+
+def _check_clock(field: Field, value: Any) -> None:
+    """InvalidInput for a cron line that fits no day, or a time zone that is not here."""
+    if field.name in ("cron", "tz"):
+        from queuectl.model.cron import next_fitting  # few jobs go by the clock
+
+        fields, zone = (value, None) if field.name == "cron" else ("@daily", value)
+        next_fitting(fields, zone, 0.0)
 
 
 def _field(name: str) -> Field:
@@ -74,6 +91,7 @@ def check_draft(draft: object, *, editing: bool = False, at: str = "") -> dict[s
                 shown = repr(value) if len(repr(value)) <= 40 else "that"
                 raise InvalidInput(f"{name} must be {_WANTED[field.kind]}, not {shown}")
             check_value(field, value)
+            _check_clock(field, value)
             fields[name] = value
         except InvalidInput as exc:
             faults.append(_fault(f"{at}/{_escaped(name)}", str(exc)))

@@ -43,7 +43,7 @@ KEPT = ("-updated_at", "-created_at")
 LIGHT = (
     *("id", "state", "command", "priority", "attempts", "max_retries", "run", "rev", "created_at"),
     *("updated_at", "run_at", "started_at", "finished_at", "exit_code", "error", "worker"),
-    *("cancel_requested", "tags"),
+    *("cancel_requested", "tags", "every", "cron"),
 )
 
 

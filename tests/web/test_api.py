@@ -161,6 +161,8 @@ def test_4_and_5_errors_are_problems_with_the_status_of_their_exit_code(web, dat
         ({"attempts": 1}, ["/attempts"]),
         ({"id": "a b", "env": {"A": 1}, "command": ""}, ["/id", "/env", "/command"]),
         ({"command": None}, ["/command"]),
+        ({"after": [""], "after_end": ["a b"], "tags": [1]}, ["/after", "/after_end", "/tags"]),
+        ({"cron": "0 0 31 2 *", "tz": "Mars/Base"}, ["/cron", "/tz"]),
     ],
     ids=str,
 )

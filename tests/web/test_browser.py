@@ -142,6 +142,32 @@ def test_what_the_command_line_changes_is_seen_within_a_second(page, cli):
     assert statistics.median(took) < 0.5, took  # beside other tests; alone under 0.2
 
 
+def test_the_queue_is_paused_limited_and_let_go_on(page, cli):
+    page.click("#gate")
+    page.until("return document.querySelector('dialog').open")
+    assert page.run("return document.activeElement.innerText") == "Pause the queue"
+    page.press("Enter")
+    page.until("return document.querySelector('#verdict').innerText.includes('is paused')")
+    page.until("return document.activeElement.innerText === 'Resume'")  # the dialog, anew
+    assert json.loads(cli.ok("status", "--json"))["paused"] == ["*"]
+    page.run("document.querySelector('dialog input').focus()")
+    page.press("gpu", "Tab", "2", "Tab", "Enter")
+    page.until("return document.querySelector('dialog').innerText.includes('0 of at most 2 run')")
+    assert "queuectl limit gpu 2" in page.text("#told")
+    page.press("Escape")
+    page.click("#verdict button")
+    page.until("return document.querySelector('#verdict').innerText.includes('nothing to do')")
+    cli.ok("enqueue", "--id", "s", "--every", "10m", "--tag", "gpu", "--command", "true")
+    page.until("return document.querySelector('#rows .tags')?.innerText === 'every 10 m, gpu'")
+    cli.ok("cancel", "s")
+    page.until("return document.querySelector('#rows button')?.innerText === 's'")
+    page.run("document.querySelector('#rows button').click()")
+    page.until("return document.querySelector('#about .timeline')")
+    page.click("#about .bar button")  # retry
+    page.until("return document.querySelector('#about').innerText.includes('retried, by web')")
+    assert page.complaints() == []
+
+
 def test_nothing_is_missed_over_breaks_of_the_stream_and_a_kill_of_the_server(browser, cli, served):
     open_page(browser, served)
     for number in range(20):

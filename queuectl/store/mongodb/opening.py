@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from queuectl.addresses import address_of
-from queuectl.errors import StoreError, not_installed
+from queuectl.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ def opened(folder: str) -> MongodbStore:
     try:
         import pymongo  # noqa: F401
     except ImportError:
-        raise StoreError(not_installed("a queue in MongoDB", "pymongo")) from None
+        raise StoreError(
+            "a queue in MongoDB needs a driver that is not installed: "
+            "pip install 'queuectl[mongodb]'"
+        ) from None
     from queuectl.store.mongodb.mongodb_store import MongodbStore
 
     return MongodbStore(address, folder)

@@ -11,7 +11,10 @@ const resolve = (schema) => (schema?.$ref ? api.components.schemas[schema.$ref.s
 const kind = (given) => {
   const schema = resolve(given);
   if (schema.anyOf) return kind(schema.anyOf[0]);
-  if (schema.enum) return schema.enum.filter((one) => one !== null).join(" | ");
+  if (schema.enum) {
+    const known = schema.enum.filter((one) => one !== null);
+    return known.length > 12 ? `${known.slice(0, 3).join(" | ")} | … (${known.length})` : known.join(" | ");
+  }
   if (schema.type === "array") return `list of ${kind(schema.items)}`;
   return schema.type || "any";
 };

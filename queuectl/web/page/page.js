@@ -104,9 +104,10 @@ function fill(row, job) {
   set(cells[1].firstChild, `${MARKS[job.state]} ${state}`);
   const why = job.error && (job.state === "dead" || job.state === "failed") ? job.error : "";
   const text = plain(job.command.slice(0, 300)).replaceAll("\n", " ⏎ ");
-  if (row.shown !== text + why) {
-    row.shown = text + why;
-    put(cells[3], el("div", { className: "both" }, el("bdi", {}, text), why && el("small", { dir: "auto" }, plain(why.slice(0, 200)))));
+  const tags = [job.every ? `every ${span(job.every)}` : job.cron, ...(job.tags || [])].filter(Boolean).join(", ");
+  if (row.shown !== text + why + tags) {
+    row.shown = text + why + tags;
+    put(cells[3], el("div", { className: "both" }, el("bdi", {}, text), tags && el("span", { className: "tags", title: tags }, tags), why && el("small", { dir: "auto" }, plain(why.slice(0, 200)))));
     cells[3].title = plain(job.command.slice(0, 2000)) + (why ? `\n${plain(why)}` : "");
   }
   set(cells[4], `${job.attempts} of ${job.max_retries + 1}`);
@@ -284,18 +285,23 @@ function showStanding() {
 }
 
 function verdict() {
-  const { jobs, health, paused, workers: { active, hindered } } = standing;
+  const { jobs, health, paused: held, workers: { active, hindered } } = standing;
   const waiting = jobs.pending + jobs.failed;
   const box = by("verdict");
   const parts = [];
   let how = "good";
-  if (trouble) { how = "bad"; parts.push(trouble); }
+  if (fails && !paused) { how = "warn"; parts.push(`The server has not answered since ${clock(heard)}: this is how it was then.`); }
+  else if (trouble) { how = "bad"; parts.push(trouble); }
   else if (health === "stalled") {
     how = "bad";
     parts.push(active ? "No worker can work" : "No worker runs", `, and ${counted(waiting + jobs.in_progress, "job")} ${waiting + jobs.in_progress === 1 ? "waits" : "wait"}.`);
     if (!active && may.full) parts.push(el("button", { className: "main", onclick: startWorker }, "Start a worker"));
   } else if (hindered.length) { how = "warn"; parts.push(`${counted(hindered.length, "worker")} cannot work: ${hindered[0].why}`); }
-  else if (paused.length) { how = "warn"; parts.push(paused.includes("*") ? "The queue is paused: no job starts." : `Paused: ${paused.join(", ")}.`); }
+  else if (held.length) {
+    how = "warn";
+    parts.push(held.includes("*") ? "The queue is paused: no job starts." : `Paused: ${held.join(", ")}.`);
+    if (may.full) parts.push(el("button", { onclick: held.includes("*") ? () => gate("resume") : showGate }, held.includes("*") ? "Resume" : "Look…"));
+  }
   else if (jobs.in_progress) parts.push(`Well: ${number(jobs.in_progress)} running, ${number(waiting)} waiting, ${counted(active, "worker")}.`);
   else if (waiting) parts.push(`Well: ${number(waiting)} waiting for their time, ${counted(active, "worker")}.`);
   else parts.push(`Well: nothing to do, ${counted(active, "worker")}.`);
@@ -365,6 +371,39 @@ async function stopAll() {
   if (await sure("Stop all workers?", `${counted(workers.length, "worker")}: each finishes its job first.`, "queuectl worker stop", "Stop all")) {
     await attempt(() => ask("POST", `${V1}/workers/stop`, {}), "The workers stop once their jobs are finished.", "queuectl worker stop");
   }
+}
+
+// -- what may start
+
+const gate = (verb, ...tags) => attempt(() => ask("POST", `${V1}/${verb}`, tags.length ? { tags } : {}),
+  (reply) => (reply.form.paused.length ? `Paused is now: ${reply.form.paused.map((tag) => (tag === "*" ? "the whole queue" : tag)).join(", ")}.` : "Nothing is paused any more."), line(verb, ...tags));
+const bound = (tag, most) => attempt(() => ask("PUT", `${V1}/limits`, { tag, most }),
+  most === null ? `Any number of jobs tagged ${tag} may run at once.` : `At most ${most} tagged ${tag} run at once.`, line("limit", tag, most ?? "none"));
+
+/** Pauses and limits: what is kept back, and how to let it go. */
+async function showGate() {
+  if (!may.full) return;
+  const [limits, status] = await Promise.all([attempt(() => ask("GET", `${V1}/limits`)), attempt(() => ask("GET", `${V1}/status`))]);
+  if (!limits || !status) return;
+  const { paused } = status.form;
+  let again = false;
+  await dialog("What may start", (close) => {
+    const then = (deed) => async () => { if (await deed()) { again = true; close(); } };
+    const tag = el("input", { type: "text", autocomplete: "off", spellcheck: false, placeholder: "tag", "aria-label": "Tag" });
+    const most = el("input", { type: "text", inputMode: "numeric", placeholder: "most at once", "aria-label": "Most at once" });
+    const item = (text, ...more) => el("li", {}, el("div", { className: "what" }, el("span", { dir: "auto" }, text)), ...more);
+    return el("div", {},
+      el("ul", { className: "list" },
+        paused.includes("*") ? item("The whole queue is paused.", el("button", { className: "main", autofocus: true, onclick: then(() => gate("resume")) }, "Resume"))
+          : item("Jobs may start.", el("button", { autofocus: true, onclick: then(() => gate("pause")) }, "Pause the queue")),
+        paused.filter((name) => name !== "*").map((name) => item(`Tag ${name} is paused.`, el("button", { "aria-label": `Resume ${name}`, onclick: then(() => gate("resume", name)) }, "Resume"))),
+        limits.form.limits.map(({ tag: name, limit, running }) => item(`Tag ${name}: ${running} of at most ${limit} run.`, el("button", { "aria-label": `No limit for ${name}`, onclick: then(() => bound(name, null)) }, "No limit")))),
+      el("div", { className: "bar" }, tag, most,
+        el("button", { onclick: then(() => bound(tag.value.trim(), Number(most.value))) }, "Limit"),
+        el("button", { onclick: then(() => gate("pause", tag.value.trim())) }, "Pause tag")),
+      el("div", { className: "ends" }, el("button", { onclick: () => close() }, "Close")));
+  });
+  if (again) showGate();
 }
 
 // -- dead jobs by cause
@@ -460,12 +499,18 @@ function open(id) { mark(id); go({ job: id }); }
 
 function gone() { tell(`Job ${view.job} is removed.`); go({ job: "" }); }
 
+// On a narrow screen the drawer covers the page, which nobody can reach then.
+const narrow = matchMedia("(max-width: 700px)");
+function cover() { for (const part of document.querySelectorAll("header, main")) part.inert = narrow.matches && !by("drawer").hidden; }
+narrow.addEventListener("change", cover);
+
 async function showDrawer() {
   const drawer = by("drawer");
   const id = view.job;
   if (!id) {
     const back = drawer.contains(document.activeElement);
     drawer.hidden = true;
+    cover();
     put(drawer);
     shown = null;
     if (out) { out = null; connect(); }
@@ -485,6 +530,7 @@ async function showDrawer() {
       el("button", { "aria-label": "Close", onclick: () => go({ job: "" }) }, "Close ✕")),
     el("div", { id: "about" }), el("div", { id: "output-part" }));
     drawer.hidden = false;
+    cover();
     out = null;
     showOutput(shown.run);
     by("drawer-title").focus();
@@ -506,7 +552,7 @@ function showAbout(why) {
   const facts = [["State", `${NAMES[job.state] || job.state}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
     ["Priority", job.priority], ["Tries", `${job.attempts} of ${job.max_retries + 1}`], ["Runs", job.run], ["Workers lost", job.losses || null],
     ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)],
-    ["Folder", job.cwd], ["Tags", job.tags?.length ? job.tags.join(", ") : null], ["Schedule", job.every ? `every ${job.every} s` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Latest copy", job.last], ["Planned", job.planned], ["Variables", job.env && Object.keys(job.env).join(", ")], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
+    ["Folder", job.cwd], ["Locks", job.lock?.join(", ")], ["Unique key", job.unique], ["Holds", job.slots?.join(", ")], ["Variables from", job.env_file], ["Tags", job.tags?.length ? job.tags.join(", ") : null], ["Schedule", job.every ? `every ${job.every} s` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Latest copy", job.last], ["Planned", job.planned], ["Variables", job.env && Object.keys(job.env).join(", ")], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
   const held = by("about").contains(document.activeElement) ? document.activeElement.textContent : null;
   put(by("about"),
     el("div", { className: "bar" },
@@ -536,13 +582,13 @@ async function showVariables() {
   }
 }
 
-const EVENTS = { fail: "failed", release: "stopped", lose: "lost", cancel: "cancelled", retry: "retried", skip: "left out" };
+const EVENTS = { fail: "failed", release: "stopped", lose: "lost", cancel: "cancelled", retry: "retried", skip: "left out", edit: "edited", ask: "asked to end", replace: "replaced" };
 
 /** What happened to the job, with what passed between, in words. */
 function timeline(job) {
   const events = [{ at: job.created_at, name: "created", text: "enqueued" }];
   for (const entry of job.history) {
-    events.push({ at: entry.at, name: EVENTS[entry.event] || entry.event, text: `${EVENTS[entry.event] || entry.event}${entry.run ? `, run ${entry.run}` : ""}${entry.error ? `: ${entry.error}` : entry.exit_code !== undefined ? `: exit code ${entry.exit_code}` : ""}` });
+    events.push({ at: entry.at, name: EVENTS[entry.event] || entry.event, text: `${EVENTS[entry.event] || entry.event}${entry.run ? `, run ${entry.run}` : ""}${entry.error ? `: ${entry.error}` : entry.exit_code !== undefined ? `: exit code ${entry.exit_code}` : ""}${entry.by ? `, by ${entry.by}` : ""}` });
   }
   if (job.started_at) events.push({ at: job.started_at, name: "started", text: `run ${job.run} started` });
   if (job.finished_at && ["completed", "dead", "cancelled"].includes(job.state)) events.push({ at: job.finished_at, name: job.state, text: job.state });
@@ -709,8 +755,13 @@ async function download() {
 
 const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", "text", "made up if left out"], ["priority", "number", "lower runs first"],
   ["max_retries", "number", "runs after the first"], ["delay", "number", "seconds from now"], ["timeout", "number", "seconds a run may take"],
+  ["tags", "text", "words, separated by commas"],
   ["every", "number", "seconds; it never runs then, but copies of it"], ["cron", "text", "the same by the clock, like 0 3 * * 1-5"], ["tz", "text", "the clock's time zone; the server's if left out"],
-  ["cwd", "text", "folder; where the server was started if left out"], ["tags", "text", "words, separated by commas"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
+  ["cwd", "text", "folder; where the server was started if left out"], ["lock", "text", "names; of jobs with one in common one runs at a time"],
+  ["unique", "text", "a key; refused while a live job has it"], ["env_file", "text", "file of NAME=VALUE, read at each run"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
+
+const USUAL = 7; // fields that are shown at once
+const LISTS = ["tags", "lock"], UNSET = ["timeout", "cwd", "every", "cron", "tz", "unique", "env_file"]; // left empty: a list is emptied, the others are unset
 
 /** The form of a new job, of an edit of `job`, or of a new one like it (`again`). */
 async function form(job = null, again = false) {
@@ -722,22 +773,26 @@ async function form(job = null, again = false) {
     const found = {};
     for (const [name, kind] of wanted) {
       const text = inputs[name].value;
-      if (text.trim() === "") { if (editing && (name === "timeout" || name === "cwd")) found[name] = null; if (editing && name === "tags") found[name] = []; continue; }
+      if (text.trim() === "") { if (editing && UNSET.includes(name)) found[name] = null; if (editing && LISTS.includes(name)) found[name] = []; continue; }
       if (kind === "number") found[name] = Number.isFinite(Number(text)) ? Number(text) : text;
-      else if (name === "tags") found[name] = text.split(",").map((word) => word.trim()).filter(Boolean);
+      else if (LISTS.includes(name)) found[name] = text.split(",").map((word) => word.trim()).filter(Boolean);
       else if (name === "env") found[name] = Object.fromEntries(text.split("\n").filter((each) => each.trim()).map((each) => { const at = each.indexOf("="); return at < 0 ? [each.trim(), null] : [each.slice(0, at).trim(), each.slice(at + 1)]; }));
       else found[name] = name === "command" ? text : text.trim();
     }
     return found;
   };
-  const changed = () => Object.fromEntries(Object.entries(given()).filter(([name, value]) => !editing || JSON.stringify(value) !== JSON.stringify(job[name] ?? (name === "tags" ? [] : null))));
+  const changed = () => Object.fromEntries(Object.entries(given()).filter(([name, value]) => !editing || JSON.stringify(value) !== JSON.stringify(job[name] ?? (LISTS.includes(name) ? [] : null))));
   const command = () => {
+    const wanted = changed();
+    if (editing && Object.entries(wanted).some(([name, value]) => value === null || name === "lock")) return line("update", JSON.stringify({ id: job.id, ...wanted }));
     const words = editing ? ["update", job.id] : ["enqueue"];
-    for (const [name, value] of Object.entries(changed())) {
-      if (value === null) continue;
+    for (const [name, value] of Object.entries(wanted)) {
       const option = name === "tags" ? "--tag" : `--${name.replaceAll("_", "-")}`;
       if (name === "env") for (const [key, text] of Object.entries(value)) words.push("--env", `${key}=${text ?? ""}`);
-      else if (name === "tags") for (const word of value) words.push("--tag", word);
+      else if (LISTS.includes(name)) {
+        for (const word of value) if (!editing || !(job[name] || []).includes(word)) words.push(option, word);
+        if (editing && name === "tags") for (const word of job.tags || []) if (!value.includes(word)) words.push("--untag", word);
+      }
       else words.push(option, value);
     }
     return line(...words);
@@ -759,6 +814,7 @@ async function form(job = null, again = false) {
       const fault = names.get(name);
       const show = fault && (all || input.value !== "" || input.touched);
       set(faults[name], show ? fault : "");
+      if (show) faults[name].closest("details")?.setAttribute("open", "");
       if (show) input.setAttribute("aria-invalid", "true"); else input.removeAttribute("aria-invalid");
       names.delete(name);
     }
@@ -766,7 +822,7 @@ async function form(job = null, again = false) {
   };
   await dialog(editing ? `Edit ${job.id}` : "New job", (close) => {
     const fields = wanted.map(([name, kind, meaning, wide]) => {
-      const value = job && (editing || name !== "id") ? name === "env" ? "" : name === "tags" ? (job.tags || []).join(", ") : job[name] ?? "" : "";
+      const value = job && (editing || name !== "id") ? name === "env" ? "" : LISTS.includes(name) ? (job[name] || []).join(", ") : job[name] ?? "" : "";
       const input = kind === "textarea" ? el("textarea", { rows: name === "command" ? 3 : 2 }) : el("input", { type: "text", inputMode: kind === "number" ? "numeric" : "text", autocomplete: "off", spellcheck: false });
       input.value = value;
       input.name = name;
@@ -790,8 +846,10 @@ async function form(job = null, again = false) {
         set(problem, error.status === 412 ? "The job changed meanwhile. Close this and look again." : error.form.errors ? problem.textContent || error.message : error.message);
       }
     };
-    return el("form", { onsubmit: submit, noValidate: true }, el("div", { className: "fields" }, fields), problem,
-      el("div", { className: "line-of" }, told, el("button", { type: "button", onclick: async (event) => { await navigator.clipboard?.writeText(command()).catch(() => null); event.target.textContent = "Copied"; } }, "Copy")),
+    const usual = fields.slice(0, USUAL), rare = fields.slice(USUAL);
+    const more = el("details", { open: editing || again }, el("summary", {}, "Schedule, folder, locks, variables"), el("div", { className: "fields" }, rare));
+    return el("form", { onsubmit: submit, noValidate: true }, el("div", { className: "fields" }, usual), more, problem,
+      el("div", { className: "line-of" }, told, copier(command)),
       el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Cancel"), el("button", { className: "main" }, editing ? "Save" : "Hand in")),
       set(told, command()));
   });
@@ -836,8 +894,9 @@ async function removeFinished() {
 
 // -- the stream
 
-let position = "", stream = null, fails = 0, paused = false, trouble = "", polling = 0, dirty = false, deadSeen = -1;
+let position = "", stream = null, fails = 0, paused = false, trouble = "", polling = 0, heard = new Date(), dirty = false, deadSeen = -1;
 
+/** Tells how the page hears of changes. */
 function say(how, text) { by("live").dataset.how = how; set(by("live"), text); }
 
 function take(event, data, id) {
@@ -871,8 +930,11 @@ async function connect() {
   try {
     await listen(`${V1}/events?${query}`, "", mine.signal, (event, data, id) => {
       if (mine !== stream) return;
+      const back = fails > 0;
       fails = 0;
+      heard = new Date(now());
       say("live", "live");
+      if (back && standing) verdict();
       take(event, data, id);
     });
   } catch (error) {
@@ -884,6 +946,7 @@ async function connect() {
   const wait = Math.min(16, 2 ** (fails - 1)) * (0.7 + 0.6 * Math.random());
   say("off", fails > 5 ? "polling" : "connecting again");
   if (fails > 5) poll();
+  if (standing) verdict();
   polling = setTimeout(connect, wait * 1000);
 }
 
@@ -947,7 +1010,7 @@ const KEYS = [["/", "search", () => by("search").focus()], ["j", "next job", () 
   ["e", "edit", () => shown && form(shown)], ["l", "output of the job", async () => { if (!view.job && marked) open(marked); setTimeout(() => by("output")?.focus(), 400); }],
   ["f", "follow the output, or not", () => out && follow(!out.follow)], ["n", "new job", () => form()], ["g d", "dead jobs", () => { filter("dead"); by("dead-title").focus(); }],
   ["g w", "workers", () => by("workers-title").focus()], ["g a", "all jobs", () => filter("all")], ["p", "pause, or go on", () => pause(!paused)], ["t", "dark or light", theme],
-  ["s", "settings", showSettings], ["?", "this help", showHelp], ["Esc", "back", null]];
+  ["s", "settings", showSettings], ["P", "what may start: pauses and limits", showGate], ["?", "this help", showHelp], ["Esc", "back", null]];
 const current = () => view.job || marked;
 
 function showHelp() {
@@ -990,7 +1053,7 @@ async function begin() {
   by("queue").title = `${queue} — queuectl ${reply.form.version}`;
   const hue = [...queue].reduce((sum, sign) => (sum * 31 + sign.charCodeAt(0)) % 360, 7);
   by("strip").style.setProperty("--hue", hue);
-  for (const id of ["new", "purge", "start", "stop"]) by(id).hidden = !may.full;
+  for (const id of ["new", "purge", "start", "stop", "gate"]) by(id).hidden = !may.full;
   position = (await load()) || "";
   connect();
   loadGroups();
@@ -1005,6 +1068,7 @@ by("theme").onclick = theme;
 by("help").onclick = showHelp;
 by("start").onclick = startWorker;
 by("stop").onclick = stopAll;
+by("gate").onclick = showGate;
 by("purge").onclick = removeFinished;
 by("more").onclick = () => (next === "more" ? load() : load(next));
 by("moved").onclick = () => { moved.clear(); chosen.clear(); showChosen(); by("scroll").scrollTop = 0; load(); by("jobs-title").focus(); };

@@ -108,7 +108,7 @@ export const ago = (text) => (since(text) < 1 ? "now" : span(Math.floor(since(te
 export function clock(text) {
   const at = new Date(text);
   const time = at.toLocaleTimeString([], { hour12: false });
-  return since(text) < 43200 && since(text) >= 0 ? time : `${at.toLocaleDateString()} ${time}`;
+  return Math.abs(now() - at) < 43200000 ? time : `${at.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })} ${time}`;
 }
 export const number = (value) => value.toLocaleString("en");
 export const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
@@ -128,8 +128,8 @@ export async function copy(text) {
   area.remove();
   return done;
 }
-export const copier = (text) => el("button", { onclick: async (event) => {
-  event.target.textContent = (await copy(text)) ? "Copied" : "Select it";
+export const copier = (text) => el("button", { type: "button", onclick: async (event) => {
+  event.target.textContent = (await copy(typeof text === "function" ? text() : text)) ? "Copied" : "Select it";
 } }, "Copy");
 
 // -- output: text, with colours; whatever else a terminal would obey is shown or dropped
