@@ -30,6 +30,7 @@ ROWS = {
     "bulk": starts.bulk,
     "one-shots": starts.one_shots,
     "latency": waits.latency,
+    "freed-slot": waits.freed_slot,
     "idle": waits.idle,
     "crowd": crowds.crowd,
     "gates": gates.gates,

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 
 from queuectl.job_queue import JobQueue
 from queuectl.worker import pool
@@ -50,12 +51,47 @@ def latency(sizes: Sizes) -> list[Figure]:
     ]
 
 
-def _await_idle(queue: JobQueue) -> None:
-    """Wait until the last job has ended and its worker has gone back to waiting."""
+def freed_slot(sizes: Sizes) -> list[Figure]:
+    """From the last word of a job that holds a slot to the start of the next job that wants it.
+
+    The worker that ran it takes another job, which comes first, so that an idle one is to be woken.
+    """
+    with new_queue() as queue:
+        pipe = os.path.join(os.path.dirname(queue.folder), "started")
+        os.mkfifo(pipe)
+        reading = os.open(pipe, os.O_RDWR)
+        queue.limit("slot", 1)
+        pool.start(queue.folder, WORKERS)
+        first = {"command": f"sleep 0.1; echo >{pipe}", "tags": ["slot"], "lock": ["other"]}
+        other = {"command": "sleep 0.1", "lock": ["other"], "priority": -1}
+        second = {"command": f"echo >{pipe}", "tags": ["slot"]}
+        took = []
+        for _ in range(sizes.latencies):
+            _await_idle(queue)
+            queue.enqueue([first])
+            _until(lambda: queue.counts()["in_progress"] == 1)
+            queue.enqueue([other, second])
+            os.read(reading, 1)
+            begun = time.perf_counter()
+            os.read(reading, 1)
+            took.append(1000 * (time.perf_counter() - begun))
+        os.close(reading)
+    took.sort()
+    note = f"{sizes.latencies} jobs, the slowest {took[-1]:.1f} ms"
+    what = "a freed slot to the start of its next job, median"
+    return [Figure(what, statistics.median(took), "ms", 10, note=note)]
+
+
+def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while not queue.is_drained() or any(worker.job_id for worker in queue.workers()):
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def _await_idle(queue: JobQueue) -> None:
+    """Wait until the last job has ended and its worker has gone back to waiting."""
+    _until(lambda: queue.is_drained() and not any(worker.job_id for worker in queue.workers()))
     time.sleep(0.05)
 
 

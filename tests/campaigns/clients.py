@@ -12,15 +12,16 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 
-from queuectl.errors import Conflict, NoSuchJob
+from queuectl.errors import Conflict, KeyTaken, NoSuchJob
 from queuectl.job_queue import JobQueue
-from queuectl.model.job import Job
+from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import in_state
 from queuectl.store import opening
 from queuectl.store.files.job_files import encode_job
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
 LIMITS = {"gpu": 3}
+KEYS = ("a key", "another", "a third")
 CROWDED = 100  # live jobs; above that, enqueuers wait
 PURGE_AGE = 15.0  # seconds
 _SLOW = 0.1  # seconds; operations that took longer are noted
@@ -69,7 +70,12 @@ class Client:
         if sum(self.queue.counts()[state] for state in ("pending", "failed")) > CROWDED:
             return
         ticket, drafts = self._drafts(self.chance.choice((1, 1, 1, 2, 5, 12)))
-        jobs: list[Job] = self.timed("enqueue", drafts)  # type: ignore[assignment]
+        if self.yard.has_all and len(drafts) == 1 and self.chance.random() < 0.4:
+            drafts[0]["unique"] = self.chance.choice(KEYS)
+        try:
+            jobs: list[Job] = self.timed("enqueue", drafts)  # type: ignore[assignment]
+        except KeyTaken:
+            return
         self.notes.tell("accepted", ticket, *(job.id for job in jobs))
         if "id" in drafts[0] and self.chance.random() < 0.2:
             self._enqueue_again(drafts)
@@ -128,7 +134,9 @@ class Client:
             return  # somebody was faster
 
     def _some(self, *states: str) -> list[str]:
-        found = [job.id for job in self.queue.find(states)]
+        # A copy of a schedule that comes back may live beside a later one.
+        jobs = (job for job in self.queue.find(states) if not (job.planned or recurs(job)))
+        found = [job.id for job in jobs]
         return self.chance.sample(found, min(len(found), self.chance.choice((1, 1, 3))))
 
     def _cancel(self) -> None:
@@ -239,6 +247,13 @@ class Reader(Client):
         slots = Counter(s for job in self._running(jobs) for s in job.slots)
         if any(count > 1 or s == f"gpu#{LIMITS['gpu']}" for s, count in slots.items()):
             self.violation(f"too many run: {slots}")
+        live = [job for job in jobs if job.state in LIVE]
+        for what, names in (
+            ("unique key", [job.unique for job in live if job.unique]),
+            ("schedule", [job.id.rpartition(":")[0] for job in live if job.planned]),
+        ):
+            if not self.yard.url and len(set(names)) < len(names):
+                self.violation(f"two live jobs of one {what}: {sorted(names)}")
         seen = {job.id: job.rev for job in jobs}
         if len(seen) < len(jobs):
             self.violation("a job was seen twice")

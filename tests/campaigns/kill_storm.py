@@ -30,6 +30,8 @@ from typing import Any
 from queuectl.errors import NoSuchJob, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model import lifecycle
+from queuectl.model.hooks import is_hook
+from queuectl.model.job import recurs
 from queuectl.store.facts import WorkerInfo
 from queuectl.worker import pool, processes
 from queuectl.worker.rescue import rescue
@@ -84,6 +86,10 @@ class Storm:
         """Kill and replace for so long, or until somebody saw what must not be."""
         limits = {} if self.yard.older else {"limits": clients.LIMITS}
         self.queue.change_settings(SETTINGS | limits)
+        if self.yard.has_all:
+            hooks = ("on-dead", "on-completed", "on-cancelled")
+            self.queue.change_settings(dict.fromkeys(hooks, self.yard.hook()))
+            self.queue.enqueue(self.yard.schedules())
         pool.start(self.yard.data, WORKERS // 2 if self.yard.older else WORKERS)
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.yard.violations():
@@ -100,6 +106,9 @@ class Storm:
         self._await(lambda: not self._clients, 10.0)
         found = []
         self.queue.change_settings({"paused": None})  # whoever paused may have been killed
+        if schedules := [job.id for job in self.queue.find(("pending",)) if recurs(job)]:
+            self.notes.tell("cancelling", *schedules)
+            self.queue.cancel(schedules)
         if not self._await(self._at_rest, DRAIN):
             found = [f"not drained after {DRAIN:g} s: {self.queue.counts()}"]
         for pid in self._paused:
@@ -407,6 +416,9 @@ def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
     yield "runs", sum(job.run for job in jobs.values())
     events = Counter(str(entry["event"]) for job in jobs.values() for entry in job.history)
     yield "events", dict(events)
+    yield "hooks", sum(map(is_hook, jobs.values()))
+    yield "copies of schedules", sum(job.planned is not None for job in jobs.values())
+    yield "unique keys", sum(job.unique is not None for job in jobs.values())
     yield "buried as lost", sum(job.error == "lost" for job in jobs.values())
     yield "blows", dict(storm.blows)
     yield "born", storm._born

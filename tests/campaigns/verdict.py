@@ -6,10 +6,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from queuectl.job_queue import JobQueue
-from queuectl.model.job import LONGEST_HISTORY, Job
+from queuectl.model.hooks import is_hook
+from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job, recurs
 from queuectl.model.lifecycle import MOST_LOSSES
+from queuectl.model.times import parse_time
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.files.logs import named_run
 from queuectl.store.mongodb.documents import STAGED
@@ -17,6 +20,7 @@ from queuectl.store.mongodb.opening import opened
 from tests.campaigns.yard import ENDLESS, LOUD_LINES, Task, Yard, whole_lines
 
 _KILLED = 137
+_STARVED = 60.0  # seconds
 _TICK = 0.02  # seconds; /proc/uptime counts hundredths
 
 
@@ -172,9 +176,13 @@ def faults(yard: Yard, queue: JobQueue) -> list[str]:
     if len({job.id for job in present}) < len(present):
         found.append("a job stands twice")
     found += _counter_faults(queue, present)
-    found += _acceptance_faults(told, jobs)
+    own = {i: job for i, job in jobs.items() if not (job.planned or recurs(job) or is_hook(job))}
+    found += _acceptance_faults(told, own)
     for job in jobs.values():
-        found += Trial(yard, told, job).faults()
+        found += [] if recurs(job) else Trial(yard, told, job).faults()
+    if yard.has_all:
+        found += _hook_faults(jobs)
+        found += _schedule_faults(yard, jobs)
     found += _log_faults(yard, jobs)
     found += _database_faults(yard, jobs) if yard.url else _folder_faults(yard, present)
     return found
@@ -213,6 +221,43 @@ def _log_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
             yield from _output_faults(name, whole_lines(path), jobs[named[0]], named[1])
         else:
             yield f"{name} is left in logs"
+
+
+def _hook_faults(jobs: dict[str, Job]) -> Iterator[str]:
+    """Each end of a job has one hook, and each hook one end."""
+    told, ends = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for job in jobs.values():
+        if is_hook(job):
+            told[(job.env or {})["QUEUECTL_OF"], (job.env or {})["QUEUECTL_EVENT"]] += 1
+            continue
+        was = [str(entry.get("was")) for entry in job.history if entry["event"] == "retry"]
+        for state in (*was, job.state):
+            ends[job.id, state] += state in FINISHED
+    for job_id, state in told.keys() | ends.keys():
+        job = jobs.get(job_id)
+        # Of a history that is full the beginning is gone.
+        whole = job is None or len(job.history) < LONGEST_HISTORY
+        if whole and told[job_id, state] != ends[job_id, state]:
+            counts = f"{ends[job_id, state]} times, with {told[job_id, state]} hooks"
+            yield f"{job_id} was {state} {counts}"
+
+
+def _schedule_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
+    """No firing came twice, or at another moment than it should; none was left out for long."""
+    for draft in yard.schedules():
+        schedule = jobs[str(draft["id"])]
+        copies = [job for job in jobs.values() if job.id.startswith(f"{schedule.id}:")]
+        moments = sorted(parse_time(str(job.planned)) for job in copies)
+        if not moments or len(set(moments)) < len(moments):
+            yield f"{schedule.id} fired twice, or never: {len(moments)} times"
+            continue
+        period = float(str(draft["every"]))
+        odd = [at for at in moments if abs((at - moments[0] + 0.5) % period - 0.5) > 1e-3]
+        if odd:
+            yield f"{schedule.id} fired between its moments: {odd[:3]}"
+        gap = max((after - before for before, after in pairwise(moments)), default=0.0)
+        if gap > _STARVED:
+            yield f"{schedule.id} did not fire for {gap:g} s"
 
 
 _EXPECTED = ("rescued job", "was given up: its file in workers/ is gone")

@@ -103,6 +103,29 @@ class Yard:
         self.data = find_folder(url, os.environ) if url else os.path.join(self.root, "queue")
         self.notes = os.path.join(self.root, "notes")
 
+    @property
+    def has_all(self) -> bool:
+        """Whether hooks, schedules and unique keys take part: no worker knows none of them."""
+        return not (self.older or self.url)
+
+    def hook(self) -> str:
+        """The command of each hook."""
+        task = Task("ok", 0, 0.0, "hook")
+        return task.command().replace(". ./job.sh", f"cd '{self.root}' && . ./job.sh")
+
+    def schedules(self) -> list[dict[str, object]]:
+        """Schedules, with a copy that takes part of the time between, and one that takes more."""
+        return [
+            {
+                "id": f"every.{every}",
+                "every": every,
+                "command": Task("nap", 0, nap, "every").command(),
+                "cwd": self.root,
+                "tags": ["gpu"] * (every == 2),
+            }
+            for every, nap in ((1, 0.2), (2, 2.5))
+        ]
+
     def make(self) -> None:
         """Make all but the queue, which whoever comes first makes."""
         for name in ("notes", "runs", "escaped"):

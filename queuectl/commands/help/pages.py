@@ -114,7 +114,8 @@ Hooks
     QUEUECTL_EVENT      dead, completed or cancelled
     QUEUECTL_OF         the id of the job
     QUEUECTL_EXIT_CODE  of its latest run, if it had one
-    QUEUECTL_ERROR      why it failed
+    QUEUECTL_ERROR      why it failed; it begins with "dependency:" where the
+                        job fell with one that it waited for
     QUEUECTL_LOG        the file of its output, which may be missing; empty if
                         the queue is in MongoDB: queuectl logs "$QUEUECTL_OF"
   queuectl show --json "$QUEUECTL_OF" tells the rest. For example:
