@@ -89,6 +89,7 @@ JOBS = st.builds(
 
 
 _DEFAULTS = Job._field_defaults
+PARENTS = {"after", "after_end"}
 
 
 @given(JOBS)
@@ -98,10 +99,14 @@ def test_a_job_survives_its_json_form(job):
     assert decode_job(line) == job
     values = {name: value for name, value in job._asdict().items() if name != "extra"}
     behind = list(values)[: list(values).index("run_at") + 1]
-    behind += ["tags", "after", "after_end", "lock", "slots", "unique", "every", "cron"]
+    behind += ["after", "after_end", "tags", "lock", "slots", "unique", "every", "cron"]
     values = {name: values[name] for name in dict.fromkeys((*behind, *values))}
     told = {name: value for name, value in values.items() if value != _DEFAULTS.get(name, ...)}
-    assert line.decode() == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
+    # A tab stands before the parents of a job, and nowhere else.
+    tabs = 0 if PARENTS.isdisjoint(told) else 1
+    assert line.count(b"\t") == line.count(b', \t"after') == tabs
+    plain = line.replace(b"\t", b"").decode()
+    assert plain == json.dumps({**told, **(job.extra or {})}, ensure_ascii=False)
     assert is_sound(line)
     assert job.extra or job.history or _whole().fullmatch(line)  # it need not be parsed for a fold
 

@@ -13,7 +13,14 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
-from queuectl.store.files.job_files import decode_job, is_live, is_sound, line_id, line_state
+from queuectl.store.files.job_files import (
+    NAMES_OTHERS,
+    decode_job,
+    is_live,
+    is_sound,
+    line_id,
+    line_state,
+)
 from queuectl.store.files.journal import STATE_ORDER
 from queuectl.store.files.snapshot import Snapshot, merged
 
@@ -87,7 +94,7 @@ def unstartable(lines: Callable[[], Iterable[bytes]]) -> list[tuple[str, str]]:
 
 
 def _names_others(line: bytes) -> bool:
-    return b', "after' in line and is_live(line)
+    return NAMES_OTHERS in line and is_live(line)
 
 
 def _are_twins(jobs: list[Job]) -> bool:

@@ -20,7 +20,15 @@ from queuectl.model.dependencies import (
     parents,
 )
 from queuectl.model.job import Job
-from queuectl.store.files.job_files import DEAD, JOBS, decode_job, encode_job, line_id, line_state
+from queuectl.store.files.job_files import (
+    DEAD,
+    JOBS,
+    NAMES_OTHERS,
+    decode_job,
+    encode_job,
+    line_id,
+    line_state,
+)
 from queuectl.store.files.lookup import lines_with, read_lines_with
 from queuectl.store.files.snapshot import BaseFile
 
@@ -32,17 +40,16 @@ if TYPE_CHECKING:
     from queuectl.store.files.staged import Staged
     from queuectl.store.files.writer import Move, Writer
 
-# In a text of JSON its quotes would have a backslash before them.
-_NEEDLE = b', "after'
-
 
 def with_parents(folder: str, journal: Journal) -> dict[str, Job]:
     """All jobs that name others, in whatever state, by id."""
-    newer = {line_id(line) for line in lines_with(journal.text(), (_NEEDLE,))}
+    newer = {line_id(line) for line in lines_with(journal.text(), (NAMES_OTHERS,))}
     lines: dict[bytes, bytes] = {}
     for name in (JOBS, DEAD):
         with BaseFile(os.path.join(folder, name)) as base:
-            lines |= {line_id(line): line for line in read_lines_with(base.fd, (_NEEDLE,))}
+            if _names_others(base.fd):
+                found = read_lines_with(base.fd, (NAMES_OTHERS,))
+                lines |= {line_id(line): line for line in found}
     if lines or newer:
         # What is newest of a job may be a line that names nobody any more, or a removal.
         lines |= {
@@ -50,8 +57,17 @@ def with_parents(folder: str, journal: Journal) -> dict[str, Job]:
             for line in journal.all_lines()
             if line_id(line) in newer or line_id(line) in lines
         }
-    found = (decode_job(line) for line in lines.values() if _NEEDLE in line and line_state(line))
-    return {job.id: job for job in found if parents(job)}
+    jobs = (decode_job(line) for line in lines.values() if NAMES_OTHERS in line)
+    return {job.id: job for job in jobs}
+
+
+def _names_others(fd: int) -> bool:
+    at = 0
+    while piece := os.pread(fd, 1 << 20, at):
+        if NAMES_OTHERS in piece:
+            return True
+        at += len(piece)
+    return False
 
 
 def _states(writer: Writer, journal: Journal, ids: Collection[str]) -> dict[str, str]:
@@ -149,7 +165,7 @@ def check_added(
 
 
 def _naming(lines: Iterable[bytes]) -> Iterator[bytes]:
-    return (line for line in lines if _NEEDLE in line)
+    return (line for line in lines if NAMES_OTHERS in line)
 
 
 def needed(folder: str, journal: Journal) -> set[str]:

@@ -23,16 +23,16 @@ Signature = tuple[bytes, ...]
 
 # Words of these kinds hold neither quotes nor brackets.
 _RULES = re.compile(
-    rb'[^}]*?"run_at": "[^"]+"(?:, "tags": \[([^\]]*)\])?'
-    rb'(?:, "after": \[([^\]]*)\])?(?:, "after_end": \[([^\]]*)\])?'
-    rb'(?:, "lock": \[([^\]]*)\])?(?:, "slots": \[([^\]]*)\])?'
+    rb'[^}]*?"run_at": "[^"]+"'
+    rb'(?:, \t?"after": \[([^\]]*)\])?(?:, \t?"after_end": \[([^\]]*)\])?'
+    rb'(?:, "tags": \[([^\]]*)\])?(?:, "lock": \[([^\]]*)\])?(?:, "slots": \[([^\]]*)\])?'
 )
 _LOCK = LOCK.encode()
 _WORD = re.compile(rb'"([^"]*)"')
 
 
 def _rules(line: bytes) -> list[list[bytes]]:
-    """Tags, parents (to be completed; to have ended), locks and slots of a job line, unparsed."""
+    """Parents (to be completed; to have ended), tags, locks and slots of a job line, unparsed."""
     found = _RULES.match(line)
     parts = (b"",) * 5 if found is None else found.groups()
     return [_WORD.findall(part) if part else [] for part in parts]
@@ -75,7 +75,7 @@ class Lanes:
 
     def sign(self, line: bytes) -> tuple[Signature, Wants]:
         """The tokens of a waiting job, and the jobs that it waits for."""
-        tags, after, after_end, locks, _ = _rules(line)
+        after, after_end, tags, locks, _ = _rules(line)
         found = [tag for tag in tags if tag in self._limits or tag in self._paused]
         wants = dict.fromkeys(after_end, False) | dict.fromkeys(after, True)
         return tuple(sorted(found + [_LOCK + name for name in locks])), wants
@@ -87,7 +87,7 @@ class Lanes:
 
     def hold(self, job_id: bytes, line: bytes) -> None:
         """Count a running job: with the tokens that it was given, and limited tags that it has."""
-        tags, _, _, _, slots = _rules(line)
+        _, _, tags, _, slots = _rules(line)
         given = {tag: b"" for tag in tags if tag in self._limits}
         given |= {token: number for token, _, number in (slot.partition(b"#") for slot in slots)}
         if given:

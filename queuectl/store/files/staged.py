@@ -17,6 +17,7 @@ from queuectl.model.job import LIVE, Job, recurs, refuse_key
 from queuectl.store import door
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import (
+    NAMES_OTHERS,
     checked_line,
     decode_job,
     encode_job,
@@ -59,7 +60,7 @@ class Staged:
         state = (line_state(line) or b"").decode()
         self.counts[state] = self.counts.get(state, 0) + 1
         self.size += len(line) + 1
-        self.names_parents = self.names_parents or b', "after' in line
+        self.names_parents = self.names_parents or NAMES_OTHERS in line
         self.crc = crc32(b"\n", crc32(line, self.crc))
         return line
 
