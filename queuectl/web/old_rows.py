@@ -28,7 +28,11 @@ OLD = (
         legacy.enqueue,
         "Hand in a job",
         body="job",
-        answers={200: "its id", 409: "there is a job with this id"},
+        answers={
+            200: "its id",
+            404: "there is no such job to wait for",
+            409: "there is a job with this id",
+        },
     ),
     _old(
         "GET",

@@ -37,6 +37,7 @@ _LIST = (
     Member("wait", "duration", "with If-None-Match: wait so long for a change", low=0, high=60),
 )
 _WAIT = (_LIST[-1],)
+_NO_PARENT = "there is no such job to wait for"
 _MEETING = (
     Member(
         "on_conflict",
@@ -129,6 +130,7 @@ ROUTES: tuple[Route, ...] = (
         answers={
             200: "the job that is there: its Idempotency-Key was used, or it was met",
             201: "the job",
+            404: _NO_PARENT,
             409: "there is a job with this id or key",
             412: "the same, with If-None-Match",
         },
@@ -144,7 +146,11 @@ ROUTES: tuple[Route, ...] = (
         "Hand in many jobs, all or none",
         _MEETING,
         body="jobs",
-        answers={201: "the jobs in their order", 409: "there is a job with one of the ids"},
+        answers={
+            201: "the jobs in their order",
+            404: _NO_PARENT,
+            409: "there is a job with one of the ids",
+        },
         result="JobBatch",
         command="enqueue --file",
     ),
@@ -184,7 +190,7 @@ ROUTES: tuple[Route, ...] = (
             Member("add_tags", "tags", "tags that they get beside theirs"),
             Member("drop_tags", "tags", "tags that they lose"),
         ),
-        answers=_TOUCHED,
+        answers={**_TOUCHED, 404: _NO_PARENT},
         result="Touched",
         command="update",
     ),
