@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
 from queuectl.commands.table import COMMANDS
+from queuectl.web.route_table import ROUTES
 from tests.web.served import every_route, filled
 
 JOBS = "/api/v1/jobs"
@@ -521,6 +523,40 @@ def test_each_command_that_makes_sense_over_http_has_its_route():
     wanted = {" ".join(spec.words) for spec in COMMANDS} - {*elsewhere}
     assert wanted - {"config unset"} <= told  # that is null in config set
     assert {command.partition(" --")[0] for command in told if command} <= wanted
+
+
+def test_23_the_document_says_what_the_table_of_routes_says(web):
+    api = web("GET", "/openapi.json", token=None).json
+    assert api["openapi"] == "3.1.0"
+    said = {
+        (method.upper(), path): row
+        for path, rows in api["paths"].items()
+        for method, row in rows.items()
+    }
+    assert set(said) == {(route.method, route.path) for route in ROUTES}
+    for route in ROUTES:
+        row = said[route.method, route.path]
+        assert row["operationId"] == route.name
+        assert {int(status) for status in row["responses"]} >= {*route.answers}
+        assert row.get("security", api["security"]) == ([{"token": []}] if route.right else [])
+        assert row.get("deprecated", False) is (route.kind == "old")
+    assert len({row["operationId"] for row in said.values()}) == len(said)
+    names = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(api)))
+    assert names <= set(api["components"]["schemas"])
+
+
+def test_1_3_and_21_paths_ids_times_and_numbers_have_one_form(web):
+    for route in ROUTES:
+        if route.kind != "old":
+            assert re.fullmatch(r"/(metrics|healthz|api/v1(/[a-z]+|/\{id\})+)", route.path)
+    told = made(web, id="a.b:c_d-e", command="true", priority=1_000_000, timeout=0.5).json
+    assert web("GET", f"{JOBS}/a%2Eb%3Ac_d-e").json["id"] == told["id"]
+    for job_id in ("-a", ".a", "a b", "a/b", "x" * 129):
+        assert web("POST", JOBS, {"command": "true", "id": job_id}).status == 422, job_id
+    for name in ("created_at", "updated_at", "run_at"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", told[name])
+    assert (told["timeout"], told["priority"]) == (0.5, 1_000_000)
+    assert made(web, timeout=None, cwd=None).json["timeout"] is None
 
 
 # -- the stream of events

@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
+from queuectl.web.access import Desk
 from tests.web import page_pictures
 from tests.web.browser import Browser, missing
 from tests.web.test_server import Served
@@ -140,6 +141,29 @@ def test_what_the_command_line_changes_is_seen_within_a_second(page, cli):
         took.append(time.monotonic() - began)
     assert max(took) < 1.0, took
     assert statistics.median(took) < 0.5, took  # beside other tests; alone under 0.2
+
+
+def test_15_of_output_nothing_is_obeyed_but_its_colours(page):
+    shown = page.later(
+        "const done = arguments[1]; import('/page/parts.js').then((parts) => done(parts.painted(arguments[0], new Set()).map((node) => node.textContent ?? node).join('')))",
+        "\x1b]8;;http://evil.test\x07link\x1b]8;;\x07 \x1b[2Jx\x1b[31mred\x1b[0m \u202e\x07\x00",
+    )
+    assert shown == "link xred \\u202e\u2407\u2400"
+
+
+def test_16_and_17_a_page_that_may_only_read_has_no_button_that_acts(
+    browser, cli, data_dir, served
+):
+    served.token = Path(Desk(data_dir, os.environ).file("read")).read_text().split()[-1]
+    cli.ok("enqueue", "--id", "a", "--command", "true")
+    open_page(browser, served, "?job=a")
+    browser.until("return document.querySelector('#about .timeline')")
+    seen = "return [...document.querySelectorAll('button')].filter((b) => b.checkVisibility()).map((b) => b.innerText)"
+    acting = {"New job", "Start one", "Stop all", "Remove finished…", "Retry", "Cancel", "Edit…"}
+    assert not acting & set(browser.run(seen))
+    browser.press("n", "r", "c")
+    assert json.loads(cli.ok("show", "a", "--json"))["job"]["rev"] == 1
+    assert browser.complaints() == []
 
 
 def test_the_queue_is_paused_limited_and_let_go_on(page, cli):

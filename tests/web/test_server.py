@@ -67,6 +67,10 @@ def test_1_it_listens_on_this_machine_and_on_a_socket_and_ctrl_c_ends_it(cli, da
     served = Served(cli, "--port", "0")
     assert served.ask("POST", "/api/v1/jobs", {"command": "true", "id": "a"})[0] == 201
     assert json.loads(cli.ok("show", "a", "--json"))["job"]["state"] == "pending"
+    with open("/proc/net/tcp") as table:
+        addresses = [line.split()[1] for line in table]
+    bound = [name for name in addresses if name.endswith(f":{served.port:04X}")]
+    assert {name.partition(":")[0] for name in bound} == {"0100007F"}  # 127.0.0.1, reversed
     desk = Desk(data_dir, os.environ)
     assert f"-H @{desk.file('full')} http" in served.lines[-1]
     assert desk.served()["port"] == served.port
@@ -93,13 +97,14 @@ def test_1_it_listens_on_this_machine_and_on_a_socket_and_ctrl_c_ends_it(cli, da
 def test_sigterm_ends_it_at_once_and_its_workers_finish_their_job(cli, state, tmp_path, wait_until):
     gate = tmp_path / "gate"
     cli.ok("enqueue", "--id", "slow", "--command", f"until [ -e '{gate}' ]; do sleep 0.05; done")
-    served = Served(cli, "--port", "0", "--workers", "1", "--read-only")
+    served = Served(cli, "--port", "0", "--workers", "1", "--read-only", "--host", "0.0.0.0")
     wait_until(lambda: "in_progress" in cli.ok("list"))
     assert served.ask("GET", "/api/v1/status")[0] == 200
     assert served.ask("POST", "/api/v1/jobs", {"command": "true"})[0] == 403
     stream = served.stream()
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(2) == 0
+    assert b"can be reached from other machines" in served.process.stderr.read()
     gate.touch()
     wait_until(lambda: "Active Workers: 0" in cli.ok("status"))
     assert json.loads(cli.ok("show", "slow", "--json"))["job"]["state"] == "completed"
