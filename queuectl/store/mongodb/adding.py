@@ -12,15 +12,27 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pymongo import errors
-from pymongo.operations import InsertOne, UpdateOne
+from pymongo.operations import InsertOne, UpdateMany
 
-from queuectl.errors import DuplicateId, StoreBusy
+from queuectl.errors import DuplicateId, InvalidInput, StoreBusy
+from queuectl.model.dependencies import parents
+from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import LIVE, Job, refuse_key
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster, is_duplicate
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import KEY, STAGED, Document, second_half, to_document, to_job
+from queuectl.store.mongodb.documents import (
+    KEY,
+    STAGED,
+    WAITS,
+    Document,
+    second_half,
+    to_document,
+    to_job,
+)
 from queuectl.store.mongodb.keys import Keys
+from queuectl.store.mongodb.kin import MOST, Family, refuse_kin, waits_of
+from queuectl.store.mongodb.lanes import AFTER, lane_of
 from queuectl.store.mongodb.staging import Staging
 
 TYPE_CHECKING = False
@@ -28,12 +40,18 @@ if TYPE_CHECKING:
     from queuectl.store.contract import Meet
 
 
+_TOO_MANY = (
+    f"MongoDB takes at most {MOST} jobs at once if some wait for others: hand them in in parts"
+)
+
+
 class _Plan(NamedTuple):
-    """What is to be done: documents to insert, and jobs to change, by id, before and after.
+    """What is to be done: new jobs with their documents, and jobs before and after, by id.
 
     `split`: the keys of which a running job must leave the second half to one of the documents.
     """
 
+    new: list[Job]
     documents: list[Document]
     changed: dict[str, tuple[Job, Job]]
     split: list[str]
@@ -47,12 +65,12 @@ class Adding:
         connection: Connection,
         staging: Staging,
         changes: Changes,
-        lane: Callable[[Job], str | None],
+        gate: Callable[[], Gate],
         next_seq: Callable[[int], int],
     ) -> None:
         self._connection = connection
         self._staging, self._changes, self._keys = staging, changes, Keys(connection)
-        self._lane, self._next_seq = lane, next_seq
+        self._gate, self._next_seq = gate, next_seq
 
     @property
     def _jobs(self) -> Any:
@@ -64,12 +82,33 @@ class Adding:
             self._add_meeting(list(jobs), named, meet)
             return
         jobs = self._refusing(jobs)
-        first = list(islice(jobs, 2))
-        documents = (to_document(job, _lane=self._lane(job)) for job in chain(first, jobs))
+        first = list(islice(jobs, MOST))
+        if any(map(parents, first)):
+            self._add_kin(first + list(islice(jobs, 1)))
+            return
+        documents = (self._document(job) for job in chain(first, map(_alone, jobs)))
         if len(first) == 1:
             self._insert(next(documents))
         elif first:
             self._staging.hand_in(documents, self._next_seq)
+
+    def _document(self, job: Job) -> Document:
+        return to_document(job, _lane=lane_of(job, self._gate() if job.tags else OPEN))
+
+    def _add_kin(self, jobs: list[Job]) -> None:
+        """Add jobs of which some wait for others, in one transaction."""
+        for _ in range(TRIES):
+            plan = _Plan(jobs, [self._document(job) for job in jobs], {}, [])
+            try:
+                self._carry_out(plan)
+                return
+            except Faster as exc:
+                fault = exc.args[0].details["writeErrors"][0]
+                index = fault["index"]
+                refusal = self._staging.refusal(fault, plan.documents[index], index)
+                if refusal is not None:
+                    raise refusal from None
+        raise self._busy()
 
     def _refusing(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """The jobs; KeyTaken at the first whose key a live job has."""
@@ -144,7 +183,7 @@ class Adding:
             now[after.id] = after
         documents, split = [], []
         for job in new.values():
-            document = to_document(job, _lane=self._lane(job))
+            document = self._document(job)
             if KEY in document and beside[job.id]:
                 if any(other.state in CLAIMABLE for other in beside[job.id]):
                     del document[KEY]  # it was decided that several may wait
@@ -155,7 +194,7 @@ class Adding:
         changed = {
             job_id: (old, now[job_id]) for job_id, old in stored.items() if now[job_id] is not old
         }
-        return _Plan(documents, changed, split)
+        return _Plan([*new.values()], documents, changed, split)
 
     def _named(self, ids: list[str]) -> Iterator[Job]:
         for at in range(0, len(ids), PIECE):
@@ -169,16 +208,21 @@ class Adding:
         Then nothing was done; on a standalone server, and of more than a thousand jobs, some of
         them may be changed.
         """
-        documents, changed, split = plan
+        new, documents, changed, split = plan
         for key in split:
             self._keys.split(key)
         count = len(documents) + len(changed)
-        if changed and 1 < count <= PIECE and self._connection.has_transactions:
+        kin = any(map(parents, chain(new, (after for _, after in changed.values()))))
+        if kin and not self._connection.has_transactions:
+            refuse_kin([*new, *(after for _, after in changed.values())], self._where)
+        if kin and count > MOST:
+            raise InvalidInput(_TOO_MANY)
+        if kin or (changed and 1 < count <= PIECE and self._connection.has_transactions):
             what = f"that {count} jobs were handed in"
             self._connection.transaction(lambda session: self._do(plan, session), what)
             return
-        for old, new in changed.values():
-            if not self._changes.swap(old, new):
+        for old, after in changed.values():
+            if not self._changes.swap(old, after):
                 raise Faster
         if len(documents) == 1:
             self._insert(documents[0])
@@ -186,20 +230,36 @@ class Adding:
             self._staging.hand_in(documents, self._next_seq)
 
     def _do(self, plan: _Plan, session: Any) -> None:
-        first = self._next_seq(len(plan.documents))
-        steps: list[UpdateOne | InsertOne[Document]] = [
-            UpdateOne(*self._changes.difference(old, new)) for old, new in plan.changed.values()
-        ]
-        for seq, document in enumerate(plan.documents, first):
-            steps.append(InsertOne({**document, "_seq": seq}))
+        new, documents, changed, _ = plan
+        if changed:
+            self._changes.put([*changed.values()], session)
+        if not new:
+            return
+        family = Family(self._connection, self._gate(), session)
+        state_of = family.check_added(new) if any(map(parents, new)) else family.state_of
+        steps: list[InsertOne[Document] | UpdateMany] = []
+        first = self._next_seq(len(new))
+        for seq, (job, document) in enumerate(zip(new, documents, strict=True), first):
+            lacks = waits_of(job, state_of)
+            marks = {} if lacks is None else {WAITS: lacks, "_lane": AFTER}
+            steps.append(InsertOne({**document, **marks, "_seq": seq}))
         try:
-            done = self._jobs.bulk_write(steps, session=session)
+            self._jobs.bulk_write([*steps, *family.counted(new)], session=session)
         except errors.BulkWriteError as exc:
             if is_duplicate(exc):
-                raise Faster from exc
+                raise Faster(exc) from exc
             raise
-        if done.matched_count < len(plan.changed):
-            raise Faster
+
+    @property
+    def _where(self) -> str:
+        return self._connection.address.name
+
+
+def _alone(job: Job) -> Job:
+    """The job, if it waits for no other."""
+    if parents(job):
+        raise InvalidInput(_TOO_MANY)
+    return job
 
 
 def _needs_key(job: Job) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict
+from queuectl.model.dependencies import parent_state, parents
 from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
@@ -15,9 +16,10 @@ from queuectl.store.backup import check_refill, following, format_backup, keep_r
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import MARKER, Connection
-from queuectl.store.mongodb.documents import KEY, to_document
+from queuectl.store.mongodb.documents import KEY, KIDS, WAITS, to_document
 from queuectl.store.mongodb.env_sets import EnvSets
-from queuectl.store.mongodb.lanes import lane_of
+from queuectl.store.mongodb.kin import refuse_kin, waits_of
+from queuectl.store.mongodb.lanes import AFTER, lane_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 
 _INCOMING = "queuectl_incoming"  # the collection that is to take the place of `jobs`
 _PIECE = 1000  # documents that are inserted at once
+
+
+class _Own(NamedTuple):
+    """A job that is to be kept, the parents that it lacks, and whether others name it."""
+
+    job: Job
+    lacks: list[str] | None
+    has_kids: bool
 
 
 class MongodbArchive:
@@ -64,16 +74,16 @@ class MongodbArchive:
         store.make()
         ids = {name: self._env_sets.keep(form) for name, form in env_sets.items()}
         jobs = [job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs]
+        if not self._connection.has_transactions:
+            refuse_kin(jobs, self._connection.address.name)
         old = store.settings()
-        if not held:
-            store.add(jobs, meet=lambda index, job, others: job)
-            if not store.change_settings(old, settings):
-                raise Conflict("the jobs are restored; somebody else has changed the settings")
-            return None
         present: dict[str, Job] = {}
-        kept = self._keep(present)
+        kept = self._keep(present) if held else None
         gate = Settings(settings).gate() or OPEN
-        self._fill((following(job, present.get(job.id)) for job in jobs), gate)
+        states = {job.id: parent_state(job) for job in jobs}
+        named = {name for job in jobs for name in parents(job)}
+        new = (following(job, present.get(job.id)) for job in jobs)
+        self._fill((_Own(job, waits_of(job, states.get), job.id in named) for job in new), gate)
         if not store.change_settings(old, settings):
             raise Conflict("somebody else has changed the settings; nothing was replaced")
         try:
@@ -93,7 +103,7 @@ class MongodbArchive:
 
         return keep_replaced(self._store.folder, self._lines(jobs()), self._store.now())
 
-    def _fill(self, jobs: Iterator[Job], gate: Gate) -> None:
+    def _fill(self, jobs: Iterator[_Own], gate: Gate) -> None:
         """Put the jobs into a collection of their own, of which nobody knows yet."""
         incoming = self._connection.database[_INCOMING]
         with self._connection.told():
@@ -103,8 +113,10 @@ class MongodbArchive:
         keys: set[str] = set()
         while piece := list(islice(jobs, _PIECE)):
             documents = []
-            for seq, job in enumerate(piece, first):
-                document = to_document(job, _lane=lane_of(job, gate), _seq=seq)
+            for seq, (job, lacks, has_kids) in enumerate(piece, first):
+                lane = AFTER if lacks else lane_of(job, gate)
+                document = to_document(job, _lane=lane, _seq=seq)
+                document |= ({WAITS: lacks} if lacks else {}) | ({KIDS: 1} if has_kids else {})
                 if not keys.isdisjoint(held := document.get(KEY, ())):
                     del document[KEY]  # one was added beside one that ran
                 keys.update(held)

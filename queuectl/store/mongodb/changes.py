@@ -11,17 +11,21 @@ from contextlib import suppress
 from typing import Any, cast
 
 from pymongo import errors
-from pymongo.operations import DeleteOne, InsertOne, UpdateOne
+from pymongo.operations import DeleteOne, InsertOne, UpdateMany, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
+from queuectl.model.dependencies import asked_anew, concerns_others, parent_state, parents
 from queuectl.model.fields import STATES
+from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.selection import Selection, selected
+from queuectl.model.times import format_time
 from queuectl.store.facts import check_count, is_selection
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import (
     FOLLOWED,
+    KIDS,
     STAGED,
     Document,
     difference,
@@ -29,11 +33,14 @@ from queuectl.store.mongodb.documents import (
     to_job,
 )
 from queuectl.store.mongodb.keys import Keys
+from queuectl.store.mongodb.kin import Family, noting, refuse_kin, waits_of
+from queuectl.store.mongodb.lanes import lane_of
 from queuectl.store.mongodb.staging import Staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.store.contract import Rule, Which
+    from queuectl.model.dependencies import Pair
+    from queuectl.store.contract import Kept, Rule, Which
 
 PIECE = 1000  # jobs that are changed in one transaction
 TRIES = 100  # of a change that others are always faster with
@@ -62,26 +69,30 @@ class Changes:
         self,
         connection: Connection,
         staging: Staging,
-        lane: Callable[[Job], str | None],
+        gate: Callable[[], Gate],
         follows: Callable[[Sequence[tuple[Job, Job]]], Iterable[Job]],
         next_seq: Callable[[int], int],
     ) -> None:
         self._connection = connection
-        self._staging, self._lane, self._keys = staging, lane, Keys(connection)
+        self._staging, self._gate, self._keys = staging, gate, Keys(connection)
+        self.freed = 0  # see Store
         self._follows, self._next_seq = follows, next_seq
 
     @property
     def _jobs(self) -> Any:
         return self._connection.database.jobs
 
-    def change(self, which: Which, rule: Rule, exactly: int | None = None) -> dict[str, Job]:
+    def change(
+        self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
+    ) -> dict[str, Job]:
         """See Jobs."""
+        self.freed = 0
         if not is_selection(which) and len(which) == 1 and exactly is None:
-            return self._change_one(which, rule)
-        found = self._found(which)
+            return self._change_one(which, rule, alone=alone)
+        found = [job for job, _ in self._found(which)]
         what = f"a change of {len(found)} jobs"
         if self._is_one_step(found):
-            return self._in_one_step(self._changing(which, rule, exactly), what)
+            return self._in_one_step(self._changing(which, rule, exactly, alone=alone), what)
         pairs = [(job, new) for job in found if (new := rule(job)) is not None]
         check_count(len(pairs), exactly)
         self._keys.refuse(pairs)
@@ -89,7 +100,7 @@ class Changes:
         for at in range(0, len(found), PIECE):
             ids = [job.id for job in found[at : at + PIECE]]
             if self._connection.has_transactions:
-                piece = self._changing(_narrowed(which, ids), rule)
+                piece = self._changing(_narrowed(which, ids), rule, alone=alone)
                 changed |= self._in_one_step(piece, what)
             else:
                 for job_id in ids:
@@ -97,16 +108,25 @@ class Changes:
         return changed
 
     def remove(
-        self, which: Which, goes: Callable[[Job], bool], exactly: int | None = None
+        self,
+        which: Which,
+        goes: Callable[[Job], bool],
+        exactly: int | None = None,
+        kept: Kept = None,
     ) -> list[Job]:
         """See Jobs. On a standalone server a job that changes meanwhile is left."""
-        found = self._found(which)
+        found = [job for job, _ in self._found(which)]
         doomed = list(filter(goes, found))
         if self._is_one_step(found):
             what = f"that {len(doomed)} jobs were removed"
-            deed = self._removing(which, goes, exactly)
-            return cast("list[Job]", self._connection.transaction(deed, what))
+            doomed, needed = self._connection.transaction(
+                self._removing(which, goes, exactly), what
+            )
+            return _parted(doomed, needed, kept)
         check_count(len(doomed), exactly)
+        with self._connection.told():
+            needed = Family(self._connection, OPEN).named({job.id for job in doomed})
+        doomed = _parted(doomed, needed, kept)
         gone: list[Job] = []
         for at in range(0, len(doomed), PIECE):
             gone += self._remove(doomed[at : at + PIECE])
@@ -121,12 +141,16 @@ class Changes:
         as_was, update = self.difference(old, new)
         if not update and not added:
             return True
-        what = f"a change of job '{old.id}'"
+        what, can = f"a change of job '{old.id}'", self._connection.has_transactions
+        if can and self._has_kin([(old, new)]):
+            return self._swap_with_kin(as_was, old, new, added)
+        turns = can and parent_state(old) != parent_state(new)
+        lonely = {**as_was, KIDS: None} if turns else as_was  # in one write, if none waits for it
 
         def swapped(changes: Document) -> bool:
             with self._connection.told(what):
                 try:
-                    return bool(self._jobs.update_one(as_was, changes).matched_count)
+                    return bool(self._jobs.update_one(lonely, changes).matched_count)
                 except errors.DuplicateKeyError:
                     return False  # another job has its key
 
@@ -134,14 +158,26 @@ class Changes:
             return swapped({**update, "$push": {FOLLOWED: batch}})
 
         if not added:
-            return swapped(update)
-        # Not in a transaction: one whose process is killed locks the job for a minute.
-        return self._staging.follow_on(added, self._next_seq(len(added)), old, commit)
+            done = swapped(update)
+        else:
+            # Not in a transaction: one whose process is killed locks the job for a minute.
+            done = self._staging.follow_on(added, self._next_seq(len(added)), old, commit)
+        return done or (turns and self._swap_with_kin(as_was, old, new, added))
+
+    def _swap_with_kin(self, as_was: Document, old: Job, new: Job, added: Collection[Job]) -> bool:
+        """The same of a job that waits for others, or for which some do."""
+
+        def deed(session: Any) -> dict[str, Job]:
+            if self._jobs.find_one(as_was, {"_id": 1}, session=session) is None:
+                return {}
+            return self._step([(old, new)], session, added)
+
+        return bool(self._in_one_step(deed, f"a change of job '{old.id}'"))
 
     def _documents(self, added: Collection[Job]) -> list[Document]:
         first = self._next_seq(len(added))
         return [
-            to_document(job, _lane=self._lane(job), _seq=seq)
+            to_document(job, _lane=self._lane_of(job), _seq=seq)
             for seq, job in enumerate(added, first)
         ]
 
@@ -149,20 +185,23 @@ class Changes:
         """See `difference`; of a job that waits, its lane too."""
         as_was, update = difference(old, new)
         if new.state in CLAIMABLE:
-            lane = self._lane(new)
+            lane = self._lane_of(new)
             step, value = ("$unset", "") if lane is None else ("$set", lane)
             update.setdefault(step, {})["_lane"] = value
         return as_was, update
 
+    def _lane_of(self, job: Job) -> str | None:
+        return lane_of(job, self._gate() if job.tags else OPEN)
+
     def _is_one_step(self, found: Collection[Job]) -> bool:
         return bool(found) and len(found) <= PIECE and self._connection.has_transactions
 
-    def _found(self, which: Which) -> list[Job]:
+    def _found(self, which: Which) -> list[tuple[Job, Document]]:
         with self._connection.snapshot() as moment, self._connection.told():
             found = list(self._meant(which, moment))
         for _, document in found:
             self._staging.finish_what_follows(document)
-        return [job for job, _ in found]
+        return found
 
     def _meant(self, which: Which, session: Any = None) -> Iterator[tuple[Job, Document]]:
         """The jobs that are meant, with their documents; NoSuchJob for an id of none."""
@@ -180,45 +219,107 @@ class Changes:
                 raise NoSuchJob(job_id)
             yield to_job(documents[job_id]), documents[job_id]
 
-    def _change_one(self, which: Which, rule: Rule) -> dict[str, Job]:
+    def _change_one(self, which: Which, rule: Rule, *, alone: bool = False) -> dict[str, Job]:
         """Change the one job that is named, or selected still."""
         for _ in range(TRIES):
             found = self._found(which)
-            new = rule(found[0]) if found else None
-            if new is None:
+            if not found or (new := rule(found[0][0])) is None:
                 return {}
-            self._keys.refuse([(found[0], new)])
-            if self.settle(found[0], new):
+            old, document = found[0]
+            if self._has_kin([(old, new)], [document]):
+                what = f"a change of job '{old.id}'"
+                return self._in_one_step(self._changing(which, rule, alone=alone), what)
+            self._keys.refuse([(old, new)])
+            if self.settle(old, new):
                 return {new.id: new}
-        raise StoreBusy(f"job '{found[0].id}' is changed by others all the time; try again")
+        raise StoreBusy(f"job '{old.id}' is changed by others all the time; try again")
+
+    def _has_kin(self, pairs: Sequence[Pair], documents: Iterable[Mapping[str, Any]] = ()) -> bool:
+        """Whether what becomes of jobs matters for others, or the other way round.
+
+        Raises InvalidInput where that cannot be kept.
+        """
+        if not self._connection.has_transactions:
+            refuse_kin(asked_anew(pairs).values(), self._connection.address.name)
+            return False
+        return (
+            concerns_others(pairs)
+            or any(parents(new) and new.state in CLAIMABLE for _, new in pairs)
+            or any(KIDS in document for document in documents)
+        )
+
+    def put(self, pairs: list[Pair], session: Any) -> None:
+        """Put jobs for others in a transaction; Faster if those are no longer as they were."""
+        for old, new in pairs:
+            as_was = self.difference(old, new)[0]
+            if self._jobs.find_one(as_was, {"_id": 1}, session=session) is None:
+                raise Faster
+        if self._has_kin(pairs):
+            self._step(pairs, session)
+        else:
+            self._write(pairs, session)
 
     def _changing(
-        self, which: Which, rule: Rule, exactly: int | None = None
+        self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
     ) -> Callable[[Any], dict[str, Job]]:
         """What changes all the jobs in a transaction."""
 
         def deed(session: Any) -> dict[str, Job]:
-            found = [(old, rule(old)) for old, _ in self._meant(which, session)]
-            pairs = [(old, new) for old, new in found if new is not None]
+            found = list(self._meant(which, session))
+            pairs = [(old, new) for old, _ in found if (new := rule(old)) is not None]
             check_count(len(pairs), exactly)
-            self._keys.refuse(pairs, session)
-            steps: list[UpdateOne | InsertOne[Document]] = []
-            for old, new in pairs:
-                update = self.difference(old, new)[1]
-                # Another's change since then makes the transaction fail, and run again.
-                steps += [UpdateOne({"_id": old.id}, update)] if update else []
-            if pairs and (added := [*self._follows(pairs)]):
-                steps += map(InsertOne, self._documents(added))
-            if steps:
-                try:
-                    self._jobs.bulk_write(steps, session=session)
-                except errors.BulkWriteError as exc:
-                    if is_duplicate(exc):
-                        raise Faster from exc
-                    raise
-            return {new.id: new for _, new in pairs}
+            if self._has_kin(pairs, (document for _, document in found)):
+                return self._step(pairs, session, alone=alone)
+            return self._write(pairs, session)
 
         return deed
+
+    def _step(
+        self, pairs: list[Pair], session: Any, added: Collection[Job] = (), *, alone: bool = False
+    ) -> dict[str, Job]:
+        """What becomes of jobs, and of those that wait for them, or they for; all that changed.
+
+        `added`: what follows on the first already.
+        """
+        family = Family(self._connection, self._gate(), session)
+        now = format_time(self._connection.now())
+        more, state_of = family.consequences(pairs, now, alone=alone)
+        every = [*pairs, *more]
+        waits = {new.id: waits_of(new, state_of) for _, new in every if parents(new)}
+        writes, self.freed = family.freed(every)
+        writes = [*family.counted(asked_anew(every).values()), *writes]
+        if added and more:
+            added = [*added, *self._follows(more)]
+        return self._write(every, session, added, waits, writes)
+
+    def _write(
+        self,
+        pairs: Sequence[Pair],
+        session: Any,
+        added: Collection[Job] = (),
+        waits: Mapping[str, list[str] | None] | None = None,
+        others: Iterable[UpdateMany] = (),
+    ) -> dict[str, Job]:
+        """Write what becomes of jobs; `waits`: what those lack that have parents."""
+        self._keys.refuse(pairs, session)
+        steps: list[UpdateOne | UpdateMany | InsertOne[Document]] = []
+        for old, new in pairs:
+            update = self.difference(old, new)[1]
+            if waits is not None and new.id in waits:
+                update = noting(update, waits[new.id])
+            # Another's change since then makes the transaction fail, and run again.
+            steps += [UpdateOne({"_id": old.id}, update)] if update else []
+        if pairs and (added := added or [*self._follows(pairs)]):
+            steps += map(InsertOne, self._documents(added))
+        steps += others
+        if steps:
+            try:
+                self._jobs.bulk_write(steps, session=session)
+            except errors.BulkWriteError as exc:
+                if is_duplicate(exc):
+                    raise Faster(exc) from exc
+                raise
+        return {new.id: new for _, new in pairs}
 
     def _in_one_step(self, deed: Callable[[Any], dict[str, Job]], what: str) -> dict[str, Job]:
         for _ in range(TRIES):
@@ -228,14 +329,15 @@ class Changes:
 
     def _removing(
         self, which: Which, goes: Callable[[Job], bool], exactly: int | None
-    ) -> Callable[[Any], list[Job]]:
-        def deed(session: Any) -> list[Job]:
-            gone = [job for job, _ in self._meant(which, session) if goes(job)]
-            check_count(len(gone), exactly)
-            if gone:
-                deletes = [DeleteOne({"_id": job.id}) for job in gone]
+    ) -> Callable[[Any], tuple[list[Job], set[str]]]:
+        def deed(session: Any) -> tuple[list[Job], set[str]]:
+            doomed = [job for job, _ in self._meant(which, session) if goes(job)]
+            check_count(len(doomed), exactly)
+            needed = Family(self._connection, OPEN, session).named({job.id for job in doomed})
+            deletes = [DeleteOne({"_id": job.id}) for job in doomed if job.id not in needed]
+            if deletes:
                 self._jobs.bulk_write(deletes, session=session)
-            return gone
+            return doomed, needed
 
         return deed
 
@@ -256,6 +358,13 @@ class Changes:
                     for document in self._jobs.find({"_id": {"$in": [*won]}}, {"_id": 1}):
                         del won[document["_id"]]
         return [job for job in jobs if job.id in won]
+
+
+def _parted(doomed: Sequence[Job], needed: Collection[str], kept: Kept) -> list[Job]:
+    """Those of the jobs that nobody needs; `kept` is given the others."""
+    if kept is not None:
+        kept += [job for job in doomed if job.id in needed]
+    return [job for job in doomed if job.id not in needed]
 
 
 def _query(selection: Selection) -> Document:

@@ -20,12 +20,14 @@ from typing import Any
 from pymongo import ReturnDocument, errors
 
 from queuectl.config import Settings
-from queuectl.model.gate import LOCK, OPEN, Gate, full, paused_by, slots_for
+from queuectl.model.dependencies import parents, unmet
+from queuectl.model.gate import OPEN, Gate, full, paused_by, slots_for
 from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import Document, claim_update, difference, to_job
+from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
+from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.lanes import ORDER, WAITING, Lanes, lane_of, open_lanes
 from queuectl.store.mongodb.workers import clock
 
@@ -79,6 +81,10 @@ class Claims:
     def lane(self, job: Job) -> str | None:
         """In which lane the job waits; see lanes.py."""
         return lane_of(job, self._gate(TRUSTED) if job.tags else OPEN)
+
+    def gate(self) -> Gate:
+        """What may start, as it was known a moment ago at most."""
+        return self._gate(TRUSTED)
 
     def _gate(self, age: float) -> Gate:
         """What may start, known for at most so many seconds."""
@@ -141,8 +147,8 @@ class Claims:
                 if gate.aging and not wanted:
                     continue  # somebody was faster with all that came before other priorities
                 return None
-            if isinstance(found.get("lock"), list):  # the server left it as it was
-                break
+            if any(isinstance(found.get(name), list) for name in ("lock", WAITS)):
+                break  # the server left it as it was
             before = to_job(found)
             return before, None if recurs(before) else claim(before)
         return self._take_from_lanes(gate, now, claim, wanted)
@@ -153,7 +159,7 @@ class Claims:
         passed: set[str | None] = set()
         while True:
             lanes, using = self._lanes.look(gate)
-            self._locks = bool(using) or any(LOCK in (lane or "") for lane in lanes)
+            self._locks = bool(using) or any("/" in (lane or "") for lane in lanes)
             may = [lane for lane in open_lanes(lanes, gate, using) if lane not in passed]
             if gate.aging and wanted is None:
                 document = self._lanes.first_aged(may, now, gate.aging)
@@ -170,6 +176,8 @@ class Claims:
                     self._lanes.put_right(gate)  # many may lie there
                     self._lanes.put(before, gate)
                 continue
+            if parents(before) and self._lacks_parent(before, gate):
+                continue
             if recurs(before):
                 return before, None
             job = claim(before, slots=slots_for(before, gate, using))
@@ -179,7 +187,8 @@ class Claims:
     def _start(self, document: Document, before: Job, job: Job) -> bool:
         """Let the job start; False if somebody was faster with it, or with one of its slots."""
         as_was, update = difference(before, job)
-        as_was |= {name: {"$eq": document.get(name)} for name in ("tags", "lock")}
+        read = ("tags", "lock", "after", "after_end", WAITS)
+        as_was |= {name: {"$eq": document.get(name)} for name in read}
         with self._connection.told():
             try:
                 return bool(self._jobs.update_one(as_was, update).matched_count)
@@ -188,6 +197,16 @@ class Claims:
                 idle = {"slots": {"$in": [*job.slots]}, "state": {"$ne": "in_progress"}}
                 self._jobs.update_many(idle, {"$unset": {"slots": ""}})
                 return False
+
+    def _lacks_parent(self, job: Job, gate: Gate) -> bool:
+        """Whether the job that seems free waits for others all the same; then it is put right."""
+        with self._connection.told():
+            family = Family(self._connection, gate)
+            family.load(parents(job))
+            lacks = bool(unmet(job, family.state_of))
+            if lacks:
+                family.put_right()
+        return lacks
 
     def _is_held_back(self, job: Job) -> bool:
         """Whether the job that was just claimed should not have been, as things are now."""
@@ -203,6 +222,8 @@ class Claims:
     def put_right(self) -> None:
         """Look after waiting jobs that were edited in mongosh, if it matters what holds them."""
         gate = self._gate(TRUSTED)
+        with self._connection.told():
+            Family(self._connection, gate).put_right()
         if gate != OPEN or self._locks:
             self._lanes.put_right(gate)
 

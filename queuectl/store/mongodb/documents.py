@@ -3,9 +3,10 @@
 As in those files, what equals its default is left out, and keys that we do not know are kept. What
 the store adds for itself begins with an underscore, and no job shows it: `_seq` keeps the order in
 which jobs came in, `_nonce` tells whose an insert was, `_lane` is where a waiting job is looked for
-(see lanes.py), `_key` is what a live job holds of its unique key (see keys.py), `_batch` and `_as`
-hold a job that is handed in with others back until all of them are there, and `_followed` notes
-which of those a change of this job hands in (see staging.py).
+(see lanes.py), `_key` is what a live job holds of its unique key (see keys.py), `_waits` and
+`_kids` tell who waits for whom (see kin.py), `_batch` and `_as` hold a job that is handed in with
+others back until all of them are there, and `_followed` notes which of those a change of this job
+hands in (see staging.py).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Document = dict[str, Any]
 STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
 FOLLOWED = "_followed"
 KEY = "_key"
-_OWN = ("_seq", "_nonce", "_lane", KEY, "_batch", "_as", FOLLOWED)
+WAITS, KIDS = "_waits", "_kids"
+_OWN = ("_seq", "_nonce", "_lane", KEY, WAITS, KIDS, "_batch", "_as", FOLLOWED)
 # Fields that each document has, whatever their values.
 ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
 _NEEDED = {"id", *ALWAYS}
@@ -80,19 +82,12 @@ def second_half(key: str) -> str:
     return f"2/{key}"
 
 
-def supported(job: Job) -> Job:
-    """The job, if this store can keep what it asks for."""
-    if job.after or job.after_end:
-        raise InvalidInput("fields 'after' and 'after_end' are not supported in MongoDB yet")
-    return job
-
-
 def check_document(job: Job) -> None:
     """Raise InvalidInput, naming the job, for what MongoDB cannot keep."""
     from bson import encode, errors
 
     try:
-        encode(to_document(supported(job)))
+        encode(to_document(job))
     except (OverflowError, errors.BSONError, InvalidInput) as exc:
         raise InvalidInput(f"MongoDB cannot keep job '{job.id}': {exc}") from None
 
@@ -184,7 +179,7 @@ _CLAIM = _claim_update()
 def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
     """The update of the document that `worker` claims at `now`; `log_word` is for a first run.
 
-    It leaves a schedule, which never runs itself, and a job that needs a lock as they are.
+    It leaves as it is a schedule, which never runs itself, and what needs a lock or another job.
     """
     values = {"$worker": worker, "$now": now}
     to_set = {
@@ -194,7 +189,13 @@ def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
     if log_word is not None:
         ran = {"$gt": [{"$ifNull": ["$run", 0]}, 0]}
         to_set["log_word"] = {"$cond": [ran, "$log_word", log_word]}
-    needs = {"$or": [{"$isArray": "$lock"}, *({"$gt": [f"${name}", None]} for name in RECURS)]}
+    needs = {
+        "$or": [
+            {"$isArray": "$lock"},
+            {"$isArray": f"${WAITS}"},
+            *({"$gt": [f"${name}", None]} for name in RECURS),
+        ]
+    }
     return [
         {"$set": {name: {"$cond": [needs, f"${name}", value]} for name, value in to_set.items()}}
     ]

@@ -17,13 +17,14 @@ from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE, rank
 from queuectl.model.times import format_time
 from queuectl.store.mongodb.connection import Connection
-from queuectl.store.mongodb.documents import Document
+from queuectl.store.mongodb.documents import WAITS, Document
 
 WAITING = {"$in": sorted(CLAIMABLE)}
 ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 # The server merges the lanes of one question, of both states; of more than 200 it sorts all jobs.
 _AT_ONCE = 90
 _PIECE = 5000  # jobs that are put into another lane at once: the server must answer in time
+AFTER = "after/"  # the lane of jobs that wait for others; no tag begins so
 _EPOCH = format_time(0.0)
 # Of each priority the first job: the server skips from one to the next in the index `claim`.
 _FIRSTS: list[Document] = [
@@ -39,7 +40,7 @@ _FIRSTS: list[Document] = [
 
 
 def lane_of(job: Job, gate: Gate) -> str | None:
-    """The lane of a waiting job; None for that of jobs which nothing can hold back."""
+    """The lane of a job that waits for no other; None for that which nothing can hold back."""
     tags = [tag for tag in _known(gate) if tag in job.tags]
     return " ".join(tags + [LOCK + name for name in job.lock]) or None
 
@@ -147,11 +148,12 @@ class Lanes:
             with self._connection.told():
                 if self._jobs.find_one(due, {"_id": 1}, hint="lane") is not None:
                     return now
-        later: Document = {"state": WAITING, "run_at": {"$gt": now}}
+        later: Document = {"state": WAITING, "run_at": {"$gt": now}, WAITS: None}
         if gate.paused:
             later["tags"] = {"$nin": sorted(gate.paused)}
         with self._connection.told():
-            found = list(self._jobs.find(later, {"run_at": 1}).sort("run_at", 1).limit(1))
+            soon = self._jobs.find(later, {"run_at": 1}, hint="due").sort("run_at", 1)
+            found = list(soon.limit(1))
         return found[0]["run_at"] if found else None
 
     def put_right(self, gate: Gate) -> None:
@@ -159,11 +161,11 @@ class Lanes:
         known = _known(gate)
         concerned = [{"_lane": {"$exists": True}}, {"lock": {"$exists": True}}]
         asked = {"state": WAITING, "$or": [*concerned, {"tags": {"$in": known}}]}
-        asked["$expr"] = {"$ne": [{"$ifNull": ["$_lane", ""]}, _lane_on_server(known)]}
+        asked["$expr"] = {"$ne": [{"$ifNull": ["$_lane", ""]}, lane_on_server(gate)]}
         with self._connection.told():
             while ids := [job["_id"] for job in self._jobs.find(asked, {"_id": 1}).limit(_PIECE)]:
                 wrong = {"_id": {"$in": ids}, "state": WAITING}
-                self._jobs.update_many(wrong, [{"$set": {"_lane": _lane_on_server(known)}}, _PLAIN])
+                self._jobs.update_many(wrong, [{"$set": {"_lane": lane_on_server(gate)}}, PLAIN])
 
     def put(self, job: Job, gate: Gate) -> None:
         """Put this one into its lane."""
@@ -179,6 +181,8 @@ def open_lanes(
     """Those of the lanes whose tokens are all free, and that without tokens."""
 
     def is_shut(token: str) -> bool:
+        if token == AFTER:
+            return True
         most = gate.limits.get(token, 1 if token.startswith(LOCK) else None)
         return token in gate.paused or (most is not None and len(using.get(token, ())) >= most)
 
@@ -206,14 +210,14 @@ def _pieces(lanes: Collection[str | None]) -> Iterator[list[str | None]]:
         yield given[at : at + _AT_ONCE]
 
 
-def _lane_on_server(known: list[str]) -> Document:
+def lane_on_server(gate: Gate) -> Document:
     """`lane_of`, as the server reckons it; empty for None."""
     tags = {"$cond": [{"$isArray": "$tags"}, "$tags", []]}
     locks = {"$cond": [{"$isArray": "$lock"}, "$lock", []]}
     is_text = {"$eq": [{"$type": "$$this"}, "string"]}
     tokens = {
         "$concatArrays": [
-            {"$filter": {"input": {"$literal": known}, "cond": {"$in": ["$$this", tags]}}},
+            {"$filter": {"input": {"$literal": _known(gate)}, "cond": {"$in": ["$$this", tags]}}},
             {
                 "$map": {
                     "input": {"$filter": {"input": locks, "cond": is_text}},
@@ -222,10 +226,11 @@ def _lane_on_server(known: list[str]) -> Document:
             },
         ]
     }
-    return {"$reduce": {"input": tokens, "initialValue": "", "in": _JOIN}}
+    joined = {"$reduce": {"input": tokens, "initialValue": "", "in": _JOIN}}
+    return {"$cond": [{"$isArray": f"${WAITS}"}, AFTER, joined]}
 
 
-_PLAIN = {"$set": {"_lane": {"$cond": [{"$eq": ["$_lane", ""]}, "$$REMOVE", "$_lane"]}}}
+PLAIN = {"$set": {"_lane": {"$cond": [{"$eq": ["$_lane", ""]}, "$$REMOVE", "$_lane"]}}}
 _JOIN = {
     "$cond": [
         {"$eq": ["$$value", ""]},

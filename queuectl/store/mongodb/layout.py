@@ -9,11 +9,11 @@ from pymongo import ASCENDING, errors
 
 from queuectl.errors import StoreError
 from queuectl.store.mongodb.connection import MARKER, SETTINGS, Connection
-from queuectl.store.mongodb.documents import KEY
+from queuectl.store.mongodb.documents import KEY, WAITS
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 5  # raised when an index or a rule is added: a process that finds less makes them
+LAYOUT = 6  # raised when an index or a rule is added: a process that finds less makes them
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 # A claim scans the first: the ready jobs of each state, in the order in which they are claimed,
@@ -25,9 +25,12 @@ _JOB_INDEXES = {
     "due": ("state", "run_at"),
     "order": ("_seq",),
     "worker": ("worker", "state"),
+    "after": ("after",),
+    "after_end": ("after_end",),
+    "waits": (WAITS,),
     "batch": ("_batch",),
 }
-_SPARSE = ("worker", "batch")
+_SPARSE = ("worker", "batch", "after", "after_end", "waits")
 _PARTIAL = {"slots": ("slots",), "key": (KEY,), "unique": ("unique", "state")}
 _ONE = ("slots", "key")  # what one job at most may hold
 

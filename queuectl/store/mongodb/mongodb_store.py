@@ -32,7 +32,6 @@ from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import (
     STAGED,
     check_document,
-    supported,
     to_job,
 )
 from queuectl.store.mongodb.env_sets import EnvSets
@@ -65,19 +64,27 @@ class MongodbStore:
         self.folder = folder  # this host's own, see addresses.py
         self.notices: list[str] = []
         self.on_change: OnChange = lambda pairs, settings: ()
-        self.freed = 0
         self._env_sets = EnvSets(self.connection)
         self._claims = Claims(self.connection, self.settings)
-        lane = self._claims.lane
-        self._staging = Staging(self.connection, lane)
-        self._changes = Changes(self.connection, self._staging, lane, self._follows, self._next_seq)
-        self._adding = Adding(self.connection, self._staging, self._changes, lane, self._next_seq)
+        gate = self._claims.gate
+        self._staging = Staging(self.connection, self._claims.lane)
+        self._changes = Changes(self.connection, self._staging, gate, self._follows, self._next_seq)
+        self._adding = Adding(self.connection, self._staging, self._changes, gate, self._next_seq)
         self._firing = Firing(self.connection, self._staging, self._changes)
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._marked = False  # whether the database is known to be a queue
         self._settings: Mapping[str, object] = {}
         self._last_seq = 0
+
+    @property
+    def freed(self) -> int:
+        """See Store."""
+        return self._changes.freed
+
+    @freed.setter
+    def freed(self, count: int) -> None:
+        self._changes.freed = count
 
     # -- which database
 
@@ -148,8 +155,8 @@ class MongodbStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        """See Store and Adding; what it cannot keep yet is refused."""
-        jobs = map(supported, jobs)
+        """See Store and Adding."""
+        jobs = iter(jobs)
         first = list(islice(jobs, 1))
         if not first:
             return
@@ -226,11 +233,13 @@ class MongodbStore:
         """See Store. If the claim fails after the settling, that is done: asking again is right."""
         if not self._there():
             return Claim(None, settled=finished is None)
+        self.freed = 0
         if finished is not None and not self._changes.settle(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
-        return Claim(
-            self._claims.claim(worker, now, log_word, self._changes.swap, self._firing.fire)
-        )
+        job = self._claims.claim(worker, now, log_word, self._changes.swap, self._firing.fire)
+        if job is not None and (job.after or job.after_end) and self.freed:
+            self.freed -= 1  # which runs here
+        return Claim(job)
 
     def _follows(self, pairs: Sequence[tuple[Job, Job]]) -> Iterable[Job]:
         return self.on_change(pairs, self._claims.recent())
@@ -245,7 +254,7 @@ class MongodbStore:
     ) -> dict[str, Job]:
         """See Store and Changes."""
         self._refuse_if_absent(which)
-        return self._changes.change(which, rule, exactly)
+        return self._changes.change(which, rule, exactly, alone=alone)
 
     def remove(
         self,
@@ -256,7 +265,7 @@ class MongodbStore:
     ) -> list[Job]:
         """See Store and Changes."""
         self._refuse_if_absent(which)
-        return self._changes.remove(which, goes or (lambda _: True), exactly)
+        return self._changes.remove(which, goes or (lambda _: True), exactly, kept)
 
     def _refuse_if_absent(self, which: Which) -> None:
         if not self._there() and not is_selection(which):

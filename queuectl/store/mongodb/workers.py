@@ -40,7 +40,10 @@ _PENDING = [
                 {"ns.coll": "jobs", "operationType": "insert", "fullDocument.state": "pending"},
                 {"ns.coll": "jobs", "updateDescription.updatedFields.state": "pending"},
                 {"ns.coll": "jobs", "updateDescription.updatedFields.run_at": {"$exists": True}},
-                {"ns.coll": "jobs", "updateDescription.removedFields": "slots"},
+                {
+                    "ns.coll": "jobs",
+                    "updateDescription.removedFields": {"$in": ["slots", "_waits"]},
+                },
                 {"ns.coll": "config"},
                 {"operationType": "rename"},
             ]

@@ -1,0 +1,231 @@
+"""Jobs that wait for others, in a database: what a step comes to for those; it is one transaction.
+
+A waiting job notes in `_waits` which parents it lacks, and lies in a lane that is never open while
+it lacks one (see lanes.py). Who hands it in counts up `_kids` in the documents of its parents: so
+two steps meet in one document, of which one sees the other, if a parent ends at the same moment.
+A job that nobody waits for ends in one write, as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pymongo.operations import UpdateMany, UpdateOne
+
+from queuectl.errors import InvalidInput
+from queuectl.model.dependencies import (
+    Kin,
+    asked_anew,
+    check_new,
+    is_met,
+    parent_state,
+    parents,
+    unmet,
+)
+from queuectl.model.fields import STATES
+from queuectl.model.gate import Gate
+from queuectl.model.job import FINISHED, LIVE, Job
+from queuectl.model.scheduling import CLAIMABLE
+from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import KIDS, WAITS, Document, to_job
+from queuectl.store.mongodb.lanes import AFTER, PLAIN, WAITING, lane_on_server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.model.dependencies import Pair
+
+MOST = 10_000  # jobs that are handed in at once, if some of them wait for others
+_PIECE = 1000  # jobs that are asked for at once
+
+
+class Family:
+    """What is known, in one step, of jobs that name others, and of those, as they were before it.
+
+    `session` is that of the transaction.
+    """
+
+    def __init__(self, connection: Connection, gate: Gate, session: Any = None) -> None:
+        self._jobs: Any = connection.database.jobs
+        self._gate, self._session = gate, session
+        self._states: dict[str, str | None] = {}
+
+    def load(self, names: Iterable[str]) -> None:
+        """Ask for the states of these jobs at once."""
+        wanted = [name for name in dict.fromkeys(names) if name not in self._states]
+        self._states |= dict.fromkeys(wanted)
+        for at in range(0, len(wanted), _PIECE):
+            asked = {"_id": {"$in": wanted[at : at + _PIECE]}, "state": {"$in": [*STATES]}}
+            for job in map(to_job, self._jobs.find(asked, session=self._session)):
+                self._states[job.id] = parent_state(job)
+
+    def state_of(self, job_id: str) -> str | None:
+        """The state of a parent; None if there is no such job."""
+        self.load((job_id,))
+        return self._states[job_id]
+
+    def kids_of(self, parent: str) -> Iterator[Job]:
+        """The jobs that name it, in whatever state."""
+        named = {"$or": [{"after": parent}, {"after_end": parent}], "state": {"$in": [*STATES]}}
+        yield from map(to_job, list(self._jobs.find(named, session=self._session)))
+
+    def named(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that live jobs wait for, or did."""
+        found: set[str] = set()
+        wanted = list(ids)
+        for at in range(0, len(wanted), _PIECE):
+            some = {"$in": wanted[at : at + _PIECE]}
+            asked = {"$or": [{"after": some}, {"after_end": some}], "state": {"$in": [*LIVE]}}
+            for job in self._jobs.find(asked, {"after": 1, "after_end": 1}, session=self._session):
+                found.update(job.get("after", ()), job.get("after_end", ()))
+        return found.intersection(ids)
+
+    def consequences(
+        self, pairs: Sequence[Pair], now: str, *, alone: bool
+    ) -> tuple[list[Pair], Callable[[str], str | None]]:
+        """What else happens in the step; and the states of parents as they are after it.
+
+        Raises what `check_new` does of jobs that are to wait for others.
+        """
+        self.load(name for _, new in pairs for name in parents(new))
+        more = Kin(self.kids_of, self.state_of).consequences(pairs, now, alone=alone)
+        changed = {new.id: new for _, new in (*pairs, *more)}
+        self.load(name for job in changed.values() for name in parents(job))
+
+        def state_of(job_id: str) -> str | None:
+            return parent_state(changed[job_id]) if job_id in changed else self.state_of(job_id)
+
+        check_new(asked_anew((*pairs, *more)), _Known(self._job, changed), state_of)
+        return more, state_of
+
+    def check_added(self, jobs: Collection[Job]) -> Callable[[str], str | None]:
+        """Raise what is wrong with what new jobs wait for; the states of parents beside them."""
+        new = {job.id: job for job in jobs}
+        self.load(name for job in jobs for name in parents(job) if name not in new)
+
+        def state_of(job_id: str) -> str | None:
+            return parent_state(new[job_id]) if job_id in new else self.state_of(job_id)
+
+        # A job with a new id can only be waited for if it was handed in with the others.
+        known = _Known(self._job, new) if self.named(new) else new
+        check_new({job.id: job for job in jobs if parents(job)}, known, state_of)
+        return state_of
+
+    def _job(self, job_id: str) -> Job | None:
+        found = self._jobs.find_one(
+            {"_id": job_id, "state": {"$in": [*STATES]}}, session=self._session
+        )
+        return to_job(found) if found else None
+
+    def counted(self, jobs: Iterable[Job]) -> list[UpdateMany]:
+        """The writes by which parents know of those that wait for them."""
+        names = list(dict.fromkeys(name for job in jobs for name in parents(job)))
+        return [
+            UpdateMany({"_id": {"$in": names[at : at + _PIECE]}}, {"$inc": {KIDS: 1}})
+            for at in range(0, len(names), _PIECE)
+        ]
+
+    def freed(self, pairs: Sequence[Pair]) -> tuple[list[UpdateMany], int]:
+        """The writes by which jobs lack what these become, or lack it no more; how many are free.
+
+        They come behind the changes of the jobs themselves.
+        """
+        changed = {new.id: new for _, new in pairs}
+        turned = [new for old, new in pairs if parent_state(old) != parent_state(new)]
+        ended = {new.id: new.state for new in turned if new.state in FINISHED}
+        count, writes = 0, []
+        asked = {WAITS: {"$in": [*ended]}, "state": WAITING}
+        for kid in self._jobs.find(asked, {WAITS: 1, "after": 1}, session=self._session):
+            strict = kid.get("after", ())
+            count += kid["_id"] not in changed and all(
+                name in ended and is_met(ended[name], strict=name in strict) for name in kid[WAITS]
+            )
+        for job in turned:
+            name = job.id
+            if job.state in FINISHED:
+                only = {} if job.state == "completed" else {"after": {"$ne": name}}
+                writes.append(self._change({WAITS: name, **only}, _without(name)))
+            if job.state != "completed":
+                lacks: list[Document] = [{"after": name}]
+                lacks += [{"after_end": name}] if job.state not in FINISHED else []
+                writes.append(self._change({"$or": lacks, WAITS: {"$ne": name}}, _with(name)))
+        return writes, count
+
+    def _change(self, asked: Document, waits: Document) -> UpdateMany:
+        return UpdateMany({"state": WAITING, **asked}, self._waiting(waits))
+
+    def _waiting(self, waits: Document) -> list[Document]:
+        """An update that sets what a job lacks, and its lane by that."""
+        none = {"$eq": [f"${WAITS}", []]}
+        return [
+            {"$set": {WAITS: waits}},
+            {"$set": {WAITS: {"$cond": [none, "$$REMOVE", f"${WAITS}"]}}},
+            {"$set": {"_lane": lane_on_server(self._gate)}},
+            PLAIN,
+        ]
+
+    def put_right(self) -> None:
+        """Let waiting jobs lack what they lack, whatever was edited in mongosh."""
+        named = [{field: {"$exists": True}} for field in ("after", "after_end", WAITS)]
+        found = list(self._jobs.find({"state": WAITING, "$or": named}))
+        jobs = list(map(to_job, found))
+        self.load(name for job in jobs for name in parents(job))
+        steps = [
+            UpdateOne(
+                {"_id": job.id, "state": WAITING, WAITS: {"$eq": document.get(WAITS)}},
+                self._waiting({"$literal": lacks}),
+            )
+            for job, document in zip(jobs, found, strict=True)
+            if set(lacks := [*unmet(job, self.state_of)]) != set(document.get(WAITS, ()))
+        ]
+        if steps:
+            self._jobs.bulk_write(steps, ordered=False)
+
+
+def waits_of(job: Job, state_of: Callable[[str], str | None]) -> list[str] | None:
+    """What the document of a job notes of the parents that it lacks; None for nothing."""
+    return [*unmet(job, state_of)] or None if job.state in CLAIMABLE else None
+
+
+def noting(update: Document, lacks: list[str] | None) -> Document:
+    """The update of a job's document that notes as well what the job lacks."""
+    to_set, to_unset = (dict(update.get(step, {})) for step in ("$set", "$unset"))
+    if lacks is None:
+        to_unset[WAITS] = ""
+    else:
+        to_unset.pop("_lane", None)
+        to_set |= {WAITS: lacks, "_lane": AFTER}
+    return {step: names for step, names in (("$set", to_set), ("$unset", to_unset)) if names}
+
+
+def refuse_kin(jobs: Iterable[Job], name: str) -> None:
+    """InvalidInput if a job waits for others, which a standalone server cannot keep."""
+    for job in jobs:
+        if parents(job) and job.state in LIVE:
+            raise InvalidInput(
+                f"job '{job.id}' waits for others, which needs a replica set, and {name} is a "
+                "standalone server: start mongod with --replSet rs0, then once rs.initiate() in "
+                "mongosh"
+            )
+
+
+def _without(name: str) -> Document:
+    others = {"$ne": ["$$this", {"$literal": name}]}
+    return {"$filter": {"input": f"${WAITS}", "cond": others}}
+
+
+def _with(name: str) -> Document:
+    return {"$concatArrays": [{"$ifNull": [f"${WAITS}", []]}, [{"$literal": name}]]}
+
+
+class _Known(dict[str, Job]):
+    """Jobs by id, which are asked for as they are looked up."""
+
+    def __init__(self, find: Callable[[str], Job | None], jobs: Mapping[str, Job]) -> None:
+        super().__init__(jobs)
+        self._find = find
+
+    def get(self, job_id: str, default: Any = None) -> Any:
+        if job_id not in self and (job := self._find(job_id)) is not None:
+            self[job_id] = job
+        return super().get(job_id, default)

@@ -1,0 +1,198 @@
+"""`after` and `after_end` in MongoDB: rules, races and edits; what a standalone server refuses."""
+
+from __future__ import annotations
+
+import threading
+from inspect import signature
+from io import BytesIO
+
+import pytest
+from samples import make_job, moment, put
+from test_mongodb_gate import keys_examined
+
+from queuectl.addresses import Address
+from queuectl.errors import DuplicateId, InvalidInput, KeyTaken
+from queuectl.job_queue import JobQueue
+from queuectl.store.backup import read_backup
+from tests import test_after
+
+NOW = moment(10)
+on_a_set = pytest.mark.parametrize("server", ["replica set"], indirect=True)
+for _name, _test in vars(test_after).items():  # those that need no folder
+    if _name.startswith("test_") and "queue" in signature(_test).parameters:
+        globals()[_name] = on_a_set(_test)
+
+
+@pytest.fixture
+def queue(url, tmp_path):
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    queue = JobQueue(MongodbStore(Address(url), str(tmp_path / "host")))
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Deeds of others in the middle of a step that concerns jobs which wait for others."""
+    from queuectl.store.mongodb.kin import Family
+
+    deeds, load = [], Family.load
+
+    def loaded(self, names):
+        load(self, names)
+        if deeds and self._session is not None:
+            deeds.pop()()
+
+    monkeypatch.setattr(Family, "load", loaded)
+    return deeds
+
+
+def finish(store, job_id, state="completed"):
+    job = store.get(job_id)
+    put(store, job._replace(state=state, worker=None, rev=job.rev + 1))
+
+
+@pytest.mark.parametrize("server", ["standalone"], indirect=True)
+def test_a_standalone_server_is_told_what_it_needs(store):
+    store.add([make_job("a"), make_job("b")])
+    told = "standalone server: start mongod with --replSet rs0, then once rs.initiate"
+    child = make_job("c", after=("a",))
+    deeds = [
+        lambda: store.add([child]),
+        lambda: store.add([make_job("x"), child]),
+        lambda: store.add([child], meet=lambda index, job, others: job),
+        lambda: put(store, make_job("b", after_end=("a",), rev=2)),
+        lambda: store.change(["a", "b"], lambda job: job._replace(after=("x",), rev=2)),
+        lambda: store.archive.refill([make_job("a"), child], {}, {}, replace=True),
+    ]
+    for deed in deeds:
+        with pytest.raises(InvalidInput, match=told):
+            deed()
+    assert list(store.find()) == [make_job("a"), make_job("b")]
+
+
+@on_a_set
+@pytest.mark.parametrize("first", ["the child", "the end"])
+def test_a_parent_that_ends_as_its_child_comes_frees_it(store, url, opened, meanwhile, first):
+    other = opened(url)
+    store.add([make_job("a"), make_job("k", after=("a",))])
+    child, job = make_job("b", after=("a",)), store.claim("w", NOW).job
+    end = job._replace(state="completed", rev=job.rev + 1)
+    if first == "the child":  # it has read that its parent runs
+        meanwhile.append(lambda: other.claim("w", NOW, (job, end)))
+        store.add([child])
+    else:  # it has read which jobs wait for it
+        meanwhile.append(lambda: other.add([child]))
+        assert store.claim("w", NOW, (job, end)).settled
+    got = {one.job.id for _ in range(3) if (one := store.claim("v", NOW)).job}
+    assert got | {one.id for one in store.find(("in_progress",))} == {"k", "b"}
+
+
+@on_a_set
+def test_a_parent_that_is_retried_keeps_its_child_from_a_claim(store, url, opened, monkeypatch):
+    from queuectl.store.mongodb.claims import Claims
+
+    other, start = opened(url), Claims._start
+    store.add([make_job("lock", lock=("l",), priority=-1), make_job("a", state="completed")])
+    store.add([make_job("b", after=("a",))])
+    assert store.claim("w", NOW).job.id == "lock"
+
+    def late(self, *given):
+        if other.get("a").state == "completed":
+            put(other, make_job("a", rev=2, run_at=moment(99)))
+        return start(self, *given)
+
+    monkeypatch.setattr(Claims, "_start", late)
+    assert store.claim("w", NOW).job is None
+    finish(store, "a")
+    monkeypatch.undo()
+    assert store.claim("w", NOW).job.id == "b"
+
+
+@on_a_set
+def test_a_taken_id_or_key_is_refused_for_jobs_that_wait(store):
+    store.add([make_job("a", unique="k")])
+    for jobs, error in (
+        ([make_job("x", after=("a",)), make_job("a")], DuplicateId),
+        ([make_job("x", after=("a",)), make_job("y", unique="k")], KeyTaken),
+        ([make_job("x", after=("a",)), make_job("x")], DuplicateId),
+    ):
+        with pytest.raises(error):
+            store.add(jobs)
+    assert [job.id for job in store.find()] == ["a"]
+
+
+@on_a_set
+def test_edits_of_parents_in_mongosh_count(store, database):
+    store.add(
+        [make_job("a", priority=9), make_job("b", after=("a",)), make_job("c"), make_job("d")]
+    )
+    database.jobs.update_one({"_id": "c"}, {"$set": {"after": ["a"]}})
+    assert store.claim("w", NOW).job.id == "d"
+    store.add([make_job("e")])
+    database.jobs.update_one({"_id": "e"}, {"$set": {"after_end": ["a"]}})
+    store.fold()
+    assert store.claim("w", NOW).job.id == "a"
+    assert store.claim("w", NOW).job is None
+    database.jobs.update_one({"_id": "a"}, {"$set": {"state": "completed"}})
+    store.fold()
+    assert {store.claim("w", NOW).job.id for _ in "bce"} == {"b", "c", "e"}
+
+
+@on_a_set
+def test_a_claim_behind_many_that_wait_for_others_looks_at_few(store, database):
+    due = moment(-1e8)
+    store.add([make_job("a", run_at=due), make_job("p", run_at=due), make_job("q", run_at=due)])
+    store.add(make_job(f"k{n}", priority=-1, run_at=due, after=("q",)) for n in range(150))
+    assert store.claim("w", NOW).job.id == "a"
+    assert keys_examined(database, lambda: store.claim("w", NOW)) < 40
+    assert store.claim("w", NOW).job.id == "q"
+    assert keys_examined(database, lambda: store.claim("w", NOW)) < 40
+    assert keys_examined(database, store.next_due) < 40
+    finish(store, "q")
+    assert store.freed == 150
+    assert store.claim("w", NOW).job.id == "k0"
+
+
+@on_a_set
+def test_a_graph_is_worked_off_in_order_by_several(store, url, opened):
+    jobs = [make_job("root"), *(make_job(f"m{n}", after=("root",)) for n in range(9))]
+    jobs += [make_job(f"n{n}", after=(f"m{n}",), after_end=(f"m{n - 1}",)) for n in range(1, 9)]
+    jobs.append(make_job("last", priority=-9, after=tuple(f"n{n}" for n in range(1, 9))))
+    store.add(jobs, {})
+    mutex, order = threading.Lock(), []
+
+    def work(worker):
+        own, job = opened(url), None
+        while len(order) < len(jobs):
+            settled = (job, job._replace(state="completed", rev=job.rev + 1)) if job else None
+            if job:
+                with mutex:
+                    order.append(job.id)
+            job = own.claim(worker, NOW, settled).job
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    place = {name: at for at, name in enumerate(order)}
+    assert len(order) == len(place) == len(jobs)
+    for job in jobs:
+        assert all(place[name] < place[job.id] for name in (*job.after, *job.after_end))
+
+
+@on_a_set
+def test_a_backup_of_jobs_that_wait_is_restored(store, opened, new_url):
+    store.add([make_job("a"), make_job("b", after=("a",)), make_job("c", after_end=("b",))])
+    store.add([make_job("x", state="dead"), make_job("y", state="dead")])
+    backup = read_backup(BytesIO(b"".join(store.archive.backup())), "it")
+    store.archive.refill(backup.jobs, {}, {}, replace=True)
+    empty = opened(new_url)
+    empty.archive.refill(backup.jobs, {}, {}, replace=False)
+    for one in (store, empty):
+        for name in "abc":
+            job = one.claim("w", NOW).job
+            assert (job.id, one.claim("w", NOW).job) == (name, None)
+            finish(one, name)
