@@ -138,6 +138,10 @@ def test_edits_of_parents_in_mongosh_count(store, database):
     database.jobs.update_one({"_id": "a"}, {"$set": {"state": "completed"}})
     store.fold()
     assert {store.claim("w", NOW).job.id for _ in "bce"} == {"b", "c", "e"}
+    store.add([make_job("x"), make_job("y", after=("x",))])
+    database.jobs.update_one({"_id": "y"}, {"$unset": {"after": ""}})
+    store.fold()
+    assert {store.claim("w", NOW).job.id for _ in "xy"} == {"x", "y"}
 
 
 @on_a_set

@@ -14,7 +14,7 @@ from pymongo import errors
 from pymongo.operations import DeleteOne, InsertOne, UpdateMany, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
-from queuectl.model.dependencies import asked_anew, concerns_others, parent_state, parents
+from queuectl.model.dependencies import asked_anew, parent_state, parents
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
@@ -95,6 +95,7 @@ class Changes:
             return self._in_one_step(self._changing(which, rule, exactly, alone=alone), what)
         pairs = [(job, new) for job in found if (new := rule(job)) is not None]
         check_count(len(pairs), exactly)
+        self._refuse_kin(pairs)
         self._keys.refuse(pairs)
         changed: dict[str, Job] = {}
         for at in range(0, len(found), PIECE):
@@ -142,7 +143,7 @@ class Changes:
         if not update and not added:
             return True
         what, can = f"a change of job '{old.id}'", self._connection.has_transactions
-        if can and self._has_kin([(old, new)]):
+        if can and _has_kin(old, new, {}):
             return self._swap_with_kin(as_was, old, new, added)
         turns = can and parent_state(old) != parent_state(new)
         lonely = {**as_was, KIDS: None} if turns else as_was  # in one write, if none waits for it
@@ -226,7 +227,8 @@ class Changes:
             if not found or (new := rule(found[0][0])) is None:
                 return {}
             old, document = found[0]
-            if self._has_kin([(old, new)], [document]):
+            self._refuse_kin([(old, new)])
+            if _has_kin(old, new, document):
                 what = f"a change of job '{old.id}'"
                 return self._in_one_step(self._changing(which, rule, alone=alone), what)
             self._keys.refuse([(old, new)])
@@ -234,19 +236,9 @@ class Changes:
                 return {new.id: new}
         raise StoreBusy(f"job '{old.id}' is changed by others all the time; try again")
 
-    def _has_kin(self, pairs: Sequence[Pair], documents: Iterable[Mapping[str, Any]] = ()) -> bool:
-        """Whether what becomes of jobs matters for others, or the other way round.
-
-        Raises InvalidInput where that cannot be kept.
-        """
+    def _refuse_kin(self, pairs: Sequence[Pair]) -> None:
         if not self._connection.has_transactions:
             refuse_kin(asked_anew(pairs).values(), self._connection.address.name)
-            return False
-        return (
-            concerns_others(pairs)
-            or any(parents(new) and new.state in CLAIMABLE for _, new in pairs)
-            or any(KIDS in document for document in documents)
-        )
 
     def put(self, pairs: list[Pair], session: Any) -> None:
         """Put jobs for others in a transaction; Faster if those are no longer as they were."""
@@ -254,10 +246,7 @@ class Changes:
             as_was = self.difference(old, new)[0]
             if self._jobs.find_one(as_was, {"_id": 1}, session=session) is None:
                 raise Faster
-        if self._has_kin(pairs):
-            self._step(pairs, session)
-        else:
-            self._write(pairs, session)
+        self._step(pairs, session)
 
     def _changing(
         self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
@@ -265,10 +254,13 @@ class Changes:
         """What changes all the jobs in a transaction."""
 
         def deed(session: Any) -> dict[str, Job]:
-            found = list(self._meant(which, session))
-            pairs = [(old, new) for old, _ in found if (new := rule(old)) is not None]
+            pairs, has_kin = [], False
+            for old, document in self._meant(which, session):
+                if (new := rule(old)) is not None:
+                    pairs.append((old, new))
+                    has_kin = has_kin or _has_kin(old, new, document)
             check_count(len(pairs), exactly)
-            if self._has_kin(pairs, (document for _, document in found)):
+            if has_kin:
                 return self._step(pairs, session, alone=alone)
             return self._write(pairs, session)
 
@@ -358,6 +350,12 @@ class Changes:
                     for document in self._jobs.find({"_id": {"$in": [*won]}}, {"_id": 1}):
                         del won[document["_id"]]
         return [job for job in jobs if job.id in won]
+
+
+def _has_kin(old: Job, new: Job, document: Mapping[str, Any]) -> bool:
+    """Whether what becomes of the job of a document matters for others, or those for it."""
+    turns = KIDS in document and parent_state(old) != parent_state(new)
+    return turns or (bool(parents(new)) and new.state in CLAIMABLE)
 
 
 def _parted(doomed: Sequence[Job], needed: Collection[str], kept: Kept) -> list[Job]:

@@ -178,8 +178,10 @@ class Family:
             for job, document in zip(jobs, found, strict=True)
             if set(lacks := [*unmet(job, self.state_of)]) != set(document.get(WAITS, ()))
         ]
-        if steps:
-            self._jobs.bulk_write(steps, ordered=False)
+        names = list({name for job in jobs for name in parents(job)})
+        writes = [*steps, UpdateMany({"_id": {"$in": names}, KIDS: None}, {"$set": {KIDS: 1}})]
+        if jobs:
+            self._jobs.bulk_write(writes, ordered=False)
 
 
 def waits_of(job: Job, state_of: Callable[[str], str | None]) -> list[str] | None:
