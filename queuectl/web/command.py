@@ -203,6 +203,7 @@ class _Serving:
         """Read what the first list needs, before somebody waits for it."""
         with suppress(Exception):  # the first that asks is told
             self._service.mirror.catch_up()
+            self._service.operations.form("status")
 
     def _end(self, number: int) -> int:
         """Tell the workers of this server to finish; the exit code of the signal."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MOST = 1000  # jobs of each order that are kept at least, if there are so many
 _RING = 5000  # changes that a reader may be behind
+_FEW = 4  # pieces of the stream that are kept for readers who are as far
 _LONGEST = 1000  # characters of a command or an error in a list
 Key = Callable[[Job], tuple[object, ...]]
 
@@ -143,6 +144,7 @@ class Mirror:
         self._mark: object = None
         self._epoch, self._seq = secrets.token_hex(4), 0
         self._ring: deque[Change] = deque(maxlen=_RING)
+        self._joined: dict[tuple[str, str], list[bytes]] = {}  # events between two positions
         self._windows: dict[str, Window] = {}
 
     @property
@@ -219,6 +221,23 @@ class Mirror:
                 latest.pop(change.job_id, None)
                 latest[change.job_id] = change
             return list(latest.values()), self.position
+
+    def events_since(self, position: str) -> tuple[list[bytes], str] | None:
+        """As `since`, the events of it; in one piece if others have asked for the same."""
+        with self._mutex:
+            here = self.position
+            known = self._joined.get((position, here))
+        if known is not None:
+            return known, here
+        found = self.since(position)
+        if found is None:
+            return None
+        texts = [change.text for change in found[0]]
+        with self._mutex:
+            while len(self._joined) >= _FEW:
+                del self._joined[next(iter(self._joined))]
+            self._joined[position, found[1]] = [b"".join(texts)] if texts else []
+        return texts, found[1]
 
     def first(
         self, order: str, fits: Callable[[Job], bool], behind: tuple[object, ...] | None, count: int

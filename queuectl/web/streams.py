@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -19,7 +19,7 @@ from queuectl.errors import QueuectlError
 from queuectl.model.job import Job
 from queuectl.web.exchange import Call, Refused
 from queuectl.web.jobs_api import status_form
-from queuectl.web.mirror import event
+from queuectl.web.mirror import Change, event
 from queuectl.web.queue_api import workers_form
 from queuectl.web.service import Service
 
@@ -28,6 +28,7 @@ _LOOK = 0.15  # seconds between looks at the queue while somebody listens
 _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life
 _REST = 20.0  # times what a look took
+_FIRST = asyncio.FIRST_COMPLETED
 _PART = 1 << 16  # bytes of output in one event
 _PACE, _PACE_EACH = 0.25, 0.015  # seconds between messages to one reader, and for each of many
 
@@ -148,16 +149,20 @@ class Streams:
             return
         self._open += 1
         gone = asyncio.create_task(_gone(receive))
+        ends = [gone]
         try:
             await self._begin()
-            await self._tell(_Reader(call, self), send, gone)
+            assert self._closing is not None
+            ends.append(asyncio.create_task(_set(self._closing)))
+            await self._tell(_Reader(call, self), send, ends)
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
         except OSError:
             pass  # the reader went away
         finally:
             self._open -= 1
-            gone.cancel()
+            for end in ends:
+                end.cancel()
 
     def spelled(self, name: str, value: object) -> bytes:
         """The event that tells every reader the same, spelled once."""
@@ -170,52 +175,38 @@ class Streams:
         """Seconds between messages to one reader: the more there are, the less each is told."""
         return max(_PACE, _PACE_EACH * self._open)
 
-    async def _put(self, send: Any, data: bytes) -> None:
-        """Send it; a reader that takes nothing does not hold up the end of the server."""
-        assert self._closing is not None
-        sending = asyncio.ensure_future(send(_part(data)))
-        closing = asyncio.ensure_future(self._closing.wait())
-        try:
-            await asyncio.wait([sending, closing], return_when="FIRST_COMPLETED")
-            if sending.done():
-                sending.result()
-        finally:
-            sending.cancel()
-            closing.cancel()
-
-    async def _tell(self, reader: _Reader, send: Any, gone: asyncio.Task[None]) -> None:
+    async def _tell(self, reader: _Reader, send: Any, ends: Sequence[asyncio.Future[Any]]) -> None:
+        """Tell the reader all news until one of `ends` is done, or it has what it wanted."""
         beat = time.monotonic()
-        await self._put(send, b"retry: 2000\n\n")
-        while not self.closed and not gone.done():
+        await _put(send, b"retry: 2000\n\n", ends)
+        while not any(end.done() for end in ends):
             moved = self._moved
             assert moved is not None
             text = await to_thread.run_sync(reader.news, limiter=self._limiter)
+            if not text and time.monotonic() - beat >= _BEAT:
+                text = b":\n\n"
             if text:
-                await self._put(send, text)
-                beat = time.monotonic()
-            elif time.monotonic() - beat >= _BEAT:
-                await self._put(send, b":\n\n")
+                await _put(send, text, ends)
                 beat = time.monotonic()
             if reader.is_done():
                 return
-            await self._rest(reader, moved, gone)
+            await self._rest(reader, moved, ends)
 
-    async def _rest(self, reader: _Reader, moved: asyncio.Event, gone: asyncio.Task[None]) -> None:
+    async def _rest(
+        self, reader: _Reader, moved: asyncio.Event, ends: Sequence[asyncio.Future[Any]]
+    ) -> None:
         """Until there may be news for the reader, but not sooner than it may be told of it."""
-        assert self._closing is not None
+        pause = reader.pause()
+        if pause > 0:
+            await asyncio.wait(ends, timeout=min(pause, reader.left()), return_when=_FIRST)
         longest = min(reader.left(), _LOOK * 2 if reader.follows else _BEAT)
-        waits = [asyncio.ensure_future(event.wait()) for event in (moved, self._closing)]
+        if moved.is_set() or any(end.done() for end in ends):
+            return
+        waiting = asyncio.ensure_future(moved.wait())
         try:
-            await asyncio.wait([*waits, gone], timeout=longest, return_when="FIRST_COMPLETED")
-            if not self._closing.is_set() and not gone.done():
-                pause = reader.pause()
-                if pause > 0:
-                    await asyncio.wait(
-                        [waits[1], gone], timeout=pause, return_when="FIRST_COMPLETED"
-                    )
+            await asyncio.wait([waiting, *ends], timeout=longest, return_when=_FIRST)
         finally:
-            for wait in waits:
-                wait.cancel()
+            waiting.cancel()
 
 
 class _Reader:
@@ -259,13 +250,18 @@ class _Reader:
         if self._position is None:
             events.append(event("hello", {"position": position}))
             self._position = position
-        found = self._service.mirror.since(self._position)
+        mirror = self._service.mirror
+        found = (
+            mirror.events_since(self._position)
+            if self._left is None
+            else _told(mirror.since(self._position))
+        )
         if found is None:
             events.append(event("resync", {"position": position}))
             self._position = position
         else:
             changes, self._position = found
-            events += [change.text for change in changes]
+            events += changes
         for name, value in streams.news.items():
             if self._known.get(name) != value and (value or name != "counts"):
                 if name != "trouble" or value["detail"] or name in self._known:
@@ -319,6 +315,11 @@ class _Reader:
         return b"".join(events)
 
 
+def _told(found: tuple[list[Change], str] | None) -> tuple[list[bytes], str] | None:
+    """The same as events, one each, for a reader who counts them."""
+    return None if found is None else ([change.text for change in found[0]], found[1])
+
+
 def _whole(data: bytes) -> int:
     """How many of the bytes are whole signs of UTF-8."""
     for back in range(1, min(4, len(data)) + 1):
@@ -331,8 +332,20 @@ def _whole(data: bytes) -> int:
     return len(data)
 
 
-def _part(data: bytes) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": data, "more_body": True}
+async def _put(send: Any, data: bytes, ends: Sequence[asyncio.Future[Any]]) -> None:
+    """Send it; a reader that takes nothing does not hold up the end of the server."""
+    part = {"type": "http.response.body", "body": data, "more_body": True}
+    sending = asyncio.ensure_future(send(part))
+    try:
+        await asyncio.wait([sending, *ends], return_when=_FIRST)
+        if sending.done():
+            sending.result()
+    finally:
+        sending.cancel()
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _gone(receive: Any) -> None:

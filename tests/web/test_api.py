@@ -595,6 +595,18 @@ def test_18_the_stream_resumes_where_it_was_left(web, cli):
     assert ("job", {"id": "a", "removed": True}) in found
 
 
+def test_18_readers_at_one_place_are_told_the_same_and_those_who_count_too(web, cli):
+    _, position = events(web, "timeout=0")
+    cli.ok("enqueue", "--file", "-", stdin='{"id": "a", "command": "true"}')
+    for job_id in "bc":
+        cli.ok("enqueue", "--id", job_id, "--", "true")
+    told = [events(web, "timeout=0", last_event_id=position) for _ in range(3)]
+    assert told[0] == told[1] == told[2]
+    assert [form["id"] for name, form in told[0][0] if name == "job"] == ["a", "b", "c"]
+    found, _ = events(web, "max=2", last_event_id=position)
+    assert [form["id"] for _, form in found] == ["a", "b"]
+
+
 def test_18_the_stream_follows_the_output_of_a_job(web, cli):
     cli.ok("enqueue", "{id: b, command: 'printf \"x\\n\\ndata: forged\\n\"'}")
     cli.ok("worker", "run", "--drain")
