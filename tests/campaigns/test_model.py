@@ -19,9 +19,15 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import KeyTaken, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
@@ -60,6 +66,7 @@ class Entry(NamedTuple):
     after: tuple[str, ...] = ()
     after_end: tuple[str, ...] = ()
     fell: bool = False  # with a job that it waited for
+    unique: str | None = None
 
     @classmethod
     def of(cls, job: Job) -> Entry:
@@ -70,6 +77,7 @@ class Entry(NamedTuple):
             *(job.run, job.losses, worker, job.cancel_requested, ended, job.tags, job.lock),
             *(job.every, job.last, job.after, job.after_end),
             (job.error or "").startswith("dependency: "),
+            job.unique,
         )
 
     def waits_for(self) -> tuple[str, ...]:
@@ -100,6 +108,7 @@ class Queues(RuleBasedStateMachine):
         self.clock = float(int(time.time()))
         self.queues = [self._open(), self._open()]
         self.jobs: Jobs = {}
+        self.after: Jobs = {}  # the same as the last step should have left them, without its hooks
         self.settings: dict[str, object] = {}
         self.held: dict[str, Job] = {}  # what workers think they run
         self.edited: dict[str, list[dict[str, Any]]] = {}  # files that are open in an editor
@@ -148,9 +157,30 @@ class Queues(RuleBasedStateMachine):
         if not ended and fate[0] in DEATHS:
             self.crash(which)
         found = self._seen(self.queues[which])
-        assert found in (afters if ended else (before, *afters))
-        self.jobs = found
+        expected = afters if ended else (before, *afters)
+        matching = [after for after in expected if self._is(self.queues[which], found, after)]
+        assert matching
+        self.after, self.jobs = matching[0], found
         return ended, result
+
+    def _is(self, queue: JobQueue, found: Jobs, after: Jobs) -> bool:
+        """Whether the jobs are those, and a hook for each that died; none has one twice."""
+        new = {i: e for i, e in found.items() if _is_hook(i) and i not in self.jobs}
+        if {i: e for i, e in found.items() if i not in new} != after:
+            return False
+        of = [(queue.get(hook_id).env or {})["QUEUECTL_OF"] for hook_id in new]
+        return sorted(of) == self._with_hooks(after)
+
+    def _with_hooks(self, after: Jobs) -> list[str]:
+        """The jobs that died on the way from those now to those, if hooks are to tell of it."""
+        return sorted(
+            job_id
+            for job_id, entry in after.items()
+            if "on-dead" in self.settings
+            and entry.state == "dead"
+            and not _is_hook(job_id)
+            and self.jobs[job_id].state not in ENDED
+        )
 
     def _seen(self, queue: JobQueue) -> Jobs:
         return {job.id: Entry.of(job) for job in queue.find()}
@@ -205,6 +235,42 @@ class Queues(RuleBasedStateMachine):
         ]
         self._do(which, fate, lambda queue: queue.enqueue(drafts), {**self.jobs, **new})
 
+    @rule(
+        which=one_of_two,
+        fate=fates,
+        key=st.sampled_from("kl"),
+        meeting=st.sampled_from(["refuse", "keep", "replace"]),
+        priority=st.integers(-2, 2),
+    )
+    def enqueue_unique(self, which, fate, key, meeting, priority):
+        holder = self._holder(key)
+        new = Entry("pending", priority, "unique", self.now, 0, unique=key)
+        draft = {"command": "unique", "priority": priority, "run_at": self.now}
+        draft |= {"max_retries": 0, "unique": key}
+        after = self.jobs
+        if meeting == "replace":  # the id of one that takes nobody's place is not known
+            assume(holder and self.jobs[holder].state != "in_progress")
+            after = {**self.jobs, holder: new._replace(run=self.jobs[holder].run)}
+        else:
+            self.made += 1
+            draft["id"] = f"u{self.made}"
+            after = self.jobs if holder else {**self.jobs, draft["id"]: new}
+
+        def act(queue):
+            refused = None
+            try:
+                queue.enqueue([draft], None, meeting)
+            except KeyTaken as exc:
+                refused = exc.job_id
+            assert refused == (holder if meeting == "refuse" else None)
+
+        self._do(which, fate, act, after)
+
+    def _holder(self, key: str | None) -> str | None:
+        """The one live job with the key, if it is one."""
+        held = [i for i, e in self.jobs.items() if e.unique == key and e.state not in ENDED]
+        return held[0] if held and key else None
+
     @rule(which=one_of_two, fate=fates, number=pick)
     def cancel(self, which, fate, number):
         job_id = self._pick(number, "pending", "failed", "in_progress")
@@ -221,6 +287,7 @@ class Queues(RuleBasedStateMachine):
         if self.jobs[job_id].state != "failed":
             entry = entry._replace(attempts=0, losses=0)
             assume(self._may_wait(job_id, entry))
+            assume(self._holder(entry.unique) is None)
         after = self._followed({**self.jobs, job_id: entry}, alone)
         self._do(which, fate, lambda q: q.retry([job_id], alone=alone), after)
 
@@ -234,6 +301,7 @@ class Queues(RuleBasedStateMachine):
     def depend(self, which, fate, number, other, name):
         job_id, parent = self._pick(number, "pending", "failed"), self._pick(other, *STATES)
         entry = self.jobs[job_id]._replace(**{name: (parent,)})
+        assume(entry.unique is None)  # it could come back while another holds its key
         assume(self._may_wait(job_id, entry))
         after = {**self.jobs, job_id: entry}
         self._do(which, fate, lambda q: q.update(job_id, {name: [parent]}), after)
@@ -308,6 +376,11 @@ class Queues(RuleBasedStateMachine):
         new = {"paused": paused, "limits": limits}
         self._configure(which, fate, new, {name: value for name, value in new.items() if value})
 
+    @initialize(told=st.sampled_from([True, True, False]))
+    def hook(self, told):
+        if told:
+            self._configure(0, None, {"on-dead": "tell"}, {"on-dead": "tell"})
+
     def _configure(self, which, fate, changes, kept):
         new = {**{n: v for n, v in self.settings.items() if n not in changes}, **kept}
         ended, _ = self._do(which, fate, lambda q: q.change_settings(changes), self.jobs)
@@ -376,7 +449,7 @@ class Queues(RuleBasedStateMachine):
     )
     def save_what_was_read_long_ago(self, number, change, renamed, name):
         """Of the jobs that were not touched each is as it was just before the saving."""
-        assume(name in self.edited)
+        assume(name in self.edited and self._journaled() is not None)
         forms = self.edited.pop(name)
         free = [form for form in forms if form["state"] != "in_progress"]
         touched: set[str] = set()
@@ -437,6 +510,8 @@ class Queues(RuleBasedStateMachine):
             settled = self._settled(job, code)
         self.copies += 1
         afters = list(self._claimed(settled, worker)) or [settled]
+        if self._with_hooks(settled) and "*" not in self.settings.get("paused", ()):
+            afters = [settled]  # and a new hook, which comes before all, is what it runs
         ended, got = self._do(which, fate, lambda q: q.claim(worker, finished), *afters)
         if ended:
             self.held.pop(worker, None)
@@ -447,7 +522,7 @@ class Queues(RuleBasedStateMachine):
             if got:
                 assert self.jobs[got.id] == Entry.of(got)
                 self.held[worker] = got
-        elif self.jobs in afters:
+        elif self.after in afters:
             self.held.pop(worker, None)  # it died, and does not know what it has
 
     @rule(which=one_of_two, fate=fates, worker=st.sampled_from(WORKERS), code=st.integers(0, 1))
@@ -583,10 +658,16 @@ class Queues(RuleBasedStateMachine):
             assert dict(queue.settings().to_dict()) == self.settings
             slots = [slot for job in queue.find(["in_progress"]) for slot in job.slots]
             assert len(slots) == len(set(slots))
+        keys = [e.unique for e in self.jobs.values() if e.unique and e.state not in ENDED]
+        assert len(keys) == len(set(keys))
         for entry in self.jobs.values():  # that is what falling is for
             if entry.state in ("pending", "failed"):
                 assert not any(self.jobs[i].state in LOST for i in entry.after if i in self.jobs)
         stranger.store._writer.close()
+
+
+def _is_hook(job_id: str) -> bool:
+    return job_id.startswith("hook:")
 
 
 COMMON = {
