@@ -138,7 +138,7 @@ class JobChanges:
             if state == "cancelled":
                 job = lifecycle.cancelled(job, now)
             elif state == "pending" and (job.state != state or job.run_at > now):
-                job = lifecycle.retried(job, now)  # first: a run_at that is given holds
+                job = _retried(job, now)  # first: a run_at that is given holds
             own: dict[str, object] = {}
             if tag or untag:
                 own["tags"] = _retagged(job, tag, untag)
@@ -210,10 +210,10 @@ class JobChanges:
         return [self.get(job_id) for job_id in dict.fromkeys(ids)]
 
     def _retried(self, job: Job) -> Job:
-        return lifecycle.retried(job, self.now())
+        return _retried(job, self.now())
 
     def _back(self, job: Job) -> Job:
-        return lifecycle.retried(_dead(job), self.now())
+        return _retried(_dead(job), self.now())
 
     def retry(
         self,
@@ -386,6 +386,14 @@ def _refuse_limited(job: Job, wanted: object, limits: Collection[str]) -> None:
                 f"job '{job.id}' is in_progress: tag '{tag}' has a limit, and changes only while "
                 "a job waits"
             )
+
+
+def _retried(job: Job, now: str) -> Job:
+    if recurs(job):
+        from queuectl.model.schedule import retried  # few retry one
+
+        return retried(job, now)
+    return lifecycle.retried(job, now)
 
 
 def _dead(job: Job) -> Job:

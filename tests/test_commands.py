@@ -6,12 +6,16 @@ import json
 import os
 import pty
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from samples import let_rest
 
+from queuectl.live.standing import standing_of
 from queuectl.model.fields import STATES
+from queuectl.shell.prompt.toolbar import standing_text
+from queuectl.store.files.summary import read_summary
 
 
 def names(cli):
@@ -291,6 +295,25 @@ def test_status_tells_of_a_worker_that_died(cli, wait_until):
     assert "Health: stalled" in cli.ok("status")
     assert "the worker of a job that is in progress died" in cli.ok("status")
     assert json.loads(cli.ok("status", "--json"))["health"] == "stalled"
+
+
+def test_what_is_due_later_stalls_nothing(cli):
+    def shown():
+        return "".join(part[1] for part in standing_text(standing_of(summary()), 200))
+
+    def summary():
+        return read_summary(cli.folder, time.time())
+
+    cli.ok("enqueue", "--delay", "1h", "--", "true")
+    told = cli.ok("status")
+    assert "Health: ok\n" in told
+    assert told.endswith("\nNote: 1 job waits for a later time; no worker runs yet\n")
+    assert shown() == " no workers | 1 pending"
+    cli.ok("enqueue", "--", "true")
+    told = cli.ok("status")
+    assert "Health: stalled\n" in told
+    assert told.endswith("Warning: 2 jobs wait and no worker runs; 'worker start' starts one\n")
+    assert shown() == " ! 2 jobs wait, no worker runs: worker start | 2 pending"
 
 
 @pytest.mark.parametrize("now", [(), ("--now",)])

@@ -108,7 +108,10 @@ def test_the_demonstration_shows_retries_and_dead_letters(cli, monkeypatch):
 
 
 def test_the_nightly_script_holds_on_every_night(cli, home, wait_until):
-    """The README's own script and crontab line: two good nights, then a backup that fails."""
+    """The README's own script and crontab line: two good nights, then two failing backups.
+
+    The second one fails in a worker beside, whose dead jobs are not those of the drain.
+    """
     [script] = [e for e in examples(README) if e.command.startswith("cat > nightly.txt")]
     subprocess.run(["/bin/sh", "-c", script.command], cwd=home, check=True)
     [line] = re.findall(r"^15 3 \* \* \* (.*)$", README, re.MULTILINE)
@@ -133,9 +136,18 @@ def test_the_nightly_script_holds_on_every_night(cli, home, wait_until):
     assert re.search(
         r"^Ended dead: \w+: exit code 2: tar: .*; 'show \w+' tells more\.$", done.stderr, re.M
     )
-    assert "nightly.txt:3: worker run ended with exit code 1" in done.stderr
-    listed = cli.ok("--data", os.path.join(home, "nightly"), "list").splitlines()[2:]
+    assert "nightly.txt:4: worker run ended with exit code 1" in done.stderr
+    queue = ("--data", os.path.join(home, "nightly"))
+    listed = cli.ok(*queue, "list").splitlines()[2:]
     assert [row.split()[1] for row in listed] == ["completed"] * 4 + ["dead"]  # no check of it
+    cli.ok(*queue, "config", "set", "base", "0.1")
+    cli.ok(*queue, "worker", "start")
+    done = night()
+    cli.ok(*queue, "worker", "stop")
+    assert done.returncode == 1
+    assert re.search(r"nightly\.txt:[45]: \w+", done.stderr)
+    listed = cli.ok(*queue, "list").splitlines()[2:]
+    assert [row.split()[1] for row in listed] == ["completed"] * 4 + ["dead"] * 2
 
 
 def rows(heading: str) -> list[list[str]]:

@@ -112,7 +112,7 @@ def test_options_of_every_kind_are_filled_in(cli, tmp_path):
     options = ("--priority={p}", "--timeout", "{t}", "--tag", "{gpu}", "--tag", "x", "--base=1.{p}")
     options += ("--max-retries", "{p}", "--lock", "l-{gpu}", "--delay", "{d}", "--id", "r{p}")
     assert cli.ok(options[0], *each, *options[1:], "--", "true") == (
-        "Jobs added to the queue: 2 (r1 to r2), with the tags x\n"
+        "Jobs added to the queue: 2 (r1 to r2), with the tags {gpu} x\n"
     )
     rows = [json.loads(line) for line in cli.ok("list", "--jsonl").splitlines()]
     names = ("priority", "timeout", "tags", "base", "max_retries", "lock")
@@ -142,7 +142,7 @@ def test_all_rows_or_none_are_handed_in(cli, tmp_path, monkeypatch):
     (tmp_path / "runs.csv").write_text("rate,seed\n0.1,1\n0.1,2\n")
     told = cli.ok("enqueue", "--each", "runs.csv", "--id", "run-{rate}-{seed}", "--tag", "night",
                   "--env", "SEED={seed}", "--", "train", "--rate", "{rate}")  # fmt: skip
-    assert told == ("Jobs added to the queue: 2 (run-0.1-1 to run-0.1-2), with the tags night\n")
+    assert told == ("Jobs added to the queue: 2 (run-0.1-1 to run-0.1-2), with the tag night\n")
     assert cli.ok("list").splitlines()[2:] == [
         "run-0.1-1       pending    train --rate 0.1",
         "run-0.1-2       pending    train --rate 0.1",

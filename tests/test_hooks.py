@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from memory_store import MemoryStore
 from samples import START, ended, make_job
 
+from queuectl.commands.render import untold
 from queuectl.errors import BadFile
 from queuectl.job_queue import JobQueue
+from queuectl.live.standing import standing_of
 from queuectl.model.hooks import hooks_of, is_hook
 from queuectl.model.ids import MadeIds
+from queuectl.shell.prompt.toolbar import standing_text
 from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.summary import read_summary
 
 NASTY = "$(touch x) `touch x` '; touch x; '\" \n\x1b[31m\x7f é | touch x"
 COMMANDS = {"dead": "d", "completed": "c", "cancelled": "x"}
@@ -129,6 +134,14 @@ def test_a_hook_that_fails_for_good_is_dead_and_makes_no_chain(cli, monkeypatch)
     assert cli("worker", "run", "--drain").code == 1
     assert cli.ok("list", "-q").count("\n") == 3
     assert cli.ok("dlq", "list", "-q").startswith("hook:")
+    told = "1 hook is dead: nobody was told of a; 'dlq list' shows it"
+    assert f"Warning: {told}\n" in cli.ok("status")
+    assert f"Note: hooks: {told}\n" in cli.ok("doctor")
+    standing = standing_of(read_summary(cli.folder, time.time()))
+    assert standing_text(standing, 500)[0][1] == f" ! {told}"
+    assert untold(list("abcde")) == (
+        "5 hooks are dead: nobody was told of c, d, e, ...; 'dlq list' shows them"
+    )
     monkeypatch.setenv("QUEUECTL_EVENT", "completed")  # as in a hook
     cli.ok("enqueue", "--id", "of-hook", "--", "true")
     cli.ok("enqueue", "{id: loud, command: 'true', notify: true}")

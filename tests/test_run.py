@@ -21,7 +21,10 @@ def test_it_shows_all_runs_and_exits_as_the_job(cli, tmp_path):
     assert failed.code == 7
     assert failed.err.startswith("Job added to the queue with job id: a\n")
     assert "Run 1 of job 'a' begins" not in failed.err
-    assert failed.err.endswith("Run 2 of job 'a' begins.\n")
+    told = "Run 2 of job 'a' begins.\nJob 'a' is dead: exit code 7: 2.\n"
+    assert failed.err.endswith(told)
+    late = cli("run", "--id", "b", "--timeout", "0.1", "--max-retries", "0", "--", "sleep", "9")
+    assert (late.code, late.err.splitlines()[-1]) == (143, "Job 'b' is dead: timed out after 0.1s.")
     (tmp_path / "x").touch()
     process = cli.popen("run", "-q", "--command", command)
     assert process.communicate(timeout=20) == (b"one\n1\n", b"")

@@ -359,7 +359,11 @@ def test_a_cancelled_schedule_rests_and_its_copy_runs_on(clocked):
     assert clocked.queue.get(copy.id).state == "in_progress"
     assert clocked.runs(60, 600) == []
     clocked.queue.retry(["s"])
-    assert clocked.runs(600, 659, 660) == [(600, 600), (660, 660)]
+    assert clocked.runs(600, 659, 660) == [(660, 660)]  # it waits for its next time
+    clocked.queue.cancel(["s"])
+    clocked.queue.update("s", {"state": "pending"})
+    clocked.queue.retry(["s"])  # once more makes it due
+    assert clocked.runs(661, 719, 720) == [(661, 660), (720, 720)]
 
 
 def test_an_update_plans_it_anew(clocked):

@@ -253,7 +253,7 @@ def test_followed_jobs_are_told_of(queue) -> None:
     assert watcher.look()
     completed, dead, failed = notices.take()
     assert completed.startswith("Job 'a' (x) completed")
-    assert dead == "Job 'b' (x) is dead: exit code 3 ('logs b' shows its output)."
+    assert dead == "Job 'b' (x) is dead: exit code 3 ('show b' tells more)."
     assert failed.startswith("Job 'c' (x) failed: exit code 4; it runs again in ")
     assert not watcher.look()
     assert notices.take() == []

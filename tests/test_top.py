@@ -199,7 +199,8 @@ def test_the_marked_job_stays_marked_and_visible() -> None:
         ("in_progress", {"started_at": at(-3600 * 3)}, "3h"),
         ("pending", {"run_at": at(0.5)}, "in 1s"),
         ("completed", {"updated_at": at(-150)}, "2m ago"),
-        ("completed", {"updated_at": at(-5)}, "now"),
+        ("completed", {"updated_at": at(-3)}, "just now"),
+        ("dead", {"updated_at": at(-58)}, "55s ago"),
         ("in_progress", {"started_at": "yesterday"}, "20833d8h"),
     ],
 )

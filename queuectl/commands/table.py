@@ -361,7 +361,8 @@ COMMANDS = (
         examples=("worker run", "worker run --drain --count 2"),
         details=(
             "Ctrl-C lets the running jobs finish; a second one ends them and queues them again. "
-            "With --drain the exit code is 1 if a job that ran here ended dead. "
+            "With --drain the exit code is 1 if a job that ran here ended dead; "
+            "of those that other workers ran 'wait' tells. "
             "-q shows no lines of jobs."
         ),
         access="write",

@@ -88,7 +88,7 @@ class Notices:
         if job.state == "completed":
             return f"{named} completed{_took(job)}."
         if job.state == "dead":
-            return f"{named} is dead: {why} ('logs {job.id}' shows its output)."
+            return f"{named} is dead: {why} ('show {job.id}' tells more)."
         wait = format_duration(max(0.0, round(parse_time(job.run_at) - self._clock())))
         return f"{named} failed: {why}; it runs again in {wait}."
 

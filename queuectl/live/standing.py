@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from queuectl.commands.render import untold
 from queuectl.worker.hindrance import told_shortly
 
 if TYPE_CHECKING:
@@ -13,19 +14,23 @@ if TYPE_CHECKING:
 class Standing(NamedTuple):
     """Counts by state and living workers; `trouble` if the queue cannot be read.
 
-    `hindered`: which workers cannot work, or what is paused, if anything.
+    `hindered`: which workers cannot work, which hooks are dead, or what is paused, if anything.
+    `is_early`: all that waits is due later.
     """
 
     counts: dict[str, int]
     workers: int
     trouble: str = ""
     hindered: str = ""
+    is_early: bool = False
 
 
 def standing_of(summary: Summary) -> Standing:
     """The same of what was read of the queue."""
     hindered = told_shortly(summary.workers)
+    if not hindered and summary.untold:
+        hindered = untold(summary.untold)
     if not hindered and summary.paused:
         tags = ", ".join(summary.paused)
         hindered = "the queue is paused" if "*" in summary.paused else f"paused: {tags}"
-    return Standing(dict(summary.counts), len(summary.worker_pids), hindered=hindered)
+    return Standing(dict(summary.counts), len(summary.worker_pids), "", hindered, summary.is_early)

@@ -106,6 +106,17 @@ def fired(job: Job, copy_id: str, now: str, *, lives: bool) -> tuple[Job, Job | 
     return lifecycle.fired(job, copy_id, due, now), _copy(job, copy_id, now)
 
 
+def retried(job: Job, now: str) -> Job:
+    """The job after a retry: due now, but for a schedule that had ended, which waits for its time.
+
+    A second retry makes that due. Raises InvalidInput if its next time cannot be told.
+    """
+    new = lifecycle.retried(job, now)
+    if not recurs(job) or job.state == "pending" or job.state == "failed":
+        return new
+    return new._replace(run_at=job.run_at if job.run_at > now else next_time(job, now))
+
+
 def _copy(job: Job, copy_id: str, now: str) -> Job:
     taken: dict[str, Any] = {name: getattr(job, name) for name in _COPIED}
     return Job(

@@ -128,10 +128,21 @@ class Summary:
     """What `status` shows of a queue; it may be some seconds old where the store counts rarely.
 
     `counts` by state; `waiting`: changes that the files for people do not show yet; `paused`: as
-    the setting has it; `aging`: that setting, 0 if it is off.
+    the setting has it; `aging`: that setting, 0 if it is off. `untold`: the jobs of whose end a
+    dead hook should have told, newest last. `is_early`: nobody works, and all that waits is due
+    later.
     """
 
-    __slots__ = ("aging", "counts", "folder", "paused", "waiting", "workers")
+    __slots__ = (
+        "aging",
+        "counts",
+        "folder",
+        "is_early",
+        "paused",
+        "untold",
+        "waiting",
+        "workers",
+    )
 
     def __init__(
         self,
@@ -141,8 +152,12 @@ class Summary:
         workers: list[WorkerInfo],
         paused: tuple[str, ...] = (),
         aging: float = 0.0,
+        untold: tuple[str, ...] = (),
+        is_early: bool = False,
     ) -> None:
         self.folder = path
+        self.untold = untold
+        self.is_early = is_early
         self.aging = aging
         self.paused = paused
         self.counts = counts

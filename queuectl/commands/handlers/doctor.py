@@ -8,6 +8,7 @@ from queuectl.addresses import name_of
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Result
 from queuectl.model.fields import NOT_YET
+from queuectl.model.hooks import is_hook
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
 
@@ -32,7 +33,7 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
             context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
     found = queue.examine()
     if not any(finding.problem for finding in found):
-        found += _of_later_versions(queue)
+        found += _of_later_versions(queue) + _of_dead_hooks(queue)
     broken = any(finding.problem for finding in found)
     lines = [_line(context, finding) for finding in found]
 
@@ -61,6 +62,14 @@ def _of_later_versions(queue: JobQueue) -> list[Finding]:
         text = f"is not supported by this version; {_count(len(ids), 'job')} with it: {named}"
         found.append(Finding(f"field '{name}'", text, todo, problem=False))
     return found
+
+
+def _of_dead_hooks(queue: JobQueue) -> list[Finding]:
+    of = [(job.env or {}).get("QUEUECTL_OF", "") for job in queue.find(("dead",)) if is_hook(job)]
+    if not of:
+        return []
+    text, _, todo = render.untold(of).partition("; ")
+    return [Finding("hooks", text, todo, problem=False)]
 
 
 def _line(context: Context, finding: Finding) -> str:

@@ -56,11 +56,7 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
             for index, job_id in enumerate(ids):
                 yield f"{_fate(instead.get(index), meeting)} with job id: {job_id}"
         else:
-            shared = [tag for tag in args["tag"] if "{" not in tag]
-            tags = f", with the tags {' '.join(shared)}" if shared else ""
-            others = f"; there before: {len(instead)}" if instead else ""
-            added = len(ids) - len(instead)
-            yield f"Jobs added to the queue: {added} ({ids[0]} to {ids[-1]}){tags}{others}"
+            yield _sum(ids, instead, args["tag"])
         if args.get("each") is None:
             _tell_time(context, draft)
         context.note_enqueued()
@@ -70,6 +66,15 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
         context.note_enqueued()
 
     return Result(lines(), words=words())
+
+
+def _sum(ids: Sequence[str], instead: Instead, tags: Sequence[str]) -> str:
+    """What the rows of a file came to; tags are told as they were given."""
+    added = [job_id for index, job_id in enumerate(ids) if index not in instead]
+    which = f" ({added[0]} to {added[-1]})" if len(added) > 1 else f" ({added[0]})" if added else ""
+    tagged = f", with the tag{'s' * (len(tags) > 1)} {' '.join(tags)}" if tags and added else ""
+    others = f"; there before: {len(instead)}" if instead else ""
+    return f"Jobs added to the queue: {len(added)}{which}{tagged}{others}"
 
 
 def enqueue_one(context: Context, draft: Draft, meeting: Meeting) -> tuple[list[str], Instead]:

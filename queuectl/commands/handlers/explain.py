@@ -227,12 +227,18 @@ def _cause(job: Job) -> str:
     if job.error in _BURIED:
         stopped = job.error == "interrupted" and job.rerun
         return f"It was buried: {_BURIED['stopped' if stopped else job.error]}"
-    spent = f"all {job.max_retries + 1} runs failed" if job.max_retries else "it has no retries"
+    failed, spent = "It failed", "it has no retries"
+    if job.max_retries:
+        failed, spent = f"It failed in all {job.max_retries + 1} runs", ""
     if job.attempts <= job.max_retries and (job.retry_on or job.no_retry_on):
-        spent = "its retry_on or no_retry_on leaves such an end without a retry"
+        failed, spent = (
+            "It failed",
+            "its retry_on or no_retry_on leaves such an end without a retry",
+        )
     elif job.attempts <= job.max_retries:
-        spent = "no retry was left to it"
-    return f"It failed and {spent}; the last error: {render.brief(job.error or 'unknown')}"
+        failed, spent = "It failed", "no retry was left to it"
+    how = f"{failed} and {spent}" if spent else failed
+    return f"{how}; the last error: {render.brief(job.error or 'unknown')}"
 
 
 def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:

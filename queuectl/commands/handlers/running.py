@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import contextmanager
 
+from queuectl.commands import render
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.enqueue import described, enqueue_one
 from queuectl.commands.handlers.logs import follow
@@ -32,13 +33,16 @@ def run(context: Context, args: dict[str, Any]) -> Result:
             context.note(f"Job added to the queue with job id: {job_id}")
         with _left_running(context, job_id):
             follow(context, job_id, shown=0)
-        code = exit_code(context.queue.get(job_id))
+        job = context.queue.get(job_id)
         context.queue.tidy()
     except InvalidInput:
         raise
     except QueuectlError as exc:
         raise WaitFailed(str(exc)) from exc
-    return Result(code=code)
+    if job.state != "completed" and not context.quiet:
+        why = f": {render.brief(job.error)}" if job.state == "dead" and job.error else ""
+        context.note(f"Job '{job_id}' is {job.state}{why}.")
+    return Result(code=exit_code(job))
 
 
 @contextmanager

@@ -64,7 +64,10 @@ def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
     told = []
     if waiting:
         jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
-        told.append(f"Warning: {jobs} and no worker runs; 'worker start' starts one")
+        if summary.is_early:
+            told.append(f"Note: {jobs} for a later time; no worker runs yet")
+        else:
+            told.append(f"Warning: {jobs} and no worker runs; 'worker start' starts one")
     if lost:
         jobs = "a job that is" if lost == 1 else f"{lost} jobs that are"
         told.append(
@@ -84,7 +87,7 @@ def _health(summary: Summary, hindered: Mapping[int, str]) -> str:
     `degraded` when some worker cannot work.
     """
     to_run = any(summary.counts[state] for state in (*_WAITING, "in_progress"))
-    if to_run and len(hindered) == len(summary.worker_pids):
+    if to_run and not summary.is_early and len(hindered) == len(summary.worker_pids):
         return "stalled"
     return "degraded" if hindered else "ok"
 
@@ -111,6 +114,8 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
             "(not in the JSON files yet; 'checkpoint' writes them)"
         )
     yield from _left_alone(summary, hindered)
+    if summary.untold:
+        yield f"Warning: {render.untold(summary.untold)}"
 
 
 def _paused(paused: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ def standing_text(standing: Standing, columns: int) -> StyleAndTextTuples:
     if standing.hindered:
         warning = clip(f" ! {standing.hindered}", columns)
         return [(_WARNING, warning), ("", clip(f" |{told}", columns - cells(warning)))]
-    if not waiting or standing.workers:
+    if not waiting or standing.workers or standing.is_early:
         return [("", clip(told, columns))]
     jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
     warning = f" ! {jobs}, no worker runs: worker start"

@@ -48,6 +48,9 @@ def _seconds(text: str | None) -> float:
         return 0.0  # a person wrote it by hand
 
 
+_STEP = 5  # seconds
+
+
 def time_of(job: Job, now: float) -> str:
     """How long it runs, until when it waits, or how long ago it ended."""
     if job.state == "in_progress":
@@ -57,7 +60,10 @@ def time_of(job: Job, now: float) -> str:
         return f"in {format_duration(int(left) + 1)}" if left > 0 else "due"
     ago = max(0.0, now - _seconds(job.updated_at))
     # Told no finer than it matters: each change of a row costs bytes on a slow line.
-    return "now" if ago < 60 else f"{format_duration(ago // 60 * 60)} ago"
+    if ago < _STEP:
+        return "just now"
+    step = 60 if ago >= 60 else _STEP
+    return f"{format_duration(ago // step * step)} ago"
 
 
 def body_rows(rows: int) -> int:

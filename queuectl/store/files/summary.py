@@ -7,6 +7,7 @@ edited a job file.
 from __future__ import annotations
 
 import os
+import time
 
 from queuectl.errors import BadFile, StoreError
 from queuectl.store import door
@@ -14,11 +15,52 @@ from queuectl.store.facts import Summary
 from queuectl.store.files import marker, worker_files
 from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
 
+_MOST_READ = 1 << 20  # bytes of a job file: `status` costs the same beside a million jobs
+_HOOK = b'{"id": "hook:'
+_OF = b'"QUEUECTL_OF": "'
+
 
 def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
     counts, waiting = read_counts(path, now)
-    return Summary(path, counts, waiting, list(worker_files.worker_infos(path)), *_gate(path))
+    workers = list(worker_files.worker_infos(path))
+    is_early = False
+    if (counts["pending"] or counts["failed"]) and not (waiting or counts["in_progress"]):
+        is_early = not any(worker.alive for worker in workers) and _is_early(path, now)
+    untold = _untold(path) if counts["dead"] else ()
+    return Summary(path, counts, waiting, workers, *_gate(path), untold, is_early)
+
+
+def _untold(path: str) -> tuple[str, ...]:
+    """The jobs of whose end a hook that is dead should have told, as the end of dlq.json has it."""
+    try:
+        with open(door.open_file(os.path.join(path, "dlq.json"), os.O_RDONLY), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_READ))
+            lines = file.read().split(b"\n")
+    except (OSError, StoreError):
+        return ()  # others tell of it
+    found = [line.partition(_OF)[2].partition(b'"')[0] for line in lines if line[:13] == _HOOK]
+    return tuple([name.decode("ascii", "replace") for name in found if name])
+
+
+def _is_early(path: str, now: float) -> bool:
+    """Whether all that waits in jobs.json is due later; False where that is long to read."""
+    seconds, part = divmod(now, 1)
+    due = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(part * 1e6):06d}Z"
+    try:
+        with open(door.open_file(os.path.join(path, "jobs.json"), os.O_RDONLY), "rb") as file:
+            if os.fstat(file.fileno()).st_size > _MOST_READ:
+                return False
+            for line in file:
+                waits = (
+                    b'", "state": "pending"' in line[:200] or b'", "state": "failed"' in line[:200]
+                )
+                at = line.partition(b'"run_at": "')[2][:27]
+                if waits and at <= due.encode():
+                    return False
+    except (OSError, StoreError):
+        return False
+    return True
 
 
 def _gate(path: str) -> tuple[tuple[str, ...], float]:
