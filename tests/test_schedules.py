@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from datetime import datetime, timedelta, timezone
 from itertools import islice
@@ -514,6 +515,14 @@ def test_what_a_copy_is_told_and_what_is_shown_of_a_schedule(cli, monkeypatch):
         1
     ].items()
     assert not {"planned", "last"} & {name for form in exported for name in form}
+
+
+def test_a_retry_says_when_a_schedule_runs_next(cli):
+    cli.ok("enqueue", "--id", "s", "--every", "1h", "--", "true")
+    cli.ok("cancel", "s")
+    due = r"Job 's' is pending; it is due \S+Z\. 'retry s' has it run now\.\n"
+    assert re.fullmatch(due, cli.ok("retry", "s"))
+    assert cli.ok("retry", "s") == "Job 's' is pending and due now.\n"
 
 
 def test_nobody_waits_for_a_schedule(cli):

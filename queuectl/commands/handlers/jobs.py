@@ -303,8 +303,15 @@ def retry(context: Context, args: dict[str, Any]) -> Result:
     if (agreed := confirmed(context, "Retry", which, args)) is None:
         return Result(code=1)
     jobs = queue.retry(agreed, alone=args["alone"])
-    told = [f"Job '{job.id}' is pending and due now." for job in jobs if not came_back(job)]
+    told = [_due(context, job) for job in jobs if not came_back(job)]
     return jobs_result(jobs, told + along([*filter(came_back, jobs)], "pending") or [NO_MATCH])
+
+
+def _due(context: Context, job: Job) -> str:
+    if job.run_at <= job.updated_at:
+        return f"Job '{job.id}' is pending and due now."
+    due = render.moment(job.run_at, context.clock)
+    return f"Job '{job.id}' is pending; it is due {due}. 'retry {job.id}' has it run now."
 
 
 def purge(context: Context, args: dict[str, Any]) -> Result:
