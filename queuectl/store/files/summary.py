@@ -15,7 +15,7 @@ from queuectl.store.facts import Summary
 from queuectl.store.files import marker, worker_files
 from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
 
-_MOST_READ = 1 << 20  # bytes of a job file: `status` costs the same beside a million jobs
+_MOST_READ = 1 << 18  # bytes of a job file: `status` costs the same beside a million jobs
 _HOOK = b'{"id": "hook:'
 _OF = b'"QUEUECTL_OF": "'
 
