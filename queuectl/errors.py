@@ -67,6 +67,14 @@ class NoSuchParent(NoSuchJob):
         self.args = (f"job '{job_id}' is to wait for '{parent}', and no job has that id",)
 
 
+class NoSuchTag(NoSuchJob):
+    """No job has a tag by which jobs were named that another one is to wait for."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.args = (f"no job has the tag '{tag}'",)
+
+
 class NoSuchRun(QueuectlError):
     """The job was not started that often; `runs` is how often it was."""
 

@@ -6,12 +6,15 @@ import json
 
 import pytest
 from memory_store import MemoryStore
+from samples import make_job
 
 from queuectl.errors import Conflict, InvalidInput, KeyTaken, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import ring, told_ring
 from queuectl.model.lifecycle import Outcome
+from queuectl.store.files import lanes, live_index
 from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.job_files import encode_job, line_id
 
 
 @pytest.fixture(params=["files", "memory"])
@@ -291,3 +294,45 @@ def test_a_child_that_runs_falls_as_it_would_wait_again(queue):
     assert end(queue, 1) == "a"
     assert queue.claim("w", (child, ended(1))) is None
     assert (queue.get("b").state, queue.get("b").attempts) == ("dead", 1)
+
+
+def test_jobs_with_a_tag_are_waited_for(cli):
+    cli.ok("enqueue", "--id", "a", "--tag", "shard", "--", "true")
+    cli.ok("worker", "run", "--drain", "-q")
+    cli.ok("enqueue", "--id", "b", "--tag", "shard", "--", "true")
+    cli.ok("enqueue", "--id", "c", "--tag", "shard", "--max-retries", "0", "--", "false")
+    cli.ok("enqueue", "--id", "d", "--after", "tag=shard", "--after-end", "c", "--", "true")
+    form = json.loads(cli.ok("show", "d", "--json"))["job"]
+    assert (form["after"], form["after_end"]) == (["b", "c"], ["c"])
+    assert cli("enqueue", "--after", "tag=shards", "--", "true").code == 3
+    cli("worker", "run", "--drain", "-q")
+    refused = cli("enqueue", "--after", "tag=shard", "--", "true")
+    assert (refused.code, "'c', which is dead" in refused.err) == (4, True)
+    cli.ok("enqueue", "--id", "e", "--after-end", "tag=shard", "--", "true")
+    assert cli("worker", "run", "--drain").code == 0
+
+
+@pytest.mark.parametrize("shape", ["chain", "fan-in", "fan-out"])
+def test_a_job_of_a_graph_costs_few_steps_in_a_heap(monkeypatch, shape):
+    """However large the graph is: what waits for others lies in no heap."""
+    count, steps = 500, []
+    for module in (live_index, lanes):
+        for name in ("heappush", "heappop"):
+            real = getattr(module, name)
+            monkeypatch.setattr(module, name, lambda *a, real=real: steps.append(1) or real(*a))
+    after = {
+        "chain": {n: (f"j{n - 1}",) for n in range(1, count)},
+        "fan-in": {0: tuple(f"j{n}" for n in range(1, count))},
+        "fan-out": dict.fromkeys(range(1, count), ("j0",)),
+    }[shape]
+    jobs = [make_job(f"j{n}", after=after.get(n, ())) for n in range(count)]
+    now = jobs[0].run_at.encode()
+    index = live_index.LiveIndex(map(encode_job, jobs), now=now)
+    by_id, ran = {job.id: job for job in jobs}, 0
+    while (line := index.first_ready(now)) is not None:
+        job = by_id[line_id(line).decode()]
+        index.put(encode_job(job._replace(state="in_progress")))
+        index.put(encode_job(job._replace(state="completed")))
+        ran += 1
+    assert ran == count
+    assert len(steps) <= 3 * count

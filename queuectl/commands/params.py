@@ -84,8 +84,10 @@ FIELDS = (
     free("--cwd", "path", "folder to run in; the present one if left out"),
     free("--env", "text", "NAME=VALUE added to the environment", many=True),
     free("--env-file", "path", "file of NAME=VALUE lines, read at each run"),
-    free("--after", "job", "start once this job is completed; again for more", many=True),
-    free("--after-end", "job", "start once this job has ended; again for more", many=True),
+    free("--after", "job", "start once this job is completed, or tag=T; again for more", many=True),
+    free(
+        "--after-end", "job", "start once this job has ended, or tag=T; again for more", many=True
+    ),
     free(
         "--lock", "tag", "a name that no two running jobs hold at once; again for more", many=True
     ),

@@ -1,15 +1,17 @@
-"""A claim while a limit, a pause or locks hold very many jobs back, beside a plain claim."""
+"""A claim while a limit, a pause, locks or other jobs hold very many back, beside a plain claim."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from tests.benchmarks.measure import Figure, Sizes, new_queue
 
 _CLAIMS = 200  # at most, in one measurement
+_GRAPH = 10_000  # jobs of a graph, at most
 
 
 def gates(sizes: Sizes) -> list[Figure]:
@@ -31,6 +33,30 @@ def gates(sizes: Sizes) -> list[Figure]:
             *(_claim(sizes, fields, settings) / plain, "", 2, False, note),
         )
         for name, (fields, settings) in held.items()
+    ] + _graphs(min(_GRAPH, sizes.finished))
+
+
+def _graphs(count: int) -> list[Figure]:
+    """The time of a claim in jobs that wait for each other, as a ratio to one among plain jobs."""
+    ids = [f"j{n}" for n in range(count)]
+    graphs: dict[str, dict[str, list[str]]] = {
+        "plain jobs": {},
+        "a chain": {child: [parent] for parent, child in pairwise(ids)},
+        "a fan-in": {ids[0]: ids[1:]},
+        "a fan-out": dict.fromkeys(ids[1:], ids[:1]),
+    }
+    took: dict[str, float] = {}
+    for name, after in graphs.items():
+        with new_queue() as queue:
+            queue.enqueue(
+                {"id": job_id, "command": "true", "after": after.get(job_id, [])} for job_id in ids
+            )
+            queue.checkpoint()
+            took[name] = _timed(queue, count - 1)
+    plain = took.pop("plain jobs")
+    return [
+        Figure(f"a claim in {name} of {count}, of a plain one", took[name] / plain, "", 2)
+        for name in took
     ]
 
 

@@ -6,8 +6,9 @@ import os
 import time
 
 from queuectl.commands.dispatch import Result
-from queuectl.errors import DuplicateId, InvalidInput, Reworded
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchTag, Reworded
 from queuectl.model.fields import FIELDS
+from queuectl.model.job import LIVE, recurs
 from queuectl.model.times import format_duration, format_time
 
 TYPE_CHECKING = False
@@ -42,6 +43,7 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
         if path is not None:
             raise InvalidInput("give --each or a file of jobs, not both")
         draft = described(args)
+        name_tagged(context, draft)
         ids, instead = _enqueue_rows(context, args, draft, meeting)
     elif path is None:
         draft = described(args)
@@ -80,11 +82,38 @@ def _sum(ids: Sequence[str], instead: Instead, tags: Sequence[str]) -> str:
 def enqueue_one(context: Context, draft: Draft, meeting: Meeting) -> tuple[list[str], Instead]:
     """The job of a draft, its id; and, at 0, the job that was there before and stands for it."""
     _place(context, draft)
+    name_tagged(context, draft)
     made: list[str] = []
     instead = context.queue.enqueue_each(
         [draft], lambda job: made.append(job.id), _captured(context), meeting
     )
     return [instead[0].id] if instead else made, instead
+
+
+def name_tagged(context: Context, fields: Draft) -> None:
+    """Put ids in the place of `tag=T` among the parents that a draft names.
+
+    Those of the jobs with the tag that have not ended; for `after` the dead ones too, so that what
+    needs them is refused. NoSuchTag if no job has it.
+    """
+    for name in ("after", "after_end"):
+        words = fields.get(name)
+        if not isinstance(words, list) or not any(str(word).startswith("tag=") for word in words):
+            continue
+        from queuectl.model.selection import Selection
+
+        found: list[str] = []
+        for word in map(str, words):
+            if not word.startswith("tag="):
+                found.append(word)
+                continue
+            tag = word.removeprefix("tag=")
+            jobs = context.queue.select(Selection(tags=frozenset({tag})))
+            if not jobs:
+                raise NoSuchTag(tag)
+            meant = LIVE if name == "after_end" else LIVE | {"dead"}
+            found += [job.id for job in jobs if job.state in meant and not recurs(job)]
+        fields[name] = found
 
 
 def _meeting(args: Mapping[str, Any]) -> Meeting:
@@ -351,6 +380,7 @@ def update(context: Context, args: dict[str, Any]) -> Result:
 
     named = [("id", job_id) for job_id in args["job"][:1]]
     given = option_fields(args, unset=True)
+    name_tagged(context, given)
     given.pop("tags", None)
     env = given.pop("env") if given.get("env") else None
     assert env is None or isinstance(env, dict)
