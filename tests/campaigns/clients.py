@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from queuectl.errors import Conflict, KeyTaken, NoSuchJob
 from queuectl.job_queue import JobQueue
+from queuectl.model.dependencies import LOST
 from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import in_state
 from queuectl.store import opening
@@ -72,6 +73,8 @@ class Client:
         ticket, drafts = self._drafts(self.chance.choice((1, 1, 1, 2, 5, 12)))
         if self.yard.has_all and len(drafts) == 1 and self.chance.random() < 0.4:
             drafts[0]["unique"] = self.chance.choice(KEYS)
+        elif self.yard.has_all and self.chance.random() < 0.4:
+            self._chain(ticket, drafts)
         try:
             jobs: list[Job] = self.timed("enqueue", drafts)  # type: ignore[assignment]
         except KeyTaken:
@@ -90,6 +93,14 @@ class Client:
                 draft["id"] = f"{ticket}.{n}"
         self.notes.tell("tried", ticket, count)
         return ticket, drafts
+
+    def _chain(self, ticket: str, drafts: list[dict[str, object]]) -> None:
+        """Let each of the jobs wait for some of those before it."""
+        for n, draft in enumerate(drafts):
+            draft["id"] = f"{ticket}.{n}"
+            before = [f"{ticket}.{m}" for m in range(n)]
+            parents = self.chance.sample(before, min(n, self.chance.choice((0, 1, 1, 2))))
+            draft[self.chance.choice(("after", "after", "after_end"))] = parents
 
     def _enqueue_again(self, drafts: list[dict[str, object]]) -> None:
         try:
@@ -254,6 +265,13 @@ class Reader(Client):
         ):
             if not self.yard.url and len(set(names)) < len(names):
                 self.violation(f"two live jobs of one {what}: {sorted(names)}")
+        states = {job.id: job for job in jobs}
+        for job in live if not self.yard.url else ():
+            parents = [states[name] for name in job.after if name in states]
+            if job.state != "in_progress" and any(p.state in LOST for p in parents):
+                self.violation(f"{job.id} waits for what is dead or cancelled: {job.after}")
+            if job.state == "in_progress" and not all(p.run for p in parents):
+                self.violation(f"{job.id} runs before its parents: {job.after}")
         seen = {job.id: job.rev for job in jobs}
         if len(seen) < len(jobs):
             self.violation("a job was seen twice")

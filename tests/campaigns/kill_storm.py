@@ -30,6 +30,7 @@ from typing import Any
 from queuectl.errors import NoSuchJob, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model import lifecycle
+from queuectl.model.dependencies import has_fallen
 from queuectl.model.hooks import is_hook
 from queuectl.model.job import recurs
 from queuectl.store.facts import WorkerInfo
@@ -418,6 +419,8 @@ def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
     yield "events", dict(events)
     yield "hooks", sum(map(is_hook, jobs.values()))
     yield "copies of schedules", sum(job.planned is not None for job in jobs.values())
+    yield "with parents", sum(bool(job.after or job.after_end) for job in jobs.values())
+    yield "fallen", sum(has_fallen(job) for job in jobs.values())
     yield "unique keys", sum(job.unique is not None for job in jobs.values())
     yield "buried as lost", sum(job.error == "lost" for job in jobs.values())
     yield "blows", dict(storm.blows)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from queuectl.job_queue import JobQueue
+from queuectl.model.dependencies import has_fallen
 from queuectl.model.hooks import is_hook
 from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job, recurs
 from queuectl.model.lifecycle import MOST_LOSSES
@@ -58,7 +59,7 @@ class Trial:
         self.past = [
             (str(entry["event"]), int(entry["run"]), entry)
             for entry in job.history
-            if entry["event"] != "retry" or entry.get("was") == "completed"
+            if entry["event"] not in ("retry", "dependency") or entry.get("was") == "completed"
         ]
         if job.state == "completed":
             self.past.append(("completed", job.run, {}))
@@ -77,7 +78,7 @@ class Trial:
         job = self.job
         if job.state not in ("completed", "dead", "cancelled"):
             yield "did not end"
-        if job.state == "cancelled" and job.id not in self.told.cancelling:
+        if job.state == "cancelled" and job.id not in self.told.cancelling and not has_fallen(job):
             yield "nobody cancelled it"
         if job.id in self.told.cancelled - self.told.retrying and job.state != "cancelled":
             yield "its cancelling was confirmed"
@@ -86,6 +87,8 @@ class Trial:
 
     def _may_be_dead(self) -> bool:
         job = self.job
+        if has_fallen(job):
+            return True
         if job.error == "lost":
             return job.losses >= MOST_LOSSES
         if job.error == "interrupted":
@@ -107,7 +110,8 @@ class Trial:
             yield f"{job.attempts} attempts, but {fails} failures in its history"
         if job.losses != losses:
             yield f"{job.losses} losses, but {losses} in its history"
-        if any(e["event"] == "retry" for e in job.history) and job.id not in self.told.retrying:
+        asked = any(e["event"] == "retry" and "parent" not in e for e in job.history)
+        if asked and job.id not in self.told.retrying:
             yield "nobody retried it"
 
     def _run_faults(self) -> Iterator[str]:
