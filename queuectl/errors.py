@@ -6,9 +6,20 @@ that are not of an error: those of `wait` in commands/handlers/waiting.py, of si
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+def not_installed(what: str, *packages: str) -> str:
+    """The line for what needs packages that are not there, with the command that installs them.
+
+    It names them and not an extra of queuectl: on PyPI that name is another program's.
+    """
+    found = f"{what} needs {' and '.join(packages)}, not installed here"
+    return f"{found}: {sys.executable} -m pip install {' '.join(packages)}"
 
 
 class QueuectlError(Exception):

@@ -113,6 +113,17 @@ def test_times_that_follow_from_others():
     failed = ended._replace(state="failed", run_at=moment(99))
     assert (next_retry(failed, START + 60), next_retry(ended, START + 60)) == (moment(99), None)
     assert age(make_job(created_at="by hand"), START) is None
+
+
+def test_a_cancel_while_a_job_waits_is_not_the_end_of_its_run():
+    entry = {"event": "fail", "at": moment(15.75), "run": 2}
+    ran = make_job(run=2, started_at=moment(14.5), finished_at=moment(15.75), history=(entry,))
+    gone = ran._replace(state="cancelled", finished_at=moment(70))
+    assert run_time(gone, START + 99) == 1.25
+    later = ({**entry, "run": 1}, {"event": "cancel", "at": moment(20), "run": 2})
+    assert run_time(gone._replace(finished_at=moment(20), history=later), START + 99) == 5.5
+    again = ({"event": "retry", "at": moment(30), "run": 2, "was": "completed"},)
+    assert run_time(gone._replace(history=again), START + 99) is None
     assert [derived.name for derived in DERIVED] == [*SHOWN[-5:]]
 
 

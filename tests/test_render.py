@@ -42,6 +42,12 @@ def test_columns_grow_for_long_ids_on_a_pipe():
     assert shown[3][at:] == "x" * 300, "nothing is cut where there is no terminal"
 
 
+def test_a_column_is_as_wide_as_its_title():
+    columns = [render.Column("Exit Code", 4), render.Column("Error", 4)]
+    title, _, row = render.table(columns, [("3", "no space")])
+    assert title.index("Error") == row.index("no space") == 10
+
+
 def test_one_huge_command_does_not_pad_every_row():
     shown = lines([("a", "c" * 100_000, "exit code 1"), ("b", "true", "lost")], DEAD)
     assert len(shown[3]) < 200

@@ -200,7 +200,8 @@ def _widths(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], screen: int | None
 ) -> list[int]:
     longest = [
-        max([column.least, *(cells(row[at]) for row in rows)]) for at, column in enumerate(columns)
+        max([column.least, cells(column.title), *(cells(row[at]) for row in rows)])
+        for at, column in enumerate(columns)
     ]
     if screen is None:
         return [

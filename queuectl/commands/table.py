@@ -168,7 +168,7 @@ COMMANDS = (
         details=(
             "The link that it prints holds the token; so does the file that it names for curl. "
             "Ctrl-C ends it, never a job; its own workers finish theirs. "
-            "It needs pip install 'queuectl[web]'."
+            "It needs the extra web: pip install '.[web]' in the checkout."
         ),
         access="read",
     ),

@@ -10,15 +10,13 @@ import re
 from datetime import datetime, timezone
 from zoneinfo import ZoneInfo, available_timezones
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, not_installed
 from queuectl.model.rare_values import CRON
 
 try:
     from cronsim import CronSim, CronSimError
 except ImportError:
-    raise InvalidInput(
-        "cron needs a package that is not installed here: pip install 'queuectl[cron]'"
-    ) from None
+    raise InvalidInput(not_installed("cron", "cronsim")) from None
 
 ALIASES = {
     "@yearly": "0 0 1 1 *",

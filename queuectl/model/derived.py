@@ -11,6 +11,8 @@ from queuectl.model.job import Job, recurs
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import parse_time
 
+_RUN_ENDS = ("fail", "later", "release")  # in the history
+
 
 class Derived(NamedTuple):
     """A value that `of` makes of a job and of now, in epoch seconds; None where there is none."""
@@ -35,9 +37,20 @@ def wait_time(job: Job, now: float) -> float | None:
 
 def run_time(job: Job, now: float) -> float | None:
     """Seconds that its latest run took, or has taken by now."""
-    end = now if job.state == "in_progress" else _seconds(job.finished_at)
+    end = now if job.state == "in_progress" else _seconds(run_ended(job))
     start = _seconds(job.started_at)
     return None if start is None or end is None or end < start else round(end - start, 6)
+
+
+def run_ended(job: Job) -> str | None:
+    """The end of its latest run, which is not its own if it was cancelled while it waited."""
+    if job.state == "cancelled":
+        for entry in reversed(job.history):
+            if entry.get("event") in _RUN_ENDS and entry.get("run") == job.run:
+                return str(entry.get("at"))
+            if entry.get("event") == "retry" and entry.get("was") == "completed":
+                return None  # which is not noted
+    return job.finished_at
 
 
 def next_retry(job: Job, now: float) -> str | None:

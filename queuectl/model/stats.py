@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 
 from queuectl.errors import InvalidInput
+from queuectl.model.derived import run_ended
 from queuectl.model.fields import STATES
 from queuectl.model.hooks import is_hook
 from queuectl.model.job import Job
@@ -113,7 +114,7 @@ class Stats:
                 self._note(at, names[event], job, run if isinstance(run, int) else 0, why)
 
     def _add_times(self, job: Job) -> None:
-        started, ended = _moment(job.started_at), _moment(job.finished_at)
+        started, ended = _moment(job.started_at), _moment(run_ended(job))
         if started is not None and ended is not None and ended >= started:
             self._lengths.add(ended - started)
         due = _moment(max(job.run_at, job.created_at))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl.commands.dispatch import Result
-from queuectl.errors import InvalidInput, QueuectlError, StoreError
+from queuectl.errors import InvalidInput, QueuectlError, StoreError, not_installed
 
 if TYPE_CHECKING:
     import socket
@@ -64,10 +64,7 @@ def _check_installed() -> None:
 
     missing = [name for name in ("starlette", "uvicorn", "anyio") if find_spec(name) is None]
     if missing:
-        raise StoreError(
-            f"the page needs {' and '.join(missing)}, which is not installed: "
-            "pip install 'queuectl[web]'"
-        )
+        raise StoreError(not_installed("the page", *missing))
 
 
 def _check_options(args: Mapping[str, Any]) -> None:

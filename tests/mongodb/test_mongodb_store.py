@@ -582,6 +582,6 @@ def test_without_the_driver_one_line_says_what_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr == (
-        "queuectl: a queue in MongoDB needs a driver that is not installed: "
-        "pip install 'queuectl[mongodb]'\n"
+        "queuectl: a queue in MongoDB needs pymongo, not installed here: "
+        f"{sys.executable} -m pip install pymongo\n"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from queuectl.addresses import address_of
-from queuectl.errors import StoreError
+from queuectl.errors import StoreError, not_installed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ def opened(folder: str) -> MongodbStore:
     try:
         import pymongo  # noqa: F401
     except ImportError:
-        raise StoreError(
-            "a queue in MongoDB needs a driver that is not installed: "
-            "pip install 'queuectl[mongodb]'"
-        ) from None
+        raise StoreError(not_installed("a queue in MongoDB", "pymongo")) from None
     from queuectl.store.mongodb.mongodb_store import MongodbStore
 
     return MongodbStore(address, folder)
