@@ -106,7 +106,7 @@ class Yard:
     @property
     def has_all(self) -> bool:
         """Whether hooks, schedules and unique keys take part: no worker knows none of them."""
-        return not (self.older or self.url)
+        return not self.older
 
     def hook(self) -> str:
         """The command of each hook."""
