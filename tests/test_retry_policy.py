@@ -95,6 +95,7 @@ def test_exit_code_75_asks_for_a_later_run_and_spends_nothing():
         found.append((job.state, job.attempts, job.deferrals, waits(job)))
     assert found == [("failed", 0, 1, 60), ("failed", 0, 2, 120), ("failed", 0, 3, 200)]
     assert [entry["event"] for entry in job.history] == ["later"] * 3
+    assert waits(run(make_job(retry_delay=0.0), LATER)) == 60
     done = run(job, 0)
     assert (done.state, done.attempts) == ("completed", 1)
 

@@ -39,7 +39,7 @@ def retry_delay(policy: RetryPolicy, attempt: int, dice: float = 0.0) -> float:
 
 def deferral_delay(policy: RetryPolicy, deferral: int) -> float:
     """Seconds that a job waits which asked for the n-th time in a row to be run later."""
-    first = DEFERRED if policy.first is None else policy.first
+    first = policy.first or DEFERRED  # never at once: it would come back and back
     return _grown(first, 2.0, deferral - 1, policy.max_delay)
 
 
