@@ -39,8 +39,8 @@ def words(line: str) -> list[str] | None:
 
 
 OPTIONS = [
-    *("--all", "--tag", "--match", "--error", "--exit-code", "--since", "--until", "--limit"),
-    *("--dry-run", "--yes"),
+    *("--all", "--tag", "--match", "--error", "--exit-code", "--since", "--until", "--recurring"),
+    *("--limit", "--dry-run", "--alone", "--yes"),
 ]
 
 
