@@ -306,7 +306,7 @@ def test_a_leading_queuectl_is_passed_over_in_scripts(cli):
     assert bind(COMMANDS, "queuectl lst").faults[0].message.startswith("unknown command 'lst'")
 
 
-@pytest.mark.parametrize("name", ["after", "after-end"])
+@pytest.mark.parametrize("name", ["stdin", "max-rss"])
 def test_an_option_of_a_later_version_is_refused(cli, name):
     for front in (["enqueue"], ["update", "job1"]):
         refused = cli(*front, f"--{name}", "x")

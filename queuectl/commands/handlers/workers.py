@@ -23,8 +23,8 @@ _COLUMNS = (
     render.Column("PID", 8),
     render.Column("Worker", 12),
     render.Column("State", 8),
-    render.Column("Started", 8),
     render.Column("Job", 15),
+    render.Column("Worker since", 12),
 )
 
 
@@ -144,8 +144,8 @@ def _listed(context: Context, workers: Sequence[WorkerInfo]) -> Iterator[str]:
             str(worker.pid),
             worker.id,
             _state(worker),
-            render.moment(worker.started_at, context.clock),
             worker.job_id or "-",
+            render.moment(worker.started_at, context.clock),
         )
         for worker in workers
     ]
