@@ -11,6 +11,7 @@ from test_live_index import line
 from queuectl.errors import BadFile, Conflict, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.gate import gate_of
+from queuectl.store.files import side_files, writer
 from queuectl.store.files.live_index import LiveIndex
 
 
@@ -230,3 +231,21 @@ def test_an_edit_by_hand_of_what_a_job_asks_for_counts(queue, tmp_path):
     assert queue.claim("w") is None  # a holds what it was claimed with
     queue.settle(queue.get("a"), ended())
     assert queue.claim("w").slots == ("gpu#0",)
+
+
+def test_a_file_that_was_just_edited_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "_VET_EVERY", 1e9)
+    queue = JobQueue.open(str(tmp_path / "q"))
+    queue.enqueue([{"id": name, "command": "true", "lock": ["db"]} for name in "ab"])
+    assert queue.claim("w-1").id == "a"
+    queue.checkpoint()
+    assert queue.claim("w-2") is None
+    path = tmp_path / "q" / "jobs.json"
+    forms = json.loads(path.read_text())
+    path.write_text(json.dumps([{**form, "remark": 1} for form in forms]))
+    side_files.write_settings(queue.folder, {"limits": {"gpu": 1}})  # so it reads all anew
+    with pytest.raises(BadFile, match="changed while it was read"):
+        queue.claim("w-2")
+    assert queue.claim("w-2") is None
+    assert queue.get("b").extra == {"remark": 1}
+    queue.close()

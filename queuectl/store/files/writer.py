@@ -203,8 +203,15 @@ class Writer:
         return live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
-        """The same, read anew: what is known of the queue does not reach far enough."""
+        """The same, read anew: what is known of the queue does not reach far enough.
+
+        Raises BadFile if a person has saved the file since it was looked at: read as one of ours,
+        it would seem to hold no job that runs, and none that waits for others.
+        """
         with BaseFile(self._paths[0]) as jobs:
+            vetted = self._is_vetted(journal, 0) and self._vetted[0]
+            if not vetted or not vetted[0].fits(jobs.found):
+                raise door.changed(self.folder)
             self._live = self._load(journal, jobs)
         self._live.resolve(lambda ids: self.look_up(journal, ids))
         return self._live
