@@ -285,6 +285,7 @@ class Queues(RuleBasedStateMachine):
         job_id = self._pick(number, "failed", *ENDED)
         entry = self.jobs[job_id]._replace(state="pending", run_at=self.now, ended=None, fell=False)
         if self.jobs[job_id].state != "failed":
+            assume(entry.every is None)  # a schedule that ended waits for its next time
             entry = entry._replace(attempts=0, losses=0)
             assume(self._may_wait(job_id, entry))
             assume(self._holder(entry.unique) is None)
