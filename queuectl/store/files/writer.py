@@ -108,7 +108,8 @@ class Writer:
         self._live: LiveIndex | None = None
         # By job file: the stat it was found right with, and whether it was old enough by then.
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
-        # When hand edits were looked for; the folder's time as `gate` was asked, if that was old.
+        # When hand edits were looked for last; the folder's time of change for which `gate` is
+        # known, 0 if it must be asked.
         self._vetted_at, self._gated_at = 0.0, 0
         self._unsynced = False
         self._sync_error: OSError | None = None  # of a sync under the lock
@@ -203,15 +204,8 @@ class Writer:
         return live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
-        """The same, read anew: what is known of the queue does not reach far enough.
-
-        Raises BadFile if a person has saved the file since it was looked at: read as one of ours,
-        it would seem to hold no job that runs, and none that waits for others.
-        """
-        with BaseFile(self._paths[0]) as jobs:
-            vetted = self._is_vetted(journal, 0) and self._vetted[0]
-            if not vetted or not vetted[0].fits(jobs.found):
-                raise door.changed(self.folder)
+        """The same, read anew: what is known of the queue does not reach far enough."""
+        with self._vetted_file(journal, 0) as jobs:
             self._live = self._load(journal, jobs)
         self._live.resolve(lambda ids: self.look_up(journal, ids))
         return self._live
@@ -236,7 +230,7 @@ class Writer:
         if live is not None and (live.is_whole or not live.is_low(self._time())):
             return
         with self.writing() as journal:
-            jobs = BaseFile(self._paths[0])
+            jobs = self._vetted_file(journal, 0)
         # What is appended, folded or edited from here on is caught up with under the lock.
         with jobs, suppress(BadFile):  # edited while it is read
             self._live = self._load(journal, jobs)
@@ -264,7 +258,7 @@ class Writer:
         known = {job_id: line for job_id in ids if (line := live.get(job_id.encode()))}
         if len(known) == len(ids):
             return {job_id: (line, JOBS) for job_id, line in known.items()}
-        with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
+        with self._vetted_file(journal, 0) as jobs, self._vetted_file(journal, 1) as dead:
             return find_jobs(journal, jobs.fd, dead.fd, ids)
 
     # -- folding
@@ -469,6 +463,18 @@ class Writer:
         self._vetted, self._vetted_at = [None, None], 0.0
         self.journal = new
         return new
+
+    def _vetted_file(self, journal: Journal, which: int) -> BaseFile:
+        """A job file, open; BadFile if a person has saved it since it was found right.
+
+        Read as one of ours, a file in another layout would seem to hold no job.
+        """
+        file = BaseFile(self._paths[which])
+        vetted = self._vetted[which] if self._is_vetted(journal, which) else None
+        if vetted is None or not vetted[0].fits(file.found):
+            file.close()
+            raise door.changed(self.folder)
+        return file
 
     def _is_vetted(self, journal: Journal, which: int) -> bool:
         """Whether a job file is still as queuectl wrote it.
