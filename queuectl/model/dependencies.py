@@ -183,9 +183,7 @@ class Kin:
         """
         changed = {new.id: new for _, new in pairs}
         found: list[Pair] = []
-
-        def state_of(job_id: str) -> str | None:
-            return parent_state(changed[job_id]) if job_id in changed else self._state_of(job_id)
+        state_of = self._state_after(changed)
 
         def put(old: Job, new: Job) -> None:
             found.append((old, new))
@@ -212,10 +210,7 @@ class Kin:
     def count_freed(self, pairs: Sequence[Pair]) -> int:
         """How many waiting jobs have all that they waited for by a step that changes these."""
         changed = {new.id: new for _, new in pairs}
-
-        def state_of(job_id: str) -> str | None:
-            return parent_state(changed[job_id]) if job_id in changed else self._state_of(job_id)
-
+        state_of = self._state_after(changed)
         ended = (new for old, new in pairs if new.state in FINISHED and old.state not in FINISHED)
         kids = {kid.id: kid for parent in ended for kid in self._kids_of(parent.id)}
         return sum(
@@ -223,6 +218,14 @@ class Kin:
             for kid in kids.values()
             if kid.id not in changed
         )
+
+    def _state_after(self, changed: Mapping[str, Job]) -> StateOf:
+        """The states of parents where these jobs, by id, are as the step makes them."""
+
+        def state_of(job_id: str) -> str | None:
+            return parent_state(changed[job_id]) if job_id in changed else self._state_of(job_id)
+
+        return state_of
 
 
 def _may_wait(job: Job, state_of: StateOf) -> bool:

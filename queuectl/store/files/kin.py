@@ -155,9 +155,7 @@ def check_added(
     if not new:
         return
     named = {name for job in new.values() for name in parents(job)}
-    own = {
-        line_id(line).decode(): _state(line) for line in staged if line_id(line).decode() in named
-    }
+    own = {job_id: _state(line) for line in staged if (job_id := line_id(line).decode()) in named}
     states = _states(writer, journal, named.difference(own)) | own
     # A job with a new id can only be waited for if it was handed in with the others.
     known = with_parents(writer.folder, journal) if meets or not new.keys().isdisjoint(ids) else {}

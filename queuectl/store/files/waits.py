@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from queuectl.model.dependencies import is_met
+
 Wants: TypeAlias = dict[bytes, bool]  # by parent: whether it must be completed, or just have ended
 
 GONE = b""  # in place of a state: there is no such job, or it was not looked up yet
-_ENDED = frozenset((b"completed", b"cancelled", b"dead"))
 
 
 class Waits:
@@ -41,7 +42,7 @@ class Waits:
                 self.unresolved.add(parent)
                 new.append(parent)
             kids[child] = strict
-            lacks += not _is_met(self.states[parent], strict)
+            lacks += not is_met(self.states[parent].decode(), strict=strict)
         self.lacks[child] = lacks
         return new
 
@@ -65,16 +66,18 @@ class Waits:
         if kids is None:
             return
         self.unresolved.discard(job_id)
-        before, self.states[job_id] = self.states[job_id], state
-        if before == state or (before not in _ENDED and state not in _ENDED):
+        before, self.states[job_id] = _met_by(self.states[job_id]), state
+        now = _met_by(state)
+        if before == now:
             return
         for child, strict in kids.items():
-            is_met = _is_met(state, strict)
-            if is_met is not _is_met(before, strict):
-                self.lacks[child] += -1 if is_met else 1
-                if self.lacks[child] == (0 if is_met else 1):
-                    yield child, is_met
+            if now[strict] is not before[strict]:
+                self.lacks[child] += -1 if now[strict] else 1
+                if self.lacks[child] == (0 if now[strict] else 1):
+                    yield child, now[strict]
 
 
-def _is_met(state: bytes, strict: bool) -> bool:
-    return state == b"completed" if strict else state in _ENDED
+def _met_by(state: bytes) -> tuple[bool, bool]:
+    """Whether a parent in this state lets a child start that asks for an end, or for completion."""
+    name = state.decode()
+    return is_met(name, strict=False), is_met(name, strict=True)
