@@ -1,7 +1,8 @@
 """Everything that can go wrong, as one family: each kind carries the exit code that reports it.
 
-`str(error)` is the line a person sees: what happened, where, and what to do next. Codes
-that are not of an error: those of `wait` in commands/handlers/waiting.py, of signals in cli.py.
+`str(error)` is the line a person sees: what happened, where, and what to do next. Two
+kinds of exit codes belong to no error: those of `wait` (commands/handlers/waiting.py) and those of
+signals (cli.py).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from queuectl.model.job import Job, recurs
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import parse_time
 
-_RUN_ENDS = ("fail", "later", "release")  # in the history
+_RUN_ENDS = ("fail", "later", "release")  # events of the history that tell of the end of a run
 
 
 class Derived(NamedTuple):
@@ -43,13 +43,13 @@ def run_time(job: Job, now: float) -> float | None:
 
 
 def run_ended(job: Job) -> str | None:
-    """The end of its latest run, which is not its own if it was cancelled while it waited."""
+    """When its latest run ended: before the job did, if that was cancelled while it waited."""
     if job.state == "cancelled":
         for entry in reversed(job.history):
             if entry.get("event") in _RUN_ENDS and entry.get("run") == job.run:
                 return str(entry.get("at"))
             if entry.get("event") == "retry" and entry.get("was") == "completed":
-                return None  # which is not noted
+                return None  # no entry tells when a run ended that succeeded
     return job.finished_at
 
 

@@ -4,7 +4,7 @@ All three are one question: whether each token of the job is free. A token is a 
 or limited, or a lock. What a limit has left is counted from the jobs that run, never kept in a
 counter: a counter leaks when its holder is killed. The functions here are the rules themselves; the
 stores keep them in ways that are fast (store/files/lanes.py, store/mongodb/lanes.py and claims.py),
-which the contract suite holds equal: whoever changes a rule changes it there too.
+so a change of a rule belongs there too; the contract suite compares them.
 """
 
 from __future__ import annotations

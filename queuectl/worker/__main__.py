@@ -6,7 +6,7 @@ from queuectl.worker.aside import aside
 
 
 def _load() -> None:
-    import ctypes  # noqa: F401
+    import ctypes  # noqa: F401  # processes.py needs it before the first run
 
     import filelock  # noqa: F401
 

@@ -92,7 +92,8 @@ class Runner:
         self.now: Callable[[], str] = _now  # likewise, where the queue has a clock of its own
         # Looks at the output, and says in how many seconds to look again.
         self.watch_output: Callable[[], float] = lambda: LATER
-        # The last such set that was asked for, which most jobs of a queue share; None: ask again.
+        # The set of variables that was asked for last, by its id, and what it gave: most jobs of a
+        # queue share one. With None in its place it is asked for again.
         self.set_id: str | None = None
         self._taken: tuple[dict[bytes, bytes], int | None] = ({}, None)
         self._umask = os.umask(0)
