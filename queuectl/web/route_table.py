@@ -7,8 +7,8 @@ from queuectl.model.fields import STATES
 from queuectl.web import jobs_api, queue_api
 from queuectl.web.jobs_api import LIGHT_MORE, MOST_OUTPUT
 from queuectl.web.mirror import ORDERS
-from queuectl.web.old_rows import OLD
-from queuectl.web.queue_rows import CARE, GATE, SCALE
+from queuectl.web.old_routes import OLD
+from queuectl.web.queue_routes import QUEUE
 from queuectl.web.routes import V1, Member, Route
 
 _FILTERS = (
@@ -384,9 +384,7 @@ ROUTES: tuple[Route, ...] = (
         result="Pids",
         command="worker stop",
     ),
-    SCALE,
-    *GATE,
-    *CARE,
+    *QUEUE,
     Route(
         "GET",
         f"{V1}/config",

@@ -9,7 +9,19 @@ from queuectl.web.routes import V1, Member, Route
 
 _TAGS = (Member("tags", "tags", "these tags; the whole queue if left out"),)
 
-GATE = (
+QUEUE = (
+    Route(
+        "POST",
+        f"{V1}/workers/scale",
+        "scaleWorkers",
+        "full",
+        queue_api.scale_workers,
+        "Start or stop workers until so many run; idle ones are stopped first",
+        body=(Member("count", "int", "how many", required=True, high=MOST_WORKERS),),
+        answers={202: "some start, or were told to stop"},
+        result="Scaled",
+        command="worker scale",
+    ),
     Route(
         "POST",
         f"{V1}/pause",
@@ -57,20 +69,6 @@ GATE = (
         result="Limits",
         command="limit",
     ),
-)
-SCALE = Route(
-    "POST",
-    f"{V1}/workers/scale",
-    "scaleWorkers",
-    "full",
-    queue_api.scale_workers,
-    "Start or stop workers until so many run; idle ones are stopped first",
-    body=(Member("count", "int", "how many", required=True, high=MOST_WORKERS),),
-    answers={202: "some start, or were told to stop"},
-    result="Scaled",
-    command="worker scale",
-)
-CARE = (
     Route(
         "POST",
         f"{V1}/checkpoint",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from queuectl.commands.table import MOST_WORKERS
 from queuectl.model.fields import STATES
 from queuectl.web import legacy
-from queuectl.web.routes import Member, Route
+from queuectl.web.routes import Handler, Member, Route
 
 _OLD_START = "curl -H @TOKENFILE http://HOST/worker/start"
 _PAGE_HAS = (
@@ -14,9 +16,9 @@ _PAGE_HAS = (
 
 
 def _old(
-    method: str, path: str, name: str, right: str, handler: object, told: str, **more: object
+    method: str, path: str, name: str, right: str, handler: Handler, told: str, **more: Any
 ) -> Route:
-    return Route(method, path, name, right, handler, told, kind="old", **more)  # type: ignore[arg-type]
+    return Route(method, path, name, right, handler, told, kind="old", **more)
 
 
 OLD = (
