@@ -104,6 +104,11 @@ def settings_form(settings: Settings, wanted: Iterable[Setting]) -> Form:
     return {"settings": {setting.name: settings[setting.name] for setting in wanted}}
 
 
+def limits_form(rows: Iterable[tuple[str, int, int]]) -> Form:
+    """The tags that have a limit, as gate.usage gives them."""
+    return {"limits": [{"tag": tag, "limit": most, "running": used} for tag, most, used in rows]}
+
+
 def doctor_form(
     found: Iterable[Finding], mended: Sequence[str], unread: Sequence[str], folder: str
 ) -> Form:

@@ -68,6 +68,12 @@ def holders(running: Iterable[Job], gate: Gate) -> dict[str, list[Job]]:
     return found
 
 
+def usage(running: Iterable[Job], limits: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """The tags that have a limit, each with that and how many of the running jobs count for it."""
+    using = holders(running, gate_of((), limits))
+    return [(tag, most, len(using.get(tag, ()))) for tag, most in limits.items()]
+
+
 def paused_by(job: Job, gate: Gate) -> str | None:
     """The pause that keeps a waiting job from starting: a tag, or ALL; None if there is none."""
     if gate.all_paused:

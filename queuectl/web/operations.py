@@ -26,7 +26,7 @@ from queuectl.config import Settings
 from queuectl.errors import InvalidInput, NoSuchRun, Outdated
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_set import captured
-from queuectl.model.gate import gate_of, holders
+from queuectl.model.gate import usage
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
@@ -283,15 +283,10 @@ class Operations:
         with self._writing() as queue:
             queue.limit(tag, most)
 
-    def limits(self) -> list[dict[str, Any]]:
-        """The tags that have a limit, and how many jobs with each run."""
+    def limits(self) -> list[tuple[str, int, int]]:
+        """The tags that have a limit, each with that and how many jobs with it run."""
         with self.queue() as queue:
-            limits = queue.settings().limits
-            using = holders(queue.find(("in_progress",)), gate_of((), limits))
-        return [
-            {"tag": tag, "limit": most, "running": len(using.get(tag, ()))}
-            for tag, most in limits.items()
-        ]
+            return usage(queue.find(("in_progress",)), queue.settings().limits)
 
     def checkpoint(self) -> None:
         """The JSON files brought up to date."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from queuectl import __version__
 from queuectl.addresses import name_of
+from queuectl.commands.forms import limits_form
 from queuectl.config import SETTINGS, Settings
 from queuectl.errors import InvalidInput
 from queuectl.model.selection import Selection
@@ -165,14 +166,14 @@ def resume(service: Service, call: Call) -> Answer:
 
 def limits(service: Service, call: Call) -> Answer:
     """The tags that have a limit, and what runs of each."""
-    return Answer(200, {"limits": service.operations.limits()})
+    return Answer(200, limits_form(service.operations.limits()))
 
 
 def limit(service: Service, call: Call) -> Answer:
     """The limit of a tag set, or lifted."""
     tag, most = call.body["tag"], call.body["most"]
     service.operations.limit(tag, most)
-    form = {"limits": service.operations.limits()}
+    form = limits_form(service.operations.limits())
     return Answer(200, form, did=f"limited {tag} to {'any number' if most is None else most}")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from queuectl.commands import forms
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput
-from queuectl.model.gate import ALL, gate_of, holders, variable
+from queuectl.model.gate import ALL, usage, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def limit(context: Context, args: dict[str, Any]) -> Result:
     else:
         jobs = f"1 job tagged {tag} runs" if most == 1 else f"{most} jobs tagged {tag} run"
         told = f"At most {jobs} at once, numbered in {variable(tag)} from 0 on."
-    return Result([told], words=(), form=_limits(context, tag).form)
+    return Result([told], words=(), form=lambda: forms.limits_form(_usage(context, tag)))
 
 
 def _number(text: str) -> int | None:
@@ -70,16 +71,11 @@ def _number(text: str) -> int | None:
 
 
 def _limits(context: Context, tag: str | None) -> Result:
-    queue = context.queue
-    limits = queue.settings().limits
-    gate = gate_of((), limits)
-    using = holders(queue.find(("in_progress",)), gate)
-    shown = [name for name in limits if tag in (None, name)]
-    rows = [(name, limits[name], len(using.get(name, ()))) for name in shown]
+    rows = _usage(context, tag)
 
     def lines() -> Iterator[str]:
         if rows:
-            width = max(3, *(len(name) for name in shown))
+            width = max(3, *(len(name) for name, _, _ in rows))
             yield f"{'Tag':<{width}}  Limit  Running"
             for name, most, running in rows:
                 yield f"{name:<{width}}  {most:>5}  {running:>7}"
@@ -89,10 +85,15 @@ def _limits(context: Context, tag: str | None) -> Result:
     return Result(
         lines(),
         words=(f"{name} {most} {running}" for name, most, running in rows),
-        form=lambda: {
-            "limits": [{"tag": name, "limit": most, "running": used} for name, most, used in rows]
-        },
+        form=lambda: forms.limits_form(rows),
     )
+
+
+def _usage(context: Context, tag: str | None) -> list[tuple[str, int, int]]:
+    """The limit of a tag with what runs of it, as gate.usage gives it; all of them for None."""
+    queue = context.queue
+    used = usage(queue.find(("in_progress",)), queue.settings().limits)
+    return [row for row in used if tag in (None, row[0])]
 
 
 def _either(tags: Collection[str]) -> str:
