@@ -260,9 +260,9 @@ class Operations:
         return told
 
     def scale_workers(self, count: int) -> tuple[list[int], list[int]]:
-        """As many workers as that: the pids of those started, and of those told to stop."""
+        """As many workers on this host: the pids of those started, and of those told to stop."""
         with self.queue() as queue:
-            living = sum(worker.alive for worker in queue.workers())
+            living = len(pool.living_here(queue))
             spare = [worker.id for worker in pool.spare(queue, count)]
         if count > living:
             return self.start_workers(count - living), []

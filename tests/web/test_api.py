@@ -10,7 +10,10 @@ import pytest
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
 from queuectl.commands.table import COMMANDS
+from queuectl.job_queue import JobQueue
+from queuectl.store.facts import RUN_LINE, WorkerInfo
 from queuectl.web.route_table import ROUTES
+from queuectl.worker import pool
 from tests.web.served import every_route, filled
 
 JOBS = "/api/v1/jobs"
@@ -511,6 +514,15 @@ def test_workers_are_scaled_and_the_queue_is_looked_after(web, cli, wait_until):
     assert web("POST", "/api/v1/workers/scale", {}).status == 422
     assert web("POST", "/api/v1/checkpoint").json == {"status": "ok"}
     assert web("GET", "/api/v1/doctor").json["ok"] is True
+
+
+def test_scaling_counts_the_workers_of_this_host_only(web, monkeypatch):
+    elsewhere = WorkerInfo("w-1", True, "w-1 77\n" + "\n".ljust(RUN_LINE) + "host=other\n")
+    assert elsewhere.host == "other"
+    monkeypatch.setattr(JobQueue, "workers", lambda queue: [elsewhere])
+    monkeypatch.setattr(pool, "start", lambda folder, count: [7] * count)
+    told = web("POST", "/api/v1/workers/scale", {"count": 1})
+    assert (told.status, told.json) == (202, {"started": [7], "stopped": []})
 
 
 def test_each_command_that_makes_sense_over_http_has_its_route():

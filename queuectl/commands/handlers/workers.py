@@ -51,7 +51,9 @@ def _start(context: Context, count: int) -> Result:
 
 
 def _living(context: Context) -> int:
-    return sum(worker.alive and worker.host is None for worker in context.queue.workers())
+    from queuectl.worker import pool
+
+    return len(pool.living_here(context.queue))
 
 
 def worker_scale(context: Context, args: dict[str, Any]) -> Result:
