@@ -57,10 +57,9 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
         if args.get("each") is None:
             for index, job_id in enumerate(ids):
                 yield f"{_fate(instead.get(index), meeting)} with job id: {job_id}"
+            _tell_time(context, draft)
         else:
             yield _sum(ids, instead, args["tag"])
-        if args.get("each") is None:
-            _tell_time(context, draft)
         context.note_enqueued()
 
     def words() -> Iterator[str]:
@@ -186,8 +185,7 @@ def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
 
 def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
     """The fields that options like --priority set; `unset`: to null where an option is empty."""
-    empty = ["env", "lock", "after", "after_end"] if unset else []
-    fields: Draft = {name: None for name in empty if args.get(name) == [""]}
+    fields: Draft = {}
     for field in FIELDS:
         plain = field.enqueue and field.kind not in ("env", "tags", "flag", "ids")
         if plain and args.get(field.name) is not None:
@@ -196,11 +194,12 @@ def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
     if args.get("delay") is not None:
         fields["delay"] = args["delay"]
         _set_moment(fields, "--run-at or --delay")
-    if args.get("env") and "env" not in fields:
-        fields["env"] = _environment(args["env"])
-    for name in ("lock", "after", "after_end"):
-        if args.get(name) and name not in fields:
-            fields[name] = args[name]
+    for name in ("env", "lock", "after", "after_end"):
+        words = args.get(name)
+        if unset and words == [""]:
+            fields[name] = None
+        elif words:
+            fields[name] = _environment(words) if name == "env" else words
     if args.get("tag"):
         fields["tags"] = args["tag"]
     return fields

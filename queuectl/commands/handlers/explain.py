@@ -227,18 +227,14 @@ def _cause(job: Job) -> str:
     if job.error in _BURIED:
         stopped = job.error == "interrupted" and job.rerun
         return f"It was buried: {_BURIED['stopped' if stopped else job.error]}"
-    failed, spent = "It failed", "it has no retries"
-    if job.max_retries:
-        failed, spent = f"It failed in all {job.max_retries + 1} runs", ""
-    if job.attempts <= job.max_retries and (job.retry_on or job.no_retry_on):
-        failed, spent = (
-            "It failed",
-            "its retry_on or no_retry_on leaves such an end without a retry",
-        )
-    elif job.attempts <= job.max_retries:
-        failed, spent = "It failed", "no retry was left to it"
-    how = f"{failed} and {spent}" if spent else failed
-    return f"{how}; the last error: {render.brief(job.error or 'unknown')}"
+    if job.attempts > job.max_retries:
+        runs = job.max_retries + 1
+        how = f"in all {runs} runs" if job.max_retries else "and it has no retries"
+    elif job.retry_on or job.no_retry_on:
+        how = "and its retry_on or no_retry_on leaves such an end without a retry"
+    else:
+        how = "and no retry was left to it"
+    return f"It failed {how}; the last error: {render.brief(job.error or 'unknown')}"
 
 
 def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
@@ -308,7 +304,7 @@ def _of_schedule(job: Job, around: Surroundings, told: Told) -> list[tuple[str, 
     text = f"It is a schedule ({rhythm(job)}): a copy of it runs each time it is due."
     found = [("schedule", text)]
     found += _waiting(job, around, told) if job.state in CLAIMABLE else _ended(job, told, [])
-    last, lives = around.last, around.last is not None and around.last.state in LIVE
+    last = around.last
     if job.last is None:
         found.append(("no_copy", "No copy of it has run yet."))
     elif last is None:
@@ -316,7 +312,7 @@ def _of_schedule(job: Job, around: Surroundings, told: Told) -> list[tuple[str, 
     else:
         due = f", which was due {told(last.planned)}," if last.planned else ""
         found.append(("latest_copy", f"Its latest copy {last.id}{due} is {last.state}."))
-        if lives and not job.overlap and job.state in CLAIMABLE:
+        if last.state in LIVE and not job.overlap and job.state in CLAIMABLE:
             found.append(("overlap", "Until that copy ends, what is due is left out."))
     skips = [entry for entry in job.history if entry.get("event") == "skip"]
     if skips:
