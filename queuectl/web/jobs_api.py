@@ -295,6 +295,7 @@ def remove(service: Service, call: Call) -> Answer:
 # -- many jobs
 
 
+# The states that a job must be in.
 _ALLOWS: dict[Action, frozenset[str]] = {
     "cancel": frozenset(LIVE),
     "purge": frozenset(FINISHED),
@@ -302,7 +303,13 @@ _ALLOWS: dict[Action, frozenset[str]] = {
     "retry_dead": frozenset({"dead"}),
     "update_all": frozenset(STATES),
 }
-_TOLD = {"retry": "retried", "retry_dead": "retried", "cancel": "cancelled", "purge": "removed"}
+_TOLD: dict[Action, str] = {
+    "cancel": "cancelled",
+    "purge": "removed",
+    "retry": "retried",
+    "retry_dead": "retried",
+    "update_all": "changed",
+}
 
 
 def bulk(action: Action) -> Callable[[Service, Call], Answer]:
@@ -347,8 +354,8 @@ def touch(
 ) -> Answer:
     """Do something to the selected jobs, if they are as many as was said before.
 
-    Jobs whose state does not allow it are not meant; nor, with a `goes` in what the action takes
-    beside (`how`), those for which it is not true.
+    Jobs whose state does not allow it are not meant. `how` is what the action takes besides; a
+    `goes` in it is a test that a job must pass to be meant.
     """
     allowed = _ALLOWS[action]
     states = allowed if selection.states is None else allowed & selection.states
@@ -364,7 +371,7 @@ def touch(
     except OtherJobs as exc:
         raise Refused(409, str(exc), count=exc.count) from exc
     form = {"count": len(done), "ids": [job.id for job in done][:1000], "done": True}
-    return Answer(200, form, did=f"{_TOLD.get(action, 'changed')} {len(done)} jobs" if done else "")
+    return Answer(200, form, did=f"{_TOLD[action]} {len(done)} jobs" if done else "")
 
 
 # -- output

@@ -108,12 +108,8 @@ _EXAMPLES: Form = {
 }
 # Of these at most one may be given.
 _EITHER = (("run_at", "delay"), ("retry_on", "no_retry_on"), ("every", "cron"), ("every", "tz"))
-
-
-_SELECTORS = (
-    *("ids", "state", "tag", "q", "error", "exit_code", "since", "until"),
-    *("group", "all"),
-)
+# Members of a body that say which jobs are meant.
+_SELECTORS = ("ids", "state", "tag", "q", "error", "exit_code", "since", "until", "group", "all")
 
 
 def _list(of: Form) -> Form:

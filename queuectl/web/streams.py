@@ -28,9 +28,10 @@ _LOOK = 0.15  # seconds between looks at the queue while somebody listens
 _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life
 _REST = 20.0  # times what a look took
-_FIRST = asyncio.FIRST_COMPLETED
 _PART = 1 << 16  # bytes of output in one event
-_PACE, _PACE_EACH = 0.25, 0.015  # seconds between messages to one reader, and for each of many
+# Seconds between messages to one reader: at least, and for each reader that there is.
+_PACE, _PACE_EACH = 0.25, 0.015
+_FIRST = asyncio.FIRST_COMPLETED
 
 Sender = Callable[[Any, Any, Mapping[str, str]], Awaitable[None]]
 
@@ -149,11 +150,11 @@ class Streams:
             return
         self._open += 1
         gone = asyncio.create_task(_gone(receive))
-        ends = [gone]
+        ends: list[asyncio.Future[Any]] = [gone]
         try:
             await self._begin()
             assert self._closing is not None
-            ends.append(asyncio.create_task(_set(self._closing)))
+            ends.append(asyncio.create_task(self._closing.wait()))
             await self._tell(_Reader(call, self), send, ends)
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
@@ -172,7 +173,7 @@ class Streams:
         return known[1]
 
     def pace(self) -> float:
-        """Seconds between messages to one reader: the more there are, the less each is told."""
+        """Seconds between messages to one reader: the more readers there are, the longer."""
         return max(_PACE, _PACE_EACH * self._open)
 
     async def _tell(self, reader: _Reader, send: Any, ends: Sequence[asyncio.Future[Any]]) -> None:
@@ -333,7 +334,7 @@ def _whole(data: bytes) -> int:
 
 
 async def _put(send: Any, data: bytes, ends: Sequence[asyncio.Future[Any]]) -> None:
-    """Send it; a reader that takes nothing does not hold up the end of the server."""
+    """Send it, or give up at one of `ends`: a reader that takes nothing must not delay the end."""
     part = {"type": "http.response.body", "body": data, "more_body": True}
     sending = asyncio.ensure_future(send(part))
     try:
@@ -342,10 +343,6 @@ async def _put(send: Any, data: bytes, ends: Sequence[asyncio.Future[Any]]) -> N
             sending.result()
     finally:
         sending.cancel()
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 async def _gone(receive: Any) -> None:
