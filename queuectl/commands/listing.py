@@ -69,9 +69,10 @@ def ordered(
 
 
 def _as_claimed(now: str, aging: float) -> Callable[[Job], Any]:
-    """Jobs that wait first, as they are claimed; those that are not due yet as they will be due.
+    """A key for jobs: those that are due, as they are claimed; those due later; then the rest.
 
-    As `find` gives them they came in, so each has its place among those like it.
+    It counts its calls, so it must be given the jobs as `find` does, in the order they came in:
+    that decides between those that are otherwise alike.
     """
     arrivals = count()
 

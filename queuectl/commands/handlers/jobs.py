@@ -52,9 +52,10 @@ _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes tha
 def list_jobs(context: Context, args: dict[str, Any]) -> Result:
     """The jobs that are selected, or all, a row each."""
     states = args["state"] or None
-    queue, by = context.queue, args["sort"] == "priority"
-    aging = (queue.settings().aging or 0.0) if by else 0.0
-    jobs = listing.ordered(listed_jobs(context, args), args, queue.now() if by else "", aging)
+    queue, now, aging = context.queue, "", 0.0
+    if args["sort"] == "priority":
+        now, aging = queue.now(), queue.settings().aging or 0.0
+    jobs = listing.ordered(listed_jobs(context, args), args, now, aging)
     if args["job"] or selects({**args, "state": []}):
         what = "No job matches"
     else:
@@ -278,12 +279,11 @@ def cancel(context: Context, args: dict[str, Any]) -> Result:
 
 
 def along(jobs: Sequence[Job], state: str) -> list[str]:
-    """What is told of jobs that a change of others has changed, as they wait for them."""
+    """What is told of jobs that fell or came back with the jobs that they wait for."""
     if not jobs:
         return []
-    them = (
-        "1 job that comes after is" if len(jobs) == 1 else f"{len(jobs)} jobs that come after are"
-    )
+    many = len(jobs)
+    them = "1 job that comes after is" if many == 1 else f"{many} jobs that come after are"
     return [f"{them} {state}, too: {named([job.id for job in jobs])}."]
 
 
