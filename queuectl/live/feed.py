@@ -36,10 +36,9 @@ _TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class Picture(NamedTuple):
-    """The queue at the moment `now`; `said` holds the last line of output by job id.
+    """The queue at the moment `now`.
 
-    Of a job that is due and held back it tells by what.
-
+    `said` holds, by job id, the last line of output; of a job that is due but must wait, why.
     `jobs` are kept from picture to picture: a screen applies `changes` to them first.
     `partial`: not all jobs are among them yet. `page` is the part of the output asked for.
     """
@@ -86,7 +85,7 @@ class Feed:
                 self._partial = self._jobs is not None  # all must be read anew
         jobs = self._jobs if self._jobs is not None else Rows()
         seen = [changes.get(job.id) or job for job in visible]
-        # What runs is as the screen has taken it in, so a moment old.
+        # The screen applies `changes` to these rows later, so what runs is a moment old here.
         why = waits(seen, self._gate, lambda: jobs.running.values(), jobs.states, self._now())
         said = {job.id: why.get(job.id) or self._last_words(job) for job in seen}
         page = None

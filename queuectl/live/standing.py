@@ -33,4 +33,9 @@ def standing_of(summary: Summary) -> Standing:
     if not hindered and summary.paused:
         tags = ", ".join(summary.paused)
         hindered = "the queue is paused" if "*" in summary.paused else f"paused: {tags}"
-    return Standing(dict(summary.counts), len(summary.worker_pids), "", hindered, summary.is_early)
+    return Standing(
+        dict(summary.counts),
+        len(summary.worker_pids),
+        hindered=hindered,
+        is_early=summary.is_early,
+    )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from queuectl.web.guard import Door
 
 _INTERRUPTED = 130
-_WARM = 1.0  # seconds at most until it tells where it is: what most queues are read in
+_WARM = 1.0  # seconds that it reads the queue, at most, before it tells its address
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

@@ -106,7 +106,8 @@ def _inode(path: str) -> str:
 
 def run(app: App, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
     """Serve until a signal; the signal's number. `ready` is called once requests are taken."""
-    # What fails in the application is told by the application; that a reader has gone is no news.
+    # The application itself reports what fails in it. That a reader went away, which uvicorn would
+    # report too, is not an error.
     logging.getLogger("uvicorn.error").disabled = True
     config = uvicorn.Config(
         app,

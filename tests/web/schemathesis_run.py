@@ -34,7 +34,7 @@ pause gpu
 
 
 def missing() -> str:
-    """What there is not to run it with; "" if all is there."""
+    """What must be installed to run it, in words; "" if all is there."""
     there = find_spec("schemathesis") is not None
     return "" if there else "schemathesis is not installed: pip install -e '.[test-page]'"
 

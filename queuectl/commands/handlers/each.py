@@ -115,7 +115,8 @@ class Template:
     def fill(self, row: Row) -> Draft:
         """The draft of one row; InvalidInput for a column that there is not.
 
-        What options of other kinds than text were given is text still, but for times.
+        A number or another value that a placeholder filled in is still text, to be read like any
+        other; only times are read here.
         """
         draft = {name: _filled(value, row) for name, value in self._draft.items()}
         for name in ("run_at", "delay"):

@@ -29,6 +29,7 @@ _LEAST_ID = 8
 _LEAST = 4  # columns below which a command says nothing
 _WIDE, _MIDDLING, _NARROW = 100, 60, 36  # columns from which there is room for more cells
 _TALL, _TITLED = 10, 6  # rows from which workers and titles are shown
+_STEP, _LONG_STEP = 5, 60  # seconds that a time since the last change is rounded to
 _LONGEST = 400  # characters of a command that may matter
 
 SNAPSHOT = (
@@ -48,9 +49,6 @@ def _seconds(text: str | None) -> float:
         return 0.0  # a person wrote it by hand
 
 
-_STEP = 5  # seconds
-
-
 def time_of(job: Job, now: float) -> str:
     """How long it runs, until when it waits, or how long ago it ended."""
     if job.state == "in_progress":
@@ -59,10 +57,10 @@ def time_of(job: Job, now: float) -> str:
         left = _seconds(job.run_at) - now
         return f"in {format_duration(int(left) + 1)}" if left > 0 else "due"
     ago = max(0.0, now - _seconds(job.updated_at))
-    # Told no finer than it matters: each change of a row costs bytes on a slow line.
+    # Rounded, as each change of a row costs bytes on a slow line.
     if ago < _STEP:
         return "just now"
-    step = 60 if ago >= 60 else _STEP
+    step = _LONG_STEP if ago >= _LONG_STEP else _STEP
     return f"{format_duration(ago // step * step)} ago"
 
 
