@@ -16,8 +16,8 @@ from queuectl.model.dependencies import (
     asked_anew,
     check_new,
     named_by_live,
-    parent_state,
     parents,
+    states_with,
     unmet,
 )
 from queuectl.model.fields import STATES
@@ -80,8 +80,8 @@ class MemoryStore:
         new = {job_id: job for job_id, job in after.items() if job != self._jobs.get(job_id)}
         check_new(
             {job_id: job for job_id, job in new.items() if parents(job)},
-            after,
-            lambda job_id: parent_state(after[job_id]) if job_id in after else None,
+            after.get,
+            _states(after),
         )
         if env_set is not None:
             self._env_sets[self.set_id(env_set)] = env_set
@@ -179,7 +179,7 @@ class MemoryStore:
         )
         pairs = [*pairs, *kin.consequences(pairs, now, alone=alone)]
         after = before | {new.id: new for _, new in pairs}
-        check_new(asked_anew(pairs), after, _states(after))
+        check_new(asked_anew(pairs), after.get, _states(after))
         for job in revived(pairs).values():
             refuse_key(job, _holders(before, job))
         added = {job.id: job for job in self.on_change(pairs, self._settings)}
@@ -422,7 +422,7 @@ class MemoryStore:
 
 
 def _states(jobs: Mapping[str, Job]) -> Callable[[str], str | None]:
-    return lambda job_id: parent_state(jobs[job_id]) if job_id in jobs else None
+    return states_with(jobs, {}.get)
 
 
 def _holders(jobs: Mapping[str, Job], job: Job) -> list[Job]:

@@ -36,6 +36,15 @@ def parent_state(job: Job) -> str:
     return SCHEDULE if recurs(job) and job.state in LIVE else job.state
 
 
+def states_with(jobs: Mapping[str, Job], state_of: StateOf) -> StateOf:
+    """The states of parents: of these jobs, by id, as they are here, of others by `state_of`."""
+
+    def found(job_id: str) -> str | None:
+        return parent_state(jobs[job_id]) if job_id in jobs else state_of(job_id)
+
+    return found
+
+
 def is_met(state: str | None, *, strict: bool) -> bool:
     """Whether a parent in this state lets its child start; `strict`: it stands in `after`."""
     return state == "completed" if strict else state in FINISHED
@@ -115,15 +124,17 @@ def told_ring(ids: Sequence[str]) -> str:
     return " after ".join(shown)
 
 
-def check_new(jobs: Mapping[str, Job], known: Mapping[str, Job], state_of: StateOf) -> None:
+def check_new(
+    jobs: Mapping[str, Job], find: Callable[[str], Job | None], state_of: StateOf
+) -> None:
     """Raise what is wrong with what jobs are to wait for, by id, as `check_parents`.
 
-    InvalidInput for a ring as well. `known`: other jobs that name parents.
+    InvalidInput for a ring as well. `find` gives other jobs that name parents, each at most once.
     """
     check_parents(jobs.values(), state_of)
 
     def parents_of(job_id: str) -> Iterable[str]:
-        job = jobs.get(job_id) or known.get(job_id)
+        job = jobs.get(job_id) or find(job_id)
         return parents(job) if job is not None and job.state in LIVE else ()
 
     if found := ring(jobs, parents_of):
@@ -183,7 +194,7 @@ class Kin:
         """
         changed = {new.id: new for _, new in pairs}
         found: list[Pair] = []
-        state_of = self._state_after(changed)
+        state_of = states_with(changed, self._state_of)
 
         def put(old: Job, new: Job) -> None:
             found.append((old, new))
@@ -210,7 +221,7 @@ class Kin:
     def count_freed(self, pairs: Sequence[Pair]) -> int:
         """How many waiting jobs have all that they waited for by a step that changes these."""
         changed = {new.id: new for _, new in pairs}
-        state_of = self._state_after(changed)
+        state_of = states_with(changed, self._state_of)
         ended = (new for old, new in pairs if new.state in FINISHED and old.state not in FINISHED)
         kids = {kid.id: kid for parent in ended for kid in self._kids_of(parent.id)}
         return sum(
@@ -218,14 +229,6 @@ class Kin:
             for kid in kids.values()
             if kid.id not in changed
         )
-
-    def _state_after(self, changed: Mapping[str, Job]) -> StateOf:
-        """The states of parents where these jobs, by id, are as the step makes them."""
-
-        def state_of(job_id: str) -> str | None:
-            return parent_state(changed[job_id]) if job_id in changed else self._state_of(job_id)
-
-        return state_of
 
 
 def _may_wait(job: Job, state_of: StateOf) -> bool:

@@ -18,6 +18,7 @@ from queuectl.model.dependencies import (
     named_by_live,
     parent_state,
     parents,
+    states_with,
 )
 from queuectl.model.job import Job
 from queuectl.store.files.job_files import (
@@ -105,8 +106,8 @@ def consequences(
     kin = Kin(lambda parent: kids.get(parent, ()), states.get)
     more = kin.consequences(pairs, now, alone=alone)
     changed = {new.id: new for _, new in (*pairs, *more)}
-    new_states = {**states, **{job_id: parent_state(job) for job_id, job in changed.items()}}
-    check_new(asked_anew((*pairs, *more)), {**known, **changed}, new_states.get)
+    new_states = states_with(changed, states.get)
+    check_new(asked_anew((*pairs, *more)), {**known, **changed}.get, new_states)
     return more, kin.count_freed([*pairs, *more])
 
 
@@ -159,7 +160,7 @@ def check_added(
     states = _states(writer, journal, named.difference(own)) | own
     # A job with a new id can only be waited for if it was handed in with the others.
     known = with_parents(writer.folder, journal) if meets or not new.keys().isdisjoint(ids) else {}
-    check_new(new, known, states.get)
+    check_new(new, known.get, states.get)
 
 
 def _naming(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ A job that nobody waits for ends in one write, as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from pymongo.operations import UpdateMany, UpdateOne
@@ -21,6 +21,7 @@ from queuectl.model.dependencies import (
     is_met,
     parent_state,
     parents,
+    states_with,
     unmet,
 )
 from queuectl.model.fields import STATES
@@ -91,24 +92,26 @@ class Family:
         more = Kin(self.kids_of, self.state_of).consequences(pairs, now, alone=alone)
         changed = {new.id: new for _, new in (*pairs, *more)}
         self.load(name for job in changed.values() for name in parents(job))
-
-        def state_of(job_id: str) -> str | None:
-            return parent_state(changed[job_id]) if job_id in changed else self.state_of(job_id)
-
-        check_new(asked_anew((*pairs, *more)), _Known(self._job, changed), state_of)
+        state_of = states_with(changed, self.state_of)
+        check_new(
+            asked_anew((*pairs, *more)),
+            lambda job_id: changed.get(job_id) or self._job(job_id),
+            state_of,
+        )
         return more, state_of
 
     def check_added(self, jobs: Collection[Job]) -> Callable[[str], str | None]:
         """Raise what is wrong with what new jobs wait for; the states of parents beside them."""
         new = {job.id: job for job in jobs}
         self.load(name for job in jobs for name in parents(job) if name not in new)
-
-        def state_of(job_id: str) -> str | None:
-            return parent_state(new[job_id]) if job_id in new else self.state_of(job_id)
-
+        state_of = states_with(new, self.state_of)
         # A job with a new id can only be waited for if it was handed in with the others.
-        known = _Known(self._job, new) if self.named(new) else new
-        check_new({job.id: job for job in jobs if parents(job)}, known, state_of)
+        is_named = bool(self.named(new))
+        check_new(
+            {job.id: job for job in jobs if parents(job)},
+            lambda job_id: new.get(job_id) or (self._job(job_id) if is_named else None),
+            state_of,
+        )
         return state_of
 
     def _job(self, job_id: str) -> Job | None:
@@ -218,16 +221,3 @@ def _without(name: str) -> Document:
 
 def _with(name: str) -> Document:
     return {"$concatArrays": [{"$ifNull": [f"${WAITS}", []]}, [{"$literal": name}]]}
-
-
-class _Known(dict[str, Job]):
-    """Jobs by id, which are asked for as they are looked up."""
-
-    def __init__(self, find: Callable[[str], Job | None], jobs: Mapping[str, Job]) -> None:
-        super().__init__(jobs)
-        self._find = find
-
-    def get(self, job_id: str, default: Any = None) -> Any:
-        if job_id not in self and (job := self._find(job_id)) is not None:
-            self[job_id] = job
-        return super().get(job_id, default)
