@@ -12,14 +12,14 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pymongo import errors
-from pymongo.operations import InsertOne, UpdateMany
+from pymongo.operations import InsertOne
 
 from queuectl.errors import DuplicateId, InvalidInput, StoreBusy
 from queuectl.model.dependencies import parents
 from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import LIVE, Job, refuse_key
 from queuectl.model.scheduling import CLAIMABLE
-from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster, is_duplicate
+from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import (
     KEY,
@@ -38,6 +38,7 @@ from queuectl.store.mongodb.staging import Staging
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Meet
+    from queuectl.store.mongodb.changes import Step
 
 
 _TOO_MANY = (
@@ -211,10 +212,10 @@ class Adding:
         new, documents, changed, split = plan
         for key in split:
             self._keys.split(key)
-        count = len(documents) + len(changed)
-        kin = any(map(parents, chain(new, (after for _, after in changed.values()))))
+        jobs = [*new, *(after for _, after in changed.values())]
+        count, kin = len(jobs), any(map(parents, jobs))
         if kin and not self._connection.has_transactions:
-            refuse_kin([*new, *(after for _, after in changed.values())], self._where)
+            refuse_kin(jobs, self._connection.address.name)
         if kin and count > MOST:
             raise InvalidInput(_TOO_MANY)
         if kin or (changed and 1 < count <= PIECE and self._connection.has_transactions):
@@ -237,22 +238,13 @@ class Adding:
             return
         family = Family(self._connection, self._gate(), session)
         state_of = family.check_added(new) if any(map(parents, new)) else family.state_of
-        steps: list[InsertOne[Document] | UpdateMany] = []
+        steps: list[Step] = []
         first = self._next_seq(len(new))
         for seq, (job, document) in enumerate(zip(new, documents, strict=True), first):
             lacks = waits_of(job, state_of)
             marks = {} if lacks is None else {WAITS: lacks, "_lane": AFTER}
             steps.append(InsertOne({**document, **marks, "_seq": seq}))
-        try:
-            self._jobs.bulk_write([*steps, *family.counted(new)], session=session)
-        except errors.BulkWriteError as exc:
-            if is_duplicate(exc):
-                raise Faster(exc) from exc
-            raise
-
-    @property
-    def _where(self) -> str:
-        return self._connection.address.name
+        self._changes.write([*steps, *family.counted(new)], session)
 
 
 def _alone(job: Job) -> Job:

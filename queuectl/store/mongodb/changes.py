@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from pymongo import errors
 from pymongo.operations import DeleteOne, InsertOne, UpdateMany, UpdateOne
@@ -22,7 +22,7 @@ from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
 from queuectl.store.facts import check_count, is_selection
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import DUPLICATE, Connection
 from queuectl.store.mongodb.documents import (
     FOLLOWED,
     KIDS,
@@ -42,18 +42,14 @@ if TYPE_CHECKING:
     from queuectl.model.dependencies import Pair
     from queuectl.store.contract import Kept, Rule, Which
 
+    Step: TypeAlias = UpdateOne | UpdateMany | InsertOne[Document]
+
 PIECE = 1000  # jobs that are changed in one transaction
 TRIES = 100  # of a change that others are always faster with
-_DUPLICATE = 11000  # the server's code for what another document has of a unique index
 
 
 class Faster(Exception):
     """Others have changed meanwhile what something was decided by; nothing was done."""
-
-
-def is_duplicate(exc: errors.BulkWriteError) -> bool:
-    """Whether it was refused as another document has the same of a unique index."""
-    return any(fault["code"] == _DUPLICATE for fault in (exc.details or {}).get("writeErrors", ()))
 
 
 class Changes:
@@ -294,7 +290,7 @@ class Changes:
     ) -> dict[str, Job]:
         """Write what becomes of jobs; `waits`: what those lack that have parents."""
         self._keys.refuse(pairs, session)
-        steps: list[UpdateOne | UpdateMany | InsertOne[Document]] = []
+        steps: list[Step] = []
         for old, new in pairs:
             update = self.difference(old, new)[1]
             if waits is not None and new.id in waits:
@@ -305,13 +301,18 @@ class Changes:
             steps += map(InsertOne, self._documents(added))
         steps += others
         if steps:
-            try:
-                self._jobs.bulk_write(steps, session=session)
-            except errors.BulkWriteError as exc:
-                if is_duplicate(exc):
-                    raise Faster(exc) from exc
-                raise
+            self.write(steps, session)
         return {new.id: new for _, new in pairs}
+
+    def write(self, steps: Sequence[Step], session: Any) -> None:
+        """Do this in a transaction; Faster if another document has the same of a unique index."""
+        try:
+            self._jobs.bulk_write(steps, session=session)
+        except errors.BulkWriteError as exc:
+            faults = (exc.details or {}).get("writeErrors", ())
+            if any(fault["code"] == DUPLICATE for fault in faults):
+                raise Faster(exc) from exc
+            raise
 
     def _in_one_step(self, deed: Callable[[Any], dict[str, Job]], what: str) -> dict[str, Job]:
         for _ in range(TRIES):

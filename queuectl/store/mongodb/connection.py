@@ -22,6 +22,7 @@ from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, 
 PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
 MARKER = "queuectl"  # the document of the collection `meta` that makes a database a queue
 SETTINGS = "settings"  # the document of the collection `config`
+DUPLICATE = 11000  # the server's code for what another document has of a unique index
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
 _SILENCE = 5  # times that patience: so long may a single answer take

@@ -20,7 +20,7 @@ from pymongo import WriteConcern, errors
 
 from queuectl.errors import DuplicateId, StoreBusy, StoreError
 from queuectl.model.job import Job
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import DUPLICATE, Connection
 from queuectl.store.mongodb.documents import (
     FIRST_REV,
     FOLLOWED,
@@ -101,7 +101,7 @@ class Staging:
                 self._connection.database.jobs.insert_many(documents)
             except errors.BulkWriteError as exc:
                 fault = (exc.details or {}).get("writeErrors", [{}])[0]
-                if fault.get("code") != 11000:
+                if fault.get("code") != DUPLICATE:
                     raise
                 index = fault["index"]
                 raise self.refusal(fault, documents[index], before + index) or StoreBusy(
