@@ -16,7 +16,7 @@ from pymongo.operations import InsertOne
 
 from queuectl.errors import DuplicateId, InvalidInput, StoreBusy
 from queuectl.model.dependencies import parents
-from queuectl.model.gate import OPEN, Gate
+from queuectl.model.gate import Gate
 from queuectl.model.job import LIVE, Job, refuse_key
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster
@@ -32,7 +32,7 @@ from queuectl.store.mongodb.documents import (
 )
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.kin import MOST, Family, refuse_kin, waits_of
-from queuectl.store.mongodb.lanes import AFTER, lane_of
+from queuectl.store.mongodb.lanes import AFTER, lane_by
 from queuectl.store.mongodb.staging import Staging
 
 TYPE_CHECKING = False
@@ -94,7 +94,7 @@ class Adding:
             self._staging.hand_in(documents, self._next_seq)
 
     def _document(self, job: Job) -> Document:
-        return to_document(job, _lane=lane_of(job, self._gate() if job.tags else OPEN))
+        return to_document(job, _lane=lane_by(job, self._gate))
 
     def _add_kin(self, jobs: list[Job]) -> None:
         """Add jobs of which some wait for others, in one transaction."""

@@ -34,7 +34,7 @@ from queuectl.store.mongodb.documents import (
 )
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.kin import Family, noting, refuse_kin, waits_of
-from queuectl.store.mongodb.lanes import lane_of
+from queuectl.store.mongodb.lanes import lane_by
 from queuectl.store.mongodb.staging import Staging
 
 TYPE_CHECKING = False
@@ -174,7 +174,7 @@ class Changes:
     def _documents(self, added: Collection[Job]) -> list[Document]:
         first = self._next_seq(len(added))
         return [
-            to_document(job, _lane=self._lane_of(job), _seq=seq)
+            to_document(job, _lane=lane_by(job, self._gate), _seq=seq)
             for seq, job in enumerate(added, first)
         ]
 
@@ -182,13 +182,10 @@ class Changes:
         """See `difference`; of a job that waits, its lane too."""
         as_was, update = difference(old, new)
         if new.state in CLAIMABLE:
-            lane = self._lane_of(new)
+            lane = lane_by(new, self._gate)
             step, value = ("$unset", "") if lane is None else ("$set", lane)
             update.setdefault(step, {})["_lane"] = value
         return as_was, update
-
-    def _lane_of(self, job: Job) -> str | None:
-        return lane_of(job, self._gate() if job.tags else OPEN)
 
     def _is_one_step(self, found: Collection[Job]) -> bool:
         return bool(found) and len(found) <= PIECE and self._connection.has_transactions

@@ -28,7 +28,7 @@ from queuectl.model.times import format_time, parse_time
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
 from queuectl.store.mongodb.kin import Family
-from queuectl.store.mongodb.lanes import ORDER, WAITING, Lanes, lane_of, open_lanes
+from queuectl.store.mongodb.lanes import ORDER, WAITING, Lanes, gated, lane_of, open_lanes
 from queuectl.store.mongodb.workers import clock
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
@@ -75,12 +75,8 @@ class Claims:
         matters = gate is not None or Settings(new).hooks() != Settings(old).hooks()
         if matters and has_workers():
             _wait(TRUSTED + _MARGIN)
-        if gate is not None and not _named(gate) <= _named(Settings(old).gate() or OPEN):
+        if gate is not None and not {*gated(gate)} <= {*gated(Settings(old).gate() or OPEN)}:
             self._lanes.put_right(gate)
-
-    def lane(self, job: Job) -> str | None:
-        """In which lane the job waits; see lanes.py."""
-        return lane_of(job, self._gate(TRUSTED) if job.tags else OPEN)
 
     def gate(self) -> Gate:
         """What may start, as it was known a moment ago at most."""
@@ -239,11 +235,6 @@ class Claims:
 
 def _ready(now: str) -> Document:
     return {"state": WAITING, "run_at": {"$lte": now}}
-
-
-def _named(gate: Gate) -> set[str]:
-    """The tags by which a job may be held back."""
-    return {*gate.paused, *gate.limits}
 
 
 def _wait(seconds: float) -> None:

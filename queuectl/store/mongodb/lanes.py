@@ -9,10 +9,10 @@ job itself, and one that lies in a wrong lane, as after an edit in mongosh, is p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from queuectl.model.gate import LOCK, Gate, holders
+from queuectl.model.gate import LOCK, OPEN, Gate, holders
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE, rank
 from queuectl.model.times import format_time
@@ -41,11 +41,17 @@ _FIRSTS: list[Document] = [
 
 def lane_of(job: Job, gate: Gate) -> str | None:
     """The lane of a job that waits for no other; None for that which nothing can hold back."""
-    tags = [tag for tag in _known(gate) if tag in job.tags]
+    tags = [tag for tag in gated(gate) if tag in job.tags]
     return " ".join(tags + [LOCK + name for name in job.lock]) or None
 
 
-def _known(gate: Gate) -> list[str]:
+def lane_by(job: Job, gate: Callable[[], Gate]) -> str | None:
+    """`lane_of` by a gate that is asked for only if the job has tags."""
+    return lane_of(job, gate() if job.tags else OPEN)
+
+
+def gated(gate: Gate) -> list[str]:
+    """The tags by which a job may be held back."""
     return sorted(gate.paused | gate.limits.keys())
 
 
@@ -158,9 +164,8 @@ class Lanes:
 
     def put_right(self, gate: Gate) -> None:
         """Put every waiting job into its lane."""
-        known = _known(gate)
         concerned = [{"_lane": {"$exists": True}}, {"lock": {"$exists": True}}]
-        asked = {"state": WAITING, "$or": [*concerned, {"tags": {"$in": known}}]}
+        asked = {"state": WAITING, "$or": [*concerned, {"tags": {"$in": gated(gate)}}]}
         asked["$expr"] = {"$ne": [{"$ifNull": ["$_lane", ""]}, lane_on_server(gate)]}
         with self._connection.told():
             while ids := [job["_id"] for job in self._jobs.find(asked, {"_id": 1}).limit(_PIECE)]:
@@ -217,7 +222,7 @@ def lane_on_server(gate: Gate) -> Document:
     is_text = {"$eq": [{"$type": "$$this"}, "string"]}
     tokens = {
         "$concatArrays": [
-            {"$filter": {"input": {"$literal": _known(gate)}, "cond": {"$in": ["$$this", tags]}}},
+            {"$filter": {"input": {"$literal": gated(gate)}, "cond": {"$in": ["$$this", tags]}}},
             {
                 "$map": {
                     "input": {"$filter": {"input": locks, "cond": is_text}},

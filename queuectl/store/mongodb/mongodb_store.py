@@ -67,7 +67,7 @@ class MongodbStore:
         self._env_sets = EnvSets(self.connection)
         self._claims = Claims(self.connection, self.settings)
         gate = self._claims.gate
-        self._staging = Staging(self.connection, self._claims.lane)
+        self._staging = Staging(self.connection, gate)
         self._changes = Changes(self.connection, self._staging, gate, self._follows, self._next_seq)
         self._adding = Adding(self.connection, self._staging, self._changes, gate, self._next_seq)
         self._firing = Firing(self.connection, self._staging, self._changes)

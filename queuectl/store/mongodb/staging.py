@@ -19,6 +19,7 @@ from typing import Any
 from pymongo import WriteConcern, errors
 
 from queuectl.errors import DuplicateId, StoreBusy, StoreError
+from queuectl.model.gate import Gate
 from queuectl.model.job import Job
 from queuectl.store.mongodb.connection import DUPLICATE, Connection
 from queuectl.store.mongodb.documents import (
@@ -30,6 +31,7 @@ from queuectl.store.mongodb.documents import (
     to_document,
 )
 from queuectl.store.mongodb.keys import Keys
+from queuectl.store.mongodb.lanes import lane_by
 
 _PIECE = 1000  # documents that are inserted at once
 _SHOWN = 5000  # jobs that are shown at once: the server must answer in time
@@ -39,9 +41,9 @@ _ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
 class Staging:
     """The batches of one queue."""
 
-    def __init__(self, connection: Connection, lane: Callable[[Job], str | None]) -> None:
+    def __init__(self, connection: Connection, gate: Callable[[], Gate]) -> None:
         self._connection = connection
-        self._lane, self._keys = lane, Keys(connection)
+        self._gate, self._keys = gate, Keys(connection)
 
     @property
     def _soon(self) -> Any:
@@ -83,7 +85,7 @@ class Staging:
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
         with self._connection.told():
             self._soon.meta.insert_one({"_id": f"batch/{batch}", **noted})
-        documents = [to_document(job, _lane=self._lane(job)) for job in jobs]
+        documents = [to_document(job, _lane=lane_by(job, self._gate)) for job in jobs]
         for seq, document in enumerate(documents, first_seq):
             _hold_back(document, batch, seq)
         self._insert(documents, 0)
