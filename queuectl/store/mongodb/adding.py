@@ -20,7 +20,7 @@ from queuectl.model.gate import Gate
 from queuectl.model.job import LIVE, Job, refuse_key
 from queuectl.model.scheduling import CLAIMABLE
 from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import (
     KEY,
     STAGED,
@@ -113,8 +113,8 @@ class Adding:
 
     def _refusing(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """The jobs; KeyTaken at the first whose key a live job has."""
-        source, count = iter(jobs), 0
-        while piece := list(islice(source, PIECE)):
+        count = 0
+        for piece in pieces(jobs):
             holders = self._keys.holders(str(job.unique) for job in piece if _needs_key(job))
             by_key = {holder.unique: [holder] for holder in holders}
             for index, job in enumerate(piece, count):
@@ -198,8 +198,8 @@ class Adding:
         return _Plan([*new.values()], documents, changed, split)
 
     def _named(self, ids: list[str]) -> Iterator[Job]:
-        for at in range(0, len(ids), PIECE):
-            asked = {"_id": {"$in": ids[at : at + PIECE]}, "state": {"$ne": STAGED}}
+        for wanted in pieces(ids):
+            asked = {"_id": {"$in": wanted}, "state": {"$ne": STAGED}}
             with self._connection.told():
                 yield from map(to_job, self._jobs.find(asked))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from queuectl.config import Settings
@@ -15,7 +14,7 @@ from queuectl.model.times import format_time
 from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
-from queuectl.store.mongodb.connection import MARKER, Connection
+from queuectl.store.mongodb.connection import MARKER, Connection, pieces
 from queuectl.store.mongodb.documents import KEY, KIDS, WAITS, to_document
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.kin import refuse_kin, waits_of
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from queuectl.store.contract import Store
 
 _INCOMING = "queuectl_incoming"  # the collection that is to take the place of `jobs`
-_PIECE = 1000  # documents that are inserted at once
 
 
 class _Own(NamedTuple):
@@ -111,7 +109,7 @@ class MongodbArchive:
         layout.make_jobs(self._connection, _INCOMING)
         first = round(self._connection.now() * 1_000_000) * 1000
         keys: set[str] = set()
-        while piece := list(islice(jobs, _PIECE)):
+        for piece in pieces(jobs):
             documents = []
             for seq, (job, lacks, has_kids) in enumerate(piece, first):
                 lane = AFTER if lacks else lane_of(job, gate)

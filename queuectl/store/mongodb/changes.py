@@ -22,7 +22,7 @@ from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
 from queuectl.store.facts import check_count, is_selection
-from queuectl.store.mongodb.connection import DUPLICATE, Connection
+from queuectl.store.mongodb.connection import DUPLICATE, Connection, pieces
 from queuectl.store.mongodb.documents import (
     FOLLOWED,
     KIDS,
@@ -94,8 +94,7 @@ class Changes:
         self._refuse_kin(pairs)
         self._keys.refuse(pairs)
         changed: dict[str, Job] = {}
-        for at in range(0, len(found), PIECE):
-            ids = [job.id for job in found[at : at + PIECE]]
+        for ids in pieces([job.id for job in found], PIECE):
             if self._connection.has_transactions:
                 piece = self._changing(_narrowed(which, ids), rule, alone=alone)
                 changed |= self._in_one_step(piece, what)
@@ -125,8 +124,8 @@ class Changes:
             needed = Family(self._connection, OPEN).named({job.id for job in doomed})
         doomed = _parted(doomed, needed, kept)
         gone: list[Job] = []
-        for at in range(0, len(doomed), PIECE):
-            gone += self._remove(doomed[at : at + PIECE])
+        for piece in pieces(doomed, PIECE):
+            gone += self._remove(piece)
         return gone
 
     def settle(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:

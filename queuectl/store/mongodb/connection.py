@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timezone
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from pymongo import MongoClient, ReadPreference, errors
 from pymongo.errors import PyMongoError
@@ -22,6 +23,7 @@ from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, 
 PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
 MARKER = "queuectl"  # the document of the collection `meta` that makes a database a queue
 SETTINGS = "settings"  # the document of the collection `config`
+_PIECE = 1000  # documents that are handed in, or asked for by their ids, at once
 DUPLICATE = 11000  # the server's code for what another document has of a unique index
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
@@ -33,6 +35,7 @@ _OLDEST = 13  # wire version: MongoDB 5.0, which keeps keys with dots and dollar
 _RIGHTS = (13, 18, 31, 8000)  # codes of the server: no rights, wrong password, no such role
 _FULL = (14031, 17280, 39)
 _TOO_LARGE = (10334, 17419, 17420)
+_Item = TypeVar("_Item")
 
 
 class Connection:
@@ -268,6 +271,13 @@ class Connection:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+def pieces(items: Iterable[_Item], most: int = _PIECE) -> Iterator[list[_Item]]:
+    """The items in their order, at most so many at a time."""
+    source = iter(items)
+    while piece := list(islice(source, most)):
+        yield piece
 
 
 def now() -> float:

@@ -14,10 +14,8 @@ from pymongo import errors
 
 from queuectl.errors import KeyTaken
 from queuectl.model.job import LIVE, Job, refuse_key, revived
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import KEY, STAGED, Document, first_half, second_half, to_job
-
-_PIECE = 1000  # keys that are asked for at once
 
 
 class Keys:
@@ -32,9 +30,9 @@ class Keys:
 
     def holders(self, keys: Iterable[str], session: Any = None) -> list[Job]:
         """The live jobs with one of the keys, first in first."""
-        wanted, found = list(dict.fromkeys(keys)), []
-        for at in range(0, len(wanted), _PIECE):
-            asked = {"unique": {"$in": wanted[at : at + _PIECE]}, "state": {"$in": [*LIVE]}}
+        found: list[Document] = []
+        for wanted in pieces(dict.fromkeys(keys)):
+            asked = {"unique": {"$in": wanted}, "state": {"$in": [*LIVE]}}
             with self._connection.told():
                 found += list(self._jobs.find(asked, hint="unique", session=session))
         return [to_job(document) for document in sorted(found, key=lambda one: one["_seq"])]

@@ -28,7 +28,7 @@ from queuectl.model.fields import STATES
 from queuectl.model.gate import Gate
 from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.model.scheduling import CLAIMABLE
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import KIDS, WAITS, Document, to_job
 from queuectl.store.mongodb.lanes import AFTER, PLAIN, WAITING, lane_on_server
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from queuectl.model.dependencies import Pair
 
 MOST = 10_000  # jobs that are handed in at once, if some of them wait for others
-_PIECE = 1000  # jobs that are asked for at once
 
 
 class Family:
@@ -55,8 +54,8 @@ class Family:
         """Ask for the states of these jobs at once."""
         wanted = [name for name in dict.fromkeys(names) if name not in self._states]
         self._states |= dict.fromkeys(wanted)
-        for at in range(0, len(wanted), _PIECE):
-            asked = {"_id": {"$in": wanted[at : at + _PIECE]}, "state": {"$in": [*STATES]}}
+        for ids in pieces(wanted):
+            asked = {"_id": {"$in": ids}, "state": {"$in": [*STATES]}}
             for job in map(to_job, self._jobs.find(asked, session=self._session)):
                 self._states[job.id] = parent_state(job)
 
@@ -73,9 +72,8 @@ class Family:
     def named(self, ids: Collection[str]) -> set[str]:
         """Those of the ids that live jobs wait for, or did."""
         found: set[str] = set()
-        wanted = list(ids)
-        for at in range(0, len(wanted), _PIECE):
-            some = {"$in": wanted[at : at + _PIECE]}
+        for piece in pieces(ids):
+            some = {"$in": piece}
             asked = {"$or": [{"after": some}, {"after_end": some}], "state": {"$in": [*LIVE]}}
             for job in self._jobs.find(asked, {"after": 1, "after_end": 1}, session=self._session):
                 found.update(job.get("after", ()), job.get("after_end", ()))
@@ -122,11 +120,8 @@ class Family:
 
     def counted(self, jobs: Iterable[Job]) -> list[UpdateMany]:
         """The writes by which parents know of those that wait for them."""
-        names = list(dict.fromkeys(name for job in jobs for name in parents(job)))
-        return [
-            UpdateMany({"_id": {"$in": names[at : at + _PIECE]}}, {"$inc": {KIDS: 1}})
-            for at in range(0, len(names), _PIECE)
-        ]
+        names = dict.fromkeys(name for job in jobs for name in parents(job))
+        return [UpdateMany({"_id": {"$in": some}}, {"$inc": {KIDS: 1}}) for some in pieces(names)]
 
     def freed(self, pairs: Sequence[Pair]) -> tuple[list[UpdateMany], int]:
         """The writes by which jobs lack what these become, or lack it no more; how many are free.

@@ -9,14 +9,14 @@ job itself, and one that lies in a wrong lane, as after an edit in mongosh, is p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from queuectl.model.gate import LOCK, OPEN, Gate, holders
 from queuectl.model.job import Job
 from queuectl.model.scheduling import CLAIMABLE, rank
 from queuectl.model.times import format_time
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import WAITS, Document
 
 WAITING = {"$in": sorted(CLAIMABLE)}
@@ -90,7 +90,7 @@ class Lanes:
         """
         best: Document | None = None
         hint = "_id_" if wanted else "lane"
-        for some in _pieces(lanes):
+        for some in pieces(lanes, _AT_ONCE):
             asked: Document = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
             asked |= {"_id": wanted} if wanted else {}
             with self._connection.told():
@@ -109,7 +109,7 @@ class Lanes:
         for *possible, priority in self._firsts(now, aging):
             if best is not None and place < tuple(possible):
                 break
-            for some in _pieces(lanes):
+            for some in pieces(lanes, _AT_ONCE):
                 asked = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
                 asked["priority"] = priority
                 with self._connection.told():
@@ -149,7 +149,7 @@ class Lanes:
 
     def next_due(self, lanes: Collection[str | None], gate: Gate, now: str) -> str | None:
         """When the first job is due, of those in the lanes; of others that are later than now."""
-        for some in _pieces(lanes):
+        for some in pieces(lanes, _AT_ONCE):
             due = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
             with self._connection.told():
                 if self._jobs.find_one(due, {"_id": 1}, hint="lane") is not None:
@@ -207,12 +207,6 @@ def _running(document: Document) -> Job:
 
 def _place(document: Document) -> tuple[Any, ...]:
     return (document["priority"], document["run_at"], document.get("_seq", 0))
-
-
-def _pieces(lanes: Collection[str | None]) -> Iterator[list[str | None]]:
-    given = [*lanes]
-    for at in range(0, len(given), _AT_ONCE):
-        yield given[at : at + _AT_ONCE]
 
 
 def lane_on_server(gate: Gate) -> Document:

@@ -27,7 +27,7 @@ from queuectl.store.mongodb.archive import MongodbArchive
 from queuectl.store.mongodb.care import MongodbCare
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims
-from queuectl.store.mongodb.connection import SETTINGS, connect
+from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
 from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import (
     STAGED,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from queuectl.store.output import Output
     from queuectl.store.watch import Watch
 
-_PIECE = 1000  # dead jobs that are asked for at once
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
 _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
@@ -195,9 +194,9 @@ class MongodbStore:
                 else:
                     yield to_job(document)
         # By their ids: one that was retried since then was not yielded yet, and must be.
-        for at in range(0, len(dead), _PIECE):
-            piece = {"$in": dead[at : at + _PIECE]}
-            yield from map(to_job, self._in_order({"_id": piece, "state": {"$in": wanted}}, {}))
+        for ids in pieces(dead):
+            asked = {"_id": {"$in": ids}, "state": {"$in": wanted}}
+            yield from map(to_job, self._in_order(asked, {}))
 
     def _in_order(
         self, asked: Mapping[str, Any], how: Mapping[str, Any]

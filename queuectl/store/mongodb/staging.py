@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from pymongo import WriteConcern, errors
@@ -21,7 +20,7 @@ from pymongo import WriteConcern, errors
 from queuectl.errors import DuplicateId, StoreBusy, StoreError
 from queuectl.model.gate import Gate
 from queuectl.model.job import Job
-from queuectl.store.mongodb.connection import DUPLICATE, Connection
+from queuectl.store.mongodb.connection import DUPLICATE, Connection, pieces
 from queuectl.store.mongodb.documents import (
     FIRST_REV,
     FOLLOWED,
@@ -33,7 +32,6 @@ from queuectl.store.mongodb.documents import (
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.lanes import lane_by
 
-_PIECE = 1000  # documents that are inserted at once
 _SHOWN = 5000  # jobs that are shown at once: the server must answer in time
 _ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
 
@@ -56,9 +54,9 @@ class Staging:
         made_at = self._connection.now()
         with self._connection.told():
             database.meta.insert_one({"_id": f"batch/{batch}", "made_at": made_at})
-        count, source = 0, iter(documents)
+        count = 0
         try:
-            while piece := list(islice(source, _PIECE)):
+            for piece in pieces(documents):
                 for seq, document in enumerate(piece, next_seq(len(piece))):
                     _hold_back(document, batch, seq)
                 self._insert(piece, count)
