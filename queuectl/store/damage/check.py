@@ -7,6 +7,7 @@ from collections import Counter
 from queuectl.model.dependencies import (
     LOST,
     SCHEDULE,
+    named_by_live,
     parent_state,
     parents,
     ring,
@@ -77,7 +78,7 @@ def unstartable(lines: Callable[[], Iterable[bytes]]) -> list[tuple[str, str]]:
     `lines` gives all of them, anew each time.
     """
     waiting = [job for job in map(decode_job, filter(_names_others, lines())) if parents(job)]
-    named = {name for job in waiting for name in parents(job)}
+    named = named_by_live(waiting)
     known = (decode_job(line) for line in lines() if line_id(line).decode() in named)
     states = {job.id: parent_state(job) for job in known} if named else {}
     kin, found = {job.id: parents(job) for job in waiting}, []

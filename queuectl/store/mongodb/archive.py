@@ -113,8 +113,8 @@ class MongodbArchive:
             documents = []
             for seq, (job, lacks, has_kids) in enumerate(piece, first):
                 lane = AFTER if lacks else lane_of(job, gate)
-                document = to_document(job, _lane=lane, _seq=seq)
-                document |= ({WAITS: lacks} if lacks else {}) | ({KIDS: 1} if has_kids else {})
+                own = {"_lane": lane, "_seq": seq, WAITS: lacks, KIDS: 1 if has_kids else None}
+                document = to_document(job, **own)
                 if not keys.isdisjoint(held := document.get(KEY, ())):
                     del document[KEY]  # one was added beside one that ran
                 keys.update(held)

@@ -14,12 +14,10 @@ from queuectl.model.ids import made_ids
 from queuectl.model.job import LIVE, Job
 from queuectl.model.schedule import fired
 from queuectl.model.times import parse_time
-from queuectl.store.mongodb.changes import Changes
+from queuectl.store.mongodb.changes import TRIES, Changes
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import STAGED
 from queuectl.store.mongodb.staging import Staging
-
-_TRIES = 100  # in a row that others were faster
 
 
 class Firing:
@@ -28,7 +26,7 @@ class Firing:
     def __init__(self, connection: Connection, staging: Staging, changes: Changes) -> None:
         self._connection = connection
         self._staging, self._changes = staging, changes
-        self._failed = 0
+        self._failed = 0  # times in a row that others were faster
 
     def fire(self, schedule: Job, now: str) -> str | None:
         """Put the schedule off, and add the copy that is to run, unless others have; its id.
@@ -41,7 +39,7 @@ class Firing:
             self._failed = 0
             return copy.id if copy else None
         self._failed += 1
-        if self._failed > _TRIES:
+        if self._failed > TRIES:
             self._failed = 0
             raise StoreBusy(
                 f"schedule '{schedule.id}' is changed by others all the time, or its document was "
