@@ -34,11 +34,10 @@ OnChange: TypeAlias = Callable[[Sequence[tuple[Job, Job]], Mapping[str, object]]
 # It gives the new job to add it beside them, one of them as it should be instead, or None to leave
 # it at them; or it raises.
 Meet: TypeAlias = Callable[[int, Job, Sequence[Job]], Job | None]
-
-Kept: TypeAlias = list[Job] | None  # is given the jobs that were to go and stay, as others wait
-
-
-# How a run ended: kind, exit code, error, time; see the rules of a job's life.
+# What is given the jobs that were to be removed, and stay because live ones name them as parents.
+Kept: TypeAlias = list[Job] | None
+# How a run ended: kind, exit code, error, time. It is an Outcome of model/lifecycle.py, which no
+# store knows.
 End: TypeAlias = tuple[Any, int | None, str | None, str]
 
 

@@ -1,7 +1,7 @@
 """New jobs in a database, and what becomes of one that meets another: with its id, or its key.
 
-What is decided by jobs that were read holds only if they are so still as it is written. Else it is
-decided anew.
+That is decided by the jobs as they were read, and written only if they are still the same. Else it
+is decided anew.
 """
 
 from __future__ import annotations

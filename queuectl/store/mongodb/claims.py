@@ -216,7 +216,7 @@ class Claims:
         return full(job, gate, others) is not None
 
     def put_right(self) -> None:
-        """Look after waiting jobs that were edited in mongosh, if it matters what holds them."""
+        """Note anew what holds each waiting job back, as an edit in mongosh may change it."""
         gate = self._gate(TRUSTED)
         with self._connection.told():
             Family(self._connection, gate).put_right()

@@ -27,9 +27,10 @@ def forget_secret(folder: str, address: Address) -> None:
 
 @contextmanager
 def folder_held(folder: str, *, alone: bool = False) -> Iterator[None]:
-    """A lock on a host folder: by many at once, or `alone`, and then BlockingIOError if others do.
+    """Hold a lock on a host folder, as many may at once, or `alone`.
 
-    Raises OSError and StoreError where it cannot be had.
+    `alone` raises BlockingIOError if anybody holds it. Raises OSError and StoreError where the
+    folder cannot be opened.
     """
     fd = door.open_folder(folder)
     try:

@@ -124,9 +124,9 @@ class Family:
         return [UpdateMany({"_id": {"$in": some}}, {"$inc": {KIDS: 1}}) for some in pieces(names)]
 
     def freed(self, pairs: Sequence[Pair]) -> tuple[list[UpdateMany], int]:
-        """The writes by which jobs lack what these become, or lack it no more; how many are free.
+        """The writes that note in waiting jobs which of these they lack by now.
 
-        They come behind the changes of the jobs themselves.
+        They come behind the changes of these jobs. Also how many jobs lack nothing any more.
         """
         changed = {new.id: new for _, new in pairs}
         turned = [new for old, new in pairs if parent_state(old) != parent_state(new)]
@@ -163,7 +163,7 @@ class Family:
         ]
 
     def put_right(self) -> None:
-        """Let waiting jobs lack what they lack, whatever was edited in mongosh."""
+        """Note in waiting jobs which parents they lack, whatever was edited in mongosh."""
         named = [{field: {"$exists": True}} for field in ("after", "after_end", WAITS)]
         found = list(self._jobs.find({"state": WAITING, "$or": named}))
         jobs = list(map(to_job, found))

@@ -15,6 +15,7 @@ from typing import Any
 from queuectl.addresses import Address
 from queuectl.config import Settings
 from queuectl.errors import NoSuchJob
+from queuectl.model.dependencies import parents
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.scheduling import Claim
@@ -29,11 +30,7 @@ from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims
 from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
 from queuectl.store.mongodb.database_logs import DatabaseLogs
-from queuectl.store.mongodb.documents import (
-    STAGED,
-    check_document,
-    to_job,
-)
+from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.firing import Firing
 from queuectl.store.mongodb.host import make_host_folder
@@ -236,7 +233,7 @@ class MongodbStore:
         if finished is not None and not self._changes.settle(*finished):
             return Claim(None, settled=False, stored=self.get(finished[0].id))
         job = self._claims.claim(worker, now, log_word, self._changes.swap, self._firing.fire)
-        if job is not None and (job.after or job.after_end) and self.freed:
+        if job is not None and self.freed and parents(job):
             self.freed -= 1  # which runs here
         return Claim(job)
 
@@ -291,7 +288,7 @@ class MongodbStore:
         return self._settings
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store; what it cannot do yet is refused."""
+        """See Store."""
         self._make()
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}

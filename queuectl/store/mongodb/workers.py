@@ -25,7 +25,12 @@ from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.documents import WAITS
 from queuectl.store.mongodb.host import folder_held, forget_secret, make_host_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.contract import End
 
 _LEAST = 30.0  # seconds of a lease, beside 3 times kill-grace
 _PARTS = 12  # of a lease, in each of which it is renewed
@@ -42,7 +47,7 @@ _PENDING = [
                 {"ns.coll": "jobs", "updateDescription.updatedFields.run_at": {"$exists": True}},
                 {
                     "ns.coll": "jobs",
-                    "updateDescription.removedFields": {"$in": ["slots", "_waits"]},
+                    "updateDescription.removedFields": {"$in": ["slots", WAITS]},
                 },
                 {"ns.coll": "config"},
                 {"operationType": "rename"},
@@ -111,7 +116,7 @@ class MongodbWorkers:
 
     def clear(self) -> None:
         """Remove what workers left in this host's folder that were killed as they began."""
-        from queuectl.store.damage.strays import stray_worker_files  # no command needs it
+        from queuectl.store.damage.strays import stray_worker_files  # needed only here
 
         # Whoever makes a worker's file at this moment has it unlocked, and looks like a dead one.
         with suppress(OSError, StoreError), folder_held(self._folder, alone=True):
@@ -314,8 +319,8 @@ class LeasedSlot(WorkerSlot):
             self._told = told
             self._stop.set()  # ends the pause; `stop` alone ends the thread
 
-    def note_end(self, job_id: str, run: int, end: tuple[Any, ...]) -> bool:
-        """See Slot; the server is out of reach, and who takes the job back on another host."""
+    def note_end(self, job_id: str, run: int, end: End) -> bool:
+        """See Slot; a rescue on another host could not see it: the server is out of reach."""
         return False
 
     def _renew(self) -> None:
