@@ -90,6 +90,13 @@ def test_an_edit_in_mongosh_that_ends_a_job_frees_its_key(store, database):
         store.add([make_job("c"), make_job("d", unique="k")])
 
 
+def test_a_job_that_was_inserted_in_mongosh_has_its_key(store, database):
+    store.add([make_job("a", unique="k")])
+    database.jobs.update_one({"_id": "a"}, {"$unset": {"_seq": "", "_key": ""}})
+    with pytest.raises(KeyTaken, match="'a'"):
+        store.add([make_job("b", unique="k")])
+
+
 def test_of_many_at_once_one_gets_the_key_and_one_more_waits(url, opened):
     counts, wrong = [0, 0], []
 

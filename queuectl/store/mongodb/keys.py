@@ -35,7 +35,7 @@ class Keys:
             asked = {"unique": {"$in": wanted}, "state": {"$in": [*LIVE]}}
             with self._connection.told():
                 found += list(self._jobs.find(asked, hint="unique", session=session))
-        return [to_job(document) for document in sorted(found, key=lambda one: one["_seq"])]
+        return [to_job(document) for document in sorted(found, key=lambda one: one.get("_seq", 0))]
 
     def refuse(self, pairs: Collection[tuple[Job, Job]], session: Any = None) -> None:
         """KeyTaken if a job would come back to life while another one with its key lives."""
