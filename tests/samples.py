@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from queuectl.model.job import Job
@@ -48,6 +50,12 @@ def put(store: Any, job: Job, **kind: Any) -> None:
 def configure(store: Any, values: dict[str, object]) -> None:
     """Set the store's changed settings as a whole."""
     assert store.change_settings(store.settings(), values)
+
+
+def at_once(count: int, deed: Callable[[int], object]) -> None:
+    """Let so many threads do the deed, each with its number, and raise what one of them raises."""
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(deed, range(count)))
 
 
 def let_rest(folder: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from queuectl.addresses import Address
+from queuectl.job_queue import JobQueue
 from tests.campaigns.crash_points import scratch
 
 FORMS = ("replica set", "standalone")
@@ -201,6 +202,14 @@ def store(url: str, opened: Callable[[str], Any]) -> Iterator[Any]:
     yield store
     assert store.check() == []
     store.close()
+
+
+@pytest.fixture
+def queue(url: str, opened: Callable[[str], Any]) -> Iterator[JobQueue]:
+    """An empty queue."""
+    queue = JobQueue(opened(url))
+    yield queue
+    queue.close()
 
 
 @pytest.fixture

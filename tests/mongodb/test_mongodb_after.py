@@ -7,12 +7,10 @@ from inspect import signature
 from io import BytesIO
 
 import pytest
-from samples import make_job, moment, put
+from samples import at_once, make_job, moment, put
 from test_mongodb_gate import keys_examined
 
-from queuectl.addresses import Address
 from queuectl.errors import DuplicateId, InvalidInput, KeyTaken
-from queuectl.job_queue import JobQueue
 from queuectl.store.backup import read_backup
 from tests import test_after
 
@@ -21,15 +19,6 @@ on_a_set = pytest.mark.parametrize("server", ["replica set"], indirect=True)
 for _name, _test in vars(test_after).items():  # those that need no folder
     if _name.startswith("test_") and "queue" in signature(_test).parameters:
         globals()[_name] = on_a_set(_test)
-
-
-@pytest.fixture
-def queue(url, tmp_path):
-    from queuectl.store.mongodb.mongodb_store import MongodbStore
-
-    queue = JobQueue(MongodbStore(Address(url), str(tmp_path / "host")))
-    yield queue
-    queue.close()
 
 
 @pytest.fixture
@@ -167,20 +156,16 @@ def test_a_graph_is_worked_off_in_order_by_several(store, url, opened):
     store.add(jobs, {})
     mutex, order = threading.Lock(), []
 
-    def work(worker):
+    def work(number):
         own, job = opened(url), None
         while len(order) < len(jobs):
             settled = (job, job._replace(state="completed", rev=job.rev + 1)) if job else None
             if job:
                 with mutex:
                     order.append(job.id)
-            job = own.claim(worker, NOW, settled).job
+            job = own.claim(f"w{number}", NOW, settled).job
 
-    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(3, work)
     place = {name: at for at, name in enumerate(order)}
     assert len(order) == len(place) == len(jobs)
     for job in jobs:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from io import BytesIO
 
 import pytest
-from samples import make_job, moment, put
+from samples import at_once, make_job, moment, put
 
 from queuectl.errors import KeyTaken
 from queuectl.job_queue import JobQueue
@@ -115,11 +114,7 @@ def test_of_many_at_once_one_gets_the_key_and_one_more_waits(url, opened):
             if turn % 4 == 3 and (job := queue.claim(f"w{number}")):
                 put(queue.store, job._replace(state="completed", rev=job.rev + 1))
 
-    threads = [threading.Thread(target=hand_in, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(4, hand_in)
     assert wrong == []
     assert min(counts) > 0
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from samples import ended
 
-from queuectl.addresses import Address
-from queuectl.job_queue import JobQueue
 from tests import test_gate, test_hooks, test_schedules
 
 test_the_worker_that_ends_a_job_runs_its_hook_next = (
@@ -24,15 +22,6 @@ _NAMES = (
     "a_start_may_be_given",
 )
 globals().update({f"test_{name}": getattr(test_schedules, f"test_{name}") for name in _NAMES})
-
-
-@pytest.fixture
-def queue(url, tmp_path):
-    from queuectl.store.mongodb.mongodb_store import MongodbStore
-
-    queue = JobQueue(MongodbStore(Address(url), str(tmp_path / "host")))
-    yield queue
-    queue.close()
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from datetime import datetime
 from functools import partialmethod
 
 import pytest
-from samples import configure, make_job, moment, put
+from samples import at_once, configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
@@ -139,16 +138,12 @@ def test_no_job_is_claimed_twice(url, opened):
     first.add([make_job(f"j{number}") for number in range(120)], {})
     got = []
 
-    def claim_all(worker):
+    def claim_all(number):
         store = opened(url)
-        while job := store.claim(worker, NOW).job:
+        while job := store.claim(f"w{number}", NOW).job:
             got.append(job.id)
 
-    threads = [threading.Thread(target=claim_all, args=(f"w{number}",)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(6, claim_all)
     assert sorted(got) == sorted(f"j{number}" for number in range(120))
 
 
@@ -394,19 +389,15 @@ def test_a_copy_that_was_not_shown_yet_is_live(store, url, opened, monkeypatch):
 
 
 def test_many_workers_that_meet_a_schedule_run_one_copy(url, opened):
-    first, workers, found = opened(url), 6, []
+    first, found = opened(url), []
     first.add([make_job(f"s{number}", every=60.0) for number in range(20)])
 
-    def claim_all(worker):
+    def claim_all(number):
         store = opened(url)
-        while job := store.claim(worker, NOW).job:
+        while job := store.claim(f"w{number}", NOW).job:
             found.append(job.id.partition(":")[0])
 
-    threads = [threading.Thread(target=claim_all, args=(f"w{n}",)) for n in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(6, claim_all)
     assert sorted(found) == sorted(f"s{number}" for number in range(20))
     assert first.counts()["pending"] == first.counts()["in_progress"] == 20
 
