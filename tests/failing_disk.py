@@ -27,7 +27,8 @@ class Killed(BaseException):
     """The process would be dead here."""
 
 
-def _raise_killed() -> NoReturn:
+def killed(*_: object) -> NoReturn:
+    """Stands in for what the process does not live to do."""
     raise Killed
 
 
@@ -66,7 +67,7 @@ class FailingDisk(Disk):
         *,
         error: int = errno.ENOSPC,
         lasts: int | None = None,
-        die: Callable[[], NoReturn] = _raise_killed,
+        die: Callable[[], NoReturn] = killed,
         half: Callable[[int], int] = lambda size: size // 2,
         under: Disk | None = None,
     ) -> None:

@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+from failing_disk import Killed, killed
 
 from queuectl.addresses import address_of
 from queuectl.job_queue import JobQueue
@@ -275,12 +276,6 @@ def test_what_cannot_be_copied_is_named_and_changes_nothing(queue, url, tmp_path
 
 
 def test_what_a_worker_leaves_that_is_killed_as_it_begins_is_cleared_away(queue, url, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    def killed(*_):
-        raise Killed
-
     store = opened(url)
     store.release(store.register("w-0", os.getpid(), "s", "b"))
     above = os.path.join(host_folder(url), "workers")

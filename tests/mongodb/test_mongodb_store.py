@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partialmethod
 
 import pytest
+from failing_disk import Killed, killed
 from samples import at_once, configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
@@ -244,12 +245,6 @@ def hold_back(store, jobs, monkeypatch, *, committed):
     """Hand jobs in by a process that is killed before, or after, they are handed in."""
     from queuectl.store.mongodb.staging import Staging
 
-    class Killed(BaseException):
-        pass
-
-    def killed(*_):
-        raise Killed
-
     with monkeypatch.context() as patch:
         patch.setattr(Staging, "finish" if committed else "_commit", killed)
         with pytest.raises(Killed):
@@ -281,15 +276,13 @@ def test_jobs_that_were_never_handed_in_are_seen_by_nobody_and_removed(
 # -- jobs that a change adds
 
 
-WRITES = ("insert_one", "insert_many", "update_one", "update_many", "bulk_write", "delete_one")
+WRITES = ("insert_one", "insert_many", "update_one", "update_many", "bulk_write")
+WRITES += ("delete_one", "delete_many", "find_one_and_update")
 
 
 def is_killed_behind(monkeypatch, writes, deed):
     """Whether a process that does the deed was killed behind so many of its writes."""
     from pymongo.collection import Collection
-
-    class Killed(BaseException):
-        pass
 
     def write(self, *args, real, **kwargs):
         nonlocal writes
@@ -300,7 +293,7 @@ def is_killed_behind(monkeypatch, writes, deed):
         return done
 
     with monkeypatch.context() as patch:
-        for name in (*WRITES, "delete_many", "find_one_and_update"):
+        for name in WRITES:
             patch.setattr(Collection, name, partialmethod(write, real=getattr(Collection, name)))
         try:
             deed()
@@ -369,12 +362,6 @@ def test_a_firing_is_neither_doubled_nor_missed_whenever_its_worker_is_killed(
 
 def test_a_copy_that_was_not_shown_yet_is_live(store, url, opened, monkeypatch):
     from queuectl.store.mongodb.staging import Staging
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_):
-        raise Killed
 
     store.add([make_job("s", every=60.0)])
     another = opened(url)
