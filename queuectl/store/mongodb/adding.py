@@ -104,7 +104,7 @@ class Adding:
                 self._carry_out(plan)
                 return
             except Faster as exc:
-                fault = exc.args[0].details["writeErrors"][0]
+                [fault] = exc.args
                 index = fault["index"]
                 refusal = self._staging.refusal(fault, plan.documents[index], index)
                 if refusal is not None:
@@ -136,9 +136,9 @@ class Adding:
                     found = self._jobs.find_one({"_id": document["_id"]}, {"_nonce": 1})
                     if found is not None and found.get("_nonce") == document["_nonce"]:
                         return
-                    fault = self._staging.refusal(exc.details or {}, document, 0)
-                    if fault is not None:
-                        raise fault from None
+                    refusal = self._staging.refusal(exc.details or {}, document, 0)
+                    if refusal is not None:
+                        raise refusal from None
         raise self._busy()
 
     def _busy(self) -> StoreBusy:

@@ -49,7 +49,10 @@ TRIES = 100  # of a change that others are always faster with
 
 
 class Faster(Exception):
-    """Others have changed meanwhile what something was decided by; nothing was done."""
+    """Others have changed meanwhile what something was decided by; nothing was done.
+
+    Its argument is the server's write error, where an index has refused a write.
+    """
 
 
 class Changes:
@@ -305,9 +308,9 @@ class Changes:
         try:
             self._jobs.bulk_write(steps, session=session)
         except errors.BulkWriteError as exc:
-            faults = (exc.details or {}).get("writeErrors", ())
-            if any(fault["code"] == DUPLICATE for fault in faults):
-                raise Faster(exc) from exc
+            for fault in (exc.details or {}).get("writeErrors", ()):
+                if fault["code"] == DUPLICATE:
+                    raise Faster(fault) from exc
             raise
 
     def _in_one_step(self, deed: Callable[[Any], dict[str, Job]], what: str) -> dict[str, Job]:
