@@ -28,7 +28,7 @@ from queuectl.model.times import format_time, parse_time
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
 from queuectl.store.mongodb.kin import Family
-from queuectl.store.mongodb.lanes import ORDER, WAITING, Lanes, gated, lane_of, open_lanes
+from queuectl.store.mongodb.lanes import ORDER, Lanes, gated, lane_of, open_lanes, ready
 from queuectl.store.mongodb.workers import clock
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
@@ -131,7 +131,7 @@ class Claims:
                 only = first
             with self._connection.told():
                 found = self._jobs.find_one_and_update(
-                    {**_ready(now), **only},
+                    {**ready(now), **only},
                     claim_update(**claim.keywords),
                     # By what the question leaves open: else the server sorts all of a priority.
                     sort=ORDER[1:] if "priority" in only else ORDER,
@@ -231,10 +231,6 @@ class Claims:
         lanes, using = self._lanes.look(gate)
         due = self._lanes.next_due(open_lanes(lanes, gate, using), gate, now)
         return None if due is None else parse_time(due) - parse_time(now)
-
-
-def _ready(now: str) -> Document:
-    return {"state": WAITING, "run_at": {"$lte": now}}
 
 
 def _wait(seconds: float) -> None:

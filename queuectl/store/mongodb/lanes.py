@@ -39,6 +39,11 @@ _FIRSTS: list[Document] = [
 ]
 
 
+def ready(now: str) -> Document:
+    """What is asked for jobs that wait and are due."""
+    return {"state": WAITING, "run_at": {"$lte": now}}
+
+
 def lane_of(job: Job, gate: Gate) -> str | None:
     """The lane of a job that waits for no other; None for that which nothing can hold back."""
     tags = [tag for tag in gated(gate) if tag in job.tags]
@@ -91,7 +96,7 @@ class Lanes:
         best: Document | None = None
         hint = "_id_" if wanted else "lane"
         for some in pieces(lanes, _AT_ONCE):
-            asked: Document = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
+            asked = ready(now) | {"_lane": {"$in": some}}
             asked |= {"_id": wanted} if wanted else {}
             with self._connection.told():
                 for document in self._jobs.find(asked, hint=hint).sort(ORDER).limit(1):
@@ -110,8 +115,7 @@ class Lanes:
             if best is not None and place < tuple(possible):
                 break
             for some in pieces(lanes, _AT_ONCE):
-                asked = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
-                asked["priority"] = priority
+                asked = ready(now) | {"_lane": {"$in": some}, "priority": priority}
                 with self._connection.told():
                     for found in self._jobs.find(asked, hint="lane").sort(ORDER[1:]).limit(1):
                         ranked = (rank(priority, found["run_at"], aging), *_place(found)[1:])
@@ -120,7 +124,7 @@ class Lanes:
         return best
 
     def aged(self, now: str, aging: float) -> Document | None:
-        """What only jobs satisfy that come before all of other priorities, whatever their lanes.
+        """The condition for jobs that come before all those of other priorities, in any lane.
 
         None if no job is due.
         """
@@ -134,7 +138,7 @@ class Lanes:
         return {"priority": priority, "run_at": {"$lte": latest}}
 
     def _firsts(self, now: str, aging: float) -> list[tuple[int, str, int, int]]:
-        """Of each priority that is due where its first job stands; that itself comes last."""
+        """Of each priority with a due job the place of its first one; the priority comes last."""
         steps: list[Document] = []
         for state in WAITING["$in"]:
             part: list[Document] = [{"$match": {"state": state}}, *_FIRSTS]
@@ -150,9 +154,9 @@ class Lanes:
     def next_due(self, lanes: Collection[str | None], gate: Gate, now: str) -> str | None:
         """When the first job is due, of those in the lanes; of others that are later than now."""
         for some in pieces(lanes, _AT_ONCE):
-            due = {"state": WAITING, "_lane": {"$in": some}, "run_at": {"$lte": now}}
+            asked = ready(now) | {"_lane": {"$in": some}}
             with self._connection.told():
-                if self._jobs.find_one(due, {"_id": 1}, hint="lane") is not None:
+                if self._jobs.find_one(asked, {"_id": 1}, hint="lane") is not None:
                     return now
         later: Document = {"state": WAITING, "run_at": {"$gt": now}, WAITS: None}
         if gate.paused:
