@@ -421,7 +421,7 @@ def risen(job: Job, parent: str, now: str) -> Job:
 
 
 def signed(rule: Callable[[Job], Job | None], by: str, event: str) -> Callable[[Job], Job | None]:
-    """The rule with whoever asks for it in the entry that it adds to the history.
+    """The rule, with the one who asks for it (`by`) in the history entry that it adds.
 
     Where it adds none, the page and the API have one added: "cancel", "retry", "ask" (a run was
     asked to end), or else `event`.

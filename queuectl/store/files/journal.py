@@ -358,7 +358,7 @@ class Journal:
         """The payloads of the records appended since, and the bytes behind them that are none.
 
         `looked`: the size was looked at under the lock that is still held. `check`: refuse a record
-        of what are no jobs; else the caller does that as it takes in the lines.
+        whose lines are not those of jobs; else the caller does that as it takes them in.
         """
         data = self.unread(looked=looked)
         payloads: list[bytes] = []
