@@ -116,7 +116,7 @@ class FileStore:
                     staged = with_set(staged, path, self._env_sets, journal.header.version, env_set)
                 if keys or (meet is not None and found):
                     there = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
-                    holders = find_holders(self.folder, journal, keys)
+                    holders = find_holders(self._writer.files, journal, keys)
                     staged = met(staged, path, there, holders, meet)
                 if staged.names_parents:
                     from queuectl.store.files.kin import check_added

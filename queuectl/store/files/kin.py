@@ -22,8 +22,6 @@ from queuectl.model.dependencies import (
 )
 from queuectl.model.job import Job
 from queuectl.store.files.job_files import (
-    DEAD,
-    JOBS,
     NAMES_OTHERS,
     decode_job,
     encode_job,
@@ -31,25 +29,25 @@ from queuectl.store.files.job_files import (
     line_state,
 )
 from queuectl.store.files.lookup import lines_with, read_lines_with
-from queuectl.store.files.snapshot import BaseFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.dependencies import Pair
     from queuectl.store.files.journal import Journal
     from queuectl.store.files.live_index import LiveIndex
+    from queuectl.store.files.own_files import OwnFiles
     from queuectl.store.files.staged import Staged
     from queuectl.store.files.writer import Move, Writer
 
 
-def with_parents(folder: str, journal: Journal) -> dict[str, Job]:
+def with_parents(files: OwnFiles, journal: Journal) -> dict[str, Job]:
     """All jobs that name others, in whatever state, by id."""
     newer = {line_id(line) for line in lines_with(journal.text(), (NAMES_OTHERS,))}
     lines: dict[bytes, bytes] = {}
-    for name in (JOBS, DEAD):
-        with BaseFile(os.path.join(folder, name)) as base:
-            if _names_others(base.fd):
-                found = read_lines_with(base.fd, (NAMES_OTHERS,))
+    for which in range(2):
+        with files.open(journal, which) as own:
+            if _names_others(own.fd):
+                found = read_lines_with(own.fd, (NAMES_OTHERS,))
                 lines |= {line_id(line): line for line in found}
     if lines or newer:
         # What is newest of a job may be a line that names nobody any more, or a removal.
@@ -96,7 +94,7 @@ def consequences(
     live = writer.known_live
     if live is not None and not asked and not any(is_back(*pair) for pair in pairs):
         return _kin_in(writer, journal, live).consequences(pairs, now), 0  # it counts by itself
-    known = with_parents(writer.folder, journal)
+    known = with_parents(writer.files, journal)
     named = {name for job in (*known.values(), *asked.values()) for name in parents(job)}
     states = _states(writer, journal, named)
     kids: dict[str, list[Job]] = {}
@@ -159,7 +157,7 @@ def check_added(
     own = {job_id: _state(line) for line in staged if (job_id := line_id(line).decode()) in named}
     states = _states(writer, journal, named.difference(own)) | own
     # A job with a new id can only be waited for if it was handed in with the others.
-    known = with_parents(writer.folder, journal) if meets or not new.keys().isdisjoint(ids) else {}
+    known = with_parents(writer.files, journal) if meets or not new.keys().isdisjoint(ids) else {}
     check_new(new, known.get, states.get)
 
 
@@ -167,6 +165,6 @@ def _naming(lines: Iterable[bytes]) -> Iterator[bytes]:
     return (line for line in lines if NAMES_OTHERS in line)
 
 
-def needed(folder: str, journal: Journal) -> set[str]:
+def needed(files: OwnFiles, journal: Journal) -> set[str]:
     """The ids of the jobs that live ones wait for, or did."""
-    return named_by_live(with_parents(folder, journal).values())
+    return named_by_live(with_parents(files, journal).values())

@@ -21,12 +21,13 @@ from queuectl.store.files.job_files import (
     read_lines,
 )
 from queuectl.store.files.journal import Journal
-from queuectl.store.files.snapshot import BaseFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    from queuectl.store.files.own_files import OwnFiles
 
 FEW = 20  # ids; more are looked for in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job
@@ -100,7 +101,7 @@ def _wanted(lines: Iterable[bytes], ids: Collection[str]) -> Iterator[tuple[str,
             yield job_id.decode(), line
 
 
-def find_holders(folder: str, journal: Journal, keys: Collection[str]) -> dict[str, list[Job]]:
+def find_holders(files: OwnFiles, journal: Journal, keys: Collection[str]) -> dict[str, list[Job]]:
     """The live jobs with each of these `unique` keys, found by the bytes of their lines."""
     if not keys:
         return {}
@@ -112,7 +113,7 @@ def find_holders(folder: str, journal: Journal, keys: Collection[str]) -> dict[s
     )
     newer = lines_with(text, needles) if few else journal.all_lines()
     newest = {line_id(line): line for line in newer}
-    with BaseFile(os.path.join(folder, JOBS)) as jobs:
+    with files.open(journal, 0) as jobs:
         lines = (line for line in read_lines_with(jobs.fd, needles) if line_id(line) not in newest)
         older = list(filter(is_live, lines))
     found: dict[str, list[Job]] = {key: [] for key in keys}

@@ -14,7 +14,7 @@ from queuectl.store.files import side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PROMISED, VERSION
-from queuectl.store.files.snapshot import Snapshot, present_lines
+from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.writer import Writer
 
 
@@ -77,7 +77,7 @@ def refill(
             raise Conflict(
                 f"{count} worker(s) of an older queuectl still run: queuectl worker stop"
             )
-        present = {job.id: job for job in map(decode_job, present_lines(writer.folder, journal))}
+        present = {job.id: job for job in map(decode_job, writer.files.lines(journal))}
         running = sum(job.state == "in_progress" for job in present.values())
         check_refill(len(present), running, replace=replace)
         old = side_files.read_settings(writer.folder)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from queuectl.model.selection import matches, selected
 from queuectl.store.files.job_files import decode_job, line_id, line_state
-from queuectl.store.files.snapshot import present_lines
 
 if TYPE_CHECKING:
     from queuectl.model.job import Job
@@ -43,7 +42,7 @@ def selected_jobs(
                     yield journal, jobs
                     return
     with writer.writing() as journal:
-        lines: Iterable[bytes] = present_lines(writer.folder, journal)
+        lines: Iterable[bytes] = writer.files.lines(journal)
         if selection.states is not None:
             states = {state.encode() for state in selection.states}
             lines = (line for line in lines if line_state(line) in states)

@@ -355,11 +355,3 @@ def belongs(line: bytes, dead: bool) -> bool:
     """Whether a journal line stands in dlq.json (`dead`) or in jobs.json."""
     state = line_state(line)
     return state is not None and (state == b"dead") is dead
-
-
-def present_lines(folder: str, journal: Journal) -> Iterator[bytes]:
-    """Every job's present line, the dead last; under the lock."""
-    overlay = overlay_of(journal.all_lines())
-    with BaseFile(f"{folder}/{JOBS}") as jobs, BaseFile(f"{folder}/{DEAD}") as dead:
-        yield from merged(read_lines(jobs.fd), overlay, False)
-        yield from merged(read_lines(dead.fd), overlay, True)

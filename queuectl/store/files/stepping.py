@@ -37,7 +37,7 @@ def step(
     pairs = [*pairs, *more]
     changed = {new.id: new for _, new in pairs}
     alive = revived(pairs)
-    holders = find_holders(writer.folder, journal, alive)
+    holders = find_holders(writer.files, journal, alive)
     for key, job in alive.items():
         refuse_key(job, holders[key])
     if journal.header.version == 1:
@@ -55,7 +55,7 @@ def step(
 
 def remove(writer: Writer, journal: Journal, jobs: list[Job], kept: Kept) -> list[Job]:
     """Remove those of the jobs that no live job names; `kept` is given the others."""
-    needed = kin.needed(writer.folder, journal)
+    needed = kin.needed(writer.files, journal)
     gone = [job for job in jobs if job.id not in needed]
     if kept is not None:
         kept += [job for job in jobs if job.id in needed]

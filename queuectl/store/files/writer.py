@@ -23,13 +23,13 @@ from queuectl.store.files.journal import (
     PROMISED,
     VERSION,
     Journal,
-    Stamp,
     counts_after,
 )
 from queuectl.store.files.live_index import SHARE, SMALLEST, Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import Found, find_jobs
-from queuectl.store.files.snapshot import BaseFile, Snapshot, intended, present_lines
+from queuectl.store.files.own_files import OwnFiles
+from queuectl.store.files.snapshot import BaseFile, Snapshot
 from queuectl.store.files.staged import Staged
 
 TYPE_CHECKING = False
@@ -103,11 +103,10 @@ class Writer:
         self._paths = (os.path.join(path, JOBS), os.path.join(path, DEAD))
         self.notices: list[str] = []
         self.lock = QueueLock(path, patience)
+        self.files = OwnFiles(path, now)
         self.journal: Journal | None = None
         self._now = now
         self._live: LiveIndex | None = None
-        # By job file: the stat it was found right with, and whether it was old enough by then.
-        self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
         # When hand edits were looked for last; the folder's time of change for which `gate` is
         # known, 0 if it must be asked.
         self._vetted_at, self._gated_at = 0.0, 0
@@ -205,7 +204,7 @@ class Writer:
 
     def live_anew(self, journal: Journal) -> LiveIndex:
         """The same, read anew: what is known of the queue does not reach far enough."""
-        with self._vetted_file(journal, 0) as jobs:
+        with self.files.open(journal, 0) as jobs:
             self._live = self._load(journal, jobs)
         self._live.resolve(lambda ids: self.look_up(journal, ids))
         return self._live
@@ -230,24 +229,21 @@ class Writer:
         if live is not None and (live.is_whole or not live.is_low(self._time())):
             return
         with self.writing() as journal:
-            jobs = self._vetted_file(journal, 0)
+            jobs = self.files.open(journal, 0)
         # What is appended, folded or edited from here on is caught up with under the lock.
-        with jobs, suppress(BadFile):  # edited while it is read
-            self._live = self._load(journal, jobs)
+        with suppress(BadFile):  # edited while it is read
+            with jobs:
+                index = self._load(journal, jobs)
+            self._live = index
 
     def _load(self, journal: Journal, jobs: BaseFile) -> LiveIndex:
         waiting = journal.counts["pending"] + journal.counts["failed"]
         most = max(SMALLEST, waiting // SHARE)
         try:
             live, newer = read_live_lines(jobs.fd), journal.all_lines()
-            index = LiveIndex(live, newer, self._time(), most, self._gate())
+            return LiveIndex(live, newer, self._time(), most, self._gate())
         except door.NO_LINES as exc:
             raise door.changed(self.folder) from exc
-        now, then = os.fstat(jobs.fd), jobs.found
-        # Not its ctime: a fold that renames over it changes that, and the content not.
-        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise door.changed(self.folder)
-        return index
 
     def _time(self) -> bytes:
         return format_time(self._now()).encode()
@@ -258,7 +254,7 @@ class Writer:
         known = {job_id: line for job_id in ids if (line := live.get(job_id.encode()))}
         if len(known) == len(ids):
             return {job_id: (line, JOBS) for job_id, line in known.items()}
-        with self._vetted_file(journal, 0) as jobs, self._vetted_file(journal, 1) as dead:
+        with self.files.open(journal, 0) as jobs, self.files.open(journal, 1) as dead:
             return find_jobs(journal, jobs.fd, dead.fd, ids)
 
     # -- folding
@@ -344,7 +340,7 @@ class Writer:
         self._unsynced = False
         journal = self._move_on(journal)
         with suppress(StoreError):  # of a damaged file the reader that needs a set will tell
-            self.env_sets.drop_unused(present_lines(self.folder, journal))
+            self.env_sets.drop_unused(self.files.lines(journal))
 
     def look_at_edit(self) -> HandEdit | None:
         """What a person changed, read and judged without the lock; None: it is not known."""
@@ -374,7 +370,8 @@ class Writer:
         if self.journal is not None:
             self.journal.close()
         self.journal = self._live = None
-        self._vetted, self._vetted_at = [None, None], 0.0
+        self.files.forget()
+        self._vetted_at = 0.0
 
     def close(self) -> None:
         """Let go of the files."""
@@ -400,7 +397,7 @@ class Writer:
         now = self._now()
         # What is not known of the files yet is not read from an edited one.
         if not (busy and self._live is not None and 0 <= now - self._vetted_at < _VET_EVERY):
-            if not (self._is_vetted(journal, 0) and self._is_vetted(journal, 1)):
+            if not self.files.are_ours(journal):
                 self._fold(journal, edit, last)
             self._vetted_at, self._gated_at = now, 0  # settings may be edited in place, too
         journal = self.journal
@@ -420,7 +417,8 @@ class Writer:
             journal.cut_tail(rest)
         if journal.edited and not edited:
             # Taken in by a process that then died: the files may still be as the person left them.
-            self._live, self._vetted, self._vetted_at = None, [None, None], 0.0
+            self.files.forget()
+            self._live, self._vetted_at = None, 0.0
         if self._live is not None:
             for payload in payloads:
                 self._live.apply(payload.splitlines())
@@ -460,39 +458,7 @@ class Writer:
         else:
             self._live = None
         old.close()
-        self._vetted, self._vetted_at = [None, None], 0.0
+        self.files.forget()
+        self._vetted_at = 0.0
         self.journal = new
         return new
-
-    def _vetted_file(self, journal: Journal, which: int) -> BaseFile:
-        """A job file, open; BadFile if a person has saved it since it was found right.
-
-        Read as one of ours, a file in another layout would seem to hold no job.
-        """
-        file = BaseFile(self._paths[which])
-        vetted = self._vetted[which] if self._is_vetted(journal, which) else None
-        if vetted is None or not vetted[0].fits(file.found):
-            file.close()
-            raise door.changed(self.folder)
-        return file
-
-    def _is_vetted(self, journal: Journal, which: int) -> bool:
-        """Whether a job file is still as queuectl wrote it.
-
-        A file found right is not summed up again while its stat stays the same; but if it was
-        young then, it is once more when it no longer is: two changes within one tick of the file
-        system's clock look alike.
-        """
-        path = self._paths[which]
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
-        vetted = self._vetted[which]
-        young = door.is_young(found, self._now())
-        if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
-            return True
-        with BaseFile(path) as base:
-            ours = base.is_ours(journal.header.stamps[which], intended(journal)[which], self._now())
-            self._vetted[which] = (Stamp.of(base.found, 0), not young) if ours else None
-        return ours

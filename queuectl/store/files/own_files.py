@@ -1,0 +1,88 @@
+"""The job files as queuectl wrote them, for a change under the lock, whatever a person saves.
+
+A person may save a file at any moment, also between a change's look at it and its reading. Read as
+one of ours, a file in another layout would seem to hold no job: a purge would find nothing that
+waits for a job, and a fold no job that uses a set of variables. So the change reads our copy then,
+and the next one takes the edit in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from queuectl.errors import BadFile
+from queuectl.store import door
+from queuectl.store.edits.evidence import find_copy
+from queuectl.store.files.job_files import read_lines
+from queuectl.store.files.journal import Journal, Stamp
+from queuectl.store.files.snapshot import NAMES, BaseFile, intended, merged, overlay_of
+
+
+class OwnFile(BaseFile):
+    """A job file in our layout, or our copy of it; BadFile when it was written to while open."""
+
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        now, then = os.fstat(self.fd), self.found
+        self.close()
+        # Not its ctime: a fold that renames over it changes that, and the content not.
+        if kind is None and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise door.changed(os.path.dirname(self.path))
+
+
+class OwnFiles:
+    """Both job files of a folder. `now` is the store's clock."""
+
+    def __init__(self, folder: str, now: Callable[[], float]) -> None:
+        self.folder, self._now = folder, now
+        self._paths = [os.path.join(folder, name) for name in NAMES]
+        # By file: the stat it was found right with, and whether it was old enough by then.
+        self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
+
+    def forget(self) -> None:
+        """Let go of what is known: another fold wrote them, or a person."""
+        self._vetted = [None, None]
+
+    def are_ours(self, journal: Journal) -> bool:
+        """Whether no person has saved one of them since queuectl wrote it."""
+        return self._is_vetted(journal, 0) and self._is_vetted(journal, 1)
+
+    def open(self, journal: Journal, which: int) -> OwnFile:
+        """jobs.json (0) or dlq.json (1); BadFile for one that was edited and has no copy."""
+        file = OwnFile(self._paths[which])
+        vetted = self._vetted[which] if self._is_vetted(journal, which) else None
+        if vetted is not None and vetted[0].fits(file.found):
+            return file
+        file.close()
+        path = find_copy(self.folder, NAMES[which], journal.header.stamps[which])
+        if path is None:
+            raise door.changed(self.folder)
+        return OwnFile(path)
+
+    def lines(self, journal: Journal) -> Iterator[bytes]:
+        """Every job's present line, the dead last."""
+        overlay = overlay_of(journal.all_lines())
+        with self.open(journal, 0) as jobs, self.open(journal, 1) as dead:
+            yield from merged(read_lines(jobs.fd), overlay, False)
+            yield from merged(read_lines(dead.fd), overlay, True)
+
+    def _is_vetted(self, journal: Journal, which: int) -> bool:
+        """Whether a job file is still as queuectl wrote it.
+
+        A file found right is not summed up again while its stat stays the same; but if it was
+        young then, it is once more when it no longer is: two changes within one tick of the file
+        system's clock look alike.
+        """
+        path = self._paths[which]
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
+        vetted = self._vetted[which]
+        young = door.is_young(found, self._now())
+        if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
+            return True
+        with BaseFile(path) as base:
+            ours = base.is_ours(journal.header.stamps[which], intended(journal)[which], self._now())
+            self._vetted[which] = (Stamp.of(base.found, 0), not young) if ours else None
+        return ours
