@@ -14,6 +14,7 @@ from samples import configure, make_job, moment, put
 
 from queuectl.errors import BadFile, DuplicateId
 from queuectl.model.job import job_from_person
+from queuectl.model.times import format_time
 from queuectl.store.files import job_files, writer
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.job_files import encode_job, read_edited
@@ -178,6 +179,22 @@ def test_a_state_is_changed_as_update_could_and_moves_the_job_to_its_file(store)
     edit(store, lambda jobs: jobs["b"].update(state="dead"))
     with pytest.raises(BadFile, match=r"jobs\.json:1:\d+: job 'b' is pending: cannot make dead"):
         store.get("b")
+
+
+def test_a_schedule_that_an_edit_brings_back_waits_for_its_next_time(store):
+    now = int(store.now())
+    due = {"run_at": format_time(now - 50), "every": 60.0}
+    store.add([make_job("s", state="cancelled", **due), make_job("t", state="dead", **due)])
+    store.fold()
+    edit(store, lambda jobs: jobs["s"].update(state="pending"))
+    moved = {}
+    edit(store, lambda jobs: moved.update(jobs.pop("t")), "dlq.json")
+    edit(store, lambda jobs: jobs.update(t={**moved, "state": "pending"}))
+    take_in(store)
+    jobs = jobs_of(store)
+    assert [(jobs[i].state, jobs[i].run_at) for i in "st"] == [
+        ("pending", format_time(now + 10)),
+    ] * 2
 
 
 def test_a_job_may_be_moved_by_hand_from_one_file_to_the_other(store):

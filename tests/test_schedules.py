@@ -367,6 +367,17 @@ def test_a_cancelled_schedule_rests_and_its_copy_runs_on(clocked):
     assert clocked.runs(661, 719, 720) == [(661, 660), (720, 720)]
 
 
+def test_a_schedule_that_comes_back_with_a_parent_waits_for_its_next_time(clocked):
+    clocked.queue.enqueue([{"id": "p", "command": "true", "run_at": moment(1000)}])
+    clocked.add(every=60, after=["p"])
+    clocked.queue.cancel(["p"])
+    assert clocked.queue.get("s").state == "cancelled"
+    clocked.seconds = 130
+    clocked.queue.retry(["p"])
+    job = clocked.queue.get("s")
+    assert (job.state, job.run_at) == ("pending", moment(180))
+
+
 def test_an_update_plans_it_anew(clocked):
     clocked.add(every=60)
     clocked.claim(0)

@@ -215,7 +215,7 @@ class Kin:
             for kid in self._kids_of(parent.id):
                 fell = has_fallen(kid) and parent.id in kid.after
                 if fell and kid.id not in changed and _may_wait(kid, state_of):
-                    put(kid, lifecycle.risen(kid, parent.id, now))
+                    put(kid, _risen(kid, parent.id, now))
         return found
 
     def count_freed(self, pairs: Sequence[Pair]) -> int:
@@ -229,6 +229,15 @@ class Kin:
             for kid in kids.values()
             if kid.id not in changed
         )
+
+
+def _risen(job: Job, parent: str, now: str) -> Job:
+    new = lifecycle.risen(job, parent, now)
+    if recurs(job):
+        from queuectl.model.schedule import brought_back  # few schedules have parents
+
+        return brought_back(job, new, now)
+    return new
 
 
 def _may_wait(job: Job, state_of: StateOf) -> bool:

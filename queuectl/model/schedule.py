@@ -12,6 +12,7 @@ from queuectl.errors import Conflict, InvalidInput
 from queuectl.model import lifecycle
 from queuectl.model.fields import FIELDS, LONGEST_SCHEDULE_ID, RECURS, SCHEDULE, SCHEDULED
 from queuectl.model.job import Job, recurs
+from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_duration, format_time, parse_time
 
 LATE = 60.0  # seconds; a schedule that does not catch up leaves out what is later
@@ -112,9 +113,34 @@ def retried(job: Job, now: str) -> Job:
     A second retry makes that due. Raises InvalidInput if its next time cannot be told.
     """
     new = lifecycle.retried(job, now)
-    if not recurs(job) or job.state == "pending" or job.state == "failed":
+    if not recurs(job) or job.state in CLAIMABLE:
         return new
-    return new._replace(run_at=job.run_at if job.run_at > now else next_time(job, now))
+    return new._replace(run_at=_coming(job, now))
+
+
+def rewritten(job: Job, wanted: Job, now: str) -> Job | None:
+    """The job as `lifecycle.rewritten` makes it; a schedule that had ended waits for its time."""
+    new = lifecycle.rewritten(job, wanted, now)
+    if new is None or wanted.run_at != job.run_at:
+        return new
+    return brought_back(job, new, now)
+
+
+def brought_back(job: Job, new: Job, now: str) -> Job:
+    """`new`, which the job became; if it is a schedule that had ended, waiting for its next time.
+
+    One whose next time cannot be told stays due, and dies of that when it is claimed.
+    """
+    if not recurs(new) or job.state in CLAIMABLE or new.state not in CLAIMABLE:
+        return new
+    try:
+        return new._replace(run_at=_coming(new._replace(run_at=job.run_at), now))
+    except InvalidInput:
+        return new
+
+
+def _coming(job: Job, now: str) -> str:
+    return job.run_at if job.run_at > now else next_time(job, now)
 
 
 def _copy(job: Job, copy_id: str, now: str) -> Job:

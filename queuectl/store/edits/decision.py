@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from queuectl.errors import Conflict
 from queuectl.model.job import Job
-from queuectl.model.lifecycle import rewritten
+from queuectl.model.schedule import rewritten
 from queuectl.model.times import format_time
 from queuectl.store.files.job_files import (
     DEAD,
