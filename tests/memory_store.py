@@ -11,6 +11,7 @@ from memory_watch import MemoryWatch
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
+from queuectl.model.claim_order import CLAIMABLE, Claim, claim_order, is_ready
 from queuectl.model.dependencies import (
     Kin,
     asked_anew,
@@ -26,7 +27,6 @@ from queuectl.model.ids import made_ids
 from queuectl.model.job import LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.schedule import fired
-from queuectl.model.scheduling import CLAIMABLE, Claim, claim_order, is_ready
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup

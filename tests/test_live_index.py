@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import make_job, moment
 
+from queuectl.model.claim_order import claim_order, is_ready
 from queuectl.model.dependencies import unmet
 from queuectl.model.fields import STATES
 from queuectl.model.gate import full, gate_of, holders, paused_by, slots_for
-from queuectl.model.scheduling import claim_order, is_ready
 from queuectl.store.files import live_index
 from queuectl.store.files.job_files import encode_job, line_id, removal_line
 from queuectl.store.files.live_index import Beyond, LiveIndex

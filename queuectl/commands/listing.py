@@ -13,12 +13,12 @@ from operator import attrgetter
 from queuectl.commands import forms, render
 from queuectl.commands.dispatch import Data
 from queuectl.errors import InvalidInput
+from queuectl.model.claim_order import CLAIMABLE, claim_order
 from queuectl.model.derived import DERIVED
 from queuectl.model.env_file import hidden
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.fields import FIELDS, STATES
 from queuectl.model.job import Job
-from queuectl.model.scheduling import CLAIMABLE, claim_order
 from queuectl.model.times import format_duration
 
 TYPE_CHECKING = False

@@ -6,8 +6,8 @@ from bisect import bisect_left, insort
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
+from queuectl.model.claim_order import rank
 from queuectl.model.dependencies import parent_state
-from queuectl.model.scheduling import rank
 from queuectl.model.selection import Selection, matches
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from queuectl.errors import Conflict, InvalidInput, NoSuchParent
 from queuectl.model import lifecycle
+from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.job import FINISHED, LIVE, recurs
-from queuectl.model.scheduling import CLAIMABLE
 
 if TYPE_CHECKING:
     from queuectl.model.job import Job

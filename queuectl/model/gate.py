@@ -22,7 +22,7 @@ LOCK = "lock/"  # before the name of a lock, as a token; no tag begins so
 class Gate(NamedTuple):
     """What the settings say of what may start: whether all is paused, which tags are, limits.
 
-    `aging`: in which order, see scheduling.rank.
+    `aging`: in which order, see claim_order.rank.
     """
 
     all_paused: bool = False

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from queuectl.errors import InvalidInput
+from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import replaced
-from queuectl.model.scheduling import CLAIMABLE
 
 # "refuse" raises, "keep" leaves it at the job that is there, "replace" changes a waiting one.
 Meeting: TypeAlias = Literal["refuse", "keep", "replace"]

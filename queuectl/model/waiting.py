@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from queuectl.model.claim_order import is_ready
 from queuectl.model.dependencies import parents, unmet
 from queuectl.model.gate import Gate, holders, shut_by, tokens
-from queuectl.model.scheduling import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -9,11 +9,11 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
+from queuectl.model.claim_order import CLAIMABLE, claim_order, is_ready
 from queuectl.model.dependencies import parents, ring, told_ring, unmet
 from queuectl.model.gate import ALL, OPEN, full, holders, paused_by, shut_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
-from queuectl.model.scheduling import CLAIMABLE, claim_order, is_ready
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import hindrance, unserved
 from queuectl.worker.rescue import kept_by

@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from queuectl.errors import DiskRefused, StoreError
+from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.lifecycle import claimed
-from queuectl.model.scheduling import CLAIMABLE
 from queuectl.model.times import format_time
 from queuectl.places import MARKER
 from queuectl.store import door

@@ -10,9 +10,9 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
+from queuectl.model.claim_order import CLAIMABLE, Claim
 from queuectl.model.job import NOT_PLACED, PLACED_SLOTS, Job, recurs
 from queuectl.model.lifecycle import claimed
-from queuectl.model.scheduling import CLAIMABLE, Claim
 from queuectl.model.times import format_time, parse_time
 from queuectl.store import door
 from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from queuectl.model.scheduling import rank
+from queuectl.model.claim_order import rank
 from queuectl.store.files.job_files import line_front, line_id, line_state
 
 SMALLEST = 4096  # jobs that a window holds at least, if there are so many

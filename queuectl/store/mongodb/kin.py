@@ -14,6 +14,7 @@ from typing import Any
 from pymongo.operations import UpdateMany, UpdateOne
 
 from queuectl.errors import InvalidInput
+from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.dependencies import (
     Kin,
     asked_anew,
@@ -27,7 +28,6 @@ from queuectl.model.dependencies import (
 from queuectl.model.fields import STATES
 from queuectl.model.gate import Gate
 from queuectl.model.job import FINISHED, LIVE, Job
-from queuectl.model.scheduling import CLAIMABLE
 from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import KIDS, WAITS, Document, to_job
 from queuectl.store.mongodb.lanes import AFTER, PLAIN, WAITING, lane_on_server

@@ -15,10 +15,10 @@ from typing import Any
 from queuectl.addresses import Address
 from queuectl.config import Settings
 from queuectl.errors import NoSuchJob
+from queuectl.model.claim_order import Claim
 from queuectl.model.dependencies import parents
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
-from queuectl.model.scheduling import Claim
 from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line

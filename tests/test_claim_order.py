@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from samples import configure, make_job, moment
 
+from queuectl.model.claim_order import claim_order, is_ready
 from queuectl.model.fields import STATES
-from queuectl.model.scheduling import claim_order, is_ready
 from queuectl.store.files.file_store import FileStore
 
 

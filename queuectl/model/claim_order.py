@@ -1,4 +1,4 @@
-"""Which job runs next: those that may be claimed at all, and in which order."""
+"""Which job a worker claims next: those that may be claimed at all, and in which order."""
 
 from __future__ import annotations
 
