@@ -230,6 +230,19 @@ def test_a_terminal_shows_which_workers_are_waited_for(cli, terminal, tmp_path, 
     assert "Waiting" not in one.text
 
 
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_terminal_shows_what_a_drain_waits_for(cli, terminal, count):
+    cli.ok("enqueue", "--id", "b", "--delay", "3h", "--", "true")
+    cli.ok("enqueue", "--id", "c", "--after", "b", "--", "true")
+    cli.ok("enqueue", "--id", "s", "--every", "1h", "--delay", "1h", "--", "true")
+    one = terminal("worker", "run", "--drain", "--count", count)
+    one.shows("Waiting for 2 jobs, the next due in 2h59m")
+    one.keys("\x03")
+    one.shows("Told to stop; still in the queue: 2 jobs")
+    assert one.ended() == 130
+    assert "Waiting" not in one.text
+
+
 def test_a_terminal_shows_who_holds_the_lock(cli, terminal, tmp_path, wait_until):
     cli.ok("enqueue", "--", "true")
     code = (

@@ -351,6 +351,16 @@ def test_it_leaves_when_nothing_is_left_if_asked_to(stage):
     assert stage.work(until_empty=True) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, FINISH])
+def test_told_to_stop_it_does_not_pass_for_done(stage, number):
+    stop = f"kill -{int(number)} $PPID"
+    stage.queue.waiting = [make_job(stop), make_job("true", "b")]
+    assert stage.work(until_empty=True) == 128 + (15 if number == FINISH else number)
+    stage.wakeups.stopping = False
+    stage.queue.waiting = [make_job(stop)]
+    assert stage.work(until_empty=True) == 0  # nothing is left
+
+
 def test_each_event_of_a_jobs_life_is_told(stage):
     stage.queue.waiting = [make_job("echo 'a\n\tb'"), make_job("exit 3", "b")]
     stage.work(tell=stage.told.append)

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 # Ends nothing, as if all of it were another user's.
 HELPLESS = """
 import sys
-from queuectl.worker import loop, processes
+from queuectl.worker import entry, processes
 processes.send_to = lambda *_: False
-sys.exit(loop.main(["--foreground", "--data", sys.argv[1]]))
+sys.exit(entry.main(["--foreground", "--data", sys.argv[1]]))
 """
 
 

@@ -213,9 +213,14 @@ class Context:
         text = safe_lines(text)
         self._write_error(text if text.endswith("\n") else text + "\n")
 
+    @property
+    def shows_waiting(self) -> bool:
+        """Whether what is waited for is shown at all."""
+        return not self.quiet and is_terminal(self.err) and self.environ.get("TERM") != "dumb"
+
     def show_waiting(self, text: str) -> None:
         """What is waited for, on a line of the terminal that any other text then takes."""
-        if self.quiet or not is_terminal(self.err) or self.environ.get("TERM") == "dumb":
+        if not self.shows_waiting:
             return
         from queuectl.commands.render import clip
 

@@ -230,6 +230,11 @@ def _cells(
     return [*map(pad, shown[:-1], widths), shown[-1]]
 
 
+def jobs(count: int) -> str:
+    """So many jobs, in words."""
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
 def moment(text: str | None, now: float | None) -> str:
     """A time: as it is stored if `now` is None (not a terminal), else as people say it."""
     if not text or now is None:

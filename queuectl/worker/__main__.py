@@ -11,11 +11,11 @@ def _load() -> None:
     import filelock  # noqa: F401
 
     import queuectl.job_queue
-    import queuectl.worker.loop  # noqa: F401
+    import queuectl.worker.entry  # noqa: F401
 
 
 if __name__ == "__main__":
     aside(_load)  # it takes as long as a hundred claims
-    from queuectl.worker.loop import main
+    from queuectl.worker.entry import main
 
     raise SystemExit(main())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LARGEST_READ = 1 << 16
+_SILENCE = 1.0  # seconds
 
 
 def run_crew(
@@ -29,11 +30,13 @@ def run_crew(
     tell: Callable[[str], None],
     log: Callable[[str], None],
     until_empty: bool = False,
+    on_wait: Callable[[], None] | None = None,
 ) -> int:
     """Be `count` workers of the queue until signals stop them; the first exit code that is not 0.
 
     `tell` is given each line of a job's life, `log` each line of trouble. A signal goes on to all
-    of them, once, as they are not in the terminal's foreground group.
+    of them, once, as they are not in the terminal's foreground group. `on_wait` is called after
+    each second in which they said nothing.
     """
     with selectors.DefaultSelector() as lines:
         crew = [_start(folder, until_empty) for _ in range(count)]
@@ -43,7 +46,10 @@ def run_crew(
                     assert pipe is not None
                     lines.register(pipe, selectors.EVENT_READ, _Lines(show))
             while lines.get_map():
-                for key, _ in lines.select():
+                events = lines.select(None if on_wait is None else _SILENCE)
+                if on_wait is not None and not events:
+                    on_wait()
+                for key, _ in events:
                     data = os.read(key.fd, _LARGEST_READ)
                     key.data.feed(data)
                     if not data:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import suppress
 
-from queuectl.errors import FileMissing, QueuectlError
+from queuectl.errors import QueuectlError
 from queuectl.model.log_words import one_line
 from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
-from queuectl.worker.first_process import beneath_first
 from queuectl.worker.old_logs import remove_old
-from queuectl.worker.own_log import OwnLog, Starter, to_stderr
+from queuectl.worker.own_log import to_stderr
 from queuectl.worker.rescue import rescue
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
@@ -37,6 +35,7 @@ _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed setting
 _CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
 _PURGE_EVERY = 600.0  # seconds between looks for old jobs and logs
 _SHARE = 8  # part of logs-total after which all workers together look at the logs
+_TELL = 1.0  # seconds between calls while there is nothing to run
 _MOST_TOLD = 1000  # distinct troubles that are remembered as logged
 
 
@@ -48,12 +47,14 @@ def run_worker(
     registered: Callable[[Slot], None] | None = None,
     detached: bool = False,
     until_empty: bool = False,
+    on_wait: Callable[[], None] | None = None,
 ) -> int:
     """Be a worker of the queue until a signal says stop; the exit code.
 
     `tell` is given a line for each event of a job's life, `log` a line for each trouble
     (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress, with 1
-    if one that it ran itself is dead then.
+    if one that it ran itself is dead then; told to stop before that, with 128 and the signal's
+    number. `on_wait` is called about once a second while such a worker has nothing to run.
     """
     log = log or to_stderr
     before = _current_folder()
@@ -67,7 +68,7 @@ def run_worker(
             worker = Worker(queue, slot, wakeups, tell, log)
             if registered is not None:
                 registered(slot)
-            return worker.work(until_empty=until_empty)
+            return worker.work(until_empty=until_empty, on_wait=on_wait)
         finally:
             if worker is not None and worker.keeps_run:
                 slot.close()  # its file tells a rescuer what is left of the run
@@ -113,10 +114,12 @@ class Worker:
         self._rested = False  # whether it waited for work since its last run
         self._spread = 1.0  # by how much poll-interval is stretched while another keeps watch
         self._prepared = False  # whether what a claim needs was read since the last trouble
+        self._on_wait: Callable[[], None] | None = None  # told that there is nothing to run
 
-    def work(self, *, until_empty: bool = False) -> int:
+    def work(self, *, until_empty: bool = False, on_wait: Callable[[], None] | None = None) -> int:
         """Work until a signal says stop, or there is nothing left to do; the exit code."""
         code = None
+        self._on_wait = on_wait if until_empty else None
         try:
             while code is None:
                 code = self._try_step(until_empty)
@@ -161,7 +164,7 @@ class Worker:
             return 1
         if self._wakeups.stopping:
             self._settle()
-            return 0
+            return self._stopped() if until_empty else 0
         if not self._prepared:
             aside(self._queue.prepare_claims)
             self._prepared = True
@@ -181,6 +184,10 @@ class Worker:
         for line in report.drained(self._died, *stuck):
             self._log(line)
         return int(bool(self._died or any(stuck)))
+
+    def _stopped(self) -> int:
+        """The exit code of a worker that was to leave nothing, and was told to stop."""
+        return self._drained() if self._queue.is_drained() else self._wakeups.code
 
     def _is_noted(self) -> bool:
         """Whether the end of the run is noted in the slot, for whoever takes the job back."""
@@ -347,6 +354,9 @@ class Worker:
             wait = min(wait, due)
         if fold is not None and wakeful:
             wait = min(wait, fold)
+        if self._on_wait is not None:
+            self._on_wait()
+            wait = min(wait, _TELL)
         self._woken = self._wait_for(max(wait, _SHORTEST_WAIT))
         self._runner.reap()  # what this process has inherited
 
@@ -447,54 +457,3 @@ def _current_folder() -> str:
         return os.getcwd()
     except OSError:  # it was removed
         return "/"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """What `_main` does, as a child if this is the first process of a container."""
-    return beneath_first(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    """A worker process: `--data DIR [--foreground [--drain]] [--log PATH] [--ready FD]`; its code.
-
-    `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered, or
-    for the reason why that failed.
-    """
-    from queuectl.job_queue import JobQueue
-
-    words = list(sys.argv[1:] if argv is None else argv)
-    foreground, drain = "--foreground" in words, "--drain" in words
-    words = [word for word in words if word not in ("--foreground", "--drain")]
-    options = dict(zip(words[::2], words[1::2], strict=True))
-    if not foreground:
-        _detach()
-    queue = aside(lambda: JobQueue.open(os.path.abspath(options["--data"])))  # loads the store
-    own_log = OwnLog(options.get("--log"))
-    starter = Starter(int(options.get("--ready", -1)))
-
-    def registered(slot: Slot) -> None:
-        own_log.name_for(slot.id)
-        starter.tell(str(os.getpid()))
-
-    try:
-        tell = _to_stdout if foreground else None
-        return run_worker(
-            queue, tell=tell, registered=registered, detached=not foreground, until_empty=drain
-        )
-    except (QueuectlError, OSError) as exc:
-        to_stderr(str(exc))
-        starter.tell(str(exc))  # the log may be on a full disk
-        return exc.exit_code if isinstance(exc, QueuectlError) else 1
-    finally:
-        with suppress(FileMissing):  # of a folder that was moved away: that was told
-            queue.close()
-        own_log.drop_if_empty()
-
-
-def _detach() -> None:
-    with suppress(PermissionError):  # it leads a session already
-        os.setsid()
-
-
-def _to_stdout(text: str) -> None:
-    os.write(1, f"{text}\n".encode("utf-8", "replace"))

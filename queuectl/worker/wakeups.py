@@ -24,13 +24,15 @@ STOP_NOW = signal.SIGUSR1
 class Wakeups:
     """A context manager: within it, signals ask the worker to stop; afterwards all is as before.
 
-    `stopping`: claim no more. `now`: end what runs, too. `detached`: SIGHUP means nothing (nor
+    `stopping`: claim no more. `now`: end what runs, too. `code`: 128 and the number of the first
+    signal; SIGTERM's for a stop that came in another way. `detached`: SIGHUP means nothing (nor
     does it in the foreground if it was ignored before, as under nohup). Main thread only.
     """
 
     def __init__(self, *, detached: bool) -> None:
         self.stopping = False
         self.now = False
+        self.code = 128 + signal.SIGTERM
         self._pipe = -1
         self._handlers: dict[int, Any] = {
             signal.SIGTERM: self._on_stop,
@@ -96,7 +98,9 @@ class Wakeups:
         self.stopping = self.stopping or bool(asked)
         self.now = self.now or asked == "now"
 
-    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        if not self.stopping:
+            self.code = 128 + number
         self.now = self.stopping
         self.stopping = True
 

@@ -92,7 +92,7 @@ def _arm_starts(chance: random.Random) -> None:
 
 def main() -> int:
     """A doomed worker."""
-    from queuectl.worker import loop
+    from queuectl.worker import entry
 
     chance = random.Random(sys.argv[1])
     if "--questions" in sys.argv:
@@ -102,7 +102,7 @@ def main() -> int:
         arm(chance, 150)
     else:
         _arm_starts(chance)
-    return loop.main(sys.argv[2:])
+    return entry.main(sys.argv[2:])
 
 
 if __name__ == "__main__":

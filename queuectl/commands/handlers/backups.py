@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuectl.commands import render
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput
 
@@ -20,7 +21,7 @@ def backup(context: Context, args: dict[str, Any]) -> Result:
             context.write_bytes(line)
         return Result()
     count = context.queue.write_backup(path, overwrite=args["force"])
-    return Result([f"Backed up {_jobs(count)} to {path}"], words=[path])
+    return Result([f"Backed up {render.jobs(count)} to {path}"], words=[path])
 
 
 def restore(context: Context, args: dict[str, Any]) -> Result:
@@ -35,7 +36,7 @@ def restore(context: Context, args: dict[str, Any]) -> Result:
     if replace and not args["yes"] and not _agreed(context, len(found.jobs)):
         return Result([Note("Nothing was changed.")], code=1)
     kept = queue.restore(found, replace=replace)
-    told = [f"Restored {_jobs(len(found.jobs))} as they were at {found.made_at}"]
+    told = [f"Restored {render.jobs(len(found.jobs))} as they were at {found.made_at}"]
     if kept:
         told.insert(0, Note(f"What was there before is kept in {kept}"))
     return Result(told, words=[kept] if kept else ())
@@ -46,8 +47,4 @@ def _agreed(context: Context, count: int) -> bool:
     if not held:
         return True
     context.require_person("restore asks before it replaces jobs")
-    return context.confirm(f"Put {_jobs(count)} in the place of the {held} that are there?")
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
+    return context.confirm(f"Put {render.jobs(count)} in the place of the {held} that are there?")

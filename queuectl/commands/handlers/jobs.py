@@ -346,7 +346,7 @@ def removed(
         if doomed and not context.confirm(
             f"Remove {_output(doomed)}{of} for good "
             if only
-            else f"Remove {_count(len(doomed))}{of} and their output for good "
+            else f"Remove {render.jobs(len(doomed))}{of} and their output for good "
             "('backup FILE' keeps a copy)?"
         ):
             return Result([Note("Nothing was removed.")], code=1)
@@ -356,7 +356,7 @@ def removed(
         else:
             which = ids
     gone = queue.purge(which, older, dead=dead, dry_run=only, kept=kept)
-    told = f"Removed {_output(gone) if only else _count(len(gone))}."
+    told = f"Removed {_output(gone) if only else render.jobs(len(gone))}."
     if kept:
         names = named(list(dict.fromkeys(job.id for job in kept)))
         context.note(f"Not removed, as jobs that have not ended wait for them: {names}.")
@@ -373,8 +373,4 @@ def removed(
 
 
 def _output(jobs: Sequence[Job]) -> str:
-    return f"the output of {_count(len(jobs))}"
-
-
-def _count(jobs: int) -> str:
-    return "1 job" if jobs == 1 else f"{jobs} jobs"
+    return f"the output of {render.jobs(len(jobs))}"

@@ -13,7 +13,7 @@ from queuectl.errors import InvalidInput, NoSuchJob, StoreError
 from queuectl.model.hooks import is_hook
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.selection import Selection
-from queuectl.model.times import format_duration
+from queuectl.model.times import format_duration, parse_time
 from queuectl.worker.hindrance import unserved
 from queuectl.worker.report import stuck
 
@@ -84,6 +84,46 @@ class WorkerLook:
         if text:
             self._due = float("inf")
             self._context.note(f"{text} Waiting goes on.")
+
+
+class DrainLook:
+    """Tells what a worker waits for that is to leave nothing, and what it left after all."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._began = time.monotonic()
+
+    def look(self) -> None:
+        """There is nothing to run: from a second on, tell what is waited for."""
+        if time.monotonic() - self._began < _TOLD_AFTER:
+            return
+        left, jobs = self._left()
+        now, told = self._context.queue.now(), f"Waiting for {render.jobs(left)}"
+        if running := sum(job.state == "in_progress" for job in jobs):
+            told += f", {running} running"
+        waiting = (job for job in jobs if job.state != "in_progress")
+        if later := [job.run_at for job in waiting if job.run_at > now]:
+            told += f", the next due {render.moment(min(later), parse_time(now))}"
+        self._context.show_waiting(told)
+
+    def tell_left(self) -> None:
+        """It was told to stop."""
+        left, _ = self._left()
+        if left and not self._context.quiet:
+            self._context.note(f"Told to stop; still in the queue: {render.jobs(left)}")
+
+    def _left(self) -> tuple[int, list[Job]]:
+        """How many jobs have not ended, but for schedules; and these jobs, if they are not many."""
+        queue = self._context.queue
+        left = _live(queue.counts())
+        if left > _FEW_LEFT:
+            return left, []
+        jobs = [job for job in queue.find(LIVE) if not recurs(job)]
+        return len(jobs), jobs
+
+
+def _live(counts: Mapping[str, int]) -> int:
+    return sum(counts[state] for state in LIVE)
 
 
 class _Watch:
@@ -174,7 +214,7 @@ class _Watch:
 
         These are told from others once few are left or none runs: it takes a pass over the queue.
         """
-        left = sum(counts[state] for state in LIVE)
+        left = _live(counts)
         if left and (left <= _FEW_LEFT or not (counts["in_progress"] or counts["failed"])):
             left = sum(not (recurs(job) or is_hook(job)) for job in self.queue.find(LIVE))
         return left

@@ -196,13 +196,26 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
         """What a job's life is told to where nobody wants to hear of it."""
 
     tell = nothing if context.quiet else partial(quietly, context.write)
-    how = {"tell": tell, "log": partial(quietly, context.note), "until_empty": args["drain"]}
+    how: dict[str, Any] = {"tell": tell, "log": partial(quietly, context.note)}
+    if args["drain"]:
+        from queuectl.commands.handlers.waiting import DrainLook
+
+        look = DrainLook(context)
+        how |= {"until_empty": True, "on_wait": look.look if context.shows_waiting else None}
     context.tell_notices()
     context.flush()
-    if args["count"] > 1:
-        from queuectl.worker.crew import run_crew
 
-        return Result(code=beneath_first(lambda: run_crew(context.folder, args["count"], **how)))
-    from queuectl.worker.loop import run_worker
+    def work() -> int:
+        if args["count"] > 1:
+            from queuectl.worker.crew import run_crew
 
-    return Result(code=beneath_first(lambda: run_worker(context.queue, **how)))
+            code = run_crew(context.folder, args["count"], **how)
+        else:
+            from queuectl.worker.loop import run_worker
+
+            code = run_worker(context.queue, **how)
+        if args["drain"] and code > 128:
+            look.tell_left()
+        return code
+
+    return Result(code=beneath_first(work))

@@ -1,0 +1,69 @@
+"""A worker as a process of its own: its options, its log, and what its starter hears."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from queuectl.errors import FileMissing, QueuectlError
+from queuectl.job_queue import JobQueue
+from queuectl.worker.aside import aside
+from queuectl.worker.first_process import beneath_first
+from queuectl.worker.loop import run_worker
+from queuectl.worker.own_log import OwnLog, Starter, to_stderr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.store.contract import Slot
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What `_main` does, as a child if this is the first process of a container."""
+    return beneath_first(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    """A worker process: `--data DIR [--foreground [--drain]] [--log PATH] [--ready FD]`; its code.
+
+    `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered, or
+    for the reason why that failed.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    foreground, drain = "--foreground" in words, "--drain" in words
+    words = [word for word in words if word not in ("--foreground", "--drain")]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    if not foreground:
+        _detach()
+    queue = aside(lambda: JobQueue.open(os.path.abspath(options["--data"])))  # loads the store
+    own_log = OwnLog(options.get("--log"))
+    starter = Starter(int(options.get("--ready", -1)))
+
+    def registered(slot: Slot) -> None:
+        own_log.name_for(slot.id)
+        starter.tell(str(os.getpid()))
+
+    try:
+        tell = _to_stdout if foreground else None
+        return run_worker(
+            queue, tell=tell, registered=registered, detached=not foreground, until_empty=drain
+        )
+    except (QueuectlError, OSError) as exc:
+        to_stderr(str(exc))
+        starter.tell(str(exc))  # the log may be on a full disk
+        return exc.exit_code if isinstance(exc, QueuectlError) else 1
+    finally:
+        with suppress(FileMissing):  # of a folder that was moved away: that was told
+            queue.close()
+        own_log.drop_if_empty()
+
+
+def _detach() -> None:
+    with suppress(PermissionError):  # it leads a session already
+        os.setsid()
+
+
+def _to_stdout(text: str) -> None:
+    os.write(1, f"{text}\n".encode("utf-8", "replace"))
