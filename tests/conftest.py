@@ -138,7 +138,8 @@ def data_dir(tmp_path, monkeypatch) -> str:
     path = str(tmp_path / "queue")
     monkeypatch.setenv("QUEUECTL_DATA", path)
     # So that processes find the package that is tested, installed or not, from any folder.
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(queuectl.__file__)))
+    package = os.path.dirname(os.path.dirname(queuectl.__file__))
+    monkeypatch.setenv("PYTHONPATH", package, prepend=os.pathsep)
     monkeypatch.delenv("QUEUECTL_DEBUG", raising=False)
     monkeypatch.chdir(tmp_path)
     return path

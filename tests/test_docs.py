@@ -69,7 +69,7 @@ def home(cli, tmp_path, monkeypatch) -> str:
     os.chmod(script, 0o700)
     monkeypatch.setenv("HOME", folder)
     monkeypatch.setenv("PATH", os.path.dirname(script), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", ROOT)
+    monkeypatch.setenv("PYTHONPATH", ROOT, prepend=os.pathsep)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     return folder
 
