@@ -51,9 +51,10 @@ Exit codes
   5    the data folder is busy, cannot be read, or refuses to be written
   124  wait: the time given by --timeout is up
   125  wait, run: they failed themselves
-  130  interrupted (Ctrl-C); 129 by a hangup, 143 by SIGTERM or, where jobs are
-       left to a worker run --drain, by worker stop
+  129  ended by a hangup
+  130  interrupted (Ctrl-C)
   141  the reader of the output went away
+  143  ended by SIGTERM; worker run --drain so, or by worker stop, if jobs are left
 run, and wait with one job, exit with that job's own exit code (1 if it was
 cancelled or never had one); wait with several 0 if all completed, else 1.
 """,
