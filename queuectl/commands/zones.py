@@ -9,7 +9,9 @@ from queuectl.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from queuectl.model.job import Job
 
 _DATABASE = "/zoneinfo/"  # what stands before a zone's name in the path of its file
 
@@ -31,3 +33,19 @@ def zone_here(environ: Mapping[str, str] = os.environ, etc: str = "/etc") -> str
         if given is None and (name := file.readline().strip()):
             return name
     raise InvalidInput("the time zone of this machine has no name: give --tz, like --tz UTC")
+
+
+def add_zone(
+    changes: dict[str, object],
+    meant: Callable[[], Iterable[Job]],
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Give a cron line that comes without a time zone that of this machine.
+
+    A schedule that went by another clock before keeps its zone. `meant` gives the jobs that are
+    changed.
+    """
+    if changes.get("cron") is None or changes.get("tz") is not None:
+        return
+    if "tz" in changes or any(job.tz is None for job in meant()):
+        changes["tz"] = zone_here(environ)

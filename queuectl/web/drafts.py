@@ -140,7 +140,7 @@ def same_content(draft: Mapping[str, object], form: Mapping[str, object]) -> boo
         kept = list(kept) if isinstance(kept, tuple) else kept
         wanted = check_value(field, value)
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted
-        if field.name == "cwd" and not str(wanted).startswith("/"):
+        if field.name in ("cwd", "env_file") and not str(wanted).startswith("/"):
             continue
         if kept != wanted:
             return False

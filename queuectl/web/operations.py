@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -20,8 +20,9 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import answer
 from queuectl.commands.forms import document
 from queuectl.commands.grammar.specs import find_command
+from queuectl.commands.handlers.enqueue import make_absolute
 from queuectl.commands.table import COMMANDS
-from queuectl.commands.zones import zone_here
+from queuectl.commands.zones import add_zone, zone_here
 from queuectl.config import Settings
 from queuectl.errors import InvalidInput, NoSuchRun, Outdated
 from queuectl.job_queue import JobQueue
@@ -141,13 +142,23 @@ class Operations:
 
     def _placed(self, draft: Mapping[str, object], now: float) -> dict[str, object]:
         """The draft with its folder, and the moment that a delay gives."""
-        placed = dict(draft)
-        cwd = placed.setdefault("cwd", self._here)
-        if isinstance(cwd, str) and cwd and not cwd.startswith("/"):
-            placed["cwd"] = os.path.join(self._here, cwd)
+        placed = {"cwd": self._here, **draft}
+        make_absolute(placed, lambda: self._here)
         if placed.get("cron") and not placed.get("tz"):
             placed["tz"] = zone_here(self._environ)
         return moment_of(placed, now)
+
+    def _changes(
+        self, given: Mapping[str, object], meant: Callable[[], Iterable[Job]]
+    ) -> dict[str, object]:
+        """Changes with their paths, moment and time zone as `update` of the command line has them.
+
+        `meant` gives the jobs that are changed.
+        """
+        changes = moment_of(dict(given), time.time())
+        make_absolute(changes, lambda: self._here)
+        add_zone(changes, meant, self._environ)
+        return changes
 
     def job(self, job_id: str) -> Job:
         """The job, or NoSuchJob."""
@@ -177,11 +188,8 @@ class Operations:
 
     def update(self, job_id: str, changes: Mapping[str, object], rev: int | None) -> Job:
         """The job with fields set anew; Outdated if it is not at `rev`."""
-        wanted = moment_of(dict(changes), time.time())
-        cwd = wanted.get("cwd")
-        if isinstance(cwd, str) and cwd and not cwd.startswith("/"):
-            wanted["cwd"] = os.path.join(self._here, cwd)
         with self._writing() as queue:
+            wanted = self._changes(changes, lambda: [queue.get(job_id)])
             return queue.update(job_id, wanted, rev=rev)
 
     def cancel(self, job_id: str, rev: int | None, *, abandon: bool = False) -> Job:
@@ -205,6 +213,8 @@ class Operations:
         OtherJobs if they are not `exactly` so many at that moment; then nothing is done.
         """
         with self._writing() as queue:
+            if action == "update_all":
+                how["changes"] = self._changes(how["changes"], lambda: queue.select(selection))
             done: list[Job] = getattr(queue, action)(selection, exactly=exactly, **how)
         if action == "purge":
             self._logs.prune(done)

@@ -37,7 +37,8 @@ class Web:
     def __init__(self, folder: str, **how: Any) -> None:
         self.log: list[str] = []
         self.folder = folder
-        operations = Operations(folder, {"PATH": "/usr/bin:/bin"}, "/")
+        environ = {"PATH": "/usr/bin:/bin", "TZ": "Asia/Tokyo"}
+        operations = Operations(folder, environ, "/")
         self.service = Service(operations, read_only=how.pop("read_only", False))
         tokens = Tokens(how.pop("tokens", {"full": FULL, "read": READ}))
         door = how.pop("door", Door(8000))

@@ -493,6 +493,25 @@ def test_many_jobs_are_changed_if_they_are_as_many_as_was_said(web):
     assert told.json["errors"][0]["pointer"] == "/set/priority"
 
 
+def test_paths_moments_and_zones_are_read_as_the_command_line_reads_them(web):
+    """The server stands in / and in Tokyo."""
+    by_clock = {"every": None, "cron": "@daily"}
+    for job_id, more in (("e", {"every": 60}), ("m", {"every": 60}), ("u", {"cron": "@hourly", "tz": "UTC"})):
+        made(web, id=job_id, env_file="x.env", cwd="tmp", **more)
+    assert web("PATCH", f"{JOBS}/e", by_clock).json["tz"] == "Asia/Tokyo"
+    assert web("PATCH", f"{JOBS}/u", by_clock).json["tz"] == "UTC"  # it went by that clock before
+    assert web("PATCH", f"{JOBS}/u", {**by_clock, "tz": None}).json["tz"] == "Asia/Tokyo"
+    assert web("PUT", "/update", {"id": "e", "cron": "@hourly"}).status == 200
+    many = {"ids": ["m"], "set": {**by_clock, "delay": 3600, "env_file": "y.env"}, "expect": 1}
+    assert web("POST", f"{JOBS}/update", many).json["done"]
+    shown = [web("GET", f"{JOBS}/{job_id}").json for job_id in "eum"]
+    assert [(job["tz"], job["cwd"], job["env_file"]) for job in shown] == [
+        ("Asia/Tokyo", "/tmp", "/x.env"),
+        ("Asia/Tokyo", "/tmp", "/x.env"),
+        ("Asia/Tokyo", "/tmp", "/y.env"),
+    ]
+
+
 def test_dead_and_old_jobs_are_removed(web, cli):
     cli.ok("config", "set", "max-retries", "0")
     for number in range(3):

@@ -237,7 +237,7 @@ def _place(context: Context, draft: Draft) -> None:
     draft.setdefault("cwd", ".")
     if context.environ.get("QUEUECTL_EVENT"):
         draft.setdefault("notify", False)
-    _make_absolute(draft)
+    make_absolute(draft)
     if draft.get("cron") is not None and draft.get("tz") is None:
         draft["tz"] = _zone()
 
@@ -257,19 +257,19 @@ def _captured(context: Context) -> dict[str, Any]:
     return captured(context.environ, umask, context.queue.settings().inherit_env)
 
 
-def _make_absolute(draft: Draft) -> None:
-    """Paths given relative to where we are, as the worker must know them."""
-    for name in ("cwd", "env_file"):
-        path = draft.get(name)
-        if isinstance(path, str) and path and path[0] != "/":
-            draft[name] = _here() if path == "." else os.path.join(_here(), path)
-
-
 def _here() -> str:
     try:
         return os.getcwd()
     except OSError:
         raise InvalidInput("the current folder is gone; name one with --cwd") from None
+
+
+def make_absolute(draft: Draft, here: Callable[[], str] = _here) -> None:
+    """Write paths that are given relative to `here` as the worker must know them."""
+    for name in ("cwd", "env_file"):
+        path = draft.get(name)
+        if isinstance(path, str) and path and path[0] != "/":
+            draft[name] = here() if path == "." else os.path.join(here(), path)
 
 
 def _enqueue_file(
@@ -393,13 +393,13 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     ids = args["job"] or ([job_id] if isinstance(job_id, str) else [])
     if not ids and not selects(args):
         raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
-    _make_absolute(changes)
+    make_absolute(changes)
     queue, which = context.queue, chosen(context, {**args, "job": ids}, "update")
-    if changes.get("cron") is not None and changes.get("tz") is None:
+    if changes.get("cron") is not None:
+        from queuectl.commands.zones import add_zone  # few jobs go by a clock
+
         meant = queue.select(which) if isinstance(which, Selection) else map(queue.get, which)
-        # A schedule that went by another clock before goes by the same zone.
-        if "tz" in changes or any(job.tz is None for job in meant):
-            changes["tz"] = _zone()
+        add_zone(changes, lambda: meant)
     if args["dry_run"]:
         return these(context, queue.would_update(which, changes, tag, untag, env))
     agreed = confirmed(context, "Change", which, args)
