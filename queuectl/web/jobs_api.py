@@ -236,8 +236,11 @@ def variables(service: Service, call: Call) -> Answer:
 
 
 def explain(service: Service, call: Call) -> Answer:
-    """Why a job has not run yet, or ended as it did."""
-    return Answer(200, service.operations.form("explain", job=call.path["id"]))
+    """Why a job has not run yet, or ended as it did; its parents, and the limits of its tags."""
+    job_id = call.path["id"]
+    parents, limits = service.operations.bounds(job_id)
+    form = service.operations.form("explain", job=job_id)
+    return Answer(200, {**form, "parents": parents, "limits": limits})
 
 
 def _guarded(act: Callable[[int | None], Job], call: Call, did: str) -> Answer:
@@ -410,6 +413,17 @@ def logs(service: Service, call: Call) -> Answer:
         status = 206
         headers["content-range"] = f"bytes {begin}-{begin + len(data) - 1}/{part.size}"
     return Answer(status, data, headers, "text/plain; charset=utf-8")
+
+
+def find_in_logs(service: Service, call: Call) -> Answer:
+    """Where a run's output holds a text."""
+    job, values = service.operations.job(call.path["id"]), call.query
+    if not values["q"]:
+        raise Refused(400, "parameter 'q' is empty")
+    where = values["offset"] or 0, bool(values["back"])
+    found = service.operations.find_output(job, values["run"], values["q"], *where)
+    form = {"offset": found.offset, "next": found.go_on}
+    return Answer(200, form | {"size": found.size, "complete": found.complete})
 
 
 def _span(ranged: str) -> tuple[int, int] | None:

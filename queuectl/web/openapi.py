@@ -257,6 +257,7 @@ def _schemas() -> Form:
     limit = _object({"tag": _TEXT, "limit": count, "running": count}, ("tag", "limit", "running"))
     scaled = {"started": _list(_INT), "stopped": _list(_INT)}
     touched = {"count": count, "ids": _list(_TEXT), "done": {"type": "boolean"}}
+    found = {"offset": _or_null(count), "next": _or_null(count), "size": count}
     page = {"items": _list(job), "next": _or_null(_TEXT), "total": _or_null(count)}
     return {
         "Job": _job(),
@@ -272,8 +273,12 @@ def _schemas() -> Form:
         ),
         "Check": _object({"ok": {"type": "boolean"}, "errors": _list(fault)}, ("ok", "errors")),
         "Touched": _object(touched, touched),
+        "Found": _object({**found, "complete": {"type": "boolean"}}, (*found, "complete")),
         "Variables": _object({"id": _TEXT, "env": {"type": "object"}}, ("id", "env")),
-        "Explanation": _object({"id": _TEXT, "state": _TEXT, "reasons": _list({})}, ("reasons",)),
+        "Explanation": _object(
+            {"id": _TEXT, "state": _TEXT, "reasons": _list({}), "parents": {}, "limits": {}},
+            ("reasons",),
+        ),
         "Groups": _object({"groups": _list(group), "total": count}, ("groups", "total")),
         "Workers": _object({"items": _list(worker), "total": count}, ("items", "total")),
         "Started": _object({"pids": _list(_INT), "items": _list(worker)}, ("pids",)),
@@ -327,6 +332,8 @@ def _schema(member: Member) -> Form:
         form = {"type": "string", "enum": [setting.name for setting in SETTINGS]}
     elif member.name in ("job_id", "log"):
         form = _KINDS["id"]
+    elif member.name == "q" and member.required:
+        form["minLength"] = 1
     return form
 
 

@@ -24,8 +24,9 @@ from queuectl.commands.handlers.enqueue import make_absolute
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.zones import add_zone, zone_here
 from queuectl.config import Settings
-from queuectl.errors import InvalidInput, NoSuchRun, Outdated
+from queuectl.errors import InvalidInput, NoSuchJob, NoSuchRun, Outdated
 from queuectl.job_queue import JobQueue
+from queuectl.model.dependencies import parent_state, parents
 from queuectl.model.env_set import captured
 from queuectl.model.gate import usage
 from queuectl.model.job import Job
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from queuectl.model.meeting import Meeting
     from queuectl.store.watch import Watch
 
+_BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output that are looked through at once, and how often
+_MOST_PARENTS = 100  # that are looked up for one job
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
 
@@ -56,6 +59,15 @@ class Part(NamedTuple):
 
     data: bytes
     offset: int
+    size: int
+    complete: bool
+
+
+class Found(NamedTuple):
+    """Where a text stands in a run's output; else from where to `go_on`, None if all was read."""
+
+    offset: int | None
+    go_on: int | None
     size: int
     complete: bool
 
@@ -165,6 +177,22 @@ class Operations:
         with self.queue() as queue:
             return queue.get(job_id)
 
+    def bounds(self, job_id: str) -> tuple[dict[str, str], dict[str, int]]:
+        """What may hold a job back: its parents with their states, and the limits of its tags.
+
+        Of very many parents the first; NoSuchJob.
+        """
+        states: dict[str, str] = {}
+        with self.queue() as queue:
+            job = queue.get(job_id)
+            limits = queue.settings().limits
+            for name in parents(job)[:_MOST_PARENTS]:
+                try:
+                    states[name] = parent_state(queue.get(name))
+                except NoSuchJob:
+                    states[name] = "gone"
+        return states, {tag: limits[tag] for tag in job.tags if tag in limits}
+
     def jobs(self, selection: Selection) -> Iterator[Job]:
         """The jobs that are selected, oldest first, the dead last."""
         words = selection.match
@@ -232,20 +260,49 @@ class Operations:
                 self._logs.prune(removed)
                 return
 
-    def output(self, job: Job, run: int | None, offset: int, limit: int) -> Part:
-        """A part of a run's output (None: the latest); a negative `offset` counts from its end."""
+    @contextmanager
+    def _printed(self, job: Job, run: int | None) -> Iterator[tuple[int | None, int, bool]]:
+        """A descriptor of a run's output (None: there is none), its size, and whether it is all."""
         if run is not None and not 1 <= run <= job.run:
             raise NoSuchRun(job.id, run, job.run)
         ended = job.state != "in_progress" or run not in (None, job.run)
         fd = self._logs.open(job, run) if job.run else None
-        if fd is None:
-            return Part(b"", 0, 0, ended)
         try:
-            size = os.fstat(fd).st_size
+            yield fd, 0 if fd is None else os.fstat(fd).st_size, ended
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def output(self, job: Job, run: int | None, offset: int, limit: int) -> Part:
+        """A part of a run's output (None: the latest); a negative `offset` counts from its end."""
+        with self._printed(job, run) as (fd, size, ended):
+            if fd is None:
+                return Part(b"", 0, 0, ended)
             begin = max(0, size + offset) if offset < 0 else min(offset, size)
             return Part(os.pread(fd, limit, begin), begin, size, ended)
-        finally:
-            os.close(fd)
+
+    def find_output(self, job: Job, run: int | None, text: str, offset: int, back: bool) -> Found:
+        """Where a run's output holds the text next, from a byte on, or (`back`) before it.
+
+        Capital letters of ASCII are as small ones. After 64 MiB it gives up, and tells from where
+        to go on.
+        """
+        needle = text.encode().lower()
+        with self._printed(job, run) as (fd, size, ended):
+            at: int | None = min(offset, size)
+            for _ in range(_MOST_BLOCKS):
+                if fd is None or at is None:
+                    break
+                begin = max(0, at - _BLOCK) if back else at
+                # Together with what a hit that begins in the block may reach beyond it.
+                most = (at - begin if back else _BLOCK) + len(needle) - 1
+                block = os.pread(fd, most, begin).lower()
+                hit = block.rfind(needle) if back else block.find(needle)
+                if hit >= 0:
+                    return Found(begin + hit, None, size, ended)
+                at = begin if back else begin + _BLOCK
+                at = at if 0 < at < size else None
+            return Found(None, at, size, ended)
 
     # -- workers and settings
 

@@ -314,6 +314,22 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        f"{V1}/jobs/{{id}}/logs/find",
+        "findInLogs",
+        "read",
+        jobs_api.find_in_logs,
+        "Where the output of a run holds a text",
+        (
+            Member("q", "text", "the text; capitals of ASCII are as small letters", required=True),
+            _LOGS[0],
+            Member("offset", "int", "the byte to begin at, 0 if left out", low=0),
+            Member("back", "flag", "look before that byte, and tell the last place"),
+        ),
+        answers={200: "the byte at which it begins, or null", 404: "no such job or run"},
+        result="Found",
+    ),
+    Route(
+        "GET",
         f"{V1}/dlq/groups",
         "listDeadGroups",
         "read",

@@ -496,7 +496,11 @@ def test_many_jobs_are_changed_if_they_are_as_many_as_was_said(web):
 def test_paths_moments_and_zones_are_read_as_the_command_line_reads_them(web):
     """The server stands in / and in Tokyo."""
     by_clock = {"every": None, "cron": "@daily"}
-    for job_id, more in (("e", {"every": 60}), ("m", {"every": 60}), ("u", {"cron": "@hourly", "tz": "UTC"})):
+    for job_id, more in (
+        ("e", {"every": 60}),
+        ("m", {"every": 60}),
+        ("u", {"cron": "@hourly", "tz": "UTC"}),
+    ):
         made(web, id=job_id, env_file="x.env", cwd="tmp", **more)
     assert web("PATCH", f"{JOBS}/e", by_clock).json["tz"] == "Asia/Tokyo"
     assert web("PATCH", f"{JOBS}/u", by_clock).json["tz"] == "UTC"  # it went by that clock before

@@ -546,13 +546,21 @@ function refreshDrawer(job) {
 }
 
 function showAbout(why) {
-  const job = shown;
+  const job = shown, kin = why || {};
   const button = (text, deed, on, name = "") => el("button", { onclick: deed, disabled: !on, className: name }, text);
   const live = ["pending", "failed", "in_progress"].includes(job.state);
+  const each = (names, states = {}) => (names?.length ? names.map((name, at) => [at > 0 && ", ", el("button", { className: "plain", dir: "auto", onclick: () => open(name) }, name), states[name] && ` (${NAMES[states[name]] || states[name]})`]).flat() : null);
+  const words = (names) => names?.join(", ") || null;
+  const policy = [["first retry after", job.retry_delay, span], ["times", job.base, number], ["at most", job.max_delay, span], ["left to chance", job.jitter, number], ["only after", job.retry_on, words], ["not after", job.no_retry_on, words]]
+    .filter(([, value]) => value !== null && value !== undefined).map(([name, value, say_]) => `${name} ${say_(value)}`);
   const facts = [["State", `${NAMES[job.state] || job.state}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
     ["Priority", job.priority], ["Tries", `${job.attempts} of ${job.max_retries + 1}`], ["Runs", job.run], ["Workers lost", job.losses || null],
-    ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)],
-    ["Folder", job.cwd], ["Locks", job.lock?.join(", ")], ["Unique key", job.unique], ["Holds", job.slots?.join(", ")], ["Variables from", job.env_file], ["Tags", job.tags?.length ? job.tags.join(", ") : null], ["Schedule", job.every ? `every ${job.every} s` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Latest copy", job.last], ["Planned", job.planned], ["Variables", job.env && Object.keys(job.env).join(", ")], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
+    ["After", each(job.after, kin.parents)], ["After the end of", each(job.after_end, kin.parents)], ["Waited for by", each(kin.children)],
+    ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)], ["Retries", words(policy)],
+    ["Tags", words(job.tags?.map((tag) => (kin.limits?.[tag] ? `${tag} (at most ${kin.limits[tag]} at once)` : tag)))], ["Locks", words(job.lock)], ["Unique key", job.unique], ["Holds", words(job.slots)],
+    ["Schedule", job.every ? `every ${span(job.every)}` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Missed times", job.every || job.cron ? (job.catch_up ? "run once" : "left out") : null], ["Overlap", job.overlap ? "runs though the copy before lives" : null],
+    ["Latest copy", job.last && each([job.last])], ["Planned", job.planned && clock(job.planned)], ["Folder", job.cwd], ["Variables from", job.env_file], ["Variables", job.env && Object.keys(job.env).join(", ")],
+    ["Log limit", job.log_limit === null ? null : `${number(job.log_limit)} bytes`], ["Rerun", job.rerun ? null : "not if its worker is lost"], ["Notify", job.notify ? null : "no hook tells of its end"], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
   const held = by("about").contains(document.activeElement) ? document.activeElement.textContent : null;
   put(by("about"),
     el("div", { className: "bar" },
@@ -567,7 +575,7 @@ function showAbout(why) {
     why && el("p", { dir: "auto" }, why.reasons.map((reason) => plain(reason.text).replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock)).join(" ")),
     el("h3", {}, "Timeline"), timeline(job),
     el("h3", {}, "Fields"),
-    el("dl", { className: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", { dir: "auto" }, plain(String(value)))])),
+    el("dl", { className: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", { dir: "auto" }, Array.isArray(value) ? value : plain(String(value)))])),
     job.env && may.full && el("p", {}, el("button", { onclick: showVariables }, "Show the values of its variables")),
     el("div", { className: "line-of" }, el("code", {}, line("show", job.id)), copier(line("show", job.id))));
   if (held) [...by("about").querySelectorAll("button")].find((kept) => kept.textContent === held)?.focus();
@@ -605,34 +613,35 @@ function timeline(job) {
 
 // -- output
 
+const WINDOW = 131072; // bytes of it that are shown at first, and with each further part
+const NEAR = 4096; // bytes before a place that is looked for
+const encoder = new TextEncoder(), decoder = new TextDecoder();
+const bytes = (text) => encoder.encode(text).length;
+
 async function showOutput(run) {
   const part = by("output-part");
   if (!run) { out = null; put(part, el("h3", {}, "Output"), el("p", { className: "soft" }, "It has not run yet.")); connect(); return; }
   const job = shown;
-  const path = `${V1}/jobs/${encodeURIComponent(job.id)}/logs?run=${run}`;
-  const reply = await attempt(() => ask("GET", `${path}&offset=-65536&limit=65536`));
-  if (!reply || shown?.id !== job.id) return;
-  const begin = Number(reply.headers.get("x-log-offset"));
-  const size = Number(reply.headers.get("x-log-size"));
-  out = { id: job.id, run, path, begin, end: begin + new TextEncoder().encode(reply.text).length, size, lines: [], tail: "", style: new Set(),
-    follow: true, ended: reply.headers.get("x-log-complete") === "true", folded: 0, hits: [], hit: -1 };
+  const path = `${V1}/jobs/${encodeURIComponent(job.id)}/logs`;
+  out = { id: job.id, run, path, begin: 0, end: 0, size: 0, follow: true, ended: false, away: true, hits: [], hit: -1 };
   const box = el("div", { className: "output wrap", id: "output", tabIndex: 0, role: "log", "aria-live": "off", "aria-label": `Output of run ${run}` });
   const runs = Array.from({ length: Math.min(job.run, 50) }, (_, at) => job.run - at);
   put(part, el("h3", {}, "Output"),
     el("div", { className: "bar" },
       el("label", {}, el("span", { className: "unseen" }, "Run"), el("select", { onchange: (event) => showOutput(Number(event.target.value)) }, runs.map((each) => el("option", { value: each, selected: each === run }, `run ${each}`)))),
       el("button", { id: "follow", "aria-pressed": "true", onclick: () => follow(!out.follow) }, "Follow"),
+      el("button", { id: "first", onclick: () => showPart(0) }, "Start"),
+      el("button", { id: "last", onclick: () => showPart(-WINDOW, true) }, "End"),
       el("button", { "aria-pressed": "true", onclick: (event) => press(event.target, box.classList.toggle("wrap")) }, "Wrap"),
       el("button", { onclick: fold, id: "fold", "aria-pressed": "false" }, "Fold"),
-      el("label", {}, el("span", { className: "unseen" }, "Find in the output"), el("input", { id: "find", className: "find", type: "search", placeholder: "Find", oninput: find, onkeydown: (event) => { if (event.key === "Enter") hop(event.shiftKey ? -1 : 1); } })),
+      el("label", {}, el("span", { className: "unseen" }, "Find in the output; Enter goes to the next"), el("input", { id: "find", className: "find", type: "search", placeholder: "Find", oninput: find, onkeydown: (event) => { if (event.key === "Enter") hop(event.shiftKey); } })),
       el("span", { id: "hits", className: "soft", role: "status" }),
-      el("button", { onclick: download }, "Download")),
+      el("button", { id: "download", onclick: download }, "Download")),
     el("p", { id: "cut", className: "soft" }), box,
+    el("p", { className: "soft" }, el("button", { id: "later", className: "plain", hidden: true, onclick: () => showPart(out.end) }, "Load what comes next")),
     el("div", { className: "line-of" }, el("code", {}, line("logs", job.id, "--run", run)), copier(line("logs", job.id, "--run", run))));
   box.addEventListener("scroll", () => { if (out?.follow && box.scrollHeight - box.scrollTop - box.clientHeight > 60) follow(false); });
-  addOutput(reply.text);
-  box.scrollTop = box.scrollHeight;
-  connect();
+  await showPart(-WINDOW, true);
 }
 
 const press = (button, on) => button.setAttribute("aria-pressed", String(Boolean(on)));
@@ -640,7 +649,43 @@ function follow(on) {
   if (!out) return;
   out.follow = on;
   press(by("follow"), on);
-  if (on) by("output").scrollTop = by("output").scrollHeight;
+  if (on && out.away) showPart(-WINDOW, true);
+  else if (on) by("output").scrollTop = by("output").scrollHeight;
+}
+
+/** Shows a part of the output in place of what is shown: from a byte on, or so many at its end.
+ *  `last`: its end matters; `mark`: the byte at which something was found. */
+async function showPart(from, last, mark, limit = WINDOW) {
+  const mine = out;
+  const reply = await attempt(() => ask("GET", `${mine.path}?run=${mine.run}&offset=${from}&limit=${limit}`));
+  const box = by("output");
+  if (!reply || out !== mine || !box) return;
+  const told = (name) => Number(reply.headers.get(name));
+  let { text } = reply;
+  Object.assign(mine, { begin: told("x-log-offset"), size: told("x-log-size"), ended: reply.headers.get("x-log-complete") === "true",
+    lines: [], tail: "", open: null, style: new Set(), hits: [], hit: -1 });
+  mine.end = mine.begin + reply.size;
+  const most = text.split("\n", MOST_LINES);
+  if (!last && most.length === MOST_LINES) { text = `${most.join("\n")}\n`; mine.end = mine.begin + bytes(text); }
+  mine.away = mine.size - mine.end > 3; // which a sign that is not whole yet may have
+  mine.follow = Boolean(last && !mine.away);
+  press(by("follow"), mine.follow);
+  put(box);
+  box.classList.remove("folded");
+  press(by("fold"), false);
+  if (mark === undefined) addOutput(text);
+  else {
+    const front = decoder.decode(encoder.encode(text).subarray(0, mark - mine.begin));
+    addOutput(front);
+    find();
+    mine.hit = mine.hits.length;
+    addOutput(text.slice(front.length));
+    const { hit } = mine;
+    find();
+    showHit(Math.min(hit, mine.hits.length - 1));
+  }
+  if (mark === undefined) box.scrollTop = last ? box.scrollHeight : 0;
+  connect();
 }
 
 function addOutput(text) {
@@ -649,41 +694,19 @@ function addOutput(text) {
   if (out.open) out.open.remove();
   out.tail = parts.pop();
   box.append(...parts.map((each) => el("div", { className: "line" }, painted(each, out.style))));
+  out.lines.push(...parts.map((each) => bytes(each) + 1));
   out.open = out.tail ? el("div", { className: "line" }, painted(out.tail, new Set(out.style))) : null;
   if (out.open) box.append(out.open);
-  let cut = 0;
-  while (box.childElementCount > MOST_LINES) { box.firstChild.remove(); cut += 1; }
-  out.folded += cut;
+  while (out.lines.length > MOST_LINES) { box.firstChild.remove(); out.begin += out.lines.shift(); }
   showCut();
   if (out.follow) box.scrollTop = box.scrollHeight;
   if (by("find").value) find();
 }
 
 function showCut() {
-  const earlier = out.begin > 0 || out.folded;
   put(by("cut"), out.size ? `${number(out.size)} bytes${out.ended ? "" : ", growing"}. ` : out.ended ? "It printed nothing. " : "Nothing printed yet. ",
-    earlier && el("button", { className: "plain", onclick: loadEarlier }, "Load what came before"));
-}
-
-async function loadEarlier() {
-  const mine = out;
-  const size = 262144;
-  if (mine.folded) { mine.folded = 0; mine.begin = mine.end; put(by("output")); mine.open = null; mine.tail = ""; }
-  const from = Math.max(0, mine.begin - size);
-  const reply = await attempt(() => ask("GET", `${mine.path}&offset=${from}&limit=${mine.begin - from}`));
-  if (!reply || out !== mine) return;
-  mine.begin = Number(reply.headers.get("x-log-offset"));
-  const box = by("output");
-  const tall = box.scrollHeight;
-  const lines = reply.text.split("\n");
-  const style = new Set();
-  follow(false);
-  // The last piece is the front of the line that the box begins with.
-  const front = lines.pop();
-  if (front && box.firstChild) box.firstChild.prepend(...painted(front, style));
-  box.prepend(...lines.slice(-MOST_LINES).map((each) => el("div", { className: "line" }, painted(each, style))));
-  box.scrollTop = box.scrollHeight - tall;
-  showCut();
+    out.begin > 0 && el("button", { className: "plain", id: "earlier", onclick: () => showPart(Math.max(0, out.begin - WINDOW), true, undefined, Math.min(WINDOW, out.begin)) }, "Load what came before"));
+  by("later").hidden = !out.away;
 }
 
 /** Shows the first and the last lines only, or all again. */
@@ -702,6 +725,7 @@ function fold() {
 function find() {
   const wanted = by("find").value.toLowerCase();
   for (const hit of by("output").querySelectorAll("mark")) hit.replaceWith(...hit.childNodes);
+  by("output").normalize();
   out.hits = [];
   if (wanted) {
     const walker = document.createTreeWalker(by("output"), NodeFilter.SHOW_TEXT);
@@ -720,33 +744,56 @@ function find() {
     }
   }
   out.hit = -1;
-  set(by("hits"), wanted ? counted(out.hits.length, "hit") : "");
+  const part = out.begin > 0 || out.away ? " here; Enter looks further" : "";
+  set(by("hits"), wanted ? `${counted(out.hits.length, "hit")}${part}` : "");
 }
 
-function hop(by_) {
-  if (!out.hits.length) return;
+/** Goes to the next hit, or to the one before: of what is shown, then of the whole output. */
+async function hop(back) {
+  const wanted = by("find").value;
+  if (!wanted) return;
+  const mine = out;
+  const next = out.hit < 0 ? (back ? out.hits.length - 1 : 0) : out.hit + (back ? -1 : 1);
+  if (out.hits[next]) { showHit(next); return; }
+  if (out.begin === 0 && !out.away) { if (out.hits.length) showHit(back ? out.hits.length - 1 : 0); return; }
+  set(by("hits"), "looking further");
+  for (let at = back ? mine.begin : Math.max(0, mine.end - bytes(wanted) + 1), turned = false; ;) {
+    const query = new URLSearchParams({ run: mine.run, q: wanted, offset: at, back: Boolean(back) });
+    const reply = await attempt(() => ask("GET", `${mine.path}/find?${query}`));
+    if (!reply || out !== mine) return;
+    const { offset, next: further, size } = reply.form;
+    if (offset !== null) { await showPart(Math.max(0, offset - NEAR), false, offset); return; }
+    if (further === null && turned) break;
+    if (further === null) turned = true;
+    at = further ?? (back ? size : 0);
+  }
+  set(by("hits"), "not found");
+}
+
+function showHit(at) {
   out.hits[out.hit]?.classList.remove("now");
-  out.hit = (out.hit + by_ + out.hits.length) % out.hits.length;
-  const hit = out.hits[out.hit];
+  out.hit = at;
+  const hit = out.hits[at];
+  if (!hit) return;
   hit.classList.add("now");
-  follow(false);
+  out.follow = false;
+  press(by("follow"), false);
   hit.closest(".line").hidden = false;
   hit.scrollIntoView({ block: "center" });
-  set(by("hits"), `${out.hit + 1} of ${out.hits.length}`);
+  set(by("hits"), `${at + 1} of ${out.hits.length}${out.begin > 0 || out.away ? " here" : ""}`);
 }
 
+/** Saves the output byte by byte as it is, a piece after the other. */
 async function download() {
-  const parts = [];
-  let at = 0;
-  for (;;) {
-    const reply = await attempt(() => ask("GET", `${out.path}&offset=${at}`));
-    if (!reply) return;
-    const bytes = new TextEncoder().encode(reply.text);
-    parts.push(bytes);
-    at += bytes.length;
-    if (!bytes.length || at >= Number(reply.headers.get("x-log-size"))) break;
+  const mine = out, parts = [], piece = 1 << 20;
+  for (let at = 0, size = 1; at < size;) {
+    const reply = await attempt(() => ask("GET", `${mine.path}?run=${mine.run}`, undefined, { range: `bytes=${at}-${at + piece - 1}` }).catch((error) => { if (error.status === 416) return null; throw error; }));
+    if (!reply) break;
+    parts.push(reply.data);
+    size = Number(reply.headers.get("x-log-size"));
+    at += reply.size;
   }
-  const link = el("a", { href: URL.createObjectURL(new Blob(parts, { type: "text/plain" })), download: `${out.id}.${out.run}.log` });
+  const link = el("a", { href: URL.createObjectURL(new Blob(parts, { type: "text/plain" })), download: `${mine.id}.${mine.run}.log` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
@@ -754,27 +801,39 @@ async function download() {
 // -- handing in and editing
 
 const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", "text", "made up if left out"], ["priority", "number", "lower runs first"],
-  ["max_retries", "number", "runs after the first"], ["delay", "number", "seconds from now"], ["timeout", "number", "seconds a run may take"],
+  ["max_retries", "number", "runs after the first"], ["delay", "time", "from now, like 30s or 2h"], ["timeout", "time", "that a run may take, like 5m"],
   ["tags", "text", "words, separated by commas"],
-  ["every", "number", "seconds; it never runs then, but copies of it"], ["cron", "text", "the same by the clock, like 0 3 * * 1-5"], ["tz", "text", "the clock's time zone; the server's if left out"],
-  ["cwd", "text", "folder; where the server was started if left out"], ["lock", "text", "names; of jobs with one in common one runs at a time"],
-  ["unique", "text", "a key; refused while a live job has it"], ["env_file", "text", "file of NAME=VALUE, read at each run"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
+  ["after", "text", "ids; it runs once all of them are completed"], ["after_end", "text", "ids; it runs once all of them have ended"],
+  ["every", "time", "like 15m; it never runs then, but copies of it"], ["cron", "text", "the same by the clock, like 0 3 * * 1-5"], ["tz", "text", "the clock's time zone; the server's if left out"],
+  ["lock", "text", "names; of jobs with one in common one runs at a time"], ["unique", "text", "a key; refused while a live job has it"],
+  ["retry_delay", "time", "before its first retry"], ["log_limit", "number", "bytes kept of a run's output, 0 for all"],
+  ["cwd", "text", "folder; where the server was started if left out"], ["env_file", "text", "file of NAME=VALUE, read at each run"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
 
 const USUAL = 7; // fields that are shown at once
-const LISTS = ["tags", "lock"], UNSET = ["timeout", "cwd", "every", "cron", "tz", "unique", "env_file"]; // left empty: a list is emptied, the others are unset
+// Left empty: a list is emptied, the others are unset.
+const LISTS = ["tags", "lock", "after", "after_end"], UNSET = ["timeout", "cwd", "every", "cron", "tz", "env_file", "retry_delay", "log_limit"];
+const FIXED = ["id", "env", "unique"]; // what an edit cannot change here
+const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
+
+/** What is typed as a number, or as a time like 1h 30m, in seconds; as it is if it is neither. */
+function numeral(text, kind) {
+  const parts = kind === "time" ? [...text.trim().matchAll(/(\d+(?:\.\d+)?)\s*([smhd])\s*/gy)] : [];
+  if (parts.length && parts.map(([all]) => all).join("") === text.trim()) return parts.reduce((sum, [, count, unit]) => sum + count * UNITS[unit], 0);
+  return Number.isFinite(Number(text)) ? Number(text) : text;
+}
 
 /** The form of a new job, of an edit of `job`, or of a new one like it (`again`). */
 async function form(job = null, again = false) {
   if (!may.full) return;
   const editing = job && !again;
-  const wanted = FIELDS.filter(([name]) => !(editing && (name === "id" || name === "env")) && !(again && name === "env" && !job?.env));
+  const wanted = FIELDS.filter(([name]) => !(editing && FIXED.includes(name)) && !(again && name === "env" && !job?.env));
   const inputs = {}, faults = {};
   const given = () => {
     const found = {};
     for (const [name, kind] of wanted) {
       const text = inputs[name].value;
       if (text.trim() === "") { if (editing && UNSET.includes(name)) found[name] = null; if (editing && LISTS.includes(name)) found[name] = []; continue; }
-      if (kind === "number") found[name] = Number.isFinite(Number(text)) ? Number(text) : text;
+      if (kind === "number" || kind === "time") found[name] = numeral(text, kind);
       else if (LISTS.includes(name)) found[name] = text.split(",").map((word) => word.trim()).filter(Boolean);
       else if (name === "env") found[name] = Object.fromEntries(text.split("\n").filter((each) => each.trim()).map((each) => { const at = each.indexOf("="); return at < 0 ? [each.trim(), null] : [each.slice(0, at).trim(), each.slice(at + 1)]; }));
       else found[name] = name === "command" ? text : text.trim();
@@ -784,7 +843,7 @@ async function form(job = null, again = false) {
   const changed = () => Object.fromEntries(Object.entries(given()).filter(([name, value]) => !editing || JSON.stringify(value) !== JSON.stringify(job[name] ?? (LISTS.includes(name) ? [] : null))));
   const command = () => {
     const wanted = changed();
-    if (editing && Object.entries(wanted).some(([name, value]) => value === null || name === "lock")) return line("update", JSON.stringify({ id: job.id, ...wanted }));
+    if (editing && Object.entries(wanted).some(([name, value]) => value === null || (LISTS.includes(name) && name !== "tags"))) return line("update", JSON.stringify({ id: job.id, ...wanted }));
     const words = editing ? ["update", job.id] : ["enqueue"];
     for (const [name, value] of Object.entries(wanted)) {
       const option = name === "tags" ? "--tag" : `--${name.replaceAll("_", "-")}`;
@@ -823,7 +882,7 @@ async function form(job = null, again = false) {
   await dialog(editing ? `Edit ${job.id}` : "New job", (close) => {
     const fields = wanted.map(([name, kind, meaning, wide]) => {
       const value = job && (editing || name !== "id") ? name === "env" ? "" : LISTS.includes(name) ? (job[name] || []).join(", ") : job[name] ?? "" : "";
-      const input = kind === "textarea" ? el("textarea", { rows: name === "command" ? 3 : 2 }) : el("input", { type: "text", inputMode: kind === "number" ? "numeric" : "text", autocomplete: "off", spellcheck: false });
+      const input = kind === "textarea" ? el("textarea", { rows: name === "command" ? 3 : 2 }) : el("input", { type: "text", inputMode: kind === "number" ? "numeric" : undefined, autocomplete: "off", spellcheck: false });
       input.value = value;
       input.name = name;
       input.setAttribute("aria-describedby", `fault-${name}`);
@@ -847,7 +906,7 @@ async function form(job = null, again = false) {
       }
     };
     const usual = fields.slice(0, USUAL), rare = fields.slice(USUAL);
-    const more = el("details", { open: editing || again }, el("summary", {}, "Schedule, folder, locks, variables"), el("div", { className: "fields" }, rare));
+    const more = el("details", { open: editing || again }, el("summary", {}, "After other jobs, schedule, locks, folder, variables"), el("div", { className: "fields" }, rare));
     return el("form", { onsubmit: submit, noValidate: true }, el("div", { className: "fields" }, usual), more, problem,
       el("div", { className: "line-of" }, told, copier(command)),
       el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Cancel"), el("button", { className: "main" }, editing ? "Save" : "Hand in")),
@@ -908,9 +967,7 @@ function take(event, data, id) {
   else if (event === "worker") { workers = data.items; showWorkers(); }
   else if (event === "trouble") { trouble = data.detail; if (standing) verdict(); }
   else if (event === "log" && out && data.id === out.id && data.run === out.run) {
-    out.size = data.size;
-    out.end = data.next;
-    out.ended = data.ended;
+    Object.assign(out, { size: data.size, end: data.next, ended: data.ended });
     addOutput(data.text);
   }
 }
@@ -926,7 +983,7 @@ async function connect() {
   const mine = stream = new AbortController();
   const query = new URLSearchParams();
   if (position) query.set("since", position);
-  if (out && !out.ended) { query.set("log", out.id); query.set("run", out.run); query.set("offset", out.end); }
+  if (out && !out.ended && !out.away) { query.set("log", out.id); query.set("run", out.run); query.set("offset", out.end); }
   try {
     await listen(`${V1}/events?${query}`, "", mine.signal, (event, data, id) => {
       if (mine !== stream) return;

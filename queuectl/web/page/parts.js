@@ -45,20 +45,20 @@ function heads(more = {}) {
   return token ? { authorization: `Bearer ${token}`, ...more } : more;
 }
 
-/** A request: {status, headers, form or text}. Throws Problem. */
+/** A request: {status, headers, form, text, data: its bytes, size: how many}. Throws Problem. */
 export async function ask(method, path, body, more = {}) {
   const how = { method, headers: heads(more), cache: "no-store" };
   if (body !== undefined) {
     how.body = JSON.stringify(body);
     how.headers["content-type"] = "application/json";
   }
-  let reply;
-  try { reply = await fetch(path, how); } catch { throw new Problem(0, { detail: "The server does not answer." }); }
+  let reply, data;
+  try { reply = await fetch(path, how); data = await reply.arrayBuffer(); } catch { throw new Problem(0, { detail: "The server does not answer." }); }
   const kind = reply.headers.get("content-type") || "";
-  const text = reply.status === 204 || reply.status === 304 ? "" : await reply.text();
+  const text = new TextDecoder().decode(data);
   const form = kind.includes("json") && text ? JSON.parse(text) : undefined;
   if (reply.status >= 400) throw new Problem(reply.status, form || { detail: text.slice(0, 500) });
-  return { status: reply.status, headers: reply.headers, form, text };
+  return { status: reply.status, headers: reply.headers, form, text, data, size: data.byteLength };
 }
 
 /** Reads server-sent events until the stream ends or `signal` says so; `take(event, data, id)`. */
