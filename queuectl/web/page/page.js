@@ -294,7 +294,7 @@ function verdict() {
   else if (trouble) { how = "bad"; parts.push(trouble); }
   else if (health === "stalled") {
     how = "bad";
-    parts.push(active ? "No worker can work" : "No worker runs", `, and ${counted(waiting + jobs.in_progress, "job")} ${waiting + jobs.in_progress === 1 ? "waits" : "wait"}.`);
+    parts.push(`${active ? "No worker can work" : "No worker runs"}, and ${counted(waiting + jobs.in_progress, "job")} ${waiting + jobs.in_progress === 1 ? "waits" : "wait"}.`);
     if (!active && may.full) parts.push(el("button", { className: "main", onclick: startWorker }, "Start a worker"));
   } else if (hindered.length) { how = "warn"; parts.push(`${counted(hindered.length, "worker")} cannot work: ${hindered[0].why}`); }
   else if (held.length) {
@@ -678,11 +678,10 @@ async function showPart(from, last, mark, limit = WINDOW) {
     const front = decoder.decode(encoder.encode(text).subarray(0, mark - mine.begin));
     addOutput(front);
     find();
-    mine.hit = mine.hits.length;
+    const before = mine.hits.length;
     addOutput(text.slice(front.length));
-    const { hit } = mine;
     find();
-    showHit(Math.min(hit, mine.hits.length - 1));
+    showHit(Math.min(before, mine.hits.length - 1));
   }
   if (mark === undefined) box.scrollTop = last ? box.scrollHeight : 0;
   connect();
@@ -803,11 +802,11 @@ async function download() {
 const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", "text", "made up if left out"], ["priority", "number", "lower runs first"],
   ["max_retries", "number", "runs after the first"], ["delay", "time", "from now, like 30s or 2h"], ["timeout", "time", "that a run may take, like 5m"],
   ["tags", "text", "words, separated by commas"],
-  ["after", "text", "ids; it runs once all of them are completed"], ["after_end", "text", "ids; it runs once all of them have ended"],
-  ["every", "time", "like 15m; it never runs then, but copies of it"], ["cron", "text", "the same by the clock, like 0 3 * * 1-5"], ["tz", "text", "the clock's time zone; the server's if left out"],
-  ["lock", "text", "names; of jobs with one in common one runs at a time"], ["unique", "text", "a key; refused while a live job has it"],
-  ["retry_delay", "time", "before its first retry"], ["log_limit", "number", "bytes kept of a run's output, 0 for all"],
-  ["cwd", "text", "folder; where the server was started if left out"], ["env_file", "text", "file of NAME=VALUE, read at each run"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
+  ["after", "text", "ids that must be completed first"], ["after_end", "text", "ids that must have ended first"],
+  ["every", "time", "like 15m: copies of it run so often"], ["cron", "text", "the same by the clock: 0 3 * * 1-5"], ["tz", "text", "its zone; the server's if left out"],
+  ["lock", "text", "names; one running job holds each"], ["unique", "text", "a key that no two live jobs have"],
+  ["retry_delay", "time", "before its first retry, like 30s"], ["log_limit", "number", "bytes kept of its output, 0 for all"],
+  ["cwd", "text", "folder; the server's if left out"], ["env_file", "text", "file of NAME=VALUE, read at each run"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
 
 const USUAL = 7; // fields that are shown at once
 // Left empty: a list is emptied, the others are unset.
