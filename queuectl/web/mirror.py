@@ -99,6 +99,15 @@ class Window:
             self._jobs = {job.id: job for job in kept}
             self._order = kept
 
+    def is_news(self, job_id: str, job: Job | None) -> bool:
+        """Whether a change tells what the newest jobs do not show yet, or show in a later form."""
+        known = self._jobs.get(job_id)
+        if job is None or known is None:
+            return job is not known or self.floor is not None
+        if job.rev < known.rev and job.created_at == known.created_at:
+            return False
+        return known != slim(job)
+
     def changes_since(self, old: Window) -> list[tuple[str, Job | None]]:
         """What makes this of the other, where each holds all jobs of its time: oldest first."""
         gone: list[tuple[str, Job | None]] = [(i, None) for i in old._jobs if i not in self._jobs]
@@ -162,8 +171,13 @@ class Mirror:
                 self._changes = self._operations.watch()
             try:
                 changed = self._changes.changes()
+                written = self._operations.written()
                 if changed is None or not self._windows:
                     self._read_all()
+                elif self._operations.is_told_late:
+                    for change in (*changed, *written):
+                        if self._windows[KEPT[0]].is_news(*change):
+                            self._apply([change])
                 else:
                     self._apply(changed)
             except BaseException:

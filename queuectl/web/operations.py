@@ -11,11 +11,13 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from queuectl.addresses import address_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import answer
 from queuectl.commands.forms import document
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output that are looked through at once, and how often
 _MOST_PARENTS = 100  # that are looked up for one job
+_MOST_WRITTEN = 10_000  # jobs that requests changed, until they are told of
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
 
@@ -88,6 +91,9 @@ class Operations:
         self._mutex = threading.Lock()
         self._logs = opening.output(folder)
         self._watch = opening.watch(folder)  # of which all threads take marks and glances
+        # What a database is told it tells back a moment later: until then the list must know it.
+        self.is_told_late = address_of(folder) is not None
+        self._writes, self._written = 0, deque[tuple[str, Job | None]](maxlen=_MOST_WRITTEN)
 
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:
@@ -111,6 +117,16 @@ class Operations:
             if queue.exists() and queue.lost_workers():
                 rescue(queue)
             yield queue
+
+    def _wrote(self, jobs: Iterable[Job], *, removed: bool = False) -> None:
+        """Note what a request has changed."""
+        self._writes += 1
+        if self.is_told_late:
+            self._written.extend((job.id, None if removed else job) for job in jobs)
+
+    def written(self) -> list[tuple[str, Job | None]]:
+        """What requests have changed that `watch` may tell later, as it tells it; now taken."""
+        return [self._written.popleft() for _ in range(len(self._written))]
 
     def close(self) -> None:
         """Let go of all queues; a small one is folded."""
@@ -150,6 +166,7 @@ class Operations:
             instead = queue.enqueue_each(placed, jobs.append, taken, meeting)
         for index, job in instead.items():
             jobs[index] = job
+        self._wrote(jobs)
         return jobs, sorted(instead)
 
     def _placed(self, draft: Mapping[str, object], now: float) -> dict[str, object]:
@@ -218,22 +235,30 @@ class Operations:
         """The job with fields set anew; Outdated if it is not at `rev`."""
         with self._writing() as queue:
             wanted = self._changes(changes, lambda: [queue.get(job_id)])
-            return queue.update(job_id, wanted, rev=rev)
+            job = queue.update(job_id, wanted, rev=rev)
+        self._wrote([job])
+        return job
 
     def cancel(self, job_id: str, rev: int | None, *, abandon: bool = False) -> Job:
         """The job cancelled, or asked to end; `abandon`: given up though it may go on."""
         with self._writing() as queue:
-            return (queue.abandon([job_id], rev) if abandon else queue.cancel([job_id], rev))[0]
+            jobs = queue.abandon([job_id], rev) if abandon else queue.cancel([job_id], rev)
+        self._wrote(jobs)
+        return jobs[0]
 
     def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
         """The jobs pending now; all or none."""
         with self._writing() as queue:
-            return queue.retry(ids, rev)
+            jobs = queue.retry(ids, rev)
+        self._wrote(jobs)
+        return jobs
 
     def retry_dead(self, ids: Sequence[str]) -> list[Job]:
         """Dead jobs put back; all or none."""
         with self._writing() as queue:
-            return queue.retry_dead(ids)
+            jobs = queue.retry_dead(ids)
+        self._wrote(jobs)
+        return jobs
 
     def touch(self, action: Action, selection: Selection, exactly: int, **how: Any) -> list[Job]:
         """Do something to the selected jobs in one step; `how` is what the action takes beside.
@@ -244,6 +269,7 @@ class Operations:
             if action == "update_all":
                 how["changes"] = self._changes(how["changes"], lambda: queue.select(selection))
             done: list[Job] = getattr(queue, action)(selection, exactly=exactly, **how)
+        self._wrote(done, removed=action == "purge")
         if action == "purge":
             self._logs.prune(done)
         return done
@@ -257,6 +283,7 @@ class Operations:
             with self._writing() as queue:
                 removed = queue.remove([job])
             if removed:
+                self._wrote(removed, removed=True)
                 self._logs.prune(removed)
                 return
 
@@ -374,7 +401,7 @@ class Operations:
 
     def mark(self) -> object:
         """Differs from an earlier one whenever anything may have changed."""
-        return self._watch.mark()
+        return self._watch.mark(), self._writes
 
     def watch(self) -> Watch:
         """What tells which jobs change from now on; for one thread at a time."""

@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any, NamedTuple
 
+import pytest
+
 from queuectl.web.access import Tokens
 from queuectl.web.app import App
 from queuectl.web.guard import Door
@@ -14,6 +16,8 @@ from queuectl.web.pages import PAGES
 from queuectl.web.route_table import ROUTES
 from queuectl.web.service import Service
 
+# The test runs on a data folder, and on a queue in MongoDB where there is one to be had.
+both_stores = pytest.mark.parametrize("data_dir", ["files", "mongodb"], indirect=True)
 FULL, READ = "f" * 43, "r" * 43
 HOST = "127.0.0.1:8000"
 

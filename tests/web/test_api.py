@@ -14,7 +14,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.store.facts import RUN_LINE, WorkerInfo
 from queuectl.web.route_table import ROUTES
 from queuectl.worker import pool
-from tests.web.served import every_route, filled
+from tests.web.served import both_stores, every_route, filled
 
 JOBS = "/api/v1/jobs"
 
@@ -38,6 +38,7 @@ def walk(web, target, cursor=""):
 # -- the ten of the earlier tool
 
 
+@both_stores
 def test_the_ten_older_endpoints_answer_as_they_did(web, cli):
     told = web("POST", "/enqueue", {"id": "job1", "command": "echo Hello"})
     assert told.json == {"status_code": 200, "status": "success", "inserted_id": "job1"}
@@ -71,6 +72,7 @@ def test_the_ten_older_endpoints_answer_as_they_did(web, cli):
     assert "bad" in told["details"]
 
 
+@both_stores
 def test_the_older_endpoints_start_and_stop_workers(web, cli, wait_until):
     told = web("GET", "/worker/start?num_workers=2").json
     assert (told["status_code"], len(told["pids"])) == (200, 2)
@@ -109,6 +111,7 @@ def test_errors_of_the_older_endpoints_are_of_their_own_form(web, method, target
 # -- /api/v1
 
 
+@both_stores
 def test_2_a_job_is_made_read_changed_and_removed(web):
     told = made(web, id="a:1", command="echo hi", env={"A": "b"}, retry_delay=5, retry_on=[1])
     assert told.headers["location"] == f"{JOBS}/a:1"
@@ -180,6 +183,7 @@ def test_6_each_wrong_field_is_named_by_its_pointer_and_nothing_is_coerced(web, 
     assert web("GET", JOBS).json["total"] == 0
 
 
+@both_stores
 def test_7_a_change_may_ask_for_the_job_as_it_was_seen(web):
     made(web, id="a")
     assert web("PATCH", f"{JOBS}/a", {"command": "false"}).status == 428
@@ -195,11 +199,16 @@ def test_7_a_change_may_ask_for_the_job_as_it_was_seen(web):
     assert web("PATCH", f"{JOBS}/a", {"command": "false"}, if_match='"1"').status == 200
 
 
-def test_8_and_19_a_list_that_has_not_changed_is_not_sent_again(web, cli):
+@both_stores
+def test_8_and_19_a_list_that_has_not_changed_is_not_sent_again(web, cli, wait_until):
     made(web, id="a")
     for target in (JOBS, "/api/v1/status", "/api/v1/stats", "/api/v1/dlq/groups"):
-        etag = web("GET", target).headers["etag"]
-        assert web("GET", target, if_none_match=etag).status == 304
+
+        def is_kept(target=target):
+            etag = web("GET", target).headers["etag"]
+            return web("GET", target, if_none_match=etag).status == 304
+
+        wait_until(is_kept)  # a database tells a moment later of what it was told
     known = web("GET", JOBS).headers["etag"]
     assert web("GET", f"{JOBS}?wait=0.05s", if_none_match=known).status == 304
     cli.ok("enqueue", "--", "true")
@@ -221,6 +230,7 @@ def test_9_and_27_methods_are_told_exactly(web):
     assert {**got.headers, "x-request-id": ""} == {**head.headers, "x-request-id": ""}
 
 
+@both_stores
 def test_10_and_11_pages_are_walked_while_jobs_come_and_go(web):
     ids = [f"job{number:02}" for number in range(12)]
     web("POST", f"{JOBS}/batch", [{"command": "true", "id": job_id} for job_id in ids])
@@ -241,6 +251,7 @@ def test_10_and_11_pages_are_walked_while_jobs_come_and_go(web):
     assert web("GET", f"{JOBS}?sort=id&cursor={first.json['next']}").status == 400
 
 
+@both_stores
 def test_a_list_that_reaches_below_what_is_kept_reads_the_queue(web, cli, monkeypatch):
     monkeypatch.setattr("queuectl.web.mirror._MOST", 4)
     monkeypatch.setattr("queuectl.web.mirror.Window.__init__.__defaults__", (4,))
@@ -256,6 +267,7 @@ def test_a_list_that_reaches_below_what_is_kept_reads_the_queue(web, cli, monkey
     assert web("GET", f"{JOBS}?q=J0").json["total"] == 10
 
 
+@both_stores
 def test_12_and_13_filters_are_joined_and_lists_are_light(web):
     made(web, id="a", command="sleep 1", env={"A": "b"})
     made(web, id="b", command="sleep 2")
@@ -277,6 +289,7 @@ def test_12_and_13_filters_are_joined_and_lists_are_light(web):
     assert (job["history"], job["cwd"]) == ([], "/")
 
 
+@both_stores
 def test_14_and_15_a_key_makes_a_job_once(web):
     job = {"command": "true", "priority": 3}
     first = web("POST", JOBS, job, idempotency_key="k1")
@@ -293,6 +306,7 @@ def test_14_and_15_a_key_makes_a_job_once(web):
     assert web("POST", JOBS, taken, idempotency_key="k3").status == 409
 
 
+@both_stores
 def test_16_many_jobs_are_all_made_or_none(web):
     made(web, id="there")
     for last, status in (({"id": "there"}, 409), ({"priority": "x"}, 422)):
@@ -305,6 +319,7 @@ def test_16_many_jobs_are_all_made_or_none(web):
     assert web("POST", f"{JOBS}/batch", []).status == 422
 
 
+@both_stores
 def test_17_a_group_of_dead_jobs_is_retried_if_it_is_as_it_was_said(web, cli):
     cli.ok("config", "set", "max-retries", "0")
     for number in range(3):
@@ -332,6 +347,7 @@ def test_17_a_group_of_dead_jobs_is_retried_if_it_is_as_it_was_said(web, cli):
     assert web("GET", JOBS).json["total"] == 0
 
 
+@both_stores
 def test_17_what_others_change_before_the_change_itself_counts_too(web, cli, monkeypatch):
     for job_id in "abc":
         made(web, id=job_id, tags=["t"])
@@ -353,6 +369,7 @@ def test_17_what_others_change_before_the_change_itself_counts_too(web, cli, mon
             web("POST", f"{JOBS}/cancel", {"tag": ["t"], "expect": 3})
 
 
+@both_stores
 def test_who_changed_a_job_stands_in_its_history(web, cli):
     made(web, id="a")
     web("PATCH", f"{JOBS}/a", {"priority": 4})
@@ -367,6 +384,7 @@ def test_who_changed_a_job_stands_in_its_history(web, cli):
     assert "by web" in cli.ok("show", "a")
 
 
+@both_stores
 def test_20_output_is_had_in_parts(web, cli):
     cli.ok("enqueue", "--id", "job1", "--command", "printf 'aä€😀z'")
     cli.ok("worker", "run", "--drain")
@@ -397,6 +415,50 @@ def test_20_output_is_had_in_parts(web, cli):
     assert web("GET", f"{logs}?run=2").status == 404
 
 
+@both_stores
+def test_a_text_is_found_in_output_from_any_byte_on_and_before_it(web, cli, monkeypatch):
+    monkeypatch.setattr("queuectl.web.operations._BLOCK", 10)
+    monkeypatch.setattr("queuectl.web.operations._MOST_BLOCKS", 4)
+    text = "xx NEEDLE\n" + "y" * 35 + "needle" + "z" * 60 + "\u20acneedle\n"
+    cli.ok("enqueue", "--id", "job1", "--command", f"printf '{text}'")
+    cli.ok("worker", "run", "--drain")
+    data = text.lower().encode()
+
+    def found(query):
+        """Where it is, asked as often as it takes."""
+        told = web("GET", f"{JOBS}/job1/logs/find?q=nEEdle{query}").json
+        assert told["size"] == len(data)
+        on = told["next"]
+        return (
+            told["offset"]
+            if on is None
+            else found(re.sub(r"&offset=\d+|$", f"&offset={on}", query, count=1))
+        )
+
+    for offset in range(0, len(data) + 2, 3):
+        place = data.find(b"needle", offset)
+        assert found(f"&offset={offset}") == (None if place < 0 else place), offset
+        place = data[: offset + 5].rfind(b"needle")
+        assert found(f"&offset={offset}&back=true") == (None if place < 0 else place), offset
+    told = web("GET", f"{JOBS}/job1/logs/find?q=%E2%82%AC").json
+    assert told == {"offset": None, "next": 40, "size": len(data), "complete": True}
+    for query, status in (("q=", 400), ("", 400), ("q=x&run=2", 404), ("q=x&offset=-1", 400)):
+        assert web("GET", f"{JOBS}/job1/logs/find?{query}").status == status, query
+
+
+@both_stores
+def test_what_holds_a_job_back_is_told_with_its_reasons(web, cli):
+    made(web, id="one")
+    made(web, id="two", after=["one"], after_end=["one"], tags=["gpu", "cpu"])
+    cli.ok("limit", "gpu", "2")
+    told = web("GET", f"{JOBS}/two/explain").json
+    assert (told["parents"], told["limits"]) == ({"one": "pending"}, {"gpu": 2})
+    assert "one" in told["reasons"][0]["text"]
+    assert web("GET", f"{JOBS}/one/explain").json["parents"] == {}
+    assert web("GET", f"{JOBS}/none/explain").status == 404
+
+
+@both_stores
 def test_22_workers_are_started_and_stopped_without_waiting(web, cli, wait_until):
     cli.ok("enqueue", "--id", "job1", "--command", "sleep 60")
     told = web("POST", "/api/v1/workers", {"count": 1})
@@ -415,6 +477,7 @@ def test_22_workers_are_started_and_stopped_without_waiting(web, cli, wait_until
     assert web("POST", "/api/v1/workers", {"number": 1}).status == 422
 
 
+@both_stores
 def test_settings_are_read_and_changed(web):
     told = web("PATCH", "/api/v1/config", {"base": 3, "max-retries": 5})
     assert (told.status, told.json["settings"]["base"]) == (200, 3)
@@ -437,6 +500,7 @@ def test_26_figures_for_programs(web):
 # -- what commands do beside
 
 
+@both_stores
 def test_a_job_that_meets_another_is_left_at_it_or_put_in_its_place(web, cli):
     job = {"command": "echo 1", "unique": "k"}
     first = made(web, **job).json["id"]
@@ -461,6 +525,7 @@ def test_a_job_that_meets_another_is_left_at_it_or_put_in_its_place(web, cli):
     assert "enqueued 1 jobs" in web.log[3]
 
 
+@both_stores
 def test_the_queue_is_paused_and_tags_are_limited(web, cli):
     assert web("POST", "/api/v1/pause", {"tags": ["gpu"]}).json == {"paused": ["gpu"]}
     assert web("POST", "/api/v1/pause").json == {"paused": ["gpu", "*"]}
@@ -477,6 +542,7 @@ def test_the_queue_is_paused_and_tags_are_limited(web, cli):
     assert web("PUT", "/api/v1/limits", {"tag": "gpu"}).json == {"limits": []}
 
 
+@both_stores
 def test_many_jobs_are_changed_if_they_are_as_many_as_was_said(web):
     for job_id in "abc":
         made(web, id=job_id, tags=["t"])
@@ -493,6 +559,7 @@ def test_many_jobs_are_changed_if_they_are_as_many_as_was_said(web):
     assert told.json["errors"][0]["pointer"] == "/set/priority"
 
 
+@both_stores
 def test_paths_moments_and_zones_are_read_as_the_command_line_reads_them(web):
     """The server stands in / and in Tokyo."""
     by_clock = {"every": None, "cron": "@daily"}
@@ -516,6 +583,7 @@ def test_paths_moments_and_zones_are_read_as_the_command_line_reads_them(web):
     ]
 
 
+@both_stores
 def test_dead_and_old_jobs_are_removed(web, cli):
     cli.ok("config", "set", "max-retries", "0")
     for number in range(3):
@@ -529,6 +597,7 @@ def test_dead_and_old_jobs_are_removed(web, cli):
     assert web("POST", "/api/v1/dlq/purge", {"all": True, "expect": 0}).json["done"]
 
 
+@both_stores
 def test_workers_are_scaled_and_the_queue_is_looked_after(web, cli, wait_until):
     assert len(web("POST", "/api/v1/workers/scale", {"count": 2}).json["started"]) == 2
     told = web("POST", "/api/v1/workers/scale", {"count": 0}).json
@@ -611,6 +680,7 @@ def events(web, query="", **headers):
     return found, last
 
 
+@both_stores
 def test_18_the_stream_resumes_where_it_was_left(web, cli):
     made(web, id="a")
     found, position = events(web, "timeout=0")
@@ -630,6 +700,7 @@ def test_18_the_stream_resumes_where_it_was_left(web, cli):
     assert ("job", {"id": "a", "removed": True}) in found
 
 
+@both_stores
 def test_18_readers_at_one_place_are_told_the_same_and_those_who_count_too(web, cli):
     _, position = events(web, "timeout=0")
     cli.ok("enqueue", "--file", "-", stdin='{"id": "a", "command": "true"}')
@@ -642,6 +713,7 @@ def test_18_readers_at_one_place_are_told_the_same_and_those_who_count_too(web, 
     assert [form["id"] for _, form in found] == ["a", "b"]
 
 
+@both_stores
 def test_18_the_stream_follows_the_output_of_a_job(web, cli):
     cli.ok("enqueue", "{id: b, command: 'printf \"x\\n\\ndata: forged\\n\"'}")
     cli.ok("worker", "run", "--drain")
