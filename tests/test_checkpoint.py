@@ -450,20 +450,25 @@ def test_a_follower_settles_across_folds(store):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "later", "due"),
+    ("seconds", "running", "later", "due"),
     [
-        (0.0, 0.0, True),
-        (1.0, 0.0, False),
-        (1.0, 19.99, False),
-        (1.0, 20.0, True),
-        (0.05, 0.99, False),
-        (0.05, 1.01, True),
-        (1.0, -5.0, True),  # the clock was set back: not put off for ever
+        (0.0, 0, 0.0, True),
+        (1.0, 0, 0.0, False),
+        (1.0, 1, 19.99, False),
+        (1.0, 1, 20.0, True),
+        (0.04, 0, 0.79, False),
+        (0.04, 0, 0.81, True),
+        (0.04, 1, 0.99, False),  # the end of the run would wait for it
+        (0.04, 1, 1.01, True),
+        (1.0, 1, -5.0, True),  # the clock was set back: not put off for ever
     ],
 )
-def test_a_fold_may_take_a_twentieth_of_the_time(seconds, later, due):
-    head = Header(1, seconds, float(START), False, no_counts(), STAMPS)
-    assert checkpoint.is_due(head, START + later) is due
+def test_a_fold_may_take_a_twentieth_of_the_time(store, seconds, running, later, due):
+    store.add([make_job("a", state="in_progress" if running else "pending", worker="w")])
+    store.fold()
+    restamp(store, seconds, float(START))
+    with store._writer.writing() as journal:
+        assert checkpoint.is_due(journal, START + later) is due
 
 
 def restamp(store, seconds, folded_at):

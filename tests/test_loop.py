@@ -389,6 +389,37 @@ def test_settings_are_looked_at_while_it_works(stage, monkeypatch):
     assert stage.codes() == [137]
 
 
+def test_a_worker_that_is_woken_claims_before_it_looks_around(stage, monkeypatch):
+    """Only the settings, by which the job is to run, come first."""
+    monkeypatch.setattr(loop, "_LOOK_AROUND", 0.0)
+    reading, writing = os.pipe()
+    stage.wakeups.watch(reading)
+    events: list[str] = []
+
+    def noted(name: str) -> None:
+        real = getattr(stage.queue, name)
+        monkeypatch.setattr(stage.queue, name, lambda *args: (events.append(name), real(*args))[1])
+
+    for name in ("claim", "settings", "give_back"):  # the last is part of a look around
+        noted(name)
+    stop = stage.queue.on_empty
+
+    def wake() -> None:
+        stage.queue.waiting.append(make_job("true"))
+        stage.queue.on_empty = stop
+        events.append("woken")
+        os.write(writing, b"w")
+
+    stage.queue.on_empty = wake
+    assert stage.work() == 0
+    for fd in (reading, writing):
+        os.close(fd)
+    assert stage.codes() == [0]
+    after = events[events.index("woken") :]
+    # The look after the claim that found nothing, then what the hint leads to.
+    assert after[:5] == ["woken", "settings", "give_back", "settings", "claim"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_job(stage, number):
     def listen(line: str) -> None:

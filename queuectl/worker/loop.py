@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.config import Settings
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
     from queuectl.model.lifecycle import Outcome
@@ -154,11 +155,12 @@ class Worker:
     def _step(self, until_empty: bool) -> int | None:
         """One job, or one wait for it; an exit code if the worker should leave."""
         now = time.monotonic()
-        # What woke it comes first, if it is woken for changed settings, too.
-        is_late = self._woken and self._slot.patience > 1.0
-        if (now >= self._next_look and not is_late) or self._spool.kept > self._most_kept > 0:
-            # Before a claim: trouble must not come between a claim and the run.
+        # Before a claim: trouble must not come between a claim and the run.
+        if self._spool.kept > self._most_kept > 0 or (now >= self._next_look and not self._woken):
             self._look_around(now)
+        elif now >= self._next_look and self._slot.patience == 1.0:
+            # What woke it comes first. A store of patience wakes it for changed settings, too.
+            self._heed_settings()
         if not self._slot.still_held():
             self._log(f"{self._slot.id} {self._slot.why_gone()}; it leaves")
             return 1
@@ -376,11 +378,7 @@ class Worker:
         """What is done now and then: settings, lost workers, old jobs."""
         self._wakeups.heed(self._slot.asked)
         self._next_look = now + _LOOK_AROUND
-        settings = self._queue.settings()
-        self._runner.kill_grace = settings.kill_grace
-        self._runner.look = settings.poll_interval
-        self._runner.set_id = None
-        self._spool.limit_to(settings.log_limit)
+        settings = self._heed_settings()
         crowd = self._slot.crowd()
         self._spread = max(1.0, crowd / _CROWD)
         self._give_back(self._finished[0] if self._finished else None)
@@ -394,6 +392,14 @@ class Worker:
             self._next_purge = now + _PURGE_EVERY * self._spread
             self._spool.kept = 0
             aside(lambda: remove_old(self._queue, self._logs))
+
+    def _heed_settings(self) -> Settings:
+        settings = self._queue.settings()
+        self._runner.kill_grace = settings.kill_grace
+        self._runner.look = settings.poll_interval
+        self._runner.set_id = None
+        self._spool.limit_to(settings.log_limit)
+        return settings
 
     def _give_back(self, held: Job | None) -> None:
         """Give back the jobs that are said to be run here and are not, and log what was told."""

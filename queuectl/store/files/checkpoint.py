@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
+_WHILE_RUNNING = 1.0  # seconds; a fold has the lock, for which the end of a run would wait
 QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
 SMALL = 1 << 20  # bytes; below that a fold took longer only because the disk is slow to sync
 
@@ -90,10 +91,16 @@ class Layout:
         return chunk
 
 
-def is_due(header: Header, now: float) -> bool:
-    """Whether the next fold would keep folding below its share of the time."""
+def pause(journal: Journal) -> float:
+    """Seconds from the last fold to the next, so that folding has its share of the time only."""
+    least = _WHILE_RUNNING if journal.counts["in_progress"] else 0.0
+    return max(least, SHARE * journal.header.fold_seconds)
+
+
+def is_due(journal: Journal, now: float) -> bool:
+    """Whether that pause is over."""
     # A clock that was set back must not put folding off for ever.
-    return not 0 <= now - header.folded_at < SHARE * header.fold_seconds
+    return not 0 <= now - journal.header.folded_at < pause(journal)
 
 
 def is_quick(journal: Journal) -> bool:

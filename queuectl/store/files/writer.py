@@ -284,7 +284,7 @@ class Writer:
             return False
         if time.monotonic() < self._no_fold_before:
             return False
-        if not checkpoint.is_due(journal.header, self._now()):
+        if not checkpoint.is_due(journal, self._now()):
             return False
         try:
             self.fold()
@@ -298,9 +298,8 @@ class Writer:
         journal = self.journal
         if journal is None or journal.seq == 0:
             return None
-        header = journal.header
-        share = checkpoint.SHARE * header.fold_seconds
-        wait = min(max(0.0, header.folded_at + share - self._now()), share)
+        pause = checkpoint.pause(journal)
+        wait = min(max(0.0, journal.header.folded_at + pause - self._now()), pause)
         return max(wait, self._no_fold_before - time.monotonic())
 
     def version_to_write(self, journal: Journal) -> int:
