@@ -60,8 +60,6 @@ class Storm:
         self._born = 0
         self._clients: dict[int, str] = {}  # by pid: role
         self._starting: dict[int, float] = {}  # by pid: when it is given up
-        self._paused: dict[int, float] = {}  # by pid: when it goes on
-        self._termed: dict[tuple[int, str], float] = {}  # by pid and start: when it is killed
         deeds: dict[Callable[[], bool], float] = {
             self._kill_worker: 3,
             self._kill_client: 4,
@@ -112,8 +110,6 @@ class Storm:
             self.queue.cancel(schedules)
         if not self._await(self._at_rest, DRAIN):
             found = [f"not drained after {DRAIN:g} s: {self.queue.counts()}"]
-        for pid in self._paused:
-            _signal(pid, signal.SIGCONT)
         self._await(lambda: not self._starting, 30.0)
         pool.stop(self.queue)
         # As the next command would: a worker that was killed while it took leave is still on the
@@ -159,8 +155,7 @@ class Storm:
         self._start_workers(doomed=True)
 
     def _reap(self) -> None:
-        """Take note of children that ended, of workers that came up, of pauses that are over."""
-        now = time.monotonic()
+        """Take note of children that ended."""
         while True:
             try:
                 pid = os.waitpid(-1, os.WNOHANG)[0]
@@ -170,12 +165,6 @@ class Storm:
                 break
             self._clients.pop(pid, None)
             self._starting.pop(pid, None)
-        for pid in [pid for pid, until in self._paused.items() if until < now]:
-            _signal(pid, signal.SIGCONT)
-            del self._paused[pid]
-        for one in [one for one, until in self._termed.items() if until < now]:
-            _send(*one, signal.SIGKILL)
-            del self._termed[one]
 
     def _start_workers(self, *, doomed: bool) -> None:
         living = [worker.pid for worker in self.queue.workers() if worker.alive]
@@ -286,10 +275,10 @@ class Storm:
     def _pause(self) -> bool:
         """Let a worker stand still for a while: it lives, and nobody may take its job."""
         worker = self._worker()
-        if worker is None or worker.pid in self._paused:
+        if worker is None or not _send(worker.pid, worker.start_time, signal.SIGSTOP):
             return False
-        self._paused[worker.pid] = time.monotonic() + self.chance.uniform(0.2, 2.0)
-        return _send(worker.pid, worker.start_time, signal.SIGSTOP)
+        self._send_later(worker, signal.SIGCONT, self.chance.uniform(0.2, 2.0))
+        return True
 
     def _unlink(self) -> bool:
         """Take a worker's file away: it must end its run and leave."""
@@ -311,9 +300,17 @@ class Storm:
         worker = self._worker()
         if worker is None or not _send(worker.pid, worker.start_time, signal.SIGTERM):
             return False
-        late = time.monotonic() + self.chance.uniform(0.0, 1.0)
-        self._termed[worker.pid, worker.start_time] = late
+        self._send_later(worker, signal.SIGKILL, self.chance.uniform(0.0, 1.0))
         return True
+
+    def _send_later(self, worker: WorkerInfo, number: int, seconds: float) -> None:
+        """Signal a worker after a while, though this process may wait for what it holds."""
+        if os.fork() == 0:
+            try:
+                time.sleep(seconds)
+                _send(worker.pid, worker.start_time, number)
+            finally:
+                os._exit(0)
 
     def _copy(self) -> bool:
         """Copy the folder while all work, and let commands at the copy: no process is its own."""
