@@ -3,8 +3,6 @@
 What a job itself says of its retries goes before the settings: `own_policy` in lifecycle.py.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 _LARGEST = 1e30  # what a first wait may be multiplied by

@@ -1,7 +1,5 @@
 """Which job a worker claims next: those that may be claimed at all, and in which order."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from queuectl.model.job import Job

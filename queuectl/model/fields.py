@@ -4,8 +4,6 @@ The table is read by everything that meets a job written by a person: `enqueue`,
 relaxed object form, a file edited by hand, completion and the reference.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """The job as a frozen record; its form in JSON is store/files/job_files.py's to write."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -80,7 +78,7 @@ class Job(NamedTuple):
     extra: Mapping[str, Any] | None = None  # keys we do not know, kept as they were
 
     @classmethod
-    def from_dict(cls, form: dict[str, Any]) -> Job:
+    def from_dict(cls, form: dict[str, Any]) -> "Job":
         """The job of its JSON form; unknown keys go to `extra`. Nothing is checked.
 
         What an older version took from a person, in a field that it did not know, and is wrong

@@ -5,8 +5,6 @@ and changes nothing. And nothing here knows the time, the dice or a worker's fat
 says what happened and when. A function that finds its rule does not apply returns None.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 

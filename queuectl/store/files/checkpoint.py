@@ -6,10 +6,9 @@ the old one. A crash between any two steps is harmless, because replaying a reco
 person wrote into the files goes into the journal first, or else it would be without a record.
 """
 
-from __future__ import annotations
-
 import os
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
@@ -32,10 +31,6 @@ from queuectl.store.files.journal import (
     no_counts,
 )
 from queuectl.store.files.snapshot import BaseFile, Snapshot, belongs, merged
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
 _WHILE_RUNNING = 1.0  # seconds; a fold has the lock, for which the end of a run would wait
