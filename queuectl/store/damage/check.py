@@ -14,6 +14,8 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
+from queuectl.store.damage.salvage import list_few
+from queuectl.store.facts import Finding
 from queuectl.store.files.job_files import (
     NAMES_OTHERS,
     decode_job,
@@ -27,7 +29,7 @@ from queuectl.store.files.snapshot import Snapshot, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from queuectl.model.job import Job
 
@@ -61,37 +63,60 @@ def _twins(lines: list[bytes]) -> list[str]:
     return [job_id.decode() for job_id, times in seen.items() if times > 1]
 
 
-def key_twins(lines: Iterable[bytes]) -> list[list[str]]:
-    """Ids of live jobs with one unique key, for each key that has too many of them."""
-    holders: dict[str, list[Job]] = {}
-    for line in lines:
-        if b'"unique": "' in line and is_live(line):
-            job = decode_job(line)
-            if job.unique is not None:
-                holders.setdefault(job.unique, []).append(job)
-    return [[job.id for job in jobs] for jobs in holders.values() if _are_twins(jobs)]
-
-
-def unstartable(lines: Callable[[], Iterable[bytes]]) -> list[tuple[str, str]]:
-    """Waiting jobs that no end of another lets start, and why, as an edit by hand can leave them.
-
-    `lines` gives all of them, anew each time.
-    """
+def left_by_hand(lines: Callable[[], Iterable[bytes]], about: str) -> list[Finding]:
+    """What edits of the files have made of live jobs; `lines` gives all jobs, anew each time."""
+    keyed = (decode_job(line) for line in lines() if b'"unique": "' in line and is_live(line))
+    twins = key_twins(keyed)
     waiting = [job for job in map(decode_job, filter(_names_others, lines())) if parents(job)]
     named = named_by_live(waiting)
     known = (decode_job(line) for line in lines() if line_id(line).decode() in named)
     states = {job.id: parent_state(job) for job in known} if named else {}
-    kin, found = {job.id: parents(job) for job in waiting}, []
-    for job in waiting:
-        lacks = unmet(job, states.get)
-        for name, state in lacks.items():
-            if state is None:
-                found.append((job.id, f"waits for '{name}', which is not there"))
-            elif state == SCHEDULE or state in LOST:
-                found.append((job.id, f"waits for '{name}', which is {state}"))
-    if ids := ring(kin, lambda name: kin.get(name, ())):
-        found.append((ids[0], f"waits in a ring: {told_ring(ids)}"))
+    return told_of_live(about, twins, waiting, states.get)
+
+
+def told_of_live(
+    about: str,
+    twins: Iterable[Sequence[str]],
+    waiting: Collection[Job],
+    state_of: Callable[[str], str | None],
+) -> list[Finding]:
+    """What is wrong with live jobs, as an edit by hand can leave them.
+
+    `twins`: as `key_twins` has them. `waiting`: those that name parents, of which `state_of` tells
+    the state.
+    """
+    found = []
+    for ids in twins:
+        text = f"live with one unique key: {list_few(ids)}"
+        found.append(Finding(about, text, "'queuectl cancel ID' all but one of them"))
+    for job_id, text in _unstartable(waiting, state_of):
+        mends = f"'queuectl update {job_id}' with --after or --after-end"
+        found.append(Finding(about, f"job '{job_id}' {text}", mends))
     return found
+
+
+def key_twins(jobs: Iterable[Job]) -> list[list[str]]:
+    """Ids of those of the live jobs with one unique key, for each key that has too many of them."""
+    holders: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.unique is not None:
+            holders.setdefault(job.unique, []).append(job)
+    return [[job.id for job in jobs] for jobs in holders.values() if _are_twins(jobs)]
+
+
+def _unstartable(
+    waiting: Collection[Job], state_of: Callable[[str], str | None]
+) -> Iterator[tuple[str, str]]:
+    """Those of the waiting jobs that no end of another lets start, and why."""
+    for job in waiting:
+        for name, state in unmet(job, state_of).items():
+            if state is None:
+                yield job.id, f"waits for '{name}', which is not there"
+            elif state == SCHEDULE or state in LOST:
+                yield job.id, f"waits for '{name}', which is {state}"
+    kin = {job.id: parents(job) for job in waiting}
+    if ids := ring(kin, lambda name: kin.get(name, ())):
+        yield ids[0], f"waits in a ring: {told_ring(ids)}"
 
 
 def _names_others(line: bytes) -> bool:

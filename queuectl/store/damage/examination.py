@@ -15,7 +15,7 @@ from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
 from queuectl.places import MARKER
 from queuectl.store import door
-from queuectl.store.damage.check import key_twins, problems, unstartable
+from queuectl.store.damage.check import left_by_hand, problems
 from queuectl.store.damage.salvage import Remains, list_few, read_remains
 from queuectl.store.damage.strays import (
     DATA,
@@ -166,23 +166,16 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
     except (StoreError, OSError, *door.NO_LINES) as exc:
         yield Finding("jobs.json", plain(exc, folder), KEEP)
         return
-    twins: list[list[str]] = []
-    stuck: list[tuple[str, str]] = []
+    by_hand: list[Finding] = []
     try:
         found = problems(snapshot)
-        twins = key_twins(snapshot.lines())
-        stuck = unstartable(snapshot.lines)
+        by_hand = left_by_hand(snapshot.lines, "jobs.json")
     except door.NO_LINES as exc:
         found = [f"holds what is not a job: {exc}"]
     finally:
         snapshot.close()
     yield from (Finding("jobs.json", text, REPAIR) for text in found)
-    for ids in twins:
-        text = f"live with one unique key: {list_few(ids)}"
-        yield Finding("jobs.json", text, "'queuectl cancel ID' all but one of them")
-    for job_id, text in stuck:
-        mends = f"'queuectl update {job_id}' with --after or --after-end"
-        yield Finding("jobs.json", f"job '{job_id}' {text}", mends)
+    yield from by_hand
 
 
 def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
