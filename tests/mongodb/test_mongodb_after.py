@@ -12,6 +12,7 @@ from test_mongodb_gate import keys_examined
 
 from queuectl.errors import DuplicateId, InvalidInput, KeyTaken
 from queuectl.store.backup import read_backup
+from queuectl.store.mongodb.documents import to_document
 from tests import test_after
 
 NOW = moment(10)
@@ -131,6 +132,49 @@ def test_edits_of_parents_in_mongosh_count(store, database):
     database.jobs.update_one({"_id": "y"}, {"$unset": {"after": ""}})
     store.fold()
     assert {store.claim("w", NOW).job.id for _ in "xy"} == {"x", "y"}
+
+
+@on_a_set
+def test_a_look_at_edits_costs_nothing_for_jobs_that_wait_for_none_or_ended(store, database):
+    store.add([make_job("p"), make_job("k", after=("p",))])
+    few = keys_examined(database, store.fold)
+    store.add([make_job(f"x{n}") for n in range(50)])
+    kin = [make_job(f"e{n}", after=("p",), state="completed") for n in range(50)]
+    database.jobs.insert_many(map(to_document, kin))
+    assert keys_examined(database, store.fold) == few
+
+
+@on_a_set
+def test_a_parent_that_fails_and_is_tried_again_is_no_step_of_its_children(store, database):
+    store.add([make_job("a"), make_job("b", after=("a",))])
+    job, before = store.claim("w", NOW).job, database.jobs.find_one({"_id": "b"})
+    database.command("profile", 2)
+    failed = job._replace(state="failed", rev=job.rev + 1, worker=None, run_at=moment(99))
+    assert store.claim("w", NOW, (job, failed)).settled
+    database.command("profile", 0)
+    wrote = [entry for entry in database.system.profile.find() if entry["op"] == "update"]
+    database.system.profile.drop()
+    assert len(wrote) == 1
+    assert database.jobs.find_one({"_id": "b"}) == before
+    finish(store, "a")
+    assert store.claim("w", NOW).job.id == "b"
+
+
+@on_a_set
+def test_the_doctor_names_what_edits_in_mongosh_keep_from_starting(store, database):
+    store.add([make_job(name, unique=name) for name in "abcdef"])
+    store.add([make_job("ok", after=("a",)), make_job("gone", state="completed", after=("a",))])
+    for name, after in (("a", ["b"]), ("b", ["a"]), ("c", ["x"])):
+        database.jobs.update_one({"_id": name}, {"$set": {"after": after}})
+    database.jobs.update_one({"_id": "e"}, {"$set": {"unique": "d"}})
+    database.jobs.update_one({"_id": "f"}, {"$set": {"unique": "d", "state": "cancelled"}})
+    found = [f"{one.text}; {one.todo}" for one in store.care.examine() if one.problem]
+    mends = "'queuectl update {}' with --after or --after-end"
+    assert found == [
+        "live with one unique key: d, e; 'queuectl cancel ID' all but one of them",
+        f"job 'c' waits for 'x', which is not there; {mends.format('c')}",
+        f"job 'a' waits in a ring: a after b after a; {mends.format('a')}",
+    ]
 
 
 @on_a_set

@@ -13,6 +13,8 @@ from samples import at_once, configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
+from queuectl.model.fields import STATES
+from queuectl.model.job import FINISHED
 from queuectl.model.lifecycle import claimed
 from queuectl.store.backup import read_backup
 from queuectl.store.files.job_files import encode_job
@@ -463,6 +465,21 @@ def test_a_database_with_anothers_collection_is_refused(new_url, opened, client,
     for deed in (lambda store: store.add([make_job("a")]), lambda store: list(store.find())):
         with pytest.raises(StoreError, match=f"holds a collection '{foreign}' that is not"):
             deed(opened(new_url))
+
+
+def test_indexes_of_an_older_layout_are_made_anew(store, database, url, opened):
+    order = ["state", "priority", "run_at", "_seq"]
+    database.jobs.drop_index("claim")
+    database.jobs.drop_index("waits_after")
+    database.jobs.create_index(order, name="claim")
+    database.meta.update_one({"_id": "queuectl"}, {"$set": {"layout": 6}})
+    store.add([make_job("a")])
+    assert opened(url).claim("w", moment(10)).job.id == "a"
+    made = database.jobs.index_information()
+    assert made["claim"]["partialFilterExpression"] == {"state": {"$gte": "failed"}}
+    assert "waits_after" in made
+    left_out = [state for state in STATES if state < "failed"]
+    assert {*left_out} == FINISHED
 
 
 def test_a_newer_database_is_refused(store, database, url, opened):

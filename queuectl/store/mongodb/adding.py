@@ -75,7 +75,7 @@ class Adding:
 
     @property
     def _jobs(self) -> Any:
-        return self._connection.database.jobs
+        return self._connection.jobs
 
     def add(self, jobs: Iterable[Job], named: Mapping[str, int] | None, meet: Meet | None) -> None:
         """See Jobs; on a standalone server jobs that are changed are changed one by one."""

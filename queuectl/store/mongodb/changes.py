@@ -15,7 +15,7 @@ from pymongo.operations import DeleteOne, InsertOne, UpdateMany, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
 from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.dependencies import asked_anew, parent_state, parents
+from queuectl.model.dependencies import asked_anew, parents
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
@@ -33,7 +33,7 @@ from queuectl.store.mongodb.documents import (
     to_job,
 )
 from queuectl.store.mongodb.keys import Keys
-from queuectl.store.mongodb.kin import Family, noting, refuse_kin, waits_of
+from queuectl.store.mongodb.kin import Family, noting, refuse_kin, turns, waits_of
 from queuectl.store.mongodb.lanes import lane_by
 from queuectl.store.mongodb.staging import Staging
 
@@ -79,7 +79,7 @@ class Changes:
 
     @property
     def _jobs(self) -> Any:
-        return self._connection.database.jobs
+        return self._connection.jobs
 
     def change(
         self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
@@ -143,13 +143,15 @@ class Changes:
         what, can = f"a change of job '{old.id}'", self._connection.has_transactions
         if can and _has_kin(old, new, {}):
             return self._swap_with_kin(as_was, old, new, added)
-        turns = can and parent_state(old) != parent_state(new)
-        lonely = {**as_was, KIDS: None} if turns else as_was  # in one write, if none waits for it
+        matters = can and turns(old, new)
+        lonely = {**as_was, KIDS: None} if matters else as_was  # in one write, if none waits for it
 
         def swapped(changes: Document) -> bool:
             with self._connection.told(what):
                 try:
-                    return bool(self._jobs.update_one(lonely, changes).matched_count)
+                    # Else the server tries each index that knows some of the fields.
+                    done = self._jobs.update_one(lonely, changes, hint="_id_")
+                    return bool(done.matched_count)
                 except errors.DuplicateKeyError:
                     return False  # another job has its key
 
@@ -161,7 +163,7 @@ class Changes:
         else:
             # Not in a transaction: one whose process is killed locks the job for a minute.
             done = self._staging.follow_on(added, self._next_seq(len(added)), old, commit)
-        return done or (turns and self._swap_with_kin(as_was, old, new, added))
+        return done or (matters and self._swap_with_kin(as_was, old, new, added))
 
     def _swap_with_kin(self, as_was: Document, old: Job, new: Job, added: Collection[Job]) -> bool:
         """The same of a job that waits for others, or for which some do."""
@@ -354,8 +356,8 @@ class Changes:
 
 def _has_kin(old: Job, new: Job, document: Mapping[str, Any]) -> bool:
     """Whether what becomes of the job of a document matters for others, or those for it."""
-    turns = KIDS in document and parent_state(old) != parent_state(new)
-    return turns or (bool(parents(new)) and new.state in CLAIMABLE)
+    matters = KIDS in document and turns(old, new)
+    return matters or (bool(parents(new)) and new.state in CLAIMABLE)
 
 
 def _parted(doomed: Sequence[Job], needed: Collection[str], kept: Kept) -> list[Job]:

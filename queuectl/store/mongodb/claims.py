@@ -50,7 +50,7 @@ class Claims:
 
     @property
     def _jobs(self) -> Any:
-        return self._connection.database.jobs
+        return self._connection.jobs
 
     def note(self, values: Mapping[str, object], asked_at: float) -> None:
         """Remember the settings as they were not before `asked_at`, by `clock`."""
@@ -187,7 +187,7 @@ class Claims:
         as_was |= {name: {"$eq": document.get(name)} for name in read}
         with self._connection.told():
             try:
-                return bool(self._jobs.update_one(as_was, update).matched_count)
+                return bool(self._jobs.update_one(as_was, update, hint="_id_").matched_count)
             except errors.DuplicateKeyError:
                 # Of a job that does not run nobody frees them: an edit in mongosh has left them.
                 idle = {"slots": {"$in": [*job.slots]}, "state": {"$ne": "in_progress"}}

@@ -51,6 +51,8 @@ class Connection:
         self.on_wait: Callable[[str], None] | None = None
         self._patience = patience
         self._client: MongoClient[dict[str, Any]] | None = None
+        self._database: Any = None
+        self._jobs: Any = None
         self._mutex = threading.Lock()
         self._offset, self._looked = 0.0, float("-inf")
         self._apart = 0.0  # of our two clocks when the server's was looked at
@@ -66,8 +68,19 @@ class Connection:
 
     @property
     def database(self) -> Any:
-        """The queue's database."""
-        return self.client[self.address.database]
+        """The queue's database; kept, for the driver makes a new object at each question."""
+        client = self.client
+        if self._database is None or self._database.client is not client:
+            self._database = client[self.address.database]
+            self._jobs = self._database.jobs
+        return self._database
+
+    @property
+    def jobs(self) -> Any:
+        """Its collection of jobs."""
+        if self._jobs is None:
+            _ = self.database
+        return self._jobs
 
     @property
     def has_transactions(self) -> bool:
@@ -86,28 +99,35 @@ class Connection:
                 appname="queuectl",
                 serverSelectionTimeoutMS=int(min(_TELL_AFTER, self._patience) * 1000),
                 connectTimeoutMS=int(self._patience * 1000),
+                # An error shows at once that a server is gone; to be told of it as well takes the
+                # driver two more threads and a connection.
+                serverMonitoringMode="poll",
                 # A server that is stopped takes a connection and answers nothing.
                 socketTimeoutMS=int(self._patience * _SILENCE * 1000),
             )
         try:
-            hello = self._hello(client)
+            self._find_primary(client)
         except BaseException:
             client.close()
             raise
-        self.form = "replica set" if "setName" in hello else "standalone"
-        if hello.get("msg") == "isdbgrid":
+        servers = client.topology_description.server_descriptions().values()
+        kinds = {server.server_type_name for server in servers}
+        self.form = "standalone" if "Standalone" in kinds else "replica set"
+        if kinds & {"Mongos", "LoadBalancer"}:
             self.form = "sharded cluster"
-        if hello.get("maxWireVersion", 0) < _OLDEST:
+        if max(server.max_wire_version for server in servers) < _OLDEST:
+            client.close()
             raise StoreError(f"{self.address.name} is older than MongoDB 5.0: update the server")
         return client
 
-    def _hello(self, client: MongoClient[dict[str, Any]]) -> dict[str, Any]:
-        """The primary's greeting; waits for one while a set elects it."""
+    def _find_primary(self, client: MongoClient[dict[str, Any]]) -> None:
+        """Wait for a server that takes writes, or for one that a set elects."""
         began, election = time.monotonic(), None
         while True:
             try:
                 with self.told():
-                    return dict(client.admin.command("hello"))
+                    client.is_primary  # noqa: B018  (it waits, and asks nothing that is not known)
+                    return
             except Unanswered:
                 waited = time.monotonic() - began
                 elects = any(
@@ -268,7 +288,7 @@ class Connection:
 
     def close(self) -> None:
         """Let go of the client."""
-        client, self._client = self._client, None
+        client, self._client, self._database, self._jobs = self._client, None, None, None
         if client is not None:
             client.close()
 

@@ -56,20 +56,33 @@ def to_document(job: Job, **own: object) -> Document:
 
     `own` is what the store adds; None leaves a field out.
     """
-    document: Document = {"_id": job.id}
-    if job.unique is not None and job.state in LIVE:
-        document[KEY] = [first_half(job.unique), second_half(job.unique)]
+    document: Document = {"_id": job.id, KEY: _halves(job)}
     for name, value in zip(Job._fields[1:-1], job[1:-1], strict=True):
-        if name in ALWAYS or value != _DEFAULTS[name]:
-            document[name] = _plain(value)
-    for name, value in (job.extra or {}).items():
+        document[name] = _kept(name, value)
+    document |= _extra(job)
+    document |= own
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def _kept(name: str, value: object) -> object:
+    """What a document holds of a field; None if it is left out."""
+    return _plain(value) if name in ALWAYS or value != _DEFAULTS[name] else None
+
+
+def _extra(job: Job) -> Mapping[str, Any]:
+    extra = job.extra or {}
+    for name in extra:
         if name[:1] in ("_", "$") or "." in name:
             raise InvalidInput(
                 f"job '{job.id}' has the key '{name}', which MongoDB cannot keep: rename it"
             )
-        document[name] = value
-    document |= own
-    return {name: value for name, value in document.items() if value is not None}
+    return extra
+
+
+def _halves(job: Job) -> list[str] | None:
+    if job.unique is None or job.state not in LIVE:
+        return None
+    return [first_half(job.unique), second_half(job.unique)]
 
 
 def first_half(key: str) -> str:
@@ -118,20 +131,29 @@ def difference(old: Job, new: Job) -> tuple[Document, Document]:
 
     Only what changed is written, so that an edit of another key survives.
     """
-    before, after = to_document(old), to_document(new)
     as_was: Document = {"_id": old.id}
     to_set, to_unset = {}, {}
-    for name in {*before, *after}:
-        if before.get(name) == after.get(name):
-            continue
-        if name in after:
-            to_set[name] = after[name]
-        else:
+
+    def change(name: str, after: object) -> None:
+        if after is None:
             to_unset[name] = ""
-        if name != KEY:  # which may have been split
-            as_was[name] = {"$eq": before.get(name)}  # null: also where it is left out
-    for name in _READ:
-        as_was.setdefault(name, {"$eq": before.get(name)})
+        else:
+            to_set[name] = after
+
+    for name, before, after in zip(Job._fields[1:-1], old[1:-1], new[1:-1], strict=True):
+        if before != after:
+            change(name, _kept(name, after))
+        elif name not in _READ:
+            continue
+        as_was[name] = {"$eq": _kept(name, before)}  # null: also where it is left out
+    if old.extra != new.extra:
+        had, has = _extra(old), _extra(new)
+        for name in had.keys() | has.keys():
+            if had.get(name) != has.get(name):
+                change(name, has.get(name))
+                as_was[name] = {"$eq": had.get(name)}
+    if (halves := _halves(new)) != _halves(old):
+        change(KEY, halves)  # not compared: it may have been split
     update = {"$set": to_set, "$unset": to_unset}
     return as_was, {step: names for step, names in update.items() if names}
 
@@ -158,7 +180,7 @@ def _plain(value: object) -> object:
 def _claim_update() -> Document:
     """The rule of a claim, `claimed`, as a pipeline that the server applies.
 
-    It is read off the rule itself, so that the two cannot differ. `$$REMOVE` unsets a field.
+    It is read off the rule itself, so that the two cannot differ. None unsets a field.
     """
     idle = Job("id", "pending", 0, "due", "command", 0, "then", "then", log_word="word")
     idle = idle._replace(finished_at="then", exit_code=1, error="why")
@@ -170,7 +192,7 @@ def _claim_update() -> Document:
             to_set[name] = {"$add": [{"$ifNull": [f"${name}", first]}, value - first]}
         elif name != "log_word" and before.get(name) != value:
             to_set[name] = value
-    return to_set | {name: "$$REMOVE" for name in before if name not in after}
+    return to_set | {name: None for name in before if name not in after}
 
 
 _CLAIM = _claim_update()
@@ -185,6 +207,7 @@ def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
     to_set = {
         name: {"$literal": values[value]} if isinstance(value, str) and value in values else value
         for name, value in _CLAIM.items()
+        if value is not None
     }
     if log_word is not None:
         ran = {"$gt": [{"$ifNull": ["$run", 0]}, 0]}
@@ -196,6 +219,9 @@ def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
             *({"$gt": [f"${name}", None]} for name in RECURS),
         ]
     }
-    return [
-        {"$set": {name: {"$cond": [needs, f"${name}", value]} for name, value in to_set.items()}}
-    ]
+    claimed: object = {"$mergeObjects": ["$$ROOT", to_set]}
+    for name, value in _CLAIM.items():
+        if value is None:
+            claimed = {"$unsetField": {"field": name, "input": claimed}}
+    # One condition for the whole document: one a field costs the server more than the claim.
+    return [{"$replaceWith": {"$cond": [needs, "$$ROOT", claimed]}}]

@@ -26,7 +26,7 @@ class Keys:
 
     @property
     def _jobs(self) -> Any:
-        return self._connection.database.jobs
+        return self._connection.jobs
 
     def holders(self, keys: Iterable[str], session: Any = None) -> list[Job]:
         """The live jobs with one of the keys, first in first."""

@@ -25,7 +25,7 @@ from queuectl.model.dependencies import (
     states_with,
     unmet,
 )
-from queuectl.model.fields import STATES
+from queuectl.model.fields import RECURS, STATES
 from queuectl.model.gate import Gate
 from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.store.mongodb.connection import Connection, pieces
@@ -36,6 +36,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.dependencies import Pair
 
+_NAMING = ("after", "after_end")
+_HINTS = {"after": "waits_after", "after_end": "waits_after_end", WAITS: "waits"}
+_OF_KIDS = dict.fromkeys(("state", *_NAMING, WAITS), 1)
+_OF_PARENTS = dict.fromkeys(("state", *RECURS, KIDS), 1)
 MOST = 10_000  # jobs that are handed in at once, if some of them wait for others
 
 
@@ -46,9 +50,10 @@ class Family:
     """
 
     def __init__(self, connection: Connection, gate: Gate, session: Any = None) -> None:
-        self._jobs: Any = connection.database.jobs
+        self._jobs: Any = connection.jobs
         self._gate, self._session = gate, session
         self._states: dict[str, str | None] = {}
+        self._unaware: list[str] = []  # parents that were loaded and know of no job that waits
 
     def load(self, names: Iterable[str]) -> None:
         """Ask for the states of these jobs at once."""
@@ -56,8 +61,10 @@ class Family:
         self._states |= dict.fromkeys(wanted)
         for ids in pieces(wanted):
             asked = {"_id": {"$in": ids}, "state": {"$in": [*STATES]}}
-            for job in map(to_job, self._jobs.find(asked, session=self._session)):
-                self._states[job.id] = parent_state(job)
+            for document in self._jobs.find(asked, _OF_PARENTS, session=self._session):
+                self._states[document["_id"]] = parent_state(_slim(document, RECURS))
+                if KIDS not in document:
+                    self._unaware.append(document["_id"])
 
     def state_of(self, job_id: str) -> str | None:
         """The state of a parent; None if there is no such job."""
@@ -129,7 +136,7 @@ class Family:
         They come behind the changes of these jobs. Also how many jobs lack nothing any more.
         """
         changed = {new.id: new for _, new in pairs}
-        turned = [new for old, new in pairs if parent_state(old) != parent_state(new)]
+        turned = [new for old, new in pairs if turns(old, new)]
         ended = {new.id: new.state for new in turned if new.state in FINISHED}
         count, writes = 0, []
         asked = {WAITS: {"$in": [*ended]}, "state": WAITING}
@@ -164,22 +171,40 @@ class Family:
 
     def put_right(self) -> None:
         """Note in waiting jobs which parents they lack, whatever was edited in mongosh."""
-        named = [{field: {"$exists": True}} for field in ("after", "after_end", WAITS)]
-        found = list(self._jobs.find({"state": WAITING, "$or": named}))
-        jobs = list(map(to_job, found))
-        self.load(name for job in jobs for name in parents(job))
-        steps = [
+        found: dict[str, Document] = {}
+        for field, hint in _HINTS.items():
+            asked = {"state": WAITING, field: {"$exists": True}}
+            for document in self._jobs.find(asked, _OF_KIDS, hint=hint):
+                found[document["_id"]] = document
+        jobs = {job_id: _slim(document, _NAMING) for job_id, document in found.items()}
+        self.load(name for job in jobs.values() for name in parents(job))
+        steps: list[UpdateOne | UpdateMany] = [
             UpdateOne(
-                {"_id": job.id, "state": WAITING, WAITS: {"$eq": document.get(WAITS)}},
+                {"_id": job_id, "state": WAITING, WAITS: {"$eq": found[job_id].get(WAITS)}},
                 self._waiting({"$literal": lacks}),
             )
-            for job, document in zip(jobs, found, strict=True)
-            if set(lacks := [*unmet(job, self.state_of)]) != set(document.get(WAITS, ()))
+            for job_id, job in jobs.items()
+            if set(lacks := [*unmet(job, self.state_of)]) != set(found[job_id].get(WAITS, ()))
         ]
-        names = list({name for job in jobs for name in parents(job)})
-        writes = [*steps, UpdateMany({"_id": {"$in": names}, KIDS: None}, {"$set": {KIDS: 1}})]
-        if jobs:
-            self._jobs.bulk_write(writes, ordered=False)
+        for some in pieces(self._unaware):
+            steps.append(UpdateMany({"_id": {"$in": some}, KIDS: None}, {"$set": {KIDS: 1}}))
+        if steps:
+            self._jobs.bulk_write(steps, ordered=False)
+
+
+def turns(old: Job, new: Job) -> bool:
+    """Whether a step of a job can matter for those that wait for it: it ends, or is back."""
+    states = {parent_state(old), parent_state(new)}
+    return len(states) > 1 and not states <= LIVE
+
+
+def _slim(document: Document, names: Iterable[str]) -> Job:
+    """A job that has nothing but its id, its state and these fields."""
+    job = Job(document["_id"], document["state"], 0, "", "", 0, "", "")
+    fields: dict[str, Any] = {name: document[name] for name in names if name in document}
+    for name, value in fields.items():
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return job._replace(**fields)
 
 
 def waits_of(job: Job, state_of: Callable[[str], str | None]) -> list[str] | None:

@@ -68,7 +68,7 @@ class Lanes:
 
     @property
     def _jobs(self) -> Any:
-        return self._connection.database.jobs
+        return self._connection.jobs
 
     def look(self, gate: Gate) -> tuple[list[str | None], dict[str, list[Job]]]:
         """The lanes in which jobs wait, and the running jobs that hold each token."""

@@ -2,51 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import ASCENDING, errors
 
 from queuectl.errors import StoreError
+from queuectl.model.claim_order import CLAIMABLE
 from queuectl.store.mongodb.connection import MARKER, SETTINGS, Connection
 from queuectl.store.mongodb.documents import KEY, WAITS
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 6  # raised when an index or a rule is added: a process that finds less makes them
+LAYOUT = 7  # raised when an index or a rule is added: a process that finds less makes them
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
+_Index = tuple[tuple[str, ...], dict[str, Any]]  # the fields, and how
+
+
+def _if(**conditions: Mapping[str, Any]) -> dict[str, Any]:
+    return {"partialFilterExpression": conditions}
+
+
+_SPARSE, _ONE = {"sparse": True}, {"unique": True}  # _ONE: what one job at most may hold
+_THERE = {"$exists": True}
+_UNENDED = {"$gte": min(CLAIMABLE)}  # by the alphabet: MongoDB 5.0 takes no list of values here
 # A claim scans the first: the ready jobs of each state, in the order in which they are claimed,
 # whatever is due later; where something may hold jobs back, the second (see lanes.py). The third
-# counts, and tells what is due next; the fourth lists.
-_JOB_INDEXES = {
-    "claim": ("state", "priority", "run_at", "_seq"),
-    "lane": ("state", "_lane", "priority", "run_at", "_seq"),
-    "due": ("state", "run_at"),
-    "order": ("_seq",),
-    "worker": ("worker", "state"),
-    "after": ("after",),
-    "after_end": ("after_end",),
-    "waits": (WAITS,),
-    "batch": ("_batch",),
+# counts, and tells what is due next; the fourth lists. An index that leaves ended jobs out costs
+# the end of a job less.
+_JOB_INDEXES: dict[str, _Index] = {
+    "claim": (("state", "priority", "run_at", "_seq"), _if(state=_UNENDED)),
+    "lane": (("state", "_lane", "priority", "run_at", "_seq"), _if(state=_UNENDED)),
+    "due": (("state", "run_at"), {}),
+    "order": (("_seq",), {}),
+    "worker": (("worker",), _if(state={"$eq": "in_progress"})),
+    "after": (("after",), _SPARSE),
+    "after_end": (("after_end",), _SPARSE),
+    "waits_after": (("state", "after"), _if(after=_THERE, state=_UNENDED)),
+    "waits_after_end": (("state", "after_end"), _if(after_end=_THERE, state=_UNENDED)),
+    "waits": ((WAITS,), _SPARSE),
+    "batch": (("_batch",), _SPARSE),
+    "slots": (("slots",), _ONE | _if(slots=_THERE)),
+    "key": ((KEY,), _ONE | _if(**{KEY: _THERE})),
+    "unique": (("unique", "state"), _if(unique=_THERE)),
 }
-_SPARSE = ("worker", "batch", "after", "after_end", "waits")
-_PARTIAL = {"slots": ("slots",), "key": (KEY,), "unique": ("unique", "state")}
-_ONE = ("slots", "key")  # what one job at most may hold
 
 
-def read_marker(connection: Connection) -> tuple[bool, list[dict[str, Any]]]:
-    """Whether the database is a queue already, and the batches that wait in it.
+class Look(NamedTuple):
+    """What a process finds first: whether this is a queue, batches that wait, its settings."""
+
+    marked: bool
+    batches: list[dict[str, Any]]
+    settings: dict[str, object]
+
+
+def first_look(connection: Connection) -> Look:
+    """Look at a database, in one question if it is a queue.
 
     Raises StoreError for one that a newer queuectl made, or that holds another's collections.
     """
-    marker, batches = _meta(connection)
+    marker, batches, settings = _meta(connection)
     if marker is None:
         with connection.told():
             names = set(connection.database.list_collection_names())
         foreign = sorted(names.intersection(COLLECTIONS))
         if foreign:
-            marker, batches = _meta(connection)  # somebody made it between the two looks
+            # Somebody may have made it between the two looks.
+            marker, batches, settings = _meta(connection)
             if marker is None:
                 raise StoreError(
                     f"database {connection.address.name} holds a collection '{foreign[0]}' that is "
@@ -58,16 +82,20 @@ def read_marker(connection: Connection) -> tuple[bool, list[dict[str, Any]]]:
             f"{connection.address.name} was made by a newer queuectl (format "
             f"{marker.get('format')}; this one knows {FORMAT}): update it"
         )
-    return marker is not None, batches
+    return Look(marker is not None, batches, settings)
 
 
-def _meta(connection: Connection) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+def _meta(
+    connection: Connection,
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]], dict[str, object]]:
+    both = {"$unionWith": {"coll": "config", "pipeline": [{"$match": {"_id": SETTINGS}}]}}
     with connection.told():
-        found = list(connection.database.meta.find())
-    marker = next((document for document in found if document["_id"] == MARKER), None)
+        found = {one["_id"]: one for one in connection.database.meta.aggregate([both])}
+    marker, settings = found.get(MARKER), _as_written(found.get(SETTINGS))
     if marker is not None and marker.get("layout", 0) < LAYOUT:
         _make_collections(connection)
-    return marker, [document for document in found if document["_id"].startswith("batch/")]
+    batches = [found[name] for name in found if name.startswith("batch/")]
+    return marker, batches, settings
 
 
 def make(connection: Connection) -> None:
@@ -96,15 +124,19 @@ def make_jobs(connection: Connection, name: str) -> None:
     if not _make_collection(database, name, validator=rule):
         with suppress(errors.OperationFailure):  # not every user may; it is a rule for people
             database.command("collMod", name, validator=rule)
-    for index, keys in _JOB_INDEXES.items():
-        how = {"sparse": True} if index in _SPARSE else {}
-        database[name].create_index([(key, ASCENDING) for key in keys], name=index, **how)
-    for index, keys in _PARTIAL.items():
-        there = {"partialFilterExpression": {keys[0]: {"$exists": True}}}
-        order = [(key, ASCENDING) for key in keys]
-        database[name].create_index(order, name=index, unique=index in _ONE, **there)
+    jobs = database[name]
+    older = jobs.index_information()
+    for index, (keys, how) in _JOB_INDEXES.items():
+        if "partialFilterExpression" in how and index in older and not _is_partial(older[index]):
+            with suppress(errors.OperationFailure):  # another process has
+                jobs.drop_index(index)
+        jobs.create_index([(key, ASCENDING) for key in keys], name=index, **how)
     if not connection.has_transactions:  # what changed is asked for: see watch.py
-        database[name].create_index([("updated_at", ASCENDING)], name="changed")
+        jobs.create_index([("updated_at", ASCENDING)], name="changed")
+
+
+def _is_partial(index: Mapping[str, Any]) -> bool:
+    return "partialFilterExpression" in index
 
 
 def _make_collection(database: Any, name: str, **how: Any) -> bool:
@@ -121,5 +153,8 @@ def _make_collection(database: Any, name: str, **how: Any) -> bool:
 def read_settings(connection: Connection) -> dict[str, object]:
     """The settings that were changed, as they were written."""
     with connection.told():
-        found = connection.database.config.find_one({"_id": SETTINGS}) or {}
-    return {name: value for name, value in found.items() if name != "_id"}
+        return _as_written(connection.database.config.find_one({"_id": SETTINGS}))
+
+
+def _as_written(document: Mapping[str, object] | None) -> dict[str, object]:
+    return {name: value for name, value in (document or {}).items() if name != "_id"}

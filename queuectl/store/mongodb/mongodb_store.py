@@ -24,18 +24,14 @@ from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.adding import Adding
-from queuectl.store.mongodb.archive import MongodbArchive
-from queuectl.store.mongodb.care import MongodbCare
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims
 from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
-from queuectl.store.mongodb.database_logs import DatabaseLogs
 from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.firing import Firing
 from queuectl.store.mongodb.host import make_host_folder
 from queuectl.store.mongodb.staging import Staging
-from queuectl.store.mongodb.watch import MongodbWatch
 from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
 
 TYPE_CHECKING = False
@@ -46,6 +42,7 @@ if TYPE_CHECKING:
 
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
+_SAME_MOMENT = 0.1  # seconds after its first look in which a command need not ask again
 _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
 
 
@@ -71,6 +68,7 @@ class MongodbStore:
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._marked = False  # whether the database is known to be a queue
         self._settings: Mapping[str, object] = {}
+        self._came_at = float("-inf")  # when they came with the first look, by `clock`
         self._last_seq = 0
 
     @property
@@ -82,13 +80,17 @@ class MongodbStore:
     def freed(self, count: int) -> None:
         self._changes.freed = count
 
-    # -- which database
+    # -- which database; what only few commands need is imported by them
 
     def _there(self) -> bool:
         """Whether the database is a queue yet; batches that were left half-way are looked after."""
         if not self._marked:
-            self._marked, batches = layout.read_marker(self.connection)
-            self._staging.look_after(batches)
+            asked_at = clock()
+            look = layout.first_look(self.connection)
+            self._marked = look.marked
+            self._note_settings(look.settings, asked_at)
+            self._came_at = asked_at
+            self._staging.look_after(look.batches)
         return self._marked
 
     def _make(self) -> None:
@@ -99,25 +101,33 @@ class MongodbStore:
 
     @property
     def _jobs(self) -> Any:
-        return self.connection.database.jobs
+        return self.connection.jobs
 
     @property
     def care(self) -> Care:
         """See Care."""
+        from queuectl.store.mongodb.care import MongodbCare
+
         return MongodbCare(self, self.connection)
 
     @property
     def archive(self) -> Archive:
         """See Archive."""
+        from queuectl.store.mongodb.archive import MongodbArchive
+
         return MongodbArchive(self, self.connection, self._env_sets)
 
     @property
     def output(self) -> Output:
         """See Output."""
+        from queuectl.store.mongodb.database_logs import DatabaseLogs
+
         return DatabaseLogs(self.folder, self.connection)
 
     def watch(self) -> Watch:
         """See Store."""
+        from queuectl.store.mongodb.watch import MongodbWatch
+
         return MongodbWatch(self, self.connection, self.summary)
 
     def summary(self) -> Summary:
@@ -280,16 +290,20 @@ class MongodbStore:
 
     def settings(self) -> Mapping[str, object]:
         """See Store."""
-        asked_at = clock()
-        values = layout.read_settings(self.connection) if self._there() else {}
+        there, asked_at = self._there(), clock()
+        if there and asked_at - self._came_at > _SAME_MOMENT:
+            self._note_settings(layout.read_settings(self.connection), asked_at)
+        return self._settings
+
+    def _note_settings(self, values: Mapping[str, object], asked_at: float) -> None:
         if values != self._settings:
             self._settings = values
         self._claims.note(self._settings, asked_at)
-        return self._settings
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store."""
         self._make()
+        self._came_at = float("-inf")
         config = self.connection.database.config
         size = {"$eq": [{"$size": {"$objectToArray": "$$ROOT"}}, len(old) + 1]}
         as_was = {name: {"$eq": value} for name, value in old.items()}
@@ -343,14 +357,9 @@ class MongodbStore:
         """See Workers: of those that have neither a file nor a document, but a job."""
         if not self._there():
             return []
-        running = list(self.find(("in_progress",)))
-        named = {job.worker for job in running if job.worker is not None}
-        if busy >= len(running):
-            return []
-        # Looked at last: a worker has its document before it has a job.
-        named -= {worker.id for worker in self.workers()}
         return [
-            WorkerInfo(worker_id, False, worker_id, missing=True) for worker_id in sorted(named)
+            WorkerInfo(worker_id, False, worker_id, missing=True)
+            for worker_id in self._workers.orphans(busy)
         ]
 
     def note_lost(self, worker_id: str, **facts: object) -> None:

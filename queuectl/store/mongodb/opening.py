@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from queuectl.addresses import address_of
 from queuectl.errors import StoreError, not_installed
 
@@ -16,12 +18,17 @@ def opened(folder: str) -> MongodbStore:
     """The store; nothing is connected yet. StoreError where the driver is not installed."""
     address = address_of(folder)
     assert address is not None
+    gc.disable()  # the driver's 300 modules set it off again and again: a tenth of a command
     try:
         import pymongo  # noqa: F401
-    except ImportError:
-        raise StoreError(not_installed("a queue in MongoDB", "pymongo")) from None
-    from queuectl.store.mongodb.mongodb_store import MongodbStore
 
+        from queuectl.store.mongodb.mongodb_store import MongodbStore
+    except ImportError as exc:
+        if exc.name != "pymongo":
+            raise
+        raise StoreError(not_installed("a queue in MongoDB", "pymongo")) from None
+    finally:
+        gc.enable()
     return MongodbStore(address, folder)
 
 

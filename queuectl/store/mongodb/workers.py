@@ -55,6 +55,12 @@ _PENDING = [
         }
     }
 ]
+# The workers last: one has its document before it has a job.
+_RUNS_AND_WORKERS = [
+    {"$match": {"state": "in_progress"}},
+    {"$project": {"worker": 1, "run": 1}},
+    {"$unionWith": {"coll": "workers", "pipeline": [{"$project": {"is": "$$ROOT"}}]}},
+]
 _PATIENCE = 5.0  # times poll-interval
 _FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
 
@@ -75,6 +81,7 @@ class MongodbWorkers:
         self._settings = settings
         # Beats of workers elsewhere: the last one, since when it is seen, when it was looked at.
         self._seen: dict[str, tuple[int, float, float]] = {}
+        self._orphans: tuple[int, list[str]] | None = None  # and how many run something
 
     @property
     def _documents(self) -> Any:
@@ -151,21 +158,28 @@ class MongodbWorkers:
 
     def all(self) -> Iterator[WorkerInfo]:
         """Every worker of every host; one that is not alive was lost."""
+        documents, held = {}, {}
         with self._connection.told():
-            documents = {document["_id"]: document for document in self._documents.find()}
+            for found in self._connection.jobs.aggregate(_RUNS_AND_WORKERS):
+                if "is" in found:
+                    documents[found["_id"]] = found["is"]
+                else:
+                    held[found.get("worker")] = (found["_id"], found.get("run", 0))
         local = {info.id: info for info in worker_files.worker_infos(self._folder)}
+        orphans = sorted(held.keys() - documents.keys() - local.keys() - {None})
+        self._orphans = (len(held), orphans)
         yield from local.values()
-        others = [worker_id for worker_id in documents if worker_id not in local]
-        held = {}
-        if others:
-            with self._connection.told():
-                running = {"state": "in_progress", "worker": {"$in": others}}
-                for job in self._connection.database.jobs.find(running, {"worker": 1, "run": 1}):
-                    held[job["worker"]] = (job["_id"], job.get("run", 0))
-        for worker_id in others:
+        for worker_id in documents.keys() - local.keys():
             yield self._elsewhere(documents[worker_id], held.get(worker_id))
         for gone in self._seen.keys() - documents.keys():
             del self._seen[gone]
+
+    def orphans(self, busy: int) -> list[str]:
+        """The workers that have neither a file nor a document, but a job, at the last look."""
+        if self._orphans is None:
+            list(self.all())
+        (running, orphans), self._orphans = self._orphans or (0, []), None
+        return orphans if running > busy else []
 
     def _elsewhere(self, document: dict[str, Any], job: tuple[str, int] | None) -> WorkerInfo:
         """A worker that has no file here."""
