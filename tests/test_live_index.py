@@ -12,7 +12,7 @@ from queuectl.model.fields import STATES
 from queuectl.model.gate import full, gate_of, holders, paused_by, slots_for
 from queuectl.store.files import live_index
 from queuectl.store.files.job_files import encode_job, line_id, removal_line
-from queuectl.store.files.live_index import Beyond, LiveIndex
+from queuectl.store.files.live_index import LiveIndex
 
 
 def line(job_id, **fields):
@@ -150,7 +150,7 @@ class Queue:
         self.index.resolve(self.look_up)
         try:
             return self.index.first_ready(moment(now).encode())
-        except Beyond:
+        except LiveIndex.Beyond:
             self.fill(now)
             self.index.resolve(self.look_up)
             return self.index.first_ready(moment(now).encode())

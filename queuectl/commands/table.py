@@ -6,7 +6,6 @@ The handlers are named here and loaded when their command runs, so that a row re
 
 from __future__ import annotations
 
-from queuectl.commands.backup_rows import BACKUPS
 from queuectl.commands.grammar.specs import CommandSpec, Param
 from queuectl.commands.params import (
     ANY,
@@ -30,7 +29,7 @@ from queuectl.commands.params import (
     YES,
     workers,
 )
-from queuectl.commands.queue_rows import CONFIG, GATE
+from queuectl.commands.queue_rows import BACKUPS, CONFIG, GATE
 
 __all__ = ["COMMANDS", "MOST_WORKERS", "SHELLS"]
 SHELLS = ("bash", "zsh", "fish")

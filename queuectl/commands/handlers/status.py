@@ -10,7 +10,6 @@ from queuectl.commands import render
 from queuectl.commands.dispatch import Result
 from queuectl.errors import StoreError
 from queuectl.store import opening
-from queuectl.worker.hindrance import hindrance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +77,10 @@ def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
 
 def _hindrances(summary: Summary) -> dict[int, str]:
     """Why workers that live cannot work, by pid."""
+    if not summary.workers:
+        return {}
+    from queuectl.worker.hindrance import hindrance  # not where no worker is
+
     return {worker.pid: why for worker in summary.workers if (why := hindrance(worker))}
 
 

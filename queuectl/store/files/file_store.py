@@ -19,7 +19,6 @@ from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection
 from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
-from queuectl.store.files.live_index import LiveIndex
 from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.staged import Staged, met, new_lines, refuse_newer, with_set
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from queuectl.store.contract import Archive, Care, Kept, Meet, OnChange, Rule, Which
+    from queuectl.store.files.live_index import LiveIndex
     from queuectl.store.files.logs import LogFolder
     from queuectl.store.files.watch import FileWatch
 

@@ -29,15 +29,14 @@ if TYPE_CHECKING:
     from queuectl.store.files.waits import Waits
 
 
-class Beyond(Exception):
-    """Which job is the next is not known: it lies behind the window."""
-
-
 class LiveIndex:
     """Known jobs' lines by id, and two heaps: jobs that are due, and jobs that will be.
 
     A heap entry counts only while it is the newest of its job; stale ones are dropped when met.
     """
+
+    class Beyond(Exception):
+        """Which job is the next is not known: it lies behind the window."""
 
     def __init__(
         self,
@@ -359,7 +358,7 @@ class LiveIndex:
         if self.gate is not None and self.gate.all_paused:
             return None
         if self._later_end is not None and self._later_end <= now:
-            raise Beyond
+            raise self.Beyond
         first = self._head(due, self._due_end, now)
         if lanes is not None:
             other = lanes.first(now)
@@ -368,7 +367,7 @@ class LiveIndex:
         if first is None:
             return None
         if len(first) == 5:
-            raise Beyond
+            raise self.Beyond
         return self.lines[first[3]]
 
     def _head(self, due: list[Entry], end: End | None, now: bytes) -> Entry | End | None:

@@ -25,7 +25,6 @@ from queuectl.store.files.journal import (
     Journal,
     counts_after,
 )
-from queuectl.store.files.live_index import SHARE, SMALLEST, Beyond, LiveIndex
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.lookup import Found, find_jobs
 from queuectl.store.files.own_files import OwnFiles
@@ -36,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
     from queuectl.store.edits.hand_edits import HandEdit
+    from queuectl.store.files.live_index import LiveIndex
 
 Move = tuple[str | None, str | None]  # old and new state of a job; None: outside
 Moves = Iterable[Move]
@@ -211,9 +211,10 @@ class Writer:
 
     def first_ready(self, journal: Journal, now: str, lines: Iterable[bytes]) -> bytes | None:
         """Behind `live`, the line of the job to claim next; `lines` are not in the journal yet."""
+        live = self._live or self.live_anew(journal)
         try:
-            return (self._live or self.live_anew(journal)).first_ready(now.encode())
-        except Beyond:  # others claimed much since `prepare_live`
+            return live.first_ready(now.encode())
+        except live.Beyond:  # others claimed much since `prepare_live`
             live = self.live_anew(journal)
             live.apply(lines)
             return live.first_ready(now.encode())
@@ -237,6 +238,8 @@ class Writer:
             self._live = index
 
     def _load(self, journal: Journal, jobs: BaseFile) -> LiveIndex:
+        from queuectl.store.files.live_index import SHARE, SMALLEST, LiveIndex  # not of an enqueue
+
         waiting = journal.counts["pending"] + journal.counts["failed"]
         most = max(SMALLEST, waiting // SHARE)
         try:
