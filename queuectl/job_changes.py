@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
     from queuectl.model.selection import Selection
-    from queuectl.store.contract import Rule, Store, Which
+    from queuectl.store.contract import Meet, Rule, Store, Which
     from queuectl.store.facts import WorkerInfo
 
 
@@ -52,6 +52,13 @@ class JobChanges:
     ) -> Iterator[Job]:
         """Jobs in one of the states (None: all), at most `limit`; the dead come last."""
         return islice(self.store.find(states), limit)
+
+    def is_drained(self) -> bool:
+        """Whether no job is pending, in progress or waiting for a retry, but for schedules."""
+        counts = self.store.counts()
+        if counts["in_progress"] or counts["failed"]:
+            return False
+        return not counts["pending"] or all(map(recurs, self.find(("pending",))))
 
     def states(self, ids: Collection[str]) -> dict[str, str]:
         """The states of those of the jobs that there are, as those who wait for them see them."""
@@ -363,6 +370,16 @@ class JobChanges:
     def stop_elsewhere(self, *, now: bool = False) -> list[str]:
         """Ask the workers of other hosts to stop, and wait for none of them; their ids."""
         return self.store.stop_elsewhere(now)
+
+    def _rehearse(
+        self, jobs: Iterator[Job], named: Mapping[str, int], _set: object, meet: Meet | None
+    ) -> None:
+        """Raise what the store's `add` would; the jobs must fit into memory."""
+        from queuectl.model.rehearsal import rehearse, related
+
+        new = list(jobs)
+        there = related(new, named, self.find)
+        rehearse(new, there, self.store.folder, meet, self.store.check_size)
 
     def wake_idle(self, count: int) -> None:
         """Wake so many workers that run nothing, as many as there are jobs for them.

@@ -18,7 +18,7 @@ from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import SCHEDULED
 from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
-from queuectl.model.job import Job, new_job, recurs
+from queuectl.model.job import Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.store.opening import open_store
@@ -113,23 +113,23 @@ class JobQueue(JobChanges):
         made: Callable[[Job], object],
         env_set: Mapping[str, Any] | None = None,
         meeting: Meeting = "refuse",
+        dry_run: bool = False,
     ) -> dict[int, Job]:
         """The same of drafts that need not fit into memory; `made` is given each job beforehand.
 
         Returns, by the index of the draft, the jobs that stand for others which were not added.
+        `dry_run`: only raises what would be raised.
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
         ids = MadeIds(moment, _chance())
-        named: dict[str, int] = {}
-        keys: set[str] = set()
+        named, keys = dict[str, int](), set[str]()
         defaults = Job(
             *("", "pending", 0, now, "", settings.max_retries, now, now),
             timeout=settings.timeout,
             env_set=None if env_set is None else self.store.set_id(env_set),
         )
-        instead: dict[int, Job] = {}
-        meet, count = None, 0
+        instead, meet, count = dict[int, Job](), None, 0
         if meeting != "refuse":
             from queuectl.model.meeting import check_meeting, meeting_rule  # few ask for it
 
@@ -163,8 +163,9 @@ class JobQueue(JobChanges):
                 if job_id in ids:
                     raise DuplicateId(job_id, "the same input", index)
 
-        self.store.add(jobs(), named, env_set, meet)
-        self.wake_idle(count)
+        add = self._rehearse if dry_run else self.store.add
+        add(jobs(), named, env_set, meet)
+        self.wake_idle(0 if dry_run else count)
         return instead
 
     def counts(self) -> dict[str, int]:
@@ -410,13 +411,6 @@ class JobQueue(JobChanges):
     def checkpoint_due_in(self) -> float | None:
         """Seconds until a fold would be due, or None if nothing waits for one."""
         return self.store.fold_due_in()
-
-    def is_drained(self) -> bool:
-        """Whether no job is pending, in progress or waiting for a retry, but for schedules."""
-        counts = self.counts()
-        if counts["in_progress"] or counts["failed"]:
-            return False
-        return not counts["pending"] or all(map(recurs, self.find(("pending",))))
 
     def count_stuck(self) -> tuple[int, int]:
         """How many jobs are paused, and how many wait for others, if no other is left to run.

@@ -47,6 +47,8 @@ COMMANDS = (
             *MEETING,
             Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
             Param("--each", "path", "a .csv, .tsv or list: a job for each row; 'help each'"),
+            Param("--dry-run", "flag", "only show what would be added"),
+            Param("--json", "flag", "print it as JSON, with --dry-run"),
             Param("argv", "argv", "after --: a command and its arguments, as they stand"),
         ),
         handler="queuectl.commands.handlers.enqueue:enqueue",
@@ -57,6 +59,7 @@ COMMANDS = (
         ),
         details=(
             "The job runs under /bin/sh -c, in the folder it was enqueued in. "
+            "With --dry-run all is checked as it would be; ids that are made up are others then. "
             "'help objects' tells how {...} is read."
         ),
         access="write",

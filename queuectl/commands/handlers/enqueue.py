@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import chain
 
 from queuectl.commands.dispatch import Result
 from queuectl.errors import DuplicateId, InvalidInput, NoSuchTag, Reworded
@@ -39,17 +40,22 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     path = "-" if args.get("object") == "-" else args.get("file")
     draft: Draft = {}
     meeting = _meeting(args)
+    planned: list[Job] | None = [] if args.get("dry_run") else None
+    if args.get("json") and planned is None:
+        raise InvalidInput("--json shows what --dry-run would add: give both")
     if args.get("each") is not None:
         if path is not None:
             raise InvalidInput("give --each or a file of jobs, not both")
         draft = described(args)
         name_tagged(context, draft)
-        ids, instead = _enqueue_rows(context, args, draft, meeting)
+        ids, instead = _enqueue_rows(context, args, draft, meeting, planned)
     elif path is None:
         draft = described(args)
-        ids, instead = enqueue_one(context, draft, meeting)
+        ids, instead = enqueue_one(context, draft, meeting, planned)
     else:
-        ids, instead = _enqueue_file(context, path, args, meeting)
+        ids, instead = _enqueue_file(context, path, args, meeting, planned)
+    if planned is not None:
+        return _would_add(context, planned, instead, meeting)
     if context.interactive:
         context.made.extend(ids)
 
@@ -69,6 +75,22 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     return Result(lines(), words=words())
 
 
+def _would_add(
+    context: Context, planned: Sequence[Job], instead: Instead, meeting: Meeting
+) -> Result:
+    """The jobs as they would be, and how many: of those that are there only what would change."""
+    from queuectl.commands.handlers.jobs import these
+
+    there = instead if meeting == "replace" else {}
+    jobs = [
+        there.get(at, job) for at, job in enumerate(planned) if at in there or at not in instead
+    ]
+    shown = these(context, jobs)
+    others = f"; there before: {len(instead)}" if instead else ""
+    told = f"Would be added: {len(planned) - len(instead)}{others}"
+    return Result(chain(shown.lines if jobs else (), [told]), words=shown.words, form=shown.form)
+
+
 def _sum(ids: Sequence[str], instead: Instead, tags: Sequence[str]) -> str:
     """What the rows of a file came to; tags are told as they were given."""
     added = [job_id for index, job_id in enumerate(ids) if index not in instead]
@@ -78,15 +100,36 @@ def _sum(ids: Sequence[str], instead: Instead, tags: Sequence[str]) -> str:
     return f"Jobs added to the queue: {len(added)}{which}{tagged}{others}"
 
 
-def enqueue_one(context: Context, draft: Draft, meeting: Meeting) -> tuple[list[str], Instead]:
-    """The job of a draft, its id; and, at 0, the job that was there before and stands for it."""
+def enqueue_one(
+    context: Context, draft: Draft, meeting: Meeting, planned: list[Job] | None = None
+) -> tuple[list[str], Instead]:
+    """The job of a draft, its id; and, at 0, the job that was there before and stands for it.
+
+    `planned` is given what would be added, and then nothing is.
+    """
     _place(context, draft)
     name_tagged(context, draft)
     made: list[str] = []
-    instead = context.queue.enqueue_each(
-        [draft], lambda job: made.append(job.id), _captured(context), meeting
-    )
+    instead = _hand_in(context, [draft], made, meeting, planned)
     return [instead[0].id] if instead else made, instead
+
+
+def _hand_in(
+    context: Context,
+    drafts: Iterable[Draft],
+    ids: list[str],
+    meeting: Meeting,
+    planned: list[Job] | None,
+) -> Instead:
+    """Hand in the drafts, all or none; `planned` is as enqueue_one has it."""
+
+    def made(job: Job) -> None:
+        ids.append(job.id)
+        if planned is not None:
+            planned.append(job)
+
+    only = planned is not None
+    return context.queue.enqueue_each(drafts, made, _captured(context), meeting, dry_run=only)
 
 
 def name_tagged(context: Context, fields: Draft) -> None:
@@ -130,7 +173,11 @@ def _fate(there: Job | None, meeting: Meeting) -> str:
 
 
 def _enqueue_rows(
-    context: Context, args: Mapping[str, Any], draft: Draft, meeting: Meeting
+    context: Context,
+    args: Mapping[str, Any],
+    draft: Draft,
+    meeting: Meeting,
+    planned: list[Job] | None,
 ) -> tuple[list[str], Instead]:
     """A job for each row of a file, all or none; their ids."""
     from queuectl.commands.handlers.each import Template, rows
@@ -149,7 +196,7 @@ def _enqueue_rows(
             _place(context, filled)  # now: the folder's own name may look like a placeholder
             yield filled
 
-    _, instead = _enqueue_from(context, args["each"], drafts, begun, ids, meeting)
+    _, instead = _enqueue_from(context, args["each"], drafts, begun, ids, meeting, planned)
     return ids, instead
 
 
@@ -273,7 +320,11 @@ def make_absolute(draft: Draft, here: Callable[[], str] = _here) -> None:
 
 
 def _enqueue_file(
-    context: Context, path: str, args: dict[str, Any], meeting: Meeting
+    context: Context,
+    path: str,
+    args: dict[str, Any],
+    meeting: Meeting,
+    planned: list[Job] | None,
 ) -> tuple[list[str], Instead]:
     """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
     flags = [option for option, _, _ in _FLAGS if args.get(option)]
@@ -288,7 +339,7 @@ def _enqueue_file(
     def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
         return _drafts(context, file, name, lines, passed)
 
-    name, instead = _enqueue_from(context, path, drafts, lines, ids, meeting)
+    name, instead = _enqueue_from(context, path, drafts, lines, ids, meeting, planned)
     if passed and not context.quiet:
         told = ", ".join(sorted(passed))
         context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
@@ -302,6 +353,7 @@ def _enqueue_from(
     lines: Sequence[int],
     ids: list[str],
     meeting: Meeting,
+    planned: list[Job] | None,
 ) -> tuple[str, Instead]:
     """Hand in what `drafts` reads from a file, all or none; the file's name in errors, and the
     jobs that stand for others, by their index.
@@ -311,9 +363,7 @@ def _enqueue_from(
     name = "<stdin>" if path == "-" else path
     try:
         with context.stdin() if path == "-" else open(path, "rb") as file:
-            instead = context.queue.enqueue_each(
-                drafts(file, name), lambda job: ids.append(job.id), _captured(context), meeting
-            )
+            instead = _hand_in(context, drafts(file, name), ids, meeting, planned)
     except (InvalidInput, DuplicateId) as exc:
         if exc.index is None:
             raise

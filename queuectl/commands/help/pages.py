@@ -80,7 +80,7 @@ Each
   {column} is a cell of the row, {} the line, {n} the number of the row, from 1
   on. They may stand in the words behind --, in a --command outside of quotes,
   and in the values of options. In a command a value is one word of the shell,
-  whatever it holds.
+  whatever it holds. --dry-run shows what would be added.
   Doubled braces are braces: {{x}} is the text {x}, {{}} is {} (as find -exec
   wants it), {{{x}}} the value of x in braces. Others stay as they are, like
   {a,b} and ${HOME}.

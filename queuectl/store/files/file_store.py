@@ -121,7 +121,7 @@ class FileStore:
                 if staged.names_parents:
                     from queuectl.store.files.kin import check_added
 
-                    check_added(self._writer, journal, staged, ids or (), bool(found))
+                    check_added(self._writer, journal, staged, ids or (), meet is not None)
                 if staged.size:
                     self._writer.append_staged(journal, staged)
         finally:

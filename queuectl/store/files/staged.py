@@ -70,6 +70,7 @@ class Staged:
             if self.lines is None:
                 raise InvalidInput("so many jobs cannot replace others at once: hand in fewer")
             self.lines.append(encode_job(new))
+            self.names_parents = self.names_parents or NAMES_OTHERS in self.lines[-1]
             self.size += len(self.lines[-1]) + 1
             self._moved.append((old.state, new.state))
 
