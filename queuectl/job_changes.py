@@ -6,7 +6,7 @@ change it: to all the jobs that are meant, or to none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob, Outdated
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from queuectl.model.selection import Selection
     from queuectl.store.contract import Meet, Rule, Store, Which
     from queuectl.store.facts import WorkerInfo
+
+
+_FEW = 8  # jobs that are got one by one; more are met in one pass
 
 
 class JobChanges:
@@ -67,14 +70,21 @@ class JobChanges:
         from queuectl.model.dependencies import parent_state
         from queuectl.model.selection import Selection
 
-        wanted = Selection(ids=frozenset(ids))
-        return {job.id: parent_state(job) for job in self.select(wanted)}
+        if len(ids) > _FEW:
+            found = self.select(Selection(ids=frozenset(ids)))
+        else:
+            found = [job for job in map(self.store.get, ids) if job is not None]
+        return {job.id: parent_state(job) for job in found}
 
-    def lacking(self) -> dict[str, dict[str, str | None]]:
-        """The waiting jobs that lack a parent, by id: which they lack, and how those are."""
+    def children(self, job_id: str) -> list[Job]:
+        """The jobs that wait for this one, or did; those that were enqueued first come first."""
+        return sorted(self.store.children(job_id), key=lambda job: (job.created_at, job.id))
+
+    def lacking(self, jobs: Iterable[Job]) -> dict[str, dict[str, str | None]]:
+        """Those of the jobs that lack a parent, by id: which they lack, and how those are."""
         from queuectl.model.dependencies import parents, unmet
 
-        kin = [job for job in self.find(CLAIMABLE) if parents(job)]
+        kin = [job for job in jobs if parents(job)]
         states = self.states({name for job in kin for name in parents(job)})
         return {job.id: lacks for job in kin if (lacks := unmet(job, states.get))}
 

@@ -109,6 +109,10 @@ class MemoryStore:
         found = [job for job in self._jobs.values() if states is None or job.state in states]
         yield from sorted(found, key=lambda job: job.state == "dead")
 
+    def children(self, job_id: str) -> Iterator[Job]:
+        """See Store."""
+        return (job for job in self._jobs.values() if job_id in parents(job))
+
     def counts(self) -> dict[str, int]:
         """See Store."""
         counts: dict[str, int] = dict.fromkeys(STATES, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from memory_store import MemoryStore
@@ -238,6 +239,47 @@ def test_what_an_edit_by_hand_makes_unstartable_is_named_and_hangs_nothing(cli):
     cli.ok("update", "c", "--after", "b")
     assert cli("worker", "run", "--drain").code == 0
     assert cli("doctor").code == 0
+
+
+def test_the_children_of_a_job_are_those_that_name_it_now(queue):
+    enqueue(queue, "a")
+    enqueue(queue, "b", "c", after=["a"])
+    enqueue(queue, "d", after_end=["a"])
+    queue.checkpoint()
+    queue.update("b", {"after": []})
+    queue.cancel(["c"])
+    assert [(job.id, job.state) for job in queue.children("a")] == [
+        *(("c", "cancelled"), ("d", "pending")),
+    ]
+    queue.purge(["c"])
+    assert [job.id for job in queue.children("a")] == ["d"]
+
+
+def test_children_are_shown_and_what_becomes_of_them_is_explained(cli):
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    cli.ok("enqueue", "--id", "b", "--after", "a", "--", "true")
+    cli.ok("enqueue", "--id", "c", "--after", "b", "--after-end", "a", "--", "true")
+    cli.ok("enqueue", "--id", "d", "--after-end", "a", "--", "true")
+    assert re.search(
+        r"Children +: b \(pending\), c \(pending\), d \(pending\)\n", cli.ok("show", "a")
+    )
+    kin = [
+        "When it is completed, 2 jobs can start: b, d.",
+        "If it dies or is cancelled, 2 jobs would fall with it: b, c.",
+    ]
+    assert [line.strip() for line in cli.ok("explain", "a").splitlines()][-2:] == kin
+    cli.run("worker", "run", "--drain")
+    shown = json.loads(cli.ok("show", "a", "--json"))
+    assert [(child["id"], child["state"]) for child in shown["children"]] == [
+        *(("b", "dead"), ("c", "dead"), ("d", "completed")),
+    ]
+    reasons = json.loads(cli.ok("explain", "a", "--json"))["reasons"]
+    text = "2 jobs that fell with it would come back with it: b, c."
+    assert reasons[-1] == {"code": "brings_back", "text": text}
+    assert "Children" not in cli.ok("show", "d")
+    assert json.loads(cli.ok("explain", "d", "--json"))["reasons"][-1]["code"] == "completed"
+    enqueue(JobQueue.open(cli.folder), *(f"e{n:02}" for n in range(12)), after=["d"])
+    assert "e09 (pending), and 2 more\n" in cli.ok("show", "d")
 
 
 def test_a_schedule_is_not_a_parent_but_may_have_some(queue):

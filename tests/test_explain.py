@@ -96,7 +96,8 @@ def test_what_comes_before_a_job() -> None:
         job("slow", priority=1),
         job("retried", "failed", run_at="2026-01-31T07:00:00.000000Z"),
     ]
-    assert jobs_ahead(waiting[2], waiting, NOW) == 3  # first, urgent and retried
+    ahead = [other.id for other in jobs_ahead(waiting[2], waiting, NOW)]
+    assert ahead == ["first", "urgent", "retried"]
 
 
 @pytest.mark.parametrize(

@@ -218,17 +218,17 @@ class Kin:
                     put(kid, _risen(kid, parent.id, now))
         return found
 
-    def count_freed(self, pairs: Sequence[Pair]) -> int:
-        """How many waiting jobs have all that they waited for by a step that changes these."""
+    def freed(self, pairs: Sequence[Pair]) -> list[Job]:
+        """The waiting jobs that have all that they waited for by a step that changes these."""
         changed = {new.id: new for _, new in pairs}
         state_of = states_with(changed, self._state_of)
         ended = (new for old, new in pairs if new.state in FINISHED and old.state not in FINISHED)
         kids = {kid.id: kid for parent in ended for kid in self._kids_of(parent.id)}
-        return sum(
-            kid.state in CLAIMABLE and not unmet(kid, state_of)
+        return [
+            kid
             for kid in kids.values()
-            if kid.id not in changed
-        )
+            if kid.id not in changed and kid.state in CLAIMABLE and not unmet(kid, state_of)
+        ]
 
 
 def _risen(job: Job, parent: str, now: str) -> Job:

@@ -73,6 +73,9 @@ class Jobs(Protocol):
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """The jobs in one of the states (None: all): first in first, the dead last."""
 
+    def children(self, job_id: str) -> Iterator[Job]:
+        """The jobs that name it as a parent, in whatever state, in any order."""
+
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""
 

@@ -10,7 +10,7 @@ from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.claim_order import CLAIMABLE, claim_order, is_ready
-from queuectl.model.dependencies import parents, ring, told_ring, unmet
+from queuectl.model.dependencies import LOST, Kin, parents, ring, told_ring, unmet
 from queuectl.model.gate import ALL, OPEN, full, holders, paused_by, shut_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from queuectl.commands.context import Context
     from queuectl.job_queue import JobQueue
     from queuectl.model.backoff import RetryPolicy
+    from queuectl.model.fields import State
     from queuectl.model.gate import Gate
     from queuectl.model.job import Job
     from queuectl.store.facts import WorkerInfo
@@ -89,9 +90,12 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
         shut = _awaited(queue, job) + _shut(job, gate, using)
     ahead = 0
     if is_ready(job, now) and not shut:
-        lacking = queue.lacking()
-        waiting = (other for other in queue.find(CLAIMABLE) if other.id not in lacking)
-        ahead = jobs_ahead(job, waiting, now, gate, using)
+        kin = []
+        for other in jobs_ahead(job, queue.find(CLAIMABLE), now, gate, using):
+            if parents(other):
+                kin.append(other)
+            ahead += 1
+        ahead -= len(queue.lacking(kin))
     workers = queue.workers()
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
@@ -102,18 +106,19 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     around = Surroundings(now, policy, workers, ahead, kept, path, shut)
     if recurs(job) and job.last is not None:
         around = around._replace(last=queue.store.get(job.last))
+    children = _children(queue, job, now)
     retries = coming_retries(job, around.policy)
     clock = context.clock
 
     def lines() -> Iterator[str]:
         state = render.paint(job.state, render.STATE_COLOURS.get(job.state), on=context.color)
         yield f"Job '{job.id}' is {state}."
-        for _, text in reasons(job, around, lambda at: render.moment(at, clock)):
+        for _, text in reasons(job, around, lambda at: render.moment(at, clock)) + children:
             yield f"  {text}"
         if retries:
             yield f"  {_told_retries(job, retries, around.policy)}"
 
-    found = reasons(job, around, lambda at: at)
+    found = reasons(job, around, lambda at: at) + children
     alive = sum(worker.alive for worker in workers)
     return Result(
         lines(),
@@ -171,6 +176,36 @@ def _awaited(queue: JobQueue, job: Job) -> list[tuple[str, str]]:
     return found
 
 
+def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
+    """What its end, or its retry, would come to for its children, as codes and sentences."""
+    if job.state == "completed" or not queue.children(job.id):
+        return []
+    kids: dict[str, list[Job]] = {}
+    for kid in queue.find(CLAIMABLE | LOST):
+        for name in dict.fromkeys(parents(kid)):
+            kids.setdefault(name, []).append(kid)
+    states = queue.states(
+        {name for found in kids.values() for kid in found for name in parents(kid)}
+    )
+    kin = Kin(lambda parent: kids.get(parent, ()), states.get)
+
+    def follow(state: State) -> list[str]:
+        return [new.id for _, new in kin.consequences([(job, job._replace(state=state))], now)]
+
+    if job.state in LOST:
+        risen = follow("pending")
+        text = f"{_count(len(risen), 'job')} that fell with it would come back with it"
+        return [("brings_back", f"{text}: {_few(risen)}.")] if risen else []
+    found = []
+    if free := [kid.id for kid in kin.freed([(job, job._replace(state="completed"))])]:
+        text = f"When it is completed, {_count(len(free), 'job')} can start: {_few(free)}."
+        found.append(("frees", text))
+    if fallen := follow("dead"):
+        text = f"If it dies or is cancelled, {_count(len(fallen), 'job')} would fall with it"
+        found.append(("takes_along", f"{text}: {_few(fallen)}."))
+    return found
+
+
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (" and others" if len(names) > _MOST_NAMED else "")
 
@@ -181,9 +216,12 @@ def jobs_ahead(
     now: str,
     gate: Gate = OPEN,
     using: Mapping[str, list[Job]] | None = None,
-) -> int:
-    """How many of the jobs, which come in the queue's order, are claimed before this one."""
-    mine, ahead, met = claim_order(job, gate.aging), 0, False
+) -> Iterator[Job]:
+    """Those of the jobs, which come in the queue's order, that are claimed before this one.
+
+    If they lack no parent.
+    """
+    mine, met = claim_order(job, gate.aging), False
     for other in waiting:
         if other.id == job.id:
             met = True
@@ -191,8 +229,8 @@ def jobs_ahead(
             paused_by(other, gate) or full(other, gate, using or {})
         ):
             order = claim_order(other, gate.aging)
-            ahead += order < mine or (order == mine and not met)
-    return ahead
+            if order < mine or (order == mine and not met):
+                yield other
 
 
 def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ _WAITS = 32  # columns at most for what a job waits for
 NO_MATCH = Note("No job matches.")
 _PURGED_UNASKED = ("completed", "cancelled")
 _PURGEABLE = ("completed", "cancelled", "dead")
+_MOST_NAMED = 10  # children
 _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
 
 
@@ -150,7 +151,14 @@ def show(context: Context, args: dict[str, Any]) -> Result:
             yield f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):"
             yield from map(render.one_line, printed)
 
-    return Result(lines(), words=[job.state], form=lambda: {"job": forms.job_form(job, reveal)})
+    def form() -> dict[str, Any]:
+        children = context.queue.children(job.id)
+        return {
+            "job": forms.job_form(job, reveal),
+            "children": [{"id": child.id, "state": child.state} for child in children],
+        }
+
+    return Result(lines(), words=[job.state], form=form)
 
 
 def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
@@ -165,6 +173,7 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Tags", ", ".join(job.tags) or None),
         ("After", _parents(context, job.after)),
         ("After End Of", _parents(context, job.after_end)),
+        ("Children", _children(context.queue.children(job.id))),
         ("Locks", ", ".join(job.lock) or None),
         ("Holds", ", ".join(job.slots) or None),
         ("Unique Key", job.unique),
@@ -203,6 +212,13 @@ def _parents(context: Context, names: Sequence[str]) -> str | None:
     """Jobs that another one waits for, each with its state."""
     found = context.queue.states(names)
     return ", ".join(f"{name} ({found.get(name, 'gone')})" for name in names) or None
+
+
+def _children(children: Sequence[Job]) -> str | None:
+    """Jobs that wait for this one, or did, each with its state."""
+    named = [f"{child.id} ({child.state})" for child in children[:_MOST_NAMED]]
+    more = len(children) - len(named)
+    return ", ".join(named) + (f", and {more} more" if more else "") or None
 
 
 def _own_policy(job: Job) -> str | None:

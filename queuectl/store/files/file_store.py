@@ -284,8 +284,12 @@ class FileStore:
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """See Store."""
         with self._snapshot() as snapshot:
-            if snapshot:
-                yield from snapshot.find(states)
+            yield from snapshot.find(states) if snapshot else ()
+
+    def children(self, job_id: str) -> Iterator[Job]:
+        """See Store."""
+        with self._snapshot() as snapshot:
+            yield from snapshot.children(job_id) if snapshot else ()
 
     def counts(self) -> dict[str, int]:
         """See Store."""

@@ -271,6 +271,27 @@ def read_live_lines(fd: int) -> Iterator[bytes]:
                 yield line.rstrip(b",\n")
 
 
+def lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
+    """The lines in the text that hold one of the needles; it begins and ends with a newline."""
+    starts = set()
+    for needle in needles:
+        at = text.find(needle)
+        while at >= 0:
+            starts.add(text.rfind(b"\n", 0, at) + 1)
+            at = text.find(needle, text.index(b"\n", at))
+    return [text[start : text.index(b"\n", start)] for start in sorted(starts)]
+
+
+def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
+    """The same of a file in our layout."""
+    rest, at = b"", 0
+    while piece := os.pread(fd, 1 << 20, at):
+        at += len(piece)
+        text, newline, rest = (rest + piece).rpartition(b"\n")
+        for line in lines_with(text + newline, needles):
+            yield line.rstrip(b",")
+
+
 def find_line(fd: int, job_id: str) -> bytes | None:
     """The line of one job in a file in our layout, or None."""
     # Not through a mapping: a file that an editor cuts, or a disk cannot read, would kill us.

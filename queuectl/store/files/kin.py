@@ -27,8 +27,9 @@ from queuectl.store.files.job_files import (
     encode_job,
     line_id,
     line_state,
+    lines_with,
+    read_lines_with,
 )
-from queuectl.store.files.lookup import lines_with, read_lines_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def consequences(
     changed = {new.id: new for _, new in (*pairs, *more)}
     new_states = states_with(changed, states.get)
     check_new(asked_anew((*pairs, *more)), {**known, **changed}.get, new_states)
-    return more, kin.count_freed([*pairs, *more])
+    return more, len(kin.freed([*pairs, *more]))
 
 
 def fall(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -18,7 +17,9 @@ from queuectl.store.files.job_files import (
     is_live,
     line_id,
     line_state,
+    lines_with,
     read_lines,
+    read_lines_with,
 )
 from queuectl.store.files.journal import Journal
 
@@ -124,24 +125,3 @@ def find_holders(files: OwnFiles, journal: Journal, keys: Collection[str]) -> di
             if job.unique in found:
                 found[job.unique].append(job)
     return found
-
-
-def lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
-    """The lines in the text that hold one of the needles; it begins and ends with a newline."""
-    starts = set()
-    for needle in needles:
-        at = text.find(needle)
-        while at >= 0:
-            starts.add(text.rfind(b"\n", 0, at) + 1)
-            at = text.find(needle, text.index(b"\n", at))
-    return [text[start : text.index(b"\n", start)] for start in sorted(starts)]
-
-
-def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
-    """The same of a file in our layout."""
-    rest, at = b"", 0
-    while piece := os.pread(fd, 1 << 20, at):
-        at += len(piece)
-        text, newline, rest = (rest + piece).rpartition(b"\n")
-        for line in lines_with(text + newline, needles):
-            yield line.rstrip(b",")

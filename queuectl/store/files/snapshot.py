@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import chain
 
 from queuectl.errors import BadFile
 from queuectl.model.job import Job
@@ -29,6 +30,7 @@ from queuectl.store.files.job_files import (
     line_state,
     parse_edited,
     read_lines,
+    read_lines_with,
 )
 from queuectl.store.files.journal import Journal, Stamp, read_at
 
@@ -303,6 +305,21 @@ class Snapshot:
         for line in self.lines():
             if wanted is None or line_state(line) in wanted:
                 yield decode_job(line)
+
+    def children(self, job_id: str) -> Iterator[Job]:
+        """The jobs that name it as a parent; no other line is parsed, nor looked at for itself."""
+        named = b'"%s"' % job_id.encode()
+        if self._by_hand is None:
+            older = chain.from_iterable(read_lines_with(base.fd, (named,)) for base in self.bases)
+        else:
+            older = chain(self.base_jobs(), self.base_dead())
+        lines = chain(
+            (line for line in older if line_id(line) not in self.overlay),
+            (line for line in self.overlay.values() if line_state(line)),
+        )
+        for job in (decode_job(line) for line in lines if named in line):
+            if job_id in job.after or job_id in job.after_end:
+                yield job
 
     def get(self, job_id: str) -> tuple[Job, str] | None:
         """The job and the file that holds it."""

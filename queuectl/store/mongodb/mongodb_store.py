@@ -18,6 +18,7 @@ from queuectl.errors import NoSuchJob
 from queuectl.model.claim_order import Claim
 from queuectl.model.dependencies import parents
 from queuectl.model.fields import STATES
+from queuectl.model.gate import OPEN
 from queuectl.model.job import Job
 from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
@@ -31,6 +32,7 @@ from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.firing import Firing
 from queuectl.store.mongodb.host import make_host_folder
+from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.staging import Staging
 from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
 
@@ -210,6 +212,12 @@ class MongodbStore:
     ) -> Iterator[Mapping[str, Any]]:
         with self.connection.told():
             yield from self._jobs.find(asked, **how).sort("_seq", 1)
+
+    def children(self, job_id: str) -> Iterator[Job]:
+        """See Store."""
+        if self._there():
+            with self.connection.told():
+                yield from list(Family(self.connection, OPEN).kids_of(job_id))
 
     def counts(self) -> dict[str, int]:
         """See Store."""
