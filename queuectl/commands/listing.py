@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from operator import attrgetter
+from typing import Any
 
 from queuectl.commands import forms, render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Data
 from queuectl.errors import InvalidInput
 from queuectl.model.claim_order import CLAIMABLE, claim_order
@@ -21,15 +24,7 @@ from queuectl.model.fields import FIELDS, STATES
 from queuectl.model.job import Job
 from queuectl.model.times import format_duration
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from queuectl.commands.context import Context
-
-    Value = Callable[[Job], object]
-
+Value = Callable[[Job], object]
 FORMS = ("json", "jsonl", "csv", "tsv")
 # How `--sort` orders jobs, oldest first; the time of making decides between what is alike.
 _RANKS = {"in_progress": 0, "failed": 1, "pending": 2, "dead": 3, "completed": 4, "cancelled": 5}

@@ -5,21 +5,17 @@ A command that changes jobs never takes a missing or empty option for "all of th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from queuectl.commands.context import Context
 from queuectl.commands.params import SELECTORS
 from queuectl.errors import InvalidInput, NoSuchJob
 from queuectl.model.fields import STATES
+from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from typing import Any, TypeAlias
-
-    from queuectl.commands.context import Context
-    from queuectl.model.job import Job
-
-    Which: TypeAlias = "list[str] | Selection"  # ids, all of which must be there, or a selection
-
+Which: TypeAlias = "list[str] | Selection"  # ids, all of which must be there, or a selection
 LEAST_PREFIX = 4  # letters of an id by which it may be named, if no other begins so
 _FEW = 5  # ids that are named
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from queuectl.errors import InvalidInput
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from queuectl.model.job import Job
+from queuectl.model.job import Job
 
 _DATABASE = "/zoneinfo/"  # what stands before a zone's name in the path of its file
 

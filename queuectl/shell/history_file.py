@@ -13,12 +13,9 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterator, Mapping
 
 from queuectl.places import expand, is_anothers, own_folder
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 MOST = 10_000  # entries
 _SLACK = 500  # more than MOST before the file is rewritten, so that not every shell does it

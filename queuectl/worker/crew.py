@@ -7,16 +7,13 @@ import selectors
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import queuectl
 from queuectl.worker.runner import MARKS
 from queuectl.worker.wakeups import STOP_NOW
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LARGEST_READ = 1 << 16

@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 _FROM_KERNEL = 0x80  # si_code of a signal that the terminal sends to its whole group
 # What cannot be waited for, or tells of a fault of this process itself.

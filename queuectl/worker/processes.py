@@ -11,11 +11,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
 
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ENDED = (b"Z", b"X")  # states of a process in /proc/PID/stat

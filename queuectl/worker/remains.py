@@ -10,19 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple, TypeAlias
 
 from queuectl.worker import processes
+from queuectl.worker.processes import Seen
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-    from typing import TypeAlias
-
-    from queuectl.worker.processes import Seen
-
-    Found: TypeAlias = "dict[int, Seen]"  # living processes by pid
-
+Found: TypeAlias = "dict[int, Seen]"  # living processes by pid
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25  # seconds between looks at what was signalled
 _MOST_LEFT = 200  # runs whose marks are remembered
 _SHORT = 0.5  # seconds; in a shorter run the pids do not start again from below

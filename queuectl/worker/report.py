@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 
+from queuectl.model.job import Job
+from queuectl.model.lifecycle import Outcome
 from queuectl.model.log_words import one_line
 from queuectl.model.times import format_duration, parse_time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from queuectl.model.job import Job
-    from queuectl.model.lifecycle import Outcome
 
 _MOST_NAMED = 10  # jobs that ended dead
 _WIDEST = 60  # characters of a command that are shown

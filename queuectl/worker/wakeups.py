@@ -9,11 +9,8 @@ import os
 import select
 import signal
 from operator import is_
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import FrameType, TracebackType
-    from typing import Any
+from types import FrameType, TracebackType
+from typing import Any
 
 # Sent by `worker stop` and `worker stop --now`. Unlike a second SIGTERM, asking twice to finish
 # is not an order to hurry: a person who stopped waiting for a stop may start to wait again.

@@ -5,15 +5,11 @@ Loaded only for such a line.
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import Fault
+from collections.abc import Sequence
+
+from queuectl.commands.grammar.bound import Bound, Fault, Reading
 from queuectl.commands.grammar.specs import CommandSpec, Param, command_tree
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from queuectl.commands.grammar.bound import Bound, Reading
-    from queuectl.commands.grammar.tokens import Token
+from queuectl.commands.grammar.tokens import Token
 
 # Commands that change nothing and end by themselves, but with one of these options.
 LOOKING = (

@@ -9,12 +9,9 @@ import calendar
 import re
 import time
 
+from queuectl.commands.context import Context
 from queuectl.errors import InvalidInput
 from queuectl.model.times import LATEST, format_time, parse_duration, parse_time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.commands.context import Context
 
 _DAY = 86_400
 _LOCAL = re.compile(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from queuectl.commands import render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 
 def backup(context: Context, args: dict[str, Any]) -> Result:

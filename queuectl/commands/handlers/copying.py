@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from tempfile import TemporaryFile
+from typing import Any
 
 from queuectl.addresses import name_of
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
 from queuectl.places import find_folder
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.model.job import Job
-    from queuectl.store.backup import Backup
+from queuectl.store.backup import Backup
 
 
 def copy(context: Context, args: dict[str, Any]) -> Result:

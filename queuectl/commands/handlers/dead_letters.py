@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from queuectl.commands import listing, render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.jobs import NO_MATCH, along, jobs_result, listed, removed, these
-from queuectl.commands.selecting import chosen, confirmed, listed_jobs, selection_of, selects
+from queuectl.commands.selecting import Which, chosen, confirmed, listed_jobs, selection_of, selects
 from queuectl.errors import InvalidInput
 from queuectl.model.causes import Cause, by_cause, named
 from queuectl.model.dependencies import came_back
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.commands.selecting import Which
-    from queuectl.model.job import Job
+from queuectl.model.job import Job
 
 _COLUMNS = (
     render.Column("ID", 15),

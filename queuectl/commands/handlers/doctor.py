@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from queuectl.addresses import name_of
 from queuectl.commands import forms, render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
+from queuectl.job_queue import JobQueue
 from queuectl.model.fields import NOT_YET
 from queuectl.model.hooks import is_hook
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.job_queue import JobQueue
 
 
 def doctor(context: Context, args: dict[str, Any]) -> Result:

@@ -10,20 +10,16 @@ import csv
 import os
 import re
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 from queuectl.commands.grammar.local_times import read_time
 from queuectl.commands.grammar.tokens import command_line, quote
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.model.fields import DELAY, check_value
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import IO
-
-    Draft = dict[str, object]
-    Row = Mapping[str, str]
-
+Draft = dict[str, object]
+Row = Mapping[str, str]
 MOST_ROWS = 100_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from queuectl.commands import render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.model.stats import stats as stats_of
 from queuectl.model.times import format_duration
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN = ".:-=+*#@"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from typing import Any
+
 from queuectl.commands import forms
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput
 from queuectl.model.gate import ALL, usage, variable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 
 def pause(context: Context, args: dict[str, Any]) -> Result:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from queuectl.commands import forms, listing, render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.selecting import (
+    Which,
     chosen,
     confirmed,
     listed_jobs,
@@ -20,18 +24,9 @@ from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
 from queuectl.model.env_file import hidden
 from queuectl.model.fields import STATES
-from queuectl.model.job import FINISHED, LIVE, policy_of, recurs
+from queuectl.model.job import FINISHED, LIVE, Job, policy_of, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, format_time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.commands.selecting import Which
-    from queuectl.model.job import Job
 
 _COLUMNS = (
     render.Column("ID", 15),

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from queuectl.commands import render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.handlers.waiting import WorkerLook
 from queuectl.commands.selecting import listed_jobs, named_job, selects
 from queuectl.errors import InvalidInput, NoSuchRun
-from queuectl.model.job import LIVE, recurs
+from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.times import format_duration, parse_time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.model.job import Job
 
 
 def logs(context: Context, args: dict[str, Any]) -> Result:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from queuectl.addresses import address_of, is_address, name_of
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.job_queue import JobQueue
 from queuectl.places import find_folder, refuse_address
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 
 def init(context: Context, args: dict[str, Any]) -> Result:

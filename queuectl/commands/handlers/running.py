@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from queuectl.commands import render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.enqueue import described, enqueue_one
 from queuectl.commands.handlers.logs import follow
 from queuectl.commands.handlers.waiting import WaitFailed, exit_code
 from queuectl.errors import InvalidInput, QueuectlError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 _AGAIN = 2.0  # seconds in which a second Ctrl-C cancels the job
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from queuectl.commands import render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.selecting import listed_jobs, selects, whole_ids
 from queuectl.errors import InvalidInput, NoSuchJob, StoreError
 from queuectl.model.hooks import is_hook
-from queuectl.model.job import LIVE, recurs
+from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, parse_time
 from queuectl.worker.hindrance import unserved
 from queuectl.worker.report import stuck
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.model.job import Job
 
 TIMED_OUT = 124  # as timeout(1) has it
 _FEW = 5  # jobs that are looked up one by one

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from queuectl.addresses import address_of
 from queuectl.commands import forms, render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import StoreError
 from queuectl.store import opening
+from queuectl.store.facts import WorkerInfo
 from queuectl.worker.hindrance import hindrance
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.store.facts import WorkerInfo
 
 _COLUMNS = (
     render.Column("PID", 8),

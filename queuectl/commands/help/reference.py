@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 from queuectl import __version__
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param
@@ -15,10 +16,6 @@ from queuectl.commands.table import COMMANDS
 from queuectl.model.fields import STATES
 from queuectl.model.job import FINISHED
 from queuectl.model.lifecycle import LATER, MOST_INTERRUPTIONS, MOST_LOSSES, TRANSITIONS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _ABOUT = "run shell commands in the background, with retries and dead letters"
 _WAYS = (

@@ -12,12 +12,9 @@ from __future__ import annotations
 import os
 from zlib import crc32
 
+from queuectl.commands.scripts.statements import Statement
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.store.door import oddity
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.commands.scripts.statements import Statement
 
 _ANEW = os.O_CREAT | os.O_EXCL
 _WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import FAILED, close, run_line
 from queuectl.commands.grammar.binding import bind
 from queuectl.commands.scripts.progress import Progress
 from queuectl.commands.scripts.statements import Statement, open_script
 from queuectl.commands.table import COMMANDS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.commands.context import Context
 
 
 def check_script(context: Context, path: str | None) -> int:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from queuectl.store.contract import Store
 from queuectl.store.damage import examination, stray_logs
+from queuectl.store.facts import Finding
 from queuectl.store.files.lock import QueueLock
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.store.contract import Store
-    from queuectl.store.facts import Finding
 
 _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damaged
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 from queuectl.config import Settings
@@ -33,14 +34,9 @@ from queuectl.store.files import env_sets, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import DEAD, JOBS, decode_job
 from queuectl.store.files.journal import MAGIC, NAME
+from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.marker import check_folder, is_new
 from queuectl.store.files.snapshot import Snapshot
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from queuectl.store.files.lock import QueueLock
 
 REPAIR = "'queuectl doctor --repair' mends it"
 KEEP = "'queuectl doctor --repair' keeps what can be read"

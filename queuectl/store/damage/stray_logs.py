@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from queuectl.errors import StoreError
 from queuectl.store import door
+from queuectl.store.contract import Store
 from queuectl.store.facts import Finding
 from queuectl.store.files.log_cut import worker_of
 from queuectl.store.files.logs import LogFolder, named_run
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from queuectl.store.contract import Store
 
 _FEW = 5  # names that a line lists before it only counts them
 _ASIDE = ".bad-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 
 from queuectl.model.ids import made_ids
 from queuectl.model.job import Job
@@ -10,12 +11,7 @@ from queuectl.model.schedule import fired
 from queuectl.model.times import parse_time
 from queuectl.store.files.job_files import encode_job, is_live, line_id
 from queuectl.store.files.journal import Journal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from queuectl.store.files.writer import Move, Writer
+from queuectl.store.files.writer import Move, Writer
 
 
 def fire(

@@ -6,6 +6,7 @@ what cannot be read at the moment raises a QueuectlError, and the next look will
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from heapq import nsmallest
 
 from queuectl.errors import StoreError
@@ -16,12 +17,7 @@ from queuectl.store.files.job_files import decode_job, line_front, line_id, line
 from queuectl.store.files.journal import Journal
 from queuectl.store.files.peek import lines_of, no_lock
 from queuectl.store.files.snapshot import Snapshot
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from queuectl.store.watch import Change
+from queuectl.store.watch import Change
 
 
 class Glance:

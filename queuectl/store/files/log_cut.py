@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from queuectl.errors import DiskRefused, FileMissing
 from queuectl.model.sizes import format_size
 from queuectl.store import door
 from queuectl.store.facts import LATER, SOON
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MISSING = b"\n... some output not kept ...\n"  # for a reader that follows
 _PARTS = ("new", "next", "tail", "head", "whole")  # in the order in which they are removed

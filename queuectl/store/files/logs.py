@@ -13,20 +13,15 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
-from queuectl.model.job import LIVE, log_name
+from queuectl.model.job import LIVE, Job, log_name
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
 from queuectl.store import door
 from queuectl.store.facts import LATER, SOON
 from queuectl.store.files.log_cut import MISSING, Cuts, fitting
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-
-    from queuectl.model.job import Job
 
 _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
