@@ -184,13 +184,17 @@ LINES = [
     (["--priority", "2", "--command", "echo it's; ls", "-l"], "echo it's; ls -l", {"priority": 2}),
     (["--", "sleep 0.1; echo done | wc -c"], "sleep 0.1; echo done | wc -c", {}),
     (["--id", "x", "--", "a b"], "a b", {"id": "x"}),
+    (["--tag", "a", "b", "--", "echo", "a b"], "echo 'a b'", {"tags": ["a", "b"]}),
+    (["--lock=a", "b", "c", "--id", "x", "--command", "true"], "true", {"lock": ["a", "b", "c"]}),
+    (["--tag", "a", "echo", "hi"], "echo hi", {"tags": ["a"]}),
 ]
 
 
 def advice(message: str) -> str:
     """The line that a refusal of enqueue advises."""
     found = re.search(
-        r"(?:to run a command|to the command|for a shell line): (enqueue .*)", message
+        r"(?:to run a command|to the command|for a shell line|again for more): (enqueue .*)",
+        message,
     )
     assert found, message
     return found[1].partition("; for a program: ")[0]

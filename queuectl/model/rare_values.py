@@ -78,7 +78,8 @@ def _ids(field: Named, value: object) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(map(_unquoted, words)))
     for job_id in found:
         if len(job_id) > 128 or not _ID.fullmatch(job_id):
-            raise InvalidInput(f"{field.name}: {as_given(job_id)} is not the id of a job")
+            several = ": name each by itself" if "," in job_id else ""
+            raise InvalidInput(f"{field.name}: {as_given(job_id)} is not the id of a job{several}")
     return found
 
 

@@ -277,10 +277,11 @@ class Binder(Reading):
         self.lost = True
         message, instead = f"'{short(token.text)}' is not {noun(param)}", ""
         if any(operand.kind == "argv" for operand in self.operands):
-            from queuectl.commands.grammar.ways_out import way_out
+            from queuectl.commands.grammar.ways_out import given_again, way_out
 
-            line, instead = way_out(self, at)
-            message += f"; to run a command: {line}" if line else ""
+            again = given_again(self, at)
+            line, instead = ("", "") if again else way_out(self, at)
+            message = again or (f"{message}; to run a command: {line}" if line else message)
         self._fault(message, token, instead)
 
     def _command_line(self, tokens: Sequence[Token]) -> str:

@@ -78,6 +78,30 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
     return " ".join([*front, "--", told]), "" if moved else f"-- {words[0].raw}"
 
 
+def given_again(reading: Reading, at: int) -> str:
+    """What to say of further values behind an option that takes one at a time; "" for other words.
+
+    Where no command stands elsewhere in the line, it is one that may begin here.
+    """
+    options, words = _parted(reading, at)
+    before = next((option for option in options if option[-1] is reading.tokens[at - 1]), None)
+    param = reading.option(before[0].text.partition("=")[0]) if before else None
+    if param is None or not param.many:
+        return ""
+    names = {option[0].text.partition("=")[0] for option in options}
+    ends = next((n for n, word in enumerate(words) if word.raw == "--"), len(words))
+    if ends == len(words) and names.isdisjoint(("--command", "--file")):
+        return ""
+    line = [*reading.bound.words]
+    for option in options:
+        line += _written(reading, option)
+        if option is before:
+            for value in words[:ends]:
+                line += [param.name, *_written(reading, [value])]
+    line += _written(reading, words[ends:])
+    return f"{param.name} takes one value and is given again for more: {_short(' '.join(line))}"
+
+
 def both_ways(reading: Reading, token: Token) -> str:
     """What to say of a shell line that stands quoted behind `--`."""
     options, _ = _parted(reading, len(reading.tokens) - 1)
