@@ -226,13 +226,6 @@ BAD = [
     ("enqueue --run-at 2026-01-31", "is not a time like 18:30", "2026-01-31", ""),
     ("enqueue --", "the command behind -- is missing", "", ""),
     ("enqueue echo 'a b'", "to run a command: enqueue -- echo 'a b'", "echo", "-- echo"),
-    (
-        "enqueue --after-end t1 t2 -- x",
-        "--after-end takes one value and is given again for more: "
-        "enqueue --after-end t1 --after-end t2 -- x",
-        "t2",
-        "",
-    ),
     ("update echo", "'echo' is not an object", "echo", ""),
     ("update", "update needs an object", "", ""),
     (
