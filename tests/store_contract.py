@@ -363,21 +363,6 @@ class StoreContract:
 
     # -- change
 
-    def test_the_children_of_a_job(self, store):
-        """In whatever state, wherever they lie."""
-        named = {
-            "b": {"after": ("a",), "state": "cancelled"},
-            "c": {"after_end": ("x", "a"), "state": "completed"},
-            "d": {"after": ("ab",), "state": "cancelled"},
-            "e": {"after": ("a",), "state": "dead"},
-        }
-        store.add([make_job("a"), make_job("ab"), make_job("x", command='echo "a"')])
-        store.add([make_job(job_id, **fields) for job_id, fields in named.items()])
-        assert sorted(names(store.children("a"))) == ["b", "c", "e"]
-        store.fold()
-        assert sorted(names(store.children("a"))) == ["b", "c", "e"]
-        assert names(store.children("nobody")) == []
-
     def test_change_puts_the_new_for_the_old(self, store):
         jobs = filled(store)
         for state in STATES:
