@@ -44,7 +44,7 @@ WORKERS = 8
 PACE = 0.15  # mean seconds between two blows
 DRAIN = 120.0  # seconds for the queue to come to rest
 SETTINGS = {"poll-interval": 0.2, "kill-grace": 0.3, "base": 1, "max-delay": 0.3}
-SETTINGS |= {"lock-timeout": 20}
+SETTINGS |= {"lock-timeout": 60}  # a busy machine may give its holder little time
 OLDER = "queuectl-a61fc90.zip"
 
 
