@@ -15,10 +15,12 @@ from collections.abc import Callable
 from queuectl.errors import Conflict, KeyTaken, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import LOST
+from queuectl.model.fields import STATES
 from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import in_state
 from queuectl.store import opening
 from queuectl.store.files.job_files import encode_job
+from queuectl.store.mongodb import documents
 from tests.campaigns.yard import Notes, Yard, whole_lines
 
 LIMITS = {"gpu": 3}
@@ -243,19 +245,20 @@ class Reader(Client):
         self._purged: set[str] = set()
         self._revs: dict[str, int] = {}
 
-    def _running(self, jobs: list[Job]) -> list[Job]:
-        """The running jobs of one moment, of which a list of all jobs in a database is not."""
+    def _moment(self, jobs: list[Job]) -> list[Job]:
+        """The jobs of one moment, which a list of a database is not; none where none can be had."""
         if not self.yard.url:
-            return [job for job in jobs if job.state == "in_progress"]
+            return jobs
         connection = self.queue.store.connection  # type: ignore[attr-defined]
-        return list(self.queue.find(("in_progress",))) if connection.has_transactions else []
+        with connection.snapshot() as moment:
+            if moment is None:
+                return []  # a standalone server reads job by job
+            found = connection.jobs.find({"state": {"$in": [*STATES]}}, session=moment)
+            return [documents.to_job(document) for document in found]
 
-    def read(self) -> None:
-        """Every job accepted before is there once, and not older than at the last look."""
-        self._catch_up()
-        expected = self._accepted - self._purged
-        jobs = list(self.queue.find())
-        slots = Counter(s for job in self._running(jobs) for s in job.slots)
+    def _check_moment(self, jobs: list[Job]) -> None:
+        """What must be so of all jobs at any moment."""
+        slots = Counter(s for job in jobs if job.state == "in_progress" for s in job.slots)
         if any(count > 1 or s == f"gpu#{LIMITS['gpu']}" for s, count in slots.items()):
             self.violation(f"too many run: {slots}")
         live = [job for job in jobs if job.state in LIVE]
@@ -263,15 +266,22 @@ class Reader(Client):
             ("unique key", [job.unique for job in live if job.unique]),
             ("schedule", [job.id.rpartition(":")[0] for job in live if job.planned]),
         ):
-            if not self.yard.url and len(set(names)) < len(names):
+            if len(set(names)) < len(names):
                 self.violation(f"two live jobs of one {what}: {sorted(names)}")
         states = {job.id: job for job in jobs}
-        for job in live if not self.yard.url else ():
+        for job in live:
             parents = [states[name] for name in job.after if name in states]
             if job.state != "in_progress" and any(p.state in LOST for p in parents):
                 self.violation(f"{job.id} waits for what is dead or cancelled: {job.after}")
             if job.state == "in_progress" and not all(p.run for p in parents):
                 self.violation(f"{job.id} runs before its parents: {job.after}")
+
+    def read(self) -> None:
+        """Every job accepted before is there once, and not older than at the last look."""
+        self._catch_up()
+        expected = self._accepted - self._purged
+        jobs = list(self.queue.find())
+        self._check_moment(self._moment(jobs))
         seen = {job.id: job.rev for job in jobs}
         if len(seen) < len(jobs):
             self.violation("a job was seen twice")

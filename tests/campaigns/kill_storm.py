@@ -1,7 +1,7 @@
 """Kill -9 at random on everything that uses a queue; afterwards nothing may be lost or doubled.
 
     python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--keep DIR]
-                                         [--older | --mongodb FORM]
+                                         [--older | --mongodb WHERE]
 
 Eight workers, and clients that enqueue, cancel, retry, change, purge, fold and read; all of them,
 and the jobs that run, are killed and replaced; queue.lock is removed, the folder is copied and the
@@ -472,16 +472,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--older", action="store_true", help="a version of format 1 takes part")
-    parser.add_argument("--mongodb", metavar="FORM", help="'replica set' or 'standalone'")
+    where = "'replica set', 'standalone', or the URL of a server of one's own"
+    parser.add_argument("--mongodb", metavar="WHERE", help=where)
     parser.add_argument("--keep", metavar="DIR", help="a new folder that is left as it is")
     options = parser.parse_args()
     print(f"kill storm: {options.seconds:g} s, --seed {options.seed}", flush=True)
     root = options.keep or tempfile.mkdtemp(prefix="queuectl-storm-")
     os.makedirs(root, exist_ok=True)
     begun = time.monotonic()
-    server = _server(options.mongodb) if options.mongodb else {}
+    url, server = options.mongodb or "", {}
+    if url and "://" not in url:
+        server = _server(url)
+        url = f"{server['url']}storm"
     try:
-        url = f"{server['url']}storm" if server else ""
         found = storm(options.seconds, options.seed, root, options.older, url)
     finally:
         if server:
