@@ -104,7 +104,7 @@ os._exit(0)
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL of a new server, to which the name of a database is added."""
     from tests.mongodb import conftest  # needs the extra test-mongodb
 
@@ -122,7 +122,7 @@ def _server() -> Iterator[str]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _queue(url: str, name: str) -> JobQueue:
+def new_queue(url: str, name: str) -> JobQueue:
     queue = JobQueue.open(find_folder(f"{url}{name}", os.environ))
     queue.make()
     return queue
@@ -132,7 +132,7 @@ def _documents(queue: JobQueue) -> object:
     return queue.store.connection.database.jobs  # type: ignore[attr-defined]
 
 
-def _missing() -> list[Figure] | None:
+def missing() -> list[Figure] | None:
     from tests.mongodb import conftest
 
     if not conftest.MISSING:
@@ -140,7 +140,7 @@ def _missing() -> list[Figure] | None:
     return [Figure(f"MongoDB was not tested: {conftest.MISSING}", 0, "")]
 
 
-def _at_once(program: str, url: str, folder: str) -> tuple[float, Counter[str]]:
+def at_once(url: str, folder: str, program: str = _OURS) -> tuple[float, Counter[str]]:
     """Jobs a second of some clients at once, and how often each job was claimed."""
     argv = [sys.executable, "-c", _TIMED.format(program), folder]
     how = {"env": {**os.environ, "PYTHONPATH": ROOT}, "text": True}
@@ -159,9 +159,9 @@ def _at_once(program: str, url: str, folder: str) -> tuple[float, Counter[str]]:
 
 def claims(sizes: Sizes) -> list[Figure]:
     """Claim and finish by four clients, and a single claim beside and behind very many jobs."""
-    if missing := _missing():
-        return missing
-    with _server() as url:
+    if said := missing():
+        return said
+    with server() as url:
         return [*_rates(url, sizes), *_behind(url, sizes)]
 
 
@@ -169,14 +169,14 @@ def _rates(url: str, sizes: Sizes) -> list[Figure]:
     ratios, rates, twice, count = [], [], 0, sizes.long_drain
     rounds = min(3, sizes.drain_rounds)
     for number in range(rounds):
-        queue, where = _queue(url, f"rate{number}"), f"{url}rate{number}"
+        queue, where = new_queue(url, f"rate{number}"), f"{url}rate{number}"
         queue.enqueue([{"command": "true"}] * count)
         jobs = _documents(queue)
         jobs.aggregate([{"$out": "bare"}])  # type: ignore[attr-defined]
         keys = [(key, 1) for key in ("state", "priority", "run_at", "_seq")]
         jobs.database.bare.create_index(keys, name="claim")  # type: ignore[attr-defined]
-        ours, taken = _at_once(_OURS, where, queue.folder)
-        bare, _ = _at_once(_BARE, where, queue.folder)
+        ours, taken = at_once(where, queue.folder)
+        bare, _ = at_once(where, queue.folder, _BARE)
         assert len(taken) == count
         twice += taken.total() - count
         ratios.append(ours / bare)
@@ -216,10 +216,10 @@ def _behind(url: str, sizes: Sizes) -> Iterator[Figure]:
         ),
     }
     rounds = max(2, min(200, sizes.finished // 5))
-    empty = _queue(url, "empty")
+    empty = new_queue(url, "empty")
     empty.enqueue([{"command": "true"}] * (len(cases) * 3 * rounds + 9))
     for number, (name, (limit, settings, others)) in enumerate(cases.items()):
-        queue = _queue(url, f"behind{number}")
+        queue = new_queue(url, f"behind{number}")
         if "tags" in others[0][1]:
             queue.enqueue([{"command": "true", "tags": ["gpu"], "priority": -2}])
             queue.change_settings(settings)
@@ -268,13 +268,13 @@ def _claim(queue: JobQueue) -> Callable[[], float]:
 
 def drains(sizes: Sizes) -> list[Figure]:
     """The drain of two workers, beside the floor; there is no target."""
-    if missing := _missing():
-        return missing
+    if said := missing():
+        return said
     ratios, rates = [], []
-    with _server() as url:
+    with server() as url:
         for number in range(max(1, sizes.drain_rounds // 2)):
             before = floor(min(sizes.drain, 2_000))
-            queue = _queue(url, f"drain{number}")
+            queue = new_queue(url, f"drain{number}")
             try:
                 rates.append(drain(queue, sizes.drain).speed.rate)
             finally:
@@ -286,10 +286,10 @@ def drains(sizes: Sizes) -> list[Figure]:
 
 def one_shots(sizes: Sizes) -> list[Figure]:
     """`enqueue` and `status` beside bare scripts that do the same, and at very many jobs."""
-    if missing := _missing():
-        return missing
-    with _server() as url, console_script() as command:
-        few, many = _queue(url, "few"), _queue(url, "many")
+    if said := missing():
+        return said
+    with server() as url, console_script() as command:
+        few, many = new_queue(url, "few"), new_queue(url, "many")
         for queue, count in ((few, 3), (many, sizes.million)):
             queue.enqueue([{"command": "true"}])
             _fill(queue, [(count, {"state": "completed", "run": 1})])

@@ -34,9 +34,9 @@ class Drain(NamedTuple):
     wall: float
 
 
-def drain(queue: JobQueue, count: int, workers: int = WORKERS) -> Drain:
-    """Let fresh workers run `count` new jobs, and see that each ran once."""
-    ids = {job.id for job in queue.enqueue([{"command": "true"}] * count)}
+def drain(queue: JobQueue, count: int, workers: int = WORKERS, **fields: object) -> Drain:
+    """Let fresh workers run `count` new jobs with these fields, and see that each ran once."""
+    ids = {job.id for job in queue.enqueue([{"command": "true", **fields}] * count)}
     before = queue.counts()["completed"]
     begun = time.time()
     pids = pool.start(queue.folder, workers)

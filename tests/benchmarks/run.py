@@ -15,6 +15,7 @@ from tests.benchmarks import (
     databases,
     drains,
     gates,
+    hosts,
     memory,
     pages,
     prompts,
@@ -44,6 +45,7 @@ ROWS = {
     "top": prompts.top,
     "mongodb-claims": databases.claims,
     "mongodb-drain": databases.drains,
+    "mongodb-hosts": hosts.hosts,
     "mongodb-one-shots": databases.one_shots,
 }
 
