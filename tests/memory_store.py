@@ -16,7 +16,7 @@ from queuectl.model.dependencies import (
     Kin,
     asked_anew,
     check_new,
-    named_by_live,
+    needed,
     parents,
     states_with,
     unmet,
@@ -213,12 +213,12 @@ class MemoryStore:
         kept: Kept = None,
     ) -> list[Job]:
         """See Store."""
-        needed = named_by_live(self._jobs.values())
         gone = [job for job in self._meant(which) if goes is None or goes(job)]
         check_count(len(gone), exactly)
+        stay = needed(self._jobs.values(), {job.id for job in gone})
         if kept is not None:
-            kept += [job for job in gone if job.id in needed]
-        gone = [job for job in gone if job.id not in needed]
+            kept += [job for job in gone if job.id in stay]
+        gone = [job for job in gone if job.id not in stay]
         for job in gone:
             del self._jobs[job.id]
         return gone

@@ -135,6 +135,16 @@ def test_a_parent_that_a_live_job_names_is_not_purged(queue):
     assert [job.id for job in queue.purge(["a"])] == ["a"]
 
 
+def test_a_parent_is_taken_away_with_all_that_wait_for_it_and_not_before(queue):
+    enqueue(queue, "a")
+    enqueue(queue, "b", after=["a"])
+    enqueue(queue, "c", after_end=["b"])
+    jobs = {job.id: job for job in queue.find()}
+    assert queue.take_away({name: jobs[name] for name in "ab"}) == []
+    assert {job.id for job in queue.take_away(jobs)} == {"a", "b", "c"}
+    assert list(queue.find()) == []
+
+
 @pytest.mark.parametrize("shape", ["chain", "fan-in", "fan-out"])
 def test_large_graphs_are_worked_off_in_order(tmp_path, shape):
     queue = JobQueue.open(str(tmp_path / "data"))

@@ -7,7 +7,7 @@ can never start: it falls with that parent, in the same step, and comes back wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from queuectl.errors import Conflict, InvalidInput, NoSuchParent
@@ -144,6 +144,21 @@ def check_new(
 def named_by_live(jobs: Iterable[Job]) -> set[str]:
     """The ids that live jobs among these wait for."""
     return {name for job in jobs if job.state in LIVE for name in parents(job)}
+
+
+def needed(kin: Iterable[Job], doomed: Collection[str]) -> set[str]:
+    """The ids of the doomed jobs that must stay, for a live job that stays names them.
+
+    `kin`: the jobs that have parents, or those that name doomed ones.
+    """
+    live = {job.id: parents(job) for job in kin if job.state in LIVE}
+    staying = [job_id for job_id in live if job_id not in doomed]
+    found: set[str] = set()
+    while staying:
+        names = [name for name in live.get(staying.pop(), ()) if name in doomed]
+        staying += [name for name in names if name not in found]
+        found.update(names)
+    return found
 
 
 def asked_anew(pairs: Iterable[Pair]) -> dict[str, Job]:

@@ -147,8 +147,8 @@ class Jobs(Protocol):
     ) -> list[Job]:
         """Remove those of the jobs for which `goes` is true (None: all); returns what was removed.
 
-        A job that a live one names as a parent stays, and is put into `kept`. In one step, as
-        `change`; all or none if `goes` raises, NoSuchJob for an id, or OtherJobs.
+        A parent that a live job names stays, unless that goes as well, and is put into `kept`. In
+        one step, as `change`; all or none if `goes` raises, NoSuchJob for an id, or OtherJobs.
         """
 
     def settings(self) -> Mapping[str, object]:

@@ -15,7 +15,7 @@ from queuectl.model.dependencies import (
     check_new,
     concerns_others,
     is_back,
-    named_by_live,
+    needed,
     parent_state,
     parents,
     states_with,
@@ -166,6 +166,6 @@ def _naming(lines: Iterable[bytes]) -> Iterator[bytes]:
     return (line for line in lines if NAMES_OTHERS in line)
 
 
-def needed(files: OwnFiles, journal: Journal) -> set[str]:
-    """The ids of the jobs that live ones wait for, or did."""
-    return named_by_live(with_parents(files, journal).values())
+def needed_of(jobs: Iterable[Job], files: OwnFiles, journal: Journal) -> set[str]:
+    """The ids of those of the jobs that must stay, for a live one that stays names them."""
+    return needed(with_parents(files, journal).values(), {job.id for job in jobs})

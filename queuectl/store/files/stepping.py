@@ -55,7 +55,7 @@ def step(
 
 def remove(writer: Writer, journal: Journal, jobs: list[Job], kept: Kept) -> list[Job]:
     """Remove those of the jobs that no live job names; `kept` is given the others."""
-    needed = kin.needed(writer.files, journal)
+    needed = kin.needed_of(jobs, writer.files, journal)
     gone = [job for job in jobs if job.id not in needed]
     if kept is not None:
         kept += [job for job in jobs if job.id in needed]

@@ -15,7 +15,7 @@ from pymongo.operations import DeleteOne, InsertOne, UpdateMany, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
 from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.dependencies import asked_anew, parents
+from queuectl.model.dependencies import asked_anew, needed, parents
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
@@ -118,14 +118,12 @@ class Changes:
         doomed = list(filter(goes, found))
         if self._is_one_step(found):
             what = f"that {len(doomed)} jobs were removed"
-            doomed, needed = self._connection.transaction(
-                self._removing(which, goes, exactly), what
-            )
-            return _parted(doomed, needed, kept)
+            doomed, stay = self._connection.transaction(self._removing(which, goes, exactly), what)
+            return _parted(doomed, stay, kept)
         check_count(len(doomed), exactly)
         with self._connection.told():
-            needed = Family(self._connection, OPEN).named({job.id for job in doomed})
-        doomed = _parted(doomed, needed, kept)
+            stay = self._needed(doomed)
+        doomed = _parted(doomed, stay, kept)
         gone: list[Job] = []
         for piece in pieces(doomed, PIECE):
             gone += self._remove(piece)
@@ -327,13 +325,17 @@ class Changes:
         def deed(session: Any) -> tuple[list[Job], set[str]]:
             doomed = [job for job, _ in self._meant(which, session) if goes(job)]
             check_count(len(doomed), exactly)
-            needed = Family(self._connection, OPEN, session).named({job.id for job in doomed})
-            deletes = [DeleteOne({"_id": job.id}) for job in doomed if job.id not in needed]
+            stay = self._needed(doomed, session)
+            deletes = [DeleteOne({"_id": job.id}) for job in doomed if job.id not in stay]
             if deletes:
                 self._jobs.bulk_write(deletes, session=session)
-            return doomed, needed
+            return doomed, stay
 
         return deed
+
+    def _needed(self, doomed: Sequence[Job], session: Any = None) -> set[str]:
+        ids = {job.id for job in doomed}
+        return needed(Family(self._connection, OPEN, session).live_kids(ids).values(), ids)
 
     def _remove(self, jobs: Sequence[Job]) -> list[Job]:
         """Remove the jobs that are as they were; those that are gone then."""
@@ -360,11 +362,11 @@ def _has_kin(old: Job, new: Job, document: Mapping[str, Any]) -> bool:
     return matters or (bool(parents(new)) and new.state in CLAIMABLE)
 
 
-def _parted(doomed: Sequence[Job], needed: Collection[str], kept: Kept) -> list[Job]:
-    """Those of the jobs that nobody needs; `kept` is given the others."""
+def _parted(doomed: Sequence[Job], stay: Collection[str], kept: Kept) -> list[Job]:
+    """Those of the jobs that do not stay; `kept` is given the others."""
     if kept is not None:
-        kept += [job for job in doomed if job.id in needed]
-    return [job for job in doomed if job.id not in needed]
+        kept += [job for job in doomed if job.id in stay]
+    return [job for job in doomed if job.id not in stay]
 
 
 def _query(selection: Selection) -> Document:

@@ -76,15 +76,15 @@ class Family:
         named = {"$or": [{"after": parent}, {"after_end": parent}], "state": {"$in": [*STATES]}}
         yield from map(to_job, list(self._jobs.find(named, session=self._session)))
 
-    def named(self, ids: Collection[str]) -> set[str]:
-        """Those of the ids that live jobs wait for, or did."""
-        found: set[str] = set()
+    def live_kids(self, ids: Collection[str]) -> dict[str, Job]:
+        """The live jobs, with nothing but what they name, that wait for one of these, or did."""
+        found: dict[str, Job] = {}
         for piece in pieces(ids):
             some = {"$in": piece}
             asked = {"$or": [{"after": some}, {"after_end": some}], "state": {"$in": [*LIVE]}}
-            for job in self._jobs.find(asked, {"after": 1, "after_end": 1}, session=self._session):
-                found.update(job.get("after", ()), job.get("after_end", ()))
-        return found.intersection(ids)
+            for kid in self._jobs.find(asked, _OF_KIDS, session=self._session):
+                found[kid["_id"]] = _slim(kid, _NAMING)
+        return found
 
     def consequences(
         self, pairs: Sequence[Pair], now: str, *, alone: bool
@@ -111,7 +111,7 @@ class Family:
         self.load(name for job in jobs for name in parents(job) if name not in new)
         state_of = states_with(new, self.state_of)
         # A job with a new id can only be waited for if it was handed in with the others.
-        is_named = bool(self.named(new))
+        is_named = bool(self.live_kids(new))
         check_new(
             {job.id: job for job in jobs if parents(job)},
             lambda job_id: new.get(job_id) or (self._job(job_id) if is_named else None),
