@@ -292,6 +292,25 @@ def test_children_are_shown_and_what_becomes_of_them_is_explained(cli):
     assert "e09 (pending), and 2 more\n" in cli.ok("show", "d")
 
 
+def test_what_replaces_a_running_job_waits_for_its_end_and_is_replaced_itself(queue):
+    """So at most one job of a key runs, however many workers there are."""
+
+    def hand_in(command):
+        return queue.enqueue([{"command": command, "unique": "k"}], None, "replace")[0].id
+
+    first = hand_in("one")
+    job = queue.claim("w")
+    second = hand_in("two")
+    assert queue.get(second).after_end == (first,)
+    assert queue.claim("v") is None
+    assert hand_in("three") == hand_in("four") == second
+    assert queue.claim("v") is None
+    assert queue.claim("w", (job, ended(1))) is None  # its retry comes first
+    queue.cancel([first])
+    job = queue.claim("w")
+    assert (job.id, job.command) == (second, "four")
+
+
 def test_a_schedule_is_not_a_parent_but_may_have_some(queue):
     enqueue(queue, "s", every=60)
     with pytest.raises(InvalidInput, match="'a' cannot wait for 's': that is a schedule, which"):

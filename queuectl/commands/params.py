@@ -121,7 +121,11 @@ SCHEDULES = (
 )
 MEETING = (
     Param("--if-absent", "flag", "if a job with its id or key is there, leave it at that one"),
-    Param("--replace", "flag", "put it in the place of a waiting job with its key"),
+    Param(
+        "--replace",
+        "flag",
+        "put it in the place of a waiting job with its key, or behind a running one",
+    ),
 )
 # How the page and the API are served.
 SERVE = (

@@ -37,8 +37,11 @@ def meeting_rule(
         if meeting == "keep":
             instead[index] = others[0] if others[0].id == job.id else (waiting or others)[0]
             return None
+        # Behind one that runs: at most one of a key runs, and one waits.
+        running = (other.id for other in others if other.state == "in_progress")
+        job = job._replace(after_end=tuple(dict.fromkeys((*job.after_end, *running))))
         if not waiting:
-            return job  # beside the one that runs
+            return job
         instead[index] = new = replaced(waiting[-1], job, now)
         check_size(new)
         return new

@@ -201,12 +201,14 @@ def met(
         new = meet(index, job, others) if others and meet is not None else job
         if new is not None and new.id == job_id:
             live.append(new)
+            if new is not job:
+                changed[job_id] = new
             continue
         left_out.add(index)
         if new is not None:
             changed[new.id] = new
             live[:] = [new if other.id == new.id else other for other in live]
-    if not left_out:
+    if not left_out and not changed:
         return staged
 
     def lines() -> Iterator[bytes]:

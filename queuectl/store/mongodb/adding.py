@@ -176,6 +176,8 @@ class Adding:
             after = meet(index, job, others) if others else job
             if after is None:
                 continue
+            if not (self._connection.has_transactions or parents(job)):
+                after = after._replace(after_end=())  # what needs two documents is left out
             if after.id not in now:
                 beside[after.id] = others
                 by_key.setdefault(after.unique, {})[after.id] = None
