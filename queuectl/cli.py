@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = _end_quietly()
     except KeyboardInterrupt:
-        code = _interrupted()
+        code = _report("interrupted", INTERRUPTED)
     except SystemExit as exc:  # a signal asked for it, and the terminal is as it was, or gone
         code = int(exc.code or 0)
         _flush_after(code)
@@ -239,10 +239,6 @@ def _end_quietly() -> int:
     os.dup2(nowhere, 1)
     os.close(nowhere)
     return PIPE_CLOSED
-
-
-def _interrupted() -> int:
-    return _report("interrupted", INTERRUPTED)
 
 
 def _report(line: str, code: int) -> int:

@@ -158,7 +158,8 @@ class JobChanges:
                 job = _retried(job, now)  # first: a run_at that is given holds
             own: dict[str, object] = {}
             if tag or untag:
-                own["tags"] = _retagged(job, tag, untag)
+                kept = (name for name in job.tags if name not in untag)
+                own["tags"] = list(dict.fromkeys((*kept, *tag)))
             if env:
                 own["env"] = {**(job.env or {}), **env}
             before = job
@@ -346,14 +347,11 @@ class JobChanges:
         """
         signed = lifecycle.signed(_at_rev(rule, rev), self.by, event)
         done = list(self.store.change(which, signed, exactly=exactly, alone=alone).values())
-        self._tell_workers(done)
-        return done
-
-    def _tell_workers(self, jobs: Collection[Job]) -> None:
-        for job in jobs:
+        for job in done:
             if job.state == "in_progress" and job.cancel_requested:
                 self.store.wake(CANCEL, job.worker)
-        self.wake_idle(sum(job.state == "pending" for job in jobs))
+        self.wake_idle(sum(job.state == "pending" for job in done))
+        return done
 
     def _held_back(self, gate: Gate) -> tuple[int, int]:
         """How many jobs are paused, and how many wait for others; 0 and 0 if another waits."""
@@ -435,11 +433,6 @@ def _removable(job: Job) -> Job:
     if job.state not in FINISHED:
         raise InvalidTransition(job.id, job.state, "remove")
     return job
-
-
-def _retagged(job: Job, add: Collection[str], drop: Collection[str]) -> list[str]:
-    """The job's tags without some and with others, each once."""
-    return list(dict.fromkeys((*(tag for tag in job.tags if tag not in drop), *add)))
 
 
 def _at_rev(rule: Rule, rev: int | None) -> Rule:

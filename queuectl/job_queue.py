@@ -287,9 +287,12 @@ class JobQueue(JobChanges):
         running when the backup was made wait for their next run, with nothing spent.
         """
         now = self.now()
-        jobs = [
-            self._put_back(job, now) if job.state == "in_progress" else job for job in backup.jobs
-        ]
+
+        def put_back(job: Job) -> Job:
+            stopped = Outcome("stopped", None, None, now)
+            return lifecycle.settled(job, job, stopped, self._retry_policy, 0.0, now) or job
+
+        jobs = [put_back(job) if job.state == "in_progress" else job for job in backup.jobs]
         kept = self._archive.refill(jobs, backup.settings, backup.env_sets, replace=replace)
         self.store.wake()
         return kept
@@ -304,10 +307,6 @@ class JobQueue(JobChanges):
     def check_size(self, job: Job) -> None:
         """Raise InvalidInput, naming the job, if the store cannot keep it."""
         self.store.check_size(job)
-
-    def _put_back(self, job: Job, now: str) -> Job:
-        stopped = Outcome("stopped", None, None, now)
-        return lifecycle.settled(job, job, stopped, self._retry_policy, 0.0, now) or job
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier when something may have changed."""

@@ -57,9 +57,11 @@ def candidates(
     `only_prefixes`: only what begins with that word, for a shell that would take any other for a
     replacement of it.
     """
-    text = _without_program(line)
+    program = tokenize(line)[:1]
+    text = line[program[0].end :].lstrip() if program else ""
     bound = UncheckedBinder(COMMANDS, GLOBAL_OPTIONS, text, tokenize(text)).bind()
-    begins = _last_word(bound)
+    last = bound.tokens[-1] if bound.tokens else None
+    begins = last.start if last is not None and last.end == len(text) else len(text)
     typed = text[begins:]
     if _is_for_files(bound, typed):
         return None
@@ -78,24 +80,12 @@ def candidates(
     ]
 
 
-def _without_program(line: str) -> str:
-    """The line behind the name of the program."""
-    tokens = tokenize(line)
-    return line[tokens[0].end :].lstrip() if tokens else ""
-
-
 def _is_for_files(bound: Bound, typed: str) -> bool:
     """Whether the name of a file may come, or a word of a command line behind `--`."""
     kinds = {item.kind for item in expected(bound)}
     if "argv" in kinds:
         return any(token.role == "end" for token in bound.tokens)
     return "path" in kinds and (typed[:1] != "-" or "=" in typed)
-
-
-def _last_word(bound: Bound) -> int:
-    """Where the word begins that is being typed."""
-    last = bound.tokens[-1] if bound.tokens else None
-    return last.start if last is not None and last.end == len(bound.text) else len(bound.text)
 
 
 def _folder(bound: Bound, environ: Any) -> str:

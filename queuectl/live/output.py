@@ -74,7 +74,8 @@ def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
         data = read(begin, end)
         torn = begin > 0 and data.find(b"\n", 0, middle - begin) < 0
         rows = list(_rows(data, begin, end == size, wish))
-        at = len(rows) - wish.rows if wish.place is None else _at(rows, wish.place)
+        places = [place for place, _ in rows]
+        at = len(rows) - wish.rows if wish.place is None else bisect_left(places, wish.place)
         at += wish.move
         enough = (at >= 0 or begin == 0) and (at + wish.rows <= len(rows) or end == size)
         if (enough and not torn) or near >= _FAR:
@@ -85,10 +86,6 @@ def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
     at_end = end == size and at + wish.rows >= len(rows)
     lines = tuple(text for _, text in shown)
     return Page(lines, shown[0][0] if shown else (0, 0), size, at_end)
-
-
-def _at(rows: list[tuple[Place, str]], place: Place) -> int:
-    return bisect_left([row[0] for row in rows], place)
 
 
 def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Place, str]]:

@@ -178,7 +178,8 @@ def settled(
     if job.cancel_requested:
         return _ended(job, outcome, now)
     if outcome.kind in ("stopped", "no_resources"):
-        return _released(job, outcome, now)
+        history = _noted(job, "release", now, reason=outcome.kind, error=outcome.error)
+        return _moved(job, "release", now, worker=None, history=history)
     if outcome.kind == "exited" and outcome.exit_code == 0:
         return _moved(
             job,
@@ -261,11 +262,6 @@ def _deferred(job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], now
         deferrals=deferrals,
         history=_noted(job, "later", outcome.finished_at, exit_code=LATER),
     )
-
-
-def _released(job: Job, outcome: Outcome, now: str) -> Job:
-    history = _noted(job, "release", now, reason=outcome.kind, error=outcome.error)
-    return _moved(job, "release", now, worker=None, history=history)
 
 
 def given_back(job: Job, worker: str, held: Job | None, now: str) -> Job | None:

@@ -31,13 +31,10 @@ def format_time(seconds: float) -> str:
 def _whole_second(whole: int) -> str:
     if len(_seconds) >= 64:
         _seconds.clear()
-    text = _seconds[whole] = _spelled(whole)
-    return text
-
-
-def _spelled(whole: int) -> str:
     year, month, day, hour, minute, second = time.gmtime(whole)[:6]
-    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
+    text = f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
+    _seconds[whole] = text
+    return text
 
 
 def parse_time(text: str) -> float:
@@ -58,7 +55,10 @@ def parse_time(text: str) -> float:
         ) from None
     if moment.tzinfo is None:
         raise InvalidInput(f"the time '{text}' names no zone: end it with Z (UTC) or +01:00")
-    return _within_range(moment.timestamp(), text)
+    seconds = moment.timestamp()
+    if not 0 <= seconds <= LATEST:
+        raise InvalidInput(f"the time '{text}' is outside the years 1970 to 9999")
+    return seconds
 
 
 def _plain(text: str) -> float | None:
@@ -86,12 +86,6 @@ def _six_digits(spelled: str) -> str:
         return spelled
     digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
     return f"{head}.{digits[:6]:0<6}{tail[len(digits) :]}" if digits else spelled
-
-
-def _within_range(seconds: float, text: str) -> float:
-    if not 0 <= seconds <= LATEST:
-        raise InvalidInput(f"the time '{text}' is outside the years 1970 to 9999")
-    return seconds
 
 
 def parse_duration(text: str) -> float:

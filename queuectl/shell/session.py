@@ -100,7 +100,8 @@ class Shell:
         """Until Ctrl-D, `exit`, a signal, or the terminal is gone."""
         with terminal_kept(self._leave):
             try:
-                self._greet()
+                self.context.write(f"queuectl {__version__}, data folder {self.context.name}")
+                self.context.flush()
                 with self._terminal.unseen_keys():
                     self._start_up()
                     while not self.leaving:
@@ -299,10 +300,6 @@ class Shell:
                 return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
             except EOFError:
                 return False
-
-    def _greet(self) -> None:
-        self.context.write(f"queuectl {__version__}, data folder {self.context.name}")
-        self.context.flush()
 
     def _interrupted(self) -> None:
         self._end_line()

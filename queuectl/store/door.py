@@ -205,7 +205,10 @@ def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.s
     except FileNotFoundError:
         raise FileMissing(f"{path} is missing; queuectl doctor --repair mends it") from None
     except OSError as exc:
-        fault = _oddity_at(path)
+        try:
+            fault = oddity(os.lstat(path))
+        except OSError:
+            fault = ""
         raise (odd(path, fault) if fault else refused("opening", path, exc)) from exc
     found = os.fstat(fd)
     fault = oddity(found, linked=linked)
@@ -213,13 +216,6 @@ def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.s
         os.close(fd)
         raise odd(path, fault)
     return fd, found
-
-
-def _oddity_at(path: str) -> str:
-    try:
-        return oddity(os.lstat(path))
-    except OSError:
-        return ""
 
 
 def open_file(path: str, flags: int) -> int:

@@ -106,11 +106,11 @@ class WorkerInfo:
     def left(self) -> list[tuple[int, str, str]]:
         """Processes of the run that cannot be ended, as pid, user and command."""
         words = [entry.split(":") for entry in self.facts.get("left", "").split(",")]
-        return [(int(word[0]), word[1], word[2]) for word in words if _is_left(word)]
-
-
-def _is_left(words: list[str]) -> bool:
-    return len(words) == 3 and words[0].isascii() and words[0].isdigit()
+        return [
+            (int(word[0]), word[1], word[2])
+            for word in words
+            if len(word) == 3 and word[0].isascii() and word[0].isdigit()
+        ]
 
 
 def _unspelled(word: str) -> str:

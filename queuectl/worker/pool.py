@@ -232,7 +232,8 @@ def _await_ends(
             if on_wait is not None:
                 on_wait([process.pid for process in told])
             for process in list(told):
-                if process.wait(_share(told)):
+                # If more are waited for, the next one is soon looked at.
+                if process.wait(1.0 if len(told) == 1 else 0.05):
                     told.remove(process)
                     process.close()
                     stopped.append(process.pid)
@@ -242,8 +243,3 @@ def _await_ends(
         for process in told:
             process.close()
     return stopped
-
-
-def _share(told: list[Process]) -> float:
-    """Seconds to wait for one of them before looking at the next."""
-    return 1.0 if len(told) == 1 else 0.05

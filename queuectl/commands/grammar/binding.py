@@ -399,13 +399,8 @@ class Binder(Reading):
             if param.kind == "argv":
                 values[param.key] = self._command_line(self.argv or [])
             elif param.key not in values:
-                values[param.key] = _default(param)
-
-
-def _default(param: Param) -> object:
-    if param.default is not None:
-        return param.default
-    return [] if param.many else False if param.kind == "flag" else None
+                empty: object = [] if param.many else False if param.kind == "flag" else None
+                values[param.key] = empty if param.default is None else param.default
 
 
 def _looks_like_option(token: Token) -> bool:

@@ -21,22 +21,15 @@ def expected(bound: Bound) -> list[Expected]:
     if last.role == "comment":
         return []
     # What is wrong was told already.
-    before = UncheckedBinder(
-        reading.specs, reading.options, reading.text, _unbound(tokens[:-1]), reading.is_argv
-    )
+    unbound = [
+        Token(t.text, t.start, t.end, t.raw, quoted=t.quoted, open=t.open)
+        if t.role != "comment"
+        else t
+        for t in tokens[:-1]
+    ]
+    before = UncheckedBinder(reading.specs, reading.options, reading.text, unbound, reading.is_argv)
     before.bind()
     return _after(before, last.text, last.start)
-
-
-def _unbound(tokens: list[Token]) -> list[Token]:
-    return [
-        Token(t.text, t.start, t.end, t.raw, quoted=t.quoted, open=t.open, role=_kept(t.role))
-        for t in tokens
-    ]
-
-
-def _kept(role: str) -> str:
-    return role if role == "comment" else ""
 
 
 def _after(reading: Reading, prefix: str, start: int) -> list[Expected]:
@@ -53,14 +46,10 @@ def _after(reading: Reading, prefix: str, start: int) -> list[Expected]:
 
 def _words(reading: Reading, prefix: str, start: int) -> list[Expected]:
     spec = reading.bound.spec
-    begun = spec is not None and (reading.ended or len(reading.operands) < _operand_count(reading))
+    operands = sum(param.name[0] != "-" for param in spec.params) if spec else 0
+    begun = spec is not None and (reading.ended or len(reading.operands) < operands)
     words = tuple(word for word in reading.node if word)
     return [] if begun or not words else [Expected("word", prefix, start, words)]
-
-
-def _operand_count(reading: Reading) -> int:
-    spec = reading.bound.spec
-    return sum(param.name[0] != "-" for param in spec.params) if spec else 0
 
 
 def _operands(reading: Reading, prefix: str, start: int) -> list[Expected]:

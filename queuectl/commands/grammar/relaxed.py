@@ -90,7 +90,8 @@ class _Reader:
         self.at += 1
         draft: Draft = {}
         while self._more():
-            quoted, (name, begun, ended) = self._at_quote(), self._key()
+            quoted = self.text[self.at] == '"'
+            name, begun, ended = self._key()
             field = self._known(name, begun, ended)
             if field.name in draft:
                 raise InvalidInput(f"field '{field.name}' is given twice", start=begun, end=ended)
@@ -120,9 +121,6 @@ class _Reader:
 
     def _more(self) -> bool:
         return self._skip() != ""
-
-    def _at_quote(self) -> bool:
-        return self.text[self.at] == '"'
 
     def _key(self) -> tuple[str, int, int]:
         start = self.at
@@ -233,7 +231,8 @@ class _Reader:
         name, start, quoted, sign = self._name_after(at + 1)
         if not name or name.replace("-", "_") in FIELD_NAMES:
             return bool(name)
-        if quoted or (sign == ":" and _is_word(name)) or _nearly_a_field(name):
+        is_word = name[0] in _LETTERS and _OF_A_WORD.issuperset(name)
+        if quoted or (sign == ":" and is_word) or _nearly_a_field(name):
             error = unknown_field(name)
             raise InvalidInput(
                 f"{error}; if it belongs to the text before it, put all of that in quotes",
@@ -307,10 +306,6 @@ def _joined(parts: list[str]) -> str:
     if any("\ud800" <= part <= "\udfff" for part in parts):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     return text
-
-
-def _is_word(name: str) -> bool:
-    return name[0] in _LETTERS and _OF_A_WORD.issuperset(name)
 
 
 def _nearly_a_field(name: str) -> bool:

@@ -74,7 +74,8 @@ def tokenize(line: str, behind_dashes: bool = False) -> list[Token]:
             end = size if end < 0 else end
             token = Token(line[at:end], at, end, line[at:end], role="comment")
         elif char == "{" and not behind_dashes:
-            token = _object(line, at)
+            end, lacks = reach(line, at)
+            token = Token(line[at:end], at, end, line[at:end], open=lacks)
         else:
             token = _word(line, at, behind_dashes)
             behind_dashes = behind_dashes or token.raw == "--"
@@ -93,12 +94,6 @@ def _skip_blanks(line: str, at: int) -> int:
         else:
             break
     return at
-
-
-def _object(line: str, start: int) -> Token:
-    end, lacks = reach(line, start)
-    raw = line[start:end]
-    return Token(raw, start, end, raw, open=lacks)
 
 
 def reach(text: str, at: int, lacks: str = "") -> tuple[int, str]:
@@ -156,19 +151,16 @@ def _word(line: str, start: int, behind_dashes: bool) -> Token:
             text, at, lacks = _double_quoted(line, at + 1)
             quoted = True
         elif char == "'" and (behind_dashes or opens_quote(line, start, at)):
-            text, at, lacks = _single_quoted(line, at + 1)
-            quoted = True
+            end = line.find("'", at + 1)
+            lacks = "'" if end < 0 else ""
+            text = line[at + 1 :] if lacks else line[at + 1 : end]
+            at, quoted = (size if lacks else end + 1), True
         elif char == "\\":
             text, at, lacks = _backslash(line, at, behind_dashes)
         else:
             text, at = char, at + 1
         parts.append(text)
     return Token("".join(parts), start, at, line[start:at], quoted=quoted, open=lacks)
-
-
-def _single_quoted(line: str, at: int) -> tuple[str, int, str]:
-    end = line.find("'", at)
-    return (line[at:], len(line), "'") if end < 0 else (line[at:end], end + 1, "")
 
 
 def _double_quoted(line: str, at: int) -> tuple[str, int, str]:

@@ -73,7 +73,8 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
     if len(words) == 1 and is_no_program(reading, words[0]):
         told = _short(*_written(reading, words))
         return " ".join([*front, "--command", told]), f"--command {words[0].raw}"
-    told = _short(command_line([word.text for word in words]) if reading.is_argv else _raw(words))
+    as_written = " ".join(word.raw for word in words)
+    told = _short(command_line([word.text for word in words]) if reading.is_argv else as_written)
     moved = any(option[0].start > words[0].start for option in options)
     return " ".join([*front, "--", told]), "" if moved else f"-- {words[0].raw}"
 
@@ -167,10 +168,6 @@ def _quoted_command(
 def _written(reading: Reading, tokens: Sequence[Token]) -> list[str]:
     """The tokens as they were written, or quoted back."""
     return [quote(token.text) if reading.is_argv else token.raw for token in tokens]
-
-
-def _raw(words: Sequence[Token]) -> str:
-    return " ".join(word.raw for word in words)
 
 
 def _short(text: str) -> str:

@@ -62,7 +62,11 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     def lines() -> Iterator[str]:
         if args.get("each") is None:
             for index, job_id in enumerate(ids):
-                yield f"{_fate(instead.get(index), meeting)} with job id: {job_id}"
+                fate = "Job added to the queue"
+                if there := instead.get(index):
+                    kept = f"A job is there already, {there.state},"
+                    fate = kept if meeting == "keep" else "Waiting job replaced"
+                yield f"{fate} with job id: {job_id}"
             _tell_time(context, draft)
         else:
             yield _sum(ids, instead, args["tag"])
@@ -162,14 +166,6 @@ def _meeting(args: Mapping[str, Any]) -> Meeting:
     if args.get("if_absent") and args.get("replace"):
         raise InvalidInput("give --if-absent or --replace, not both")
     return "keep" if args.get("if_absent") else "replace" if args.get("replace") else "refuse"
-
-
-def _fate(there: Job | None, meeting: Meeting) -> str:
-    if there is None:
-        return "Job added to the queue"
-    return (
-        f"A job is there already, {there.state}," if meeting == "keep" else "Waiting job replaced"
-    )
 
 
 def _enqueue_rows(

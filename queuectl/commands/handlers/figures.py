@@ -19,16 +19,13 @@ _PLAIN = ".:-=+*#@"
 def stats(context: Context, args: dict[str, Any]) -> Result:
     """Counts, failures, waiting and run times, and the ends of each hour of the last day."""
     found = stats_of(context.queue.find(), time.time())
-    blocks = _BLOCKS if _shows_blocks(context) else _PLAIN
+    is_utf = "utf" in (getattr(context.out, "encoding", None) or "").lower()
+    blocks = _BLOCKS if is_utf else _PLAIN
 
     def words() -> Iterator[str]:
         yield from (f"{state} {count}" for state, count in found["jobs"].items())
 
     return Result(_lines(context, found, blocks), words=words(), form=lambda: found)
-
-
-def _shows_blocks(context: Context) -> bool:
-    return "utf" in (getattr(context.out, "encoding", None) or "").lower()
 
 
 def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str]:
@@ -39,7 +36,7 @@ def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str
         yield f"Completed of those that ended: {100 * found['success']:.4g} %"
     for title, times in (("Waiting", found["wait"]), ("Run", found["run"])):
         if times["count"]:
-            parts = [f"{name} {_told(times[key])}" for name, key in _RANKS]
+            parts = [f"{name} {format_duration(round(times[key], 3))}" for name, key in _RANKS]
             yield f"{title} times of {times['count']}: {', '.join(parts)}"
     hour = found["hour"]
     yield (
@@ -52,10 +49,6 @@ def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str
 
 
 _RANKS = (("median", "median"), ("95 %", "p95"), ("longest", "longest"))
-
-
-def _told(seconds: float) -> str:
-    return format_duration(round(seconds, 3))
 
 
 def _row(counts: list[int], blocks: str) -> str:

@@ -285,7 +285,13 @@ def cancel(context: Context, args: dict[str, Any]) -> Result:
         return Result(code=1)
     jobs = queue.abandon(agreed) if args["abandon"] else queue.cancel(agreed)
     fallen = [job for job in jobs if has_fallen(job)]
-    told = [_told_cancelled(job) for job in jobs if not has_fallen(job)]
+    told = [
+        f"Job '{job.id}' is cancelled."
+        if job.state == "cancelled"
+        else f"Job '{job.id}' is running; its worker is asked to end it."
+        for job in jobs
+        if not has_fallen(job)
+    ]
     return jobs_result(jobs, told + along(fallen, "cancelled") or [NO_MATCH])
 
 
@@ -296,12 +302,6 @@ def along(jobs: Sequence[Job], state: str) -> list[str]:
     many = len(jobs)
     them = "1 job that comes after is" if many == 1 else f"{many} jobs that come after are"
     return [f"{them} {state}, too: {named([job.id for job in jobs])}."]
-
-
-def _told_cancelled(job: Job) -> str:
-    if job.state == "cancelled":
-        return f"Job '{job.id}' is cancelled."
-    return f"Job '{job.id}' is running; its worker is asked to end it."
 
 
 def retry(context: Context, args: dict[str, Any]) -> Result:

@@ -106,11 +106,9 @@ def _complete(event: KeyPressEvent) -> None:
     if _is_chosen(buffer):
         buffer.complete_next()
     else:  # a menu that is there may not be whole yet
-        event.app.create_background_task(_ask(buffer, enter=_has_menu(buffer)))
-
-
-def _has_menu(buffer: Buffer) -> bool:
-    return buffer.complete_state is not None and bool(buffer.complete_state.completions)
+        menu = buffer.complete_state
+        has_menu = menu is not None and bool(menu.completions)
+        event.app.create_background_task(_ask(buffer, enter=has_menu))
 
 
 def _is_chosen(buffer: Buffer) -> bool:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
     from queuectl.commands.grammar.bound import Bound
-    from queuectl.commands.grammar.specs import Param
     from queuectl.live.standing import Standing
     from queuectl.shell.aliases import Aliases
 
@@ -96,7 +95,8 @@ def usage(bound: Bound) -> list[tuple[str, str]]:
     """How the command of the line is used, what is to come now standing out."""
     from queuectl.commands.help.pages import synopsis
 
-    spec, awaited = bound.innermost.spec or bound.spec, _awaited(bound)
+    spec = bound.innermost.spec or bound.spec
+    awaited = next((e.param for e in expected(bound) if e.param is not None), None)
     if spec is None:
         return []
     if awaited is not None and awaited.name[0] == "-":
@@ -109,7 +109,3 @@ def usage(bound: Bound) -> list[tuple[str, str]]:
     few = synopsis(options) if len(options) <= _FEW else ["[OPTIONS]"]
     about = awaited.help if awaited is not None else spec.summary
     return [*parts, *(("", f" {word}") for word in few), ("", f" - {about}")]
-
-
-def _awaited(bound: Bound) -> Param | None:
-    return next((e.param for e in expected(bound) if e.param is not None), None)

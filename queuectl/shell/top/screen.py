@@ -166,7 +166,9 @@ class TopScreen:
     async def _take_picture(self) -> None:
         wish = self._asked = self._wish()
         first = not self.picture.now
-        look = partial(self._feed.look, self._visible(), wish, at_once=first)
+        rows, top = self._rows(), self.view.first
+        shown = [rows[at] for at in range(top, min(top + body_rows(self._size()[1]), len(rows)))]
+        look = partial(self._feed.look, shown, wish, at_once=first)
         picture = await asyncio.get_running_loop().run_in_executor(None, look)
         picture.jobs.apply(picture.changes)
         picture.jobs.wake(format_time(picture.now))
@@ -190,11 +192,6 @@ class TopScreen:
 
     def _rows(self) -> Rows:
         return self.view.rows(self.picture.jobs)
-
-    def _visible(self) -> list[Job]:
-        rows, first = self._rows(), self.view.first
-        last = min(first + body_rows(self._size()[1]), len(rows))
-        return [rows[at] for at in range(first, last)]
 
     # -- what is drawn
 

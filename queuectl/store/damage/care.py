@@ -11,7 +11,7 @@ _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damage
 
 
 class FileCare:
-    """See Care."""
+    """Care for the store in files: methods without a text are as Care says."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._folder = store, store.folder
@@ -25,7 +25,6 @@ class FileCare:
         return found + stray_logs.find_stray_logs(store)
 
     def repair(self, done: list[str], unread: list[str]) -> None:
-        """See Care."""
         from queuectl.store.damage.repair import repair
 
         store = self._store
@@ -33,7 +32,6 @@ class FileCare:
             repair(self._folder, store.now(), self._lock(), store.fold, done, unread)
 
     def tidy_output(self, stamp: str) -> list[str]:
-        """See Care."""
         return stray_logs.put_aside(self._store, stamp)
 
     def _lock(self) -> QueueLock:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from queuectl.errors import DiskRefused, StoreError
 from queuectl.model.claim_order import CLAIMABLE
@@ -100,7 +101,7 @@ class _Mending:
         self._mend_marker()
         self._mend_holdings()
         self._clear_leftovers()
-        if not self._is_new():
+        if not marker.is_new(self.folder):
             self._mend_settings()
             self._mend_env_sets()
             self._mend_workers()
@@ -148,9 +149,6 @@ class _Mending:
 
     def _stamp(self) -> str:
         return format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
-
-    def _is_new(self) -> bool:
-        return marker.is_new(self.folder)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -231,8 +229,9 @@ class _Mending:
     # -- jobs
 
     def _mend_holdings(self) -> None:
-        if self._looks_new():
-            return
+        with suppress(StoreError):
+            if marker.is_new(self.folder):
+                return
         remains = read_remains(self.folder, self.now)
         if not remains.faults():
             if remains.journal.torn is not None:
@@ -244,12 +243,6 @@ class _Mending:
             self.done += [f"jobs: {text}: put right" for text in wrong]
         if not self._rebuild(remains):
             self._mend_holdings()  # a person saved a file meanwhile: look anew
-
-    def _looks_new(self) -> bool:
-        try:
-            return marker.is_new(self.folder)
-        except StoreError:
-            return False
 
     def _rebuild(self, remains: Remains) -> bool:
         """Put all that can be read into a fresh journal, then clear the files that are bad.
@@ -340,7 +333,8 @@ class _Mending:
             values = [form for *_, form in objects_in(data.decode("utf-8", "surrogateescape"))]
             entries, whole = side_files.workers_in(values), False
         infos = {info.id: info for info in worker_files.worker_infos(self.folder)}
-        needed = {*infos, *_workers_of_jobs(self.folder, self.now)}
+        held = examination.running(self.folder, self.now).values()
+        needed = {*infos, *(str(worker) for worker, _ in held)}
         kept = [entry for entry in entries if str(entry.get("id")) in needed]
         listed = {str(entry.get("id")) for entry in kept}
         kept += [_entry_of(info) for info in infos.values() if info.alive and info.id not in listed]
@@ -397,10 +391,6 @@ def _journal_of(remains: Remains, kept: Kept, now: float, version: int) -> bytes
         return header.format()
     payload = b"".join(line + b"\n" for line in lines)
     return header.format() + format_record(payload, 1, PROMISED, counts, version)
-
-
-def _workers_of_jobs(path: str, now: float) -> set[str]:
-    return {str(worker) for worker, _ in examination.running(path, now).values()}
 
 
 def _entry_of(info: WorkerInfo) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -57,7 +57,9 @@ class HandEdit(NamedTuple):
             return False
         data = read_at(journal.fd, self.end, journal.end - self.end)
         newer = (line for record in scan(data) for line in record.payload.splitlines())
-        return self.edit.lines.keys().isdisjoint(_ids(newer))
+        # The records of folds that were given up hold other lines.
+        ids = (line_id(line) for line in newer if line.startswith(b"{"))
+        return self.edit.lines.keys().isdisjoint(ids)
 
     def lines(self, files: Sequence[BaseFile]) -> list[bytes]:
         """What is to be journaled: the changes, and that these files were taken in."""
@@ -77,11 +79,6 @@ def _is_as_found(stamp: Stamp, file: BaseFile) -> bool:
         (stamp.size, stamp.mtime, stamp.inode, stamp.crc)
         == (file.found.st_size, file.found.st_mtime_ns, file.found.st_ino, checksum(file.fd))
     )
-
-
-def _ids(lines: Iterator[bytes]) -> Iterator[bytes]:
-    # The records of folds that were given up hold other lines.
-    return (line_id(line) for line in lines if line.startswith(b"{"))
 
 
 def _taken_in(file: BaseFile) -> bytes:

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 
 class FileStore:
-    """Keeps the store contract in the files of one data folder; see also Writer."""
+    """The store in the files of one data folder: methods without a text are as Store says.
+
+    Changes go through Writer.
+    """
 
     spans_hosts = False
 
@@ -51,37 +54,31 @@ class FileStore:
 
     @property
     def care(self) -> Care:
-        """See Care."""
         from queuectl.store.damage.care import FileCare
 
         return FileCare(self)
 
     @property
     def archive(self) -> Archive:
-        """See Archive."""
         from queuectl.store.files.restore import FileArchive
 
         return FileArchive(self._writer, self._snapshot, self.settings, self.now)
 
     @property
     def output(self) -> LogFolder:
-        """See Output."""
         from queuectl.store.files.logs import LogFolder
 
         return LogFolder(self.folder)
 
     def watch(self) -> FileWatch:
-        """See Store."""
         from queuectl.store.files.watch import FileWatch
 
         return FileWatch(self.folder, self.find)
 
     def exists(self) -> bool:
-        """See Store."""
         return marker.check_folder(self.folder)
 
     def make(self) -> None:
-        """See Store."""
         if not self.exists():
             marker.mark_folder(self.folder)
 
@@ -129,7 +126,6 @@ class FileStore:
         self._writer.confirm()
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
-        """See Store."""
         return self._env_sets.id_of(env_set)
 
     def change(
@@ -140,7 +136,6 @@ class FileStore:
         exactly: int | None = None,
         alone: bool = False,
     ) -> dict[str, Job]:
-        """See Store."""
         with self._meant(which) as (journal, jobs):
             pairs = [(old, new) for old in jobs if (new := rule(old)) is not None]
             check_count(len(pairs), exactly)
@@ -169,7 +164,6 @@ class FileStore:
         exactly: int | None = None,
         kept: Kept = None,
     ) -> list[Job]:
-        """See Store."""
         with self._meant(which) as (journal, jobs):
             gone = [job for job in jobs if goes is None or goes(job)]
             check_count(len(gone), exactly)
@@ -199,7 +193,6 @@ class FileStore:
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
-        """See Store."""
         lines: list[bytes] = []
         moves: list[Move] = []
         if finished is not None:  # spelled out before the lock: nobody need wait for that
@@ -267,7 +260,6 @@ class FileStore:
     # -- reading, without the lock
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
-        """See Store."""
         if job.env_set is None:
             return None
         found = self._env_sets.read().get(job.env_set)
@@ -276,13 +268,11 @@ class FileStore:
         return found
 
     def get(self, job_id: str) -> Job | None:
-        """See Store."""
         with self._snapshot() as snapshot:
             found = snapshot.get(job_id) if snapshot else None
         return found[0] if found else None
 
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
-        """See Store."""
         with self._snapshot() as snapshot:
             yield from snapshot.find(states) if snapshot else ()
 
@@ -292,7 +282,6 @@ class FileStore:
             yield from snapshot.children(job_id) if snapshot else ()
 
     def counts(self) -> dict[str, int]:
-        """See Store."""
         from queuectl.store.files.summary import read_counts
 
         return read_counts(self.folder, self.now())[0]
@@ -370,7 +359,6 @@ class FileStore:
         return True
 
     def note_lost(self, worker_id: str, **facts: object) -> None:
-        """See Workers."""
         worker_files.note_lost(self.folder, worker_id, **facts)
 
     def _strike(self, worker_id: str) -> None:
@@ -403,7 +391,6 @@ class FileStore:
                 return side_files.read_workers(self.folder)
 
     def stop_elsewhere(self, now: bool) -> list[str]:
-        """See Workers."""
         return []
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
@@ -472,17 +459,14 @@ class FileStore:
         return self._writer.fold_due_in()
 
     def now(self) -> float:
-        """See Store."""
         return time.time()
 
     def wait(self, seconds: float) -> None:
-        """See Store."""
         from queuectl.store.files.watch import wait
 
         wait(self.folder, seconds)
 
     def check(self) -> list[str]:
-        """See Store."""
         from queuectl.store.damage.check import problems
 
         with self._snapshot() as snapshot:

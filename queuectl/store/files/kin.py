@@ -151,7 +151,8 @@ def check_added(
 
     `ids`: those that were given to them; `meets`: they may stand in the place of others.
     """
-    new = {job.id: job for job in map(decode_job, _naming(staged)) if parents(job)}
+    naming = (line for line in staged if NAMES_OTHERS in line)
+    new = {job.id: job for job in map(decode_job, naming) if parents(job)}
     if not new:
         return
     named = {name for job in new.values() for name in parents(job)}
@@ -160,10 +161,6 @@ def check_added(
     # A job with a new id can only be waited for if it was handed in with the others.
     known = with_parents(writer.files, journal) if meets or not new.keys().isdisjoint(ids) else {}
     check_new(new, known.get, states.get)
-
-
-def _naming(lines: Iterable[bytes]) -> Iterator[bytes]:
-    return (line for line in lines if NAMES_OTHERS in line)
 
 
 def needed_of(jobs: Iterable[Job], files: OwnFiles, journal: Journal) -> set[str]:

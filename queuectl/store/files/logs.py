@@ -31,6 +31,7 @@ class LogFolder:
     """The folder `logs` of a data folder. Nothing here takes a lock or raises for a missing log.
 
     BadFile for anything but a file of ours in the place of one.
+    Methods without a text are as Output says.
     """
 
     def __init__(self, data_folder: str) -> None:
@@ -113,7 +114,6 @@ class LogFolder:
         waits: Callable[[Job], None],
         shown: int | None = None,
     ) -> Iterator[bytes]:
-        """See Output."""
         job = look()
         shown = max(0, job.run - 1) if shown is None else shown
         while True:
@@ -177,7 +177,6 @@ class LogFolder:
         Cuts(self.spool_path(worker_id)).drop()
 
     def prune(self, jobs: Iterable[Job]) -> None:
-        """See Output."""
         trouble: StoreError | None = None
         doomed = {job.id: job for job in jobs}
         for name in self._names():
@@ -196,7 +195,6 @@ class LogFolder:
     def remove_old(
         self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
-        """See Output."""
         # First the logs, then the jobs: what begins to run from here on has no log in the list.
         found = sorted(self._by_age())
         busy = running()

@@ -19,7 +19,7 @@ from queuectl.store.files.writer import Writer
 
 
 class FileArchive:
-    """See Archive."""
+    """Archive for the store in files: methods without a text are as Archive says."""
 
     def __init__(
         self,
@@ -32,7 +32,6 @@ class FileArchive:
         self._snapshot, self._settings, self._now = snapshot, settings, now
 
     def backup(self) -> Iterator[bytes]:
-        """See Archive."""
         settings, made_at = self._settings(), format_time(self._now())
         before = self._env_sets.read()
         with self._snapshot() as snapshot:

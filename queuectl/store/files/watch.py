@@ -44,7 +44,7 @@ def _look(path: str) -> tuple[int, int] | None:
 
 
 class FileWatch:
-    """See Watch."""
+    """Watch for the store in files: methods without a text are as Watch says."""
 
     def __init__(self, folder: str, find: Callable[[], Iterator[Job]]) -> None:
         self._folder, self._find = folder, find
@@ -57,11 +57,9 @@ class FileWatch:
         return time.time()
 
     def mark(self) -> tuple[object, ...]:
-        """See Watch."""
         return peek.change_mark(self._folder)
 
     def menu_mark(self) -> tuple[object, ...]:
-        """See Watch."""
         return self.mark()
 
     def summary(self) -> Summary:
@@ -72,19 +70,16 @@ class FileWatch:
         return read_summary(self._folder, self.now())
 
     def workers(self) -> list[WorkerInfo]:
-        """See Watch."""
         from queuectl.store.files.worker_files import worker_infos
 
         return list(worker_infos(self._folder))
 
     def settings(self) -> Mapping[str, object]:
-        """See Watch."""
         from queuectl.store.files.side_files import SettingsFile
 
         return SettingsFile(self._folder).read()
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
-        """See Watch."""
         if self._follower is None:
             from queuectl.store.files.glance import Follower
 
@@ -97,17 +92,14 @@ class FileWatch:
         return None if edited else found
 
     def jobs(self) -> Iterator[Job]:
-        """See Watch."""
         return self._find()
 
     def glance(self) -> Glance:
-        """See Watch."""
         from queuectl.store.files.glance import Glance
 
         return Glance(self._folder, self.now())
 
     def peek(self) -> Peek:
-        """See Watch."""
         return peek.Peek(self._folder, self.now())
 
     def close(self) -> None:
