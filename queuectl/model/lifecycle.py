@@ -176,7 +176,8 @@ def settled(
     if not holds(job, held):
         return None
     if job.cancel_requested:
-        return _ended(job, outcome, now)
+        facts = {"exit_code": outcome.exit_code, "error": outcome.error, "reason": outcome.kind}
+        return _ended(job, now, **facts)
     if outcome.kind in ("stopped", "no_resources"):
         history = _noted(job, "release", now, reason=outcome.kind, error=outcome.error)
         return _moved(job, "release", now, worker=None, history=history)
@@ -272,16 +273,13 @@ def given_back(job: Job, worker: str, held: Job | None, now: str) -> Job | None:
     if job.state != "in_progress" or job.worker != worker or (held and holds(job, held)):
         return None
     if job.cancel_requested:
-        return _ended(job, None, now)
+        return _ended(job, now)
     history = _noted(job, "release", now, reason="not_run")
     return _moved(job, "release", now, worker=None, history=history)
 
 
-def _ended(job: Job, outcome: Outcome | None, now: str) -> Job:
-    """Cancelled while it ran; what the run itself came to goes into the history."""
-    facts: dict[str, Any] = {}
-    if outcome is not None:
-        facts = {"exit_code": outcome.exit_code, "error": outcome.error, "reason": outcome.kind}
+def _ended(job: Job, now: str, **facts: Any) -> Job:
+    """Cancelled while it ran; the facts about that run go into the history."""
     return _moved(
         job,
         "end",
@@ -302,7 +300,7 @@ def lost(job: Job, worker: str | None, now: str, *, asked_to_stop: bool = False)
     if job.state != "in_progress" or job.worker != worker:
         return None
     if job.cancel_requested:
-        return _ended(job, None, now)
+        return _ended(job, now)
     losses = job.losses + (not asked_to_stop)
     reason = "asked_to_stop" if asked_to_stop else None
     changes: dict[str, Any] = {
@@ -332,16 +330,7 @@ def abandoned(job: Job, now: str) -> Job:
     """The running job given up, though something of its run may go on."""
     if job.state != "in_progress":
         raise Conflict(f"job '{job.id}' is {job.state}: only a running job can be abandoned")
-    history = _noted(job, "cancel", now, reason="abandoned", worker=job.worker)
-    return _moved(
-        job,
-        "end",
-        now,
-        finished_at=now,
-        error="cancelled",
-        cancel_requested=False,
-        history=history,
-    )
+    return _ended(job, now, reason="abandoned", worker=job.worker)
 
 
 def cancelled(job: Job, now: str) -> Job:
