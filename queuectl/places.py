@@ -1,4 +1,4 @@
-"""Which queue is meant, and where a user's own files lie: options, environment, XDG, home."""
+"""Which queue is meant, the names in its folder, and where a user's own files lie."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The names in a data folder, here and nowhere else; README.md tells what each is for.
 MARKER = ".queuectl"  # the file that makes a folder a queue
+JOBS, DEAD, JOURNAL, NOTES = "jobs.json", "dlq.json", "journal", ".folded"
+SETTINGS, ENV_SETS, WORKER_LIST = "config.json", "env_sets.json", "worker_pids.json"
+LOCK, LOGS, WORKERS = "queue.lock", "logs", "workers"
 
 
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:

@@ -253,6 +253,27 @@ def test_data_files_are_changed_through_one_door(name):
             assert all(mode in ("'rb'", "'r'") for mode in modes), f"{name}:{node.lineno} writes"
 
 
+# As words these mean other things, too: they are names of files where they stand in a path.
+WORDS = {".queuectl", "journal", "logs", "workers"}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "places.py"])
+def test_the_names_in_a_data_folder_stand_in_places_alone(name):
+    named = [node for node in tree("places.py").body if isinstance(node, ast.Assign)]
+    values = [n.value for one in named for n in ast.walk(one) if isinstance(n, ast.Constant)]
+    known = {value for value in values if isinstance(value, str)}
+    assert known > WORDS
+    in_paths = [
+        arg
+        for node in nodes(name)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("path.join", "within"))
+        for arg in node.args
+    ]
+    texts = {node.value for node in nodes(name) if isinstance(node, ast.Constant)}
+    assert not texts & (known - WORDS)
+    assert not {arg.value for arg in in_paths if isinstance(arg, ast.Constant)} & known
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if layer(name) == "store"])
 def test_nothing_sleeps_in_the_store_but_who_waits(name):
     sleeps = [line for call, line in calls(name) if call == "time.sleep"]

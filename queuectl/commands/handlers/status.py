@@ -9,6 +9,7 @@ from queuectl.addresses import address_of
 from queuectl.commands import render
 from queuectl.commands.dispatch import Result
 from queuectl.errors import StoreError
+from queuectl.places import JOURNAL, LOCK
 from queuectl.store import opening
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def ping(context: Context, args: dict[str, Any]) -> Result:
     if not opening.exists(folder):
         return Result([f"Nothing is queued yet: {folder} is made at the first write."], words=())
     opening.summary(folder, time.time())
-    for path in (folder, *(os.path.join(folder, name) for name in ("queue.lock", "journal"))):
+    for path in (folder, *(os.path.join(folder, name) for name in (LOCK, JOURNAL))):
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise StoreError(f"{path} can be read but not written")
     return Result([f"Queue can be reached: {folder}"], words=())

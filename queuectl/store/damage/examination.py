@@ -14,13 +14,22 @@ from contextlib import nullcontext
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError
 from queuectl.model.times import format_duration
-from queuectl.places import MARKER
+from queuectl.places import (
+    DEAD,
+    ENV_SETS,
+    JOBS,
+    JOURNAL,
+    LOCK,
+    MARKER,
+    SETTINGS,
+    WORKER_LIST,
+    WORKERS,
+)
 from queuectl.store import door
 from queuectl.store.damage.check import left_by_hand, problems
 from queuectl.store.damage.salvage import Remains, list_few, read_remains
 from queuectl.store.damage.strays import (
     DATA,
-    LOCK,
     is_ours,
     is_set_aside,
     leftovers,
@@ -30,10 +39,10 @@ from queuectl.store.damage.strays import (
     wrong_modes,
 )
 from queuectl.store.facts import Finding, WorkerInfo
-from queuectl.store.files import env_sets, side_files, worker_files
+from queuectl.store.files import side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
-from queuectl.store.files.job_files import DEAD, JOBS, decode_job
-from queuectl.store.files.journal import MAGIC, NAME
+from queuectl.store.files.job_files import decode_job
+from queuectl.store.files.journal import MAGIC
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.marker import check_folder, is_new
 from queuectl.store.files.snapshot import Snapshot
@@ -65,7 +74,7 @@ def lacks_marker(path: str) -> bool:
     try:
         if os.stat(path).st_uid != os.geteuid() or os.path.lexists(os.path.join(path, MARKER)):
             return False
-        with open(door.open_file(os.path.join(path, NAME), os.O_RDONLY), "rb") as file:
+        with open(door.open_file(os.path.join(path, JOURNAL), os.O_RDONLY), "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except (OSError, StoreError):
         return False
@@ -87,9 +96,9 @@ def examine(
                     found = look(folder, now)
         except StoreBusy as exc:
             todo = "see what that process does; nobody can write until it lets go"
-            found.append(Finding("queue.lock", plain(exc, folder), todo))
+            found.append(Finding(LOCK, plain(exc, folder), todo))
         except StoreError as exc:
-            found.append(Finding("queue.lock", plain(exc, folder), "nobody can write as it is"))
+            found.append(Finding(LOCK, plain(exc, folder), "nobody can write as it is"))
         finally:
             lock.close()
     return found + _unattended(folder, now(), wait)
@@ -150,7 +159,7 @@ def _holdings(folder: str, remains: Remains, now: float) -> Iterator[Finding]:
         yield Finding(name, fault, f"{REPAIR} from our copy of it" if name in copied else KEEP)
     if remains.journal.torn is not None:
         text = f"ends in the midst of a change, at byte {remains.journal.torn}"
-        yield Finding(NAME, text, f"the next change cuts that off; {REPAIR}")
+        yield Finding(JOURNAL, text, f"the next change cuts that off; {REPAIR}")
     if not faults:
         yield from contradictions(folder, now)
 
@@ -160,17 +169,17 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
     except (StoreError, OSError, *door.NO_LINES) as exc:
-        yield Finding("jobs.json", plain(exc, folder), KEEP)
+        yield Finding(JOBS, plain(exc, folder), KEEP)
         return
     by_hand: list[Finding] = []
     try:
         found = problems(snapshot)
-        by_hand = left_by_hand(snapshot.lines, "jobs.json")
+        by_hand = left_by_hand(snapshot.lines, JOBS)
     except door.NO_LINES as exc:
         found = [f"holds what is not a job: {exc}"]
     finally:
         snapshot.close()
-    yield from (Finding("jobs.json", text, REPAIR) for text in found)
+    yield from (Finding(JOBS, text, REPAIR) for text in found)
     yield from by_hand
 
 
@@ -226,19 +235,19 @@ def _settings(folder: str) -> Iterator[Finding]:
     try:
         unknown = Settings(side_files.read_settings(folder)).extra
     except StoreError as exc:
-        yield Finding(side_files.SETTINGS, _of_side_file(exc, folder), KEEP)
+        yield Finding(SETTINGS, _of_side_file(exc, folder), KEEP)
         return
     if unknown:
         text = f"holds settings that mean nothing here: {list_few(unknown)}"
         todo = "they are kept; 'queuectl help settings' lists those that are known"
-        yield Finding(side_files.SETTINGS, text, todo, False)
+        yield Finding(SETTINGS, text, todo, False)
 
 
 def _env_sets(folder: str, now: float) -> Iterator[Finding]:
     try:
         sets = EnvSets(folder).read()
     except StoreError as exc:
-        yield Finding(env_sets.NAME, _of_side_file(exc, folder), KEEP)
+        yield Finding(ENV_SETS, _of_side_file(exc, folder), KEEP)
         return
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
@@ -256,7 +265,7 @@ def _env_sets(folder: str, now: float) -> Iterator[Finding]:
     if needy:
         text = f"lacks the captured variables of {list_few(needy)}"
         todo = "they cannot start: put the file back from a backup, or enqueue them anew"
-        yield Finding(env_sets.NAME, text, todo)
+        yield Finding(ENV_SETS, text, todo)
 
 
 def _of_side_file(error: StoreError, folder: str) -> str:
@@ -274,7 +283,7 @@ def _infos(folder: str) -> list[WorkerInfo] | None:
 
 def _workers(folder: str, infos: list[WorkerInfo] | None) -> Iterator[Finding]:
     if infos is None:
-        yield Finding(worker_files.FOLDER, "cannot be read", REPAIR)
+        yield Finding(WORKERS, "cannot be read", REPAIR)
         return
     for info in infos:
         if not info.alive:
@@ -292,14 +301,14 @@ def _worker_list(folder: str, infos: list[WorkerInfo]) -> Iterator[Finding]:
     try:
         listed = {str(entry.get("id")) for entry in side_files.read_workers(folder)}
     except StoreError as exc:
-        yield Finding(side_files.WORKERS, _of_side_file(exc, folder), REPAIR)
+        yield Finding(WORKER_LIST, _of_side_file(exc, folder), REPAIR)
         return
     unlisted = [info.id for info in infos if info.alive and info.id not in listed]
     if unlisted:
-        yield Finding(side_files.WORKERS, f"does not name {list_few(unlisted)}", REPAIR)
+        yield Finding(WORKER_LIST, f"does not name {list_few(unlisted)}", REPAIR)
     gone = sorted(listed - {info.id for info in infos})
     if gone:
-        yield Finding(side_files.WORKERS, f"names {list_few(gone)}, gone by now", REPAIR)
+        yield Finding(WORKER_LIST, f"names {list_few(gone)}, gone by now", REPAIR)
 
 
 # -- the folder itself

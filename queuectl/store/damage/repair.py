@@ -17,7 +17,7 @@ from queuectl.errors import DiskRefused, StoreError
 from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time
-from queuectl.places import MARKER
+from queuectl.places import ENV_SETS, JOURNAL, LOCK, MARKER, SETTINGS, WORKER_LIST, WORKERS
 from queuectl.store import door
 from queuectl.store.damage import examination, strays
 from queuectl.store.damage.journal_remains import read_what_goes
@@ -38,7 +38,6 @@ from queuectl.store.files import checkpoint, env_sets, marker, side_files, worke
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import encode_job, removal_line
 from queuectl.store.files.journal import (
-    NAME,
     PROMISED,
     VERSION,
     Header,
@@ -108,11 +107,11 @@ class _Mending:
 
     def lacks_lock(self) -> bool:
         """Whether what stands in the place of `queue.lock` is none, so that nobody can take it."""
-        return any(name == strays.LOCK for name, _ in strays.odd_ones(self.folder))
+        return any(name == LOCK for name, _ in strays.odd_ones(self.folder))
 
     def mend_lock(self) -> None:
         """Put that out of the way; under the folder's lock."""
-        self._mend_odd_ones(strays.LOCK)
+        self._mend_odd_ones(LOCK)
 
     def _mend_odd_ones(self, only: str | None = None) -> None:
         """Set aside what is not a file of ours; make one of our own where it has several names."""
@@ -125,7 +124,7 @@ class _Mending:
 
     def _move_aside(self, name: str, fault: str) -> None:
         # Not within workers/, where every file is a worker's.
-        wanted = name.replace("/", "-") if name.startswith(f"{worker_files.FOLDER}/") else name
+        wanted = name.replace("/", "-") if name.startswith(f"{WORKERS}/") else name
         kept = self._free_name(f"{wanted}.bad-{self._stamp()}")
         door.rename(self._path(name), self._path(kept))
         self.done.append(f"{name}: {fault}; it is kept as {kept}")
@@ -136,7 +135,7 @@ class _Mending:
     def _part(self, name: str, fault: str) -> None:
         """Give the folder a file of its own in the place of one that others have too."""
         path = self._path(name)
-        if name.startswith(f"{worker_files.FOLDER}/"):
+        if name.startswith(f"{WORKERS}/"):
             door.remove(path)  # if the worker is not another folder's, it leaves by itself
             self.done.append(f"{name}: {fault}; removed")
             return
@@ -177,7 +176,7 @@ class _Mending:
             door.remove(self._path(name))
             self.done.append(f"{name}: temporary file of a killed writer removed")
         for name in strays.stray_worker_files(self.folder):
-            door.remove(os.path.join(self.folder, worker_files.FOLDER, name))
+            door.remove(os.path.join(self.folder, WORKERS, name))
             self.done.append(f"workers/{name}: left behind by a killed worker, removed")
 
     def _set_aside(self, name: str) -> str:
@@ -236,7 +235,9 @@ class _Mending:
         if not remains.faults():
             if remains.journal.torn is not None:
                 # The fold to come does it, as any change would.
-                self.done.append(f"{NAME}: its torn end cut off, and kept under a name of its own")
+                self.done.append(
+                    f"{JOURNAL}: its torn end cut off, and kept under a name of its own"
+                )
             wrong = [finding.text for finding in examination.contradictions(self.folder, self.now)]
             if not wrong:
                 return
@@ -263,7 +264,7 @@ class _Mending:
         ]
         aside = {s.name: self._set_aside(s.name) for s in bad}
         if remains.journal.fault and remains.journal.there:
-            aside[NAME] = self._set_aside(NAME)
+            aside[JOURNAL] = self._set_aside(JOURNAL)
         version = self.version
         if marker.marked_format(self.folder) < version:
             marker.mark_folder(self.folder, version)
@@ -299,7 +300,7 @@ class _Mending:
         for sheet, lines in zip(sheets, unread, strict=True):
             self.unread += _told(sheet, lines, kept)
         if remains.journal.lost:
-            self.unread.append(f"{NAME}: {remains.journal.lost}")
+            self.unread.append(f"{JOURNAL}: {remains.journal.lost}")
         counts = remains.journal.counts
         missing = sum(counts.values()) - len(kept.jobs) if counts else 0
         # What a person took out of a file by hand is not missed.
@@ -312,21 +313,21 @@ class _Mending:
         try:
             side_files.read_settings(self.folder)
         except StoreError:
-            kept = side_files.settings_in(self._readable(side_files.SETTINGS))
-            self._rewrite(side_files.SETTINGS, list(kept))
+            kept = side_files.settings_in(self._readable(SETTINGS))
+            self._rewrite(SETTINGS, list(kept))
             side_files.write_settings(self.folder, kept)
 
     def _mend_env_sets(self) -> None:
         try:
             EnvSets(self.folder).read()
         except StoreError:
-            kept = env_sets.sets_in(self._readable(env_sets.NAME))
-            self._rewrite(env_sets.NAME, list(kept))
-            door.replace(self._path(env_sets.NAME), env_sets.layout(kept))
+            kept = env_sets.sets_in(self._readable(ENV_SETS))
+            self._rewrite(ENV_SETS, list(kept))
+            door.replace(self._path(ENV_SETS), env_sets.layout(kept))
 
     def _mend_workers(self) -> None:
         """Entries of workers that live or whose job is still theirs; the others are dropped."""
-        data, whole = self._readable(side_files.WORKERS), True
+        data, whole = self._readable(WORKER_LIST), True
         try:
             entries = side_files.read_workers(self.folder)
         except StoreError:
@@ -339,9 +340,9 @@ class _Mending:
         listed = {str(entry.get("id")) for entry in kept}
         kept += [_entry_of(info) for info in infos.values() if info.alive and info.id not in listed]
         if not whole:
-            self._rewrite(side_files.WORKERS, [str(entry["id"]) for entry in kept])
+            self._rewrite(WORKER_LIST, [str(entry["id"]) for entry in kept])
         elif kept != entries:
-            self.done.append(f"{side_files.WORKERS}: brought up to date")
+            self.done.append(f"{WORKER_LIST}: brought up to date")
         if not whole or kept != entries:
             side_files.write_workers(self.folder, kept)
 

@@ -17,6 +17,7 @@ from queuectl.errors import BadFile, FileMissing, InvalidInput, StoreError
 from queuectl.model.fields import State
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
+from queuectl.places import DEAD, JOBS, JOURNAL
 from queuectl.store.damage.journal_remains import (
     JOB_ID,
     JournalRemains,
@@ -28,15 +29,13 @@ from queuectl.store.damage.journal_remains import (
 from queuectl.store.door import LARGEST, is_young
 from queuectl.store.edits.evidence import find_copy
 from queuectl.store.files.job_files import (
-    DEAD,
-    JOBS,
     decode_job,
     encode_job,
     line_id,
     line_state,
     parse_edited,
 )
-from queuectl.store.files.journal import NAME, Stamp
+from queuectl.store.files.journal import Stamp
 
 _FEW = 5  # places or names that a line of text lists before it only counts them
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
@@ -75,13 +74,13 @@ class Remains(NamedTuple):
 
     def faults(self) -> list[tuple[str, str]]:
         """File and what is wrong with it."""
-        named = ((NAME, self.journal.fault), (JOBS, self.jobs.fault), (DEAD, self.dead.fault))
+        named = ((JOURNAL, self.journal.fault), (JOBS, self.jobs.fault), (DEAD, self.dead.fault))
         return [(name, fault) for name, fault in named if fault]
 
 
 def read_remains(folder: str, now: float) -> Remains:
     """The files as they are; StoreError only for a journal of a newer format."""
-    journal = read_journal(os.path.join(folder, NAME))
+    journal = read_journal(os.path.join(folder, JOURNAL))
     words = [[int(word) for word in intent.split()] for intent in journal.intents]
     files: list[FileRemains] = []
     for at, name in enumerate((JOBS, DEAD)):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from queuectl.errors import StoreError
+from queuectl.places import LOGS
 from queuectl.store import door
 from queuectl.store.contract import Store
 from queuectl.store.facts import Finding
@@ -23,15 +24,15 @@ def find_stray_logs(store: Store) -> list[Finding]:
     stray = stray_logs(store)
     if stray:
         text = f"output of jobs or workers that are gone: {_list(stray)}"
-        found.append(Finding("logs", text, "'queuectl doctor --repair' puts it aside"))
+        found.append(Finding(LOGS, text, "'queuectl doctor --repair' puts it aside"))
     words = [name for name in _names(path) if _is_last_word(store, path, name)]
     if words:
         text = f"what workers had to say that are gone: {_list(words)}"
-        found.append(Finding("logs", text, "read it, then delete it", False))
+        found.append(Finding(LOGS, text, "read it, then delete it", False))
     aside = [name for name in _names(path) if _ASIDE in name and not name.endswith(".log")]
     if aside:
         text, todo = f"put aside: {_list(aside)}", "look at it, and delete it if it is not missed"
-        found.append(Finding("logs", text, todo, False))
+        found.append(Finding(LOGS, text, todo, False))
     return found
 
 

@@ -7,22 +7,33 @@ import re
 import stat
 
 from queuectl.errors import BadFile
-from queuectl.places import MARKER
+from queuectl.places import (
+    DEAD,
+    ENV_SETS,
+    JOBS,
+    JOURNAL,
+    LOCK,
+    LOGS,
+    MARKER,
+    NOTES,
+    SETTINGS,
+    WORKER_LIST,
+    WORKERS,
+)
 from queuectl.store import door
-from queuectl.store.edits.evidence import NOTES, is_evidence
+from queuectl.store.edits.evidence import is_evidence
 from queuectl.store.files import worker_files
-from queuectl.store.files.journal import NAME, NAMELESS
+from queuectl.store.files.journal import NAMELESS
 from queuectl.store.files.marker import TOLD, is_edit_set_aside
 
-FOLDERS = ("logs", worker_files.FOLDER)
-DATA = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "env_sets.json", NAME)
-LOCK = "queue.lock"
+FOLDERS = (LOGS, WORKERS)
+DATA = (JOBS, DEAD, SETTINGS, WORKER_LIST, ENV_SETS, JOURNAL)
 OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
 BEFORE_RESTORE = "before-restore-"
 # As door.write_new names them, and as older versions did.
 # Compiled when one is met: most folders have none.
 _TEMPORARY = (
-    rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{NAME}\.torn-[0-9-]+"
+    rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{JOURNAL}\.torn-[0-9-]+"
     rf"|(jobs|dlq)\.json\.edit-[0-9TZ-]+|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(door.TEMPORARY)}"
 )
 _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
@@ -30,7 +41,7 @@ _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
 
 def stray_worker_files(folder: str) -> list[str]:
     """Files in workers/ that belong to no worker, living or lost; certain under the lock."""
-    path = os.path.join(folder, worker_files.FOLDER)
+    path = os.path.join(folder, WORKERS)
     names = set() if door.folder_oddity(path) else set(listed(path))
     dead = {name for name in names if name.startswith(".") and not _is_held(folder, name)}
     owners = names - dead
@@ -71,11 +82,11 @@ def _oddity(path: str) -> str:
 
 def _oddity_inside(above: str, path: str) -> str:
     """Of what lies in workers/ or logs/: pipes wake workers, logs may be kept under more names."""
-    if above == "logs" and not path.endswith((".log", ".spool")):
+    if above == LOGS and not path.endswith((".log", ".spool")):
         return ""
-    if above == worker_files.FOLDER and path.endswith(".wake"):
+    if above == WORKERS and path.endswith(".wake"):
         return door.pipe_oddity(path)
-    if above == worker_files.FOLDER and is_linked(path):
+    if above == WORKERS and is_linked(path):
         return _oddity(path) if _is_another_folders(path) else ""
     fault = _oddity(path)
     return "" if path.endswith(".log") and is_linked(path) else fault

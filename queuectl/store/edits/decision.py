@@ -17,9 +17,8 @@ from queuectl.errors import Conflict
 from queuectl.model.job import Job
 from queuectl.model.schedule import rewritten
 from queuectl.model.times import format_time
+from queuectl.places import DEAD, JOBS
 from queuectl.store.files.job_files import (
-    DEAD,
-    JOBS,
     decode_job,
     encode_job,
     line_state,

@@ -21,15 +21,15 @@ from contextlib import suppress
 from zlib import crc32
 
 from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.places import DEAD, JOBS, NOTES
 from queuectl.store import door
-from queuectl.store.files.job_files import DEAD, JOBS, checksum, line_state, rev_and_sum
+from queuectl.store.files.job_files import checksum, line_state, rev_and_sum
 from queuectl.store.files.journal import Header, Stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.edits.decision import History, Past
 
-NOTES = ".folded"
 MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
 _DAY = 86_400.0
 _HEAD = rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n"  # compiled only when it is used

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from queuectl.errors import DiskRefused
+from queuectl.places import JOURNAL, SETTINGS
 from queuectl.store import door
 from queuectl.store.damage import strays
 from queuectl.store.edits import evidence
@@ -22,7 +23,6 @@ from queuectl.store.files.job_files import checksum, line_id, line_state
 from queuectl.store.files.journal import (
     EDIT,
     INTENT,
-    NAME,
     NAMELESS,
     PROMISED,
     Header,
@@ -275,7 +275,7 @@ def make_files(folder: str, paths: Iterable[str]) -> None:
         door.replace(path, marker.EMPTY)
         with BaseFile(path) as base:
             stamps.append(Stamp.of(base.found, checksum(base.fd)))
-    settings = os.path.join(folder, "config.json")
+    settings = os.path.join(folder, SETTINGS)
     if not os.path.lexists(settings):
         door.replace(settings, b"{}\n")
     start_journal(folder, Header(1, 0.0, 0.0, False, no_counts(), (stamps[0], stamps[1])))
@@ -292,7 +292,7 @@ def put_in_place(folder: str, data: bytes) -> None:
     Its name is on the disk when this returns. Before that the file is marked: a process killed in
     between leaves the rest to the next writer, whose records would be lost with the name.
     """
-    path = os.path.join(folder, NAME)
+    path = os.path.join(folder, JOURNAL)
     fresh = door.write_new(path, (data,))
     door.set_mode(fresh, 0o600 | NAMELESS)
     door.rename(fresh, path)
@@ -302,7 +302,7 @@ def put_in_place(folder: str, data: bytes) -> None:
 def confirm_name(folder: str) -> None:
     """Wait until the journal's name is on the disk, and take the mark off."""
     door.sync_folder(folder)
-    door.set_mode(os.path.join(folder, NAME), 0o600)
+    door.set_mode(os.path.join(folder, JOURNAL), 0o600)
 
 
 def remove_leftovers(folder: str) -> None:

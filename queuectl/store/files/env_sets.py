@@ -14,11 +14,11 @@ from typing import Any
 from zlib import crc32
 
 from queuectl.model.env_set import fault
+from queuectl.places import ENV_SETS
 from queuectl.store import door
 from queuectl.store.files.job_files import mistake
 from queuectl.store.files.side_files import parse_object
 
-NAME = "env_sets.json"
 _MANY = 32  # sets from which on a fold looks for those that no job names
 _NAMED = rb'"env_set": "(\w+)"'  # compiled only when there are many sets
 
@@ -27,7 +27,7 @@ class EnvSets:
     """The file, parsed anew only when it changed."""
 
     def __init__(self, folder: str) -> None:
-        self._path = os.path.join(folder, NAME)
+        self._path = os.path.join(folder, ENV_SETS)
         self._known: tuple[tuple[int, int, int], dict[str, Any]] | None = None
 
     def read(self) -> Mapping[str, Mapping[str, Any]]:

@@ -25,8 +25,8 @@ from queuectl.model.fields import (
     is_too_long,
 )
 from queuectl.model.job import Job, job_from_person
+from queuectl.places import DEAD, JOBS
 
-JOBS, DEAD = "jobs.json", "dlq.json"
 _LONGEST_WORD = 12  # characters of what a parser may see the first half of: \ud800\udc00
 _STEP = 1 << 20  # characters by which the window on a file goes on at least
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

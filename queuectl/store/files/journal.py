@@ -26,6 +26,7 @@ from itertools import chain
 from zlib import crc32
 
 from queuectl.errors import BadFile, StoreError
+from queuectl.places import JOURNAL
 from queuectl.store import door
 
 TYPE_CHECKING = False
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     Counts = dict[str, int]  # jobs by state, and by what later versions count
 
-NAME = "journal"
 # To change what the journal or a job's line holds:
 # 1. A field of a job, or a count, needs no new number: a field that this version does not know is
 #    kept (Job.extra), a count too until the next fold, which leaves out what it cannot count. Add
@@ -314,12 +314,12 @@ class Journal:
     @classmethod
     def for_writing(cls, folder: str) -> Journal:
         """The folder's journal, to be read and appended to by the holder of the lock."""
-        return cls(os.path.join(folder, NAME), os.O_RDWR | os.O_APPEND)
+        return cls(os.path.join(folder, JOURNAL), os.O_RDWR | os.O_APPEND)
 
     @classmethod
     def for_reading(cls, folder: str) -> Journal:
         """The folder's journal for a reader without the lock, which cuts nothing."""
-        return cls(os.path.join(folder, NAME), os.O_RDONLY)
+        return cls(os.path.join(folder, JOURNAL), os.O_RDONLY)
 
     def close(self) -> None:
         """Let go of the file; may be called twice."""

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 
 from queuectl.errors import FileMissing, StoreBusy, StoreError
+from queuectl.places import LOCK
 from queuectl.store import door
 from queuectl.store.door import gone
 
@@ -33,7 +34,7 @@ class QueueLock:
     """
 
     def __init__(self, folder: str, patience: Callable[[], float]) -> None:
-        self.path = os.path.join(folder, "queue.lock")
+        self.path = os.path.join(folder, LOCK)
         self._folder = folder
         self._patience = patience
         # Told once, after a second of waiting, what is waited for.

@@ -19,6 +19,7 @@ from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE, Job, log_name
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import parse_time
+from queuectl.places import LOGS
 from queuectl.store import door
 from queuectl.store.facts import LATER, SOON
 from queuectl.store.files.log_cut import MISSING, Cuts, fitting
@@ -35,7 +36,7 @@ class LogFolder:
     """
 
     def __init__(self, data_folder: str) -> None:
-        self.path = os.path.join(data_folder, "logs")
+        self.path = os.path.join(data_folder, LOGS)
 
     def now(self) -> float:
         """The clock by which logs are dated."""

@@ -9,9 +9,8 @@ from json.encoder import encode_basestring
 
 from queuectl.errors import NoSuchJob
 from queuectl.model.job import Job
+from queuectl.places import DEAD, JOBS
 from queuectl.store.files.job_files import (
-    DEAD,
-    JOBS,
     decode_job,
     find_line,
     is_live,

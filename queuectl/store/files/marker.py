@@ -7,7 +7,7 @@ import os
 import stat
 
 from queuectl.errors import BadFile, DiskRefused, FileMissing, StoreError
-from queuectl.places import MARKER
+from queuectl.places import DEAD, JOBS, JOURNAL, MARKER, SETTINGS, WORKER_LIST
 from queuectl.store import door
 
 TYPE_CHECKING = False
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORMAT = 2  # that of the journal, too: see the recipe there
-LAST_MADE = "worker_pids.json"  # made after the journal: where it is, a journal was
+LAST_MADE = WORKER_LIST  # made after the journal: where it is, a journal was
 EMPTY = b"[\n]\n"  # a job file without jobs
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
-_NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal")
+_NAMES = (JOBS, DEAD, SETTINGS, WORKER_LIST, JOURNAL)
 
 
 def check_folder(path: str) -> bool:
@@ -138,7 +138,7 @@ def is_new(path: str) -> bool:
 
     Anything else that has no journal is a queue that lost a file: BadFile.
     """
-    journal = os.path.join(path, "journal")
+    journal = os.path.join(path, JOURNAL)
     if os.path.lexists(journal):
         return False
     fault = _sign_of_loss(path, journal)
@@ -151,7 +151,7 @@ def is_new(path: str) -> bool:
 
 def _sign_of_loss(path: str, journal: str) -> str | None:
     """What shows that the folder had a journal once, if anything does."""
-    for name in ("jobs.json", "dlq.json"):
+    for name in (JOBS, DEAD):
         held = os.path.join(path, name)
         if os.path.lexists(held) and door.read(held) != EMPTY:
             return (
@@ -177,7 +177,7 @@ def is_edit_set_aside(name: str) -> bool:
     return name.startswith(_EDITS) and not name.endswith(".new")
 
 
-_EDITS = ("jobs.json.edit-2", "dlq.json.edit-2")  # and the rest of the time when it was saved
+_EDITS = (f"{JOBS}.edit-2", f"{DEAD}.edit-2")  # and the rest of the time when it was saved
 
 
 TOLD = ".told"  # what workers found out and a person should know: the next command says it

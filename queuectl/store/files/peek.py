@@ -10,6 +10,7 @@ import os
 from itertools import islice
 
 from queuectl.errors import StoreBusy
+from queuectl.places import DEAD, JOBS, JOURNAL, SETTINGS, WORKERS
 from queuectl.store import door
 from queuectl.store.files import marker
 from queuectl.store.files.journal import Journal
@@ -27,7 +28,7 @@ _FEW = 2000  # jobs; so many lines are looked at sooner than a large file is sea
 _FRONT = b'{"id": "'
 _STATE = b'", "state": "'  # directly behind the id; a removal has "removed" there
 _TAGS = b'Z", "tags": ['  # directly behind the due time
-_WATCHED = ("journal", "jobs.json", "dlq.json", "config.json", "workers")
+_WATCHED = (JOURNAL, JOBS, DEAD, SETTINGS, WORKERS)
 _SHOWN = 1000  # characters of a command
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
@@ -137,7 +138,7 @@ class Peek:
     def _read_plain(self, now: float) -> bool:
         """Open a queue whose files are as queuectl left them; False if that is not certain."""
         journal = self._journal = Journal.for_reading(self._path)
-        for name, stamp in zip(("jobs.json", "dlq.json"), journal.header.stamps, strict=True):
+        for name, stamp in zip((JOBS, DEAD), journal.header.stamps, strict=True):
             fd, found = door.open_ours(os.path.join(self._path, name), os.O_RDONLY)
             self._opened.append(fd)
             if not stamp.fits(found) or door.is_young(found, now):

@@ -11,6 +11,7 @@ from typing import Any
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.fields import check_id
+from queuectl.places import SETTINGS, WORKER_LIST
 from queuectl.store import door
 from queuectl.store.files.job_files import LEFT, mistake, no_twins
 from queuectl.store.files.marker import check_folder, is_new
@@ -19,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
 
-SETTINGS, WORKERS = "config.json", "worker_pids.json"
 _SETTING = re.compile(r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$', re.M)
 
 
@@ -109,7 +109,7 @@ def write_settings(folder: str, values: Mapping[str, object]) -> None:
 
 def read_workers(folder: str) -> list[dict[str, object]]:
     """The entries of worker_pids.json; BadFile if they are none."""
-    path = os.path.join(folder, WORKERS)
+    path = os.path.join(folder, WORKER_LIST)
     try:
         entries = json.loads(door.read(path))
     except (ValueError, RecursionError) as exc:
@@ -135,7 +135,7 @@ def write_workers(folder: str, entries: Sequence[Mapping[str, object]]) -> None:
     """Replace worker_pids.json; under the lock."""
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     text = f"[\n{lines}\n]\n" if entries else "[\n]\n"
-    door.replace(os.path.join(folder, WORKERS), text.encode())
+    door.replace(os.path.join(folder, WORKER_LIST), text.encode())
 
 
 # -- what can be read of a damaged one

@@ -17,11 +17,10 @@ from itertools import chain
 from queuectl.errors import BadFile
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
+from queuectl.places import DEAD, JOBS
 from queuectl.store.door import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
 from queuectl.store.edits.evidence import find_copy
 from queuectl.store.files.job_files import (
-    DEAD,
-    JOBS,
     checksum,
     decode_job,
     encode_job,

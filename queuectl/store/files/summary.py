@@ -10,6 +10,7 @@ import os
 import time
 
 from queuectl.errors import BadFile, StoreError
+from queuectl.places import DEAD, JOBS, SETTINGS
 from queuectl.store import door
 from queuectl.store.facts import Summary
 from queuectl.store.files import marker, worker_files
@@ -34,7 +35,7 @@ def read_summary(path: str, now: float) -> Summary:
 def _untold(path: str) -> tuple[str, ...]:
     """The jobs of whose end a hook that is dead should have told, as the end of dlq.json has it."""
     try:
-        with open(door.open_file(os.path.join(path, "dlq.json"), os.O_RDONLY), "rb") as file:
+        with open(door.open_file(os.path.join(path, DEAD), os.O_RDONLY), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_READ))
             lines = file.read().split(b"\n")
     except (OSError, StoreError):
@@ -48,7 +49,7 @@ def _is_early(path: str, now: float) -> bool:
     seconds, part = divmod(now, 1)
     due = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(part * 1e6):06d}Z"
     try:
-        with open(door.open_file(os.path.join(path, "jobs.json"), os.O_RDONLY), "rb") as file:
+        with open(door.open_file(os.path.join(path, JOBS), os.O_RDONLY), "rb") as file:
             if os.fstat(file.fileno()).st_size > _MOST_READ:
                 return False
             for line in file:
@@ -66,7 +67,7 @@ def _is_early(path: str, now: float) -> bool:
 def _gate(path: str) -> tuple[tuple[str, ...], float]:
     """What is paused, and aging; nothing if the settings cannot be read, of which others tell."""
     try:
-        data = door.read(os.path.join(path, "config.json"))
+        data = door.read(os.path.join(path, SETTINGS))
         if b'"paused"' not in data and b'"aging"' not in data:
             return (), 0.0
         from queuectl.config import Settings
@@ -105,7 +106,7 @@ def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
 
 def _is_plain(path: str, journal: Journal, now: float) -> bool:
     """Whether both job files are as the journal's header says, and no fold came between."""
-    for name, stamp in zip(("jobs.json", "dlq.json"), journal.header.stamps, strict=True):
+    for name, stamp in zip((JOBS, DEAD), journal.header.stamps, strict=True):
         try:
             found = os.lstat(os.path.join(path, name))
         except FileNotFoundError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from queuectl.places import JOURNAL
 from queuectl.store.door import Presence
 from queuectl.store.files import peek
 
@@ -26,7 +27,7 @@ _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
 
 def wait(folder: str, seconds: float) -> None:
     """Return after so long, or once the journal has grown or is another one."""
-    path, deadline = os.path.join(folder, "journal"), time.monotonic() + seconds
+    path, deadline = os.path.join(folder, JOURNAL), time.monotonic() + seconds
     before = _look(path)
     while _look(path) == before:
         left = deadline - time.monotonic()

@@ -14,6 +14,7 @@ import fcntl
 import os
 
 from queuectl.errors import FileMissing, StoreError
+from queuectl.places import WORKERS
 from queuectl.store import door
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from queuectl.store.contract import End
 
-FOLDER = "workers"
 _SIZE = 1024  # bytes of a worker file
 _TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file spells it
 
@@ -33,7 +33,7 @@ class WorkerSlot:
 
     def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
         self.id = worker_id
-        self.path = os.path.join(folder, FOLDER, worker_id)
+        self.path = os.path.join(folder, WORKERS, worker_id)
         self.wake_fd = wake_fd
         self._fd = fd
         self._inode = os.fstat(fd).st_ino
@@ -158,9 +158,9 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
     """Make and lock a worker's file; nobody ever sees it unlocked."""
     from filelock import lock_descriptor
 
-    door.make_folder(os.path.join(folder, FOLDER))
+    door.make_folder(os.path.join(folder, WORKERS))
     path = file_path(folder, worker_id)
-    hidden = os.path.join(folder, FOLDER, f".{worker_id}")
+    hidden = os.path.join(folder, WORKERS, f".{worker_id}")
     fd = door.open_file(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     wake_fd = -1
     try:
@@ -212,14 +212,14 @@ def _joined(facts: dict[str, str]) -> bytes:
 
 def file_path(folder: str, worker_id: str) -> str:
     """Where a worker's file lies; BadFile for an id that leads elsewhere, or another folder."""
-    above = os.path.join(folder, FOLDER)
+    above = os.path.join(folder, WORKERS)
     door.check_folder_of_ours(above)
     return door.within(above, worker_id)
 
 
 def worker_infos(folder: str) -> Iterator[WorkerInfo]:
     """Every worker that has a file, living or dead; BadFile if one is not a file of ours alone."""
-    above = os.path.join(folder, FOLDER)
+    above = os.path.join(folder, WORKERS)
     door.check_folder_of_ours(above)
     try:
         names = sorted(worker_names(folder))
@@ -233,7 +233,7 @@ def worker_infos(folder: str) -> Iterator[WorkerInfo]:
 
 def worker_names(folder: str) -> list[str]:
     """The ids of the workers that have a file, in no order; raises OSError."""
-    names = os.listdir(os.path.join(folder, FOLDER))
+    names = os.listdir(os.path.join(folder, WORKERS))
     return [name for name in names if name[0] != "." and not name.endswith(".wake")]
 
 
@@ -259,7 +259,7 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
 
     A file of several names is ours if it says so: a copy of hard links has it, too, as another's.
     """
-    path = os.path.join(folder, FOLDER, worker_id)
+    path = os.path.join(folder, WORKERS, worker_id)
     try:
         fd, found = door.open_ours(path, os.O_RDONLY, linked=True)
     except FileMissing:
@@ -304,7 +304,7 @@ def note_lost(folder: str, worker_id: str, **facts: object) -> None:
 
 def wake(folder: str, message: bytes, only: str | None = None) -> None:
     """Wake every worker, or `only` one; a hint that may be lost: workers look by themselves too."""
-    above = os.path.join(folder, FOLDER)
+    above = os.path.join(folder, WORKERS)
     if door.folder_oddity(above):
         return
     try:
@@ -321,7 +321,7 @@ def wake_idle(folder: str, count: int) -> None:
 
     A worker that runs something looks for work by itself when that ends.
     """
-    if door.folder_oddity(os.path.join(folder, FOLDER)):
+    if door.folder_oddity(os.path.join(folder, WORKERS)):
         return
     try:
         names = worker_names(folder)
@@ -332,7 +332,7 @@ def wake_idle(folder: str, count: int) -> None:
     for name in names[start:] + names[:start]:
         if count <= 0:
             return
-        path = os.path.join(folder, FOLDER, name)
+        path = os.path.join(folder, WORKERS, name)
         count -= _is_idle(path) and _write_hint(f"{path}.wake", WAKE)
 
 
@@ -371,7 +371,7 @@ def forget(folder: str, worker_id: str) -> bool:
     try:
         fd, _ = door.open_ours(path, os.O_RDWR, linked=True)
     except FileMissing:
-        for left in (f"{path}.wake", os.path.join(folder, FOLDER, f".{worker_id}")):
+        for left in (f"{path}.wake", os.path.join(folder, WORKERS, f".{worker_id}")):
             door.remove(left)  # what a worker that was killed in make_slot left
         return True
     try:

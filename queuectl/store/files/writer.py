@@ -14,11 +14,12 @@ from contextlib import suppress
 
 from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
+from queuectl.places import DEAD, JOBS, JOURNAL
 from queuectl.store import door
 from queuectl.store.edits import evidence
 from queuectl.store.files import checkpoint, marker, worker_files
 from queuectl.store.files.env_sets import EnvSets
-from queuectl.store.files.job_files import DEAD, JOBS, check_lines, read_live_lines
+from queuectl.store.files.job_files import check_lines, read_live_lines
 from queuectl.store.files.journal import (
     PROMISED,
     VERSION,
@@ -126,7 +127,7 @@ class Writer:
     def staging_path(self) -> str:
         """The path beside which what is to be journaled may be written before; makes the folder."""
         self.writing()
-        return os.path.join(self.folder, "journal")
+        return os.path.join(self.folder, JOURNAL)
 
     def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
         """Append one record of job lines and removal lines: the commit point of a change."""

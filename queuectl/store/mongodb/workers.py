@@ -20,6 +20,7 @@ from typing import Any
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.times import format_time
+from queuectl.places import WORKERS
 from queuectl.store import door
 from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
@@ -128,7 +129,7 @@ class MongodbWorkers:
         # Whoever makes a worker's file at this moment has it unlocked, and looks like a dead one.
         with suppress(OSError, StoreError), folder_held(self._folder, alone=True):
             for name in stray_worker_files(self._folder):
-                door.remove(os.path.join(self._folder, worker_files.FOLDER, name))
+                door.remove(os.path.join(self._folder, WORKERS, name))
 
     def release(self, slot: LeasedSlot) -> None:
         """Take a worker off the list, at its own end."""
