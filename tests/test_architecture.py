@@ -42,8 +42,11 @@ LAYERS = {
 # The part of the store that no store is named in: all above it may use that, and nothing else.
 NEUTRAL = {"contract", "watch", "output", "facts", "opening", "door", "backup"}
 PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"}
-OF_CRON = {"cronsim", "zoneinfo"}  # a calculation, and the tables of time zones
 PURE |= {"heapq", "itertools", "math", "re", "time", "typing"}  # time: only to spell a moment
+BESIDE_PURE = {
+    "model/cron.py": {"cronsim", "zoneinfo"},  # a calculation, and the tables of time zones
+    "errors.py": {"sys"},  # the name of the Python to install an extra for
+}
 
 
 @cache
@@ -70,6 +73,11 @@ def nodes(name):
     return tuple(ast.walk(tree(name)))
 
 
+def is_package(module):
+    """Whether it is a folder of ours: what is imported from it is a module of its own."""
+    return module.split(".")[0] == "queuectl" and ROOT.joinpath(*module.split(".")[1:]).is_dir()
+
+
 @cache
 def imports(name, types=False):
     """Every module that the file imports, as it runs; `types`: for its annotations too."""
@@ -85,10 +93,10 @@ def imports(name, types=False):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
             found.add(node.module)
-            if node.module and ROOT.joinpath(*node.module.split(".")[1:]).is_dir():
+            if is_package(node.module):
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
         waiting += ast.iter_child_nodes(node)
-    return {module for module in found if not ROOT.joinpath(*module.split(".")[1:]).is_dir()}
+    return {module for module in found if not is_package(module)}
 
 
 def ours(name, types=False):
@@ -152,7 +160,7 @@ def test_modules_import_each_other_in_no_circle():
 @pytest.mark.parametrize("name", [name for name in FILES if layer(name) in ("model", "errors")])
 def test_the_model_is_pure(name):
     foreign = {module.split(".")[0] for module in imports(name)} - {"queuectl", "difflib"}
-    assert foreign <= PURE | (OF_CRON if name == "model/cron.py" else set())
+    assert foreign <= PURE | BESIDE_PURE.get(name, set())
     deeds = {"open", "print", "input", "datetime.now", "datetime.utcnow", "date.today"}
     assert not deeds & {call for call, _ in calls(name)}
 
