@@ -147,7 +147,7 @@ def host_folder(named: str, environ: Mapping[str, str], above: str) -> str:
     It holds what only one host can: locks and pipes of its workers, and the output of what they
     run at the moment. It also stands for the queue, wherever a folder is named: `address_of` tells
     which. It is made by the first worker only; so jobs and workers are told a path and no password.
-    `above`: our folder for what a host keeps.
+    `above`: our folder for what a host keeps. StoreError without it where no home is known.
     """
     from hashlib import sha256
 

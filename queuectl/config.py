@@ -120,7 +120,7 @@ _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.nam
 
 
 def find_setting(name: str) -> Setting:
-    """The setting spelled `name`; underscores and old names work."""
+    """The setting spelled `name`, underscores and old names too; InvalidInput for no setting."""
     usual = name.strip().lower().replace("_", "-")
     found = _BY_NAME.get(usual)
     if found is None:

@@ -118,7 +118,7 @@ class JobQueue(JobChanges):
         """The same of drafts that need not fit into memory; `made` is given each job beforehand.
 
         Returns, by the index of the draft, the jobs that stand for others which were not added.
-        `dry_run`: only raises what would be raised.
+        `dry_run`: only raises what would be raised. DuplicateId and KeyTaken name the index too.
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)

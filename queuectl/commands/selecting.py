@@ -87,7 +87,10 @@ def listed_jobs(
 
 
 def confirmed(context: Context, deed: str, which: Which, args: Mapping[str, Any]) -> Which | None:
-    """Which jobs may be changed: a person is asked where several would be; None if not."""
+    """Which jobs may be changed: a person is asked where several would be; None if not.
+
+    InvalidInput if there is nobody to ask.
+    """
     if not isinstance(which, Selection):
         return which if context.agreed(deed, len(which), args) else None
     if args["yes"]:
@@ -128,7 +131,7 @@ def whole_ids(context: Context, words: Sequence[str], *, changing: bool = False)
 
 
 def named_job(context: Context, word: str) -> Job:
-    """The job of that id, or the only one whose id begins so; NoSuchJob."""
+    """The job of that id, or the only one that begins so; NoSuchJob, InvalidInput for several."""
     try:
         return context.queue.get(word)
     except NoSuchJob:

@@ -178,7 +178,7 @@ def is_lost(old: Job, new: Job) -> bool:
 
 
 def is_back(old: Job, new: Job) -> bool:
-    """Whether a step took that back."""
+    """Whether a step let a dead or cancelled job live again, or be completed."""
     return old.state in LOST and new.state not in LOST
 
 
@@ -204,8 +204,8 @@ class Kin:
     def consequences(self, pairs: Sequence[Pair], now: str, *, alone: bool = False) -> list[Pair]:
         """What else happens in a step that changes these jobs.
 
-        What waits for a job that is lost falls, and theirs; what fell comes back with the job that
-        comes back, unless that is to be `alone`.
+        The children of a job that is lost fall, and the children of those. The jobs that fell come
+        back with the job that comes back, unless that is to be `alone`.
         """
         changed = {new.id: new for _, new in pairs}
         found: list[Pair] = []

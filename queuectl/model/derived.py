@@ -76,7 +76,7 @@ SHOWN: tuple[str, ...] = (*(field.name for field in FIELDS), *(d.name for d in D
 
 
 def find_shown(name: str) -> str:
-    """The name of a field that can be shown, a derived one too; `max-retries` will do."""
+    """The name of a field to show, a derived one too, with - or _; InvalidInput for no field."""
     usual = name.strip().replace("-", "_")
     known = {spelled: field.name for field in FIELDS for spelled in field.old}
     if usual in SHOWN:

@@ -228,7 +228,7 @@ def check_id(text: object, name: str = "id") -> str:
 
 
 def check_state(text: object) -> State:
-    """The state spelled `text`; `processing` and `running` mean in_progress."""
+    """The state spelled `text` (or `processing`, `running` for in_progress); else InvalidInput."""
     if isinstance(text, str):
         spelled = text.strip().lower().replace("-", "_")
         if spelled in STATES:

@@ -327,7 +327,7 @@ def _interruptions(history: tuple[Mapping[str, Any], ...]) -> int:
 
 
 def abandoned(job: Job, now: str) -> Job:
-    """The running job given up, though something of its run may go on."""
+    """The running job given up, though its run may go on; Conflict for one that does not run."""
     if job.state != "in_progress":
         raise Conflict(f"job '{job.id}' is {job.state}: only a running job can be abandoned")
     return _ended(job, now, reason="abandoned", worker=job.worker)
@@ -437,7 +437,9 @@ _INSTEAD = (
 
 
 def edited(job: Job, changes: dict[str, object], now: str) -> Job:
-    """The job with some of its fields set anew, its state kept."""
+    """The job with some of its fields set anew, its state kept.
+
+    InvalidInput for a field that never changes, Conflict for one that stays while the job runs."""
     values: dict[str, Any] = {}
     for name, value in changes.items():
         field = find_field(name)

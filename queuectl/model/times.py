@@ -38,7 +38,7 @@ def _whole_second(whole: int) -> str:
 
 
 def parse_time(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 moment; a time that names no zone is refused."""
+    """Seconds since 1970 of an RFC 3339 moment; InvalidInput for a time that names no zone."""
     plain = _plain(text)
     if plain is not None:
         return plain
@@ -89,7 +89,7 @@ def _six_digits(spelled: str) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `90`, `1.5`, `90s`, `5m`, `1h30m`, `2d`."""
+    """Seconds in `90`, `1.5`, `90s`, `5m`, `1h30m`, `2d`; InvalidInput for anything else."""
     total, rest = 0.0, text.strip()
     if not rest:
         raise _bad_duration(text)

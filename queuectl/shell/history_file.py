@@ -43,7 +43,7 @@ class HistoryFile:
         self._read_to = 0
 
     def append(self, entry: str) -> None:
-        """Add one entry behind all others, whole or not at all."""
+        """Add one entry behind all others, whole or not at all; OSError if the disk is full."""
         data = entry.translate(_ESCAPED).encode("utf-8", "surrogateescape") + b"\n"
         os.makedirs(os.path.dirname(self.path) or ".", 0o700, exist_ok=True)
         fd = self._open_locked()

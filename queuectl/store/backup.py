@@ -85,7 +85,8 @@ def following(job: Job, present: Job | None) -> Job:
 def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
     """Write a backup's lines to a file, whole or not at all; how many jobs it holds.
 
-    Raises Conflict for a file that is there already, unless it is to be overwritten.
+    Raises Conflict for a file that is there already, unless it is to be overwritten, and
+    InvalidInput where no plain file can be.
     """
     folder, _ = os.path.split(os.path.abspath(path))
     if not os.path.isdir(folder):
@@ -182,7 +183,7 @@ def _check_head(first: bytes, name: str) -> dict[str, object]:
 
 
 def parse_backup(data: bytes, name: str) -> Backup:
-    """The backup in a file's bytes; see read_backup."""
+    """The backup in a file's bytes; BadFile as read_backup."""
     first, _, _ = data.partition(b"\n")
     head = _check_head(first, name)
     body = _checked_body(data, name)

@@ -234,7 +234,7 @@ def open_pipe(path: str, flags: int) -> int:
 
 
 def open_folder(path: str) -> int:
-    """A descriptor of a folder, that no child inherits."""
+    """A descriptor of a folder, that no child inherits; FileMissing, DiskRefused."""
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

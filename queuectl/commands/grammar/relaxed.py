@@ -58,7 +58,7 @@ def named_field(name: str) -> Field:
 
 
 def read_time_of(field: Field, text: str) -> str:
-    """A time as a person may write it: see local_times.py."""
+    """A time as a person may write it (local_times.py); InvalidInput, with the field, for none."""
     from queuectl.commands.grammar.local_times import read_time
 
     try:

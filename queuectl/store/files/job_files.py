@@ -227,7 +227,7 @@ def line_id(line: bytes) -> bytes:
 
 
 def line_state(line: bytes) -> bytes | None:
-    """The state of a job line; None for a removal line."""
+    """The state of a job line; None for a removal line, ValueError for what is neither."""
     at = line.index(b'"', 8) + 13
     word = line[at - 9 : at - 4]
     if word == b"state":
@@ -243,7 +243,10 @@ def is_live(line: bytes) -> bool:
 
 
 def line_front(line: bytes) -> tuple[bytes, ...] | None:
-    """Id, state, priority, due time, and None if a rule may follow (lanes.py); None: a removal."""
+    """Id, state, priority, due time, and None if a rule may follow (lanes.py); None: a removal.
+
+    BadFile for a line that is neither.
+    """
     found = _FRONT.match(line)
     if found is not None:
         return found.groups()
@@ -347,7 +350,7 @@ def read_edited(
     """Offset and job of each job of such a file, and those of _TIMES that were written.
 
     A job that is as its line in `known` says is passed over, for there may be a hundred thousand
-    of them: its id is added to `untouched`.
+    of them: its id is added to `untouched`. BadFile, with line and column, for a mistake.
     """
     try:
         text = data.decode()

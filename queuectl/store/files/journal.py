@@ -142,7 +142,7 @@ class Header:
 
     @classmethod
     def parse(cls, data: bytes, path: str) -> Header:
-        """The header at the start of `data`; BadFile if there is none that is whole."""
+        """The header at the start of `data`; BadFile for damage, StoreError for a newer format."""
         line, newline, _ = data.partition(b"\n")
         text, _, check = line.rpartition(b" ")
         if not line.startswith(MAGIC) or not newline or check != b"%08x" % crc32(text):
@@ -339,7 +339,7 @@ class Journal:
         return True
 
     def unread(self, *, looked: bool = False) -> bytes:
-        """The bytes behind the last record read; `looked` as in `read_on`."""
+        """The bytes behind the last record read; `looked` as in `read_on`. BadFile for damage."""
         if not looked:
             self.size = os.fstat(self.fd).st_size
         if self.size < self.end:
@@ -358,7 +358,7 @@ class Journal:
         """The payloads of the records appended since, and the bytes behind them that are none.
 
         `looked`: the size was looked at under the lock that is still held. `check`: refuse a record
-        whose lines are not those of jobs; else the caller does that as it takes them in.
+        whose lines are not those of jobs (BadFile); else the caller does that as it takes them in.
         """
         data = self.unread(looked=looked)
         payloads: list[bytes] = []
@@ -430,7 +430,7 @@ class Journal:
                 yield from record.payload.splitlines()
 
     def cut_tail(self, rest: bytes) -> None:
-        """Under the lock: set aside an append that was cut short, or refuse damage."""
+        """Under the lock: set aside an append that was cut short; BadFile for other damage."""
         if is_corrupt(rest):
             raise BadFile(
                 f"{self.path} is damaged {self.end} bytes from its start, "

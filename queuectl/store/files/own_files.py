@@ -36,11 +36,12 @@ class OwnFiles:
     def __init__(self, folder: str, now: Callable[[], float]) -> None:
         self.folder, self._now = folder, now
         self._paths = [os.path.join(folder, name) for name in NAMES]
-        # By file: the stat it was found right with, and whether it was old enough by then.
+        # By file: its stat when it was found right, and whether it was old enough by then that a
+        # later change must show in it.
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
 
     def forget(self) -> None:
-        """Let go of what is known: another fold wrote them, or a person."""
+        """Forget which files were found right: a fold or a person has written them since."""
         self._vetted = [None, None]
 
     def are_ours(self, journal: Journal) -> bool:
@@ -69,8 +70,8 @@ class OwnFiles:
     def _is_vetted(self, journal: Journal, which: int) -> bool:
         """Whether a job file is still as queuectl wrote it.
 
-        A file found right is not summed up again while its stat stays the same; but if it was
-        young then, it is once more when it no longer is: two changes within one tick of the file
+        A file that was found right is not summed up again while its stat stays the same. One that
+        was young then is summed up once more later: two changes within one tick of the file
         system's clock look alike.
         """
         path = self._paths[which]

@@ -282,7 +282,7 @@ def _starts_with(data: bytes, cut: int, needle: bytes) -> Iterator[int]:
 
 
 def no_lock() -> NoReturn:
-    """Refuse to wait for a queue that changes faster than it can be read."""
+    """StoreBusy: no Tab waits for a queue that changes faster than it can be read."""
     raise StoreBusy("the queue changes too fast to be read without its lock")
 
 
