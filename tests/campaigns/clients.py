@@ -173,6 +173,7 @@ class Client:
 
     def _update(self) -> None:
         for job_id in self._some("pending", "failed", "in_progress"):
+            self.notes.tell("updating", job_id)
             self.timed("update", job_id, {"priority": self.chance.randint(-9, 9)})
 
     def purge(self) -> None:

@@ -1,7 +1,7 @@
 """Kill -9 at random on everything that uses a queue; afterwards nothing may be lost or doubled.
 
     python -m tests.campaigns.kill_storm --seconds 30 --seed 1 [--keep DIR]
-                                         [--older | --mongodb WHERE]
+                                         [--workers N] [--older | --mongodb WHERE]
 
 Eight workers, and clients that enqueue, cancel, retry, change, purge, fold and read; all of them,
 and the jobs that run, are killed and replaced; queue.lock is removed, the folder is copied and the
@@ -51,8 +51,8 @@ OLDER = "queuectl-a61fc90.zip"
 class Storm:
     """One storm over one yard."""
 
-    def __init__(self, yard: Yard, seed: str) -> None:
-        self.yard, self.seed = yard, seed
+    def __init__(self, yard: Yard, seed: str, workers: int = WORKERS) -> None:
+        self.yard, self.seed, self.workers = yard, seed, workers
         self.chance = random.Random(seed)
         self.notes = Notes(yard, "storm")
         self.queue = JobQueue.open(yard.data)
@@ -89,7 +89,7 @@ class Storm:
             hooks = ("on-dead", "on-completed", "on-cancelled")
             self.queue.change_settings(dict.fromkeys(hooks, self.yard.hook()))
             self.queue.enqueue(self.yard.schedules())
-        pool.start(self.yard.data, WORKERS // 2 if self.yard.older else WORKERS)
+        pool.start(self.yard.data, self.workers // (2 if self.yard.older else 1))
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.yard.violations():
             self._replace()
@@ -170,7 +170,7 @@ class Storm:
         living = [worker.pid for worker in self.queue.workers() if worker.alive]
         for pid in self._starting.keys() & set(living):
             del self._starting[pid]  # a doomed one is the worker itself
-        for _ in range(WORKERS - len(living) - len(self._starting)):
+        for _ in range(self.workers - len(living) - len(self._starting)):
             role = "doomed" if doomed and self.chance.random() < 0.4 else "starter"
             if doomed and self.yard.older and self.chance.random() < 0.5:
                 role = "older"
@@ -434,7 +434,9 @@ def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
         yield f"longest {word}s", waits[-3:]
 
 
-def storm(seconds: float, seed: str, root: str, older: bool, url: str = "") -> list[str]:
+def storm(
+    seconds: float, seed: str, root: str, older: bool, url: str = "", workers: int = WORKERS
+) -> list[str]:
     """A whole storm in a new folder; what is wrong afterwards."""
     os.environ[MARK] = os.path.abspath(root)
     os.environ["PYTHONPATH"] = ROOT
@@ -445,9 +447,9 @@ def storm(seconds: float, seed: str, root: str, older: bool, url: str = "") -> l
         JobQueue.open(yard.data).make()
     if older:
         shutil.unpack_archive(os.path.join(ROOT, "tests", "data", OLDER), yard.older)
-        started = clients.older_command(yard, "worker", "start", "--count", str(WORKERS // 2))
+        started = clients.older_command(yard, "worker", "start", "--count", str(workers // 2))
         assert started.returncode == 0, started
-    raging = Storm(yard, seed)
+    raging = Storm(yard, seed, workers)
     try:
         raging.rage(seconds)
         found = raging.calm()
@@ -471,6 +473,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.kill_storm")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", default=secrets.token_hex(4))
+    parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--older", action="store_true", help="a version of format 1 takes part")
     where = "'replica set', 'standalone', or the URL of a server of one's own"
     parser.add_argument("--mongodb", metavar="WHERE", help=where)
@@ -485,7 +488,7 @@ def main() -> int:
         server = _server(url)
         url = f"{server['url']}storm"
     try:
-        found = storm(options.seconds, options.seed, root, options.older, url)
+        found = storm(options.seconds, options.seed, root, options.older, url, options.workers)
     finally:
         if server:
             os.kill(server["pid"], signal.SIGKILL)

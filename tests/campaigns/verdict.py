@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from queuectl.job_queue import JobQueue
@@ -22,6 +22,7 @@ from tests.campaigns.yard import ENDLESS, LOUD_LINES, Task, Yard, whole_lines
 
 _KILLED = 137
 _STARVED = 60.0  # seconds
+_OVERTAKEN = 30.0  # seconds; a worker may die between a claim and the start
 _TICK = 0.02  # seconds; /proc/uptime counts hundredths
 
 
@@ -34,6 +35,7 @@ class Told:
         self.cancelling = self._ids(yard, "cancelling")
         self.cancelled = self._ids(yard, "cancelled")
         self.retrying = self._ids(yard, "retrying")
+        self.updating = self._ids(yard, "updating")
         self.shot = {(note[1], int(note[2])) for note in yard.told("shot")}
         self.usurped = self._ids(yard, "usurped")
         self.purged: dict[str, Job] = {}
@@ -187,6 +189,7 @@ def faults(yard: Yard, queue: JobQueue) -> list[str]:
     if yard.has_all:
         found += _hook_faults(jobs)
         found += _schedule_faults(yard, jobs)
+        found += _order_faults(yard, told, jobs)
     found += _log_faults(yard, jobs)
     found += _database_faults(yard, jobs) if yard.url else _folder_faults(yard, present)
     return found
@@ -247,21 +250,70 @@ def _hook_faults(jobs: dict[str, Job]) -> Iterator[str]:
 
 
 def _schedule_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
-    """No firing came twice, or at another moment than it should; none was left out for long."""
+    """No firing came twice, or at another moment than it should; each that was missed is told."""
     for draft in yard.schedules():
         schedule = jobs[str(draft["id"])]
         copies = [job for job in jobs.values() if job.id.startswith(f"{schedule.id}:")]
-        moments = sorted(parse_time(str(job.planned)) for job in copies)
-        if not moments or len(set(moments)) < len(moments):
-            yield f"{schedule.id} fired twice, or never: {len(moments)} times"
+        fired = [_micro(str(job.planned)) for job in copies]
+        if not fired or len(set(fired)) < len(fired):
+            yield f"{schedule.id} fired twice, or never: {len(fired)} times"
             continue
-        period = float(str(draft["every"]))
-        odd = [at for at in moments if abs((at - moments[0] + 0.5) % period - 0.5) > 1e-3]
+        period = round(float(str(draft["every"])) * 1e6)
+        skips = [entry for entry in schedule.history if entry["event"] == "skip"]
+        # By moment, when a worker met it: what is due next is the first moment behind that.
+        met = {_micro(str(job.planned)): _micro(job.created_at) for job in copies}
+        met |= {_micro(str(entry["planned"])): _micro(str(entry["at"])) for entry in skips}
+        full = len(schedule.history) >= LONGEST_HISTORY  # what was skipped before is not known
+        known = _micro(str(skips[0]["planned"])) if full and skips else 0
+        expected = {_micro(schedule.run_at), min(met)}
+        expected |= {at + max(1, (seen - at) // period + 1) * period for at, seen in met.items()}
+        missed = sorted(at for at in expected - met.keys() if known <= at < max(met))
+        if missed:
+            yield f"{schedule.id} missed {len(missed)} moments, the first {missed[0] / 1e6:f}"
+        odd = sorted(at for at in met.keys() - expected if at > known)
         if odd:
-            yield f"{schedule.id} fired between its moments: {odd[:3]}"
-        gap = max((after - before for before, after in pairwise(moments)), default=0.0)
+            yield f"{schedule.id} fired out of turn: {len(odd)} times, first {odd[0] / 1e6:f}"
+        moments = sorted(fired)
+        gap = max((after - before for before, after in pairwise(moments)), default=0) / 1e6
         if gap > _STARVED:
             yield f"{schedule.id} did not fire for {gap:g} s"
+
+
+def _micro(time: str) -> int:
+    return round(parse_time(time) * 1e6)
+
+
+def _order_faults(yard: Yard, told: Told, jobs: dict[str, Job]) -> Iterator[str]:
+    """Nothing starts before its parents' ends, nor long behind what came later with its rules."""
+    alike: dict[object, list[tuple[str, float, str]]] = {}
+    for job in jobs.values():
+        start = min((float(r[3]) for r in yard.runs(job.id) if r[0] == "start"), default=None)
+        if start is None or recurs(job) or is_hook(job) or job.planned:
+            continue
+        for parent in (*job.after, *_completed(told, jobs, job.after_end)):
+            ends = [float(r[3]) for r in yard.runs(parent) if r[0] == "end" and r[2] == "0"]
+            if not ends or start < min(ends) - _TICK:
+                yield f"{job.id} was started before {parent} had ended well"
+        if not (job.after or job.after_end) and job.id not in told.retrying | told.updating:
+            rules = (job.priority, tuple(sorted(job.tags)), tuple(sorted(job.lock)))
+            alike.setdefault(rules, []).append((job.created_at, start, job.id))
+    for found in alike.values():
+        first, overtaker = float("inf"), ""
+        for _, start, job_id in sorted(found, reverse=True):
+            if start > first + _OVERTAKEN:
+                seconds = start - first
+                yield f"{job_id} starved: {overtaker} came later and began {seconds:g} s before"
+            if start < first:
+                first, overtaker = start, job_id
+
+
+def _completed(told: Told, jobs: dict[str, Job], names: Iterable[str]) -> list[str]:
+    """Those of the jobs that have completed, and were never to do so again."""
+    return [
+        name
+        for name in names
+        if name in jobs and jobs[name].state == "completed" and name not in told.retrying
+    ]
 
 
 _EXPECTED = ("rescued job", "was given up: its file in workers/ is gone")
