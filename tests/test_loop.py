@@ -73,6 +73,9 @@ class PlayedSlot:
     def leave_watch(self) -> None:
         self.on_watch = False
 
+    def sees_lost(self) -> bool:
+        return False
+
     def crowd(self) -> int:
         return 1
 
@@ -210,6 +213,14 @@ def test_a_worker_that_rested_hands_its_watch_over_when_it_gets_a_job(stage):
     assert stage.work() == 0
     assert len(stage.codes()) == 3
     assert stage.queue.woken == 2  # for a and c: b was claimed without a rest
+
+
+def test_a_new_worker_hands_on_a_hint_that_came_before_its_first_claim(stage):
+    """It lies in its pipe, and is lost with the first look at that: nobody else was sent one."""
+    stage.slot.keep_watch = lambda: False
+    stage.queue.waiting = [make_job("exit 0"), make_job("exit 0", "b")]
+    assert stage.work() == 0
+    assert stage.queue.woken == 1
 
 
 def test_a_failure_is_explained_by_the_last_line(stage):

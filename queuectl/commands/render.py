@@ -83,11 +83,11 @@ def unended(worker: WorkerInfo, job_id: str | None = None) -> str:
     )
 
 
-def untold(ids: Sequence[str]) -> str:
-    """That hooks are dead, which should have told of the ends of these jobs."""
+def untold(ids: Sequence[str]) -> tuple[str, str]:
+    """That hooks are dead, which should have told of the ends of these jobs; what shows them."""
     hooks, shows = ("1 hook is", "it") if len(ids) == 1 else (f"{len(ids)} hooks are", "them")
     jobs = ", ".join(ids[-3:]) + ", ..." * (len(ids) > 3)
-    return f"{hooks} dead: nobody was told of {brief(jobs)}; 'dlq list' shows {shows}"
+    return f"{hooks} dead: nobody was told of {brief(jobs)}", f"'dlq list' shows {shows}"
 
 
 def brief(text: object, most: int = LONGEST) -> str:

@@ -29,7 +29,7 @@ def standing_of(summary: Summary) -> Standing:
     """The same of what was read of the queue."""
     hindered = told_shortly(summary.workers)
     if not hindered and summary.untold:
-        hindered = untold(summary.untold)
+        hindered = "; ".join(untold(summary.untold))
     if not hindered and summary.paused:
         tags = ", ".join(summary.paused)
         hindered = "the queue is paused" if "*" in summary.paused else f"paused: {tags}"

@@ -112,7 +112,9 @@ class Worker:
         self._next_look = self._next_purge = 0.0
         self._most_kept = 0  # bytes of output that may become logs before they are looked at
         self._woken = False  # whether the last wait ended because of a hint
-        self._rested = False  # whether it waited for work since its last run
+        # Whether it may have been sent a hint since its last run that is for another, too: a new
+        # worker may have, before its first claim.
+        self._rested = True
         self._spread = 1.0  # by how much poll-interval is stretched while another keeps watch
         self._prepared = False  # whether what a claim needs was read since the last trouble
         self._on_wait: Callable[[], None] | None = None  # told that there is nothing to run

@@ -64,8 +64,7 @@ def _of_dead_hooks(queue: JobQueue) -> list[Finding]:
     of = [(job.env or {}).get("QUEUECTL_OF", "") for job in queue.find(("dead",)) if is_hook(job)]
     if not of:
         return []
-    text, _, todo = render.untold(of).partition("; ")
-    return [Finding("hooks", text, todo, problem=False)]
+    return [Finding("hooks", *render.untold(of), problem=False)]
 
 
 def _line(context: Context, finding: Finding) -> str:

@@ -119,7 +119,7 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
         )
     yield from _left_alone(summary, hindered)
     if summary.untold:
-        yield f"Warning: {render.untold(summary.untold)}"
+        yield f"Warning: {'; '.join(render.untold(summary.untold))}"
 
 
 def _paused(paused: Sequence[str]) -> str:

@@ -122,6 +122,8 @@ Hooks
                         the queue is in MongoDB: queuectl logs "$QUEUECTL_OF"
   queuectl show --json "$QUEUECTL_OF" tells the rest. For example:
     config set on-dead 'tail -n 50 "$QUEUECTL_LOG" | mail -s "$QUEUECTL_OF" me'
+  A job that falls with another has a hook, too. To be told of the cause alone,
+  begin with: case $QUEUECTL_ERROR in dependency:*) exit 0;; esac;
   Jobs with notify: false (enqueue --no-notify) have no hook, hooks have none,
   and what a hook hands in has none unless it says notify: true. wait --all and
   stats pass hooks over.
