@@ -32,7 +32,7 @@ class JobChanges:
     """The part of JobQueue that finds jobs and changes them."""
 
     store: Store
-    by = ""  # who asks for the changes, as history entries have it: "cli", "web"; "": nobody says
+    by = ""  # the asker that history entries name: "cli" or "web"; "": they name none
     _hooked = 0  # hooks that no worker was woken for yet
     if TYPE_CHECKING:
 

@@ -70,7 +70,7 @@ class Feed:
     def look(
         self, visible: Iterable[Job] = (), wish: Wish | None = None, *, at_once: bool = True
     ) -> Picture:
-        """The queue now, with the last lines of the visible jobs, and the output wished for.
+        """The queue now, with the last lines of the visible jobs and the page of output in `wish`.
 
         All jobs are read, unless that takes long and it must be `at_once`.
         """

@@ -26,11 +26,11 @@ def is_ready(job: Job, now: str) -> bool:
 
 
 def rank(priority: int, run_at: str, aging: float) -> int:
-    """What due jobs are claimed by first, the lowest one: the priority, or with `aging` a moment.
+    """What due jobs are sorted by first, the lowest claimed first: the priority, or a moment.
 
-    Each step of priority then counts as so many seconds that a job was due later or earlier. As
-    all wait equally long, their order stays as it is while they wait: what is due for longer than
-    its steps are worth comes before all that is new.
+    With `aging` each step of priority counts as so many seconds by which a job was due later or
+    earlier. All jobs wait at the same pace, so their order never changes while they wait. A job
+    that has been due for longer than its steps are worth comes before every new one.
     """
     if not aging:
         return priority

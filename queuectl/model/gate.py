@@ -82,7 +82,7 @@ def paused_by(job: Job, gate: Gate) -> str | None:
 
 
 def not_paused(tag: str, paused: Iterable[str]) -> str:
-    """That a tag, or ALL, is not paused; and what is, with the command that ends that."""
+    """Tells that a tag, or ALL, is not paused, and which pauses there are, and how to end them."""
     told = ["the queue is not paused" if tag == ALL else f"tag '{tag}' is not paused"]
     names = [name for name in paused if name != ALL]
     if ALL in paused:
@@ -94,7 +94,7 @@ def not_paused(tag: str, paused: Iterable[str]) -> str:
 
 
 def full(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> str | None:
-    """The token that the job waits for, as others hold all there is of it; None if none."""
+    """The first of the job's tokens that running jobs hold to the last one, if there is one."""
     for token in tokens(job, gate):
         if len(using.get(token, ())) >= gate.limits.get(token, 1):
             return token

@@ -30,7 +30,10 @@ def check_meeting(job: Job, meeting: Meeting, index: int, *, has_id: bool) -> No
 def meeting_rule(
     meeting: Meeting, instead: dict[int, Job], check_size: Callable[[Job], None], now: str
 ) -> Callable[[int, Job, Sequence[Job]], Job | None]:
-    """What the store asks; see Meet. `instead` is given each job that stands for a new one."""
+    """The rule by which a store decides what becomes of a new job that meets others; see Meet.
+
+    `instead` is given each job that stands for a new one.
+    """
 
     def meet(index: int, job: Job, others: Sequence[Job]) -> Job | None:
         waiting = [other for other in others if other.state in CLAIMABLE]

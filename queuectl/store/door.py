@@ -157,7 +157,7 @@ _KINDS = {
 
 
 def folder_oddity(path: str) -> str:
-    """What makes this no folder of ours, told behind its name; empty for one, or for nothing."""
+    """Why this is not a folder of ours, in words behind its name; "" if it is one, or is absent."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def folder_oddity(path: str) -> str:
 
 
 def pipe_oddity(path: str) -> str:
-    """What makes this no pipe of ours, told behind its name; empty for one, or for nothing."""
+    """Why this is not a pipe of ours, in words behind its name; "" if it is one, or is absent."""
     try:
         found = os.lstat(path)
     except OSError:

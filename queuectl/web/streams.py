@@ -310,7 +310,7 @@ class _Reader:
             events = events[: self._left]
             self._left -= len(events)
         self._told_at = time.monotonic()
-        # The position comes with the last one: who got only a part begins where it was before.
+        # The position comes with the last one: a reader that got only a part begins where it was.
         if whole:
             events = [*events[:-1], b"id: %s\n" % str(self._position).encode() + events[-1]]
         return b"".join(events)

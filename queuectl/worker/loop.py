@@ -161,7 +161,8 @@ class Worker:
         if self._spool.kept > self._most_kept > 0 or (now >= self._next_look and not self._woken):
             self._look_around(now)
         elif now >= self._next_look and self._slot.patience == 1.0:
-            # What woke it comes first. A store of patience wakes it for changed settings, too.
+            # A worker that was woken takes the job first. In a store of many hosts (patience above
+            # 1) a change of the settings wakes it, too, so the settings are never read late there.
             self._heed_settings()
         if not self._slot.still_held():
             self._log(f"{self._slot.id} {self._slot.why_gone()}; it leaves")

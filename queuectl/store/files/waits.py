@@ -78,6 +78,6 @@ class Waits:
 
 
 def _met_by(state: bytes) -> tuple[bool, bool]:
-    """Whether a parent in this state lets a child start that asks for an end, or for completion."""
+    """Whether a parent in this state lets a child start: one of `after_end`, and one of `after`."""
     name = state.decode()
     return is_met(name, strict=False), is_met(name, strict=True)

@@ -369,7 +369,7 @@ class Writer:
     # -- catching up
 
     def forget(self) -> None:
-        """Let go of everything known; the next change reads it anew."""
+        """Forget all that was read; the next change reads it anew."""
         if self.journal is not None:
             self.journal.close()
         self.journal = self._live = None

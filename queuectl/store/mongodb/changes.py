@@ -49,7 +49,7 @@ TRIES = 100  # of a change that others are always faster with
 
 
 class Faster(Exception):
-    """Others have changed meanwhile what something was decided by; nothing was done.
+    """Others have changed meanwhile what a change was decided on; nothing was done.
 
     Its argument is the server's write error, where an index has refused a write.
     """

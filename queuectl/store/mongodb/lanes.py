@@ -40,7 +40,7 @@ _FIRSTS: list[Document] = [
 
 
 def ready(now: str) -> Document:
-    """What is asked for jobs that wait and are due."""
+    """The condition for jobs that wait and are due."""
     return {"state": WAITING, "run_at": {"$lte": now}}
 
 
