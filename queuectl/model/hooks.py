@@ -1,4 +1,4 @@
-"""Jobs that tell of the end of others: what on-dead, on-completed and on-cancelled add."""
+"""Hooks: the jobs that on-dead, on-completed and on-cancelled make when another job ends."""
 
 from __future__ import annotations
 

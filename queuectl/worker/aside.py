@@ -1,4 +1,4 @@
-"""What a worker must not be seen to compute itself."""
+"""A thread for long computations: a worker that is seen to compute is moved between processors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking over a queue's shoulder: the newest jobs of some states, and what changes, without locks.
+"""Reading a queue without its lock: the newest jobs of some states, and what changes.
 
 For readers that look several times a second while a person types. No call takes the queue's lock;
 what cannot be read at the moment raises a QueuectlError, and the next look will tell.

@@ -1,4 +1,4 @@
-"""The journal: changes that the job files do not show yet, one appended record a change.
+"""The journal: changes that the job files do not show yet, one record each; cuts a torn tail.
 
 The file is text. Its first line, the header, tells which generation it is, what the job files
 looked like when it was started (their stamps) and how many jobs were in each state. A record is a

@@ -1,4 +1,4 @@
-"""Looking over a data folder's shoulder, all the time: what changes, and how the queue is.
+"""What menus, `top`, notices and the page read of a data folder: what changes, how it stands.
 
 What a look needs is imported when it is asked for: each Tab in another shell begins anew.
 """

@@ -1,4 +1,4 @@
-"""Looking over the shoulder of a queue in MongoDB: what changes, and the newest jobs.
+"""What menus, `top`, notices and the page read of a queue in MongoDB: changes, newest jobs.
 
 One thread a process listens for each queue: to a change stream of a replica set, and by asking
 twice a second on a standalone server, which has no stream. A reader takes what the thread has

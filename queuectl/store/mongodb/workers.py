@@ -1,4 +1,4 @@
-"""Workers of several hosts: each holds a lock on its own host, and a lease that all of them see.
+"""Workers of several hosts: each holds a lock on its host, and renews a lease that all see.
 
 On its own host a worker is known as in a data folder: by the lock of a file in the host folder,
 which the kernel frees when it dies, and by a pipe beside it. To other hosts its document vouches:
