@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from samples import ended, make_job, moment
 
@@ -47,7 +49,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize("event", lifecycle.EVENTS)
+@pytest.mark.parametrize("event", get_args(lifecycle.Event))
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_meets_every_event(state, event):
     job = make_job(state=state)

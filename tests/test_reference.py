@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+from typing import get_args
 
 import pytest
+from reference import PAGES, write_pages
 
-from queuectl.commands.help.reference import PAGES, write_pages
 from queuectl.commands.table import COMMANDS
 from queuectl.model.job import FINISHED
-from queuectl.model.lifecycle import EVENTS, TRANSITIONS
+from queuectl.model.lifecycle import TRANSITIONS, Event
 
 DOCS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs")
 
@@ -22,7 +23,7 @@ def test_the_page_is_not_stale(name: str, tmp_path) -> None:
     write_pages(str(tmp_path))
     with open(os.path.join(DOCS, name), encoding="utf-8") as file:
         assert file.read() == (tmp_path / name).read_text(encoding="utf-8"), (
-            "write it anew: python -m queuectl.commands.help.reference"
+            "write it anew: python -m tests.reference"
         )
 
 
@@ -31,7 +32,7 @@ def test_the_diagram_shows_every_move_and_the_table_every_event() -> None:
     for (before, event), after in TRANSITIONS.items():
         (arrow,) = re.findall(rf"^    {before} --> {after}: (.*)$", page, re.MULTILINE)
         assert event in arrow.split(", ")
-    assert re.findall(r"^\| (\w+) \|", page, re.MULTILINE)[1:] == list(EVENTS)
+    assert re.findall(r"^\| (\w+) \|", page, re.MULTILINE)[1:] == list(get_args(Event))
     assert set(re.findall(r"^    (\w+) --> \[\*\]", page, re.MULTILINE)) == FINISHED
 
 

@@ -6,7 +6,7 @@ says what happened and when. A function that finds its rule does not apply retur
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
@@ -31,7 +31,6 @@ Event = Literal[
     "fall",
     "fall_cancelled",
 ]
-EVENTS: tuple[Event, ...] = get_args(Event)
 LATER = 75  # exit code of a run that asks for a later one: EX_TEMPFAIL of sysexits.h
 MOST_DEFERRALS = 100  # after so many in a row it is a failure like any other
 MOST_LOSSES = 3  # workers lost running one job before it counts as the cause

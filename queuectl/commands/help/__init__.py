@@ -1,1 +1,1 @@
-"""Help pages, the reference and the man page."""
+"""Help pages."""

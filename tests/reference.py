@@ -1,6 +1,6 @@
 """docs/commands.md and docs/queuectl.1, made from the table of commands, docs/life.md of the moves.
 
-`python -m queuectl.commands.help.reference` writes them into docs/, or into the folder it is given.
+`python -m tests.reference` writes them into docs/, or into the folder it is given.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def markdown() -> str:
     """The command reference."""
     parts = [
         "# Commands",
-        "Made from the table of commands by `python -m queuectl.commands.help.reference`; "
+        "Made from the table of commands by `python -m tests.reference`; "
         "`queuectl help` shows the same.",
         _bullets(_WAYS),
         "Options of every command, anywhere on the line:",
