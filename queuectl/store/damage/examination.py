@@ -325,17 +325,18 @@ def _modes(folder: str) -> Iterator[Finding]:
         for name in listed(folder)
         if not is_ours(name)
         and not is_set_aside(name)
-        and _owner(os.path.join(folder, name)) != user
+        and (found := _stat(os.path.join(folder, name))) is not None
+        and found.st_uid != user
     ]
     if others:
         yield Finding("owner", f"belong to another user: {list_few(others)}", "chown them")
 
 
-def _owner(path: str) -> int:
+def _stat(path: str) -> os.stat_result | None:
     try:
-        return os.lstat(path).st_uid
+        return os.lstat(path)
     except OSError:
-        return os.geteuid()
+        return None
 
 
 def _names(folder: str) -> Iterator[Finding]:
@@ -362,7 +363,8 @@ def _space(folder: str) -> Iterator[Finding]:
     free = disk.f_bavail * disk.f_frsize
     # Of a job file that a fold writes it keeps a copy, too.
     names = (*DATA, JOBS, DEAD)
-    needed = sum(map(_size, (os.path.join(folder, name) for name in names))) + _SPARE
+    stats = [_stat(os.path.join(folder, name)) for name in names]
+    needed = sum(found.st_size for found in stats if found is not None) + _SPARE
     if free < needed:
         text = f"{free >> 10} KiB are free, writing the files anew takes {needed >> 10} KiB"
         yield Finding("free space", text, "make room")
@@ -370,15 +372,9 @@ def _space(folder: str) -> Iterator[Finding]:
         yield Finding("free space", "the file system has no room for another file", "make room")
 
 
-def _size(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
-
-
 def _clock(folder: str, remains: Remains | None, clock: Callable[[], float]) -> Iterator[Finding]:
-    times = {name: _written_at(os.path.join(folder, name)) for name in DATA}
+    stats = ((name, _stat(os.path.join(folder, name))) for name in DATA)
+    times = {name: found.st_mtime for name, found in stats if found is not None}
     header = remains.journal.header if remains else None
     times["the last fold"] = header.folded_at if header else 0.0
     name, latest = max(times.items(), key=lambda item: item[1])
@@ -387,10 +383,3 @@ def _clock(folder: str, remains: Remains | None, clock: Callable[[], float]) -> 
         text = f"{name} is {format_duration(latest - now)} ahead of the clock"
         todo = "set the clock right: jobs wait for their time by it"
         yield Finding("clock", text, todo)
-
-
-def _written_at(path: str) -> float:
-    try:
-        return os.lstat(path).st_mtime
-    except OSError:
-        return 0.0
