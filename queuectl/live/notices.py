@@ -86,20 +86,15 @@ class Notices:
         why = brief(job.error or "")
         named = f"Job '{job.id}' ({clip(one_line(job.command[: _WIDEST * 4]), _WIDEST)})"
         if job.state == "completed":
-            return f"{named} completed{_took(job)}."
+            took = ""
+            if job.started_at and job.finished_at:
+                seconds = parse_time(job.finished_at) - parse_time(job.started_at)
+                took = f" in {format_duration(seconds)}" if seconds > 0 else ""
+            return f"{named} completed{took}."
         if job.state == "dead":
             return f"{named} is dead: {why} ('show {job.id}' tells more)."
         wait = format_duration(max(0.0, round(parse_time(job.run_at) - self._clock())))
         return f"{named} failed: {why}; it runs again in {wait}."
-
-
-def _took(job: Job) -> str:
-    from queuectl.model.times import format_duration, parse_time
-
-    if not job.started_at or not job.finished_at:
-        return ""
-    seconds = parse_time(job.finished_at) - parse_time(job.started_at)
-    return f" in {format_duration(seconds)}" if seconds > 0 else ""
 
 
 def _summary(jobs: list[Job]) -> str:

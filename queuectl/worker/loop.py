@@ -218,14 +218,11 @@ class Worker:
             settled = self._queue.settle(job, outcome)
             self._finished = None
             if self._tell is not None:
-                self._note_death(job.id, settled)
+                if settled is not None and settled.state == "dead":
+                    self._died[job.id] = one_line(settled.error or "unknown")
+                else:
+                    self._died.pop(job.id, None)  # it was retried
                 self._say(report.ended(job, outcome, settled, self._took))
-
-    def _note_death(self, job_id: str, settled: Job | None) -> None:
-        if settled is not None and settled.state == "dead":
-            self._died[job_id] = one_line(settled.error or "unknown")
-        else:
-            self._died.pop(job_id, None)  # it was retried
 
     def _run(self, job: Job) -> int | None:
         """Run the job; an exit code if the worker should leave because the run cannot be ended."""

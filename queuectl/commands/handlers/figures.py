@@ -45,14 +45,9 @@ def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str
     )
     hours = [completed + failed for completed, failed, _ in found["hours"]]
     if any(hours):
-        yield f"Runs ended an hour, the last 24: {_row(hours, blocks)} (most: {max(hours)})"
+        most, steps = max(hours), len(blocks) - 1
+        row = (blocks[(count * steps + most - 1) // most] if count else " " for count in hours)
+        yield f"Runs ended an hour, the last 24: {''.join(row)} (most: {most})"
 
 
 _RANKS = (("median", "median"), ("95 %", "p95"), ("longest", "longest"))
-
-
-def _row(counts: list[int], blocks: str) -> str:
-    most = max(counts)
-    return "".join(
-        blocks[(count * (len(blocks) - 1) + most - 1) // most] if count else " " for count in counts
-    )

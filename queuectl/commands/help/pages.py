@@ -7,7 +7,7 @@ from queuectl.commands.dispatch import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -309,14 +309,12 @@ _VALUES = {
 
 
 def _listing(pairs: Sequence[tuple[str, str]]) -> str:
-    return "".join(line + "\n" for name, text in pairs for line in _entry(name, text))
-
-
-def _entry(name: str, text: str) -> Iterator[str]:
-    first, *rest = _wrap(text, _WIDTH - 24) or [""]
-    yield f"  {name:<21} {first}" if len(name) <= 21 else f"  {name}\n{'':24}{first}"
-    for line in rest:
-        yield f"{'':24}{line}"
+    lines = []
+    for name, text in pairs:
+        first, *rest = _wrap(text, _WIDTH - 24) or [""]
+        lines += [f"  {name:<21} {first}" if len(name) <= 21 else f"  {name}\n{'':24}{first}"]
+        lines += [f"{'':24}{line}" for line in rest]
+    return "".join(line + "\n" for line in lines)
 
 
 def _wrap(text: str, width: int = _WIDTH) -> list[str]:
