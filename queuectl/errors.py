@@ -219,6 +219,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
+def list_few(things: Iterable[object], most: int = 5) -> str:
+    """The first few, with commas, and how many more there are."""
+    shown = [str(thing) for thing in things]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
 def as_given(value: object) -> str:
     """The value as the person wrote it, cut short, for an error message."""
     if isinstance(value, bool):

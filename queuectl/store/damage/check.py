@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from queuectl.errors import list_few
 from queuectl.model.dependencies import (
     LOST,
     SCHEDULE,
@@ -14,7 +15,6 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
-from queuectl.store.damage.salvage import list_few
 from queuectl.store.facts import Finding
 from queuectl.store.files.job_files import (
     NAMES_OTHERS,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 from queuectl.config import Settings
-from queuectl.errors import BadFile, StoreBusy, StoreError
+from queuectl.errors import BadFile, StoreBusy, StoreError, list_few
 from queuectl.model.times import format_duration
 from queuectl.places import (
     DEAD,
@@ -27,7 +27,7 @@ from queuectl.places import (
 )
 from queuectl.store import door
 from queuectl.store.damage.check import left_by_hand, problems
-from queuectl.store.damage.salvage import Remains, list_few, read_remains
+from queuectl.store.damage.salvage import Remains, read_remains
 from queuectl.store.damage.strays import (
     DATA,
     is_ours,

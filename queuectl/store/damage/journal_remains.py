@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from queuectl.errors import BadFile, FileMissing, StoreError
+from queuectl.errors import BadFile, FileMissing, StoreError, list_few
 from queuectl.store import door
 from queuectl.store.files.job_files import is_sound
 from queuectl.store.files.journal import (
@@ -25,7 +25,6 @@ from queuectl.store.files.journal import (
 )
 
 _BLOCK = 4096  # bytes; what a disk cannot read is passed over in pieces of this size
-_FEW = 5  # names that a line lists before it only counts them
 JOB_ID = re.compile(rb'"id": "([^"\n]{1,128})"')  # in bytes that cannot be trusted
 _UNSHOWN = "the changes that the job files did not show yet"
 
@@ -167,10 +166,8 @@ def _lost(header: Header | None, records: list[Record], bad: list[tuple[int, int
 
 def _named_jobs(pieces: Iterable[bytes]) -> str:
     """The ids that stand in bytes that cannot be trusted, for a person to look after."""
-    ids = list(dict.fromkeys(name for piece in pieces for name in JOB_ID.findall(piece)))
-    more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
-    shown = ", ".join(name.decode("utf-8", "replace") for name in ids[:_FEW])
-    return f" (about {shown}{more})" if ids else ""
+    ids = dict.fromkeys(name for piece in pieces for name in JOB_ID.findall(piece))
+    return f" (about {list_few(name.decode('utf-8', 'replace') for name in ids)})" if ids else ""
 
 
 def unreadable(path: str, error: StoreError) -> str:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from queuectl.errors import DiskRefused, StoreError
+from queuectl.errors import DiskRefused, StoreError, list_few
 from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time
@@ -28,7 +28,6 @@ from queuectl.store.damage.salvage import (
     Unread,
     change_mark,
     jobs_in,
-    list_few,
     merge,
     objects_in,
     read_remains,

@@ -37,7 +37,6 @@ from queuectl.store.files.job_files import (
 )
 from queuectl.store.files.journal import Stamp
 
-_FEW = 5  # places or names that a line of text lists before it only counts them
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
 _BETWEEN = re.compile(r"[\s,]*")
 OTHER_BYTES = "has other bytes than were written to it"
@@ -286,10 +285,3 @@ def _take_in(line: bytes, jobs: dict[str, Job], removed: dict[str, str]) -> None
 
 def _age(job: Job) -> tuple[str, int]:
     return job.created_at, job.rev
-
-
-def list_few(things: Iterable[object]) -> str:
-    """The first few, with commas, and how many more there are."""
-    shown = [str(thing) for thing in things]
-    more = f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
-    return ", ".join(shown[:_FEW]) + more

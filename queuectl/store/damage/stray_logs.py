@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
-from queuectl.errors import StoreError
+from queuectl.errors import StoreError, list_few
 from queuectl.places import LOGS
 from queuectl.store import door
 from queuectl.store.contract import Store
@@ -13,7 +12,6 @@ from queuectl.store.facts import Finding
 from queuectl.store.files.log_cut import worker_of
 from queuectl.store.files.logs import LogFolder, named_run
 
-_FEW = 5  # names that a line lists before it only counts them
 _ASIDE = ".bad-"
 
 
@@ -23,16 +21,16 @@ def find_stray_logs(store: Store) -> list[Finding]:
     found = []
     stray = stray_logs(store)
     if stray:
-        text = f"output of jobs or workers that are gone: {_list(stray)}"
+        text = f"output of jobs or workers that are gone: {list_few(stray)}"
         found.append(Finding(LOGS, text, "'queuectl doctor --repair' puts it aside"))
     words = [name for name in _names(path) if _is_last_word(store, path, name)]
     if words:
-        text = f"what workers had to say that are gone: {_list(words)}"
+        text = f"what workers had to say that are gone: {list_few(words)}"
         found.append(Finding(LOGS, text, "read it, then delete it", False))
     aside = [name for name in _names(path) if _ASIDE in name and not name.endswith(".log")]
     if aside:
-        text, todo = f"put aside: {_list(aside)}", "look at it, and delete it if it is not missed"
-        found.append(Finding(LOGS, text, todo, False))
+        todo = "look at it, and delete it if it is not missed"
+        found.append(Finding(LOGS, f"put aside: {list_few(aside)}", todo, False))
     return found
 
 
@@ -87,9 +85,3 @@ def _names(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except OSError:
         return []
-
-
-def _list(names: Iterable[str]) -> str:
-    shown = list(names)
-    more = f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
-    return ", ".join(shown[:_FEW]) + more

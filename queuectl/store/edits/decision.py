@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from queuectl.errors import Conflict
+from queuectl.errors import Conflict, list_few
 from queuectl.model.job import Job
 from queuectl.model.schedule import rewritten
 from queuectl.model.times import format_time
@@ -27,7 +27,6 @@ from queuectl.store.files.job_files import (
 )
 
 LONGEST_THOUGHT = 600.0  # seconds from reading to saving, of an edit that shows nothing of it
-_FEW = 5  # names that are told before they are only counted
 
 
 class Past(NamedTuple):
@@ -152,8 +151,7 @@ class _Told:
 
     def lines(self) -> Iterator[str]:
         for what, ids in self._ids.items():
-            more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
-            yield what.format(", ".join(ids[:_FEW]) + more)
+            yield what.format(list_few(ids))
 
 
 FIRST = "changes that came first were kept for: {}"
