@@ -54,7 +54,7 @@ Exit codes
   129  ended by a hangup
   130  interrupted (Ctrl-C)
   141  the reader of the output went away
-  143  ended by SIGTERM; worker run --drain so, or by worker stop, if jobs are left
+  143  ended by SIGTERM; worker run --drain also by worker stop with jobs left
 run, and wait with one job, exit with that job's own exit code (1 if it was
 cancelled or never had one); wait with several 0 if all completed, else 1.
 """,
