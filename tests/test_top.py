@@ -133,7 +133,7 @@ def test_a_job_that_becomes_due_moves_among_those_that_can_run() -> None:
     rows.apply({"d": job("d", run_at=at(50))})
     rows.wake(at(61))
     assert [job.id for job in rows] == ["b", "a", "c", "d"]
-    assert [rows.place(job_id) for job_id in "bacd"] == [0, 1, 2, 3]
+    assert [rows.row_of(job_id) for job_id in "bacd"] == [0, 1, 2, 3]
 
 
 def test_with_aging_jobs_stand_as_they_are_claimed() -> None:
@@ -190,7 +190,7 @@ def test_the_marked_job_stays_marked_and_visible() -> None:
     lines = text(screen(PICTURE._replace(jobs=Rows(many)), view, 80, 20, ("", "")))
     assert any(line.startswith("j050") for line in lines)
     view.marked = "nobody"
-    assert view.place(view.rows(Rows(many)), 10) == view.first
+    assert view.row_shown(view.rows(Rows(many)), 10) == view.first
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_rows_stay_in_order_whatever_changes() -> None:
         anew.arrange(order, backward, wanted)
         listed = [found.id for found in rows]
         assert listed == [found.id for found in anew], round_
-        assert [rows.place(job_id) for job_id in listed] == [*range(len(listed))]
+        assert [rows.row_of(job_id) for job_id in listed] == [*range(len(listed))]
         assert rows.total == len(now)
-        assert rows.place("nobody") is None
+        assert rows.row_of("nobody") is None
 
 
 def test_the_title_tells_which_of_how_many_are_shown() -> None:

@@ -73,8 +73,8 @@ class Rows:
         """The states of those of the jobs that there are, as dependencies.parent_state has them."""
         return {job_id: parent_state(self._jobs[job_id]) for job_id in ids if job_id in self._jobs}
 
-    def place(self, job_id: str | None) -> int | None:
-        """Where in the order a job stands."""
+    def row_of(self, job_id: str | None) -> int | None:
+        """The row of a job, counted from 0; None for a job that is not listed."""
         at = self._find(job_id or "")
         return len(self._keys) - 1 - at if at is not None and self._backward else at
 
@@ -199,9 +199,9 @@ class View:
         jobs.arrange(self.order, self.backward, self.filter, self.selection)
         return jobs
 
-    def place(self, rows: Rows, room: int) -> int:
-        """The index of the marked row; moves the part that is shown so that it is in it."""
-        found = rows.place(self.marked)
+    def row_shown(self, rows: Rows, room: int) -> int:
+        """The marked row, counted from 0; scrolls so that it is among those that are shown."""
+        found = rows.row_of(self.marked)
         at = max(0, min(self.first, len(rows) - 1) if found is None else found)
         self.first = max(min(self.first, at, len(rows) - room), at - room + 1, 0)
         return at

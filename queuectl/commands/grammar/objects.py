@@ -8,8 +8,8 @@ from __future__ import annotations
 from queuectl.commands.grammar.relaxed import (
     BLANKS,
     FIELD_NAMES,
+    line_and_column,
     named_field,
-    place,
     read_relaxed,
     read_time_of,
 )
@@ -114,7 +114,9 @@ def _complaint(text: str, exc: ValueError) -> InvalidInput:
         return InvalidInput("not valid JSON: a number has thousands of digits")
     what = getattr(exc, "msg", "").removesuffix(" at")
     return InvalidInput(
-        f"not valid JSON: {what} ({place(text, at)})", start=at, end=min(at + 1, len(text))
+        f"not valid JSON: {what} ({line_and_column(text, at)})",
+        start=at,
+        end=min(at + 1, len(text)),
     )
 
 

@@ -67,7 +67,7 @@ def read_time_of(field: Field, text: str) -> str:
         raise InvalidInput(f"{field.name}: {exc}") from None
 
 
-def place(text: str, at: int) -> str:
+def line_and_column(text: str, at: int) -> str:
     """Where the character at index `at` stands, for a message."""
     before = text[:at]
     return f"line {before.count(chr(10)) + 1}, column {at - before.rfind(chr(10))}"
@@ -108,7 +108,7 @@ class _Reader:
         missing = "quote" if lacks[0] in "'\"" else "brace"
         return InvalidInput(
             f"the object is not closed: its last {missing} is missing "
-            f"({place(self.text, self.end + 1)})",
+            f"({line_and_column(self.text, self.end + 1)})",
             start=start,
             end=start + 1,
         )
@@ -163,7 +163,7 @@ class _Reader:
             # A job must never be made of a quote that lost its partner on another line.
             if (strict and self.text[start] == '"') or "\n" in text:
                 raise InvalidInput(
-                    f"',' or '}}' is missing after the text ({place(self.text, after)})",
+                    f"',' or '}}' is missing after the text ({line_and_column(self.text, after)})",
                     start=start,
                     end=after,
                 )
@@ -195,7 +195,8 @@ class _Reader:
             parts.append(char)
             at += 1
         raise InvalidInput(
-            f"the text that starts here lacks its last {quote} ({place(self.text, start)})",
+            f"the text that starts here lacks its last {quote} "
+            f"({line_and_column(self.text, start)})",
             start=start,
             end=start + 1,
         )

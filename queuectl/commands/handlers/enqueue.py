@@ -111,7 +111,7 @@ def enqueue_one(
 
     `planned` is given what would be added, and then nothing is.
     """
-    _place(context, draft)
+    _complete(context, draft)
     name_tagged(context, draft)
     made: list[str] = []
     instead = _hand_in(context, [draft], made, meeting, planned)
@@ -189,7 +189,7 @@ def _enqueue_rows(
                 _set_moment(filled)
             except InvalidInput as exc:
                 raise InvalidInput(f"{name}:{line}: {exc}") from None
-            _place(context, filled)  # now: the folder's own name may look like a placeholder
+            _complete(context, filled)  # now: the folder's own name may look like a placeholder
             yield filled
 
     _, instead = _enqueue_from(context, args["each"], drafts, begun, ids, meeting, planned)
@@ -272,7 +272,7 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
     return env
 
 
-def _place(context: Context, draft: Draft) -> None:
+def _complete(context: Context, draft: Draft) -> None:
     """Give the draft the folder it is enqueued from, and its clock the time zone.
 
     What a hook hands in has no hook itself, unless it says so, or that would never end.
@@ -383,7 +383,7 @@ def _drafts(
             _set_moment(draft)
         except InvalidInput as exc:
             raise InvalidInput(f"{name}:{line}: {exc}") from None
-        _place(context, draft)
+        _complete(context, draft)
         lines.append(line)
         yield draft
     if not lines:

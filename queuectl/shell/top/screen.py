@@ -310,10 +310,10 @@ class TopScreen:
         rows, room = self._rows(), body_rows(self._size()[1])
         if not rows:
             return
-        at, last = self.view.place(rows, room), len(rows) - 1
+        at, last = self.view.row_shown(rows, room), len(rows) - 1
         steps = {"up": -1, "down": 1, "pageup": -room, "pagedown": room, "home": -at, "end": last}
         self.view.marked = rows[max(0, min(at + steps[key], last))].id
-        self.view.place(rows, room)
+        self.view.row_shown(rows, room)
 
     def _scroll(self, key: str) -> None:
         """Move the part of the output that is shown; the next picture will show it."""
@@ -331,7 +331,7 @@ class TopScreen:
         rows = self._rows()
         if not rows:
             return None
-        job = rows[self.view.place(rows, body_rows(self._size()[1]))]
+        job = rows[self.view.row_shown(rows, body_rows(self._size()[1]))]
         self.view.marked = job.id
         return job
 

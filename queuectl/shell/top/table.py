@@ -76,7 +76,7 @@ def screen(
     """The lines of the whole screen; `footer` is the style and text of its last one."""
     listed = view.rows(picture.jobs)
     room = body_rows(rows)
-    marked = view.place(listed, room)
+    marked = view.row_shown(listed, room)
     layout = _Layout(listed.longest, columns, view.order == "priority")
     lines = [_title(picture, view, columns, room)]
     if rows >= _TALL:
