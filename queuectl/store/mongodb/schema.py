@@ -33,9 +33,10 @@ _HISTORY = {"bsonType": "array", "items": {"bsonType": "object"}}
 
 def _rule(field: Field) -> dict[str, Any]:
     rule = _HISTORY if field.name == "history" else _KINDS.get(field.kind, {})
-    if Job._field_defaults.get(field.name, 0) is None:
-        return {"anyOf": [rule, {"bsonType": "null"}]}
-    return rule
+    if Job._field_defaults.get(field.name, 0) is not None or "bsonType" not in rule:
+        return rule
+    types = rule["bsonType"]  # the other conditions are for values of their own type only
+    return {**rule, "bsonType": [*([types] if isinstance(types, str) else types), "null"]}
 
 
 def validator() -> Mapping[str, Any]:
