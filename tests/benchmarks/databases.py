@@ -140,18 +140,23 @@ def missing() -> list[Figure] | None:
     return [Figure(f"MongoDB was not tested: {conftest.MISSING}", 0, "")]
 
 
-def at_once(url: str, folder: str, program: str = _OURS) -> tuple[float, Counter[str]]:
+def at_once(
+    url: str, folder: str, program: str = _OURS, count: int = _CLIENTS
+) -> tuple[float, Counter[str]]:
     """Jobs a second of some clients at once, and how often each job was claimed."""
     argv = [sys.executable, "-c", _TIMED.format(program), folder]
     how = {"env": {**os.environ, "PYTHONPATH": ROOT}, "text": True}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     clients = [
         subprocess.Popen([*argv, str(number), url], **how, **pipes)  # type: ignore[call-overload]
-        for number in range(_CLIENTS)
+        for number in range(count)
     ]
     for client in clients:
         assert client.stdout.readline() == "ready\n"
-    said = [client.communicate("go\n")[0].split() for client in clients]
+    for client in clients:  # all of them, before one is waited for
+        client.stdin.write("go\n")
+        client.stdin.flush()
+    said = [client.communicate()[0].split() for client in clients]
     taken = Counter(job for words in said for job in words[2:])
     seconds = max(float(words[1]) for words in said) - min(float(words[0]) for words in said)
     return taken.total() / seconds, taken
@@ -163,6 +168,20 @@ def claims(sizes: Sizes) -> list[Figure]:
         return said
     with server() as url:
         return [*_rates(url, sizes), *_behind(url, sizes)]
+
+
+def crowds(sizes: Sizes) -> list[Figure]:
+    """Claim and finish by more and more clients; there is no target."""
+    if said := missing():
+        return said
+    figures, count = [], max(8, sizes.long_drain // 20)
+    with server() as url:
+        for clients in (1, 2, 4, 8, 16, 32, 64)[: max(1, sizes.readers // 7)]:
+            queue = new_queue(url, f"crowd{clients}")
+            queue.enqueue([{"command": "true"}] * count)
+            rate = at_once(f"{url}crowd{clients}", queue.folder, count=clients)[0]
+            figures.append(Figure(f"MongoDB: claim and finish by {clients} clients", rate, "/s"))
+    return figures
 
 
 def _rates(url: str, sizes: Sizes) -> list[Figure]:

@@ -44,6 +44,7 @@ ROWS = {
     "key-echo": prompts.key_echo,
     "top": prompts.top,
     "mongodb-claims": databases.claims,
+    "mongodb-crowds": databases.crowds,
     "mongodb-drain": databases.drains,
     "mongodb-hosts": hosts.hosts,
     "mongodb-one-shots": databases.one_shots,

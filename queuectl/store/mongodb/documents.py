@@ -172,6 +172,8 @@ def _as_json(value: object) -> object:
 
 
 def _plain(value: object) -> object:
+    if type(value) in _JSON:
+        return value
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     return dict(value) if isinstance(value, Mapping) else value
