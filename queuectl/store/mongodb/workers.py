@@ -38,7 +38,7 @@ _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
 _GAPS = 4  # parts of a lease: an observer that looked less often has lost sight
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again
-_AWAIT = 1000  # milliseconds for which the server holds a question for what is new
+_AWAIT = 5000  # milliseconds for which the server holds a question while nothing is new
 _PENDING = [
     {
         "$match": {
