@@ -45,6 +45,7 @@ class Claims:
         self._settings = settings
         self._lanes = Lanes(connection)
         self._locks = False  # whether a job with a lock was met: then all are looked for in lanes
+        self._found_none = False  # whether the last claim, of jobs in all lanes, found none
         self._known: tuple[Mapping[str, object], Gate] = ({}, OPEN)
         self._read_at = float("-inf")
 
@@ -104,6 +105,7 @@ class Claims:
             found = None if gate.all_paused else self._take(gate, now, claim, wanted)
             if found is None:
                 if wanted is None and (gate == OPEN or self._gate(0.0) == gate):
+                    self._found_none = self._is_plain(gate)
                     return None
                 continue  # it may have been opened since it was read
             before, job = found
@@ -122,7 +124,7 @@ class Claims:
 
         `wanted`: this one, if it is ready, and no other.
         """
-        while gate._replace(aging=0.0) == OPEN and not self._locks:
+        while self._is_plain(gate):
             only = {"_id": wanted} if wanted else {}
             if gate.aging and not wanted:
                 first = self._lanes.aged(now, gate.aging)
@@ -148,6 +150,10 @@ class Claims:
             before = to_job(found)
             return before, None if recurs(before) else claim(before)
         return self._take_from_lanes(gate, now, claim, wanted)
+
+    def _is_plain(self, gate: Gate) -> bool:
+        """Whether nothing but its time can hold a job back."""
+        return gate._replace(aging=0.0) == OPEN and not self._locks
 
     def _take_from_lanes(
         self, gate: Gate, now: str, claim: partial[Job], wanted: str | None
@@ -228,8 +234,12 @@ class Claims:
         gate, now = self._gate(TRUSTED / 2), format_time(self._connection.now())
         if gate.all_paused:
             return None
-        lanes, using = self._lanes.look(gate)
-        due = self._lanes.next_due(open_lanes(lanes, gate, using), gate, now)
+        may: list[str | None] = [None]  # where what came since the claim lies
+        if not self._found_none or not self._is_plain(gate):
+            lanes, using = self._lanes.look(gate)
+            may = open_lanes(lanes, gate, using)
+        self._found_none = False
+        due = self._lanes.next_due(may, gate, now)
         return None if due is None else parse_time(due) - parse_time(now)
 
 
