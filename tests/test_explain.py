@@ -72,6 +72,13 @@ CASES = [
         ["20 times in a row", "asked to stop"],
     ),
     (RUNNING, [stuck(alive=True)], 0, "running cannot_end", ["PID 12 (root, sleep)", "--abandon"]),
+    *(
+        (
+            {"state": state, "finished_at": EARLY, "error": f"dependency: parent 'p' is {state}"},
+            *([], 0, f"{state} fell", ["It fell with p, which it waited for", "A retry of p"]),
+        )
+        for state in ("dead", "cancelled")
+    ),
     ({**DEAD, "max_retries": 0, "error": "x"}, [], 0, "dead not_retried", ["no retries"]),
 ]
 

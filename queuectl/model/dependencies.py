@@ -65,6 +65,11 @@ def has_fallen(job: Job) -> bool:
     return (job.error or "").startswith(lifecycle.FELL)
 
 
+def fell_with(job: Job) -> str:
+    """The parent with which a job fell."""
+    return (job.error or "")[len(lifecycle.FELL) :].partition("'")[0]
+
+
 def came_back(job: Job) -> bool:
     """Whether the last that happened to the job is that it came back with a parent."""
     last = job.history[-1] if job.history else {}

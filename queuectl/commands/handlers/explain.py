@@ -10,7 +10,16 @@ from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
 from queuectl.model.claim_order import CLAIMABLE, claim_order, is_ready
-from queuectl.model.dependencies import LOST, Kin, parents, ring, told_ring, unmet
+from queuectl.model.dependencies import (
+    LOST,
+    Kin,
+    fell_with,
+    has_fallen,
+    parents,
+    ring,
+    told_ring,
+    unmet,
+)
 from queuectl.model.gate import ALL, OPEN, full, holders, paused_by, shut_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
@@ -250,6 +259,12 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
 
 def _ended(job: Job, told: Told, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
     ended = f", {told(job.finished_at)}" if job.finished_at else ""
+    if has_fallen(job) and job.state in LOST:
+        parent = render.brief(fell_with(job))
+        return [
+            (job.state, f"It fell with {parent}, which it waited for{ended}."),
+            ("fell", f"A retry of {parent}, or of what that fell with, brings it back."),
+        ]
     if job.state == "completed":
         return [("completed", f"It ended well in run {job.run}{ended}.")]
     if job.state == "cancelled":
