@@ -14,6 +14,7 @@ from queuectl.commands.grammar.tokens import quote
 from queuectl.completion.tab_completion import candidates
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
+from queuectl.store.files.peek import NewestLines
 
 JOBS = {"re", "json", "typing", "enum", "collections", "functools", "queuectl.model.job"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -72,6 +73,23 @@ OPTIONS = [
 )
 def test_what_a_tab_offers(queue, line, wanted) -> None:
     assert words(line) == wanted
+
+
+def test_jobs_of_several_states_are_found_in_one_pass(queue, monkeypatch) -> None:
+    passes = []
+    find = NewestLines.find
+
+    def counted(self, states, start, most):
+        passes.append(states)
+        return find(self, states, start, most)
+
+    monkeypatch.setattr(NewestLines, "find", counted)
+    found = candidates("queuectl retry d", os.environ, only_prefixes=True)
+    assert found is not None
+    assert [word for word, _ in found] == ["dead:2", "dead1"]
+    assert len(passes) == 1
+    assert candidates("queuectl retry --m", os.environ, only_prefixes=True)
+    assert len(passes) == 1  # no id begins so
 
 
 def test_each_candidate_says_what_it_is(queue) -> None:
@@ -206,6 +224,36 @@ compset() { true }
 words=(%s); CURRENT=$#words; PREFIX=$words[-1]
 _queuectl
 """
+
+
+_FISH = "queuectl completion fish | source; complete --do-complete 'queuectl show jo'"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_interpreter_of_the_command_is_asked_directly(home, shell, monkeypatch) -> None:
+    program = os.path.join(home, "bin", "queuectl")
+    code = f"import sys; del sys.path[0]; sys.argv[0] = {program!r}; "
+    code += "from queuectl.cli import entry; entry()"
+    with open(program, "w") as file:
+        file.write('#!/bin/sh\n[ "$1" = __complete ] && echo joker && exit\n')
+        file.write(f'exec {PYTHON} -c "{code}" "$@"\n')
+    with open(os.path.join(home, "queuectl.py"), "w") as file:
+        file.write("raise SystemExit('from the folder that one is in')")
+    line = {
+        "bash": _BASH % (quote("queuectl show jo"), 9),
+        "zsh": _ZSH % "queuectl show jo",
+        "fish": _FISH,
+    }[shell]
+    options = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}
+    found = ask(home, shell, options[shell], "-c", line)
+    assert [row.split("\t")[0].split(":")[0] for row in found] == ["job2", "job1"]
+    # Another command of that name, which another interpreter may run, answers for itself.
+    other = os.path.join(home, "other")
+    os.mkdir(other)
+    shutil.copy(program, other)
+    monkeypatch.setenv("PATH", other, prepend=os.pathsep)
+    [row] = ask(home, shell, options[shell], "-c", line)
+    assert row.startswith("joker")
 
 
 @pytest.mark.parametrize(

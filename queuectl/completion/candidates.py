@@ -321,10 +321,14 @@ class _Completion:
         for word in ranked(words, typed):
             yield Candidate(word, len(self.bound.text) - len(typed), word, "")
 
-    def _jobs(self, groups: Iterable[tuple[str, ...] | None]) -> list[Candidate]:
+    def _jobs(self, groups: Sequence[tuple[str, ...] | None]) -> list[Candidate]:
         """Jobs of each group of states in turn; those that the line names already are left out."""
+        if self.typed[:1] == "-":
+            return []  # no id begins so: an option is being typed
         given, now = set(self._given()), time.time()
         found: dict[str, Seen] = {}
+        if self.typed:
+            self.queue.jobs(_union(groups), self.typed)  # one pass, if that finds all of them
         for states in groups:
             for start in (self.typed,) if self.only_prefixes else dict.fromkeys(("", self.typed)):
                 for job in self.queue.jobs(states, start):
@@ -332,6 +336,15 @@ class _Completion:
                         found.setdefault(job.id, job)
         names = ranked(found, self.typed)
         return [self._one(name, describe(found[name], now)) for name in names]
+
+
+def _union(groups: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    states: list[str] = []
+    for group in groups:
+        if group is None:
+            return None
+        states += group
+    return tuple(states)
 
 
 def _about(specs: Sequence[CommandSpec], depth: int) -> str:

@@ -91,9 +91,11 @@ class LiveQueue:
     def _looked_up(self, states: tuple[str, ...] | None, start: str) -> Sequence[Seen]:
         key = (states, start)
         if key not in self._jobs and self._peek is not None:
-            everything = self._jobs.get((states, ""), None)
-            if everything is not None and len(everything) < self._most:
-                self._jobs[key] = [job for job in everything if job.id.startswith(start)]
+            for (others, begin), jobs in self._jobs.items():
+                within = others is None or (states is not None and set(states) <= set(others))
+                if within and start.startswith(begin) and len(jobs) < self._most:
+                    self._jobs[key] = [job for job in jobs if _fits(job, states, start)]
+                    break
             else:
                 self._jobs[key] = self._peek.newest(states, start, self._most)
         return self._jobs.get(key, [])
@@ -113,3 +115,7 @@ class LiveQueue:
         if self._peek is not None:
             self._peek.close()
         self._peek, self._mark, self._jobs, self._tags = peek, mark, {}, None
+
+
+def _fits(job: Seen, states: tuple[str, ...] | None, start: str) -> bool:
+    return (states is None or job.state in states) and job.id.startswith(start)

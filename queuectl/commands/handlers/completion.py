@@ -3,9 +3,16 @@
 The scripts know nothing of the commands. At each Tab they ask `queuectl __complete SHELL LINE`,
 which `completion/tab_completion.py` answers: lines of a word, a tab and what it is; exit code 10
 asks for names of files.
+
+If the command on the PATH is the one that printed the script, its interpreter is asked directly:
+the command file that pip makes may load `re`, which costs two thirds of a bare interpreter.
 """
 
 from __future__ import annotations
+
+import os
+import shlex
+import sys
 
 from queuectl.commands.dispatch import Result
 
@@ -27,7 +34,9 @@ _queuectl() {
     local kept=${typed%"$present"}
     kept=${kept//[\'\"]/}
     COMPREPLY=()
-    answer=$("${1/#\~/$HOME}" __complete bash "$line" 2>/dev/null)
+    local -a ask=("${1/#\~/$HOME}")
+    @DIRECTLY@
+    answer=$("${ask[@]}" __complete bash "$line" 2>/dev/null)
     if [ $? -eq 10 ]; then
         compopt -o default 2>/dev/null || COMPREPLY=($(compgen -f -- "$present"))
         return
@@ -54,8 +63,10 @@ _ZSH = r"""#compdef queuectl
 # queuectl for zsh. In ~/.zshrc, behind compinit: source <(queuectl completion zsh)
 _queuectl() {
     local program=${(Q)words[1]/#\~/$HOME} answer entry
-    local -a found
-    answer=$("$program" __complete zsh "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)
+    local -a found ask
+    ask=("$program")
+    @DIRECTLY@
+    answer=$("${ask[@]}" __complete zsh "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)
     if (( $? == 10 )); then
         [[ $PREFIX == --*=* ]] && compset -P '*='
         _files
@@ -77,7 +88,9 @@ _FISH = r"""# queuectl for fish. In ~/.config/fish/completions/queuectl.fish
 function __queuectl_complete
     set -l line (commandline --current-process --cut-at-cursor)
     set -l program (commandline --current-process --tokenize --cut-at-cursor)[1]
-    set -l answer ($program __complete fish "$line" 2>/dev/null)
+    set -l ask $program
+    @DIRECTLY@
+    set -l answer ($ask __complete fish "$line" 2>/dev/null)
     if test $status -eq 10
         set -l token (commandline --current-token --cut-at-cursor)
         set -l option (string match --regex -- '^--[^=]+=' $token)
@@ -92,8 +105,37 @@ complete --command queuectl --no-files --keep-order --arguments '(__queuectl_com
 """
 
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+_DIRECTLY = {
+    "bash": (
+        "hash queuectl 2>/dev/null\n"
+        "    [[ $1 == queuectl && ${BASH_CMDS[queuectl]-} == @PROGRAM@ && -x @PYTHON@ ]] &&\n"
+        "        ask=(@PYTHON@ -c @CODE@)"
+    ),
+    "zsh": (
+        "[[ $program == queuectl && ${commands[queuectl]-} == @PROGRAM@ && -x @PYTHON@ ]] &&\n"
+        "        ask=(@PYTHON@ -c @CODE@)"
+    ),
+    "fish": (
+        "set -l found (command --search queuectl)\n"
+        '    if test "$program" = queuectl -a "$found" = @PROGRAM@ -a -x @PYTHON@\n'
+        "        set ask @PYTHON@ -c @CODE@\n"
+        "    end"
+    ),
+}
+# No module may come from the folder that a person happens to be in.
+_CODE = "import sys; sys.path[0] or sys.path.pop(0); from queuectl.cli import entry; entry()"
 
 
 def completion(context: Context, args: dict[str, Any]) -> Result:
     """The script for one shell."""
-    return Result([_SCRIPTS[args["shell"]]])
+    shell, program = args["shell"], os.path.abspath(sys.argv[0])
+    is_command = os.path.basename(program) == "queuectl" and os.path.isfile(program)
+    script = _SCRIPTS[shell]
+    if is_command and sys.executable:
+        script = script.replace("@DIRECTLY@", _DIRECTLY[shell])
+    else:
+        script = script.replace("    @DIRECTLY@\n", "")
+    facts = (("PROGRAM", program), ("PYTHON", sys.executable), ("CODE", _CODE))
+    for name, text in facts:
+        script = script.replace(f"@{name}@", shlex.quote(text))
+    return Result([script])
