@@ -116,10 +116,29 @@ def functions(name):
     return [node for node in nodes(name) if isinstance(node, kinds)]
 
 
+def of_each(names):
+    """Make the test of one file one of all these: a test each would cost more than the look."""
+
+    def made(check):
+        def test():
+            faults = []
+            for name in names:
+                try:
+                    check(name)
+                except AssertionError as exc:
+                    faults.append(f"{name}: {exc}")
+            assert not faults, "\n".join(faults)
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return made
+
+
 # -- layers
 
 
-@pytest.mark.parametrize("name", FILES)
+@of_each(FILES)
 def test_no_arrow_runs_back_up(name):
     below = LAYERS[layer(name)] | {layer(name)}
     for module in ours(name, types=True):
@@ -129,7 +148,7 @@ def test_no_arrow_runs_back_up(name):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if layer(name) != "store"])
+@of_each([name for name in FILES if layer(name) != "store"])
 def test_who_stands_above_the_store_knows_no_store(name):
     used = {module for module in ours(name, types=True) if layer_of_module(module) == "store"}
     used -= {f"queuectl.store.{neutral}" for neutral in NEUTRAL}
@@ -157,7 +176,7 @@ def test_modules_import_each_other_in_no_circle():
         visit(module)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if layer(name) in ("model", "errors")])
+@of_each([name for name in FILES if layer(name) in ("model", "errors")])
 def test_the_model_is_pure(name):
     foreign = {module.split(".")[0] for module in imports(name)} - {"queuectl", "difflib"}
     assert foreign <= PURE | BESIDE_PURE.get(name, set())
@@ -209,7 +228,7 @@ def test_processes_are_started_by_workers_and_front_ends_only():
         assert layer(name) in ("worker", "shell", "cli"), name
 
 
-@pytest.mark.parametrize("name", FILES)
+@of_each(FILES)
 def test_no_process_is_forked_without_exec(name):
     forbidden = ("os.fork", "os.forkpty", "os.system", "os.popen", "multiprocessing.Process")
     if name == "worker/first_process.py":  # the parent only reaps, before anything is open
@@ -217,13 +236,13 @@ def test_no_process_is_forked_without_exec(name):
     assert not [call for call in calls(name) if call[0] in forbidden]
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if layer(n) not in ("cli", "shell", "__main__")])
+@of_each([n for n in FILES if layer(n) not in ("cli", "shell", "__main__")])
 def test_nothing_prints_or_exits_below_the_front_ends(name):
     forbidden = {"print", "sys.exit", "exit", "quit", "os._exit", "input"}
     assert not [call for call in calls(name) if call[0] in forbidden]
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if layer(name) in ("model", "store")])
+@of_each([name for name in FILES if layer(name) in ("model", "store")])
 def test_only_a_stores_own_now_asks_the_time(name):
     clocks = {"time.time", "time.time_ns", "datetime.now", "time.localtime"}
     allowed = {
@@ -249,7 +268,7 @@ DOOR |= {"os.rmdir", "os.pwrite", "os.link", "os.symlink", "shutil.rmtree", "os.
 BESIDE_THE_DOOR = {"store/files/worker_files.py": {"os.pwrite", "os.write"}}
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if layer(n) in ("store", "job_queue", "config")])
+@of_each([n for n in FILES if layer(n) in ("store", "job_queue", "config")])
 def test_data_files_are_changed_through_one_door(name):
     if name == "store/door.py":
         return
@@ -265,7 +284,7 @@ def test_data_files_are_changed_through_one_door(name):
 WORDS = {".queuectl", "journal", "logs", "workers"}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "places.py"])
+@of_each([name for name in FILES if name != "places.py"])
 def test_the_names_in_a_data_folder_stand_in_places_alone(name):
     named = [node for node in tree("places.py").body if isinstance(node, ast.Assign)]
     values = [n.value for one in named for n in ast.walk(one) if isinstance(n, ast.Constant)]
@@ -282,7 +301,7 @@ def test_the_names_in_a_data_folder_stand_in_places_alone(name):
     assert not {arg.value for arg in in_paths if isinstance(arg, ast.Constant)} & known
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if layer(name) == "store"])
+@of_each([name for name in FILES if layer(name) == "store"])
 def test_nothing_sleeps_in_the_store_but_who_waits(name):
     sleeps = [line for call, line in calls(name) if call == "time.sleep"]
     waits = [node for node in functions(name) if node.name in ("wait", "_wait")]
@@ -296,7 +315,7 @@ VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "bas
 BESIDE_STANDARD = {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("name", FILES)
+@of_each(FILES)
 def test_files_are_named_after_what_they_hold(name):
     parts = name.removesuffix(".py").split("/")
     assert not VAGUE & set(parts)
@@ -305,7 +324,7 @@ def test_files_are_named_after_what_they_hold(name):
     )
 
 
-@pytest.mark.parametrize("name", FILES)
+@of_each(FILES)
 def test_modules_stay_under_500_lines_and_functions_under_60(name):
     assert len((ROOT / name).read_text().splitlines()) <= 500
     for node in functions(name):
@@ -320,7 +339,7 @@ def test_the_median_function_is_short():
     assert sum(length > 25 for length in lengths) <= len(lengths) * 0.05
 
 
-@pytest.mark.parametrize("name", FILES)
+@of_each(FILES)
 def test_every_module_says_what_it_is_and_postpones_annotations(name):
     assert ast.get_docstring(tree(name)), f"{name} has no docstring"
     if layer(name) != "__init__" and not name.endswith("__init__.py"):
@@ -330,7 +349,7 @@ def test_every_module_says_what_it_is_and_postpones_annotations(name):
         assert records or any(node.module == "__future__" for node in body), name
 
 
-@pytest.mark.parametrize("name", FILES)
+@of_each(FILES)
 def test_what_is_public_says_what_it_does(name):
     for node in nodes(name):
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
