@@ -11,10 +11,10 @@ the command file that pip makes may load `re`, which costs two thirds of a bare 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from queuectl.commands.dispatch import Result
+from queuectl.commands.grammar.tokens import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,5 +137,5 @@ def completion(context: Context, args: dict[str, Any]) -> Result:
         script = script.replace("    @DIRECTLY@\n", "")
     facts = (("PROGRAM", program), ("PYTHON", sys.executable), ("CODE", _CODE))
     for name, text in facts:
-        script = script.replace(f"@{name}@", shlex.quote(text))
+        script = script.replace(f"@{name}@", quote(text))
     return Result([script])
