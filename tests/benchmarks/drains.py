@@ -36,8 +36,8 @@ class Drain(NamedTuple):
 
 def drain(queue: JobQueue, count: int, workers: int = WORKERS, **fields: object) -> Drain:
     """Let fresh workers run `count` new jobs with these fields, and see that each ran once."""
+    before = queue.counts()["completed"]  # first: other workers may run already
     ids = {job.id for job in queue.enqueue([{"command": "true", **fields}] * count)}
-    before = queue.counts()["completed"]
     begun = time.time()
     pids = pool.start(queue.folder, workers)
     deadline = time.monotonic() + 600
