@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from queuectl.errors import StoreError
 from queuectl.places import find_folder
 from queuectl.store.files.worker_files import worker_infos
+from tests.conftest import Cli, Result
+from tests.conftest import _wait_until as wait
 from tests.mongodb.conftest import (  # noqa: F401  # fixtures, too
     COLLECTIONS,
     FORMS,
@@ -51,6 +54,7 @@ def data_dir(
     for collection in COLLECTIONS:  # which takes less long than to make a database
         database[collection].delete_many({})
     database.meta.delete_many({"_id": {"$ne": "queuectl"}})
+    monkeypatch.setattr("queuectl.store.mongodb.watch._AGAIN", 0.05)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("QUEUECTL_DATA", forms[FORMS[0]].url + name)
     yield os.environ["QUEUECTL_DATA"]
@@ -62,19 +66,57 @@ def data_dir(
                     os.kill(-pid if pid == worker.group_pid else pid, signal.SIGKILL)
 
 
+class HeardCli(Cli):
+    """Commands on a database: each returns once all servers of the test have heard of it."""
+
+    webs: list[Web]
+
+    def __call__(self, *argv: str, stdin: str | bytes = b"") -> Result:
+        """See Cli."""
+        result = super().__call__(*argv, stdin=stdin)
+        for web in self.webs:
+            wait(lambda web=web: _has_heard(web))
+        return result
+
+
+def _has_heard(web: Web) -> bool:
+    with web.service.operations.queue() as queue:
+        there = sorted(queue.find(), key=lambda job: (job.updated_at, job.id), reverse=True)
+    try:
+        shown = web.service.mirror.first("-updated_at", lambda _: True, None, len(there))
+    except StoreError:  # 'worker run' closes what this process holds open
+        return False
+    shown = there if shown is None else shown  # more than are kept
+    return [(job.id, job.rev) for job in shown] == [(job.id, job.rev) for job in there]
+
+
 @pytest.fixture
-def serve_it(data_dir: str) -> Iterator[Callable[..., Web]]:
+def webs() -> list[Web]:
+    """The servers of this test."""
+    return []
+
+
+@pytest.fixture
+def cli(cli: Cli, data_dir: str, webs: list[Web]) -> Cli:
+    """Commands on the queue of this test."""
+    if "://" not in data_dir:
+        return cli
+    heard = HeardCli(data_dir)
+    heard.started, heard.webs = cli.started, webs
+    return heard
+
+
+@pytest.fixture
+def serve_it(data_dir: str, webs: list[Web]) -> Iterator[Callable[..., Web]]:
     """Makes served queues; `serve_it(read_only=True)`."""
     from tests.web.served import Web
 
-    made: list[Web] = []
-
     def make(**how: Any) -> Web:
-        made.append(Web(find_folder(data_dir, os.environ), **how))
-        return made[-1]
+        webs.append(Web(find_folder(data_dir, os.environ), **how))
+        return webs[-1]
 
     yield make
-    for web in made:
+    for web in webs:
         web.service.close()
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
 from queuectl.web.access import Tokens
 from queuectl.web.app import App
 from queuectl.web.guard import Door
@@ -88,6 +90,32 @@ class Web:
             "server": ("/run/x", None) if local else ("127.0.0.1", 8000),
         }
         return asyncio.run(_ask(self.app, scope, data))
+
+
+CAUSES = (
+    "exit code {exit}: no such file: /data/in-{n}.csv",
+    "exit code {exit}: line {n}: bad magic 0x{n:x}",
+    "exit code {exit}: 'shard-{n}' timed out after {n} s",
+    "killed by signal 9",
+    "exit code {exit}: at 2026-01-01T00:00:{s:02}Z the disk was full",
+    "exit code {exit}",
+)
+
+
+def bury(folder: str, count: int) -> list[str]:
+    """Put so many dead jobs into a queue, in turn of each of CAUSES; their ids."""
+    queue = JobQueue.open(folder)
+    now = queue.now()
+    jobs = []
+    for n in range(count):
+        kind = n % len(CAUSES)
+        error = CAUSES[kind].format(n=n, s=n % 60, exit=kind + 1)
+        job = Job(f"dead-{n:03}", "dead", 0, now, f"run {n}", 0, now, now, 1, 1, rev=3)
+        ended = {"started_at": now, "finished_at": now, "worker": "w-1"}
+        jobs.append(job._replace(exit_code=kind + 1, error=error, **ended))
+    queue.store.add(jobs, {})
+    queue.close()
+    return [job.id for job in jobs]
 
 
 def _decoded(path: str) -> str:

@@ -14,7 +14,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.store.facts import RUN_LINE, WorkerInfo
 from queuectl.web.route_table import ROUTES
 from queuectl.worker import pool
-from tests.web.served import both_stores, every_route, filled
+from tests.web.served import CAUSES, both_stores, bury, every_route, filled
 
 JOBS = "/api/v1/jobs"
 
@@ -345,6 +345,24 @@ def test_17_a_group_of_dead_jobs_is_retried_if_it_is_as_it_was_said(web, cli):
     assert web("POST", f"{JOBS}/purge", {"state": ["cancelled"], "expect": 3}).json["count"] == 3
     assert web("POST", f"{JOBS}/purge", {"expect": 0}).status == 422
     assert web("GET", JOBS).json["total"] == 0
+
+
+@both_stores
+def test_17_five_hundred_dead_jobs_are_as_many_groups_as_there_are_causes(web, cli):
+    ids = bury(web.folder, 500)
+    groups = web("GET", "/api/v1/dlq/groups").json["groups"]
+    assert sorted(group["count"] for group in groups) == [83, 83, 83, 83, 84, 84]
+    assert len(CAUSES) == 6
+    of_first = next(group for group in groups if ids[498] in group["samples"])
+    assert of_first["cause"] == "exit code 1: no such file: *"
+    asked = {"group": of_first["group"], "expect": of_first["count"]}
+    cli.ok("dlq", "retry", ids[0])  # meanwhile
+    told = web("POST", "/api/v1/dlq/retry", asked)
+    assert (told.status, told.json["count"]) == (409, 83)
+    assert web("GET", f"{JOBS}?state=dead").json["total"] == 499
+    done = web("POST", "/api/v1/dlq/retry", {**asked, "expect": 83}).json
+    assert {*done["ids"]} == {*ids[6::6]}
+    assert len(web("GET", "/api/v1/dlq/groups").json["groups"]) == 5
 
 
 @both_stores
@@ -698,6 +716,51 @@ def test_18_the_stream_resumes_where_it_was_left(web, cli):
     cli("purge", "--state", "cancelled", "--yes")
     found, _ = events(web, "timeout=0", last_event_id=later)
     assert ("job", {"id": "a", "removed": True}) in found
+
+
+@both_stores
+def test_18_a_reader_misses_nothing_over_breaks_folds_and_a_server_that_was_killed(
+    web, serve_it, cli
+):
+    """Of what a reader is told, some is lost on the way; then it asks from where it was."""
+    known, position = {}, None
+
+    def read(web, *, lost=False):
+        nonlocal position
+        more = {"last_event_id": position} if position else {}
+        found, later = events(web, "timeout=0", **more)
+        if lost:
+            return
+        for name, form in found:
+            if name == "resync":
+                known.clear()
+                known.update(
+                    {
+                        job["id"]: job["state"]
+                        for job in web("GET", f"{JOBS}?limit=200").json["items"]
+                    }
+                )
+            elif name == "job" and form.get("removed"):
+                del known[form["id"]]
+            elif name == "job":
+                known[form["id"]] = form["state"]
+        position = later or position
+
+    read(web)
+    for number in range(20):
+        made(web, id=f"j{number:02}")
+        read(web, lost=number % 3 == 1)
+        if number % 4 == 3:
+            web("POST", f"{JOBS}/j{number:02}/cancel")
+            web("POST", f"{JOBS}/j{number - 3:02}/cancel")
+            web("DELETE", f"{JOBS}/j{number - 3:02}")
+        if number % 5 == 4:
+            cli("checkpoint")
+        if number == 13:
+            web = serve_it()  # the other one is gone, and its positions with it
+    read(web)
+    assert known == {job["id"]: job["state"] for job in json.loads(cli.ok("list", "--json"))}
+    assert len(known) == 15
 
 
 @both_stores
