@@ -21,6 +21,8 @@ pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.
 from queuectl.web.access import Desk
 from tests.web import page_pictures
 from tests.web.browser import Browser, missing
+from tests.web.relay import Relay
+from tests.web.served import bury
 from tests.web.test_server import Served
 
 pytestmark = [
@@ -51,10 +53,10 @@ def page(browser, served):
     return browser
 
 
-def open_page(browser, served, more=""):
+def open_page(browser, served, more="", port=None):
     browser.open("about:blank")
     browser.size(1280, 800)
-    browser.open(f"http://127.0.0.1:{served.port}/{more}#token={served.token}")
+    browser.open(f"http://127.0.0.1:{port or served.port}/{more}#token={served.token}")
     browser.until("return document.querySelector('#live').innerText === 'live'")
     browser.complaints()
 
@@ -105,28 +107,35 @@ def test_a_job_is_handed_in_runs_and_its_output_is_followed(page, cli, tmp_path)
     assert page.complaints() == []
 
 
-def test_a_dead_group_is_retried_and_refused_if_it_changed(page, cli):
-    cli.ok("config", "set", "max-retries", "0")
-    for number in range(4):
-        cli.ok("enqueue", "--id", f"x{number}", "--command", f"exit {3 + number % 2}")
-    cli.run("worker", "run", "--drain")
-    page.until("return document.querySelectorAll('#groups li').length === 2")
+def test_a_dead_group_is_retried_and_refused_if_it_changed(page, cli, data_dir):
+    bury(data_dir, 500)
+    page.until("return document.querySelectorAll('#groups li').length === 6")
     # The groups are asked for, the counts come with the stream: either may be first.
-    page.until("return document.querySelector('#counts [data-filter=dead] b').innerText === '4'")
-    assert page.text("#verdict button") == "4 jobs dead"
+    page.until("return document.querySelector('#counts [data-filter=dead] b').innerText === '500'")
+    assert page.text("#verdict button") == "500 jobs dead"
+    counts = (
+        "return [...document.querySelectorAll('#groups .count')].map((c) => Number(c.innerText))"
+    )
+    assert sum(page.run(counts)) == 500
     page.click("#groups li > button")
     page.until("return document.querySelector('dialog').open")
     assert page.run("return document.activeElement.innerText") == "Cancel"
-    assert "2 jobs" in page.text("#dialog-title")
-    cli.ok("dlq", "retry", "x0", "x1")
+    assert "Retry 84 jobs?" in page.text("#dialog-title")
+    [one] = page.run("return [document.querySelector('#groups li .plain').innerText]")
+    cli.ok("dlq", "retry", one)
     page.click("dialog .danger")
-    page.until("return document.querySelector('#told .wrong')?.innerText.includes('are meant now')")
-    page.until("return document.querySelectorAll('#groups li').length === 2")
+    page.until("return document.querySelector('#told .wrong')?.innerText.includes('83')")
+    page.until("return document.querySelector('#counts [data-filter=dead] b').innerText === '499'")
+    page.until("return !document.querySelector('#groups').innerText.includes(arguments[0])", one)
+    page.click("#groups li > button")
+    page.until("return document.querySelector('dialog').open")
+    page.click("dialog .danger")
+    page.until("return document.querySelectorAll('#groups li').length === 5")
     page.click("#retry-dead")
     page.until("return document.querySelector('dialog').open")
     page.click("dialog .danger")
     page.until("return document.querySelector('#counts [data-filter=dead] b').innerText === '0'")
-    assert json.loads(cli.ok("status", "--json"))["jobs"]["pending"] == 4
+    assert json.loads(cli.ok("status", "--json"))["jobs"]["pending"] == 500
 
 
 def test_what_the_command_line_changes_is_seen_within_a_second(page, cli):
@@ -192,37 +201,95 @@ def test_the_queue_is_paused_limited_and_let_go_on(page, cli):
     assert page.complaints() == []
 
 
-def test_nothing_is_missed_over_breaks_of_the_stream_and_a_kill_of_the_server(browser, cli, served):
-    open_page(browser, served)
+@pytest.fixture
+def relay():
+    """What stands between the browser and the server."""
+    relay = Relay()
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def relayed(cli, monkeypatch, tmp_path, relay):
+    """A `serve` of this test's queue, behind the relay."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    served = Served(cli, "--port", "0", "--name", f"127.0.0.1:{relay.port}")
+    relay.to = served.port
+    return served
+
+
+def test_nothing_is_missed_or_doubled_over_twenty_breaks_folds_and_a_killed_server(
+    browser, cli, relay, relayed, wait_until
+):
+    events = "/api/v1/events"
+    open_page(browser, relayed, port=relay.port)
     for number in range(20):
+        had = relay.count(events)
         cli.ok("enqueue", "--id", f"j{number:02}", "--command", "true")
-        browser.devtools("Network.enable", {})
-        browser.devtools(
-            "Network.emulateNetworkConditions",
-            {
-                "offline": number % 2 == 0,
-                "latency": 0,
-                "downloadThroughput": -1,
-                "uploadThroughput": -1,
-            },
-        )
-    browser.devtools(
-        "Network.emulateNetworkConditions",
-        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
-    )
-    cli.ok("cancel", "j03")
-    os.kill(served.process.pid, signal.SIGKILL)
-    served.process.wait()
+        relay.cut()
+        if number % 3 == 0:
+            cli.ok("update", f"j{number:02}", "--priority", "1")
+        if number % 4 == 3:
+            cli.ok("cancel", f"j{number:02}", f"j{number - 1:02}")
+            cli.ok("purge", f"j{number - 1:02}", "--yes")
+        if number % 5 == 4:
+            cli.ok("checkpoint")
+        wait_until(lambda had=had: relay.count(events) > had)
+    os.kill(relayed.process.pid, signal.SIGKILL)
+    relayed.process.wait()
     cli.ok("enqueue", "--id", "meanwhile", "--command", "true")
-    cli.ok("cancel", "j04", "--yes")
-    Served(cli, "--port", str(served.port))
+    cli.ok("cancel", "j04")
+    again = Served(cli, "--port", str(relayed.port), "--name", f"127.0.0.1:{relay.port}")
+    assert again.token == relayed.token
     wanted = {job["id"]: job["state"] for job in json.loads(cli.ok("list", "--json"))}
     browser.until("return document.querySelector('#live').innerText === 'live'", timeout=40)
-    deadline = time.monotonic() + 40
-    while dict(shown := browser.run(ROWS)) != wanted:
-        assert time.monotonic() < deadline, (shown, wanted)
-        time.sleep(0.1)
-    assert len(shown) == len(wanted)
+    wait_until(lambda: dict(browser.run(ROWS)) == wanted, timeout=40)
+    assert len(browser.run(ROWS)) == len(wanted) == 16
+    assert relay.count(events) >= 22
+
+
+def test_of_a_hundred_megabytes_a_part_is_sent_followed_searched_and_all_of_it_saved(
+    browser, cli, relay, relayed, tmp_path, wait_until
+):
+    gate, saved = tmp_path / "gate", tmp_path / "saved"
+    wait = f"until [ -e '{gate}' ]; do sleep 0.05; done"
+    lines = 12_200_000  # some 98 million bytes
+    command = f"seq {lines}; {wait}; printf 'last \\377 word\\n'"
+    cli.ok("enqueue", "--id", "big", "--command", command)
+    cli.ok("worker", "start")
+    spool = Path(os.environ["QUEUECTL_DATA"]) / "logs"
+    wait_until(lambda: any(p.stat().st_size > 97_000_000 for p in spool.glob("*.spool")))
+    shown = "return document.querySelector('#output')?.innerText || ''"
+    open_page(browser, relayed, port=relay.port)
+    before = relay.sent
+    browser.run("document.querySelector('#rows button').click()")
+    wait_until(lambda: browser.run(shown).endswith(str(lines)))
+    assert relay.sent - before <= 1 << 20
+    browser.run("document.querySelector('#find').focus()")
+    browser.press("7654321")
+    assert browser.text("#hits").startswith("0 hits")
+    browser.press("Enter")
+    browser.until("return document.querySelector('#output mark.now')?.innerText === '7654321'")
+    assert "7654320\n7654321\n7654322\n" in browser.run(shown)
+    browser.press("Enter")  # there is no other: all is looked through, and it is found again
+    browser.until("return document.querySelector('#hits').innerText.startsWith('1 of 1')")
+    browser.click("#first")
+    wait_until(lambda: browser.run(shown).startswith("1\n2\n3\n"))
+    browser.click("#later")
+    wait_until(lambda: browser.run(shown).startswith("5001\n"))
+    assert relay.sent - before <= 2 << 20
+    browser.click("#follow")
+    wait_until(lambda: browser.run(shown).endswith(str(lines)))
+    gate.touch()
+    wait_until(lambda: "last \ufffd word" in browser.run(shown))
+    cli.ok("wait", "big")
+    browser.devtools("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(saved)})
+    browser.click("#download")
+    [log] = spool.glob("big.*.log")
+    wait_until(lambda: (saved / "big.1.log").exists(), timeout=60)
+    assert (saved / "big.1.log").stat().st_size == log.stat().st_size
+    assert (saved / "big.1.log").read_bytes() == log.read_bytes()
+    assert browser.complaints() == []
 
 
 # -- what others try

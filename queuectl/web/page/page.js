@@ -5,6 +5,7 @@ import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, c
 const V1 = "/api/v1";
 const MOST_ROWS = 1000;
 const MOST_LINES = 5000;
+const MANY = 60; // changes at once, for which the list is rather loaded
 const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
 const chosen = new Set();
@@ -132,8 +133,28 @@ const fits = (job) => (!view.states.length || view.states.includes(job.state))
 /** Whether somebody works in the list at the moment, so that rows must not move beneath the hand. */
 const busy = () => by("scroll").scrollTop > 5 || chosen.size > 0 || by("rows").matches(":hover, :focus-within");
 
-function takeJob(job) {
+// Changes are shown together: to ask where the list is scrolled to is to lay it out, each time anew.
+const arrived = new Map();
+let showing = 0, reloading = 0;
+function arrive(job) {
+  arrived.delete(job.id);
+  arrived.set(job.id, job);
+  showing = showing || setTimeout(showArrived, 0);
+}
+
+function showArrived() {
+  const jobs = [...arrived.values()], held = busy();
+  showing = 0;
+  arrived.clear();
+  if (held || jobs.length <= MANY) { for (const job of jobs) takeJob(job, held); return; }
+  const open_ = jobs.find((job) => job.id === view.job);
+  if (open_?.removed) gone(); else if (open_) refreshDrawer(open_);
+  reloading = reloading || setTimeout(() => { reloading = 0; load(); }, 300);
+}
+
+function takeJob(job, held) {
   const row = rows.get(job.id);
+  if (row && !row.job.removed && job.rev < row.job.rev) return; // the list was loaded meanwhile
   if (job.removed) {
     if (row) { row.job.removed = true; row.tr.classList.add("gone"); chosen.delete(job.id); showChosen(); }
     moved.delete(job.id);
@@ -142,14 +163,14 @@ function takeJob(job) {
   }
   if (view.job === job.id) refreshDrawer(job);
   if (!fits(job)) {
-    if (row) { fill(row, job); row.tr.classList.add("left"); if (!busy()) drop(row); }
+    if (row) { fill(row, job); row.tr.classList.add("left"); if (!held) drop(row); }
     moved.delete(job.id);
     return;
   }
   if (row) fill(row, job);
   if (row && view.sort !== "-updated_at") return;
   if (!row && view.sort !== "-updated_at" && view.sort !== "-created_at") { moved.set(job.id, job); return; }
-  if (busy()) moved.set(job.id, job); else toTop(job);
+  if (held) moved.set(job.id, job); else toTop(job);
 }
 
 function drop(row) { row.tr.remove(); rows.delete(row.job.id); chosen.delete(row.job.id); }
@@ -171,7 +192,7 @@ function showMoved() {
   if (moved.size && !busy()) {
     const waiting = [...moved.values()];
     moved.clear();
-    if (waiting.length > 60) load(); else for (const job of waiting) toTop(job);
+    if (waiting.length > MANY) load(); else for (const job of waiting) toTop(job);
     for (const row of [...rows.values()]) if (row.tr.classList.contains("left")) drop(row);
   }
   const button = by("moved");
@@ -960,8 +981,8 @@ function say(how, text) { by("live").dataset.how = how; set(by("live"), text); }
 function take(event, data, id) {
   if (id) position = id;
   if (event === "hello") position = data.position;
-  else if (event === "resync") { position = data.position; load(); loadGroups(); dirty = true; if (view.job) showDrawer(); }
-  else if (event === "job") { takeJob(data); dirty = true; }
+  else if (event === "resync") { position = data.position; arrived.clear(); load(); loadGroups(); dirty = true; if (view.job) showDrawer(); }
+  else if (event === "job") { arrive(data); dirty = true; }
   else if (event === "counts") { standing = data; total = data.total; showStanding(); if (data.jobs.dead !== deadSeen) { deadSeen = data.jobs.dead; soon(); } }
   else if (event === "worker") { workers = data.items; showWorkers(); }
   else if (event === "trouble") { trouble = data.detail; if (standing) verdict(); }
