@@ -68,8 +68,10 @@ def light(job: Job) -> dict[str, Any]:
 
 
 def slim(job: Job) -> Job:
-    """The job without what lists neither show nor sort by."""
-    return job._replace(env=None, history=(), extra=None, cwd=None)
+    """The job without what is long and lists neither show nor sort by."""
+    if job.env is None and not job.history and job.extra is None:
+        return job
+    return job._replace(env=None, history=(), extra=None)
 
 
 class Window:
@@ -99,6 +101,10 @@ class Window:
             self._jobs = {job.id: job for job in kept}
             self._order = kept
 
+    def find(self, job_id: str) -> Job | None:
+        """The job, if it is one of these."""
+        return self._jobs.get(job_id)
+
     def is_news(self, job_id: str, job: Job | None) -> bool:
         """Whether a change tells what the newest jobs do not show yet, or show in a later form."""
         known = self._jobs.get(job_id)
@@ -122,19 +128,20 @@ class Window:
 
 
 class Change:
-    """One change: the job's light form, None if it was removed."""
+    """One change: the job as it is now, None if it was removed."""
 
-    __slots__ = ("_text", "form", "job_id")
+    __slots__ = ("_job", "_text", "job_id")
 
-    def __init__(self, job_id: str, form: dict[str, Any] | None) -> None:
-        self.job_id, self.form = job_id, form
+    def __init__(self, job_id: str, job: Job | None) -> None:
+        self.job_id, self._job = job_id, job
         self._text = b""
 
     @property
     def text(self) -> bytes:
-        """The event that tells it: spelled once, however many read it."""
+        """The event that tells it: spelled once, however many read it, and if anybody does."""
         if not self._text:
-            self._text = event("job", self.form or {"id": self.job_id, "removed": True})
+            form = {"id": self.job_id, "removed": True} if self._job is None else light(self._job)
+            self._text = event("job", form)
         return self._text
 
 
@@ -209,16 +216,25 @@ class Mirror:
         self._ring.clear()
 
     def _apply(self, changed: Iterable[tuple[str, Job | None]]) -> None:
+        latest: dict[str, Job | None] = {}
         for job_id, job in changed:
-            kept = None if job is None else slim(job)
+            latest.pop(job_id, None)  # the order is that of the last changes
+            latest[job_id] = None if job is None else slim(job)
+        for job_id, job in latest.items():
             for window in self._windows.values():
-                window.take(job_id, kept)
-        self._note(changed)
+                window.take(job_id, job)
+        self._note(latest.items())
 
     def _note(self, changed: Iterable[tuple[str, Job | None]]) -> None:
         for job_id, job in changed:
             self._seq += 1
-            self._ring.append(Change(job_id, None if job is None else light(job)))
+            self._ring.append(Change(job_id, job))
+
+    def known(self, job_id: str) -> Job | None:
+        """The job, without what lists do not show, if it is one of the newest."""
+        with self._mutex:
+            found = (window.find(job_id) for window in self._windows.values())
+            return next(filter(None, found), None)
 
     def since(self, position: str) -> tuple[list[Change], str] | None:
         """The last change of each job behind a position, and where that leads; None: too old."""

@@ -97,29 +97,45 @@ def touch_dead(action: Action) -> Callable[[Service, Call], Answer]:
 # -- workers
 
 
-def workers_form(service: Service) -> list[dict[str, Any]]:
-    """The workers, each with the command that it runs."""
+def workers_form(service: Service, *, at_once: bool = True) -> list[dict[str, Any]]:
+    """The workers, each with the command that it runs.
+
+    Unless `at_once`, what is not known of a run that was not there before is told the next time:
+    most runs end sooner, and to read the queue for one takes long.
+    """
     found: list[dict[str, Any]] = service.operations.form("worker", "list")["workers"]
+    running = {(worker["job"], worker["run"]) for worker in found if worker["job"]}
+    # What a run runs, and since when, stays as it is: it is asked for once.
+    known, kept = service.runs, {}
+    for run in running:
+        kept[run] = known.get(run) or _run(service, run, ask=at_once or run in known)
+    service.runs = kept
     for worker in found:
-        worker["command"] = worker["job_since"] = None
-        if worker["job"]:
-            job = _running(service, worker["job"])
-            worker["command"] = job.get("command")
-            worker["job_since"] = job.get("started_at")
+        command, since = kept.get((worker["job"], worker["run"])) or (None, None)
+        worker["command"], worker["job_since"] = command, since
     return found
 
 
-def _running(service: Service, job_id: str) -> dict[str, Any]:
+def _run(
+    service: Service, run: tuple[str, int | None], *, ask: bool
+) -> tuple[str, str | None] | None:
+    """Command and start of a run; None if it is over, or not known: `ask` the queue then."""
     from queuectl.errors import NoSuchJob
 
-    try:
-        return light(service.operations.job(job_id))
-    except NoSuchJob:
-        return {}
+    job = service.mirror.known(run[0])
+    if job is None or job.state != "in_progress" or job.run != run[1]:
+        try:
+            job = service.operations.job(run[0]) if ask else None
+        except NoSuchJob:
+            job = None
+    if job is None or job.run != run[1]:
+        return None
+    return light(job)["command"], job.started_at
 
 
 def list_workers(service: Service, call: Call) -> Answer:
     """The workers and what they run."""
+    service.mirror.catch_up()
     found = workers_form(service)
     return Answer(200, {"items": found, "total": len(found)})
 

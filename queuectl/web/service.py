@@ -29,6 +29,8 @@ class Service:
         self.mirror = Mirror(operations)
         self.read_only = read_only
         self.started = time.time()
+        # Command and start of what workers run, by job and run.
+        self.runs: dict[tuple[str, int | None], tuple[str, str | None] | None] = {}
         self._kept: dict[str, _Kept] = {}
         self._mutex = threading.Lock()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from anyio import CapacityLimiter, to_thread
 
@@ -29,7 +29,7 @@ _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life
 _REST = 20.0  # times what a look took
 _PART = 1 << 16  # bytes of output in one event
-# Seconds between messages to one reader: at least, and for each reader that there is.
+# Seconds between two rounds, in which all readers are told the same: at least, and for each reader.
 _PACE, _PACE_EACH = 0.25, 0.015
 _FIRST = asyncio.FIRST_COMPLETED
 
@@ -44,8 +44,10 @@ class Streams:
         self._open = 0
         self._waiting = 0
         self._looking: asyncio.Task[None] | None = None
-        self._moved: asyncio.Event | None = None
+        self._moved: asyncio.Event | None = None  # set by the next round
+        self._looked: asyncio.Event | None = None  # there was a first look
         self._closing: asyncio.Event | None = None
+        self._round: dict[object, asyncio.Future[_Told]] = {}  # what it tells, by who asks
         # What every reader is told anew when it differs, by the event's name.
         self.news: dict[str, dict[str, Any]] = {"counts": {}, "worker": {}, "trouble": {}}
         self._spelled: dict[str, tuple[object, bytes]] = {}
@@ -55,7 +57,7 @@ class Streams:
     def close(self) -> None:
         """End every stream, at once."""
         self.closed = True
-        for waited in (self._closing, self._moved):
+        for waited in (self._closing, self._moved, self._looked):
             if waited is not None:
                 waited.set()
 
@@ -64,28 +66,38 @@ class Streams:
     async def _begin(self) -> None:
         if self._moved is None:
             self._moved, self._closing = asyncio.Event(), asyncio.Event()
-            self._limiter = CapacityLimiter(2)
+            self._limiter, self._round = CapacityLimiter(2), {}
         if self._looking is None or self._looking.done():
-            await self._look()
-            self._looking = asyncio.create_task(self._keep_looking())
+            self._looked = asyncio.Event()
+            self._looking = asyncio.create_task(self._keep_looking(self._looked))
+        assert self._looked is not None
+        await self._looked.wait()
 
-    async def _keep_looking(self) -> None:
-        looked = time.monotonic()
-        while (self._open or self._waiting) and not self.closed:
-            began = time.monotonic()
-            if await self._look(workers=began - looked >= _WORKERS):
-                looked = began
-            took = time.monotonic() - began
-            await asyncio.sleep(max(_LOOK, min(_REST * took, 0.8)))
+    async def _keep_looking(self, looked_once: asyncio.Event) -> None:
+        looked, told, is_news = -_WORKERS, -_BEAT, False
+        try:
+            while (self._open or self._waiting) and not self.closed:
+                began = time.monotonic()
+                moved, looked_at_workers = await to_thread.run_sync(
+                    self._read, began - looked >= _WORKERS, limiter=self._limiter
+                )
+                is_news = is_news or moved
+                looked = began if looked_at_workers else looked
+                now = time.monotonic()
+                if is_news and now - told >= self.pace():
+                    self._begin_round()
+                    told, is_news = now, False
+                looked_once.set()
+                await asyncio.sleep(max(_LOOK, min(_REST * (now - began), 0.8)))
+        finally:
+            looked_once.set()
 
-    async def _look(self, *, workers: bool = True) -> bool:
-        """See what changed, and wake those who wait for it; whether the workers were looked at."""
-        moved, looked = await to_thread.run_sync(self._read, workers, limiter=self._limiter)
-        if moved:
-            assert self._moved is not None
-            self._moved.set()
-            self._moved = asyncio.Event()
-        return bool(looked)
+    def _begin_round(self) -> None:
+        """Wake all who wait for news."""
+        assert self._moved is not None
+        self._moved.set()
+        self._moved = asyncio.Event()
+        self._round = {}
 
     def _read(self, workers: bool) -> tuple[bool, bool]:
         try:
@@ -93,7 +105,7 @@ class Streams:
             if not changed and not workers:
                 return False, False
             standing = status_form(self._service)
-            found = workers_form(self._service)
+            found = workers_form(self._service, at_once=False)
             trouble = ""
         except QueuectlError as exc:
             standing, found, trouble, changed = {}, [], str(exc), False
@@ -173,7 +185,7 @@ class Streams:
         return known[1]
 
     def pace(self) -> float:
-        """Seconds between messages to one reader: the more readers there are, the longer."""
+        """Seconds between two rounds: the more readers there are, the longer."""
         return max(_PACE, _PACE_EACH * self._open)
 
     async def _tell(self, reader: _Reader, send: Any, ends: Sequence[asyncio.Future[Any]]) -> None:
@@ -183,7 +195,7 @@ class Streams:
         while not any(end.done() for end in ends):
             moved = self._moved
             assert moved is not None
-            text = await to_thread.run_sync(reader.news, limiter=self._limiter)
+            text = await self._news(reader)
             if not text and time.monotonic() - beat >= _BEAT:
                 text = b":\n\n"
             if text:
@@ -193,11 +205,29 @@ class Streams:
                 return
             await self._rest(reader, moved, ends)
 
+    async def _news(self, reader: _Reader) -> bytes:
+        """What the reader is told; found out once for all who know the same."""
+        place = reader.place()
+        if place is None:
+            return await self._find_news(reader)
+        if place not in self._round:
+            self._round[place] = asyncio.ensure_future(self._told_to(reader))
+        told = await asyncio.shield(self._round[place])
+        reader.take(told)
+        return told.text
+
+    async def _told_to(self, reader: _Reader) -> _Told:
+        return reader.told(await self._find_news(reader))
+
+    async def _find_news(self, reader: _Reader) -> bytes:
+        text: bytes = await to_thread.run_sync(reader.news, limiter=self._limiter)
+        return text
+
     async def _rest(
         self, reader: _Reader, moved: asyncio.Event, ends: Sequence[asyncio.Future[Any]]
     ) -> None:
         """Until there may be news for the reader, but not sooner than it may be told of it."""
-        pause = reader.pause()
+        pause = reader.pause() if reader.follows else 0.0
         if pause > 0:
             await asyncio.wait(ends, timeout=min(pause, reader.left()), return_when=_FIRST)
         longest = min(reader.left(), _LOOK * 2 if reader.follows else _BEAT)
@@ -208,6 +238,14 @@ class Streams:
             await asyncio.wait([waiting, *ends], timeout=longest, return_when=_FIRST)
         finally:
             waiting.cancel()
+
+
+class _Told(NamedTuple):
+    """What a reader was told, and what it knows then."""
+
+    text: bytes
+    position: str
+    known: Mapping[str, Any]
 
 
 class _Reader:
@@ -230,6 +268,21 @@ class _Reader:
     def follows(self) -> bool:
         """Whether it follows the output of a job that runs."""
         return self._log is not None and not self._ended
+
+    def place(self) -> object:
+        """Equal for readers who are to be told the same; None for one who wants something else."""
+        if self._log is not None or self._left is not None:
+            return None
+        there = [self._service.mirror.position, *map(id, self._streams.news.values())]
+        return (self._position, *(id(self._known.get(name)) for name in self._streams.news), *there)
+
+    def told(self, text: bytes) -> _Told:
+        """What others like it are told, too."""
+        return _Told(text, self._position, dict(self._known))
+
+    def take(self, told: _Told) -> None:
+        """Be told what another reader was, who knew the same."""
+        self._position, self._known = told.position, dict(told.known)
 
     def left(self) -> float:
         """Seconds until it wanted to end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -12,7 +13,9 @@ pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.store.facts import RUN_LINE, WorkerInfo
+from queuectl.web.exchange import Call
 from queuectl.web.route_table import ROUTES
+from queuectl.web.streams import _Reader
 from queuectl.worker import pool
 from tests.web.served import CAUSES, both_stores, bury, every_route, filled
 
@@ -785,6 +788,41 @@ def test_18_the_stream_follows_the_output_of_a_job(web, cli):
     assert (log["text"], log["ended"], log["size"]) == ("x\n\ndata: forged\n", True, 16)
     assert events(web, "timeout=0&log=b&offset=14")[0][-1][1]["text"] == "d\n"
     assert web("GET", "/api/v1/events?log=none").status == 404
+
+
+def test_18_readers_that_come_together_share_one_look_and_one_rendering(web, monkeypatch):
+    """Fifty of them had fifty loops that looked, each for itself."""
+    streams = web.app.streams
+    looks, found = [], []
+    read, news = streams._read, _Reader.news
+    monkeypatch.setattr(streams, "_read", lambda workers: looks.append(workers) or read(workers))
+    monkeypatch.setattr(_Reader, "news", lambda reader: found.append(reader) or news(reader))
+
+    async def come(count):
+        query = {**dict.fromkeys(("since", "log", "run", "offset", "max")), "timeout": 1.2}
+        told = [[] for _ in range(count)]
+
+        async def take(number, message):
+            told[number].append(message.get("body", b""))
+
+        async def stay():
+            await asyncio.sleep(60)
+
+        async def one(number):
+            sender = await streams.open(Call("GET", {}, query, {}))
+            await sender(lambda message: take(number, message), stay, {})
+
+        readers = asyncio.gather(*map(one, range(count)))
+        await asyncio.sleep(0.5)
+        web.service.operations.enqueue([{"command": "true", "id": "a"}])
+        await readers
+        return [b"".join(parts) for parts in told]
+
+    told = asyncio.run(come(20))
+    assert len({*told}) == 1
+    assert told[0].count(b"event: hello") == told[0].count(b'"id":"a"') == 1
+    assert len(looks) <= 12  # in 1.2 seconds, each 0.15 at most
+    assert len(found) <= 20 + 4  # at the end each is asked once more
 
 
 def test_figures_that_are_behind_the_queue_have_no_etag(web, cli, monkeypatch):
