@@ -197,10 +197,15 @@ class _Serving:
             _open_browser(context, link)
 
     def _warm_up(self) -> None:
-        """Read what the first list needs, before somebody waits for it."""
+        """Answer the first list before somebody waits for it: the queue is read for it."""
+        from queuectl.web.exchange import Call
+        from queuectl.web.route_table import ROUTES
+        from queuectl.web.routes import read_query
+
+        route = next(route for route in ROUTES if route.name == "listJobs")
+        assert route.handler is not None
         with suppress(Exception):  # the first that asks is told
-            self._service.mirror.catch_up()
-            self._service.operations.form("status")
+            route.handler(self._service, Call("GET", {}, read_query(route, b""), {}))
 
     def _end(self, number: int) -> int:
         """Tell the workers of this server to finish; the exit code of the signal."""

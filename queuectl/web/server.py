@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from anyio import to_thread
 
 from queuectl.errors import StoreError
 from queuectl.web.access import answers, at_short_path
@@ -144,6 +145,7 @@ async def _serve(
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=sockets)
+    await to_thread.run_sync(int)  # what threads need is loaded at their first use, and takes long
     ready()
     await server.main_loop()
     await server.shutdown(sockets=sockets)
