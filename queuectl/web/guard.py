@@ -10,6 +10,7 @@ the token.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from queuectl.web.exchange import Refused
 
 MOST_BODY = 1 << 20  # bytes
+LONGEST_BODY = 30.0  # seconds that a body may take to come
 MOST_QUERY = 4096
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -35,6 +37,11 @@ HEADERS = {
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE = ("GET", "HEAD", "OPTIONS")
+# Of two of these another program may believe the other one.
+_ONCE = (
+    *("authorization", "content-type", "content-length", "origin", "transfer-encoding"),
+    *("sec-fetch-site", "sec-fetch-mode", "sec-purpose"),
+)
 
 
 class Door(NamedTuple):
@@ -82,6 +89,12 @@ class Head(NamedTuple):
     hosts: int  # how many Host headers there were
     local: bool
     query: bytes = b""
+    twice: str = ""  # a header that decides who may ask and was sent more than once
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows, as the head has it."""
+        return self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
 
 
 def check(head: Head, door: Door, *, acts: bool, advice: str = "") -> None:
@@ -89,6 +102,8 @@ def check(head: Head, door: Door, *, acts: bool, advice: str = "") -> None:
 
     `acts`: it would change something, whatever its method; `advice` says how to do it instead.
     """
+    if head.twice:
+        raise Refused(400, f"the header {head.twice} was sent twice")
     if len(head.query) > MOST_QUERY:
         raise Refused(414, f"the query is longer than {MOST_QUERY} bytes")
     if not head.local:
@@ -147,18 +162,27 @@ def head_of(scope: Mapping[str, Any]) -> Head:
     """The head of a request as ASGI has it."""
     pairs = [(k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in scope["headers"]]
     server = scope.get("server")
+    names = [name for name, _ in pairs]
     return Head(
         scope["method"],
         scope["path"],
         dict(pairs),
-        sum(name == "host" for name, _ in pairs),
+        names.count("host"),
         server is not None and server[1] is None,
         scope.get("query_string", b""),
+        next((name for name in _ONCE if names.count(name) > 1), ""),
     )
 
 
 async def read_body(receive: Callable[[], Any]) -> bytes:
-    """The body, which must not be larger than may be, whatever its head said."""
+    """The body, which must not be larger than may be, whatever its head said, nor come too late."""
+    try:
+        return await asyncio.wait_for(_read_body(receive), LONGEST_BODY)
+    except asyncio.TimeoutError:
+        raise Refused(400, f"the body did not come within {LONGEST_BODY:g} seconds") from None
+
+
+async def _read_body(receive: Callable[[], Any]) -> bytes:
     body = b""
     more = True
     while more:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from queuectl.web.access import answers, at_short_path
 from queuectl.web.app import App
 
 _MOST_CONNECTIONS = 100
+_IDLE = 40.0  # seconds that a connection may be open without a request
 _GRACE = 2  # seconds for answers that are being sent
 
 
@@ -145,8 +147,37 @@ async def _serve(
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=sockets)
+    idle = asyncio.create_task(_close_idle(server.server_state.connections))
     await to_thread.run_sync(int)  # what threads need is loaded at their first use, and takes long
     ready()
     await server.main_loop()
+    idle.cancel()
     await server.shutdown(sockets=sockets)
     return ended_by[0] if ended_by else signal.SIGTERM
+
+
+async def _close_idle(connections: set[Any]) -> None:
+    """Close connections on which no request comes, which would take the places of others.
+
+    uvicorn itself counts the time behind an answer only, and only until the next byte.
+    """
+    seen: dict[Any, tuple[object, float]] = {}
+    while True:
+        await asyncio.sleep(_IDLE / 4)
+        seen = idle_since(list(connections), seen, time.monotonic())
+        for connection, (_, since) in seen.items():
+            if time.monotonic() - since >= _IDLE:
+                connection.transport.close()
+
+
+def idle_since(
+    connections: list[Any], seen: dict[Any, tuple[object, float]], now: float
+) -> dict[Any, tuple[object, float]]:
+    """Those of uvicorn's connections that wait for a request: behind which one, and since when."""
+    found = {}
+    for connection in connections:
+        cycle = connection.cycle
+        if cycle is None or cycle.response_complete:
+            before = seen.get(connection)
+            found[connection] = before if before and before[0] is cycle else (cycle, now)
+    return found

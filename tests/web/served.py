@@ -69,10 +69,13 @@ class Web:
         headers: list[tuple[str, str]] | None = None,
         **more: str,
     ) -> Reply:
-        """One request. A `body` is sent as JSON; `more` are headers, `_` standing for `-`."""
+        """One request. A `body` is sent as JSON; `more` are headers, `_` standing for `-`.
+
+        None leaves out one that is usual; `headers` are sent beside all others.
+        """
         path, _, query = target.partition("?")
         data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        sent = [("host", HOST), *(headers or [])]
+        sent = [("host", HOST)]
         if token is not None:
             sent.append(("authorization", f"Bearer {token}"))
         if data:
@@ -80,6 +83,7 @@ class Web:
         given = {name.replace("_", "-").lower(): value for name, value in more.items()}
         sent = [(name, value) for name, value in sent if name not in given]
         sent += [(name, value) for name, value in given.items() if value is not None]
+        sent += headers or []
         scope = {
             "type": "http",
             "method": method,

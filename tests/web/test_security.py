@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,7 +17,9 @@ import queuectl.web
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
 from queuectl.web.access import Desk, Tokens
-from queuectl.web.guard import Door
+from queuectl.web.exchange import Refused
+from queuectl.web.guard import Door, read_body
+from queuectl.web.server import idle_since
 from queuectl.web.streams import MOST_STREAMS
 from tests.web.served import FULL, HOST, READ, every_route, filled
 
@@ -98,6 +101,26 @@ def test_5_wrong_tokens_are_told_so_and_soon_slowed_down(web):
 )
 def test_6_only_this_servers_own_names_are_answered(web, host, status):
     assert web("GET", "/healthz", host=host).status == status
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ("origin", EVIL, f"http://{HOST}"),
+        ("sec-fetch-site", "cross-site", "same-origin"),
+        ("content-type", "text/plain", "application/json"),
+        ("authorization", "Bearer x", f"Bearer {FULL}"),
+        ("content-length", "1", str(len(json.dumps(JOB)))),
+    ],
+    ids=lambda twice: twice[0],
+)
+def test_8_and_10_of_two_headers_none_is_believed(web, twice):
+    name, *values = twice
+    for order in (values, values[::-1]):
+        how = {name.replace("-", "_"): None}  # not the usual one
+        told = web("POST", "/enqueue", JOB, headers=[(name, value) for value in order], **how)
+        assert (told.status, name in told.json["detail"]) == (400, True)
+    assert web("GET", "/list").json == []
 
 
 def test_6_no_host_and_two_hosts_are_refused_and_names_can_be_given(web, serve_it):
@@ -259,6 +282,7 @@ def test_19_what_is_too_large_is_refused_with_its_code(web):
         ).status
         == 413
     )
+    assert web("POST", "/api/v1/jobs", raw=large, token=None).headers["connection"] == "close"
     assert web("GET", "/api/v1/jobs?q=" + "a" * 5000).status == 414
     assert web("GET", "/api/v1/jobs?limit=201").status == 400
     assert web("GET", "/api/v1/jobs?limit=0").status == 400
@@ -267,6 +291,28 @@ def test_19_what_is_too_large_is_refused_with_its_code(web):
     web.app.streams._open = MOST_STREAMS
     told = web("GET", "/api/v1/events")
     assert (told.status, told.headers["retry-after"]) == (503, "5")
+
+
+def test_19_who_is_slow_holds_up_nobody(web, monkeypatch):
+    class Connection:
+        def __init__(self, cycle):
+            self.cycle = cycle
+
+    class Cycle:
+        response_complete = True
+
+    async def never():
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("queuectl.web.guard.LONGEST_BODY", 0.05)
+    with pytest.raises(Refused, match="did not come within"):
+        asyncio.run(read_body(never))
+    fresh, kept, streams = Connection(None), Connection(Cycle()), Connection(Cycle())
+    streams.cycle.response_complete = False
+    seen = idle_since([fresh, kept, streams], {}, 1.0)
+    assert seen == {fresh: (None, 1.0), kept: (kept.cycle, 1.0)}
+    kept.cycle = Cycle()  # another request was answered
+    assert idle_since([fresh, kept], seen, 9.0) == {fresh: (None, 1.0), kept: (kept.cycle, 9.0)}
 
 
 def test_20_nothing_of_a_user_is_a_pattern_or_goes_into_a_header(web):
