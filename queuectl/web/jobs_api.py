@@ -236,11 +236,10 @@ def variables(service: Service, call: Call) -> Answer:
 
 
 def explain(service: Service, call: Call) -> Answer:
-    """Why a job has not run yet, or ended as it did; its parents, and the limits of its tags."""
+    """Why a job has not run yet, or ended as it did; its kin, and the limits of its tags."""
     job_id = call.path["id"]
-    parents, limits = service.operations.bounds(job_id)
-    form = service.operations.form("explain", job=job_id)
-    return Answer(200, {**form, "parents": parents, "limits": limits})
+    bounds = service.operations.bounds(job_id)
+    return Answer(200, service.operations.form("explain", job=job_id) | bounds)
 
 
 def _guarded(act: Callable[[int | None], Job], call: Call, did: str) -> Answer:

@@ -276,7 +276,8 @@ def _schemas() -> Form:
         "Found": _object({**found, "complete": {"type": "boolean"}}, (*found, "complete")),
         "Variables": _object({"id": _TEXT, "env": {"type": "object"}}, ("id", "env")),
         "Explanation": _object(
-            {"id": _TEXT, "state": _TEXT, "reasons": _list({}), "parents": {}, "limits": {}},
+            {"id": _TEXT, "state": _TEXT, "reasons": _list({})}
+            | {name: {"type": "object"} for name in ("parents", "children", "limits")},
             ("reasons",),
         ),
         "Groups": _object({"groups": _list(group), "total": count}, ("groups", "total")),

@@ -26,9 +26,9 @@ from queuectl.commands.handlers.enqueue import make_absolute
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.zones import add_zone, zone_here
 from queuectl.config import Settings
-from queuectl.errors import InvalidInput, NoSuchJob, NoSuchRun, Outdated
+from queuectl.errors import InvalidInput, NoSuchRun, Outdated
 from queuectl.job_queue import JobQueue
-from queuectl.model.dependencies import parent_state, parents
+from queuectl.model.dependencies import parents
 from queuectl.model.env_set import captured
 from queuectl.model.gate import usage
 from queuectl.model.job import Job
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from queuectl.store.watch import Watch
 
 _BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output that are looked through at once, and how often
-_MOST_PARENTS = 100  # that are looked up for one job
+_MOST_KIN = 100  # parents, or children, that are told of one job
 _MOST_WRITTEN = 10_000  # jobs that requests changed, until they are told of
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
@@ -194,21 +194,22 @@ class Operations:
         with self.queue() as queue:
             return queue.get(job_id)
 
-    def bounds(self, job_id: str) -> tuple[dict[str, str], dict[str, int]]:
-        """What may hold a job back: its parents with their states, and the limits of its tags.
+    def bounds(self, job_id: str) -> dict[str, dict[str, Any]]:
+        """What a job waits for, and what for it: parents, children, and the limits of its tags.
 
-        Of very many parents the first; NoSuchJob.
+        The states by id, "gone" for a parent that is not there; of very many the first. NoSuchJob.
         """
-        states: dict[str, str] = {}
         with self.queue() as queue:
             job = queue.get(job_id)
+            names = parents(job)[:_MOST_KIN]
+            states = queue.states(names)
+            children = queue.children(job_id)[:_MOST_KIN]
             limits = queue.settings().limits
-            for name in parents(job)[:_MOST_PARENTS]:
-                try:
-                    states[name] = parent_state(queue.get(name))
-                except NoSuchJob:
-                    states[name] = "gone"
-        return states, {tag: limits[tag] for tag in job.tags if tag in limits}
+        return {
+            "parents": {name: states.get(name, "gone") for name in names},
+            "children": {child.id: child.state for child in children},
+            "limits": {tag: limits[tag] for tag in job.tags if tag in limits},
+        }
 
     def jobs(self, selection: Selection) -> Iterator[Job]:
         """The jobs that are selected, oldest first, the dead last."""

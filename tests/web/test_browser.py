@@ -218,6 +218,45 @@ def relayed(cli, monkeypatch, tmp_path, relay):
     return served
 
 
+def test_the_drawer_leads_to_what_a_job_waits_for_and_back(page, cli):
+    cli.ok("enqueue", "--id", "one", "--command", "true")
+    page.until("return document.querySelectorAll('#rows tr').length === 1")
+    page.press("n")
+    page.until("return document.querySelector('dialog').open")
+    page.press("true", "Tab", "two")
+    typed = {
+        "after": "one",
+        "tags": "gpu, cpu",
+        "lock": "db",
+        "unique": "k",
+        "retry_delay": "1m 30s",
+    }
+    page.run(
+        "document.querySelector('dialog details').open = true; for (const [name, text] of Object.entries(arguments[0])) document.querySelector(`[name=${name}]`).value = text;",
+        typed,
+    )
+    page.press("Enter")
+    page.until("return !document.querySelector('dialog').open")
+    job = json.loads(cli.ok("show", "two", "--json"))["job"]
+    assert (job["after"], job["tags"], job["lock"]) == (["one"], ["gpu", "cpu"], ["db"])
+    assert (job["unique"], job["retry_delay"]) == ("k", 90)
+    cli.ok("limit", "gpu", "2")
+    row = "const row = [...document.querySelectorAll('#rows button')].find((b) => b.innerText === 'two'); row?.click(); return Boolean(row)"
+    page.until(row)
+    facts = "return document.querySelector('#about .facts')?.innerText || ''"
+    page.until(f"{facts.replace('return', 'const told =')}; return told.includes('one (pending)')")
+    assert "gpu (at most 2 at once), cpu" in page.run(facts)
+    page.run(
+        "[...document.querySelectorAll('.facts .plain')].find((b) => b.innerText === 'one').click()"
+    )
+    page.until(
+        "return document.querySelector('#drawer-title').innerText === 'one' && document.querySelector('#about .facts').innerText.includes('two (pending)')"
+    )
+    page.run("history.back()")
+    page.until("return document.querySelector('#drawer-title').innerText === 'two'")
+    assert page.complaints() == []
+
+
 def test_nothing_is_missed_or_doubled_over_twenty_breaks_folds_and_a_killed_server(
     browser, cli, relay, relayed, wait_until
 ):

@@ -576,7 +576,7 @@ function showAbout(why) {
     .filter(([, value]) => value !== null && value !== undefined).map(([name, value, say_]) => `${name} ${say_(value)}`);
   const facts = [["State", `${NAMES[job.state] || job.state}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
     ["Priority", job.priority], ["Tries", `${job.attempts} of ${job.max_retries + 1}`], ["Runs", job.run], ["Workers lost", job.losses || null],
-    ["After", each(job.after, kin.parents)], ["After the end of", each(job.after_end, kin.parents)], ["Waited for by", each(kin.children)],
+    ["After", each(job.after, kin.parents)], ["After the end of", each(job.after_end, kin.parents)], ["Waited for by", each(Object.keys(kin.children || {}), kin.children)],
     ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)], ["Retries", words(policy)],
     ["Tags", words(job.tags?.map((tag) => (kin.limits?.[tag] ? `${tag} (at most ${kin.limits[tag]} at once)` : tag)))], ["Locks", words(job.lock)], ["Unique key", job.unique], ["Holds", words(job.slots)],
     ["Schedule", job.every ? `every ${span(job.every)}` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Missed times", job.every || job.cron ? (job.catch_up ? "run once" : "left out") : null], ["Overlap", job.overlap ? "runs though the copy before lives" : null],
