@@ -76,7 +76,7 @@ class App:
                 self._failed(exc, head, route)
             return
         headers = {**frame, **answer.headers}
-        if answer.status >= 400 and head.has_body:
+        if answer.status == 413:
             headers["connection"] = "close"  # or all that still comes would have to be read
         if answer.status not in (204, 304):
             headers["content-type"] = answer.media

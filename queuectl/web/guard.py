@@ -91,11 +91,6 @@ class Head(NamedTuple):
     query: bytes = b""
     twice: str = ""  # a header that decides who may ask and was sent more than once
 
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows, as the head has it."""
-        return self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
-
 
 def check(head: Head, door: Door, *, acts: bool, advice: str = "") -> None:
     """Refuse a request that a foreign page, or a rebound name, may have brought about.
