@@ -242,6 +242,7 @@ def _whole_line(decode: Decode, line: bytes, passed: set[str]) -> Draft | None:
 _TELL_EACH = 1000  # jobs
 # How a document of `dlq list --json` begins, or of `show --json`.
 _DOCUMENT = r'\{\s*"schema"\s*:\s*\d+\s*,\s*(?:"jobs"\s*:\s*(\[)|"job"\s*:\s*(?=\{))'
+_CHILDREN = r'\s*,\s*"children"\s*:\s*\[[^]]*\]'  # which `show --json` tells behind the job
 
 
 class _ManyReader:
@@ -304,7 +305,11 @@ class _ManyReader:
         if document[1]:
             yield from self._many(tell, array=True)
         else:
+            import re
+
             yield self._next(_decoder())
+            if children := re.compile(_CHILDREN).match(self.text, self.at):
+                self.at = children.end()
         if not self._take("}"):
             raise self._unfit("'}' is missing behind the jobs")
 
