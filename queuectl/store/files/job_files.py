@@ -287,12 +287,17 @@ def lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
 
 def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
     """The same of a file in our layout."""
-    rest, at = b"", 0
-    while piece := os.pread(fd, 1 << 20, at):
-        at += len(piece)
-        text, newline, rest = (rest + piece).rpartition(b"\n")
-        for line in lines_with(text + newline, needles):
-            yield line.rstrip(b",")
+    at, size = 0, 1 << 20
+    while piece := os.pread(fd, size, at):
+        end = piece.rfind(b"\n") + 1
+        if end == 0:
+            if len(piece) < size:
+                return
+            size *= 2  # a line is longer
+        elif any(needle in piece for needle in needles):  # else nothing of it need be copied
+            for line in lines_with(piece[:end], needles):
+                yield line.rstrip(b",")
+        at += end
 
 
 def find_line(fd: int, job_id: str) -> bytes | None:

@@ -6,7 +6,6 @@ others by the bytes of their lines, in one pass over the files; a queue without 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from queuectl.model.dependencies import (
@@ -47,9 +46,8 @@ def with_parents(files: OwnFiles, journal: Journal) -> dict[str, Job]:
     lines: dict[bytes, bytes] = {}
     for which in range(2):
         with files.open(journal, which) as own:
-            if _names_others(own.fd):
-                found = read_lines_with(own.fd, (NAMES_OTHERS,))
-                lines |= {line_id(line): line for line in found}
+            found = read_lines_with(own.fd, (NAMES_OTHERS,))
+            lines |= {line_id(line): line for line in found}
     if lines or newer:
         # What is newest of a job may be a line that names nobody any more, or a removal.
         lines |= {
@@ -59,15 +57,6 @@ def with_parents(files: OwnFiles, journal: Journal) -> dict[str, Job]:
         }
     jobs = (decode_job(line) for line in lines.values() if NAMES_OTHERS in line)
     return {job.id: job for job in jobs}
-
-
-def _names_others(fd: int) -> bool:
-    at = 0
-    while piece := os.pread(fd, 1 << 20, at):
-        if NAMES_OTHERS in piece:
-            return True
-        at += len(piece)
-    return False
 
 
 def _states(writer: Writer, journal: Journal, ids: Collection[str]) -> dict[str, str]:
