@@ -101,7 +101,7 @@ def test_an_edit_is_taken_in_wholly_wherever_that_is_cut_short(root, how):
         jobs = scenes.view(open_queue(path)).jobs
         assert set(jobs) - {"n1"} == ids
         assert (jobs["p1"].state, jobs["d2"].state) == ("cancelled", "pending")
-        follower.store._writer._vetted_at = 0.0  # else it may look for edits a moment later
+        follower.store._writer.files.looked_at = 0.0  # else it may look for edits a moment later
         assert follower.claim("w-here").id == "d2"
         follower.checkpoint()
         where = scenes.in_files(path)

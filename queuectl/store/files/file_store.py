@@ -277,7 +277,6 @@ class FileStore:
             yield from snapshot.find(states) if snapshot else ()
 
     def children(self, job_id: str) -> Iterator[Job]:
-        """See Store."""
         with self._snapshot() as snapshot:
             yield from snapshot.children(job_id) if snapshot else ()
 

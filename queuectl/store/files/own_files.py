@@ -39,10 +39,11 @@ class OwnFiles:
         # By file: its stat when it was found right, and whether it was old enough by then that a
         # later change must show in it.
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
+        self.looked_at = 0.0  # when a change looked for edits last, by that clock
 
     def forget(self) -> None:
         """Forget which files were found right: a fold or a person has written them since."""
-        self._vetted = [None, None]
+        self._vetted, self.looked_at = [None, None], 0.0
 
     def are_ours(self, journal: Journal) -> bool:
         """Whether no person has saved one of them since queuectl wrote it."""

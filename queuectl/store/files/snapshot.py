@@ -306,7 +306,7 @@ class Snapshot:
                 yield decode_job(line)
 
     def children(self, job_id: str) -> Iterator[Job]:
-        """The jobs that name it as a parent; no other line is parsed, nor looked at for itself."""
+        """The jobs that name it as a parent, found by the bytes of the id in their lines."""
         named = b'"%s"' % job_id.encode()
         if self._by_hand is None:
             older = chain.from_iterable(read_lines_with(base.fd, (named,)) for base in self.bases)

@@ -108,9 +108,7 @@ class Writer:
         self.journal: Journal | None = None
         self._now = now
         self._live: LiveIndex | None = None
-        # When hand edits were looked for last; the folder's time of change for which `gate` is
-        # known, 0 if it must be asked.
-        self._vetted_at, self._gated_at = 0.0, 0
+        self._gated_at = 0  # the folder's time of change for which `gate` is known; 0: ask it
         self._unsynced = False
         self._sync_error: OSError | None = None  # of a sync under the lock
         self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
@@ -374,7 +372,6 @@ class Writer:
             self.journal.close()
         self.journal = self._live = None
         self.files.forget()
-        self._vetted_at = 0.0
 
     def close(self) -> None:
         """Let go of the files."""
@@ -399,10 +396,10 @@ class Writer:
             self._read_on(journal)
         now = self._now()
         # What is not known of the files yet is not read from an edited one.
-        if not (busy and self._live is not None and 0 <= now - self._vetted_at < _VET_EVERY):
+        if not (busy and self._live is not None and 0 <= now - self.files.looked_at < _VET_EVERY):
             if not self.files.are_ours(journal):
                 self._fold(journal, edit, last)
-            self._vetted_at, self._gated_at = now, 0  # settings may be edited in place, too
+            self.files.looked_at, self._gated_at = now, 0  # settings may be edited in place, too
         journal = self.journal
         assert journal is not None
         if opened:
@@ -421,7 +418,7 @@ class Writer:
         if journal.edited and not edited:
             # Taken in by a process that then died: the files may still be as the person left them.
             self.files.forget()
-            self._live, self._vetted_at = None, 0.0
+            self._live = None
         if self._live is not None:
             for payload in payloads:
                 self._live.apply(payload.splitlines())
@@ -462,6 +459,5 @@ class Writer:
             self._live = None
         old.close()
         self.files.forget()
-        self._vetted_at = 0.0
         self.journal = new
         return new
