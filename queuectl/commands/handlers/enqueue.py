@@ -444,8 +444,10 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     if changes.get("cron") is not None:
         from queuectl.commands.zones import add_zone  # few jobs go by a clock
 
-        meant = queue.select(which) if isinstance(which, Selection) else map(queue.get, which)
-        add_zone(changes, lambda: meant)
+        def meant() -> Iterable[Job]:
+            return queue.select(which) if isinstance(which, Selection) else map(queue.get, which)
+
+        add_zone(changes, meant)
     if args["dry_run"]:
         return these(context, queue.would_update(which, changes, tag, untag, env))
     agreed = confirmed(context, "Change", which, args)
