@@ -77,9 +77,8 @@ class Connection:
 
     @property
     def jobs(self) -> Any:
-        """Its collection of jobs."""
-        if self._jobs is None:
-            _ = self.database
+        """Its collection of jobs, kept with it."""
+        _ = self.database
         return self._jobs
 
     @property
