@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+_FEW = 5  # things that a line names before it only counts them
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -219,11 +220,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
-def list_few(things: Iterable[object], most: int = 5) -> str:
+def list_few(things: Iterable[object]) -> str:
     """The first few, with commas, and how many more there are."""
     shown = [str(thing) for thing in things]
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + more
+    more = f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
+    return ", ".join(shown[:_FEW]) + more
 
 
 def as_given(value: object) -> str:
