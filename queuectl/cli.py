@@ -33,8 +33,8 @@ _PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long result
 
 def entry() -> NoReturn:
     """The console command: `main`, and then out without the interpreter's slow farewell."""
-    # A start makes 20,000 objects that live to its end; the usual threshold has all of them looked
-    # through 26 times, a twentieth of what an `enqueue` takes. Garbage may be as much as ever.
+    # A start makes 20,000 objects that live to the end of the command. By the usual threshold the
+    # collector looks at them 26 times, which is a twentieth of an `enqueue`.
     gc.set_threshold(25_000, 2, 2)
     try:
         code = main()

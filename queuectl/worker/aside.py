@@ -1,4 +1,4 @@
-"""A thread for long computations: a worker that is seen to compute is moved between processors."""
+"""A thread for long computations: they would part a worker from the processor of its jobs."""
 
 from __future__ import annotations
 

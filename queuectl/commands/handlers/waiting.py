@@ -82,14 +82,14 @@ class WorkerLook:
 
 
 class DrainLook:
-    """Tells what a worker waits for that is to leave nothing, and what it left after all."""
+    """Tells of a worker that drains what it waits for, and what it leaves when it is stopped."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._began = time.monotonic()
 
     def look(self) -> None:
-        """There is nothing to run: from a second on, tell what is waited for."""
+        """Tell what is waited for, as there is nothing to run; nothing in the first second."""
         if time.monotonic() - self._began < _TOLD_AFTER:
             return
         left, jobs = self._left()
@@ -102,7 +102,7 @@ class DrainLook:
         self._context.show_waiting(told)
 
     def tell_left(self) -> None:
-        """It was told to stop."""
+        """Tell how many jobs are left, as the worker was told to stop."""
         left, _ = self._left()
         if left and not self._context.quiet:
             self._context.note(f"Told to stop; still in the queue: {render.jobs(left)}")
