@@ -274,48 +274,35 @@ def read_live_lines(fd: int) -> Iterator[bytes]:
                 yield line.rstrip(b",\n")
 
 
-def lines_with(text: bytes, needles: Collection[bytes]) -> list[bytes]:
-    """The lines in the text that hold one of the needles; it begins and ends with a newline."""
+def lines_with(text: bytes, needles: Collection[bytes], end: int | None = None) -> list[bytes]:
+    """The lines in the text, up to `end`, that hold a needle; each must end with a newline."""
     starts = set()
     for needle in needles:
-        at = text.find(needle)
+        at = text.find(needle, 0, end)
         while at >= 0:
             starts.add(text.rfind(b"\n", 0, at) + 1)
-            at = text.find(needle, text.index(b"\n", at))
+            at = text.find(needle, text.index(b"\n", at), end)
     return [text[start : text.index(b"\n", start)] for start in sorted(starts)]
 
 
 def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
     """The same of a file in our layout."""
+    # Not through a mapping: a file that an editor cuts, or a disk cannot read, would kill us.
     at, size = 0, 1 << 20
     while piece := os.pread(fd, size, at):
         end = piece.rfind(b"\n") + 1
-        if end == 0:
-            if len(piece) < size:
-                return
-            size *= 2  # a line is longer
-        elif any(needle in piece for needle in needles):  # else nothing of it need be copied
-            for line in lines_with(piece[:end], needles):
-                yield line.rstrip(b",")
-        at += end
+        for line in lines_with(piece, needles, end):
+            yield line.rstrip(b",")
+        if end == 0 and len(piece) < size:
+            return
+        at, size = at + end, size if end else 2 * size  # a line may be longer
 
 
 def find_line(fd: int, job_id: str) -> bytes | None:
     """The line of one job in a file in our layout, or None."""
-    # Not through a mapping: a file that an editor cuts, or a disk cannot read, would kill us.
-    wanted, text, at = b'\n{"id": "%s", ' % job_id.encode(), b"", 0
-    while piece := os.pread(fd, 1 << 20, at):
-        text, at = text + piece, at + len(piece)
-        start = text.find(wanted) + 1
-        if start:
-            while (end := text.find(b"\n", start)) < 0:
-                piece = os.pread(fd, 1 << 20, at)
-                if not piece:
-                    return None
-                text, at = text + piece, at + len(piece)
-            return text[start:end].rstrip(b",")
-        text = text[-len(wanted) :]
-    return None
+    front = b'{"id": "%s", ' % job_id.encode()
+    found = read_lines_with(fd, (front,))
+    return next((line for line in found if line.startswith(front)), None)
 
 
 def checksum(fd: int) -> int:
