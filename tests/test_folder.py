@@ -166,6 +166,7 @@ def test_a_file_is_no_folder(tmp_path):
         (b"[1]", "is not a queuectl marker"),
         (b"\0\xff", "is not a queuectl marker"),
         (b"{" * 4000, "is not a queuectl marker"),
+        (b"[" * 100_000 + b"]" * 100_000, "is not a queuectl marker"),
     ],
 )
 def test_a_marker_that_is_not_ours_is_refused(tmp_path, mark, complaint):

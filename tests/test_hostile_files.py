@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.store.files.journal import INTENT, PROMISED, Journal, format_record
+from queuectl.store.files.worker_files import older
+from queuectl.worker.processes import boot_id
 
 LONGEST = 20.0  # seconds that one command may take on a machine that is busy with other tests
 
@@ -450,6 +453,39 @@ def test_a_header_of_nonsense_is_refused_and_mended(cli, template, no_spawn, wor
     codes = walk(cli)
     assert codes["status"] == codes["list"] == codes["enqueue"] == codes["checkpoint"] == 5
     mended(cli)
+
+
+# -- a worker's file of nonsense
+
+HUGE = 10**20
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.parametrize(
+    ("process", "run_line"),
+    [
+        (f"{HUGE} 5", f"lost 1 {HUGE} 5"),
+        ("0 0", "lost 1 0 0"),
+        ("4194303 abc", "lost 1 4194303 abc"),
+    ],
+)
+def test_a_worker_file_of_nonsense_stops_nobody(cli, template, process, run_line, is_held):
+    worker = copy(template, cli.folder)["W"]
+    path, above = os.path.join(cli.folder, "workers", worker), os.stat(cli.folder)
+    facts = f"format=new inode={os.stat(path).st_ino} folder={above.st_dev}:{above.st_ino}"
+    with open(path, "r+", encoding="ascii") as file:
+        file.truncate()
+        file.write(f"{worker} {process} {boot_id()} now\n{run_line:<255}\n{facts}\n")
+        file.flush()
+        if is_held:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        assert [info.id for info in older(cli.folder, 2)] == [worker] * is_held
+        for argv in (("status",), ("explain", "lost"), ("worker", "list"), ("worker", "stop")):
+            run(cli, *argv)
+        assert run(cli, "enqueue", "--command", "true").code == 0
+    assert run(cli, "doctor", "--repair").code == 0
+    assert run(cli, "show", "lost").out.split()[1] != "in_progress"
+    assert run(cli, "doctor").code == 0
 
 
 # -- a machine that gives no more

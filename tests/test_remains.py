@@ -101,6 +101,7 @@ def test_a_worker_that_a_failing_job_started_lives_on_with_its_job(bench):
         "timeout 60 env -i sh -c 'echo $$ > inner; sleep 60; echo after'",
         "setsid -w env -i sh -c 'echo $$ > inner; sleep 60; echo after'",
         "bash -c 'set -m; (echo $BASHPID > inner; exec sleep 60) & wait'",
+        "exec sh -c 'echo $$ > inner; while :; do sleep 60; done' queuectl.worker",
     ],
 )
 def test_what_hides_from_a_rescue_is_ended_first(bench, command):

@@ -64,14 +64,14 @@ class WorkerInfo:
         self.alive = alive
         self.missing = missing
         self.inode = 0
-        whole = len(words) == 5 and words[1].isdigit()
+        whole = len(words) == 5 and _is_pid(words[1])
         self.pid = int(words[1]) if whole else 0
         self.start_time, self.boot_id, self.started_at = words[2:5] if whole else ("", "", "")
         self.job_id: str | None = None
         self.run = self.group_pid = 0
         self.group_start = ""
         job = rest.partition("\n")[0].split(" ")
-        if len(job) == 4 and job[1].isdigit() and job[2].isdigit():
+        if len(job) == 4 and job[1].isdigit() and _is_pid(job[2]):
             self.job_id, self.run, self.group_pid = job[0], int(job[1]), int(job[2])
             self.group_start = job[3]
         third = text[len(first) + 1 + RUN_LINE :].partition("\n")[0].split()
@@ -111,6 +111,11 @@ class WorkerInfo:
             for word in words
             if len(word) == 3 and word[0].isascii() and word[0].isdigit()
         ]
+
+
+def _is_pid(word: str) -> bool:
+    """Whether it can be one: a damaged file may hold what no system takes for a number of its."""
+    return word.isascii() and word.isdigit() and 0 < int(word) < 1 << 31
 
 
 def _unspelled(word: str) -> str:

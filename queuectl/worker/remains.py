@@ -18,6 +18,7 @@ from queuectl.worker.processes import Seen
 
 Found: TypeAlias = "dict[int, Seen]"  # living processes by pid
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25  # seconds between looks at what was signalled
+_DETACHED = b"\0-m\0queuectl.worker\0--data\0"  # as pool.py starts one, and older versions did
 _MOST_LEFT = 200  # runs whose marks are remembered
 _SHORT = 0.5  # seconds; in a shorter run the pids do not start again from below
 
@@ -93,7 +94,7 @@ class Offspring:
 
 
 def _is_older(process: Seen, run: Run) -> bool:
-    return bool(run.start) and int(process.start) < int(run.start)
+    return run.start.isdigit() and int(process.start) < int(run.start)
 
 
 def _closure(table: Found, seeds: Iterable[int], barred: Collection[int]) -> Found:
@@ -114,8 +115,8 @@ def _closure(table: Found, seeds: Iterable[int], barred: Collection[int]) -> Fou
 
 
 def _is_worker(pid: int) -> bool:
-    words = processes.arguments_of(pid)
-    return b"queuectl.worker" in words and b"--foreground" not in words
+    # Not by the one word: `grep -r queuectl.worker` is a command like any other.
+    return _DETACHED in b"\0".join(processes.arguments_of(pid))
 
 
 def lost_run(

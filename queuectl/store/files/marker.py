@@ -93,7 +93,7 @@ def _parse_mark(marker: str, mark: bytes) -> int:
 
     try:
         found = json.loads(mark)["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         found = None
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise BadFile(

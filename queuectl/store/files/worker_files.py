@@ -245,7 +245,12 @@ def _any_of(count: int) -> int:
 def older(folder: str, version: int) -> list[WorkerInfo]:
     """The living workers that do not know this format of the journal."""
     infos = worker_infos(folder)
-    return [info for info in infos if info.alive and int(info.facts.get("format", 1)) < version]
+    return [info for info in infos if info.alive and _known_format(info) < version]
+
+
+def _known_format(info: WorkerInfo) -> int:
+    named = info.facts.get("format", "")
+    return int(named) if named.isdigit() else 1
 
 
 def too_old(folder: str) -> StoreError:
