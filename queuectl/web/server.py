@@ -26,12 +26,14 @@ _GRACE = 2  # seconds for answers that are being sent
 def listen(host: str, port: int, holder: Callable[[int], str]) -> socket.socket:
     """A socket that listens; StoreError naming the holder of a port that is taken."""
     try:
-        [family, kind, _, _, address] = socket.getaddrinfo(
+        [family, kind, protocol, _, address] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as exc:
         raise StoreError(f"--host {host}: {exc.strerror or exc}") from exc
-    found = socket.socket(family, kind)
+    # Unless the socket names TCP, asyncio leaves Nagle's algorithm on: an answer's body would wait
+    # until its head is acknowledged, 40 ms with each request of a connection behind the first.
+    found = socket.socket(family, kind, protocol)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)

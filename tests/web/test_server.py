@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -15,7 +16,9 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
+from queuectl.errors import StoreError
 from queuectl.web.access import Desk, at_short_path
+from queuectl.web.server import listen
 
 
 class Served:
@@ -127,6 +130,27 @@ def test_26_a_socket_alone(cli, state, tmp_path):
         for fd in os.listdir(f"/proc/{served.process.pid}/fd")
     ]
     assert not [link for link in links if link[8:-1] in inodes and link.startswith("socket:")]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_answer_is_sent_without_waiting_for_what_came_before(host):
+    """Else each request of a connection but the first took 40 ms: Nagle, and a delayed ACK."""
+
+    async def told(listening):
+        waits = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda _, out: waits.set_result(out), sock=listening)
+        _, own = await asyncio.open_connection(*listening.getsockname()[:2])
+        out = await waits
+        found = out.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for one in (own, out, server):
+            one.close()
+        return found
+
+    try:
+        listening = listen(host, 0, lambda port: "")
+    except StoreError:
+        pytest.skip(f"there is no {host} here")
+    assert asyncio.run(told(listening)) == 1
 
 
 def test_a_port_of_another_program_is_told_with_its_holder(cli, state):
