@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from queuectl.model.job import Job
-from queuectl.model.stats import Times, stats
+from queuectl.model.stats import Times, aged, stats
 from queuectl.model.times import format_time
 
 NOW = 1_800_000_000.0
@@ -32,6 +32,21 @@ def test_nothing_is_nothing():
     assert form["wait"] == {"count": 0, "median": None, "p95": None, "longest": None}
     assert form["hour"]["minutes"] == [[0, 0, 0]] * 60
     assert form["recent"] == []
+
+
+def test_figures_grow_old_as_if_they_were_found_anew():
+    jobs = [
+        job("a", "completed", 30.0),
+        job("b", "dead", 3500.0, exit_code=1, error="boom", history=(failed(3500.0),)),
+        job("c", "completed", 80_000.0),
+    ]
+    form = stats(jobs, NOW)
+    for passed in (0, 59, 60, 179, 3540, 3600, 7200, 90_000):
+        told, anew = aged(form, NOW + passed), stats(jobs, NOW + passed // 60 * 60)
+        for part in ("at", "hour", "recent", "jobs", "run"):
+            assert told[part] == anew[part], (passed, part)
+        if passed % 3600 == 0:
+            assert told["hours"] == anew["hours"], passed
 
 
 def test_counts_times_and_the_last_hour():

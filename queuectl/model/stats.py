@@ -192,6 +192,28 @@ def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
     return found.form()
 
 
+def aged(form: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The same figures at a later moment, if nothing has happened since they were found."""
+    begun = parse_time(form["at"])
+    passed = max(0, int((now - begun) // MINUTE))
+    at = begun + passed * MINUTE
+    minutes = _moved_on(form["hour"]["minutes"], passed)
+    completed, failed, dead = map(sum, zip(*minutes, strict=True))
+    hour = {"completed": completed, "failed": failed, "dead": dead, "minutes": minutes}
+    hour_ago = format_time(at - HOUR)
+    return {
+        **form,
+        "at": format_time(at),
+        "hour": hour,
+        "hours": _moved_on(form["hours"], int((at - begun) // HOUR)),
+        "recent": [event for event in form["recent"] if event["at"] >= hour_ago],
+    }
+
+
+def _moved_on(slots: list[list[int]], by: int) -> list[list[int]]:
+    return [*slots[by:], *([0, 0, 0] for _ in range(min(by, len(slots))))]
+
+
 def _moment(text: str | None) -> float | None:
     try:
         return parse_time(text) if text else None

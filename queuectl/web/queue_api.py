@@ -12,6 +12,7 @@ from queuectl.commands.forms import limits_form
 from queuectl.config import SETTINGS, Settings
 from queuectl.errors import InvalidInput
 from queuectl.model.selection import Selection
+from queuectl.model.stats import MINUTE, aged
 from queuectl.model.stats import stats as stats_of
 from queuectl.web.drafts import check_settings
 from queuectl.web.exchange import Answer, Call, Refused
@@ -49,22 +50,18 @@ def access(service: Service, call: Call) -> Answer:
     return Answer(200, form)
 
 
-def stats_form(service: Service) -> dict[str, Any]:
-    """What `stats --json` prints."""
+def stats(service: Service, call: Call) -> Answer:
+    """Counts, failures, waiting and run times, the last hour: what `stats --json` prints."""
 
     def find_out() -> dict[str, Any]:
         return stats_of(service.operations.jobs(Selection()), time.time())
 
-    return service.kept("stats", find_out)
-
-
-def stats(service: Service, call: Call) -> Answer:
-    """Counts, failures, waiting and run times, the last hour."""
-    etag = service.etag()
-    if (same := unchanged(call, etag)) is not None:
+    now = time.time()
+    minute = int(now // MINUTE)  # the last hour is another one then, though nothing changed
+    if (same := unchanged(call, service.etag(minute))) is not None:
         return same
-    form = stats_form(service)
-    return Answer(200, form, service.etag_of("stats"))
+    form = aged(service.kept("stats", find_out), now)
+    return Answer(200, form, service.etag_of("stats", minute))
 
 
 # -- dead jobs

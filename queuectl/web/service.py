@@ -49,17 +49,17 @@ class Service:
             value: Made = kept.value
             return value
 
-    def etag_of(self, name: str) -> dict[str, str]:
+    def etag_of(self, name: str, more: int = 0) -> dict[str, str]:
         """The header with the ETag of what is kept; none while that is behind the queue.
 
         A reader that was given a newer ETag with it would be told that nothing has changed.
         """
         kept = self._kept[name]
-        return {"etag": self.etag()} if kept.mark == self.operations.mark() else {}
+        return {"etag": self.etag(more)} if kept.mark == self.operations.mark() else {}
 
-    def etag(self) -> str:
-        """Differs whenever anything may have changed, found without reading a job."""
-        text = repr(self.operations.mark()).encode()
+    def etag(self, more: int = 0) -> str:
+        """Differs whenever anything, or `more`, may have changed, found without reading a job."""
+        text = repr((self.operations.mark(), more)).encode()
         return f'W/"{hashlib.sha256(text).hexdigest()[:20]}"'
 
     def close(self) -> None:
