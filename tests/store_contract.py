@@ -617,6 +617,7 @@ class StoreContract:
         assert [glance.latest("updated_at", most)[1] for most in (6, 7)] == [False, True]
         assert names(glance.holding({"failed", "dead"}, "FAIL")) == ["failed"]
         assert glance.present({"dead", "nobody"}) == {"dead": jobs["dead"]}
+        assert glance.present({*jobs, "nobody"}) == jobs
         glance.close()
         peek = watch.peek()
         (seen,) = peek.newest({"failed"}, "f", 5)

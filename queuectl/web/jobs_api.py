@@ -78,7 +78,7 @@ def list_jobs(service: Service, call: Call) -> Answer:
     more = jobs[limit:]
     jobs = jobs[:limit]
     form: dict[str, Any] = {
-        "items": [_with(service, job, values["fields"]) for job in jobs],
+        "items": _items(service, jobs, values["fields"]),
         "next": _cursor(order, jobs[-1]) if more else None,
         "total": total,
         "position": service.mirror.position,
@@ -109,13 +109,16 @@ def status_form(service: Service) -> dict[str, Any]:
     return form
 
 
-def _with(service: Service, job: Job, names: list[str]) -> dict[str, Any]:
-    form = light(job)
-    if names:
-        whole = shown(service.operations.job(job.id))
-        form.update({name: whole[name] for name in names if name in whole})
-        form["cut"] = [name for name in form.get("cut", ()) if name not in names]
-    return form
+def _items(service: Service, jobs: list[Job], names: list[str]) -> list[dict[str, Any]]:
+    """The jobs as lists show them, with further fields; one that is gone by now stays light."""
+    items = list(map(light, jobs))
+    present = service.operations.present({job.id for job in jobs}) if names else {}
+    for item in items:
+        if (job := present.get(item["id"])) is not None:
+            whole = shown(job)
+            item.update({name: whole[name] for name in names if name in whole})
+            item["cut"] = [name for name in item.get("cut", ()) if name not in names]
+    return items
 
 
 def _cursor(order: str, job: Job) -> str:

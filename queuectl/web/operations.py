@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -193,6 +193,14 @@ class Operations:
         """The job, or NoSuchJob."""
         with self.queue() as queue:
             return queue.get(job_id)
+
+    def present(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that there are, by id."""
+        glance = self._watch.glance()
+        try:
+            return glance.present(ids)
+        finally:
+            glance.close()
 
     def bounds(self, job_id: str) -> dict[str, dict[str, Any]]:
         """What a job waits for, and what for it: parents, children, and the limits of its tags.

@@ -19,6 +19,8 @@ from queuectl.store.files.peek import lines_of, no_lock
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.watch import Change
 
+_FEW = 4  # jobs that are looked for one by one; more are met in one pass
+
 
 class Glance:
     """The queue as it was when this was made; close it when done. Not for two threads at once."""
@@ -107,7 +109,11 @@ class Glance:
         if self._snapshot is None:
             return {}
         pairs = ((job_id, self._snapshot.get(job_id)) for job_id in ids)
+        wanted = {job_id.encode() for job_id in ids}
         try:
+            if len(wanted) > _FEW:
+                lines = (line for line in self._snapshot.lines() if line_id(line) in wanted)
+                return {job.id: job for job in map(decode_job, lines)}
             return {job_id: found[0] for job_id, found in pairs if found is not None}
         except door.NO_LINES as exc:
             raise door.changed(self._path) from exc
