@@ -11,6 +11,8 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from queuectl.model.job import Job
@@ -46,17 +48,16 @@ LIGHT = (
     *("updated_at", "run_at", "started_at", "finished_at", "exit_code", "error", "worker"),
     *("cancel_requested", "tags", "every", "cron"),
 )
+_values: Callable[[Job], tuple[Any, ...]] = attrgetter(*LIGHT)
 
 
 def light(job: Job) -> dict[str, Any]:
     """What a list shows of a job; `cut` names texts of which only the beginning is there."""
-    form: dict[str, Any] = {}
-    for name in LIGHT:
-        value = getattr(job, name, None)
-        if isinstance(value, (tuple, frozenset)):
-            value = list(value)
-        if value is not None and value is not False and value != []:
-            form[name] = value
+    form: dict[str, Any] = {
+        name: value
+        for name, value in zip(LIGHT, _values(job), strict=True)
+        if value is not None and value is not False and value != ()
+    }
     if job.state != "in_progress":
         form.pop("worker", None)
     long = [name for name in ("command", "error") if len(form.get(name) or "") > _LONGEST]
@@ -279,11 +280,12 @@ class Mirror:
             if window is None:
                 return None
             key = ORDERS[order][0]
-            found = [
+            fitting = (
                 job
                 for job in window.newest()
                 if (behind is None or key(job) < behind) and fits(job)
-            ][:count]
+            )
+            found = list(islice(fitting, count))
             return found if len(found) == count or window.floor is None else None
 
 

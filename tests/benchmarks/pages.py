@@ -24,15 +24,25 @@ from tests.benchmarks.measure import (
     Sizes,
     add_finished,
     age,
-    console_script,
-    medians,
     new_queue,
-    process_seconds,
 )
 
 _WORKERS = 4
 _MIB = 1 << 20
 _PAGE = "/api/v1/jobs?limit=100"
+_AGAIN = 20
+# A process that lists a queue so that all is loaded, then another one, and how long each took.
+_LISTS = """
+import sys, time
+from queuectl.cli import main
+empty, queue, again = sys.argv[1:]
+for folder in (empty, *[queue] * (1 + int(again))):
+    begun = time.perf_counter()
+    code = main(["--data", folder, "list", "--limit", "100"])
+    assert code == 0
+    if folder == queue:
+        print(time.perf_counter() - begun, file=sys.stderr)
+"""
 # A process that has streams open and takes what comes. It says so when all have begun.
 _READERS = """
 import select, socket, sys
@@ -132,40 +142,53 @@ def readers(sizes: Sizes) -> list[Figure]:
 
 
 def first_page(sizes: Sizes) -> list[Figure]:
-    """The first list of a server, beside `list` without its start, and what the server grows by."""
-    with new_queue() as queue, new_queue() as empty, console_script() as command:
+    """A list by the server, beside `list` without its start, and what the server grows by.
+
+    A fresh one of each does it for the first time, then again and again.
+    """
+    first: dict[str, list[float]] = {"list": [], "page": []}
+    later: dict[str, list[float]] = {"list": [], "page": []}
+    grown = []
+    with new_queue() as queue, new_queue() as empty:
         add_finished(queue, sizes.finished)
         add_finished(empty, 1)
         age(queue, sizes)
-        argv = command("list", "--limit", "100")
-        took = medians(
-            {
-                "list": lambda: process_seconds(argv, queue.folder),
-                "start": lambda: process_seconds(argv, empty.folder),
-            },
-            max(1, sizes.starts // 3),
-        )
-        first, later, grown = [], [], []
-        for _ in range(max(1, sizes.drain_rounds // 2)):
-            with _served(empty) as server:
-                server.get(_PAGE)
-                before = server.memory()
-            with _served(queue) as server:
-                for seconds in (first, later):
-                    begun = time.perf_counter()
-                    server.get(_PAGE)
-                    seconds.append(time.perf_counter() - begun)
-                grown.append((server.memory() - before) / _MIB)
-    listed = max(1e-4, took["list"] - took["start"])
-    note = f"first {1000 * median(first):.1f} ms, next {1000 * median(later):.1f} ms, "
-    note += f"list {1000 * took['list']:.1f} ms, of that its start {1000 * took['start']:.1f} ms"
-    return [
-        Figure(
-            f"first page of 100 of {sizes.finished}, of list without its start",
-            *(median(first) / listed, "", 3, False, note),
-        ),
-        Figure("what the server grows by beside one of an empty queue", median(grown), "MiB", 30),
-    ]
+        for _ in range(sizes.drain_rounds):
+            for name, took in (("list", _listed(empty, queue)), ("page", _asked(queue, grown))):
+                first[name].append(took[0])
+                later[name].append(median(took[1:]))
+        with _served(empty) as server:
+            server.get(_PAGE)
+            small = server.memory() / _MIB
+    figures = []
+    for name, seconds in (("first", first), ("each later", later)):
+        listed, asked = (1000 * median(seconds[way]) for way in ("list", "page"))
+        what = f"{name} page of 100 of {sizes.finished}, of list without its start"
+        note = f"{asked:.2f} ms, list {listed:.2f} ms"
+        figures.append(Figure(what, asked / listed, "", 3, False, note))
+    what = "what the server grows by beside one of an empty queue"
+    return [*figures, Figure(what, median(grown) - small, "MiB", 30)]
+
+
+def _listed(empty: JobQueue, queue: JobQueue) -> list[float]:
+    """Seconds that `list` takes in a process that has listed another queue: its start is over."""
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    argv = [sys.executable, "-c", _LISTS, empty.folder, queue.folder, str(_AGAIN)]
+    done = subprocess.run(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    return [float(word) for word in done.stderr.split()]
+
+
+def _asked(queue: JobQueue, grown: list[float]) -> list[float]:
+    """Seconds that a fresh server takes for the page, and MiB that it has then."""
+    took = []
+    with _served(queue) as server:
+        for _ in range(1 + _AGAIN):
+            begun = time.perf_counter()
+            server.get(_PAGE)
+            took.append(time.perf_counter() - begun)
+        grown.append(server.memory() / _MIB)
+    return took
 
 
 def idle(sizes: Sizes) -> list[Figure]:
