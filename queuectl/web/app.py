@@ -9,7 +9,7 @@ from typing import Any
 from anyio import CapacityLimiter, to_thread
 from starlette.responses import Response
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import NoSuchJob, QueuectlError
 from queuectl.web.access import Tokens
 from queuectl.web.exchange import Answer, Call, Refused, old_problem, problem, refusal_of
 from queuectl.web.guard import (
@@ -19,6 +19,7 @@ from queuectl.web.guard import (
     caller,
     check,
     head_of,
+    is_near,
     read_body,
     request_id,
 )
@@ -105,10 +106,10 @@ class App:
         if head.method == "OPTIONS":
             return Answer(204, headers={"allow": ", ".join(allowed)})
         if route is None:
-            raise Refused(
-                405, f"{head.method} is not possible here", headers={"allow": ", ".join(allowed)}
-            )
-        right = self._right(route, head)
+            raise _impossible(head, allowed)
+        right = self._right(route, head, is_near(scope, head, self._door))
+        if head.method not in allowed and not await self._is_there(named["id"]):
+            raise _impossible(head, allowed)
         who = f"{right or 'no'} token, {caller(scope, head, self._door)}"
         query = {} if route.kind == "page" else read_query(route, head.query)
         body = await _body(route, receive)
@@ -117,13 +118,17 @@ class App:
             return await self.streams.open(call)
         if query.get("wait"):
             await self.streams.wait_for_change(call, self.service.etag, query["wait"])
-        answer = await self._in_thread(route, call)
+        assert route.handler is not None
+        answer: Answer = await self._in_thread(route.handler, self.service, call)
         if answer.did:
             self._log(f"{_now()} {who}: {head.method} {head.path}: {answer.did}")
         return answer
 
-    def _right(self, route: Route, head: Head) -> str:
-        """The right that the caller has; Refused if the route needs more."""
+    def _right(self, route: Route, head: Head, near: bool) -> str:
+        """The right that the caller has; Refused if the route needs more.
+
+        `near`: it is on this machine, and may be told where the token lies.
+        """
         if not route.right:
             return ""
         right = "full" if head.local else self._tokens.right_of(head.headers.get("authorization"))
@@ -132,7 +137,7 @@ class App:
                 raise Refused(429, "too many wrong tokens", headers={"retry-after": "1"})
             raise Refused(
                 401,
-                f"this needs the token of this server. {self._told_how}".strip(),
+                f"this needs the token of this server. {self._told_how if near else ''}".strip(),
                 headers={"www-authenticate": 'Bearer realm="queuectl"'},
             )
         if route.right == "full" and self.service.read_only and route.name != "getVariables":
@@ -141,14 +146,17 @@ class App:
             raise Refused(403, "this token may only read; the full one may change the queue")
         return right
 
-    async def _in_thread(self, route: Route, call: Call) -> Answer:
+    async def _in_thread(self, work: Callable[..., Any], *given: object) -> Any:
         if self._limiter is None:
             self._limiter = CapacityLimiter(_THREADS)
-        assert route.handler is not None
-        answer: Answer = await to_thread.run_sync(
-            route.handler, self.service, call, limiter=self._limiter
-        )
-        return answer
+        return await to_thread.run_sync(work, *given, limiter=self._limiter)
+
+    async def _is_there(self, job_id: str) -> bool:
+        try:
+            await self._in_thread(self.service.operations.job, job_id)
+        except NoSuchJob:
+            return False
+        return True
 
     def _failed(self, error: Exception, head: Head, route: Route | None) -> Answer:
         refused = refusal_of(error)
@@ -156,6 +164,12 @@ class App:
             self._log(f"{_now()} {head.method} {head.path}: {type(error).__name__}: {error}")
         old = route is not None and route.kind == "old"
         return old_problem(refused) if old else problem(refused)
+
+
+def _impossible(head: Head, allowed: Sequence[str]) -> Refused:
+    return Refused(
+        405, f"{head.method} is not possible here", headers={"allow": ", ".join(allowed)}
+    )
 
 
 async def _body(route: Route, receive: Receive) -> Any:

@@ -202,6 +202,14 @@ def caller(scope: Mapping[str, Any], head: Head, door: Door) -> str:
     return str(address)
 
 
+def is_near(scope: Mapping[str, Any], head: Head, door: Door) -> bool:
+    """Whether the request is known to come from this machine; what a proxy passes on is not."""
+    client = scope.get("client")
+    address = client[0] if client else ""
+    near = head.local or address == "::1" or bool(_LOOPBACK.fullmatch(address))
+    return near and address != door.proxy
+
+
 def request_id(headers: Mapping[str, str]) -> str:
     """The id that the caller gave the request, if it is a plain word, else a new one."""
     given = headers.get("x-request-id", "")

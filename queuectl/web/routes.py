@@ -99,8 +99,12 @@ def find(
         methods["HEAD"] = methods["GET"]
     if methods:
         allowed.append("OPTIONS")
-    route_found = methods.get(method)
-    return (*route_found, allowed) if route_found else (None, {}, allowed)
+    if method in methods:
+        return *methods[method], allowed
+    if exact:  # a job may be called like what is done to many: retry
+        others = [route for route in routes if route.path != path]
+        return *find(others, method, path)[:2], allowed
+    return None, {}, allowed
 
 
 def read_query(route: Route, query: bytes) -> dict[str, Any]:

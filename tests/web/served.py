@@ -67,6 +67,7 @@ class Web:
         local: bool = False,
         raw: bytes | None = None,
         headers: list[tuple[str, str]] | None = None,
+        client: str = "127.0.0.1",
         **more: str,
     ) -> Reply:
         """One request. A `body` is sent as JSON; `more` are headers, `_` standing for `-`.
@@ -90,7 +91,7 @@ class Web:
             "path": _decoded(path),
             "query_string": query.encode(),
             "headers": [(n.encode("latin-1"), v.encode("latin-1")) for n, v in sent],
-            "client": None if local else ("127.0.0.1", 50000),
+            "client": None if local else (client, 50000),
             "server": ("/run/x", None) if local else ("127.0.0.1", 8000),
         }
         return asyncio.run(_ask(self.app, scope, data))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +19,7 @@ from queuectl.web.exchange import Call
 from queuectl.web.route_table import ROUTES
 from queuectl.web.streams import _Reader
 from queuectl.worker import pool
-from tests.web.served import CAUSES, both_stores, bury, every_route, filled
+from tests.web.served import CAUSES, READ, both_stores, bury, every_route, filled
 
 JOBS = "/api/v1/jobs"
 
@@ -234,6 +236,23 @@ def test_9_and_27_methods_are_told_exactly(web):
 
 
 @both_stores
+def test_a_job_that_is_called_like_an_action_is_a_job(web):
+    below = {route.path.removeprefix(f"{JOBS}/") for route in ROUTES}
+    named = sorted(name for name in below if name.isalpha())
+    assert {"retry", "batch", "check"} <= {*named}
+    for name in named:
+        assert web("GET", f"{JOBS}/{name}").status == 405
+        made(web, id=name)
+        assert web("GET", f"{JOBS}/{name}").json["id"] == name
+        assert web("HEAD", f"{JOBS}/{name}").status == 200
+        assert web("PATCH", f"{JOBS}/{name}", {"priority": 4}).json["priority"] == 4
+        assert web("POST", f"{JOBS}/{name}/cancel").json["state"] == "cancelled"
+        assert web("DELETE", f"{JOBS}/{name}", token=READ).status == 403
+        assert web("DELETE", f"{JOBS}/{name}").status == 204
+    assert web("PUT", f"{JOBS}/retry").status == 405
+
+
+@both_stores
 def test_10_and_11_pages_are_walked_while_jobs_come_and_go(web):
     ids = [f"job{number:02}" for number in range(12)]
     web("POST", f"{JOBS}/batch", [{"command": "true", "id": job_id} for job_id in ids])
@@ -271,7 +290,7 @@ def test_a_list_that_reaches_below_what_is_kept_reads_the_queue(web, cli, monkey
 
 
 @both_stores
-def test_12_and_13_filters_are_joined_and_lists_are_light(web):
+def test_12_and_13_filters_are_joined_and_lists_are_light(web, cli, monkeypatch):
     made(web, id="a", command="sleep 1", env={"A": "b"})
     made(web, id="b", command="sleep 2")
     web("POST", f"{JOBS}/b/cancel")
@@ -290,6 +309,15 @@ def test_12_and_13_filters_are_joined_and_lists_are_light(web):
     assert not {"env", "history", "cwd"} & set(job)
     [job] = web("GET", f"{JOBS}?q=sleep%201&fields=history&fields=cwd").json["items"]
     assert (job["history"], job["cwd"]) == ([], "/")
+    present = web.service.operations.present
+
+    def late(ids):
+        cli.ok("purge", "b", "--yes")
+        return present(ids)
+
+    monkeypatch.setattr(web.service.operations, "present", late)
+    told = web("GET", f"{JOBS}?sort=id&fields=cwd")
+    assert [(job["id"], job.get("cwd")) for job in told.json["items"]] == [("a", "/"), ("b", None)]
 
 
 @both_stores
@@ -825,6 +853,22 @@ def test_18_readers_that_come_together_share_one_look_and_one_rendering(web, mon
     assert told[0].count(b"event: hello") == told[0].count(b'"id":"a"') == 1
     assert len(looks) <= 12  # in 1.2 seconds, each 0.15 at most
     assert len(found) <= 20 + 4  # at the end each is asked once more
+
+
+@both_stores
+def test_the_last_hour_moves_on_though_nothing_happens(web, cli, monkeypatch):
+    cli.ok("enqueue", "--", "true")
+    cli.ok("worker", "run", "--drain")
+    first = web("GET", "/api/v1/stats")
+    assert (first.json["hour"]["completed"], len(first.json["recent"])) == (1, 2)
+    known = first.headers["etag"]
+    for minutes, completed in ((1, 1), (61, 0)):
+        clock = SimpleNamespace(time=lambda add=60 * minutes: time.time() + add)
+        monkeypatch.setattr("queuectl.web.queue_api.time", clock)
+        told = web("GET", "/api/v1/stats", if_none_match=known)
+        assert (told.status, told.json["hour"]["completed"]) == (200, completed)
+    assert (told.json["hour"]["minutes"], told.json["recent"]) == ([[0, 0, 0]] * 60, [])
+    assert web("GET", "/api/v1/stats", if_none_match=told.headers["etag"]).status == 304
 
 
 def test_figures_that_are_behind_the_queue_have_no_etag(web, cli, monkeypatch):

@@ -82,6 +82,21 @@ def test_5_wrong_tokens_are_told_so_and_soon_slowed_down(web):
 
 
 @pytest.mark.parametrize(
+    ("client", "proxy", "told"),
+    [
+        ("127.0.0.1", "", True),
+        ("::1", "", True),
+        ("10.0.0.8", "", False),
+        ("127.0.0.1", "127.0.0.1", False),
+    ],
+)
+def test_3_where_the_token_lies_is_told_on_this_machine_alone(serve_it, client, proxy, told):
+    web = serve_it(door=Door(8000, "0.0.0.0", proxy=proxy))
+    refused = web("GET", "/status", token=None, client=client)
+    assert (refused.status, "@FILE" in refused.json["detail"]) == (401, told)
+
+
+@pytest.mark.parametrize(
     ("host", "status"),
     [
         (HOST, 200),
