@@ -201,6 +201,39 @@ def test_the_queue_is_paused_limited_and_let_go_on(page, cli):
     assert page.complaints() == []
 
 
+def test_changes_keep_the_order_that_is_chosen_and_the_focus(page, cli, served):
+    ids = "return [...document.querySelectorAll('#rows tr:not(.gone) .job')].map((cell) => cell.innerText)"
+    for number, job_id in enumerate("dbfac"):
+        more = ("--delay", f"{9 - number}h", "--priority", str(number % 3))
+        cli.ok("enqueue", "--id", job_id, *more, "--command", "true")
+    orders = page.run("return [...document.querySelector('#sort').options].map((o) => o.value)")
+    assert len(orders) == 6
+    for number, order in enumerate(orders):
+        page.run(
+            "const sort = document.querySelector('#sort'); sort.value = arguments[0]; sort.dispatchEvent(new Event('change'))",
+            order,
+        )
+        page.until("return document.querySelectorAll('#rows tr').length === arguments[0]", 5)
+        cli.ok("update", "b", "--priority", str(5 - number), "--delay", f"{number + 1}m")
+        cli.ok("enqueue", "--id", f"bb{number}", "--delay", "7h", "--command", "true")
+        _, told = served.ask("GET", f"/api/v1/jobs?sort={order}")
+        wanted = [job["id"] for job in json.loads(told)["items"]]
+        page.until(
+            f"{ids.replace('return', 'const seen =')}; return String(seen) === arguments[0]",
+            ",".join(wanted),
+        )
+        cli.ok("cancel", f"bb{number}")
+        cli.ok("purge", f"bb{number}", "--yes")
+    cli.ok("worker", "start")
+    cli.ok("enqueue", "--id", "first", "--command", "true")
+    recent = "const held = [...document.querySelectorAll('#recent button')].find((b) => b.innerText === 'first'); held?.focus(); return Boolean(held)"
+    page.until(recent)
+    cli.ok("enqueue", "--id", "next", "--command", "true")
+    page.until("return document.querySelector('#recent').innerText.includes('next')")
+    assert page.run("return document.activeElement.innerText") == "first"
+    assert page.complaints() == []
+
+
 @pytest.fixture
 def relay():
     """What stands between the browser and the server."""

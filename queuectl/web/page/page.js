@@ -94,10 +94,17 @@ function addRow(job) {
   return row;
 }
 
+/** Draws a part anew; a button in it that had the focus has it again. */
+function keeping(part, draw) {
+  const held = part.contains(document.activeElement) ? document.activeElement.textContent : null;
+  draw();
+  if (held) [...part.querySelectorAll("button")].find((kept) => kept.textContent === held)?.focus();
+}
+
 const set = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
 function fill(row, job) {
-  row.job = job;
+  row.job = row.tr.job = job;
   const cells = row.tr.cells;
   row.tr.dataset.state = job.state;
   row.tr.classList.toggle("gone", Boolean(job.removed));
@@ -168,32 +175,45 @@ function takeJob(job, held) {
     return;
   }
   if (row) fill(row, job);
-  if (row && view.sort !== "-updated_at") return;
-  if (!row && view.sort !== "-updated_at" && view.sort !== "-created_at") { moved.set(job.id, job); return; }
-  if (held) moved.set(job.id, job); else toTop(job);
+  if (!held) place(job); else if (!row || view.sort === "-updated_at") moved.set(job.id, job);
 }
 
 function drop(row) { row.tr.remove(); rows.delete(row.job.id); chosen.delete(row.job.id); }
 
-function toTop(job) {
+// As the server sorts; ids make all keys differ.
+const SORTED = { updated_at: (job) => [job.updated_at, job.id], created_at: (job) => [job.created_at, job.id],
+  priority: (job) => [job.priority, job.run_at, job.id], run_at: (job) => [job.run_at, job.id], id: (job) => [job.id] };
+
+/** Whether a job stands further down in the list than another. */
+function behind(one, other) {
+  const down = view.sort[0] === "-", key = SORTED[view.sort.replace("-", "")];
+  const [a, b] = [key(one), key(other)];
+  const at = a.findIndex((value, index) => value !== b[index]);
+  return at >= 0 && (a[at] > b[at]) !== down;
+}
+
+/** Puts the job where it stands by now; out of the list if that is further down than is loaded. */
+function place(job) {
   const known = rows.has(job.id);
   const row = rows.get(job.id) || addRow(job);
   fill(row, job);
+  let before = by("rows").firstElementChild;
+  while (before && (before === row.tr || !behind(before.job, job))) before = before.nextElementSibling;
+  if (!before && next) { drop(row); return; }
   if (!known) row.tr.classList.add("fresh");
-  by("rows").prepend(row.tr);
+  by("rows").insertBefore(row.tr, before);
   while (rows.size > MOST_ROWS) {
-    const last = by("rows").lastElementChild;
-    drop([...rows.values()].find((kept) => kept.tr === last));
+    drop(rows.get(by("rows").lastElementChild.job.id));
     next = next || "more";
   }
 }
 
 function showMoved() {
-  if (moved.size && !busy()) {
+  if (!busy()) {
     const waiting = [...moved.values()];
     moved.clear();
-    if (waiting.length > MANY) load(); else for (const job of waiting) toTop(job);
-    for (const row of [...rows.values()]) if (row.tr.classList.contains("left")) drop(row);
+    if (waiting.length > MANY) load(); else for (const job of waiting) place(job);
+    for (const row of [...rows.values()]) if (row.tr.matches(".left, .gone")) drop(row);
   }
   const button = by("moved");
   button.hidden = !moved.size;
@@ -328,10 +348,10 @@ function verdict() {
   else parts.push(`Well: nothing to do, ${counted(active, "worker")}.`);
   if (jobs.dead && !trouble) {
     if (how === "good") how = "warn";
-    parts.push(el("button", { className: "plain", onclick: () => filter("dead") }, `${counted(jobs.dead, "job")} dead`));
+    parts.push(el("button", { className: "plain", onclick: () => go({ states: ["dead"] }) }, `${counted(jobs.dead, "job")} dead`));
   }
   const text = how + parts.map((part) => part.textContent || part).join("");
-  if (box.dataset.text !== text) { box.dataset.text = text; box.dataset.how = how; put(box, ...parts.map((part) => (typeof part === "string" ? el("span", {}, part) : part))); announce(box.textContent); }
+  if (box.dataset.text !== text) { box.dataset.text = text; box.dataset.how = how; keeping(box, () => put(box, ...parts.map((part) => (typeof part === "string" ? el("span", {}, part) : part)))); announce(box.textContent); }
 }
 
 let announcedAt = 0;
@@ -443,11 +463,14 @@ async function loadGroups() {
     const li = known.get(group.group) || addGroup(group);
     const [count, what] = li.children;
     set(count, number(group.count));
-    set(what.lastChild.firstChild, `last ${ago(group.last)} ago · `);
+    li.last = group.last;
+    tickGroup(li);
     set(what.lastChild.lastChild, group.samples.at(-1));
     if (list.children[at] !== li) list.insertBefore(li, list.children[at] || null);
   });
 }
+
+const tickGroup = (li) => { const age = ago(li.last); set(li.children[1].lastChild.firstChild, `last ${age === "now" ? age : `${age} ago`} · `); };
 
 function addGroup(group) {
   return el("li", { "data-id": group.group },
@@ -465,12 +488,21 @@ async function loadFigures() {
   const reply = await attempt(() => ask("GET", `${V1}/stats`));
   if (!reply) return;
   figures = reply.form;
+  showFigures();
+}
+
+/** The hour as it is by now, if nothing happened since it was asked for. */
+const passed = () => Math.min(60, Math.floor(since(figures.at) / 60));
+let drawn = -1;
+function showFigures() {
+  drawn = passed();
   showChart();
   const times = [["", "median", "95 %"], ["waited", figures.wait], ["ran", figures.run]];
   put(by("times"), times.flatMap(([name, values, last]) => (name
     ? [el("dt", {}, name), el("dd", {}, span(values.median)), el("dd", {}, span(values.p95))]
     : [el("dt", {}, name), el("dt", {}, values), el("dt", {}, last)])));
-  put(by("recent"), figures.recent.length ? figures.recent.slice(0, 100).map(happened) : el("li", { className: "soft" }, "Nothing happened in the last hour."));
+  const recent = figures.recent.filter((event) => since(event.at) < 3600);
+  keeping(by("recent"), () => put(by("recent"), recent.length ? recent.slice(0, 100).map(happened) : el("li", { className: "soft" }, "Nothing happened in the last hour.")));
 }
 
 function happened(event) {
@@ -487,7 +519,8 @@ function showChart() {
     if (text !== undefined) node.textContent = text;
     return node;
   };
-  const { minutes, completed, failed, dead } = figures.hour;
+  const minutes = [...figures.hour.minutes.slice(drawn), ...Array(drawn).fill([0, 0, 0])];
+  const [completed, failed, dead] = [0, 1, 2].map((at) => minutes.reduce((sum, slot) => sum + slot[at], 0));
   const most = Math.max(4, ...minutes.map((slot) => slot[0] + slot[1]));
   const width = 600, height = 64, low = 50;
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
@@ -582,8 +615,7 @@ function showAbout(why) {
     ["Schedule", job.every ? `every ${span(job.every)}` : job.cron ? `${job.cron} (${job.tz || "UTC"})` : null], ["Missed times", job.every || job.cron ? (job.catch_up ? "run once" : "left out") : null], ["Overlap", job.overlap ? "runs though the copy before lives" : null],
     ["Latest copy", job.last && each([job.last])], ["Planned", job.planned && clock(job.planned)], ["Folder", job.cwd], ["Variables from", job.env_file], ["Variables", job.env && Object.keys(job.env).join(", ")],
     ["Log limit", job.log_limit === null ? null : `${number(job.log_limit)} bytes`], ["Rerun", job.rerun ? null : "not if its worker is lost"], ["Notify", job.notify ? null : "no hook tells of its end"], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
-  const held = by("about").contains(document.activeElement) ? document.activeElement.textContent : null;
-  put(by("about"),
+  keeping(by("about"), () => put(by("about"),
     el("div", { className: "bar" },
       el("span", { className: "state", "data-state": job.state }, `${MARKS[job.state]} ${NAMES[job.state] || job.state}`),
       el("span", { className: "grow" }),
@@ -598,8 +630,7 @@ function showAbout(why) {
     el("h3", {}, "Fields"),
     el("dl", { className: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", { dir: "auto" }, Array.isArray(value) ? value : plain(String(value)))])),
     job.env && may.full && el("p", {}, el("button", { onclick: showVariables }, "Show the values of its variables")),
-    el("div", { className: "line-of" }, el("code", {}, line("show", job.id)), copier(line("show", job.id))));
-  if (held) [...by("about").querySelectorAll("button")].find((kept) => kept.textContent === held)?.focus();
+    el("div", { className: "line-of" }, el("code", {}, line("show", job.id)), copier(line("show", job.id)))));
 }
 
 async function showVariables() {
@@ -1085,7 +1116,7 @@ const KEYS = [["/", "search", () => by("search").focus()], ["j", "next job", () 
   ["Enter", "open the job", null], ["x", "select the job", () => marked && pick(marked, !chosen.has(marked))], ["X", "select up to here", () => marked && pick(marked, true, true)],
   ["r", "retry", () => (chosen.size ? bulk("retry") : current() && one("retry", current()))], ["c", "cancel", () => (chosen.size ? bulk("cancel") : current() && one("cancel", current()))],
   ["e", "edit", () => shown && form(shown)], ["l", "output of the job", async () => { if (!view.job && marked) open(marked); setTimeout(() => by("output")?.focus(), 400); }],
-  ["f", "follow the output, or not", () => out && follow(!out.follow)], ["n", "new job", () => form()], ["g d", "dead jobs", () => { filter("dead"); by("dead-title").focus(); }],
+  ["f", "follow the output, or not", () => out && follow(!out.follow)], ["n", "new job", () => form()], ["g d", "dead jobs", () => { go({ states: ["dead"] }); by("dead-title").focus(); }],
   ["g w", "workers", () => by("workers-title").focus()], ["g a", "all jobs", () => filter("all")], ["p", "pause, or go on", () => pause(!paused)], ["t", "dark or light", theme],
   ["s", "settings", showSettings], ["P", "what may start: pauses and limits", showGate], ["?", "this help", showHelp], ["Esc", "back", null]];
 const current = () => view.job || marked;
@@ -1162,7 +1193,11 @@ setInterval(() => {
   if (document.hidden) return;
   for (const row of rows.values()) tick(row);
   for (const li of by("workers").querySelectorAll("li[data-id]")) tickWorker(li);
+  for (const li of by("groups").querySelectorAll("li[data-id]")) tickGroup(li);
   showMoved();
 }, 1000);
-setInterval(() => { if (!document.hidden && dirty && !paused) { dirty = false; loadFigures(); } }, 4000);
+setInterval(() => {
+  if (document.hidden) return;
+  if (dirty && !paused) { dirty = false; loadFigures(); } else if (figures && drawn !== passed()) showFigures();
+}, 4000);
 begin();
