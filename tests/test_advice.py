@@ -329,3 +329,55 @@ def test_an_address_is_no_folder(cli, monkeypatch, tmp_path):
     monkeypatch.setenv("QUEUECTL_DATA", address)
     assert cli("enqueue", "--", "true").code == 2
     assert sorted(os.listdir(tmp_path)) == before
+
+
+EITHER = [  # the word that could be either, and the two lines that are told
+    ("update a --after b c", "c", "update c a --after b", "update a --after b --after c"),
+    (
+        "update a --after=b c d",
+        "c",
+        "update c d a --after=b",
+        "update a --after=b --after c --after d",
+    ),
+    ("update --tag x a b --tag y z", "a", None, "update --tag x --tag a --tag b --tag y --tag z"),
+    ("update {id: a} --lock x b", "b", None, "update {id: a} --lock x --lock b"),
+    ("update --tag x a --with-tag y", "a", "update a --tag x --with-tag y", None),
+    ("cancel --tag x y -y", "y", "cancel y --tag x -y", "cancel --tag x --tag y -y"),
+    ("list --state dead failed", "failed", None, "list --state dead --state failed"),
+    ("list --fields id state", "state", None, "list --fields id --fields state"),
+    ("wait --tag x y", "y", "wait y --tag x", "wait --tag x --tag y"),
+    ("watch 2 list --tag x y", "y", "list y --tag x", "list --tag x --tag y"),
+    ("top --tag x y", "y", None, "top --tag x --tag y"),
+    ("run --after a b -- x --tag 1 2", "b", None, "run --after a --after b -- x --tag 1 2"),
+    ("enqueue --after a b --tag x y -- c", "b", None, None),
+]
+
+
+@pytest.mark.parametrize(("line", "word", "ids", "again"), EITHER, ids=[row[0] for row in EITHER])
+def test_an_id_that_could_be_a_value_of_the_option_before_is_refused(line, word, ids, again):
+    argv = shlex.split(line) if "{" not in line else ["update", "{id: a}", "--lock", "x", "b"]
+    for bound in (bind(COMMANDS, line), bind_argv(COMMANDS, argv)):
+        (fault,) = bound.faults
+        assert bound.text[fault.start : fault.end] == word
+        told = fault.message.replace("'{id: a}'", "{id: a}")
+        assert f"write {ids or ''}" in told or ids is None
+        assert told.endswith(again or "")
+        for way in re.split(": write |, or |for more: ", fault.message)[1:]:
+            assert not bind(COMMANDS, way).faults
+
+
+@pytest.mark.parametrize(
+    ("line", "ids"),
+    [
+        ("update --after b a", ["a"]),
+        ("update a --after b -- c", ["a", "c"]),
+        ("update a --priority 3 c", ["a", "c"]),
+        ("update --env A=1 a c", ["a", "c"]),
+        ("cancel a b --tag x", ["a", "b"]),
+        ("cancel --tag x --yes a", ["a"]),
+    ],
+)
+def test_an_id_that_can_be_nothing_else_stays_one(line, ids):
+    for bound in (bind(COMMANDS, line), bind_argv(COMMANDS, line.split())):
+        assert bound.faults == []
+        assert bound.values["job"] == ids

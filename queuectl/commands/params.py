@@ -47,6 +47,7 @@ SELECT_TO_UPDATE = (
     Param("--with-tag", "tag", "only jobs with this tag", many=True),
     *SELECT[2:],
 )
+SELECTING_TO_UPDATE = tuple(param.name for param in SELECT_TO_UPDATE[:-1])
 ORDERS = ("created", "time", "due", "id", "state", "priority", "tries")
 # How `list` and `dlq list` show jobs.
 SHOWN = (

@@ -23,6 +23,7 @@ from queuectl.commands.params import (
     SCHEDULES,
     SELECT,
     SELECT_TO_UPDATE,
+    SELECTING_TO_UPDATE,
     SELECTORS,
     SERVE,
     WAITED_FOR,
@@ -221,7 +222,13 @@ COMMANDS = (
         summary="Change the fields of a job, retry or cancel it.",
         params=(
             Param("object", "object", "the fields to change, and the job's id, as {...}"),
-            Param("job", "job", "ids of jobs, if the object names none", many=True),
+            Param(
+                "job",
+                "job",
+                "ids of jobs, if the object names none",
+                many=True,
+                unless=("object", "--id", *SELECTING_TO_UPDATE),
+            ),
             *SELECT_TO_UPDATE,
             Param("--id", "job", "the same, as an option"),
             *FIELDS,
@@ -240,6 +247,7 @@ COMMANDS = (
         details=(
             "The state pending retries the job, cancelled cancels it. "
             "A running job can only be given another priority, number of retries and tags. "
+            "An id right behind --after b or --tag a is refused: it could be one of them. "
             "An empty value, as in --retry-delay '', lets the setting hold again."
         ),
         access="write",

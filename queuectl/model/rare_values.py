@@ -34,7 +34,8 @@ def check_tag(text: str, noun: str = "tag") -> str:
             f"a {noun} has {len(text)} characters; at most {LONGEST_TAG} are allowed"
         )
     if not _TAG.fullmatch(text):
-        raise InvalidInput(f"{noun} {text!r} may hold only letters, digits and . _ : -")
+        several = "; name each by itself" if "," in text else ""
+        raise InvalidInput(f"{noun} {text!r} may hold only letters, digits and . _ : -{several}")
     return text
 
 

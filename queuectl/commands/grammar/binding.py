@@ -6,8 +6,16 @@ one function serves the argv parser, the script reader, completion, highlighting
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import Bound, Fault, Reading, nearest, noun, short
-from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param
+from queuectl.commands.grammar.bound import (
+    Bound,
+    Fault,
+    Reading,
+    behind_option,
+    nearest,
+    noun,
+    short,
+)
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, key_of
 from queuectl.commands.grammar.tokens import Token, command_line, is_plain, tokenize
 
 TYPE_CHECKING = False
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
 
 _CHECKED = frozenset(("state", "tag", "field", "match", "past", "setting", "setting_value", "int"))
 _CHECKED |= {"count", "number", "duration", "time"}
+_LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like one
 _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 
 
@@ -202,7 +211,7 @@ class Binder(Reading):
                 return self._take_line(at)
         if not self.operands or self.operands[0].kind == "argv":
             token.role = "error"
-            self._fault(f"unexpected '{short(token.text)}'", token)
+            self._fault(self._unexpected(at), token)
             return at + 1
         param = self.operands[0]
         behind = self.operands[1] if len(self.operands) > 1 else param
@@ -213,9 +222,20 @@ class Binder(Reading):
             del self.operands[0]
         if param.kind == "object" and token.text != "-":
             return self._take_object(param, at)
+        if param.many and not self.ended and self.either is None:
+            before = behind_option(self, at)
+            if before is not None and before.kind in _LIKE_AN_ID:
+                self.either = (at, param)
         token.role = "value"
         self._store(param, token.text, token)
         return at + 1
+
+    def _unexpected(self, at: int) -> str:
+        """What to say of a word that no operand is left for."""
+        from queuectl.commands.grammar.ways_out import given_again
+
+        told = self.checks and given_again(self, at)
+        return told or f"unexpected '{short(self.tokens[at].text)}'"
 
     def _take_line(self, at: int) -> int:
         """Bind the tokens from `at` on as a command; the index behind them.
@@ -345,6 +365,7 @@ class Binder(Reading):
                 self._missing(f"{' '.join(bound.words)} needs one of: {', '.join(known)}")
         elif self.whole and not self.lost and not bound.open:
             self._check_required(bound.spec)
+        self._check_either()
         if bound.help and not (self.lost and bound.spec is None):
             bound.faults.clear()
         bound.faults.sort(key=lambda fault: fault.start)
@@ -380,10 +401,26 @@ class Binder(Reading):
         for param in spec.params:
             if not param.required or param.key in given or faulty:
                 continue
-            if not any(name.lstrip("-").replace("-", "_") in given for name in param.unless):
+            if given.keys().isdisjoint(map(key_of, param.unless)):
                 first = ", ".join(param.unless[:3]) + ", ..." * (len(param.unless) > 3)
                 instead = f" or {first}" if first else ""
                 self._missing(f"{' '.join(spec.words)} needs {noun(param)}{instead}")
+
+    def _check_either(self) -> None:
+        """An id behind an option that may be given again could be one more value of that one.
+
+        Unless it is the only thing in the line that can name the job.
+        """
+        if self.either is None or not self.checks or self.lost:
+            return
+        (at, param), given = self.either, self.bound.values
+        ids = given.get(param.key)
+        alone = isinstance(ids, list) and len(ids) == 1 and self.whole
+        if alone and param.unless and given.keys().isdisjoint(map(key_of, param.unless)):
+            return
+        from queuectl.commands.grammar.ways_out import either_way
+
+        self._fault(either_way(self, at), self.tokens[at])
 
     def _check_program(self, token: Token) -> None:
         """A word alone behind `--` is a program, and not a shell line in quotes."""

@@ -146,6 +146,8 @@ class Reading:
         self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
         self.ended = False  # a bare -- was met
         self.lost = False  # after a fault that leaves the rest without meaning
+        # The first operand that could be a value of the option before it.
+        self.either: tuple[int, Param] | None = None
         self.awaited: Param | None = None  # the last option, if its value is still to come
         self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
         self.unless_each: list[Fault] = []  # faults of values that the rows of --each may fill in
@@ -158,6 +160,17 @@ class Reading:
             if name == param.name or (param.short is not None and name == param.short):
                 return param
         return None
+
+
+def behind_option(reading: Reading, at: int) -> Param | None:
+    """The option whose value ends before the token at `at`, if it may be given again."""
+    for back in (1, 2):
+        if at < back or reading.tokens[at - back].text[:1] != "-":
+            continue
+        name, equals, _ = reading.tokens[at - back].text.partition("=")
+        param = reading.option(name)
+        return param if param is not None and param.many and bool(equals) == (back == 1) else None
+    return None
 
 
 def noun(param: Param) -> str:

@@ -69,7 +69,12 @@ class Param:
         self.high = high
         self.unless = unless
         self.clears = clears
-        self.key = name.lstrip("-").replace("-", "_")  # in the values handed to the handler
+        self.key = key_of(name)  # in the values handed to the handler
+
+
+def key_of(name: str) -> str:
+    """An option's name as a key of the values."""
+    return name.lstrip("-").replace("-", "_")
 
 
 class CommandSpec:

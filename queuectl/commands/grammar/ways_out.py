@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from queuectl.commands.grammar.bound import behind_option, short
 from queuectl.commands.grammar.tokens import command_line, quote
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.tokens import Token
 
 _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
+_COMMANDS = ("--command", "--file", "--each")  # where the command comes from
 _LONGEST = 200  # characters of a command that are repeated in advice
 
 
@@ -84,23 +86,56 @@ def given_again(reading: Reading, at: int) -> str:
 
     Where no command stands elsewhere in the line, it is one that may begin here.
     """
+    param, spec = behind_option(reading, at), reading.bound.spec
+    if param is None:
+        return ""
     options, words = _parted(reading, at)
-    before = next((option for option in options if option[-1] is reading.tokens[at - 1]), None)
-    param = reading.option(before[0].text.partition("=")[0]) if before else None
-    if param is None or not param.many:
-        return ""
     names = {option[0].text.partition("=")[0] for option in options}
-    ends = next((n for n, word in enumerate(words) if word.raw == "--"), len(words))
-    if ends == len(words) and names.isdisjoint(("--command", "--file")):
+    takes_command = spec is not None and any(operand.kind == "argv" for operand in spec.params)
+    has_one = any(word.raw == "--" for word in words) or not names.isdisjoint(_COMMANDS)
+    if takes_command and not has_one:
         return ""
-    line = [*reading.bound.words]
-    for option in options:
-        line += _written(reading, option)
-        if option is before:
-            for value in words[:ends]:
-                line += [param.name, *_written(reading, [value])]
-    line += _written(reading, words[ends:])
-    return f"{param.name} takes one value and is given again for more: {_short(' '.join(line))}"
+    return f"{param.name} takes one value and is given again for more: {_each_with(reading)}"
+
+
+def either_way(reading: Reading, at: int) -> str:
+    """What to say of an id that could be a further value of the option before it, too."""
+    param, ids = behind_option(reading, at), _further(reading)
+    assert param is not None
+    tokens = [token for token in reading.tokens if token.role != "comment"]
+    further = [reading.tokens[number] for number in ids]
+    others = [token for token in tokens if token not in further]
+    behind = 1 + max(n for n, token in enumerate(others) if token.role == "command")
+    line = _written(reading, [*others[:behind], *further, *others[behind:]])
+    return (
+        f"'{short(reading.tokens[at].text)}' could be a job or a further value of {param.name}: "
+        f"write {_short(' '.join(line))}, or {_each_with(reading)}"
+    )
+
+
+def _further(reading: Reading) -> dict[int, str]:
+    """The words that follow on the value of an option that may be given again, with its name."""
+    found, param = {}, None
+    for at, token in enumerate(reading.tokens):
+        if token.text[:1] == "-":
+            param = None
+            if token.raw == "--":
+                break
+        elif token.role != "comment":
+            param = behind_option(reading, at) or param
+            if param is not None:
+                found[at] = param.name
+    return found
+
+
+def _each_with(reading: Reading) -> str:
+    """The line with the options given again for each further value."""
+    names, line = _further(reading), []
+    for at, token in enumerate(reading.tokens):
+        if token.role != "comment":
+            line += [names[at]] if at in names else []
+            line += _written(reading, [token])
+    return _short(" ".join(line))
 
 
 def both_ways(reading: Reading, token: Token) -> str:

@@ -140,6 +140,9 @@ Selecting jobs
                    2026-01-31T08:30:00Z, or how long ago: 2h
     --recurring    that is a schedule (--every, --cron), and no copy of one
     --limit N      at most so many of those, the oldest first
+  Ids stand before such options: a word right behind the value of one that may
+  be given again (--tag gpu night, update a --after b c) could be either, and
+  is refused; only where nothing else names the job it is its id.
   What changes jobs changes all of them or none. On a terminal several are
   asked about first, and no others are changed then; elsewhere --yes is needed
   once an option selects. --dry-run only shows them. Without ids and options
