@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+NO_WORKER = "No worker runs; 'worker start' starts one."
 _FEW = 5  # things that a line names before it only counts them
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,12 +213,20 @@ def line_of(error: BaseException) -> str:
     return f"unexpected {what} (set QUEUECTL_DEBUG=1 for the traceback)"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'pending'?)"`, or `""` when nothing known is near."""
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was most likely meant, or an empty text."""
+    names = list(known)
+    if not names or len(word) > 40:
+        return ""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=0.6)), "")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'pending'?)"`, or `""` when nothing known is near."""
+    near = nearest(word, known)
+    return f" (did you mean '{near}'?)" if near else ""
 
 
 def list_few(things: Iterable[object]) -> str:

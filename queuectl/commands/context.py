@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import NO_WORKER, InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,18 +260,16 @@ class Context:
         if any(worker.alive for worker in self.queue.workers()):
             return
         if not (self.in_script and self.queue.is_drained()):
-            self.note("No worker runs; 'worker start' starts one.")
+            self.note(NO_WORKER)
 
     def require_person(self, why: str) -> None:
         """InvalidInput naming --yes where there is nobody to ask."""
-        if self.ask is None and not self._has_person():
+        if not self.can_ask:
             raise InvalidInput(f"{why}, and nobody can be asked here: add --yes")
 
     def agreed(self, deed: str, count: int, args: Mapping[str, object]) -> bool:
         """Whether several jobs may be changed at once: a person is asked, where there is one."""
-        if count < 2 or args.get("yes"):
-            return True
-        if not self.has_person:
+        if count < 2 or args.get("yes") or not self.has_person:
             return True
         if self.confirm(f"{deed} {count} jobs?"):
             return True
@@ -281,11 +279,12 @@ class Context:
     @property
     def has_person(self) -> bool:
         """Whether a person asks for this, who can answer: it is not a script."""
-        in_script = self.in_script or bool(self.place)
-        return not in_script and (self.ask is not None or self._has_person())
+        return not (self.in_script or self.place) and self.can_ask
 
-    def _has_person(self) -> bool:
-        return is_terminal(sys.stdin) and is_terminal(self.err)
+    @property
+    def can_ask(self) -> bool:
+        """Whether a question would be seen, and can be answered."""
+        return self.ask is not None or (is_terminal(sys.stdin) and is_terminal(self.err))
 
     def confirm(self, question: str) -> bool:
         """Whether the person says yes; any other answer is no."""

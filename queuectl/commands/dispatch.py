@@ -175,7 +175,9 @@ def attempt(
         raise
     except Exception as raised:
         exc = shortage(raised) or raised
-        if not context.interactive and _is_of_output(exc):
+        # Standard output refused what was written; errors of files name their path.
+        of_output = isinstance(exc, OSError) and exc.filename is None and exc.errno in _NOT_WRITTEN
+        if of_output and not context.interactive:
             raise  # nothing more can be shown: what runs ends here
         if context.environ.get("QUEUECTL_DEBUG"):
             import traceback
@@ -197,11 +199,6 @@ def shortage(error: Exception) -> StoreError | None:
             "raise the limits (ulimit -n, ulimit -v), or install queuectl anew"
         )
     return None
-
-
-def _is_of_output(error: Exception) -> bool:
-    """Whether standard output refused what was written; errors of files name their path."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN
 
 
 def close(context: Context) -> int:

@@ -230,9 +230,14 @@ def _cells(
     return [*map(pad, shown[:-1], widths), shown[-1]]
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: `1 job`, `2 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def jobs(count: int) -> str:
     """So many jobs, in words."""
-    return "1 job" if count == 1 else f"{count} jobs"
+    return counted(count, "job")
 
 
 def moment(text: str | None, now: float | None) -> str:

@@ -17,7 +17,6 @@ from queuectl.commands.params import (
     LISTED,
     LIVE,
     MEETING,
-    MOST_WORKERS,
     RECURRING,
     REMOVE,
     SCHEDULES,
@@ -32,9 +31,7 @@ from queuectl.commands.params import (
 )
 from queuectl.commands.queue_rows import BACKUPS, CONFIG, GATE
 
-__all__ = ["COMMANDS", "MOST_WORKERS", "SHELLS"]
 SHELLS = ("bash", "zsh", "fish")
-
 
 COMMANDS = (
     CommandSpec(

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.bound import Bound
     from queuectl.completion.candidates import Candidate
 
-SHELLS = ("bash", "zsh", "fish")
 FILES = 10
 _MOST = 200  # candidates, and jobs of a kind; a shell shows no more without asking
 _LONGEST = 60  # characters of a description

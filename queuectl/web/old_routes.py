@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from queuectl.commands.table import MOST_WORKERS
+from queuectl.commands.params import MOST_WORKERS
 from queuectl.model.fields import STATES
 from queuectl.web import legacy
 from queuectl.web.routes import Handler, Member, Route

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands.table import MOST_WORKERS
+from queuectl.commands.params import MOST_WORKERS
 from queuectl.config import MOST_AT_ONCE
 from queuectl.web import queue_api
 from queuectl.web.routes import V1, Member, Route

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands.table import MOST_WORKERS
+from queuectl.commands.params import MOST_WORKERS
 from queuectl.model.fields import STATES
 from queuectl.web import jobs_api, queue_api
 from queuectl.web.jobs_api import LIGHT_MORE, MOST_OUTPUT

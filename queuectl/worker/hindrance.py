@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from queuectl.errors import NO_WORKER
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +26,7 @@ def unserved(workers: Iterable[WorkerInfo]) -> str:
     """Why nobody runs jobs at the moment, as a sentence; "" if some worker can."""
     alive = [worker for worker in workers if worker.alive]
     if not alive:
-        return "No worker runs; 'worker start' starts one."
+        return NO_WORKER
     if not all(map(hindrance, alive)):
         return ""
     what = "The only worker" if len(alive) == 1 else "None of the workers can work; one"

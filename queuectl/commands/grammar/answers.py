@@ -6,7 +6,7 @@ once the words in capitals are filled in.
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import nearest
+from queuectl.errors import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ _HANDS_IN = (("enqueue -- COMMAND", "hands in a job"),)
 _JOBS = (("list", "shows the jobs"), ("worker list", "what runs them"))
 _OUTPUT = (("logs ID", "shows a job's output"), ("logs ID --follow", "as it comes"))
 _WORKERS = (("worker list", "shows the workers"), ("worker scale N", "has so many run"))
+_FORGETS_DEAD = (("dlq purge --all", "forgets the dead jobs"),)
 _SETTINGS = (("config get", "shows the settings"), ("config set NAME VALUE", "changes one"))
 # A word that is not a command -> command lines, each with what it does. A word of a group stands
 # behind its group.
@@ -29,7 +30,10 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     "workers": _WORKERS,
     **dict.fromkeys(("set", "settings"), _SETTINGS),
     "?": (("help", "lists the commands"), ("help COMMAND", "explains one")),
-    "abort": (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once")),
+    **dict.fromkeys(
+        ("abort", "kill"),
+        (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once")),
+    ),
     "cd": (("enqueue --cwd DIR -- COMMAND", "runs a job in another folder"),),
     "count": (("status", "counts the jobs in each state"),),
     "dead": (("dlq list", "shows the dead jobs"),),
@@ -37,7 +41,6 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     "get": (("show ID", "shows a job"), ("config get NAME", "a setting")),
     "history": (("show ID", "tells what became of a job"), ("list", "shows all of them")),
     "info": (("show ID", "shows a job"), ("status", "counts them")),
-    "kill": (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once")),
     "monitor": (("top", "shows jobs and workers as they change"),),
     "requeue": (("retry ID", "runs a job again"),),
     "reset": (("retry ID", "runs a job again"), ("config unset NAME", "resets a setting")),
@@ -48,18 +51,12 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     "shutdown": (("worker stop", "stops the workers; there is no server"),),
     "start": (("worker start", "starts a worker"), ("retry ID", "runs a job again")),
     "stop": (("worker stop", "stops the workers"), ("cancel ID", "stops a job")),
-    "worker ls": (("worker list", "shows the workers"),),
-    "worker ps": (("worker list", "shows the workers"),),
-    "worker status": (("worker list", "shows the workers"),),
+    **dict.fromkeys(("worker ls", "worker ps", "worker status"), _WORKERS[:1]),
     "worker kill": (("worker stop --now", "stops the workers at once"),),
     "worker restart": (("worker stop", "and then 'worker start' begin with fresh workers"),),
-    **dict.fromkeys(
-        ("dlq clear", "dlq delete", "dlq remove"),
-        (("dlq purge --all", "forgets the dead jobs"),),
-    ),
+    **dict.fromkeys(("dlq clear", "dlq delete", "dlq remove"), _FORGETS_DEAD),
     "dlq show": (("show ID", "shows a job"), ("dlq list", "all dead ones")),
-    "config list": (("config get", "shows the settings"),),
-    "config show": (("config get", "shows the settings"),),
+    **dict.fromkeys(("config list", "config show"), _SETTINGS[:1]),
 }
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {

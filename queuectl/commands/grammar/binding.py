@@ -6,23 +6,14 @@ one function serves the argv parser, the script reader, completion, highlighting
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import (
-    Bound,
-    Fault,
-    Reading,
-    behind_option,
-    nearest,
-    noun,
-    short,
-)
+from queuectl.commands.grammar.bound import Bound, Fault, Reading, behind_option, noun, short
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, key_of
 from queuectl.commands.grammar.tokens import Token, command_line, is_plain, tokenize
+from queuectl.errors import InvalidInput, nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from queuectl.errors import InvalidInput
 
 _CHECKED = frozenset(("state", "tag", "field", "match", "past", "setting", "setting_value", "int"))
 _CHECKED |= {"count", "number", "duration", "time"}
@@ -44,8 +35,9 @@ class Binder(Reading):
         return self.bound
 
     def _find_command(self) -> None:
-        if not self.is_argv:
-            self._pass_over_program()
+        said = (token for token in self.tokens if token.role != "comment")
+        if not self.is_argv and (first := next(said, None)) and first.raw == "queuectl":
+            first.role = "comment"  # the line was copied from another shell
         at = 0
         while at < len(self.tokens):
             token = self.tokens[at]
@@ -60,13 +52,6 @@ class Binder(Reading):
         if isinstance(spec, CommandSpec):
             self.bound.spec = spec
             self.operands = [param for param in spec.params if param.name[0] != "-"]
-
-    def _pass_over_program(self) -> None:
-        """A line that was copied from another shell may begin with our own name."""
-        for token in self.tokens:
-            if token.role != "comment":
-                token.role = "comment" if token.raw == "queuectl" else ""
-                return
 
     def _descend(self, token: Token) -> bool:
         """Take the token for the next word of the command, if it is one."""
@@ -261,7 +246,6 @@ class Binder(Reading):
         if token.open:
             return at + 1
         from queuectl.commands.grammar.objects import join_pieces, parse_object
-        from queuectl.errors import InvalidInput
 
         text, count = token.text, 1
         if token.quoted or self.is_argv or token.raw[0] != "{":
@@ -328,7 +312,6 @@ class Binder(Reading):
 
     def _read(self, param: Param, text: str, token: Token, skip: int) -> None:
         from queuectl.commands.grammar.values import known_words, read_value
-        from queuectl.errors import InvalidInput
 
         try:
             self._put(param, read_value(param, text, self.bound.values))
@@ -397,7 +380,11 @@ class Binder(Reading):
             if not words or not words[0].strip():
                 self._missing(f"the command behind -- is {'empty' if words else 'missing'}")
             elif len(words) == 1 and not is_plain(words[0]):
-                self._check_program(next(t for t in self.argv if t.role != "comment"))
+                from queuectl.commands.grammar.ways_out import both_ways, is_no_program
+
+                token = next(t for t in self.argv if t.role != "comment")
+                if is_no_program(self, token):
+                    self._fault(both_ways(self, token), token)
         for param in spec.params:
             if not param.required or param.key in given or faulty:
                 continue
@@ -421,13 +408,6 @@ class Binder(Reading):
         from queuectl.commands.grammar.ways_out import either_way
 
         self._fault(either_way(self, at), self.tokens[at])
-
-    def _check_program(self, token: Token) -> None:
-        """A word alone behind `--` is a program, and not a shell line in quotes."""
-        from queuectl.commands.grammar.ways_out import both_ways, is_no_program
-
-        if is_no_program(self, token):
-            self._fault(both_ways(self, token), token)
 
     def _fill_defaults(self) -> None:
         values = self.bound.values

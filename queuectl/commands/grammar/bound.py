@@ -6,7 +6,7 @@ from queuectl.commands.grammar.specs import command_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from queuectl.commands.grammar.specs import CommandSpec, Param
     from queuectl.commands.grammar.tokens import Token
@@ -186,14 +186,3 @@ def short(text: str) -> str:
     """Text on one line of at most 40 characters."""
     text = " ".join(text.split())
     return text if len(text) <= 40 else text[:39] + "…"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that was most likely meant, or an empty text."""
-    names = list(known)
-    if not names or len(word) > 40:
-        return ""
-    import difflib
-
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return near[0] if near else ""

@@ -361,7 +361,11 @@ def _one_of_many(decode: Decode, text: str, start: int, passed: set[str]) -> tup
     try:
         return read_relaxed(text[start:end]), end
     except InvalidInput:
-        return _with_spans_from(start, text[start:end]), end
+        try:
+            return parse_object(text[start:end]), end
+        except InvalidInput as exc:
+            exc.start, exc.end = start + (exc.start or 0), None
+            raise
 
 
 def _is_too_long(text: str, start: int) -> bool:
@@ -369,15 +373,6 @@ def _is_too_long(text: str, start: int) -> bool:
     # Most objects stand in a line of their own, so this is seldom asked.
     is_line = end >= 0 and "}" in text[max(start, end - 3) : end]
     return not is_line and is_too_long(text, start)
-
-
-def _with_spans_from(start: int, text: str) -> Draft:
-    try:
-        return parse_object(text)
-    except InvalidInput as exc:
-        exc.start = start + (exc.start or 0)
-        exc.end = None
-        raise
 
 
 def _decoded(raw: bytes, name: str, lines: int) -> str:
@@ -403,20 +398,16 @@ def join_pieces(pieces: Sequence[str]) -> tuple[str, int]:
     if not pieces or not pieces[0].lstrip("'").lstrip(BLANKS).startswith("{"):
         return "", 0
     last = 0
-    for count, text in _growing(pieces):
+    for count, piece in enumerate(pieces, 1):
+        if not piece.rstrip(BLANKS + "'").endswith("}"):
+            continue
+        text = _bare(" ".join(pieces[:count]))
         if text.endswith("}"):
             last = count
             if text.count("{") <= text.count("}") or reach(text, 0) == (len(text), ""):
                 return text, count
     count = last or len(pieces)
     return _bare(" ".join(pieces[:count])), count
-
-
-def _growing(pieces: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """The first piece, the first two, ... as one text; only those that may be whole."""
-    for count, piece in enumerate(pieces, 1):
-        if piece.rstrip(BLANKS + "'").endswith("}"):
-            yield count, _bare(" ".join(pieces[:count]))
 
 
 def _bare(text: str) -> str:

@@ -89,7 +89,7 @@ class _Reader:
             raise self._not_closed(start)
         self.at += 1
         draft: Draft = {}
-        while self._more():
+        while self._skip():
             quoted = self.text[self.at] == '"'
             name, begun, ended = self._key()
             field = self._known(name, begun, ended)
@@ -118,9 +118,6 @@ class _Reader:
         while self.at < self.end and self.text[self.at] in BLANKS:
             self.at += 1
         return self.text[self.at] if self.at < self.end else ""
-
-    def _more(self) -> bool:
-        return self._skip() != ""
 
     def _key(self) -> tuple[str, int, int]:
         start = self.at
@@ -167,7 +164,8 @@ class _Reader:
                     start=start,
                     end=after,
                 )
-        stop = self._bare_end(start, field)
+        commas = _open_commas(self.text, start, self.end)
+        stop = next((at for at in commas if self._is_border(at, field)), self.end)
         self._pass(stop)
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
@@ -259,12 +257,6 @@ class _Reader:
         sign = look._skip()
         return (name if sign in (":", "=") else ""), start, quoted, sign
 
-    def _bare_end(self, start: int, field: Field) -> int:
-        for at in _open_commas(self.text, start, self.end):
-            if self._is_border(at, field):
-                return at
-        return self.end
-
     def _mapping(self) -> dict[str, str]:
         """The variables of env: `{A: 1, "B": "two words"}`."""
         closes = pairs(self.text, self.at, self.end).get(self.at)
@@ -273,7 +265,7 @@ class _Reader:
         inner = _Reader(self.text)
         inner.at, inner.end = self.at + 1, closes
         found: dict[str, str] = {}
-        while inner._more():
+        while inner._skip():
             name, begun, ended = inner._key()
             if name in found:
                 raise InvalidInput(f"'{name}' is given twice", start=begun, end=ended)

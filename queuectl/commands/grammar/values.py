@@ -6,7 +6,7 @@ from queuectl.errors import InvalidInput, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from queuectl.commands.grammar.specs import Param
 
@@ -26,8 +26,33 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
             f"{param.name} must be one of {', '.join(param.choices)}, not '{text}'"
             f"{did_you_mean(text, param.choices)}"
         )
-    reader = _READERS.get(param.kind)
-    return text if reader is None else reader(param, text, values)
+    if param.kind == "state":
+        from queuectl.model.fields import check_state
+
+        return check_state(text)
+    if param.kind == "tag":
+        from queuectl.model.rare_values import check_tag
+
+        return check_tag(text)
+    if param.kind == "match" and not text.strip():
+        raise InvalidInput(f"{param.name} is empty, and every job would hold that")
+    if param.kind == "field":
+        return _field(param, text, values)
+    if param.kind in ("setting", "setting_value"):
+        return _of_setting(param, text, values)
+    if param.kind in ("int", "count"):
+        return _int(param, text)
+    if param.kind == "number":
+        return _number(param, text)
+    if param.kind == "duration":
+        from queuectl.model.times import parse_duration
+
+        return _bounded(param, parse_duration(text), param.low)
+    if param.kind in ("time", "past"):
+        from queuectl.commands.grammar.local_times import read_past, read_time
+
+        return read_time(text) if param.kind == "time" else read_past(text)
+    return text
 
 
 def known_words(param: Param) -> Iterable[str]:
@@ -49,30 +74,6 @@ def known_words(param: Param) -> Iterable[str]:
     return ()
 
 
-def _state(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.model.fields import check_state
-
-    return check_state(text)
-
-
-def _tag(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.model.rare_values import check_tag
-
-    return check_tag(text)
-
-
-def _match(param: Param, text: str, values: Mapping[str, object]) -> object:
-    if not text.strip():
-        raise InvalidInput(f"{param.name} is empty, and every job would hold that")
-    return text
-
-
-def _past(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.commands.grammar.local_times import read_past
-
-    return read_past(text)
-
-
 def _field(param: Param, text: str, values: Mapping[str, object]) -> object:
     from queuectl.model.derived import find_shown
 
@@ -83,22 +84,18 @@ def _field(param: Param, text: str, values: Mapping[str, object]) -> object:
     return name
 
 
-def _setting(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.config import find_setting
-
-    return find_setting(text).name
-
-
-def _setting_value(param: Param, text: str, values: Mapping[str, object]) -> object:
+def _of_setting(param: Param, text: str, values: Mapping[str, object]) -> object:
     from queuectl.config import find_setting, parse_setting
 
-    setting = values.get("setting")
-    if isinstance(setting, str):
-        parse_setting(find_setting(setting), text)
+    if param.kind == "setting":
+        return find_setting(text).name
+    name = values.get("setting")
+    if isinstance(name, str):
+        parse_setting(find_setting(name), text)
     return text
 
 
-def _int(param: Param, text: str, values: Mapping[str, object]) -> object:
+def _int(param: Param, text: str) -> object:
     digits = text.strip().removeprefix("-").removeprefix("+")
     if not digits.isascii() or not digits.isdigit():
         raise InvalidInput(f"{param.name} must be a whole number, not '{_short(text)}'")
@@ -109,7 +106,7 @@ def _int(param: Param, text: str, values: Mapping[str, object]) -> object:
     return _bounded(param, number, low)
 
 
-def _number(param: Param, text: str, values: Mapping[str, object]) -> object:
+def _number(param: Param, text: str) -> object:
     try:
         number = float(text)
     except ValueError:
@@ -127,33 +124,5 @@ def _bounded(param: Param, number: float, low: float | None) -> float:
     return number
 
 
-def _duration(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.model.times import parse_duration
-
-    return _bounded(param, parse_duration(text), param.low)
-
-
-def _time(param: Param, text: str, values: Mapping[str, object]) -> object:
-    from queuectl.commands.grammar.local_times import read_time
-
-    return read_time(text)
-
-
 def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-_READERS: dict[str, Callable[[Param, str, Mapping[str, object]], object]] = {
-    "state": _state,
-    "tag": _tag,
-    "field": _field,
-    "match": _match,
-    "past": _past,
-    "setting": _setting,
-    "setting_value": _setting_value,
-    "int": _int,
-    "count": _int,
-    "number": _number,
-    "duration": _duration,
-    "time": _time,
-}

@@ -55,7 +55,7 @@ def _of_later_versions(queue: JobQueue) -> list[Finding]:
     found = []
     for name, ids in sorted(holders.items()):
         named = ", ".join(ids[:3]) + ", ..." * (len(ids) > 3)
-        text = f"is not supported by this version; {_count(len(ids), 'job')} with it: {named}"
+        text = f"is not supported by this version; {render.jobs(len(ids))} with it: {named}"
         found.append(Finding(f"field '{name}'", text, todo, problem=False))
     return found
 
@@ -77,18 +77,12 @@ def _line(context: Context, finding: Finding) -> str:
 def _summary(queue: JobQueue, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
     if problems:
-        return f"{_count(problems, 'problem')} in {name_of(queue.folder)}"
+        return f"{render.counted(problems, 'problem')} in {name_of(queue.folder)}"
     if not queue.exists():
         return f"Nothing is queued yet: {name_of(queue.folder)} is made at the first write."
-    jobs = sum(queue.counts().values())
-    workers = sum(worker.alive for worker in queue.workers())
-    return (
-        f"All is well: {_count(jobs, 'job')}, {_count(workers, 'worker')}, {name_of(queue.folder)}"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    jobs = render.jobs(sum(queue.counts().values()))
+    workers = render.counted(sum(worker.alive for worker in queue.workers()), "worker")
+    return f"All is well: {jobs}, {workers}, {name_of(queue.folder)}"
 
 
 def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:

@@ -203,14 +203,14 @@ def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
 
     if job.state in LOST:
         risen = follow("pending")
-        text = f"{_count(len(risen), 'job')} that fell with it would come back with it"
+        text = f"{render.jobs(len(risen))} that fell with it would come back with it"
         return [("brings_back", f"{text}: {_few(risen)}.")] if risen else []
     found = []
     if free := [kid.id for kid in kin.freed([(job, job._replace(state="completed"))])]:
-        text = f"When it is completed, {_count(len(free), 'job')} can start: {_few(free)}."
+        text = f"When it is completed, {render.jobs(len(free))} can start: {_few(free)}."
         found.append(("frees", text))
     if fallen := follow("dead"):
-        text = f"If it dies or is cancelled, {_count(len(fallen), 'job')} would fall with it"
+        text = f"If it dies or is cancelled, {render.jobs(len(fallen))} would fall with it"
         found.append(("takes_along", f"{text}: {_few(fallen)}."))
     return found
 
@@ -340,10 +340,10 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     if not is_ready(job, around.now) or around.shut:
         return found
     if around.ahead:
-        text = f"{_count(around.ahead, 'job')} will be taken before it, by priority and due time."
+        text = f"{render.jobs(around.ahead)} will be taken before it, by priority and due time."
         found.append(("behind", text))
     elif able and all(worker.job_id for worker in able):
-        text = f"It is next, when one of {_count(len(able), 'worker')} has ended its job."
+        text = f"It is next, when one of {render.counted(len(able), 'worker')} has ended its job."
         found.append(("workers_busy", text))
     else:
         found.append(("next", "It is next."))
@@ -407,7 +407,3 @@ def _told_retries(job: Job, retries: list[tuple[int, float]], policy: RetryPolic
     waits = ", ".join(f"{number} after {most}{format_duration(wait)}" for number, wait in retries)
     more = ", and so on" if retries[-1][0] < job.max_retries else ""
     return f"If it fails, retries of {job.max_retries}: {waits}{more}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

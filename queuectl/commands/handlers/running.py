@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from queuectl.commands import render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.enqueue import described, enqueue_one
 from queuectl.commands.handlers.logs import follow
-from queuectl.commands.handlers.waiting import WaitFailed, exit_code
+from queuectl.commands.handlers.waiting import WaitFailed, ending, exit_code
 from queuectl.errors import InvalidInput, QueuectlError
 
 _AGAIN = 2.0  # seconds in which a second Ctrl-C cancels the job
@@ -36,8 +35,7 @@ def run(context: Context, args: dict[str, Any]) -> Result:
     except QueuectlError as exc:
         raise WaitFailed(str(exc)) from exc
     if job.state != "completed" and not context.quiet:
-        why = f": {render.brief(job.error)}" if job.state == "dead" and job.error else ""
-        context.note(f"Job '{job_id}' is {job.state}{why}.")
+        context.note(ending(job))
     return Result(code=exit_code(job))
 
 

@@ -220,22 +220,18 @@ class _Watch:
         if left <= 0:
             return False
         self.context.flush()
-        self._look_after_workers()
+        # Without a worker nobody would take back what a dead one held, nor run anything.
+        self.context.rescue()
+        self.workers.look()
         took = time.monotonic() - self.began
         if took >= _TOLD_AFTER:
             self.context.show_waiting(_how_far(done, failed, left_over, took))
         self.queue.wait(left)
         return True
 
-    def _look_after_workers(self) -> None:
-        """Without a worker nobody would take back what a dead one held, nor run anything."""
-        self.context.rescue()
-        self.workers.look()
-
     def _tell(self, job: Job) -> None:
         if not self.context.quiet:
-            why = f": {render.brief(job.error)}" if job.state == "dead" and job.error else ""
-            self.context.write(f"Job '{job.id}' is {job.state}{why}.")
+            self.context.write(ending(job))
 
 
 def _how_far(done: int, failed: int, left: int, took: float) -> str:
@@ -247,6 +243,12 @@ def _how_far(done: int, failed: int, left: int, took: float) -> str:
     failures = f", {failed} failed" if failed else ""
     rest = f", about {format_duration(took / ended * left)} left" if ended else ""
     return f"[{bar.ljust(_BAR, '-')}] {ended} of {total} jobs ended{failures}{rest}"
+
+
+def ending(job: Job) -> str:
+    """How the job ended, as a sentence."""
+    why = f": {render.brief(job.error)}" if job.state == "dead" and job.error else ""
+    return f"Job '{job.id}' is {job.state}{why}."
 
 
 def exit_code(job: Job) -> int:

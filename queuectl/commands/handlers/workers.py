@@ -10,7 +10,7 @@ from queuectl.addresses import address_of
 from queuectl.commands import forms, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
-from queuectl.errors import StoreError
+from queuectl.errors import NO_WORKER, StoreError
 from queuectl.store import opening
 from queuectl.store.facts import WorkerInfo
 from queuectl.worker.hindrance import hindrance
@@ -122,8 +122,8 @@ class _Stopping:
         self._next = time.monotonic() + 1.0
         left = [worker for worker in self._context.queue.workers() if worker.pid in pids]
         jobs = ", ".join(worker.job_id for worker in left if worker.job_id)
-        workers = "1 worker" if len(pids) == 1 else f"{len(pids)} workers"
-        self._context.show_waiting(f"Waiting for {workers}" + (f", running {jobs}" if jobs else ""))
+        told = f"Waiting for {render.counted(len(pids), 'worker')}"
+        self._context.show_waiting(told + (f", running {jobs}" if jobs else ""))
 
 
 def worker_list(context: Context, args: dict[str, Any]) -> Result:
@@ -157,7 +157,7 @@ def _listed(context: Context, workers: Sequence[WorkerInfo]) -> Iterator[str]:
         if why := hindrance(worker):
             yield Note(f"Worker PID {worker.pid} {why}")
     if not rows:
-        yield Note("No worker runs; 'worker start' starts one.")
+        yield Note(NO_WORKER)
 
 
 def _state(worker: WorkerInfo) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.lexers import Lexer
 
 from queuectl.commands.grammar.expecting import expected
+from queuectl.model.fields import STATES
 from queuectl.shell.lines import is_system_line, split_commands
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def _may_be_unfinished(bound: Bound, last: Token, end: int) -> bool:
         return True  # its value, or the rest of the command, is still to come
     if last.end < len(bound.text):
         return False
-    from queuectl.model.fields import STATES
 
     for item in expected(bound):
         words = STATES if item.kind == "state" else item.words

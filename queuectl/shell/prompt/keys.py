@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import CompletionState
 from prompt_toolkit.completion import CompleteEvent, get_common_complete_suffix
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
@@ -89,8 +90,6 @@ def unfound(layout: Layout) -> str:
 
 
 def _menu_is_untouched() -> bool:
-    from prompt_toolkit.application import get_app
-
     buffer = get_app().current_buffer
     return buffer.complete_state is not None and not _is_chosen(buffer)
 
@@ -161,8 +160,6 @@ def _offer(buffer: Buffer) -> LineError | None:
 
 
 def _has_offer() -> bool:
-    from prompt_toolkit.application import get_app
-
     return _offer(get_app().current_buffer) is not None
 
 

@@ -154,16 +154,21 @@ class Prompt:
 
         For the handler of a signal.
         """
-        app, loop = self._session.app, self._session.app.loop
-        if self._context is None or loop is None:
-            return False
+        app = self._session.app
 
         def end() -> None:
             if app.is_running and not app.is_done:
                 app.exit(exception=EOFError)
 
+        return self._soon(end)
+
+    def _soon(self, act: Callable[[], None]) -> bool:
+        """Have the loop that reads the line call `act`; from any thread. False if none is read."""
+        context, loop = self._context, self._session.app.loop
+        if context is None or loop is None:
+            return False
         with contextlib.suppress(RuntimeError):  # the line was just finished
-            loop.call_soon_threadsafe(end)
+            loop.call_soon_threadsafe(act, context=context)
         return True
 
     def redraw(self) -> None:
@@ -175,30 +180,22 @@ class Prompt:
 
         If no line is being read it is not called.
         """
-        context, loop = self._context, self._session.app.loop
-        if context is None or loop is None:
-            return
 
         def begin() -> None:
             if self._session.app.is_running:
                 run_in_terminal(show)
 
-        with contextlib.suppress(RuntimeError):  # the line was just finished
-            loop.call_soon_threadsafe(begin, context=context)
+        self._soon(begin)
 
     def offer_anew(self) -> None:
         """Bring an open menu up to date, unless the person is choosing from it; any thread."""
-        context, loop = self._context, self._session.app.loop
-        if context is None or loop is None:
-            return
 
         def begin() -> None:
             state = self._session.default_buffer.complete_state
             if state and state.complete_index is None and self._session.app.is_running:
                 self._session.app.create_background_task(self._offer_anew(state))
 
-        with contextlib.suppress(RuntimeError):  # the line was just finished
-            loop.call_soon_threadsafe(begin, context=context)
+        self._soon(begin)
 
     async def _offer_anew(self, state: CompletionState) -> None:
         buffer, document = self._session.default_buffer, state.original_document

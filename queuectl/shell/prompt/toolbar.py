@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from queuectl.commands.grammar.expecting import expected
-from queuectl.commands.render import cells, clip
+from queuectl.commands.help.pages import synopsis
+from queuectl.commands.render import cells, clip, counted
 from queuectl.shell.lines import is_system_line, split_commands
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def standing_text(standing: Standing, columns: int) -> StyleAndTextTuples:
     if standing.trouble:
         return [(_WARNING, clip(f" ! {standing.trouble}", columns))]
     waiting = sum(standing.counts.get(state, 0) for state in _WAITING)
-    workers = "1 worker" if standing.workers == 1 else f"{standing.workers or 'no'} workers"
+    workers = counted(standing.workers, "worker") if standing.workers else "no workers"
     counts = [f"{standing.counts[s]} {name}" for s, name in _SHOWN if standing.counts.get(s)]
     told = f" {workers} | {', '.join(counts) or 'no jobs'}"
     if standing.hindered:
@@ -93,8 +94,6 @@ def _usage_line(line: str, columns: int, aliases: Aliases) -> StyleAndTextTuples
 
 def usage(bound: Bound) -> list[tuple[str, str]]:
     """How the command of the line is used, what is to come now standing out."""
-    from queuectl.commands.help.pages import synopsis
-
     spec = bound.innermost.spec or bound.spec
     awaited = next((e.param for e in expected(bound) if e.param is not None), None)
     if spec is None:

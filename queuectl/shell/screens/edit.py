@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 from queuectl.commands.context import is_terminal
@@ -72,8 +75,6 @@ def _form(job: Job) -> dict[str, Any]:
 
 def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
     """A file that only its owner can read, for what a job's environment may hold; its path."""
-    import json
-    import tempfile
 
     fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
     try:
@@ -88,8 +89,6 @@ def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
 
 def _run_editor(context: Context, path: str) -> int:
     """The editor's exit code."""
-    import shlex
-
     editor = context.environ.get("VISUAL") or context.environ.get("EDITOR") or ""
     if not editor and not is_terminal(sys.stdin):
         raise InvalidInput("there is no terminal for an editor; 'update' changes fields without")
@@ -108,8 +107,6 @@ def _run_editor(context: Context, path: str) -> int:
 
 def _changes(form: Mapping[str, Any], path: str) -> dict[str, Any]:
     """The fields whose values in the file are others than before."""
-    import json
-
     try:
         with open(path, encoding="utf-8") as file:
             saved = json.load(file)
@@ -129,5 +126,4 @@ def _wants_retry(context: Context, args: Mapping[str, Any], changes: Mapping[str
     """Whether the dead job shall run again now: as the option says, else as the person does."""
     if args.get("retry") or not changes:
         return bool(args.get("retry"))
-    can_ask = context.ask is not None or (is_terminal(sys.stdin) and is_terminal(context.err))
-    return can_ask and context.confirm("The job is dead. Retry it now?")
+    return context.can_ask and context.confirm("The job is dead. Retry it now?")
