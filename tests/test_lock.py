@@ -11,7 +11,7 @@ import time
 
 import pytest
 from filelock import FileLock
-from samples import make_job
+from samples import make_job, moment
 
 from queuectl.errors import StoreBusy, StoreError
 from queuectl.store.files.file_store import FileStore
@@ -260,3 +260,34 @@ def test_a_command_that_its_own_parent_shuts_out_is_told_so(cli, name):
     assert wanted in told.decode()
     assert told.count(b"\n") == 1
     cli.ok("enqueue", "--", "true")
+
+
+def test_a_writer_that_rests_on_the_folder_s_time_sees_what_got_another_name(tmp_path, wait_until):
+    store, other = FileStore(str(tmp_path)), FileStore(str(tmp_path))
+    writer = store._writer
+
+    def claim():
+        return store.claim("w1", moment(1)).job
+
+    def rest():
+        # Nobody looks at a name again once the folder's last change is long enough ago.
+        wait_until(lambda: claim() is None and writer._seen_at == writer.lock.named_at > 0)
+
+    rest()
+    os.unlink(tmp_path / "queue.lock")  # a person took it for a stale one
+    other.add([make_job("a")])
+    assert claim().id == "a"
+    assert writer.lock._inodes[3] == os.stat(tmp_path / "queue.lock").st_ino
+    rest()
+    other.add([make_job("b")])  # no name changes
+    assert claim().id == "b"
+    other.add([make_job("c"), make_job("d", tags=("held",)), make_job("e")])
+    other.fold()  # another journal
+    other.change_settings({}, {"paused": ["held"]})  # and other settings
+    assert claim().id == "c"
+    assert claim().id == "e"
+    rest()
+    other.change_settings({"paused": ["held"]}, {})
+    assert claim().id == "d"
+    store.close()
+    other.close()

@@ -274,13 +274,13 @@ def read(path: str, most: int = LARGEST) -> bytes:
         os.close(fd)
 
 
-def is_young(found: os.stat_result, now: float) -> bool:
-    """Whether a file changed so lately that its stat may not show one more change.
+def is_young(changed: int, now: float) -> bool:
+    """Whether a change, at so many nanoseconds, is so late that a stat may not show one more.
 
     Two changes within one tick of a file system's clock look alike: one of 10 ms at most where
     times have fractions of a second, of two seconds where they have none.
     """
-    return now - found.st_mtime < (0.1 if found.st_mtime_ns % 1_000_000_000 else 2.0)
+    return now - changed / 1e9 < (0.1 if changed % 1_000_000_000 else 2.0)
 
 
 def set_back(path: str) -> None:

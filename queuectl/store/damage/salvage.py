@@ -115,7 +115,7 @@ def _read_job_file(
         return FileRemains(path, data, True, False, fault, mark)
     if (len(data), crc32(data)) in known:
         return FileRemains(path, data, True, True, "", mark)
-    if stamp is not None and stamp.fits(found) and not is_young(found, now):
+    if stamp is not None and stamp.fits(found) and not is_young(found.st_mtime_ns, now):
         return FileRemains(path, data, True, False, OTHER_BYTES, mark)
     return FileRemains(path, data, True, False, _mistake_in(data, path, now), mark)
 

@@ -338,10 +338,14 @@ class Journal:
         self.size = found.st_size
         return True
 
+    def look(self) -> None:
+        """Learn the size as it is now; quicker than a stat, and each claim does it."""
+        self.size = os.lseek(self.fd, 0, os.SEEK_END)
+
     def unread(self, *, looked: bool = False) -> bytes:
         """The bytes behind the last record read; `looked` as in `read_on`. BadFile for damage."""
         if not looked:
-            self.size = os.fstat(self.fd).st_size
+            self.look()
         if self.size < self.end:
             raise BadFile(f"{self.path} was cut by something else than queuectl")
         if self.size - self.end > door.LARGEST:

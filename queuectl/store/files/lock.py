@@ -31,17 +31,23 @@ class QueueLock:
     """The exclusive lock of a data folder, a context manager; not re-entrant.
 
     `patience` gives the seconds to wait for it; it is asked only when another process has it.
+    `now` is the store's clock; without one the lock looks at both names whenever it is taken.
     """
 
-    def __init__(self, folder: str, patience: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: str, patience: Callable[[], float], now: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.path = os.path.join(folder, LOCK)
+        self._now = now
         self._folder = folder
         self._patience = patience
         # Told once, after a second of waiting, what is waited for.
         self.on_wait: Callable[[str], None] | None = None
         self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
         self._inodes = (-1, -1, -1, -1)  # device and inode of each
-        self.above: os.stat_result  # of the folder, as the lock was taken
+        # When a name in the folder was made, renamed or removed last, as the lock was taken (its
+        # ctime, which nobody can set); 0 if that is so young that one more may not show.
+        self.named_at = 0
         self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
         self._unlock: Callable[[int], None]  # a reader never pays for loading it
 
@@ -160,9 +166,15 @@ class QueueLock:
 
     def _is_named(self) -> bool:
         try:
-            above, found = self.above, _ = os.stat(self._folder), os.lstat(self.path)
+            above = os.stat(self._folder)
+            is_same = above.st_ctime_ns == self.named_at
+            if is_same and (above.st_dev, above.st_ino) == self._inodes[:2]:
+                return True  # nor was `queue.lock` removed since it was looked at
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return False
+        young = door.is_young(above.st_ctime_ns, self._now())
+        self.named_at = 0 if young else above.st_ctime_ns
         return (above.st_dev, above.st_ino, found.st_dev, found.st_ino) == self._inodes
 
 

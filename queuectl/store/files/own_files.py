@@ -81,7 +81,7 @@ class OwnFiles:
         except FileNotFoundError:
             raise BadFile(f"{path} is missing; queuectl doctor --repair mends it") from None
         vetted = self._vetted[which]
-        young = door.is_young(found, self._now())
+        young = door.is_young(found.st_mtime_ns, self._now())
         if vetted is not None and vetted[0].fits(found) and (vetted[1] or young):
             return True
         with BaseFile(path) as base:

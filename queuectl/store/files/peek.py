@@ -141,7 +141,7 @@ class Peek:
         for name, stamp in zip((JOBS, DEAD), journal.header.stamps, strict=True):
             fd, found = door.open_ours(os.path.join(self._path, name), os.O_RDONLY)
             self._opened.append(fd)
-            if not stamp.fits(found) or door.is_young(found, now):
+            if not stamp.fits(found) or door.is_young(found.st_mtime_ns, now):
                 return False
         journal.read_on()
         if journal.edited or not journal.is_current():

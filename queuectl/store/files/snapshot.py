@@ -80,7 +80,7 @@ class BaseFile:
 
     def is_ours(self, stamp: Stamp, intents: Iterable[tuple[int, int]], now: float) -> bool:
         """Whether queuectl wrote the content: by the stamp, or else by a checksum it noted."""
-        if stamp.fits(self.found) and not is_young(self.found, now):
+        if stamp.fits(self.found) and not is_young(self.found.st_mtime_ns, now):
             return True
         known = {(stamp.size, stamp.crc), *intents}
         if not any(size == self.found.st_size for size, _ in known):

@@ -111,7 +111,7 @@ def _is_plain(path: str, journal: Journal, now: float) -> bool:
             found = os.lstat(os.path.join(path, name))
         except FileNotFoundError:
             raise BadFile(f"{path}/{name} is missing; queuectl doctor --repair mends it") from None
-        if stamp.fits(found) and not door.is_young(found, now):
+        if stamp.fits(found) and not door.is_young(found.st_mtime_ns, now):
             continue
         same_size = found.st_size == stamp.size
         if not same_size or not _has_sum(os.path.join(path, name), stamp.crc):

@@ -103,12 +103,14 @@ class Writer:
         self._gate = gate
         self._paths = (os.path.join(path, JOBS), os.path.join(path, DEAD))
         self.notices: list[str] = []
-        self.lock = QueueLock(path, patience)
+        self.lock = QueueLock(path, patience, now)
         self.files = OwnFiles(path, now)
         self.journal: Journal | None = None
         self._now = now
         self._live: LiveIndex | None = None
-        self._gated_at = 0  # the folder's time of change for which `gate` is known; 0: ask it
+        # The times at which names in the folder changed (see QueueLock) for which `gate` is known,
+        # and the journal's name was looked at; 0: look again.
+        self._gated_at = self._seen_at = 0
         self._unsynced = False
         self._sync_error: OSError | None = None  # of a sync under the lock
         self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
@@ -189,12 +191,12 @@ class Writer:
 
     def live(self, journal: Journal) -> LiveIndex:
         """The index of live jobs, kept up with the journal and the settings; under the lock."""
-        live, above = self._live, self.lock.above
+        live, named_at = self._live, self.lock.named_at
         # A change of the settings renames a file, which the folder's own time shows.
-        if live is not None and above.st_mtime_ns != self._gated_at:
+        if live is not None and not named_at == self._gated_at > 0:
             if live.gate != self._gate():
                 live = None
-            self._gated_at = 0 if door.is_young(above, self._now()) else above.st_mtime_ns
+            self._gated_at = named_at
         if live is None:
             return self.live_anew(journal)
         if live.unresolved:
@@ -388,10 +390,14 @@ class Writer:
     def catch_up(self, busy: bool, edit: HandEdit | None = None, last: bool = True) -> Journal:
         """Take in what others appended, folded or edited; under the lock. See _fold for edits."""
         journal, opened = self.journal, self.journal is None
+        named_at = self.lock.named_at
         if journal is None:
             journal = self._open()
+        elif named_at == self._seen_at > 0:
+            journal.look()
         elif not journal.is_current():
             journal = self._move_on(journal)
+        self._seen_at = named_at
         if journal.size != journal.end:
             self._read_on(journal)
         now = self._now()
