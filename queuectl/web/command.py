@@ -89,7 +89,8 @@ class _Serving:
         self._context, self._args = context, args
         self._desk = Desk(context.folder, context.environ)
         operations = Operations(context.folder, context.environ, os.getcwd())
-        self._service = Service(operations, read_only=bool(args["read_only"]))
+        how = {name: bool(args[name]) for name in ("read_only", "no_token")}
+        self._service = Service(operations, **how)
         self._sockets: list[socket.socket] = []
         self._pids: list[int] = []
 

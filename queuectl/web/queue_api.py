@@ -42,6 +42,7 @@ def access(service: Service, call: Call) -> Answer:
     form = {
         "may": may,
         "read_only": service.read_only,
+        "no_token": service.no_token,
         "queue": name_of(service.operations.folder),
         "version": __version__,
         "started": service.started,

@@ -22,12 +22,18 @@ MASK = "***"
 
 
 class Service:
-    """One served queue. `read_only`: nothing may be changed, whatever the token."""
+    """One served queue. `read_only`: nothing may be changed, whatever the token.
 
-    def __init__(self, operations: Operations, *, read_only: bool = False) -> None:
+    `no_token`: whoever may ask at all has every right.
+    """
+
+    def __init__(
+        self, operations: Operations, *, read_only: bool = False, no_token: bool = False
+    ) -> None:
         self.operations = operations
         self.mirror = Mirror(operations)
         self.read_only = read_only
+        self.no_token = no_token
         self.started = time.time()
         # Command and start of what workers run, by job and run.
         self.runs: dict[tuple[str, int | None], tuple[str, str | None] | None] = {}

@@ -17,6 +17,7 @@ from anyio import CapacityLimiter, to_thread
 
 from queuectl.errors import QueuectlError
 from queuectl.model.job import Job
+from queuectl.model.times import parse_time
 from queuectl.web.exchange import Call, Refused
 from queuectl.web.jobs_api import status_form
 from queuectl.web.mirror import Change, event
@@ -27,6 +28,7 @@ MOST_STREAMS = 64
 _LOOK = 0.15  # seconds between looks at the queue while somebody listens
 _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life
+_BEATS = 30.0  # between beats of a worker that are told: each tells all readers of all workers
 _REST = 20.0  # times what a look took
 _PART = 1 << 16  # bytes of output in one event
 # Seconds between two rounds, in which all readers are told the same: at least, and for each reader.
@@ -105,7 +107,7 @@ class Streams:
             if not changed and not workers:
                 return False, False
             standing = status_form(self._service)
-            found = workers_form(self._service, at_once=False)
+            found = _calm(workers_form(self._service, at_once=False), self.news["worker"])
             trouble = ""
         except QueuectlError as exc:
             standing, found, trouble, changed = {}, [], str(exc), False
@@ -367,6 +369,16 @@ class _Reader:
         if whole:
             events = [*events[:-1], b"id: %s\n" % str(self._position).encode() + events[-1]]
         return b"".join(events)
+
+
+def _calm(found: list[dict[str, Any]], told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The workers, each with the beat that was told before while the next one is not much later."""
+    beats = {worker["id"]: worker.get("beat") for worker in told.get("items", ())}
+    for worker in found:
+        beat, before = worker.get("beat"), beats.get(worker["id"])
+        if beat and before and parse_time(beat) - parse_time(before) < _BEATS:
+            worker["beat"] = before
+    return found
 
 
 def _told(found: tuple[list[Change], str] | None) -> tuple[list[bytes], str] | None:

@@ -17,7 +17,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.store.facts import RUN_LINE, WorkerInfo
 from queuectl.web.exchange import Call
 from queuectl.web.route_table import ROUTES
-from queuectl.web.streams import _Reader
+from queuectl.web.streams import _calm, _Reader
 from queuectl.worker import pool
 from tests.web.served import CAUSES, READ, both_stores, bury, every_route, filled
 
@@ -869,6 +869,19 @@ def test_the_last_hour_moves_on_though_nothing_happens(web, cli, monkeypatch):
         assert (told.status, told.json["hour"]["completed"]) == (200, completed)
     assert (told.json["hour"]["minutes"], told.json["recent"]) == ([[0, 0, 0]] * 60, [])
     assert web("GET", "/api/v1/stats", if_none_match=told.headers["etag"]).status == 304
+
+
+def test_beats_of_workers_are_not_told_all_the_time():
+    """Each would tell every reader of every worker, though nothing happens."""
+    told = {"items": [{"id": "w", "beat": "2026-01-01T00:00:00Z"}, {"id": "x"}]}
+    for second, shown in ((10, "00"), (29, "00"), (30, "30")):
+        beat = f"2026-01-01T00:00:{second}Z"
+        found = _calm([{"id": "w", "beat": beat}, {"id": "x"}, {"id": "y", "beat": beat}], told)
+        assert [worker.get("beat") for worker in found] == [
+            f"2026-01-01T00:00:{shown}Z",
+            None,
+            beat,
+        ]
 
 
 def test_figures_that_are_behind_the_queue_have_no_etag(web, cli, monkeypatch):

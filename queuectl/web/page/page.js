@@ -10,7 +10,7 @@ const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
 const chosen = new Set();
 let may = { full: false }, queue = "", standing = null, workers = [], figures = null;
-let next = null, total = null, marked = "", lastPicked = "", moved = new Map(), groups = [];
+let next = null, marked = "", lastPicked = "", moved = new Map(), groups = [];
 let keysOn = read("queuectl-keys") !== "off";
 
 function read(name) { try { return localStorage.getItem(name); } catch { return null; } }
@@ -18,10 +18,10 @@ function write(name, value) { try { localStorage.setItem(name, value); } catch {
 
 // -- telling
 
-function tell(text, command, wrong) {
+function tell(text, command, wrong, undo) {
   const box = el("div", { className: wrong ? "wrong" : "" },
     el("div", { className: "what" }, el("span", { dir: "auto" }, plain(text)), command && el("code", {}, command)),
-    command && copier(command),
+    undo && el("button", { onclick: () => { box.remove(); undo(); } }, "Undo"), command && copier(command),
     el("button", { "aria-label": "Dismiss", onclick: () => box.remove() }, "×"));
   const told = by("told");
   told.append(box);
@@ -29,10 +29,10 @@ function tell(text, command, wrong) {
   if (!wrong) setTimeout(() => { if (!box.matches(":hover, :focus-within")) box.remove(); }, 15000);
 }
 
-async function attempt(deed, done, command) {
+async function attempt(deed, done, command, undo) {
   try {
     const reply = await deed();
-    if (done) tell(typeof done === "function" ? done(reply) : done, command);
+    if (done) tell(typeof done === "function" ? done(reply) : done, command, false, undo?.(reply));
     return reply;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -46,7 +46,7 @@ const sure = (title, text, command, verb) => dialog(title, (close) => el("div", 
   el("p", {}, text),
   el("div", { className: "line-of" }, el("code", {}, command), copier(command)),
   el("div", { className: "ends" },
-    el("button", { autofocus: true, onclick: () => close(false) }, "Cancel"),
+    el("button", { autofocus: true, onclick: () => close(false) }, verb.startsWith("Cancel") ? "Go back" : "Cancel"),
     el("button", { className: "danger", onclick: () => close(true) }, verb))));
 
 // -- the list
@@ -68,7 +68,7 @@ async function load(cursor) {
   if (!reply || mine !== asked) return null;
   const { items, position } = reply.form;
   next = reply.form.next;
-  if (!cursor) { total = reply.form.total; moved.clear(); }
+  if (!cursor) moved.clear();
   const fresh = new Set(items.map((job) => job.id));
   if (!cursor) for (const [id, row] of rows) if (!fresh.has(id)) { row.tr.remove(); rows.delete(id); chosen.delete(id); }
   for (const job of items) {
@@ -221,8 +221,16 @@ function showMoved() {
   showEnds();
 }
 
+/** How many are found, where it is not all jobs. */
+function found() {
+  if (!view.q && !view.states.length) return "";
+  if (!next) return `${number(rows.size)} found`;
+  return view.q || !standing ? `${number(rows.size)} or more found` : `${number(view.states.reduce((sum, state) => sum + standing.jobs[state], 0))} found`;
+}
+
 function showEnds() {
   by("more").hidden = !next;
+  set(by("found"), found());
   const none = by("none");
   none.hidden = rows.size > 0;
   if (rows.size) return;
@@ -280,19 +288,26 @@ async function one(deed, id) {
   if (deed === "purge") {
     if (!await sure(`Remove job ${id}?`, "The job and its output are removed for good.", line("purge", id, "--yes"), verb)) return;
     await attempt(() => ask("DELETE", path), `Job ${id} ${done}.`);
-  } else {
-    await attempt(() => ask("POST", `${path}/${deed}`), (reply) => `Job ${id} is ${reply.form.state === "in_progress" ? "asked to end" : reply.form.state}.`, line(word, id));
+    return;
   }
+  const job = shown?.id === id ? shown : rows.get(id)?.job;
+  if (deed === "cancel" && job?.state === "in_progress" && !await sure(`Cancel job ${id}?`, "It runs; its worker ends it.", line(word, id), "Cancel the job")) return;
+  await attempt(() => ask("POST", `${path}/${deed}`), (reply) => `Job ${id} is ${reply.form.state === "in_progress" ? "asked to end" : reply.form.state}.`, line(word, id),
+    (reply) => deed === "cancel" && job?.state === "pending" && !job.attempts && reply.form.state === "cancelled" && (() => wait(path, job, reply)));
 }
+
+/** Lets a job that was cancelled wait again, for what it waited for. */
+const wait = (path, { id, run_at }, reply) => attempt(() => ask("PATCH", path, { state: "pending", run_at }, { "if-match": reply.headers.get("etag") }),
+  `Job ${id} is pending again.`, line("update", id, "--state", "pending", "--run-at", run_at));
 
 async function many(deed, body, command, what) {
   const path = body.group || body.all ? `${V1}/dlq/retry` : `${V1}/jobs/${deed}`;
   const shown = await attempt(() => ask("POST", path, { ...body, dry_run: true }));
   if (!shown) return;
   const { count, ids } = shown.form;
-  const told = command || line("dlq", "retry", ...ids, "--yes");
+  const told = command || (ids.length < count ? "" : line("dlq", "retry", ...ids, "--yes"));
   const { verb, many: did } = DEEDS[deed];
-  if (!count) { tell(`None of ${what} can be ${did}.`, "", true); return; }
+  if (!count) { tell(`${what}: none can be ${did}.`, "", true); return; }
   const text = deed === "purge" ? "They and their output are removed for good." : `${what}: exactly these are touched, or none if there are others by then.`;
   if (!await sure(`${verb} ${counted(count, "job")}?`, text, told, `${verb} ${number(count)}`)) return;
   await attempt(() => ask("POST", path, { ...body, expect: count }), (reply) => `${counted(reply.form.count, "job")} ${did}.`, told);
@@ -300,7 +315,7 @@ async function many(deed, body, command, what) {
   showChosen();
 }
 
-const bulk = (deed) => chosen.size && many(deed, { ids: [...chosen] }, line(DEEDS[deed].word, ...chosen, "--yes"), "the selected jobs");
+const bulk = (deed) => chosen.size && many(deed, { ids: [...chosen] }, line(DEEDS[deed].word, ...chosen, "--yes"), "The selected jobs");
 
 // -- how it stands
 
@@ -402,8 +417,8 @@ function tickWorker(li) {
       worker.job && el("button", { className: "plain", dir: "auto", onclick: () => open(worker.job) }, worker.job));
     second.title = worker.hindered || worker.command || "";
   }
-  set(second, worker.hindered || [worker.job_since && `for ${span(Math.floor(since(worker.job_since)))}`, worker.command && plain(worker.command.slice(0, 80)),
-    `PID ${worker.pid}`, worker.since && `up ${span(Math.floor(since(worker.since)))}`].filter(Boolean).join(" · "));
+  set(second, worker.hindered || [worker.job_since && `for ${span(Math.floor(since(worker.job_since)))}`, `PID ${worker.pid}`, worker.host, worker.since && `up ${span(Math.floor(since(worker.since)))}`,
+    worker.beat && `beat ${ago(worker.beat)}${since(worker.beat) < 1 ? "" : " ago"}`, worker.command && plain(worker.command.slice(0, 80))].filter(Boolean).join(" · "));
 }
 
 const startWorker = () => attempt(() => ask("POST", `${V1}/workers`, { count: 1 }), (reply) => `Worker ${reply.form.pids.join(", ")} runs.`, "queuectl worker start");
@@ -479,7 +494,7 @@ function addGroup(group) {
       el("span", { title: group.cause, dir: "auto" }, plain(group.cause)),
       el("span", { className: "soft" }, el("span", {}), el("button", { className: "plain", dir: "auto", onclick: (event) => open(event.target.textContent) }, ""))),
     may.full && el("button", { "aria-label": `Retry those dead of ${group.cause}`,
-      onclick: () => many("retry", { group: group.group }, "", `the jobs dead of "${group.cause}"`) }, "Retry"));
+      onclick: () => many("retry", { group: group.group }, "", `The jobs dead of "${group.cause}"`) }, "Retry"));
 }
 
 // -- figures
@@ -521,7 +536,7 @@ function showChart() {
   };
   const minutes = [...figures.hour.minutes.slice(drawn), ...Array(drawn).fill([0, 0, 0])];
   const [completed, failed, dead] = [0, 1, 2].map((at) => minutes.reduce((sum, slot) => sum + slot[at], 0));
-  const most = Math.max(4, ...minutes.map((slot) => slot[0] + slot[1]));
+  const highest = Math.max(...minutes.map((slot) => slot[0] + slot[1])), most = Math.max(4, highest);
   const width = 600, height = 64, low = 50;
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
     "aria-label": `In the last hour ${completed} jobs completed, ${failed} runs failed and ${dead} jobs died.` });
@@ -536,10 +551,10 @@ function showChart() {
     }
     svg.append(group);
   });
-  put(by("chart"), svg);
+  put(by("chart"), svg, el("div", { className: "axis" }, el("span", {}, "60 min ago"), el("span", {}, "30"), el("span", {}, "now")));
   put(by("figures-title"), "Ends a minute, 60 minutes", el("span", { className: "key" },
     ...[["completed", completed], ["failed", failed - dead], ["dead", dead]].map(([name, count]) => el("span", {}, el("i", { className: name }), `${name} ${number(Math.max(0, count))}`)),
-    el("span", {}, `most ${most}`)));
+    highest > 0 && el("span", {}, `at most ${highest}`)));
   put(by("chart-table"), el("table", {}, el("thead", {}, el("tr", {}, ["Minutes ago", "Completed", "Failed", "Dead"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, minutes.map((slot, at) => [slot, 59 - at]).filter(([slot]) => slot[0] + slot[1] + slot[2]).reverse()
       .map(([slot, age]) => el("tr", {}, [age, ...slot].map((value) => el("td", {}, String(value))))))));
@@ -991,14 +1006,14 @@ async function showSettings() {
     inputs[name] = el("input", { type: "text", value: text(settings[name]), disabled: !may.full, autocomplete: "off", oninput: () => set(told, command()) });
     return el("label", {}, name, el("small", {}, `${meaning}; ${text(usual) || "none"} if left out`), inputs[name]);
   })), problem, el("div", { className: "line-of" }, told),
-  el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close(), autofocus: true }, "Close"), may.full && el("button", { className: "main" }, "Save"))));
+  el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Close"), may.full && el("button", { className: "main" }, "Save"))));
 }
 
 async function removeFinished() {
   const states = view.states.filter((state) => ["completed", "cancelled", "dead"].includes(state));
   const wanted = states.length ? states : ["completed", "cancelled"];
   const body = { state: wanted, ...(view.q ? { q: view.q } : {}) };
-  await many("purge", body, line("purge", ...wanted.flatMap((state) => ["--state", state]), ...(view.q ? ["--match", view.q] : []), "--yes"), `the ${wanted.join(" and ")} jobs`);
+  await many("purge", body, line("purge", ...wanted.flatMap((state) => ["--state", state]), ...(view.q ? ["--match", view.q] : []), "--yes"), `The ${wanted.join(" and ")} jobs`);
   await load();
 }
 
@@ -1014,7 +1029,7 @@ function take(event, data, id) {
   if (event === "hello") position = data.position;
   else if (event === "resync") { position = data.position; arrived.clear(); load(); loadGroups(); dirty = true; if (view.job) showDrawer(); }
   else if (event === "job") { arrive(data); dirty = true; }
-  else if (event === "counts") { standing = data; total = data.total; showStanding(); if (data.jobs.dead !== deadSeen) { deadSeen = data.jobs.dead; soon(); } }
+  else if (event === "counts") { standing = data; showStanding(); showEnds(); if (data.jobs.dead !== deadSeen) { deadSeen = data.jobs.dead; soon(); } }
   else if (event === "worker") { workers = data.items; showWorkers(); }
   else if (event === "trouble") { trouble = data.detail; if (standing) verdict(); }
   else if (event === "log" && out && data.id === out.id && data.run === out.run) {
@@ -1124,7 +1139,7 @@ const current = () => view.job || marked;
 function showHelp() {
   dialog("Keys", (close) => el("div", {}, el("dl", { className: "keys" }, KEYS.flatMap(([key, meaning]) => [el("dt", {}, key.split(" ").map((each) => el("kbd", {}, each))), el("dd", {}, meaning)])),
     el("p", {}, el("label", {}, el("input", { type: "checkbox", checked: keysOn, onchange: (event) => { keysOn = event.target.checked; write("queuectl-keys", keysOn ? "on" : "off"); } }), " Single keys do this; each has a button too.")),
-    el("p", { className: "soft" }, `Queue: ${queue}`),
+    el("p", { className: "soft" }, `Queue: ${queue}, queuectl ${by("version").textContent}`),
     el("div", { className: "ends" }, el("button", { autofocus: true, onclick: () => close() }, "Close"))));
 }
 
@@ -1158,7 +1173,9 @@ async function begin() {
   queue = reply.form.queue;
   setClock(reply.form.time);
   set(by("queue"), queue);
-  by("queue").title = `${queue} — queuectl ${reply.form.version}`;
+  by("queue").title = queue;
+  set(by("version"), reply.form.version);
+  by("open").hidden = !reply.form.no_token;
   const hue = [...queue].reduce((sum, sign) => (sum * 31 + sign.charCodeAt(0)) % 360, 7);
   by("strip").style.setProperty("--hue", hue);
   for (const id of ["new", "purge", "start", "stop", "gate"]) by(id).hidden = !may.full;
@@ -1181,7 +1198,7 @@ by("purge").onclick = removeFinished;
 by("more").onclick = () => (next === "more" ? load() : load(next));
 by("moved").onclick = () => { moved.clear(); chosen.clear(); showChosen(); by("scroll").scrollTop = 0; load(); by("jobs-title").focus(); };
 by("unselect").onclick = () => { chosen.clear(); showChosen(); };
-by("retry-dead").onclick = () => many("retry", { all: true }, "queuectl dlq retry --all", "all dead jobs");
+by("retry-dead").onclick = () => many("retry", { all: true }, "queuectl dlq retry --all", "All dead jobs");
 for (const button of document.querySelectorAll("[data-bulk]")) button.onclick = () => bulk(button.dataset.bulk);
 let typing = 0;
 by("search").oninput = () => { clearTimeout(typing); typing = setTimeout(() => go({ q: by("search").value.trim() }, true), 200); };
