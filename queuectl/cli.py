@@ -1,8 +1,8 @@
 """The entry point, and the only place where the parts are wired together.
 
 `queuectl COMMAND ...` runs one command; without one, standard input is a script of commands, or
-the shell opens if both ends are terminals. Errors become one line and an exit code here and
-nowhere else.
+the shell opens if both ends are terminals. An error that no command told of becomes one line and an
+exit code here.
 """
 
 from __future__ import annotations

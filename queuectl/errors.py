@@ -95,7 +95,7 @@ class NoSuchRun(QueuectlError):
     exit_code = 3
 
     def __init__(self, job_id: str, run: int, runs: int) -> None:
-        had = "it has not run yet" if not runs else "it has run 1 only"
+        had = "it has run once" if runs else "it has not run yet"
         has = f"it has runs 1 to {runs}" if runs > 1 else had
         super().__init__(f"job '{job_id}' has no run {run}; {has}")
         self.job_id = job_id
@@ -203,6 +203,9 @@ class DiskRefused(StoreError):
 
 class NotConfirmed(StoreError):
     """The change was written, but the disk did not confirm that it will survive a power cut."""
+
+
+UNREADABLE = (QueuectlError, OSError, ValueError)  # how looking at a queue may fail
 
 
 def line_of(error: BaseException) -> str:

@@ -204,7 +204,7 @@ def test_logs(cli):
     )
     for run in ("0", "3", "99"):
         assert_no_run(cli, "a", run, "it has runs 1 to 2")
-    assert_no_run(cli, "silent", "2", "it has run 1 only")
+    assert_no_run(cli, "silent", "2", "it has run once")
     assert cli("logs", "a", "--run", "-1").code == 2
     assert cli("logs", "a", "-f", "--run", "1").code == 2
 

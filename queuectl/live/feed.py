@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from queuectl.commands.render import one_line
 from queuectl.config import Settings
-from queuectl.errors import QueuectlError
+from queuectl.errors import UNREADABLE
 from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
-from queuectl.live.standing import Standing, standing_of
+from queuectl.live.standing import LOOK_AT_WORKERS, Standing, standing_of
 from queuectl.model.gate import OPEN
 from queuectl.model.job import Job
 from queuectl.model.log_words import END, last_words
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read
 _SOME = 300  # jobs of each kind
-_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
 _LONGEST = 2000  # characters of a command or an error that are kept
-_TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class Picture(NamedTuple):
@@ -79,7 +77,7 @@ class Feed:
         if not self._standing.trouble:
             try:
                 changes = self._follow(changed, at_once)
-            except _TROUBLE as exc:
+            except UNREADABLE as exc:
                 self._mark = None  # it may have been a passing one
                 self._standing = Standing({}, 0, str(exc))
                 self._partial = self._jobs is not None  # all must be read anew
@@ -105,18 +103,18 @@ class Feed:
         """Counts and workers, if they may have changed; whether anything did."""
         mark, now = self._watch.mark(), time.monotonic()
         same = mark == self._mark
-        if same and now - self._looked < _WORKERS:
+        if same and now - self._looked < LOOK_AT_WORKERS:
             return False
         self._mark, self._looked = mark, now
         try:
             summary = self._watch.summary()
-        except _TROUBLE as exc:
+        except UNREADABLE as exc:
             self._mark = None
             self._standing = Standing({}, 0, str(exc))
             self._partial = self._jobs is not None
             return True
         self._standing = standing_of(summary)
-        with suppress(*_TROUBLE):  # others tell of what is wrong in the settings
+        with suppress(*UNREADABLE):  # others tell of what is wrong in the settings
             self._gate = Settings(self._watch.settings()).gate() or OPEN
         self._workers = tuple(summary.workers)
         if summary.aging != self._aging:

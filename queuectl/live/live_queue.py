@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from _thread import allocate_lock  # threading costs a Tab in another shell 2 ms
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import UNREADABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # a twentieth of a processor; a small queue is as fresh as can be.
 _REST, _LONGEST_REST = 20.0, 0.3  # times; seconds
 _MOST = 300  # jobs of a kind; nobody reads a longer menu
-_TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class LiveQueue:
@@ -47,7 +46,7 @@ class LiveQueue:
             try:
                 self._refresh()
                 return self._looked_up(states, start)
-            except _TROUBLE:
+            except UNREADABLE:
                 return self._jobs.get((states, start), [])
 
     def tags(self) -> list[str]:
@@ -57,7 +56,7 @@ class LiveQueue:
                 self._refresh()
                 if self._tags is None:
                     self._tags = self._peek.tags() if self._peek is not None else []
-            except _TROUBLE:
+            except UNREADABLE:
                 pass
             return self._tags or []
 
@@ -71,14 +70,14 @@ class LiveQueue:
 
         try:
             return Settings(self._watch.settings())
-        except _TROUBLE:
+        except UNREADABLE:
             return Settings()
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that live."""
         try:
             return [worker for worker in self._watch.workers() if worker.alive]
-        except _TROUBLE:
+        except UNREADABLE:
             return []
 
     def close(self) -> None:
@@ -94,7 +93,11 @@ class LiveQueue:
             for (others, begin), jobs in self._jobs.items():
                 within = others is None or (states is not None and set(states) <= set(others))
                 if within and start.startswith(begin) and len(jobs) < self._most:
-                    self._jobs[key] = [job for job in jobs if _fits(job, states, start)]
+                    self._jobs[key] = [
+                        job
+                        for job in jobs
+                        if (states is None or job.state in states) and job.id.startswith(start)
+                    ]
                     break
             else:
                 self._jobs[key] = self._peek.newest(states, start, self._most)
@@ -115,7 +118,3 @@ class LiveQueue:
         if self._peek is not None:
             self._peek.close()
         self._peek, self._mark, self._jobs, self._tags = peek, mark, {}, None
-
-
-def _fits(job: Seen, states: tuple[str, ...] | None, start: str) -> bool:
-    return (states is None or job.state in states) and job.id.startswith(start)

@@ -6,6 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from queuectl.commands.render import brief, clip, one_line
+from queuectl.model.times import format_duration, parse_time
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -80,8 +83,6 @@ class Notices:
         return self.mode == "on" or (self.mode == "dead" and job.state == "dead")
 
     def _line(self, job: Job) -> str:
-        from queuectl.commands.render import brief, clip, one_line
-        from queuectl.model.times import format_duration, parse_time
 
         why = brief(job.error or "")
         named = f"Job '{job.id}' ({clip(one_line(job.command[: _WIDEST * 4]), _WIDEST)})"

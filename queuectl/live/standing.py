@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from queuectl.commands.render import untold
 from queuectl.worker.hindrance import told_shortly
 
+LOOK_AT_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
+
 if TYPE_CHECKING:
     from queuectl.store.facts import Summary
 

@@ -10,8 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.errors import QueuectlError
-from queuectl.live.standing import Standing, standing_of
+from queuectl.errors import UNREADABLE
+from queuectl.live.standing import LOOK_AT_WORKERS, Standing, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from queuectl.store.watch import Watch
 
 _PAUSE = 0.2  # seconds between looks, so at most five repaints a second
-_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
-_TROUBLE = (QueuectlError, OSError, ValueError)
 
 
 class Watcher:
@@ -70,11 +68,15 @@ class Watcher:
         """Look once; whether there is anything new to show."""
         mark = self._watch.mark()
         quiet = mark == self._mark and not self._anew
-        if quiet and time.monotonic() - self._workers_at < _WORKERS:
+        if quiet and time.monotonic() - self._workers_at < LOOK_AT_WORKERS:
             return False
         self._mark = mark
         self._workers_at = time.monotonic()
-        standing = self._read()
+        try:
+            standing = standing_of(self._watch.summary())
+        except UNREADABLE as exc:
+            self._mark = None  # look again though nothing changes: it may have been a passing one
+            standing = Standing({}, 0, str(exc))
         news = standing != self.standing
         self.standing = standing
         if not quiet:
@@ -92,14 +94,6 @@ class Watcher:
             self._stop.wait(_PAUSE)
         self._watch.close()
 
-    def _read(self) -> Standing:
-        try:
-            summary = self._watch.summary()
-        except _TROUBLE as exc:
-            self._mark = None  # look again though nothing changes: it may have been a passing one
-            return Standing({}, 0, str(exc))
-        return standing_of(summary)
-
     def _feed(self) -> None:
         anew, self._anew = self._anew, False
         followed = self._notices.followed  # read behind that: another thread may follow more
@@ -109,7 +103,7 @@ class Watcher:
                 self._look_anew(followed)
             elif changes:
                 self._notices.feed(job for _, job in changes if job is not None)
-        except _TROUBLE:
+        except UNREADABLE:
             self._mark = None
             self._anew |= anew
 

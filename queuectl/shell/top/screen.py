@@ -110,9 +110,14 @@ class TopScreen:
 
     def run(self) -> int:
         """0; SystemExit after SIGTERM and SIGHUP. The screen is as it was before."""
+
+        def begin() -> None:
+            guard_loop(self._failed)
+            self.app.create_background_task(self._watch())
+
         try:
             with terminal_kept(self._leave):
-                code = self.app.run(pre_run=self._begin, set_exception_handler=False)
+                code = self.app.run(pre_run=begin, set_exception_handler=False)
         finally:
             self._feed.close()
             if sys.stderr is not None:
@@ -120,10 +125,6 @@ class TopScreen:
         if code:
             raise SystemExit(code)
         return 0
-
-    def _begin(self) -> None:
-        guard_loop(self._failed)
-        self.app.create_background_task(self._watch())
 
     def _leave(self, code: int) -> bool:
         """From a signal's handler."""
@@ -263,14 +264,10 @@ class TopScreen:
         self.message = ""
         if self.mode == "filter":
             self._edit_filter(key)
-        elif self.mode == "cancel":
-            self.mode = "jobs"
+        elif self.mode in ("cancel", "retry"):
+            deed, self.mode = self.mode, "jobs"
             if key in ("y", "Y") and self.view.marked:
-                self._change(JobQueue.cancel, self.view.marked, "is cancelled, or will be")
-        elif self.mode == "retry":
-            self.mode = "jobs"
-            if key in ("y", "Y") and self.view.marked:
-                self._change(JobQueue.retry, self.view.marked, "is pending again")
+                self._change(deed, self.view.marked)
         elif self.mode == "keys":
             self._read_help(key)
         elif key in _ACTIONS:
@@ -356,20 +353,22 @@ class TopScreen:
         if job is not None and job.state in FINISHED:
             self.mode = "retry"
         elif job is not None:
-            self._change(JobQueue.retry, job.id, "is pending again")
+            self._change("retry", job.id)
 
-    def _change(
-        self, deed: Callable[[JobQueue, list[str]], object], job_id: str, done: str
-    ) -> None:
-        """Do something to a job in another thread, for it may have to wait for the lock."""
+    def _change(self, deed: str, job_id: str) -> None:
+        """Cancel or retry a job in another thread, for it may have to wait for the lock."""
 
         def act() -> str:
             queue = JobQueue.open(self._folder)
             try:
-                deed(queue, [job_id])
+                if deed == "cancel":
+                    queue.cancel([job_id])
+                else:
+                    queue.retry([job_id])
                 queue.close()
             except QueuectlError as exc:
                 return str(exc)
+            done = "is cancelled, or will be" if deed == "cancel" else "is pending again"
             return f"Job '{job_id}' {done}."
 
         async def change() -> None:

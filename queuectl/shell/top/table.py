@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from queuectl.live.feed import Picture
-    from queuectl.live.output import Page
     from queuectl.live.rows import View
     from queuectl.live.standing import Standing
     from queuectl.model.job import Job
@@ -96,7 +95,9 @@ def log_screen(
     """The part of a job's output that was asked for, on the whole screen."""
     job, page = picture.jobs.get(job_id), picture.page
     about = f"{state_name(job)} {time_of(job, picture.now)}" if job else "is gone"
-    title = clip(f" output of {job_id} | {about}{_whereabouts(page)}", columns)
+    if page is not None and not page.at_end:
+        about += f" | {100 * page.place[0] // max(1, page.size)} %"
+    title = clip(f" output of {job_id} | {about}", columns)
     body = () if page is None else page.lines if page.size else ("(no output)",)
     lines: list[Line] = [[("class:top.title", pad(title, columns))]]
     lines += [[("", clip(line, columns))] for line in body]
@@ -107,13 +108,6 @@ def log_screen(
 def log_rows(rows: int) -> int:
     """How many lines of output fit on a screen of so many rows."""
     return max(1, rows - 2)
-
-
-def _whereabouts(page: Page | None) -> str:
-    """How far into the output a page is that is not its end."""
-    if page is None or page.at_end:
-        return ""
-    return f" | {100 * page.place[0] // max(1, page.size)} %"
 
 
 def _title(picture: Picture, view: View, columns: int, room: int) -> Line:
