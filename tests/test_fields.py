@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from queuectl.model.fields import (
     find_field,
     from_text,
 )
+from queuectl.model.ids import ID
 from queuectl.model.job import Job
 from queuectl.model.rare_values import LONGEST_TAG
 
@@ -208,8 +211,9 @@ def test_an_id_is_kept_as_it_is_or_refused(text):
     try:
         assert check_id(text) == text
     except InvalidInput:
+        assert not re.fullmatch(ID, text)
         return
-    assert text.isascii()
+    assert re.fullmatch(ID, text)
     assert text[0].isalnum()
     assert "/" not in text
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.fields import FIELDS
+from queuectl.model.fields import BY_SPELLING, FIELDS
 from queuectl.model.job import Job, recurs
 from queuectl.model.times import parse_time
 
@@ -30,7 +30,7 @@ def age(job: Job, now: float) -> float | None:
 
 def wait_time(job: Job, now: float) -> float | None:
     """Seconds from when it was due to its latest start, or until now if it waits for one."""
-    if job.state in ("pending", "failed"):
+    if job.state in CLAIMABLE:
         return _between(job.run_at, now)
     return _between(job.run_at, _seconds(job.started_at))
 
@@ -70,19 +70,16 @@ DERIVED: tuple[Derived, ...] = (
     Derived("next_retry", "when it runs again after a failure", next_retry, is_duration=False),
     Derived("next_run", "when a copy of a schedule runs next", next_run, is_duration=False),
 )
-
-
 SHOWN: tuple[str, ...] = (*(field.name for field in FIELDS), *(d.name for d in DERIVED))
 
 
 def find_shown(name: str) -> str:
     """The name of a field to show, a derived one too, with - or _; InvalidInput for no field."""
     usual = name.strip().replace("-", "_")
-    known = {spelled: field.name for field in FIELDS for spelled in field.old}
     if usual in SHOWN:
         return usual
-    if usual in known:
-        return known[usual]
+    if usual in BY_SPELLING:
+        return BY_SPELLING[usual].name
     near = did_you_mean(usual, SHOWN)
     raise InvalidInput(f"unknown field '{name}'{near}; fields are {', '.join(SHOWN)}")
 

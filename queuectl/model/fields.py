@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from queuectl.errors import InvalidInput, as_given, did_you_mean
 from queuectl.model.env_file import HIDDEN, is_secret
+from queuectl.model.ids import LONGEST_ID
 from queuectl.model.times import LONGEST, format_time, parse_duration, parse_time
 
 State = Literal["pending", "in_progress", "completed", "failed", "dead", "cancelled"]
@@ -25,7 +26,6 @@ OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_prog
 
 MOST_RETRIES = 1_000_000
 PRIORITY_SPAN = 1_000_000
-LONGEST_ID = 128
 LONGEST_KEY = 200  # characters
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
 LONGEST_JOB = 4_000_000  # bytes of a job as it is written, and as its line in a file
@@ -147,12 +147,7 @@ LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
 DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
 # Names that a later version uses, for people to set and then for queuectl itself: refused, never
 # ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
-NOT_YET = frozenset(
-    (
-        *("stall", "stdin"),
-        *("cpu", "max_rss"),
-    )
-)
+NOT_YET = frozenset(("stall", "stdin", "cpu", "max_rss"))
 # What other tools call a field, where no likeness would lead to ours.
 MEANT = {
     **dict.fromkeys(("cmd", "script", "shell", "run_command"), "command"),
@@ -164,9 +159,7 @@ MEANT = {
     "labels": "tags",
     **dict.fromkeys(("environ", "environment", "variables"), "env"),
 }
-_BY_NAME = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
-
-
+BY_SPELLING = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
 TOO_LONG = f"a job takes at most {LONGEST_JOB:,} bytes, and this one takes more"
 
 
@@ -185,27 +178,22 @@ def is_too_long(text: str, at: int) -> bool:
 
 def find_field(name: str) -> Field:
     """The field spelled `name`, in its present or an old spelling."""
-    found = _BY_NAME.get(name)
+    found = BY_SPELLING.get(name)
     if found is None:
         raise unknown_field(name)
     return found
 
 
 def unknown_field(name: str) -> InvalidInput:
-    """The error for a name that is none of the fields."""
+    """The error for a name that is none of the fields, with the one that was most likely meant."""
     if name in NOT_YET:
         return InvalidInput(f"field '{name}' is not supported by this version")
     if name == "output":
         return InvalidInput("field 'output' cannot be set (queuectl logs ID shows the output)")
-    return InvalidInput(f"unknown field '{name}'{_meant(name)}")
-
-
-def _meant(name: str) -> str:
-    """What was most likely meant, of the fields that a person may set."""
     if name in MEANT:
-        return f" (did you mean '{MEANT[name]}'?)"
-    known = [n for n, field in _BY_NAME.items() if field.enqueue or field.edit is not None]
-    return did_you_mean(name, [*known, DELAY.name])
+        return InvalidInput(f"unknown field '{name}' (did you mean '{MEANT[name]}'?)")
+    settable = [n for n, field in BY_SPELLING.items() if field.enqueue or field.edit is not None]
+    return InvalidInput(f"unknown field '{name}'{did_you_mean(name, [*settable, DELAY.name])}")
 
 
 def check_id(text: object, name: str = "id") -> str:
@@ -355,14 +343,6 @@ def _period(field: Field, value: object) -> float:
     return seconds
 
 
-def _number(field: Field, value: object) -> float:
-    return _between(field, value, 1e6)
-
-
-def _share(field: Field, value: object) -> float:
-    return _between(field, value, 1.0)
-
-
 def _between(field: Field, value: object, high: float) -> float:
     number = value
     if isinstance(value, str):
@@ -409,14 +389,6 @@ def _flag(field: Field, value: object) -> bool:
     raise InvalidInput(f"{field.name} must be true or false, not {as_given(value)}")
 
 
-def _id(field: Field, value: object) -> str:
-    return check_id(value, field.name)
-
-
-def _state(_field: Field, value: object) -> State:
-    return check_state(value)
-
-
 def _word(field: Field, value: object) -> str:
     if isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 32:
         return value
@@ -431,7 +403,7 @@ def _key(field: Field, value: object) -> str:
 
 
 _CHECKS: dict[str, Callable[[Field, object], object]] = {
-    "id": _id,
+    "id": lambda field, value: check_id(value, field.name),
     "text": _text,
     "int": _int,
     "count": _count,
@@ -440,10 +412,10 @@ _CHECKS: dict[str, Callable[[Field, object], object]] = {
     "time": _time,
     "env": _env,
     "flag": _flag,
-    "state": _state,
+    "state": lambda field, value: check_state(value),
     "word": _word,
-    "number": _number,
-    "share": _share,
+    "number": lambda field, value: _between(field, value, 1e6),
+    "share": lambda field, value: _between(field, value, 1.0),
     "key": _key,
     "period": _period,
 }

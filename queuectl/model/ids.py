@@ -1,7 +1,10 @@
-"""Ids for jobs that were given none: short, and sorting by the time they were made."""
+"""What an id may be; and those made for jobs without: short, sorting by when they were made."""
 
 from __future__ import annotations
 
+LONGEST_ID = 128
+# Of a job or a worker. check_id of fields.py has it, too, and says what is wrong with a text.
+ID = rf"[A-Za-z0-9][A-Za-z0-9._:-]{{0,{LONGEST_ID - 1}}}"
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _EPOCH = 1_735_689_600  # 2025-01-01T00:00:00Z
 WORDS = 16**7

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from queuectl.errors import InvalidInput, KeyTaken
 from queuectl.model.fields import (
-    FIELDS,
+    BY_SPELLING,
     LATER_FIELDS,
     POLICY,
     RARE,
@@ -96,7 +96,7 @@ class Job(NamedTuple):
                 name, value = cls._fields[place], values[place]
                 if value is None:
                     values[place] = _BLANK[place]
-                elif not _is_kept_so(_FIELD_BY_SPELLING[name], value):
+                elif not _is_kept_so(BY_SPELLING[name], value):
                     extra[name], values[place] = value, _BLANK[place]
         if values[_WORD_LISTS] != _NO_WORDS:
             for place in range(_WORD_LISTS.start, _WORD_LISTS.stop):
@@ -224,7 +224,7 @@ def job_from_person(form: object, *, now: str, state: State, ours: bool = False)
             raise InvalidInput(f"a job has no {needed}")
     values = {**_WRITTEN_DEFAULTS, "state": state, "created_at": now}
     for name, value in form.items():
-        field = None if ours and name in LATER_FIELDS else _FIELD_BY_SPELLING.get(name)
+        field = None if ours and name in LATER_FIELDS else BY_SPELLING.get(name)
         values[field.name if field else name] = _checked(field, value)
     values.setdefault("updated_at", values["created_at"])
     values.setdefault("run_at", values["created_at"])
@@ -243,8 +243,3 @@ def _checked(field: Field | None, value: object) -> object:
     if value is None and Job._field_defaults.get(field.name, 0) is None:
         return None
     return check_value(field, value)
-
-
-_FIELD_BY_SPELLING: dict[str, Field] = {
-    spelled: field for field in FIELDS for spelled in (field.name, *field.old)
-}

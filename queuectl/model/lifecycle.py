@@ -195,8 +195,8 @@ def settled(
 def _failed(
     job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], dice: float, now: str
 ) -> Job:
-    attempts = job.attempts + 1
-    if _defers(job, outcome):
+    attempts, asks_later = job.attempts + 1, outcome.kind == "exited" and outcome.exit_code == LATER
+    if asks_later and LATER not in (job.no_retry_on or ()) and job.deferrals < MOST_DEFERRALS:
         return _deferred(job, outcome, policy, now)
     changes: dict[str, Any] = {
         "attempts": attempts,
@@ -236,15 +236,6 @@ def _is_among(causes: Collection[int | str], outcome: Outcome) -> bool:
         return "timeout" in causes
     code = outcome.exit_code
     return code in causes or ("signal" in causes and code is not None and code > _SIGNALLED)
-
-
-def _defers(job: Job, outcome: Outcome) -> bool:
-    return (
-        outcome.kind == "exited"
-        and outcome.exit_code == LATER
-        and LATER not in (job.no_retry_on or ())
-        and job.deferrals < MOST_DEFERRALS
-    )
 
 
 def _deferred(job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], now: str) -> Job:

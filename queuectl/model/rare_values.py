@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from queuectl.errors import InvalidInput, as_given
+from queuectl.model.ids import ID
 from queuectl.model.sizes import parse_size
 
 LONGEST_TAG, MOST_TAGS = 64, 16
 LARGEST_LOG = 10**15  # bytes
 CRON = "minute, hour, day, month and weekday, like '0 3 * * 1-5', or a word like @daily"
 _TAG = re.compile(r"[A-Za-z0-9._:-]+")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _BETWEEN_WORDS = re.compile(r"[,\s]+")
 
 
@@ -78,7 +78,7 @@ def _ids(field: Named, value: object) -> tuple[str, ...]:
         raise InvalidInput(f"{field.name} must be a list of ids, not {as_given(value)}")
     found = tuple(dict.fromkeys(map(_unquoted, words)))
     for job_id in found:
-        if len(job_id) > 128 or not _ID.fullmatch(job_id):
+        if not re.fullmatch(ID, job_id):
             several = ": name each by itself" if "," in job_id else ""
             raise InvalidInput(f"{field.name}: {as_given(job_id)} is not the id of a job{several}")
     return found

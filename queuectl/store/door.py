@@ -158,6 +158,15 @@ _KINDS = {
 
 def folder_oddity(path: str) -> str:
     """Why this is not a folder of ours, in words behind its name; "" if it is one, or is absent."""
+    return _not_ours(path, stat.S_IFDIR, "a folder")
+
+
+def pipe_oddity(path: str) -> str:
+    """The same of a named pipe."""
+    return _not_ours(path, stat.S_IFIFO, "a pipe")
+
+
+def _not_ours(path: str, wanted: int, noun: str) -> str:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -165,20 +174,8 @@ def folder_oddity(path: str) -> str:
     except OSError as exc:
         return f"cannot be looked at: {exc.strerror}"
     kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFDIR:
-        return f"is {_KINDS.get(kind, 'a file')}, not a folder"
-    return "" if found.st_uid == os.geteuid() else f"belongs to another user (uid {found.st_uid})"
-
-
-def pipe_oddity(path: str) -> str:
-    """Why this is not a pipe of ours, in words behind its name; "" if it is one, or is absent."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return ""
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFIFO:
-        return f"is {_KINDS.get(kind, 'a file')}, not a pipe"
+    if kind != wanted:
+        return f"is {_KINDS.get(kind, 'a file')}, not {noun}"
     return "" if found.st_uid == os.geteuid() else f"belongs to another user (uid {found.st_uid})"
 
 

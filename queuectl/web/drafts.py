@@ -13,8 +13,8 @@ from typing import Any
 from queuectl.config import check_setting, find_setting
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import DELAY, UNSETTABLE, Field, check_value, find_field
+from queuectl.model.ids import ID
 from queuectl.web.exchange import Refused
-from queuectl.web.routes import ID
 
 _NUMBERS: dict[str, Any] = {
     **dict.fromkeys(("int", "count", "size"), int),
@@ -43,15 +43,13 @@ def _is_fit(field: Field, value: object) -> bool:
     if field.kind == "outcomes":
         return isinstance(value, list) and all(type(x) is int or x in _ENDS for x in value)
     if field.kind == "ids":
-        return isinstance(value, list) and all(map(_is_id, value))
+        return isinstance(value, list) and all(
+            isinstance(word, str) and re.fullmatch(ID, word) for word in value
+        )
     if field.kind == "tags":
         return isinstance(value, list)
     kinds = _NUMBERS.get(field.kind)
     return kinds is None or (isinstance(value, kinds) and not isinstance(value, bool))
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(ID, value))
 
 
 def _check_clock(field: Field, value: Any) -> None:

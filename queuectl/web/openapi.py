@@ -20,12 +20,13 @@ from queuectl.model.fields import (
     STATES,
     Field,
 )
+from queuectl.model.ids import ID
 from queuectl.model.rare_values import LARGEST_LOG, LONGEST_TAG, MOST_TAGS
 from queuectl.model.times import LONGEST
 from queuectl.web.exchange import TITLES, Answer, Call
 from queuectl.web.jobs_api import GUARDED
 from queuectl.web.route_table import ROUTES
-from queuectl.web.routes import ID, Member, Route
+from queuectl.web.routes import Member, Route
 from queuectl.web.service import Service
 
 Form = dict[str, Any]

@@ -14,12 +14,12 @@ from urllib.parse import parse_qs
 
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import check_state
+from queuectl.model.ids import ID
 from queuectl.model.rare_values import check_tag
 from queuectl.model.times import format_time, parse_duration, parse_time
 from queuectl.web.exchange import Answer, Call, Refused
 
 V1 = "/api/v1"
-ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 Handler = Callable[[Any, Call], Answer]
 
 

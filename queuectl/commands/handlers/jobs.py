@@ -23,6 +23,7 @@ from queuectl.errors import InvalidInput, QueuectlError, StoreError
 from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
 from queuectl.model.env_file import hidden
+from queuectl.model.env_set import present
 from queuectl.model.fields import STATES
 from queuectl.model.job import FINISHED, LIVE, Job, policy_of, recurs
 from queuectl.model.selection import Selection
@@ -233,8 +234,7 @@ def _taken_along(context: Context, job: Job) -> str | None:
         return str(exc)
     if form is None:
         return None
-    names = [name for name, text in form["env"].items() if text is not None]
-    return ", ".join([f"umask {form.get('umask', '022')}", *names])
+    return ", ".join([f"umask {form.get('umask', '022')}", *present(form)])
 
 
 def _next_run(job: Job, clock: float | None) -> str:
