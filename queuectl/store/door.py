@@ -56,12 +56,8 @@ class Presence:
             raise FileMissing(f"{gone(self._path)}; 'init' makes a new one")
 
 
-NO_LINES = (
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-)  # what comes of reading job lines that are none
+# What comes of reading job lines that are none.
+NO_LINES = (LookupError, ValueError, TypeError, AttributeError)
 
 
 def changed(folder: str) -> BadFile:
@@ -70,6 +66,20 @@ def changed(folder: str) -> BadFile:
         f"{folder}: a job file was changed while it was read; nothing was changed: try again, "
         "and if it stays so, run queuectl doctor"
     )
+
+
+class Reading:
+    """A block in which job lines are read; what comes of one that is none is told by `changed`."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NO_LINES):
+            raise changed(self._folder) from error
 
 
 def make_folder(path: str) -> None:

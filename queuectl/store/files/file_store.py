@@ -154,7 +154,6 @@ class FileStore:
         return changed
 
     def check_size(self, job: Job) -> None:
-        """Raise InvalidInput for a job that is too large to be taken from a person."""
         checked_line(job)
 
     def remove(
@@ -245,7 +244,6 @@ class FileStore:
         return Claim(job)
 
     def prepare_claims(self) -> None:
-        """Read what a first claim needs, while nobody waits for the lock."""
         self._writer.prepare_live()
 
     def _stored(self, live: LiveIndex, job: Job) -> Job | None:
@@ -307,7 +305,6 @@ class FileStore:
     # -- settings
 
     def settings(self) -> Mapping[str, object]:
-        """See Store; BadFile if config.json holds a mistake."""
         return self._settings.read()
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
@@ -323,7 +320,6 @@ class FileStore:
     # -- workers
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> WorkerSlot:
-        """Make this process a worker that others see; its slot must be released."""
         facts = {
             "id": worker_id,
             "pid": pid,
@@ -344,13 +340,11 @@ class FileStore:
                 raise
 
     def release(self, slot: WorkerSlot) -> None:
-        """Take a worker off the list, at its own end."""
         with self._writer.writing():
             slot.release()
             self._strike(slot.id)
 
     def forget_worker(self, worker_id: str) -> bool:
-        """Take a dead worker off the list, after its job was rescued; False if it lives."""
         with self._writer.writing():
             if not worker_files.forget(self.folder, worker_id):
                 return False
@@ -366,7 +360,6 @@ class FileStore:
         side_files.write_workers(self.folder, kept)
 
     def workers(self) -> list[WorkerInfo]:
-        """Every worker with a file; one that is not alive was lost."""
         return list(worker_files.worker_infos(self.folder))
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:
@@ -393,68 +386,55 @@ class FileStore:
         return []
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        """Tell workers that something changed; they also look by themselves now and then."""
         worker_files.wake(self.folder, message, only)
 
     def wake_idle(self, count: int) -> None:
-        """Wake so many workers that run nothing: each of them wakes another when it gets a job."""
         worker_files.wake_idle(self.folder, count)
 
     # -- the rest
 
     @property
     def notices(self) -> list[str]:
-        """What a person should be told beside results; cleared by whatever shows it."""
         return self._writer.notices
 
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
-        """Have a line told once whenever the lock is waited for longer than a second."""
         self._writer.lock.on_wait = tell
 
     def leave_notices(self) -> None:
-        """For a worker, whose words nobody reads: leave for the next command what is not usual."""
         lines = [line for line in self.notices if not line.endswith(TAKEN_IN)]
         self.notices.clear()
         if lines:
             marker.leave_word(self.folder, lines)
 
     def present(self, job: Job) -> Job | None:
-        """For a worker: the present form of the live job it runs, from the journal's tail."""
         with self._writer.writing() as journal:
             return self._stored(self._writer.live(journal), job)
 
     def held_by(self, worker: str) -> list[Job]:
-        """For that worker: the running jobs that name it, as far as it has read the journal."""
         name = b'"worker": "%s"' % worker.encode()
         live = self._writer.known_live
         lines = [line for line in live.running.values() if name in line] if live else []
         return [job for job in map(decode_job, lines) if job.worker == worker]
 
     def next_due(self) -> float | None:
-        """Seconds until the next waiting job is due; for a worker that has claimed before."""
         with self._writer.writing() as journal:
             due = self._writer.live(journal).next_due()
         return None if due is None else max(0.0, parse_time(due.decode()) - self.now())
 
     def sync(self) -> None:
-        """Bring claims and results to the disk."""
         self._writer.confirm()
 
     def fold(self) -> None:
-        """Bring the job files up to the journal."""
         self._writer.fold()
 
     def tidy(self) -> None:
-        """Fold a queue that folds quickly, so that its JSON files are the whole truth."""
         if marker.check_folder(self.folder):
             self._writer.fold_if_quick()
 
     def fold_if_due(self, *, busy: bool = False) -> bool:
-        """Fold if it is time; a busy worker only folds what has grown large."""
         return self._writer.fold_if_due(least=LARGE if busy else 1)
 
     def fold_due_in(self) -> float | None:
-        """Seconds until a fold would be due; None if nothing waits for one."""
         return self._writer.fold_due_in()
 
     def now(self) -> float:

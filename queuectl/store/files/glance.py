@@ -23,7 +23,10 @@ _FEW = 4  # jobs that are looked for one by one; more are met in one pass
 
 
 class Glance:
-    """The queue as it was when this was made; close it when done. Not for two threads at once."""
+    """The queue as it was when this was made: methods without a text are as store/watch.py says.
+
+    Not for two threads at once.
+    """
 
     def __init__(self, path: str, now: float) -> None:
         self._path = path
@@ -32,27 +35,22 @@ class Glance:
             self._snapshot = Snapshot.read(path, now, no_lock, patience=0.0)
 
     def close(self) -> None:
-        """Let go of the files; may be called twice."""
         if self._snapshot is not None:
             self._snapshot.close()
             self._snapshot = None
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
         if self._snapshot is None:
             return []
-        try:
+        with door.Reading(self._path):
             return list(map(decode_job, lines_of(self._snapshot).find(states, start, most)))
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
-        """At most so many of the jobs that wait: those that are claimed first from `now` on."""
         if self._snapshot is None:
             return []
         waiting: list[tuple[bool, object, object, int, bytes]] = []
         moment = now.encode()
-        try:
+        with door.Reading(self._path):
             for at, line in enumerate(self._snapshot.lines()):
                 front = line_front(line)
                 if front is None or front[1] not in (b"pending", b"failed"):
@@ -60,18 +58,15 @@ class Glance:
                 priority, due = int(front[2]), front[3]
                 first = (True, due, priority) if due > moment else (False, priority, due)
                 waiting.append((*first, at, line))
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
         return [decode_job(entry[-1]) for entry in nsmallest(most, waiting)]
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        """At most so many jobs, those with the latest time `key`; whether these are all."""
         if self._snapshot is None:
             return [], True
         needle = f'"{key}": "'.encode()
         kept: list[tuple[bytes, bytes, bytes]] = []
         floor = (b"", b"")
-        try:
+        with door.Reading(self._path):
             for line in self._snapshot.lines():
                 # A quote within a text of JSON has a backslash before it: no text reads like this.
                 at = line.find(needle) + len(needle)
@@ -82,41 +77,30 @@ class Glance:
                     kept.sort(reverse=True)
                     del kept[most:]
                     floor = kept[-1][:2]
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
         kept.sort(reverse=True)
         whole = floor == (b"", b"") and len(kept) <= most
         return [decode_job(entry[-1]) for entry in kept[:most]], whole
 
     def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
-        """The jobs in these states (None: any) in whose line stands the text, in whatever case.
-
-        It stands in the lines of all jobs that hold it if it is plain ASCII that JSON leaves be.
-        """
         if self._snapshot is None:
             return
         wanted = None if states is None else {state.encode() for state in states}
         needle = text.lower().encode()
-        try:
+        with door.Reading(self._path):
             for line in self._snapshot.lines():
                 if needle in line.lower() and (wanted is None or line_state(line) in wanted):
                     yield decode_job(line)
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that exist, by id."""
         if self._snapshot is None:
             return {}
         pairs = ((job_id, self._snapshot.get(job_id)) for job_id in ids)
         wanted = {job_id.encode() for job_id in ids}
-        try:
+        with door.Reading(self._path):
             if len(wanted) > _FEW:
                 lines = (line for line in self._snapshot.lines() if line_id(line) in wanted)
                 return {job.id: job for job in map(decode_job, lines)}
             return {job_id: found[0] for job_id, found in pairs if found is not None}
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
 
 
 class Follower:
@@ -133,7 +117,6 @@ class Follower:
             self._journal = None
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
-        """See Watch."""
         if not marker.check_folder(self._path) or marker.is_new(self._path):
             self.close()
             return []
@@ -171,11 +154,9 @@ def _read_on(journal: Journal) -> list[bytes]:
 
 def _changes_of(lines: list[bytes], ids: Collection[str] | None) -> list[Change]:
     wanted = None if ids is None else {job_id.encode() for job_id in ids}
-    try:
+    with door.Reading("the queue"):
         return [
             (line_id(line).decode(), decode_job(line) if line_state(line) else None)
             for line in lines
             if wanted is None or line_id(line) in wanted
         ]
-    except door.NO_LINES as exc:
-        raise door.changed("the queue") from exc

@@ -52,7 +52,6 @@ class LogFolder:
         return door.within(self.path, f"{worker_id}.spool")
 
     def spool(self, worker_id: str) -> Spool:
-        """The open file that takes the output of a worker's runs."""
         return Spool(self, worker_id)
 
     def make(self) -> None:
@@ -66,16 +65,13 @@ class LogFolder:
         door.make_folder(self.path)
 
     def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
-        """Of each log the id of its job, the run, and the job's `log_word`."""
         return filter(None, map(named_run, self._names()))
 
     def keep(self, job: Job, run: int, output: Iterable[bytes]) -> None:
-        """Keep what another queue has as the output of a run."""
         self.make()
         door.write_unsynced(self.run_path(job, run), output)
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
-        """All that the run (None: the latest) has written so far."""
         fd = self.open(job, run)
         if fd is None:
             return
@@ -89,13 +85,11 @@ class LogFolder:
             yield from _pieces(fd, 0)
 
     def tail(self, job: Job, lines: int, run: int | None = None) -> Iterator[bytes]:
-        """The last `lines` lines that the run (None: the latest) has written so far."""
         fd = self.open(job, run)
         if fd is not None:
             yield from _pieces(fd, _start_of_tail(fd, lines))
 
     def end(self, job: Job, most: int) -> bytes:
-        """At most the last `most` bytes that the latest run has written so far."""
         try:
             fd = self.open(job)
         except StoreError:
@@ -141,7 +135,6 @@ class LogFolder:
             yield from _pieces(fd, shown)
 
     def places(self, worker_id: str, jobs: Iterable[Job]) -> list[str]:
-        """Where the output of the latest runs of these jobs of a worker may lie."""
         return [self.spool_path(worker_id), *map(self.run_path, jobs)]
 
     def is_held(self, worker_id: str, jobs: Iterable[Job]) -> bool:
@@ -173,7 +166,6 @@ class LogFolder:
             os.close(fd)
 
     def drop_spool(self, worker_id: str) -> None:
-        """Remove the spool of a dead worker, and what was cut off it."""
         door.remove(self.spool_path(worker_id))
         Cuts(self.spool_path(worker_id)).drop()
 
@@ -232,7 +224,6 @@ class LogFolder:
             return []
 
     def open(self, job: Job, run: int | None = None) -> int | None:
-        """A descriptor of the run's (None: the latest) output, or None if there is none yet."""
         door.check_folder_of_ours(self.path)
         fd = _open_to_read(self.run_path(job, run))
         if fd is None and job.state == "in_progress" and run in (None, job.run):
@@ -287,11 +278,9 @@ class Spool:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a run may write to the file."""
         return self.fd >= 0
 
     def make_ready(self) -> None:
-        """Open the file for the next run, if it is not; DiskRefused if that fails."""
         if self.fd >= 0:
             return
         self._logs.make()
@@ -303,18 +292,15 @@ class Spool:
         self.fd = fd
 
     def begin(self, job: Job) -> None:
-        """The job is going to write into the file."""
         if self._cuts.gone:  # the log of the run before could not get its name
             self._cuts.drop()
         self._cuts.looked = None
         self._limit = self._usual if job.log_limit is None else job.log_limit
 
     def limit_to(self, limit: int) -> None:
-        """Keep at most so many bytes of each run, 0 for all, unless its job says otherwise."""
         self._usual = limit
 
     def look(self, tell: Callable[[Exception], None]) -> float:
-        """Cut what is too long; seconds until the next look. `tell` is told of a refusal."""
         if not self._limit or self.fd < 0:
             return LATER
         self._limit = fitting(self.fd, self._limit)
@@ -379,7 +365,6 @@ class Spool:
         self._cuts.drop()
 
     def last_line(self) -> str:
-        """The last words written, as `last_words` has them."""
         size = os.fstat(self.fd).st_size
         data = os.pread(self.fd, END, max(size - END, 0))
         if self._cuts.gone and size < END:
@@ -387,7 +372,6 @@ class Spool:
         return last_words(data)
 
     def close(self) -> None:
-        """Let go of the file and remove it if nothing is in it."""
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1

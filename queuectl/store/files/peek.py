@@ -121,19 +121,15 @@ class Peek:
         """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
         if self._lines is None:
             return []
-        try:
+        with door.Reading(self._path):
             return [Seen(line) for line in self._lines.find(states, start, most)]
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
 
     def tags(self) -> list[str]:
         """The tags of the newest jobs that have some, each once."""
         if self._lines is None:
             return []
-        try:
+        with door.Reading(self._path):
             return [*dict.fromkeys([tag for line in self._lines.tagged() for tag in _tags(line)])]
-        except door.NO_LINES as exc:
-            raise door.changed(self._path) from exc
 
     def _read_plain(self, now: float) -> bool:
         """Open a queue whose files are as queuectl left them; False if that is not certain."""

@@ -54,30 +54,22 @@ class WorkerSlot:
             return False
 
     def why_gone(self) -> str:
-        """Why that is so, to stand behind the worker's id."""
         if not os.path.lexists(self._folder):
             return f"data folder {self._folder} is gone"
         return "was given up: its file in workers/ is gone"
 
     def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
-        """Write down which process group runs which job, for a rescue that must end it."""
         self._set_line(f"{job_id} {run} {pid} {start_time}\n".encode())
 
     def clear_run(self) -> None:
-        """Write down that nothing runs."""
         self._set_line(b"\n")
 
     def note_facts(self, **facts: object) -> None:
-        """Write down facts beside those noted before; names and values hold no blanks.
-
-        Raises OSError.
-        """
         self._facts |= {name: str(fact) for name, fact in facts.items()}
         start = self._job_line + RUN_LINE
         os.pwrite(self._fd, _facts_line(self._facts, _SIZE - start), start)
 
     def note_trouble(self, why: str) -> None:
-        """Write down what keeps the worker from working; "" if nothing does any more. OSError."""
         self.note_facts(trouble=_spelled(why))
 
     def note_end(self, job_id: str, run: int, end: End) -> bool:
@@ -101,22 +93,18 @@ class WorkerSlot:
         return True
 
     def leave_watch(self) -> None:
-        """Let another one keep watch."""
         if self.on_watch:
             fcntl.flock(self._workers_fd, fcntl.LOCK_UN)
             self.on_watch = False
 
     def crowd(self) -> int:
-        """How many workers there are, this one included."""
         return len(self._all_names())
 
     @property
     def patience(self) -> float:
-        """How many times poll-interval this worker may wait."""
         return 1.0
 
     def sees_lost(self) -> bool:
-        """Whether one other worker, taken at random, was lost."""
         names = self._all_names()
         name = names[_any_of(len(names))]
         info = None if name == self.id else probe(self._folder, name)

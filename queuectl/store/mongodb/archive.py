@@ -36,14 +36,16 @@ class _Own(NamedTuple):
 
 
 class MongodbArchive:
-    """See Archive. What is changed while a backup is made may be in it or not, job by job."""
+    """The archive of such a store: methods without a text are as Archive says.
+
+    What is changed while a backup is made may be in it or not, job by job.
+    """
 
     def __init__(self, store: Store, connection: Connection, env_sets: EnvSets) -> None:
         self._store, self._connection = store, connection
         self._env_sets = env_sets
 
     def backup(self) -> Iterator[bytes]:
-        """See Archive."""
         return self._lines(self._store.find())
 
     def _lines(self, jobs: Iterable[Job]) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MongodbCare:
-    """See Care."""
+    """The care of such a store: methods without a text are as Care says."""
 
     def __init__(self, store: Store, connection: Connection) -> None:
         self._store, self._connection = store, connection
@@ -66,5 +66,4 @@ class MongodbCare:
         raise StoreError("the store in MongoDB has no repair: 'mongod --repair' mends its files")
 
     def tidy_output(self, stamp: str) -> list[str]:
-        """See Care."""
         return put_aside(self._store, stamp)

@@ -84,7 +84,6 @@ class Changes:
     def change(
         self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
     ) -> dict[str, Job]:
-        """See Jobs."""
         self.freed = 0
         if not is_selection(which) and len(which) == 1 and exactly is None:
             return self._change_one(which, rule, alone=alone)

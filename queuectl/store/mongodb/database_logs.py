@@ -24,7 +24,7 @@ _LOOK = 0.2  # seconds between looks at output that is being followed
 
 
 class DatabaseLogs(LogFolder):
-    """The same as LogFolder, for a host folder and the pieces in a database."""
+    """The output of such a store, in a host folder and pieces in the database; see LogFolder."""
 
     def __init__(self, folder: str, connection: Connection) -> None:
         super().__init__(folder)
@@ -48,11 +48,9 @@ class DatabaseLogs(LogFolder):
             return os.dup(copy.fileno())
 
     def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
-        """See LogFolder."""
         return self._pieces.all_runs()
 
     def keep(self, job: Job, run: int, output: Iterable[bytes]) -> None:
-        """See LogFolder."""
         self._pieces.keep(self._name(job, run), job._replace(run=run), output)
 
     def end(self, job: Job, most: int) -> bytes:
@@ -106,7 +104,6 @@ class DatabaseLogs(LogFolder):
     def remove_old(
         self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
-        """See Output."""
         return self._pieces.remove_old(age, total)
 
     def spool(self, worker_id: str) -> Spool:
@@ -115,7 +112,7 @@ class DatabaseLogs(LogFolder):
 
 
 class SentSpool(Spool):
-    """A spool whose content is sent to the database as it grows."""
+    """A spool whose content is sent to the database as it grows; see Spool."""
 
     def __init__(self, logs: LogFolder, worker_id: str, pieces: Pieces) -> None:
         super().__init__(logs, worker_id)
@@ -132,7 +129,6 @@ class SentSpool(Spool):
             return super()._cut()
 
     def is_let_go(self) -> bool:
-        """See Spool."""
         self._sender.end()
         return super().is_let_go()
 
@@ -153,7 +149,6 @@ class SentSpool(Spool):
             del self._unsent[-1]
 
     def close(self) -> None:
-        """See Spool."""
         self._sender.close()
         with suppress(QueuectlError):
             self._send()

@@ -49,7 +49,7 @@ _ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, 
 
 
 class MongodbStore:
-    """Keeps the store contract in one database."""
+    """The store in one database: methods without a text are as Store says."""
 
     spans_hosts = True
 
@@ -75,7 +75,6 @@ class MongodbStore:
 
     @property
     def freed(self) -> int:
-        """See Store."""
         return self._changes.freed
 
     @freed.setter
@@ -107,27 +106,23 @@ class MongodbStore:
 
     @property
     def care(self) -> Care:
-        """See Care."""
         from queuectl.store.mongodb.care import MongodbCare
 
         return MongodbCare(self, self.connection)
 
     @property
     def archive(self) -> Archive:
-        """See Archive."""
         from queuectl.store.mongodb.archive import MongodbArchive
 
         return MongodbArchive(self, self.connection, self._env_sets)
 
     @property
     def output(self) -> Output:
-        """See Output."""
         from queuectl.store.mongodb.database_logs import DatabaseLogs
 
         return DatabaseLogs(self.folder, self.connection)
 
     def watch(self) -> Watch:
-        """See Store."""
         from queuectl.store.mongodb.watch import MongodbWatch
 
         return MongodbWatch(self, self.connection, self.summary)
@@ -144,7 +139,6 @@ class MongodbStore:
         return True
 
     def make(self) -> None:
-        """See Store."""
         self._make()
         make_host_folder(self.folder, self.connection.address)
 
@@ -163,7 +157,6 @@ class MongodbStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        """See Store and Adding."""
         jobs = iter(jobs)
         first = list(islice(jobs, 1))
         if not first:
@@ -180,7 +173,6 @@ class MongodbStore:
         return first
 
     def get(self, job_id: str) -> Job | None:
-        """See Store."""
         if not self._there():
             return None
         with self.connection.told():
@@ -188,7 +180,6 @@ class MongodbStore:
         return to_job(found) if found else None
 
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
-        """See Store."""
         wanted = STATES if states is None else [state for state in STATES if state in states]
         if not self._there():
             return
@@ -214,13 +205,11 @@ class MongodbStore:
             yield from self._jobs.find(asked, **how).sort("_seq", 1)
 
     def children(self, job_id: str) -> Iterator[Job]:
-        """See Store."""
         if self._there():
             with self.connection.told():
                 yield from list(Family(self.connection, OPEN).kids_of(job_id))
 
     def counts(self) -> dict[str, int]:
-        """See Store."""
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         if not self._there():
             return counts
@@ -266,7 +255,6 @@ class MongodbStore:
         exactly: int | None = None,
         alone: bool = False,
     ) -> dict[str, Job]:
-        """See Store and Changes."""
         self._refuse_if_absent(which)
         return self._changes.change(which, rule, exactly, alone=alone)
 
@@ -277,7 +265,6 @@ class MongodbStore:
         exactly: int | None = None,
         kept: Kept = None,
     ) -> list[Job]:
-        """See Store and Changes."""
         self._refuse_if_absent(which)
         return self._changes.remove(which, goes or (lambda _: True), exactly, kept)
 
@@ -287,17 +274,14 @@ class MongodbStore:
                 raise NoSuchJob(job_id)
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
-        """See Store."""
         return self._env_sets.id_of(env_set)
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
-        """See Store."""
         return self._env_sets.of(job)
 
     # -- settings
 
     def settings(self) -> Mapping[str, object]:
-        """See Store."""
         there, asked_at = self._there(), clock()
         if there and asked_at - self._came_at > _SAME_MOMENT:
             self._note_settings(layout.read_settings(self.connection), asked_at)
@@ -309,7 +293,6 @@ class MongodbStore:
         self._claims.note(self._settings, asked_at)
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store."""
         self._make()
         self._came_at = float("-inf")
         config = self.connection.database.config
@@ -339,22 +322,18 @@ class MongodbStore:
             return [to_job(document) for document in self._jobs.find(asked)]
 
     def next_due(self) -> float | None:
-        """See Jobs."""
         return self._claims.next_due()
 
     # -- workers
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
-        """See MongodbWorkers."""
         self._make()
         return self._workers.register(worker_id, pid, start_time, boot_id)
 
     def release(self, slot: LeasedSlot) -> None:
-        """See MongodbWorkers."""
         self._workers.release(slot)
 
     def forget_worker(self, worker_id: str) -> bool:
-        """See MongodbWorkers."""
         return self._workers.forget(worker_id)
 
     def workers(self) -> list[WorkerInfo]:
@@ -375,15 +354,12 @@ class MongodbStore:
         worker_files.note_lost(self.folder, worker_id, **facts)
 
     def stop_elsewhere(self, now: bool) -> list[str]:
-        """See Workers."""
         return self._workers.stop_elsewhere(now) if self._there() else []
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        """See MongodbWorkers."""
         self._workers.wake(message, only)
 
     def wake_idle(self, count: int) -> None:
-        """See MongodbWorkers."""
         self._workers.wake_idle(count)
 
     # -- the rest
@@ -435,7 +411,6 @@ class MongodbStore:
         return self.connection.now()
 
     def wait(self, seconds: float) -> None:
-        """See Store."""
         time.sleep(min(seconds, _LOOK))
 
     def check(self) -> list[str]:

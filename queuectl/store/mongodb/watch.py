@@ -167,7 +167,10 @@ def listener(connection: Connection, folder: str) -> Listener:
 
 
 class MongodbWatch:
-    """See Watch. It begins to listen when it is first asked for a mark or for changes."""
+    """The watch of such a store: methods without a text are as Watch says.
+
+    It begins to listen when it is first asked for a mark or for changes.
+    """
 
     def __init__(
         self, store: Store, connection: Connection, summary: Callable[[], Summary]
@@ -177,7 +180,6 @@ class MongodbWatch:
         self._at = -1
 
     def mark(self) -> tuple[object, ...]:
-        """See Watch."""
         return (listener(self._connection, self._store.folder).heard,)
 
     def menu_mark(self) -> tuple[object, ...]:
@@ -189,11 +191,9 @@ class MongodbWatch:
         return list(worker_infos(self._store.folder))
 
     def settings(self) -> Mapping[str, object]:
-        """See Watch."""
         return read_settings(quick(self._connection.address))
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
-        """See Watch."""
         heard = listener(self._connection, self._store.folder)
         if heard.trouble:
             raise StoreError(heard.trouble)
@@ -206,15 +206,12 @@ class MongodbWatch:
         return [change for change in found if change[0] in ids]
 
     def jobs(self) -> Iterator[Job]:
-        """See Watch."""
         return self._store.find()
 
     def glance(self) -> MongodbGlance:
-        """See Watch."""
         return MongodbGlance(self._connection)
 
     def peek(self) -> MongodbPeek:
-        """See Watch."""
         return MongodbPeek(quick(self._connection.address))
 
     def close(self) -> None:

@@ -322,7 +322,6 @@ class LeasedSlot(WorkerSlot):
         return watches
 
     def leave_watch(self) -> None:
-        """See WorkerSlot."""
         self._waker.listen(False)
         super().leave_watch()
 
@@ -373,7 +372,6 @@ class LeasedSlot(WorkerSlot):
             thread.join(2.0)
 
     def release(self) -> None:
-        """See WorkerSlot."""
         self._lease, self._declared = float("inf"), False  # the file is ours, whatever became of it
         super().release()
 
