@@ -15,6 +15,7 @@ import pytest
 from queuectl.job_queue import JobQueue
 from queuectl.store.damage import examination, strays
 from queuectl.store.files.lock import QueueLock
+from queuectl.store.files.logs import LogFolder
 from queuectl.store.files.worker_files import make_slot
 
 
@@ -374,6 +375,19 @@ def test_logs_of_nobody_are_put_aside(queue):
     assert "logs/w-9.spool: empty, and belongs to no job or worker; removed" in mended
     names = sorted(name.partition(".bad-")[0] for name in os.listdir(path(queue, "logs")))
     assert names == [log_of_a(partial(path, queue)).name, "gone.3.log"]
+
+
+def test_output_that_is_being_written_is_not_parted_from_its_worker(queue):
+    slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
+    path(queue, "worker_pids.json").write_text('[{"id": "w-1", "pid": 123}]')
+    spool = LogFolder(queue.folder).spool("w-1")
+    os.write(spool.fd, b"one\n")
+    os.link(spool.path, f"{queue.folder}-copy")
+    queue.ok("doctor", "--repair")
+    assert os.path.samestat(os.stat(spool.path), os.fstat(spool.fd))
+    spool.close()
+    assert found(queue)[0].startswith("Problem: logs/w-1.spool: has 2 names")
+    slot.release()
 
 
 def test_it_is_right_while_others_work(queue, wait_until):

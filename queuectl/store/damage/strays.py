@@ -88,8 +88,16 @@ def _oddity_inside(above: str, path: str) -> str:
         return door.pipe_oddity(path)
     if above == WORKERS and is_linked(path):
         return _oddity(path) if _is_another_folders(path) else ""
-    fault = _oddity(path)
-    return "" if path.endswith(".log") and is_linked(path) else fault
+    if path.endswith((".log", ".spool")) and is_linked(path):
+        return "" if path.endswith(".log") or _is_written(path) else _oddity(path)
+    return _oddity(path)
+
+
+def _is_written(spool: str) -> bool:
+    """Whether a worker or its job writes there: a copy in its place would not get the rest."""
+    from queuectl.store.files.logs import is_locked  # not of an enqueue
+
+    return is_locked(spool)
 
 
 def _is_another_folders(path: str) -> bool:
