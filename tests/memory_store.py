@@ -26,7 +26,7 @@ from queuectl.model.gate import OPEN, Gate, full, holders, paused_by, slots_for
 from queuectl.model.ids import made_ids
 from queuectl.model.job import LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
-from queuectl.model.schedule import fired
+from queuectl.model.schedule import copy_id, fired
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.backup import format_backup
@@ -155,7 +155,7 @@ class MemoryStore:
         last = self._jobs.get(schedule.last) if schedule.last else None
         made = made_ids(parse_time(now), 1, len(self._jobs))[0]
         lives = last is not None and last.state in LIVE
-        new, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=lives)
+        new, copy = fired(schedule, copy_id(schedule, made), now, lives=lives)
         added = {job.id: job for job in self.on_change([(schedule, new)], self._settings)}
         self._put(schedule, new)
         self._jobs |= added

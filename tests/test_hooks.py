@@ -30,8 +30,8 @@ def queue(request, tmp_path):
     queue.close()
 
 
-def hooked(*pairs):
-    return hooks_of(pairs, COMMANDS, MadeIds(START, 7), "/q")
+def hooked(*pairs, folder="/q"):
+    return hooks_of(pairs, COMMANDS, MadeIds(START, 7), folder)
 
 
 def test_a_hook_is_a_job_that_gets_all_by_its_environment():
@@ -46,6 +46,12 @@ def test_a_hook_is_a_job_that_gets_all_by_its_environment():
     assert {name: hook.env[f"QUEUECTL_{name}"] for name in ("EVENT", "OF", "EXIT_CODE", "LOG")} == {
         **{"EVENT": "dead", "OF": "a", "EXIT_CODE": "3", "LOG": "/q/logs/a.2.w.log"},
     }
+
+
+def test_a_folder_that_no_job_can_name_is_left_out():
+    job = make_job("a", state="in_progress", run=2)
+    [hook] = hooked((job, job._replace(state="dead")), folder="/q\udcff")
+    assert (hook.cwd, hook.env["QUEUECTL_LOG"]) == (None, "")
 
 
 def test_only_an_end_has_a_hook_and_a_hooks_end_none():

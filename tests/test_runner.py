@@ -19,6 +19,7 @@ import pytest
 from samples import PYTHON
 
 from queuectl.model.job import Job
+from queuectl.model.fields import LONGEST_COMMAND
 from queuectl.model.lifecycle import Outcome
 from queuectl.store.files.logs import LogFolder, Spool
 from queuectl.store.files.worker_files import folder_identity
@@ -169,6 +170,13 @@ def test_a_folder_that_is_gone_is_told(bench, tmp_path):
     assert outcome[:2] == ("not_started", None)
     assert outcome.error == f"cannot start: folder {gone}: No such file or directory"
     assert bench.started == []
+
+
+def test_why_a_job_cannot_start_is_told_in_a_text_that_a_job_may_hold(bench):
+    outcome = bench.run("true", cwd="/" + "x" * (LONGEST_COMMAND - 1))
+    assert outcome.error.startswith("cannot start: folder /xxx")
+    assert outcome.error.endswith(f"xx: {os.strerror(errno.ENAMETOOLONG)}")
+    assert len(outcome.error) < 1100
 
 
 def test_a_command_longer_than_the_system_takes_is_told(bench):

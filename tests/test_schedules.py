@@ -20,6 +20,7 @@ from queuectl.errors import Conflict, InvalidInput
 from queuectl.job_queue import JobQueue
 from queuectl.model.cron import next_fitting
 from queuectl.model.lifecycle import Outcome
+from queuectl.model.fields import LONGEST_ID, MOST_RETRIES
 from queuectl.model.schedule import fired, next_time
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.files.file_store import FileStore
@@ -251,6 +252,15 @@ def clocked(request, data_dir):
     store = FileStore(data_dir) if request.param == "files" else MemoryStore()
     yield (found := Clocked(store))
     found.queue.close()
+
+
+def test_a_schedule_of_a_file_may_have_any_id_and_change_for_ever(clocked):
+    """A million changes are those of twelve days, at one each second."""
+    clocked.queue.store.add([schedule("s" * LONGEST_ID, every=1.0, rev=MOST_RETRIES)])
+    clocked.queue.store.change(["s" * LONGEST_ID], lambda job: job._replace(rev=job.rev + 1))
+    assert len(clocked.claim(0).id) <= LONGEST_ID
+    clocked.queue.checkpoint()
+    assert [job.rev for job in clocked.queue.find()] == [MOST_RETRIES + 2, 2]
 
 
 def test_a_schedule_runs_a_copy_again_and_again(clocked):

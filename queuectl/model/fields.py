@@ -25,6 +25,7 @@ STATES: tuple[State, ...] = (
 OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_progress"}
 
 MOST_RETRIES = 1_000_000
+MOST_COUNTED = 10**15  # of what queuectl counts itself: a schedule changes each second, for ever
 PRIORITY_SPAN = 1_000_000
 LONGEST_KEY = 200  # characters
 LONGEST_COMMAND = 1_000_000  # characters, also of a job that is there already
@@ -299,8 +300,9 @@ def _int(field: Field, value: object) -> int:
 
 def _count(field: Field, value: object) -> int:
     number = _whole(field, value)
-    if not 0 <= number <= MOST_RETRIES:
-        raise InvalidInput(f"{field.name} must lie between 0 and {MOST_RETRIES}, not {number}")
+    most = MOST_RETRIES if field.enqueue else MOST_COUNTED
+    if not 0 <= number <= most:
+        raise InvalidInput(f"{field.name} must lie between 0 and {most}, not {number}")
     return number
 
 

@@ -23,13 +23,23 @@ def hooks_of(
 
     `commands` are by the state in which a job ends. What tells of the job stands in variables
     alone: in a command it would be read as syntax. A hook's own end has no hook. `folder` is the
-    data folder; None where each host has another.
+    data folder; None where each host has another. One whose name is not UTF-8 fits into no job.
     """
+    if folder is not None and not _is_text(folder):
+        folder = None
     return [
         _hook(new, commands[new.state], f"{FRONT}{ids.take()}", folder)
         for old, new in pairs
         if new.state in commands and new.notify and old.state not in FINISHED
     ]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hook(job: Job, command: str, hook_id: str, folder: str | None) -> Job:

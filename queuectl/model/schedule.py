@@ -89,6 +89,11 @@ def replanned(before: Job, job: Job, now: str, *, timed: bool) -> Job:
     return job if timed else job._replace(run_at=due)
 
 
+def copy_id(job: Job, made: str) -> str:
+    """The id of a copy that begins with the schedule's, which a file may hold in any length."""
+    return f"{job.id[:LONGEST_SCHEDULE_ID]}:{made}"
+
+
 def fired(job: Job, copy_id: str, now: str, *, lives: bool) -> tuple[Job, Job | None]:
     """The schedule after a worker met it due at `now`, and the pending copy, unless it is left out.
 

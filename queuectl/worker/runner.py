@@ -38,6 +38,7 @@ FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder: a copy of it has 
 PLANNED = b"QUEUECTL_PLANNED"  # when the schedule that the job is a copy of was due
 DEFERRALS = b"QUEUECTL_DEFERRALS"  # how often the job was put off in a row (exit code 75)
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
+_LONGEST_WHY = 1000  # characters
 _TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
 # What a worker or its starter may ignore, and a command must find at its default.
 _DEFAULTED = [
@@ -421,6 +422,8 @@ def _not_started(error: OSError | ValueError | QueuectlError, now: str) -> Outco
             why = "the command or its environment is too long for this system"
         if error.errno in _SCARCE:
             return Outcome("no_resources", None, f"cannot start: {why}", now)
+    if len(why) > _LONGEST_WHY:  # the path that it names may be of any length
+        why = f"{why[: _LONGEST_WHY // 2]}...{why[-_LONGEST_WHY // 2 :]}"
     return Outcome("not_started", None, f"cannot start: {why}", now)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from queuectl.model.ids import made_ids
 from queuectl.model.job import Job
-from queuectl.model.schedule import fired
+from queuectl.model.schedule import copy_id, fired
 from queuectl.model.times import parse_time
 from queuectl.store.files.job_files import encode_job, is_live, line_id
 from queuectl.store.files.journal import Journal
@@ -27,7 +27,7 @@ def fire(
     live = writer.live(journal)
     made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
     lives = schedule.last is not None and _lives(writer, journal, schedule.last, lines)
-    kept, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=lives)
+    kept, copy = fired(schedule, copy_id(schedule, made), now, lives=lives)
     hooks = [(hook, None) for hook in hooks_of(((schedule, kept),))]
     for job, before in ((kept, schedule.state), *hooks):
         lines.append(encode_job(job))

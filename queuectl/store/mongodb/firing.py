@@ -12,7 +12,7 @@ import os
 from queuectl.errors import StoreBusy
 from queuectl.model.ids import made_ids
 from queuectl.model.job import LIVE, Job
-from queuectl.model.schedule import fired
+from queuectl.model.schedule import copy_id, fired
 from queuectl.model.times import parse_time
 from queuectl.store.mongodb.changes import TRIES, Changes
 from queuectl.store.mongodb.connection import Connection
@@ -34,7 +34,7 @@ class Firing:
         Raises StoreBusy if they always have.
         """
         made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
-        new, copy = fired(schedule, f"{schedule.id}:{made}", now, lives=self._lives(schedule))
+        new, copy = fired(schedule, copy_id(schedule, made), now, lives=self._lives(schedule))
         if self._changes.settle(schedule, new, () if copy is None else (copy,)):
             self._failed = 0
             return copy.id if copy else None
