@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from samples import PYTHON
 
-from queuectl.model.job import Job
 from queuectl.model.fields import LONGEST_COMMAND
+from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.store.files.logs import LogFolder, Spool
 from queuectl.store.files.worker_files import folder_identity

@@ -19,8 +19,8 @@ from queuectl.commands.zones import zone_here
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.job_queue import JobQueue
 from queuectl.model.cron import next_fitting
-from queuectl.model.lifecycle import Outcome
 from queuectl.model.fields import LONGEST_ID, MOST_RETRIES
+from queuectl.model.lifecycle import Outcome
 from queuectl.model.schedule import fired, next_time
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.files.file_store import FileStore
