@@ -343,8 +343,10 @@ class JobQueue(JobChanges):
             claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
                 if stored and claim.job and (stored.slots or self._hooked or self.store.freed):
-                    # What it held is free for others; of hooks this worker runs one itself.
-                    self.wake_idle(len(stored.slots) - bool(self._hooked))
+                    # What it held and does not hold again is free for others; of hooks this worker
+                    # runs one itself.
+                    left = _tokens(stored) - _tokens(claim.job)
+                    self.wake_idle(len(left) - bool(self._hooked))
                 return claim.job
             stored = claim.stored
 
@@ -472,6 +474,10 @@ class JobQueue(JobChanges):
         from queuectl.model.selection import in_state  # see facts.is_selection
 
         return self.purge(in_state("completed", "cancelled"), age)
+
+
+def _tokens(job: Job) -> set[str]:
+    return {slot.partition("#")[0] for slot in job.slots}
 
 
 def _begun(job: Job, draft: Mapping[str, object], now: str) -> Job:

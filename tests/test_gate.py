@@ -207,8 +207,11 @@ def test_what_frees_a_token_wakes_those_who_wait_for_it(queue, monkeypatch):
     assert queue.claim("w", (job, ended())).id == "urgent"
     assert woken == [1]
     assert queue.claim("v").id == "b"
+    enqueue(queue, "c", tags=["gpu"])
     woken.clear()
-    queue.settle(queue.get("b"), ended())
+    assert queue.claim("v", (queue.get("b"), ended())).id == "c"
+    assert woken == []  # it holds the token again
+    queue.settle(queue.get("c"), ended())
     assert woken == [1]
 
 

@@ -223,6 +223,19 @@ def test_a_new_worker_hands_on_a_hint_that_came_before_its_first_claim(stage):
     assert stage.queue.woken == 1
 
 
+@pytest.mark.parametrize(("watches", "crowd", "looks"), [(True, 40, 5), (False, 40, 10)])
+def test_where_one_hears_of_all_news_others_look_seldom(stage, monkeypatch, watches, crowd, looks):
+    """And none but that one asks what is due next."""
+    stage.slot.patience, stage.slot.crowd = 5.0, lambda: crowd
+    stage.slot.keep_watch = lambda: watches
+    asked, waits = [], []
+    monkeypatch.setattr(Worker, "_wait_for", lambda _, left: waits.append(left))
+    monkeypatch.setattr(stage.queue, "next_due", lambda: asked.append(1))
+    stage.work()
+    assert waits == [pytest.approx(looks * stage.queue.settings().poll_interval)]
+    assert len(asked) == watches
+
+
 def test_a_failure_is_explained_by_the_last_line(stage):
     stage.queue.waiting = [make_job("echo first; echo out of cheese >&2; exit 3")]
     stage.work()

@@ -160,9 +160,9 @@ class Worker:
         # Before a claim: trouble must not come between a claim and the run.
         if self._spool.kept > self._most_kept > 0 or (now >= self._next_look and not self._woken):
             self._look_around(now)
-        elif now >= self._next_look and self._slot.patience == 1.0:
+        elif now >= self._next_look and not (self._slot.on_watch and self._slot.patience > 1.0):
             # A worker that was woken takes the job first. In a store of many hosts (patience above
-            # 1) a change of the settings wakes it, too, so the settings are never read late there.
+            # 1) a change of the settings wakes the one on watch, too: it never reads them late.
             self._heed_settings()
         if not self._slot.still_held():
             self._log(f"{self._slot.id} {self._slot.why_gone()}; it leaves")
@@ -339,8 +339,11 @@ class Worker:
     def _idle(self) -> None:
         """Tidy up, then wait until there may be something to do."""
         watches = self._slot.keep_watch()
-        # In a crowd one waits for what is due; others only where they were woken for it, or ran it.
-        wakeful = watches or self._spread == 1.0 or self._woken or self._job is not None
+        patience = self._slot.patience
+        # In a crowd, and where all news reach the one on watch (patience above 1), that one waits
+        # for what is due; others only where they were woken for it, or ran it.
+        alone = self._spread == patience == 1.0
+        wakeful = watches or alone or self._woken or self._job is not None
         if self._job is not None:
             self._job = None
             self._slot.clear_run()
@@ -348,11 +351,11 @@ class Worker:
         self._rested = True
         self._queue.sync()
         self._queue.fold_if_due()
-        wait = self._runner.look * (self._slot.patience if wakeful else self._spread)
+        wait = self._runner.look * patience * (1.0 if wakeful else self._spread)
         # Asked for after the run was cleared: an enqueue from here on sees an idle worker.
-        due = self._queue.next_due()
+        due = self._queue.next_due() if wakeful else None
         fold = self._queue.checkpoint_due_in()
-        if due is not None and (wakeful or due <= 0):
+        if due is not None:
             wait = min(wait, due)
         if fold is not None and wakeful:
             wait = min(wait, fold)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from pymongo import errors
@@ -22,7 +23,8 @@ from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
 from queuectl.store.facts import check_count, is_selection
-from queuectl.store.mongodb.connection import DUPLICATE, Connection, pieces
+from queuectl.store.mongodb.claims import Settling
+from queuectl.store.mongodb.connection import DUPLICATE, SHARDED, Connection, pieces
 from queuectl.store.mongodb.documents import (
     FOLLOWED,
     KIDS,
@@ -75,6 +77,7 @@ class Changes:
         self._connection = connection
         self._staging, self._gate, self._keys = staging, gate, Keys(connection)
         self.freed = 0  # see Store
+        self.unconfirmed = False  # see `swap`
         self._follows, self._next_seq = follows, next_seq
 
     @property
@@ -128,12 +131,30 @@ class Changes:
             gone += self._remove(piece)
         return gone
 
+    def settling(self, old: Job, new: Job) -> Settling:
+        """What becomes of a run that is over, for the claim that follows."""
+        self.unconfirmed = False
+        added = [*self._follows([(old, new)])]
+        alone = partial(self.swap, old, new, added, soon=True)
+        can = not (added or new.state in CLAIMABLE)  # those may be what is claimed next
+        return Settling(old, partial(self._step_alone, old, new) if can else None, alone)
+
+    def _step_alone(self, old: Job, new: Job) -> UpdateOne:
+        """What puts the new job for the old one, if none waits for it."""
+        as_was, update = self.difference(old, new)
+        return UpdateOne({**as_was, KIDS: None}, update, hint="_id_")
+
     def settle(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
         """Put the new job for the old one, and add others and what follows, as `swap`."""
         return self.swap(old, new, [*self._follows([(old, new)]), *added])
 
-    def swap(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
-        """Put the new job for the old one, and add others; False if it is no longer as it was."""
+    def swap(self, old: Job, new: Job, added: Collection[Job] = (), *, soon: bool = False) -> bool:
+        """Put the new job for the old one, and add others; False if it is no longer as it was.
+
+        `soon`: the next write will confirm it, as each does all that came before; `unconfirmed`
+        tells whether it has to.
+        """
+        self.unconfirmed = False
         as_was, update = self.difference(old, new)
         if not update and not added:
             return True
@@ -142,12 +163,14 @@ class Changes:
             return self._swap_with_kin(as_was, old, new, added)
         matters = can and turns(old, new)
         lonely = {**as_was, KIDS: None} if matters else as_was  # in one write, if none waits for it
+        soon = soon and not added and self._connection.form != SHARDED
+        jobs = self._connection.soon.jobs if soon else self._jobs
 
         def swapped(changes: Document) -> bool:
             with self._connection.told(what):
                 try:
                     # Else the server tries each index that knows some of the fields.
-                    done = self._jobs.update_one(lonely, changes, hint="_id_")
+                    done = jobs.update_one(lonely, changes, hint="_id_")
                     return bool(done.matched_count)
                 except errors.DuplicateKeyError:
                     return False  # another job has its key
@@ -157,6 +180,7 @@ class Changes:
 
         if not added:
             done = swapped(update)
+            self.unconfirmed = done and soon
         else:
             # Not in a transaction: one whose process is killed locks the job for a minute.
             done = self._staging.follow_on(added, self._next_seq(len(added)), old, commit)

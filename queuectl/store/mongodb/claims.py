@@ -15,9 +15,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import ReturnDocument, errors
+from pymongo.operations import UpdateOne
 
 from queuectl.config import Settings
 from queuectl.model.dependencies import parents, unmet
@@ -25,7 +26,7 @@ from queuectl.model.gate import OPEN, Gate, full, paused_by, slots_for
 from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import DUPLICATE, Connection
 from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
 from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.lanes import ORDER, Lanes, gated, lane_of, open_lanes, ready
@@ -33,6 +34,30 @@ from queuectl.store.mongodb.workers import clock
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
 _MARGIN = 0.1  # seconds beside that; clocks of hosts do not run alike
+
+
+class Settling(NamedTuple):
+    """A run that is over, of the job `old`, and how that is written.
+
+    `step` gives a write that may be one of several; None if it must come before a claim. `alone`
+    does it by itself, and tells whether the job was still as it was.
+    """
+
+    old: Job
+    step: Callable[[], UpdateOne] | None
+    alone: Callable[[], bool]
+
+
+class Choice(NamedTuple):
+    """A job that may be started: its document, the job before, and as it will be."""
+
+    document: Document
+    before: Job
+    job: Job
+
+
+class Fenced(Exception):
+    """The run that is over counts no more. Its argument: a job that was started, and before."""
 
 
 class Claims:
@@ -45,6 +70,8 @@ class Claims:
         self._settings = settings
         self._lanes = Lanes(connection)
         self._locks = False  # whether a job with a lock was met: then all are looked for in lanes
+        self.wrote = False  # whether the last claim has confirmed what was written before
+        self._settling: Settling | None = None  # what the claim has to write first
         self._found_none = False  # whether the last claim, of jobs in all lanes, found none
         self._known: tuple[Mapping[str, object], Gate] = ({}, OPEN)
         self._read_at = float("-inf")
@@ -96,26 +123,44 @@ class Claims:
         log_word: str | None,
         swap: Callable[[Job, Job], bool],
         fire: Callable[[Job, str], str | None],
+        settling: Settling | None = None,
     ) -> Job | None:
-        """Claim the first job that is ready and that nothing holds back; `fire` schedules."""
+        """Claim the first job that is ready and that nothing holds back; `fire` schedules.
+
+        In the same step, if that can be, or before it, the run that is over is settled.
+        """
+        self.wrote, self._settling = False, settling
+        if settling is not None and settling.step is None:
+            self._settle()
         copy = None  # of a schedule that was met: it comes first
         while True:
             gate, wanted, copy = self._gate(TRUSTED / 2), copy, None
             claim = partial(claimed, worker=worker, now=now, log_word=log_word)
             found = None if gate.all_paused else self._take(gate, now, claim, wanted)
             if found is None:
-                if wanted is None and (gate == OPEN or self._gate(0.0) == gate):
+                if self._settling is not None:
+                    self._settle()  # what that frees may be ready
+                elif wanted is None and (gate == OPEN or self._gate(0.0) == gate):
                     self._found_none = self._is_plain(gate)
                     return None
                 continue  # it may have been opened since it was read
             before, job = found
             if job is None:
+                self._settle()
                 copy = fire(before, now)
             elif clock() - self._read_at <= TRUSTED or not self._is_held_back(before):
                 return job
             else:
                 # If somebody was faster, its worker gives it back as one that it does not run.
                 swap(job, before._replace(rev=job.rev + 1))
+
+    def _settle(self) -> None:
+        """Settle what is to be settled, unless it is; Fenced if that counts no more."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            self.wrote = False
+            if not settling.alone():
+                raise Fenced
 
     def _take(
         self, gate: Gate, now: str, claim: partial[Job], wanted: str | None
@@ -125,6 +170,7 @@ class Claims:
         `wanted`: this one, if it is ready, and no other.
         """
         while self._is_plain(gate):
+            self._settle()
             only = {"_id": wanted} if wanted else {}
             if gate.aging and not wanted:
                 first = self._lanes.aged(now, gate.aging)
@@ -141,6 +187,7 @@ class Claims:
                     hint="_id_" if wanted else "claim",
                     return_document=ReturnDocument.BEFORE,
                 )
+            self.wrote = True
             if found is None:
                 if gate.aging and not wanted:
                     continue  # somebody was faster with all that came before other priorities
@@ -162,13 +209,16 @@ class Claims:
         while True:
             lanes, using = self._lanes.look(gate)
             self._locks = bool(using) or any("/" in (lane or "") for lane in lanes)
+            if self._settling is not None:
+                using = _without(using, self._settling.old)
             may = [lane for lane in open_lanes(lanes, gate, using) if lane not in passed]
             if gate.aging and wanted is None:
-                document = self._lanes.first_aged(may, now, gate.aging)
+                documents = self._lanes.first_aged(may, now, gate.aging)
             else:
-                document = self._lanes.first(may, now, wanted)
-            if document is None:
+                documents = self._lanes.first(may, now, wanted)
+            if not documents:
                 return None
+            document, *others = documents
             before = to_job(document)
             if paused_by(before, gate) or full(before, gate, using):
                 lane = document.get("_lane")
@@ -182,23 +232,59 @@ class Claims:
                 continue
             if recurs(before):
                 return before, None
-            job = claim(before, slots=slots_for(before, gate, using))
-            if self._start(document, before, job):
-                return before, job
+            choices = [
+                Choice(document, before, claim(before, slots=slots_for(before, gate, using)))
+            ]
+            for document in others if choices[0].job.slots else ():
+                before = to_job(document)
+                job = claim(before, slots=slots_for(before, gate, using))
+                is_like = job.slots == choices[0].job.slots and not paused_by(before, gate)
+                if not is_like or parents(before) or recurs(before):
+                    break
+                choices.append(Choice(document, before, job))
+            if (started := self._start(choices)) is not None:
+                return started.before, started.job
 
-    def _start(self, document: Document, before: Job, job: Job) -> bool:
-        """Let the job start; False if somebody was faster with it, or with one of its slots."""
-        as_was, update = difference(before, job)
-        read = ("tags", "lock", "after", "after_end", WAITS)
-        as_was |= {name: {"$eq": document.get(name)} for name in read}
+    def _start(self, choices: list[Choice]) -> Choice | None:
+        """Let the first of the jobs start with which nobody was faster; None if there is none.
+
+        More than one are there only if all need the same slots: the one that starts holds them, and
+        the index refuses those behind it. So the slots of the run before are not free in between.
+        """
+        settling, self._settling = self._settling, None
+        steps = [settling.step()] if settling and settling.step else []
+        first = len(steps)
+        steps += map(_starting, choices)
+        refused = len(steps)  # by the index
         with self._connection.told():
             try:
-                return bool(self._jobs.update_one(as_was, update, hint="_id_").matched_count)
-            except errors.DuplicateKeyError:
+                count = self._jobs.bulk_write(steps).matched_count
+            except errors.BulkWriteError as exc:
+                found = exc.details or {}
+                [fault] = found["writeErrors"]
+                if fault["code"] != DUPLICATE:
+                    raise
+                count, refused = found["nMatched"], fault["index"]
+            self.wrote = True
+            if count == refused == first + 1:
+                return choices[0]
+            started = self._started(choices) if count else None
+            if settling is not None and count == (started is not None):
+                self.wrote = False
+                if not settling.alone():
+                    raise Fenced(*[(one.job, one.before) for one in choices if one is started])
+            if started is None and refused < len(steps):
                 # Of a job that does not run nobody frees them: an edit in mongosh has left them.
-                idle = {"slots": {"$in": [*job.slots]}, "state": {"$ne": "in_progress"}}
+                idle = {"slots": {"$in": choices[0].job.slots}, "state": {"$ne": "in_progress"}}
                 self._jobs.update_many(idle, {"$unset": {"slots": ""}})
-                return False
+            return started
+
+    def _started(self, choices: list[Choice]) -> Choice | None:
+        """The one of the jobs that has started."""
+        asked: Document = {"_id": {"$in": [one.job.id for one in choices]}, "state": "in_progress"}
+        asked["worker"] = choices[0].job.worker
+        runs = {found["_id"]: found.get("run") for found in self._jobs.find(asked, {"run": 1})}
+        return next((one for one in choices if runs.get(one.job.id) == one.job.run), None)
 
     def _lacks_parent(self, job: Job, gate: Gate) -> bool:
         """Whether the job that seems free waits for others all the same; then it is put right."""
@@ -216,10 +302,7 @@ class Claims:
         if paused_by(job, gate):
             return True
         using = self._lanes.look(gate)[1]
-        others = {
-            token: [other for other in jobs if other.id != job.id] for token, jobs in using.items()
-        }
-        return full(job, gate, others) is not None
+        return full(job, gate, _without(using, job)) is not None
 
     def put_right(self) -> None:
         """Note anew what holds each waiting job back, as an edit in mongosh may change it."""
@@ -241,6 +324,19 @@ class Claims:
         self._found_none = False
         due = self._lanes.next_due(may, gate, now)
         return None if due is None else parse_time(due) - parse_time(now)
+
+
+def _starting(choice: Choice) -> UpdateOne:
+    """What lets the job start, if it is still as it was read."""
+    as_was, update = difference(choice.before, choice.job)
+    read = ("tags", "lock", "after", "after_end", WAITS)
+    as_was |= {name: {"$eq": choice.document.get(name)} for name in read}
+    return UpdateOne(as_was, update, hint="_id_")
+
+
+def _without(using: Mapping[str, list[Job]], job: Job) -> dict[str, list[Job]]:
+    """Who holds each token beside this job."""
+    return {token: [one for one in jobs if one.id != job.id] for token, jobs in using.items()}
 
 
 def _wait(seconds: float) -> None:

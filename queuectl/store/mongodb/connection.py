@@ -14,7 +14,7 @@ from datetime import timezone
 from itertools import islice
 from typing import Any, TypeVar
 
-from pymongo import MongoClient, ReadPreference, errors
+from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.errors import PyMongoError
 
 from queuectl.addresses import Address
@@ -25,6 +25,7 @@ MARKER = "queuectl"  # the document of the collection `meta` that makes a databa
 SETTINGS = "settings"  # the document of the collection `config`
 _PIECE = 1000  # documents that are handed in, or asked for by their ids, at once
 DUPLICATE = 11000  # the server's code for what another document has of a unique index
+STANDALONE, SHARDED = "standalone", "sharded cluster"  # forms
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
 _SILENCE = 5  # times that patience: so long may a single answer take
@@ -53,6 +54,7 @@ class Connection:
         self._client: MongoClient[dict[str, Any]] | None = None
         self._database: Any = None
         self._jobs: Any = None
+        self._soon: Any = None
         self._mutex = threading.Lock()
         self._offset, self._looked = 0.0, float("-inf")
         self._apart = 0.0  # of our two clocks when the server's was looked at
@@ -82,9 +84,21 @@ class Connection:
         return self._jobs
 
     @property
+    def soon(self) -> Any:
+        """The same for writes that are durable no later than the next one, or done again."""
+        if self._soon is None or self._soon.client is not self.client:
+            self._soon = self.database.with_options(write_concern=WriteConcern(w=1))
+        return self._soon
+
+    @property
+    def term(self) -> object:
+        """What is another with each new primary of a set."""
+        return self.client.topology_description.max_election_id
+
+    @property
     def has_transactions(self) -> bool:
         """Whether several documents can be changed at once; a standalone server cannot."""
-        return self.client is not None and self.form != "standalone"
+        return self.client is not None and self.form != STANDALONE
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
         with self.told():
@@ -111,9 +125,9 @@ class Connection:
             raise
         servers = client.topology_description.server_descriptions().values()
         kinds = {server.server_type_name for server in servers}
-        self.form = "standalone" if "Standalone" in kinds else "replica set"
+        self.form = STANDALONE if "Standalone" in kinds else "replica set"
         if kinds & {"Mongos", "LoadBalancer"}:
-            self.form = "sharded cluster"
+            self.form = SHARDED
         if max(server.max_wire_version for server in servers) < _OLDEST:
             client.close()
             raise StoreError(f"{self.address.name} is older than MongoDB 5.0: update the server")

@@ -23,6 +23,7 @@ WAITING = {"$in": sorted(CLAIMABLE)}
 ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
 # The server merges the lanes of one question, of both states; of more than 200 it sorts all jobs.
 _AT_ONCE = 90
+_FEW = 3  # jobs that a claim is ready to take, one if others are faster with those before it
 _PIECE = 5000  # jobs that are put into another lane at once: the server must answer in time
 AFTER = "after/"  # the lane of jobs that wait for others; no tag begins so
 _EPOCH = format_time(0.0)
@@ -88,23 +89,21 @@ class Lanes:
 
     def first(
         self, lanes: Collection[str | None], now: str, wanted: str | None = None
-    ) -> Document | None:
-        """The document of the job that is claimed first of those in the lanes that are due.
+    ) -> list[Document]:
+        """The documents of the jobs that are claimed first of those in the lanes that are due.
 
-        `wanted`: of this one, or None.
+        A few, as others may take the very first at this moment. `wanted`: of this one, if any.
         """
-        best: Document | None = None
+        best: list[Document] = []
         hint = "_id_" if wanted else "lane"
         for some in pieces(lanes, _AT_ONCE):
             asked = ready(now) | {"_lane": {"$in": some}}
             asked |= {"_id": wanted} if wanted else {}
             with self._connection.told():
-                for document in self._jobs.find(asked, hint=hint).sort(ORDER).limit(1):
-                    if best is None or _place(document) < _place(best):
-                        best = document
-        return best
+                best += self._jobs.find(asked, hint=hint).sort(ORDER).limit(_FEW)
+        return sorted(best, key=_place)[:_FEW]
 
-    def first_aged(self, lanes: Collection[str | None], now: str, aging: float) -> Document | None:
+    def first_aged(self, lanes: Collection[str | None], now: str, aging: float) -> list[Document]:
         """The same by the setting `aging`: the first among those that are first of a priority.
 
         What a step of priority is worth stands in no index, for the setting may change.
@@ -121,7 +120,7 @@ class Lanes:
                         ranked = (rank(priority, found["run_at"], aging), *_place(found)[1:])
                         if best is None or ranked < place:
                             best, place = found, ranked
-        return best
+        return [best] if best else []
 
     def aged(self, now: str, aging: float) -> Document | None:
         """The condition for jobs that come before all those of other priorities, in any lane.
@@ -153,16 +152,23 @@ class Lanes:
 
     def next_due(self, lanes: Collection[str | None], gate: Gate, now: str) -> str | None:
         """When the first job is due, of those in the lanes; of others that are later than now."""
+        if (first := self._first_due({})) is None or first > now:
+            return first  # in one question, where nothing is due that is held back
         for some in pieces(lanes, _AT_ONCE):
             asked = ready(now) | {"_lane": {"$in": some}}
             with self._connection.told():
                 if self._jobs.find_one(asked, {"_id": 1}, hint="lane") is not None:
                     return now
-        later: Document = {"state": WAITING, "run_at": {"$gt": now}, WAITS: None}
+        later: Document = {"run_at": {"$gt": now}, WAITS: None}
         if gate.paused:
             later["tags"] = {"$nin": sorted(gate.paused)}
+        return self._first_due(later)
+
+    def _first_due(self, asked: Document) -> str | None:
+        """When the first of the waiting jobs like these is due."""
+        asked = {"state": WAITING, **asked}
         with self._connection.told():
-            soon = self._jobs.find(later, {"run_at": 1}, hint="due").sort("run_at", 1)
+            soon = self._jobs.find(asked, {"run_at": 1}, hint="due").sort("run_at", 1)
             found = list(soon.limit(1))
         return found[0]["run_at"] if found else None
 

@@ -26,7 +26,7 @@ from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.adding import Adding
 from queuectl.store.mongodb.changes import Changes
-from queuectl.store.mongodb.claims import Claims
+from queuectl.store.mongodb.claims import Claims, Fenced
 from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
 from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
@@ -236,10 +236,19 @@ class MongodbStore:
         """See Store. If the claim fails after the settling, that is done: asking again is right."""
         if not self._there():
             return Claim(None, settled=finished is None)
-        self.freed = 0
-        if finished is not None and not self._changes.settle(*finished):
-            return Claim(None, settled=False, stored=self.get(finished[0].id))
-        job = self._claims.claim(worker, now, log_word, self._changes.swap, self._firing.fire)
+        self.freed, term = 0, self.connection.term
+        settling = self._changes.settling(*finished) if finished else None
+        try:
+            job = self._claims.claim(
+                worker, now, log_word, self._changes.swap, self._firing.fire, settling
+            )
+        except Fenced as exc:
+            for started, before in exc.args:
+                self._changes.swap(started, before._replace(rev=started.rev + 1))
+            return Claim(None, settled=False, stored=finished and self.get(finished[0].id))
+        sure = self._claims.wrote and self.connection.term == term
+        if finished and self._changes.unconfirmed and not sure:
+            self._changes.settle(*finished)  # it may be lost with a primary
         if job is not None and self.freed and parents(job):
             self.freed -= 1  # which runs here
         return Claim(job)

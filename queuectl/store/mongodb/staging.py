@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from pymongo import WriteConcern, errors
+from pymongo import errors
 
 from queuectl.errors import DuplicateId, StoreBusy, StoreError
 from queuectl.model.gate import Gate
@@ -42,11 +42,6 @@ class Staging:
     def __init__(self, connection: Connection, gate: Callable[[], Gate]) -> None:
         self._connection = connection
         self._gate, self._keys = gate, Keys(connection)
-
-    @property
-    def _soon(self) -> Any:
-        """The database, for writes that are durable no later than the next one, or done again."""
-        return self._connection.database.with_options(write_concern=WriteConcern(w=1))
 
     def hand_in(self, documents: Iterable[Document], next_seq: Callable[[int], int]) -> None:
         """Add the jobs of all the documents, or none and raise DuplicateId or KeyTaken."""
@@ -82,7 +77,7 @@ class Staging:
         batch = os.urandom(8).hex()
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
         with self._connection.told():
-            self._soon.meta.insert_one({"_id": f"batch/{batch}", **noted})
+            self._connection.soon.meta.insert_one({"_id": f"batch/{batch}", **noted})
         documents = [to_document(job, _lane=lane_by(job, self._gate)) for job in jobs]
         for seq, document in enumerate(documents, first_seq):
             _hold_back(document, batch, seq)
@@ -144,8 +139,8 @@ class Staging:
                 others = {"$setDifference": [f"${FOLLOWED}", [batch]]}
                 left = {"$cond": [{"$eq": [others, []]}, "$$REMOVE", others]}
                 noted = {"_id": of, FOLLOWED: batch}
-                self._soon.jobs.update_one(noted, [{"$set": {FOLLOWED: left}}])
-            self._soon.meta.delete_one({"_id": f"batch/{batch}"})
+                self._connection.soon.jobs.update_one(noted, [{"$set": {FOLLOWED: left}}])
+            self._connection.soon.meta.delete_one({"_id": f"batch/{batch}"})
 
     def finish_what_follows(self, document: Mapping[str, Any]) -> None:
         """Show the jobs that changes of this job added, as far as nobody has yet."""

@@ -25,7 +25,7 @@ from queuectl.store import door
 from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.worker_files import WorkerSlot
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import STANDALONE, Connection
 from queuectl.store.mongodb.documents import WAITS
 from queuectl.store.mongodb.host import folder_held, forget_secret, make_host_folder
 
@@ -38,6 +38,7 @@ _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
 _GAPS = 4  # parts of a lease: an observer that looked less often has lost sight
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again
+_FREED = 0.25  # seconds from what frees a slot to a look whether it is free still
 _AWAIT = 5000  # milliseconds for which the server holds a question while nothing is new
 _PENDING = [
     {
@@ -54,7 +55,8 @@ _PENDING = [
                 {"operationType": "rename"},
             ]
         }
-    }
+    },
+    {"$project": {"updateDescription.removedFields": 1}},  # and not what a job is
 ]
 # The workers last: one has its document before it has a job.
 _RUNS_AND_WORKERS = [
@@ -249,6 +251,7 @@ class Waker:
         self.hears = False
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
+        self._later: threading.Timer | None = None
 
     def listen(self, wanted: bool) -> None:
         """Listen from now on, or no more."""
@@ -273,14 +276,30 @@ class Waker:
 
     def _hear(self) -> None:
         with self._connection.database.watch(_PENDING, max_await_time_ms=_AWAIT) as stream:
-            worker_files.wake_idle(self._folder, 1)  # what came before the stream was open
+            self._wake()  # what came before the stream was open
             try:
                 while self._wanted.is_set() and stream.alive:
                     self.hears = True
-                    if stream.try_next() is not None and self._wanted.is_set():
-                        worker_files.wake_idle(self._folder, 1)
+                    event = stream.try_next()
+                    if event is None:
+                        continue
+                    if "slots" in event.get("updateDescription", {}).get("removedFields", ()):
+                        self._wake_later()
+                    else:
+                        self._wake()
             finally:
                 self.hears = False
+
+    def _wake(self) -> None:
+        if self._wanted.is_set():
+            worker_files.wake_idle(self._folder, 1)
+
+    def _wake_later(self) -> None:
+        """For what a run has freed: mostly its worker takes it again at once, for its next job."""
+        if self._later is None or not self._later.is_alive():
+            self._later = threading.Timer(_FREED, self._wake)
+            self._later.daemon = True
+            self._later.start()
 
 
 def _wait(seconds: float) -> None:
@@ -312,8 +331,9 @@ class LeasedSlot(WorkerSlot):
 
     @property
     def patience(self) -> float:
-        """See WorkerSlot: while it hears of all that is new, a look is a precaution."""
-        return _PATIENCE if self._waker.hears else 1.0
+        """See WorkerSlot: where one on watch hears of all that is new, a look is a precaution."""
+        hears = self._waker.hears if self.on_watch else self._connection.form != STANDALONE
+        return _PATIENCE if hears else 1.0
 
     def keep_watch(self) -> bool:
         """See WorkerSlot; the one on watch is woken for what other hosts enqueue, too."""
