@@ -123,7 +123,7 @@ def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:
     ("line", "needless"),
     [
         ("queuectl sho", {"re", "json", "typing", "enum", "collections", "datetime", "difflib"}),
-        ("queuectl list --state ", {"json", "datetime", "difflib", "threading"}),
+        ("queuectl list --state ", {"json", "datetime", "difflib", "threading", "typing"}),
         (
             "queuectl show ",
             {"datetime", "difflib", "threading", "queuectl.commands.grammar.values"} | JOBS,

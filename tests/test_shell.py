@@ -472,6 +472,23 @@ def test_states_that_few_jobs_are_in_are_told_newest_first(queue) -> None:
     found.close()
 
 
+def test_a_menu_reads_no_further_than_to_the_last_job_that_may_be_meant(queue, monkeypatch) -> None:
+    monkeypatch.setattr(peek_module, "_CHUNK", 1000)
+    queue.enqueue([{"id": f"j{n}", "command": "x"} for n in range(40)])
+    queue.cancel(["j35", "j38"])
+    queue.enqueue([{"id": name, "command": "x"} for name in ("Q1", "done")])
+    queue.checkpoint()
+    found, pieces, pread = Peek(queue.folder, time.time()), [], os.pread
+    monkeypatch.setattr(os, "pread", lambda *what: pieces.append(what) or pread(*what))
+    assert _ids(found.newest(("failed", "cancelled"), "j38", 9)) == ["j38"]
+    assert _ids(found.newest(("failed", "cancelled"), "none", 9)) == []
+    assert found.newest(("failed", "dead"), "j", 9) == []
+    assert len(pieces) < 6  # of 10 a pass
+    assert _ids(found.newest(None, "Q", 9)) == ["Q1"]
+    assert _ids(found.newest(None, "j1", 99)) == [f"j{n}" for n in (*range(19, 9, -1), 1)]
+    found.close()
+
+
 def test_a_watch_reads_on_through_folds(queue) -> None:
     watch = queue.store.watch()
     assert watch.changes() == []  # no queue yet

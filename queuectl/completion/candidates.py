@@ -194,15 +194,9 @@ class _Completion:
             yield self._one(name, params[name].help if name in params else "")
 
     def states(self) -> list[Candidate]:
-        from queuectl.model.fields import STATES
-
         head, comma, part = self.typed.rpartition(",")
-        given = {*self._given(), *head.split(",")}
-        allowed = [
-            state
-            for state in STATES
-            if state not in given and state in _TAKEN.get(self.words, STATES)
-        ]
+        given, taken = {*self._given(), *head.split(",")}, _TAKEN.get(self.words, _MEANINGS)
+        allowed = [state for state in _MEANINGS if state not in given and state in taken]
         return [self._one(head + comma + s, _MEANINGS[s], s) for s in ranked(allowed, part)]
 
     def tags(self) -> list[Candidate]:
