@@ -89,6 +89,9 @@ GOOD = [
     ("{command: awk '{print $1}' f, id: x}", {"command": "awk '{print $1}' f", "id": "x"}),
     ("{command: awk -F',' '{print $1}', id: x}", {"command": "awk -F',' '{print $1}'", "id": "x"}),
     ("{command: { echo a; echo b; }}", {"command": "{ echo a; echo b; }"}),
+    ("{command: [ -f x ] && { ls; }}", {"command": "[ -f x ] && { ls; }"}),
+    ("{command: sh -c 'a\nid: b', id: c}", {"command": "sh -c 'a\nid: b'", "id": "c"}),
+    ("{command: echo a\ncd b: c, id: c}", {"command": "echo a\ncd b: c", "id": "c"}),
     ("{command: echo {, id: a}", {"command": "echo {", "id": "a"}),
     ("{command: echo }}", {"command": "echo }"}),
     ("{command: ls | wc -l}", {"command": "ls | wc -l"}),
@@ -150,6 +153,12 @@ BAD = [
     ('{command: "true", tags: [x, x]}', "tag 'x' is given twice", "[x, x]"),
     ("{command: x, group: gpu, timeout: 5}", "unknown field 'group'; if it belongs to", "group"),
     ("{command: curl a, https://b}", "put all of that in quotes", "https"),
+    ("{command: sleep 5\npriority: 3}", "',' is missing in front of 'priority'; if it", "priority"),
+    ("{id: a\n max-retries : 3}", "',' is missing in front of 'max-retries'", "max-retries"),
+    ("{command: x, tags: a, b}", "missing after 'b'; several values: tags: [A, B]", "b"),
+    ('{command: ["echo", "a b"]}', "command must be text, not a list", '["echo", "a b"]'),
+    ("{id: a, command: [echo, a] , priority: 1}", "must be text, not a list", "[echo, a]"),
+    ("{command: {run: ls}}", "must be text, not a list or object; if it is", "{run: ls}"),
     ("{command: x, dir : /}", "unknown field 'dir' (did you mean 'cwd'?)", "dir"),
     *(
         (f"{{command: x, {name}: 1}}", message, name)

@@ -3,11 +3,11 @@
 Its rules: keys bare or quoted, then `:` or `=`. A value is quoted, `{...}` for env, or bare text up
 to the closing brace or a comma that a word and `:` follow, so that `{command: echo a, b, priority:
 1}` keeps `echo a, b`; where that word is not a field, the object is refused, since nobody can tell
-to what it belongs. A bare value that is not a text ends at any comma. Quotes, brackets and
-apostrophes inside bare text stay as they are and shield commas; text that starts quoted and goes on
-(`"a" && b`) is bare. The field decides the type, not the spelling: `id: 007` and `id: yes` are
-text. In double quotes the escapes of JSON count and others keep their backslash; in single quotes
-only `\\'` is one.
+to what it belongs; so is a line in a bare text that begins with a field and `:`. A bare value that
+is not a text ends at any comma. Quotes, brackets and apostrophes inside bare text stay as they are
+and shield commas; text that starts quoted and goes on (`"a" && b`) is bare. The field decides the
+type, not the spelling: `id: 007` and `id: yes` are text. In double quotes the escapes of JSON count
+and others keep their backslash; in single quotes only `\\'` is one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _OF_A_WORD = _LETTERS | frozenset("0123456789_-")
 _STARTS_A_WORD = frozenset(BLANKS + ",:=")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
+_IN_QUOTES = "if it belongs to the text, put all of that in quotes"
 _CLOSERS = {"{": "}", "(": ")", "[": "]"}
 
 
@@ -79,6 +80,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = len(text) - len(text.lstrip(BLANKS))
+        self._last = ""  # the field before, if it takes several values
         self.end = len(text.rstrip(BLANKS)) - 1
 
     def read(self) -> Draft:
@@ -97,6 +99,7 @@ class _Reader:
                 raise InvalidInput(f"field '{field.name}' is given twice", start=begun, end=ended)
             self._separator(name)
             draft[field.name] = self._value(field, strict=quoted)
+            self._last = field.name if field.kind in ("tags", "ids") else ""
         return draft
 
     def _not_closed(self, start: int) -> InvalidInput:
@@ -135,7 +138,8 @@ class _Reader:
 
     def _known(self, name: str, start: int, end: int) -> Field:
         if self._skip() not in (":", "="):
-            raise InvalidInput(f"':' is missing after '{name}'", start=start, end=end)
+            several = f"; several values: {self._last}: [A, B]" if self._last else ""
+            raise InvalidInput(f"':' is missing after '{name}'{several}", start=start, end=end)
         try:
             return named_field(name)
         except InvalidInput as exc:
@@ -164,10 +168,36 @@ class _Reader:
                     start=start,
                     end=after,
                 )
-        commas = _open_commas(self.text, start, self.end)
+        commas = _unquoted(self.text, ",", start, self.end)
         stop = next((at for at in commas if self._is_border(at, field)), self.end)
+        self._refuse_lost_comma(start, stop)
+        if field.kind == "text":
+            self._refuse_list(field, start, stop)
         self._pass(stop)
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
+
+    def _refuse_lost_comma(self, start: int, stop: int) -> None:
+        """Raise InvalidInput if a line of the bare text begins as a field does."""
+        for at in _unquoted(self.text, "\n", start, stop):
+            name, begun, quoted, sign = self._name_after(at + 1)
+            if sign == ":" and name.replace("-", "_") in FIELD_NAMES:
+                raise InvalidInput(
+                    f"',' is missing in front of '{name}'; {_IN_QUOTES}",
+                    start=begun,
+                    end=begun + len(name) + 2 * quoted,
+                )
+
+    def _refuse_list(self, field: Field, start: int, stop: int) -> None:
+        """Raise InvalidInput for `[echo, a]` and `{a: b}`; for sh `[` and `{` are words."""
+        first, second = self.text[start : start + 1], self.text[start + 1 : start + 2]
+        end = start + len(self.text[start:stop].rstrip(BLANKS)) - 1
+        listed = first == "[" or (first == "{" and ":" in self.text[start:end])
+        if listed and second not in BLANKS and pairs(self.text, start, stop).get(start) == end:
+            raise InvalidInput(
+                f"{field.name} must be text, not a list or object; if it is text, put it in quotes",
+                start=start,
+                end=end + 1,
+            )
 
     def _checked(self, field: Field, value: object, start: int, bare: bool) -> object:
         if bare and value == "null" and (field.name in UNSETTABLE or field.kind in ("tags", "ids")):
@@ -234,7 +264,7 @@ class _Reader:
         if quoted or (sign == ":" and is_word) or _nearly_a_field(name):
             error = unknown_field(name)
             raise InvalidInput(
-                f"{error}; if it belongs to the text before it, put all of that in quotes",
+                f"{error}; {_IN_QUOTES}",
                 start=start,
                 end=start + len(name) + 2 * quoted,
             )
@@ -284,7 +314,7 @@ class _Reader:
             if self._skip() in (",", ""):
                 self._pass(self.at)
                 return text
-        for stop in _open_commas(self.text, start, self.end):
+        for stop in _unquoted(self.text, ",", start, self.end):
             if self._name_after(stop + 1)[0] or not self.text[stop + 1 : self.end].strip(BLANKS):
                 break
         else:
@@ -307,11 +337,13 @@ def _nearly_a_field(name: str) -> bool:
     return bool(difflib.get_close_matches(name, FIELD_NAMES, n=1, cutoff=0.75))
 
 
-def _open_commas(text: str, start: int, end: int) -> Iterator[int]:
-    """The commas that stand in no quotes and no brackets."""
+def _unquoted(text: str, sign: str, start: int, end: int) -> Iterator[int]:
+    """Where a sign stands in no quotes and no brackets."""
+    if sign not in text[start:end]:
+        return
     partner, at = pairs(text, start, end), start
     while at < end:
-        if text[at] == ",":
+        if text[at] == sign:
             yield at
         at = partner.get(at, at) + 1
 
