@@ -75,7 +75,8 @@ def test_nothing_that_destroys_is_offered_for_what_does_not_resemble_it():
         assert not bound.faults or meant(bound.faults[0].message) not in (
             *("purge", "restore", "cancel"),
         ), word
-    for slip, command in (("purgee", "purge"), ("restor", "restore"), ("cancle", "cancel")):
+    near = (("purgee", "purge"), ("restor", "restore"), ("cancle", "cancel"), ("puase", "pause"))
+    for slip, command in (*near, ("stop_workers", "worker stop"), ("list-dlq", "dlq list")):
         assert meant(bind_argv(COMMANDS, [slip]).faults[0].message) == command
 
 

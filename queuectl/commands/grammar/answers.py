@@ -13,50 +13,100 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _STOPS = (("cancel ID", "stops a job"), ("purge", "forgets ended ones"))
+_KILLS = (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once"))
 _HANDS_IN = (("enqueue -- COMMAND", "hands in a job"),)
+_MANY = (("enqueue --file FILE", "hands in many jobs"), ("help each", "tells of tables and lists"))
+_TAKES_IN = (("enqueue --file FILE", "hands in many jobs"), ("restore FILE", "takes a backup"))
+_AGAIN_AND_AGAIN = (("enqueue --every 15m -- COMMAND", "makes a schedule"),)
+_LATER = (("enqueue --run-at 18:30 -- COMMAND", "runs a job later"),)
 _JOBS = (("list", "shows the jobs"), ("worker list", "what runs them"))
+_ONE_JOB = (("show ID", "shows a job"), ("logs ID", "its output"))
+_FOUND = (("list --match TEXT", "shows the jobs that hold a text"),)
 _OUTPUT = (("logs ID", "shows a job's output"), ("logs ID --follow", "as it comes"))
+_CHANGES = (("update ID --priority N", "changes a field of a job"), ("edit ID", "several"))
+_RETRIES = (("retry ID", "runs a job again"), ("dlq retry --all", "all that are dead"))
+_PAUSES = (("pause", "lets no job start"), ("resume", "ends that"))
+_RESUMES = (("resume", "lets jobs start again after a pause"),)
 _WORKERS = (("worker list", "shows the workers"), ("worker scale N", "has so many run"))
-_FORGETS_DEAD = (("dlq purge --all", "forgets the dead jobs"),)
+_STARTS = (("worker start", "starts a worker in the background; there is no server"),)
+_ENDS = (("worker stop", "stops the workers; there is no server"),)
+_AFRESH = ("worker stop", "and then 'worker start' begin with fresh workers")
 _SETTINGS = (("config get", "shows the settings"), ("config set NAME VALUE", "changes one"))
+_DEFAULTS = (("config unset NAME", "puts a setting back to its default"),)
+_COPIES = (("backup FILE", "copies the queue into a file"), ("list --json", "prints the jobs"))
+_CHECKS = (("doctor", "checks the queue's folder"), ("status", "tells whether all is well"))
+_COUNTS = (("status", "counts the jobs in each state"), ("stats", "tells how they went"))
+_HELP = (("help", "lists the commands"), ("help COMMAND", "explains one"))
+
+
+def _each(words: str, lines: tuple[tuple[str, str], ...]) -> dict[str, tuple[tuple[str, str], ...]]:
+    return dict.fromkeys(words.split(), lines)
+
+
+def _behind(
+    group: str, words: str, lines: tuple[tuple[str, str], ...]
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    return {f"{group} {word}": lines for word in words.split()}
+
+
 # A word that is not a command -> command lines, each with what it does. A word of a group stands
 # behind its group.
 ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
-    **dict.fromkeys(("add", "create", "exec", "new", "push", "put", "queue", "submit"), _HANDS_IN),
-    **dict.fromkeys(("clean", "clear", "delete", "rm", "remove"), _STOPS),
-    **dict.fromkeys(("jobs", "ls", "ps"), _JOBS),
-    **dict.fromkeys(("cat", "follow", "log", "output", "tail"), _OUTPUT),
-    **dict.fromkeys(("for", "while", "xargs"), (("enqueue --file FILE", "hands in many jobs"),)),
-    "workers": _WORKERS,
-    **dict.fromkeys(("set", "settings"), _SETTINGS),
-    "?": (("help", "lists the commands"), ("help COMMAND", "explains one")),
-    **dict.fromkeys(
-        ("abort", "kill"),
-        (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once")),
-    ),
+    **_each("add background batch bg create exec new push put queue send spawn submit", _HANDS_IN),
+    **_each("at defer delay later", _LATER),
+    **_each("cron crontab every recur repeat schedule", _AGAIN_AND_AGAIN),
+    **_each("for foreach map parallel while xargs", _MANY),
+    **_each("import load", _TAKES_IN),
+    **_each("clean cleanup clear delete destroy drop empty erase flush", _STOPS),
+    **_each("gc prune remove rm tidy trash vacuum wipe", _STOPS),
+    **_each("abort kill killall terminate", _KILLS),
+    **_each("job jobs ls ps task tasks", _JOBS),
+    **_each("describe detail details inspect open print view", _ONE_JOB),
+    **_each("filter find grep query search select", _FOUND),
+    **_each("attach cat fg follow log output stdout tail", _OUTPUT),
+    **_each("alter change modify move mv prio priority rename renice reorder", _CHANGES),
+    **_each("again redo replay requeue rerun resubmit", _RETRIES),
+    **_each("block disable freeze hold suspend", _PAUSES),
+    **_each("continue enable release thaw unblock unfreeze unhold unpause unsuspend", _RESUMES),
+    **_each("workers", _WORKERS),
+    **_each("daemon launch server up", _STARTS),
+    **_each("down shutdown", _ENDS),
+    **_each("set setting settings", _SETTINGS),
+    **_each("dump export save snapshot", _COPIES),
+    **_each("check fix fsck health healthcheck lint repair validate verify", _CHECKS),
+    **_each("count counts overview report summary total", _COUNTS),
+    **_each("? bye commands exit h man quit usage", _HELP),
     "cd": (("enqueue --cwd DIR -- COMMAND", "runs a job in another folder"),),
-    "count": (("status", "counts the jobs in each state"),),
     "dead": (("dlq list", "shows the dead jobs"),),
+    "drain": (("worker run --drain", "works until nothing is left to do"),),
     "failed": (("list --state failed,dead", "shows the jobs that failed"),),
     "get": (("show ID", "shows a job"), ("config get NAME", "a setting")),
     "history": (("show ID", "tells what became of a job"), ("list", "shows all of them")),
     "info": (("show ID", "shows a job"), ("status", "counts them")),
     "monitor": (("top", "shows jobs and workers as they change"),),
-    "requeue": (("retry ID", "runs a job again"),),
     "reset": (("retry ID", "runs a job again"), ("config unset NAME", "resets a setting")),
-    "restart": (
-        ("retry ID", "runs a job again"),
-        ("worker stop", "and then 'worker start' begin with fresh workers"),
-    ),
-    "shutdown": (("worker stop", "stops the workers; there is no server"),),
+    "restart": (("retry ID", "runs a job again"), _AFRESH),
     "start": (("worker start", "starts a worker"), ("retry ID", "runs a job again")),
     "stop": (("worker stop", "stops the workers"), ("cancel ID", "stops a job")),
-    **dict.fromkeys(("worker ls", "worker ps", "worker status"), _WORKERS[:1]),
-    "worker kill": (("worker stop --now", "stops the workers at once"),),
-    "worker restart": (("worker stop", "and then 'worker start' begin with fresh workers"),),
-    **dict.fromkeys(("dlq clear", "dlq delete", "dlq remove"), _FORGETS_DEAD),
-    "dlq show": (("show ID", "shows a job"), ("dlq list", "all dead ones")),
-    **dict.fromkeys(("config list", "config show"), _SETTINGS[:1]),
+    **_behind("worker", "ls ps show status", _WORKERS[:1]),
+    **_behind("worker", "add create launch new spawn up", _STARTS),
+    **_behind("worker", "delete down drain remove rm shutdown", _ENDS),
+    **_behind("worker", "kill terminate", (("worker stop --now", "stops the workers at once"),)),
+    **_behind("worker", "count resize", _WORKERS[1:]),
+    "worker restart": (_AFRESH,),
+    **_behind(
+        "dlq",
+        "clean clear delete drop empty flush remove rm",
+        (("dlq purge --all", "forgets the dead jobs"),),
+    ),
+    **_behind(
+        "dlq",
+        "drain redrive replay requeue rerun restart resubmit",
+        (("dlq retry ID", "runs a dead job again"), ("dlq retry --all", "all of them")),
+    ),
+    **_behind("dlq", "get show", (("show ID", "shows a job"), ("dlq list", "all dead ones"))),
+    **_behind("config", "all edit list ls show view", _SETTINGS),
+    **_behind("config", "clear del delete remove reset rm", _DEFAULTS),
 }
 # Commands that a later version has, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
@@ -73,8 +123,8 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "dlq retry --state": (("dlq retry --all", "retries every dead job"),),
     "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
-# Commands that end or remove something are offered only for a word that is nearly theirs.
-_DESTROYING = frozenset(("cancel", "purge", "restore", "stop", "unset"))
+# Commands that end, hold or remove something are offered only for a word that is nearly theirs.
+_DESTROYING = frozenset(("cancel", "pause", "purge", "restore", "stop", "unset"))
 _NEARLY = 0.8
 
 
@@ -96,6 +146,9 @@ def option_answer(words: str) -> str:
 
 def nearest_command(word: str, commands: Collection[str]) -> str:
     """The command that was most likely meant, or an empty text."""
+    turned = "-".join(reversed(word.replace("_", "-").replace("workers", "worker").split("-")))
+    if "-" in turned and turned in commands:
+        return turned.replace("-", " ")
     near = nearest(word, commands)
     if near not in _DESTROYING:
         return near
