@@ -80,6 +80,27 @@ class JobChanges:
         """The jobs that wait for this one, or did; those that were enqueued first come first."""
         return sorted(self.store.children(job_id), key=lambda job: (job.created_at, job.id))
 
+    def kin(self) -> list[Job]:
+        """All jobs that name parents, in whatever state."""
+        return list(self.store.children(None))
+
+    def using(self, jobs: Iterable[Job], gate: Gate) -> Mapping[str, list[Job]]:
+        """The running jobs that hold each token, if any of the jobs needs one."""
+        from queuectl.model.gate import holders, tokens
+
+        needed = any(tokens(job, gate) for job in jobs)
+        return holders(self.find(("in_progress",)), gate) if needed else {}
+
+    def ahead(self, job: Job, gate: Gate) -> int:
+        """How many jobs that can start are claimed before this one."""
+        from queuectl.model.gate import shut_by
+
+        kinds = self.store.ahead(job, self.now(), gate.aging)
+        using = self.using((other for other, _ in kinds), gate)
+        kinds = [(other, count) for other, count in kinds if not shut_by(other, gate, using)]
+        lacking = self.lacking(other for other, _ in kinds)
+        return sum(count for other, count in kinds if other.id not in lacking)
+
     def lacking(self, jobs: Iterable[Job]) -> dict[str, dict[str, str | None]]:
         """Those of the jobs that lack a parent, by id: which they lack, and how those are."""
         from queuectl.model.dependencies import parents, unmet

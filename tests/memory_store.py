@@ -11,7 +11,7 @@ from memory_watch import MemoryWatch
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
-from queuectl.model.claim_order import CLAIMABLE, Claim, claim_order, is_ready
+from queuectl.model.claim_order import CLAIMABLE, Claim, ahead_of, claim_order, is_ready
 from queuectl.model.dependencies import (
     Kin,
     asked_anew,
@@ -109,9 +109,14 @@ class MemoryStore:
         found = [job for job in self._jobs.values() if states is None or job.state in states]
         yield from sorted(found, key=lambda job: job.state == "dead")
 
-    def children(self, job_id: str) -> Iterator[Job]:
+    def children(self, job_id: str | None) -> Iterator[Job]:
         """See Store."""
-        return (job for job in self._jobs.values() if job_id in parents(job))
+        kin = filter(parents, self._jobs.values())
+        return (job for job in kin if job_id is None or job_id in parents(job))
+
+    def ahead(self, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
+        """See Store."""
+        return ahead_of(job, self.find(CLAIMABLE), now, aging)
 
     def counts(self) -> dict[str, int]:
         """See Store."""

@@ -16,7 +16,7 @@ from samples import configure, ended, make_job, moment, put
 from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob, OtherJobs
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
-from queuectl.model.claim_order import claim_order
+from queuectl.model.claim_order import CLAIMABLE, ahead_of, claim_order
 from queuectl.model.fields import STATES
 from queuectl.model.job import LIVE
 from queuectl.model.selection import Selection
@@ -249,6 +249,28 @@ class StoreContract:
         )
         got = [store.claim("w", NOW).job.id for _ in range(6)]
         assert got == ["urgent", "old", "z-first-retry", "first", "second", "lazy"]
+
+    @pytest.mark.parametrize("aging", [0.0, 7.5])
+    def test_what_is_claimed_before_a_job_is_counted_by_kind(self, store, aging):
+        dice = random.Random(3)
+        rules = [{}, {"tags": ("t",)}, {"tags": ("t", "u"), "lock": ("l",)}]
+        jobs = [make_job("j0", state="in_progress", worker="w")]
+        for n in range(1, 60):
+            how = {"priority": dice.randint(-1, 1), "run_at": moment(dice.randint(-2, 1))}
+            odd = {"unique": f"k{n}", "env": {'"state": "pending"': ', "tags": ["x"], '}}
+            state = dice.choice(["pending", "failed", "pending", "completed", "dead"])
+            jobs.append(make_job(f"j{n}", state=state, **how, **dice.choice(rules), **odd))
+        store.add(jobs[:40])
+        if hasattr(store, "fold"):
+            store.fold()
+        store.add(jobs[40:])
+        put(store, store.get("j9")._replace(priority=-2, state="pending", rev=2))
+        waiting = list(store.find(CLAIMABLE))
+        for job in waiting:
+            both = store.ahead(job, NOW, aging), ahead_of(job, waiting, NOW, aging)
+            assert both[0] or job.run_at > NOW or job.priority < 0
+            found, wanted = ([(one.tags, one.lock, n) for one, n in of] for of in both)
+            assert sorted(found) == sorted(wanted)
 
     def test_a_change_of_priority_counts_at_the_next_claim(self, store):
         store.add([make_job("a"), make_job("b")])

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from queuectl.commands.handlers.explain import Surroundings, coming_retries, jobs_ahead, reasons
+from queuectl.commands.handlers.explain import Surroundings, coming_retries, reasons
 from queuectl.model.backoff import RetryPolicy
+from queuectl.model.claim_order import ahead_of
 from queuectl.model.job import Job
 from queuectl.store.facts import WorkerInfo
 
@@ -103,8 +104,7 @@ def test_what_comes_before_a_job() -> None:
         job("slow", priority=1),
         job("retried", "failed", run_at="2026-01-31T07:00:00.000000Z"),
     ]
-    ahead = [other.id for other in jobs_ahead(waiting[2], waiting, NOW)]
-    assert ahead == ["first", "urgent", "retried"]
+    assert ahead_of(waiting[2], waiting, NOW) == [(waiting[0], 3)]  # first, urgent and retried
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,24 @@ def test_explain_is_told_in_lines_and_as_json(cli) -> None:
     assert told["retries"] == [{"retry": 1, "delay": 2.0}]
     assert (told["schema"], told["ahead"], told["workers"]) == (1, 1, 0)
     assert cli("explain", "nobody").code == 3
+
+
+def test_of_those_before_a_job_only_the_ones_that_can_start_count(cli) -> None:
+    for job_id, how in [
+        ("plain", ()),
+        ("tagged", ("--tag", "t")),
+        ("paused", ("--tag", "p")),
+        ("free", ("--lock", "l")),
+        ("kid", ("--after", "plain")),
+        ("grandchild", ("--after", "kid")),
+        ("last", ()),
+    ]:
+        cli.ok("enqueue", "--id", job_id, *how, "--", "true")
+    cli.ok("checkpoint")
+    cli.ok("pause", "p")
+    told = json.loads(cli.ok("explain", "last", "--json"))
+    assert told["ahead"] == 3  # plain, tagged and free
+    assert "If it dies or is cancelled, 2 jobs would fall" in cli.ok("explain", "plain")
 
 
 def test_of_a_command_that_was_not_found_it_tells_where_its_path_is_from(cli, monkeypatch) -> None:

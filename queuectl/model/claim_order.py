@@ -1,5 +1,6 @@
 """Which job a worker claims next: those that may be claimed at all, and in which order."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from queuectl.model.job import Job
@@ -23,6 +24,26 @@ class Claim(NamedTuple):
 def is_ready(job: Job, now: str) -> bool:
     """Whether a worker may claim the job at the moment `now`."""
     return job.state in CLAIMABLE and job.run_at <= now
+
+
+def ahead_of(
+    job: Job, waiting: Iterable[Job], now: str, aging: float = 0.0
+) -> list[tuple[Job, int]]:
+    """The jobs, which come in the queue's order, that are claimed before this one if none is held.
+
+    One of each kind with the same rules, and how many of the kind there are.
+    """
+    mine, met = claim_order(job, aging), False
+    counts: dict[tuple[object, ...], int] = {}
+    examples: dict[tuple[object, ...], Job] = {}
+    for other in waiting:
+        met = met or other.id == job.id
+        order = claim_order(other, aging)
+        if other.id != job.id and is_ready(other, now) and (order, met) < (mine, True):
+            rules = (other.after, other.after_end, other.tags, other.lock)
+            counts[rules] = counts.get(rules, 0) + 1
+            examples.setdefault(rules, other)
+    return [(other, counts[rules]) for rules, other in examples.items()]
 
 
 def rank(priority: int, run_at: str, aging: float) -> int:

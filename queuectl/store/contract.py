@@ -73,8 +73,14 @@ class Jobs(Protocol):
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         """The jobs in one of the states (None: all): first in first, the dead last."""
 
-    def children(self, job_id: str) -> Iterator[Job]:
-        """The jobs that name it as a parent, in whatever state, in any order."""
+    def children(self, job_id: str | None) -> Iterator[Job]:
+        """The jobs that name it as a parent, in whatever state, in any order; None: any parent."""
+
+    def ahead(self, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
+        """The ready jobs that are claimed before this one if none is held back, in any order.
+
+        One of each kind with the same parents, tags and locks, and how many of that kind there are.
+        """
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state; every state is there."""

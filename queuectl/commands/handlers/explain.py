@@ -9,7 +9,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.model.backoff import retry_delay
-from queuectl.model.claim_order import CLAIMABLE, claim_order, is_ready
+from queuectl.model.claim_order import CLAIMABLE, is_ready
 from queuectl.model.dependencies import (
     LOST,
     Kin,
@@ -20,7 +20,7 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
-from queuectl.model.gate import ALL, OPEN, full, holders, paused_by, shut_by
+from queuectl.model.gate import ALL, OPEN, full, paused_by, shut_by
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.times import format_duration
@@ -28,7 +28,7 @@ from queuectl.worker.hindrance import hindrance, unserved
 from queuectl.worker.rescue import kept_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from queuectl.commands.context import Context
@@ -92,19 +92,12 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     queue = context.queue
     job, now = named_job(context, args["job"]), queue.now()
     gate = queue.settings().gate() or OPEN
-    using: Mapping[str, list[Job]] = {}
     shut: list[tuple[str, str]] = []
     if job.state in CLAIMABLE:
-        using = holders(queue.find(("in_progress",)), gate)
-        shut = _awaited(queue, job) + _shut(job, gate, using)
+        shut = _awaited(queue, job) + _shut(job, gate, queue.using((job,), gate))
     ahead = 0
     if is_ready(job, now) and not shut:
-        kin = []
-        for other in jobs_ahead(job, queue.find(CLAIMABLE), now, gate, using):
-            if parents(other):
-                kin.append(other)
-            ahead += 1
-        ahead -= len(queue.lacking(kin))
+        ahead = queue.ahead(job, gate)
     workers = queue.workers()
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
@@ -178,7 +171,7 @@ def _awaited(queue: JobQueue, job: Job) -> list[tuple[str, str]]:
         found.append(("parent_gone", text + "--after or --after-end names others."))
     if there:
         text = f"It waits for {_few(there)}."
-        kin = {other.id: parents(other) for other in queue.find(LIVE)}
+        kin = {other.id: parents(other) for other in queue.kin() if other.state in LIVE}
         if ids := ring([job.id], lambda name: kin.get(name, ())):
             text += f" There is a ring, {told_ring(ids)}: 'update {ids[0]}' can break it."
         found.append(("waiting_for", text))
@@ -190,8 +183,8 @@ def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
     if job.state == "completed" or not queue.children(job.id):
         return []
     kids: dict[str, list[Job]] = {}
-    for kid in queue.find(CLAIMABLE | LOST):
-        for name in dict.fromkeys(parents(kid)):
+    for kid in queue.kin():
+        for name in dict.fromkeys(parents(kid)) if kid.state in CLAIMABLE | LOST else ():
             kids.setdefault(name, []).append(kid)
     states = queue.states(
         {name for found in kids.values() for kid in found for name in parents(kid)}
@@ -217,29 +210,6 @@ def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (" and others" if len(names) > _MOST_NAMED else "")
-
-
-def jobs_ahead(
-    job: Job,
-    waiting: Iterable[Job],
-    now: str,
-    gate: Gate = OPEN,
-    using: Mapping[str, list[Job]] | None = None,
-) -> Iterator[Job]:
-    """Those of the jobs, which come in the queue's order, that are claimed before this one.
-
-    If they lack no parent.
-    """
-    mine, met = claim_order(job, gate.aging), False
-    for other in waiting:
-        if other.id == job.id:
-            met = True
-        elif is_ready(other, now) and not (
-            paused_by(other, gate) or full(other, gate, using or {})
-        ):
-            order = claim_order(other, gate.aging)
-            if order < mine or (order == mine and not met):
-                yield other
 
 
 def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:

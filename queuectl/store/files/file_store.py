@@ -274,9 +274,15 @@ class FileStore:
         with self._snapshot() as snapshot:
             yield from snapshot.find(states) if snapshot else ()
 
-    def children(self, job_id: str) -> Iterator[Job]:
+    def children(self, job_id: str | None) -> Iterator[Job]:
         with self._snapshot() as snapshot:
             yield from snapshot.children(job_id) if snapshot else ()
+
+    def ahead(self, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
+        from queuectl.store.files.ahead import ahead
+
+        with self._snapshot() as snapshot:
+            return ahead(snapshot.present_jobs(), job, now, aging) if snapshot else []
 
     def counts(self) -> dict[str, int]:
         from queuectl.store.files.summary import read_counts

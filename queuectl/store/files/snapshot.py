@@ -21,6 +21,7 @@ from queuectl.places import DEAD, JOBS
 from queuectl.store.door import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
 from queuectl.store.edits.evidence import find_copy
 from queuectl.store.files.job_files import (
+    NAMES_OTHERS,
     checksum,
     decode_job,
     encode_job,
@@ -295,8 +296,12 @@ class Snapshot:
 
     def lines(self) -> Iterator[bytes]:
         """Every job's present line: those that are not dead, then the dead."""
-        yield from merged(self.base_jobs(), self.overlay, False)
+        yield from self.present_jobs()
         yield from merged(self.base_dead(), self.overlay, True)
+
+    def present_jobs(self) -> Iterator[bytes]:
+        """The present line of every job that is not dead."""
+        return merged(self.base_jobs(), self.overlay, False)
 
     def find(self, states: Collection[str] | None) -> Iterator[Job]:
         """The jobs in one of the states, in that order; others are not parsed."""
@@ -305,9 +310,9 @@ class Snapshot:
             if wanted is None or line_state(line) in wanted:
                 yield decode_job(line)
 
-    def children(self, job_id: str) -> Iterator[Job]:
-        """The jobs that name it as a parent, found by the bytes of the id in their lines."""
-        named = b'"%s"' % job_id.encode()
+    def children(self, job_id: str | None) -> Iterator[Job]:
+        """The jobs that name it as a parent, or any, found by the bytes of their lines."""
+        named = NAMES_OTHERS if job_id is None else b'"%s"' % job_id.encode()
         if self._by_hand is None:
             older = chain.from_iterable(read_lines_with(base.fd, (named,)) for base in self.bases)
         else:
@@ -317,7 +322,7 @@ class Snapshot:
             (line for line in self.overlay.values() if line_state(line)),
         )
         for job in (decode_job(line) for line in lines if named in line):
-            if job_id in job.after or job_id in job.after_end:
+            if job_id is None or job_id in job.after or job_id in job.after_end:
                 yield job
 
     def get(self, job_id: str) -> tuple[Job, str] | None:

@@ -71,9 +71,10 @@ class Family:
         self.load((job_id,))
         return self._states[job_id]
 
-    def kids_of(self, parent: str) -> Iterator[Job]:
-        """The jobs that name it, in whatever state."""
-        named = {"$or": [{"after": parent}, {"after_end": parent}], "state": {"$in": [*STATES]}}
+    def kids_of(self, parent: str | None) -> Iterator[Job]:
+        """The jobs that name it, or any at all, in whatever state."""
+        name = {"$exists": True} if parent is None else parent
+        named = {"$or": [{"after": name}, {"after_end": name}], "state": {"$in": [*STATES]}}
         yield from map(to_job, list(self._jobs.find(named, session=self._session)))
 
     def live_kids(self, ids: Collection[str]) -> dict[str, Job]:

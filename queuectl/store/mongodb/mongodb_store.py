@@ -204,10 +204,18 @@ class MongodbStore:
         with self.connection.told():
             yield from self._jobs.find(asked, **how).sort("_seq", 1)
 
-    def children(self, job_id: str) -> Iterator[Job]:
+    def children(self, job_id: str | None) -> Iterator[Job]:
         if self._there():
             with self.connection.told():
                 yield from list(Family(self.connection, OPEN).kids_of(job_id))
+
+    def ahead(self, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
+        if not self._there():
+            return []
+        from queuectl.store.mongodb.ahead import ahead
+
+        with self.connection.told():
+            return ahead(self._jobs, job, now, aging)
 
     def counts(self) -> dict[str, int]:
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
