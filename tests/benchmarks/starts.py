@@ -61,6 +61,26 @@ def _told(took: dict[str, float], many: int) -> list[Figure]:
     ]
 
 
+def explaining(sizes: Sizes) -> list[Figure]:
+    """`explain` of the last of many waiting jobs, of which half have tags, beside `status`."""
+    count = sizes.finished
+    with new_queue() as queue, console_script() as command:
+        queue.enqueue(
+            {"id": f"j{n}", "command": "true", "tags": ["t"] * (n % 2)} for n in range(count)
+        )
+        queue.checkpoint()
+        words = {"status": ("status",), "explain": ("explain", f"j{count - 1}")}
+        argvs = {name: command(*argv) for name, argv in words.items()}
+
+        def timed(name: str) -> Callable[[], float]:
+            return lambda: process_seconds(argvs[name], queue.folder)
+
+        took = medians({name: timed(name) for name in words}, sizes.starts)
+    name = f"explain of the last of {count} waiting jobs, of status"
+    note = f"{1000 * took['explain']:.0f} ms"
+    return [Figure(name, took["explain"] / took["status"], "", 6, note=note)]
+
+
 def bulk(sizes: Sizes) -> list[Figure]:
     """One process that enqueues a whole file: jobs without ids, with ids, and longer files."""
     with console_script() as command:
