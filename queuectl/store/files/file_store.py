@@ -282,7 +282,7 @@ class FileStore:
         from queuectl.store.files.ahead import ahead
 
         with self._snapshot() as snapshot:
-            return ahead(snapshot.present_jobs(), job, now, aging) if snapshot else []
+            return ahead(snapshot, job, now, aging) if snapshot else []
 
     def counts(self) -> dict[str, int]:
         from queuectl.store.files.summary import read_counts

@@ -287,12 +287,18 @@ def lines_with(text: bytes, needles: Collection[bytes], end: int | None = None) 
 
 def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
     """The same of a file in our layout."""
+    for piece, end in read_pieces(fd):
+        for line in lines_with(piece, needles, end):
+            yield line.rstrip(b",")
+
+
+def read_pieces(fd: int) -> Iterator[tuple[bytes, int]]:
+    """A file in pieces, each with where its last whole line ends; the next one begins there."""
     # Not through a mapping: a file that an editor cuts, or a disk cannot read, would kill us.
     at, size = 0, 1 << 20
     while piece := os.pread(fd, size, at):
         end = piece.rfind(b"\n") + 1
-        for line in lines_with(piece, needles, end):
-            yield line.rstrip(b",")
+        yield piece, end
         if end == 0 and len(piece) < size:
             return
         at, size = at + end, size if end else 2 * size  # a line may be longer

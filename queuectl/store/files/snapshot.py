@@ -31,6 +31,7 @@ from queuectl.store.files.job_files import (
     parse_edited,
     read_lines,
     read_lines_with,
+    read_pieces,
 )
 from queuectl.store.files.journal import Journal, Stamp, read_at
 
@@ -296,12 +297,14 @@ class Snapshot:
 
     def lines(self) -> Iterator[bytes]:
         """Every job's present line: those that are not dead, then the dead."""
-        yield from self.present_jobs()
+        yield from merged(self.base_jobs(), self.overlay, False)
         yield from merged(self.base_dead(), self.overlay, True)
 
-    def present_jobs(self) -> Iterator[bytes]:
-        """The present line of every job that is not dead."""
-        return merged(self.base_jobs(), self.overlay, False)
+    def base_pieces(self) -> Iterator[bytes]:
+        """The text of jobs.json in pieces of whole lines, whatever the journal says of them."""
+        if self._by_hand is None:
+            return (piece[:end] for piece, end in read_pieces(self.bases[0].fd))
+        return (line + b"\n" for line in self.base_jobs())
 
     def find(self, states: Collection[str] | None) -> Iterator[Job]:
         """The jobs in one of the states, in that order; others are not parsed."""
