@@ -8,12 +8,15 @@ import subprocess
 import sys
 
 import pytest
-from samples import let_rest
+from samples import let_rest, make_job
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import TOO_LONG
 from queuectl.store.damage import salvage
+from queuectl.store.damage.journal_remains import read_journal
 from queuectl.store.files import snapshot
+from queuectl.store.files.job_files import encode_job
+from queuectl.store.files.journal import PROMISED, format_record
 
 GIANT = 50_000_000_000  # bytes, with nothing in them: a sparse file
 MEMORY = 64 << 10  # kB that a refusal may cost beside the bare program
@@ -253,6 +256,26 @@ def test_a_journal_that_a_giant_of_nothing_was_put_behind_is_refused_and_mended(
     assert (code, peak < bare + MEMORY) == (0, True), said
     assert "Not readable" not in said
     assert [job.id for job in JobQueue.open(folder).find()] == ["a", "b"]
+
+
+@on_linux
+def test_a_giant_that_is_no_journal_is_looked_through_in_pieces(folder, bare):
+    path = os.path.join(folder, "journal")
+    with open(path, "r+b") as file:
+        whole = file.read()
+        file.seek(0)
+        file.write(b"junk @1 " + bytes(len(whole)))
+        file.truncate(100_000_000)
+    code, peak, said = run(folder, "doctor", "--repair")
+    assert (code, peak < bare + MEMORY) == (1, True), said
+    assert "Mended: journal: holds nothing of a journal: written anew;" in said
+    assert [job.id for job in JobQueue.open(folder).find()] == ["a"]
+    with open(path, "wb") as file:
+        file.truncate(70_000_000)
+        file.seek(70_000_000)
+        line = encode_job(make_job("b"))
+        file.write(format_record(line + b"\n", 1, PROMISED, {"pending": 2}))
+    assert read_journal(path).lines == [line]
 
 
 def test_repair_reads_a_large_jobs_json_whose_journal_is_lost(folder, monkeypatch):

@@ -25,6 +25,8 @@ from queuectl.store.files.journal import (
 )
 
 _BLOCK = 4096  # bytes; what a disk cannot read is passed over in pieces of this size
+_PIECE = 1 << 20  # bytes
+_HEAD, _LONGEST_FRONT = re.compile(rb"@\d{1,20} [0-9a-f]{8} \d"), 40  # bytes of what that finds
 JOB_ID = re.compile(rb'"id": "([^"\n]{1,128})"')  # in bytes that cannot be trusted
 _UNSHOWN = "the changes that the job files did not show yet"
 
@@ -78,13 +80,14 @@ def read_journal(path: str) -> JournalRemains:
     if counts is None or not all(map(_is_intent, intents)):
         fault = fault or "holds a record that means nothing"
     if end < size:
-        fault, torn = fault or f"holds no change from byte {end} on", None
+        fault = fault or f"holds no change from byte {end} on"
+        fault, torn = fault if header else "holds nothing of a journal", None
     intents = list(filter(_is_intent, intents))
     return JournalRemains(path, True, header, lines, intents, torn, counts, fault, lost)
 
 
 def _end_before_nothing(path: str) -> tuple[int, int]:
-    """How much of the journal is to be read, and its size: a giant of NULs at its end is not."""
+    """How much of the journal is to be read, and its size: a giant of nothing is not."""
     fd, found = door.open_ours(path, os.O_RDONLY, linked=True)
     try:
         size = found.st_size
@@ -92,10 +95,24 @@ def _end_before_nothing(path: str) -> tuple[int, int]:
         end = end_of_records(fd, header.length, size) if header else size
         is_nothing = size - end > door.LARGEST and not os.pread(fd, _BLOCK, end).strip(b"\0")
         return (end if is_nothing else size), size
-    except (BadFile, OSError):  # its beginning is damaged: all of it is looked at
-        return found.st_size, found.st_size
+    except (BadFile, OSError):  # its beginning is damaged: what is in it is looked for
+        is_large = found.st_size > door.LARGEST
+        return (_BLOCK if is_large and not _has_records(fd) else found.st_size), found.st_size
     finally:
         os.close(fd)
+
+
+def _has_records(fd: int) -> bool:
+    """Whether a record's head may stand somewhere in the file; it is read in pieces."""
+    at, rest = 0, b""
+    try:
+        while piece := os.pread(fd, _PIECE, at):
+            if _HEAD.search(rest + piece):
+                return True
+            at, rest = at + len(piece), piece[-_LONGEST_FRONT:]
+    except OSError:  # a block cannot be read: others are
+        return True
+    return False
 
 
 def _last_counts(header: Header | None, records: list[Record]) -> dict[str, int] | None:
