@@ -58,6 +58,8 @@ class Bench:
         self.runner = Runner("w-test", folder, folder_identity(folder), wakeups)
         self.runner.kill_grace = 0.3
         self.started: list[tuple[int, str]] = []
+        # What a command must have come to before its time limit begins to count.
+        self.begun: Callable[[], object] = lambda: True
         self.left: list[int] = []  # groups that outlive their runs on purpose
         self.older = children()  # what other tests keep
         read, self.pipe = os.pipe()
@@ -71,12 +73,18 @@ class Bench:
         return self.run_job(make_job(command, **fields), interrupted)
 
     def run_job(self, job: Job, interrupted: Callable[[], Any] = lambda: None) -> Outcome:
-        return self.runner.run(
-            job,
-            self.spool.fd,
-            started=lambda pid, since: self.started.append((pid, since)),
-            interrupted=interrupted,
-        )
+        return self.runner.run(job, self.spool.fd, started=self._note, interrupted=interrupted)
+
+    def _note(self, pid: int, since: str) -> None:
+        self.started.append((pid, since))
+        deadline = time.monotonic() + 30
+        while not self.begun():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def is_ready(self) -> bool:
+        """Whether a command has said so, TERM_IGNORER among them."""
+        return self.output().endswith("ready\n")
 
     def output(self) -> str:
         with open(self.spool.path, encoding="utf-8") as file:
@@ -392,25 +400,29 @@ def test_a_time_limit_ends_the_whole_group(bench):
 
 
 def test_a_command_that_ignores_term_is_killed_after_the_grace(bench):
+    bench.begun = bench.is_ready
     began = time.monotonic()
-    outcome = bench.run(TERM_IGNORER, timeout=0.2)
-    assert outcome[:3] == ("timed_out", 137, "timed out after 0.2s")
-    assert time.monotonic() - began >= 0.5
+    outcome = bench.run(TERM_IGNORER, timeout=0.1)
+    assert outcome[:3] == ("timed_out", 137, "timed out after 0.1s")
+    assert time.monotonic() - began >= 0.4
 
 
 def test_a_child_that_ignores_term_is_killed_too(bench):
-    outcome = bench.run(f"({TERM_IGNORER}) & wait", timeout=0.2)
+    bench.begun = bench.is_ready
+    outcome = bench.run(f"({TERM_IGNORER}) & wait", timeout=0.1)
     assert outcome[:2] == ("timed_out", 143)
 
 
 def test_a_command_may_tidy_up_when_its_time_is_over(bench):
-    bench.run("trap 'echo tidied; exit 0' TERM; sleep 60 & wait", timeout=0.1)
-    assert bench.output() == "tidied\n"
+    bench.begun = bench.is_ready
+    bench.run("trap 'echo tidied; exit 0' TERM; echo ready; sleep 60 & wait", timeout=0.1)
+    assert bench.output() == "ready\ntidied\n"
 
 
 def test_a_stopped_command_is_ended_too(bench):
-    # It must have stopped by then: what is continued before it stops waits for the grace to end.
-    outcome = bench.run("trap 'exit 3' TERM; kill -STOP $$; sleep 60", timeout=1.0)
+    # What is continued before it stops waits for the grace to end.
+    bench.begun = lambda: processes.is_stopped(*bench.started[-1])
+    outcome = bench.run("trap 'exit 3' TERM; kill -STOP $$; sleep 60", timeout=0.1)
     assert outcome[:2] == ("timed_out", 3)
 
 
@@ -496,6 +508,7 @@ def test_nothing_is_left_of_a_run_that_did_not_succeed(bench, tmp_path, form, en
     command += "exit 9" if end == "fail" else "wait"
     bench.runner.look = 0.05
     bench.runner.kill_grace = 0.1
+    bench.begun = (tmp_path / "lock").exists
     outcome = bench.run(
         command,
         interrupted=lambda: "cancel" if end == "cancel" else None,
@@ -592,7 +605,9 @@ def test_without_a_subreaper_the_group_is_ended(tmp_path, monkeypatch):
         bench = Bench(str(tmp_path), wakeups)
         assert bench.run("sleep 61 & exit 9").exit_code == 9
         assert bench.run("sleep 61 & sleep 60", timeout=0.1).kind == "timed_out"
+        bench.begun = bench.is_ready
         assert bench.run(TERM_IGNORER, timeout=0.1).exit_code == 137
+        bench.begun = lambda: True
         assert not any(processes.group_alive(pid) for pid, _ in bench.started)
         assert bench.spool.is_let_go()
         bench.run("setsid sh -c 'echo $$ > daemon; exec sleep 60' & sleep 0.2", cwd=str(tmp_path))
