@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 
 import queuectl
+from queuectl.job_queue import JobQueue
 from queuectl.store.files.file_store import FileStore
 from tests.campaigns.crash_points import scratch
 
@@ -93,6 +94,19 @@ def _wait_until(condition: Callable[[], object], timeout: float = 30.0, what: st
 @pytest.fixture
 def wait_until() -> Callable[..., object]:
     return _wait_until
+
+
+@pytest.fixture
+def queue(data_dir: str) -> Iterator[JobQueue]:
+    queue = JobQueue.open(data_dir)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to survive a power cut."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture

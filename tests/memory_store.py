@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """Keeps the contract for one process; nothing survives it.
+    """Keeps the contract for one process, as it says; nothing survives it.
 
     It has no damage to mend. `folder` is where the output of its workers' runs lies.
     """
@@ -65,7 +65,6 @@ class MemoryStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        """See Store."""
         after = dict(self._jobs)
         for index, job in enumerate(jobs):
             if job.id in after and (meet is None or job.id not in self._jobs):
@@ -88,12 +87,10 @@ class MemoryStore:
         self._jobs, self._made = after, self._made or bool(after)
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
-        """See Store."""
         kept = (name for name, form in self._env_sets.items() if form == env_set)
         return next(kept, f"{len(self._env_sets):08x}")
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
-        """See Store."""
         if job.env_set is None:
             return None
         if job.env_set not in self._env_sets:
@@ -101,25 +98,20 @@ class MemoryStore:
         return self._env_sets[job.env_set]
 
     def get(self, job_id: str) -> Job | None:
-        """See Store."""
         return self._jobs.get(job_id)
 
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
-        """See Store."""
         found = [job for job in self._jobs.values() if states is None or job.state in states]
         yield from sorted(found, key=lambda job: job.state == "dead")
 
     def children(self, job_id: str | None) -> Iterator[Job]:
-        """See Store."""
         kin = filter(parents, self._jobs.values())
         return (job for job in kin if job_id is None or job_id in parents(job))
 
     def ahead(self, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
-        """See Store."""
         return ahead_of(job, self.find(CLAIMABLE), now, aging)
 
     def counts(self) -> dict[str, int]:
-        """See Store."""
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         for job in self._jobs.values():
             counts[job.state] += 1
@@ -132,7 +124,6 @@ class MemoryStore:
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
-        """See Store."""
         if finished is not None:
             if not self._holds(finished[0]):
                 return Claim(None, settled=False, stored=self._jobs.get(finished[0].id))
@@ -174,7 +165,6 @@ class MemoryStore:
         exactly: int | None = None,
         alone: bool = False,
     ) -> dict[str, Job]:
-        """See Store."""
         pairs = [(old, new) for old in self._meant(which) if (new := rule(old)) is not None]
         check_count(len(pairs), exactly)
         return self._step(pairs, format_time(self.now()), alone=alone)
@@ -217,7 +207,6 @@ class MemoryStore:
         exactly: int | None = None,
         kept: Kept = None,
     ) -> list[Job]:
-        """See Store."""
         gone = [job for job in self._meant(which) if goes is None or goes(job)]
         check_count(len(gone), exactly)
         stay = needed(self._jobs.values(), {job.id for job in gone})
@@ -242,11 +231,9 @@ class MemoryStore:
         return stored is not None and stored.rev == job.rev
 
     def settings(self) -> Mapping[str, object]:
-        """See Store."""
         return self._settings
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store."""
         if self._settings != old:
             return False
         Settings(new)
@@ -254,19 +241,15 @@ class MemoryStore:
         return True
 
     def now(self) -> float:
-        """See Store."""
         return time.time()
 
     def wait(self, seconds: float) -> None:
-        """See Store."""
         time.sleep(seconds)
 
     def check(self) -> list[str]:
-        """See Store."""
         return []
 
     def check_size(self, job: Job) -> None:
-        """See Jobs."""
         checked_line(job)
 
     def _gate(self) -> tuple[Gate, dict[str, list[Job]]]:
@@ -277,16 +260,13 @@ class MemoryStore:
         """See Jobs: nothing has to be read."""
 
     def present(self, job: Job) -> Job | None:
-        """See Jobs."""
         stored = self._jobs.get(job.id)
         return None if stored is None or stored.state == "dead" else stored
 
     def held_by(self, worker: str) -> list[Job]:
-        """See Jobs."""
         return [job for job in self.find(("in_progress",)) if job.worker == worker]
 
     def next_due(self) -> float | None:
-        """See Jobs."""
         (gate, using), now = self._gate(), format_time(self.now())
         due = [
             job.run_at
@@ -300,36 +280,30 @@ class MemoryStore:
     # -- workers
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> MemorySlot:
-        """See Workers."""
         words = (worker_id, str(pid), start_time, boot_id, format_time(self.now()))
         slot = MemorySlot(self, " ".join(words))
         self._workers[worker_id], self._made = slot, True
         return slot
 
     def release(self, slot: MemorySlot) -> None:
-        """See Workers."""
         slot.close()
         self._workers.pop(slot.id, None)
 
     def workers(self) -> list[WorkerInfo]:
-        """See Workers."""
         return [slot.info() for _, slot in sorted(self._workers.items())]
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:
-        """See Workers."""
         running = self.find(("in_progress",)) if busy < self.counts()["in_progress"] else ()
         named = {str(job.worker) for job in running}
         lost = sorted(named - self._workers.keys())
         return [WorkerInfo(worker_id, False, worker_id, missing=True) for worker_id in lost]
 
     def note_lost(self, worker_id: str, **facts: object) -> None:
-        """See Workers."""
         slot = self._workers.get(worker_id)
         if slot is not None and not slot.alive:
             slot.note_facts(**facts)
 
     def forget_worker(self, worker_id: str) -> bool:
-        """See Workers."""
         slot = self._workers.get(worker_id)
         if slot is not None and slot.alive:
             return False
@@ -337,13 +311,11 @@ class MemoryStore:
         return True
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        """See Workers."""
         for slot in self._workers.values():
             if slot.alive and only in (None, slot.id):
                 os.write(slot.hint_fd, message)
 
     def wake_idle(self, count: int) -> None:
-        """See Workers."""
         idle = [slot for slot in self._workers.values() if slot.alive and not slot.info().job_id]
         for slot in idle[:count]:
             os.write(slot.hint_fd, WAKE)
@@ -354,29 +326,24 @@ class MemoryStore:
         """See Upkeep."""
 
     def fold(self) -> None:
-        """See Upkeep."""
         self.make()
 
     def tidy(self) -> None:
         """See Upkeep."""
 
     def fold_if_due(self, *, busy: bool = False) -> bool:
-        """See Upkeep."""
         return False
 
     def fold_due_in(self) -> float | None:
-        """See Upkeep."""
         return None
 
     # -- the queue as a file
 
     @property
     def archive(self) -> MemoryStore:
-        """See Archive."""
         return self
 
     def backup(self) -> Iterator[bytes]:
-        """See Archive."""
         lines, made_at = map(encode_job, list(self.find())), format_time(self.now())
         yield from format_backup(lines, self._settings, self._env_sets, made_at)
 
@@ -404,26 +371,21 @@ class MemoryStore:
         return LogFolder(self.folder)
 
     def watch(self) -> MemoryWatch:
-        """See Store."""
         return MemoryWatch(self)
 
     def exists(self) -> bool:
-        """See Store."""
         return self._made
 
     def make(self) -> None:
-        """See Store."""
         self._made = True
 
     def identity(self) -> str:
-        """See Store."""
         return f"memory:{id(self)}"
 
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """See Store: nobody ever waits."""
 
     def leave_notices(self) -> None:
-        """See Store."""
         self.notices.clear()
 
     def close(self) -> None:
@@ -463,41 +425,32 @@ class MemorySlot:
         return WorkerInfo(self.id, self.alive, f"{self._head}\n{run}{facts}")
 
     def still_held(self) -> bool:
-        """See Slot."""
         return self.alive and self._store._workers.get(self.id) is self
 
     def why_gone(self) -> str:
-        """See Slot."""
         return "was given up"
 
     def note_run(self, job_id: str, run: int, pid: int, start_time: str) -> None:
-        """See Slot."""
         self._run = f"{job_id} {run} {pid} {start_time}"
 
     def clear_run(self) -> None:
-        """See Slot."""
         self._run = ""
 
     def note_facts(self, **facts: object) -> None:
-        """See Slot."""
         self._facts |= {name: str(fact) for name, fact in facts.items()}
 
     def note_trouble(self, why: str) -> None:
-        """See Slot."""
         self.note_facts(trouble=why.replace("%", "%25").replace(" ", "%20"))
 
     def keep_watch(self) -> bool:
-        """See Slot."""
         others = (slot for slot in self._store._workers.values() if slot is not self)
         self.on_watch = not any(slot.on_watch for slot in others)
         return self.on_watch
 
     def leave_watch(self) -> None:
-        """See Slot."""
         self.on_watch = False
 
     def crowd(self) -> int:
-        """See Slot."""
         return len(self._store._workers)
 
     patience = 1.0
@@ -507,7 +460,6 @@ class MemorySlot:
         return not all(slot.alive for slot in self._store._workers.values())
 
     def close(self) -> None:
-        """See Slot."""
         if self.alive:
             self.alive = self.on_watch = False
             os.close(self.wake_fd)

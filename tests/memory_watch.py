@@ -23,24 +23,19 @@ class MemoryWatch:
         self._known: dict[str, Job] | None = None
 
     def mark(self) -> tuple[object, ...]:
-        """See Watch."""
         settings = tuple(self._store.settings().items())
         return tuple(self.jobs()), settings, tuple(worker.id for worker in self.workers())
 
     def menu_mark(self) -> tuple[object, ...]:
-        """See Watch."""
         return self.mark()
 
     def summary(self) -> Summary:
-        """See Watch."""
         return Summary(self._store.folder, self._store.counts(), 0, self.workers())
 
     def workers(self) -> list[WorkerInfo]:
-        """See Watch."""
         return self._store.workers()
 
     def settings(self) -> Mapping[str, object]:
-        """See Watch."""
         return self._store.settings()
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
@@ -53,28 +48,22 @@ class MemoryWatch:
         return [(job_id, now.get(job_id)) for job_id in changed if ids is None or job_id in ids]
 
     def jobs(self) -> Iterator[Job]:
-        """See Watch."""
         return self._store.find()
 
     def glance(self) -> MemoryWatch:
-        """See Watch."""
         return self
 
     def peek(self) -> MemoryWatch:
-        """See Watch."""
         return self
 
     def close(self) -> None:
         """See Watch: nothing is held."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """See Glance."""
         found = [job for job in self._store.find(states) if job.id.startswith(start)]
         return found[::-1][:most]
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
-        """See Glance."""
-
         def order(job: Job) -> tuple[object, ...]:
             if job.run_at > now:
                 return True, job.run_at, job.priority
@@ -83,20 +72,16 @@ class MemoryWatch:
         return sorted(self._store.find(CLAIMABLE), key=order)[:most]
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        """See Glance."""
         found = sorted(self.jobs(), key=lambda job: (getattr(job, key), job.id), reverse=True)
         return found[:most], len(found) <= most
 
     def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
-        """See Glance."""
         wanted = text.lower()
         found = self._store.find(states)
         return (job for job in found if wanted in f"{job.id} {job.command}".lower())
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
-        """See Glance."""
         return {job.id: job for job in self.jobs() if job.id in ids}
 
     def tags(self) -> list[str]:
-        """See Peek."""
         return [*dict.fromkeys(tag for job in self.newest(None, "", 200) for tag in job.tags)]

@@ -19,17 +19,13 @@ from queuectl.store.files.journal import Header, Journal, Stamp, no_counts
 NAMES = ("jobs.json", "dlq.json")
 STAMPS = (Stamp(0, 0, 0, 0, 0), Stamp(0, 0, 0, 0, 0))
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 
 @pytest.fixture
 def tmp_path(memory_path):
     """Thousands of files are written here."""
     return memory_path
-
-
-@pytest.fixture(autouse=True)
-def no_sync(monkeypatch):
-    """Nothing here has to survive a power cut."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture

@@ -10,15 +10,7 @@ import re
 import pytest
 from samples import PYTHON
 
-from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
-
-
-@pytest.fixture
-def queue(data_dir):
-    queue = JobQueue.open(data_dir)
-    yield queue
-    queue.close()
 
 
 @pytest.fixture

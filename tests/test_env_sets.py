@@ -110,13 +110,6 @@ def test_whole_sets_are_read_from_a_damaged_file():
 # -- a queue
 
 
-@pytest.fixture
-def queue(data_dir):
-    queue = JobQueue.open(data_dir)
-    yield queue
-    queue.close()
-
-
 def test_jobs_that_share_a_set_hold_only_its_name(queue):
     drafts = [{"id": name, "command": "true"} for name in "ab"]
     queue.enqueue(drafts, ONE)

@@ -23,17 +23,13 @@ from queuectl.store.files.lock import QueueLock
 
 TAKEN = "the edit was taken in"
 
+pytestmark = pytest.mark.usefixtures("no_patience")
+
 
 @pytest.fixture
 def tmp_path(memory_path):
     """Thousands of files are written here."""
     return memory_path
-
-
-@pytest.fixture(autouse=True)
-def no_patience(monkeypatch):
-    """A mistake is told at once, though somebody may still be writing."""
-    monkeypatch.setattr("queuectl.store.files.snapshot.PATIENCE", 0.0)
 
 
 @pytest.fixture

@@ -40,12 +40,6 @@ def tmp_path(memory_path):
     return memory_path
 
 
-@pytest.fixture
-def no_sync(monkeypatch):
-    """Thousands of queues are written here; none has to survive a power cut."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def state_of(store):
     return {job.id: (job.state, job.rev) for job in store.find()}
 

@@ -23,17 +23,13 @@ from queuectl.store.files.job_files import encode_job
 from queuectl.store.files.journal import scan
 from queuectl.store.files.worker_files import make_slot
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 
 @pytest.fixture
 def tmp_path(memory_path):
     """Thousands of files are written here."""
     return memory_path
-
-
-@pytest.fixture(autouse=True)
-def no_sync(monkeypatch):
-    """Nothing here has to survive a power cut."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 class Store(FileStore):

@@ -6,7 +6,6 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,13 +52,6 @@ def typed(data_dir, tmp_path, monkeypatch) -> Typed:
     monkeypatch.setenv("QUEUECTL_SHELLRC", os.devnull)
     monkeypatch.setenv("TERM", "xterm")
     return Typed()
-
-
-@pytest.fixture
-def queue(data_dir) -> Iterator[JobQueue]:
-    queue = JobQueue.open(data_dir)
-    yield queue
-    queue.close()
 
 
 def _states(folder: str) -> dict[str, str]:

@@ -44,13 +44,6 @@ def terminal(cli, tmp_path, monkeypatch) -> Iterator[Callable[..., Terminal]]:
         shell.close()
 
 
-@pytest.fixture
-def queue(data_dir) -> Iterator[JobQueue]:
-    queue = JobQueue.open(data_dir)
-    yield queue
-    queue.close()
-
-
 def _fail(queue: JobQueue, job_id: str) -> None:
     queue.enqueue([{"id": job_id, "command": "exit 3", "max_retries": 0, "priority": -1}])
     job = queue.claim("w-1")

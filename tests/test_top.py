@@ -316,13 +316,6 @@ def test_no_output_is_an_empty_page() -> None:
 # -- what it reads
 
 
-@pytest.fixture
-def queue(data_dir) -> Iterator[JobQueue]:
-    queue = JobQueue.open(data_dir)
-    yield queue
-    queue.close()
-
-
 def _run_one(queue: JobQueue, job_id: str, outcome: Outcome | None = None, **more: object) -> Job:
     queue.enqueue([{"id": job_id, "command": "x", "priority": -1, **more}])
     job = queue.claim("w-1")

@@ -23,7 +23,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.store.files.lock import QueueLock
 from tests.campaigns.crew import Crew, crew
-from tests.campaigns.yard import Notes
+from tests.campaigns.yard import Notes, show
 
 COUNTERS = ("counter-0", "counter-1", "counter-2")
 PATIENCE = 30.0  # seconds; whoever waits longer for the lock starves
@@ -137,15 +137,10 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     options = parser.parse_args()
     print(f"contention: {options.seconds:g} s, --seed {options.seed}", flush=True)
-    faults = 0
     try:
-        for line in run(options.seconds, options.seed, options.processes, options.remove_lock):
-            faults += not line.startswith("#")
-            print(line if line.startswith("#") else f"FAULT {line}")
+        return show(run(options.seconds, options.seed, options.processes, options.remove_lock))
     except StoreBusy as exc:
-        print(f"FAULT {exc}")
-        faults += 1
-    return 1 if faults else 0
+        return show([str(exc)])
 
 
 if __name__ == "__main__":

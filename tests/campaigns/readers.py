@@ -19,7 +19,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from tests.campaigns.crew import Crew, Shared, crew
-from tests.campaigns.yard import Notes
+from tests.campaigns.yard import Notes, show
 
 ADDERS, MOVERS, FOLDERS, READERS = 2, 2, 1, 4
 PAUSE = 0.02  # mean seconds between two enqueues of one process
@@ -167,11 +167,7 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     options = parser.parse_args()
     print(f"readers: {options.seconds:g} s, --seed {options.seed}", flush=True)
-    faults = 0
-    for line in run(options.seconds, options.seed):
-        faults += not line.startswith("#")
-        print(line if line.startswith("#") else f"FAULT {line}")
-    return 1 if faults else 0
+    return show(run(options.seconds, options.seed))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from queuectl.places import find_folder
@@ -187,6 +187,15 @@ class Notes:
         text = " ".join(map(str, words)).replace("\n", "\\n")
         os.write(self._fd, f"{text}\n".encode())
         os.fdatasync(self._fd)
+
+
+def show(lines: Iterable[str]) -> int:
+    """Print what a campaign tells as it comes: remarks (#) and faults; 1 if there is a fault."""
+    faults = 0
+    for line in lines:
+        faults += not line.startswith("#")
+        print(line if line.startswith("#") else f"FAULT {line}")
+    return int(faults > 0)
 
 
 def whole_lines(path: str, start: int = 0) -> list[str]:
