@@ -38,10 +38,8 @@ def entry() -> NoReturn:
     gc.set_threshold(25_000, 2, 2)
     try:
         code = main()
-    except (
-        MemoryError,
-        SystemError,
-    ):  # once more, while the first was reported: what little is needed is here
+    except (MemoryError, SystemError):
+        # Once more, while the first was reported: what little is needed is here.
         os.write(2, b"queuectl: there is not enough memory\n")
         code = StoreError.exit_code
     # Everything was flushed; tearing the interpreter down would cost 2 to 4 ms of each command.
@@ -63,7 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _flush_after(code)
     except BrokenPipeError:
-        code = _end_quietly()
+        # Nobody reads the output any more: nothing of it may be tried again at the exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+        code = PIPE_CLOSED
     except KeyboardInterrupt:
         code = _report("interrupted", INTERRUPTED)
     except SystemExit as exc:  # a signal asked for it, and the terminal is as it was, or gone
@@ -231,14 +233,6 @@ def _flush_after(code: int) -> None:
 def _flush() -> None:
     if sys.stdout is not None and not sys.stdout.closed:
         sys.stdout.flush()
-
-
-def _end_quietly() -> int:
-    """Nobody reads the output any more: nothing of it may be tried again at the exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    return PIPE_CLOSED
 
 
 def _report(line: str, code: int) -> int:

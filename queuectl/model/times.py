@@ -37,6 +37,11 @@ def _whole_second(whole: int) -> str:
     return text
 
 
+def compact(seconds: float) -> str:
+    """The moment to the second, for the name of a file: `20260131T083000Z`."""
+    return format_time(seconds)[:19].replace("-", "").replace(":", "") + "Z"
+
+
 def parse_time(text: str) -> float:
     """Seconds since 1970 of an RFC 3339 moment; InvalidInput for a time that names no zone."""
     plain = _plain(text)

@@ -13,6 +13,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import NOT_YET
 from queuectl.model.hooks import is_hook
+from queuectl.model.times import compact
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
 
@@ -90,7 +91,7 @@ def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
     queue.repair(done, unread)
     if queue.exists():
         _rescue(queue, done)
-        done += queue.tidy_output(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        done += queue.tidy_output(compact(time.time()))
 
 
 def _rescue(queue: JobQueue, done: list[str]) -> None:

@@ -38,10 +38,12 @@ def problems(snapshot: Snapshot) -> list[str]:
     """What is wrong with the queue, a line each."""
     jobs = list(merged(snapshot.base_jobs(), snapshot.overlay, False))
     dead = list(merged(snapshot.base_dead(), snapshot.overlay, True))
-    found = [f"job {name} stands twice" for name in _twins(jobs + dead)]
+    times = Counter(map(line_id, jobs + dead))
+    found = [f"job {job_id.decode()} stands twice" for job_id, n in times.items() if n > 1]
     found += [f"job {line_id(line).decode()} is not dead" for line in dead if not _is_dead(line)]
     found += [f"job {line_id(line).decode()} is dead" for line in jobs if _is_dead(line)]
-    found += _unreadable(jobs + dead)
+    unsound = (line for line in jobs + dead if not is_sound(line))
+    found += [f"line {line[:60]!r} is not a whole job" for line in unsound]
     states = Counter((line_state(line) or b"").decode() for line in jobs + dead)
     noted = {state: snapshot.journal.counts[state] for state in STATE_ORDER}
     counted = {state: states[state] for state in STATE_ORDER}
@@ -58,16 +60,12 @@ def _is_dead(line: bytes) -> bool:
     return line_state(line) == b"dead"
 
 
-def _twins(lines: list[bytes]) -> list[str]:
-    seen = Counter(line_id(line) for line in lines)
-    return [job_id.decode() for job_id, times in seen.items() if times > 1]
-
-
 def left_by_hand(lines: Callable[[], Iterable[bytes]], about: str) -> list[Finding]:
     """What edits of the files have made of live jobs; `lines` gives all jobs, anew each time."""
     keyed = (decode_job(line) for line in lines() if b'"unique": "' in line and is_live(line))
     twins = key_twins(keyed)
-    waiting = [job for job in map(decode_job, filter(_names_others, lines())) if parents(job)]
+    naming = (line for line in lines() if NAMES_OTHERS in line and is_live(line))
+    waiting = [job for job in map(decode_job, naming) if parents(job)]
     named = named_by_live(waiting)
     known = (decode_job(line) for line in lines() if line_id(line).decode() in named)
     states = {job.id: parent_state(job) for job in known} if named else {}
@@ -119,14 +117,6 @@ def _unstartable(
         yield ids[0], f"waits in a ring: {told_ring(ids)}"
 
 
-def _names_others(line: bytes) -> bool:
-    return NAMES_OTHERS in line and is_live(line)
-
-
 def _are_twins(jobs: list[Job]) -> bool:
     """Whether they cannot be one that has run and one that `--replace` put behind it."""
     return len(jobs) > 2 or (len(jobs) == 2 and not any(job.run for job in jobs))
-
-
-def _unreadable(lines: list[bytes]) -> list[str]:
-    return [f"line {line[:60]!r} is not a whole job" for line in lines if not is_sound(line)]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError, list_few
+from queuectl.model.job import Job
 from queuectl.model.times import format_duration
 from queuectl.places import (
     DEAD,
@@ -185,16 +186,21 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
 
 def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
     """Worker and run of each job in progress; nothing if the files cannot be read."""
-    try:
+    found = _found_in(folder, now, lambda snapshot: snapshot.find(("in_progress",)))
+    return {job.id: (job.worker, job.run) for job in found or ()}
+
+
+def _found_in(
+    folder: str, now: float, find: Callable[[Snapshot], Iterable[Job]]
+) -> list[Job] | None:
+    """The jobs that are found in the files; None if these cannot be read."""
+    with suppress(StoreError, OSError, *door.NO_LINES):
         snapshot = Snapshot.read(folder, now, nullcontext)
-    except (StoreError, OSError, *door.NO_LINES):
-        return {}
-    try:
-        return {job.id: (job.worker, job.run) for job in snapshot.find(("in_progress",))}
-    except door.NO_LINES:
-        return {}
-    finally:
-        snapshot.close()
+        try:
+            return list(find(snapshot))
+        finally:
+            snapshot.close()
+    return None
 
 
 def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[Finding]:
@@ -208,24 +214,22 @@ def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[
         still_running = running(folder, now) if suspects else {}
         for job_id, (worker, run) in list(suspects.items()):
             info = workers.get(str(worker))
-            # Of one that died its own file tells.
+            # A worker that died is told of by its own file.
             attended = info and (not info.alive or (info.job_id, info.run) == (job_id, run))
             if attended or still_running.get(job_id) != (worker, run):
                 del suspects[job_id]
         if not suspects or time.monotonic() >= deadline:
             break
         wait(_WATCHED / 10)
-    return [
-        _idle(job_id, worker, str(worker) in workers) for job_id, (worker, _) in suspects.items()
-    ]
-
-
-def _idle(job_id: str, worker: str | None, lives: bool) -> Finding:
-    about = f"job '{job_id}'"
-    if lives:
-        text = f"is in progress, but its worker {worker} runs something else"
-        return Finding(about, text, "'queuectl worker stop', then 'queuectl doctor --repair'")
-    return Finding(about, f"is in progress, but its worker {worker} is gone", REPAIR)
+    found = []
+    for job_id, (worker, _) in suspects.items():
+        fate, todo = "is gone", REPAIR
+        if str(worker) in workers:
+            fate = "runs something else"
+            todo = "'queuectl worker stop', then 'queuectl doctor --repair'"
+        text = f"is in progress, but its worker {worker} {fate}"
+        found.append(Finding(f"job '{job_id}'", text, todo))
+    return found
 
 
 # -- settings and workers
@@ -249,21 +253,13 @@ def _env_sets(folder: str, now: float) -> Iterator[Finding]:
     except StoreError as exc:
         yield Finding(ENV_SETS, _of_side_file(exc, folder), KEEP)
         return
-    try:
-        snapshot = Snapshot.read(folder, now, nullcontext)
-    except (StoreError, OSError, *door.NO_LINES):
-        return
-    try:
+
+    def needy(snapshot: Snapshot) -> Iterator[Job]:
         lines = (line for line in snapshot.lines() if b'"env_set": "' in line)
-        needy = [
-            job.id for job in map(decode_job, lines) if job.env_set and job.env_set not in sets
-        ]
-    except door.NO_LINES:
-        return
-    finally:
-        snapshot.close()
-    if needy:
-        text = f"lacks the captured variables of {list_few(needy)}"
+        return (job for job in map(decode_job, lines) if job.env_set and job.env_set not in sets)
+
+    if found := _found_in(folder, now, needy):
+        text = f"lacks the captured variables of {list_few(job.id for job in found)}"
         todo = "they cannot start: put the file back from a backup, or enqueue them anew"
         yield Finding(ENV_SETS, text, todo)
 

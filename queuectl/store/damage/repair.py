@@ -16,7 +16,7 @@ from contextlib import suppress
 from queuectl.errors import DiskRefused, StoreError, list_few
 from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.lifecycle import claimed
-from queuectl.model.times import format_time
+from queuectl.model.times import compact, format_time
 from queuectl.places import ENV_SETS, JOURNAL, LOCK, MARKER, SETTINGS, WORKER_LIST, WORKERS
 from queuectl.store import door
 from queuectl.store.damage import examination, strays
@@ -32,7 +32,6 @@ from queuectl.store.damage.salvage import (
     objects_in,
     read_remains,
 )
-from queuectl.store.facts import WorkerInfo
 from queuectl.store.files import checkpoint, env_sets, marker, side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import encode_job, removal_line
@@ -146,7 +145,7 @@ class _Mending:
         self.done.append(f"{name}: {fault}; now it is this folder's alone")
 
     def _stamp(self) -> str:
-        return format_time(self.now)[:19].replace("-", "").replace(":", "") + "Z"
+        return compact(self.now)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -337,7 +336,12 @@ class _Mending:
         needed = {*infos, *(str(worker) for worker, _ in held)}
         kept = [entry for entry in entries if str(entry.get("id")) in needed]
         listed = {str(entry.get("id")) for entry in kept}
-        kept += [_entry_of(info) for info in infos.values() if info.alive and info.id not in listed]
+        names = ("id", "pid", "start_time", "boot_id", "started_at")
+        kept += [
+            {name: getattr(info, name) for name in names}
+            for info in infos.values()
+            if info.alive and info.id not in listed
+        ]
         if not whole:
             self._rewrite(WORKER_LIST, [str(entry["id"]) for entry in kept])
         elif kept != entries:
@@ -391,8 +395,3 @@ def _journal_of(remains: Remains, kept: Kept, now: float, version: int) -> bytes
         return header.format()
     payload = b"".join(line + b"\n" for line in lines)
     return header.format() + format_record(payload, 1, PROMISED, counts, version)
-
-
-def _entry_of(info: WorkerInfo) -> dict[str, object]:
-    names = ("id", "pid", "start_time", "boot_id", "started_at")
-    return {name: getattr(info, name) for name in names}

@@ -8,6 +8,7 @@ from queuectl.errors import StoreError, list_few
 from queuectl.places import LOGS
 from queuectl.store import door
 from queuectl.store.contract import Store
+from queuectl.store.damage.strays import listed
 from queuectl.store.facts import Finding
 from queuectl.store.files.log_cut import worker_of
 from queuectl.store.files.logs import LogFolder, named_run
@@ -23,11 +24,11 @@ def find_stray_logs(store: Store) -> list[Finding]:
     if stray:
         text = f"output of jobs or workers that are gone: {list_few(stray)}"
         found.append(Finding(LOGS, text, "'queuectl doctor --repair' puts it aside"))
-    words = [name for name in _names(path) if _is_last_word(store, path, name)]
+    words = [name for name in listed(path) if _is_last_word(store, path, name)]
     if words:
         text = f"what workers had to say that are gone: {list_few(words)}"
         found.append(Finding(LOGS, text, "read it, then delete it", False))
-    aside = [name for name in _names(path) if _ASIDE in name and not name.endswith(".log")]
+    aside = [name for name in listed(path) if _ASIDE in name and not name.endswith(".log")]
     if aside:
         todo = "look at it, and delete it if it is not missed"
         found.append(Finding(LOGS, f"put aside: {list_few(aside)}", todo, False))
@@ -37,7 +38,7 @@ def find_stray_logs(store: Store) -> list[Finding]:
 def stray_logs(store: Store) -> list[str]:
     """Logs of jobs that are not in the queue, and spools of workers that have no file."""
     # First the logs, then the jobs: what ran since the look at the logs is not mistaken.
-    names = _names(LogFolder(store.folder).path)
+    names = listed(LogFolder(store.folder).path)
     try:
         if not names or not store.exists():
             return []
@@ -78,10 +79,3 @@ def _is_last_word(store: Store, path: str, name: str) -> bool:
         return name not in living and os.path.getsize(os.path.join(path, name)) > 0
     except OSError:
         return False
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []

@@ -165,12 +165,9 @@ def listed(path: str) -> list[str]:
 
 def leftovers(folder: str) -> list[str]:
     """Temporary files of ours; certain to be left behind only under the lock."""
-    return [name for name in listed(folder) if _is_temporary(name)]
-
-
-def _is_temporary(name: str) -> bool:
-    # No more than this: a person's jobs.json.mine.new must not go.
-    return name.endswith(door.TEMPORARY) and re.fullmatch(_TEMPORARY, name) is not None
+    # No more than the pattern: a person's jobs.json.mine.new must not go.
+    names = (name for name in listed(folder) if name.endswith(door.TEMPORARY))
+    return [name for name in names if re.fullmatch(_TEMPORARY, name)]
 
 
 def is_set_aside(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from queuectl.model.fields import State
-from queuectl.model.times import format_time
+from queuectl.model.times import compact, format_time
 from queuectl.store import door
 from queuectl.store.edits import evidence
 from queuectl.store.edits.decision import Edit, History, Mistake, Saved, SavedFile, decide
@@ -167,8 +167,7 @@ def settled(judged: HandEdit | None, files: Sequence[BaseFile]) -> tuple[bool, l
 
 def _set_aside(file: BaseFile) -> str:
     """Keep a copy of the edited file beside it; its name. The disk has it by then."""
-    saved = format_time(file.found.st_mtime)[:19].replace("-", "").replace(":", "")
-    path = wanted = f"{file.path}.edit-{saved}Z"
+    path = wanted = f"{file.path}.edit-{compact(file.found.st_mtime)}"
     data, number = file.read(), 1
     while os.path.lexists(path) and door.read(path, len(data) + door.LARGEST) != data:
         number += 1
