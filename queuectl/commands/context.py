@@ -207,10 +207,11 @@ class Context:
     def note(self, text: str) -> None:
         """A remark that is not a result, on standard error, behind the results so far."""
         self.clear_waiting()
-        from queuectl.commands.render import safe_lines
-
         self.flush()
-        text = safe_lines(text)
+        if not text.replace("\n", "").isprintable():
+            from queuectl.commands.render import safe_lines
+
+            text = safe_lines(text)
         self._write_error(text if text.endswith("\n") else text + "\n")
 
     @property

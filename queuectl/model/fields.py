@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from queuectl.errors import InvalidInput, as_given, did_you_mean
-from queuectl.model.env_file import HIDDEN, is_secret
 from queuectl.model.ids import LONGEST_ID
 from queuectl.model.times import LONGEST, format_time, parse_duration, parse_time
 
@@ -369,6 +368,8 @@ def _time(field: Field, value: object) -> str:
 
 
 def _env(field: Field, value: object) -> dict[str, str]:
+    from queuectl.model.env_file import HIDDEN, is_secret  # few jobs have variables
+
     if not isinstance(value, dict):
         raise InvalidInput(f"{field.name} must be an object of text values, not {as_given(value)}")
     for name, text in value.items():
