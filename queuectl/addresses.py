@@ -34,14 +34,14 @@ class Address:
         scheme = next((start for start in SCHEMES if url.startswith(start)), None)
         if scheme is None:
             raise InvalidInput("the URL of a MongoDB must begin with mongodb:// or mongodb+srv://")
-        user, at, place = url[len(scheme) :].rpartition("@")
+        user, at, rest = url[len(scheme) :].rpartition("@")
         if any(mark in user for mark in "/?#@"):
             # Without telling where: what stands before the last @ may be a password.
             raise InvalidInput(
                 "a URL of a MongoDB must spell @ / ? # in its user, password and options as "
                 "%40 %2F %3F %23"
             )
-        hosts, _, rest = place.partition("/")
+        hosts, _, rest = rest.partition("/")
         database, question, options = rest.partition("?")
         if "?" in hosts or not hosts:
             raise InvalidInput("a URL of a MongoDB reads mongodb://HOST/DATABASE?OPTIONS")

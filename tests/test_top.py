@@ -274,9 +274,9 @@ def test_output_is_followed_at_its_end_and_scrolled_from_there() -> None:
     up = page(None, -1)
     assert not up.at_end
     assert up.lines[0] == "line 99990"
-    assert page(up.place, -10_000).lines[0] == "line 89990"
-    assert page(up.place, 1) == end
-    assert page(up.place, 500) == end
+    assert page(up.position, -10_000).lines[0] == "line 89990"
+    assert page(up.position, 1) == end
+    assert page(up.position, 500) == end
     assert page((0, 0), -7).lines[0] == "line 1"
     assert page((0, 0), 500).lines[-1] == "line 510"
     assert page((0, 0), 500).at_end is False
@@ -288,11 +288,11 @@ def test_scrolling_there_and_back_shows_the_same(wrap) -> None:
     place = page(None, 0, data, wrap=wrap)
     shown = [place]
     for _ in range(40):
-        place = page(place.place, -7, data, wrap=wrap)
+        place = page(place.position, -7, data, wrap=wrap)
         shown.append(place)
-    assert len({found.place for found in shown}) == len(shown)
+    assert len({found.position for found in shown}) == len(shown)
     for earlier in reversed(shown[:-1]):
-        place = page(place.place, 7, data, wrap=wrap)
+        place = page(place.position, 7, data, wrap=wrap)
         assert place == earlier
 
 

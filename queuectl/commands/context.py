@@ -53,7 +53,7 @@ class Context:
         self.stdin_taken = False  # a script or the shell reads it
         self.ask: Callable[[str], bool] | None = None  # how a shell asks a yes-or-no question
         self.shell: Any = None  # the session, for the commands that only the shell has
-        self.place = ""  # "file:line: " while the shell runs a file; errors begin with it
+        self.prefix = ""  # "file:line: " while the shell runs a file; errors begin with it
         # Of what runs for long: the folder that it once saw must still be there.
         self.presence: Presence | None = None
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
@@ -92,7 +92,7 @@ class Context:
         )
         varied.no_pager = self.no_pager
         varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
-        varied.shell, varied.place = self.shell, self.place
+        varied.shell, varied.prefix = self.shell, self.prefix
         if data is None:
             varied.made, varied.presence = self.made, self.presence
         varied.in_script, varied._unserved_told = self.in_script, self._unserved_told
@@ -280,7 +280,7 @@ class Context:
     @property
     def has_person(self) -> bool:
         """Whether a person asks for this, who can answer: it is not a script."""
-        return not (self.in_script or self.place) and self.can_ask
+        return not (self.in_script or self.prefix) and self.can_ask
 
     @property
     def can_ask(self) -> bool:

@@ -141,7 +141,7 @@ def run_line(
     `word` makes the line that tells it. `paged` runs the command so that a long result can be read.
     """
     if bound.faults:
-        base.note(f"queuectl: {base.place}{word(bound, bound.faults[0])}")
+        base.note(f"queuectl: {base.prefix}{word(bound, bound.faults[0])}")
         return USAGE
     how = _run_step if base.in_script else run
 
@@ -183,7 +183,7 @@ def attempt(
             import traceback
 
             context.note(traceback.format_exc())
-        context.note(f"queuectl: {context.place}{word(exc)}")
+        context.note(f"queuectl: {context.prefix}{word(exc)}")
         return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
 
 

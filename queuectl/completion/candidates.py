@@ -294,7 +294,7 @@ class _Completion:
         key = re.search(_KEY, text)
         if value and text[0] == "{":
             yield from self._field_values(value[1], value[3])
-        elif key and text[0] == "{" and _is_key_place(text, key[1]):
+        elif key and text[0] == "{" and _may_be_key(text, key[1]):
             yield from self._fields(key[1], key[2])
 
     def _fields(self, mark: str, typed: str) -> Iterator[Candidate]:
@@ -356,7 +356,7 @@ def shell_words(text: str, tokens: Sequence[Token]) -> list[Candidate]:
     return [Candidate(word, start, shown, meaning) for word, shown, meaning in found]
 
 
-def _is_key_place(text: str, mark: str) -> bool:
+def _may_be_key(text: str, mark: str) -> bool:
     """Whether what looks like the start of a key does not stand inside quoted text."""
     from queuectl.commands.grammar.tokens import reach
 

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     # Where a row of the screen begins: at which byte its line does, and which row of
     # that line it is.
-    Place: TypeAlias = tuple[int, int]
+    Position: TypeAlias = tuple[int, int]
 
-_NEAR, _FAR = 1 << 15, 1 << 22  # bytes read around a place, at first and at most
+_NEAR, _FAR = 1 << 15, 1 << 22  # bytes read around a position, at first and at most
 _TAB = 8
 
 
 class Wish(NamedTuple):
     """The part of a job's output that is to be shown, on so many columns and rows.
 
-    It begins `move` rows behind `place`; with no place it is the end, as it grows.
+    It begins `move` rows behind `position`; with no position it is the end, as it grows.
     """
 
     job_id: str
-    place: Place | None
+    position: Position | None
     move: int
     columns: int
     rows: int
@@ -45,7 +45,7 @@ class Page(NamedTuple):
     """Lines of output, and where in it they stand: `size` is that of the whole, in bytes."""
 
     lines: tuple[str, ...] = ()
-    place: Place = (0, 0)
+    position: Position = (0, 0)
     size: int = 0
     at_end: bool = True
 
@@ -69,13 +69,14 @@ def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
     """The page in `size` bytes that `read` gives, from one offset to another."""
     near = _NEAR
     while True:
-        middle = size if wish.place is None else min(wish.place[0], size)
+        wanted = wish.position
+        middle = size if wanted is None else min(wanted[0], size)
         begin, end = max(0, middle - near), min(size, middle + near)
         data = read(begin, end)
         torn = begin > 0 and data.find(b"\n", 0, middle - begin) < 0
         rows = list(_rows(data, begin, end == size, wish))
-        places = [place for place, _ in rows]
-        at = len(rows) - wish.rows if wish.place is None else bisect_left(places, wish.place)
+        positions = [position for position, _ in rows]
+        at = len(rows) - wish.rows if wanted is None else bisect_left(positions, wanted)
         at += wish.move
         enough = (at >= 0 or begin == 0) and (at + wish.rows <= len(rows) or end == size)
         if (enough and not torn) or near >= _FAR:
@@ -88,8 +89,8 @@ def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
     return Page(lines, shown[0][0] if shown else (0, 0), size, at_end)
 
 
-def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Place, str]]:
-    """The rows of the screen that some bytes of output make, each with its place.
+def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Position, str]]:
+    """The rows of the screen that some bytes of output make, each with its position.
 
     The bytes may begin and (unless `whole`) end within a line: such parts are left out.
     """

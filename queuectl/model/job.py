@@ -86,25 +86,25 @@ class Job(NamedTuple):
         """
         values, extra = list(_BLANK), {}
         for name, value in form.items():
-            place = PLACES.get(name)
-            if place is None:
+            at = INDEXES.get(name)
+            if at is None:
                 extra[name] = value
             else:
-                values[place] = value
+                values[at] = value
         if values[RARE_SLOTS] != _NO_RARE or values[_OWN_SLOTS] != _NO_OWN:
-            for place in _LOOKED_AT:
-                name, value = cls._fields[place], values[place]
+            for at in _LOOKED_AT:
+                name, value = cls._fields[at], values[at]
                 if value is None:
-                    values[place] = _BLANK[place]
+                    values[at] = _BLANK[at]
                 elif not _is_kept_so(BY_SPELLING[name], value):
-                    extra[name], values[place] = value, _BLANK[place]
+                    extra[name], values[at] = value, _BLANK[at]
         if values[_WORD_LISTS] != _NO_WORDS:
-            for place in range(_WORD_LISTS.start, _WORD_LISTS.stop):
-                words: Any = values[place]
+            for at in range(_WORD_LISTS.start, _WORD_LISTS.stop):
+                words: Any = values[at]
                 if isinstance(words, (list, tuple)) and all(isinstance(w, str) for w in words):
-                    values[place] = tuple(words)
+                    values[at] = tuple(words)
                 else:
-                    extra[cls._fields[place]], values[place] = words, ()
+                    extra[cls._fields[at]], values[at] = words, ()
         job = cls._make(values)
         if job.history or extra:
             return job._replace(history=tuple(job.history), extra=extra or None)
@@ -130,8 +130,8 @@ _PLACED: tuple[str, ...] = tuple(list(Job._fields)[PLACED_SLOTS])
 _WORD_LISTS = slice(Job._fields.index("tags"), PLACED_SLOTS.stop)
 _NO_WORDS = list(_BLANK[_WORD_LISTS])
 _NO_OWN = list(_BLANK[_OWN_SLOTS])
-_LOOKED_AT = [place for slots in (_OWN_SLOTS, RARE_SLOTS) for place in range(*slots.indices(99))]
-PLACES = {name: place for place, name in enumerate(Job._fields) if name != "extra"}
+_LOOKED_AT = [at for slots in (_OWN_SLOTS, RARE_SLOTS) for at in range(*slots.indices(99))]
+INDEXES = {name: at for at, name in enumerate(Job._fields) if name != "extra"}
 
 
 def revived(pairs: Iterable[tuple[Job, Job]]) -> dict[str, Job]:

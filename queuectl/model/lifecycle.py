@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
-from queuectl.model.job import LONGEST_HISTORY, PLACES, Job, recurs
+from queuectl.model.job import INDEXES, LONGEST_HISTORY, Job, recurs
 from queuectl.model.times import format_time, parse_time
 
 Event = Literal[
@@ -101,9 +101,9 @@ def _moved(job: Job, event: Event, now: str, **changes: Any) -> Job:
     # As `_replace` does, in two thirds of the time: a worker moves a job twice for each run.
     values: list[Any] = list(job)
     for name, value in changes.items():
-        values[PLACES[name]] = value
+        values[INDEXES[name]] = value
     if job.slots and state != "in_progress":
-        values[PLACES["slots"]] = ()
+        values[INDEXES["slots"]] = ()
     return tuple.__new__(Job, values)
 
 

@@ -98,7 +98,7 @@ def keys(context: Context, args: dict[str, Any]) -> Result:
 
 def _told(context: Context, changed: str | None, how: str) -> Result:
     """How something is; a file that changes it has its reader know already."""
-    return Result([] if changed and context.place else [how])
+    return Result([] if changed and context.prefix else [how])
 
 
 def source(context: Context, args: dict[str, Any]) -> Result:

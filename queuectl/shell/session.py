@@ -191,16 +191,16 @@ class Shell:
             self.context.note(f"queuectl: {path}: files that run files go too deep")
             return 2
         self._depth += 1
-        place, codes = self.context.place, []
+        prefix, codes = self.context.prefix, []
         pieces = split_commands(text.removeprefix("\ufeff") + "\n", self.aliases.specs)
         try:
             for piece in pieces:
                 if not self.leaving:
-                    self.context.place = f"{path}:{piece.line}: "
+                    self.context.prefix = f"{path}:{piece.line}: "
                     codes.append(self._run_piece(path, piece))
         finally:
             self._depth -= 1
-            self.context.place = place
+            self.context.prefix = prefix
         return int(any(codes))
 
     def _run_piece(self, path: str, piece: Piece) -> int:
@@ -283,7 +283,7 @@ class Shell:
             code = run_system(command, own_shell(), self.context.folder)
         self._end_line()
         if code:
-            self.context.note(f"({self.context.place}exit code {code})")
+            self.context.note(f"({self.context.prefix}exit code {code})")
         return code
 
     def _end_line(self) -> None:

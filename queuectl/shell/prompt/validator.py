@@ -33,10 +33,10 @@ def find_mistake(text: str, aliases: Aliases) -> Mistake | None:
             continue
         reading = aliases.bind(piece.text)
         for fault in reading.bound.faults:
-            place = f"line {piece.line}: " if len(pieces) > 1 else ""
+            prefix = f"line {piece.line}: " if len(pieces) > 1 else ""
             start, end = reading.typed(fault.start, fault.end)
             hint = "" if reading.within_alias(fault.start) else fault.hint
-            return Mistake(place + fault.message, piece.start + start, piece.start + end, hint)
+            return Mistake(prefix + fault.message, piece.start + start, piece.start + end, hint)
     return None
 
 

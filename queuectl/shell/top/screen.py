@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
     from prompt_toolkit.output import Output
 
-    from queuectl.live.output import Place
+    from queuectl.live.output import Position
     from queuectl.live.rows import View
     from queuectl.model.job import Job
     from queuectl.shell.top.table import Line
@@ -88,7 +88,7 @@ class TopScreen:
         self._folder = folder
         self._feed = Feed(opening.watch(folder), opening.output(folder))
         self._log = ""  # the job whose output is shown,
-        self._place: Place | None = None  # from where; None: its end, as it grows,
+        self._position: Position | None = None  # from where; None: its end, as it grows,
         self._moves = 0  # and by how many rows to scroll
         self._wrap = True
         self._asked: Wish | None = None  # what is being read, as long as it is still wanted
@@ -177,15 +177,15 @@ class TopScreen:
         if wish is not None and wish is self._asked and wish.move and picture.page is not None:
             page = picture.page
             self._moves -= wish.move
-            ends = page.at_end and (wish.move > 0 or page.place == (0, 0))
-            self._place = None if ends else page.place
+            ends = page.at_end and (wish.move > 0 or page.position == (0, 0))
+            self._position = None if ends else page.position
 
     def _wish(self) -> Wish | None:
         """The part of which output is to be shown."""
         if not self._log:
             return None
         columns, rows = self._size()
-        return Wish(self._log, self._place, self._moves, columns, log_rows(rows), self._wrap)
+        return Wish(self._log, self._position, self._moves, columns, log_rows(rows), self._wrap)
 
     def _size(self) -> tuple[int, int]:
         size = self.app.output.get_size()
@@ -320,8 +320,8 @@ class TopScreen:
         else:
             self._moves += {"up": -1, "down": 1, "pageup": -room, "pagedown": room}[key]
 
-    def _show_from(self, place: Place | None) -> None:
-        self._place, self._moves, self._asked = place, 0, None
+    def _show_from(self, position: Position | None) -> None:
+        self._position, self._moves, self._asked = position, 0, None
 
     def _mark(self) -> Job | None:
         """The marked job; the first one if none was chosen yet."""
@@ -395,13 +395,13 @@ class TopScreen:
     def wrap(self) -> None:
         """Wrap long lines of output, or cut them at the edge."""
         self._wrap = not self._wrap
-        self._show_from(self._place and (self._place[0], 0))
+        self._show_from(self._position and (self._position[0], 0))
 
     def pause(self) -> None:
         """Hold the display, or let it go on; output is held by following its end no more."""
         if self._log:
             page = self.picture.page
-            self._show_from(page.place if page and self._place is None else None)
+            self._show_from(page.position if page and self._position is None else None)
         else:
             self.view.paused = not self.view.paused
             if self.view.paused:

@@ -96,7 +96,7 @@ def log_screen(
     job, page = picture.jobs.get(job_id), picture.page
     about = f"{state_name(job)} {time_of(job, picture.now)}" if job else "is gone"
     if page is not None and not page.at_end:
-        about += f" | {100 * page.place[0] // max(1, page.size)} %"
+        about += f" | {100 * page.position[0] // max(1, page.size)} %"
     title = clip(f" output of {job_id} | {about}", columns)
     body = () if page is None else page.lines if page.size else ("(no output)",)
     lines: list[Line] = [[("class:top.title", pad(title, columns))]]

@@ -143,9 +143,11 @@ def _mistake_in(data: bytes, path: str, now: float) -> str:
         parse_edited(data, path, format_time(now), _state_in(path), {})
     except BadFile as exc:
         text, _, _ = str(exc).rpartition(";")
-        place, _, what = text.removeprefix(path).removeprefix(":").partition(": ")
-        line, _, column = place.partition(":")
-        return f"has a mistake in line {line}, column {column}: {what}" if what else place.strip()
+        position, _, what = text.removeprefix(path).removeprefix(":").partition(": ")
+        line, _, column = position.partition(":")
+        return (
+            f"has a mistake in line {line}, column {column}: {what}" if what else position.strip()
+        )
     return ""
 
 

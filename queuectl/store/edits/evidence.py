@@ -8,7 +8,7 @@ journal knows, notes only as far back as no fold is missing. Without them an edi
 more caution.
 
 `.folded` is text, appended to: `@GENERATION TIME LENGTH CRC` and LENGTH bytes of lines
-`ID PLACE REV CHECKSUM`, one for each form that was replaced. PLACE is j (jobs.json), d (dlq.json)
+`ID FILE REV CHECKSUM`, one for each form that was replaced. FILE is j (jobs.json), d (dlq.json)
 or - (neither), in upper case (or +) where an edit by hand replaced it that left its state.
 """
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
 _DAY = 86_400.0
 _HEAD = rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n"  # compiled only when it is used
-_PLACES = {b"j": (False, False), b"J": (False, True), b"d": (True, False), b"D": (True, True)}
-_PLACES |= {b"-": (False, False), b"+": (False, True)}
+_FILES = {b"j": (False, False), b"J": (False, True), b"d": (True, False), b"D": (True, True)}
+_FILES |= {b"-": (False, False), b"+": (False, True)}
 
 
 def is_evidence(name: str) -> bool:
@@ -119,10 +119,10 @@ def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> by
     """The note of the form that a job had before `new`; None: it stood in no file."""
     if old is None:
         return b"%s %s 0 0\n" % (job_id, b"+" if by_hand else b"-")
-    place = b"d" if line_state(old) == b"dead" else b"j"
+    file = b"d" if line_state(old) == b"dead" else b"j"
     # A person who edits the form before an edit of its state does not mean to change that back.
     by_hand = by_hand and line_state(new) in (line_state(old), None)
-    return b"%s %s %d %d\n" % (job_id, place.upper() if by_hand else place, *rev_and_sum(old))
+    return b"%s %s %d %d\n" % (job_id, file.upper() if by_hand else file, *rev_and_sum(old))
 
 
 def past_form(old: bytes | None, until: int, by_hand: bool) -> Past:
@@ -210,11 +210,11 @@ def read_history(folder: str, generation: int, folded_at: float) -> History:
     for block in blocks:
         birth = Past(block.generation, False, 0, 0, False)
         for line in block.payload.splitlines():
-            job_id, place, rev, check = line.split(b" ")
-            if place == b"-":  # one record for all: there may be a hundred thousand
+            job_id, file, rev, check = line.split(b" ")
+            if file == b"-":  # one record for all: there may be a hundred thousand
                 form = birth
             else:
-                dead, by_hand = _PLACES[place]
+                dead, by_hand = _FILES[file]
                 form = Past(block.generation, dead, int(rev), int(check), by_hand)
             forms = past.setdefault(job_id, [])
             if not forms or forms[-1] != form:

@@ -15,7 +15,7 @@ from functools import cache
 from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
-from queuectl.model import job as places
+from queuectl.model import job as job_model
 from queuectl.model.fields import (
     LONGEST_JOB,
     TOO_LONG,
@@ -56,8 +56,8 @@ def encode_job(job: Job) -> bytes:
     # Spelled out, for a worker does this twice for each job it runs, and a JSON encoder takes
     # four times as long. Ids, states, times and words have nothing in them to escape.
     front, extra = "", job.extra
-    if job[places.PLACED_SLOTS] != places.NOT_PLACED or extra:
-        placed = {**(extra or {}), **places.placed_of(job)}
+    if job[job_model.PLACED_SLOTS] != job_model.NOT_PLACED or extra:
+        placed = {**(extra or {}), **job_model.placed_of(job)}
         placed = {name: placed[name] for name in BEHIND_RUN_AT if name in placed}
         if placed:
             front = f"{_encode(placed)[1:-1]}, "
@@ -100,8 +100,8 @@ def encode_job(job: Job) -> bytes:
         line += f', "worker": {_quote(job.worker)}'
     if job.cancel_requested:
         line += ', "cancel_requested": true'
-    if job[places.RARE_SLOTS] != places.NO_RARE:
-        line += f", {_encode(places.rare_of(job))[1:-1]}"
+    if job[job_model.RARE_SLOTS] != job_model.NO_RARE:
+        line += f", {_encode(job_model.rare_of(job))[1:-1]}"
     if job.log_word is not None:
         line += f', "log_word": "{job.log_word}"'
     if job.env_set is not None:

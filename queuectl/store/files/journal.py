@@ -282,7 +282,7 @@ def _claims_to_be_whole(rest: bytes) -> bool:
 
 
 class Mark:
-    """A place in a journal, and what held there."""
+    """A position in a journal, and what held there."""
 
     __slots__ = ("counts", "edited", "end", "seq")
 

@@ -95,8 +95,8 @@ def read_settings(folder: str) -> Mapping[str, object]:
             if not named.isdisjoint(settings.changed):
                 raise InvalidInput(f"'{name}' stands there already, in another spelling")
         except InvalidInput as exc:
-            place = re.search(rf'"{re.escape(name)}"\s*:', text)
-            raise mistake(path, text, place.start() if place else 0, str(exc)) from None
+            key = re.search(rf'"{re.escape(name)}"\s*:', text)
+            raise mistake(path, text, key.start() if key else 0, str(exc)) from None
         named |= settings.changed.keys()
     return values
 
