@@ -175,7 +175,7 @@ class Cli:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, *argv: str, stdin: str | bytes = b"") -> Result:
-        """`queuectl ARGV...` in this process; standard input is no terminal."""
+        """`queuectl ARGV...` in this process; standard input is not a terminal."""
         from queuectl.cli import main
 
         data = stdin.encode() if isinstance(stdin, str) else stdin

@@ -736,7 +736,7 @@ class StoreContract:
         for slot in slots:
             store.release(slot)
 
-    def test_a_job_of_nobody_has_an_orphan(self, store):
+    def test_a_job_of_an_unknown_worker_has_an_orphan(self, store):
         store.add([make_job("a")])
         assert store.orphans() == []
         slot = store.register("w-1", os.getpid(), "1", "b")

@@ -319,7 +319,7 @@ def test_an_option_of_a_later_version_is_refused(cli, name):
         assert f"--{name} is not supported by this version" in refused.err
 
 
-def test_an_address_is_no_folder(cli, monkeypatch, tmp_path):
+def test_an_address_is_not_a_folder(cli, monkeypatch, tmp_path):
     before = sorted(os.listdir(tmp_path))
     address = "redis://me:secret@host/queuectl"
     for argv in (["--data", address, "list"], ["init", address]):

@@ -302,7 +302,7 @@ def test_the_names_in_a_data_folder_stand_in_places_alone(name):
 
 
 @of_each([name for name in FILES if layer(name) == "store"])
-def test_nothing_sleeps_in_the_store_but_who_waits(name):
+def test_nothing_sleeps_in_the_store_but_what_waits(name):
     sleeps = [line for call, line in calls(name) if call == "time.sleep"]
     waits = [node for node in functions(name) if node.name in ("wait", "_wait")]
     assert all(any(w.lineno <= line <= w.end_lineno for w in waits) for line in sleeps)

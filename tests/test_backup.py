@@ -181,7 +181,7 @@ HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
         (sealed([HEAD]) + b"\n", "cut short"),
     ],
 )
-def test_what_is_no_backup_is_refused_with_its_place(queue, data, message):
+def test_what_is_not_a_backup_is_refused_with_its_position(queue, data, message):
     with pytest.raises(StoreError, match=message):
         queue.read_backup(BytesIO(data), "f")
 

@@ -170,7 +170,7 @@ ARGV = [
 
 
 def contents(folder):
-    """Every file of the folder with its bytes; the lock is no content."""
+    """Every file of the folder with its bytes; the lock is not content."""
     found = {}
     for top, _, names in os.walk(folder):
         for name in names:

@@ -158,7 +158,7 @@ class TestScripts:
         assert f"{tmp_path} is a folder, not a file; name another for --resume" in result.err
 
     @pytest.mark.parametrize("option", ["--dry-run", "--resume=x", "--stop-on-error", "-f=x"])
-    def test_options_of_scripts_are_no_options_of_commands(self, cli, option):
+    def test_options_of_scripts_are_not_options_of_commands(self, cli, option):
         result = cli(option, "list")
         assert result.code == 2
         assert "for scripts, not for a command" in result.err
@@ -173,7 +173,7 @@ class TestScripts:
         assert result.code == 1
         assert result.err.startswith("queuectl: my jobs.txt:3: unknown command 'lst'")
 
-    def test_bytes_that_are_no_text(self, cli):
+    def test_bytes_that_are_not_text(self, cli):
         result = cli(stdin=b"enqueue --id a -- true\nshow \xff\nenqueue --id b -- true\n")
         assert result.code == 1
         assert "<stdin>:2:" in result.err
@@ -185,13 +185,13 @@ class TestScripts:
         assert result.err.startswith("queuectl: <stdin>:2:")
         assert names(cli) == ["a"]
 
-    def test_an_exit_code_that_is_no_error_counts_as_a_failed_line(self, cli):
+    def test_an_exit_code_that_is_not_an_error_counts_as_a_failed_line(self, cli):
         cli.ok("enqueue", "--id", "a", "--", "true")
         result = cli(stdin="wait a --timeout 0.01\n")
         assert result.code == 1
         assert "<stdin>:1:" in result.err
 
-    def test_the_script_itself_is_no_file_of_jobs(self, cli):
+    def test_the_script_itself_is_not_a_file_of_jobs(self, cli):
         result = cli(stdin='enqueue -\n{"command": "true"}\n')
         assert result.code == 1
         assert names(cli) == []

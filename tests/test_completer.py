@@ -183,7 +183,7 @@ def test_help_topics() -> None:
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch) -> str:
-    """The only folder of the PATH; also a file that is no program, and a folder beside it."""
+    """The only folder of the PATH; also a file that is not a program, and a folder beside it."""
     folder = tmp_path / "bin"
     for name, mode in (("zap", 0o700), ("zip", 0o700), ("zero", 0o600)):
         folder.mkdir(exist_ok=True)

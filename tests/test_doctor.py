@@ -81,7 +81,7 @@ def test_a_queue_that_is_not_there_yet(cli):
 
 
 @pytest.mark.parametrize("argv", [("doctor",), ("doctor", "--repair"), ("doctor", "--json")])
-def test_what_is_no_queue_of_ours_is_exit_code_5(cli, tmp_path, argv):
+def test_what_is_not_a_queue_of_ours_is_exit_code_5(cli, tmp_path, argv):
     path(cli).write_text("a file")
     assert cli(*argv).code == 5
     path(cli).unlink()
@@ -174,7 +174,7 @@ def test_everything_at_once_is_a_list_and_no_traceback(queue):
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_hand_edit_is_no_problem_but_a_mistake_in_it_is(queue):
+def test_a_hand_edit_is_not_a_problem_but_a_mistake_in_it_is(queue):
     text = path(queue, "jobs.json").read_text()
     path(queue, "jobs.json").write_text(text.replace("echo out", "echo edited"))
     assert found(queue, 0) == []
@@ -367,7 +367,7 @@ def test_a_worker_that_is_not_on_the_list(queue):
     slot.release()
 
 
-def test_logs_of_nobody_are_put_aside(queue):
+def test_logs_of_no_job_are_put_aside(queue):
     write_private(path(queue, "logs", "gone.3.log"))
     path(queue, "logs", "w-9.spool").touch(0o600)
     mended = queue.ok("doctor", "--repair")

@@ -71,7 +71,7 @@ def test_a_table_that_is_wrong_is_refused_with_its_line(text, name, why):
         read(text, name)
 
 
-def test_bytes_that_are_no_text_are_refused():
+def test_bytes_that_are_not_text_are_refused():
     with pytest.raises(InvalidInput, match="list:2: not UTF-8"):
         list(rows(io.BytesIO(b"a\n\xff\n"), "list"))
 

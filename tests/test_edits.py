@@ -342,7 +342,7 @@ def test_a_job_is_moved_by_two_edits_in_whichever_order(queue):
     assert changed(queue.edit(d))["d"].state == "dead"
 
 
-def test_a_job_that_died_since_jobs_json_was_read_is_no_twin(queue):
+def test_a_job_that_died_since_jobs_json_was_read_is_not_a_twin(queue):
     old = make_job("a")
     dead = done(old)._replace(state="dead")
     queue.has("a", (2, old), (5, dead))

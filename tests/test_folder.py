@@ -143,7 +143,7 @@ def test_a_folder_with_other_files_may_be_used(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine\n"
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_not_a_folder(tmp_path):
     path = tmp_path / "queue"
     path.write_text("mine")
     refused(path, "is a file; name a folder with --data DIR")

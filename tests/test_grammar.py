@@ -274,7 +274,7 @@ def test_help_wins_over_every_fault(line: str, words: tuple[str, ...]) -> None:
         assert bound.faults == []
 
 
-def test_help_behind_dashes_or_in_an_object_is_no_help() -> None:
+def test_help_behind_dashes_or_in_an_object_is_not_help() -> None:
     assert not bind(SPECS, "enqueue -- ls -h").help
     assert not bind(SPECS, "enqueue {command: ls -h}").help
     assert not bind_argv(SPECS, ["enqueue", "{command:", "ls", "-h}"]).help
@@ -282,7 +282,7 @@ def test_help_behind_dashes_or_in_an_object_is_no_help() -> None:
 
 
 @pytest.mark.parametrize("line", ["", "   ", "# only a comment", "\n"])
-def test_an_empty_line_is_no_fault(line: str) -> None:
+def test_an_empty_line_is_not_a_fault(line: str) -> None:
     bound = bind(SPECS, line)
     assert bound.spec is None
     assert bound.faults == []
@@ -427,7 +427,7 @@ def test_behind_dashes_nothing_is_lost_but_blanks_around(text: str) -> None:
         assert not text.replace(command, "", 1).replace("\\\n", "").strip()
 
 
-def test_behind_dashes_no_program_is_no_command() -> None:
+def test_behind_dashes_no_program_is_not_a_command() -> None:
     for bound, how in (
         (bind(SPECS, "enqueue -- '' x"), "empty"),
         (bind(SPECS, "enqueue -- # x"), "missing"),

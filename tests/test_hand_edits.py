@@ -265,7 +265,7 @@ def test_an_id_taken_by_an_edit_is_taken(store):
         store.add([make_job("n")])
 
 
-def test_a_touched_file_is_no_edit(store):
+def test_a_touched_file_is_not_an_edit(store):
     os.utime(path_of(store))
     os.chmod(path_of(store), 0o600)
     write(store, read(store), how="renamed")
@@ -633,7 +633,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "complaint"), MISTAKES, ids=lambda text: str(text)[:40])
-def test_a_mistake_is_refused_with_its_place_and_nothing_changes(store, text, complaint):
+def test_a_mistake_is_refused_with_its_position_and_nothing_changes(store, text, complaint):
     write(store, text)
     bad = read(store)
     before = {name: read(store, name) for name in ("dlq.json", "journal", "config.json")}
@@ -743,7 +743,7 @@ def test_only_what_an_edit_changes_is_read_as_a_job(store, monkeypatch, layout):
 
 
 @pytest.mark.parametrize("note", ["true", "1.0", "[1]"])
-def test_a_value_that_only_python_takes_for_the_same_is_no_untouched_one(note):
+def test_a_value_that_only_python_takes_for_the_same_is_not_an_untouched_one(note):
     line = encode_job(make_job("a", extra={"note": 1}))
     data, untouched = b"[" + line + b"]", set()
     assert list(read_edited(data, "f", moment(0), "pending", {b"a": line}, untouched)) == []

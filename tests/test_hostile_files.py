@@ -1,4 +1,4 @@
-"""What is no plain file of ours alone, in the place of each file: refused, named and set aside."""
+"""What is not a file of ours alone, in the place of each file: refused, named and set aside."""
 
 from __future__ import annotations
 

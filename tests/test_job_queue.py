@@ -166,7 +166,7 @@ def test_an_update_that_makes_no_sense_is_refused(queue, changes, complaint):
     assert queue.get("a") == job
 
 
-def test_an_update_of_nobody_is_refused(queue):
+def test_an_update_of_no_job_is_refused(queue):
     with pytest.raises(NoSuchJob, match="no job has the id 'a'"):
         queue.update("a", {"priority": 1})
 

@@ -194,7 +194,7 @@ def test_damage_before_a_promised_record_is_refused(history, broken):
         os.urandom(300).replace(b"@", b"x"),
     ],
 )
-def test_a_tail_that_is_no_record_is_cut_off_and_kept(history, broken, tail):
+def test_a_tail_that_is_not_a_record_is_cut_off_and_kept(history, broken, tail):
     path = broken(history.data + tail)
     reader, writer = read_by_all(path)
     assert reader == history.states[-1]
@@ -252,7 +252,7 @@ def test_records_are_read_back():
         b"x" + format_record(b"one\n", 1, PLAIN, NO_COUNTS),
     ],
 )
-def test_what_is_no_record_is_none(data):
+def test_what_is_not_a_record_reads_as_none(data):
     assert record_at(data, 0) is None
 
 

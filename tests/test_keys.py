@@ -208,7 +208,7 @@ def random_keys(seed: str, count: int, without: bytes = b"") -> Iterator[bytes]:
 
 
 def of_ours(error: BaseException) -> bool:
-    """Whether our own code raised it, and not prompt_toolkit; a refusal is no fault."""
+    """Whether our own code raised it, and not prompt_toolkit; a refusal is not a fault."""
     if isinstance(error, QueuectlError):
         return False
     last = traceback.extract_tb(error.__traceback__)[-1].filename

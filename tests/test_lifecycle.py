@@ -212,7 +212,7 @@ def lose_after_a_stop(job):
     return lifecycle.lost(lifecycle.claimed(job, "w-1", NOW), "w-1", NOW, asked_to_stop=True)
 
 
-def test_a_worker_killed_after_it_was_asked_to_stop_is_no_evidence_against_the_job():
+def test_a_worker_killed_after_it_was_asked_to_stop_is_not_evidence_against_the_job():
     job = lose_after_a_stop(lose_after_a_stop(lose_after_a_stop(make_job("a"))))
     assert (job.state, job.losses, job.attempts) == ("pending", 0, 0)
     assert job.history[-1]["reason"] == "asked_to_stop"
@@ -308,7 +308,7 @@ def test_a_cancelled_run_whose_worker_is_lost_ends_cancelled():
     assert (got.state, got.losses, got.cancel_requested) == ("cancelled", 0, False)
 
 
-def test_cancelling_twice_is_no_error_while_it_runs():
+def test_cancelling_twice_is_not_an_error_while_it_runs():
     got = lifecycle.cancelled(lifecycle.cancelled(running(), NOW), NOW)
     assert got.cancel_requested
 

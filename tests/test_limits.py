@@ -209,7 +209,7 @@ def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):
 
 @on_linux
 @pytest.mark.parametrize("begin", [b"", b'{"queuectl": "backup", ', HEAD + b"\n", HEAD + b"\n{"])
-def test_a_giant_that_is_no_backup_is_refused_without_reading_it(folder, tmp_path, begin, bare):
+def test_a_giant_that_is_not_a_backup_is_refused_without_reading_it(folder, tmp_path, begin, bare):
     path = tmp_path / "archive"
     path.write_bytes(begin)
     os.truncate(path, 3_000_000_000)

@@ -78,7 +78,7 @@ def test_on_a_machine_in_utc(zone):
         ("soon", "is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or 2026"),
     ],
 )
-def test_what_is_no_single_time_is_refused(zone, text, complaint):
+def test_what_is_not_a_single_time_is_refused(zone, text, complaint):
     with pytest.raises(InvalidInput) as caught:
         read_time(text, NOW)
     assert complaint in str(caught.value)

@@ -225,6 +225,6 @@ def test_sizes_are_read(text, size):
 
 
 @pytest.mark.parametrize("text", ["", "MB", "1.2.3", "5 parrots", "-1", "inf"])
-def test_what_is_no_size_is_refused(text):
+def test_what_is_not_a_size_is_refused(text):
     with pytest.raises(InvalidInput, match="not a size like"):
         parse_size(text)

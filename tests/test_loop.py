@@ -455,7 +455,7 @@ def test_a_second_signal_ends_the_job(stage, number):
     assert [outcome.kind for _, outcome in stage.queue.settled] == ["stopped"]
 
 
-def test_asking_twice_to_finish_is_no_order_to_hurry(stage):
+def test_asking_twice_to_finish_is_not_an_order_to_hurry(stage):
     number = int(FINISH)
     stage.queue.waiting = [make_job(f"kill -{number} $PPID; kill -{number} $PPID; exit 7")]
     assert stage.work() == 0

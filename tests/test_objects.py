@@ -328,7 +328,7 @@ def test_what_shells_make_of_an_object_is_put_together(
 
 
 @pytest.mark.parametrize("pieces", [["echo", "hi"], ["-"], ["file.json"], ["http://x"], []])
-def test_other_arguments_are_no_object(pieces: list[str]) -> None:
+def test_other_arguments_are_not_an_object(pieces: list[str]) -> None:
     assert join_pieces(pieces) == ("", 0)
 
 

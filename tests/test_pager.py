@@ -72,7 +72,7 @@ def test_a_long_result_is_paged_and_a_short_one_is_not(shell) -> None:
     assert " s)" not in one.text
 
 
-def test_leaving_the_pager_early_is_no_error(shell) -> None:
+def test_leaving_the_pager_early_is_not_an_error(shell) -> None:
     one = shell("echo PAGER; head -n 1; exit 1")
     one.keys("list" + ENTER)
     one.shows("PAGER")

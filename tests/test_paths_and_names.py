@@ -156,7 +156,7 @@ def test_how_far_a_script_got_is_not_written_through_a_link(queue):
 # -- the history of the shell
 
 
-def test_a_pipe_is_no_history(tmp_path):
+def test_a_pipe_is_not_a_history(tmp_path):
     os.mkfifo(tmp_path / "history")
     file = HistoryFile(str(tmp_path / "history"))
     for deed in (lambda: file.append("list"), file.news):
@@ -201,7 +201,7 @@ def copied(queue):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cp -al is GNU's")
-def test_a_copy_of_hard_links_is_no_queue_until_it_is_mended(queue):
+def test_a_copy_of_hard_links_is_not_a_queue_until_it_is_mended(queue):
     queue.ok("checkpoint")
     other = copied(queue)
     for folder in (other, queue.folder):
@@ -252,7 +252,7 @@ def test_a_queue_that_others_may_write_to_is_closed_before_it_is_read(queue, mon
     assert set(seen) == {0o700}
 
 
-def test_a_folder_that_is_no_queue_keeps_its_modes(cli):
+def test_a_folder_that_is_not_a_queue_keeps_its_modes(cli):
     os.mkdir(cli.folder)
     os.chmod(cli.folder, 0o777)
     cli.ok("status")

@@ -145,7 +145,7 @@ def test_a_reader_of_the_output_is_not_taken_for_a_part_of_the_run(bench):
         reader.kill()
 
 
-def test_a_worker_killed_after_it_was_asked_to_stop_is_no_evidence_against_its_job(bench):
+def test_a_worker_killed_after_it_was_asked_to_stop_is_not_evidence_against_its_job(bench):
     job_id = bench.enqueue("touch begun.$QUEUECTL_ATTEMPT; exec sleep 60")
     for run in (1, 2, 3, 4):
         (pid,) = bench.start()

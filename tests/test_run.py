@@ -47,7 +47,7 @@ def test_a_signal_leaves_the_job_and_tells_how_to_find_it(cli, number, code):
     assert cli.ok("show", "a", "-q") == "pending\n"
 
 
-def test_its_own_failure_is_no_code_of_the_job(cli):
+def test_its_own_failure_is_not_a_code_of_the_job(cli):
     cli.ok("enqueue", "--id", "a", "--unique", "k", "--", "true")
     for options in (("--id", "a"), ("--unique", "k")):
         assert cli("run", *options, "--", "true").code == 125

@@ -210,7 +210,7 @@ def test_what_no_process_can_be_given_is_told(bench, fields):
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-def test_a_machine_out_of_resources_is_no_fault_of_the_job(bench, monkeypatch, number):
+def test_a_machine_out_of_resources_is_not_a_fault_of_the_job(bench, monkeypatch, number):
     def refuse(*_args: object, **_how: object) -> int:
         raise OSError(number, os.strerror(number))
 
@@ -377,7 +377,7 @@ def test_a_folder_that_is_not_absolute_is_one_at_home(tmp_path, monkeypatch, nam
     assert bench.output().strip() == str(tmp_path / (named or ""))
 
 
-def test_a_home_that_is_no_absolute_folder_is_none(tmp_path, monkeypatch):
+def test_a_home_that_is_not_an_absolute_folder_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "below")
     (tmp_path / "below").mkdir()
@@ -438,7 +438,7 @@ def test_a_cancel_that_nobody_announced_is_seen_at_the_next_look(bench):
     assert bench.run("sleep 60", interrupted=lambda: "cancel").kind == "stopped"
 
 
-def test_being_woken_for_work_is_no_reason_to_look_for_a_cancel(bench):
+def test_being_woken_for_work_is_not_a_reason_to_look_for_a_cancel(bench):
     asked = []
     bench.runner.look = 60.0
     os.write(bench.pipe, b"www")

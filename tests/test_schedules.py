@@ -434,7 +434,7 @@ def test_an_update_plans_it_anew(clocked):
         ({"every": 60, "last": "x"}, "field 'last' cannot be set"),
     ],
 )
-def test_what_is_no_schedule_is_refused(clocked, fields, complaint):
+def test_what_is_not_a_schedule_is_refused(clocked, fields, complaint):
     with pytest.raises(InvalidInput, match=complaint):
         clocked.add(**fields)
     assert list(clocked.queue.find()) == []

@@ -136,7 +136,7 @@ def test_a_selection_wants_yes_where_nobody_can_be_asked(queue, cli):
     assert cli.ok("purge", "dead1", "fine", "--yes", "-q").split() == ["dead1", "fine"]
 
 
-def test_nothing_selected_is_told_and_is_no_failure(queue, cli):
+def test_nothing_selected_is_told_and_is_not_a_failure(queue, cli):
     for line in ("cancel --tag none --yes", "retry --match nowhere --yes", "wait --tag none"):
         done = cli(*line.split())
         assert (done.code, done.out, done.err) == (0, "", "No job matches.\n"), line

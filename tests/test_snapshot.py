@@ -135,7 +135,7 @@ def test_a_reader_that_a_fold_overtakes_starts_over(store, monkeypatch):
     assert left == [0]
 
 
-def test_files_that_a_fold_changed_under_a_reader_of_an_edit_are_no_mistake(store, monkeypatch):
+def test_files_that_a_fold_changed_under_a_reader_of_an_edit_are_not_a_mistake(store, monkeypatch):
     store.fold()
     path = os.path.join(store.folder, "jobs.json")
     with open(path, encoding="utf-8") as file:

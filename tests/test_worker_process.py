@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path
         pool.start(str(tmp_path / "file"), 1)
 
 
-def test_a_worker_started_by_a_job_is_no_part_of_that_job(bench):
+def test_a_worker_started_by_a_job_is_not_part_of_that_job(bench):
     bench.start()
     code = f"from queuectl.worker import pool; pool.start({bench.folder!r}, 1)"
     job_id = bench.enqueue(f'{PYTHON} -c "{code}"')
@@ -401,7 +401,7 @@ def test_stopping_now_puts_the_job_back_with_nothing_spent(bench):
     assert not processes.group_alive(group)
 
 
-def test_stopping_twice_is_no_order_to_hurry_but_a_second_term_is(bench):
+def test_stopping_twice_is_not_an_order_to_hurry_but_a_second_term_is(bench):
     (pid,) = bench.start()
     job_id = bench.enqueue("touch begun; sleep 60")
     bench.await_file("begun")

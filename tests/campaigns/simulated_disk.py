@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from tests.failing_disk import Disk
 
-FOLDER, PIPE = -1, -2  # what is no plain file, in place of its number
+FOLDER, PIPE = -1, -2  # what is not a plain file, in place of its number
 _CREATING = ("create", "mkdir", "mkfifo")
 
 

@@ -17,7 +17,7 @@ from tests.campaigns.deeds import DEEDS
 from tests.campaigns.scenes import open_queue
 from tests.failing_disk import failing_disk
 
-# From Python 3.12 on: what other tests left running in threads is no matter to these children.
+# From Python 3.12 on: what other tests left running in threads does not matter to these children.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 

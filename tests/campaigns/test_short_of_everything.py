@@ -28,7 +28,7 @@ from queuectl.store.files.logs import LogFolder
 from queuectl.worker import loop
 from tests.failing_disk import FailingDisk, failing_disk
 
-# From Python 3.12 on: what other tests left running in threads is no matter to these children.
+# From Python 3.12 on: what other tests left running in threads does not matter to these children.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 CODES = (0, 3, 0, 4)

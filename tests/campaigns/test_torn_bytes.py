@@ -96,7 +96,7 @@ def test_a_file_cut_anywhere_is_refused_or_whole(queue, broken, places, name):
         reader, writer = tried(broken(name, data[:size]), name)
         assert reader in (WHOLE, None), size
         assert writer in ({**WHOLE, "next": "x"}, None), size
-        # A list of workers that nobody can read is no matter to who only reads jobs.
+        # A list of workers that cannot be read does not matter to a reader of jobs.
         assert (reader is None) is (writer is None) or name == "worker_pids.json", size
         if name != "worker_pids.json" and size < len(data) - 1:
             assert reader is None or data[:size].strip() == data.strip(), size

@@ -145,7 +145,7 @@ def test_a_look_at_edits_costs_nothing_for_jobs_that_wait_for_none_or_ended(stor
 
 
 @on_a_set
-def test_a_parent_that_fails_and_is_tried_again_is_no_step_of_its_children(store, database):
+def test_a_parent_that_fails_and_is_tried_again_is_not_a_step_of_its_children(store, database):
     store.add([make_job("a"), make_job("b", after=("a",))])
     job, before = store.claim("w", NOW).job, database.jobs.find_one({"_id": "b"})
     database.command("profile", 2)

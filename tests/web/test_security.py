@@ -197,7 +197,7 @@ def test_8_the_page_itself_and_a_typed_address_are_answered(web):
     ],
     ids=["image", "typed link", "link", "prefetch"],
 )
-def test_9_a_get_that_acts_is_no_link(serve_it, action, headers):
+def test_9_a_get_that_acts_is_not_a_link(serve_it, action, headers):
     web = serve_it(tokens=None)  # without tokens too
     told = web("GET", f"/worker/{action}", **headers)
     assert told.status == 403
