@@ -64,7 +64,7 @@ class JobChanges:
         return not counts["pending"] or all(map(recurs, self.find(("pending",))))
 
     def states(self, ids: Collection[str]) -> dict[str, str]:
-        """The states of those of the jobs that there are, as those who wait for them see them."""
+        """The states of those of the jobs that there are, as jobs that wait for them see them."""
         if not ids:
             return {}
         from queuectl.model.dependencies import parent_state
@@ -362,7 +362,7 @@ class JobChanges:
         *,
         alone: bool = False,
     ) -> list[Job]:
-        """Apply the rule to all jobs or to none, and tell the workers whom it concerns.
+        """Apply the rule to all jobs or to none, and tell the workers that it concerns.
 
         `event` stands in the history of a job in which the rule itself notes nothing.
         """

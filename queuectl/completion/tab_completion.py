@@ -2,7 +2,7 @@
 
 LINE is the command line up to the cursor as it was typed, quotes and all. The answer is a line for
 each candidate: the whole word, a tab, what it is. The exit code `FILES` asks the shell for names of
-files instead. Errors are never told: a Tab is not the place for them.
+files instead. Errors are never told at a Tab.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Selection(NamedTuple):
     """The jobs that satisfy every part that is set; `Selection()` is every job.
 
-    None is a part that nobody asked for. An empty set of ids or states was asked for and selects
+    None: that part was not asked for. An empty set of ids or states was asked for and selects
     nothing, so that a list that came out empty never means all. A command that changes jobs refuses
     `Selection()`, unless a person said "all".
     """

@@ -160,7 +160,7 @@ class Tokens:
     """Tells the right that a request has; slows down a caller that guesses."""
 
     def __init__(self, tokens: Mapping[str, str] | None) -> None:
-        """`tokens` by right; None: none are asked for, and everybody who may come has all."""
+        """`tokens` by right; None: none are asked for, and whoever connects has all rights."""
         self._tokens = tokens
         self._failures: list[float] = []
 

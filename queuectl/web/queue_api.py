@@ -218,7 +218,7 @@ def _shown(settings: Settings) -> dict[str, Any]:
 
 
 def config(service: Service, call: Call) -> Answer:
-    """All settings, what they mean and what they are if nobody sets them."""
+    """All settings, what they mean and their defaults."""
     form = {
         "settings": _shown(service.operations.settings()),
         "about": {

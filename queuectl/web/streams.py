@@ -95,7 +95,7 @@ class Streams:
             looked_once.set()
 
     def _begin_round(self) -> None:
-        """Wake all who wait for news."""
+        """Wake all readers that wait for news."""
         assert self._moved is not None
         self._moved.set()
         self._moved = asyncio.Event()
@@ -208,7 +208,7 @@ class Streams:
             await self._rest(reader, moved, ends)
 
     async def _news(self, reader: _Reader) -> bytes:
-        """What the reader is told; found out once for all who know the same."""
+        """What the reader is told; found once for all readers that know the same."""
         place = reader.place()
         if place is None:
             return await self._find_news(reader)
@@ -251,7 +251,7 @@ class _Told(NamedTuple):
 
 
 class _Reader:
-    """One who listens: where it is, and what it knows."""
+    """One reader: how far it is, and what it knows."""
 
     def __init__(self, call: Call, streams: Streams) -> None:
         query = call.query
@@ -272,7 +272,7 @@ class _Reader:
         return self._log is not None and not self._ended
 
     def place(self) -> object:
-        """Equal for readers who are to be told the same; None for one who wants something else."""
+        """Equal for readers who are to be told the same; None for one with a wish of its own."""
         if self._log is not None or self._left is not None:
             return None
         there = [self._service.mirror.position, *map(id, self._streams.news.values())]
@@ -283,7 +283,7 @@ class _Reader:
         return _Told(text, self._position, dict(self._known))
 
     def take(self, told: _Told) -> None:
-        """Be told what another reader was, who knew the same."""
+        """Take in what another reader was told that knew the same."""
         self._position, self._known = told.position, dict(told.known)
 
     def left(self) -> float:
@@ -382,7 +382,7 @@ def _calm(found: list[dict[str, Any]], told: Mapping[str, Any]) -> list[dict[str
 
 
 def _told(found: tuple[list[Change], str] | None) -> tuple[list[bytes], str] | None:
-    """The same as events, one each, for a reader who counts them."""
+    """The same as events, one each, for a reader that counts them."""
     return None if found is None else ([change.text for change in found[0]], found[1])
 
 

@@ -76,7 +76,7 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
 
     def begins(run: int) -> None:
         nonlocal first
-        is_plain = first or (run == 1 and shown == 0)  # who has just asked for it knows
+        is_plain = first or (run == 1 and shown == 0)  # the person has just asked for it
         if not is_plain and not context.quiet:
             context.note(f"Run {run} of job '{job_id}' begins.")
         first = False

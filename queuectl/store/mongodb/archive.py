@@ -104,7 +104,7 @@ class MongodbArchive:
         return keep_replaced(self._store.folder, self._lines(jobs()), self._store.now())
 
     def _fill(self, jobs: Iterator[_Own], gate: Gate) -> None:
-        """Put the jobs into a collection of their own, of which nobody knows yet."""
+        """Put the jobs into a collection of their own, that no other process knows yet."""
         incoming = self._connection.database[_INCOMING]
         with self._connection.told():
             incoming.drop()

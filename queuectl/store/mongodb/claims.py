@@ -98,7 +98,7 @@ class Claims:
         new: Mapping[str, object],
         has_workers: Callable[[], bool],
     ) -> None:
-        """Wait until nobody claims or ends a job by settings from before these, if that matters."""
+        """Wait until no worker goes by older settings than these, if that matters."""
         self._read_at, gate = float("-inf"), Settings(new).gate()
         matters = gate is not None or Settings(new).hooks() != Settings(old).hooks()
         if matters and has_workers():
@@ -246,7 +246,7 @@ class Claims:
                 return started.before, started.job
 
     def _start(self, choices: list[Choice]) -> Choice | None:
-        """Let the first of the jobs start with which nobody was faster; None if there is none.
+        """Let the first of the jobs start that no other worker has taken; None if there is none.
 
         More than one are there only if all need the same slots: the one that starts holds them, and
         the index refuses those behind it. So the slots of the run before are not free in between.
@@ -274,7 +274,7 @@ class Claims:
                 if not settling.alone():
                     raise Fenced(*[(one.job, one.before) for one in choices if one is started])
             if started is None and refused < len(steps):
-                # Of a job that does not run nobody frees them: an edit in mongosh has left them.
+                # No worker frees those of a job that does not run; an edit in mongosh left them.
                 idle = {"slots": {"$in": choices[0].job.slots}, "state": {"$ne": "in_progress"}}
                 self._jobs.update_many(idle, {"$unset": {"slots": ""}})
             return started

@@ -92,7 +92,7 @@ class Connection:
 
     @property
     def term(self) -> object:
-        """What is another with each new primary of a set."""
+        """A value that differs with each new primary of a set."""
         return self.client.topology_description.max_election_id
 
     @property
@@ -333,4 +333,4 @@ def close_all() -> None:
 
 
 class Unanswered(StoreError):
-    """Nobody answers, or no primary does: it may be another time."""
+    """No server answers, or no primary: one may answer later."""

@@ -1,4 +1,4 @@
-"""Unique keys in a database: an index refuses what another live job holds, whoever was faster.
+"""Unique keys in a database: an index refuses one that another live job holds.
 
 A live job holds both halves of its key. While it runs another may be put beside it, which only
 needs the second half: the running one lets go of that and keeps the first. So of those who put one

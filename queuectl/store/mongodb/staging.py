@@ -33,7 +33,7 @@ from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.lanes import lane_by
 
 _SHOWN = 5000  # jobs that are shown at once: the server must answer in time
-_ABANDONED = 3600.0  # seconds after which an uncommitted batch is nobody's
+_ABANDONED = 3600.0  # seconds after which an uncommitted batch counts as abandoned
 
 
 class Staging:

@@ -123,7 +123,7 @@ class Listener:
             count = (count[0] + self._look(database, told=True), count[1])
             now, found = self._count(database), self._others(database)
             if now != count or found != others:
-                if now != count:  # jobs were removed or replaced, which ones nobody tells
+                if now != count:  # jobs were removed or replaced; it is not known which
                     self._begin()
                 count, others = now, found
                 self.heard += 1

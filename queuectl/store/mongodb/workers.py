@@ -128,7 +128,7 @@ class MongodbWorkers:
         """Remove what workers left in this host's folder that were killed as they began."""
         from queuectl.store.damage.strays import stray_worker_files  # needed only here
 
-        # Whoever makes a worker's file at this moment has it unlocked, and looks like a dead one.
+        # A worker that makes its file at this moment has not locked it yet, and looks dead.
         with suppress(OSError, StoreError), folder_held(self._folder, alone=True):
             for name in stray_worker_files(self._folder):
                 door.remove(os.path.join(self._folder, WORKERS, name))
