@@ -125,6 +125,50 @@ def test_the_option_that_is_offered_is_one():
     assert offered > 500
 
 
+@pytest.mark.parametrize(
+    ("line", "offer"),
+    [
+        ("enqueue --name x -- true", "--id"),
+        ("enqueue --cmd true", "--command"),
+        ("enqueue --at 18:30 -- true", "--run-at"),
+        ("enqueue --depends-on x -- true", "--after"),
+        ("list --status dead", "--state"),
+        ("list --failed", "--state failed"),
+        ("list -n 5", "--limit"),
+        ("logs x --tail 5", "--lines"),
+        ("worker start --workers 3", "--count"),
+        ("worker start 3", "--count 3"),
+        ("purge --force", "--yes"),
+        ("list --verbose", ""),
+    ],
+)
+def test_what_other_tools_call_an_option_is_known(line, offer):
+    argv = line.split()
+    (fault, *_) = bind_argv(COMMANDS, argv).faults
+    assert meant(fault.message) == offer
+    if offer:
+        instead = argv.index(next(word for word in argv[1:] if word[0] in "-3"))
+        mended = [*argv[:instead], *offer.split(), *argv[instead + 1 :]]
+        assert bind_argv(COMMANDS, mended).faults == []
+
+
+def test_a_file_that_stands_alone_is_handed_in_as_what_it_is(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("a job.sh", "true\n"), ("run", "#!/bin/sh\n"), ("j.json", "{id: a}")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "run").chmod(0o700)
+    for word, line in (
+        ("a job.sh", "to run a command: enqueue -- sh './a job.sh'"),
+        ("./a job.sh", "to run a command: enqueue -- sh './a job.sh'"),
+        ("run", "to run a command: enqueue -- ./run"),
+        ("./run", "to run a command: enqueue -- ./run"),
+        ("@j.json", "for its jobs: enqueue --file j.json"),
+        ("none.sh", "to run a command: enqueue -- none.sh"),
+    ):
+        assert cli("enqueue", word).err.endswith(f"; {line}\n")
+    assert "for several jobs: enqueue --file FILE" in cli("enqueue", '[{"command": "ls"}]').err
+
+
 def test_the_value_that_is_offered_is_one():
     for state in STATES:
         for slip in slips(state):

@@ -7,6 +7,7 @@ once the words in capitals are filled in.
 from __future__ import annotations
 
 from queuectl.errors import nearest
+from queuectl.model.fields import STATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,6 +124,32 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "dlq retry --state": (("dlq retry --all", "retries every dead job"),),
     "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
+# Options -> what other tools call them.
+_OTHER_NAMES = {
+    "--id": "name job-id jid job-name",
+    "--command": "c cmd exec run script shell",
+    "--run-at": "at when start start-at start-time time",
+    "--delay": "in start-in start-after",
+    "--max-retries": "attempts max-attempts retries retry tries",
+    "--priority": "p prio nice",
+    "--tag": "group label labels queue t",
+    "--after": "dependency depends depends-on needs requires",
+    "--cwd": "chdir d dir directory wd workdir working-directory",
+    "--timeout": "max-time time-limit walltime",
+    "--every": "interval repeat",
+    "--count": "concurrency j jobs n num number parallel processes procs workers",
+    "--lines": "tail last n",
+    "--limit": "count first head last max n tail",
+    "--state": "s status",
+    "--match": "contains filter find grep name search",
+    "--follow": "tail w watch",
+    "--json": "format o output",
+    "--yes": "assume-yes f force no-confirm y",
+    "--now": "force immediate kill",
+    "--older-than": "age before keep older",
+    "--drain": "once until-empty",
+    "--file": "from input",
+}
 # Commands that end, hold or remove something are offered only for a word that is nearly theirs.
 _DESTROYING = frozenset(("cancel", "pause", "purge", "restore", "stop", "unset"))
 _NEARLY = 0.8
@@ -142,6 +169,18 @@ def answer(words: str) -> str:
 def option_answer(words: str) -> str:
     """What to say, behind its name, to an option that a command does not have; "" if nothing."""
     return ", ".join(f"'{line}' {does}" for line, does in OPTIONS.get(words, ()))
+
+
+def nearest_option(name: str, known: Collection[str]) -> str:
+    """The option, of those known, that was most likely meant, or an empty text."""
+    word = name.lstrip("-")
+    for option, others in _OTHER_NAMES.items():
+        if option in known and word in others.split():
+            return option
+    if "--state" in known and word in STATES:
+        return f"--state {word}"
+    near = nearest(word, [option[2:] for option in known])
+    return f"--{near}" if near else ""
 
 
 def nearest_command(word: str, commands: Collection[str]) -> str:

@@ -149,7 +149,7 @@ class Binder(Reading):
         token.role = "error"
         if not self.checks:
             return
-        from queuectl.commands.grammar.answers import option_answer
+        from queuectl.commands.grammar.answers import nearest_option, option_answer
         from queuectl.commands.grammar.ways_out import option_not_yet, way_out
 
         of = f"{' '.join(self.bound.words)}: " if spec else ""
@@ -160,7 +160,7 @@ class Binder(Reading):
         if spec is not None and "command" in self.bound.values:
             line, _ = way_out(self, self.tokens.index(token))
         known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
-        near = nearest(name, (name for name in known if name[0] == "-"))
+        near = nearest_option(name, [option for option in known if option[0] == "-"])
         meant = f" (did you mean '{near}'?)" if near else ""
         told = option_answer(f"{of[:-2]} {name}")
         if told:
@@ -219,8 +219,11 @@ class Binder(Reading):
         """What to say of a word that no operand is left for."""
         from queuectl.commands.grammar.ways_out import given_again
 
+        word = self.tokens[at].text
+        counts = word.isdecimal() and self.option("--count") is not None
+        meant = f" (did you mean '--count {short(word)}'?)" if counts else ""
         told = self.checks and given_again(self, at)
-        return told or f"unexpected '{short(self.tokens[at].text)}'"
+        return told or f"unexpected '{short(word)}'{meant}"
 
     def _take_line(self, at: int) -> int:
         """Bind the tokens from `at` on as a command; the index behind them.
@@ -280,12 +283,15 @@ class Binder(Reading):
         token.role = "error"
         self.lost = True
         message, instead = f"'{short(token.text)}' is not {noun(param)}", ""
-        if any(operand.kind == "argv" for operand in self.operands):
+        if token.text.lstrip()[:1] == "[" and "{" in token.text:
+            message += "; for several jobs: enqueue --file FILE, or --file - for standard input"
+        elif any(operand.kind == "argv" for operand in self.operands):
             from queuectl.commands.grammar.ways_out import given_again, way_out
 
             again = given_again(self, at)
             line, instead = ("", "") if again else way_out(self, at)
-            message = again or (f"{message}; to run a command: {line}" if line else message)
+            to = "for its jobs" if instead[:7] == "--file " else "to run a command"
+            message = again or (f"{message}; {to}: {line}" if line else message)
         self._fault(message, token, instead)
 
     def _command_line(self, tokens: Sequence[Token]) -> str:

@@ -6,7 +6,7 @@ from queuectl.errors import InvalidInput, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from queuectl.commands.grammar.specs import Param
 
@@ -44,14 +44,8 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
         return _int(param, text)
     if param.kind == "number":
         return _number(param, text)
-    if param.kind == "duration":
-        from queuectl.model.times import parse_duration
-
-        return _bounded(param, parse_duration(text), param.low)
-    if param.kind in ("time", "past"):
-        from queuectl.commands.grammar.local_times import read_past, read_time
-
-        return read_time(text) if param.kind == "time" else read_past(text)
+    if param.kind in ("duration", "time", "past"):
+        return _moment(param, text)
     return text
 
 
@@ -93,6 +87,21 @@ def _of_setting(param: Param, text: str, values: Mapping[str, object]) -> object
     if isinstance(name, str):
         parse_setting(find_setting(name), text)
     return text
+
+
+def _moment(param: Param, text: str) -> object:
+    read: Callable[[str], object]
+    if param.kind == "duration":
+        from queuectl.model.times import parse_duration as read
+    elif param.kind == "time":
+        from queuectl.commands.grammar.local_times import read_time as read
+    else:
+        from queuectl.commands.grammar.local_times import read_past as read
+    try:
+        found = read(text)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{param.name}: {exc}") from None
+    return _bounded(param, found, param.low) if isinstance(found, float) else found
 
 
 def _int(param: Param, text: str) -> object:

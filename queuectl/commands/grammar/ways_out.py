@@ -72,6 +72,9 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
     if behind:  # what stands before -- is not a command, but perhaps an id
         named = behind[0] == 1 and "--id" not in names
         return (" ".join([*front, "--id", *_written(reading, words)]) if named else ""), ""
+    file = _written_file(reading, words) if len(words) == 1 else ""
+    if file:
+        return " ".join([*front, file]), file
     if len(words) == 1 and is_no_program(reading, words[0]):
         told = _short(*_written(reading, words))
         return " ".join([*front, "--command", told]), f"--command {words[0].raw}"
@@ -79,6 +82,23 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
     told = _short(command_line([word.text for word in words]) if reading.is_argv else as_written)
     moved = any(option[0].start > words[0].start for option in options)
     return " ".join([*front, "--", told]), "" if moved else f"-- {words[0].raw}"
+
+
+def _written_file(reading: Reading, words: Sequence[Token]) -> str:
+    """What hands in a file whose name stands alone and is not a program; "" for other words."""
+    name = words[0].text.removeprefix("@")
+    folder = reading.bound.values.get("cwd")
+    path = os.path.join(folder if isinstance(folder, str) else "", name)
+    try:
+        found = os.path.isfile(path)
+    except ValueError:
+        return ""
+    if not found or ("/" in name and os.access(path, os.X_OK)):
+        return ""
+    if name.endswith((".json", ".jsonl", ".ndjson")):
+        return f"--file {quote(name)}"
+    local = name if "/" in name else f"./{name}"
+    return f"-- {quote(local)}" if os.access(path, os.X_OK) else f"-- sh {quote(local)}"
 
 
 def given_again(reading: Reading, at: int) -> str:
