@@ -5,7 +5,6 @@ Only what is near the part that is shown is read, so a log of gigabytes costs wh
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,16 +52,15 @@ class Page(NamedTuple):
 def read_page(logs: Output, job: Job, wish: Wish) -> Page:
     """The page of a job's output that somebody wishes to see; an empty one if there is none."""
     try:
-        fd = logs.open(job)
+        log = logs.open(job)
+        if log is None:
+            return Page()
+        try:
+            return turn(lambda begin, end: log.read(begin, end - begin), log.size, wish)
+        finally:
+            log.close()
     except StoreError:
         return Page()
-    if fd is None:
-        return Page()
-    try:
-        size = os.fstat(fd).st_size
-        return turn(lambda begin, end: os.pread(fd, end - begin, begin), size, wish)
-    finally:
-        os.close(fd)
 
 
 def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:

@@ -50,6 +50,18 @@ class Spool(Protocol):
         """Let go of the file and remove it if nothing is in it."""
 
 
+class Printed(Protocol):
+    """What one run has printed, as it was when it was opened; any part of it."""
+
+    size: int  # bytes
+
+    def read(self, begin: int, most: int) -> bytes:
+        """At most so many bytes behind the first `begin`; fewer only at the end."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Output(Protocol):
     """What runs print. The latest run is meant where none is given; StoreError as everywhere."""
 
@@ -70,8 +82,8 @@ class Output(Protocol):
     def end(self, job: Job, most: int) -> bytes:
         """At most the last `most` bytes that the latest run has written so far; never raises."""
 
-    def open(self, job: Job, run: int | None = None) -> int | None:
-        """A descriptor of the run's output, or of a copy; None if there is none yet."""
+    def open(self, job: Job, run: int | None = None) -> Printed | None:
+        """The run's output, of which only what is read is fetched; None if there is none yet."""
 
     def follow(
         self,

@@ -42,6 +42,7 @@ from queuectl.worker.rescue import rescue
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.meeting import Meeting
+    from queuectl.store.output import Printed
     from queuectl.store.watch import Watch
 
 _BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output that are looked through at once, and how often
@@ -297,25 +298,25 @@ class Operations:
                 return
 
     @contextmanager
-    def _printed(self, job: Job, run: int | None) -> Iterator[tuple[int | None, int, bool]]:
-        """A descriptor of a run's output (None: there is none), its size, and whether it is all."""
+    def _printed(self, job: Job, run: int | None) -> Iterator[tuple[Printed | None, int, bool]]:
+        """A run's output (None: there is none), its size, and whether it is all."""
         if run is not None and not 1 <= run <= job.run:
             raise NoSuchRun(job.id, run, job.run)
         ended = job.state != "in_progress" or run not in (None, job.run)
-        fd = self._logs.open(job, run) if job.run else None
+        log = self._logs.open(job, run) if job.run else None
         try:
-            yield fd, 0 if fd is None else os.fstat(fd).st_size, ended
+            yield log, 0 if log is None else log.size, ended
         finally:
-            if fd is not None:
-                os.close(fd)
+            if log is not None:
+                log.close()
 
     def output(self, job: Job, run: int | None, offset: int, limit: int) -> Part:
         """A part of a run's output (None: the latest); a negative `offset` counts from its end."""
-        with self._printed(job, run) as (fd, size, ended):
-            if fd is None:
+        with self._printed(job, run) as (log, size, ended):
+            if log is None:
                 return Part(b"", 0, 0, ended)
             begin = max(0, size + offset) if offset < 0 else min(offset, size)
-            return Part(os.pread(fd, limit, begin), begin, size, ended)
+            return Part(log.read(begin, limit), begin, size, ended)
 
     def find_output(self, job: Job, run: int | None, text: str, offset: int, back: bool) -> Found:
         """Where a run's output holds the text next, from a byte on, or (`back`) before it.
@@ -324,15 +325,15 @@ class Operations:
         to go on.
         """
         needle = text.encode().lower()
-        with self._printed(job, run) as (fd, size, ended):
+        with self._printed(job, run) as (log, size, ended):
             at: int | None = min(offset, size)
             for _ in range(_MOST_BLOCKS):
-                if fd is None or at is None:
+                if log is None or at is None:
                     break
                 begin = max(0, at - _BLOCK) if back else at
                 # Together with what a hit that begins in the block may reach beyond it.
                 most = (at - begin if back else _BLOCK) + len(needle) - 1
-                block = os.pread(fd, most, begin).lower()
+                block = log.read(begin, most).lower()
                 hit = block.rfind(needle) if back else block.find(needle)
                 if hit >= 0:
                     return Found(begin + hit, None, size, ended)

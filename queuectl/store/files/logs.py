@@ -24,6 +24,10 @@ from queuectl.store import door
 from queuectl.store.facts import LATER, SOON
 from queuectl.store.files.log_cut import MISSING, Cuts, fitting
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.output import Printed
+
 _BLOCK = 65_536
 _LOOK = 0.2  # seconds between looks at a spool that is being followed
 
@@ -72,7 +76,7 @@ class LogFolder:
         door.write_unsynced(self.run_path(job, run), output)
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
-        fd = self.open(job, run)
+        fd = self._open(job, run)
         if fd is None:
             return
         cuts = Cuts(self.spool_path(str(job.worker)))
@@ -85,13 +89,15 @@ class LogFolder:
             yield from _pieces(fd, 0)
 
     def tail(self, job: Job, lines: int, run: int | None = None) -> Iterator[bytes]:
-        fd = self.open(job, run)
-        if fd is not None:
-            yield from _pieces(fd, _start_of_tail(fd, lines))
+        from queuectl.store.files.printed import rest, start_of_tail  # a worker reads no log
+
+        log = self.open(job, run)
+        if log is not None:
+            yield from rest(log, start_of_tail(log, lines))
 
     def end(self, job: Job, most: int) -> bytes:
         try:
-            fd = self.open(job)
+            fd = self._open(job)
         except StoreError:
             return b""
         if fd is None:
@@ -223,7 +229,14 @@ class LogFolder:
         except FileNotFoundError:
             return []
 
-    def open(self, job: Job, run: int | None = None) -> int | None:
+    def open(self, job: Job, run: int | None = None) -> Printed | None:
+        from queuectl.store.files.printed import PrintedFile  # a worker reads no log
+
+        fd = self._open(job, run)
+        return None if fd is None else PrintedFile(fd)
+
+    def _open(self, job: Job, run: int | None = None) -> int | None:
+        """A descriptor of the run's (None: the latest) output, or None if there is none yet."""
         door.check_folder_of_ours(self.path)
         fd = _open_to_read(self.run_path(job, run))
         if fd is None and job.state == "in_progress" and run in (None, job.run):
@@ -455,24 +468,3 @@ def _pieces(fd: int, offset: int) -> Iterator[bytes]:
             offset += len(piece)
     finally:
         os.close(fd)
-
-
-def _start_of_tail(fd: int, lines: int) -> int:
-    """The offset where the last `lines` lines start."""
-    end = os.fstat(fd).st_size
-    if lines <= 0:
-        return end
-    start = end
-    # A newline at the very end ends the last line and starts none.
-    ends_line = end > 0 and os.pread(fd, 1, end - 1) == b"\n"
-    wanted = lines + 1 if ends_line else lines
-    while start > 0:
-        size = min(_BLOCK, start)
-        block = os.pread(fd, size, start - size)
-        at = size
-        while (at := block.rfind(b"\n", 0, at)) >= 0:
-            wanted -= 1
-            if wanted == 0:
-                return start - size + at + 1
-        start -= size
-    return 0

@@ -11,6 +11,7 @@ from contextlib import suppress
 from queuectl.errors import QueuectlError
 from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.logs import LogFolder, Spool
+from queuectl.store.files.printed import rest
 from queuectl.store.mongodb.connection import Connection
 from queuectl.store.mongodb.output import Cut, Pieces, Sender
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from queuectl.model.job import Job
+    from queuectl.store.output import Printed
 
 _LOOK = 0.2  # seconds between looks at output that is being followed
 
@@ -33,19 +35,15 @@ class DatabaseLogs(LogFolder):
     def _name(self, job: Job, run: int | None) -> str:
         return os.path.basename(self.run_path(job, run))
 
-    def open(self, job: Job, run: int | None = None) -> int | None:
-        """A descriptor of a copy of the run's output, or None if there is none yet."""
-        pieces = self._pieces.read(self._name(job, run))
-        first = next(pieces, None)
-        if first is None:
-            return super().open(job, run)  # it may be on this host, not sent yet
-        from tempfile import TemporaryFile
+    def open(self, job: Job, run: int | None = None) -> Printed | None:
+        """See Output."""
+        # It may be on this host, not sent yet.
+        return self._pieces.printed(self._name(job, run)) or super().open(job, run)
 
-        with TemporaryFile() as copy:
-            copy.write(first)
-            copy.writelines(pieces)
-            copy.flush()
-            return os.dup(copy.fileno())
+    def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
+        """See Output."""
+        log = self._pieces.printed(self._name(job, run))
+        return super().output(job, run) if log is None else rest(log, 0)
 
     def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
         return self._pieces.all_runs()

@@ -27,6 +27,7 @@ from queuectl.store.mongodb.connection import Connection
 
 PIECE = 1 << 18  # bytes
 PAUSE = 0.5  # seconds between looks at the spool
+_SMALL = 1 << 14  # bytes up to which a piece grows, so that a run that prints little has few
 _MOST = 64  # pieces that are sent at each look
 _NEWEST = 4 * PIECE  # bytes that are sent at each look once the spool was cut
 
@@ -52,12 +53,24 @@ class Pieces:
         return self._connection.database.logs
 
     def send(
-        self, name: str, job: Job, at: int, data: bytes, *, promised: bool, cut: Cut | None = None
+        self,
+        name: str,
+        job: Job,
+        at: int,
+        data: bytes,
+        *,
+        promised: bool,
+        cut: Cut | None = None,
+        thinned: bool = False,
     ) -> None:
-        """Keep some bytes of a run's output; once more does no harm."""
+        """Keep some bytes of a run's output; once more does no harm.
+
+        `thinned`: what lies in the middle of that output is removed.
+        """
         head = {"name": name, "job": job.id, "run": job.run, "word": job.log_word}
         head |= {"sent_at": format_time(self._connection.now())}
         head |= cut._asdict() if cut else {}
+        head |= {"thinned": True} if thinned else {}
         steps = []
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
@@ -102,6 +115,36 @@ class Pieces:
                 yield MISSING
             yield data
             start = at + len(data)
+
+    def span(self, name: str, begin: int, end: int) -> bytes:
+        """The bytes of a run's output from one offset to another.
+
+        What is not there, as a server that was killed had lost it, is made of empty lines.
+        """
+        data = b""
+        with self._connection.told():
+            asked: dict[str, Any] = {"name": name, "at": {"$gt": begin - PIECE, "$lt": end}}
+            for document in self._logs.find(asked).sort("at", 1):
+                known = begin + len(data) - document["at"]
+                data += b"\n" * -known + document["data"][max(0, known) : end - document["at"]]
+        return data.ljust(end - begin, b"\n")
+
+    def printed(self, name: str) -> StoredOutput | None:
+        """The run's output as it is now, None if there is none."""
+        with self._connection.told():
+            fields = {"at": 1, "size": 1, "thinned": 1}
+            last = next(self._logs.find({"name": name}, fields).sort("at", -1).limit(1), None)
+            if last is None:
+                return None
+            if not last.get("thinned"):
+                return StoredOutput(self, name, [(0, last["at"] + last["size"])])
+            parts: list[tuple[int, int]] = []
+            for found in self._logs.find({"name": name}, fields).sort("at", 1):
+                start, end = found["at"], found["at"] + found["size"]
+                if parts and parts[-1][1] == start:
+                    start = parts.pop()[0]
+                parts.append((start, end))
+            return StoredOutput(self, name, parts)
 
     def size(self, name: str) -> int:
         """How many bytes there are of a run's output."""
@@ -176,6 +219,34 @@ class Pieces:
         return sum(part["size"] for part in parts)
 
 
+class StoredOutput:
+    """See Printed. `parts`: what of the output is there, from one offset to another.
+
+    `MISSING` stands between them.
+    """
+
+    def __init__(self, pieces: Pieces, name: str, parts: list[tuple[int, int]]) -> None:
+        self._pieces, self._name, self._parts = pieces, name, parts
+        between = len(MISSING) * (len(parts) - 1)
+        self.size = between + sum(end - start for start, end in parts)
+
+    def read(self, begin: int, most: int) -> bytes:
+        """See Printed; what is removed meanwhile is not there."""
+        data, at, until = b"", 0, min(begin + most, self.size)
+        for number, (start, end) in enumerate(self._parts):
+            if number:
+                data += MISSING[max(0, begin - at) : max(0, until - at)]
+                at += len(MISSING)
+            first, last = max(begin - at, 0), min(until - at, end - start)
+            if first < last:
+                data += self._pieces.span(self._name, start + first, start + last)
+            at += end - start
+        return data
+
+    def close(self) -> None:
+        """See Printed."""
+
+
 class Sender:
     """Sends on the output of one worker's runs as its spool grows."""
 
@@ -184,6 +255,7 @@ class Sender:
         self._lock = threading.Lock()  # of what follows; held for moments
         self._job: Job | None = None
         self._name, self._fd, self._sent = "", -1, 0
+        self._last = 0  # where the piece that was sent last begins
         self._gone, self._front = 0, -1  # bytes cut off the spool, bytes at the start that are kept
         self._cut_off: Callable[[int], bytes] = bytes
         self._sending = threading.Lock()  # an answer may take its time
@@ -194,6 +266,7 @@ class Sender:
         """A run begins to write into an empty file."""
         with self._lock:
             self._job, self._name, self._fd, self._sent = job, name, fd, 0
+            self._last = 0
             self._gone, self._front = 0, -1
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="output", daemon=True)
@@ -262,21 +335,23 @@ class Sender:
             job, name, front = self._job, self._name, self._front
             if job is None:
                 return False
-            at = self._sent
-            if front >= 0:  # all of it would be more than is kept
+            at = sent = self._sent
+            if front < 0 and sent - self._last < _SMALL:
+                at = self._last  # it is sent once more, with what is new
+            elif front >= 0:  # all of it would be more than is kept
                 at = max(at, self._gone + os.fstat(self._fd).st_size - _NEWEST)
             if at < self._gone:
                 data = self._cut_off(PIECE)
                 at = self._gone - len(data)
             else:
                 data = os.pread(self._fd, PIECE, at - self._gone)
-        if not data:
+        if at + len(data) <= sent:
             return False
-        self._pieces.send(name, job, at, data, promised=False)
+        self._pieces.send(name, job, at, data, promised=False, thinned=front >= 0)
         end = at + len(data)
         if front >= 0:
             self._pieces.thin(name, front, end - front)
         with self._lock:
             if self._name == name:
-                self._sent = end
+                self._sent, self._last = end, at
         return True

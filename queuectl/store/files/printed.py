@@ -1,0 +1,59 @@
+"""Reading any part of what a run has printed, wherever that is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.output import Printed
+
+_BLOCK = 65_536
+_PART = 1 << 18  # bytes; MongoDB keeps so many in one piece
+
+
+class PrintedFile:
+    """See Printed."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self.size = fd, os.fstat(fd).st_size
+
+    def read(self, begin: int, most: int) -> bytes:
+        """See Printed; what was written since then is there, too."""
+        return os.pread(self._fd, most, begin)
+
+    def close(self) -> None:
+        """See Printed."""
+        os.close(self._fd)
+
+
+def rest(log: Printed, begin: int) -> Iterator[bytes]:
+    """The output from an offset to its end; closes it."""
+    try:
+        while piece := log.read(begin, _PART):
+            yield piece
+            begin += len(piece)
+    finally:
+        log.close()
+
+
+def start_of_tail(log: Printed, lines: int) -> int:
+    """The offset where the last `lines` lines start."""
+    end = log.size
+    if lines <= 0:
+        return end
+    start = end
+    # A newline at the very end ends the last line and starts none.
+    ends_line = end > 0 and log.read(end - 1, 1) == b"\n"
+    wanted = lines + 1 if ends_line else lines
+    while start > 0:
+        size = min(_BLOCK, start)
+        block = log.read(start - size, size)
+        at = size
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return start - size + at + 1
+        start -= size
+    return 0
