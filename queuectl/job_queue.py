@@ -351,7 +351,7 @@ class JobQueue(JobChanges):
             stored = claim.stored
 
     def settle(self, job: Job, outcome: Outcome) -> Job | None:
-        """Settle a run without claiming another; None if the run counts no more."""
+        """Settle a run without claiming another; None if the run no longer counts."""
         with suppress(NoSuchJob):
             settled = self.store.change(
                 [job.id],
@@ -386,7 +386,7 @@ class JobQueue(JobChanges):
         return self.settings().retry_policy()
 
     def cancel_requested(self, job: Job) -> bool:
-        """Whether the run `job` should end: somebody cancelled it, or it counts no more."""
+        """Whether the run `job` should end: somebody cancelled it, or it no longer counts."""
         stored = self.store.present(job)
         return stored is None or not lifecycle.holds(stored, job) or stored.cancel_requested
 

@@ -188,7 +188,7 @@ def attempt(
 
 
 def shortage(error: Exception) -> StoreError | None:
-    """What an error says of a machine or a limit that gives no more; None if it is none of that."""
+    """The machine or a limit gives no more, as an error of ours; None if it is another fault."""
     if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):

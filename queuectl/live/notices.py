@@ -45,7 +45,7 @@ class Notices:
                 self._followed.setdefault(job_id, ("", 0))
 
     def silence(self, ids: Iterable[str]) -> None:
-        """Tell of these jobs no more: they ended, and somebody else said so."""
+        """Stop telling of these jobs: they ended, and another part said so."""
         gone = set(ids)
         with self._mutex:
             self._waiting = [job for job in self._waiting if job.id not in gone]

@@ -145,7 +145,7 @@ def skipped(job: Job, reason: str, due: str, now: str) -> Job:
 
 
 def stranded(job: Job, why: str, now: str, last: str | None) -> Job:
-    """The schedule dead, as nobody can tell its next time."""
+    """The schedule dead, since its next time cannot be known."""
     history = _noted(job, "fail", now, error=why)
     return _moved(job, "bury", now, error=why, finished_at=now, last=last, history=history)
 

@@ -6,13 +6,11 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import queuectl
-from queuectl.worker.runner import MARKS
+from queuectl.worker import pool
 from queuectl.worker.wakeups import STOP_NOW
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -60,16 +58,16 @@ def run_crew(
 
 
 def _start(folder: str, until_empty: bool) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "queuectl.worker", "--foreground", "--data", folder]
+    drain = ["--drain"] if until_empty else []
+    argv, environ, package = pool.command("--foreground", "--data", folder, *drain)
     return subprocess.Popen(
-        [*argv, *(["--drain"] if until_empty else [])],
+        argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={name: text for name, text in os.environ.items() if name not in MARKS},
-        # Where `-m` finds the package that runs now, installed or not.
-        cwd=os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__))),
+        env=environ,
+        cwd=package,
     )
 
 

@@ -86,11 +86,17 @@ def start(folder: str, count: int) -> list[int]:
     return [pids[begun] for begun in starts]
 
 
+def command(*options: str) -> tuple[list[str], dict[str, str], str]:
+    """The arguments of a worker process, its environment without marks of a run, and its folder."""
+    environ = {name: text for name, text in os.environ.items() if name not in MARKS}
+    # Where `-m` finds the package that runs now, installed or not.
+    package = os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__)))
+    return [sys.executable, "-m", "queuectl.worker", *options], environ, package
+
+
 def _spawn(folder: str, log: str, said: int) -> None:
     """A worker process with nothing of ours but the descriptor `said`, and not our child."""
-    environ = {name: text for name, text in os.environ.items() if name not in MARKS}
-    argv = [sys.executable, "-m", "queuectl.worker"]
-    argv += ["--data", folder, "--log", log, "--ready", str(said)]
+    argv, environ, package = command("--data", folder, "--log", log, "--ready", str(said))
     out = door.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
     os.set_blocking(out, True)  # as a worker may expect of its standard error
     try:
@@ -104,8 +110,7 @@ def _spawn(folder: str, log: str, said: int) -> None:
             pass_fds=(said,),
             start_new_session=True,
             env=environ,
-            # Where `-m` finds the package that runs now, installed or not.
-            cwd=os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__))),
+            cwd=package,
             check=True,
         )
     finally:

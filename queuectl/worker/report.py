@@ -20,11 +20,11 @@ def started(job: Job) -> str:
 
 
 def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> str:
-    """How a run of `seconds` ended, and what became of the job (None: it counts no more)."""
+    """How a run of `seconds` ended, and what became of the job (None: it no longer counts)."""
     after = f"after {seconds:.1f} s"
     why = one_line(outcome.error or f"exit code {outcome.exit_code}")
     if settled is None:
-        return _line(job, f"ended {after} ({why}), but its result counts no more")
+        return _line(job, f"ended {after} ({why}), but its result no longer counts")
     if settled.state == "completed":
         return _line(job, f"completed {after} ({why})")
     if settled.state == "failed":

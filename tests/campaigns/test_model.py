@@ -565,7 +565,7 @@ class Queues(RuleBasedStateMachine):
             del self.held[worker]
 
     def _settled(self, job: Job, code: int) -> Jobs:
-        """The jobs after this run ended, which changes nothing if the run counts no more."""
+        """The jobs after this run ended, which changes nothing if the run no longer counts."""
         entry = self.jobs.get(job.id)
         if entry is None or (entry.state, entry.worker, entry.run) != (
             *("in_progress", job.worker, job.run),

@@ -2,8 +2,8 @@
 
 Its rules: keys bare or quoted, then `:` or `=`. A value is quoted, `{...}` for env, or bare text up
 to the closing brace or a comma that a word and `:` follow, so that `{command: echo a, b, priority:
-1}` keeps `echo a, b`; where that word is not a field, the object is refused, since nobody can tell
-to what it belongs; so is a line in a bare text that begins with a field and `:`. A bare value that
+1}` keeps `echo a, b`; where that word is not a field, the object is refused, since it may belong
+to either; so is a line in a bare text that begins with a field and `:`. A bare value that
 is not a text ends at any comma. Quotes, brackets and apostrophes inside bare text stay as they are
 and shield commas; text that starts quoted and goes on (`"a" && b`) is bare. The field decides the
 type, not the spelling: `id: 007` and `id: yes` are text. In double quotes the escapes of JSON count

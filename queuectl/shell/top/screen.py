@@ -398,7 +398,7 @@ class TopScreen:
         self._show_from(self._position and (self._position[0], 0))
 
     def pause(self) -> None:
-        """Hold the display, or let it go on; output is held by following its end no more."""
+        """Hold the display, or let it go on; output is held by no longer following its end."""
         if self._log:
             page = self.picture.page
             self._show_from(page.position if page and self._position is None else None)

@@ -237,7 +237,7 @@ class LiveIndex:
                 self._cut()
 
     def _drop_stale(self) -> None:
-        """Forget entries that count no more: most of them may be due in years only."""
+        """Forget entries that no longer count: most of them may be due only in years."""
         self._pushed = 0
         due, later = self._parted()
         self._later = later

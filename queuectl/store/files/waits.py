@@ -1,7 +1,7 @@
 """Which waiting jobs wait for which others.
 
 A job whose parents have not all ended as it asks lies in no heap of LiveIndex: an end counts down
-what its children lack, and who lacks nothing any more is put into its heap. All children are known
+what its children lack, and puts a child that lacks nothing into its heap. All children are known
 here, also those whose lines lie behind the windows, and the states of the parents that they name.
 """
 

@@ -357,7 +357,7 @@ class Writer:
         return snapshot.hand_edit
 
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
-        # Behind a repair the files fit nothing, though nobody edited them.
+        # After a repair the files differ from the journal, though nobody edited them.
         if snapshot.edited and snapshot.journal.header.stamps[0].size >= 0:
             from queuectl.store.edits.hand_edits import settled
 

@@ -1,7 +1,7 @@
 """Claims in a database: one step of the server, which cannot look at the settings meanwhile.
 
 So what is paused and limited is known from a moment ago: a process trusts for a second what it has
-read, and who pauses waits for that second before it is answered. A claim whose answer came later
+read, and a pause waits for that second before it is answered. A claim whose answer came later
 than that is looked at again, and put back if it should not have been made.
 
 Where nothing can hold a job back, the server finds and takes it in that one step. Else it is found
@@ -57,7 +57,7 @@ class Choice(NamedTuple):
 
 
 class Fenced(Exception):
-    """The run that is over counts no more. Its argument: a job that was started, and before."""
+    """The run that is over no longer counts. Its argument: a job that was started, and before."""
 
 
 class Claims:
@@ -155,7 +155,7 @@ class Claims:
                 swap(job, before._replace(rev=job.rev + 1))
 
     def _settle(self) -> None:
-        """Settle what is to be settled, unless it is; Fenced if that counts no more."""
+        """Settle what is to be settled, unless it is; Fenced if that no longer counts."""
         settling, self._settling = self._settling, None
         if settling is not None:
             self.wrote = False

@@ -159,7 +159,7 @@ class Staging:
                 self._drop(batch)
 
     def _look_after_following(self, batch: str, found: Mapping[str, Any]) -> None:
-        """Finish a batch that its job's document notes; drop one that it can note no more."""
+        """Finish a batch that its job's document notes; drop one that it can no longer note."""
         with self._connection.told():
             job = self._connection.database.jobs.find_one(
                 {"_id": found["of"]}, {"rev": 1, FOLLOWED: 1}

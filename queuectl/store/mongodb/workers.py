@@ -254,7 +254,7 @@ class Waker:
         self._later: threading.Timer | None = None
 
     def listen(self, wanted: bool) -> None:
-        """Listen from now on, or no more."""
+        """Listen from now on, or stop listening."""
         if not wanted:
             self._wanted.clear()
             return
@@ -384,7 +384,7 @@ class LeasedSlot(WorkerSlot):
                 worker_files.wake(self._folder, CANCEL, self.id)
 
     def stop(self) -> None:
-        """Renew the lease no more."""
+        """Stop renewing the lease."""
         self._waker.listen(False)
         thread, self._thread = self._thread, None  # type: ignore[assignment]
         self._stop.set()
