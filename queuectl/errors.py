@@ -179,9 +179,9 @@ class StoreError(QueuectlError):
 class NoSuchSet(QueuectlError):
     """The captured variables of a job are not there."""
 
-    def __init__(self, job_id: str, name: str) -> None:
+    def __init__(self, job_id: str, name: str, where: str) -> None:
         super().__init__(
-            f"the captured variables of job '{job_id}' (set {name}) are not in env_sets.json"
+            f"the captured variables of job '{job_id}' (set {name}) are not in {where}"
         )
 
 

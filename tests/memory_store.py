@@ -94,7 +94,7 @@ class MemoryStore:
         if job.env_set is None:
             return None
         if job.env_set not in self._env_sets:
-            raise NoSuchSet(job.id, job.env_set)
+            raise NoSuchSet(job.id, job.env_set, "memory")
         return self._env_sets[job.env_set]
 
     def get(self, job_id: str) -> Job | None:

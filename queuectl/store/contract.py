@@ -3,7 +3,8 @@ life it knows claiming alone.
 
 A store is one object with all of Jobs, Workers and Upkeep; it may lack Care and Archive. Times are
 RFC 3339 text, as in a job, by the store's own clock: it may differ from this host's. Any method
-raises StoreError when the store cannot be used, and then changed nothing. What `add`, `change` and
+raises StoreError when the store cannot be used, and then changed nothing, but for NotConfirmed:
+then it changed all, though a power cut may undo that, or it cannot tell. What `add`, `change` and
 `remove` returned for is durable. All methods may be called from many processes at once, but one
 object by one thread only.
 
@@ -58,7 +59,8 @@ class Jobs(Protocol):
         model/env_set.py, is kept under the id of it that all the jobs hold. `meet` decides where a
         new job meets others, with those handed in before it among them; without it KeyTaken is
         raised for a key, as DuplicateId is for an id. Raises as well what `check_new` of
-        model/dependencies.py does of what the jobs wait for.
+        model/dependencies.py does of what the jobs wait for, and InvalidInput for a job that is too
+        large or cannot be kept, or for more of them than one step can take.
         """
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
@@ -135,7 +137,8 @@ class Jobs(Protocol):
 
         Raises NoSuchJob for an id, what the rule raises, KeyTaken if a job would come back to
         life while another one with its key lives, what `check_new` does of jobs that wait for
-        others than before, or live again, and OtherJobs unless the rule changes `exactly` so many.
+        others than before, or live again, OtherJobs unless the rule changes `exactly` so many, and
+        InvalidInput for a job that cannot be kept.
         One step finds the jobs and changes them: nobody comes between. None from the rule leaves a
         job be, a new job must have another rev. What is not `promised` may be forgotten in a power
         cut, and is not synced.
@@ -323,7 +326,8 @@ class Archive(Protocol):
     ) -> str | None:
         """Put these in the place of all that is there; the path where that is kept, if any.
 
-        All or nothing. Conflict if there are jobs and not `replace`, or if one is in progress.
+        All or nothing. Conflict if there are jobs and not `replace`, if one is in progress, if
+        workers of an older queuectl live, or if somebody else changes the queue meanwhile.
         """
 
 

@@ -14,6 +14,7 @@ from queuectl.model.claim_order import CLAIMABLE, Claim
 from queuectl.model.job import NOT_PLACED, PLACED_SLOTS, Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
+from queuectl.places import ENV_SETS
 from queuectl.store import door
 from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection
 from queuectl.store.files import marker, side_files, worker_files
@@ -262,7 +263,7 @@ class FileStore:
             return None
         found = self._env_sets.read().get(job.env_set)
         if found is None:
-            raise NoSuchSet(job.id, job.env_set)
+            raise NoSuchSet(job.id, job.env_set, ENV_SETS)
         return found
 
     def get(self, job_id: str) -> Job | None:

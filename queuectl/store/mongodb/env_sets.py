@@ -71,7 +71,8 @@ class EnvSets:
         with self._connection.told():
             found = self._connection.database.env_sets.find_one({"_id": job.env_set})
         if found is None:
-            raise NoSuchSet(job.id, job.env_set)
+            where = f"the collection env_sets of {self._connection.address.name}"
+            raise NoSuchSet(job.id, job.env_set, where)
         form: EnvSet = json.loads(found["form"])
         return form
 
