@@ -69,6 +69,28 @@ def test_only_an_end_has_a_hook_and_a_hooks_end_none():
     assert hooked((two[0], two[0]._replace(state="dead"))) == []
 
 
+def test_what_falls_with_a_job_has_no_hook_of_its_own(queue):
+    """Else a parent of ten thousand would send as many mails."""
+    queue.change_settings({"on-dead": "tell", "on-cancelled": "told"})
+    for front, notify in (("loud", True), ("quiet", False)):
+        queue.enqueue([{"id": front, "command": "x", "max_retries": 0, "notify": notify}])
+        queue.enqueue([{"id": f"{front}0", "command": "x", "after": [front], "notify": notify}])
+        kids = [{"id": f"{front}{n}", "command": "x", "after": [f"{front}0"]} for n in (1, 2)]
+        queue.enqueue(kids)
+    loud = queue.claim("w")
+    hook = queue.claim("w", (loud, ended(1)))
+    assert hook.env["QUEUECTL_OF"] == "loud"
+    quiet = queue.claim("w", (hook, ended()))
+    assert quiet.id == "quiet", "the jobs that fell with the first have no hook"
+    hook = queue.claim("w", (quiet, ended(1)))
+    assert hook.env["QUEUECTL_OF"] == "quiet1", "a quiet cause must not hide what it took along"
+    assert queue.claim("w", (hook, ended())) is None
+    queue.retry(["loud"])
+    queue.cancel(["loud"])
+    assert queue.claim("w").env["QUEUECTL_OF"] == "loud"
+    assert queue.claim("w") is None
+
+
 def test_the_worker_that_ends_a_job_runs_its_hook_next(queue):
     queue.change_settings({"on-completed": "tell", "on-cancelled": "told"})
     queue.enqueue([{"id": "a", "command": "x"}, {"id": "b", "command": "x"}])

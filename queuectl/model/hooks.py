@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from queuectl.model.dependencies import LOST, fell_with, has_fallen
 from queuectl.model.fields import PRIORITY_SPAN
 from queuectl.model.job import FINISHED, Job, log_name
 
@@ -29,9 +30,28 @@ def hooks_of(
         folder = None
     return [
         _hook(new, commands[new.state], f"{FRONT}{ids.take()}", folder)
-        for old, new in pairs
-        if new.state in commands and new.notify and old.state not in FINISHED
+        for new in _told(new for old, new in pairs if old.state not in FINISHED)
+        if new.state in commands
     ]
+
+
+def _told(ended: Iterable[Job]) -> Iterator[Job]:
+    """Those of the jobs that have a hook, of each cause one: ten thousand may fall with it.
+
+    Of a cause that is to stay quiet it is the first of those that fell with it and are not.
+    """
+    causes: dict[str, Job] = {}
+    untold: set[str] = set()
+    for job in ended:  # a parent comes before what falls with it
+        cause = causes.get(fell_with(job)) if job.state in LOST and has_fallen(job) else job
+        if cause is None:
+            continue
+        causes[job.id] = cause
+        if cause is job and not job.notify:
+            untold.add(job.id)
+        elif cause is job or (job.notify and cause.id in untold):
+            untold.discard(cause.id)
+            yield job
 
 
 def _is_text(name: str) -> bool:

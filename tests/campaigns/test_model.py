@@ -197,12 +197,13 @@ class Queues(RuleBasedStateMachine):
         return sorted(of) == self._with_hooks(after)
 
     def _with_hooks(self, after: Jobs) -> list[str]:
-        """The jobs that died on the way from those now to those, if hooks are to tell of it."""
+        """The jobs that died by themselves on the way to those, if hooks are to tell of it."""
         return sorted(
             job_id
             for job_id, entry in after.items()
             if "on-dead" in self.settings
             and entry.state == "dead"
+            and not entry.fell
             and not _is_hook(job_id)
             and self.jobs[job_id].state not in ENDED
         )

@@ -231,7 +231,7 @@ def _log_faults(yard: Yard, jobs: dict[str, Job]) -> Iterator[str]:
 
 
 def _hook_faults(jobs: dict[str, Job]) -> Iterator[str]:
-    """Each end of a job has one hook, and each hook one end."""
+    """Each end of a job that did not fall with another has one hook, and each hook one end."""
     told, ends = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for job in jobs.values():
         if is_hook(job):
@@ -240,6 +240,9 @@ def _hook_faults(jobs: dict[str, Job]) -> Iterator[str]:
         was = [str(entry.get("was")) for entry in job.history if entry["event"] == "retry"]
         for state in (*was, job.state):
             ends[job.id, state] += state in FINISHED
+        for entry in job.history:
+            if entry["event"] == "dependency":
+                ends[job.id, str(entry["state"])] -= 1
     for job_id, state in told.keys() | ends.keys():
         job = jobs.get(job_id)
         # Of a history that is full the beginning is gone.

@@ -116,14 +116,14 @@ Hooks
     QUEUECTL_EVENT      dead, completed or cancelled
     QUEUECTL_OF         the id of the job
     QUEUECTL_EXIT_CODE  of its latest run, if it had one
-    QUEUECTL_ERROR      why it failed; it begins with "dependency:" where the
-                        job fell with one that it waited for
+    QUEUECTL_ERROR      why it failed
     QUEUECTL_LOG        the file of its output, which may be missing; empty if
                         the queue is in MongoDB: queuectl logs "$QUEUECTL_OF"
   queuectl show --json "$QUEUECTL_OF" tells the rest. For example:
     config set on-dead 'tail -n 50 "$QUEUECTL_LOG" | mail -s "$QUEUECTL_OF" me'
-  A job that falls with another has a hook, too. To be told of the cause alone,
-  begin with: case $QUEUECTL_ERROR in dependency:*) exit 0;; esac;
+  What falls with a job that it waited for has no hook: there may be thousands,
+  and one tells of the cause; queuectl explain "$QUEUECTL_OF" names them. Only
+  if the cause has notify: false, the first that fell has one in its place.
   Jobs with notify: false (enqueue --no-notify) have no hook, hooks have none,
   and what a hook hands in has none unless it says notify: true. wait --all and
   stats pass hooks over.
