@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -28,6 +28,7 @@ from queuectl.web.service import Service
 from queuectl.web.streams import Streams
 
 _THREADS = 4
+MOST_CONNECTIONS = 100
 _OLDER = "@1735689600"  # since when the ten older endpoints are deprecated, as RFC 9745 has it
 
 Scope = Mapping[str, Any]
@@ -59,6 +60,7 @@ class App:
         self._log = log
         self._told_how = told_how
         self._limiter: CapacityLimiter | None = None
+        self.connections: Collection[object] = ()  # all that are open, as the server knows them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,6 +101,9 @@ class App:
         named: dict[str, str],
         allowed: list[str],
     ) -> Any:
+        if len(self.connections) > MOST_CONNECTIONS:
+            headers = {"retry-after": "5", "connection": "close"}
+            raise Refused(503, "too many connections are open", headers=headers)
         acts = route is not None and (route.acts or route.right == "full")
         check(head, self._door, acts=acts, advice=route.advice if route else "")
         if not allowed:

@@ -6,6 +6,7 @@ told for each field, with its JSON pointer, in the words that the command line u
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -86,7 +87,8 @@ def check_draft(draft: object, *, editing: bool = False, at: str = "") -> dict[s
                 what = "changed" if editing else "set"
                 raise InvalidInput(f"field '{name}' cannot be {what}: queuectl sets it")
             if not _is_fit(field, value):
-                shown = repr(value) if len(repr(value)) <= 40 else "that"
+                shown = json.dumps(value, ensure_ascii=False)
+                shown = shown if len(shown) <= 40 else "that"
                 raise InvalidInput(f"{name} must be {_WANTED[field.kind]}, not {shown}")
             check_value(field, value)
             _check_clock(field, value)

@@ -15,7 +15,6 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from queuectl.web.exchange import Refused
 
@@ -34,7 +33,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
+_LOOPBACK = re.compile(r"127(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 # Of two of these another program may believe the other one.
@@ -122,10 +121,9 @@ def _check_origin(head: Head, door: Door) -> None:
     origin = head.headers.get("origin")
     if origin is None:
         return
-    parts = urlsplit(origin)
-    secure = parts.scheme == "https"
+    scheme, _, host = origin.partition("://")
     schemes = ("http", "https") if door.proxy else ("http",)
-    if parts.scheme not in schemes or not door.knows(parts.netloc, secure=secure):
+    if scheme not in schemes or not door.knows(host, secure=scheme == "https"):
         raise Refused(403, "requests from another page are refused")
 
 
@@ -158,10 +156,13 @@ def head_of(scope: Mapping[str, Any]) -> Head:
     pairs = [(k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in scope["headers"]]
     server = scope.get("server")
     names = [name for name, _ in pairs]
+    headers: dict[str, str] = {}
+    for name, value in pairs:  # of several with one name none is left out: they are a list
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Head(
         scope["method"],
         scope["path"],
-        dict(pairs),
+        headers,
         names.count("host"),
         server is not None and server[1] is None,
         scope.get("query_string", b""),

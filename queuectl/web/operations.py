@@ -363,6 +363,11 @@ class Operations:
                 pool.stop(queue, now=now, only=only, on_wait=leave)
         return told
 
+    def stop_elsewhere(self, *, now: bool = False) -> list[str]:
+        """Ask the workers of other hosts to stop; their ids."""
+        with self.queue() as queue:
+            return queue.stop_elsewhere(now=now)
+
     def scale_workers(self, count: int) -> tuple[list[int], list[int]]:
         """As many workers on this host: the pids of those started, and of those told to stop."""
         with self.queue() as queue:

@@ -148,8 +148,11 @@ def start_workers(service: Service, call: Call) -> Answer:
 
 def stop_workers(service: Service, call: Call) -> Answer:
     """Workers told to stop, each once it has finished its job."""
-    pids = service.operations.stop_workers(call.body["workers"], now=bool(call.body["now"]))
-    return Answer(202, {"pids": pids}, did=f"told {len(pids)} workers to stop")
+    now = bool(call.body["now"])
+    asked = service.operations.stop_elsewhere(now=now) if call.body["all_hosts"] else []
+    pids = service.operations.stop_workers(call.body["workers"], now=now)
+    did = f"told {len(pids) + len(asked)} workers to stop"
+    return Answer(202, {"pids": pids, "asked": asked}, did=did)
 
 
 def scale_workers(service: Service, call: Call) -> Answer:

@@ -395,6 +395,7 @@ ROUTES: tuple[Route, ...] = (
         body=(
             Member("workers", "texts", "ids or pids; all if left out"),
             Member("now", "flag", "end the running jobs; they are queued again, nothing spent"),
+            Member("all_hosts", "flag", "ask those of other hosts, too (a queue in MongoDB)"),
         ),
         answers={202: "they were told", 404: "no such worker"},
         result="Pids",

@@ -174,7 +174,8 @@ def _short(text: str) -> str:
 def read_json(data: bytes) -> Any:
     """A body as JSON: one value, no name twice, nothing that JSON does not have."""
     try:
-        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        text = data.decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except UnicodeDecodeError:
         raise Refused(400, "the body is not UTF-8") from None
     except (ValueError, RecursionError) as exc:

@@ -18,7 +18,6 @@ from queuectl.errors import StoreError
 from queuectl.web.access import answers, at_short_path
 from queuectl.web.app import App
 
-_MOST_CONNECTIONS = 100
 _IDLE = 40.0  # seconds that a connection may be open without a request
 _GRACE = 2  # seconds for answers that are being sent
 
@@ -124,7 +123,6 @@ def run(app: App, sockets: list[socket.socket], ready: Callable[[], None]) -> in
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE,
         timeout_keep_alive=30,
     )
@@ -149,6 +147,7 @@ async def _serve(
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=sockets)
+    app.connections = server.server_state.connections
     idle = asyncio.create_task(_close_idle(server.server_state.connections))
     await to_thread.run_sync(int)  # what threads need is loaded at their first use, and takes long
     ready()

@@ -152,7 +152,14 @@ def test_4_and_5_errors_are_problems_with_the_status_of_their_exit_code(web, dat
         assert told.headers["content-type"] == "application/problem+json"
         assert told.json["status"] == status
         assert set(told.json) >= {"type", "title", "detail", "code"}
-    for raw in (b"{", b"\xff", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 10_000):
+    for raw in (
+        b"{",
+        b"\xff",
+        "{}".encode("utf-16"),
+        b'{"a": NaN}',
+        b'{"a": 1, "a": 2}',
+        b"[" * 10_000,
+    ):
         assert web("POST", JOBS, raw=raw).status == 400, raw[:10]
     made(web)
     with open(f"{data_dir}/journal", "r+b") as file:
@@ -183,6 +190,7 @@ def test_6_each_wrong_field_is_named_by_its_pointer_and_nothing_is_coerced(web, 
     told = web("POST", JOBS, {"command": "true", **fields})
     assert told.status == 422
     assert sorted(fault["pointer"] for fault in told.json["errors"]) == sorted(pointers)
+    assert not any(f", not {word}" in told.json["detail"] for word in ("True", "'"))
     checked = web("POST", f"{JOBS}/check", {"command": "true", **fields}).json
     assert checked == {"ok": False, "errors": told.json["errors"]}
     assert web("GET", JOBS).json["total"] == 0
@@ -199,6 +207,9 @@ def test_7_a_change_may_ask_for_the_job_as_it_was_seen(web):
     assert web("DELETE", f"{JOBS}/a", if_match='"9"').status == 412
     assert web("PATCH", f"{JOBS}/a", {}, if_match='"9"').status == 412
     assert web("PATCH", f"{JOBS}/a", {"priority": 1}, if_match="1").status == 400  # not an ETag
+    for both in (('"9"', "*"), ("*", '"9"')):
+        sent = [("if-match", value) for value in both]
+        assert web("PATCH", f"{JOBS}/a", {"priority": 1}, headers=sent).status == 400
     assert web("PATCH", f"{JOBS}/a", {}, if_match='W/"1"').status == 200
     assert web("GET", f"{JOBS}/a").json["command"] == "true"
     assert web("PATCH", f"{JOBS}/a", {"command": "false"}, if_match='"1"').status == 200
@@ -657,6 +668,21 @@ def test_workers_are_scaled_and_the_queue_is_looked_after(web, cli, wait_until):
     assert web("POST", "/api/v1/workers/scale", {}).status == 422
     assert web("POST", "/api/v1/checkpoint").json == {"status": "ok"}
     assert web("GET", "/api/v1/doctor").json["ok"] is True
+
+
+def test_workers_of_other_hosts_are_asked_to_stop(web, monkeypatch):
+    asked = []
+
+    def ask(queue, *, now):
+        asked.append(now)
+        return ["w-far"]
+
+    monkeypatch.setattr(JobQueue, "stop_elsewhere", ask)
+    stop = "/api/v1/workers/stop"
+    assert web("POST", stop, {"now": True}).json == {"pids": [], "asked": []}
+    told = web("POST", stop, {"all_hosts": True})
+    assert (told.status, told.json, asked) == (202, {"pids": [], "asked": ["w-far"]}, [False])
+    assert web.log[-1].endswith("told 1 workers to stop")
 
 
 def test_scaling_counts_the_workers_of_this_host_only(web, monkeypatch):

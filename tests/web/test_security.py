@@ -17,6 +17,7 @@ import queuectl.web
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
 from queuectl.web.access import Desk, Tokens
+from queuectl.web.app import MOST_CONNECTIONS
 from queuectl.web.exchange import Refused
 from queuectl.web.guard import Door, read_body
 from queuectl.web.server import idle_since
@@ -108,6 +109,7 @@ def test_3_where_the_token_lies_is_told_on_this_machine_alone(serve_it, client, 
         ("evil.test", 403),
         ("127.0.0.1", 403),
         ("127.0.0.1:8001", 403),
+        ("127.0.0.256:8000", 403),
         ("127.0.0.1:8000@evil.test", 403),
         ("127.0.0.1.evil.test:8000", 403),
         ("localhost.:8000", 403),
@@ -166,6 +168,9 @@ def test_7_an_origin_that_equals_a_rebound_host_proves_nothing(web):
         {"origin": "null"},
         {"origin": "http://127.0.0.1:9000"},  # another port of this machine
         {"origin": "https://127.0.0.1:8000"},
+        {"origin": "http://[::1"},  # which no parser of addresses takes
+        {"origin": "http://127.0.0.1:8000/"},
+        {"origin": "http://x@127.0.0.1:8000"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},  # which a page on another port is
         {"sec_fetch_site": "none"},
@@ -308,6 +313,15 @@ def test_19_what_is_too_large_is_refused_with_its_code(web):
     web.app.streams._open = MOST_STREAMS
     told = web("GET", "/api/v1/events")
     assert (told.status, told.headers["retry-after"]) == (503, "5")
+
+
+def test_19_and_26_where_too_many_connections_are_open_each_is_told_so(web):
+    web.app.connections = range(MOST_CONNECTIONS)
+    assert web("GET", "/healthz").status == 200
+    web.app.connections = range(MOST_CONNECTIONS + 1)
+    told = web("GET", "/api/v1/status")
+    assert (told.status, told.headers["retry-after"]) == (503, "5")
+    assert (told.headers["connection"], "server" in told.headers) == ("close", False)
 
 
 def test_19_who_is_slow_holds_up_nobody(web, monkeypatch):

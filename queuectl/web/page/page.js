@@ -224,8 +224,8 @@ function showMoved() {
 /** How many are found, where it is not all jobs. */
 function found() {
   if (!view.q && !view.states.length) return "";
-  if (!next) return `${number(rows.size)} found`;
-  return view.q || !standing ? `${number(rows.size)} or more found` : `${number(view.states.reduce((sum, state) => sum + standing.jobs[state], 0))} found`;
+  if (!view.q && standing) return `${number(view.states.reduce((sum, state) => sum + standing.jobs[state], 0))} found`;
+  return `${number([...rows.values()].filter(({ tr }) => !tr.matches(".gone, .left")).length)}${next ? " or more" : ""} found`;
 }
 
 function showEnds() {
@@ -398,7 +398,7 @@ function showWorkers() {
     let li = known.get(worker.id);
     if (!li) {
       li = el("li", { "data-id": worker.id }, el("div", { className: "what" }, el("span", {}), el("span", { className: "soft" })),
-        may.full && el("button", { "aria-label": `Stop worker ${worker.pid}`, onclick: () => stopWorker(worker) }, "Stop"));
+        may.full && !worker.host && el("button", { "aria-label": `Stop worker ${worker.pid}`, onclick: () => stopWorker(worker) }, "Stop"));
       list.append(li);
     }
     li.worker = worker;
@@ -424,8 +424,9 @@ function tickWorker(li) {
 const startWorker = () => attempt(() => ask("POST", `${V1}/workers`, { count: 1 }), (reply) => `Worker ${reply.form.pids.join(", ")} runs.`, "queuectl worker start");
 const stopWorker = (worker) => attempt(() => ask("POST", `${V1}/workers/stop`, { workers: [worker.id] }), `Worker ${worker.pid} stops once its job is finished.`, line("worker", "stop", worker.pid));
 async function stopAll() {
-  if (await sure("Stop all workers?", `${counted(workers.length, "worker")}: each finishes its job first.`, "queuectl worker stop", "Stop all")) {
-    await attempt(() => ask("POST", `${V1}/workers/stop`, {}), "The workers stop once their jobs are finished.", "queuectl worker stop");
+  const far = workers.some((worker) => worker.host), command = line("worker", "stop", ...(far ? ["--all-hosts"] : []));
+  if (await sure("Stop all workers?", `${counted(workers.length, "worker")}${far ? ", of all hosts" : ""}: each finishes its job first.`, command, "Stop all")) {
+    await attempt(() => ask("POST", `${V1}/workers/stop`, { all_hosts: far }), "The workers stop once their jobs are finished.", command);
   }
 }
 
