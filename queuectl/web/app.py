@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -25,7 +25,7 @@ from queuectl.web.guard import (
 )
 from queuectl.web.routes import Route, check_members, find, read_json, read_query
 from queuectl.web.service import Service
-from queuectl.web.streams import Streams
+from queuectl.web.streams import Sender, Streams
 
 _THREADS = 4
 MOST_CONNECTIONS = 100
@@ -76,7 +76,7 @@ class App:
             try:
                 await answer(send, receive, frame)
             except Exception as exc:  # its head is sent: all that is left is to tell of it
-                self._failed(exc, head, route)
+                self._tell(exc, head)
             return
         headers = {**frame, **answer.headers}
         if answer.status == 413:
@@ -125,6 +125,8 @@ class App:
             await self.streams.wait_for_change(call, self.service.etag, query["wait"])
         assert route.handler is not None
         answer: Answer = await self._in_thread(route.handler, self.service, call)
+        if isinstance(answer.body, Iterator):
+            return await self._in_parts(answer, head)
         if answer.did:
             self._log(f"{_now()} {who}: {head.method} {head.path}: {answer.did}")
         return answer
@@ -151,6 +153,26 @@ class App:
             raise Refused(403, "this token may only read; the full one may change the queue")
         return right
 
+    async def _in_parts(self, answer: Answer, head: Head) -> Sender:
+        """What sends a body as it is read; an error before its first part is an answer still."""
+        parts = answer.body
+        first = await self._in_thread(next, parts, b"")
+
+        async def send_all(send: Any, receive: Any, frame: Mapping[str, str]) -> None:
+            headers = {**frame, **answer.headers, "content-type": answer.media}
+            raw = [(name.encode(), text.encode()) for name, text in headers.items()]
+            part = b"" if head.method == "HEAD" else first
+            try:
+                await send({"type": "http.response.start", "status": answer.status, "headers": raw})
+                while part:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                    part = await self._in_thread(next, parts, b"")
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                await self._in_thread(parts.close)
+
+        return send_all
+
     async def _in_thread(self, work: Callable[..., Any], *given: object) -> Any:
         if self._limiter is None:
             self._limiter = CapacityLimiter(_THREADS)
@@ -163,10 +185,13 @@ class App:
             return False
         return True
 
+    def _tell(self, error: Exception, head: Head) -> None:
+        self._log(f"{_now()} {head.method} {head.path}: {type(error).__name__}: {error}")
+
     def _failed(self, error: Exception, head: Head, route: Route | None) -> Answer:
         refused = refusal_of(error)
         if not isinstance(error, (Refused, QueuectlError)):
-            self._log(f"{_now()} {head.method} {head.path}: {type(error).__name__}: {error}")
+            self._tell(error, head)
         old = route is not None and route.kind == "old"
         return old_problem(refused) if old else problem(refused)
 

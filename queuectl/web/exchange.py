@@ -72,7 +72,7 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A status, a body (JSON, or bytes with their `media` type) and headers.
+    """A status, a body (JSON, or bytes with their `media` type, also in parts) and headers.
 
     `did` is what goes into the log of changes: empty for a request that changed nothing.
     """

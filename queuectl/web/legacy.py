@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from queuectl.config import find_setting
 from queuectl.errors import DuplicateId, InvalidInput, QueuectlError
+from queuectl.model.job import Job
 from queuectl.model.selection import Selection
 from queuectl.web.drafts import check_draft, check_settings
-from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.exchange import Answer, Call, Refused, to_json
 from queuectl.web.jobs_api import shown, status_form
 from queuectl.web.service import Service
+
+_PART = 1 << 16  # bytes
 
 
 def enqueue(service: Service, call: Call) -> Answer:
@@ -27,7 +31,19 @@ def list_jobs(service: Service, call: Call) -> Answer:
     """The jobs, or those in a state."""
     state = call.query["state"]
     selection = Selection(states=frozenset({state}) if state else None, limit=call.query["limit"])
-    return Answer(200, [shown(job) for job in service.operations.jobs(selection)])
+    return Answer(200, _in_parts(service.operations.jobs(selection), b"[", b"]"))
+
+
+def _in_parts(jobs: Iterable[Job], before: bytes, behind: bytes) -> Iterator[bytes]:
+    """The jobs as JSON between two texts: of very many only a part is in memory at a time."""
+    held, size = [before], 0
+    for number, job in enumerate(jobs):
+        held.append((b"," if number else b"") + to_json(shown(job)))
+        size += len(held[-1])
+        if size >= _PART:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join([*held, behind])
 
 
 def update(service: Service, call: Call) -> Answer:
@@ -107,7 +123,7 @@ def _word(found: dict[str, Any]) -> str:
 def dlq_list(service: Service, call: Call) -> Answer:
     """The dead jobs."""
     dead = service.operations.jobs(Selection(states=frozenset({"dead"})))
-    return Answer(200, {"status": "success", "jobs": [shown(job) for job in dead]})
+    return Answer(200, _in_parts(dead, b'{"status":"success","jobs":[', b"]}"))
 
 
 def dlq_retry(service: Service, call: Call) -> Answer:

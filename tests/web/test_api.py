@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
 from queuectl.commands.table import COMMANDS
+from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store.facts import RUN_LINE, WorkerInfo
 from queuectl.web.exchange import Call
@@ -75,6 +76,35 @@ def test_the_ten_older_endpoints_answer_as_they_did(web, cli):
     told = web("POST", "/dlq/retry?job_id=bad").json
     assert told["status"] == "success"
     assert "bad" in told["details"]
+
+
+@both_stores
+def test_the_lists_of_the_older_endpoints_are_sent_as_they_are_read(web, monkeypatch):
+    """Of 100,000 jobs the whole answer took half a GiB."""
+    monkeypatch.setattr("queuectl.web.legacy._PART", 1000)
+    drafts = [{"command": "true", "id": f"j{number:02}"} for number in range(40)]
+    web("POST", f"{JOBS}/batch", drafts)
+    whole = web("GET", "/list")
+    assert [job["id"] for job in whole.json] == [draft["id"] for draft in drafts]
+    assert whole.headers["content-type"] == "application/json"
+    assert web("HEAD", "/list").data == b""
+    assert web("GET", "/dlq/list").json == {"status": "success", "jobs": []}
+    jobs, read = web.service.operations.jobs, []
+
+    def breaks(selection):
+        for number, job in enumerate(jobs(selection)):
+            read.append(number)
+            if number == 20:
+                raise StoreError("the disk is gone")
+            yield job
+
+    monkeypatch.setattr(web.service.operations, "jobs", breaks)
+    with pytest.raises(json.JSONDecodeError):
+        _ = web("GET", "/list").json
+    assert len(read) == 21
+    assert web.log[-1].endswith("GET /list: StoreError: the disk is gone")
+    monkeypatch.setattr("queuectl.web.legacy._PART", 1 << 20)
+    assert web("GET", "/list").status == 503  # nothing was sent yet
 
 
 @both_stores

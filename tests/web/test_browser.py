@@ -365,6 +365,16 @@ def test_nothing_is_missed_or_doubled_over_twenty_breaks_folds_and_a_killed_serv
     assert relay.count(events) >= 22
 
 
+def test_a_connection_on_which_nothing_comes_is_opened_anew(browser, relay, relayed, wait_until):
+    """A sign of life comes each 15 seconds; the page's clock is put on, as if none had come."""
+    open_page(browser, relayed, port=relay.port)
+    had = relay.count("/api/v1/events")
+    browser.run("const real = Date.now; Date.now = () => real() + 50000")
+    wait_until(lambda: relay.count("/api/v1/events") > had)
+    browser.until("return document.querySelector('#live').innerText === 'live'")
+    assert browser.complaints() == []
+
+
 def test_of_a_hundred_megabytes_a_part_is_sent_followed_searched_and_all_of_it_saved(
     browser, cli, relay, relayed, tmp_path, wait_until
 ):

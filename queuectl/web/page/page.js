@@ -5,6 +5,7 @@ import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, c
 const V1 = "/api/v1";
 const MOST_ROWS = 1000;
 const MOST_LINES = 5000;
+const SILENT = 40000; // milliseconds
 const MANY = 60; // changes at once, for which the list is rather loaded
 const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
@@ -1020,7 +1021,7 @@ async function removeFinished() {
 
 // -- the stream
 
-let position = "", stream = null, fails = 0, paused = false, trouble = "", polling = 0, heard = new Date(), dirty = false, deadSeen = -1;
+let position = "", stream = null, fails = 0, paused = false, trouble = "", polling = 0, heard = new Date(), tried = 0, dirty = false, deadSeen = -1;
 
 /** Tells how the page hears of changes. */
 function say(how, text) { by("live").dataset.how = how; set(by("live"), text); }
@@ -1046,6 +1047,7 @@ function soon() { clearTimeout(groupsSoon); groupsSoon = setTimeout(loadGroups, 
 async function connect() {
   stream?.abort();
   clearTimeout(polling);
+  tried = Date.now();
   if (paused || document.hidden) return;
   const mine = stream = new AbortController();
   const query = new URLSearchParams();
@@ -1209,6 +1211,8 @@ document.addEventListener("keydown", key);
 document.addEventListener("visibilitychange", () => { if (document.hidden) { stream?.abort(); clearTimeout(polling); } else if (!paused) connect(); });
 setInterval(() => {
   if (document.hidden) return;
+  // A sign of life comes each 15 s: a connection on which none came is broken, though nobody said so.
+  if (tried && !paused && Math.min(now() - heard, Date.now() - tried) > SILENT) { fails += 1; say("off", "connecting again"); connect(); if (standing) verdict(); }
   for (const row of rows.values()) tick(row);
   for (const li of by("workers").querySelectorAll("li[data-id]")) tickWorker(li);
   for (const li of by("groups").querySelectorAll("li[data-id]")) tickGroup(li);
