@@ -21,6 +21,7 @@ from queuectl.model.times import parse_time
 from queuectl.web.exchange import Call, Refused
 from queuectl.web.jobs_api import status_form
 from queuectl.web.mirror import Change, event
+from queuectl.web.operations import Part
 from queuectl.web.queue_api import workers_form
 from queuectl.web.service import Service
 
@@ -31,6 +32,7 @@ _BEAT = 15.0  # between signs of life
 _BEATS = 30.0  # between beats of a worker that are told: each tells all readers of all workers
 _REST = 20.0  # times what a look took
 _PART = 1 << 16  # bytes of output in one event
+_LAST = 256  # bytes of it by which it is known again
 # Seconds between two rounds, in which all readers are told the same: at least, and for each reader.
 _PACE, _PACE_EACH = 0.25, 0.015
 _FIRST = asyncio.FIRST_COMPLETED
@@ -264,6 +266,7 @@ class _Reader:
         self._told_at = 0.0
         self._known: dict[str, Any] = {}
         self._log, self._run, self._offset = query["log"], query["run"], query["offset"] or 0
+        self._last = b""  # the end of what was told of the output
         self._ended = False
 
     @property
@@ -335,12 +338,13 @@ class _Reader:
             return [{"id": self._log, "gone": True}]
         run = self._run or job.run
         try:
-            part = self._service.operations.output(job, run or None, self._offset, _PART)
+            part = self._part(job, run or None)
         except QueuectlError:  # it cannot be read at the moment, or is gone
             return []
         data = part.data
         if not part.complete:
             data = data[: _whole(data)]
+        self._last = (self._last + data)[-_LAST:]
         end = part.offset + len(data)
         ended = part.complete and end >= part.size
         self._ended = ended and bool(job.run)
@@ -350,6 +354,20 @@ class _Reader:
         form |= {"size": part.size, "text": data.decode("utf-8", "replace"), "ended": self._ended}
         self._offset = end
         return [form]
+
+    def _part(self, job: Job, run: int | None) -> Part:
+        """The next part of the output; of one that was cut meanwhile, which begins anew, the end.
+
+        What was told last must stand before it still: a run that prints more than is kept of it
+        goes on in an empty file, and its log is put together from pieces.
+        """
+        last, read = self._last, self._service.operations.output
+        begin = self._offset - len(last)
+        part = read(job, run, begin, _PART + len(last))
+        if part.offset == begin and part.data.startswith(last):
+            return part._replace(data=part.data[len(last) :], offset=self._offset)
+        self._last = b""
+        return read(job, run, -_PART, _PART)
 
     def _job(self) -> Job | None:
         try:

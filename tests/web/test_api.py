@@ -17,6 +17,7 @@ from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store.facts import RUN_LINE, WorkerInfo
 from queuectl.web.exchange import Call
+from queuectl.web.operations import Part
 from queuectl.web.route_table import ROUTES
 from queuectl.web.streams import _calm, _Reader
 from queuectl.worker import pool
@@ -874,6 +875,33 @@ def test_18_the_stream_follows_the_output_of_a_job(web, cli):
     assert (log["text"], log["ended"], log["size"]) == ("x\n\ndata: forged\n", True, 16)
     assert events(web, "timeout=0&log=b&offset=14")[0][-1][1]["text"] == "d\n"
     assert web("GET", "/api/v1/events?log=none").status == 404
+
+
+def test_18_output_that_is_cut_while_it_is_followed_goes_on_at_its_end(web, monkeypatch):
+    """A run that prints more than log-limit goes on in an empty file; its log begins anew, too."""
+    made(web, id="a")
+    told = {"text": b"1\n2\n3\n", "complete": False}
+
+    def output(job, run, offset, limit):
+        text = told["text"]
+        begin = max(0, len(text) + offset) if offset < 0 else min(offset, len(text))
+        return Part(text[begin : begin + limit], begin, len(text), told["complete"])
+
+    monkeypatch.setattr(web.service.operations, "output", output)
+    query = dict.fromkeys(("since", "max", "timeout", "offset")) | {"log": "a", "run": 1}
+    reader = _Reader(Call("GET", {}, query, {}), web.app.streams)
+
+    def heard(text, complete=False):
+        told.update(text=text, complete=complete)
+        return [(form["offset"], form["text"]) for form in reader._output()]
+
+    assert heard(b"1\n2\n3\n") == [(0, "1\n2\n3\n")]
+    assert heard(b"1\n2\n3\n") == []
+    assert heard(b"1\n2\n3\n4\n") == [(6, "4\n")]
+    assert heard(b"8\n") == [(0, "8\n")]  # it was cut
+    assert heard(b"8\n9\n") == [(2, "9\n")]
+    assert heard(b"16\n17\n18\n") == [(0, "16\n17\n18\n")]  # cut, and longer than it was
+    assert heard(b"1\n2\n... \n16\n17\n18\n19\n", True)[0][1].endswith("18\n19\n")
 
 
 def test_18_readers_that_come_together_share_one_look_and_one_rendering(web, monkeypatch):

@@ -365,6 +365,27 @@ def test_nothing_is_missed_or_doubled_over_twenty_breaks_folds_and_a_killed_serv
     assert relay.count(events) >= 22
 
 
+def test_a_job_that_prints_more_than_can_be_read_does_not_hold_up_the_page(page, cli, wait_until):
+    some = "seq $i $((i + 49999)); i=$((i + 50000)); sleep 0.1"
+    cli.ok("enqueue", "--id", "much", "--command", f"i=1; while :; do {some}; done")
+    cli.ok("worker", "start")
+    page.until("return document.querySelector('[data-state=in_progress] .job')")
+    page.run("document.querySelector('[data-state=in_progress] .job button').click()")
+    last = "return Number(document.querySelector('#output .line:last-child')?.innerText || 0)"
+    seen = 0
+    for _ in range(3):  # it goes on, and the page answers
+        seen = page.until(f"{last} > {seen} + 100000 && {last.removeprefix('return ')}")
+    page.click("#first")
+    page.until("return document.querySelector('#output .line').innerText === '1'")
+    assert page.run("return document.querySelectorAll('#output .line').length") <= 5001
+    page.press("c")
+    page.until("return document.querySelector('dialog').open")
+    page.click("dialog .danger")
+    wait_until(lambda: json.loads(cli.ok("show", "much", "--json"))["job"]["state"] == "cancelled")
+    assert page.text("#output").startswith("1\n2\n")  # which somebody reads
+    assert page.complaints() == []
+
+
 def test_a_connection_on_which_nothing_comes_is_opened_anew(browser, relay, relayed, wait_until):
     """A sign of life comes each 15 seconds; the page's clock is put on, as if none had come."""
     open_page(browser, relayed, port=relay.port)

@@ -5,7 +5,6 @@ import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, c
 const V1 = "/api/v1";
 const MOST_ROWS = 1000;
 const MOST_LINES = 5000;
-const SILENT = 40000; // milliseconds
 const MANY = 60; // changes at once, for which the list is rather loaded
 const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
@@ -95,7 +94,7 @@ function addRow(job) {
   return row;
 }
 
-/** Draws a part anew; a button in it that had the focus has it again. */
+/** Draws a part anew; its button that had the focus has it again. */
 function keeping(part, draw) {
   const held = part.contains(document.activeElement) ? document.activeElement.textContent : null;
   draw();
@@ -193,7 +192,7 @@ function behind(one, other) {
   return at >= 0 && (a[at] > b[at]) !== down;
 }
 
-/** Puts the job where it stands by now; out of the list if that is further down than is loaded. */
+/** Puts the job where it stands by now, unless that is below what is loaded. */
 function place(job) {
   const known = rows.has(job.id);
   const row = rows.get(job.id) || addRow(job);
@@ -222,7 +221,6 @@ function showMoved() {
   showEnds();
 }
 
-/** How many are found, where it is not all jobs. */
 function found() {
   if (!view.q && !view.states.length) return "";
   if (!view.q && standing) return `${number(view.states.reduce((sum, state) => sum + standing.jobs[state], 0))} found`;
@@ -416,7 +414,7 @@ function tickWorker(li) {
     const state = worker.hindered ? "failed" : !worker.alive ? "lost" : worker.job ? "in_progress" : "";
     put(first, el("span", { className: "state", "data-state": state }, worker.hindered ? "⚠ hindered " : !worker.alive ? "? lost " : worker.job ? "▶ " : "○ idle "),
       worker.job && el("button", { className: "plain", dir: "auto", onclick: () => open(worker.job) }, worker.job));
-    second.title = worker.hindered || worker.command || "";
+    second.title = plain(worker.hindered || worker.command || "");
   }
   set(second, worker.hindered || [worker.job_since && `for ${span(Math.floor(since(worker.job_since)))}`, `PID ${worker.pid}`, worker.host, worker.since && `up ${span(Math.floor(since(worker.since)))}`,
     worker.beat && `beat ${ago(worker.beat)}${since(worker.beat) < 1 ? "" : " ago"}`, worker.command && plain(worker.command.slice(0, 80))].filter(Boolean).join(" · "));
@@ -493,7 +491,7 @@ function addGroup(group) {
   return el("li", { "data-id": group.group },
     el("span", { className: "count" }),
     el("div", { className: "what" },
-      el("span", { title: group.cause, dir: "auto" }, plain(group.cause)),
+      el("span", { title: plain(group.cause), dir: "auto" }, plain(group.cause)),
       el("span", { className: "soft" }, el("span", {}), el("button", { className: "plain", dir: "auto", onclick: (event) => open(event.target.textContent) }, ""))),
     may.full && el("button", { "aria-label": `Retry those dead of ${group.cause}`,
       onclick: () => many("retry", { group: group.group }, "", `The jobs dead of "${group.cause}"`) }, "Retry"));
@@ -508,7 +506,7 @@ async function loadFigures() {
   showFigures();
 }
 
-/** The hour as it is by now, if nothing happened since it was asked for. */
+/** Minutes since the hour was asked for. */
 const passed = () => Math.min(60, Math.floor(since(figures.at) / 60));
 let drawn = -1;
 function showFigures() {
@@ -553,7 +551,7 @@ function showChart() {
     }
     svg.append(group);
   });
-  put(by("chart"), svg, el("div", { className: "axis" }, el("span", {}, "60 min ago"), el("span", {}, "30"), el("span", {}, "now")));
+  put(by("chart"), svg, el("div", { className: "axis" }, el("span", {}, "60 min ago"), el("span", {}, "now")));
   put(by("figures-title"), "Ends a minute, 60 minutes", el("span", { className: "key" },
     ...[["completed", completed], ["failed", failed - dead], ["dead", dead]].map(([name, count]) => el("span", {}, el("i", { className: name }), `${name} ${number(Math.max(0, count))}`)),
     highest > 0 && el("span", {}, `at most ${highest}`)));
@@ -654,7 +652,7 @@ async function showVariables() {
   const reply = await attempt(() => ask("GET", `${V1}/jobs/${encodeURIComponent(shown.id)}/env`));
   if (reply) {
     await dialog(`Variables of ${shown.id}`, (close) => el("div", {}, el("dl", { className: "facts" },
-      Object.entries(reply.form.env).flatMap(([name, value]) => [el("dt", { className: "mono" }, name), el("dd", { className: "mono" }, plain(value))])),
+      Object.entries(reply.form.env).flatMap(([name, value]) => [el("dt", { className: "mono" }, plain(name)), el("dd", { className: "mono" }, plain(value))])),
     el("div", { className: "ends" }, el("button", { autofocus: true, onclick: () => close() }, "Close"))));
   }
 }
@@ -725,10 +723,11 @@ function follow(on) {
 /** Shows a part of the output in place of what is shown: from a byte on, or so many at its end.
  *  `last`: its end matters; `mark`: the byte at which something was found. */
 async function showPart(from, last, mark, limit = WINDOW) {
-  const mine = out;
+  const mine = out, turn = mine.turn = (mine.turn || 0) + 1; // a later wish counts
+  mine.follow &&= Boolean(last);
   const reply = await attempt(() => ask("GET", `${mine.path}?run=${mine.run}&offset=${from}&limit=${limit}`));
   const box = by("output");
-  if (!reply || out !== mine || !box) return;
+  if (!reply || out !== mine || turn !== mine.turn || !box) return;
   const told = (name) => Number(reply.headers.get(name));
   let { text } = reply;
   Object.assign(mine, { begin: told("x-log-offset"), size: told("x-log-size"), ended: reply.headers.get("x-log-complete") === "true",
@@ -761,6 +760,12 @@ function addOutput(text) {
   const parts = (out.tail + text).split("\n");
   if (out.open) out.open.remove();
   out.tail = parts.pop();
+  const dropped = parts.splice(0, Math.max(0, parts.length - MOST_LINES));
+  if (dropped.length) {
+    put(box);
+    out.begin += out.lines.reduce((sum, each) => sum + each, bytes(dropped.join("\n")) + 1);
+    out.lines = [];
+  }
   box.append(...parts.map((each) => el("div", { className: "line" }, painted(each, out.style))));
   out.lines.push(...parts.map((each) => bytes(each) + 1));
   out.open = out.tail ? el("div", { className: "line" }, painted(out.tail, new Set(out.style))) : null;
@@ -1035,9 +1040,18 @@ function take(event, data, id) {
   else if (event === "worker") { workers = data.items; showWorkers(); }
   else if (event === "trouble") { trouble = data.detail; if (standing) verdict(); }
   else if (event === "log" && out && data.id === out.id && data.run === out.run) {
-    Object.assign(out, { size: data.size, end: data.next, ended: data.ended });
-    addOutput(data.text);
+    if (leaping || data.offset !== out.end || data.size - data.next > WINDOW || (!out.follow && out.lines.length >= MOST_LINES)) leap(data.size);
+    else if (!out.away) { Object.assign(out, { size: data.size, end: data.next, ended: data.ended }); addOutput(data.text); }
   }
+}
+
+/** More is printed than can be shown: its end is, each second; or nothing more, where somebody reads. */
+let leaping = 0;
+function leap(size) {
+  Object.assign(out, { size, away: !out.follow });
+  showCut();
+  if (out.away) connect();
+  else leaping = leaping || setTimeout(() => { leaping = 0; if (out?.follow) showPart(-WINDOW, true); }, 1000);
 }
 
 let groupsSoon = 0;
@@ -1173,7 +1187,7 @@ async function begin() {
   const reply = await attempt(() => ask("GET", `${V1}/access`));
   if (!reply) { say("off", "no answer"); return; }
   may = { full: reply.form.may.includes("full") };
-  queue = reply.form.queue;
+  queue = plain(reply.form.queue);
   setClock(reply.form.time);
   set(by("queue"), queue);
   by("queue").title = queue;
@@ -1211,8 +1225,8 @@ document.addEventListener("keydown", key);
 document.addEventListener("visibilitychange", () => { if (document.hidden) { stream?.abort(); clearTimeout(polling); } else if (!paused) connect(); });
 setInterval(() => {
   if (document.hidden) return;
-  // A sign of life comes each 15 s: a connection on which none came is broken, though nobody said so.
-  if (tried && !paused && Math.min(now() - heard, Date.now() - tried) > SILENT) { fails += 1; say("off", "connecting again"); connect(); if (standing) verdict(); }
+  // A sign of life comes each 15 s.
+  if (tried && !paused && Math.min(now() - heard, Date.now() - tried) > 40000) { fails += 1; say("off", "connecting again"); connect(); if (standing) verdict(); }
   for (const row of rows.values()) tick(row);
   for (const li of by("workers").querySelectorAll("li[data-id]")) tickWorker(li);
   for (const li of by("groups").querySelectorAll("li[data-id]")) tickGroup(li);
