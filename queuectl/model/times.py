@@ -12,7 +12,6 @@ from queuectl.errors import InvalidInput
 _DAY = 86_400
 _seconds: dict[int, str] = {}  # texts of moments, the last ones asked for
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_SIGNS_AT = (4, 7, 10, 13, 16, 19, 26)
 _DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 LATEST = 253_402_300_799.0  # the last second of the year 9999
 LONGEST = 1e9  # seconds, some 31 years: longer waits are a slip of the pen
@@ -68,12 +67,16 @@ def parse_time(text: str) -> float:
 
 def _plain(text: str) -> float | None:
     """The same for a moment in our own form, without loading `datetime`; None for any other."""
-    if len(text) != 27 or "".join(text[at] for at in _SIGNS_AT) != "--T::.Z":
+    if len(text) != 27 or text[4::3][:5] + text[19::7] != "--T::.Z":
         return None
-    parts = (text[:4], *(text[at : at + 2] for at in (5, 8, 11, 14, 17)), text[20:26])
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    digits = (
+        f"{text[:4]}{text[5:7]}{text[8:10]}{text[11:13]}{text[14:16]}{text[17:19]}{text[20:26]}"
+    )
+    if not (digits.isascii() and digits.isdigit()):
         return None
-    year, month, day, hour, minute, second, micro = map(int, parts)
+    year, month, day = int(digits[:4]), int(digits[4:6]), int(digits[6:8])
+    hour, minute, second = int(digits[8:10]), int(digits[10:12]), int(digits[12:14])
+    micro = int(digits[14:])
     sound = year >= 1970 and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 60
     if not sound or not 1 <= day <= 28:
         return None  # `datetime` knows how long a month is

@@ -70,6 +70,13 @@ def _check_installed() -> None:
 def _check_options(args: Mapping[str, Any]) -> None:
     if args["no_token"] and args["host"] not in _LOOPBACK:
         raise InvalidInput("--no-token is possible on this machine's own address only, not --host")
+    from queuectl.web.guard import is_address, split_host
+
+    wrong = [name for name in args["name"] or () if not split_host(name)[0]]
+    if wrong:
+        raise InvalidInput(f"--name must be HOST or HOST:PORT, not {wrong[0]!r}")
+    if args["proxy"] and not is_address(args["proxy"]):
+        raise InvalidInput(f"--proxy must be an address like 10.0.0.7, not {args['proxy']!r}")
     if os.geteuid() == 0 and not args["allow_root"]:
         raise InvalidInput(
             "the page runs commands as the user that serves it, and that is root here; "
@@ -122,6 +129,13 @@ class _Serving:
             return Door(None, "", names)
         host = args["host"]
         self._sockets.append(listen(host, args["port"], self._holder))
+        served = self._desk.served()
+        if served is not None:
+            where = served.get("url") or served.get("unix")
+            raise StoreError(
+                f"this queue is served already, at {where} (PID {served.get('pid')}); "
+                "'queuectl dashboard' opens it"
+            )
         self._sockets.append(listen_at(self._desk.file("socket")))
         bound = self._sockets[0].getsockname()
         return Door(bound[1], bound[0], names, args["proxy"] or "")

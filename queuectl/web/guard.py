@@ -14,6 +14,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from queuectl.web.exchange import Refused
@@ -57,9 +58,11 @@ class Door(NamedTuple):
 
     def knows(self, host: str, *, secure: bool = False) -> bool:
         """Whether a `Host`, or the part of an `Origin` behind its scheme, means this server."""
-        name, port = _split(host)
+        name, port = split_host(host)
+        if not name:
+            return False
         for own in self.names:
-            own_name, own_port = _split(own)
+            own_name, own_port = split_host(own)
             if name == own_name and port in (own_port, *(("443", "") if secure else ())):
                 return True
             if name == own_name and not own_port and port in ("", str(self.port)):
@@ -69,10 +72,18 @@ class Door(NamedTuple):
         return known and (port or "80") == str(self.port)
 
 
-def _split(host: str) -> tuple[str, str]:
+def split_host(host: str) -> tuple[str, str]:
     """Name and port of HOST[:PORT] in lower case; `("", "")` if it is neither."""
     found = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?", host)
     return (found[1].lower(), found[2] or "") if found else ("", "")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
 
 
 def _bracketed(address: str) -> str:

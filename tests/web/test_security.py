@@ -155,6 +155,15 @@ def test_6_no_host_and_two_hosts_are_refused_and_names_can_be_given(web, serve_i
         assert named("GET", "/healthz", host=host).status == status, host
 
 
+def test_6_a_name_that_is_none_lets_nobody_in(cli, serve_it):
+    for option, value in (("--name", "http://x/"), ("--name", "a b"), ("--proxy", "lan")):
+        told = cli("serve", "--allow-root", "--port", "0", option, value)
+        assert (told.code, f"{option} must be" in told.err) == (2, True), value
+    web = serve_it(door=Door(8000, "127.0.0.1", ("a b",)))
+    assert web("GET", "/healthz", host="x y").status == 403
+    assert web("GET", "/healthz", origin="http://evil.test/").status == 403
+
+
 def test_7_an_origin_that_equals_a_rebound_host_proves_nothing(web):
     told = web("POST", "/enqueue", JOB, host="evil.test:8000", origin="http://evil.test:8000")
     assert told.status == 403

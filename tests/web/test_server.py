@@ -86,6 +86,8 @@ def test_1_it_listens_on_this_machine_and_on_a_socket_and_ctrl_c_ends_it(cli, da
     taken = cli("serve", "--allow-root", "--port", str(served.port))
     assert taken.code == 5
     assert f"the queue {data_dir} is served there" in taken.err
+    again = cli("serve", "--allow-root", "--port", "0")
+    assert (again.code, f"at http://127.0.0.1:{served.port}/" in again.err) == (5, True)
     streams = [served.stream() for _ in range(10)]
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(2) == 130
