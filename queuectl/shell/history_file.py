@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from queuectl.places import expand, is_anothers, own_folder
+from queuectl.store import door
 
 MOST = 10_000  # entries
 _SLACK = 500  # more than MOST before the file is rewritten, so that not every shell does it
@@ -47,7 +48,7 @@ class HistoryFile:
         data = entry.translate(_ESCAPED).encode("utf-8", "surrogateescape") + b"\n"
         os.makedirs(os.path.dirname(self.path) or ".", 0o700, exist_ok=True)
         fd = self._open_locked()
-        try:
+        with door.Closing(fd):
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 data = b"\n" + data  # what another program left behind stays an entry of its own
@@ -57,8 +58,6 @@ class HistoryFile:
             except OSError:
                 os.ftruncate(fd, size)
                 raise
-        finally:
-            os.close(fd)
 
     def news(self) -> tuple[list[str], bool]:
         """The entries added since the last call, oldest first; True if those are all there are.
@@ -69,13 +68,11 @@ class HistoryFile:
             fd = _open(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return [], False
-        try:
+        with door.Closing(fd):
             found = os.fstat(fd)
             fresh = found.st_ino != self._inode or found.st_size < self._read_to
             start = 0 if fresh else self._read_to
             data = _read(fd, start, found.st_size)
-        finally:
-            os.close(fd)
         whole = data.rfind(b"\n") + 1  # a line still being written is left for the next look
         self._inode, self._read_to = found.st_ino, start + whole
         lines = data[:whole].split(b"\n")[:-1]
@@ -101,7 +98,7 @@ class HistoryFile:
     def _trim(self) -> None:
         """Replace the file by its newest entries; a shell that appends meanwhile waits for us."""
         fd = self._open_locked()
-        try:
+        with door.Closing(fd):
             lines = _read(fd, 0, os.fstat(fd).st_size).split(b"\n")
             kept = b"\n".join(lines[-MOST - 1 :])
             self._remove_leftovers()
@@ -111,8 +108,6 @@ class HistoryFile:
             os.rename(fresh, self.path)
             found = os.stat(self.path)
             self._inode, self._read_to = found.st_ino, found.st_size
-        finally:
-            os.close(fd)
 
     def _remove_leftovers(self) -> None:
         """Take away what a shell left that was killed while it trimmed; under the lock."""

@@ -82,6 +82,19 @@ class Reading:
             raise changed(self._folder) from error
 
 
+class Closing:
+    """A block at whose end a descriptor is closed."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._fd)
+
+
 def make_folder(path: str) -> None:
     """Make `path` and what leads to it, if missing; private to the user."""
     try:
@@ -401,11 +414,8 @@ def write_unsynced(path: str, chunks: Iterable[bytes]) -> None:
 def copy_unsynced(source: str, path: str) -> None:
     """Copy a file, over what was there; not synced, and nothing of it is left if that fails."""
     read = open_file(source, os.O_RDONLY)
-    try:
-        with open(read, "rb", buffering=0, closefd=False) as file:
-            write_unsynced(path, iter(lambda: file.read(1 << 20), b""))
-    finally:
-        os.close(read)
+    with open(read, "rb", buffering=0) as file:
+        write_unsynced(path, iter(lambda: file.read(1 << 20), b""))
 
 
 def rename(old: str, new: str) -> None:
@@ -453,9 +463,7 @@ def above_standard(fd: int) -> int:
     """The file on a descriptor above 2: with one of 0 to 2, what a child is given gets mixed up."""
     if fd > 2:
         return fd
-    try:
+    with Closing(fd):
         import fcntl
 
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(fd)

@@ -34,10 +34,8 @@ class _Start:
         self.log = os.path.join(logs.path, f"worker-start-{os.urandom(6).hex()}.log")
         self._reason = ""
         self.ready, said = os.pipe()
-        try:
+        with door.Closing(said):
             _spawn(folder, self.log, said)
-        finally:
-            os.close(said)
 
     def pid(self) -> int | None:
         """Its pid once it has registered, None if it died before; to be asked when `ready` is."""
@@ -99,7 +97,7 @@ def _spawn(folder: str, log: str, said: int) -> None:
     argv, environ, package = command("--data", folder, "--log", log, "--ready", str(said))
     out = door.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
     os.set_blocking(out, True)  # as a worker may expect of its standard error
-    try:
+    with door.Closing(out):
         # The shell ends at once, so that the worker is init's child: one that starts workers and
         # lives on need not reap them.
         subprocess.run(
@@ -113,8 +111,6 @@ def _spawn(folder: str, log: str, said: int) -> None:
             cwd=package,
             check=True,
         )
-    finally:
-        os.close(out)
 
 
 def _await_all(starts: list[_Start]) -> dict[_Start, int]:

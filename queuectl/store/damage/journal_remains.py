@@ -201,14 +201,12 @@ def read_what_goes(path: str, most: int | None = None) -> bytes:
     Raises StoreError if there is no such file of ours, or it cannot be opened.
     """
     fd, found = door.open_ours(path, os.O_RDONLY, linked=True)
-    try:
+    with door.Closing(fd):
         size = found.st_size if most is None else min(found.st_size, most)
         try:
             return read_at(fd, 0, size)
         except OSError:
             return b"".join(_block(fd, at, size) for at in range(0, size, _BLOCK))
-    finally:
-        os.close(fd)
 
 
 def begins_as_ours(path: str) -> bool:

@@ -141,12 +141,10 @@ def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) 
     path = os.path.join(folder, NOTES)
     with suppress(StoreError, OSError):
         fd = door.open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        try:
+        with door.Closing(fd):
             size = os.fstat(fd).st_size
             oldest = re.match(_HEAD, os.pread(fd, 100, 0))
             door.append(fd, head + payload, size, path)
-        finally:
-            os.close(fd)
         # Kept twice as long as it needs to, so that it is seldom written anew.
         if size and (oldest is None or float(oldest[2]) < now - 2 * _DAY or size > MOST):
             _forget(path, now)

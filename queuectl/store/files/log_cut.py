@@ -106,10 +106,8 @@ class Cuts:
     def _add(self, part: str, data: bytes) -> None:
         path = self.path(part)
         fd = door.open_file(path, os.O_WRONLY | os.O_APPEND)
-        try:
+        with door.Closing(fd):
             door.append(fd, data, os.fstat(fd).st_size, path)
-        finally:
-            os.close(fd)
 
     def is_cut(self, fd: int) -> bool:
         """Whether something was cut off the spool on `fd`, by whatever process."""
@@ -172,11 +170,9 @@ class Cuts:
         tail = _opened(self.path("tail"))
         if tail is None:
             return b""
-        try:
+        with door.Closing(tail):
             end = os.fstat(tail).st_size
             return b"".join(_span(tail, max(_FRONT, end - most), end))
-        finally:
-            os.close(tail)
 
     def drop(self) -> None:
         """Remove all parts: the log has its name, or nobody wants it."""

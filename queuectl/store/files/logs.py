@@ -81,10 +81,8 @@ class LogFolder:
             return
         cuts = Cuts(self.spool_path(str(job.worker)))
         if os.fstat(fd).st_ino == _inode(cuts.spool) and cuts.is_cut(fd):
-            try:
+            with door.Closing(fd):
                 yield from cuts.kept(fd, 0)
-            finally:
-                os.close(fd)
         else:
             yield from _pieces(fd, 0)
 
@@ -102,10 +100,8 @@ class LogFolder:
             return b""
         if fd is None:
             return b""
-        try:
+        with door.Closing(fd):
             return os.pread(fd, most, max(os.fstat(fd).st_size - most, 0))
-        finally:
-            os.close(fd)
 
     def follow(
         self,
@@ -388,11 +384,9 @@ class Spool:
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1
-        try:
+        with door.Closing(fd):
             if not os.fstat(fd).st_size:
                 door.remove(self.path)
-        finally:
-            os.close(fd)
 
     def _start_afresh(self) -> None:
         # Forgotten before it is closed: the number may soon be that of the journal.
@@ -462,9 +456,7 @@ def _inode(path: str) -> int:
 
 def _pieces(fd: int, offset: int) -> Iterator[bytes]:
     """The file from `offset` to its end; closes it."""
-    try:
+    with door.Closing(fd):
         while piece := os.pread(fd, _BLOCK, offset):
             yield piece
             offset += len(piece)
-    finally:
-        os.close(fd)

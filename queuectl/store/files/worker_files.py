@@ -263,14 +263,12 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
         alive = False
     except BlockingIOError:
         alive = True
-    try:
+    with door.Closing(fd):
         info = WorkerInfo(worker_id, alive, os.pread(fd, _SIZE, 0).decode("ascii", "replace"))
         info.inode = found.st_ino
         if found.st_nlink > 1 and info.facts.get("folder") != folder_identity(folder):
             raise door.odd(path, door.oddity(found))
         return info
-    finally:
-        os.close(fd)
 
 
 def note_lost(folder: str, worker_id: str, **facts: object) -> None:
@@ -334,11 +332,9 @@ def _is_idle(path: str) -> bool:
         fd = door.open_file(path, os.O_RDONLY)
     except StoreError:  # it leaves just now, or is not a file of ours
         return False
-    try:
+    with door.Closing(fd):
         text = os.pread(fd, _SIZE, 0).decode("ascii", "replace")
         return WorkerInfo("", True, text).job_id is None
-    finally:
-        os.close(fd)
 
 
 def _write_hint(path: str, message: bytes) -> bool:
@@ -367,14 +363,12 @@ def forget(folder: str, worker_id: str) -> bool:
         for left in (f"{path}.wake", os.path.join(folder, WORKERS, f".{worker_id}")):
             door.remove(left)  # what a worker that was killed in make_slot left
         return True
-    try:
+    with door.Closing(fd):
         if not lock_descriptor(fd, blocking=False):
             return False
         door.remove(f"{path}.wake")
         door.remove(path)
         return True
-    finally:
-        os.close(fd)
 
 
 def listed_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:

@@ -33,8 +33,6 @@ def folder_held(folder: str, *, alone: bool = False) -> Iterator[None]:
     folder cannot be opened.
     """
     fd = door.open_folder(folder)
-    try:
+    with door.Closing(fd):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
         yield
-    finally:
-        os.close(fd)

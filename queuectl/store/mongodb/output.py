@@ -300,20 +300,17 @@ class Sender:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
-        try:
-            with self._sending:
-                if name == self._name and cut is None:
-                    at = self._sent
-                else:
-                    at = self._pieces.keep_front(name, cut.front if cut else None)
-                size = os.fstat(fd).st_size
-                while at < size:
-                    data = os.pread(fd, 4 * PIECE, at)
-                    last = at + len(data) >= size
-                    self._pieces.send(name, job, at, data, promised=last, cut=cut)
-                    at += len(data)
-        finally:
-            os.close(fd)
+        with door.Closing(fd), self._sending:
+            if name == self._name and cut is None:
+                at = self._sent
+            else:
+                at = self._pieces.keep_front(name, cut.front if cut else None)
+            size = os.fstat(fd).st_size
+            while at < size:
+                data = os.pread(fd, 4 * PIECE, at)
+                last = at + len(data) >= size
+                self._pieces.send(name, job, at, data, promised=last, cut=cut)
+                at += len(data)
         door.remove(path)
 
     def close(self) -> None:
