@@ -69,15 +69,17 @@ def changed(folder: str) -> BadFile:
 
 
 class Reading:
-    """A block in which job lines are read; what comes of one that is none is told by `changed`."""
+    """A block in which a queue's files are read: what fails there is told by the errors above."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> object:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise unusable(self._folder, error) from error
         if isinstance(error, NO_LINES):
             raise changed(self._folder) from error
 

@@ -296,7 +296,7 @@ class FileStore:
         if not marker.check_folder(self.folder) or marker.is_new(self.folder):
             yield None
             return
-        try:
+        with door.Reading(self.folder):
             snapshot = Snapshot.read(self.folder, self.now(), lambda: self._writer.lock)
             try:
                 if snapshot.hand_edit is not None:
@@ -304,10 +304,6 @@ class FileStore:
                 yield snapshot
             finally:
                 snapshot.close()
-        except OSError as exc:
-            raise door.unusable(self.folder, exc) from exc
-        except door.NO_LINES as exc:
-            raise door.changed(self.folder) from exc
 
     # -- settings
 

@@ -83,12 +83,8 @@ def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
     """The counts by state, and how many changes wait; as in `read_summary`, without the workers."""
     counts, waiting = no_counts(), 0
     if marker.check_folder(path) and not marker.is_new(path):
-        try:
+        with door.Reading(path):
             counts, waiting = _counts(path, now)
-        except OSError as exc:
-            raise door.unusable(path, exc) from exc
-        except door.NO_LINES as exc:
-            raise door.changed(path) from exc
     return {state: counts[state] for state in STATE_ORDER}, waiting
 
 

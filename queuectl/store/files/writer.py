@@ -51,15 +51,14 @@ class _Edited(Exception):
     """A person edited a job file: it is to be looked at while nobody waits for the lock."""
 
 
-class Writing:
+class Writing(door.Reading):
     """A context: the lock, and the journal read to its end; trouble makes the writer forget.
 
     Made once and entered for each change: a worker does that for each job it runs.
     """
 
-    __slots__ = ("_busy", "_writer")
-
     def __init__(self, writer: Writer, busy: bool) -> None:
+        super().__init__(writer.folder)
         self._writer, self._busy = writer, busy
 
     def __enter__(self) -> Journal:
@@ -77,16 +76,12 @@ class Writing:
         raise AssertionError  # the last look takes in what it finds
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        writer = self._writer
         try:
             if error is not None:
-                writer.forget()
+                self._writer.forget()
         finally:
-            writer.lock.release()
-        if isinstance(error, OSError):
-            raise door.unusable(writer.folder, error) from error
-        if isinstance(error, door.NO_LINES):
-            raise door.changed(writer.folder) from error
+            self._writer.lock.release()
+        super().__exit__(kind, error, trace)
 
 
 class Writer:
@@ -243,11 +238,9 @@ class Writer:
 
         waiting = journal.counts["pending"] + journal.counts["failed"]
         most = max(SMALLEST, waiting // SHARE)
-        try:
+        with door.Reading(self.folder):
             live, newer = read_live_lines(jobs.fd), journal.all_lines()
             return LiveIndex(live, newer, self._time(), most, self._gate())
-        except door.NO_LINES as exc:
-            raise door.changed(self.folder) from exc
 
     def _time(self) -> bytes:
         return format_time(self._now()).encode()
@@ -347,12 +340,8 @@ class Writer:
 
     def look_at_edit(self) -> HandEdit | None:
         """What a person changed, read and judged without the lock; None: it is not known."""
-        try:
+        with door.Reading(self.folder):
             snapshot = Snapshot.read(self.folder, self._now(), lambda: self.lock)
-        except OSError as exc:
-            raise door.unusable(self.folder, exc) from exc
-        except door.NO_LINES as exc:
-            raise door.changed(self.folder) from exc
         snapshot.close()
         return snapshot.hand_edit
 
