@@ -85,7 +85,7 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
 
 
 def _written_file(reading: Reading, words: Sequence[Token]) -> str:
-    """What hands in a file whose name stands alone and is not a program; "" for other words."""
+    """How to hand in a file that stands alone and is not a program; "" for other words."""
     name = words[0].text.removeprefix("@")
     folder = reading.bound.values.get("cwd")
     path = os.path.join(folder if isinstance(folder, str) else "", name)

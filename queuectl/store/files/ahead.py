@@ -25,7 +25,7 @@ _WAITING = re.compile(
 
 
 def ahead(snapshot: Snapshot, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
-    """See Store."""
+    """See Jobs of store/contract.py."""
     first, due = claim_order(job, aging)
     mine, own_due, moment = job.id.encode(), due.encode(), now.encode()
     met, counts, examples = False, Counter[bytes](), dict[bytes, re.Match[bytes]]()

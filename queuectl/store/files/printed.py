@@ -14,17 +14,16 @@ _PART = 1 << 18  # bytes; MongoDB keeps so many in one piece
 
 
 class PrintedFile:
-    """See Printed."""
+    """Output in a file: methods without a text are as Printed says."""
 
     def __init__(self, fd: int) -> None:
         self._fd, self.size = fd, os.fstat(fd).st_size
 
     def read(self, begin: int, most: int) -> bytes:
-        """See Printed; what was written since then is there, too."""
+        """See Printed; what was written since is there as well."""
         return os.pread(self._fd, most, begin)
 
     def close(self) -> None:
-        """See Printed."""
         os.close(self._fd)
 
 

@@ -26,7 +26,10 @@ _LOOK = 0.2  # seconds between looks at output that is being followed
 
 
 class DatabaseLogs(LogFolder):
-    """The output of such a store, in a host folder and pieces in the database; see LogFolder."""
+    """The output of such a store, in a host folder and pieces in the database.
+
+    Methods without a text are as Output says.
+    """
 
     def __init__(self, folder: str, connection: Connection) -> None:
         super().__init__(folder)
@@ -36,12 +39,10 @@ class DatabaseLogs(LogFolder):
         return os.path.basename(self.run_path(job, run))
 
     def open(self, job: Job, run: int | None = None) -> Printed | None:
-        """See Output."""
         # It may be on this host, not sent yet.
         return self._pieces.printed(self._name(job, run)) or super().open(job, run)
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
-        """See Output."""
         log = self._pieces.printed(self._name(job, run))
         return super().output(job, run) if log is None else rest(log, 0)
 

@@ -220,9 +220,9 @@ class Pieces:
 
 
 class StoredOutput:
-    """See Printed. `parts`: what of the output is there, from one offset to another.
+    """Output in pieces: methods without a text are as Printed says.
 
-    `MISSING` stands between them.
+    `parts`: what of it is there, from one offset to another; `MISSING` stands between them.
     """
 
     def __init__(self, pieces: Pieces, name: str, parts: list[tuple[int, int]]) -> None:
@@ -244,7 +244,7 @@ class StoredOutput:
         return data
 
     def close(self) -> None:
-        """See Printed."""
+        """Nothing: it holds nothing open."""
 
 
 class Sender:
