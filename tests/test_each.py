@@ -61,7 +61,9 @@ def test_a_table_has_columns_and_a_list_lines():
         ("a,b\n", "f.csv", "f.csv holds no row"),
         ("a,a\n1,2\n", "f.csv", "column 'a' twice"),
         ("a,\n1,2\n", "f.csv", "not at all"),
-        ("a,b\n1,2\n1\n", "f.csv", "f.csv:3: 1 cells under 2 columns"),
+        ("a,b\n1,2\n1\n", "f.csv", "f.csv:3: 1 cell under 2 columns"),
+        ("rate;seed\n0,1;2\n", "f.csv", "f.csv:1: commas must part its columns"),
+        ("a;b\n1;2\n", "f.tsv", "f.tsv:1: tabs must part its columns"),
         ('a\n"x\n', "f.csv", "f.csv:2: unexpected end of data"),
         ("x\n" * (MOST_ROWS + 1), "list", "more than 100,000 rows"),
     ],
@@ -83,6 +85,15 @@ def test_bytes_that_are_not_text_are_refused():
 def test_a_placeholder_where_a_value_would_be_syntax_is_refused(line):
     with pytest.raises(InvalidInput, match="could be read as syntax"):
         Template({"command": line}, in_words=False)
+
+
+@pytest.mark.parametrize("draft", [{"command": "echo {learning rate}"}, {"id": "{learning rate}"}])
+def test_a_column_that_no_placeholder_can_name_is_not_left_as_text(draft):
+    for in_words in (False, True):
+        template = Template({"command": "true", **draft}, in_words=in_words)
+        with pytest.raises(InvalidInput, match="'learning rate': call it 'learning_rate'"):
+            template.fill({"learning rate": "1", "n": "1"})
+        assert template.fill({"rate": "1", "n": "1"})
 
 
 def test_other_braces_stay_as_they_are():

@@ -15,6 +15,7 @@ from typing import IO
 
 from queuectl.commands.grammar.local_times import read_time
 from queuectl.commands.grammar.tokens import command_line, quote
+from queuectl.commands.render import counted
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.model.fields import DELAY, check_value
 
@@ -24,7 +25,8 @@ MOST_ROWS = 100_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
 # Not behind a $, where a variable of the shell begins.
-_BRACED = re.compile(r"(?<![${])(\{+)([A-Za-z_][\w.-]*|)(\}+)")
+_NAME = r"[A-Za-z_][\w.-]*"
+_BRACED = re.compile(rf"(?<![${{])(\{{+)({_NAME}|)(\}}+)")
 # What makes a line for the shell too hard to tell what is quoted in it: comments, heredocs,
 # arithmetic, backquotes, and a backslash or an expansion before a placeholder.
 _UNCLEAR = re.compile(r"(?:^|[\s;&|(])#|<<|\$\(\(|`|\\\{|\$\{[^}]*\{|\$\[")
@@ -75,10 +77,12 @@ def _table(texts: Iterator[str], name: str, separator: str) -> Iterator[tuple[in
                 continue
             if not header:
                 header = _header([cell.strip() for cell in cells], name)
+                if len(header) == 1 and {";", "\t"}.intersection(header[0]):
+                    ours = "commas" if separator == "," else "tabs"
+                    raise InvalidInput(f"{name}:{reader.line_num}: {ours} must part its columns")
             elif len(cells) != len(header):
-                raise InvalidInput(
-                    f"{name}:{reader.line_num}: {len(cells)} cells under {len(header)} columns"
-                )
+                under = f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}"
+                raise InvalidInput(f"{name}:{reader.line_num}: {under}")
             else:
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as exc:
@@ -105,6 +109,7 @@ class Template:
         command = str(self._draft.pop("command", ""))
         words = shlex.split(command) if in_words else _words(command)
         _check_inner(words)
+        self._whole = f"{command} {' '.join(words)} {self._draft}"
         self._words = words if in_words else None
         self._parts = [] if in_words else _parts(command)
 
@@ -114,6 +119,10 @@ class Template:
         A number or another value that a placeholder filled in is still text, to be read like any
         other; only times are read here.
         """
+        for column in row:
+            if column and not re.fullmatch(_NAME, column) and f"{{{column}}}" in self._whole:
+                ours = re.sub(r"[^A-Za-z0-9_]+", "_", column)
+                raise InvalidInput(f"no braces can name column {column!r}: call it {ours!r}")
         draft = {name: _filled(value, row) for name, value in self._draft.items()}
         for name in ("run_at", "delay"):
             if isinstance(text := draft.get(name), str):
