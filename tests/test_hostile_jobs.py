@@ -161,6 +161,24 @@ def test_no_command_shows_what_a_terminal_obeys(hostile):
     assert "gpj.exe" in seen
 
 
+def test_no_report_of_a_folder_a_file_or_a_setting_shows_it(cli, tmp_path, monkeypatch):
+    evil = EVIL.translate(dict.fromkeys(map(ord, "\0\n\r"))) + "y"
+    monkeypatch.setenv("QUEUECTL_DATA", str(tmp_path / evil))
+    file, other = str(tmp_path / f"b{evil}"), str(tmp_path / f"o{evil}")
+    for argv in (
+        *(["ping"], ["doctor"], ["init"], ["init"], ["ping"], ["status"], ["doctor"], ["list"]),
+        *(["config", "set", "on-dead", evil], ["config", "get"], ["config", "get", "on-dead"]),
+        *(
+            ["backup", file],
+            ["restore", file, "--replace", "--yes"],
+            ["copy", str(tmp_path / evil), other],
+        ),
+    ):
+        told = cli(*argv)
+        assert told.code == 0, (argv, told)
+        assert not OBEYED.search(told.out + told.err), (argv, told)
+
+
 def test_the_output_of_a_job_is_raw_in_logs_alone(hostile):
     assert hostile.ok("logs", "done").encode() == OUTPUT.replace(b"\r\n", b"\n")
     shown = hostile.ok("show", "done")

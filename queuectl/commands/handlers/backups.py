@@ -18,7 +18,7 @@ def backup(context: Context, args: dict[str, Any]) -> Result:
             context.write_bytes(line)
         return Result()
     count = context.queue.write_backup(path, overwrite=args["force"])
-    return Result([f"Backed up {render.jobs(count)} to {path}"], words=[path])
+    return Result([f"Backed up {render.jobs(count)} to {render.one_line(path)}"], words=[path])
 
 
 def restore(context: Context, args: dict[str, Any]) -> Result:
@@ -35,7 +35,7 @@ def restore(context: Context, args: dict[str, Any]) -> Result:
     kept = queue.restore(found, replace=replace)
     told = [f"Restored {render.jobs(len(found.jobs))} as they were at {found.made_at}"]
     if kept:
-        told.insert(0, Note(f"What was there before is kept in {kept}"))
+        told.insert(0, Note(f"What was there before is kept in {render.one_line(kept)}"))
     return Result(told, words=[kept] if kept else ())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from queuectl.addresses import name_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
+from queuectl.commands.render import one_line
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
@@ -50,6 +51,7 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     if not was_moved and (missing := _missing(target, jobs)):
         raise StoreError(f"{names[1]} does not hold what was copied, such as job '{missing[0]}'")
     told = f"{len(jobs)} job(s), and the output of {logs} run(s), from {names[0]} to {names[1]}"
+    told = one_line(told)
     if not move:
         return Result([f"Copied {told}"], words=[names[1]])
     moved = source.take_away(jobs)

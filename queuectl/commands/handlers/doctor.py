@@ -77,13 +77,14 @@ def _line(context: Context, finding: Finding) -> str:
 
 def _summary(queue: JobQueue, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
+    name = render.one_line(name_of(queue.folder))
     if problems:
-        return f"{render.counted(problems, 'problem')} in {name_of(queue.folder)}"
+        return f"{render.counted(problems, 'problem')} in {name}"
     if not queue.exists():
-        return f"Nothing is queued yet: {name_of(queue.folder)} is made at the first write."
+        return f"Nothing is queued yet: {name} is made at the first write."
     jobs = render.jobs(sum(queue.counts().values()))
     workers = render.counted(sum(worker.alive for worker in queue.workers()), "worker")
-    return f"All is well: {jobs}, {workers}, {name_of(queue.folder)}"
+    return f"All is well: {jobs}, {workers}, {name}"
 
 
 def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:

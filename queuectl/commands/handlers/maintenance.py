@@ -8,6 +8,7 @@ from typing import Any
 from queuectl.addresses import address_of, is_address, name_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
+from queuectl.commands.render import one_line
 from queuectl.job_queue import JobQueue
 from queuectl.places import find_folder, refuse_address
 
@@ -24,12 +25,12 @@ def init(context: Context, args: dict[str, Any]) -> Result:
     if address_of(folder):
         queue.make()
         where = name_of(folder)
-        return Result([f"Queue made, or there already: {where}"], words=[where])
+        return Result([f"Queue made, or there already: {one_line(where)}"], words=[where])
     if queue.exists():
-        return Result([f"Data folder is there already: {folder}"], words=[folder])
+        return Result([f"Data folder is there already: {one_line(folder)}"], words=[folder])
     queue.checkpoint()
     queue.close()
-    return Result([f"Data folder made: {folder}"], words=[folder])
+    return Result([f"Data folder made: {one_line(folder)}"], words=[folder])
 
 
 def checkpoint(context: Context, args: dict[str, Any]) -> Result:

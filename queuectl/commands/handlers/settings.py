@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queuectl.commands import forms
 from queuectl.commands.dispatch import Result
+from queuectl.commands.render import one_line
 from queuectl.config import SETTINGS, find_setting, parse_setting, show_value
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ def config_get(context: Context, args: dict[str, Any]) -> Result:
     wanted = SETTINGS if args["setting"] is None else (find_setting(args["setting"]),)
     settings = context.queue.settings()
     shown = [(setting.name, show_value(setting, settings[setting.name])) for setting in wanted]
+    shown = [(name, one_line(value)) for name, value in shown]
     lines = [shown[0][1]] if len(shown) == 1 else [f"{name} = {value}" for name, value in shown]
     return Result(lines, form=lambda: forms.settings_form(settings, wanted))
 
@@ -29,7 +31,7 @@ def config_set(context: Context, args: dict[str, Any]) -> Result:
     # A limit that is lifted is its default again; the queue knows that as unset.
     settings = context.queue.change_settings({setting.name: value})
     return Result(
-        [f"Setting '{setting.name}' is now {show_value(setting, value)}."],
+        [f"Setting '{setting.name}' is now {one_line(show_value(setting, value))}."],
         words=(),
         form=lambda: forms.settings_form(settings, (setting,)),
     )

@@ -42,12 +42,15 @@ def ping(context: Context, args: dict[str, Any]) -> Result:
     if address_of(folder):
         return Result([f"Queue can be reached: {opening.greeting(folder)}"], words=())
     if not opening.exists(folder):
-        return Result([f"Nothing is queued yet: {folder} is made at the first write."], words=())
+        return Result(
+            [f"Nothing is queued yet: {render.one_line(folder)} is made at the first write."],
+            words=(),
+        )
     opening.summary(folder, time.time())
     for path in (folder, *(os.path.join(folder, name) for name in (LOCK, JOURNAL))):
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise StoreError(f"{path} can be read but not written")
-    return Result([f"Queue can be reached: {folder}"], words=())
+    return Result([f"Queue can be reached: {render.one_line(folder)}"], words=())
 
 
 def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
@@ -110,7 +113,7 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
     yield f"Worker PIDs: {', '.join(map(str, pids)) or 'none'}"
     yield f"Cancelled: {counts['cancelled']}"
     yield f"Health: {render.paint(health, 'green' if health == 'ok' else 'yellow', on=colour)}"
-    yield f"Data Folder: {summary.folder}"
+    yield f"Data Folder: {render.one_line(summary.folder)}"
     yield f"Time: {_now()}"
     if summary.waiting:
         yield (
