@@ -186,6 +186,16 @@ def test_the_beginning_of_an_id_suffices_where_a_person_looks(queue, cli):
         assert cli(*line.split()).code == 3, line
 
 
+def test_a_state_in_the_place_of_an_id_is_told_of_the_option_that_selects_by_it(cli):
+    for argv in (["list", "dead"], ["retry", "dead"], ["wait", "dead"], ["purge", "dead"]):
+        refused = cli(*argv)
+        assert (refused.code, refused.err.endswith("select by state: --state dead\n")) == (3, True)
+    assert cli("update", "dead", "--priority", "1").err.endswith("by state: --in-state dead\n")
+    cli.ok("enqueue", "--id", "dead", "--", "true")
+    assert cli.ok("list", "dead", "-q") == "dead\n"
+    cli.ok("cancel", "dead")
+
+
 def test_a_person_is_asked_with_the_count_and_the_first_five(queue, data_dir):
     argv = ("--data", data_dir)
     terminal = Terminal(100, 10, argv=(*argv, "cancel", "--match", "copy"))

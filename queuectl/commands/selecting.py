@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from queuectl.commands.context import Context
 from queuectl.commands.params import SELECTORS
-from queuectl.errors import InvalidInput, NoSuchJob
+from queuectl.errors import InvalidInput, NoSuchJob, Reworded
 from queuectl.model.fields import STATES
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
@@ -62,7 +62,8 @@ def chosen(
         if state not in allowed:
             able = ", ".join(name for name in STATES if name in allowed)
             raise InvalidInput(f"{command} selects jobs that are {able}, not {state}")
-    ids = whole_ids(context, args["job"], changing=True)
+    by = "--in-state" if "in_state" in args else "--state"
+    ids = whole_ids(context, args["job"], changing=True, by=by)
     if not selects(args):
         if not ids:
             raise InvalidInput(f"{command} wants ids of jobs, or options that select some")
@@ -113,8 +114,10 @@ def named(ids: Sequence[str]) -> str:
     return ", ".join(ids[:_FEW]) + ", ..." * (len(ids) > _FEW)
 
 
-def whole_ids(context: Context, words: Sequence[str], *, changing: bool = False) -> list[str]:
-    """The ids that are meant, each once.
+def whole_ids(
+    context: Context, words: Sequence[str], *, changing: bool = False, by: str = "--state"
+) -> list[str]:
+    """The ids that are meant, each once; `by` is the option that selects by state, "" for none.
 
     A person may write the beginning of one; a script that changes jobs may not, for the id that
     it meant may be gone, and another begin so.
@@ -122,8 +125,16 @@ def whole_ids(context: Context, words: Sequence[str], *, changing: bool = False)
     ids = []
     for word in dict.fromkeys(words):
         try:
-            ids.append(word if changing and not context.has_person else named_job(context, word).id)
-        except NoSuchJob:
+            if changing and not context.has_person:
+                if word in STATES:
+                    context.queue.get(word)
+                ids.append(word)
+            else:
+                ids.append(named_job(context, word).id)
+        except NoSuchJob as exc:
+            if by and word in STATES:
+                told = f"no job has the id '{word}'; to select by state: {by} {word}"
+                raise Reworded(told, exc) from None
             if not changing:
                 raise
             ids.append(word)  # the change itself tells which of the ids it cannot take, and why

@@ -30,7 +30,7 @@ _USUAL_EDITOR = "vi"
 
 def edit(context: Context, args: dict[str, Any]) -> Result:
     """The job's fields as they were saved; no change if nothing was, or if the editor failed."""
-    [job_id] = whole_ids(context, [args["job"]], changing=True)
+    [job_id] = whole_ids(context, [args["job"]], changing=True, by="")
     job = context.queue.get(job_id)
     form = _form(job)
     path = _write_draft(job, form)
