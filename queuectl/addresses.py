@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SCHEMES = ("mongodb://", "mongodb+srv://")
 DATABASE = "queuectl"  # of a URL that names none
+_NOT_OURS = ("admin", "local", "config")
+_LONGEST_NAME = 63  # bytes
+_MARKS = '\0 /\\."$*<>:|?'
 _LONGEST = 1 << 16  # bytes of a file with a URL, or of .env
 
 
@@ -45,10 +48,10 @@ class Address:
         database, question, options = rest.partition("?")
         if "?" in hosts or not hosts:
             raise InvalidInput("a URL of a MongoDB reads mongodb://HOST/DATABASE?OPTIONS")
-        self.database = database or DATABASE
+        self.database = _checked(database) if database else DATABASE
         login, _, password = user.partition(":")
-        self.url = f"{scheme}{user}{at}{hosts}/{self.database}{question}{options}"
-        self.name = f"{scheme}{login}{at}{hosts}/{self.database}"
+        self.url = f"{scheme}{user}{at}{hosts}/{database or DATABASE}{question}{options}"
+        self.name = f"{scheme}{login}{at}{hosts}/{database or DATABASE}"
         self.path = path
         self._secrets = [password] if password else []
         self._secrets += [value for _, _, value in _pairs(options) if len(value) > 3]
@@ -66,6 +69,21 @@ class Address:
             for spelled in (secret, unquote_plus(secret)):
                 text = text.replace(spelled, "***")
         return text
+
+
+def _checked(database: str) -> str:
+    """The name of a database that may be a queue, else StoreError; in a URL `%20` is a blank."""
+    from urllib.parse import unquote
+
+    database = unquote(database)
+    if database in _NOT_OURS:
+        raise StoreError(f"database '{database}' is MongoDB's own: name another one")
+    if len(database.encode()) > _LONGEST_NAME or any(mark in database for mark in _MARKS):
+        raise StoreError(
+            f"a database of MongoDB cannot be named '{database}': at most {_LONGEST_NAME} bytes, "
+            f"and none of {' '.join(_MARKS[2:])} or a blank"
+        )
+    return database
 
 
 def _pairs(options: str) -> list[tuple[str, str, str]]:

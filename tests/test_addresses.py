@@ -42,6 +42,16 @@ def test_without_a_name_the_database_is_queuectl(url):
     assert address.url.startswith(f"{url.partition('://')[0]}://h/queuectl")
 
 
+def test_a_database_that_cannot_be_a_queue_is_refused_before_it_is_asked():
+    assert Address("mongodb://h/my%C3%A4").database == "my\u00e4"
+    for name in ("admin", "local", "config"):
+        with pytest.raises(StoreError, match=f"^database '{name}' is MongoDB's own: name another"):
+            Address(f"mongodb://h/{name}?tls=true")
+    for name in ("a.b", "a%2Eb", "a%20b", "a$b", "a/b", "x" * 64):
+        with pytest.raises(StoreError, match=r"^a database of MongoDB cannot be named '"):
+            Address(f"mongodb://h/{name}")
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -13,6 +13,9 @@ import sys
 import pytest
 from samples import PYTHON
 
+from queuectl.errors import StoreError
+from queuectl.job_queue import JobQueue
+
 
 def names(cli):
     return [job["id"] for job in json.loads(cli.ok("list", "--json"))]
@@ -204,6 +207,13 @@ class TestStreams:
         assert result.code == 124
         assert result.out == ""
         assert "No worker runs" in result.err
+
+    def test_jobs_that_are_in_are_told_though_workers_cannot_be_read(self, cli, monkeypatch):
+        def refuse(_: JobQueue) -> None:
+            raise StoreError("nobody answers any more")
+
+        monkeypatch.setattr(JobQueue, "workers", refuse)
+        assert cli.ok("enqueue", "--id", "a", "--", "true").endswith(": a\n")
 
     @pytest.mark.parametrize("unbuffered", ["", "1"])
     def test_a_closed_pipe_ends_quietly(self, cli, unbuffered):

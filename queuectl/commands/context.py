@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from queuectl.errors import NO_WORKER, InvalidInput
+from queuectl.errors import NO_WORKER, InvalidInput, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -258,9 +258,13 @@ class Context:
         if self.quiet or not self._enqueued or self._unserved_told:
             return
         self._unserved_told.append(True)
-        if any(worker.alive for worker in self.queue.workers()):
+        try:
+            if any(worker.alive for worker in self.queue.workers()):
+                return
+            drained = self.in_script and self.queue.is_drained()
+        except StoreError:  # the jobs are in, whatever cannot be read now
             return
-        if not (self.in_script and self.queue.is_drained()):
+        if not drained:
             self.note(NO_WORKER)
 
     def require_person(self, why: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timezone
@@ -34,8 +35,19 @@ _CLOCK_MOVED = 0.01  # seconds
 _TRANSACTION = 10.0  # seconds for which a transaction that others get in the way of is tried
 _OLDEST = 13  # wire version: MongoDB 5.0, which keeps keys with dots and dollars
 _RIGHTS = (13, 18, 31, 8000)  # codes of the server: no rights, wrong password, no such role
+_TOO_OLD = "is older than MongoDB 5.0: update the server"
+_NO_RIGHTS = 13
 _FULL = (14031, 17280, 39)
 _TOO_LARGE = (10334, 17419, 17420)
+_ADVICE = (  # by what the driver says of a server that does not answer
+    ("CERTIFICATE", "is its certificate the right one?"),
+    ("SSL", "does it speak TLS?"),
+    ("connection closed", "does it ask for TLS (tls=true in the URL)?"),
+    ("internal hostnames", "a set must name its members so that each host finds them"),
+    ("[Errno -", "does this host know that name?"),
+    ("replica set name", "is its set named so?"),
+    ("No primary", "rs.status() in mongosh tells why"),
+)
 _Item = TypeVar("_Item")
 
 
@@ -51,6 +63,7 @@ class Connection:
         self.form = ""
         self.on_wait: Callable[[str], None] | None = None
         self._patience = patience
+        self.notices: list[str] = []  # what a person should be told of the URL
         self._client: MongoClient[dict[str, Any]] | None = None
         self._database: Any = None
         self._jobs: Any = None
@@ -110,7 +123,7 @@ class Connection:
         return self.client is not None and self.form != STANDALONE
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
-        with self.told():
+        with self.told(), self._url_read():
             client: MongoClient[dict[str, Any]] = MongoClient(
                 self.address.url,
                 w="majority",
@@ -133,14 +146,32 @@ class Connection:
             client.close()
             raise
         servers = client.topology_description.server_descriptions().values()
-        kinds = {server.server_type_name for server in servers}
+        kinds = _kinds(client)
         self.form = STANDALONE if "Standalone" in kinds else "replica set"
         if kinds & {"Mongos", "LoadBalancer"}:
             self.form = SHARDED
         if max(server.max_wire_version for server in servers) < _OLDEST:
             client.close()
-            raise StoreError(f"{self.address.name} is older than MongoDB 5.0: update the server")
+            raise StoreError(f"{self.address.name} {_TOO_OLD}")
         return client
+
+    @contextmanager
+    def _url_read(self) -> Iterator[None]:
+        """Say in lines of our own what the driver has to say of the options of the URL."""
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                yield
+        except OSError as exc:
+            raise StoreError(
+                f"{self.address.name}: {self._short(exc)}; look at the certificates that its URL "
+                "names"
+            ) from exc
+        for one in told:
+            text = self._short(one.message)
+            if text.startswith("Unknown option"):
+                text = "its URL has an option that the driver does not know, which is passed over"
+            self.notices.append(f"{self.address.name}: {text}")
 
     def _find_primary(self, client: MongoClient[dict[str, Any]]) -> None:
         """Wait for a server that takes writes, or for one that a set elects."""
@@ -148,14 +179,19 @@ class Connection:
         while True:
             try:
                 with self.told():
-                    client.is_primary  # noqa: B018  (it waits, and asks nothing that is not known)
-                    return
+                    if client.is_primary:  # it waits, and asks nothing that is not known
+                        return
+                    self._refuse_uninitiated(client)
+                    text = (
+                        f"{self.address.name} is not the primary of its set, and "
+                        "directConnection=true lets nobody look for that: take it out of the URL"
+                    )
+                    raise StoreError(text) if _primary_of(client) else Unanswered(text)
             except Unanswered:
                 waited = time.monotonic() - began
-                elects = any(
-                    server.server_type_name not in ("Unknown", "PossiblePrimary")
-                    for server in client.topology_description.server_descriptions().values()
-                )
+                elects = bool(_kinds(client) - {"Unknown", "PossiblePrimary", "RSGhost"})
+                if not elects:
+                    self._refuse_uninitiated(client)
                 if elects and election is None:
                     election = self._election_timeout(client)
                 if waited >= (election if elects and election else self._patience - _TELL_AFTER):
@@ -164,6 +200,13 @@ class Connection:
                     what = "has no primary at the moment" if elects else "does not answer"
                     self.on_wait(f"{self.address.name} {what}; waiting")
                     self.on_wait = None
+
+    def _refuse_uninitiated(self, client: MongoClient[dict[str, Any]]) -> None:
+        if "RSGhost" in _kinds(client):
+            raise Unanswered(
+                f"{self.address.name} belongs to a replica set that was not initiated yet: run "
+                "rs.initiate() in mongosh, once"
+            )
 
     def _election_timeout(self, client: MongoClient[dict[str, Any]]) -> float:
         """The setting, as another member of the set has it."""
@@ -229,8 +272,11 @@ class Connection:
         name, short = self.address.name, self._short(exc)
         code = getattr(exc, "code", None)
         if isinstance(exc, errors.ServerSelectionTimeoutError):
-            advice = "is its certificate the right one" if "SSL" in short else "is it running"
-            return Unanswered(f"{name} does not answer: {short}; {advice}?")
+            advice = next((text for part, text in _ADVICE if part in short), "is it running?")
+            short = short.partition(" Replica set is configured")[0].rstrip(".")
+            return Unanswered(f"{name} does not answer: {short}; {advice}")
+        if isinstance(exc, errors.ConfigurationError) and "reports wire version" in short:
+            return StoreError(f"{name} {_TOO_OLD}")  # for the driver, too
         if isinstance(exc, (errors.InvalidURI, errors.ConfigurationError)):
             return StoreError(f"{name}: {short}")
         if isinstance(exc, errors.InvalidDocument):
@@ -238,7 +284,10 @@ class Connection:
         if code in _RIGHTS:
             what, brace, command = short.partition(" { ")  # all of it, if it may not be done
             short = f"{what} {{ {command.partition(',')[0]} }}" if brace else short
-            return StoreError(f"{name} refuses what queuectl needs: {short}")
+            advice = "give the user the role readWrite on the database"
+            if code != _NO_RIGHTS or "requires authentication" in short:
+                advice = "look at user, password and authSource in the URL"
+            return StoreError(f"{name} refuses what queuectl needs: {short}; {advice}")
         if code in _FULL:
             return DiskRefused(f"nothing was changed: the disk of {name} is full")
         if code in _TOO_LARGE or isinstance(exc, errors.DocumentTooLarge):
@@ -249,7 +298,7 @@ class Connection:
             return Unanswered(f"the connection to {name} broke: {short}")
         return StoreError(f"{name}: {short}")
 
-    def _short(self, exc: Exception) -> str:
+    def _short(self, exc: Exception | str) -> str:
         """What the driver says, without its settings, its picture of the set, and any password."""
         text = " ".join(self.address.cleaned(str(exc)).split())
         for end in (" (configured timeouts", ", Timeout:", ", full error:"):
@@ -313,6 +362,18 @@ class Connection:
         client, self._client, self._database, self._jobs = self._client, None, None, None
         if client is not None:
             client.close()
+
+
+def _kinds(client: MongoClient[dict[str, Any]]) -> set[str]:
+    """What the servers are that a client knows of."""
+    servers = client.topology_description.server_descriptions().values()
+    return {server.server_type_name for server in servers}
+
+
+def _primary_of(client: MongoClient[dict[str, Any]]) -> object:
+    """The primary, as a member of its set names it."""
+    servers = client.topology_description.server_descriptions().values()
+    return next((server.primary for server in servers if server.primary), None)
 
 
 def pieces(items: Iterable[_Item], most: int = _PIECE) -> Iterator[list[_Item]]:

@@ -57,7 +57,7 @@ class MongodbStore:
         self.connection = connect(address)
         self.name = address.name
         self.folder = folder  # this host's own, see addresses.py
-        self.notices: list[str] = []
+        self.notices = self.connection.notices
         self.on_change: OnChange = lambda pairs, settings: ()
         self._env_sets = EnvSets(self.connection)
         self._claims = Claims(self.connection, self.settings)
