@@ -7,6 +7,7 @@ import pwd
 import shutil
 import stat
 import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from samples import configure, make_job, put
 
 from queuectl import places
 from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.job_queue import JobQueue
 from queuectl.store import door
 from queuectl.store.files import marker
 from queuectl.store.files.file_store import FileStore
@@ -135,12 +137,46 @@ def test_a_folder_with_foreign_files_is_refused(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_folder_with_other_files_may_be_used(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine\n")
-    store = FileStore(str(tmp_path))
+@pytest.mark.parametrize("name", ["workers", "logs"])
+def test_a_folder_with_foreign_folders_is_refused(cli, name):
+    """A file in workers/ was taken for that of a dead worker, and removed."""
+    mine = os.path.join(cli.folder, name, "mine.1.log")
+    os.makedirs(os.path.dirname(mine))
+    Path(mine).touch(0o644)
+    for words in (("enqueue", "--command", "true"), ("worker", "run", "--drain"), ("doctor",)):
+        assert f"holds a folder {name} that is not queuectl's; name another" in cli(*words).err
+    assert cli("doctor", "--repair").code == 5
+    assert stat.S_IMODE(os.stat(mine).st_mode) == 0o644
+
+
+def test_a_folder_with_other_files_may_be_used_and_stays_as_it_is(tmp_path):
+    """With its mode: made private, / or the folder of a web server would be shut to all others."""
+    path = tmp_path / "mine"
+    path.mkdir()
+    (path / "notes.txt").write_text("mine\n")
+    for each, mode in ((path, 0o755), (path / "notes.txt", 0o644)):
+        each.chmod(mode)
+    store = FileStore(str(path))
     store.add([make_job("a")])
     store.close()
-    assert (tmp_path / "notes.txt").read_text() == "mine\n"
+    assert not any(found.problem for found in JobQueue.open(str(path)).examine())
+    (path / "journal").chmod(0o644)
+    JobQueue.open(str(path)).repair([], [])
+    assert (path / "notes.txt").read_text() == "mine\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    private = {entry.name for entry in os.scandir(path) if not entry.stat().st_mode & 0o077}
+    assert set(os.listdir(path)) - private == {"notes.txt"}
+
+
+def test_a_folder_with_other_files_that_others_may_write_to_is_refused(tmp_path):
+    path = tmp_path / "shared"
+    path.mkdir()
+    (path / "notes.txt").touch()
+    path.chmod(0o770)
+    complaint = "holds other files, and other users may write to it; name one of your own"
+    refused(path, complaint, deeds=("add",))
+    assert os.listdir(path) == ["notes.txt"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o770
 
 
 def test_a_file_is_not_a_folder(tmp_path):

@@ -14,7 +14,7 @@ from queuectl.errors import BadFile, DiskRefused, FileMissing, NotConfirmed, Sto
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
@@ -115,11 +115,11 @@ def make_private(path: str, found: os.stat_result) -> None:
         set_mode(path, found.st_mode & 0o700)
 
 
-def make_all_private(folder: str) -> None:
-    """The same for each file in the folder."""
+def make_all_private(folder: str, is_ours: Callable[[str], bool]) -> None:
+    """The same for each file in the folder that is ours by its name."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_file(follow_symlinks=False):
+            if is_ours(entry.name) and entry.is_file(follow_symlinks=False):
                 try:
                     make_private(entry.path, entry.stat(follow_symlinks=False))
                 except FileNotFoundError:  # queue.lock may be removed at any moment

@@ -127,13 +127,31 @@ def _is_held(folder: str, name: str) -> bool:
     return info is not None and info.alive
 
 
+def make_folder_private(folder: str) -> None:
+    """Take from others what they may do with the folder, unless a person keeps other things there.
+
+    To those they may have to get; our own files in it are private by themselves.
+    """
+    found = os.stat(folder)
+    if found.st_mode & 0o077 and not _holds_others(folder):
+        door.make_private(folder, found)
+
+
+def _holds_others(folder: str) -> bool:
+    return not all(map(is_known, listed(folder)))
+
+
 def wrong_modes(folder: str) -> list[tuple[str, int]]:
     """Files and folders of ours that others may read, or we may not; the mode each should have.
 
-    The folder itself comes first.
+    The folder itself comes first; with other things in it, it need not be private.
     """
     wrong: list[tuple[str, int]] = []
-    for path in (folder, *(os.path.join(folder, name) for name in FOLDERS)):
+    if not _holds_others(folder) or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        wrong += _unless_right(folder, 0o700)
+    for name in filter(is_known, listed(folder)):
+        wrong += _unless_right(os.path.join(folder, name), 0o600)
+    for path in (os.path.join(folder, name) for name in FOLDERS):
         if os.path.isdir(path) and not os.path.islink(path):
             wrong += _unless_right(path, 0o700)
             for name in listed(path):
@@ -165,9 +183,12 @@ def listed(path: str) -> list[str]:
 
 def leftovers(folder: str) -> list[str]:
     """Temporary files of ours; certain to be left behind only under the lock."""
-    # No more than the pattern: a person's jobs.json.mine.new must not go.
-    names = (name for name in listed(folder) if name.endswith(door.TEMPORARY))
-    return [name for name in names if re.fullmatch(_TEMPORARY, name)]
+    return list(filter(_is_temporary, listed(folder)))
+
+
+def _is_temporary(name: str) -> bool:
+    # No more than this: a person's jobs.json.mine.new must not go.
+    return name.endswith(door.TEMPORARY) and re.fullmatch(_TEMPORARY, name) is not None
 
 
 def is_set_aside(name: str) -> bool:
@@ -175,6 +196,11 @@ def is_set_aside(name: str) -> bool:
     if is_edit_set_aside(name):
         return True
     return not name.endswith(door.TEMPORARY) and any(part in name for part in _SET_ASIDE)
+
+
+def is_known(name: str) -> bool:
+    """Whether a file of this name in a data folder is one that queuectl has written, or may."""
+    return is_ours(name) or is_set_aside(name) or _is_temporary(name)
 
 
 def is_ours(name: str) -> bool:

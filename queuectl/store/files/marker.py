@@ -7,7 +7,17 @@ import os
 import stat
 
 from queuectl.errors import BadFile, DiskRefused, FileMissing, StoreError
-from queuectl.places import DEAD, JOBS, JOURNAL, MARKER, SETTINGS, WORKER_LIST
+from queuectl.places import (
+    DEAD,
+    ENV_SETS,
+    JOBS,
+    JOURNAL,
+    LOGS,
+    MARKER,
+    SETTINGS,
+    WORKER_LIST,
+    WORKERS,
+)
 from queuectl.store import door
 
 TYPE_CHECKING = False
@@ -19,7 +29,7 @@ LAST_MADE = WORKER_LIST  # made after the journal: where it is, a journal was
 EMPTY = b"[\n]\n"  # a job file without jobs
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
-_NAMES = (JOBS, DEAD, SETTINGS, WORKER_LIST, JOURNAL)
+_NAMES = (JOBS, DEAD, SETTINGS, WORKER_LIST, JOURNAL, ENV_SETS, WORKERS, LOGS)
 
 
 def check_folder(path: str) -> bool:
@@ -50,8 +60,9 @@ def check_folder(path: str) -> bool:
     if foreign:
         if marked_format(path):  # somebody made the queue between the two looks
             return True
+        kind = "folder " if foreign[0] in (WORKERS, LOGS) else ""
         raise StoreError(
-            f"data folder {path} holds a {foreign[0]} that is not queuectl's; "
+            f"data folder {path} holds a {kind}{foreign[0]} that is not queuectl's; "
             "name another folder with --data DIR"
         )
     return False
@@ -108,9 +119,19 @@ def _parse_mark(marker: str, mark: bytes) -> int:
 
 
 def mark_folder(path: str, version: int = FORMAT) -> None:
-    """Make the folder, if missing, and write its marker."""
+    """Make the folder, if missing, and write its marker.
+
+    StoreError for a folder that holds other things and that others may write to: those use it.
+    """
     door.make_folder(path)
-    door.make_private(path, os.stat(path))
+    found = os.stat(path)
+    if not _holds_anything(path):
+        door.make_private(path, found)
+    elif found.st_mode & _FOR_OTHERS:
+        raise StoreError(
+            f"data folder {path} holds other files, and other users may write to it; "
+            "name one of your own with --data DIR"
+        )
     _sync_names(path)
     # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
     # has a temporary file of its own, and the first to be done may take the other's for a leftover.
@@ -119,6 +140,14 @@ def mark_folder(path: str, version: int = FORMAT) -> None:
     except DiskRefused:
         if marked_format(path) != version:
             raise
+
+
+def _holds_anything(path: str) -> bool:
+    """Whether there is more in the folder than a marker, perhaps of a making that was cut short."""
+    try:
+        return not all(name.startswith(MARKER) for name in os.listdir(path))
+    except OSError:  # what is to be written there will be refused
+        return False
 
 
 def _sync_names(path: str) -> None:

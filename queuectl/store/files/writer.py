@@ -16,6 +16,7 @@ from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
 from queuectl.places import DEAD, JOBS, JOURNAL
 from queuectl.store import door
+from queuectl.store.damage import strays
 from queuectl.store.edits import evidence
 from queuectl.store.files import checkpoint, marker, worker_files
 from queuectl.store.files.env_sets import EnvSets
@@ -372,7 +373,7 @@ class Writer:
     def _prepare(self) -> None:
         if not marker.check_folder(self.folder):
             marker.mark_folder(self.folder)
-        door.make_private(self.folder, os.stat(self.folder))
+        strays.make_folder_private(self.folder)
         door.require_writable(self.folder)
         self._prepared = True
 
@@ -425,7 +426,7 @@ class Writer:
         if not os.path.lexists(last):
             door.replace(last, marker.EMPTY)
         checkpoint.remove_leftovers(self.folder)
-        door.make_all_private(self.folder)
+        door.make_all_private(self.folder, strays.is_known)
         self.journal = self._take_up()
         return self.journal
 
