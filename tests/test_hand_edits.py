@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from zlib import crc32
 
 import pytest
 from failing_disk import Killed, failing_disk
@@ -547,7 +548,7 @@ def test_without_our_copy_an_edited_file_counts_as_it_is(store):
     assert store.get("x").priority == 3
 
 
-@pytest.mark.parametrize("loss", ["gone", "torn", "a fold missing"])
+@pytest.mark.parametrize("loss", ["gone", "torn", "a fold missing", "nonsense"])
 def test_without_notes_nothing_is_lost(store, loss):
     forms = json.loads(read(store))
     finish(store)
@@ -556,6 +557,11 @@ def test_without_notes_nothing_is_lost(store, loss):
     data = read(store, ".folded")
     if loss == "gone":
         os.unlink(path)
+    elif loss == "nonsense":
+        head = data[data.rindex(b"@") :].split()
+        with open(path, "ab") as file:
+            file.write(b"%s 1.2.3 2 %08x\nx\n" % (head[0], crc32(b"x\n")))
+            file.write(b"%s %s 2 %08x\nx\n" % (head[0], head[1], crc32(b"x\n")))
     else:
         with open(path, "wb") as file:
             file.write(data[:-3] if loss == "torn" else data[: data.rindex(b"@")])

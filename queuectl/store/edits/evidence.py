@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
 _DAY = 86_400.0
-_HEAD = rb"@(\d+) ([\d.]+) (\d+) ([0-9a-f]{8})\n"  # compiled only when it is used
+# Compiled only when it is used.
+_HEAD = rb"@(\d{1,18}) (\d{1,18}\.\d{3}) (\d{1,18}) ([0-9a-f]{8})\n"
 _FILES = {b"j": (False, False), b"J": (False, True), b"d": (True, False), b"D": (True, True)}
 _FILES |= {b"-": (False, False), b"+": (False, True)}
 
@@ -188,7 +189,7 @@ def _blocks(data: bytes) -> Iterator[_Block]:
 
 def read_history(folder: str, generation: int, folded_at: float) -> History:
     """What is known of the versions before this generation, which was folded at that time."""
-    from queuectl.store.edits.decision import History, Past
+    from queuectl.store.edits.decision import History
 
     path = os.path.join(folder, NOTES)
     data = b""
@@ -202,20 +203,30 @@ def read_history(folder: str, generation: int, folded_at: float) -> History:
             break
         blocks.append(block)
     blocks.reverse()
+    past: dict[bytes, list[Past]] = {}
+    try:
+        for block in blocks:
+            _take_in(block, past)
+    except (ValueError, LookupError):  # a checksum vouches for bytes, not for sense
+        blocks, past = [], {}
     folded = dict.fromkeys((block.generation for block in blocks), 0.0)
     folded |= {block.generation: block.at for block in blocks}
-    past: dict[bytes, list[Past]] = {}
-    for block in blocks:
-        birth = Past(block.generation, False, 0, 0, False)
-        for line in block.payload.splitlines():
-            job_id, file, rev, check = line.split(b" ")
-            if file == b"-":  # one record for all: there may be a hundred thousand
-                form = birth
-            else:
-                dead, by_hand = _FILES[file]
-                form = Past(block.generation, dead, int(rev), int(check), by_hand)
-            forms = past.setdefault(job_id, [])
-            if not forms or forms[-1] != form:
-                forms.append(form)
     since = blocks[0].generation - 1 if blocks else generation
     return History(since, list(folded.items()) or [(generation, folded_at)], past)
+
+
+def _take_in(block: _Block, past: dict[bytes, list[Past]]) -> None:
+    """Add the forms that the block notes."""
+    from queuectl.store.edits.decision import Past
+
+    birth = Past(block.generation, False, 0, 0, False)
+    for line in block.payload.splitlines():
+        job_id, file, rev, check = line.split(b" ")
+        if file == b"-":  # one record for all: there may be a hundred thousand
+            form = birth
+        else:
+            dead, by_hand = _FILES[file]
+            form = Past(block.generation, dead, int(rev), int(check), by_hand)
+        forms = past.setdefault(job_id, [])
+        if not forms or forms[-1] != form:
+            forms.append(form)
