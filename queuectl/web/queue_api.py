@@ -61,7 +61,7 @@ def stats(service: Service, call: Call) -> Answer:
     minute = int(now // MINUTE)  # the last hour is another one then, though nothing changed
     if (same := unchanged(call, service.etag(minute))) is not None:
         return same
-    form = aged(service.kept("stats", find_out), now)
+    form = aged(service.kept("stats", find_out, MINUTE), now)
     return Answer(200, form, service.etag_of("stats", minute))
 
 

@@ -40,8 +40,11 @@ class Service:
         self._kept: dict[str, _Kept] = {}
         self._mutex = threading.Lock()
 
-    def kept(self, name: str, find_out: Callable[[], Made]) -> Made:
-        """What `find_out` returns, anew if the queue changed; less often if that is slow."""
+    def kept(self, name: str, find_out: Callable[[], Made], most: float = 5.0) -> Made:
+        """What `find_out` returns, anew if the queue changed; less often if that is slow.
+
+        It is good enough for `most` seconds at most.
+        """
         mark = self.operations.mark()
         with self._mutex:
             kept = self._kept.setdefault(name, _Kept())
@@ -50,7 +53,7 @@ class Service:
             if kept.mark is None or (kept.mark != mark and now >= kept.rest_until):
                 kept.value = find_out()
                 took = time.monotonic() - now
-                rest = min(_REST * took, 5.0) if took > _SLOW else 0.0
+                rest = min(_REST * took, most) if took > _SLOW else 0.0
                 kept.mark, kept.rest_until = mark, now + took + rest
             value: Made = kept.value
             return value

@@ -137,10 +137,10 @@ function tick(row) {
 const fits = (job) => (!view.states.length || view.states.includes(job.state))
   && (!view.q || `${job.id}\n${job.command}`.toLowerCase().includes(view.q.toLowerCase()));
 
-/** Whether somebody works in the list at the moment, so that rows must not move beneath the hand. */
+/** Whether somebody works in the list, so that rows must not move beneath the hand. */
 const busy = () => by("scroll").scrollTop > 5 || chosen.size > 0 || by("rows").matches(":hover, :focus-within");
 
-// Changes are shown together: to ask where the list is scrolled to is to lay it out, each time anew.
+// Changes are shown together: to ask where the list is scrolled to lays it out anew.
 const arrived = new Map();
 let showing = 0, reloading = 0;
 function arrive(job) {
@@ -503,6 +503,7 @@ async function loadFigures() {
   const reply = await attempt(() => ask("GET", `${V1}/stats`));
   if (!reply) return;
   figures = reply.form;
+  dirty ||= !reply.headers.get("etag"); // they are behind the queue
   showFigures();
 }
 
@@ -888,7 +889,7 @@ const LISTS = ["tags", "lock", "after", "after_end"], UNSET = ["timeout", "cwd",
 const FIXED = ["id", "env", "unique"]; // what an edit cannot change here
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
 
-/** What is typed as a number, or as a time like 1h 30m, in seconds; as it is if it is neither. */
+/** What is typed as a number, or a time like 1h 30m, in seconds; as it is if it is neither. */
 function numeral(text, kind) {
   const parts = kind === "time" ? [...text.trim().matchAll(/(\d+(?:\.\d+)?)\s*([smhd])\s*/gy)] : [];
   if (parts.length && parts.map(([all]) => all).join("") === text.trim()) return parts.reduce((sum, [, count, unit]) => sum + count * UNITS[unit], 0);
@@ -1045,7 +1046,7 @@ function take(event, data, id) {
   }
 }
 
-/** More is printed than can be shown: its end is, each second; or nothing more, where somebody reads. */
+/** More is printed than can be shown: its end is, or nothing more, where somebody reads. */
 let leaping = 0;
 function leap(size) {
   Object.assign(out, { size, away: !out.follow });
@@ -1090,7 +1091,7 @@ async function connect() {
   polling = setTimeout(connect, wait * 1000);
 }
 
-/** Where no stream comes through: the same from requests, which cost next to nothing if nothing changed. */
+/** Where no stream comes through: the same from requests, which cost little if nothing changed. */
 let etag = "";
 async function poll() {
   try {
