@@ -52,6 +52,6 @@ PAGES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", "openapi", "", openapi.show, "This API", kind="page"),
     *(
         _row(f"/page/{name}", name)
-        for name in ("style.css", "early.js", "page.js", "parts.js", "docs.js")
+        for name in ("style.css", "docs.css", "early.js", "page.js", "parts.js", "docs.js")
     ),
 )

@@ -509,7 +509,7 @@ async function loadFigures() {
 
 /** Minutes since the hour was asked for. */
 const passed = () => Math.min(60, Math.floor(since(figures.at) / 60));
-let drawn = -1;
+let drawn = -1, told = "";
 function showFigures() {
   drawn = passed();
   showChart();
@@ -518,6 +518,8 @@ function showFigures() {
     ? [el("dt", {}, name), el("dd", {}, span(values.median)), el("dd", {}, span(values.p95))]
     : [el("dt", {}, name), el("dt", {}, values), el("dt", {}, last)])));
   const recent = figures.recent.filter((event) => since(event.at) < 3600);
+  if (told === JSON.stringify(recent)) return;
+  told = JSON.stringify(recent);
   keeping(by("recent"), () => put(by("recent"), recent.length ? recent.slice(0, 100).map(happened) : el("li", { className: "soft" }, "Nothing happened in the last hour.")));
 }
 
