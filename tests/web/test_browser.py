@@ -581,6 +581,19 @@ def test_the_reference_works_without_any_network(browser, cli, served):
         )
         assert set(hosts) == {f"127.0.0.1:{served.port}"}
         assert browser.complaints() == []
+        browser.run("document.querySelector('#listJobs').open = true")
+        for wide in (1280, 390):
+            browser.size(wide, 844)
+            broken = """const lines = (cell) => { const all = document.createRange();
+                all.selectNodeContents(cell);
+                return new Set([...all.getClientRects()].map((line) => line.top)).size; };
+                return [...document.querySelectorAll('#listJobs td')].map((cell) => [cell.innerText, lines(cell)])
+                .filter(([text, many]) => /^\\w+$/.test(text) && many > 1)"""
+            assert browser.run(broken) == []
+            assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+            if path == "docs" and (axe := _axe()):  # of all routes open it would look for a minute
+                browser.run(axe)
+                assert browser.later(AXE) == [], wide
     browser.open(f"http://127.0.0.1:{served.port}/docs")
     browser.until("return document.querySelector('#status')")
     browser.run(

@@ -31,8 +31,8 @@ function example(given) {
   return { integer: schema.minimum > 0 ? schema.minimum : 1, number: 1, boolean: true }[schema.type] ?? (schema.enum ? schema.enum[0] : "text");
 }
 
-const table = (titles, lines) => lines.length > 0 && el("table", {}, el("thead", {}, el("tr", {}, titles.map((title) => el("th", { scope: "col" }, title)))),
-  el("tbody", {}, lines.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell))))));
+const table = (titles, lines) => lines.length > 0 && el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": titles.join(", ") }, el("table", {}, el("thead", {}, el("tr", {}, titles.map((title) => el("th", { scope: "col" }, title)))),
+  el("tbody", {}, lines.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell)))))));
 
 function route(path, method, operation) {
   const body = operation.requestBody?.content["application/json"].schema;
