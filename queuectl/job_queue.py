@@ -21,6 +21,7 @@ from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
 from queuectl.model.job import Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
+from queuectl.store.facts import ALL
 from queuectl.store.opening import open_store
 
 TYPE_CHECKING = False
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from queuectl.store.backup import Backup
     from queuectl.store.contract import Archive, Care, Slot, Store
     from queuectl.store.facts import Finding, WorkerInfo
-
-
-ALL = "*"  # see model/gate.py, which a one-shot enqueue does not load
 
 
 class JobQueue(JobChanges):

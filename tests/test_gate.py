@@ -10,7 +10,9 @@ from test_live_index import line
 
 from queuectl.errors import BadFile, Conflict, StoreError
 from queuectl.job_queue import JobQueue
+from queuectl.model import gate
 from queuectl.model.gate import gate_of
+from queuectl.store import facts
 from queuectl.store.files import side_files, writer
 from queuectl.store.files.live_index import LiveIndex
 
@@ -39,6 +41,10 @@ def queue_of():
 
 def enqueue(queue, *ids, **fields):
     return queue.enqueue([{"id": job_id, "command": "true", **fields} for job_id in ids])
+
+
+def test_the_sign_for_the_whole_queue_is_the_same_where_the_gate_is_not_loaded():
+    assert facts.ALL == gate.ALL
 
 
 def test_nothing_starts_once_a_pause_is_answered(queue):

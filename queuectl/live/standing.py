@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.commands.render import untold
+from queuectl.store.facts import ALL
 from queuectl.worker.hindrance import told_shortly
 
 LOOK_AT_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
@@ -34,7 +35,7 @@ def standing_of(summary: Summary) -> Standing:
         hindered = "; ".join(untold(summary.untold))
     if not hindered and summary.paused:
         tags = ", ".join(summary.paused)
-        hindered = "the queue is paused" if "*" in summary.paused else f"paused: {tags}"
+        hindered = "the queue is paused" if ALL in summary.paused else f"paused: {tags}"
     return Standing(
         dict(summary.counts),
         len(summary.worker_pids),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to be cancelled
 SOON, LATER = 0.05, 1.0  # seconds between looks at a spool, the shortest and the longest
+ALL = "*"  # in `paused`, as in model/gate.py, which neither `status` nor an enqueue loads
 MOST_LEFT = 5  # processes that a worker names which cannot be ended
 RUN_LINE = 256  # bytes of the second line that a worker writes of itself
 

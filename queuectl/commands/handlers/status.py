@@ -11,6 +11,7 @@ from queuectl.commands.dispatch import Result
 from queuectl.errors import StoreError
 from queuectl.places import JOURNAL, LOCK
 from queuectl.store import opening
+from queuectl.store.facts import ALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
 
 
 def _paused(paused: Sequence[str]) -> str:
-    tags = [tag for tag in paused if tag != "*"]
-    if "*" in paused:
+    tags = [tag for tag in paused if tag != ALL]
+    if ALL in paused:
         return "Paused: the whole queue; 'resume' lets it go on"
     return f"Paused: jobs tagged {', '.join(tags)}; 'resume {' '.join(tags)}' lets them start"
 
