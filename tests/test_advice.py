@@ -341,6 +341,10 @@ def test_in_a_script_what_only_sh_can_read_goes_to_sh(command):
         ("show a 2>/dev/null", "queuectl show a 2>/dev/null (in"),
         ("logs a | grep x | head", "queuectl logs a | grep x | head (in"),
         ("cancel a && list", "'&&' means nothing here: give one command a line"),
+        ("list; status", "';' means nothing here: give one command a line"),
+        ("list -q; status", "';' means nothing here: give one command a line"),
+        ("show a; status", "';' means nothing here: give one command a line"),
+        ("$ .venv/bin/queuectl list | head", "to /bin/sh: queuectl list | head (in"),
     ],
 )
 def test_a_pipe_is_answered(line, told):
@@ -349,9 +353,22 @@ def test_a_pipe_is_answered(line, told):
     assert fault.hint == ""
 
 
+def test_a_program_in_the_place_of_a_command_is_told_how_to_be_run(cli):
+    for argv in (["cp", "-r", "a b", "c"], ["/bin/echo", "hi"]):
+        refused = cli(*argv)
+        assert (refused.code, refused.out) == (2, "")
+        cli.ok(*shlex.split(advice(refused.err)))
+        told = cli(stdin=shlex.join(argv)).err.splitlines()[0]
+        cli.ok(stdin=advice(told))
+    commands = [job["command"] for job in json.loads(cli.ok("list", "--json"))]
+    assert commands == ["cp -r 'a b' c"] * 2 + ["/bin/echo hi"] * 2
+    assert cli("no-such-program", "x").err == "queuectl: unknown command 'no-such-program'\n"
+
+
 def test_a_leading_queuectl_is_passed_over_in_scripts(cli):
     script = "queuectl enqueue --id a -- true\nqueuectl list -q\nqueuectl --quiet list # why\n"
-    assert cli.ok(stdin=script).splitlines()[1:] == ["a", "a"]
+    script += "$ queuectl list -q\n.venv/bin/queuectl list -q\n"
+    assert cli.ok(stdin=script).splitlines()[1:] == ["a"] * 4
     assert cli("queuectl", "list").code == 2
     assert bind(COMMANDS, "queuectl lst").faults[0].message.startswith("unknown command 'lst'")
 

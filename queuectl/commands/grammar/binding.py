@@ -35,9 +35,12 @@ class Binder(Reading):
         return self.bound
 
     def _find_command(self) -> None:
-        said = (token for token in self.tokens if token.role != "comment")
-        if not self.is_argv and (first := next(said, None)) and first.raw == "queuectl":
-            first.role = "comment"  # the line was copied from another shell
+        said = (token for token in self.tokens if token.role != "comment" and not self.is_argv)
+        for token in said:
+            if token.raw in ("$", "queuectl") or token.raw.endswith("/queuectl"):
+                token.role = "comment"  # the line was copied from another shell
+            if token.raw != "$":
+                break
         at = 0
         while at < len(self.tokens):
             token = self.tokens[at]
@@ -78,7 +81,7 @@ class Binder(Reading):
             self.lost = True
             return
         from queuectl.commands.grammar.answers import answer, nearest_command
-        from queuectl.commands.grammar.ways_out import without_pipes
+        from queuectl.commands.grammar.ways_out import as_a_job, without_pipes
 
         self.lost = True
         words = "".join(word + " " for word in self.bound.words)
@@ -91,6 +94,7 @@ class Binder(Reading):
         if token is self.tokens[-1] and isinstance(below, dict) and "" not in below:
             near += " list" if "list" in below else " get"  # one word does nothing
         meant = f" (did you mean '{words}{near}'?)" if near else ""
+        meant += "" if words else as_a_job(self, token)
         self._fault(f"unknown command '{words}{short(token.text)}'{meant}", token, near)
 
     def _take(self, at: int) -> int:
@@ -150,8 +154,11 @@ class Binder(Reading):
         if not self.checks:
             return
         from queuectl.commands.grammar.answers import nearest_option, option_answer
-        from queuectl.commands.grammar.ways_out import option_not_yet, way_out
+        from queuectl.commands.grammar.ways_out import option_not_yet, way_out, without_pipes
 
+        if told := without_pipes(self, token):
+            self._fault(told, token)
+            return
         of = f"{' '.join(self.bound.words)}: " if spec else ""
         if option_not_yet(self, name):
             self._fault(f"{of}{name} is not supported by this version", token)
@@ -181,7 +188,7 @@ class Binder(Reading):
 
     def _take_operand(self, at: int) -> int:
         token = self.tokens[at]
-        if not self.is_argv and token.raw[0] in _MAY_BE_SHELL:
+        if not self.is_argv and (token.raw[0] in _MAY_BE_SHELL or token.raw[-1] == ";"):
             from queuectl.commands.grammar.ways_out import without_pipes
 
             message = without_pipes(self, token)

@@ -37,11 +37,13 @@ def without_pipes(reading: Reading, token: Token) -> str:
     """What to say of a pipe or a redirection, which only /bin/sh knows; "" for another token."""
     if reading.is_argv or token.quoted or not is_shell_sign(token.raw):
         return ""
+    if token.raw[-1] == ";":
+        return "';' means nothing here: give one command a line"
     sign = token.raw.lstrip("0123456789").lstrip("abcdefghijklmnopqrstuvwxyz-")
     if sign[:2] in ("||", "&&") or sign[:1] in ("&", ";"):
         return f"'{token.raw}' means nothing here: give one command a line"
     front = reading.text[: token.start].split()
-    if front[:1] == ["queuectl"]:
+    while front and (front[0] == "$" or front[0].rpartition("/")[2] == "queuectl"):
         del front[0]
     line = " ".join(["queuectl", *front, reading.text[token.start :].strip()])
     if len(line) > _LONGEST or not line.isprintable() or not reading.whole:
@@ -51,7 +53,20 @@ def without_pipes(reading: Reading, token: Token) -> str:
 
 def is_shell_sign(raw: str) -> bool:
     """Whether a word of a line is a pipe, a redirection or the end of a command for /bin/sh."""
-    return raw.lstrip("0123456789")[:1] in ("|", "<", ">", "&", ";")
+    return raw[-1:] == ";" or raw.lstrip("0123456789")[:1] in ("|", "<", ">", "&", ";")
+
+
+def as_a_job(reading: Reading, token: Token) -> str:
+    """How to hand in the line from a token on, if that names a program; "" if it names none."""
+    name = token.text
+    above = [""] if "/" in name else os.environ.get("PATH", "").split(os.pathsep)
+    paths = [os.path.join(path, name) for path in above if "\0" not in name]
+    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths):
+        return ""
+    words = reading.tokens[reading.tokens.index(token) :]
+    written = reading.text[token.start :].strip()
+    line = command_line([word.text for word in words]) if reading.is_argv else written
+    return f"; to run a command: enqueue -- {_short(line)}"
 
 
 def way_out(reading: Reading, at: int) -> tuple[str, str]:
