@@ -92,6 +92,8 @@ GOOD = [
     ("{command: [ -f x ] && { ls; }}", {"command": "[ -f x ] && { ls; }"}),
     ("{command: sh -c 'a\nid: b', id: c}", {"command": "sh -c 'a\nid: b'", "id": "c"}),
     ("{command: echo a\ncd b: c, id: c}", {"command": "echo a\ncd b: c", "id": "c"}),
+    ("{command: echo “a”, id: c}", {"command": "echo “a”", "id": "c"}),
+    ("{command: '“a”', id: c}", {"command": "“a”", "id": "c"}),
     ("{command: echo {, id: a}", {"command": "echo {", "id": "a"}),
     ("{command: echo }}", {"command": "echo }"}),
     ("{command: ls | wc -l}", {"command": "ls | wc -l"}),
@@ -158,6 +160,7 @@ BAD = [
     ("{command: x, tags: a, b}", "missing after 'b'; several values: tags: [A, B]", "b"),
     ('{command: ["echo", "a b"]}', "command must be text, not a list", '["echo", "a b"]'),
     ("{id: a, command: [echo, a] , priority: 1}", "must be text, not a list", "[echo, a]"),
+    ("{id: a, command: “echo hi”, priority: 1}", "“ and ” are not quotes here", "“echo hi”"),
     ("{command: {run: ls}}", "must be text, not a list or object; if it is", "{run: ls}"),
     ("{command: x, dir : /}", "unknown field 'dir' (did you mean 'cwd'?)", "dir"),
     *(

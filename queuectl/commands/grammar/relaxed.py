@@ -42,6 +42,7 @@ _OF_A_WORD = _LETTERS | frozenset("0123456789_-")
 _STARTS_A_WORD = frozenset(BLANKS + ",:=")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 _IN_QUOTES = "if it belongs to the text, put all of that in quotes"
+_PRINTED = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb")
 _CLOSERS = {"{": "}", "(": ")", "[": "]"}
 
 
@@ -173,6 +174,7 @@ class _Reader:
         self._refuse_lost_comma(start, stop)
         if field.kind == "text":
             self._refuse_list(field, start, stop)
+            self._refuse_printed_quotes(start, stop)
         self._pass(stop)
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
@@ -186,6 +188,17 @@ class _Reader:
                     start=begun,
                     end=begun + len(name) + 2 * quoted,
                 )
+
+    def _refuse_printed_quotes(self, start: int, stop: int) -> None:
+        """Raise InvalidInput for a text that lies in the quotes of a page or a word processor."""
+        text = self.text[start:stop].rstrip(BLANKS)
+        if len(text) > 1 and text[0] in _PRINTED and text[-1] in _PRINTED:
+            raise InvalidInput(
+                f"{text[0]} and {text[-1]} are not quotes here, but part of the text: "
+                "write \" or ' around it, outside of them if they are meant",
+                start=start,
+                end=start + len(text),
+            )
 
     def _refuse_list(self, field: Field, start: int, stop: int) -> None:
         """Raise InvalidInput for `[echo, a]` and `{a: b}`; for sh `[` and `{` are words."""
