@@ -75,7 +75,7 @@ class Client:
         ticket, drafts = self._drafts(self.chance.choice((1, 1, 1, 2, 5, 12)))
         if self.yard.has_all and len(drafts) == 1 and self.chance.random() < 0.4:
             drafts[0]["unique"] = self.chance.choice(KEYS)
-        elif self.yard.has_all and self.chance.random() < 0.4:
+        elif self.yard.has_all and self._keeps_kin() and self.chance.random() < 0.4:
             self._chain(ticket, drafts)
         try:
             jobs: list[Job] = self.timed("enqueue", drafts)  # type: ignore[assignment]
@@ -84,6 +84,11 @@ class Client:
         self.notes.tell("accepted", ticket, *(job.id for job in jobs))
         if "id" in drafts[0] and self.chance.random() < 0.2:
             self._enqueue_again(drafts)
+
+    def _keeps_kin(self) -> bool:
+        """Whether jobs may wait for others, which a standalone server refuses."""
+        connection = getattr(self.queue.store, "connection", None)
+        return connection is None or connection.has_transactions
 
     def _drafts(self, count: int) -> tuple[str, list[dict[str, object]]]:
         """Jobs to enqueue together; that they will be tried is noted before."""

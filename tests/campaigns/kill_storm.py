@@ -119,9 +119,13 @@ class Storm:
         self.queue.checkpoint()
         facts = {MARK: self.yard.root, "QUEUECTL_WORKER": ""}
         # What escaped from its run on purpose looks for the end of its parent by itself.
-        if not _until(lambda: not processes_of(facts), 5.0):
+        if not _until(lambda: self._stopped_late() and not processes_of(facts), 10.0):
             found.append(f"processes left over: {[_words(pid) for pid in processes_of(facts)]}")
         return found
+
+    def _stopped_late(self) -> bool:
+        """Stop workers that came up only now: who started them was killed, or waits no longer."""
+        return not pool.stop(self.queue)
 
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
