@@ -39,6 +39,7 @@ class PlayedSlot:
     id = "w-1"
     on_watch = False
     patience = 1.0
+    lapsed = False
     asked = ""
 
     def __init__(self) -> None:
@@ -332,6 +333,15 @@ def test_trouble_at_a_claim_ends_no_worker_and_is_logged_once(stage):
     assert stage.work() == 0
     assert stage.codes() == [0]
     assert stage.log == ["w-1 jobs.json: line 3", "w-1 odd"]
+
+
+def test_a_worker_whose_lease_is_over_waits_until_it_is_renewed(stage):
+    answers = iter([False, False])
+    stage.slot.lapsed, stage.slot.still_held = True, lambda: next(answers, True)
+    stage.queue.waiting = [make_job("true")]
+    assert stage.work() == 0
+    assert stage.codes() == [0]
+    assert stage.log == ["w-1 its lease is over; it waits until that is renewed"]
 
 
 def test_a_worker_that_was_given_up_ends_its_job_and_leaves(stage):

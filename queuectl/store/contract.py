@@ -200,6 +200,10 @@ class Slot(Protocol):
         Cheap: asked before each claim and several times a second while a job runs.
         """
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether, not held, it may be again: nobody answers, and nobody has given it up so far."""
+
     def why_gone(self) -> str:
         """Why `still_held` is False, to stand behind the worker's id."""
 

@@ -165,6 +165,8 @@ class Worker:
             # 1) a change of the settings wakes the one on watch, too: it never reads them late.
             self._heed_settings()
         if not self._slot.still_held():
+            if self._slot.lapsed:
+                raise QueuectlError("its lease is over; it waits until that is renewed")
             self._log(f"{self._slot.id} {self._slot.why_gone()}; it leaves")
             return 1
         if self._wakeups.stopping:

@@ -459,6 +459,12 @@ def test_a_worker_that_cannot_renew_its_lease_gives_up_in_time(queue, url, clock
 def test_a_worker_that_was_declared_lost_notices(
     queue, url, client, monkeypatch, wait_until, workers
 ):
+    from pymongo.collection import Collection
+    from pymongo.errors import AutoReconnect
+
+    def unanswered(*_args: object, **_how: object) -> None:
+        raise AutoReconnect("connection closed")
+
     monkeypatch.setattr(workers.MongodbWorkers, "_lease", lambda self: 1.2)
     queue.ok("config", "set", "kill-grace", "0.1")
     store = opened(url)
@@ -467,10 +473,16 @@ def test_a_worker_that_was_declared_lost_notices(
     documents = client[url.rpartition("/")[2]].workers
     try:
         wait_until(lambda: slot.still_held() and documents.find_one()["beat"] > 2)
+        with monkeypatch.context() as patch:  # an outage for longer than the lease
+            patch.setattr(Collection, "find_one_and_update", unanswered)
+            wait_until(lambda: not slot.still_held())
+            assert slot.lapsed
+        wait_until(slot.still_held)
         documents.update_one({}, {"$set": {"asked": "stop"}})
         wait_until(lambda: slot.asked == "stop")
         documents.update_one({}, {"$set": {"lost": True}})
         wait_until(lambda: not slot.still_held())
+        assert not slot.lapsed
     finally:
         store.release(slot)
 

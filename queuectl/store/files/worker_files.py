@@ -53,6 +53,11 @@ class WorkerSlot:
         except OSError:
             return False
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether that is so only until a server is heard of again."""
+        return False
+
     def why_gone(self) -> str:
         if not os.path.lexists(self._folder):
             return f"data folder {self._folder} is gone"

@@ -330,6 +330,11 @@ class LeasedSlot(WorkerSlot):
         return lasts and not self._declared and super().still_held()
 
     @property
+    def lapsed(self) -> bool:
+        """See WorkerSlot: whoever declares it lost changes its document, which the beat sees."""
+        return not self._declared and super().still_held()
+
+    @property
     def patience(self) -> float:
         """See WorkerSlot: where one on watch hears of all that is new, a look is a precaution."""
         hears = self._waker.hears if self.on_watch else self._connection.form != STANDALONE
@@ -366,8 +371,6 @@ class LeasedSlot(WorkerSlot):
             began = clock()
             if began - self._lives > self._lease / 2:
                 continue  # the worker itself is stuck: nobody should vouch for it
-            if began - self._renewed > self._lease:
-                continue  # too late; others may have declared it lost
             try:
                 with self._connection.told():
                     beat_at = format_time(self._connection.now())
