@@ -193,8 +193,9 @@ def check_setting(setting: Setting, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _unfit(setting, value)
     if not setting.low <= value <= setting.high:  # also refuses NaN
+        most = f"{setting.high:g}" + " or be none" * (setting.kind == "limit")
         raise InvalidInput(
-            f"{setting.name} must lie between {setting.low:g} and {setting.high:g}, not {value}"
+            f"{setting.name} must lie between {setting.low:g} and {most}, not {value}"
         )
     if value == int(value):
         return int(value)

@@ -12,10 +12,11 @@ import pytest
 
 from queuectl.commands.grammar import answers
 from queuectl.commands.grammar.binding import bind, bind_argv
+from queuectl.commands.grammar.expecting import expected
 from queuectl.commands.grammar.objects import parse_object
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.table import COMMANDS
-from queuectl.config import SETTINGS, find_setting
+from queuectl.config import SETTINGS, find_setting, parse_setting
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import FIELDS, MEANT, STATES, check_state
 from queuectl.shell.own_commands import SHELL_COMMANDS
@@ -444,3 +445,25 @@ def test_an_id_that_can_be_nothing_else_stays_one(line, ids):
     for bound in (bind(COMMANDS, line), bind_argv(COMMANDS, line.split())):
         assert bound.faults == []
         assert bound.values["job"] == ids
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("update a --after b ", False),
+        ("update a --after=b ", False),
+        ("cancel --tag x ", False),
+        ("cancel a --yes ", True),
+        ("cancel a --exit-code 3 ", True),
+        ("wait a b ", True),
+    ],
+)
+def test_no_id_is_offered_where_it_would_be_refused(line, offered):
+    kinds = {item.kind for item in expected(bind(COMMANDS, line))}
+    assert ("job" in kinds or "live_job" in kinds) == offered
+    assert "word" in kinds or "option" in kinds
+
+
+def test_a_setting_that_can_be_none_says_so():
+    with pytest.raises(InvalidInput, match=r"aging must lie between .* or be none"):
+        parse_setting(find_setting("aging"), "0")

@@ -342,6 +342,22 @@ def test_jobs_that_an_end_frees_are_told_to_idle_workers(queue, monkeypatch):
     assert woken == [1, 2, 2]
 
 
+def test_a_large_family_falls_and_comes_back(queue):
+    enqueue(queue, "a")
+    kids = [f"b{n}" for n in range(12)]
+    for kid in kids:
+        enqueue(queue, kid, after=["a"])
+    enqueue(queue, "c", after=["b3", "b4"])
+    enqueue(queue, "d", after=["c"])
+    enqueue(queue, "e", after_end=["b5"])
+    assert end(queue, 1) == "a"
+    fallen = {job.id for job in queue.find(["dead"])}
+    assert fallen == {"a", *kids, "c", "d"}
+    assert end(queue) == "e", "b5 has ended"
+    assert {job.id for job in queue.retry(["a"])} == fallen
+    assert [end(queue) for _ in range(15)] == ["a", *kids, "c", "d"]
+
+
 def test_what_falls_with_a_parent_has_no_hook_and_keeps_its_key(queue):
     queue.change_settings({"on-dead": "tell"})
     enqueue(queue, "a")

@@ -221,6 +221,10 @@ def test_logs_of_several_jobs_follow_each_other(cli):
     assert cli.ok("logs", "--tag", "t") == "==> x1 <==\nx1\n==> x2 <==\nx2\n"
     assert cli.ok("logs", "x1", "x2", "-q") == "x1\nx2\n"
     assert "want one job" in cli("logs", "--tag", "t", "--follow").err
+    for name, text in (("y1", "no end"), ("y2", ""), ("y3", "y\n")):
+        cli.ok("enqueue", "--id", name, "--tag", "u", "--", "printf", text)
+    cli.ok("worker", "run", "--drain", "-q")
+    assert cli.ok("logs", "--tag", "u") == "==> y1 <==\nno end\n==> y2 <==\n==> y3 <==\ny\n"
 
 
 def test_top_lists_what_is_selected(queue, cli):

@@ -52,7 +52,7 @@ class Times:
             "count": self.count,
             "median": _rank(kept, 0.5),
             "p95": _rank(kept, 0.95),
-            "longest": self._longest if self.count else None,
+            "longest": round(self._longest, 6) if self.count else None,
         }
 
 

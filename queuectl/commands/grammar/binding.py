@@ -6,7 +6,15 @@ one function serves the argv parser, the script reader, completion, highlighting
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import Bound, Fault, Reading, behind_option, noun, short
+from queuectl.commands.grammar.bound import (
+    Bound,
+    Fault,
+    Reading,
+    could_be_either,
+    is_named,
+    noun,
+    short,
+)
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, key_of
 from queuectl.commands.grammar.tokens import Token, command_line, is_plain, tokenize
 from queuectl.errors import InvalidInput, nearest
@@ -17,7 +25,6 @@ if TYPE_CHECKING:
 
 _CHECKED = frozenset(("state", "tag", "field", "match", "past", "setting", "setting_value", "int"))
 _CHECKED |= {"count", "number", "duration", "time"}
-_LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like one
 _MAY_BE_SHELL = frozenset("|<>&;0123456789")
 
 
@@ -214,10 +221,8 @@ class Binder(Reading):
             del self.operands[0]
         if param.kind == "object" and token.text != "-":
             return self._take_object(param, at)
-        if param.many and not self.ended and self.either is None:
-            before = behind_option(self, at)
-            if before is not None and before.kind in _LIKE_AN_ID:
-                self.either = (at, param)
+        if self.either is None and could_be_either(self, param, at):
+            self.either = (at, param)
         token.role = "value"
         self._store(param, token.text, token)
         return at + 1
@@ -413,10 +418,9 @@ class Binder(Reading):
         """
         if self.either is None or not self.checks or self.lost:
             return
-        (at, param), given = self.either, self.bound.values
-        ids = given.get(param.key)
-        alone = isinstance(ids, list) and len(ids) == 1 and self.whole
-        if alone and param.unless and given.keys().isdisjoint(map(key_of, param.unless)):
+        at, param = self.either
+        ids = self.bound.values[param.key]
+        if self.whole and isinstance(ids, list) and not is_named(self, param, len(ids)):
             return
         from queuectl.commands.grammar.ways_out import either_way
 

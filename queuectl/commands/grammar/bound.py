@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.specs import command_tree
+from queuectl.commands.grammar.specs import command_tree, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.specs import CommandSpec, Param
     from queuectl.commands.grammar.tokens import Token
 
+_LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like one
 _NOUNS = {
     "job": "a job id",
     "dead_job": "a job id",
@@ -171,6 +172,18 @@ def behind_option(reading: Reading, at: int) -> Param | None:
         param = reading.option(name)
         return param if param is not None and param.many and bool(equals) == (back == 1) else None
     return None
+
+
+def could_be_either(reading: Reading, operand: Param, at: int) -> bool:
+    """Whether an id at `at` would stand where a further value of the option before could, too."""
+    before = behind_option(reading, at) if operand.many and not reading.ended else None
+    return before is not None and before.kind in _LIKE_AN_ID
+
+
+def is_named(reading: Reading, operand: Param, ids: int) -> bool:
+    """Whether anything but the last of so many ids names the jobs that a line means."""
+    given = reading.given or reading.bound.values.keys()
+    return ids > 1 or not operand.unless or not given.isdisjoint(map(key_of, operand.unless))
 
 
 def noun(param: Param) -> str:

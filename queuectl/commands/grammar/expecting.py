@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from queuectl.commands.grammar.binding import UncheckedBinder
-from queuectl.commands.grammar.bound import Expected
+from queuectl.commands.grammar.bound import Expected, could_be_either, is_named
 from queuectl.commands.grammar.tokens import Token
 
 TYPE_CHECKING = False
@@ -54,6 +54,10 @@ def _words(reading: Reading, prefix: str, start: int) -> list[Expected]:
 
 def _operands(reading: Reading, prefix: str, start: int) -> list[Expected]:
     wanted = [param for param in reading.operands if reading.argv is None or param.kind == "argv"]
+    if wanted and could_be_either(reading, wanted[0], len(reading.tokens)):
+        ids = reading.bound.values.get(wanted[0].key)
+        if is_named(reading, wanted[0], 1 + len(ids if isinstance(ids, list) else ())):
+            return []  # as an id it would be refused
     found = [Expected(p.kind, prefix, start, p.choices, p) for p in wanted[:1]]
     if any(param.kind in ("line", "front") for param in wanted[:2]):
         from queuectl.commands.grammar.inner_line import first_words

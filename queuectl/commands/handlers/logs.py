@@ -29,10 +29,13 @@ def logs(context: Context, args: dict[str, Any]) -> Result:
         return _of_one(context, jobs[0], args)
     if args["follow"] or args["run"] is not None:
         raise InvalidInput(f"--follow and --run want one job, and {len(jobs)} are meant")
+    last = b""
     for job in jobs:
         if not context.quiet:
+            if last not in (b"", b"\n"):
+                context.write_bytes(b"\n")
             context.write(f"==> {job.id} <==")
-        _copy(context, _output(context, job, None, args["lines"]))
+        last = _copy(context, _output(context, job, None, args["lines"]))
     return Result()
 
 
@@ -96,11 +99,11 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
     _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits, shown))
 
 
-def _copy(context: Context, pieces: Iterable[bytes]) -> bool:
-    """Whether there was anything to copy."""
-    copied = False
+def _copy(context: Context, pieces: Iterable[bytes]) -> bytes:
+    """The last byte that was copied; empty if there was none."""
+    last = b""
     for piece in pieces:
         context.write_bytes(piece)
         context.flush()
-        copied = True
-    return copied
+        last = piece[-1:] or last
+    return last

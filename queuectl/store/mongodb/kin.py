@@ -40,6 +40,7 @@ _NAMING = ("after", "after_end")
 _HINTS = {"after": "waits_after", "after_end": "waits_after_end", WAITS: "waits"}
 _OF_KIDS = dict.fromkeys(("state", *_NAMING, WAITS), 1)
 _OF_PARENTS = dict.fromkeys(("state", *RECURS, KIDS), 1)
+_FEW = 8  # jobs for whose children one need not look first
 MOST = 10_000  # jobs that are handed in at once, if some of them wait for others
 
 
@@ -53,6 +54,7 @@ class Family:
         self._jobs: Any = connection.jobs
         self._gate, self._session = gate, session
         self._states: dict[str, str | None] = {}
+        self._kids: dict[str, list[Job]] = {}
         self._unaware: list[str] = []  # parents that were loaded and know of no job that waits
 
     def load(self, names: Iterable[str]) -> None:
@@ -73,9 +75,22 @@ class Family:
 
     def kids_of(self, parent: str | None) -> Iterator[Job]:
         """The jobs that name it, or any at all, in whatever state."""
-        name = {"$exists": True} if parent is None else parent
+        if parent is not None and parent in self._kids:
+            yield from self._kids[parent]
+            return
+        found = self._naming({"$exists": True} if parent is None else parent)
+        if parent is not None and len(found) > _FEW:  # whose own will be asked for next
+            for ids in pieces([kid.id for kid in found]):
+                of: dict[str, list[Job]] = {name: [] for name in ids}
+                for kid in self._naming({"$in": ids}):
+                    for name in of.keys() & set(parents(kid)):
+                        of[name].append(kid)
+                self._kids |= of
+        yield from found
+
+    def _naming(self, name: object) -> list[Job]:
         named = {"$or": [{"after": name}, {"after_end": name}], "state": {"$in": [*STATES]}}
-        yield from map(to_job, list(self._jobs.find(named, session=self._session)))
+        return [*map(to_job, self._jobs.find(named, session=self._session))]
 
     def live_kids(self, ids: Collection[str]) -> dict[str, Job]:
         """The live jobs, with nothing but what they name, that wait for one of these, or did."""
@@ -146,6 +161,11 @@ class Family:
             count += kid["_id"] not in changed and all(
                 name in ended and is_met(ended[name], strict=name in strict) for name in kid[WAITS]
             )
+        if len(turned) > _FEW:  # hardly one of thousands that fall has children of its own
+            kids = [*self.live_kids([*(job.id for job in turned)]).values()]
+            kids += (new for new in changed.values() if new.state in CLAIMABLE)
+            named = {name for kid in kids for name in parents(kid)}
+            turned = [job for job in turned if job.id in named]
         for job in turned:
             name = job.id
             if job.state in FINISHED:
