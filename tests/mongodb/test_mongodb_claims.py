@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("pymongo")
+
 from pymongo.collection import Collection
 from samples import configure, make_job, moment, put
 

@@ -6,8 +6,9 @@ import socket
 import struct
 import threading
 
-import bson
 import pytest
+
+bson = pytest.importorskip("bson")
 
 from queuectl.addresses import Address
 from queuectl.errors import StoreError

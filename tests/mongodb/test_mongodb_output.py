@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+
+pytest.importorskip("pymongo")
+
 from samples import make_job
 
 from queuectl.store.files.log_cut import MISSING
