@@ -571,22 +571,28 @@ def test_a_wrong_password_is_one_line_without_it(server, opened):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "code", "told"),
     [
         (
             'not authorized on q to execute command { find: "meta", filter: {}, lsid: { id: 1 } }',
-            'refuses what queuectl needs: not authorized on q to execute command { find: "meta" }',
+            13,
+            'not authorized on q to execute command { find: "meta" }; '
+            "give the user the role readWrite on the database",
         ),
-        ("Authentication failed.", "refuses what queuectl needs: Authentication failed."),
+        (
+            "Authentication failed.",
+            18,
+            "Authentication failed.; look at user, password and authSource in the URL",
+        ),
     ],
 )
-def test_a_refusal_names_what_may_not_be_done(opened, said, told):
+def test_a_refusal_names_what_may_not_be_done(opened, said, code, told):
     from pymongo.errors import OperationFailure
 
     connection = opened("mongodb://u:secret@127.0.0.1:1/q").connection
     with pytest.raises(StoreError) as refused, connection.told():
-        raise OperationFailure(said, 13)
-    assert str(refused.value) == f"mongodb://u@127.0.0.1:1/q {told}"
+        raise OperationFailure(said, code)
+    assert str(refused.value) == f"mongodb://u@127.0.0.1:1/q refuses what queuectl needs: {told}"
 
 
 def test_a_change_of_several_names_its_refusal_before_anything_is_changed(store):
