@@ -11,7 +11,6 @@ import pytest
 from failing_disk import Killed, killed
 from samples import at_once, configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
-from test_mongodb_gate import keys_examined
 
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.fields import STATES
@@ -25,38 +24,6 @@ NOW = moment(10)
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
-
-
-# -- counts
-
-
-def test_completed_jobs_are_reckoned_from_what_the_server_says_it_holds(
-    store, database, monkeypatch
-):
-    """Nobody counts them twice while a server runs, whose number may be off since it was killed."""
-    from pymongo.collection import Collection
-
-    from queuectl.store.mongodb.connection import Connection
-
-    database.meta.update_one({"_id": "queuectl"}, {"$unset": {"counted": ""}})
-    store.add([make_job(f"c{n}", state="completed") for n in range(70)])
-    store.add([make_job(f"{state}-{n}", state=state) for state in STATES for n in range(3)])
-    right, got = {**dict.fromkeys(STATES, 3), "completed": 73}, []
-    assert store.counts() == right
-    assert keys_examined(database, lambda: got.append(store.counts())) < 30
-    moment, told = [store.now()], Collection.estimated_document_count
-    monkeypatch.setattr(Connection, "process", "another")
-    monkeypatch.setattr(Connection, "now", lambda _: moment[0])
-    monkeypatch.setattr(Collection, "estimated_document_count", lambda self: told(self) + 5)
-    for seconds in (0, 60, 60):
-        moment[0] += seconds
-        counted = database.meta.find_one({"_id": "queuectl"})["counted"]
-        assert counted["process"] != "another" or not counted["sure"]
-        assert store.counts() == right
-    assert keys_examined(database, lambda: got.append(store.counts())) < 30
-    assert got == [right, right]
-    store.remove(["completed-1"])
-    assert store.counts() == {**right, "completed": 72}
 
 
 # -- documents

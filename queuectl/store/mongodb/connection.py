@@ -109,15 +109,6 @@ class Connection:
         return self.client.topology_description.max_election_id
 
     @property
-    def process(self) -> object:
-        """The process of the server that takes writes; None if there may be several."""
-        if self.form == SHARDED:
-            return None
-        servers = self.client.topology_description.server_descriptions()
-        version = servers[self.client.address].topology_version
-        return version["processId"] if version else None
-
-    @property
     def has_transactions(self) -> bool:
         """Whether several documents can be changed at once; a standalone server cannot."""
         return self.client is not None and self.form != STANDALONE

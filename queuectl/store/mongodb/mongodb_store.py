@@ -28,7 +28,6 @@ from queuectl.store.mongodb.adding import Adding
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims, Fenced
 from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
-from queuectl.store.mongodb.counts import counts
 from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.firing import Firing
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
 _SAME_MOMENT = 0.1  # seconds after its first look in which a command need not ask again
+_ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
 
 
 class MongodbStore:
@@ -218,7 +218,21 @@ class MongodbStore:
             return ahead(self._jobs, job, now, aging)
 
     def counts(self) -> dict[str, int]:
-        return counts(self.connection) if self._there() else dict.fromkeys(STATES, 0)
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        if not self._there():
+            return counts
+        live = [state for state in STATES if state not in _ENDED]
+        steps: list[dict[str, Any]] = [
+            {"$match": {"state": {"$in": live}}},
+            {"$group": {"_id": "$state", "count": {"$sum": 1}}},
+        ]
+        with self.connection.told():
+            for found in self._jobs.aggregate(steps, hint="due"):
+                counts[found["_id"]] = found["count"]
+            for state in _ENDED:
+                asked = {"query": {"state": state}, "hint": "due"}
+                counts[state] = self.connection.database.command("count", "jobs", **asked)["n"]
+        return counts
 
     def claim(
         self,
