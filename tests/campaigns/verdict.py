@@ -311,11 +311,15 @@ def _order_faults(yard: Yard, told: Told, jobs: dict[str, Job]) -> Iterator[str]
 
 
 def _completed(told: Told, jobs: dict[str, Job], names: Iterable[str]) -> list[str]:
-    """Those of the jobs that have completed, and were never to do so again."""
+    """Those of the jobs that have completed, and had not ended otherwise before.
+
+    By a retry of their own, or as they came back with a parent that somebody retried.
+    """
     return [
         name
         for name in names
         if name in jobs and jobs[name].state == "completed" and name not in told.retrying
+        if not any("parent" in entry for entry in jobs[name].history)
     ]
 
 
