@@ -112,6 +112,7 @@ class Template:
         self._whole = f"{command} {' '.join(words)} {self._draft}"
         self._words = words if in_words else None
         self._parts = [] if in_words else _parts(command)
+        self._columns: frozenset[str] = frozenset()  # of the row that was filled in last
 
     def fill(self, row: Row) -> Draft:
         """The draft of one row; InvalidInput for a column that there is not.
@@ -119,10 +120,9 @@ class Template:
         A number or another value that a placeholder filled in is still text, to be read like any
         other; only times are read here.
         """
-        for column in row:
-            if column and not re.fullmatch(_NAME, column) and f"{{{column}}}" in self._whole:
-                ours = re.sub(r"[^A-Za-z0-9_]+", "_", column)
-                raise InvalidInput(f"no braces can name column {column!r}: call it {ours!r}")
+        if row.keys() != self._columns:  # the rows of a table have all the same
+            self._check_columns(row)
+            self._columns = frozenset(row)
         draft = {name: _filled(value, row) for name, value in self._draft.items()}
         for name in ("run_at", "delay"):
             if isinstance(text := draft.get(name), str):
@@ -134,6 +134,13 @@ class Template:
                 quote(_value(text, row)) if is_name else text for text, is_name in self._parts
             )
         return draft
+
+    def _check_columns(self, row: Row) -> None:
+        """InvalidInput for a column that stands in braces and that a placeholder cannot name."""
+        for column in row:
+            if column and not re.fullmatch(_NAME, column) and f"{{{column}}}" in self._whole:
+                ours = re.sub(r"[^A-Za-z0-9_]+", "_", column)
+                raise InvalidInput(f"no braces can name column {column!r}: call it {ours!r}")
 
 
 def _filled(value: object, row: Row) -> object:
