@@ -29,7 +29,10 @@ _TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file
 
 
 class WorkerSlot:
-    """A worker's own file, locked, and the reading end of its pipe."""
+    """A worker's own file, locked, and the reading end of its pipe.
+
+    Methods without a text are as Slot says.
+    """
 
     def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
         self.id = worker_id
@@ -55,8 +58,7 @@ class WorkerSlot:
 
     @property
     def lapsed(self) -> bool:
-        """Whether that is so only until a server is heard of again."""
-        return False
+        return False  # no server has to answer
 
     def why_gone(self) -> str:
         if not os.path.lexists(self._folder):

@@ -82,7 +82,8 @@ class Writing(door.Reading):
                 self._writer.forget()
         finally:
             self._writer.lock.release()
-        super().__exit__(kind, error, trace)
+        if error is not None:
+            super().__exit__(kind, error, trace)
 
 
 class Writer:
