@@ -83,7 +83,6 @@ class Notices:
         return self.mode == "on" or (self.mode == "dead" and job.state == "dead")
 
     def _line(self, job: Job) -> str:
-
         why = brief(job.error or "")
         named = f"Job '{job.id}' ({clip(one_line(job.command[: _WIDEST * 4]), _WIDEST)})"
         if job.state == "completed":
