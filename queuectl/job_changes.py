@@ -6,7 +6,7 @@ change it: to all the jobs that are meant, or to none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob, Outdated
@@ -19,11 +19,14 @@ from queuectl.store.facts import CANCEL, is_selection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from queuectl.model.gate import Gate
     from queuectl.model.selection import Selection
     from queuectl.store.contract import Meet, Rule, Store, Which
     from queuectl.store.facts import WorkerInfo
 
+    Told = TypeVar("Told")
 
 _FEW = 8  # jobs that are got one by one; more are met in one pass
 
@@ -308,13 +311,15 @@ class JobChanges:
         goes: Callable[[Job], bool] | None = None,
         exactly: int | None = None,
         kept: list[Job] | None = None,
+        rev: int | None = None,
     ) -> list[Job]:
         """Remove ended jobs, of those that ended `older_than` seconds ago or more.
 
         `goes`: of a selection only those for which it is true.
         Those stay that live jobs wait for, and are put into `kept`.
         Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id,
-        and if they must be `dead`, Conflict for one that is not; then none is removed.
+        Outdated for one that is not at `rev` (None: any), and if they must be `dead`, Conflict for
+        one that is not; then none is removed.
         """
         from queuectl.model.selection import has_ended_by
 
@@ -332,7 +337,7 @@ class JobChanges:
 
         if dry_run:
             return self._removed(list(filter(ended, self._named(which))), kept)
-        return self.store.remove(which, ended, exactly, kept)
+        return self.store.remove(which, _at_rev(ended, rev), exactly, kept)
 
     def _removed(self, jobs: list[Job], kept: list[Job] | None) -> list[Job]:
         """Those of the jobs that would be removed, if others are to be kept as parents at all."""
@@ -343,14 +348,6 @@ class JobChanges:
         needed = named_by_live(self.find(LIVE))
         kept += [job for job in jobs if job.id in needed]
         return [job for job in jobs if job.id not in needed]
-
-    def remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Remove ended jobs, as far as they still are as given; those that were removed.
-
-        Raises InvalidTransition for one that has not ended, NoSuchJob; then none is removed.
-        """
-        given = {job.id: job for job in map(_removable, jobs)}
-        return self.store.remove(list(given), lambda job: job == given[job.id])
 
     def _change(
         self,
@@ -456,10 +453,10 @@ def _removable(job: Job) -> Job:
     return job
 
 
-def _at_rev(rule: Rule, rev: int | None) -> Rule:
+def _at_rev(rule: Callable[[Job], Told], rev: int | None) -> Callable[[Job], Told]:
     """The rule for a job at this rev (None: at any), which raises Outdated for another."""
 
-    def guarded(job: Job) -> Job | None:
+    def guarded(job: Job) -> Told:
         if job.rev != rev:
             raise Outdated(job.id, rev or 0, job.rev)
         return rule(job)

@@ -12,10 +12,21 @@ from queuectl.commands.context import Context
 from queuectl.commands.params import SELECTORS
 from queuectl.errors import InvalidInput, NoSuchJob, Reworded
 from queuectl.model.fields import STATES
-from queuectl.model.job import Job
+from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.model.selection import Selection, selected
 
 Which: TypeAlias = "list[str] | Selection"  # ids, all of which must be there, or a selection
+# The states of jobs that a command can change, and those that it selects if no state is named.
+ABLE: dict[str, Collection[str]] = {
+    "cancel": LIVE,
+    "retry": [state for state in STATES if state != "in_progress"],
+    "purge": FINISHED,
+}
+USUAL: dict[str, Collection[str]] = {
+    "cancel": LIVE,
+    "retry": ("failed", "dead"),
+    "purge": ("completed", "cancelled"),
+}
 LEAST_PREFIX = 4  # letters of an id by which it may be named, if no other begins so
 _FEW = 5  # ids that are named
 

@@ -42,9 +42,7 @@ def dashboard(context: Context, args: dict[str, Any]) -> Result:
         port = 5000 if args["port"] is None else args["port"]
         how = {"port": port, "open": not args["no_browser"]}
         return serve(context, {**_DEFAULTS, **args, **how})
-    link = str(served.get("url") or "")
-    if not link:
-        raise StoreError(f"this queue is served at {served.get('unix')} only, which no page opens")
+    link = str(served.get("url"))
     if served.get("tokens"):
         link += f"#token={desk.tokens()[FULL]}"
     if not args["no_browser"]:
@@ -131,9 +129,8 @@ class _Serving:
         self._sockets.append(listen(host, args["port"], self._holder))
         served = self._desk.served()
         if served is not None:
-            where = served.get("url") or served.get("unix")
             raise StoreError(
-                f"this queue is served already, at {where} (PID {served.get('pid')}); "
+                f"this queue is served already, at {served.get('url')} (PID {served.get('pid')}); "
                 "'queuectl dashboard' opens it"
             )
         self._sockets.append(listen_at(self._desk.file("socket")))
@@ -205,10 +202,11 @@ class _Serving:
         if self._pids:
             context.write(f"Workers: {self._pids}")
         context.flush()
+        if not url:
+            return
         form = {"queue": context.name, "url": url, "port": door.port, "pid": os.getpid()}
-        form |= {"unix": args["unix"], "tokens": tokens.asked_for}
-        self._desk.note_served(form)
-        if args["open"] and url:
+        self._desk.note_served({**form, "tokens": tokens.asked_for})
+        if args["open"]:
             _open_browser(context, link)
 
     def _warm_up(self) -> None:

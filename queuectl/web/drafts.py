@@ -15,7 +15,7 @@ from queuectl.config import check_setting, find_setting
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import DELAY, UNSETTABLE, Field, check_value, find_field
 from queuectl.model.ids import ID
-from queuectl.web.exchange import Refused
+from queuectl.web.exchange import fault, wrong
 
 _NUMBERS: dict[str, Any] = {
     **dict.fromkeys(("int", "count", "size"), int),
@@ -66,14 +66,15 @@ def _field(name: str) -> Field:
     return DELAY if name == DELAY.name else find_field(name)
 
 
-def check_draft(draft: object, *, editing: bool = False, at: str = "") -> dict[str, Any]:
+def check_draft(draft: object, *, editing: bool = False, at: object = None) -> dict[str, Any]:
     """The fields of a new job, or (`editing`) of changes; 422 names every one that is wrong.
 
-    What is null is left out, but where a change unsets what may be unset. `at` is the pointer of
-    the draft itself.
+    What is null is left out, but where a change unsets what may be unset. `at` is where in the body
+    the draft stands, unless it is the whole of it.
     """
+    here = () if at is None else (at,)
     if not isinstance(draft, dict):
-        raise _wrong([_fault(at, "a job must be an object")])
+        raise wrong([fault("a job must be an object", *here)])
     fields: dict[str, Any] = {}
     faults = []
     for name, value in draft.items():
@@ -94,27 +95,27 @@ def check_draft(draft: object, *, editing: bool = False, at: str = "") -> dict[s
             _check_clock(field, value)
             fields[name] = value
         except InvalidInput as exc:
-            faults.append(_fault(f"{at}/{_escaped(name)}", str(exc)))
+            faults.append(fault(str(exc), *here, name))
     if not editing and not faults and "command" not in fields:
-        faults.append(_fault(f"{at}/command", "a job needs a command"))
+        faults.append(fault("a job needs a command", *here, "command"))
     if faults:
-        raise _wrong(faults)
+        raise wrong(faults)
     return fields
 
 
 def check_drafts(drafts: object, most: int) -> list[dict[str, Any]]:
     """Several new jobs; the pointers begin with their index."""
     if not isinstance(drafts, list):
-        raise _wrong([_fault("", "the body must be an array of jobs")])
+        raise wrong([fault("the body must be an array of jobs")])
     if not 1 <= len(drafts) <= most:
-        raise _wrong([_fault("", f"give 1 to {most} jobs")])
-    return [check_draft(draft, at=f"/{index}") for index, draft in enumerate(drafts)]
+        raise wrong([fault(f"give 1 to {most} jobs")])
+    return [check_draft(draft, at=index) for index, draft in enumerate(drafts)]
 
 
 def check_settings(body: object) -> dict[str, Any]:
     """Settings by name; null puts one back to its default."""
     if not isinstance(body, dict) or not body:
-        raise _wrong([_fault("", "the body must be an object of settings")])
+        raise wrong([fault("the body must be an object of settings")])
     found: dict[str, Any] = {}
     faults = []
     for name, value in body.items():
@@ -124,9 +125,9 @@ def check_settings(body: object) -> dict[str, Any]:
                 raise InvalidInput(f"setting '{setting.name}' is given twice")
             found[setting.name] = None if value is None else check_setting(setting, value)
         except InvalidInput as exc:
-            faults.append(_fault(f"/{_escaped(name)}", str(exc)))
+            faults.append(fault(str(exc), name))
     if faults:
-        raise _wrong(faults)
+        raise wrong(faults)
     return found
 
 
@@ -145,15 +146,3 @@ def same_content(draft: Mapping[str, object], form: Mapping[str, object]) -> boo
         if kept != wanted:
             return False
     return True
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _fault(pointer: str, detail: str) -> dict[str, str]:
-    return {"pointer": pointer, "detail": detail}
-
-
-def _wrong(faults: list[dict[str, str]]) -> Refused:
-    return Refused(422, faults[0]["detail"], code="invalid_input", errors=faults)

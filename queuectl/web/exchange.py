@@ -13,7 +13,6 @@ from queuectl.errors import (
     NoSuchRun,
     NoSuchWorker,
     QueuectlError,
-    StoreError,
 )
 
 TITLES = {
@@ -113,10 +112,19 @@ def refusal_of(error: Exception) -> Refused:
         return Refused(500, "queuectl failed in a way that it did not foresee; its log tells more")
     status = status_of(error)
     code = {422: "invalid_input", 404: "not_found", 409: "conflict", 503: "store_error"}[status]
-    headers = {"retry-after": "1"} if isinstance(error, StoreError) or status == 503 else {}
-    errors: Sequence[Mapping[str, str]] = getattr(error, "pointers", ())
-    more = {"errors": list(errors)} if errors else {}
-    return Refused(status, str(error), headers=headers, code=code, **more)
+    headers = {"retry-after": "1"} if status == 503 else {}
+    return Refused(status, str(error), headers=headers, code=code)
+
+
+def fault(detail: str, *path: object) -> dict[str, str]:
+    """What is wrong with a part of a body; `path` leads to it and becomes its JSON pointer."""
+    names = (str(name).replace("~", "~0").replace("/", "~1") for name in path)
+    return {"pointer": "".join(f"/{name}" for name in names), "detail": detail}
+
+
+def wrong(faults: Sequence[Mapping[str, str]]) -> Refused:
+    """The answer to a body with faults."""
+    return Refused(422, faults[0]["detail"], code="invalid_input", errors=list(faults))
 
 
 def problem(refused: Refused) -> Answer:

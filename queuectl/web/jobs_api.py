@@ -11,20 +11,21 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.commands.forms import job_form
+from queuectl.commands.selecting import ABLE, USUAL
 from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, OtherJobs, Outdated
-from queuectl.model.fields import STATES
-from queuectl.model.job import FINISHED, LIVE, Job
+from queuectl.model.job import Job
 from queuectl.model.meeting import Meeting
 from queuectl.model.selection import Selection, matches
 from queuectl.model.times import format_time, parse_time
 from queuectl.web.drafts import check_draft, check_drafts, same_content
-from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.exchange import Answer, Call, Refused, fault, refusal_of
 from queuectl.web.mirror import ORDERS, light, walk
 from queuectl.web.operations import Action
 from queuectl.web.routes import V1
 from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 
 MOST_BATCH = 10_000
+_MOST_IDS = 1000  # of the jobs that were touched
 _JOBS = f"{V1}/jobs"
 GUARDED = ("command", "env", "cwd")  # what a change must have seen
 LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
@@ -47,7 +48,7 @@ def selection_of(values: dict[str, Any]) -> Selection:
 
     def words(name: str) -> frozenset[str] | None:
         found = values.get(name)
-        return frozenset(found) if found else None
+        return frozenset(found) if found else None  # no list of a body is empty
 
     return Selection(
         ids=words("ids"),
@@ -129,16 +130,18 @@ def _cursor(order: str, job: Job) -> str:
 def _read_cursor(text: str | None, order: str) -> tuple[object, ...] | None:
     if not text:
         return None
+    kinds = {"priority": (int, str, str), "id": (str,)}.get(order.lstrip("-"), (str, str))
     try:
         padded = text + "=" * (-len(text) % 4)
         form = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        kinds: tuple[type, ...] = {"priority": (int, str, str)}.get(order.lstrip("-"), (str, str))
-        kinds = (str,) if order.lstrip("-") == "id" else kinds
-        assert isinstance(form, list)
-        assert form[0] == order
-        assert [type(value) for value in form[1:]] == list(kinds)
-    except (ValueError, AssertionError, RecursionError):
-        raise Refused(400, "this cursor is not one of this list") from None
+    except (ValueError, RecursionError):
+        form = None
+    if (
+        not isinstance(form, list)
+        or form[:1] != [order]
+        or [type(value) for value in form[1:]] != list(kinds)
+    ):
+        raise Refused(400, "this cursor is not one of this list")
     return tuple(form[1:])
 
 
@@ -191,7 +194,7 @@ def _there_already(
     job = service.operations.job(error.job_id)
     key = None if isinstance(error, KeyTaken) else key
     where = f"{_JOBS}/{job.id}"
-    if key is not None and same_content(draft, job_form(job)):
+    if key is not None and same_content(draft, job_form(job, reveal=True)):
         return _answer(job, 200, location=where)
     if key is not None and own:
         raise Refused(422, "this Idempotency-Key was used for another job", job=where)
@@ -204,10 +207,10 @@ def create_many(service: Service, call: Call) -> Answer:
     try:
         jobs, instead = service.operations.enqueue(drafts, _meeting(call))
     except (InvalidInput, DuplicateId) as exc:
-        at = "" if exc.index is None else f"/{exc.index}"
-        status = 422 if isinstance(exc, InvalidInput) else 409
-        fault = {"pointer": at, "detail": str(exc)}
-        raise Refused(status, str(exc), errors=[fault]) from exc
+        path = () if exc.index is None else (exc.index,)
+        refused = refusal_of(exc)
+        refused.more["errors"] = [fault(str(exc), *path)]
+        raise refused from exc
     form = {"items": [light(job) for job in jobs], "total": len(jobs), "instead": instead}
     return Answer(201, form, did=f"enqueued {len(jobs) - len(instead)} jobs")
 
@@ -300,14 +303,6 @@ def remove(service: Service, call: Call) -> Answer:
 # -- many jobs
 
 
-# The states that a job must be in.
-_ALLOWS: dict[Action, frozenset[str]] = {
-    "cancel": frozenset(LIVE),
-    "purge": frozenset(FINISHED),
-    "retry": frozenset((*FINISHED, "failed")),
-    "retry_dead": frozenset({"dead"}),
-    "update_all": frozenset(STATES),
-}
 _TOLD: dict[Action, str] = {
     "cancel": "cancelled",
     "purge": "removed",
@@ -322,6 +317,9 @@ def bulk(action: Action) -> Callable[[Service, Call], Answer]:
 
     def handler(service: Service, call: Call) -> Answer:
         selection = _selected(call)
+        if selection.states is None:
+            states = (USUAL if selection.ids is None else ABLE)[action]
+            selection = selection._replace(states=frozenset(states))
         if call.body.get("older_than") is not None:
             before = format_time(time.time() - call.body["older_than"])
             selection = selection._replace(ended_by=before)
@@ -340,12 +338,13 @@ def _selected(call: Call) -> Selection:
 def change_many(service: Service, call: Call) -> Answer:
     """Fields of all selected jobs set anew."""
     selection, given = _selected(call), call.body["set"]
-    fields = {} if given is None else check_draft(given, editing=True, at="/set")
+    fields = {} if given is None else check_draft(given, editing=True, at="set")
     if blind := [name for name in GUARDED if name in (given or {})]:
         raise Refused(422, f"{blind[0]} is changed one job at a time, with If-Match")
     tags = call.body["add_tags"] or (), call.body["drop_tags"] or ()
     if not fields and not any(tags):
-        return Answer(200, {"count": 0, "ids": [], "done": not call.body["dry_run"]})
+        form = {"count": 0, "ids": [], "kept": [], "done": not call.body["dry_run"]}
+        return Answer(200, form)
     how = {"changes": fields, "tag": tags[0], "untag": tags[1]}
     return touch(service, "update_all", selection, call.body, **how)
 
@@ -359,24 +358,24 @@ def touch(
 ) -> Answer:
     """Do something to the selected jobs, if they are as many as was said before.
 
-    Jobs whose state does not allow it are not meant. `how` is what the action takes besides; a
-    `goes` in it is a test that a job must pass to be meant.
+    `how` is what the action takes besides; a `goes` in it is a test that a job must pass to be
+    meant.
     """
-    allowed = _ALLOWS[action]
-    states = allowed if selection.states is None else allowed & selection.states
-    selection = selection._replace(states=states)
+    kept: list[Job] = []
     if body["dry_run"]:
-        found = filter(how.get("goes") or (lambda _: True), service.operations.jobs(selection))
-        ids = [job.id for job in found]
-        return Answer(200, {"count": len(ids), "ids": ids[:1000], "done": False})
-    if body["expect"] is None:
+        done = service.operations.would_touch(action, selection, how.get("goes"))
+    elif body["expect"] is None:
         raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
-    try:
-        done = service.operations.touch(action, selection, body["expect"], **how)
-    except OtherJobs as exc:
-        raise Refused(409, str(exc), count=exc.count) from exc
-    form = {"count": len(done), "ids": [job.id for job in done][:1000], "done": True}
-    return Answer(200, form, did=f"{_TOLD[action]} {len(done)} jobs" if done else "")
+    else:
+        more = {"kept": kept} if action == "purge" else {}
+        try:
+            done = service.operations.touch(action, selection, body["expect"], **how, **more)
+        except OtherJobs as exc:
+            raise Refused(409, str(exc), count=exc.count) from exc
+    ids, stay = ([job.id for job in jobs][:_MOST_IDS] for jobs in (done, kept))
+    form = {"count": len(done), "ids": ids, "kept": stay, "done": not body["dry_run"]}
+    did = done and not body["dry_run"]
+    return Answer(200, form, did=f"{_TOLD[action]} {len(done)} jobs" if did else "")
 
 
 # -- output
@@ -408,7 +407,10 @@ def logs(service: Service, call: Call) -> Answer:
         )
     data, begin = part.data, part.offset
     if ranged is None:
-        data, begin = _whole_signs(part.data, part.offset, part.size, part.complete)
+        while begin > 0 and begin - part.offset < 3 and data[:1] and data[0] & 0xC0 == 0x80:
+            data, begin = data[1:], begin + 1
+        if begin + len(data) < part.size or not part.complete:
+            data = data[: whole_signs(data)]
     headers["x-log-offset"] = str(begin)
     status = 200
     if ranged is not None:
@@ -444,19 +446,13 @@ def _span(ranged: str) -> tuple[int, int] | None:
     return (int(first), min(most, MOST_OUTPUT)) if most > 0 else None
 
 
-def _whole_signs(data: bytes, begin: int, size: int, complete: bool) -> tuple[bytes, int]:
-    """The bytes without a sign of UTF-8 that is cut in two at either end."""
-    start = 0
-    while begin > 0 and start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
-        start += 1
-    end = len(data)
-    if begin + end < size or not complete:
-        for back in range(1, min(4, end - start) + 1):
-            lead = data[end - back]
-            if lead & 0xC0 == 0xC0:
-                length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-                end -= back if length > back else 0
-                break
-            if lead < 0x80:
-                break
-    return data[start:end], begin + start
+def whole_signs(data: bytes) -> int:
+    """How many of the bytes there are without a sign of UTF-8 that is cut in two at their end."""
+    for back in range(1, min(4, len(data)) + 1):
+        lead = data[-back]
+        if lead & 0xC0 == 0xC0:
+            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return len(data) - (back if length > back else 0)
+        if lead < 0x80:
+            break
+    return len(data)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from queuectl.config import find_setting
-from queuectl.errors import DuplicateId, InvalidInput, QueuectlError
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection
 from queuectl.web.drafts import check_draft, check_settings
@@ -19,10 +18,7 @@ _PART = 1 << 16  # bytes
 
 def enqueue(service: Service, call: Call) -> Answer:
     """A job handed in."""
-    try:
-        [job], _ = service.operations.enqueue([check_draft(call.body)])
-    except DuplicateId as exc:
-        raise Refused(409, str(exc)) from exc
+    [job], _ = service.operations.enqueue([check_draft(call.body)])
     form = {"status_code": 200, "status": "success", "inserted_id": job.id}
     return Answer(200, form, did=f"enqueued {job.id}")
 
@@ -52,8 +48,6 @@ def update(service: Service, call: Call) -> Answer:
     job_id = body.pop("id", None)
     if not isinstance(job_id, str):
         raise Refused(422, "the id of the job is missing")
-    if body.get("state") is not None:
-        _check_state(body["state"])
     fields = check_draft(body, editing=True)
     if not fields:
         job = service.operations.job(job_id)
@@ -61,19 +55,6 @@ def update(service: Service, call: Call) -> Answer:
     job = service.operations.update(job_id, fields, None)
     form = {"status_code": 200, "details": f"Job '{job.id}' is updated; it is {job.state}."}
     return Answer(200, form, did=f"changed {job.id}")
-
-
-def _check_state(state: object) -> None:
-    from queuectl.model.fields import check_state
-
-    try:
-        found = check_state(state)
-    except InvalidInput as exc:
-        raise Refused(422, str(exc)) from exc
-    if found not in ("pending", "cancelled"):
-        raise Refused(
-            422, f"a job cannot be made {found}: pending retries it, cancelled cancels it"
-        )
 
 
 def start_workers(service: Service, call: Call) -> Answer:
@@ -93,10 +74,7 @@ def stop_workers(service: Service, call: Call) -> Answer:
 
 def status(service: Service, call: Call) -> Answer:
     """How the queue stands."""
-    try:
-        found = status_form(service)
-    except QueuectlError as exc:
-        raise Refused(503, str(exc)) from exc
+    found = status_form(service)
     jobs = found["jobs"]
     summary = {"total_jobs": found["total"], "pending": jobs["pending"]}
     summary |= {"processing": jobs["in_progress"], "completed": jobs["completed"]}

@@ -231,9 +231,7 @@ def _one_setting() -> Form:
 def _touching(selectors: Iterable[str]) -> Form:
     """What a bulk action needs: some jobs, and how many they are, unless it is only asked."""
     some = {
-        "ids": _list(_TEXT) | {"minItems": 1},
-        "state": {"type": "array", "minItems": 1},
-        "tag": {"type": "array", "minItems": 1},
+        **{name: {"type": "array"} for name in ("ids", "state", "tag")},
         "exit_code": _INT,
         "all": {"const": True},
     }
@@ -257,7 +255,12 @@ def _schemas() -> Form:
     counts = _object(dict.fromkeys(STATES, count), STATES)
     limit = _object({"tag": _TEXT, "limit": count, "running": count}, ("tag", "limit", "running"))
     scaled = {"started": _list(_INT), "stopped": _list(_INT)}
-    touched = {"count": count, "ids": _list(_TEXT), "done": {"type": "boolean"}}
+    touched = {
+        "count": count,
+        "ids": _list(_TEXT),
+        "kept": _list(_TEXT),
+        "done": {"type": "boolean"},
+    }
     found = {"offset": _or_null(count), "next": _or_null(count), "size": count}
     page = {"items": _list(job), "next": _or_null(_TEXT), "total": _or_null(count)}
     return {
@@ -315,11 +318,11 @@ def _schema(member: Member) -> Form:
         "int": {"type": "integer", "minimum": member.low, "maximum": member.high},
         "duration": {"type": "number", "minimum": member.low, "maximum": member.high},
         "flag": {"type": "boolean"},
-        "texts": _list(_TEXT),
-        "tags": _list(_KINDS["tags"]["items"]),
+        "texts": _list(_TEXT) | {"minItems": 1},
+        "tags": _list(_KINDS["tags"]["items"]) | {"minItems": 1},
         "tag": _KINDS["tags"]["items"],
         "changes": _ref("ChangesOfMany"),
-        "states": _list({"type": "string", "enum": list(member.choices)}),
+        "states": _list({"type": "string", "enum": list(member.choices)}) | {"minItems": 1},
         "value": {},
         "time": _KINDS["time"],
     }

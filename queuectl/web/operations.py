@@ -26,7 +26,7 @@ from queuectl.commands.handlers.enqueue import make_absolute
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.zones import add_zone, zone_here
 from queuectl.config import Settings
-from queuectl.errors import InvalidInput, NoSuchRun, Outdated
+from queuectl.errors import Conflict, InvalidInput, NoSuchRun, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import parents
 from queuectl.model.env_set import captured
@@ -279,23 +279,35 @@ class Operations:
             if action == "update_all":
                 how["changes"] = self._changes(how["changes"], lambda: queue.select(selection))
             done: list[Job] = getattr(queue, action)(selection, exactly=exactly, **how)
-        self._wrote(done, removed=action == "purge")
         if action == "purge":
-            self._logs.prune(done)
+            self._purged(done)
+        else:
+            self._wrote(done)
         return done
 
+    def would_touch(
+        self, action: Action, selection: Selection, goes: Callable[[Job], bool] | None = None
+    ) -> list[Job]:
+        """The jobs that `touch` would do something to now; `goes` as it takes it."""
+        with self.queue() as queue:
+            found = queue.would_retry(selection) if action == "retry" else queue.select(selection)
+        return list(filter(goes, found))
+
     def remove(self, job_id: str, rev: int | None) -> None:
-        """Remove an ended job with its output; Outdated if it is not at `rev`."""
-        while True:
-            job = self.job(job_id)
-            if rev is not None and job.rev != rev:
-                raise Outdated(job_id, rev, job.rev)
-            with self._writing() as queue:
-                removed = queue.remove([job])
-            if removed:
-                self._wrote(removed, removed=True)
-                self._logs.prune(removed)
-                return
+        """Remove an ended job with its output; Outdated if it is not at `rev`.
+
+        Conflict for one that a live job waits for.
+        """
+        with self._writing() as queue:
+            removed = queue.purge([job_id], rev=rev)
+        if not removed:
+            raise Conflict(f"job '{job_id}' stays: jobs that have not ended wait for it")
+        self._purged(removed)
+
+    def _purged(self, jobs: list[Job]) -> None:
+        self._wrote(jobs, removed=True)
+        with suppress(StoreError):  # the jobs are gone: a log that stays is shown for no other one
+            self._logs.prune(jobs)
 
     @contextmanager
     def _printed(self, job: Job, run: int | None) -> Iterator[tuple[Printed | None, int, bool]]:

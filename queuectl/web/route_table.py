@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from queuectl.commands.params import MOST_WORKERS
+from queuectl.commands.selecting import ABLE, USUAL
 from queuectl.model.fields import STATES
 from queuectl.web import jobs_api, queue_api
 from queuectl.web.jobs_api import LIGHT_MORE, MOST_OUTPUT
@@ -20,14 +23,29 @@ _FILTERS = (
     Member("since", "time", "changed not before this time"),
     Member("until", "time", "changed not after this time"),
 )
-_BULK = (
-    Member("ids", "texts", "these jobs"),
-    Member("state", "states", "jobs in these states", choices=STATES),
-    Member("tag", "texts", "jobs with all these tags"),
-    *(member for member in _FILTERS if member.name not in ("state", "tag")),
+_EXPECT = (
     Member("expect", "int", "how many jobs shall be touched; refused if there are not so many"),
     Member("dry_run", "flag", "only tell how many, and which"),
 )
+
+
+def _bulk(able: Collection[str], usual: Collection[str] = ()) -> tuple[Member, ...]:
+    """What selects jobs in some states; `usual`: those that are meant if no state or id is."""
+    told = f"jobs in these states; with no ids {' and '.join(usual)} if left out"
+    return (
+        Member("ids", "texts", "these jobs"),
+        Member(
+            "state",
+            "states",
+            told if usual else "jobs in these states",
+            choices=tuple(state for state in STATES if state in able),
+        ),
+        Member("tag", "texts", "jobs with all these tags"),
+        *(member for member in _FILTERS if member.name not in ("state", "tag")),
+        *_EXPECT,
+    )
+
+
 _LIST = (
     *_FILTERS,
     Member("sort", "text", "the order", choices=tuple(ORDERS)),
@@ -50,7 +68,7 @@ _OF_THE_DEAD = (
     Member("group", "text", "the jobs of this group"),
     Member("ids", "texts", "these jobs"),
     Member("all", "flag", "all of them"),
-    *_BULK[-2:],
+    *_EXPECT,
 )
 _LOGS = (
     Member("run", "int", "the run, counted from 1; the latest if left out", low=1, high=1 << 31),
@@ -172,7 +190,7 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.bulk("retry"),
         "Run all selected jobs again",
-        body=_BULK,
+        body=_bulk(ABLE["retry"], USUAL["retry"]),
         answers=_TOUCHED,
         result="Touched",
         command="retry",
@@ -185,7 +203,7 @@ ROUTES: tuple[Route, ...] = (
         jobs_api.change_many,
         "Set fields of all selected jobs anew",
         body=(
-            *_BULK,
+            *_bulk(STATES),
             Member("set", "changes", "the fields, but for command, env and cwd"),
             Member("add_tags", "tags", "tags that they get beside theirs"),
             Member("drop_tags", "tags", "tags that they lose"),
@@ -201,7 +219,7 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.bulk("cancel"),
         "Cancel all selected jobs",
-        body=_BULK,
+        body=_bulk(ABLE["cancel"]),
         answers=_TOUCHED,
         result="Touched",
         command="cancel",
@@ -213,7 +231,10 @@ ROUTES: tuple[Route, ...] = (
         "full",
         jobs_api.bulk("purge"),
         "Remove all selected jobs that have ended",
-        body=(*_BULK, Member("older_than", "duration", "only those that ended so long ago")),
+        body=(
+            *_bulk(ABLE["purge"], USUAL["purge"]),
+            Member("older_than", "duration", "only those that ended so long ago"),
+        ),
         answers=_TOUCHED,
         result="Touched",
         command="purge",

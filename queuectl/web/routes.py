@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -17,7 +18,7 @@ from queuectl.model.fields import check_state
 from queuectl.model.ids import ID
 from queuectl.model.rare_values import check_tag
 from queuectl.model.times import format_time, parse_duration, parse_time
-from queuectl.web.exchange import Answer, Call, Refused
+from queuectl.web.exchange import Answer, Call, Refused, fault, wrong
 
 V1 = "/api/v1"
 Handler = Callable[[Any, Call], Answer]
@@ -47,7 +48,7 @@ class Route(NamedTuple):
 
     `right`: "" (open to all who may ask), "read" or "full". `body`: its members, or "job", "jobs",
     "changes" or "settings". `answers`: what each status that it can have of its own means.
-    `kind`: "json", "problem-free" forms of the older endpoints ("old"), "text", "stream", "page".
+    `kind`: "json", "old" (errors too have the form of the earlier tool), "text", "stream", "page".
     `acts`: it changes something though it is a GET; `advice` says how to do that instead.
     """
 
@@ -72,15 +73,11 @@ class Route(NamedTuple):
         return _pattern(self.path)
 
 
-_patterns: dict[str, re.Pattern[str]] = {}
-
-
+@cache
 def _pattern(path: str) -> re.Pattern[str]:
-    if path not in _patterns:
-        parts = re.split(r"(\{\w+\})", path)
-        made = [f"(?P<{p[1:-1]}>{ID})" if p.startswith("{") else re.escape(p) for p in parts]
-        _patterns[path] = re.compile("".join(made))
-    return _patterns[path]
+    parts = re.split(r"(\{\w+\})", path)
+    made = [f"(?P<{p[1:-1]}>{ID})" if p.startswith("{") else re.escape(p) for p in parts]
+    return re.compile("".join(made))
 
 
 def find(
@@ -196,25 +193,23 @@ def _no_constant(name: str) -> float:
 def check_members(members: Sequence[Member], body: Any) -> dict[str, Any]:
     """The members that a body must and may have; 422 names each fault by its JSON pointer."""
     if not isinstance(body, dict):
-        raise Refused(422, "the body must be an object", errors=[_fault("", "must be an object")])
+        raise wrong([fault("the body must be an object")])
     known = {member.name: member for member in members}
-    faults = [
-        _fault(name, f"unknown member '{_short(name)}'") for name in body if name not in known
-    ]
+    faults = [fault(f"unknown member '{_short(name)}'", name) for name in body if name not in known]
     values: dict[str, Any] = {}
     for member in members:
         value = body.get(member.name)
         if value is None:
             if member.required:
-                faults.append(_fault(member.name, f"{member.name} is missing"))
+                faults.append(fault(f"{member.name} is missing", member.name))
             values[member.name] = None
             continue
         why = _misfit(member, value)
         if why:
-            faults.append(_fault(member.name, f"{member.name} {why}"))
+            faults.append(fault(f"{member.name} {why}", member.name))
         values[member.name] = value
     if faults:
-        raise Refused(422, faults[0]["detail"], errors=faults)
+        raise wrong(faults)
     return values
 
 
@@ -239,6 +234,8 @@ def _misfit(member: Member, value: object) -> str:
     elif kind in ("texts", "states", "tags"):
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             return "must be a list of texts"
+        if not value:  # a list that came out empty must not mean all
+            return "must not be empty"
         if kind == "states" and not set(value) <= set(member.choices):
             return f"must hold only {', '.join(member.choices)}"
         if kind == "tags":
@@ -267,8 +264,3 @@ def _misfit_text(kind: str, value: object) -> str:
     except InvalidInput as exc:
         return f"must be a time: {exc}"
     return ""
-
-
-def _fault(name: str, detail: str) -> dict[str, str]:
-    escaped = name.replace("~", "~0").replace("/", "~1")
-    return {"pointer": f"/{escaped}" if name else "", "detail": detail}

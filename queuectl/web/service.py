@@ -17,7 +17,6 @@ from queuectl.web.operations import Operations
 Made = TypeVar("Made")
 _SLOW = 0.5  # seconds; what takes less is found out anew whenever the queue has changed
 _REST = 20.0  # times what it took: so long is what was found out good enough
-_SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 MASK = "***"
 
 

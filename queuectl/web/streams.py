@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from anyio import CapacityLimiter, to_thread
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import QueuectlError, line_of
 from queuectl.model.job import Job
 from queuectl.model.times import parse_time
 from queuectl.web.exchange import Call, Refused
-from queuectl.web.jobs_api import status_form
+from queuectl.web.jobs_api import status_form, whole_signs
 from queuectl.web.mirror import Change, event
 from queuectl.web.operations import Part
 from queuectl.web.queue_api import workers_form
@@ -30,7 +31,9 @@ _LOOK = 0.15  # seconds between looks at the queue while somebody listens
 _WORKERS = 2.0  # between looks at the workers, whose deaths change no file
 _BEAT = 15.0  # between signs of life
 _BEATS = 30.0  # between beats of a worker that are told: each tells all readers of all workers
-_REST = 20.0  # times what a look took
+# How long it rests behind a look: times what that took of a processor, and of the clock (of which a
+# busy machine, or a database, takes more); at most.
+_REST, _WAITED, _LONGEST_REST = 20.0, 2.0, 0.8
 _PART = 1 << 16  # bytes of output in one event
 _LAST = 256  # bytes of it by which it is known again
 # Seconds between two rounds, in which all readers are told the same: at least, and for each reader.
@@ -82,8 +85,8 @@ class Streams:
         try:
             while (self._open or self._waiting) and not self.closed:
                 began = time.monotonic()
-                moved, looked_at_workers = await to_thread.run_sync(
-                    self._read, began - looked >= _WORKERS, limiter=self._limiter
+                (moved, looked_at_workers), rest = await to_thread.run_sync(
+                    self._look, began - looked >= _WORKERS, limiter=self._limiter
                 )
                 is_news = is_news or moved
                 looked = began if looked_at_workers else looked
@@ -92,7 +95,7 @@ class Streams:
                     self._begin_round()
                     told, is_news = now, False
                 looked_once.set()
-                await asyncio.sleep(max(_LOOK, min(_REST * (now - began), 0.8)))
+                await asyncio.sleep(rest)
         finally:
             looked_once.set()
 
@@ -103,6 +106,15 @@ class Streams:
         self._moved = asyncio.Event()
         self._round = {}
 
+    def _look(self, workers: bool) -> tuple[tuple[bool, bool], float]:
+        """What `_read` tells, and the seconds to rest behind it."""
+        began, worked = time.monotonic(), time.thread_time()
+        found = self._read(workers)
+        rest = max(
+            _REST * (time.thread_time() - worked), _WAITED * (time.monotonic() - began), _LOOK
+        )
+        return found, min(rest, _LONGEST_REST)
+
     def _read(self, workers: bool) -> tuple[bool, bool]:
         try:
             changed = self._service.mirror.catch_up()
@@ -111,8 +123,8 @@ class Streams:
             standing = status_form(self._service)
             found = _calm(workers_form(self._service, at_once=False), self.news["worker"])
             trouble = ""
-        except QueuectlError as exc:
-            standing, found, trouble, changed = {}, [], str(exc), False
+        except Exception as exc:  # readers are told of it; to end the loop would leave them deaf
+            standing, found, trouble, changed = {}, [], line_of(exc), False
         standing.pop("time", None)
         new = {"counts": standing, "worker": {"items": found}, "trouble": {"detail": trouble}}
         moved = changed or new != self.news
@@ -145,10 +157,7 @@ class Streams:
         if log is not None:
             await to_thread.run_sync(self._check_output, log, call.query["run"])
 
-        async def send_all(send: Any, receive: Any, frame: Mapping[str, str]) -> None:
-            await self._send_all(call, send, receive, frame)
-
-        return send_all
+        return partial(self._send_all, call)
 
     def _check_output(self, job_id: str, run: int | None) -> None:
         """Raise NoSuchJob or NoSuchRun."""
@@ -343,7 +352,7 @@ class _Reader:
             return []
         data = part.data
         if not part.complete:
-            data = data[: _whole(data)]
+            data = data[: whole_signs(data)]
         self._last = (self._last + data)[-_LAST:]
         end = part.offset + len(data)
         ended = part.complete and end >= part.size
@@ -402,18 +411,6 @@ def _calm(found: list[dict[str, Any]], told: Mapping[str, Any]) -> list[dict[str
 def _told(found: tuple[list[Change], str] | None) -> tuple[list[bytes], str] | None:
     """The same as events, one each, for a reader that counts them."""
     return None if found is None else ([change.text for change in found[0]], found[1])
-
-
-def _whole(data: bytes) -> int:
-    """How many of the bytes are whole signs of UTF-8."""
-    for back in range(1, min(4, len(data)) + 1):
-        lead = data[-back]
-        if lead & 0xC0 == 0xC0:
-            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-            return len(data) - (back if length > back else 0)
-        if lead < 0x80:
-            break
-    return len(data)
 
 
 async def _put(send: Any, data: bytes, ends: Sequence[asyncio.Future[Any]]) -> None:

@@ -364,7 +364,7 @@ def test_12_and_13_filters_are_joined_and_lists_are_light(web, cli, monkeypatch)
 
 @both_stores
 def test_14_and_15_a_key_makes_a_job_once(web):
-    job = {"command": "true", "priority": 3}
+    job = {"command": "true", "priority": 3, "env": {"API_TOKEN": "hunter2"}}
     first = web("POST", JOBS, job, idempotency_key="k1")
     again = web("POST", JOBS, job, idempotency_key="k1")
     assert (first.status, again.status) == (201, 200)
@@ -445,20 +445,72 @@ def test_17_what_others_change_before_the_change_itself_counts_too(web, cli, mon
         made(web, id=job_id, tags=["t"])
     touch = web.service.operations.touch
 
-    def late(*given):
+    def late(*given, **how):
         cli.ok("update", "c", "--untag", "t")
-        return touch(*given)
+        return touch(*given, **how)
 
     for action in ("cancel", "retry", "purge"):
         monkeypatch.setattr(web.service.operations, "touch", late)
-        told = web("POST", f"{JOBS}/{action}", {"tag": ["t"], "expect": 3})
+        asked = {"tag": ["t"], "state": ["pending" if action == "cancel" else "cancelled"]}
+        told = web("POST", f"{JOBS}/{action}", {**asked, "expect": 3})
         assert (told.status, told.json["count"]) == (409, 2)
         monkeypatch.setattr(web.service.operations, "touch", touch)
         cli.ok("update", "c", "--tag", "t")
-        told = web("POST", f"{JOBS}/{action}", {"tag": ["t"], "expect": 3})
+        told = web("POST", f"{JOBS}/{action}", {**asked, "expect": 3})
         assert (told.status, told.json["count"]) == (200, 3), told
         if action == "retry":
             web("POST", f"{JOBS}/cancel", {"tag": ["t"], "expect": 3})
+
+
+@both_stores
+def test_what_is_selected_without_a_state_is_what_the_command_selects(web, cli):
+    cli.ok("config", "set", "max-retries", "0")
+    cli.ok("enqueue", "{id: dead, command: exit 3, tags: [t]}")
+    cli.ok("enqueue", "{id: done, command: 'true', tags: [t]}")
+    cli("worker", "run", "--drain")
+    made(web, id="later", tags=["t"], delay=3600)
+    made(web, id="due", tags=["t"])
+    for action, ids in (
+        ("retry", ["dead"]),
+        ("purge", ["done"]),
+        ("cancel", ["later", "due"]),
+    ):
+        told = web("POST", f"{JOBS}/{action}", {"tag": ["t"], "dry_run": True}).json
+        assert told["ids"] == ids, action
+    every = {"ids": ["dead", "done", "later", "due"]}
+    told = web("POST", f"{JOBS}/retry", {**every, "dry_run": True}).json
+    assert told["ids"] == ["done", "later", "dead"]  # the other one is due already
+    assert web("POST", f"{JOBS}/retry", {**every, "expect": 3}).json["ids"] == told["ids"]
+    for action, state in (("retry", "in_progress"), ("purge", "pending"), ("cancel", "dead")):
+        told = web("POST", f"{JOBS}/{action}", {"state": [state], "expect": 0})
+        assert (told.status, told.json["errors"][0]["pointer"]) == (422, "/state"), action
+
+
+def test_a_list_that_came_out_empty_never_means_all(web):
+    made(web, id="a")
+    for target, body in (
+        (f"{JOBS}/cancel", {"ids": [], "q": "true", "expect": 1}),
+        (f"{JOBS}/cancel", {"state": [], "q": "true", "expect": 1}),
+        ("/api/v1/dlq/retry", {"ids": [], "all": True, "expect": 0}),
+        ("/api/v1/workers/stop", {"workers": []}),
+        ("/api/v1/pause", {"tags": []}),
+    ):
+        told = web("POST", target, body)
+        assert (told.status, "must not be empty" in told.json["detail"]) == (422, True), target
+    assert web("GET", f"{JOBS}/a").json["state"] == "pending"
+
+
+@both_stores
+def test_a_job_that_others_wait_for_stays(web, cli):
+    cli.ok("enqueue", "{id: one, command: 'true'}")
+    cli.ok("enqueue", "{id: lone, command: 'true'}")
+    cli.ok("worker", "run", "--drain")
+    made(web, id="two", after=["one"], delay=3600)
+    told = web("DELETE", f"{JOBS}/one")
+    assert (told.status, "wait for it" in told.json["detail"]) == (409, True)
+    told = web("POST", f"{JOBS}/purge", {"state": ["completed"], "expect": 2}).json
+    assert (told["ids"], told["kept"]) == (["lone"], ["one"])
+    assert web("GET", f"{JOBS}/one").status == 200
 
 
 @both_stores
@@ -539,10 +591,12 @@ def test_a_text_is_found_in_output_from_any_byte_on_and_before_it(web, cli, monk
 
 
 @both_stores
-def test_what_holds_a_job_back_is_told_with_its_reasons(web, cli):
+def test_what_holds_a_job_back_is_told_with_its_reasons(web, cli, wait_until):
     made(web, id="one")
     made(web, id="two", after=["one"], after_end=["one"], tags=["gpu", "cpu"])
     cli.ok("limit", "gpu", "2")
+    # A database tells a moment later of settings, too.
+    wait_until(lambda: web("GET", f"{JOBS}/two/explain").json["limits"])
     told = web("GET", f"{JOBS}/two/explain").json
     assert (told["parents"], told["limits"]) == ({"one": "pending"}, {"gpu": 2})
     assert "one" in told["reasons"][0]["text"]
@@ -953,6 +1007,23 @@ def test_the_last_hour_moves_on_though_nothing_happens(web, cli, monkeypatch):
         assert (told.status, told.json["hour"]["completed"]) == (200, completed)
     assert (told.json["hour"]["minutes"], told.json["recent"]) == ([[0, 0, 0]] * 60, [])
     assert web("GET", "/api/v1/stats", if_none_match=told.headers["etag"]).status == 304
+
+
+def test_a_look_that_waits_for_a_processor_delays_the_next_one_little(web, monkeypatch):
+    """On a busy machine it rested 20 times what the look took by the clock."""
+    monkeypatch.setattr(web.app.streams, "_read", lambda workers: time.sleep(0.1) or (True, True))
+    assert web.app.streams._look(True)[1] < 0.4
+
+
+def test_an_error_that_nobody_foresaw_is_told_to_readers(web, monkeypatch):
+    """It ended the looking, and those who listened were told of nothing any more."""
+
+    def fail():
+        raise OSError(5, "the disk")
+
+    monkeypatch.setattr(web.service.mirror, "catch_up", fail)
+    [trouble] = [form for name, form in events(web, "timeout=0")[0] if name == "trouble"]
+    assert "the disk" in trouble["detail"]
 
 
 def test_beats_of_workers_are_not_told_all_the_time():

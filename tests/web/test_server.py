@@ -116,11 +116,12 @@ def test_sigterm_ends_it_at_once_and_its_workers_finish_their_job(cli, state, tm
     stream.close()
 
 
-def test_26_a_socket_alone(cli, state, tmp_path):
+def test_26_a_socket_alone(cli, data_dir, state, tmp_path):
     path = tmp_path / "page.sock"
     served = Served(cli, "--unix", str(path))
     assert served.port == 0
     assert f"--unix-socket {path}" in served.lines[-1]
+    assert not os.path.exists(Desk(data_dir, os.environ).file("served"))  # not for 'dashboard'
     with socket.socket(socket.AF_UNIX) as own:
         own.connect(str(path))
         own.sendall(b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from queuectl.commands import forms, listing, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.selecting import (
+    ABLE,
+    USUAL,
     Which,
     chosen,
     confirmed,
@@ -24,8 +26,7 @@ from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
 from queuectl.model.env_file import hidden
 from queuectl.model.env_set import present
-from queuectl.model.fields import STATES
-from queuectl.model.job import FINISHED, LIVE, Job, policy_of, recurs
+from queuectl.model.job import FINISHED, Job, policy_of, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, format_time
 
@@ -40,7 +41,6 @@ _BETWEEN = (render.Column("Age", 5), render.Column("Tries", 5))
 _ROOM = 56  # columns beside the ids: for state, age and tries, and 30 of the command
 _WAITS = 32  # columns at most for what a job waits for
 NO_MATCH = Note("No job matches.")
-_PURGED_UNASKED = ("completed", "cancelled")
 _PURGEABLE = ("completed", "cancelled", "dead")
 _MOST_NAMED = 10  # children
 _TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
@@ -278,7 +278,7 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
 def cancel(context: Context, args: dict[str, Any]) -> Result:
     """Jobs cancelled, all of those that are named or selected, or none."""
     queue = context.queue
-    which = chosen(context, args, "cancel", LIVE)
+    which = chosen(context, args, "cancel", ABLE["cancel"])
     if args["dry_run"]:
         return these(context, queue.would_cancel(which))
     if (agreed := confirmed(context, "Cancel", which, args)) is None:
@@ -307,8 +307,7 @@ def along(jobs: Sequence[Job], state: str) -> list[str]:
 def retry(context: Context, args: dict[str, Any]) -> Result:
     """Jobs pending again, all of those that are named or selected, or none."""
     queue = context.queue
-    able = [state for state in STATES if state != "in_progress"]
-    which = chosen(context, args, "retry", able, ("failed", "dead"))
+    which = chosen(context, args, "retry", ABLE["retry"], USUAL["retry"])
     if args["dry_run"]:
         return these(context, queue.would_retry(which))
     if (agreed := confirmed(context, "Retry", which, args)) is None:
@@ -327,11 +326,11 @@ def _due(context: Context, job: Job) -> str:
 
 def purge(context: Context, args: dict[str, Any]) -> Result:
     """Ended jobs removed with their logs, after a question."""
-    states = args["state"] or _PURGED_UNASKED
+    states = args["state"] or USUAL["purge"]
     for state in states:
         if state not in FINISHED:
             raise InvalidInput(f"only finished jobs can be purged ({', '.join(_PURGEABLE)})")
-    which: Which = selection_of(args, _PURGED_UNASKED)
+    which: Which = selection_of(args, USUAL["purge"])
     if args["job"]:
         which = chosen(context, args, "purge", FINISHED, FINISHED)
     return removed(context, args, which, states)
@@ -341,7 +340,7 @@ def removed(
     context: Context,
     args: Mapping[str, Any],
     which: Which,
-    states: Sequence[str] = (),
+    states: Collection[str] = (),
     *,
     dead: bool = False,
 ) -> Result:

@@ -9,7 +9,7 @@ const MANY = 60; // changes at once, for which the list is rather loaded
 const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
 const chosen = new Set();
-let may = { full: false }, queue = "", standing = null, workers = [], figures = null;
+let full = false, queue = "", standing = null, workers = [], figures = null;
 let next = null, marked = "", lastPicked = "", moved = new Map(), groups = [];
 let keysOn = read("queuectl-keys") !== "off";
 
@@ -41,6 +41,10 @@ async function attempt(deed, done, command, undo) {
   }
 }
 
+const get = (path) => attempt(() => ask("GET", path));
+const pathOf = (id) => `${V1}/jobs/${encodeURIComponent(id)}`;
+const named = (state) => NAMES[state] || state;
+
 /** Asks once, with the number of jobs and the command line; the focus is on Cancel. */
 const sure = (title, text, command, verb) => dialog(title, (close) => el("div", {},
   el("p", {}, text),
@@ -64,7 +68,7 @@ function target(cursor) {
 let asked = 0;
 async function load(cursor) {
   const mine = ++asked;
-  const reply = await attempt(() => ask("GET", target(cursor)));
+  const reply = await get(target(cursor));
   if (!reply || mine !== asked) return null;
   const { items, position } = reply.form;
   next = reply.form.next;
@@ -108,7 +112,7 @@ function fill(row, job) {
   const cells = row.tr.cells;
   row.tr.dataset.state = job.state;
   row.tr.classList.toggle("gone", Boolean(job.removed));
-  const state = job.cancel_requested ? "ending" : NAMES[job.state] || job.state;
+  const state = job.cancel_requested ? "ending" : named(job.state);
   set(cells[1].firstChild, `${MARKS[job.state]} ${state}`);
   const why = job.error && (job.state === "dead" || job.state === "failed") ? job.error : "";
   const text = plain(job.command.slice(0, 300)).replaceAll("\n", " ⏎ ");
@@ -240,7 +244,7 @@ function showEnds() {
 // -- choosing
 
 function pick(id, on, range) {
-  const ids = [...by("rows").children].map((tr) => tr.cells[2].firstChild.title);
+  const ids = [...by("rows").children].map((tr) => tr.job.id);
   const from = range && lastPicked ? ids.indexOf(lastPicked) : -1;
   const to = ids.indexOf(id);
   for (const one of from >= 0 ? ids.slice(Math.min(from, to), Math.max(from, to) + 1) : [id]) {
@@ -252,7 +256,7 @@ function pick(id, on, range) {
 
 function showChosen() {
   for (const [id, row] of rows) row.tr.cells[0].firstChild.checked = chosen.has(id);
-  by("selected").hidden = !chosen.size || !may.full;
+  by("selected").hidden = !chosen.size || !full;
   set(by("selected-count"), `${counted(chosen.size, "job")} selected`);
 }
 
@@ -269,7 +273,7 @@ function step(by_) {
   if (!list.length) return;
   const at = list.findIndex((tr) => tr.classList.contains("marked"));
   const to = list[Math.max(0, Math.min(list.length - 1, at < 0 ? 0 : at + by_))];
-  mark(to.cells[2].firstChild.title, true);
+  mark(to.job.id, true);
 }
 
 // -- what is done to jobs
@@ -281,9 +285,9 @@ const DEEDS = {
 };
 
 async function one(deed, id) {
-  if (!may.full) return;
+  if (!full) return;
   const { word, done, verb } = DEEDS[deed];
-  const path = `${V1}/jobs/${encodeURIComponent(id)}`;
+  const path = pathOf(id);
   if (deed === "purge") {
     if (!await sure(`Remove job ${id}?`, "The job and its output are removed for good.", line("purge", id, "--yes"), verb)) return;
     await attempt(() => ask("DELETE", path), `Job ${id} ${done}.`);
@@ -307,9 +311,9 @@ async function many(deed, body, command, what) {
   const told = command || (ids.length < count ? "" : line("dlq", "retry", ...ids, "--yes"));
   const { verb, many: did } = DEEDS[deed];
   if (!count) { tell(`${what}: none can be ${did}.`, "", true); return; }
-  const text = deed === "purge" ? "They and their output are removed for good." : `${what}: exactly these are touched, or none if there are others by then.`;
+  const text = deed === "purge" ? "They and their output are removed for good." : `${what}, and what comes after them; if others are meant by then, none.`;
   if (!await sure(`${verb} ${counted(count, "job")}?`, text, told, `${verb} ${number(count)}`)) return;
-  await attempt(() => ask("POST", path, { ...body, expect: count }), (reply) => `${counted(reply.form.count, "job")} ${did}.`, told);
+  await attempt(() => ask("POST", path, { ...body, expect: count }), ({ form: { count: all, kept } }) => `${counted(all, "job")} ${did}.${kept.length ? ` ${counted(kept.length, "job")} stayed, for which others wait.` : ""}`, told);
   chosen.clear();
   showChosen();
 }
@@ -326,7 +330,7 @@ function showStanding() {
     for (const name of ["all", ...STATES]) {
       list.append(el("li", {}, el("button", { "data-state": name, "data-filter": name,
         onclick: (event) => filter(name, event.shiftKey || event.ctrlKey) },
-      el("b", {}), el("span", {}, name !== "all" && el("span", { className: "mark", "aria-hidden": "true" }, MARKS[name]), name === "all" ? "all jobs" : name === "failed" ? "failed, will retry" : NAMES[name] || name))));
+      el("b", {}), el("span", {}, name !== "all" && el("span", { className: "mark", "aria-hidden": "true" }, MARKS[name]), name === "all" ? "all jobs" : name === "failed" ? "failed, will retry" : named(name)))));
     }
   }
   for (const item of list.children) {
@@ -350,12 +354,12 @@ function verdict() {
   else if (health === "stalled") {
     how = "bad";
     parts.push(`${active ? "No worker can work" : "No worker runs"}, and ${counted(waiting + jobs.in_progress, "job")} ${waiting + jobs.in_progress === 1 ? "waits" : "wait"}.`);
-    if (!active && may.full) parts.push(el("button", { className: "main", onclick: startWorker }, "Start a worker"));
+    if (!active && full) parts.push(el("button", { className: "main", onclick: startWorker }, "Start a worker"));
   } else if (hindered.length) { how = "warn"; parts.push(`${counted(hindered.length, "worker")} cannot work: ${hindered[0].why}`); }
   else if (held.length) {
     how = "warn";
     parts.push(held.includes("*") ? "The queue is paused: no job starts." : `Paused: ${held.join(", ")}.`);
-    if (may.full) parts.push(el("button", { onclick: held.includes("*") ? () => gate("resume") : showGate }, held.includes("*") ? "Resume" : "Look…"));
+    if (full) parts.push(el("button", { onclick: held.includes("*") ? () => gate("resume") : showGate }, held.includes("*") ? "Resume" : "Look…"));
   }
   else if (jobs.in_progress) parts.push(`Well: ${number(jobs.in_progress)} running, ${number(waiting)} waiting, ${counted(active, "worker")}.`);
   else if (waiting) parts.push(`Well: ${number(waiting)} waiting for their time, ${counted(active, "worker")}.`);
@@ -391,13 +395,13 @@ function showWorkers() {
     by("stop").hidden = true;
     return;
   }
-  by("stop").hidden = !may.full;
+  by("stop").hidden = !full;
   for (const li of [...list.children]) if (!workers.some((worker) => worker.id === li.dataset.id)) li.remove();
   for (const worker of workers) {
     let li = known.get(worker.id);
     if (!li) {
       li = el("li", { "data-id": worker.id }, el("div", { className: "what" }, el("span", {}), el("span", { className: "soft" })),
-        may.full && !worker.host && el("button", { "aria-label": `Stop worker ${worker.pid}`, onclick: () => stopWorker(worker) }, "Stop"));
+        full && !worker.host && el("button", { "aria-label": `Stop worker ${worker.pid}`, onclick: () => stopWorker(worker) }, "Stop"));
       list.append(li);
     }
     li.worker = worker;
@@ -438,8 +442,8 @@ const bound = (tag, most) => attempt(() => ask("PUT", `${V1}/limits`, { tag, mos
 
 /** Pauses and limits: what is kept back, and how to let it go. */
 async function showGate() {
-  if (!may.full) return;
-  const [limits, status] = await Promise.all([attempt(() => ask("GET", `${V1}/limits`)), attempt(() => ask("GET", `${V1}/status`))]);
+  if (!full) return;
+  const [limits, status] = await Promise.all([get(`${V1}/limits`), get(`${V1}/status`)]);
   if (!limits || !status) return;
   const { paused } = status.form;
   let again = false;
@@ -465,11 +469,11 @@ async function showGate() {
 // -- dead jobs by cause
 
 async function loadGroups() {
-  const reply = await attempt(() => ask("GET", `${V1}/dlq/groups`));
+  const reply = await get(`${V1}/dlq/groups`);
   if (!reply) return;
   groups = reply.form.groups;
   const all = by("retry-dead");
-  all.hidden = !groups.length || !may.full;
+  all.hidden = !groups.length || !full;
   const list = by("groups");
   const known = new Map([...list.querySelectorAll("li[data-id]")].map((li) => [li.dataset.id, li]));
   for (const li of [...list.children]) if (!groups.some((group) => group.group === li.dataset.id)) li.remove();
@@ -493,14 +497,14 @@ function addGroup(group) {
     el("div", { className: "what" },
       el("span", { title: plain(group.cause), dir: "auto" }, plain(group.cause)),
       el("span", { className: "soft" }, el("span", {}), el("button", { className: "plain", dir: "auto", onclick: (event) => open(event.target.textContent) }, ""))),
-    may.full && el("button", { "aria-label": `Retry those dead of ${group.cause}`,
+    full && el("button", { "aria-label": `Retry those dead of ${group.cause}`,
       onclick: () => many("retry", { group: group.group }, "", `The jobs dead of "${group.cause}"`) }, "Retry"));
 }
 
 // -- figures
 
 async function loadFigures() {
-  const reply = await attempt(() => ask("GET", `${V1}/stats`));
+  const reply = await get(`${V1}/stats`);
   if (!reply) return;
   figures = reply.form;
   dirty ||= !reply.headers.get("etag"); // they are behind the queue
@@ -590,8 +594,8 @@ async function showDrawer() {
     return;
   }
   const mine = ++drawerAsked;
-  const path = `${V1}/jobs/${encodeURIComponent(id)}`;
-  const [reply, why] = await Promise.all([attempt(() => ask("GET", path)), ask("GET", `${path}/explain`).catch(() => null)]);
+  const path = pathOf(id);
+  const [reply, why] = await Promise.all([get(path), ask("GET", `${path}/explain`).catch(() => null)]);
   if (mine !== drawerAsked || view.job !== id) return;
   if (!reply) { go({ job: "" }); return; }
   const first = shown?.id !== id;
@@ -621,11 +625,11 @@ function showAbout(why) {
   const job = shown, kin = why || {};
   const button = (text, deed, on, name = "") => el("button", { onclick: deed, disabled: !on, className: name }, text);
   const live = ["pending", "failed", "in_progress"].includes(job.state);
-  const each = (names, states = {}) => (names?.length ? names.map((name, at) => [at > 0 && ", ", el("button", { className: "plain", dir: "auto", onclick: () => open(name) }, name), states[name] && ` (${NAMES[states[name]] || states[name]})`]).flat() : null);
+  const each = (names, states = {}) => (names?.length ? names.map((name, at) => [at > 0 && ", ", el("button", { className: "plain", dir: "auto", onclick: () => open(name) }, name), states[name] && ` (${named(states[name])})`]).flat() : null);
   const words = (names) => names?.join(", ") || null;
   const policy = [["first retry after", job.retry_delay, span], ["times", job.base, number], ["at most", job.max_delay, span], ["left to chance", job.jitter, number], ["only after", job.retry_on, words], ["not after", job.no_retry_on, words]]
     .filter(([, value]) => value !== null && value !== undefined).map(([name, value, say_]) => `${name} ${say_(value)}`);
-  const facts = [["State", `${NAMES[job.state] || job.state}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
+  const facts = [["State", `${named(job.state)}${job.cancel_requested ? ", asked to end" : ""}`], ["Exit code", job.exit_code], ["Error", job.error],
     ["Priority", job.priority], ["Tries", `${job.attempts} of ${job.max_retries + 1}`], ["Runs", job.run], ["Workers lost", job.losses || null],
     ["After", each(job.after, kin.parents)], ["After the end of", each(job.after_end, kin.parents)], ["Waited for by", each(Object.keys(kin.children || {}), kin.children)],
     ["Not before", job.state === "failed" || seconds(job.run_at) > seconds(job.created_at) ? clock(job.run_at) : null], ["Time limit", job.timeout && span(job.timeout)], ["Retries", words(policy)],
@@ -635,24 +639,24 @@ function showAbout(why) {
     ["Log limit", job.log_limit === null ? null : `${number(job.log_limit)} bytes`], ["Rerun", job.rerun ? null : "not if its worker is lost"], ["Notify", job.notify ? null : "no hook tells of its end"], ["Worker", job.state === "in_progress" ? job.worker : null], ["Rev", job.rev]];
   keeping(by("about"), () => put(by("about"),
     el("div", { className: "bar" },
-      el("span", { className: "state", "data-state": job.state }, `${MARKS[job.state]} ${NAMES[job.state] || job.state}`),
+      el("span", { className: "state", "data-state": job.state }, `${MARKS[job.state]} ${named(job.state)}`),
       el("span", { className: "grow" }),
-      may.full && button("Retry", () => one("retry", job.id), !["in_progress"].includes(job.state) && !(job.state === "pending" && seconds(job.run_at) <= now() / 1000)),
-      may.full && button("Cancel", () => one("cancel", job.id), live),
-      may.full && button("Edit…", () => form(job), job.state !== "in_progress"),
-      may.full && button("Again…", () => form(job, true), true),
-      may.full && button("Remove…", () => one("purge", job.id), !live, "danger")),
+      full && button("Retry", () => one("retry", job.id), job.state !== "in_progress" && !(job.state === "pending" && seconds(job.run_at) <= now() / 1000)),
+      full && button("Cancel", () => one("cancel", job.id), live),
+      full && button("Edit…", () => form(job), job.state !== "in_progress"),
+      full && button("Again…", () => form(job, true), true),
+      full && button("Remove…", () => one("purge", job.id), !live, "danger")),
     el("pre", { className: "command", tabIndex: 0, dir: "auto", "aria-label": "Command" }, plain(job.command)),
     why && el("p", { dir: "auto" }, why.reasons.map((reason) => plain(reason.text).replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock)).join(" ")),
     el("h3", {}, "Timeline"), timeline(job),
     el("h3", {}, "Fields"),
     el("dl", { className: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", { dir: "auto" }, Array.isArray(value) ? value : plain(String(value)))])),
-    job.env && may.full && el("p", {}, el("button", { onclick: showVariables }, "Show the values of its variables")),
+    job.env && full && el("p", {}, el("button", { onclick: showVariables }, "Show the values of its variables")),
     el("div", { className: "line-of" }, el("code", {}, line("show", job.id)), copier(line("show", job.id)))));
 }
 
 async function showVariables() {
-  const reply = await attempt(() => ask("GET", `${V1}/jobs/${encodeURIComponent(shown.id)}/env`));
+  const reply = await get(`${pathOf(shown.id)}/env`);
   if (reply) {
     await dialog(`Variables of ${shown.id}`, (close) => el("div", {}, el("dl", { className: "facts" },
       Object.entries(reply.form.env).flatMap(([name, value]) => [el("dt", { className: "mono" }, plain(name)), el("dd", { className: "mono" }, plain(value))])),
@@ -692,7 +696,7 @@ async function showOutput(run) {
   const part = by("output-part");
   if (!run) { out = null; put(part, el("h3", {}, "Output"), el("p", { className: "soft" }, "It has not run yet.")); connect(); return; }
   const job = shown;
-  const path = `${V1}/jobs/${encodeURIComponent(job.id)}/logs`;
+  const path = `${pathOf(job.id)}/logs`;
   out = { id: job.id, run, path, begin: 0, end: 0, size: 0, follow: true, ended: false, away: true, hits: [], hit: -1 };
   const box = el("div", { className: "output wrap", id: "output", tabIndex: 0, role: "log", "aria-live": "off", "aria-label": `Output of run ${run}` });
   const runs = Array.from({ length: Math.min(job.run, 50) }, (_, at) => job.run - at);
@@ -728,7 +732,7 @@ function follow(on) {
 async function showPart(from, last, mark, limit = WINDOW) {
   const mine = out, turn = mine.turn = (mine.turn || 0) + 1; // a later wish counts
   mine.follow &&= Boolean(last);
-  const reply = await attempt(() => ask("GET", `${mine.path}?run=${mine.run}&offset=${from}&limit=${limit}`));
+  const reply = await get(`${mine.path}?run=${mine.run}&offset=${from}&limit=${limit}`);
   const box = by("output");
   if (!reply || out !== mine || turn !== mine.turn || !box) return;
   const told = (name) => Number(reply.headers.get(name));
@@ -835,7 +839,7 @@ async function hop(back) {
   set(by("hits"), "looking further");
   for (let at = back ? mine.begin : Math.max(0, mine.end - bytes(wanted) + 1), turned = false; ;) {
     const query = new URLSearchParams({ run: mine.run, q: wanted, offset: at, back: Boolean(back) });
-    const reply = await attempt(() => ask("GET", `${mine.path}/find?${query}`));
+    const reply = await get(`${mine.path}/find?${query}`);
     if (!reply || out !== mine) return;
     const { offset, next: further, size } = reply.form;
     if (offset !== null) { await showPart(Math.max(0, offset - NEAR), false, offset); return; }
@@ -900,7 +904,7 @@ function numeral(text, kind) {
 
 /** The form of a new job, of an edit of `job`, or of a new one like it (`again`). */
 async function form(job = null, again = false) {
-  if (!may.full) return;
+  if (!full) return;
   const editing = job && !again;
   const wanted = FIELDS.filter(([name]) => !(editing && FIXED.includes(name)) && !(again && name === "env" && !job?.env));
   const inputs = {}, faults = {};
@@ -971,7 +975,7 @@ async function form(job = null, again = false) {
     const submit = async (event) => {
       event.preventDefault();
       try {
-        if (editing) await ask("PATCH", `${V1}/jobs/${encodeURIComponent(job.id)}`, changed(), { "if-match": job.tag });
+        if (editing) await ask("PATCH", pathOf(job.id), changed(), { "if-match": job.tag });
         else job = (await ask("POST", `${V1}/jobs`, given())).form;
         tell(editing ? `Job ${job.id} is changed.` : `Job ${job.id} is handed in.`, command());
         close();
@@ -991,7 +995,7 @@ async function form(job = null, again = false) {
 }
 
 async function showSettings() {
-  const reply = await attempt(() => ask("GET", `${V1}/config`));
+  const reply = await get(`${V1}/config`);
   if (!reply) return;
   const { settings, about } = reply.form;
   const inputs = {};
@@ -1013,10 +1017,10 @@ async function showSettings() {
       close();
     } catch (error) { set(problem, error.message); }
   } }, el("div", { className: "fields" }, Object.entries(about).map(([name, { meaning, default: usual }]) => {
-    inputs[name] = el("input", { type: "text", value: text(settings[name]), disabled: !may.full, autocomplete: "off", oninput: () => set(told, command()) });
+    inputs[name] = el("input", { type: "text", value: text(settings[name]), disabled: !full, autocomplete: "off", oninput: () => set(told, command()) });
     return el("label", {}, name, el("small", {}, `${meaning}; ${text(usual) || "none"} if left out`), inputs[name]);
   })), problem, el("div", { className: "line-of" }, told),
-  el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Close"), may.full && el("button", { className: "main" }, "Save"))));
+  el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Close"), full && el("button", { className: "main" }, "Save"))));
 }
 
 async function removeFinished() {
@@ -1187,9 +1191,9 @@ async function begin() {
   fromAddress();
   by("search").value = view.q;
   by("sort").value = view.sort;
-  const reply = await attempt(() => ask("GET", `${V1}/access`));
+  const reply = await get(`${V1}/access`);
   if (!reply) { say("off", "no answer"); return; }
-  may = { full: reply.form.may.includes("full") };
+  full = reply.form.may.includes("full");
   queue = plain(reply.form.queue);
   setClock(reply.form.time);
   set(by("queue"), queue);
@@ -1198,7 +1202,7 @@ async function begin() {
   by("open").hidden = !reply.form.no_token;
   const hue = [...queue].reduce((sum, sign) => (sum * 31 + sign.charCodeAt(0)) % 360, 7);
   by("strip").style.setProperty("--hue", hue);
-  for (const id of ["new", "purge", "start", "stop", "gate"]) by(id).hidden = !may.full;
+  for (const id of ["new", "purge", "start", "stop", "gate"]) by(id).hidden = !full;
   position = (await load()) || "";
   connect();
   loadGroups();

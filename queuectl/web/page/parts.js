@@ -4,7 +4,7 @@ const TOKEN = "queuectl-token";
 export const STATES = ["pending", "in_progress", "failed", "dead", "completed", "cancelled"];
 export const MARKS = { pending: "○", in_progress: "▶", failed: "↻", dead: "✖", completed: "✔", cancelled: "⊘",
   started: "▶", retried: "↺", stopped: "■", lost: "?" };
-export const NAMES = { in_progress: "running", failed: "failed" };
+export const NAMES = { in_progress: "running" };
 
 /** An element; a property that begins with "on" is a listener, one with a dash or null is an attribute. */
 export function el(tag, given = {}, ...children) {
