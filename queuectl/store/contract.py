@@ -81,7 +81,8 @@ class Jobs(Protocol):
     def ahead(self, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
         """The ready jobs that are claimed before this one if none is held back, in any order.
 
-        One of each kind with the same parents, tags and locks, and how many of that kind there are.
+        One of each kind with the same parents, tags and locks, of which no more need be told, and
+        how many of that kind there are.
         """
 
     def counts(self) -> dict[str, int]:

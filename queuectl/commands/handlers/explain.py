@@ -25,7 +25,6 @@ from queuectl.model.job import LIVE, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.times import format_duration
 from queuectl.worker.hindrance import hindrance, unserved
-from queuectl.worker.rescue import kept_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,6 +101,8 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
     if job.state == "in_progress" and (holder is None or not holder.alive):
+        from queuectl.worker.rescue import kept_by  # few jobs are lost
+
         kept = kept_by(queue, holder, job)
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
     policy = own_policy(job, queue.settings().retry_policy())
