@@ -13,7 +13,7 @@ from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.fields import SCHEDULED, STATES, check_state, check_value, find_field
-from queuectl.model.job import FINISHED, LIVE, Job, recurs
+from queuectl.model.job import FINISHED, LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.times import format_time
 from queuectl.store.facts import CANCEL, is_selection
 
@@ -241,12 +241,19 @@ class JobChanges:
         return self._would(which, self._back if dead else self._retry_rule(which))
 
     def _would(self, which: Which, rule: Rule) -> list[Job]:
-        if is_selection(which):
-            return [job for job in self.select(which) if rule(job) is not None]
-        jobs = self._named(which)
-        for job in jobs:
-            rule(job)
-        return jobs
+        """The jobs as they are that the rule would change; raises what such a change would."""
+        from queuectl.model.dependencies import asked_anew, check_new, parents, states_with
+
+        jobs = self.select(which) if is_selection(which) else self._named(which)
+        pairs = [(job, new) for job in jobs if (new := rule(job)) is not None]
+        changed = {new.id: new for _, new in pairs}
+        if asked := asked_anew(pairs):
+            states = self.states({name for job in asked.values() for name in parents(job)})
+            kin = {job.id: job for job in self.kin()} | changed
+            check_new(asked, kin.get, states_with(changed, states.get))
+        for key, job in revived(pairs).items():
+            refuse_key(job, (other for other in self.find(LIVE) if other.unique == key))
+        return [job for job, _ in pairs]
 
     def _named(self, ids: Collection[str]) -> list[Job]:
         return [self.get(job_id) for job_id in dict.fromkeys(ids)]
@@ -345,7 +352,7 @@ class JobChanges:
             return jobs
         from queuectl.model.dependencies import named_by_live
 
-        needed = named_by_live(self.find(LIVE))
+        needed = named_by_live(self.kin())
         kept += [job for job in jobs if job.id in needed]
         return [job for job in jobs if job.id not in needed]
 

@@ -8,14 +8,15 @@ import re
 import pytest
 from memory_store import MemoryStore
 from samples import make_job
+from test_live_index import line
 
 from queuectl.errors import Conflict, InvalidInput, KeyTaken, NoSuchJob
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import ring, told_ring
+from queuectl.model.gate import gate_of
 from queuectl.model.lifecycle import Outcome
 from queuectl.store.files import lanes, live_index
 from queuectl.store.files.file_store import FileStore
-from queuectl.store.files.job_files import encode_job, line_id
 
 
 @pytest.fixture(params=["files", "memory"])
@@ -399,27 +400,54 @@ def test_jobs_with_a_tag_are_waited_for(cli):
     assert cli("worker", "run", "--drain").code == 0
 
 
-@pytest.mark.parametrize("shape", ["chain", "fan-in", "fan-out"])
-def test_a_job_of_a_graph_costs_few_steps_in_a_heap(monkeypatch, shape):
-    """However large the graph is: what waits for others lies in no heap."""
-    count, steps = 500, []
+def test_what_would_be_done_is_refused_as_it_is(queue):
+    enqueue(queue, "a", unique="k")
+    enqueue(queue, "b", after=["a"])
+    wrong = [
+        ("a", {"after": ["b"]}, "b after a after b|a after b after a"),
+        ("a", {"after": ["c"]}, "'c'"),
+    ]
+    for job_id, changes, words in wrong:
+        for update in (queue.would_update, queue.update_all):
+            with pytest.raises((InvalidInput, NoSuchJob), match=words):
+                update([job_id], changes)
+    queue.cancel(["a"])
+    enqueue(queue, "c", unique="k")
+    for job_id, kind in [("b", Conflict), ("a", KeyTaken)]:
+        for retry in (queue.would_retry, queue.retry):
+            with pytest.raises(kind):
+                retry([job_id])
+    queue.cancel(["c"])
+    assert [job.id for job in queue.would_retry(["b", "a"])] == ["b", "a"]
+
+
+@pytest.mark.parametrize("shape", ["chain", "fan-in", "fan-out", "full limit", "paused tag"])
+def test_a_job_costs_few_steps_in_a_heap(monkeypatch, shape):
+    """However many wait for others, or behind a limit or a pause: a claim passes none of them."""
+    count, held, steps = 2_000, 10_000, []
     for module in (live_index, lanes):
         for name in ("heappush", "heappop"):
             real = getattr(module, name)
             monkeypatch.setattr(module, name, lambda *a, real=real: steps.append(1) or real(*a))
     after = {
-        "chain": {n: (f"j{n - 1}",) for n in range(1, count)},
-        "fan-in": {0: tuple(f"j{n}" for n in range(1, count))},
-        "fan-out": dict.fromkeys(range(1, count), ("j0",)),
-    }[shape]
-    jobs = [make_job(f"j{n}", after=after.get(n, ())) for n in range(count)]
-    now = jobs[0].run_at.encode()
-    index = live_index.LiveIndex(map(encode_job, jobs), now=now)
-    by_id, ran = {job.id: job for job in jobs}, 0
-    while (line := index.first_ready(now)) is not None:
-        job = by_id[line_id(line).decode()]
-        index.put(encode_job(job._replace(state="in_progress")))
-        index.put(encode_job(job._replace(state="completed")))
+        "chain": {n: f'"after": ["j{n - 1}"], ' for n in range(1, count)},
+        "fan-in": {0: f'"after": {json.dumps([f"j{n}" for n in range(1, count)])}, '},
+        "fan-out": dict.fromkeys(range(1, count), '"after": ["j0"], '),
+    }.get(shape, {})
+    lines = [
+        line(f"j{n}").replace(b'"command', after.get(n, "").encode() + b'"command')
+        for n in range(count)
+    ]
+    gate = {"full limit": gate_of((), {"gpu": 1}), "paused tag": gate_of(["gpu"])}.get(shape)
+    if gate:
+        lines += [line(f"g{n}", tags=("gpu",), priority=-1) for n in range(held)]
+        lines.append(line("holder", tags=("gpu",), state="in_progress"))
+    now = make_job().run_at.encode()
+    index = live_index.LiveIndex(lines, now=now, most=held, gate=gate)
+    ran = 0
+    while (found := index.first_ready(now)) is not None:
+        index.put(found.replace(b'"pending"', b'"in_progress"'))
+        index.put(found.replace(b'"pending"', b'"completed"'))
         ran += 1
     assert ran == count
     assert len(steps) <= 3 * count

@@ -31,14 +31,26 @@ def memory(sizes: Sizes) -> list[Figure]:
     return [
         Figure(f"two busy workers beside {some} waiting jobs, together", _busy(some, 2), "MB", 60),
         Figure(f"a busy worker beside {most} waiting jobs", _busy(most, 1), "MB", 150),
+        _ruled(some),
         Figure(f"enqueue --file of {most} jobs", size, "MB", 300, note=f"{took:.1f} s"),
         _beside(sizes),
     ]
 
 
-def _busy(waiting: int, workers: int) -> float:
+def _ruled(waiting: int) -> Figure:
+    """What plain jobs take where there are rules too, which concern others, of where are none."""
+    name = f"a busy worker beside {waiting} plain jobs and some rules, of without rules"
+    return Figure(name, _busy(waiting, 1, ruled=True) / _busy(waiting, 1), "", 1.1)
+
+
+def _busy(waiting: int, workers: int, *, ruled: bool = False) -> float:
     """The sum of the workers' peaks after their claims, in MB."""
     with new_queue() as queue:
+        if ruled:
+            queue.change_settings({"limits": {"gpu": 1}, "paused": ["late"]})
+            queue.enqueue(
+                {"command": "true", "tags": [tag], "lock": ["a"]} for tag in ("gpu", "late")
+            )
         _fill(queue, waiting)
         pids = start_workers(queue.folder, workers)
         deadline = time.monotonic() + 600
