@@ -9,7 +9,7 @@ import sys
 import time
 
 import queuectl
-from queuectl.errors import NoSuchWorker, QueuectlError
+from queuectl.errors import Conflict, NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
 from queuectl.worker.processes import Process
@@ -193,7 +193,7 @@ def living_here(queue: JobQueue) -> list[WorkerInfo]:
 def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
     """The living workers of this host with these ids or pids; NoSuchWorker if one is not there.
 
-    QueuectlError for the id of one that runs on another host.
+    Conflict for the id of one that runs on another host.
     """
     elsewhere = {worker.id: worker.host for worker in queue.workers() if worker.host}
     living = living_here(queue)
@@ -201,7 +201,7 @@ def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
     for name in names:
         meant = [worker for worker in living if name in (worker.id, str(worker.pid))]
         if name in elsewhere:
-            raise QueuectlError(
+            raise Conflict(
                 f"worker {name} runs on host {elsewhere[name]}: stop it there, or all of them with "
                 "'worker stop --all-hosts'"
             )

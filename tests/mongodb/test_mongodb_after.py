@@ -62,6 +62,38 @@ def test_a_standalone_server_is_told_what_it_needs(store):
     assert list(store.find()) == [make_job("a"), make_job("b")]
 
 
+@pytest.mark.parametrize("server", ["standalone"], indirect=True)
+def test_a_standalone_server_that_was_a_set_changes_no_jobs_that_wait_for_others(store, database):
+    store.add([make_job("a"), make_job("p")])
+    database.jobs.update_one({"_id": "p"}, {"$set": {"_kids": 1}})
+    child = to_document(make_job("c", after=("p",)))
+    database.jobs.insert_one({**child, "_seq": 1, "_waits": ["p"], "_lane": "after/"})
+
+    def changed(job):
+        return job._replace(priority=1, state="pending" if job.id == "c" else "dead", rev=2)
+
+    before = list(database.jobs.find())
+    for ids in (["c"], ["p"], ["a", "c"], ["a", "p"]):
+        with pytest.raises(InvalidInput, match="waits for others, or they for it: that needs a re"):
+            store.change(ids, changed)
+        assert list(database.jobs.find()) == before
+
+
+@on_a_set
+def test_a_transaction_of_a_process_that_was_killed_is_ended(store, monkeypatch):
+    from queuectl.store.mongodb import connection
+
+    monkeypatch.setattr(connection, "_ABANDONED", 0.05)
+    store.add([make_job("a"), make_job("b")])
+    killed = connection.Connection(store.connection.address)
+    session = killed.client.start_session()
+    session.start_transaction()
+    killed.jobs.update_one({"_id": "a"}, {"$set": {"priority": 9}}, session=session)
+    store.change(["a", "b"], lambda job: job._replace(priority=5, rev=2))
+    assert [job.priority for job in store.find()] == [5, 5]
+    killed.close()
+
+
 @on_a_set
 @pytest.mark.parametrize("first", ["the child", "the end"])
 def test_a_parent_that_ends_as_its_child_comes_frees_it(store, url, opened, meanwhile, first):

@@ -420,7 +420,7 @@ def test_workers_elsewhere_are_shown_and_asked_to_stop(queue, clock, elsewhere):
     assert "w-far runs on host far; last sign of life: 2026-01-01T00:00:00.000000Z\n" in told
     [worker] = json.loads(queue.ok("worker", "list", "--json"))["workers"]
     assert (worker["host"], worker["job"], worker["alive"]) == ("far", "a", True)
-    assert queue("worker", "stop", "w-far").code == 1
+    assert queue("worker", "stop", "w-far").code == 4
     assert queue("worker", "stop").err == "No worker was running.\n"
     assert "asked" not in database.workers.find_one()
     told = queue.ok("worker", "stop", "--all-hosts", "--now")
@@ -483,6 +483,7 @@ def test_a_worker_that_was_declared_lost_notices(
         documents.update_one({}, {"$set": {"lost": True}})
         wait_until(lambda: not slot.still_held())
         assert not slot.lapsed
+        assert "was declared lost" in slot.why_gone()
     finally:
         store.release(slot)
 

@@ -194,7 +194,7 @@ def test_a_pause_waits_for_workers_that_may_not_know_of_it(store, url, opened, m
     from queuectl.store.mongodb import claims
 
     waited = []
-    monkeypatch.setattr(claims, "_wait", waited.append)
+    monkeypatch.setattr(claims, "wait", waited.append)
     configure(store, {"paused": ["gpu"]})
     assert waited == []
     slot = store.register("w", 1, "s", "b")

@@ -9,7 +9,7 @@ from queuectl.model.job import LIVE
 from queuectl.store.damage.check import key_twins, told_of_live
 from queuectl.store.damage.stray_logs import find_stray_logs, put_aside
 from queuectl.store.facts import Finding
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import MAKE_SET, Connection
 from queuectl.store.mongodb.documents import Document, to_job
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.kin import Family
@@ -36,7 +36,7 @@ class MongodbCare:
             Finding(
                 self._connection.address.name,
                 "a standalone server: changes of several jobs are made job by job",
-                "start it with --replSet rs0, and run rs.initiate() in mongosh once",
+                MAKE_SET,
                 problem=False,
             ),
         ]

@@ -35,7 +35,7 @@ from queuectl.store.mongodb.documents import (
     to_job,
 )
 from queuectl.store.mongodb.keys import Keys
-from queuectl.store.mongodb.kin import Family, noting, refuse_kin, turns, waits_of
+from queuectl.store.mongodb.kin import Family, needs_set, noting, turns, waits_of
 from queuectl.store.mongodb.lanes import lane_by
 from queuectl.store.mongodb.staging import Staging
 
@@ -90,13 +90,17 @@ class Changes:
         self.freed = 0
         if not is_selection(which) and len(which) == 1 and exactly is None:
             return self._change_one(which, rule, alone=alone)
-        found = [job for job, _ in self._found(which)]
+        documents = self._found(which)
+        found = [job for job, _ in documents]
         what = f"a change of {len(found)} jobs"
         if self._is_one_step(found):
             return self._in_one_step(self._changing(which, rule, exactly, alone=alone), what)
-        pairs = [(job, new) for job in found if (new := rule(job)) is not None]
+        pairs = []
+        for job, document in documents:
+            if (new := rule(job)) is not None:
+                self._refuse_kin(job, new, document)
+                pairs.append((job, new))
         check_count(len(pairs), exactly)
-        self._refuse_kin(pairs)
         self._keys.refuse(pairs)
         changed: dict[str, Job] = {}
         for ids in pieces([job.id for job in found], PIECE):
@@ -245,7 +249,7 @@ class Changes:
             if not found or (new := rule(found[0][0])) is None:
                 return {}
             old, document = found[0]
-            self._refuse_kin([(old, new)])
+            self._refuse_kin(old, new, document)
             if _has_kin(old, new, document):
                 what = f"a change of job '{old.id}'"
                 return self._in_one_step(self._changing(which, rule, alone=alone), what)
@@ -254,9 +258,11 @@ class Changes:
                 return {new.id: new}
         raise StoreBusy(f"job '{old.id}' is changed by others all the time; try again")
 
-    def _refuse_kin(self, pairs: Sequence[Pair]) -> None:
-        if not self._connection.has_transactions:
-            refuse_kin(asked_anew(pairs).values(), self._connection.address.name)
+    def _refuse_kin(self, old: Job, new: Job, document: Document) -> None:
+        """InvalidInput for a step that takes a transaction, where the server has none."""
+        concerns = _has_kin(old, new, document) or asked_anew([(old, new)])
+        if concerns and not self._connection.has_transactions:
+            raise needs_set(old.id, self._connection.address.name)
 
     def put(self, pairs: list[Pair], session: Any) -> None:
         """Put jobs for others in a transaction; Faster if those are no longer as they were."""

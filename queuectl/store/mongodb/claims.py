@@ -12,7 +12,6 @@ are never one too many, though neither sees the other.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from queuectl.model.gate import OPEN, Gate, full, paused_by, slots_for
 from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.mongodb.connection import DUPLICATE, Connection
+from queuectl.store.mongodb.connection import DUPLICATE, Connection, wait
 from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
 from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.lanes import ORDER, Lanes, gated, lane_of, open_lanes, ready
@@ -102,7 +101,7 @@ class Claims:
         self._read_at, gate = float("-inf"), Settings(new).gate()
         matters = gate is not None or Settings(new).hooks() != Settings(old).hooks()
         if matters and has_workers():
-            _wait(TRUSTED + _MARGIN)
+            wait(TRUSTED + _MARGIN)
         if gate is not None and not {*gated(gate)} <= {*gated(Settings(old).gate() or OPEN)}:
             self._lanes.put_right(gate)
 
@@ -337,7 +336,3 @@ def _starting(choice: Choice) -> UpdateOne:
 def _without(using: Mapping[str, list[Job]], job: Job) -> dict[str, list[Job]]:
     """Who holds each token beside this job."""
     return {token: [one for one in jobs if one.id != job.id] for token, jobs in using.items()}
-
-
-def _wait(seconds: float) -> None:
-    time.sleep(seconds)

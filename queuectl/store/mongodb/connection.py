@@ -6,6 +6,7 @@ the journal of a majority, whatever the URL says: the default of a standalone se
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 import warnings
@@ -21,18 +22,22 @@ from pymongo.errors import PyMongoError
 from queuectl.addresses import Address
 from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, StoreError
 
+_APP = "queuectl"  # what the server knows our clients by
 PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
 MARKER = "queuectl"  # the document of the collection `meta` that makes a database a queue
 SETTINGS = "settings"  # the document of the collection `config`
 _PIECE = 1000  # documents that are handed in, or asked for by their ids, at once
 DUPLICATE = 11000  # the server's code for what another document has of a unique index
 STANDALONE, SHARDED = "standalone", "sharded cluster"  # forms
+MAKE_SET = "start mongod with --replSet rs0, then once rs.initiate() in mongosh"
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
 _SILENCE = 5  # times that patience: so long may a single answer take
 _CLOCK_AGE = 60.0  # seconds after which the server's clock is looked at again
 _CLOCK_MOVED = 0.01  # seconds
 _TRANSACTION = 10.0  # seconds for which a transaction that others get in the way of is tried
+_ABANDONED = 2.0  # seconds after which one that asks nothing is taken for that of a killed process
+_PAUSE = 0.02  # seconds at most until it is tried again
 _OLDEST = 13  # wire version: MongoDB 5.0, which keeps keys with dots and dollars
 _RIGHTS = (13, 18, 31, 8000)  # codes of the server: no rights, wrong password, no such role
 _TOO_OLD = "is older than MongoDB 5.0: update the server"
@@ -122,7 +127,7 @@ class Connection:
                 readPreference="primary",
                 retryWrites=True,
                 retryReads=True,
-                appname="queuectl",
+                appname=_APP,
                 serverSelectionTimeoutMS=int(min(_TELL_AFTER, self._patience) * 1000),
                 connectTimeoutMS=int(self._patience * 1000),
                 # An error shows at once that a server is gone; to be told of it as well takes the
@@ -311,7 +316,8 @@ class Connection:
         It may be called several times. `what` names it, should its outcome stay unknown. The driver
         has a loop of its own for this, which goes on for two minutes.
         """
-        deadline = time.monotonic() + _TRANSACTION
+        looked = time.monotonic()
+        deadline = looked + _TRANSACTION
         with self.told(), self.client.start_session() as session:
             while True:
                 session.start_transaction()
@@ -325,14 +331,32 @@ class Connection:
                     if not exc.has_error_label("TransientTransactionError"):
                         raise
                     if time.monotonic() > deadline:
+                        if isinstance(exc, errors.ConnectionFailure):
+                            raise
                         raise StoreBusy(
                             f"others change the same jobs in {self.address.name} all the time; "
                             "nothing was changed: try again"
                         ) from exc
+                    if time.monotonic() > looked + _ABANDONED:
+                        self.end_abandoned()
+                        looked = time.monotonic()
+                    wait(random.uniform(0, _PAUSE))  # the others must get on, too
                 except BaseException:
                     if session.in_transaction:
                         session.abort_transaction()
                     raise
+
+    def end_abandoned(self) -> None:
+        """End transactions of killed processes, whose jobs the server keeps locked for a minute."""
+        idle = {"$gt": int(_ABANDONED * 1_000_000)}
+        steps: list[dict[str, Any]] = [
+            {"$currentOp": {"allUsers": False, "idleSessions": True}},
+            {"$match": {"appName": _APP, "transaction.timeInactiveMicros": idle}},
+        ]
+        with suppress(PyMongoError):  # else it is over in a minute
+            ids = [{"id": found["lsid"]["id"]} for found in self.client.admin.aggregate(steps)]
+            if ids:
+                self.client.admin.command("killSessions", ids)
 
     def _commit(self, session: Any, deadline: float, what: str) -> None:
         """Commit; a commit whose answer was lost is asked for again, which does no harm."""
@@ -377,6 +401,11 @@ def pieces(items: Iterable[_Item], most: int = _PIECE) -> Iterator[list[_Item]]:
 def now() -> float:
     """This host's own clock."""
     return time.time()
+
+
+def wait(seconds: float) -> None:
+    """Let so much time pass."""
+    time.sleep(seconds)
 
 
 _connections: dict[str, Connection] = {}  # by URL

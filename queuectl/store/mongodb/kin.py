@@ -28,7 +28,7 @@ from queuectl.model.dependencies import (
 from queuectl.model.fields import RECURS, STATES
 from queuectl.model.gate import Gate
 from queuectl.model.job import FINISHED, LIVE, Job
-from queuectl.store.mongodb.connection import Connection, pieces
+from queuectl.store.mongodb.connection import MAKE_SET, Connection, pieces
 from queuectl.store.mongodb.documents import KIDS, WAITS, Document, to_job
 from queuectl.store.mongodb.lanes import AFTER, PLAIN, WAITING, lane_on_server
 
@@ -248,11 +248,15 @@ def refuse_kin(jobs: Iterable[Job], name: str) -> None:
     """InvalidInput if a job waits for others, which a standalone server cannot keep."""
     for job in jobs:
         if parents(job) and job.state in LIVE:
-            raise InvalidInput(
-                f"job '{job.id}' waits for others, which needs a replica set, and {name} is a "
-                "standalone server: start mongod with --replSet rs0, then once rs.initiate() in "
-                "mongosh"
-            )
+            raise needs_set(job.id, name)
+
+
+def needs_set(job_id: str, name: str) -> InvalidInput:
+    """The error for a step that concerns jobs which wait for others, on a standalone server."""
+    return InvalidInput(
+        f"job '{job_id}' waits for others, or they for it: that needs a replica set, and {name} is "
+        f"a standalone server: {MAKE_SET}"
+    )
 
 
 def _without(name: str) -> Document:

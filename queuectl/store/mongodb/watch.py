@@ -19,8 +19,9 @@ from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.files.worker_files import worker_infos
-from queuectl.store.mongodb.connection import MARKER, Connection
+from queuectl.store.mongodb.connection import MARKER, Connection, wait
 from queuectl.store.mongodb.documents import STAGED, to_job
+from queuectl.store.mongodb.lanes import ORDER, WAITING, ready
 from queuectl.store.mongodb.layout import read_settings
 
 TYPE_CHECKING = False
@@ -56,7 +57,7 @@ class Listener:
         self.heard = 0
         self.whole_since = -1  # changes from this number on were all heard; -1: not yet
         self.trouble = ""
-        self._seen: dict[str, tuple[int, str]] = {}
+        self._seen: dict[str, tuple[int, str | None]] = {}
         threading.Thread(target=self._run, name="listener", daemon=True).start()
 
     def changes(self, since: int) -> list[Change] | None:
@@ -80,7 +81,7 @@ class Listener:
                 self.trouble = str(exc)
                 self.whole_since = -1
                 self.heard += 1
-                _wait(_AGAIN)
+                wait(_AGAIN)
 
     def _begin(self) -> None:
         self.trouble = ""
@@ -107,7 +108,7 @@ class Listener:
                     self._note(None)
                 elif event["operationType"] == "delete":
                     self._note((event["documentKey"]["_id"], None))
-                elif (document := event.get("fullDocument")) and document["state"] != STAGED:
+                elif (document := event.get("fullDocument")) and document.get("state") != STAGED:
                     self._note((document["_id"], to_job(document)))
         raise StoreError(f"{self._connection.address.name}: the database was dropped")
 
@@ -119,7 +120,7 @@ class Listener:
         self._look(database, told=False)
         self._begin()
         while True:
-            _wait(_PAUSE)
+            wait(_PAUSE)
             count = (count[0] + self._look(database, told=True), count[1])
             now, found = self._count(database), self._others(database)
             if now != count or found != others:
@@ -134,7 +135,7 @@ class Listener:
         asked = {"updated_at": {"$gte": since}, "state": {"$ne": STAGED}}
         new, seen = 0, {}
         for document in database.jobs.find(asked).sort("updated_at", 1):
-            stamp = (document.get("rev", 1), document["state"])
+            stamp = (document.get("rev", 1), document.get("state"))
             seen[document["_id"]] = stamp
             if told and self._seen.get(document["_id"]) != stamp:
                 new += stamp[0] == 1 and document["_id"] not in self._seen
@@ -150,10 +151,6 @@ class Listener:
     def _others(self, database: Any) -> object:
         workers = [document["_id"] for document in database.workers.find({}, {"_id": 1})]
         return workers, database.config.find_one()
-
-
-def _wait(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 _listeners: dict[str, Listener] = {}
@@ -236,11 +233,9 @@ class MongodbGlance:
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
         """At most so many of the jobs that wait: those that are claimed first from `now` on."""
-        order = [("priority", 1), ("run_at", 1), ("_seq", 1)]
-        waiting = {"state": {"$in": ["failed", "pending"]}}
-        return self._found({**waiting, "run_at": {"$lte": now}}, order, most) or self._found(
-            waiting, [("run_at", 1), ("priority", 1), ("_seq", 1)], most
-        )
+        soonest = [("run_at", 1), ("priority", 1), ("_seq", 1)]
+        later = {"state": WAITING}
+        return self._found(ready(now), ORDER, most) or self._found(later, soonest, most)
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
         """At most so many jobs, those with the latest time `key`; whether these are all."""

@@ -25,7 +25,7 @@ from queuectl.store import door
 from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.worker_files import WorkerSlot
-from queuectl.store.mongodb.connection import STANDALONE, Connection
+from queuectl.store.mongodb.connection import STANDALONE, Connection, wait
 from queuectl.store.mongodb.documents import WAITS
 from queuectl.store.mongodb.host import folder_held, forget_secret, make_host_folder
 
@@ -38,6 +38,7 @@ _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
 _GAPS = 4  # parts of a lease: an observer that looked less often has lost sight
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again
+_STUCK = 8.0  # seconds without a step of the worker; one that waits for work takes fewer
 _FREED = 0.25  # seconds from what frees a slot to a look whether it is free still
 _AWAIT = 5000  # milliseconds for which the server holds a question while nothing is new
 _PENDING = [
@@ -272,7 +273,7 @@ class Waker:
                         return  # a standalone server has no stream: workers look by themselves
                     self._hear()
             except QueuectlError:
-                _wait(_AGAIN)
+                wait(_AGAIN)
 
     def _hear(self) -> None:
         with self._connection.database.watch(_PENDING, max_await_time_ms=_AWAIT) as stream:
@@ -302,10 +303,6 @@ class Waker:
             self._later.start()
 
 
-def _wait(seconds: float) -> None:
-    time.sleep(seconds)
-
-
 class LeasedSlot(WorkerSlot):
     """A worker's file and pipe on its host, and its lease, which a thread renews."""
 
@@ -333,6 +330,12 @@ class LeasedSlot(WorkerSlot):
     def lapsed(self) -> bool:
         """See WorkerSlot: whoever declares it lost changes its document, which the beat sees."""
         return not self._declared and super().still_held()
+
+    def why_gone(self) -> str:
+        """See WorkerSlot."""
+        if self._declared:
+            return "was declared lost elsewhere, as its lease was not renewed in time"
+        return super().why_gone()
 
     @property
     def patience(self) -> float:
@@ -369,6 +372,8 @@ class LeasedSlot(WorkerSlot):
             if self._thread is None:
                 return
             began = clock()
+            if began - self._lives > _STUCK:  # it may wait for what a killed process has locked
+                self._connection.end_abandoned()
             if began - self._lives > self._lease / 2:
                 continue  # the worker itself is stuck: nobody should vouch for it
             try:
