@@ -11,7 +11,8 @@ pytest.importorskip("pymongo")
 from samples import make_job
 
 from queuectl.store.files.log_cut import MISSING
-from queuectl.store.mongodb.output import PIECE, Pieces, Sender
+from queuectl.store.files.printed import PIECE
+from queuectl.store.mongodb.output import Pieces, Sender
 
 JOB = make_job("a", state="completed", run=1, log_word="w")
 

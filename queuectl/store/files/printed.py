@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from queuectl.store.output import Printed
 
 _BLOCK = 65_536
-_PART = 1 << 18  # bytes; MongoDB keeps so many in one piece
+PIECE = 1 << 18  # bytes that are read at once; MongoDB keeps so many in a document
 
 
 class PrintedFile:
@@ -30,7 +30,7 @@ class PrintedFile:
 def rest(log: Printed, begin: int) -> Iterator[bytes]:
     """The output from an offset to its end; closes it."""
     try:
-        while piece := log.read(begin, _PART):
+        while piece := log.read(begin, PIECE):
             yield piece
             begin += len(piece)
     finally:

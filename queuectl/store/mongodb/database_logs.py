@@ -56,7 +56,7 @@ class DatabaseLogs(LogFolder):
         """At most the last `most` bytes that the latest run has written so far."""
         try:
             name = self._name(job, None)
-            size = self._pieces.size(name)
+            size, _ = self._pieces.end(name)
             if size:
                 return b"".join(self._pieces.read(name, max(0, size - most)))
         except QueuectlError:

@@ -41,10 +41,10 @@ _KINDS: dict[str, set[type]] = {
     **{kind: {int, float} for kind in ("duration", "delay", "number", "share", "period")},
     **{"env": {dict}, "flag": {bool}, "tags": {list}, "ids": {list}, "outcomes": {list}},
 }
-_TYPES = {field.name: _KINDS[field.kind] for field in FIELDS if field.kind in _KINDS}
-_TYPES["history"] = {list}
-_TYPES |= {
-    name: types | {type(None)} for name, types in _TYPES.items() if _DEFAULTS.get(name, 0) is None
+TYPES = {field.name: _KINDS[field.kind] for field in FIELDS if field.kind in _KINDS}
+TYPES["history"] = {list}
+TYPES |= {
+    name: types | {type(None)} for name, types in TYPES.items() if _DEFAULTS.get(name, 0) is None
 }
 # What a rule reads of a job beside what it changes: if one of these is another, the rule must look
 # again. `rev` alone would not show an edit in mongosh, which leaves it as it is.
@@ -111,9 +111,9 @@ def to_job(document: Mapping[str, Any]) -> Job:
     form["id"] = form.pop("_id")
     fits = form.get("state") in STATES and form.keys() >= _NEEDED
     for name, value in form.items():
-        if type(value) not in _TYPES.get(name, _JSON):
+        if type(value) not in TYPES.get(name, _JSON):
             form[name] = _as_json(value)
-            fits = fits and (name not in _TYPES or type(form[name]) in _TYPES[name])
+            fits = fits and (name not in TYPES or type(form[name]) in TYPES[name])
     env = form.get("env")
     if fits and (env is None or all(type(text) is str for text in env.values())):
         return Job.from_dict(form)

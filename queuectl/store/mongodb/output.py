@@ -23,9 +23,9 @@ from queuectl.model.times import format_time
 from queuectl.store import door
 from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.logs import named_run
+from queuectl.store.files.printed import PIECE
 from queuectl.store.mongodb.connection import Connection
 
-PIECE = 1 << 18  # bytes
 PAUSE = 0.5  # seconds between looks at the spool
 _SMALL = 1 << 14  # bytes up to which a piece grows, so that a run that prints little has few
 _MOST = 64  # pieces that are sent at each look
@@ -145,10 +145,6 @@ class Pieces:
                     start = parts.pop()[0]
                 parts.append((start, end))
             return StoredOutput(self, name, parts)
-
-    def size(self, name: str) -> int:
-        """How many bytes there are of a run's output."""
-        return self.end(name)[0]
 
     def end(self, name: str) -> tuple[int, Cut | None]:
         """How many bytes there are of a run's output, and what it is if not all of it is kept."""

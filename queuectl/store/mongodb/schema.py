@@ -10,33 +10,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from queuectl.model.fields import FIELDS, STATES, Field
-from queuectl.model.job import Job
-from queuectl.store.mongodb.documents import ALWAYS, STAGED
+from queuectl.store.mongodb.documents import ALWAYS, STAGED, TYPES
 
-_WHOLE = {"bsonType": ["int", "long"]}
-_NUMBER = {"bsonType": ["double", "int", "long"], "minimum": 0}
-_TEXT = {"bsonType": "string"}
-_KINDS: dict[str, dict[str, Any]] = {
-    **{kind: _TEXT for kind in ("id", "text", "word", "key", "cron")},
-    **{kind: _WHOLE for kind in ("int", "count", "size")},
-    **{kind: _NUMBER for kind in ("duration", "delay", "number", "share", "period")},
-    "time": {**_TEXT, "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
-    "env": {"bsonType": "object", "additionalProperties": _TEXT},
-    "flag": {"bsonType": "bool"},
-    "state": {"enum": [*STATES, STAGED]},
-    "ids": {"bsonType": "array", "items": _TEXT},
-    "tags": {"bsonType": "array", "items": _TEXT},
-    "outcomes": {"bsonType": "array", "items": {"bsonType": ["int", "long", "string"]}},
+_NAMES: dict[type, list[str]] = {
+    **{str: ["string"], int: ["int", "long"], float: ["double"], bool: ["bool"]},
+    **{dict: ["object"], list: ["array"], type(None): ["null"]},
 }
-_HISTORY = {"bsonType": "array", "items": {"bsonType": "object"}}
+_TEXT = {"bsonType": "string"}
+# By kind; each of these conditions is for values of its own type only.
+_MORE: dict[str, dict[str, Any]] = {
+    **{kind: {"minimum": 0} for kind in ("duration", "delay", "number", "share", "period")},
+    "time": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
+    "env": {"additionalProperties": _TEXT},
+    "state": {"enum": [*STATES, STAGED]},
+    **{kind: {"items": _TEXT} for kind in ("ids", "tags")},
+    "outcomes": {"items": {"bsonType": ["int", "long", "string"]}},
+}
 
 
 def _rule(field: Field) -> dict[str, Any]:
-    rule = _HISTORY if field.name == "history" else _KINDS.get(field.kind, {})
-    if Job._field_defaults.get(field.name, 0) is not None or "bsonType" not in rule:
-        return rule
-    types = rule["bsonType"]  # the other conditions are for values of their own type only
-    return {**rule, "bsonType": [*([types] if isinstance(types, str) else types), "null"]}
+    if field.name not in TYPES:
+        return {}
+    more = {"items": {"bsonType": "object"}} if field.name == "history" else _MORE.get(field.kind)
+    names = [name for kind in TYPES[field.name] for name in _NAMES[kind]]
+    return {"bsonType": names, **(more or {})}
 
 
 def validator() -> Mapping[str, Any]:
