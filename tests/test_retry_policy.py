@@ -76,6 +76,8 @@ def test_no_wait_overflows_or_exceeds_the_cap(first, base, n, cap):
         ({"retry_on": [143]}, 143, "timed_out", "dead"),
         ({"retry_on": ["signal"]}, 139, "exited", "failed"),
         ({"retry_on": ["signal"]}, 1, "exited", "dead"),
+        ({"retry_on": ["signal"]}, 192, "exited", "failed"),
+        ({"no_retry_on": ["signal"]}, 255, "exited", "failed"),
         ({"retry_on": [1]}, None, "not_started", "dead"),
         ({"no_retry_on": [2]}, 2, "exited", "dead"),
         ({"no_retry_on": [2]}, 3, "exited", "failed"),

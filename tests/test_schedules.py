@@ -22,7 +22,7 @@ from queuectl.model.cron import next_fitting
 from queuectl.model.fields import LONGEST_ID, MOST_RETRIES
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.schedule import fired, next_time
-from queuectl.model.times import format_time, parse_time
+from queuectl.model.times import LATEST, format_time, parse_time
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.firing import fire
 
@@ -147,6 +147,12 @@ def test_one_step_at_a_time_a_year_is_as_cronsim_goes_through_it(zone, fields):
 def test_what_never_fits_is_refused(fields, zone, complaint):
     with pytest.raises(InvalidInput, match=complaint):
         next_fitting(fields, zone, 1e9)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_no_time_fits_behind_the_last_year(zone):
+    with pytest.raises(InvalidInput, match="it never fits"):
+        next_fitting("@daily", zone, LATEST)
 
 
 def test_a_machine_without_time_zones_says_what_to_install(monkeypatch, request):

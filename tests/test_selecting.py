@@ -94,6 +94,7 @@ def test_a_state_that_a_command_can_do_nothing_to_is_refused(queue, cli):
 
 
 NOTHING_NAMED = [
+    "list --since 1h --until 2h",
     *("cancel", "retry", "update --priority 3", "wait", "logs", "dlq retry", "dlq purge"),
     *("cancel --limit 3 --yes", "retry --limit 1 --yes", "dlq purge --older-than 1h --yes"),
 ]

@@ -35,15 +35,17 @@ def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None)
     """What the options select, without ids; `states` are those of a command that names none."""
     given = args.get("in_state") if "in_state" in args else args.get("state")
     tags = args.get("with_tag") if "with_tag" in args else args.get("tag")
-    wanted = given or states
+    wanted, since, until = given or states, args.get("since"), args.get("until")
+    if since and until and since > until:
+        raise InvalidInput(f"--since {since} is later than --until {until}: no job fits both")
     return Selection(
         states=None if wanted is None else frozenset(wanted),
         tags=frozenset(tags or ()),
         match=args.get("match"),
         error=args.get("error"),
         exit_code=args.get("exit_code"),
-        since=args.get("since"),
-        until=args.get("until"),
+        since=since,
+        until=until,
         limit=args.get("limit"),
         recurring=bool(args.get("recurring")),
     )

@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timezone
 from zoneinfo import ZoneInfo, available_timezones
 
-from queuectl.errors import InvalidInput, not_installed
+from queuectl.errors import InvalidInput, as_given, not_installed
 from queuectl.model.rare_values import CRON
 
 try:
@@ -42,8 +42,9 @@ def next_fitting(fields: str, zone: str | None, after: float) -> float:
     words = ALIASES.get(fields.strip().lower(), fields).split()
     if len(words) != 5 or _ODD.search(fields):
         raise InvalidInput(f"cron '{fields}': {_FORM}")
-    start = datetime.fromtimestamp(int(after), _zone(zone or "UTC"))
+    where = _zone(zone or "UTC")
     try:
+        start = datetime.fromtimestamp(int(after), where)
         found = map(datetime.timestamp, CronSim(" ".join(words), start))
         # Asked within a time that a clock change brings twice, cronsim names the first of them.
         return next(moment for moment in found if moment > after)
@@ -73,4 +74,4 @@ def _zone(name: str) -> timezone | ZoneInfo:
         why = "like Europe/Berlin or UTC"
         if not available_timezones():
             why = "this machine has no time zones: install tzdata"
-        raise InvalidInput(f"tz: there is no time zone '{name}' here ({why})") from None
+        raise InvalidInput(f"tz: there is no time zone {as_given(name)} here ({why})") from None

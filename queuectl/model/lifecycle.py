@@ -34,7 +34,7 @@ Event = Literal[
 LATER = 75  # exit code of a run that asks for a later one: EX_TEMPFAIL of sysexits.h
 MOST_DEFERRALS = 100  # after so many in a row it is a failure like any other
 MOST_LOSSES = 3  # workers lost running one job before it counts as the cause
-_SIGNALLED = 128  # 128 + n is how a shell tells of a command that signal n killed
+_SIGNALLED = range(129, 193)  # 128 + n: signal n killed the command, as a shell tells it
 MOST_INTERRUPTIONS = 20  # workers killed after they were asked to stop, before one run has ended
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -235,7 +235,7 @@ def _is_among(causes: Collection[int | str], outcome: Outcome) -> bool:
     if outcome.kind == "timed_out":
         return "timeout" in causes
     code = outcome.exit_code
-    return code in causes or ("signal" in causes and code is not None and code > _SIGNALLED)
+    return code in causes or ("signal" in causes and code in _SIGNALLED)
 
 
 def _deferred(job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], now: str) -> Job:

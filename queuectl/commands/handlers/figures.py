@@ -40,8 +40,8 @@ def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str
             yield f"{title} times of {times['count']}: {', '.join(parts)}"
     hour = found["hour"]
     yield (
-        f"The last hour: {hour['completed']} completed, {hour['failed']} runs failed, "
-        f"{hour['dead']} dead"
+        f"The last hour: {hour['completed']} completed, "
+        f"{render.counted(hour['failed'], 'run')} failed, {hour['dead']} dead"
     )
     hours = [completed + failed for completed, failed, _ in found["hours"]]
     if any(hours):

@@ -91,6 +91,8 @@ Running
   input. QUEUECTL_DATA names its queue, QUEUECTL_JOB_ID the job and
   QUEUECTL_ATTEMPT the run; QUEUECTL_SLOT_GPU is a number, from 0 on, that no
   other running job of the tag gpu has, if that has a limit.
+  The file of --env-file holds a NAME=VALUE a line, without export; a value
+  goes as it stands to the end of its line, quotes included. # begins a remark.
 What a run leaves behind
   When its shell has ended, all that stayed in its session is ended too. What
   left the session (setsid, a daemon) lives on only if the run succeeded: exit
