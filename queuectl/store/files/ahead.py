@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from operator import itemgetter
 
 from queuectl.model.claim_order import claim_order, rank
 from queuectl.store.files.job_files import decode_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from queuectl.model.job import Job
     from queuectl.store.files.snapshot import Snapshot
 
 # Behind a newline: a search that begins with fixed bytes is the fastest way through a file.
 _WAITING = re.compile(
-    rb'\n\{"id": "[^"]+", "state": "(?:pending|failed)", "priority": (-?\d+), "run_at": "([^"]+)"'
+    rb'\n\{"id": "([^"]+)", "state": "(?:pending|failed)", "priority": (-?\d+), "run_at": "([^"]+)"'
     rb', \t?((?:"(?:after|after_end|tags|lock)": \[[^]]*\], )*)'
 )
+_SAID = itemgetter(1, 2, 3)
 # A line with what matters of one of them; its id is no job's.
 _KIND = (
     b'{"id": " %d", "state": "pending", "priority": 0, "run_at": "", %b"command": "", '
@@ -32,15 +34,16 @@ _KIND = (
 
 def ahead(snapshot: Snapshot, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
     """See Jobs of store/contract.py."""
-    mine, own = claim_order(job, aging), b'\n{"id": "%b", ' % job.id.encode()
+    mine, name = claim_order(job, aging), job.id.encode()
+    own = b'\n{"id": "%b", ' % name
     earlier, later = Counter[tuple[bytes, ...]](), Counter[tuple[bytes, ...]]()
     into = earlier
-    for text in _texts(snapshot):
-        head, met, rest = text.partition(own)
-        into.update(_WAITING.findall(head))
+    for text, newer in _texts(snapshot):
+        head, met, rest = text.partition(own) if name not in newer else (text, b"", b"")
+        into.update(_fronts(head, newer))
         if met:
             into = later
-            into.update(_WAITING.findall(rest))
+            into.update(_fronts(rest, newer))
     counts = Counter[bytes]()
     for found, most in ((earlier, (mine, True)), (later, (mine, False))):
         for (priority, run_at, rules), count in found.items():
@@ -52,14 +55,17 @@ def ahead(snapshot: Snapshot, job: Job, now: str, aging: float) -> list[tuple[Jo
     return [(decode_job(_KIND % (at, rules)), count) for at, (rules, count) in kinds]
 
 
-def _texts(snapshot: Snapshot) -> Iterator[bytes]:
-    """The lines of all jobs, a newline before each; what changed comes last, as for a claim."""
-    newer = snapshot.overlay
+def _texts(snapshot: Snapshot) -> Iterator[tuple[bytes, Collection[bytes]]]:
+    """The lines of all jobs, a newline before each, and the ids of those that have newer ones.
+
+    These come last, as for a claim.
+    """
     for piece in snapshot.base_pieces():
-        if newer:
-            lines = (
-                line for line in piece.split(b"\n") if line[8 : line.find(b'"', 8)] not in newer
-            )
-            piece = b"\n".join(lines)
-        yield b"\n" + piece
-    yield b"\n" + b"\n".join(newer.values())
+        yield b"\n" + piece, snapshot.overlay
+    yield b"\n" + b"\n".join(snapshot.overlay.values()), ()
+
+
+def _fronts(text: bytes, newer: Collection[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Priority, due time and rules of those of the jobs that wait."""
+    found = _WAITING.findall(text)
+    return map(_SAID, [front for front in found if front[0] not in newer] if newer else found)
