@@ -350,11 +350,11 @@ class JobChanges:
         """Those of the jobs that would be removed, if others are to be kept as parents at all."""
         if not jobs or kept is None:
             return jobs
-        from queuectl.model.dependencies import named_by_live
+        from queuectl.model.dependencies import needed
 
-        needed = named_by_live(self.kin())
-        kept += [job for job in jobs if job.id in needed]
-        return [job for job in jobs if job.id not in needed]
+        stay = needed(self.kin(), {job.id for job in jobs})
+        kept += [job for job in jobs if job.id in stay]
+        return [job for job in jobs if job.id not in stay]
 
     def _change(
         self,

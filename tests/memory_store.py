@@ -173,9 +173,7 @@ class MemoryStore:
         self, pairs: list[tuple[Job, Job]], now: str, *, alone: bool = False
     ) -> dict[str, Job]:
         before = dict(self._jobs)
-        kin = Kin(
-            lambda name: (job for job in before.values() if name in parents(job)), _states(before)
-        )
+        kin = Kin.among(before.values(), _states(before))
         pairs = [*pairs, *kin.consequences(pairs, now, alone=alone)]
         after = before | {new.id: new for _, new in pairs}
         check_new(asked_anew(pairs), after.get, _states(after))

@@ -146,11 +146,6 @@ def check_new(
         raise InvalidInput(f"jobs would wait for each other in a ring: {told_ring(found)}")
 
 
-def named_by_live(jobs: Iterable[Job]) -> set[str]:
-    """The ids that live jobs among these wait for."""
-    return {name for job in jobs if job.state in LIVE for name in parents(job)}
-
-
 def needed(kin: Iterable[Job], doomed: Collection[str]) -> set[str]:
     """The ids of the doomed jobs that must stay, for a live job that stays names them.
 
@@ -205,6 +200,15 @@ class Kin:
     def __init__(self, kids_of: Callable[[str], Iterable[Job]], state_of: StateOf) -> None:
         """`kids_of` gives the jobs that name a parent: all that wait for it, and all that fell."""
         self._kids_of, self._state_of = kids_of, state_of
+
+    @classmethod
+    def among(cls, jobs: Iterable[Job], state_of: StateOf) -> Kin:
+        """Those that these jobs are, which name others."""
+        kids: dict[str, list[Job]] = {}
+        for job in jobs:
+            for name in dict.fromkeys(parents(job)):
+                kids.setdefault(name, []).append(job)
+        return cls(lambda parent: kids.get(parent, ()), state_of)
 
     def consequences(self, pairs: Sequence[Pair], now: str, *, alone: bool = False) -> list[Pair]:
         """What else happens in a step that changes these jobs.

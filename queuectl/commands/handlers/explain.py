@@ -183,14 +183,9 @@ def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
     """What its end, or its retry, would come to for its children, as codes and sentences."""
     if job.state == "completed" or not queue.children(job.id):
         return []
-    kids: dict[str, list[Job]] = {}
-    for kid in queue.kin():
-        for name in dict.fromkeys(parents(kid)) if kid.state in CLAIMABLE | LOST else ():
-            kids.setdefault(name, []).append(kid)
-    states = queue.states(
-        {name for found in kids.values() for kid in found for name in parents(kid)}
-    )
-    kin = Kin(lambda parent: kids.get(parent, ()), states.get)
+    kids = [kid for kid in queue.kin() if kid.state in CLAIMABLE | LOST]
+    states = queue.states({name for kid in kids for name in parents(kid)})
+    kin = Kin.among(kids, states.get)
 
     def follow(state: State) -> list[str]:
         return [new.id for _, new in kin.consequences([(job, job._replace(state=state))], now)]

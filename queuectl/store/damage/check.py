@@ -8,7 +8,6 @@ from queuectl.errors import list_few
 from queuectl.model.dependencies import (
     LOST,
     SCHEDULE,
-    named_by_live,
     parent_state,
     parents,
     ring,
@@ -66,7 +65,7 @@ def left_by_hand(lines: Callable[[], Iterable[bytes]], about: str) -> list[Findi
     twins = key_twins(keyed)
     naming = (line for line in lines() if NAMES_OTHERS in line and is_live(line))
     waiting = [job for job in map(decode_job, naming) if parents(job)]
-    named = named_by_live(waiting)
+    named = {name for job in waiting for name in parents(job)}
     known = (decode_job(line) for line in lines() if line_id(line).decode() in named)
     states = {job.id: parent_state(job) for job in known} if named else {}
     return told_of_live(about, twins, waiting, states.get)

@@ -87,11 +87,7 @@ def consequences(
     known = with_parents(writer.files, journal)
     named = {name for job in (*known.values(), *asked.values()) for name in parents(job)}
     states = _states(writer, journal, named)
-    kids: dict[str, list[Job]] = {}
-    for job in known.values():
-        for parent in dict.fromkeys(parents(job)):
-            kids.setdefault(parent, []).append(job)
-    kin = Kin(lambda parent: kids.get(parent, ()), states.get)
+    kin = Kin.among(known.values(), states.get)
     more = kin.consequences(pairs, now, alone=alone)
     changed = {new.id: new for _, new in (*pairs, *more)}
     new_states = states_with(changed, states.get)
