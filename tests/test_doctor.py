@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from queuectl.job_queue import JobQueue
-from queuectl.store.damage import examination, strays
+from queuectl.store.damage import examination
+from queuectl.store.files import strays
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.logs import LogFolder
 from queuectl.store.files.worker_files import make_slot

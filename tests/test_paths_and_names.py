@@ -13,7 +13,7 @@ import pytest
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
 from queuectl.store import door
-from queuectl.store.damage import strays
+from queuectl.store.files import strays
 
 AWAY = "../../thesis.txt"
 

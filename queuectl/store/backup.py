@@ -22,7 +22,7 @@ from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
 from queuectl.store import door
-from queuectl.store.damage.strays import BEFORE_RESTORE
+from queuectl.store.files.strays import BEFORE_RESTORE
 
 FORMAT = 2  # 1 had no sets of captured variables
 _LEFT = "nothing was changed"

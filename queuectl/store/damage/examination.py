@@ -29,7 +29,15 @@ from queuectl.places import (
 from queuectl.store import door
 from queuectl.store.damage.check import left_by_hand, problems
 from queuectl.store.damage.salvage import Remains, read_remains
-from queuectl.store.damage.strays import (
+from queuectl.store.facts import Finding, WorkerInfo
+from queuectl.store.files import side_files, worker_files
+from queuectl.store.files.env_sets import EnvSets
+from queuectl.store.files.job_files import decode_job
+from queuectl.store.files.journal import MAGIC
+from queuectl.store.files.lock import QueueLock
+from queuectl.store.files.marker import check_folder, is_new
+from queuectl.store.files.snapshot import Snapshot
+from queuectl.store.files.strays import (
     DATA,
     is_ours,
     is_set_aside,
@@ -39,14 +47,6 @@ from queuectl.store.damage.strays import (
     stray_worker_files,
     wrong_modes,
 )
-from queuectl.store.facts import Finding, WorkerInfo
-from queuectl.store.files import side_files, worker_files
-from queuectl.store.files.env_sets import EnvSets
-from queuectl.store.files.job_files import decode_job
-from queuectl.store.files.journal import MAGIC
-from queuectl.store.files.lock import QueueLock
-from queuectl.store.files.marker import check_folder, is_new
-from queuectl.store.files.snapshot import Snapshot
 
 REPAIR = "'queuectl doctor --repair' mends it"
 KEEP = "'queuectl doctor --repair' keeps what can be read"

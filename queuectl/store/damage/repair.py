@@ -19,7 +19,7 @@ from queuectl.model.lifecycle import claimed
 from queuectl.model.times import compact, format_time
 from queuectl.places import ENV_SETS, JOURNAL, LOCK, MARKER, SETTINGS, WORKER_LIST, WORKERS
 from queuectl.store import door
-from queuectl.store.damage import examination, strays
+from queuectl.store.damage import examination
 from queuectl.store.damage.journal_remains import read_what_goes
 from queuectl.store.damage.salvage import (
     FileRemains,
@@ -32,7 +32,7 @@ from queuectl.store.damage.salvage import (
     objects_in,
     read_remains,
 )
-from queuectl.store.files import checkpoint, env_sets, marker, side_files, worker_files
+from queuectl.store.files import checkpoint, env_sets, marker, side_files, strays, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import encode_job, removal_line
 from queuectl.store.files.journal import (

@@ -27,7 +27,7 @@ from queuectl.store.damage.journal_remains import (
     unreadable,
 )
 from queuectl.store.door import LARGEST, is_young
-from queuectl.store.edits.evidence import find_copy
+from queuectl.store.files.evidence import find_copy
 from queuectl.store.files.job_files import (
     decode_job,
     encode_job,

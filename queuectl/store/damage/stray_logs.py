@@ -8,10 +8,10 @@ from queuectl.errors import StoreError, list_few
 from queuectl.places import LOGS
 from queuectl.store import door
 from queuectl.store.contract import Store
-from queuectl.store.damage.strays import listed
 from queuectl.store.facts import Finding
 from queuectl.store.files.log_cut import worker_of
 from queuectl.store.files.logs import LogFolder, named_run
+from queuectl.store.files.strays import listed
 
 _ASIDE = ".bad-"
 

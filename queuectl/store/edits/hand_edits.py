@@ -10,8 +10,8 @@ from zlib import crc32
 from queuectl.model.fields import State
 from queuectl.model.times import compact, format_time
 from queuectl.store import door
-from queuectl.store.edits import evidence
 from queuectl.store.edits.decision import Edit, History, Mistake, Saved, SavedFile, decide
+from queuectl.store.files import evidence
 from queuectl.store.files.job_files import (
     checksum,
     line_id,

@@ -16,9 +16,7 @@ from zlib import crc32
 from queuectl.errors import DiskRefused
 from queuectl.places import JOURNAL, SETTINGS
 from queuectl.store import door
-from queuectl.store.damage import strays
-from queuectl.store.edits import evidence
-from queuectl.store.files import marker
+from queuectl.store.files import evidence, marker, strays
 from queuectl.store.files.job_files import checksum, line_id, line_state
 from queuectl.store.files.journal import (
     EDIT,

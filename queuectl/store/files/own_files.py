@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from queuectl.errors import BadFile
 from queuectl.store import door
-from queuectl.store.edits.evidence import find_copy
+from queuectl.store.files.evidence import find_copy
 from queuectl.store.files.job_files import read_lines
 from queuectl.store.files.journal import Journal, Stamp
 from queuectl.store.files.snapshot import NAMES, BaseFile, intended, merged, overlay_of

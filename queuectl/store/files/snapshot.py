@@ -19,7 +19,7 @@ from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.places import DEAD, JOBS
 from queuectl.store.door import LARGEST, NO_LINES, changed, check_size, is_young, open_ours
-from queuectl.store.edits.evidence import find_copy
+from queuectl.store.files.evidence import find_copy
 from queuectl.store.files.job_files import (
     NAMES_OTHERS,
     checksum,

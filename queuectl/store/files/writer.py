@@ -16,9 +16,7 @@ from queuectl.errors import BadFile, NotConfirmed, StoreError
 from queuectl.model.times import format_time
 from queuectl.places import DEAD, JOBS, JOURNAL
 from queuectl.store import door
-from queuectl.store.damage import strays
-from queuectl.store.edits import evidence
-from queuectl.store.files import checkpoint, marker, worker_files
+from queuectl.store.files import checkpoint, evidence, marker, strays, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import check_lines, read_live_lines
 from queuectl.store.files.journal import (

@@ -127,7 +127,7 @@ class MongodbWorkers:
 
     def clear(self) -> None:
         """Remove what workers left in this host's folder that were killed as they began."""
-        from queuectl.store.damage.strays import stray_worker_files  # needed only here
+        from queuectl.store.files.strays import stray_worker_files  # needed only here
 
         # A worker that makes its file at this moment has not locked it yet, and looks dead.
         with suppress(OSError, StoreError), folder_held(self._folder, alone=True):

@@ -21,8 +21,8 @@ from queuectl.places import (
     WORKERS,
 )
 from queuectl.store import door
-from queuectl.store.edits.evidence import is_evidence
 from queuectl.store.files import worker_files
+from queuectl.store.files.evidence import is_evidence
 from queuectl.store.files.journal import NAMELESS
 from queuectl.store.files.marker import TOLD, is_edit_set_aside
 
