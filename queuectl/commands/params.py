@@ -1,4 +1,4 @@
-"""Parameters that several commands share; the rows of table.py take them in."""
+"""The parameters of commands, where they are many or shared; the rows of table.py name them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ SELECT_TO_UPDATE = (
     Param("--with-tag", "tag", "only jobs with this tag", many=True),
     *SELECT[2:],
 )
-SELECTING_TO_UPDATE = tuple(param.name for param in SELECT_TO_UPDATE[:-1])
 ORDERS = ("created", "time", "due", "id", "state", "priority", "tries")
 # How `list` and `dlq list` show jobs.
 SHOWN = (
@@ -106,28 +105,55 @@ RECURRING = (
     Param("--cron", "text", "never run it, but a copy when this fits the clock, like '0 3 * * *'"),
     free("--tz", "text", "the time zone of --cron, like Europe/Berlin; yours if left out"),
 )
+_ARGV = Param("argv", "argv", "after --: a command and its arguments, as they stand")
 # What `enqueue` and `run` take.
-ENQUEUED = (
+_ENQUEUED = (
+    Param("--id", "text", "name of the job; made up if left out"),
     *FIELDS,
     Param("--tag", "tag", "a word to select it by; may be given again", many=True),
     Param("--no-rerun", "flag", "bury the job if its worker is lost while it runs"),
     Param("--no-notify", "flag", "let no hook tell of its end ('help hooks')"),
     Param("--unique", "text", "a key: refused while a live job has the same one"),
 )
-# What `enqueue` takes beside.
-SCHEDULES = (
+ENQUEUE = (
+    Param("object", "object", "the job as {...}; - reads jobs from standard input"),
+    *_ENQUEUED,
     *RECURRING,
     Param("--no-catch-up", "flag", "leave out what is due while no worker runs"),
     Param("--overlap", "flag", "run a copy though the one before still lives"),
-)
-MEETING = (
     Param("--if-absent", "flag", "if a job with its id or key is there, leave it at that one"),
     Param(
         "--replace",
         "flag",
         "put it in the place of a waiting job with its key, or behind a running one",
     ),
+    Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
+    Param("--each", "path", "a .csv, .tsv or list: a job for each row; 'help each'"),
+    Param("--dry-run", "flag", "only show what would be added"),
+    Param("--json", "flag", "print it as JSON, with --dry-run"),
+    _ARGV,
 )
+RUN = (*_ENQUEUED, _ARGV)
+UPDATE = (
+    Param("object", "object", "the fields to change, and the job's id, as {...}"),
+    Param(
+        "job",
+        "job",
+        "ids of jobs, if the object names none",
+        many=True,
+        unless=("object", "--id", *(param.name for param in SELECT_TO_UPDATE[:-1])),
+    ),
+    *SELECT_TO_UPDATE,
+    Param("--id", "job", "the same, as an option"),
+    *FIELDS,
+    *RECURRING,
+    Param("--tag", "tag", "a tag to add; may be given again", many=True),
+    Param("--untag", "tag", "a tag to take away; may be given again", many=True),
+    Param("--state", "state", "pending or cancelled"),
+    Param("--dry-run", "flag", "only show what would be changed"),
+    YES,
+)
+_ALLOW_ROOT = Param("--allow-root", "flag", "serve as root, and run jobs as root")
 # How the page and the API are served.
 SERVE = (
     Param("--host", "text", "the address to listen on", default="127.0.0.1"),
@@ -139,8 +165,18 @@ SERVE = (
     Param("--no-token", "flag", "ask for no token; on this machine's own address only"),
     Param("--name", "text", "a further name that it is reached by", many=True),
     Param("--proxy", "text", "the address of the proxy whose headers are believed"),
-    Param("--allow-root", "flag", "serve as root, and run jobs as root"),
+    _ALLOW_ROOT,
     Param("--open", "flag", "open the page in a browser"),
+)
+DASHBOARD = (
+    Param("--port", "count", "of a new one; 5000 if left out", low=0, high=65_535),
+    Param("--no-browser", "flag", "only print the link"),
+    _ALLOW_ROOT,
+)
+TOP = (
+    Param("--sort", "text", "the order", choices=("state", "time", "id", "priority")),
+    Param("--filter", "text", "only jobs whose id, state or command holds this"),
+    *SELECTORS,
 )
 
 
@@ -151,7 +187,6 @@ def _named(kind: str, *instead: str) -> Param:
 
 # The jobs that a command wants, by ids or a selection.
 ANY = (_named("job", *SELECTING), *SELECT)
-LIVE = (_named("live_job", *SELECTING), *SELECT)
 WAITED_FOR = (
     _named("job", "--all", *SELECTING),
     Param("--all", "flag", "every job that has not ended yet"),
@@ -162,8 +197,21 @@ DEAD = (
     Param("--all", "flag", "every dead job"),
     *SELECT[1:],
 )
-REMOVE = (
+CANCEL = (
+    _named("live_job", *SELECTING),
+    *SELECT,
+    Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
+    Param("--dry-run", "flag", "only show what would be cancelled"),
+    YES,
+)
+RETRIED = (
+    Param("--dry-run", "flag", "only show what would be retried"),
+    Param("--alone", "flag", "leave jobs dead or cancelled that fell with these"),
+    YES,
+)
+REMOVED = (
     Param("--older-than", "duration", "only those that ended so long ago"),
     Param("--logs", "flag", "remove their output only, and keep the jobs"),
     Param("--dry-run", "flag", "only show what would be removed"),
+    YES,
 )

@@ -9,27 +9,24 @@ from __future__ import annotations
 from queuectl.commands.grammar.specs import CommandSpec, Param
 from queuectl.commands.params import (
     ANY,
+    CANCEL,
+    DASHBOARD,
     DEAD,
     DEAD_LISTED,
-    ENQUEUED,
-    FIELDS,
+    ENQUEUE,
     JSON,
     LISTED,
-    LIVE,
-    MEETING,
-    RECURRING,
-    REMOVE,
-    SCHEDULES,
+    REMOVED,
+    RETRIED,
+    RUN,
     SELECT,
-    SELECT_TO_UPDATE,
-    SELECTING_TO_UPDATE,
-    SELECTORS,
     SERVE,
+    TOP,
+    UPDATE,
     WAITED_FOR,
     YES,
     workers,
 )
-from queuectl.commands.queue_rows import BACKUPS, CONFIG, GATE
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -37,18 +34,7 @@ COMMANDS = (
     CommandSpec(
         words=("enqueue",),
         summary="Hand in a job, or many at once.",
-        params=(
-            Param("object", "object", "the job as {...}; - reads jobs from standard input"),
-            Param("--id", "text", "name of the job; made up if left out"),
-            *ENQUEUED,
-            *SCHEDULES,
-            *MEETING,
-            Param("--file", "path", "a file of jobs, one {...} a line; all or none"),
-            Param("--each", "path", "a .csv, .tsv or list: a job for each row; 'help each'"),
-            Param("--dry-run", "flag", "only show what would be added"),
-            Param("--json", "flag", "print it as JSON, with --dry-run"),
-            Param("argv", "argv", "after --: a command and its arguments, as they stand"),
-        ),
+        params=ENQUEUE,
         handler="queuectl.commands.handlers.enqueue:enqueue",
         examples=(
             "enqueue '{id: job1, command: \"echo Hello\"}'",
@@ -65,11 +51,7 @@ COMMANDS = (
     CommandSpec(
         words=("run",),
         summary="Hand in a job, show its output, and exit as it does.",
-        params=(
-            Param("--id", "text", "name of the job; made up if left out"),
-            *ENQUEUED,
-            Param("argv", "argv", "after --: a command and its arguments, as they stand"),
-        ),
+        params=RUN,
         handler="queuectl.commands.handlers.running:run",
         examples=("run -- make -j4", "run --id build --max-retries 0 --command 'make && ./test'"),
         details=(
@@ -88,7 +70,6 @@ COMMANDS = (
             "list --newest --fields id,state,tags,run_time --csv",
             "list --state pending --jsonl --input",
         ),
-        access="read",
     ),
     CommandSpec(
         words=("show",),
@@ -101,7 +82,6 @@ COMMANDS = (
         handler="queuectl.commands.handlers.jobs:show",
         examples=("show job1", "show job1 --json"),
         details="-q shows the state alone.",
-        access="read",
     ),
     CommandSpec(
         words=("explain",),
@@ -110,7 +90,6 @@ COMMANDS = (
         handler="queuectl.commands.handlers.explain:explain",
         examples=("explain job1", "explain job1 --json"),
         details="-q shows the reasons as words for programs, one a line.",
-        access="read",
     ),
     CommandSpec(
         words=("logs",),
@@ -123,7 +102,6 @@ COMMANDS = (
         ),
         handler="queuectl.commands.handlers.logs:logs",
         examples=("logs job1", "logs job1 --follow", "logs job1 --run 1 --lines 20"),
-        access="read",
     ),
     CommandSpec(
         words=("status",),
@@ -131,7 +109,6 @@ COMMANDS = (
         params=(JSON,),
         handler="queuectl.commands.handlers.status:status",
         examples=("status", "status --json"),
-        access="read",
     ),
     CommandSpec(
         words=("stats",),
@@ -140,16 +117,11 @@ COMMANDS = (
         handler="queuectl.commands.handlers.figures:stats",
         examples=("stats", "stats --json"),
         details="It counts the jobs that are still there, and says since when.",
-        access="read",
     ),
     CommandSpec(
         words=("top",),
         summary="Watch jobs and workers on the whole screen.",
-        params=(
-            Param("--sort", "text", "the order", choices=("state", "time", "id", "priority")),
-            Param("--filter", "text", "only jobs whose id, state or command holds this"),
-            *SELECTORS,
-        ),
+        params=TOP,
         handler="queuectl.shell.top.command:top",
         examples=("top", "top --sort time --filter backup"),
         details=(
@@ -157,7 +129,6 @@ COMMANDS = (
             "Where there is no terminal it prints one snapshot, of 1000 jobs at most; "
             "-q then prints the ids."
         ),
-        access="read",
     ),
     CommandSpec(
         words=("serve",),
@@ -170,19 +141,13 @@ COMMANDS = (
             "Ctrl-C ends it, never a job; its own workers finish theirs. "
             "It needs the extra web: pip install '.[web]' in the checkout."
         ),
-        access="read",
     ),
     CommandSpec(
         words=("dashboard",),
         summary="Open the page, of the server that runs or of a new one.",
-        params=(
-            Param("--port", "count", "of a new one; 5000 if left out", low=0, high=65_535),
-            Param("--no-browser", "flag", "only print the link"),
-            Param("--allow-root", "flag", "serve as root, and run jobs as root"),
-        ),
+        params=DASHBOARD,
         handler="queuectl.web.command:dashboard",
         examples=("dashboard", "dashboard --no-browser"),
-        access="read",
     ),
     CommandSpec(
         words=("watch",),
@@ -197,7 +162,6 @@ COMMANDS = (
             "Only commands that just look can be watched. q or Ctrl-C ends it, never a job. "
             "Where there is no terminal it prints once."
         ),
-        access="read",
     ),
     CommandSpec(
         words=("wait",),
@@ -217,25 +181,7 @@ COMMANDS = (
     CommandSpec(
         words=("update",),
         summary="Change the fields of a job, retry or cancel it.",
-        params=(
-            Param("object", "object", "the fields to change, and the job's id, as {...}"),
-            Param(
-                "job",
-                "job",
-                "ids of jobs, if the object names none",
-                many=True,
-                unless=("object", "--id", *SELECTING_TO_UPDATE),
-            ),
-            *SELECT_TO_UPDATE,
-            Param("--id", "job", "the same, as an option"),
-            *FIELDS,
-            *RECURRING,
-            Param("--tag", "tag", "a tag to add; may be given again", many=True),
-            Param("--untag", "tag", "a tag to take away; may be given again", many=True),
-            Param("--state", "state", "pending or cancelled"),
-            Param("--dry-run", "flag", "only show what would be changed"),
-            YES,
-        ),
+        params=UPDATE,
         handler="queuectl.commands.handlers.enqueue:update",
         examples=(
             'update \'{"id": "job1", "state": "pending"}\'',
@@ -267,12 +213,7 @@ COMMANDS = (
     CommandSpec(
         words=("cancel",),
         summary="Cancel jobs; a running one is ended by its worker.",
-        params=(
-            *LIVE,
-            Param("--abandon", "flag", "give up a run whose processes cannot be ended"),
-            Param("--dry-run", "flag", "only show what would be cancelled"),
-            YES,
-        ),
+        params=CANCEL,
         handler="queuectl.commands.handlers.jobs:cancel",
         examples=("cancel job1 job2", "cancel --state pending --tag gpu --dry-run"),
         details=(
@@ -284,12 +225,7 @@ COMMANDS = (
     CommandSpec(
         words=("retry",),
         summary="Run waiting jobs now, and ended ones once more.",
-        params=(
-            *ANY,
-            Param("--dry-run", "flag", "only show what would be retried"),
-            Param("--alone", "flag", "leave jobs dead or cancelled that fell with these"),
-            YES,
-        ),
+        params=(*ANY, *RETRIED),
         handler="queuectl.commands.handlers.jobs:retry",
         examples=("retry job1 job2", "retry --tag nightly --error 'timed out' --yes"),
         details="Of selected jobs the failed and dead ones, unless --state names others.",
@@ -298,12 +234,7 @@ COMMANDS = (
     CommandSpec(
         words=("purge",),
         summary="Remove finished jobs and their output for good.",
-        params=(
-            Param("job", "finished_job", "id of an ended job", many=True),
-            *SELECT,
-            *REMOVE,
-            YES,
-        ),
+        params=(Param("job", "finished_job", "id of an ended job", many=True), *SELECT, *REMOVED),
         handler="queuectl.commands.handlers.jobs:purge",
         examples=(
             "purge --yes",
@@ -313,10 +244,42 @@ COMMANDS = (
         details="Without ids and --state: completed and cancelled jobs.",
         access="write",
     ),
-    *GATE,
+    CommandSpec(
+        words=("pause",),
+        summary="Let no job start, or none with a tag; what runs goes on.",
+        params=(Param("tag", "tag", "a tag; the whole queue if left out", many=True), JSON),
+        handler="queuectl.commands.handlers.gate:pause",
+        examples=("pause", "pause gpu"),
+        details="Once it has answered nothing starts, whatever worker was about to.",
+        access="write",
+    ),
+    CommandSpec(
+        words=("resume",),
+        summary="Let jobs start again after a pause.",
+        params=(Param("tag", "tag", "a paused tag; the whole queue if left out", many=True), JSON),
+        handler="queuectl.commands.handlers.gate:resume",
+        examples=("resume", "resume gpu"),
+        details="Tags that were paused by name stay paused until they are named here.",
+        access="write",
+    ),
+    CommandSpec(
+        words=("limit",),
+        summary="Bound how many jobs with a tag run at once, or show that.",
+        params=(
+            Param("tag", "tag", "the tag; all that have a limit if left out"),
+            Param("number", "text", "the most that may run at once, or none; shown if left out"),
+            JSON,
+        ),
+        handler="queuectl.commands.handlers.gate:limit",
+        examples=("limit gpu 2", "limit", "limit gpu none"),
+        details=(
+            "Each of them gets a number from 0 on that no other has, in QUEUECTL_SLOT_GPU for the "
+            "tag gpu. A limit below what runs ends nothing."
+        ),
+        access="write",
+    ),
     CommandSpec(
         words=("worker", "start"),
-        aliases=(("worker-start",),),
         summary="Start workers in the background; they outlive the terminal.",
         params=(workers("--count", "how many", default=1, short="-n", low=1),),
         handler="queuectl.commands.handlers.workers:worker_start",
@@ -325,7 +288,6 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("worker", "scale"),
-        aliases=(("worker-scale",),),
         summary="Start or stop workers, until so many run.",
         params=(workers("count", "how many shall run; 0 stops all", required=True, low=0),),
         handler="queuectl.commands.handlers.workers:worker_scale",
@@ -335,7 +297,6 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("worker", "stop"),
-        aliases=(("worker-stop",),),
         summary="Stop workers, or all of them, once each has finished its job.",
         params=(
             Param("worker", "worker", "id or pid of a worker; all if left out", many=True),
@@ -349,16 +310,13 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("worker", "list"),
-        aliases=(("worker-list",),),
         summary="List the workers and what they run.",
         params=(JSON,),
         handler="queuectl.commands.handlers.workers:worker_list",
         examples=("worker list", "worker list --json"),
-        access="read",
     ),
     CommandSpec(
         words=("worker", "run"),
-        aliases=(("worker-run",),),
         summary="Work in the foreground, showing the life of each job.",
         params=(
             Param("--drain", "flag", "end when no job is left to run"),
@@ -377,41 +335,54 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("dlq", "list"),
-        aliases=(("dlq-list",),),
         summary="List the dead jobs: those whose retries are used up.",
         params=DEAD_LISTED,
         handler="queuectl.commands.handlers.dead_letters:dlq_list",
         examples=("dlq list --match backup", "dlq list --by error", "dlq list --json"),
-        access="read",
     ),
     CommandSpec(
         words=("dlq", "retry"),
-        aliases=(("dlq-retry",),),
         summary="Put dead jobs back into the main queue.",
-        params=(
-            *DEAD,
-            Param("--dry-run", "flag", "only show what would be retried"),
-            Param("--alone", "flag", "leave jobs dead or cancelled that fell with these"),
-            YES,
-        ),
+        params=(*DEAD, *RETRIED),
         handler="queuectl.commands.handlers.dead_letters:dlq_retry",
         examples=("dlq retry job2 job3", "dlq retry --error 'No space' --yes", "dlq retry --all"),
         access="write",
     ),
     CommandSpec(
         words=("dlq", "purge"),
-        aliases=(("dlq-purge",),),
         summary="Remove dead jobs and their output for good.",
-        params=(
-            *DEAD,
-            *REMOVE,
-            YES,
-        ),
+        params=(*DEAD, *REMOVED),
         handler="queuectl.commands.handlers.dead_letters:dlq_purge",
         examples=("dlq purge job2 --yes", "dlq purge --all --older-than 30d --yes"),
         access="write",
     ),
-    *CONFIG,
+    CommandSpec(
+        words=("config", "get"),
+        summary="Show one setting, or all of them.",
+        params=(Param("setting", "setting", "name of the setting; all if left out"), JSON),
+        handler="queuectl.commands.handlers.settings:config_get",
+        examples=("config get", "config get base", "config get --json"),
+    ),
+    CommandSpec(
+        words=("config", "set"),
+        summary="Change a setting.",
+        params=(
+            Param("setting", "setting", "name of the setting", required=True),
+            Param("value", "setting_value", "its new value", required=True),
+            JSON,
+        ),
+        handler="queuectl.commands.handlers.settings:config_set",
+        examples=("config set max-retries 5", "config set base 3", "config set timeout 5m"),
+        access="write",
+    ),
+    CommandSpec(
+        words=("config", "unset"),
+        summary="Put a setting back to its default.",
+        params=(Param("setting", "setting", "name of the setting", required=True), JSON),
+        handler="queuectl.commands.handlers.settings:config_unset",
+        examples=("config unset max-retries",),
+        access="write",
+    ),
     CommandSpec(
         words=("init",),
         summary="Make a data folder with its four files.",
@@ -425,7 +396,6 @@ COMMANDS = (
         words=("checkpoint",),
         summary="Write all changes into jobs.json and dlq.json now.",
         handler="queuectl.commands.handlers.maintenance:checkpoint",
-        examples=("checkpoint",),
         access="write",
     ),
     CommandSpec(
@@ -443,13 +413,52 @@ COMMANDS = (
         ),
         access="none",  # a lost worker is a finding too
     ),
-    *BACKUPS,
+    CommandSpec(
+        words=("backup",),
+        summary="Copy jobs and settings into one file, while workers run.",
+        params=(
+            Param("file", "path", "the file to write; - for standard output", required=True),
+            Param("--force", "flag", "overwrite the file if it is there"),
+        ),
+        handler="queuectl.commands.handlers.backups:backup",
+        examples=("backup queue.jsonl", "backup -"),
+        details="One JSON object a line: settings, jobs, checksum. The jobs' output is not in it.",
+    ),
+    CommandSpec(
+        words=("restore",),
+        summary="Put a backup into an empty queue.",
+        params=(
+            Param("file", "path", "the backup; - for standard input", required=True),
+            Param("--replace", "flag", "put it in the place of the jobs there; they are kept"),
+            YES,
+        ),
+        handler="queuectl.commands.handlers.backups:restore",
+        examples=("restore queue.jsonl --replace --yes",),
+        details=(
+            "All of it or nothing. Jobs that were running are pending again, with nothing spent. "
+            "What is replaced is first written to a backup of its own in the data folder."
+        ),
+        access="write",
+    ),
+    CommandSpec(
+        words=("copy",),
+        summary="Copy a whole queue from one folder or database to another.",
+        params=(
+            Param("from", "path", "a data folder, URL or @FILE; it stays as it is", required=True),
+            Param("to", "path", "the same, of a queue that holds no jobs", required=True),
+            Param("--move", "flag", "take the jobs and their output away where they came from"),
+        ),
+        handler="queuectl.commands.handlers.copying:copy",
+        examples=("copy ./data @queue-url", "copy mongodb://db1/jobs ~/jobs --move"),
+        details=(
+            "Workers must be stopped in both. What was cut short is done by the same line again."
+        ),
+        access="none",
+    ),
     CommandSpec(
         words=("ping",),
         summary="Check that the queue can be reached, read and written.",
         handler="queuectl.commands.handlers.status:ping",
-        examples=("ping",),
-        access="read",
     ),
     CommandSpec(
         words=("completion",),
@@ -473,7 +482,6 @@ COMMANDS = (
         words=("version",),
         summary="Show the version.",
         handler="queuectl.commands.help.pages:version",
-        examples=("version",),
         access="none",
     ),
 )

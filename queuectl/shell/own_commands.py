@@ -70,7 +70,6 @@ OWN_ROWS = (
         summary="Leave the shell; workers and jobs go on.",
         handler="queuectl.shell.own_commands:leave",
         aliases=(("quit",),),
-        examples=("exit",),
         access="none",
     ),
 )

@@ -80,9 +80,10 @@ def key_of(name: str) -> str:
 class CommandSpec:
     """A row of the table. `words` are the command's words, ("dlq", "retry").
 
-    `aliases` are other spellings, each as words: ("worker-start",). `handler` is
+    `aliases` are other spellings, each as words; of two words it is both with a dash. `handler` is
     "module:function", resolved when the command runs, or empty for a word that stands for the
-    front of a line, whose command `details` names. `access`: "read", "write" or "none".
+    front of a line, whose command `details` names. `examples`: the words alone if none are given.
+    `access`: "read", "write" or "none".
     """
 
     __slots__ = (
@@ -109,11 +110,11 @@ class CommandSpec:
         access: str = "read",
     ) -> None:
         self.words = words
-        self.aliases = aliases
+        self.aliases = aliases or ((("-".join(words),),) if len(words) > 1 else ())
         self.summary = summary
         self.params = params
         self.handler = handler
-        self.examples = examples
+        self.examples = examples or (" ".join(words),)
         self.details = details
         self.access = access
 
