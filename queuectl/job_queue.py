@@ -44,6 +44,9 @@ class JobQueue(JobChanges):
         self.env_set, self.on_wait, self.note_lost = store.env_set, store.on_wait, store.note_lost
         self.leave_notices, self.prepare_claims = store.leave_notices, store.prepare_claims
         self.next_due, self.sync, self.fold_if_due = store.next_due, store.sync, store.fold_if_due
+        self.counts, self.tidy, self.close = store.counts, store.tidy, store.close
+        self.checkpoint, self.checkpoint_due_in = store.fold, store.fold_due_in
+        self.release_worker = store.release
         store.on_change = self._hooks
         self._dice = dice or _throw
         self._word = 0
@@ -166,10 +169,6 @@ class JobQueue(JobChanges):
         self.wake_idle(0 if dry_run else count)
         return instead
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        return self.store.counts()
-
     def settings(self) -> Settings:
         """All settings with their values; the same object until somebody changes them."""
         values = self.store.settings()
@@ -241,14 +240,6 @@ class JobQueue(JobChanges):
 
         self._change_settings(changes)
 
-    def checkpoint(self) -> None:
-        """Bring the JSON files up to date now."""
-        self.store.fold()
-
-    def tidy(self) -> None:
-        """Bring the JSON files of a small queue up to date, whatever process changed it."""
-        self.store.tidy()
-
     def examine(self) -> list[Finding]:
         """What is wrong with the data folder, in whatever state it is; nothing if it is absent."""
         return self._care.examine()
@@ -302,17 +293,9 @@ class JobQueue(JobChanges):
         which = Selection(ids=frozenset(jobs))
         return self.store.remove(which, lambda job: job == jobs[job.id])
 
-    def check_size(self, job: Job) -> None:
-        """Raise InvalidInput, naming the job, if the store cannot keep it."""
-        self.store.check_size(job)
-
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier when something may have changed."""
         self.store.wait(seconds)
-
-    def close(self) -> None:
-        """Let go of the queue; a small one is folded, so that its files are the whole truth."""
-        self.store.close()
 
     # -- what workers ask
 
@@ -320,10 +303,6 @@ class JobQueue(JobChanges):
         """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
         worker_id = "w-" + made_ids(self.store.now(), 1, _chance())[0]
         return self.store.register(worker_id, os.getpid(), start_time, boot_id)
-
-    def release_worker(self, slot: Slot) -> None:
-        """Take a worker off the list, at its own end."""
-        self.store.release(slot)
 
     def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
         """Settle the run that finished, if one did, and claim the next job that is ready.
@@ -406,10 +385,6 @@ class JobQueue(JobChanges):
         if back:
             self.store.wake()
         return back
-
-    def checkpoint_due_in(self) -> float | None:
-        """Seconds until a fold would be due, or None if nothing waits for one."""
-        return self.store.fold_due_in()
 
     def count_stuck(self) -> tuple[int, int]:
         """How many jobs are paused, and how many wait for others, if no other is left to run.

@@ -77,7 +77,7 @@ def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
         raise Conflict(f"{name} holds {held} job(s); a queue is copied into an empty one")
     jobs = {job.id: job for job in backup.jobs}
     for job in backup.jobs:
-        target.check_size(job)
+        target.store.check_size(job)
     target.make()
     came, goes, count = source.store.output, target.store.output, 0
     for job_id, run, word in came.all_runs():
