@@ -32,13 +32,13 @@ def wait_time(job: Job, now: float) -> float | None:
     """Seconds from when it was due to its latest start, or until now if it waits for one."""
     if job.state in CLAIMABLE:
         return _between(job.run_at, now)
-    return _between(job.run_at, _seconds(job.started_at))
+    return _between(job.run_at, moment(job.started_at))
 
 
 def run_time(job: Job, now: float) -> float | None:
     """Seconds that its latest run took, or has taken by now."""
-    end = now if job.state == "in_progress" else _seconds(run_ended(job))
-    start = _seconds(job.started_at)
+    end = now if job.state == "in_progress" else moment(run_ended(job))
+    start = moment(job.started_at)
     return None if start is None or end is None or end < start else round(end - start, 6)
 
 
@@ -85,11 +85,12 @@ def find_shown(name: str) -> str:
 
 
 def _between(start: str, end: float | None) -> float | None:
-    begun = _seconds(start)
+    begun = moment(start)
     return None if begun is None or end is None else max(0.0, round(end - begun, 6))
 
 
-def _seconds(text: str | None) -> float | None:
+def moment(text: str | None) -> float | None:
+    """A time of a job in epoch seconds; None if it has none, or none that can be read."""
     try:
         return parse_time(text) if text else None
     except InvalidInput:

@@ -6,21 +6,14 @@ relaxed object form, a file edited by hand, completion and the reference.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from queuectl.errors import InvalidInput, as_given, did_you_mean
 from queuectl.model.ids import LONGEST_ID
 from queuectl.model.times import LONGEST, format_time, parse_duration, parse_time
 
 State = Literal["pending", "in_progress", "completed", "failed", "dead", "cancelled"]
-STATES: tuple[State, ...] = (
-    "pending",
-    "in_progress",
-    "completed",
-    "failed",
-    "dead",
-    "cancelled",
-)
+STATES: tuple[State, ...] = get_args(State)
 OLD_STATES: dict[str, State] = {"processing": "in_progress", "running": "in_progress"}
 
 MOST_RETRIES = 1_000_000
@@ -37,33 +30,13 @@ _ID_REST = _ID_FIRST | frozenset("._:-")
 class Field(NamedTuple):
     """One field of a job as people may write it.
 
-    `enqueue`: may be set when the job is made. `edit`: when it may be changed later: "idle"
-    (not while the job runs), "always", or None (queuectl alone sets it).
+    `kind`: how its value is checked, a key of _CHECKS or of RARE_CHECKS. `enqueue`: may be set when
+    the job is made. `edit`: when it may be changed later: "idle" (not while the job runs),
+    "always", or None (queuectl alone sets it).
     """
 
     name: str
-    kind: Literal[
-        "id",
-        "text",
-        "int",
-        "count",
-        "duration",
-        "delay",
-        "time",
-        "env",
-        "flag",
-        "state",
-        "word",
-        "tags",
-        "ids",
-        "number",
-        "share",
-        "outcomes",
-        "size",
-        "key",
-        "period",
-        "cron",
-    ]
+    kind: str
     meaning: str
     old: tuple[str, ...] = ()
     enqueue: bool = False

@@ -12,18 +12,17 @@ from heapq import heappush, heappushpop
 from math import ceil
 from typing import Any
 
-from queuectl.errors import InvalidInput
-from queuectl.model.derived import run_ended
+from queuectl.model.derived import moment, run_ended
 from queuectl.model.fields import STATES
 from queuectl.model.hooks import is_hook
-from queuectl.model.job import Job
+from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time, parse_time
 
 HOUR, MINUTE = 3600.0, 60.0
 HOURS = 24
 _SAMPLE = 10_000  # times that are kept; of more every 2nd, then every 4th...
 _RECENT = 200  # events of the last hour that are told
-_ENDS = {"completed": "completed", "dead": "dead", "cancelled": "cancelled"}
+_KINDS = {"completed": 0, "failed": 1, "dead": 2}  # of ends, by their place in a slot
 
 
 class Times:
@@ -70,8 +69,9 @@ class Stats:
         self._since: str | None = None
         self._runs = self._failures = self._retries = 0
         self._waits, self._lengths = Times(), Times()
-        self._minutes = [_Slot() for _ in range(60)]
-        self._hours = [_Slot() for _ in range(HOURS)]
+        # The ends of runs in each minute and hour: jobs completed, runs failed, jobs dead.
+        self._minutes = [[0, 0, 0] for _ in range(60)]
+        self._hours = [[0, 0, 0] for _ in range(HOURS)]
         self._recent: list[tuple[str, str, str, int, str]] = []
         self._at = format_time(now)
         self._hours_from = [format_time(now - HOUR * age) for age in range(HOURS, 0, -1)]
@@ -90,11 +90,11 @@ class Stats:
         if job.started_at and job.started_at >= self._hour_ago:
             self._note(job.started_at, "started", job, job.run)
         ended = job.finished_at
-        if job.state in _ENDS and ended:
-            self._count_end(_ENDS[job.state], ended)
+        if job.state in FINISHED and ended:
+            self._count_end(job.state, ended)
             if ended >= self._hour_ago:
                 why = job.error or "" if job.state == "dead" else ""
-                self._note(ended, _ENDS[job.state], job, job.run, why)
+                self._note(ended, job.state, job, job.run, why)
 
     def _add_entry(self, job: Job, entry: Mapping[str, Any]) -> None:
         event, at = entry.get("event"), entry.get("at")
@@ -114,20 +114,20 @@ class Stats:
                 self._note(at, names[event], job, run if isinstance(run, int) else 0, why)
 
     def _add_times(self, job: Job) -> None:
-        started, ended = _moment(job.started_at), _moment(run_ended(job))
+        started, ended = moment(job.started_at), moment(run_ended(job))
         if started is not None and ended is not None and ended >= started:
             self._lengths.add(ended - started)
-        due = _moment(max(job.run_at, job.created_at))
+        due = moment(max(job.run_at, job.created_at))
         if started is not None and due is not None and job.run and started >= due:
             self._waits.add(started - due)
 
     def _count_end(self, name: str, at: str) -> None:
-        if at < self._day_ago or at > self._at:
+        if name not in _KINDS or at < self._day_ago or at > self._at:
             return
         # Times sort as text: that is much less work than to read each of very many.
-        self._hours[bisect_right(self._hours_from, at) - 1].count(name)
+        self._hours[bisect_right(self._hours_from, at) - 1][_KINDS[name]] += 1
         if at >= self._hour_ago:
-            self._minutes[bisect_right(self._minutes_from, at) - 1].count(name)
+            self._minutes[bisect_right(self._minutes_from, at) - 1][_KINDS[name]] += 1
 
     def _note(self, at: str, event: str, job: Job, run: int, why: str = "") -> None:
         entry = (at, job.id, event, run, why[:200])
@@ -140,7 +140,6 @@ class Stats:
         """All of it, as JSON has it; times are RFC 3339 text, durations seconds."""
         completed, dead = self._counts["completed"], self._counts["dead"]
         ended = completed + dead
-        hour = self._minutes
         return {
             "at": self._at,
             "since": self._since,
@@ -152,13 +151,8 @@ class Stats:
             "success": round(completed / ended, 4) if ended else None,
             "wait": self._waits.form(),
             "run": self._lengths.form(),
-            "hour": {
-                "completed": sum(slot.completed for slot in hour),
-                "failed": sum(slot.failed for slot in hour),
-                "dead": sum(slot.dead for slot in hour),
-                "minutes": [slot.form() for slot in hour],
-            },
-            "hours": [slot.form() for slot in self._hours],
+            "hour": _hour(self._minutes),
+            "hours": self._hours,
             "recent": [
                 {"at": at, "id": job_id, "event": event, "run": run} | ({"why": why} if why else {})
                 for at, job_id, event, run, why in sorted(self._recent, reverse=True)
@@ -166,21 +160,9 @@ class Stats:
         }
 
 
-class _Slot:
-    """The ends of runs in a minute or an hour."""
-
-    __slots__ = ("completed", "dead", "failed")
-
-    def __init__(self) -> None:
-        self.completed = self.failed = self.dead = 0
-
-    def count(self, name: str) -> None:
-        if name != "cancelled":
-            setattr(self, name, getattr(self, name) + 1)
-
-    def form(self) -> list[int]:
-        """Jobs completed, runs failed, jobs dead."""
-        return [self.completed, self.failed, self.dead]
+def _hour(minutes: list[list[int]]) -> dict[str, Any]:
+    sums = map(sum, zip(*minutes, strict=True))
+    return {**dict(zip(_KINDS, sums, strict=True)), "minutes": minutes}
 
 
 def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
@@ -197,14 +179,11 @@ def aged(form: Mapping[str, Any], now: float) -> dict[str, Any]:
     begun = parse_time(form["at"])
     passed = max(0, int((now - begun) // MINUTE))
     at = begun + passed * MINUTE
-    minutes = _moved_on(form["hour"]["minutes"], passed)
-    completed, failed, dead = map(sum, zip(*minutes, strict=True))
-    hour = {"completed": completed, "failed": failed, "dead": dead, "minutes": minutes}
     hour_ago = format_time(at - HOUR)
     return {
         **form,
         "at": format_time(at),
-        "hour": hour,
+        "hour": _hour(_moved_on(form["hour"]["minutes"], passed)),
         "hours": _moved_on(form["hours"], int((at - begun) // HOUR)),
         "recent": [event for event in form["recent"] if event["at"] >= hour_ago],
     }
@@ -212,10 +191,3 @@ def aged(form: Mapping[str, Any], now: float) -> dict[str, Any]:
 
 def _moved_on(slots: list[list[int]], by: int) -> list[list[int]]:
     return [*slots[by:], *([0, 0, 0] for _ in range(min(by, len(slots))))]
-
-
-def _moment(text: str | None) -> float | None:
-    try:
-        return parse_time(text) if text else None
-    except InvalidInput:
-        return None  # a person wrote it

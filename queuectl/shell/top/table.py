@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from queuectl.commands.render import Column, cells, clip, one_line, pad, unjoined
-from queuectl.errors import InvalidInput
 from queuectl.live.rows import state_name
-from queuectl.model.times import format_duration, parse_time
+from queuectl.model.derived import moment
+from queuectl.model.times import format_duration
 from queuectl.shell.prompt.toolbar import standing_text
 from queuectl.worker.hindrance import hindrance
 
@@ -41,21 +41,14 @@ SNAPSHOT = (
 )
 
 
-def _seconds(text: str | None) -> float:
-    try:
-        return parse_time(text or "")
-    except InvalidInput:
-        return 0.0  # a person wrote it by hand
-
-
 def time_of(job: Job, now: float) -> str:
     """How long it runs, until when it waits, or how long ago it ended."""
     if job.state == "in_progress":
-        return format_duration(int(max(0.0, now - _seconds(job.started_at))))
+        return format_duration(int(max(0.0, now - (moment(job.started_at) or 0.0))))
     if job.state in ("failed", "pending"):
-        left = _seconds(job.run_at) - now
+        left = (moment(job.run_at) or 0.0) - now
         return f"in {format_duration(int(left) + 1)}" if left > 0 else "due"
-    ago = max(0.0, now - _seconds(job.updated_at))
+    ago = max(0.0, now - (moment(job.updated_at) or 0.0))
     # Rounded, as each change of a row costs bytes on a slow line.
     if ago < _STEP:
         return "just now"
