@@ -174,11 +174,6 @@ class Context:
         if self.out is not None:
             self.out.write(text if text.endswith("\n") else text + "\n")
 
-    def write_lines(self, lines: Iterable[str]) -> None:
-        """Many lines of a result, as they come."""
-        for line in lines:
-            self.write(line)
-
     def write_json(self, lines: Iterable[str]) -> None:
         """JSON: the same bytes in UTF-8 whatever the locale or the terminal."""
         from queuectl.model.escapes import terminal_safe

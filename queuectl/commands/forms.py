@@ -35,11 +35,6 @@ def job_form(job: Job, reveal: bool = False) -> Form:
     return form
 
 
-def jobs_form(jobs: Iterable[Job]) -> Form:
-    """Jobs in their order."""
-    return {"jobs": [job_form(job) for job in jobs]}
-
-
 def explain_form(
     job: Job,
     reasons: Iterable[tuple[str, str]],

@@ -30,12 +30,9 @@ def commands_for(param: Param, specs: Sequence[CommandSpec]) -> Sequence[Command
     """The commands that such a parameter may hold; words that stand for others are among them."""
     if param.kind == "front":
         return specs
-    return [spec for spec in specs if _looks(spec)]
-
-
-def _looks(spec: CommandSpec) -> bool:
-    words = " ".join(spec.words) if spec.handler else spec.details
-    return any(f"{name} ".startswith(f"{words} ") for name in LOOKING)
+    named = [(spec, " ".join(spec.words) if spec.handler else spec.details) for spec in specs]
+    looking = [f"{name} " for name in LOOKING]
+    return [spec for spec, words in named if any(n.startswith(f"{words} ") for n in looking)]
 
 
 def first_words(param: Param, specs: Sequence[CommandSpec]) -> tuple[str, ...]:

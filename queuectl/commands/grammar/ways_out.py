@@ -35,9 +35,11 @@ def option_not_yet(reading: Reading, name: str) -> bool:
 
 def without_pipes(reading: Reading, token: Token) -> str:
     """What to say of a pipe or a redirection, which only /bin/sh knows; "" for another token."""
-    if reading.is_argv or token.quoted or not is_shell_sign(token.raw):
+    ends = token.raw[-1:] == ";"
+    is_sign = ends or token.raw.lstrip("0123456789")[:1] in ("|", "<", ">", "&", ";")
+    if reading.is_argv or token.quoted or not is_sign:
         return ""
-    if token.raw[-1] == ";":
+    if ends:
         return "';' means nothing here: give one command a line"
     sign = token.raw.lstrip("0123456789").lstrip("abcdefghijklmnopqrstuvwxyz-")
     if sign[:2] in ("||", "&&") or sign[:1] in ("&", ";"):
@@ -49,11 +51,6 @@ def without_pipes(reading: Reading, token: Token) -> str:
     if len(line) > _LONGEST or not line.isprintable() or not reading.whole:
         return f"'{token.raw}' means nothing here, but to /bin/sh (in the shell: !queuectl ...)"
     return f"'{token.raw}' means nothing here, but to /bin/sh: {line} (in the shell: !{line})"
-
-
-def is_shell_sign(raw: str) -> bool:
-    """Whether a word of a line is a pipe, a redirection or the end of a command for /bin/sh."""
-    return raw[-1:] == ";" or raw.lstrip("0123456789")[:1] in ("|", "<", ">", "&", ";")
 
 
 def as_a_job(reading: Reading, token: Token) -> str:

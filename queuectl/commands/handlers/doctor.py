@@ -23,11 +23,16 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
     queue, mended, unread = context.queue, list[str](), list[str]()
     try:
         if args["repair"]:
-            _repair(queue, mended, unread)
+            queue.repair(mended, unread)
+            if queue.exists():
+                _rescue(queue, mended)
+                mended += queue.tidy_output(compact(time.time()))
     finally:
         if not args["json"]:  # also if the disk refused to go on
-            context.write_lines(f"Mended: {render.brief(line)}" for line in mended)
-            context.write_lines(f"Not readable: {render.brief(line)}" for line in unread)
+            for line in mended:
+                context.write(f"Mended: {render.brief(line)}")
+            for line in unread:
+                context.write(f"Not readable: {render.brief(line)}")
     found = queue.examine()
     if not any(finding.problem for finding in found):
         found += _of_later_versions(queue) + _of_dead_hooks(queue)
@@ -85,14 +90,6 @@ def _summary(queue: JobQueue, found: list[Finding]) -> str:
     jobs = render.jobs(sum(queue.counts().values()))
     workers = render.counted(sum(worker.alive for worker in queue.workers()), "worker")
     return f"All is well: {jobs}, {workers}, {name}"
-
-
-def _repair(queue: JobQueue, done: list[str], unread: list[str]) -> None:
-    """Mend the files, then take back what dead workers hold."""
-    queue.repair(done, unread)
-    if queue.exists():
-        _rescue(queue, done)
-        done += queue.tidy_output(compact(time.time()))
 
 
 def _rescue(queue: JobQueue, done: list[str]) -> None:

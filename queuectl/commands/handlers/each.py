@@ -171,10 +171,6 @@ def _cut(text: str) -> Iterator[tuple[str, bool]]:
     yield text[done:], False
 
 
-def _has_placeholder(text: str) -> bool:
-    return any(is_name for _, is_name in _cut(text))
-
-
 def _value(name: str, row: Row) -> str:
     if name in row:
         return row[name]
@@ -236,7 +232,7 @@ def _check_inner(words: Sequence[str]) -> None:
     reader, interpreter = programs & _READERS, programs & _INTERPRETERS
     for before, word in zip(["", *words], words, strict=False):
         is_code = interpreter and re.fullmatch(r"-\w*[ce]|--command|--eval", before)
-        if (reader or is_code) and _has_placeholder(word):
+        if (reader or is_code) and any(is_name for _, is_name in _cut(word)):
             raise InvalidInput(
                 "a placeholder in what another program reads as a line could be read as syntax: "
                 """hand the value over, as in sh -c 'echo "$1"' sh {x}"""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from queuectl.model.meeting import Meeting
 
     Draft = dict[str, object]
-    Instead = dict[int, Job]
 
 
 # Options that set a flag: what each sets.
@@ -39,101 +38,158 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
     """One job, or those of a file, durable when this returns."""
     path = "-" if args.get("object") == "-" else args.get("file")
     draft: Draft = {}
-    meeting = _meeting(args)
-    planned: list[Job] | None = [] if args.get("dry_run") else None
-    if args.get("json") and planned is None:
+    entry = Entry(context, _meeting(args), dry_run=bool(args.get("dry_run")))
+    if args.get("json") and not entry.dry_run:
         raise InvalidInput("--json shows what --dry-run would add: give both")
     if args.get("each") is not None:
         if path is not None:
             raise InvalidInput("give --each or a file of jobs, not both")
         draft = described(args)
         name_tagged(context, draft)
-        ids, instead = _enqueue_rows(context, args, draft, meeting, planned)
+        entry.hand_in_rows(args, draft)
     elif path is None:
         draft = described(args)
-        ids, instead = enqueue_one(context, draft, meeting, planned)
+        entry.hand_in(draft)
     else:
-        ids, instead = _enqueue_file(context, path, args, meeting, planned)
-    if planned is not None:
-        return _would_add(context, planned, instead, meeting)
+        entry.hand_in_file(path, args)
+    if entry.dry_run:
+        return _would_add(entry)
     if context.interactive:
-        context.made.extend(ids)
+        context.made.extend(entry.ids)
 
     def lines() -> Iterator[str]:
         if args.get("each") is None:
-            for index, job_id in enumerate(ids):
+            for index, job_id in enumerate(entry.ids):
                 fate = "Job added to the queue"
-                if there := instead.get(index):
+                if there := entry.instead.get(index):
                     kept = f"A job is there already, {there.state},"
-                    fate = kept if meeting == "keep" else "Waiting job replaced"
+                    fate = kept if entry.meeting == "keep" else "Waiting job replaced"
                 yield f"{fate} with job id: {job_id}"
             _tell_time(context, draft)
         else:
-            yield _sum(ids, instead, args["tag"])
+            yield _sum(entry, args["tag"])
         context.note_enqueued()
 
     def words() -> Iterator[str]:
-        yield from ids
+        yield from entry.ids
         context.note_enqueued()
 
     return Result(lines(), words=words())
 
 
-def _would_add(
-    context: Context, planned: Sequence[Job], instead: Instead, meeting: Meeting
-) -> Result:
+def _would_add(entry: Entry) -> Result:
     """The jobs as they would be, and how many: of those that are there only what would change."""
     from queuectl.commands.handlers.jobs import these
 
-    there = instead if meeting == "replace" else {}
+    instead = entry.instead
+    there = instead if entry.meeting == "replace" else {}
     jobs = [
-        there.get(at, job) for at, job in enumerate(planned) if at in there or at not in instead
+        there.get(at, job) for at, job in enumerate(entry.jobs) if at in there or at not in instead
     ]
-    shown = these(context, jobs)
+    shown = these(entry.context, jobs)
     others = f"; there before: {len(instead)}" if instead else ""
-    told = f"Would be added: {len(planned) - len(instead)}{others}"
+    told = f"Would be added: {len(entry.jobs) - len(instead)}{others}"
     return Result(chain(shown.lines if jobs else (), [told]), words=shown.words, form=shown.form)
 
 
-def _sum(ids: Sequence[str], instead: Instead, tags: Sequence[str]) -> str:
+def _sum(entry: Entry, tags: Sequence[str]) -> str:
     """What the rows of a file came to; tags are told as they were given."""
-    added = [job_id for index, job_id in enumerate(ids) if index not in instead]
+    added = [job_id for index, job_id in enumerate(entry.ids) if index not in entry.instead]
     which = f" ({added[0]} to {added[-1]})" if len(added) > 1 else f" ({added[0]})" if added else ""
     tagged = f", with the tag{'s' * (len(tags) > 1)} {' '.join(tags)}" if tags and added else ""
-    others = f"; there before: {len(instead)}" if instead else ""
+    others = f"; there before: {len(entry.instead)}" if entry.instead else ""
     return f"Jobs added to the queue: {len(added)}{which}{tagged}{others}"
 
 
-def enqueue_one(
-    context: Context, draft: Draft, meeting: Meeting, planned: list[Job] | None = None
-) -> tuple[list[str], Instead]:
-    """The job of a draft, its id; and, at 0, the job that was there before and stands for it.
+class Entry:
+    """Jobs that are handed in, all or none; `meeting` as JobQueue.enqueue has it.
 
-    `planned` is given what would be added, and then nothing is.
+    `ids` are those of the jobs, in their order. `instead`: by index, the jobs that were there
+    before and stand for them. `dry_run`: nothing is added, and `jobs` are what would be.
     """
-    _complete(context, draft)
-    name_tagged(context, draft)
-    made: list[str] = []
-    instead = _hand_in(context, [draft], made, meeting, planned)
-    return [instead[0].id] if instead else made, instead
 
+    def __init__(self, context: Context, meeting: Meeting, *, dry_run: bool = False) -> None:
+        self.context, self.meeting, self.dry_run = context, meeting, dry_run
+        self.ids: list[str] = []
+        self.jobs: list[Job] = []
+        self.instead: dict[int, Job] = {}
 
-def _hand_in(
-    context: Context,
-    drafts: Iterable[Draft],
-    ids: list[str],
-    meeting: Meeting,
-    planned: list[Job] | None,
-) -> Instead:
-    """Hand in the drafts, all or none; `planned` is as enqueue_one has it."""
+    def hand_in(self, draft: Draft) -> None:
+        """Hand in the job of a draft."""
+        _complete(self.context, draft)
+        name_tagged(self.context, draft)
+        self._hand_in([draft])
 
-    def made(job: Job) -> None:
-        ids.append(job.id)
-        if planned is not None:
-            planned.append(job)
+    def _hand_in(self, drafts: Iterable[Draft]) -> None:
+        def made(job: Job) -> None:
+            self.ids.append(job.id)
+            if self.dry_run:
+                self.jobs.append(job)
 
-    only = planned is not None
-    return context.queue.enqueue_each(drafts, made, _captured(context), meeting, dry_run=only)
+        context = self.context
+        self.instead = context.queue.enqueue_each(
+            drafts, made, _captured(context), self.meeting, dry_run=self.dry_run
+        )
+        for index, job in self.instead.items():
+            self.ids[index] = job.id
+
+    def hand_in_rows(self, args: Mapping[str, Any], draft: Draft) -> None:
+        """Hand in a job for each row of a file, as the draft has it."""
+        from queuectl.commands.handlers.each import Template, rows
+
+        context, begun = self.context, list[int]()
+        in_words = bool(args.get("argv")) and not (context.in_script or context.interactive)
+        template = Template(draft, in_words=in_words)
+
+        def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
+            for line, row in rows(file, name):
+                begun.append(line)
+                try:
+                    filled = template.fill(row)
+                    _set_moment(filled)
+                except InvalidInput as exc:
+                    raise InvalidInput(f"{name}:{line}: {exc}") from None
+                _complete(context, filled)  # now: the folder's name may look like a placeholder
+                yield filled
+
+        self._hand_in_from(args["each"], drafts, begun)
+
+    def hand_in_file(self, path: str, args: dict[str, Any]) -> None:
+        """Hand in all jobs of a file; what is wrong is told with its line."""
+        flags = [option for option, _, _ in _FLAGS if args.get(option)]
+        if option_fields(args) or args.get("argv") or flags:
+            raise InvalidInput("a file of jobs takes no other options: write them into its lines")
+        from array import array
+
+        context, passed = self.context, set[str]()
+        lines = array("L")  # on which each job begins
+
+        def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
+            return _drafts(context, file, name, lines, passed)
+
+        name = self._hand_in_from(path, drafts, lines)
+        if passed and not context.quiet:
+            told = ", ".join(sorted(passed))
+            context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
+
+    def _hand_in_from(
+        self, path: str, drafts: Callable[[IO[bytes], str], Iterator[Draft]], lines: Sequence[int]
+    ) -> str:
+        """Hand in what `drafts` reads from a file; the file's name in errors.
+
+        `lines` then holds the line on which each job begins.
+        """
+        name = "<stdin>" if path == "-" else path
+        try:
+            with self.context.stdin() if path == "-" else open(path, "rb") as file:
+                self._hand_in(drafts(file, name))
+        except (InvalidInput, DuplicateId) as exc:
+            if exc.index is None:
+                raise
+            raise Reworded(f"{name}:{lines[exc.index]}: {exc}", exc) from exc
+        except OSError as exc:
+            raise InvalidInput(f"reading {path}: {exc.strerror}") from None
+        return name
 
 
 def name_tagged(context: Context, fields: Draft) -> None:
@@ -166,34 +222,6 @@ def _meeting(args: Mapping[str, Any]) -> Meeting:
     if args.get("if_absent") and args.get("replace"):
         raise InvalidInput("give --if-absent or --replace, not both")
     return "keep" if args.get("if_absent") else "replace" if args.get("replace") else "refuse"
-
-
-def _enqueue_rows(
-    context: Context,
-    args: Mapping[str, Any],
-    draft: Draft,
-    meeting: Meeting,
-    planned: list[Job] | None,
-) -> tuple[list[str], Instead]:
-    """A job for each row of a file, all or none; their ids."""
-    from queuectl.commands.handlers.each import Template, rows
-
-    in_words = bool(args.get("argv")) and not (context.in_script or context.interactive)
-    template, ids, begun = Template(draft, in_words=in_words), list[str](), list[int]()
-
-    def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
-        for line, row in rows(file, name):
-            begun.append(line)
-            try:
-                filled = template.fill(row)
-                _set_moment(filled)
-            except InvalidInput as exc:
-                raise InvalidInput(f"{name}:{line}: {exc}") from None
-            _complete(context, filled)  # now: the folder's own name may look like a placeholder
-            yield filled
-
-    _, instead = _enqueue_from(context, args["each"], drafts, begun, ids, meeting, planned)
-    return ids, instead
 
 
 def _tell_time(context: Context, draft: Draft) -> None:
@@ -282,13 +310,9 @@ def _complete(context: Context, draft: Draft) -> None:
         draft.setdefault("notify", False)
     make_absolute(draft)
     if draft.get("cron") is not None and draft.get("tz") is None:
-        draft["tz"] = _zone()
+        from queuectl.commands.zones import zone_here  # few jobs go by a clock
 
-
-def _zone() -> str:
-    from queuectl.commands.zones import zone_here  # few jobs go by a clock
-
-    return zone_here()
+        draft["tz"] = zone_here()
 
 
 def _captured(context: Context) -> dict[str, Any]:
@@ -313,62 +337,6 @@ def make_absolute(draft: Draft, here: Callable[[], str] = _here) -> None:
         path = draft.get(name)
         if isinstance(path, str) and path and path[0] != "/":
             draft[name] = here() if path == "." else os.path.join(here(), path)
-
-
-def _enqueue_file(
-    context: Context,
-    path: str,
-    args: dict[str, Any],
-    meeting: Meeting,
-    planned: list[Job] | None,
-) -> tuple[list[str], Instead]:
-    """All jobs of a file in one transaction, their ids; what is wrong is told with its line."""
-    flags = [option for option, _, _ in _FLAGS if args.get(option)]
-    if option_fields(args) or args.get("argv") or flags:
-        raise InvalidInput("a file of jobs takes no other options: write them into its lines")
-    from array import array
-
-    lines = array("L")  # on which each job begins
-    ids: list[str] = []
-    passed: set[str] = set()
-
-    def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
-        return _drafts(context, file, name, lines, passed)
-
-    name, instead = _enqueue_from(context, path, drafts, lines, ids, meeting, planned)
-    if passed and not context.quiet:
-        told = ", ".join(sorted(passed))
-        context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
-    return ids, instead
-
-
-def _enqueue_from(
-    context: Context,
-    path: str,
-    drafts: Callable[[IO[bytes], str], Iterator[Draft]],
-    lines: Sequence[int],
-    ids: list[str],
-    meeting: Meeting,
-    planned: list[Job] | None,
-) -> tuple[str, Instead]:
-    """Hand in what `drafts` reads from a file, all or none; the file's name in errors, and the
-    jobs that stand for others, by their index.
-
-    `lines` then holds the line on which each job begins, `ids` their ids.
-    """
-    name = "<stdin>" if path == "-" else path
-    try:
-        with context.stdin() if path == "-" else open(path, "rb") as file:
-            instead = _hand_in(context, drafts(file, name), ids, meeting, planned)
-    except (InvalidInput, DuplicateId) as exc:
-        if exc.index is None:
-            raise
-        raise Reworded(f"{name}:{lines[exc.index]}: {exc}", exc) from exc
-    except OSError as exc:
-        raise InvalidInput(f"reading {path}: {exc.strerror}") from None
-    for index, job in instead.items():
-        ids[index] = job.id
-    return name, instead
 
 
 def _drafts(

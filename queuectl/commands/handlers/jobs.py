@@ -27,6 +27,7 @@ from queuectl.model.derived import age, next_run
 from queuectl.model.env_file import hidden
 from queuectl.model.env_set import present
 from queuectl.model.job import FINISHED, Job, policy_of, recurs
+from queuectl.model.schedule import rhythm
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, format_time
 
@@ -87,17 +88,15 @@ def listed(
 
 def these(context: Context, jobs: Iterable[Job]) -> Result:
     """The jobs that something would be done to."""
-
-    def lines() -> Iterator[str]:
-        yield from _table(context, jobs)
-
-    return jobs_result(jobs, lines())
+    return jobs_result(jobs, _table(context, jobs))
 
 
 def jobs_result(jobs: Iterable[Job], lines: Iterable[str], code: int = 0) -> Result:
     """An answer about jobs, whose ids are the words and whose forms are the data."""
     words = (job.id for job in jobs)
-    return Result(lines, words=words, form=lambda: forms.jobs_form(jobs), code=code)
+    return Result(
+        lines, words=words, form=lambda: {"jobs": [*map(forms.job_form, jobs)]}, code=code
+    )
 
 
 def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iterator[str]:
@@ -120,7 +119,7 @@ def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iter
         why = (render.clip(waits.get(job.id, "-"), _WAITS - 1),) if waits else ()
         rows.append((job.id, job.state, *due, *years, *why, render.brief(job.command)))
     columns = (*_COLUMNS[:2], *added, _COLUMNS[2])
-    return render.table(columns, rows, screen=screen, colour=context.color)
+    yield from render.table(columns, rows, screen=screen, colour=context.color)
 
 
 def _waits(context: Context, jobs: Iterable[Job], now: float) -> dict[str, str]:
@@ -177,7 +176,7 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
         ("Runs", job.run),
         ("Workers Lost", job.losses or None),
         ("Created", render.moment(job.created_at, now)),
-        ("Schedule", _rhythm(job) if recurs(job) else None),
+        ("Schedule", rhythm(job) if recurs(job) else None),
         ("Next Run", render.moment(next_run(job, 0.0), now) if next_run(job, 0.0) else None),
         ("Latest Copy", job.last),
         ("Planned", render.moment(job.planned, now) if job.planned else None),
@@ -242,12 +241,6 @@ def _next_run(job: Job, clock: float | None) -> str:
     if due is not None and clock is not None:
         due = max(due, format_time(clock))
     return render.moment(due, clock)
-
-
-def _rhythm(job: Job) -> str:
-    from queuectl.model.schedule import rhythm  # few jobs are one
-
-    return rhythm(job)
 
 
 def _is_delayed(job: Job) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
-from queuectl.commands.handlers.enqueue import described, enqueue_one
+from queuectl.commands.handlers.enqueue import Entry, described
 from queuectl.commands.handlers.logs import follow
 from queuectl.commands.handlers.waiting import WaitFailed, ending, exit_code
 from queuectl.errors import InvalidInput, QueuectlError
@@ -23,7 +23,9 @@ def run(context: Context, args: dict[str, Any]) -> Result:
     if not args["argv"] and args["command"] is None:
         raise InvalidInput("run wants a command: 'run -- COMMAND'")
     try:
-        [job_id], _ = enqueue_one(context, described(args), "refuse")
+        entry = Entry(context, "refuse")
+        entry.hand_in(described(args))
+        [job_id] = entry.ids
         if not context.quiet:
             context.note(f"Job added to the queue with job id: {job_id}")
         with _left_running(context, job_id):
