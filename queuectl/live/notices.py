@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from queuectl.commands.render import brief, clip, one_line
+from queuectl.model.job import Job
 from queuectl.model.times import format_duration, parse_time
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from queuectl.model.job import Job
 
 _MOST_LINES = 3  # at once; more are summed up
 _WIDEST = 30  # columns of a command

@@ -6,22 +6,18 @@ Only what is near the part that is shown is read, so a log of gigabytes costs wh
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from queuectl.commands.render import cells, graphemes, one_line, unjoined
 from queuectl.errors import StoreError
+from queuectl.model.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    from queuectl.model.job import Job
     from queuectl.store.output import Output
 
-    # Where a row of the screen begins: at which byte its line does, and which row of
-    # that line it is.
-    Position: TypeAlias = tuple[int, int]
-
+# Where a row of the screen begins: at which byte its line does, and which row of that line it is.
+Position: TypeAlias = tuple[int, int]
 _NEAR, _FAR = 1 << 15, 1 << 22  # bytes read around a position, at first and at most
 _TAB = 8
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from queuectl.model.claim_order import rank
 from queuectl.model.dependencies import parent_state
+from queuectl.model.job import Job
 from queuectl.model.selection import Selection, matches
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeAlias
-
-    from queuectl.model.job import Job
-
-    # What a job is sorted by; its id comes last, so that no two are equal.
-    Key: TypeAlias = tuple[int | str, ...]
+# What a job is sorted by; its id comes last, so that no two are equal.
+Key: TypeAlias = tuple[int | str, ...]
 
 _EVERYTHING = Selection()
 _RANKS = {"in_progress": 0, "failed": 1, "pending": 1, "dead": 3, "completed": 4, "cancelled": 4}

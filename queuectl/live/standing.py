@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from queuectl.commands.render import untold
-from queuectl.store.facts import ALL
+from queuectl.store.facts import ALL, Summary
 from queuectl.worker.hindrance import told_shortly
 
 LOOK_AT_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
-
-if TYPE_CHECKING:
-    from queuectl.store.facts import Summary
 
 
 class Standing(NamedTuple):

@@ -8,18 +8,15 @@ can never start: it falls with that parent, in the same step, and comes back wit
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from queuectl.errors import Conflict, InvalidInput, NoSuchParent
 from queuectl.model import lifecycle
 from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.job import FINISHED, LIVE, recurs
+from queuectl.model.job import FINISHED, LIVE, Job, recurs
 
-if TYPE_CHECKING:
-    from queuectl.model.job import Job
-
-    Pair: TypeAlias = tuple[Job, Job]  # a job before and after a step
-    StateOf: TypeAlias = Callable[[str], str | None]  # as `parent_state`, None: no such job
+Pair: TypeAlias = tuple[Job, Job]  # a job before and after a step
+StateOf: TypeAlias = Callable[[str], str | None]  # as `parent_state`, None: no such job
 
 LOST = frozenset({"dead", "cancelled"})  # states of a parent with which a child falls
 SCHEDULE = "a schedule"

@@ -10,10 +10,9 @@ so a change of a rule belongs there too; the contract suite compares them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from queuectl.model.job import Job
+from queuectl.model.job import Job
 
 ALL = "*"  # in the setting `paused`: the whole queue; no tag can be named so
 LOCK = "lock/"  # before the name of a lock, as a token; no tag begins so

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from queuectl.model.dependencies import LOST, fell_with, has_fallen
 from queuectl.model.fields import PRIORITY_SPAN
+from queuectl.model.ids import MadeIds
 from queuectl.model.job import FINISHED, Job, log_name
-
-if TYPE_CHECKING:
-    from queuectl.model.ids import MadeIds
 
 TAG, FRONT = "hook", "hook:"
 _TIMEOUT, _RETRIES = 60.0, 3

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from queuectl.model.job import FINISHED, recurs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from queuectl.model.job import Job
+from queuectl.model.job import FINISHED, Job, recurs
 
 
 class Selection(NamedTuple):

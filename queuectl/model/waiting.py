@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from queuectl.model.claim_order import is_ready
 from queuectl.model.dependencies import parents, unmet
 from queuectl.model.gate import Gate, holders, shut_by, tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
-    from queuectl.model.job import Job
+from queuectl.model.job import Job
 
 _MOST_NAMED = 2  # jobs that are waited for
 

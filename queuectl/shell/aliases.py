@@ -6,18 +6,15 @@ as what it stands for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from queuectl.commands.grammar.binding import bind
+from queuectl.commands.grammar.bound import Bound
 from queuectl.commands.grammar.specs import CommandSpec
+from queuectl.commands.grammar.tokens import Token
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.shell.own_commands import SHELL_COMMANDS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from queuectl.commands.grammar.bound import Bound
-    from queuectl.commands.grammar.tokens import Token
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _LONGEST = 40

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
 
 from queuectl.errors import InvalidInput, line_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    from prompt_toolkit.application import Application
-    from prompt_toolkit.buffer import Buffer
 
 
 def guard_keys(app: Application[Any], failed: Callable[[BaseException], None]) -> None:

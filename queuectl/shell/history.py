@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from prompt_toolkit.auto_suggest import AutoSuggest, Suggestion
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.document import Document
 from prompt_toolkit.history import History
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
-
-    from prompt_toolkit.buffer import Buffer
-    from prompt_toolkit.document import Document
-
-    from queuectl.shell.history_file import HistoryFile
+from queuectl.shell.history_file import HistoryFile
 
 _BATCH = 500  # entries handed over before a key may be handled
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from queuectl.commands.grammar.specs import CommandSpec
-    from queuectl.shell.aliases import Aliases
+from queuectl.commands.grammar.specs import CommandSpec
+from queuectl.shell.aliases import Aliases
 
 
 class Piece(NamedTuple):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.grammar.specs import CommandSpec, Param
 from queuectl.commands.table import COMMANDS
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 NOTIFY = ("on", "off", "dead")
 MODES = ("emacs", "vi")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+
+from prompt_toolkit.input import Input
+from prompt_toolkit.output import Output
 
 from queuectl import __version__
 from queuectl.addresses import address_of
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import close, run_line
+from queuectl.commands.grammar.bound import Bound
+from queuectl.commands.grammar.specs import CommandSpec
 from queuectl.commands.help.pages import TOPICS, command_page
 from queuectl.commands.table import COMMANDS
 from queuectl.live.live_queue import LiveQueue
@@ -28,17 +34,6 @@ from queuectl.shell.screens.pager import run_paged
 from queuectl.shell.screens.terminal import Terminal, line_start, own_shell, run_system
 from queuectl.shell.signals import terminal_kept
 from queuectl.store import opening
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from prompt_toolkit.input import Input
-    from prompt_toolkit.output import Output
-
-    from queuectl.commands.context import Context
-    from queuectl.commands.dispatch import Run
-    from queuectl.commands.grammar.bound import Bound
-    from queuectl.commands.grammar.specs import CommandSpec
 
 _SLOW = 0.5  # seconds from which it is told how long a command took
 _UNTIMED = frozenset({("top",), ("watch",)})
@@ -255,7 +250,7 @@ class Shell:
         rows = self.aliases.specs[len(COMMANDS) :]
         return [row for row in rows if asked and [*row.words] == asked]
 
-    def _paged(self, context: Context, bound: Bound, run: Run) -> int:
+    def _paged(self, context: Context, bound: Bound, run: Callable[[Context, Bound], int]) -> int:
         """Run a line; a result longer than the screen goes through the pager."""
         if not context.terminal or self._depth:
             return run(context, bound)

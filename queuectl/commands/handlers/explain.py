@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from queuectl.commands import forms, render
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
-from queuectl.model.backoff import retry_delay
+from queuectl.job_queue import JobQueue
+from queuectl.model.backoff import RetryPolicy, retry_delay
 from queuectl.model.claim_order import CLAIMABLE, is_ready
 from queuectl.model.dependencies import (
     LOST,
@@ -20,25 +23,15 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
-from queuectl.model.gate import ALL, OPEN, full, paused_by, shut_by
-from queuectl.model.job import LIVE, recurs
+from queuectl.model.fields import State
+from queuectl.model.gate import ALL, OPEN, Gate, full, paused_by, shut_by
+from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.times import format_duration
+from queuectl.store.facts import WorkerInfo
 from queuectl.worker.hindrance import hindrance, unserved
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.job_queue import JobQueue
-    from queuectl.model.backoff import RetryPolicy
-    from queuectl.model.fields import State
-    from queuectl.model.gate import Gate
-    from queuectl.model.job import Job
-    from queuectl.store.facts import WorkerInfo
-
-    Told = Callable[[str], str]  # a time as it is to be shown
+Told = Callable[[str], str]  # a time as it is to be shown
 
 _NOT_FOUND = 127  # as /bin/sh has it
 _MOMENTS = 3  # of a schedule

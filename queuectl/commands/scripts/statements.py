@@ -17,22 +17,16 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from typing import IO, NamedTuple
 
-from queuectl.commands.grammar.bound import Fault
+from queuectl.commands.grammar.bound import Bound, Fault
 from queuectl.commands.grammar.objects import read_line
 from queuectl.commands.grammar.relaxed import pairs
-from queuectl.commands.grammar.tokens import reach, tokenize
+from queuectl.commands.grammar.specs import CommandSpec
+from queuectl.commands.grammar.tokens import Token, reach, tokenize
 from queuectl.errors import InvalidInput, line_of
 from queuectl.model.fields import LONGEST_JOB
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-    from typing import IO
-
-    from queuectl.commands.grammar.bound import Bound
-    from queuectl.commands.grammar.specs import CommandSpec
-    from queuectl.commands.grammar.tokens import Token
 
 FARTHEST = 1000  # lines that an open quote may run on behind a sign
 _WIDEST = 100  # columns of a line that an error shows

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
+from queuectl.commands.grammar.bound import Bound
 from queuectl.commands.grammar.expecting import expected
+from queuectl.commands.grammar.tokens import Token
 from queuectl.model.fields import STATES
+from queuectl.shell.aliases import Aliases, Reading
 from queuectl.shell.lines import is_system_line, split_commands
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from prompt_toolkit.document import Document
-    from prompt_toolkit.formatted_text import StyleAndTextTuples
-
-    from queuectl.commands.grammar.bound import Bound
-    from queuectl.commands.grammar.tokens import Token
-    from queuectl.shell.aliases import Aliases, Reading
 
 _ROLES = {
     "command": "class:line.command",

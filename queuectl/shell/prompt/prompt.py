@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,17 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import to_filter
-from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.formatted_text import AnyFormattedText, StyleAndTextTuples
+from prompt_toolkit.input import Input
+from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
 from queuectl.commands.render import clip, one_line, unjoined
+from queuectl.live.standing import Standing
+from queuectl.shell.aliases import Aliases
 from queuectl.shell.guard import guard_editor, guard_keys, guard_loop
-from queuectl.shell.history import SuggestFromHistory
+from queuectl.shell.history import SharedHistory, SuggestFromHistory
 from queuectl.shell.prompt.highlighter import LineLexer
 from queuectl.shell.prompt.keys import shell_keys, unfound
 from queuectl.shell.prompt.menu import ShellCompleter
@@ -31,16 +36,7 @@ from queuectl.shell.prompt.validator import LineValidator
 from queuectl.shell.style import shell_style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from prompt_toolkit.formatted_text import AnyFormattedText, StyleAndTextTuples
-    from prompt_toolkit.input import Input
-    from prompt_toolkit.output import Output
-
-    from queuectl.completion.candidates import Source
-    from queuectl.live.standing import Standing
-    from queuectl.shell.aliases import Aliases
-    from queuectl.shell.history import SharedHistory
+    from queuectl.completion.candidates import Source  # loaded in the thread that completes
 
 _NAME = "queuectl> "
 _NARROW = 40  # columns below which the prompt is short

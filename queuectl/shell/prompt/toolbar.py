@@ -5,19 +5,15 @@ What they show of the queue is read by live/watcher.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 
+from queuectl.commands.grammar.bound import Bound
 from queuectl.commands.grammar.expecting import expected
 from queuectl.commands.help.pages import synopsis
 from queuectl.commands.render import cells, clip, counted
+from queuectl.live.standing import Standing
+from queuectl.shell.aliases import Aliases
 from queuectl.shell.lines import is_system_line, split_commands
-
-if TYPE_CHECKING:
-    from prompt_toolkit.formatted_text import StyleAndTextTuples
-
-    from queuectl.commands.grammar.bound import Bound
-    from queuectl.live.standing import Standing
-    from queuectl.shell.aliases import Aliases
 
 _SHOWN = (
     ("in_progress", "running"),

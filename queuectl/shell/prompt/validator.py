@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from prompt_toolkit.application import get_app
+from prompt_toolkit.document import Document
 from prompt_toolkit.validation import ValidationError, Validator
 
 from queuectl.commands.render import cells, clip
+from queuectl.shell.aliases import Aliases
 from queuectl.shell.lines import is_system_line, split_commands
-
-if TYPE_CHECKING:
-    from prompt_toolkit.document import Document
-
-    from queuectl.shell.aliases import Aliases
 
 
 class Mistake(NamedTuple):

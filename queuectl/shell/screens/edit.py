@@ -9,21 +9,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-from queuectl.commands.context import is_terminal
+from queuectl.commands.context import Context, is_terminal
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.selecting import whole_ids
 from queuectl.errors import InvalidInput, QueuectlError, Reworded
 from queuectl.model.fields import FIELDS, NOT_YET, unknown_field
+from queuectl.model.job import Job
 from queuectl.shell.screens.terminal import cooked_keys
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.model.job import Job
 
 _USUAL_EDITOR = "vi"
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TextIO, cast
 
+from queuectl.commands.context import Context
+from queuectl.commands.grammar.bound import Bound
 from queuectl.shell.screens.terminal import cooked_keys
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import TextIO
-
-    from queuectl.commands.context import Context
-    from queuectl.commands.grammar.bound import Bound
 
 _USUAL = "less -FIRX"
 _NOT_WITH = ("follow", "json", "jsonl", "csv", "tsv", "quiet", "no_pager")

@@ -7,12 +7,9 @@ import shutil
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import TextIO
+from typing import TextIO
 
 
 class Terminal:

@@ -9,22 +9,17 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import Any, TextIO, cast
 
-from queuectl.commands.context import is_terminal
+from queuectl.commands.context import Context, is_terminal
 from queuectl.commands.dispatch import Result, attempt, run_within
+from queuectl.commands.grammar.bound import Bound
 from queuectl.commands.render import PLAIN, cells, clip, one_line, paint
 from queuectl.model.times import format_duration
 from queuectl.shell.screens.terminal import Terminal
 from queuectl.shell.signals import terminal_kept
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any, TextIO
-
-    from queuectl.commands.context import Context
-    from queuectl.commands.grammar.bound import Bound
 
 _LOOK = 0.1  # seconds between looks whether the terminal has another size now
 # The other screen, whose long lines do not wrap, without a cursor; and back, leaving a terminal

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Any
 
-from queuectl.commands.context import is_terminal
+from queuectl.commands.context import Context, is_terminal
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.selecting import selection_of
 from queuectl.errors import StoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from queuectl.commands.context import Context
-    from queuectl.live.rows import View
+from queuectl.live.rows import View
 
 _MOST = 1000  # jobs of a snapshot
 

@@ -5,41 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 from prompt_toolkit.layout import FormattedTextControl, Layout, Window
-from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output import ColorDepth, Output
 
 from queuectl.commands.render import clip
 from queuectl.errors import QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.live.feed import Feed, Picture
-from queuectl.live.output import Wish, wrapped
-from queuectl.live.rows import ORDERS, Rows
+from queuectl.live.output import Position, Wish, wrapped
+from queuectl.live.rows import ORDERS, Rows, View
 from queuectl.live.standing import Standing
-from queuectl.model.job import FINISHED
+from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time
 from queuectl.shell.guard import failure_text, guard_keys, guard_loop
 from queuectl.shell.signals import terminal_kept
 from queuectl.shell.style import shell_style
-from queuectl.shell.top.table import body_rows, log_rows, log_screen, screen
+from queuectl.shell.top.table import Line, body_rows, log_rows, log_screen, screen
 from queuectl.store import opening
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from prompt_toolkit.formatted_text import StyleAndTextTuples
-    from prompt_toolkit.input import Input
-    from prompt_toolkit.key_binding.key_processor import KeyPressEvent
-    from prompt_toolkit.output import Output
-
-    from queuectl.live.output import Position
-    from queuectl.live.rows import View
-    from queuectl.model.job import Job
-    from queuectl.shell.top.table import Line
 
 _PAUSE = 0.5  # seconds between looks
 _HINT = " q quit  Enter output  c cancel  r retry  p pause  s sort  / filter  ? all keys"

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TypeAlias
 
 from queuectl.commands.render import Column, cells, clip, one_line, pad, unjoined
-from queuectl.live.rows import state_name
+from queuectl.live.feed import Picture
+from queuectl.live.rows import View, state_name
+from queuectl.live.standing import Standing
 from queuectl.model.derived import moment
+from queuectl.model.job import Job
 from queuectl.model.times import format_duration
 from queuectl.shell.prompt.toolbar import standing_text
+from queuectl.store.facts import WorkerInfo
 from queuectl.worker.hindrance import hindrance
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TypeAlias
-
-    from queuectl.live.feed import Picture
-    from queuectl.live.rows import View
-    from queuectl.live.standing import Standing
-    from queuectl.model.job import Job
-    from queuectl.store.facts import WorkerInfo
-
-    Line: TypeAlias = "list[tuple[str, str]]"
+Line: TypeAlias = "list[tuple[str, str]]"
 
 _STATE, _TIME, _TRIES, _PRIORITY = 9, 9, 5, 8  # columns of these cells
 _LEAST_ID = 8
