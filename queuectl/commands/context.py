@@ -123,7 +123,6 @@ class Context:
 
     @property
     def queue(self) -> JobQueue:
-        """The queue, opened at its first use."""
         if self._queue is None:
             from queuectl.job_queue import JobQueue
 
@@ -135,7 +134,6 @@ class Context:
 
     @property
     def logs(self) -> Output:
-        """Where the jobs' output lies."""
         from queuectl.store import opening
 
         return opening.output(self.folder)

@@ -250,7 +250,6 @@ class _Completion:
         )
 
     def aliases(self) -> list[Candidate]:
-        """Words that stand for others."""
         rows = [spec for spec in self.specs if not spec.handler]
         return self._fitting((row.words[0], row.summary) for row in rows)
 

@@ -96,7 +96,6 @@ class Feed:
         )
 
     def close(self) -> None:
-        """Let go of the files."""
         self._watch.close()
 
     def _look_at_the_whole(self) -> bool:

@@ -50,7 +50,6 @@ class LiveQueue:
                 return self._jobs.get((states, start), [])
 
     def tags(self) -> list[str]:
-        """The tags of the newest jobs that have some."""
         with self._mutex:
             try:
                 self._refresh()
@@ -74,14 +73,12 @@ class LiveQueue:
             return Settings()
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers that live."""
         try:
             return [worker for worker in self._watch.workers() if worker.alive]
         except UNREADABLE:
             return []
 
     def close(self) -> None:
-        """Let go of the files."""
         with self._mutex:
             if self._peek is not None:
                 self._peek.close()

@@ -35,7 +35,6 @@ class Notices:
             return frozenset(self._followed)
 
     def follow(self, ids: Iterable[str]) -> None:
-        """Tell of these jobs from now on."""
         with self._mutex:
             for job_id in ids:
                 self._followed.setdefault(job_id, ("", 0))

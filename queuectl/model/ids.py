@@ -30,7 +30,6 @@ class MadeIds:
         self._high, self._front = -1, ""
 
     def take(self) -> str:
-        """The next id."""
         number = self._next
         self._next += 1
         if number >> 10 != self._high:  # most ids differ from the one before in two digits only

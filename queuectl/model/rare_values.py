@@ -21,8 +21,7 @@ class Named(Protocol):
     """A field, as far as errors name it."""
 
     @property
-    def name(self) -> str:
-        """What it is called."""
+    def name(self) -> str: ...
 
 
 def check_tag(text: str, noun: str = "tag") -> str:

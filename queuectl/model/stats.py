@@ -35,7 +35,6 @@ class Times:
         self._kept: list[float] = []
 
     def add(self, seconds: float) -> None:
-        """One more."""
         self.count += 1
         self._longest = max(self._longest, seconds)
         if self.count % self._every == 0:
@@ -79,7 +78,6 @@ class Stats:
         self._hour_ago, self._day_ago = self._minutes_from[0], self._hours_from[0]
 
     def add(self, job: Job) -> None:
-        """One job as it is now."""
         self._counts[job.state] = self._counts.get(job.state, 0) + 1
         if self._since is None or job.created_at < self._since:
             self._since = job.created_at

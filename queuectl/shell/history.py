@@ -54,7 +54,6 @@ class SharedHistory(History):
         return reversed(self.get_strings())
 
     def store_string(self, string: str) -> None:
-        """Write the line into the file."""
         try:
             self._file.append(string)
         except OSError as exc:

@@ -172,7 +172,6 @@ class Summary:
 
     @property
     def worker_pids(self) -> list[int]:
-        """The pids of the workers that live."""
         return [worker.pid for worker in self.workers if worker.alive]
 
 

@@ -115,7 +115,6 @@ class Entry:
         self.instead: dict[int, Job] = {}
 
     def hand_in(self, draft: Draft) -> None:
-        """Hand in the job of a draft."""
         _complete(self.context, draft)
         name_tagged(self.context, draft)
         self._hand_in([draft])
@@ -367,7 +366,6 @@ class _Reading:
         self._began = time.monotonic()
 
     def tell(self, jobs: int) -> None:
-        """So many jobs were read."""
         took = time.monotonic() - self._began
         if took < 1.0:
             return
@@ -380,7 +378,6 @@ class _Reading:
         self._context.show_waiting(f"Reading {self._name}: {jobs:,} jobs{left}")
 
     def tell_end(self, jobs: int) -> None:
-        """All were read, and are handed in."""
         if time.monotonic() - self._began >= 1.0:
             self._context.show_waiting(f"Handing in {jobs:,} jobs")
 

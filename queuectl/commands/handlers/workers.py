@@ -116,7 +116,6 @@ class _Stopping:
         self._next = time.monotonic() + 1.0
 
     def tell(self, pids: list[int]) -> None:
-        """These are still there."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1.0

@@ -208,7 +208,6 @@ class Prompt:
 
     @property
     def rows(self) -> int:
-        """Rows of the terminal."""
         return self._session.app.output.get_size().rows
 
     @property

@@ -398,21 +398,17 @@ class TopScreen:
                 self.message = "Only the display is paused: jobs and workers go on. p shows them."
 
     def next_order(self) -> None:
-        """Sort by something else."""
         orders = [*ORDERS]
         self.view.order = orders[(orders.index(self.view.order) + 1) % len(orders)]
 
     def turn_round(self) -> None:
-        """Sort the other way round."""
         self.view.backward = not self.view.backward
 
     def ask_filter(self) -> None:
-        """Begin to type a filter."""
         if not self._log:
             self.mode = "filter"
 
     def show_keys(self) -> None:
-        """What all the keys do."""
         self.mode, self._help_at = "keys", 0
 
 

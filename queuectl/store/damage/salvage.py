@@ -60,7 +60,6 @@ class FileRemains(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's name in the folder."""
         return os.path.basename(self.path)
 
 

@@ -47,7 +47,6 @@ class SettingsFile:
         return self.last
 
     def patience(self) -> float:
-        """Seconds to wait for the lock."""
         return Settings(self.read()).lock_timeout
 
     def gate(self) -> Gate | None:

@@ -96,7 +96,6 @@ class BaseFile:
             check_size(self.path, self.found.st_size, most, "an edited one may have")
 
     def read(self) -> bytes:
-        """The whole content."""
         return read_at(self.fd, 0, self.found.st_size)
 
 
@@ -255,7 +254,6 @@ class Snapshot:
                 part.close()
 
     def close(self) -> None:
-        """Let go of the files."""
         self.journal.close()
         for file in self.files:
             file.close()
