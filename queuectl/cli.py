@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 SIGNALLED = (129, 143)  # 128 + SIGHUP, and SIGTERM
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
+# Options before a command, and what each sets.
+_VALUED = {"--data": "data", "-f": "script", "--file": "script", "--resume": "resume"}
+_VALUED["--color"] = "color"
+_FLAGS = {"-q": "quiet", "--quiet": "quiet", "--no-pager": "no_pager"}
+_FLAGS |= {"--stop-on-error": "stop_on_error", "--dry-run": "dry_run"}
+_OF_SCRIPTS = ("script", "resume", "stop_on_error", "dry_run")
 _PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long results are paged
 
 
@@ -139,40 +145,24 @@ class _Front:
     def _take(self, word: str) -> bool:
         """Whether the first word was such an option; its value is taken away behind it."""
         name, equals, value = word.partition("=")
-        if name in ("--data", "-f", "--file", "--resume", "--color"):
+        key = _VALUED.get(name) or _FLAGS.get(word)
+        if word == "--no-color":
+            self.color = "never"
+        elif key is None:
+            return False
+        elif name in _FLAGS:
+            setattr(self, key, True)
+        else:
             if not equals:
                 value = self.rest.pop(1) if len(self.rest) > 1 else ""
             if not value:
                 raise InvalidInput(f"{name} wants a value")
-            self._keep(name, value)
-        elif word in ("-q", "--quiet"):
-            self.quiet = True
-        elif word == "--no-color":
-            self.color = "never"
-        elif word == "--no-pager":
-            self.no_pager = True
-        elif word == "--stop-on-error":
-            self.stop_on_error, self.for_script = True, word
-        elif word == "--dry-run":
-            self.dry_run, self.for_script = True, word
-        else:
-            return False
-        return True
-
-    def _keep(self, name: str, value: str) -> None:
-        if name == "--data":
-            self.data = value
-            return
-        if name == "--color":
-            if value not in ("auto", "always", "never"):
+            if key == "color" and value not in ("auto", "always", "never"):
                 raise InvalidInput(f"--color must be one of auto, always, never, not '{value}'")
-            self.color = value
-            return
-        self.for_script = name
-        if name == "--resume":
-            self.resume = value
-        else:
-            self.script = value
+            setattr(self, key, value)
+        if key in _OF_SCRIPTS:
+            self.for_script = name
+        return True
 
     def context(self, *, interactive: bool = False) -> Context:
         context = Context(self.data, quiet=self.quiet, color=self.color, interactive=interactive)

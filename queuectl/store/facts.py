@@ -42,22 +42,6 @@ class WorkerInfo:
     queuectl. `inode`: that of the file that was read, 0 if there is none.
     """
 
-    __slots__ = (
-        "alive",
-        "boot_id",
-        "facts",
-        "group_pid",
-        "group_start",
-        "id",
-        "inode",
-        "job_id",
-        "missing",
-        "pid",
-        "run",
-        "start_time",
-        "started_at",
-    )
-
     def __init__(self, worker_id: str, alive: bool, text: str = "", missing: bool = False) -> None:
         first, _, rest = text.partition("\n")
         words = first.split(" ")
@@ -138,17 +122,6 @@ class Summary:
     dead hook should have told, newest last. `is_early`: nobody works, and all that waits is due
     later.
     """
-
-    __slots__ = (
-        "aging",
-        "counts",
-        "folder",
-        "is_early",
-        "paused",
-        "untold",
-        "waiting",
-        "workers",
-    )
 
     def __init__(
         self,

@@ -301,12 +301,8 @@ def kill_group(group: int) -> bool:
 
 def processes_marked(marks: Collection[bytes]) -> list[int]:
     """Pids whose environment at their start held all of `marks` (`NAME=value`); Linux only."""
-    return [pid for pid in _pids() if is_marked(pid, marks)]
-
-
-def is_marked(pid: int, marks: Collection[bytes]) -> bool:
-    """Whether the environment of the process held all of `marks` at its start."""
-    return frozenset(marks) <= environment_of(pid)
+    wanted = frozenset(marks)
+    return [pid for pid in _pids() if wanted <= environment_of(pid)]
 
 
 def environment_of(pid: int) -> set[bytes]:

@@ -88,19 +88,6 @@ class Bound:
     the command that the rest of the line is, for `watch` and the like. Spans count in `text`.
     """
 
-    __slots__ = (
-        "faults",
-        "help",
-        "inner",
-        "open",
-        "reading",
-        "spec",
-        "text",
-        "tokens",
-        "values",
-        "words",
-    )
-
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self.spec: CommandSpec | None = None

@@ -64,10 +64,12 @@ def repair(
     """
     mending = _Mending(path, now, done, unread)
     if os.stat(path).st_mode & 0o700 != 0o700:
-        mending.make_usable()
+        door.set_mode(path, 0o700)
+        done.append("modes: the folder can be used again")
     try:
-        if mending.lacks_lock():
-            lock.with_folder(mending.mend_lock)
+        # What stands in its place is not a lock that anybody could take.
+        if any(name == LOCK for name, _ in strays.odd_ones(path)):
+            lock.with_folder(lambda: mending.mend_odd_ones(LOCK))
         with lock:
             mending.all()
     finally:
@@ -87,13 +89,9 @@ class _Mending:
         """The format to write: 1 while a worker lives that knows no other."""
         return 1 if worker_files.older(self.folder, VERSION) else VERSION
 
-    def make_usable(self) -> None:
-        door.set_mode(self.folder, 0o700)
-        self.done.append("modes: the folder can be used again")
-
     def all(self) -> None:
         """Every step in its order: what later ones read is mended by earlier ones."""
-        self._mend_odd_ones()
+        self.mend_odd_ones()
         self._mend_modes()
         self._mend_marker()
         self._mend_holdings()
@@ -103,15 +101,7 @@ class _Mending:
             self._mend_env_sets()
             self._mend_workers()
 
-    def lacks_lock(self) -> bool:
-        """Whether what stands in the place of `queue.lock` is none, so that nobody can take it."""
-        return any(name == LOCK for name, _ in strays.odd_ones(self.folder))
-
-    def mend_lock(self) -> None:
-        """Put that out of the way; under the folder's lock."""
-        self._mend_odd_ones(LOCK)
-
-    def _mend_odd_ones(self, only: str | None = None) -> None:
+    def mend_odd_ones(self, only: str | None = None) -> None:
         """Set aside what is not a file of ours; make one of our own where it has several names."""
         for name, fault in strays.odd_ones(self.folder):
             if only in (None, name):

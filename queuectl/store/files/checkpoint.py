@@ -143,7 +143,9 @@ def fold(
         return False
     if behind is None:  # notes of so many births would push out all others
         _note_forms(folder, snapshot, replaced, now)
-    _keep_copies(folder, fresh, journal.header.generation + 1)
+    for file in fresh:
+        name = os.path.basename(file.path)
+        evidence.keep_copy(folder, name, file.fresh or "", journal.header.generation + 1)
     for file in fresh:
         door.rename(file.fresh or "", file.path)
     # Also if nothing was renamed here: a fold that was killed may have done so.
@@ -180,11 +182,6 @@ def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
     if header.version == 1 or not header.stamps[1].fits(snapshot.files[1].found):
         return {b"dead": sum(1 for _ in snapshot.base_dead())}
     return {b"dead": header.counts["dead"]}
-
-
-def _keep_copies(folder: str, fresh: list[_File], generation: int) -> None:
-    for file in fresh:
-        evidence.keep_copy(folder, os.path.basename(file.path), file.fresh or "", generation)
 
 
 def _note_forms(folder: str, snapshot: Snapshot, replaced: dict[bytes, bytes], now: float) -> None:

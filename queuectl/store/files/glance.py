@@ -39,6 +39,9 @@ class Glance:
             self._snapshot.close()
             self._snapshot = None
 
+    def _lines(self) -> Iterator[bytes]:
+        return iter(()) if self._snapshot is None else self._snapshot.lines()
+
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
         if self._snapshot is None:
             return []
@@ -46,12 +49,10 @@ class Glance:
             return list(map(decode_job, lines_of(self._snapshot).find(states, start, most)))
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
-        if self._snapshot is None:
-            return []
         waiting: list[tuple[bool, object, object, int, bytes]] = []
         moment = now.encode()
         with door.Reading(self._path):
-            for at, line in enumerate(self._snapshot.lines()):
+            for at, line in enumerate(self._lines()):
                 front = line_front(line)
                 if front is None or front[1] not in (b"pending", b"failed"):
                     continue
@@ -61,13 +62,11 @@ class Glance:
         return [decode_job(entry[-1]) for entry in nsmallest(most, waiting)]
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        if self._snapshot is None:
-            return [], True
         needle = f'"{key}": "'.encode()
         kept: list[tuple[bytes, bytes, bytes]] = []
         floor = (b"", b"")
         with door.Reading(self._path):
-            for line in self._snapshot.lines():
+            for line in self._lines():
                 # A quote within a text of JSON has a backslash before it: no text reads like this.
                 at = line.find(needle) + len(needle)
                 rank = line[at : line.find(b'"', at)], line[8 : line.index(b'"', 8)]
@@ -82,12 +81,10 @@ class Glance:
         return [decode_job(entry[-1]) for entry in kept[:most]], whole
 
     def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
-        if self._snapshot is None:
-            return
         wanted = None if states is None else {state.encode() for state in states}
         needle = text.lower().encode()
         with door.Reading(self._path):
-            for line in self._snapshot.lines():
+            for line in self._lines():
                 if needle in line.lower() and (wanted is None or line_state(line) in wanted):
                     yield decode_job(line)
 

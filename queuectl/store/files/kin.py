@@ -6,7 +6,7 @@ others by the bytes of their lines, in one pass over the files; a queue without 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from queuectl.model.dependencies import (
     Kin,
@@ -14,7 +14,6 @@ from queuectl.model.dependencies import (
     check_new,
     concerns_others,
     is_back,
-    needed,
     parent_state,
     parents,
     states_with,
@@ -146,8 +145,3 @@ def check_added(
     # A job with a new id can only be waited for if it was handed in with the others.
     known = with_parents(writer.files, journal) if meets or not new.keys().isdisjoint(ids) else {}
     check_new(new, known.get, states.get)
-
-
-def needed_of(jobs: Iterable[Job], files: OwnFiles, journal: Journal) -> set[str]:
-    """The ids of those of the jobs that must stay, for a live one that stays names them."""
-    return needed(with_parents(files, journal).values(), {job.id for job in jobs})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from queuectl.model.dependencies import needed
 from queuectl.model.job import Job, refuse_key, revived
 from queuectl.store.files import kin
 from queuectl.store.files.job_files import encode_job, removal_line
@@ -55,10 +56,11 @@ def step(
 
 def remove(writer: Writer, journal: Journal, jobs: list[Job], kept: Kept) -> list[Job]:
     """Remove those of the jobs that no live job names; `kept` is given the others."""
-    needed = kin.needed_of(jobs, writer.files, journal)
-    gone = [job for job in jobs if job.id not in needed]
+    naming = kin.with_parents(writer.files, journal).values()
+    staying = needed(naming, {job.id for job in jobs})
+    gone = [job for job in jobs if job.id not in staying]
     if kept is not None:
-        kept += [job for job in jobs if job.id in needed]
+        kept += [job for job in jobs if job.id in staying]
     if gone:
         lines = [removal_line(job.id, job.state) for job in gone]
         writer.append(journal, lines, [(job.state, None) for job in gone], PROMISED)
