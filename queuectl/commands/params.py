@@ -37,10 +37,7 @@ SELECTORS = (
 # What makes ids needless.
 SELECTING = tuple(param.name for param in SELECTORS)
 # Of commands that change jobs.
-SELECT = (
-    *SELECTORS,
-    Param("--limit", "count", "at most so many of those, the oldest first"),
-)
+SELECT = (*SELECTORS, Param("--limit", "count", "at most so many of those, the oldest first"))
 # `update` sets --state and --tag.
 SELECT_TO_UPDATE = (
     Param("--in-state", "state", "only jobs in this state", many=True),

@@ -34,8 +34,5 @@ def standing_of(summary: Summary) -> Standing:
         tags = ", ".join(summary.paused)
         hindered = "the queue is paused" if ALL in summary.paused else f"paused: {tags}"
     return Standing(
-        dict(summary.counts),
-        len(summary.worker_pids),
-        hindered=hindered,
-        is_early=summary.is_early,
+        dict(summary.counts), len(summary.worker_pids), hindered=hindered, is_early=summary.is_early
     )

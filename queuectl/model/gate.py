@@ -34,9 +34,7 @@ OPEN = Gate()
 
 
 def gate_of(
-    paused: Iterable[str],
-    limits: Mapping[str, int] | None = None,
-    aging: float | None = None,
+    paused: Iterable[str], limits: Mapping[str, int] | None = None, aging: float | None = None
 ) -> Gate:
     """The gate of the values of the settings."""
     names = frozenset(paused)

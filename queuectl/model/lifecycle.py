@@ -161,12 +161,7 @@ def holds(job: Job, held: Job) -> bool:
 
 
 def settled(
-    job: Job,
-    held: Job,
-    outcome: Outcome,
-    policy: Callable[[], RetryPolicy],
-    dice: float,
-    now: str,
+    job: Job, held: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], dice: float, now: str
 ) -> Job | None:
     """The job after the run `held` ended with `outcome`; None if that run no longer counts.
 

@@ -277,9 +277,7 @@ class _Reader:
         if quoted or (sign == ":" and is_word) or _nearly_a_field(name):
             error = unknown_field(name)
             raise InvalidInput(
-                f"{error}; {_IN_QUOTES}",
-                start=start,
-                end=start + len(name) + 2 * quoted,
+                f"{error}; {_IN_QUOTES}", start=start, end=start + len(name) + 2 * quoted
             )
         return False
 

@@ -79,11 +79,7 @@ def listed(
     if args["fields"]:
         lines = listing.table(context, jobs, args["fields"], now)
         words = listing.data_lines(context, jobs, args, "tsv", now)
-    return Result(
-        lines,
-        words=words,
-        form=lambda: listing.job_forms(jobs, args, now),
-    )
+    return Result(lines, words=words, form=lambda: listing.job_forms(jobs, args, now))
 
 
 def these(context: Context, jobs: Iterable[Job]) -> Result:

@@ -35,14 +35,7 @@ from queuectl.store.damage.salvage import (
 from queuectl.store.files import checkpoint, env_sets, marker, side_files, strays, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import encode_job, removal_line
-from queuectl.store.files.journal import (
-    PROMISED,
-    VERSION,
-    Header,
-    Stamp,
-    format_record,
-    no_counts,
-)
+from queuectl.store.files.journal import PROMISED, VERSION, Header, Stamp, format_record, no_counts
 from queuectl.store.files.lock import QueueLock
 
 _NO_STAMP = Stamp(-1, 0, 0, 0, 0)  # fits no file

@@ -28,13 +28,7 @@ from queuectl.store.damage.journal_remains import (
 )
 from queuectl.store.door import LARGEST, is_young
 from queuectl.store.files.evidence import find_copy
-from queuectl.store.files.job_files import (
-    decode_job,
-    encode_job,
-    line_id,
-    line_state,
-    parse_edited,
-)
+from queuectl.store.files.job_files import decode_job, encode_job, line_id, line_state, parse_edited
 from queuectl.store.files.journal import Stamp
 
 _OPENING = re.compile(r"^[ \t\[,]*(?=\{)", re.M)
