@@ -59,10 +59,7 @@ class Context:
         self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
         self.no_pager = False
         self.terminal = is_terminal(self.out)
-        self.color_mode = color
-        self.color = color == "always" or (
-            color == "auto" and _colours_wanted(self.environ, self.terminal)
-        )
+        self._set_color(color)
         self._told_edits: set[str] = set()
         self._waiting_shown = False
         self.in_script = False
@@ -71,6 +68,11 @@ class Context:
         self._data = data
         self._folder: str | None = None
         self._queue: JobQueue | None = None
+
+    def _set_color(self, mode: str) -> None:
+        self.color_mode = mode
+        wanted = mode == "auto" and _colours_wanted(self.environ, self.terminal)
+        self.color = mode == "always" or wanted
 
     def for_line(self, values: Mapping[str, object]) -> Context:
         """This context, or one varied by the --data, --quiet or --no-color of a single line.
@@ -81,21 +83,14 @@ class Context:
         color = "never" if values.get("no_color") else values.get("color")
         if data is None and not quiet and not color:
             return self
-        varied = Context(
-            data if isinstance(data, str) else self._data,
-            environ=self.environ,
-            out=self.out,
-            err=self.err,
-            quiet=self.quiet or quiet,
-            color=str(color or self.color_mode),
-            interactive=self.interactive,
-        )
-        varied.no_pager = self.no_pager
-        varied.stdin_taken, varied.ask = self.stdin_taken, self.ask
-        varied.shell, varied.prefix = self.shell, self.prefix
-        if data is None:
-            varied.made, varied.presence = self.made, self.presence
-        varied.in_script, varied._unserved_told = self.in_script, self._unserved_told
+        varied = Context.__new__(Context)
+        varied.__dict__.update(self.__dict__)
+        varied._queue, varied._enqueued, varied._waiting_shown = None, False, False
+        varied.quiet = self.quiet or quiet
+        varied._set_color(str(color or self.color_mode))
+        if data is not None:
+            varied._data, varied._folder = str(data), None
+            varied.made, varied.presence, varied._told_edits = [], None, set()
         return varied
 
     @property

@@ -33,14 +33,13 @@ _FEW = 5  # ids that are named
 
 def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None) -> Selection:
     """What the options select, without ids; `states` are those of a command that names none."""
-    given = args.get("in_state") if "in_state" in args else args.get("state")
-    tags = args.get("with_tag") if "with_tag" in args else args.get("tag")
-    wanted, since, until = given or states, args.get("since"), args.get("until")
+    wanted = args.get(_key("state", args)) or states
+    since, until = args.get("since"), args.get("until")
     if since and until and since > until:
         raise InvalidInput(f"--since {since} is later than --until {until}: no job fits both")
     return Selection(
         states=None if wanted is None else frozenset(wanted),
-        tags=frozenset(tags or ()),
+        tags=frozenset(args.get(_key("tag", args)) or ()),
         match=args.get("match"),
         error=args.get("error"),
         exit_code=args.get("exit_code"),
@@ -51,11 +50,15 @@ def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None)
     )
 
 
+def _key(name: str, args: Mapping[str, Any]) -> str:
+    """The option that selects by state or by tag: `update` sets those by their usual names."""
+    other = f"in_{name}" if name == "state" else f"with_{name}"
+    return other if other in args else name
+
+
 def selects(args: Mapping[str, Any]) -> bool:
     """Whether an option is given that selects jobs; a limit alone does not."""
-    names = {param.key for param in SELECTORS}
-    if "in_state" in args:  # there --state and --tag say what is to be changed
-        names = names - {"state", "tag"} | {"in_state", "with_tag"}
+    names = [_key(param.key, args) for param in SELECTORS]
     return any(args.get(name) not in (None, [], False) for name in names)
 
 
@@ -71,12 +74,12 @@ def chosen(
     `allowed`: the states that it can do something to; `usual`: those that it selects if no state
     is named. InvalidInput if nothing is named, NoSuchJob for an id of no job.
     """
-    for state in args.get("in_state" if "in_state" in args else "state") or ():
+    by = _key("state", args)
+    for state in args.get(by) or ():
         if state not in allowed:
             able = ", ".join(name for name in STATES if name in allowed)
             raise InvalidInput(f"{command} selects jobs that are {able}, not {state}")
-    by = "--in-state" if "in_state" in args else "--state"
-    ids = whole_ids(context, args["job"], changing=True, by=by)
+    ids = whole_ids(context, args["job"], changing=True, by=f"--{by.replace('_', '-')}")
     if not selects(args):
         if not ids:
             raise InvalidInput(f"{command} wants ids of jobs, or options that select some")

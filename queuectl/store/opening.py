@@ -18,8 +18,7 @@ def open_store(where: str) -> Store:
     InvalidInput if it is the URL of a kind of store that is not known, StoreError if what the
     store needs is not installed.
     """
-    _refuse_url(where)
-    if address_of(where):
+    if _is_database(where):
         from queuectl.store.mongodb.opening import opened
 
         return opened(where)
@@ -33,8 +32,7 @@ def summary(where: str, now: float) -> Summary:
 
     Raises StoreError if it cannot be read, and as `open_store`.
     """
-    _refuse_url(where)
-    if address_of(where):
+    if _is_database(where):
         from queuectl.store.mongodb.opening import read_summary as read_elsewhere
 
         return read_elsewhere(where)
@@ -45,8 +43,7 @@ def summary(where: str, now: float) -> Summary:
 
 def exists(where: str) -> bool:
     """Whether there is a queue already; StoreError if what is there cannot be used."""
-    _refuse_url(where)
-    if address_of(where):
+    if _is_database(where):
         return open_store(where).exists()
     from queuectl.store.files.marker import check_folder
 
@@ -55,8 +52,7 @@ def exists(where: str) -> bool:
 
 def watch(where: str) -> Watch:
     """The store's watch, without the store; raises as `open_store`."""
-    _refuse_url(where)
-    if address_of(where):
+    if _is_database(where):
         from queuectl.store.mongodb.opening import watch as watch_elsewhere
 
         return watch_elsewhere(where)
@@ -67,8 +63,7 @@ def watch(where: str) -> Watch:
 
 def output(where: str) -> Output:
     """The store's output, without the store; raises as `open_store`."""
-    _refuse_url(where)
-    if address_of(where):
+    if _is_database(where):
         return open_store(where).output
     from queuectl.store.files.logs import LogFolder
 
@@ -99,8 +94,10 @@ def greeting(where: str) -> str:
     return greeting_of(where)
 
 
-def _refuse_url(where: str) -> None:
+def _is_database(where: str) -> bool:
+    """Whether the path stands for a queue in MongoDB; InvalidInput for a URL of any kind."""
     if "://" in where:
         from queuectl.places import refuse_address
 
         refuse_address(where)
+    return address_of(where) is not None

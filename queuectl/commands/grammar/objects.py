@@ -204,10 +204,10 @@ def json_lines(
                 tell(count)
             yield number, draft
     # What is not one object a line is read as one text.
-    reader = _ManyReader(_decoded(_rest(file, line, name, number), name, number), number)
-    reader.passed = passed
+    text = _decoded(_rest(file, line, name, number), name, number)
+    reader = _ManyReader(text, number, passed, tell or (lambda count: None))
     try:
-        yield from reader.read(tell, array=count == 0)
+        yield from reader.read(array=count == 0)
     except InvalidInput as exc:
         at = reader.line_of(reader.at if exc.start is None else exc.start)
         raise InvalidInput(f"{name}:{at}: {exc}", start=exc.start, end=exc.end) from None
@@ -246,10 +246,11 @@ _CHILDREN = r'\s*,\s*"children"\s*:\s*\[[^]]*\]'  # which `show --json` tells be
 
 
 class _ManyReader:
-    def __init__(self, text: str, lines: int) -> None:
-        """`lines` stand before the text."""
-        self.text = text
-        self.passed: set[str] = set()  # names of fields that were left out
+    def __init__(
+        self, text: str, lines: int, passed: set[str], tell: Callable[[int], None]
+    ) -> None:
+        """`lines` stand before the text; the names of fields that are left out go into `passed`."""
+        self.text, self.passed, self.tell = text, passed, tell
         self.at = 0  # while an object is read, where it begins
         self._counted = (lines + 1, 0)  # a line and an index in it
         self._count = 0  # jobs that were read
@@ -260,17 +261,13 @@ class _ManyReader:
         self._counted = line, at
         return line
 
-    def read(
-        self, tell: Callable[[int], None] | None, *, array: bool
-    ) -> Iterator[tuple[int, Draft]]:
+    def read(self, *, array: bool) -> Iterator[tuple[int, Draft]]:
         """`array`: all that is there may be one array of jobs."""
-        yield from self._many(tell, array=array and self._take("["))
+        yield from self._many(array=array and self._take("["))
         if self._char():
             raise self._unfit("there is more text behind the jobs")
 
-    def _many(
-        self, tell: Callable[[int], None] | None, *, array: bool
-    ) -> Iterator[tuple[int, Draft]]:
+    def _many(self, *, array: bool) -> Iterator[tuple[int, Draft]]:
         """Read objects to the end of the text, or of the array that was begun."""
         import re
 
@@ -280,12 +277,12 @@ class _ManyReader:
                 raise self._unfit("a job is written as an object {...}")
             document = begins.match(self.text, self.at)
             if document:
-                yield from self._unwrapped(tell, document)
+                yield from self._unwrapped(document)
             else:
                 yield self._next(decode)
                 self._count += 1
-            if tell is not None and self._count % _TELL_EACH == 0:
-                tell(self._count)
+            if self._count % _TELL_EACH == 0:
+                self.tell(self._count)
             if array and not self._take(",") and self._char() not in ("", "]"):
                 raise self._unfit("',' or ']' is missing behind the object")
         if array and not self._take("]"):
@@ -297,13 +294,11 @@ class _ManyReader:
         line, self.at = self.line_of(self.at), end
         return line, draft
 
-    def _unwrapped(
-        self, tell: Callable[[int], None] | None, document: re.Match[str]
-    ) -> Iterator[tuple[int, Draft]]:
+    def _unwrapped(self, document: re.Match[str]) -> Iterator[tuple[int, Draft]]:
         """Read the jobs of what `dlq list --json` or `show --json` printed."""
         self.at = document.end()
         if document[1]:
-            yield from self._many(tell, array=True)
+            yield from self._many(array=True)
         else:
             import re
 

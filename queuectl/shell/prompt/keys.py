@@ -8,6 +8,7 @@ from functools import partial
 from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import Buffer, CompletionState
 from prompt_toolkit.completion import CompleteEvent, Completion, get_common_complete_suffix
+from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
 from prompt_toolkit.filters import (
     Condition,
@@ -108,12 +109,17 @@ def _is_chosen(buffer: Buffer) -> bool:
     return buffer.complete_state is not None and buffer.complete_state.complete_index is not None
 
 
+async def candidates(buffer: Buffer, document: Document) -> list[Completion]:
+    """What may stand at the end of the text, found out in another thread."""
+    event = CompleteEvent(completion_requested=True)
+    find = partial(buffer.completer.get_completions, document, event)
+    return await asyncio.get_running_loop().run_in_executor(None, lambda: list(find()))
+
+
 async def _ask(buffer: Buffer, enter: bool) -> None:
     """Take the only candidate; of several insert what is common, or `enter` their menu."""
     document = buffer.document
-    event = CompleteEvent(completion_requested=True)
-    find = partial(buffer.completer.get_completions, document, event)
-    found = await asyncio.get_running_loop().run_in_executor(None, lambda: list(find()))
+    found = await candidates(buffer, document)
     if buffer.document != document or _is_chosen(buffer) or not found:
         return
     if len(found) == 1:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.buffer import CompletionState
-from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import to_filter
@@ -29,7 +26,7 @@ from queuectl.shell.aliases import Aliases
 from queuectl.shell.guard import guard_editor, guard_keys, guard_loop
 from queuectl.shell.history import SharedHistory, SuggestFromHistory
 from queuectl.shell.prompt.highlighter import LineLexer
-from queuectl.shell.prompt.keys import shell_keys, unfound
+from queuectl.shell.prompt.keys import candidates, shell_keys, unfound
 from queuectl.shell.prompt.menu import ShellCompleter
 from queuectl.shell.prompt.toolbar import toolbar, toolbar_lines
 from queuectl.shell.prompt.validator import LineValidator
@@ -195,10 +192,7 @@ class Prompt:
 
     async def _offer_anew(self, state: CompletionState) -> None:
         buffer, document = self._session.default_buffer, state.original_document
-        event = CompleteEvent(completion_requested=True)
-        loop = asyncio.get_running_loop()
-        find = partial(buffer.completer.get_completions, document, event)
-        found = await loop.run_in_executor(None, lambda: list(find()))
+        found = await candidates(buffer, document)
         if len(found) == 1 and document.text_before_cursor.endswith(found[0].text):
             found = []  # it is typed already
         if buffer.complete_state is state and state.complete_index is None:

@@ -70,7 +70,6 @@ def _form(job: Job) -> dict[str, Any]:
 
 def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
     """A file that only its owner can read, for what a job's environment may hold; its path."""
-
     fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
     try:
         with open(fd, "w", encoding="utf-8") as file:
