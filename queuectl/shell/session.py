@@ -31,7 +31,13 @@ from queuectl.shell.lines import Piece, is_system_line, split_commands
 from queuectl.shell.prompt.prompt import Prompt
 from queuectl.shell.prompt.validator import find_mistake
 from queuectl.shell.screens.pager import run_paged
-from queuectl.shell.screens.terminal import Terminal, line_start, own_shell, run_system
+from queuectl.shell.screens.terminal import (
+    cooked_keys,
+    line_start,
+    own_shell,
+    run_system,
+    unseen_keys,
+)
 from queuectl.shell.signals import terminal_kept
 from queuectl.store import opening
 
@@ -86,7 +92,6 @@ class Shell:
             input=input,
             output=output,
         )
-        self._terminal = Terminal(sys.stdin)
         context.shell, context.ask = self, self._ask
         context.stdin_taken = True  # the keys are the shell's
         context.stay()
@@ -97,7 +102,7 @@ class Shell:
             try:
                 self.context.write(f"queuectl {__version__}, data folder {self.context.name}")
                 self.context.flush()
-                with self._terminal.unseen_keys():
+                with unseen_keys(sys.stdin):
                     self._start_up()
                     while not self.leaving:
                         self._step()
@@ -274,7 +279,7 @@ class Shell:
         self.context.flush()
         if address_of(self.context.folder):
             self.context.queue.make()  # the command finds the queue by its host folder
-        with self._terminal.usual_keys():
+        with cooked_keys(sys.stdin):
             code = run_system(command, own_shell(), self.context.folder)
         self._end_line()
         if code:
@@ -290,7 +295,7 @@ class Shell:
     def _ask(self, question: str) -> bool:
         """A question on the terminal, the answer being seen as it is typed."""
         self._read = True
-        with self._terminal.usual_keys():
+        with cooked_keys(sys.stdin):
             try:
                 return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
             except EOFError:

@@ -7,62 +7,27 @@ import shutil
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TextIO
 
 
-class Terminal:
-    """The terminal at standard input; every method is harmless if it is none."""
+def unseen_keys(stdin: TextIO) -> AbstractContextManager[None]:
+    """Neither echo keys nor gather them into lines; Ctrl-C still interrupts.
 
-    def __init__(self, stdin: TextIO) -> None:
-        self._fd = -1
-        try:
-            self._fd = stdin.fileno()
-            self._usual = termios.tcgetattr(self._fd)
-        except (OSError, ValueError, termios.error):
-            self._fd = -1
+    Prompts set what they need themselves, and go back to this.
+    """
+    return _changed(stdin, lambda flags: flags & ~(termios.ECHO | termios.ICANON))
 
-    @contextmanager
-    def unseen_keys(self) -> Iterator[None]:
-        """Neither echo keys nor gather them into lines; Ctrl-C still interrupts.
 
-        Prompts set what they need themselves, and go back to this.
-        """
-        if self._fd < 0:
-            yield
-            return
-        changed = [*self._usual]
-        changed[3] &= ~(termios.ECHO | termios.ICANON)
-        self._set(changed)
-        try:
-            yield
-        finally:
-            self._set(self._usual)
-
-    @contextmanager
-    def usual_keys(self) -> Iterator[None]:
-        """Inside `unseen_keys`: for a question that is answered on the terminal."""
-        if self._fd < 0:
-            yield
-            return
-        before = termios.tcgetattr(self._fd)
-        self._set(self._usual)
-        try:
-            yield
-        finally:
-            self._set(before)
-
-    def _set(self, attributes: list[object]) -> None:
-        try:
-            termios.tcsetattr(self._fd, termios.TCSANOW, attributes)  # type: ignore[arg-type]
-        except (OSError, termios.error):
-            self._fd = -1  # it was closed
+def cooked_keys(stdin: TextIO | None) -> AbstractContextManager[None]:
+    """Keys as a question, or a program that knows nothing of us, expects them."""
+    return _changed(stdin, lambda flags: flags | termios.ECHO | termios.ICANON)
 
 
 @contextmanager
-def cooked_keys(stdin: TextIO | None) -> Iterator[None]:
-    """Keys as a program that knows nothing of us expects them; harmless if it is not a terminal."""
+def _changed(stdin: TextIO | None, change: Callable[[int], int]) -> Iterator[None]:
+    """Other local flags for the terminal; harmless if it is not one, or is closed meanwhile."""
     try:
         fd = stdin.fileno() if stdin is not None else -1
         before = termios.tcgetattr(fd)
@@ -70,12 +35,14 @@ def cooked_keys(stdin: TextIO | None) -> Iterator[None]:
         yield
         return
     changed = [*before]
-    changed[3] |= termios.ECHO | termios.ICANON
-    termios.tcsetattr(fd, termios.TCSANOW, changed)
+    changed[3] = change(before[3])
+    with suppress(OSError, termios.error):
+        termios.tcsetattr(fd, termios.TCSANOW, changed)
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSANOW, before)
+        with suppress(OSError, termios.error):
+            termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 def line_start(columns: int) -> str:

@@ -18,7 +18,7 @@ from queuectl.commands.dispatch import Result, attempt, run_within
 from queuectl.commands.grammar.bound import Bound
 from queuectl.commands.render import PLAIN, cells, clip, one_line, paint
 from queuectl.model.times import format_duration
-from queuectl.shell.screens.terminal import Terminal
+from queuectl.shell.screens.terminal import unseen_keys
 from queuectl.shell.signals import terminal_kept
 
 _LOOK = 0.1  # seconds between looks whether the terminal has another size now
@@ -38,7 +38,7 @@ def watch(context: Context, args: dict[str, Any]) -> Result:
     context.flush()
     context.stay()
     try:
-        with terminal_kept(), Terminal(sys.stdin).unseen_keys():
+        with terminal_kept(), unseen_keys(sys.stdin):
             _Watch(context, inner, args["interval"]).run()
     except KeyboardInterrupt:
         context.close()  # whatever was cut short begins anew with a fresh queue
