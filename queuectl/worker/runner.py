@@ -42,14 +42,8 @@ _LONGEST_WHY = 1000  # characters
 _TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
 # What a worker or its starter may ignore, and a command must find at its default.
 _DEFAULTED = [
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
+    *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
 ]
 _SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
