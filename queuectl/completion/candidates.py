@@ -185,11 +185,9 @@ class _Completion:
         return words[:-1] if self.typed and words[-1:] == (self.typed,) else words
 
     def options(self) -> Iterator[Candidate]:
-        params = {param.name: param for param in GLOBAL_OPTIONS}
-        names = [name for name in self.expected.words if self.typed or name not in params]
-        params |= {
-            param.name: param for param in (self.bound.spec.params if self.bound.spec else ())
-        }
+        params = {param.name: param for param in self.bound.params}
+        hidden = () if self.typed else {param.name for param in GLOBAL_OPTIONS}
+        names = [name for name in self.expected.words if name not in hidden]
         for name in ranked(names, self.typed):
             yield self._one(name, params[name].help if name in params else "")
 

@@ -12,7 +12,6 @@ import sys
 
 from queuectl.commands.grammar.binding import UncheckedBinder
 from queuectl.commands.grammar.expecting import expected
-from queuectl.commands.grammar.specs import GLOBAL_OPTIONS
 from queuectl.commands.grammar.tokens import tokenize
 from queuectl.commands.table import COMMANDS
 from queuectl.completion.candidates import complete
@@ -58,7 +57,7 @@ def candidates(
     """
     program = tokenize(line)[:1]
     text = line[program[0].end :].lstrip() if program else ""
-    bound = UncheckedBinder(COMMANDS, GLOBAL_OPTIONS, text, tokenize(text)).bind()
+    bound = UncheckedBinder(COMMANDS, text, tokenize(text)).bind()
     last = bound.tokens[-1] if bound.tokens else None
     begins = last.start if last is not None and last.end == len(text) else len(text)
     typed = text[begins:]

@@ -78,7 +78,7 @@ class Binder(Reading):
     def _value_follows(self, token: Token, at: int) -> bool:
         """Whether the token at `at` is the value of an option met before the command is known."""
         known = (param for spec in self.specs for param in spec.params)
-        for param in (*self.options, *known):
+        for param in (*GLOBAL_OPTIONS, *known):
             if token.text in (param.name, param.short):
                 return param.kind != "flag" and self._is_value(at)
         return False
@@ -173,8 +173,8 @@ class Binder(Reading):
         line = ""
         if spec is not None and "command" in self.bound.values:
             line, _ = way_out(self, self.tokens.index(token))
-        known = [param.name for param in (*(spec.params if spec else ()), *self.options)]
-        near = nearest_option(name, [option for option in known if option[0] == "-"])
+        known = [param.name for param in self.bound.params if param.name[0] == "-"]
+        near = nearest_option(name, known)
         meant = f" (did you mean '{near}'?)" if near else ""
         told = option_answer(f"{of[:-2]} {name}")
         if told:
@@ -247,9 +247,7 @@ class Binder(Reading):
         param, bound = self.operands[-1], self.bound
         self.operands = []
         specs, whole = commands_for(param, self.specs), self.whole and param.kind == "line"
-        inner = type(self)(
-            specs, self.options, self.text, self.tokens[at:], self.is_argv, whole=whole
-        ).bind()
+        inner = type(self)(specs, self.text, self.tokens[at:], self.is_argv, whole=whole).bind()
         bound.inner, bound.open, bound.help = inner, inner.open, bound.help or inner.help
         bound.faults += faults_of(param, inner, self.specs)
         bound.values[param.key] = inner if param.kind == "line" else text_from(self, at)
@@ -429,7 +427,7 @@ class Binder(Reading):
     def _fill_defaults(self) -> None:
         values = self.bound.values
         self.given = frozenset(values)
-        for param in (*(self.bound.spec.params if self.bound.spec else ()), *self.options):
+        for param in self.bound.params:
             if param.kind == "argv":
                 values[param.key] = self._command_line(self.argv or [])
             elif param.key not in values:
@@ -453,22 +451,15 @@ class UncheckedBinder(Binder):
     checks = False
 
 
-def bind(
-    specs: Sequence[CommandSpec], line: str, options: Sequence[Param] = GLOBAL_OPTIONS
-) -> Bound:
-    """A line of a script or of the shell, or several that belong together. Never raises.
-
-    `options` are those that every command takes.
-    """
-    return Binder(specs, options, line, tokenize(line)).bind()
+def bind(specs: Sequence[CommandSpec], line: str) -> Bound:
+    """A line of a script or of the shell, or several that belong together. Never raises."""
+    return Binder(specs, line, tokenize(line)).bind()
 
 
-def bind_argv(
-    specs: Sequence[CommandSpec], argv: Sequence[str], options: Sequence[Param] = GLOBAL_OPTIONS
-) -> Bound:
+def bind_argv(specs: Sequence[CommandSpec], argv: Sequence[str]) -> Bound:
     """The same for arguments that a shell has cut already; `text` is argv joined by blanks."""
     tokens, start = [], 0
     for word in argv:
         tokens.append(Token(word, start, start + len(word), word))
         start += len(word) + 1
-    return Binder(specs, options, " ".join(argv), tokens, is_argv=True).bind()
+    return Binder(specs, " ".join(argv), tokens, is_argv=True).bind()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.specs import command_tree, key_of
+from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, command_tree, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ class Bound:
         self.text = reading.text
 
     @property
+    def params(self) -> tuple[Param, ...]:
+        """What the command takes, as far as it is known."""
+        return (*(self.spec.params if self.spec else ()), *GLOBAL_OPTIONS)
+
+    @property
     def innermost(self) -> Bound:
         """The command that is being typed at the end of the line."""
         return self if self.inner is None else self.inner.innermost
@@ -117,14 +122,12 @@ class Reading:
     def __init__(
         self,
         specs: Sequence[CommandSpec],
-        options: Sequence[Param],
         text: str,
         tokens: list[Token],
         is_argv: bool = False,
         whole: bool = True,
     ) -> None:
         self.specs = specs
-        self.options = options
         self.text = text
         self.tokens = tokens
         self.is_argv = is_argv
@@ -143,8 +146,7 @@ class Reading:
 
     def option(self, name: str) -> Param | None:
         """The option of this name that the command takes."""
-        spec = self.bound.spec
-        for param in (*spec.params, *self.options) if spec else self.options:
+        for param in self.bound.params:
             if name == param.name or (param.short is not None and name == param.short):
                 return param
         return None

@@ -27,7 +27,7 @@ def expected(bound: Bound) -> list[Expected]:
         else t
         for t in tokens[:-1]
     ]
-    before = UncheckedBinder(reading.specs, reading.options, reading.text, unbound, reading.is_argv)
+    before = UncheckedBinder(reading.specs, reading.text, unbound, reading.is_argv)
     before.bind()
     return _after(before, last.text, last.start)
 
@@ -71,8 +71,7 @@ def _operands(reading: Reading, prefix: str, start: int) -> list[Expected]:
 
 def _options(reading: Reading, prefix: str, start: int) -> list[Expected]:
     """The options not given yet, or the value of one that is written `--option=value`."""
-    spec = reading.bound.spec
-    params = [*(spec.params if spec else ()), *reading.options]
+    params = reading.bound.params
     name, equals, text = prefix.partition("=")
     if equals:
         return [
