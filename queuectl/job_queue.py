@@ -17,7 +17,7 @@ from queuectl.job_changes import JobChanges
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import SCHEDULED
-from queuectl.model.ids import WORDS, MadeIds, made_ids, made_word
+from queuectl.model.ids import WORDS, MadeIds, made_word
 from queuectl.model.job import Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
@@ -123,7 +123,7 @@ class JobQueue(JobChanges):
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
-        ids = MadeIds(moment, _chance())
+        ids = MadeIds(moment)
         named, keys = dict[str, int](), set[str]()
         defaults = Job(
             *("", "pending", 0, now, "", settings.max_retries, now, now),
@@ -301,7 +301,7 @@ class JobQueue(JobChanges):
 
     def register_worker(self, start_time: str = "", boot_id: str = "") -> Slot:
         """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
-        worker_id = "w-" + made_ids(self.store.now(), 1, _chance())[0]
+        worker_id = "w-" + MadeIds(self.store.now()).take()
         return self.store.register(worker_id, os.getpid(), start_time, boot_id)
 
     def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
@@ -350,7 +350,7 @@ class JobQueue(JobChanges):
             return ()
         from queuectl.model.hooks import hooks_of
 
-        ids = MadeIds(self.store.now(), _chance())
+        ids = MadeIds(self.store.now())
         hooks = hooks_of(pairs, commands, ids, None if self.store.spans_hosts else self.folder)
         self._hooked += len(hooks)
         return hooks
@@ -459,11 +459,6 @@ def _begun(job: Job, draft: Mapping[str, object], now: str) -> Job:
     return begun(job, now, timed="run_at" in draft or "available_at" in draft)
 
 
-def _chance(bits: int = 20) -> int:
-    """So many random bits, 32 at most."""
-    return int.from_bytes(os.urandom(4), "big") >> (32 - bits)
-
-
 def _throw() -> float:
     """A random number in [0, 1)."""
-    return _chance(30) / (1 << 30)
+    return int.from_bytes(os.urandom(4), "big") / (1 << 32)

@@ -23,7 +23,7 @@ from queuectl.model.dependencies import (
 )
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate, full, holders, paused_by, slots_for
-from queuectl.model.ids import made_ids
+from queuectl.model.ids import MadeIds
 from queuectl.model.job import LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.lifecycle import claimed
 from queuectl.model.schedule import copy_id, fired
@@ -149,7 +149,7 @@ class MemoryStore:
 
     def _fire(self, schedule: Job, now: str) -> Job | None:
         last = self._jobs.get(schedule.last) if schedule.last else None
-        made = made_ids(parse_time(now), 1, len(self._jobs))[0]
+        made = MadeIds(parse_time(now), len(self._jobs)).take()
         lives = last is not None and last.state in LIVE
         new, copy = fired(schedule, copy_id(schedule, made), now, lives=lives)
         added = {job.id: job for job in self.on_change([(schedule, new)], self._settings)}

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from samples import START
 
 from queuectl.model.fields import check_id
-from queuectl.model.ids import made_ids
+from queuectl.model.ids import MadeIds
+
+
+def made_ids(now, count, chance):
+    ids = MadeIds(now, chance)
+    return [ids.take() for _ in range(count)]
+
 
 BITS = st.integers(0, 2**20 - 1)
 YEARS = st.integers(START * 1_000_000, (START + 10**9) * 1_000_000 - 10**6)  # in microseconds

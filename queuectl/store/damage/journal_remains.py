@@ -64,7 +64,7 @@ def read_journal(path: str) -> JournalRemains:
     except BadFile:
         header = None
     records, bad = _records(data, header.length if header else 0)
-    torn = _torn_at(data, records, bad) if header else None
+    torn = _torn_at(data, bad) if header else None
     told = [
         line for record in records if record.flag != INTENT for line in record.payload.split(b"\n")
     ]
@@ -147,7 +147,7 @@ def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]
     return records, bad
 
 
-def _torn_at(data: bytes, records: list[Record], bad: list[tuple[int, int]]) -> int | None:
+def _torn_at(data: bytes, bad: list[tuple[int, int]]) -> int | None:
     """Where an append was cut short, if that is all that is wrong."""
     if len(bad) != 1 or bad[0][1] != len(data):
         return None

@@ -137,8 +137,7 @@ def _present(
     for job_id, line in overlay.items():
         old = folded.get(job_id)
         if old != line:
-            form = evidence.past_form(old, generation + 1, False)
-            history.past.setdefault(job_id, []).append(form)
+            history.past.setdefault(job_id, []).append(evidence.past_form(old, generation + 1))
         if line_state(line) is not None:
             present[job_id] = line
     return present

@@ -126,13 +126,13 @@ def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> by
     return b"%s %s %d %d\n" % (job_id, file.upper() if by_hand else file, *rev_and_sum(old))
 
 
-def past_form(old: bytes | None, until: int, by_hand: bool) -> Past:
-    """The same as a record."""
+def past_form(old: bytes | None, until: int) -> Past:
+    """The same as a record, of a form that no edit by hand replaced."""
     from queuectl.store.edits.decision import Past
 
     if old is None:
-        return Past(until, False, 0, 0, by_hand)
-    return Past(until, line_state(old) == b"dead", *rev_and_sum(old), by_hand)
+        return Past(until, False, 0, 0, False)
+    return Past(until, line_state(old) == b"dead", *rev_and_sum(old), False)
 
 
 def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) -> None:

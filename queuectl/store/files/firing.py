@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 
-from queuectl.model.ids import made_ids
+from queuectl.model.ids import MadeIds
 from queuectl.model.job import Job
 from queuectl.model.schedule import copy_id, fired
 from queuectl.model.times import parse_time
@@ -25,7 +24,7 @@ def fire(
 ) -> Job | None:
     """The copy to be claimed in the schedule's place, if one runs; `lines` then puts that off."""
     live = writer.live(journal)
-    made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
+    made = MadeIds(parse_time(now)).take()
     lives = schedule.last is not None and _lives(writer, journal, schedule.last, lines)
     kept, copy = fired(schedule, copy_id(schedule, made), now, lives=lives)
     hooks = [(hook, None) for hook in hooks_of(((schedule, kept),))]

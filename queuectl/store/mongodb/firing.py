@@ -7,10 +7,8 @@ killed in between, the copy waits like any job.
 
 from __future__ import annotations
 
-import os
-
 from queuectl.errors import StoreBusy
-from queuectl.model.ids import made_ids
+from queuectl.model.ids import MadeIds
 from queuectl.model.job import LIVE, Job
 from queuectl.model.schedule import copy_id, fired
 from queuectl.model.times import parse_time
@@ -33,7 +31,7 @@ class Firing:
 
         Raises StoreBusy if they always have.
         """
-        made = made_ids(parse_time(now), 1, int.from_bytes(os.urandom(4), "big") >> 12)[0]
+        made = MadeIds(parse_time(now)).take()
         new, copy = fired(schedule, copy_id(schedule, made), now, lives=self._lives(schedule))
         if self._changes.settle(schedule, new, () if copy is None else (copy,)):
             self._failed = 0
