@@ -237,7 +237,7 @@ class JobChanges:
         return self._would(which, lambda job: lifecycle.cancelled(job, self.now()))
 
     def would_retry(self, which: Which, *, dead: bool = False) -> list[Job]:
-        """The same for `retry`, or for `retry_dead`."""
+        """The jobs as they are, if `retry`, or `retry_dead`, would do for all of them."""
         return self._would(which, self._back if dead else self._retry_rule(which))
 
     def _would(self, which: Which, rule: Rule) -> list[Job]:

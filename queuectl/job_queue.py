@@ -116,7 +116,7 @@ class JobQueue(JobChanges):
         meeting: Meeting = "refuse",
         dry_run: bool = False,
     ) -> dict[int, Job]:
-        """The same of drafts that need not fit into memory; `made` is given each job beforehand.
+        """`enqueue` for drafts that need not fit into memory; `made` is given each job beforehand.
 
         Returns, by the index of the draft, the jobs that stand for others which were not added.
         `dry_run`: only raises what would be raised. DuplicateId and KeyTaken name the index too.

@@ -26,7 +26,7 @@ class Standing(NamedTuple):
 
 
 def standing_of(summary: Summary) -> Standing:
-    """The same of what was read of the queue."""
+    """How the queue stands by what was read of it."""
     hindered = told_shortly(summary.workers)
     if not hindered and summary.untold:
         hindered = "; ".join(untold(summary.untold))

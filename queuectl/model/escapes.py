@@ -10,5 +10,5 @@ _ESCAPED = {
 
 
 def terminal_safe(text: str) -> str:
-    """The same JSON text, without characters that a terminal obeys; json escapes those below 32."""
+    """Escape the characters of a JSON text that a terminal obeys; json escapes those below 32."""
     return text if text.isascii() and "\x7f" not in text else text.translate(_ESCAPED)

@@ -165,7 +165,7 @@ def policy_of(job: Job) -> dict[str, Any]:
 
 
 def rare_of(job: Job) -> dict[str, Any]:
-    """The same, what a schedule or a copy of one has beside, and more that few jobs say."""
+    """What few jobs say beside, a schedule or a copy of one above all, by field."""
     return _said(job, RARE)
 
 

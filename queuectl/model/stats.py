@@ -173,7 +173,7 @@ def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
 
 
 def aged(form: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The same figures at a later moment, if nothing has happened since they were found."""
+    """The figures in `form` as they are later, if nothing has happened since they were found."""
     begun = parse_time(form["at"])
     passed = max(0, int((now - begun) // MINUTE))
     at = begun + passed * MINUTE

@@ -66,7 +66,7 @@ def parse_time(text: str) -> float:
 
 
 def _plain(text: str) -> float | None:
-    """The same for a moment in our own form, without loading `datetime`; None for any other."""
+    """Epoch seconds of a moment in our own form, without loading `datetime`; None for any other."""
     if len(text) != 27 or text[4::3][:5] + text[19::7] != "--T::.Z":
         return None
     digits = (

@@ -61,7 +61,7 @@ def guard_editor(buffer: Buffer) -> None:
 
 
 def guard_loop(failed: Callable[[BaseException], None]) -> None:
-    """The same for callbacks and tasks of the running loop, which ends with the application."""
+    """Give `failed` what callbacks and tasks of the running loop, one application's, raise."""
 
     def told(_: asyncio.AbstractEventLoop, what: Mapping[str, Any]) -> None:
         error = what.get("exception")

@@ -287,10 +287,10 @@ class Upkeep(Protocol):
         """Bring what people read, and whatever was left half-way, up to date now."""
 
     def tidy(self) -> None:
-        """The same, if it is quick."""
+        """Fold, if that is quick."""
 
     def fold_if_due(self, *, busy: bool = False) -> bool:
-        """The same, if it is time; a busy worker only does what cannot wait. Whether it was."""
+        """Fold, if it is time; a busy worker only does what cannot wait. Whether it was time."""
 
     def fold_due_in(self) -> float | None:
         """Seconds until `fold_if_due` would do something; None if nothing waits for it."""

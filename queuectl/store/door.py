@@ -116,7 +116,7 @@ def make_private(path: str, found: os.stat_result) -> None:
 
 
 def make_all_private(folder: str, is_ours: Callable[[str], bool]) -> None:
-    """The same for each file in the folder that is ours by its name."""
+    """Make each file in the folder private that is ours by its name."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_ours(entry.name) and entry.is_file(follow_symlinks=False):
@@ -187,7 +187,7 @@ def folder_oddity(path: str) -> str:
 
 
 def pipe_oddity(path: str) -> str:
-    """The same of a named pipe."""
+    """Why this is not a named pipe of ours, as `folder_oddity` has it."""
     return _not_ours(path, stat.S_IFIFO, "a pipe")
 
 

@@ -78,7 +78,7 @@ class Watch(Protocol):
         """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
 
     def menu_mark(self) -> tuple[object, ...]:
-        """The same for a menu, which may look more often than need be."""
+        """A cheaper mark, for a menu: it may change more often than need be."""
 
     def summary(self) -> Summary:
         """What `status` shows of the queue."""
@@ -103,7 +103,7 @@ class Watch(Protocol):
         """The queue as it is now."""
 
     def peek(self) -> Peek:
-        """The same for a menu."""
+        """The queue as a menu reads it."""
 
     def close(self) -> None:
         """Let go of everything held; may be called twice."""

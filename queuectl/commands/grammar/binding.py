@@ -457,7 +457,7 @@ def bind(specs: Sequence[CommandSpec], line: str) -> Bound:
 
 
 def bind_argv(specs: Sequence[CommandSpec], argv: Sequence[str]) -> Bound:
-    """The same for arguments that a shell has cut already; `text` is argv joined by blanks."""
+    """Arguments that a shell has cut already; `text` is argv joined by blanks. Never raises."""
     tokens, start = [], 0
     for word in argv:
         tokens.append(Token(word, start, start + len(word), word))

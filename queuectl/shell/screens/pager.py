@@ -74,7 +74,7 @@ class Pager:
         return len(text)
 
     def take(self, data: bytes) -> None:
-        """The same as bytes."""
+        """Take in bytes of the result."""
         if not self.started:
             self._held.append(data)
             self._room -= data.count(b"\n")

@@ -127,7 +127,7 @@ def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> by
 
 
 def past_form(old: bytes | None, until: int) -> Past:
-    """The same as a record, of a form that no edit by hand replaced."""
+    """The record of the form that a job had, with no edit by hand, until that version."""
     from queuectl.store.edits.decision import Past
 
     if old is None:

@@ -286,7 +286,7 @@ def lines_with(text: bytes, needles: Collection[bytes], end: int | None = None) 
 
 
 def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
-    """The same of a file in our layout."""
+    """The lines of a file in our layout that hold a needle."""
     for piece, end in read_pieces(fd):
         for line in lines_with(piece, needles, end):
             yield line.rstrip(b",")

@@ -199,7 +199,7 @@ class Writer:
         return live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
-        """The same, read anew: what is known of the queue does not reach far enough."""
+        """The index read anew: what is known of the queue does not reach far enough."""
         with self.files.open(journal, 0) as jobs:
             self._live = self._load(journal, jobs)
         self._live.resolve(lambda ids: self.look_up(journal, ids))
