@@ -211,7 +211,7 @@ class _Judge:
             yield job_id, forms
 
     def _forms_like_present(self, job_id: bytes) -> list[tuple[int, int, bool, int]]:
-        """Those of its _forms that have the rev that it has now, in this file."""
+        """Those of its forms that have the rev that it has now, in this file."""
         line, past = self.present[job_id], self.history.past[job_id]
         if len(past) > 1 or past[0].rev:
             wanted = (self.file.dead, rev_and_sum(line)[0])
