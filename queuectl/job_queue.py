@@ -123,7 +123,7 @@ class JobQueue(JobChanges):
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
-        ids = MadeIds(moment)
+        ids = MadeIds(moment, os.urandom(3))
         named, keys = dict[str, int](), set[str]()
         defaults = Job(
             *("", "pending", 0, now, "", settings.max_retries, now, now),
@@ -301,7 +301,7 @@ class JobQueue(JobChanges):
 
     def register_worker(self, start_time: str = "", boot_id: str = "") -> Slot:
         """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
-        worker_id = "w-" + MadeIds(self.store.now()).take()
+        worker_id = "w-" + MadeIds(self.store.now(), os.urandom(3)).take()
         return self.store.register(worker_id, os.getpid(), start_time, boot_id)
 
     def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
@@ -350,7 +350,7 @@ class JobQueue(JobChanges):
             return ()
         from queuectl.model.hooks import hooks_of
 
-        ids = MadeIds(self.store.now())
+        ids = MadeIds(self.store.now(), os.urandom(3))
         hooks = hooks_of(pairs, commands, ids, None if self.store.spans_hosts else self.folder)
         self._hooked += len(hooks)
         return hooks

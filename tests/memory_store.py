@@ -149,7 +149,7 @@ class MemoryStore:
 
     def _fire(self, schedule: Job, now: str) -> Job | None:
         last = self._jobs.get(schedule.last) if schedule.last else None
-        made = MadeIds(parse_time(now), len(self._jobs)).take()
+        made = MadeIds(parse_time(now), len(self._jobs).to_bytes(3, "big")).take()
         lives = last is not None and last.state in LIVE
         new, copy = fired(schedule, copy_id(schedule, made), now, lives=lives)
         added = {job.id: job for job in self.on_change([(schedule, new)], self._settings)}

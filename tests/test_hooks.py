@@ -31,7 +31,7 @@ def queue(request, tmp_path):
 
 
 def hooked(*pairs, folder="/q"):
-    return hooks_of(pairs, COMMANDS, MadeIds(START, 7), folder)
+    return hooks_of(pairs, COMMANDS, MadeIds(START, b"any"), folder)
 
 
 def test_a_hook_is_a_job_that_gets_all_by_its_environment():

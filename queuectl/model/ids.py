@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 LONGEST_ID = 128
 # Of a job or a worker. check_id of fields.py has it, too, and says what is wrong with a text.
 ID = rf"[A-Za-z0-9][A-Za-z0-9._:-]{{0,{LONGEST_ID - 1}}}"
@@ -16,15 +14,13 @@ _TIME_DIGITS, _CHANCE_DIGITS = 10, 4  # microseconds for 35 years; 20 bits
 class MadeIds:
     """Ids, the first for the moment `now` (epoch seconds), the others one more microsecond each.
 
-    `chance` is 20 random bits, the same for all of them: two processes make equal ids only if
+    The last 20 bits of the random `chance` are in all of them: two processes make equal ids only if
     they draw the same bits within as many microseconds as they make ids. Those that were taken are
     known again.
     """
 
-    def __init__(self, now: float, chance: int | None = None) -> None:
-        if chance is None:
-            chance = int.from_bytes(os.urandom(4), "big") >> 12
-        self._tail = _spell(chance, _CHANCE_DIGITS)
+    def __init__(self, now: float, chance: bytes) -> None:
+        self._tail = _spell(int.from_bytes(chance, "big"), _CHANCE_DIGITS)
         self._first = self._next = int((now - _EPOCH) * 1_000_000)
         self._high, self._front = -1, ""
 

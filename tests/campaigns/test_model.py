@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -126,7 +127,8 @@ class Queues(RuleBasedStateMachine):
         self.stack = ExitStack()
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(os, "fsync", lambda fd: None)  # nothing here is a power cut
-        patch.setattr(firing, "made_ids", lambda *_: [str(self.copies)])
+        made = SimpleNamespace(take=lambda: str(self.copies))
+        patch.setattr(firing, "MadeIds", lambda *_: made)
         patch.setattr(writer, "_VET_EVERY", 0.0)  # a busy worker looks for edits now and then only
         self.root = scratch()
         self.path = os.path.join(self.root, "queue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 from queuectl.model.ids import MadeIds
@@ -24,7 +25,7 @@ def fire(
 ) -> Job | None:
     """The copy to be claimed in the schedule's place, if one runs; `lines` then puts that off."""
     live = writer.live(journal)
-    made = MadeIds(parse_time(now)).take()
+    made = MadeIds(parse_time(now), os.urandom(3)).take()
     lives = schedule.last is not None and _lives(writer, journal, schedule.last, lines)
     kept, copy = fired(schedule, copy_id(schedule, made), now, lives=lives)
     hooks = [(hook, None) for hook in hooks_of(((schedule, kept),))]

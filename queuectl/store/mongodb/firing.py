@@ -7,6 +7,8 @@ killed in between, the copy waits like any job.
 
 from __future__ import annotations
 
+import os
+
 from queuectl.errors import StoreBusy
 from queuectl.model.ids import MadeIds
 from queuectl.model.job import LIVE, Job
@@ -31,7 +33,7 @@ class Firing:
 
         Raises StoreBusy if they always have.
         """
-        made = MadeIds(parse_time(now)).take()
+        made = MadeIds(parse_time(now), os.urandom(3)).take()
         new, copy = fired(schedule, copy_id(schedule, made), now, lives=self._lives(schedule))
         if self._changes.settle(schedule, new, () if copy is None else (copy,)):
             self._failed = 0
