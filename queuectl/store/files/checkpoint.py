@@ -143,17 +143,16 @@ def fold(
         return False
     if behind is None:  # notes of so many births would push out all others
         _note_forms(folder, snapshot, replaced, now)
+    generation = journal.header.generation + 1
     for file in fresh:
-        name = os.path.basename(file.path)
-        evidence.keep_copy(folder, name, file.fresh or "", journal.header.generation + 1)
+        evidence.keep_copy(folder, os.path.basename(file.path), file.fresh or "", generation)
     for file in fresh:
         door.rename(file.fresh or "", file.path)
     # Also if nothing was renamed here: a fold that was killed may have done so.
     door.sync_folder(folder)
-    seconds = time.perf_counter() - began
     header = Header(
-        journal.header.generation + 1,
-        seconds,
+        generation,
+        time.perf_counter() - began,
         now,
         journal.edited,
         counts,
@@ -161,8 +160,7 @@ def fold(
         version=version,
     )
     start_journal(folder, header)
-    names = [os.path.basename(file.path) for file in fresh]
-    evidence.drop_copies(folder, header.generation, names)
+    evidence.drop_copies(folder, generation, [os.path.basename(file.path) for file in fresh])
     return True
 
 
