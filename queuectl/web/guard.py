@@ -150,6 +150,8 @@ def _check_site(head: Head, *, acts: bool, advice: str) -> None:
 
 
 def _check_body(head: Head) -> None:
+    if "transfer-encoding" in head.headers and "content-length" in head.headers:
+        raise Refused(400, "content-length and transfer-encoding contradict each other")
     length = head.headers.get("content-length", "0")
     if not length.isdigit():
         raise Refused(400, "content-length is not a number")

@@ -36,6 +36,7 @@ from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
 from queuectl.places import own_folder
 from queuectl.store import opening
+from queuectl.store.door import Presence
 from queuectl.worker import pool
 from queuectl.worker.rescue import rescue
 
@@ -90,6 +91,7 @@ class Operations:
         os.umask(self._umask)
         self._free: list[JobQueue] = []
         self._mutex = threading.Lock()
+        self._presence = Presence(folder)
         self._logs = opening.output(folder)
         self._watch = opening.watch(folder)  # of which all threads take marks and glances
         # What a database is told it tells back a moment later: until then the list must know it.
@@ -99,6 +101,7 @@ class Operations:
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:
         """A queue for this thread alone."""
+        self._presence.check()
         with self._mutex:
             queue = self._free.pop() if self._free else None
         if queue is None:
@@ -428,6 +431,7 @@ class Operations:
 
     def mark(self) -> object:
         """Differs from an earlier one whenever anything may have changed."""
+        self._presence.check()
         return self._watch.mark(), self._writes
 
     def watch(self) -> Watch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -484,6 +485,19 @@ def test_what_is_selected_without_a_state_is_what_the_command_selects(web, cli):
     for action, state in (("retry", "in_progress"), ("purge", "pending"), ("cancel", "dead")):
         told = web("POST", f"{JOBS}/{action}", {"state": [state], "expect": 0})
         assert (told.status, told.json["errors"][0]["pointer"]) == (422, "/state"), action
+
+
+def test_a_folder_that_is_gone_is_not_taken_for_an_empty_queue(web, data_dir):
+    made(web, id="a")
+    assert web("GET", "/status").json["summary"]["pending"] == 1
+    shutil.rmtree(data_dir)
+    for target in ("/status", "/list", "/metrics", JOBS, f"{JOBS}/a", "/api/v1/stats"):
+        told = web("GET", target)
+        assert (told.status, "is gone" in told.json["detail"]) == (503, True), target
+    assert "is gone" in str(events(web, "timeout=0")[0])
+    assert web("GET", "/healthz").status == 200
+    JobQueue.open(data_dir).enqueue([{"command": "true", "id": "b"}])
+    assert [job["id"] for job in web("GET", JOBS).json["items"]] == ["b"]
 
 
 def test_a_list_that_came_out_empty_never_means_all(web):

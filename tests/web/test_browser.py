@@ -519,7 +519,7 @@ def fill(cli):
     cli.ok("enqueue", "--id", "waits", "--delay", "1h", "--command", "true")
 
 
-SIZES = [(1280, 800), (1920, 1080), (390, 844), (320, 640)]
+SIZES = [(1280, 800), (1920, 1080), (768, 1024), (390, 844), (320, 640)]
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["empty", "full"])
@@ -539,6 +539,8 @@ def test_it_fits_and_axe_finds_nothing(browser, cli, served, full, dark):
             seen = "return [document.documentElement.scrollWidth, innerWidth, document.documentElement.scrollHeight, innerHeight]"
             across, room, _, _ = browser.run(seen)
             assert across <= room, (wide, high)
+            cut = "return [...document.querySelectorAll('#counts span')].filter((s) => s.scrollWidth > s.clientWidth).map((s) => s.innerText)"
+            assert browser.run(cut) == [], wide
             if axe and wide in (1280, 390):
                 browser.run(axe)
                 assert browser.later(AXE) == [], (wide, high, more)

@@ -311,7 +311,7 @@ async function many(deed, body, command, what) {
   const told = command || (ids.length < count ? "" : line("dlq", "retry", ...ids, "--yes"));
   const { verb, many: did } = DEEDS[deed];
   if (!count) { tell(`${what}: none can be ${did}.`, "", true); return; }
-  const text = deed === "purge" ? "They and their output are removed for good." : `${what}, and what comes after them; if others are meant by then, none.`;
+  const text = deed === "purge" ? "They and their output are removed for good." : `${what}, and what comes after them. If others are meant by then, nothing is done.`;
   if (!await sure(`${verb} ${counted(count, "job")}?`, text, told, `${verb} ${number(count)}`)) return;
   await attempt(() => ask("POST", path, { ...body, expect: count }), ({ form: { count: all, kept } }) => `${counted(all, "job")} ${did}.${kept.length ? ` ${counted(kept.length, "job")} stayed, for which others wait.` : ""}`, told);
   chosen.clear();
