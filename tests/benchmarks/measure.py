@@ -160,7 +160,8 @@ def process_seconds(argv: Sequence[str], folder: str) -> float:
     # What is installed is compiled; where this is set, each run would compile it anew.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     begun = time.perf_counter()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=env)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    done = subprocess.run(argv, **streams, stderr=subprocess.PIPE, env=env)
     taken = time.perf_counter() - begun
     assert done.returncode == 0, (argv, done)
     return taken
