@@ -18,7 +18,7 @@ from typing import Any
 from queuectl.model.claim_order import rank
 from queuectl.store.files.job_files import line_front, line_id, line_state
 
-SMALLEST = 4096  # jobs that a window holds at least, if there are so many
+SMALLEST = 5120  # jobs that a window holds at least, if there are so many; 600 bytes each
 SHARE = 16  # of a longer queue a window holds such a part, so that few passes are needed
 _SPARE = 1000  # stale entries that may wait in the heaps, beside as many as there are jobs
 
@@ -337,7 +337,7 @@ class LiveIndex:
         """Whether a pass should fill the window anew, before a claim at `now` must wait for it."""
         if self.is_whole or (self.gate is not None and self.gate.all_paused):
             return False
-        few = self._most // 4
+        few = self._most // 8 + 1  # the job claimed last lies there still
         if self._later_end is not None and (self._later_end <= now or len(self._later) < few):
             return True
         if self._due_end is not None and (len(self._due) < few or self._due[0] > self._due_end):
@@ -411,7 +411,7 @@ class _Window:
         if self.end is not None and key > self.end:
             return
         self.found.append((key, line))
-        if len(self.found) > 2 * self._most:
+        if len(self.found) > self._most * 5 // 4:  # not at each: a sort costs
             self.found.sort()
             del self.found[self._most :]
             self.end = self.found[-1][0]
