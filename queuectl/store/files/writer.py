@@ -35,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
     from queuectl.store.edits.hand_edits import HandEdit
+    from queuectl.store.files.journal import Counts
     from queuectl.store.files.live_index import LiveIndex
 
 Move = tuple[str | None, str | None]  # old and new state of a job; None: outside
@@ -126,18 +127,20 @@ class Writer:
 
     def append(self, journal: Journal, lines: list[bytes], moves: Moves, flag: bytes) -> None:
         """Append one record of job lines and removal lines: the commit point of a change."""
-        payload = b"\n".join(lines) + b"\n"
-        journal.append(payload, flag, counts_after(journal.counts, moves))
+        self._append(journal, lines, flag, counts_after(journal.counts, moves))
+
+    def _append(self, journal: Journal, lines: list[bytes], flag: bytes, counts: Counts) -> None:
+        journal.append(b"\n".join(lines) + b"\n", flag, counts)
         self._unsynced = True
         if self._live is not None:
             self._live.apply(lines)
 
     def append_staged(self, journal: Journal, staged: Staged) -> None:
         """Append new jobs as one record, which nobody else reads if it is large: a fold follows."""
+        counts, done = staged.counted(journal.counts), False
         if staged.lines is not None:
-            self.append(journal, staged.lines, staged.moves(), PROMISED)
+            self._append(journal, staged.lines, PROMISED, counts)
             return
-        counts, done = counts_after(journal.counts, staged.moves()), False
         with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
             snapshot = Snapshot(journal, jobs, dead, self._now())
             try:
