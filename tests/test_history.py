@@ -104,6 +104,24 @@ def test_the_newest_ten_thousand_are_kept(path) -> None:
     assert file.news() == (["last"], False)
 
 
+def test_of_a_giant_only_the_end_is_read(path, monkeypatch) -> None:
+    file = HistoryFile(path)
+    file.append("first")
+    with open(path, "r+b") as giant:
+        giant.truncate(10**12)  # which holds no bytes but these
+        giant.seek(0, os.SEEK_END)
+        giant.write(b" torn\nlast\n")
+    assert _entries(path) == ["last"]
+    file.append("more")
+    assert file.news() == (["last", "more"], True)
+    file.append("and more")
+    assert file.news() == (["and more"], False)
+    monkeypatch.setattr("queuectl.shell.history_file.MOST", 2)
+    monkeypatch.setattr("queuectl.shell.history_file._SLACK", 0)
+    assert _entries(path) == ["more", "and more"]
+    assert os.stat(path).st_size < 100
+
+
 def test_lines_of_another_shell_are_there_at_the_next_prompt(path) -> None:
     mine, other = _history(path), _history(path)
     mine.append_string("mine")

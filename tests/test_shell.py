@@ -697,6 +697,20 @@ def test_another_start_up_file_and_none(typed, start_up, monkeypatch, tmp_path) 
     assert "nowhere: No such file" in typed(CTRL_D).err.getvalue()
 
 
+def test_a_start_up_file_that_is_not_a_plain_one_holds_nothing_up(
+    typed, monkeypatch, tmp_path
+) -> None:
+    pipe, large = str(tmp_path / "pipe"), str(tmp_path / "large")
+    os.mkfifo(pipe)
+    with open(large, "wb") as file:
+        file.truncate(10**12)
+    told = {pipe: "not a plain file", "/dev/zero": "not a plain file", large: "holds more than"}
+    for path, why in told.items():
+        monkeypatch.setenv("QUEUECTL_SHELLRC", path)
+        assert f"reading {path}: " in (said := typed(CTRL_D).err.getvalue())
+        assert why in said
+
+
 def test_a_start_up_file_is_looked_for_where_it_surely_is(typed, start_up, monkeypatch) -> None:
     (start_up / "shellrc").write_text("status\n")
     monkeypatch.chdir(start_up.parents[1])

@@ -178,6 +178,19 @@ def test_a_worker_that_dies_without_a_word(bench, tmp_path, monkeypatch):
         bench.start()
 
 
+def test_a_worker_that_does_not_answer_in_time_may_come_up_yet(bench, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nread go < {tmp_path}/go\n")
+    python.chmod(0o700)
+    os.mkfifo(tmp_path / "go")
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(pool, "_PATIENCE", 0.0)
+    monkeypatch.setattr(pool, "_PATIENCE_EACH", 0.01)
+    with pytest.raises(QueuectlError, match="no answer in time, so it may come up yet: 'worker li"):
+        bench.start()
+    (tmp_path / "go").write_text("on")
+
+
 def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):

@@ -19,6 +19,7 @@ from queuectl.places import expand, is_anothers, own_folder
 from queuectl.store import door
 
 MOST = 10_000  # entries
+_LARGEST = 16 << 20  # bytes that are read at once
 _SLACK = 500  # more than MOST before the file is rewritten, so that not every shell does it
 _PATIENCE = 0.3  # seconds for the lock; typing must not hang on a shell that was stopped
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
@@ -74,7 +75,7 @@ class HistoryFile:
             start = 0 if fresh else self._read_to
             data = _read(fd, start, found.st_size)
         whole = data.rfind(b"\n") + 1  # a line still being written is left for the next look
-        self._inode, self._read_to = found.st_ino, start + whole
+        self._inode, self._read_to = found.st_ino, found.st_size - len(data) + whole
         lines = data[:whole].split(b"\n")[:-1]
         if fresh and len(lines) > MOST + _SLACK:
             self._trim()
@@ -129,14 +130,19 @@ def _target(path: str) -> str:
     return os.path.realpath(path) if own else path
 
 
-def _open(path: str, flags: int) -> int:
-    """A descriptor of a plain file, or of /dev/null; OSError for anything else."""
-    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    mode = os.fstat(fd).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a plain file, or of /dev/null; OSError for anything else, without waiting."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    found = os.fstat(fd)
+    is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
+    if not (stat.S_ISREG(found.st_mode) or is_null):
         os.close(fd)
         raise OSError(errno.EINVAL, "not a plain file", path)
     return fd
+
+
+def _open(path: str, flags: int) -> int:
+    return open_plain(path, flags | os.O_NOFOLLOW)
 
 
 def _lock(fd: int) -> None:
@@ -153,11 +159,14 @@ def _lock(fd: int) -> None:
 
 
 def _read(fd: int, start: int, end: int) -> bytes:
-    parts = []
-    while start < end and (part := os.pread(fd, end - start, start)):
+    """The file between the two; if that is too much its end, from the start of a line on."""
+    parts, at = [], max(start, end - _LARGEST)
+    is_cut = at > start
+    while at < end and (part := os.pread(fd, end - at, at)):
         parts.append(part)
-        start += len(part)
-    return b"".join(parts)
+        at += len(part)
+    data = b"".join(parts)
+    return data.partition(b"\n")[2] if is_cut else data
 
 
 def _unescaped(line: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -26,7 +27,7 @@ from queuectl.places import expand, own_folder
 from queuectl.shell.aliases import Aliases
 from queuectl.shell.guard import failure_text
 from queuectl.shell.history import SharedHistory
-from queuectl.shell.history_file import HistoryFile, history_path
+from queuectl.shell.history_file import HistoryFile, history_path, open_plain
 from queuectl.shell.lines import Piece, is_system_line, split_commands
 from queuectl.shell.prompt.prompt import Prompt
 from queuectl.shell.prompt.validator import find_mistake
@@ -44,6 +45,7 @@ from queuectl.store import opening
 _SLOW = 0.5  # seconds from which it is told how long a command took
 _UNTIMED = frozenset({("top",), ("watch",)})
 _DEEPEST = 10
+_LARGEST = 4_000_000  # bytes of a file of commands
 _MOST_FAILURES = 3  # prompts that end in an error, one behind the other
 
 
@@ -182,8 +184,11 @@ class Shell:
     def run_file(self, path: str) -> int:
         """Run the commands of a file in order; 1 if one of them failed."""
         try:
-            with open(os.path.expanduser(path), "rb") as file:
-                text = file.read().decode("utf-8", "surrogateescape")
+            with open(open_plain(os.path.expanduser(path)), "rb") as file:
+                data = file.read(_LARGEST + 1)
+            if len(data) > _LARGEST:
+                raise OSError(errno.EFBIG, f"it holds more than {_LARGEST:,} bytes")
+            text = data.decode("utf-8", "surrogateescape")
         except OSError as exc:
             self.context.note(f"queuectl: reading {path}: {exc.strerror}")
             return 2

@@ -33,13 +33,14 @@ class _Start:
     def __init__(self, folder: str, logs: Output) -> None:
         self.log = os.path.join(logs.path, f"worker-start-{os.urandom(6).hex()}.log")
         self._reason = ""
+        self.is_silent = True
         self.ready, said = os.pipe()
         with door.Closing(said):
             _spawn(folder, self.log, said)
 
     def pid(self) -> int | None:
         """Its pid once it has registered, None if it died before; to be asked when `ready` is."""
-        said = os.read(self.ready, select.PIPE_BUF)
+        said, self.is_silent = os.read(self.ready, select.PIPE_BUF), False
         if said.isdigit():
             return int(said)
         self._reason = said.decode("utf-8", "replace")
@@ -47,6 +48,8 @@ class _Start:
 
     def last_words(self) -> str:
         """Why it did not come up, as it said, or else as the last line of its log has it."""
+        if self.is_silent:
+            return "no answer in time, so it may come up yet: 'worker list' shows it then"
         if self._reason:
             return self._reason
         try:
@@ -154,8 +157,9 @@ def stop(
     """Tell workers to stop and wait until each is gone; their pids.
 
     They finish their jobs first; `now`: they end them, and the jobs go back with nothing spent.
-    `only`: those with these ids (None: all). `on_wait` is given the pids still waited for, now and
-    then. Being interrupted ends the waiting only. Raises QueuectlError if a worker cannot be
+    `only`: those with these ids (None: all). The worker that runs this very process is told too,
+    and not waited for. `on_wait` is given the pids still waited for, now and then. Being
+    interrupted ends the waiting only. Raises QueuectlError if a worker cannot be
     reached.
     """
     here = queue.identity() if os.path.isdir(queue.folder) else ""
@@ -174,7 +178,10 @@ def stop(
                 unreached.append(worker)
                 continue
             process.send(STOP_NOW if now else FINISH)
-            told.append(process)
+            if runs_this(worker):
+                process.close()
+            else:
+                told.append(process)
     stopped = _await_ends(told, on_stopped, on_wait)
     for worker in unreached:
         if any(other.alive and other.id == worker.id for other in queue.workers()):
@@ -183,6 +190,12 @@ def stop(
                 "stop it where it was started"
             )
     return stopped
+
+
+def runs_this(worker: WorkerInfo) -> bool:
+    """Whether this process is a part of the worker's present job, for whose end that waits."""
+    own = (worker.id, worker.job_id, str(worker.run))
+    return own == tuple(map(os.environ.get, MARKS[:3]))
 
 
 def living_here(queue: JobQueue) -> list[WorkerInfo]:

@@ -6,6 +6,7 @@ Loaded only for a line that is at fault. Each line that is told can be run as it
 from __future__ import annotations
 
 import os
+import shutil
 
 from queuectl.commands.grammar.bound import behind_option, short
 from queuectl.commands.grammar.tokens import command_line, quote
@@ -55,10 +56,7 @@ def without_pipes(reading: Reading, token: Token) -> str:
 
 def as_a_job(reading: Reading, token: Token) -> str:
     """How to hand in the line from a token on, if that names a program; "" if it names none."""
-    name = token.text
-    above = [""] if "/" in name else os.environ.get("PATH", "").split(os.pathsep)
-    paths = [os.path.join(path, name) for path in above if "\0" not in name]
-    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths):
+    if shutil.which(token.text) is None:
         return ""
     words = reading.tokens[reading.tokens.index(token) :]
     written = reading.text[token.start :].strip()
@@ -191,13 +189,10 @@ def is_no_program(reading: Reading, token: Token) -> bool:
         return False
     if not reading.is_argv and token.raw[:1] != "'" and {"$", "`"}.intersection(text):
         return False
-    if "\0" in text:
-        return True
+    if "/" not in text:
+        return shutil.which(text) is None
     folder = reading.bound.values.get("cwd")
-    if "/" in text:
-        return not os.path.exists(os.path.join(folder if isinstance(folder, str) else "", text))
-    above = filter(None, os.environ.get("PATH", "").split(os.pathsep))
-    return not any(os.path.exists(os.path.join(path, text)) for path in above)
+    return not os.path.exists(os.path.join(folder if isinstance(folder, str) else "", text))
 
 
 def _parted(reading: Reading, at: int) -> tuple[list[list[Token]], list[Token]]:

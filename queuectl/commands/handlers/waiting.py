@@ -40,11 +40,12 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
     if (bool(args["job"]) or selects(args)) == args["all"]:
         raise InvalidInput("wait wants ids of jobs, or --all for every one")
     timeout = args["timeout"]
-    watch = _Watch(context, None if timeout is None else time.monotonic() + timeout)
+    deadline = None if timeout is None else time.monotonic() + timeout
     try:
+        watch = _Watch(context, deadline)
         if args["all"]:
             code = watch.everything()
-        elif ids := _ids(context, args):
+        elif ids := _ids(context, args, watch.own):
             code = watch.jobs(ids)
         else:
             return Result([NO_MATCH])
@@ -54,12 +55,33 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
     return Result(code=code)
 
 
-def _ids(context: Context, args: dict[str, Any]) -> list[str]:
+def _ids(context: Context, args: dict[str, Any], own: str) -> list[str]:
     if not selects(args):
         return whole_ids(context, args["job"])
     # Schedules never end.
-    jobs = (job for job in listed_jobs(context, args) if not recurs(job))
+    jobs = (job for job in listed_jobs(context, args) if not recurs(job) and job.id != own)
     return [job.id for job in islice(jobs, args["limit"])]
+
+
+def own_job(context: Context) -> str:
+    """The id of the job that runs this command, if it is one of this queue; else empty."""
+    environ = context.environ
+    if "QUEUECTL_JOB_ID" not in environ:
+        return ""
+    from queuectl.worker.runner import MARKS, marks_of, queue_mark  # it may take long: it is a job
+
+    try:
+        job = context.queue.get(environ["QUEUECTL_JOB_ID"])
+    except NoSuchJob:
+        return ""
+    given = {f"{name}={environ.get(name)}".encode() for name in MARKS}
+    is_own = job.state == "in_progress" and given == {*marks_of(job), queue_mark(context.queue)}
+    return job.id if is_own else ""
+
+
+def waits_for_itself(own: str) -> InvalidInput:
+    """The error for a command of a job that would wait for the end of that job."""
+    return InvalidInput(f"job '{own}' runs this command, which would wait for its end for ever")
 
 
 class WorkerLook:
@@ -130,6 +152,7 @@ class _Watch:
         self.deadline = deadline
         self.began = time.monotonic()
         self.workers = WorkerLook(context)
+        self.own = own_job(context)
 
     def jobs(self, ids: list[str]) -> int:
         """Wait for the jobs with these ids, telling of each as it ends."""
@@ -144,6 +167,8 @@ class _Watch:
             is_due = len(left) <= _FEW or seen != before or looks % 10 == 0
             looks += 1
             for job in self._present(left) if is_due else ():
+                if job.id == self.own:
+                    raise waits_for_itself(job.id)
                 if job.state in LIVE and recurs(job):
                     raise InvalidInput(
                         f"job '{job.id}' is a schedule, which does not end: wait for a copy of it"
@@ -178,7 +203,7 @@ class _Watch:
 
     def everything(self) -> int:
         """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
-        ids = {job.id for job in self.queue.find(LIVE) if not (recurs(job) or is_hook(job))}
+        ids = {job.id for job in self.queue.find(LIVE) if self._ends(job)}
         before = counts = self.queue.counts()
         while left := self._left(counts):
             if any(held := self.queue.count_stuck()):
@@ -205,14 +230,18 @@ class _Watch:
         return int(completed < len(ids))
 
     def _left(self, counts: Mapping[str, int]) -> int:
-        """How many jobs have not ended, but for schedules, which never do, and hooks.
+        """How many jobs have not ended of those that are waited for.
 
         These are told from others once few are left or none runs: it takes a pass over the queue.
         """
         left = _live(counts)
         if left and (left <= _FEW_LEFT or not (counts["in_progress"] or counts["failed"])):
-            left = sum(not (recurs(job) or is_hook(job)) for job in self.queue.find(LIVE))
+            left = sum(map(self._ends, self.queue.find(LIVE)))
         return left
+
+    def _ends(self, job: Job) -> bool:
+        """Not of schedules, hooks, and the job that does the waiting."""
+        return not (recurs(job) or is_hook(job) or job.id == self.own)
 
     def _again(self, done: int, failed: int, left_over: int) -> bool:
         """Let some time pass, or see that none is left; from a second on, tell how far it got."""

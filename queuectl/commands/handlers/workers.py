@@ -75,13 +75,13 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
         for name in context.queue.stop_elsewhere(now=bool(args.get("now"))):
             context.write(name if context.quiet else f"Asked worker {name} of another host to stop")
     # Before anything that reads the queue: a damaged one is a reason to stop them.
-    stopped = _stop(context, only, now=args["now"])
-    if not context.quiet:
+    stopped, own = _stop(context, only, now=args["now"])
+    if not context.quiet and not own:
         if not stopped:
             context.note("No worker was running.")
         elif only is None:
             context.write("All workers stopped.")
-    if only is not None and _living(context):
+    if own or (only is not None and _living(context)):
         return Result()
     try:
         context.rescue()
@@ -96,16 +96,25 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
     return Result()
 
 
-def _stop(context: Context, only: set[str] | None, *, now: bool) -> list[int]:
-    """The pids of the workers that were stopped, each told as it ends."""
+def _stop(context: Context, only: set[str] | None, *, now: bool) -> tuple[list[int], list[int]]:
+    """The pids of the workers that were stopped, each told as it ends; and of one to end later."""
     from queuectl.worker import pool
+
+    own = [
+        worker.pid
+        for worker in pool.living_here(context.queue)
+        if pool.runs_this(worker) and (only is None or worker.id in only)
+    ]
+    for pid in own:
+        context.note(f"Worker PID {pid} runs this command, and stops when its job has ended.")
 
     def told(pid: int) -> None:
         context.write(str(pid) if context.quiet else f"Stopped worker PID {pid}")
         context.flush()
 
     stopping = _Stopping(context)
-    return pool.stop(context.queue, now=now, only=only, on_stopped=told, on_wait=stopping.tell)
+    stopped = pool.stop(context.queue, now=now, only=only, on_stopped=told, on_wait=stopping.tell)
+    return stopped, own
 
 
 class _Stopping:
@@ -193,8 +202,10 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     tell = nothing if context.quiet else partial(quietly, context.write)
     how: dict[str, Any] = {"tell": tell, "log": partial(quietly, context.note)}
     if args["drain"]:
-        from queuectl.commands.handlers.waiting import DrainLook
+        from queuectl.commands.handlers.waiting import DrainLook, own_job, waits_for_itself
 
+        if own := own_job(context):
+            raise waits_for_itself(own)
         look = DrainLook(context)
         how |= {"until_empty": True, "on_wait": look.look if context.shows_waiting else None}
     context.tell_notices()

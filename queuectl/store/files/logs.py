@@ -455,8 +455,9 @@ def _inode(path: str) -> int:
 
 
 def _pieces(fd: int, offset: int) -> Iterator[bytes]:
-    """The file from `offset` to its end; closes it."""
+    """The file from `offset` to where it ends now; closes it."""
     with door.Closing(fd):
-        while piece := os.pread(fd, _BLOCK, offset):
+        end = os.fstat(fd).st_size  # it may be what these pieces are written to
+        while piece := os.pread(fd, min(_BLOCK, max(0, end - offset)), offset):
             yield piece
             offset += len(piece)

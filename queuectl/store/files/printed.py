@@ -28,9 +28,9 @@ class PrintedFile:
 
 
 def rest(log: Printed, begin: int) -> Iterator[bytes]:
-    """The output from an offset to its end; closes it."""
+    """The output from an offset to where it ended when it was opened; closes it."""
     try:
-        while piece := log.read(begin, PIECE):
+        while piece := log.read(begin, min(PIECE, max(0, log.size - begin))):
             yield piece
             begin += len(piece)
     finally:
