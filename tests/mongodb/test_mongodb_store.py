@@ -11,6 +11,7 @@ import pytest
 from failing_disk import Killed, killed
 from samples import at_once, configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
+from test_mongodb_gate import keys_examined
 
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.fields import STATES
@@ -24,6 +25,47 @@ NOW = moment(10)
 
 class TestMongodbStore(StoreContract):
     begins_absent = False  # a database is there as soon as it is named
+
+
+# -- counts
+
+
+def test_completed_jobs_are_reckoned_once_the_servers_number_was_found_right(
+    store, url, opened, database, client, server, monkeypatch
+):
+    from pymongo.collection import Collection
+
+    from queuectl.store.mongodb import counts
+
+    monkeypatch.setattr(counts, "_MANY", 9)
+    database.meta.update_one({"_id": "queuectl"}, {"$unset": {"right_for": ""}})
+    store.add([make_job(f"c{n}", state="completed") for n in range(70)])
+    store.add([make_job(f"{state}-{n}", state=state) for state in STATES for n in range(3)])
+    right, got = {**dict.fromkeys(STATES, 3), "completed": 73}, []
+
+    def counted(one):
+        return keys_examined(database, lambda: got.append(one.counts())) > 70
+
+    assert counted(store)
+    assert not counted(store)
+    another = opened(url)
+    assert not counted(another)
+    assert got == [right] * 3
+    database.jobs.delete_one({"_id": "c0"})
+    database.jobs.update_one({"_id": "c1"}, {"$set": {"state": "pending"}})
+    right |= {"completed": 71, "pending": 4}
+    assert not counted(another)
+    if server.form == "replica set":
+        with client.start_session() as session:
+            session.start_transaction()
+            database.jobs.delete_one({"_id": "c2"}, session=session)
+            assert counted(another)
+            session.abort_transaction()
+    told = Collection.estimated_document_count
+    monkeypatch.setattr(Collection, "estimated_document_count", lambda self: told(self) + 5)
+    monkeypatch.setattr(counts.Counts, "_process", lambda _: "another")  # the first one was killed
+    assert all(counted(another) for _ in range(2))
+    assert got[3:] == [right] * len(got[3:])
 
 
 # -- documents

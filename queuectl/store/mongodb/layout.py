@@ -51,11 +51,15 @@ _JOB_INDEXES: dict[str, _Index] = {
 
 
 class Look(NamedTuple):
-    """What a process finds first: whether this is a queue, batches that wait, its settings."""
+    """What a process finds first: whether this is a queue, batches that wait, its settings.
+
+    `right_for`: see counts.py.
+    """
 
     marked: bool
     batches: list[dict[str, Any]]
     settings: dict[str, object]
+    right_for: object
 
 
 def first_look(connection: Connection) -> Look:
@@ -82,7 +86,7 @@ def first_look(connection: Connection) -> Look:
             f"{connection.address.name} was made by a newer queuectl (format "
             f"{marker.get('format')}; this one knows {FORMAT}): update it"
         )
-    return Look(marker is not None, batches, settings)
+    return Look(marker is not None, batches, settings, (marker or {}).get("right_for"))
 
 
 def _meta(

@@ -28,6 +28,7 @@ from queuectl.store.mongodb.adding import Adding
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims, Fenced
 from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
+from queuectl.store.mongodb.counts import Counts
 from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.firing import Firing
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 _UPKEEP = 60.0  # seconds between looks for batches that were left half-way
 _LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
 _SAME_MOMENT = 0.1  # seconds after its first look in which a command need not ask again
-_ENDED = ("completed", "cancelled")  # mostly the many: their index is counted, not read
 
 
 class MongodbStore:
@@ -59,7 +59,7 @@ class MongodbStore:
         self.folder = folder  # this host's own, see addresses.py
         self.notices = self.connection.notices
         self.on_change: OnChange = lambda pairs, settings: ()
-        self._env_sets = EnvSets(self.connection)
+        self._env_sets, self._counts = EnvSets(self.connection), Counts(self.connection)
         self._claims = Claims(self.connection, self.settings)
         gate = self._claims.gate
         self._staging = Staging(self.connection, gate)
@@ -88,7 +88,7 @@ class MongodbStore:
         if not self._marked:
             asked_at = clock()
             look = layout.first_look(self.connection)
-            self._marked = look.marked
+            self._marked, self._counts.right_for = look.marked, look.right_for
             self._note_settings(look.settings, asked_at)
             self._came_at = asked_at
             self._staging.look_after(look.batches)
@@ -218,21 +218,7 @@ class MongodbStore:
             return ahead(self._jobs, job, now, aging)
 
     def counts(self) -> dict[str, int]:
-        counts: dict[str, int] = dict.fromkeys(STATES, 0)
-        if not self._there():
-            return counts
-        live = [state for state in STATES if state not in _ENDED]
-        steps: list[dict[str, Any]] = [
-            {"$match": {"state": {"$in": live}}},
-            {"$group": {"_id": "$state", "count": {"$sum": 1}}},
-        ]
-        with self.connection.told():
-            for found in self._jobs.aggregate(steps, hint="due"):
-                counts[found["_id"]] = found["count"]
-            for state in _ENDED:
-                asked = {"query": {"state": state}, "hint": "due"}
-                counts[state] = self.connection.database.command("count", "jobs", **asked)["n"]
-        return counts
+        return self._counts.now() if self._there() else dict.fromkeys(STATES, 0)
 
     def claim(
         self,
