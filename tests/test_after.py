@@ -384,6 +384,18 @@ def test_a_child_that_runs_falls_as_it_would_wait_again(queue):
     assert (queue.get("b").state, queue.get("b").attempts) == ("dead", 1)
 
 
+def test_an_empty_name_of_a_parent_is_refused_where_it_could_mean_none(cli):
+    """As `--after "$BUILD"` gives, where BUILD is not set: the job would start at once."""
+    for option in ("--after", "--after-end"):
+        for command in ("enqueue", "run"):
+            refused = cli(command, option, "", "--", "true")
+            assert (refused.code, f"{option} is empty" in refused.err) == (2, True)
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    cli.ok("enqueue", "--id", "b", "--after", "a", "--", "true")
+    cli.ok("update", "b", "--after", "")
+    assert json.loads(cli.ok("show", "b", "--json"))["job"]["after"] == []
+
+
 def test_jobs_with_a_tag_are_waited_for(cli):
     cli.ok("enqueue", "--id", "a", "--tag", "shard", "--", "true")
     cli.ok("worker", "run", "--drain", "-q")

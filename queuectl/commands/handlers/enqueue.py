@@ -268,6 +268,8 @@ def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
         words = args.get(name)
         if unset and words == [""]:
             fields[name] = None
+        elif words == [""] and name != "env":
+            raise InvalidInput(f"--{name.replace('_', '-')} is empty: leave it out for none")
         elif words:
             fields[name] = _environment(words) if name == "env" else words
     if args.get("tag"):
