@@ -251,8 +251,10 @@ class JobChanges:
             states = self.states({name for job in asked.values() for name in parents(job)})
             kin = {job.id: job for job in self.kin()} | changed
             check_new(asked, kin.get, states_with(changed, states.get))
-        for key, job in revived(pairs).items():
-            refuse_key(job, (other for other in self.find(LIVE) if other.unique == key))
+        alive = revived(pairs)
+        for other in self.find(LIVE) if alive else ():
+            if other.unique in alive:
+                refuse_key(alive[other.unique], [other])
         return [job for job, _ in pairs]
 
     def _named(self, ids: Collection[str]) -> list[Job]:

@@ -433,6 +433,16 @@ def test_what_would_be_done_is_refused_as_it_is(queue):
     assert [job.id for job in queue.would_retry(["b", "a"])] == ["b", "a"]
 
 
+def test_many_keys_are_looked_for_in_one_pass(queue, monkeypatch):
+    ids = [f"u{n}" for n in range(20)]
+    queue.enqueue({"id": name, "command": "true", "unique": name} for name in ids)
+    queue.cancel(ids)
+    passes, find = [], queue.find
+    monkeypatch.setattr(queue, "find", lambda *args: passes.append(1) or find(*args))
+    assert len(queue.would_retry(ids)) == 20
+    assert len(passes) == 1
+
+
 @pytest.mark.parametrize("shape", ["chain", "fan-in", "fan-out", "full limit", "paused tag"])
 def test_a_job_costs_few_steps_in_a_heap(monkeypatch, shape):
     """However many wait for others, or behind a limit or a pause: a claim passes none of them."""
