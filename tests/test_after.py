@@ -314,7 +314,7 @@ def test_what_replaces_a_running_job_waits_for_its_end_and_is_replaced_itself(qu
 
 def test_a_schedule_is_not_a_parent_but_may_have_some(queue):
     enqueue(queue, "s", every=60)
-    with pytest.raises(InvalidInput, match="'a' cannot wait for 's': that is a schedule, which"):
+    with pytest.raises(Conflict, match="'a' cannot wait for 's': that is a schedule, which"):
         enqueue(queue, "a", after_end=["s"])
     queue.cancel(["s"])
     enqueue(queue, "b")

@@ -76,8 +76,8 @@ def came_back(job: Job) -> bool:
 def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
     """Raise what is wrong with the parents that these jobs name, which may be each other.
 
-    NoSuchParent for one that is not there, Conflict for one in `after` that is dead or cancelled,
-    InvalidInput for a schedule.
+    NoSuchParent for one that is not there, Conflict for a schedule, and for one in `after` that is
+    dead or cancelled.
     """
     for job in jobs:
         for parent in parents(job):
@@ -85,7 +85,7 @@ def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
             if state is None:
                 raise NoSuchParent(job.id, parent)
             if state == SCHEDULE:
-                raise InvalidInput(
+                raise Conflict(
                     f"job '{job.id}' cannot wait for '{parent}': that is a schedule, which never "
                     "ends"
                 )

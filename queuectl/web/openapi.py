@@ -127,7 +127,8 @@ def _ref(name: str) -> Form:
 
 
 def _or_null(form: Form) -> Form:
-    return {"anyOf": [form, {"type": "null"}]}
+    told = {name: form[name] for name in ("description",) if name in form}
+    return {"anyOf": [form, {"type": "null"}], **told}
 
 
 def _field(field: Field) -> Form:
@@ -189,7 +190,7 @@ def _changes_of_many() -> Form:
 def _update() -> Form:
     """A change that names its job."""
     form = _changes()
-    form["properties"]["id"] = _KINDS["id"]
+    form["properties"]["id"] = {**_KINDS["id"], "description": "of the job"}
     form["required"] = ["id"]
     return form
 

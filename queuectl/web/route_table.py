@@ -31,7 +31,7 @@ _EXPECT = (
 
 def _bulk(able: Collection[str], usual: Collection[str] = ()) -> tuple[Member, ...]:
     """What selects jobs in some states; `usual`: those that are meant if no state or id is."""
-    told = f"jobs in these states; with no ids {' and '.join(usual)} if left out"
+    told = f"jobs in these states; {' and '.join(usual)} if no ids are given either"
     return (
         Member("ids", "texts", "these jobs"),
         Member(

@@ -821,6 +821,11 @@ def test_23_the_document_says_what_the_table_of_routes_says(web):
         assert {int(status) for status in row["responses"]} >= {*route.answers}
         assert row.get("security", api["security"]) == ([{"token": []}] if route.right else [])
         assert row.get("deprecated", False) is (route.kind == "old")
+        body = row.get("requestBody", {}).get("content", {}).get("application/json", {})
+        schema = body.get("schema", {})
+        schema = api["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+        for name, member in schema.get("properties", {}).items():
+            assert member["description"], (route.name, name)  # which /docs shows
     assert len({row["operationId"] for row in said.values()}) == len(said)
     names = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(api)))
     assert names <= set(api["components"]["schemas"])

@@ -139,15 +139,16 @@ def test_a_dead_group_is_retried_and_refused_if_it_changed(page, cli, data_dir):
 
 
 def test_what_the_command_line_changes_is_seen_within_a_second(page, cli):
+    # The page itself notes when a job came: to ask it takes long on a busy machine.
+    page.run(
+        "const rows = document.querySelector('#rows'), seen = window.seen = {}; new MutationObserver(() => { for (const b of rows.querySelectorAll('button')) seen[b.innerText] ??= Date.now() / 1000; }).observe(rows, {childList: true, subtree: true})"
+    )
     took = []
     for number in range(20):
-        cli.ok("enqueue", "--id", f"j{number:02}", "--command", "true")
-        began = time.monotonic()
-        page.until(
-            "return document.querySelector('#rows button')?.innerText === arguments[0]",
-            f"j{number:02}",
-        )
-        took.append(time.monotonic() - began)
+        job_id = f"j{number:02}"
+        cli.ok("enqueue", "--id", job_id, "--command", "true")
+        done = time.time()
+        took.append(page.until("return window.seen[arguments[0]]", job_id) - done)
     assert max(took) < 1.0, took
     assert statistics.median(took) < 0.5, took  # beside other tests; alone under 0.2
 
