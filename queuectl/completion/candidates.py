@@ -14,32 +14,12 @@ from queuectl.commands.render import one_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from typing import Protocol
 
     from queuectl.commands.grammar.bound import Bound, Expected
     from queuectl.commands.grammar.specs import CommandSpec
     from queuectl.commands.grammar.tokens import Token
-    from queuectl.config import Settings
-    from queuectl.store.facts import WorkerInfo
+    from queuectl.live.live_queue import LiveQueue
     from queuectl.store.watch import Seen
-
-    class Source(Protocol):
-        """What completion asks about the queue; `LiveQueue` is one."""
-
-        def jobs(self, states: tuple[str, ...] | None, start: str = "") -> Sequence[Seen]:
-            """The newest jobs in these states whose ids begin so."""
-
-        def tags(self) -> list[str]:
-            """The tags of the newest jobs that have some."""
-
-        def look_again(self) -> None:
-            """Answer from now on with what is there, though it was read a moment ago."""
-
-        def settings(self) -> Settings:
-            """The settings as they are now."""
-
-        def workers(self) -> list[WorkerInfo]:
-            """The workers that live."""
 
 
 class Candidate:
@@ -87,7 +67,7 @@ _LEAST_FUZZY = 2  # letters before letters in between may be missing
 
 
 def complete(
-    bound: Bound, queue: Source, whole: bool = False, only_prefixes: bool = False
+    bound: Bound, queue: LiveQueue, whole: bool = False, only_prefixes: bool = False
 ) -> list[Candidate]:
     """What may stand at the end of a bound line, the likeliest first.
 
@@ -131,7 +111,7 @@ class _Completion:
     """The candidates for one thing that the grammar expects."""
 
     def __init__(
-        self, bound: Bound, queue: Source, expected: Expected, only_prefixes: bool = False
+        self, bound: Bound, queue: LiveQueue, expected: Expected, only_prefixes: bool = False
     ) -> None:
         self.bound = bound
         self.only_prefixes = only_prefixes

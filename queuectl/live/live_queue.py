@@ -50,6 +50,7 @@ class LiveQueue:
                 return self._jobs.get((states, start), [])
 
     def tags(self) -> list[str]:
+        """The tags of the newest jobs that have some."""
         with self._mutex:
             try:
                 self._refresh()
@@ -73,6 +74,7 @@ class LiveQueue:
             return Settings()
 
     def workers(self) -> list[WorkerInfo]:
+        """The workers that live."""
         try:
             return [worker for worker in self._watch.workers() if worker.alive]
         except UNREADABLE:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prompt_toolkit.completion import Completer, Completion
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
 
 from queuectl.commands.grammar.tokens import tokenize
 from queuectl.commands.render import unjoined
+from queuectl.live.live_queue import LiveQueue
+from queuectl.shell.aliases import Aliases
 from queuectl.shell.lines import is_system_line, split_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from prompt_toolkit.completion import CompleteEvent
-    from prompt_toolkit.document import Document
-
-    from queuectl.completion.candidates import Candidate, Source
-    from queuectl.shell.aliases import Aliases
+    from queuectl.completion.candidates import Candidate
 
 
 class ShellCompleter(Completer):
     """Completes what stands before the cursor; runs in a thread of its own."""
 
-    def __init__(self, queue: Source, aliases: Aliases) -> None:
+    def __init__(self, queue: LiveQueue, aliases: Aliases) -> None:
         self._queue = queue
         self._aliases = aliases
 

@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -21,6 +20,7 @@ from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.utils import is_dumb_terminal
 
 from queuectl.commands.render import clip, one_line, unjoined
+from queuectl.live.live_queue import LiveQueue
 from queuectl.live.standing import Standing
 from queuectl.shell.aliases import Aliases
 from queuectl.shell.guard import guard_editor, guard_keys, guard_loop
@@ -31,9 +31,6 @@ from queuectl.shell.prompt.menu import ShellCompleter
 from queuectl.shell.prompt.toolbar import toolbar, toolbar_lines
 from queuectl.shell.prompt.validator import LineValidator
 from queuectl.shell.style import shell_style
-
-if TYPE_CHECKING:
-    from queuectl.completion.candidates import Source  # loaded in the thread that completes
 
 _NAME = "queuectl> "
 _NARROW = 40  # columns below which the prompt is short
@@ -71,7 +68,7 @@ class Prompt:
 
     def __init__(
         self,
-        queue: Source,
+        queue: LiveQueue,
         history: SharedHistory,
         standing: Callable[[], Standing | None],
         aliases: Aliases,
