@@ -118,10 +118,7 @@ def _run_script(front: _Front) -> int:
 
     if not front.dry_run:
         return run_script(
-            front.context(),
-            front.script,
-            resume=front.resume,
-            stop_on_error=front.stop_on_error,
+            front.context(), front.script, resume=front.resume, stop_on_error=front.stop_on_error
         )
     if front.resume:
         raise InvalidInput("--dry-run runs nothing, so there is nothing to --resume")

@@ -350,11 +350,7 @@ def change_many(service: Service, call: Call) -> Answer:
 
 
 def touch(
-    service: Service,
-    action: Action,
-    selection: Selection,
-    body: dict[str, Any],
-    **how: Any,
+    service: Service, action: Action, selection: Selection, body: dict[str, Any], **how: Any
 ) -> Answer:
     """Do something to the selected jobs, if they are as many as was said before.
 

@@ -16,14 +16,7 @@ from zlib import crc32
 
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.model import job as job_model
-from queuectl.model.fields import (
-    LONGEST_JOB,
-    TOO_LONG,
-    State,
-    check_id,
-    check_state,
-    is_too_long,
-)
+from queuectl.model.fields import LONGEST_JOB, TOO_LONG, State, check_id, check_state, is_too_long
 from queuectl.model.job import Job, job_from_person
 from queuectl.places import DEAD, JOBS
 
