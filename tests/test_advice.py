@@ -408,6 +408,7 @@ EITHER = [  # the word that could be either, and the two lines that are told
     ("update --tag x a --with-tag y", "a", "update a --tag x --with-tag y", None),
     ("cancel --tag x y -y", "y", "cancel y --tag x -y", "cancel --tag x --tag y -y"),
     ("list --state dead failed", "failed", None, "list --state dead --state failed"),
+    ("--tag x cancel --tag y z", "z", "--tag x cancel z --tag y", "--tag x cancel --tag y --tag z"),
     ("list --fields id state", "state", None, "list --fields id --fields state"),
     ("wait --tag x y", "y", "wait y --tag x", "wait --tag x --tag y"),
     ("watch 2 list --tag x y", "y", "list y --tag x", "list --tag x --tag y"),

@@ -147,7 +147,7 @@ def _further(reading: Reading) -> dict[int, str]:
     """The words that follow on the value of an option that may be given again, with its name."""
     found, param = {}, None
     for at, token in enumerate(reading.tokens):
-        if token.text[:1] == "-":
+        if token.text[:1] == "-" or token.role == "command":
             param = None
             if token.raw == "--":
                 break
