@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import random
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +45,28 @@ hypothesis.settings.load_profile("any machine")
 
 # Else each of the hundreds of commands that tests start compiles all modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Thousands of files are written and synced. Whoever wants them on a disk sets TMPDIR.
+_MEMORY = "/dev/shm"
+if (
+    os.path.isdir(_MEMORY)
+    and shutil.disk_usage(_MEMORY).free > 1 << 30
+    and "TMPDIR" not in os.environ
+):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each process of a full run begin with other modules, so that it compiles a part only."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker or session.config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return
+    here = os.path.dirname(__file__)
+    names = sorted(name[:-3] for name in os.listdir(here) if fnmatch(name, "test_*.py"))
+    begin = len(names) * int(worker[2:]) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for name in names[begin:] + names[:begin]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

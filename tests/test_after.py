@@ -279,7 +279,7 @@ def test_children_are_shown_and_what_becomes_of_them_is_explained(cli):
         "If it dies or is cancelled, 2 jobs would fall with it: b, c.",
     ]
     assert [line.strip() for line in cli.ok("explain", "a").splitlines()][-2:] == kin
-    cli.run("worker", "run", "--drain")
+    cli("worker", "run", "--drain")
     shown = json.loads(cli.ok("show", "a", "--json"))
     assert [(child["id"], child["state"]) for child in shown["children"]] == [
         *(("b", "dead"), ("c", "dead"), ("d", "completed")),

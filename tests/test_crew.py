@@ -293,7 +293,7 @@ def test_a_large_file_tells_on_a_terminal_how_far_it_got(cli, tmp_path, monkeypa
 def test_waiting_for_all_of_nothing_says_so_and_names_the_dead(cli):
     assert cli.ok("wait", "--all") == "No job was left to wait for.\n"
     cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
-    cli.run("worker", "run", "--drain")
+    cli("worker", "run", "--drain")
     told = "No job was left to wait for. Dead: 1; 'dlq list' shows them.\n"
     assert cli("wait", "--all") == (0, told, "")
     assert cli("-q", "wait", "--all") == (0, "", "")

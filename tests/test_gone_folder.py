@@ -150,7 +150,7 @@ def test_dead_jobs_and_single_ones_in_json_can_be_enqueued_again(cli, tmp_path):
     for job_id in ("a", "b"):
         cli.ok("enqueue", "--id", job_id, "--max-retries", "0", "--priority", "2", "--", "false")
     cli.ok("enqueue", "--id", "child", "--after-end", "b", "--", "true")
-    cli.run("worker", "run", "--drain")
+    cli("worker", "run", "--drain")
     dead, one = cli.ok("dlq", "list", "--json"), cli.ok("show", "b", "--json")
     (tmp_path / "one").write_text(one)
     (tmp_path / "twice").write_text(one + one.replace('"b"', '"c"') + '{"id": "d", "command": "x"}')

@@ -67,7 +67,7 @@ def queue(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("VISUAL", 'sed -i.old \'s/"true"/"false"/\'')
     cli.ok("enqueue", "--id", "done", "--", "echo", "hi")
     cli.ok("enqueue", "--id", "dead", "--max-retries", "0", "--", "false")
-    assert cli.run("worker", "run", "--drain").code == 1
+    assert cli("worker", "run", "--drain").code == 1
     cli.ok("enqueue", "--id", "wait", "--delay", "1h", "--", "true")
     cli.ok("backup", "kept")
     return cli

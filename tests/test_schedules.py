@@ -507,7 +507,7 @@ def test_what_a_copy_is_told_and_what_is_shown_of_a_schedule(cli, monkeypatch):
     )
     cli.ok("enqueue", "--id", "c", "--cron", "0 12 * * *", "--no-catch-up", "--", "true")
     before = json.loads(cli.ok("show", "s", "--json"))["job"]
-    assert cli.run("worker", "run", "--drain").code == 0
+    assert cli("worker", "run", "--drain").code == 0
     after = json.loads(cli.ok("show", "s", "--json"))["job"]
     copy = after["last"]
     assert cli.ok("logs", copy) == before["run_at"] + "\n"
@@ -553,7 +553,7 @@ def test_a_retry_says_when_a_schedule_runs_next(cli):
 def test_nobody_waits_for_a_schedule(cli):
     cli.ok("enqueue", "--id", "s", "--every", "1h", "--tag", "t", "--", "true")
     assert "'s' is a schedule, and runs as copies: none has run yet" in cli("logs", "s").err
-    cli.run("worker", "run", "--drain")
+    cli("worker", "run", "--drain")
     copy = json.loads(cli.ok("show", "s", "--json"))["job"]["last"]
     for argv in (["wait", "s"], ["logs", "s", "-f"]):
         refused = cli(*argv)

@@ -517,6 +517,8 @@ def stage(tmp_path, monkeypatch, place):
     # The key bindings that all shells have: made anew they are a third of a shell's start.
     made_once = cache(load_key_bindings)
     monkeypatch.setattr("prompt_toolkit.application.application.load_key_bindings", made_once)
+    # Nobody looks at the screen: to draw it takes as long as all else.
+    monkeypatch.setattr("prompt_toolkit.renderer.Renderer.render", lambda *_, **how: None)
 
     def played(mode: type[AsArgv], scene: str) -> list[Done]:
         where, folder = place(mode.__name__)
