@@ -24,7 +24,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.shell.session import Shell
 from queuectl.store.files.job_files import encode_job
-from queuectl.store.files.peek import change_mark
+from queuectl.store.files.peek import queue_mark
 
 # One scene after the other, each on a queue of its own: what a line does depends on those before.
 # `!fail ID` and `!done ID` let the next job, which must be that one, end so.
@@ -395,7 +395,7 @@ def stored(folder: str) -> Stored:
     """All jobs without times, and the settings; files are read anew only if they changed."""
     if address_of(folder) is not None:
         return _stored(folder)
-    mark = change_mark(folder)
+    mark = queue_mark(folder)
     if _read.get(folder, (None,))[0] != mark:
         _read[folder] = mark, _stored(folder)
     return _read[folder][1]

@@ -305,6 +305,15 @@ def is_young(changed: int, now: float) -> bool:
     return now - changed / 1e9 < (0.1 if changed % 1_000_000_000 else 2.0)
 
 
+def change_mark(path: str) -> tuple[int, int, int] | None:
+    """Differs once somebody put other bytes into the file, or another one in its place."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def set_back(path: str) -> None:
     """Give a file that nobody else knows yet a time of change that no later change can have.
 

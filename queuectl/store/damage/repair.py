@@ -26,7 +26,6 @@ from queuectl.store.damage.salvage import (
     Kept,
     Remains,
     Unread,
-    change_mark,
     jobs_in,
     merge,
     objects_in,
@@ -251,7 +250,7 @@ class _Mending:
             marker.mark_folder(self.folder, version)
         checkpoint.put_in_place(self.folder, _journal_of(remains, kept, self.now, version))
         for sheet in bad:
-            if sheet.there and change_mark(sheet.path) not in (sheet.mark, None):
+            if sheet.there and door.change_mark(sheet.path) not in (sheet.mark, None):
                 if strays.is_linked(sheet.path):
                     door.replace(sheet.path, read_what_goes(sheet.path))  # of one name again
                 return False

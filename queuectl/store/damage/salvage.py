@@ -26,7 +26,7 @@ from queuectl.store.damage.journal_remains import (
     read_what_goes,
     unreadable,
 )
-from queuectl.store.door import LARGEST, is_young
+from queuectl.store.door import LARGEST, change_mark, is_young
 from queuectl.store.files.evidence import find_copy
 from queuectl.store.files.job_files import decode_job, encode_job, line_id, line_state, parse_edited
 from queuectl.store.files.journal import Stamp
@@ -120,15 +120,6 @@ def _most_of(path: str, known: set[tuple[int, int]]) -> int:
         return size
     # Without a journal nothing tells how large it was: its beginning does, if we wrote that.
     return size if not known and begins_as_ours(path) else wrote
-
-
-def change_mark(path: str) -> tuple[int, int, int] | None:
-    """Differs once somebody put other bytes into the file, or another file in its place."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _mistake_in(data: bytes, path: str, now: float) -> str:

@@ -33,17 +33,9 @@ _SHOWN = 1000  # characters of a command
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
-def change_mark(path: str) -> tuple[object, ...]:
+def queue_mark(path: str) -> tuple[object, ...]:
     """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
-    return tuple([_look(os.path.join(path, name)) for name in _WATCHED])
-
-
-def _look(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return tuple([door.change_mark(os.path.join(path, name)) for name in _WATCHED])
 
 
 class Seen:

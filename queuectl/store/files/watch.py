@@ -9,7 +9,7 @@ import os
 import time
 
 from queuectl.places import JOURNAL
-from queuectl.store.door import Presence
+from queuectl.store.door import Presence, change_mark
 from queuectl.store.files import peek
 
 TYPE_CHECKING = False
@@ -28,20 +28,12 @@ _LOOK = 0.02  # seconds between looks at the journal while waiting for a change
 def wait(folder: str, seconds: float) -> None:
     """Return after so long, or once the journal has grown or is another one."""
     path, deadline = os.path.join(folder, JOURNAL), time.monotonic() + seconds
-    before = _look(path)
-    while _look(path) == before:
+    before = change_mark(path)
+    while change_mark(path) == before:
         left = deadline - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(_LOOK, left))
-
-
-def _look(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size
 
 
 class FileWatch:
@@ -58,7 +50,7 @@ class FileWatch:
         return time.time()
 
     def mark(self) -> tuple[object, ...]:
-        return peek.change_mark(self._folder)
+        return peek.queue_mark(self._folder)
 
     def menu_mark(self) -> tuple[object, ...]:
         return self.mark()
