@@ -64,7 +64,10 @@ def test_a_table_has_columns_and_a_list_lines():
         ("a,b\n1,2\n1\n", "f.csv", "f.csv:3: 1 cell under 2 columns"),
         ("rate;seed\n0,1;2\n", "f.csv", "f.csv:1: commas must part its columns"),
         ("a;b\n1;2\n", "f.tsv", "f.tsv:1: tabs must part its columns"),
-        ('a\n"x\n', "f.csv", "f.csv:2: unexpected end of data"),
+        ('a\n"x\n', "f.csv", "f.csv:2: quotes that begin here are not closed"),
+        ("a\n1\n" + '"x\n' * 2 + "z\n" * 9, "f.csv", "f.csv:3: ',' expected after"),
+        ('a\n1\n"' + "x\n" * 66_000, "f.csv", "f.csv:3: a cell is longer than 131,072 char"),
+        ("a\rb\r", "f.csv", "f.csv:1: a line must end with LF or CRLF"),
         ("x\n" * (MOST_ROWS + 1), "list", "more than 100,000 rows"),
     ],
 )

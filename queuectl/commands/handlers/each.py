@@ -23,6 +23,12 @@ Draft = dict[str, object]
 Row = Mapping[str, str]
 MOST_ROWS = 100_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+# What is wrong with the row that begins on a line, by a word of the csv module's error.
+_MISTAKES = {
+    "unexpected end": "quotes that begin here are not closed",
+    "field limit": "a cell is longer than 131,072 characters, or its quotes are not closed",
+    "new-line": "a line must end with LF or CRLF, not with CR alone",
+}
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
 # Not behind a $, where a variable of the shell begins.
 _NAME = r"[A-Za-z_][\w.-]*"
@@ -71,8 +77,10 @@ def _lines(texts: Iterator[str]) -> Iterator[tuple[int, Row]]:
 def _table(texts: Iterator[str], name: str, separator: str) -> Iterator[tuple[int, Row]]:
     reader = csv.reader(texts, delimiter=separator, strict=True)
     header: list[str] = []
+    done = 0  # lines
     try:
         for cells in reader:
+            done = reader.line_num
             if not cells:
                 continue
             if not header:
@@ -86,7 +94,8 @@ def _table(texts: Iterator[str], name: str, separator: str) -> Iterator[tuple[in
             else:
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as exc:
-        raise InvalidInput(f"{name}:{reader.line_num}: {exc}") from None
+        why = next((told for word, told in _MISTAKES.items() if word in str(exc)), exc)
+        raise InvalidInput(f"{name}:{done + 1}: {why}") from None
 
 
 def _header(names: list[str], name: str) -> list[str]:
