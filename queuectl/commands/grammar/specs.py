@@ -25,22 +25,6 @@ class Param:
     sets.
     """
 
-    __slots__ = (
-        "choices",
-        "clears",
-        "default",
-        "help",
-        "high",
-        "key",
-        "kind",
-        "low",
-        "many",
-        "name",
-        "required",
-        "short",
-        "unless",
-    )
-
     def __init__(
         self,
         name: str,
@@ -85,17 +69,6 @@ class CommandSpec:
     front of a line, whose command `details` names. `examples`: the words alone if none are given.
     `access`: "read", "write" or "none".
     """
-
-    __slots__ = (
-        "access",
-        "aliases",
-        "details",
-        "examples",
-        "handler",
-        "params",
-        "summary",
-        "words",
-    )
 
     def __init__(
         self,
