@@ -31,8 +31,6 @@ class Address:
     shown. `path`: the file that the URL was read from, "" if it came otherwise.
     """
 
-    __slots__ = ("_secrets", "database", "name", "path", "url")
-
     def __init__(self, url: str, path: str = "") -> None:
         scheme = next((start for start in SCHEMES if url.startswith(start)), None)
         if scheme is None:

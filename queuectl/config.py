@@ -23,8 +23,6 @@ class Setting:
     (a list of tags, * for all) or "limits" (numbers by tag).
     """
 
-    __slots__ = ("default", "high", "kind", "low", "meaning", "name", "nothing", "old")
-
     def __init__(
         self,
         name: str,

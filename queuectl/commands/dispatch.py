@@ -34,13 +34,9 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
 class Note(str):
     """A line that is a remark and no result: it goes to standard error."""
 
-    __slots__ = ()
-
 
 class Data(str):
     """A line for programs: it leaves as UTF-8, whatever the locale."""
-
-    __slots__ = ()
 
 
 class Result:
@@ -50,8 +46,6 @@ class Result:
     them, or they are `Data`. `form` makes the data of `--json`: a mapping, or a stream of forms.
     They may be made as they are taken, and raise then as the command does. `code` is the exit code.
     """
-
-    __slots__ = ("code", "form", "lines", "words")
 
     def __init__(
         self,

@@ -38,8 +38,6 @@ _MOST_LINES = 20  # of a text of several lines
 class Column:
     """A column of a table: at least `least` wide; an elastic one may be cut on a terminal."""
 
-    __slots__ = ("elastic", "least", "state", "title")
-
     def __init__(
         self, title: str, least: int, *, elastic: bool = False, state: bool = False
     ) -> None:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 class Candidate:
     """`text` replaces the line from index `start` on; the menu shows `shown` and `meaning`."""
 
-    __slots__ = ("meaning", "shown", "start", "text")
-
     def __init__(self, text: str, start: int, shown: str, meaning: str) -> None:
         self.text = text
         self.start = start

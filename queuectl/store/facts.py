@@ -154,8 +154,6 @@ class Finding:
     What is not a `problem` breaks no promise; a person should know it all the same.
     """
 
-    __slots__ = ("about", "problem", "text", "todo")
-
     def __init__(self, about: str, text: str, todo: str, problem: bool = True) -> None:
         self.about = about
         self.text = text

@@ -44,8 +44,6 @@ _NOUNS = {
 class Fault:
     """Something wrong with `text[start:end]`; `hint` is what could stand there instead, or ""."""
 
-    __slots__ = ("end", "hint", "message", "start")
-
     def __init__(self, message: str, start: int, end: int, hint: str = "") -> None:
         self.message = message
         self.start = start
@@ -59,8 +57,6 @@ class Expected:
     `kind` is a Param kind, "word" (of a command) or "option"; `words` are the possible words or
     options, `param` the parameter whose value it is.
     """
-
-    __slots__ = ("kind", "param", "prefix", "start", "words")
 
     def __init__(
         self,

@@ -164,8 +164,6 @@ def _forget(path: str, now: float) -> None:
 
 
 class _Block:
-    __slots__ = ("at", "generation", "payload", "text")
-
     def __init__(self, generation: int, at: float, payload: bytes, text: bytes) -> None:
         self.generation = generation
         self.at = at
