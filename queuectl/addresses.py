@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SCHEMES = ("mongodb://", "mongodb+srv://")
 DATABASE = "queuectl"  # of a URL that names none
 _NOT_OURS = ("admin", "local", "config")
+_HEX = frozenset("0123456789abcdefABCDEF")
 _LONGEST_NAME = 63  # bytes
 _MARKS = '\0 /\\."$*<>:|?'
 _LONGEST = 1 << 16  # bytes of a file with a URL, or of .env
@@ -36,11 +37,13 @@ class Address:
         if scheme is None:
             raise InvalidInput("the URL of a MongoDB must begin with mongodb:// or mongodb+srv://")
         user, at, rest = url[len(scheme) :].rpartition("@")
-        if any(mark in user for mark in "/?#@"):
+        codes = [part[:2] for part in user.split("%")[1:]]
+        spelled = all(len(code) == 2 and _HEX.issuperset(code) for code in codes)
+        if not spelled or any(mark in user for mark in "/?#@"):
             # Without telling where: what stands before the last @ may be a password.
             raise InvalidInput(
-                "a URL of a MongoDB must spell @ / ? # in its user, password and options as "
-                "%40 %2F %3F %23"
+                "a URL of a MongoDB must spell % @ / ? # in its user, password and options as "
+                "%25 %40 %2F %3F %23"
             )
         hosts, _, rest = rest.partition("/")
         database, question, options = rest.partition("?")
@@ -139,16 +142,16 @@ def _in_dot_env() -> str:
     """MONGO_URI as a `.env` file in the current folder has it, "" if it has none."""
     try:
         with open(".env", "rb") as file:
-            text = file.read(_LONGEST).decode("utf-8", "replace")
+            text = file.read(_LONGEST).decode("utf-8-sig", "replace")
     except OSError:
         return ""
     found = ""
     for line in text.splitlines():
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and name.strip() == "MONGO_URI":
+        name, equals, value = line.partition("=")
+        if equals and name.split() in (["MONGO_URI"], ["export", "MONGO_URI"]):
             value = value.strip()
-            quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
-            found = value[1:-1] if quoted else value
+            quote = value[0] if value[:1] in ("'", '"') else ""
+            found = value[1:].partition(quote)[0] if quote else value.partition(" #")[0].rstrip()
     return found
 
 

@@ -59,6 +59,7 @@ def test_a_database_that_cannot_be_a_queue_is_refused_before_it_is_asked():
         "mongodb://u:s3c/r@h/d",
         "mongodb://u:s3c?r@h",
         "mongodb://u:s3c#@h",
+        "mongodb://u:s3c50%@h",
     ],
 )
 def test_a_password_that_is_not_spelled_as_a_url_wants_it_is_refused_unseen(url):
@@ -89,13 +90,20 @@ def test_a_file_with_the_url_is_for_its_owner_alone(environ, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["MONGO_URI=mongodb://env/d", "export MONGO_URI = 'mongodb://env/d'  "]
+    "line",
+    [
+        "MONGO_URI=mongodb://env/d",
+        "export MONGO_URI = 'mongodb://env/d'  ",
+        "export\tMONGO_URI=mongodb://env/d  # the queue\r",
+        '#MONGO_URI=no\nMONGO_URI="mongodb://env/d" # the queue',
+    ],
 )
 def test_mongodb_alone_takes_mongo_uri(environ, tmp_path, line):
     with pytest.raises(InvalidInput, match="takes its URL from MONGO_URI"):
         find_address("mongodb", environ)
-    (tmp_path / ".env").write_text(f"# a comment\nOTHER=1\n{line}\n")
-    assert find_address("mongodb", environ).name == "mongodb://env/d"
+    for before in ("# a comment\nOTHER=1\n", "\ufeff"):
+        (tmp_path / ".env").write_text(f"{before}{line}\n")
+        assert find_address("mongodb", environ).name == "mongodb://env/d"
     named = {**environ, "MONGO_URI": "mongodb://own/d"}
     assert find_address("mongodb", named).name == "mongodb://own/d"
     # A MONGO_URI that happens to be set changes nothing otherwise.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from pymongo import WriteConcern
-from pymongo.operations import ReplaceOne
+from pymongo.operations import DeleteMany, ReplaceOne
 
 from queuectl.errors import QueuectlError
 from queuectl.model.job import Job
@@ -24,7 +24,7 @@ from queuectl.store import door
 from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.logs import named_run
 from queuectl.store.files.printed import PIECE
-from queuectl.store.mongodb.connection import Connection
+from queuectl.store.mongodb.connection import Connection, pieces
 
 PAUSE = 0.5  # seconds between looks at the spool
 _SMALL = 1 << 14  # bytes up to which a piece grows, so that a run that prints little has few
@@ -175,9 +175,10 @@ class Pieces:
     def remove(self, jobs: Iterable[Job]) -> None:
         """Remove the output of these jobs."""
         with self._connection.told():
-            for job in jobs:
+            for some in pieces(jobs):
                 # Not by the id alone: another job may have it by now.
-                self._logs.delete_many({"job": job.id, "word": job.log_word})
+                same = [DeleteMany({"job": job.id, "word": job.log_word}) for job in some]
+                self._logs.bulk_write(same, ordered=False)
 
     def remove_old(self, age: float | None, total: int) -> list[str]:
         """Remove logs of ended runs, the oldest first: those of `age` seconds (None: none).
