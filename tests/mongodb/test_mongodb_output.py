@@ -19,6 +19,7 @@ JOB = make_job("a", state="completed", run=1, log_word="w")
 
 @pytest.fixture
 def pieces(store):
+    store.make()  # else what is sent makes a database that is not a queue
     return Pieces(store.connection)
 
 
