@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _fill_standard()
+        os.umask(os.umask(0o077) & 0o077)  # else what is written could not be read again
         _accept_any_text()
         try:
             code = _run(arguments)

@@ -34,7 +34,7 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
         refuse_address(named)
         path = expand(named)
     else:
-        path = os.path.abspath("data")
+        path = "data"
         if not os.path.lexists(os.path.join(path, MARKER)):
             path = own_folder(environ, "XDG_DATA_HOME", ".local/share")
             if is_anothers(path):

@@ -203,7 +203,7 @@ class TestScripts:
 class TestStreams:
     def test_results_and_remarks_are_kept_apart(self, cli):
         cli.ok("enqueue", "--id", "a", "--", "true")
-        result = cli("wait", "a", "--timeout", "0.01")
+        result = cli("wait", "a", "--timeout", "0.3")
         assert result.code == 124
         assert result.out == ""
         assert "No worker runs" in result.err

@@ -133,3 +133,10 @@ def test_a_draft_that_cannot_be_written_is_told_and_not_left(
     assert (result.code, result.out) == (1, "")
     assert re.fullmatch(r"queuectl: writing /.*\.json: No space left on device\n", result.err)
     assert _drafts(tmp_path) == []
+
+
+def test_where_no_draft_can_be_made_it_is_told(cli, queue, editor, monkeypatch, tmp_path):
+    _dead(queue)
+    editor("form['command'] = 'true'")
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    assert cli("edit", "a").err.startswith("queuectl: making a file to be edited: No usable temp")

@@ -279,6 +279,38 @@ def test_files_are_private_whatever_the_umask(tmp_path, umask):
     assert modes(store.folder) <= {0o600, 0o700, 0o400, 0o500}
 
 
+def test_a_umask_that_takes_the_rights_of_the_owner_breaks_no_queue(cli):
+    cli.ok("enqueue", "--id", "a", "--", "true")
+    old = os.umask(0o777)
+    try:
+        cli.ok("enqueue", "--id", "b", "--", "true")
+        cli.ok("worker", "run", "--drain")
+    finally:
+        os.umask(old)
+    assert modes(cli.folder) <= {0o600, 0o700}
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_told_as_one(cli):
+    os.symlink("nowhere", cli.folder)
+    for line in (("list",), ("enqueue", "--", "true")):
+        told = f"queuectl: data folder {cli.folder} is a link to nowhere, where no folder is\n"
+        assert cli(*line) == (5, "", told)
+
+
+def test_in_a_folder_that_is_gone_only_relative_paths_are_refused(cli, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    told = "queuectl: the current folder is gone: go to another, or give paths from / on\n"
+    for line in (("--data", "queue", "list"), ("backup", "file"), ("init", "queue")):
+        assert cli(*line) == (2, "", told)
+    cli.ok("enqueue", "--cwd", "/", "--", "true")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
+    monkeypatch.delenv("QUEUECTL_DATA")
+    assert str(tmp_path / "own") in cli("list").err
+
+
 def modes(path):
     found = [os.stat(path), *(entry.stat() for entry in os.scandir(path))]
     return {stat.S_IMODE(each.st_mode) for each in found}

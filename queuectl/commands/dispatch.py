@@ -8,6 +8,7 @@ job's output go to the context at once; all else that it says is its result.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 from queuectl.commands.grammar.specs import find_command
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.specs import CommandSpec
 
     Run: TypeAlias = Callable[[Context, Bound], int]
+
+_NOWHERE = str(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))  # as os.getcwd has it
 
 FAILED = 1
 USAGE = 2
@@ -181,8 +184,13 @@ def attempt(
         return exc.exit_code if isinstance(exc, QueuectlError) else FAILED
 
 
-def shortage(error: Exception) -> StoreError | None:
-    """The machine or a limit gives no more, as an error of ours; None if it is another fault."""
+def shortage(error: Exception) -> QueuectlError | None:
+    """What any command may meet, as an error of ours; None if it is another fault.
+
+    The machine or a limit gives no more, or the folder that relative paths begin in is gone.
+    """
+    if isinstance(error, FileNotFoundError) and str(error) == _NOWHERE:
+        return InvalidInput("the current folder is gone: go to another, or give paths from / on")
     if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):

@@ -327,9 +327,12 @@ def _captured(context: Context) -> dict[str, Any]:
 
 def _here() -> str:
     try:
-        return os.getcwd()
-    except OSError:
-        raise InvalidInput("the current folder is gone; name one with --cwd") from None
+        here = os.getcwd()
+        here.encode()
+    except (OSError, UnicodeEncodeError) as exc:
+        why = "is gone" if isinstance(exc, OSError) else "has a name that is not UTF-8"
+        raise InvalidInput(f"the current folder {why}; name one with --cwd") from None
+    return here
 
 
 def make_absolute(draft: Draft, here: Callable[[], str] = _here) -> None:

@@ -70,7 +70,10 @@ def _form(job: Job) -> dict[str, Any]:
 
 def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
     """A file that only its owner can read, for what a job's environment may hold; its path."""
-    fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
+    try:
+        fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
+    except OSError as exc:
+        raise QueuectlError(f"making a file to be edited: {exc.strerror}") from None
     try:
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(form, file, ensure_ascii=False, indent=2)

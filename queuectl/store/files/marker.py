@@ -42,6 +42,10 @@ def check_folder(path: str) -> bool:
     try:
         found = os.stat(path)
     except FileNotFoundError:
+        if os.path.islink(path):
+            raise StoreError(
+                f"data folder {path} is a link to {os.readlink(path)}, where no folder is"
+            ) from None
         return False
     except OSError as exc:
         raise StoreError(f"data folder {path}: {exc.strerror}") from exc
