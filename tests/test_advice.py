@@ -234,6 +234,8 @@ LINES = [
     (["--tag", "a", "b", "--", "echo", "a b"], "echo 'a b'", {"tags": ["a", "b"]}),
     (["--lock=a", "b", "c", "--id", "x", "--command", "true"], "true", {"lock": ["a", "b", "c"]}),
     (["--tag", "a", "echo", "hi"], "echo hi", {"tags": ["a"]}),
+    (["A=1", "B=a b", "ls", "C=2"], "ls C=2", {"env": {"A": "1", "B": "a b"}}),
+    (["--id", "x", "--", "A=1", "ls", "-l"], "ls -l", {"id": "x", "env": {"A": "1"}}),
 ]
 
 
@@ -259,9 +261,34 @@ def test_the_line_that_is_advised_hands_in_that_job(cli, argv, command, fields):
 
 
 @pytest.mark.parametrize(
+    ("words", "advised"),
+    [
+        (["run", "sleep", "1"], "run -- sleep 1"),
+        (["run", "--id", "x", "sleep 1; ls"], "run --id x --command 'sleep 1; ls'"),
+        (["run", "A=1", "ls"], "run --env A=1 -- ls"),
+        (["sleep", "1"], "enqueue -- sleep 1"),
+        (["sleep 1; ls"], "enqueue --command 'sleep 1; ls'"),
+    ],
+)
+def test_a_command_without_its_dashes_is_told_with_them(words, advised):
+    told = bind_argv(COMMANDS, words).faults[0].message
+    assert told.endswith(f"; to run a command: {advised}")
+    assert bind_argv(COMMANDS, shlex.split(advised)).faults == []
+
+
+def test_a_word_that_a_command_has_no_use_for_is_answered():
+    for words, lines in answers.WORDS.items():
+        (fault,) = bind_argv(COMMANDS, [*words.split(), "job1"]).faults
+        assert fault.message == f"unexpected 'job1': {answers.option_answer(words)}"
+        for line, _ in lines:
+            assert bind_argv(COMMANDS, line.split()).faults == []
+
+
+@pytest.mark.parametrize(
     ("line", "command", "fields"),
     [
         ("enqueue sleep 1", "sleep 1", {}),
+        ("enqueue A=1 env", "A=1 env", {}),
         ("enqueue ls | wc -l", "ls | wc -l", {}),
         ("enqueue ls|wc", "ls|wc", {}),
         ('enqueue "a; b"', "a; b", {}),

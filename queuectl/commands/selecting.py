@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from queuectl.commands.context import Context
 from queuectl.commands.params import SELECTORS
 from queuectl.errors import InvalidInput, NoSuchJob, Reworded
-from queuectl.model.fields import STATES
+from queuectl.model.fields import OLD_STATES, STATES
 from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.model.selection import Selection, selected
 
@@ -148,7 +148,7 @@ def whole_ids(
             else:
                 ids.append(named_job(context, word).id)
         except NoSuchJob as exc:
-            if by and word in STATES:
+            if by and (word in STATES or word in OLD_STATES):
                 told = f"no job has the id '{word}'; to select by state: {by} {word}"
                 raise Reworded(told, exc) from None
             if not changing:

@@ -124,6 +124,8 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "dlq retry --state": (("dlq retry --all", "retries every dead job"),),
     "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
+# Commands that take no word, with what does.
+WORDS = {"status": (("show ID", "shows a job"),)}
 # Options -> what other tools call them.
 _OTHER_NAMES = {
     "--id": "name job-id jid job-name",
@@ -167,8 +169,12 @@ def answer(words: str) -> str:
 
 
 def option_answer(words: str) -> str:
-    """What to say, behind its name, to an option that a command does not have; "" if nothing."""
-    return ", ".join(f"'{line}' {does}" for line, does in OPTIONS.get(words, ()))
+    """What to say, behind its name, to an option that a command does not have; "" if nothing.
+
+    Of a command alone: to a word behind it.
+    """
+    lines = OPTIONS.get(words, WORDS.get(words, ()))
+    return ", ".join(f"'{line}' {does}" for line, does in lines)
 
 
 def nearest_option(name: str, known: Collection[str]) -> str:

@@ -16,7 +16,7 @@ from queuectl.commands.grammar.bound import (
     short,
 )
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, key_of
-from queuectl.commands.grammar.tokens import Token, command_line, is_plain, tokenize
+from queuectl.commands.grammar.tokens import Token, command_line, is_plain, is_variable, tokenize
 from queuectl.errors import InvalidInput, nearest
 
 TYPE_CHECKING = False
@@ -235,7 +235,22 @@ class Binder(Reading):
         counts = word.isdecimal() and self.option("--count") is not None
         meant = f" (did you mean '--count {short(word)}'?)" if counts else ""
         told = self.checks and given_again(self, at)
-        return told or f"unexpected '{short(word)}'{meant}"
+        return told or f"unexpected '{short(word)}'{meant}{self._meant_by_unexpected(at)}"
+
+    def _meant_by_unexpected(self, at: int) -> str:
+        """What to say behind such a word."""
+        spec = self.bound.spec
+        if not self.checks or spec is None:
+            return ""
+        from queuectl.commands.grammar.answers import option_answer
+        from queuectl.commands.grammar.ways_out import way_out
+
+        told = option_answer(" ".join(spec.words))
+        if not self.operands or any(param.kind == "object" for param in spec.params):
+            return f": {told}" if told else ""
+        self.lost = True
+        line, _ = way_out(self, at)
+        return f"; to run a command: {line}" if line else ""
 
     def _take_line(self, at: int) -> int:
         """Bind the tokens from `at` on as a command; the index behind them.
@@ -401,6 +416,10 @@ class Binder(Reading):
                 token = next(t for t in self.argv if t.role != "comment")
                 if is_no_program(self, token):
                     self._fault(both_ways(self, token), token)
+            elif self.is_argv and is_variable(words[0]):
+                from queuectl.commands.grammar.ways_out import with_variables
+
+                self._fault(with_variables(self, self.argv[0]), self.argv[0])
         for param in spec.params:
             if not param.required or param.key in given or faulty:
                 continue

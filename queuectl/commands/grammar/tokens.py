@@ -196,6 +196,12 @@ def is_plain(word: str) -> bool:
     return word != "" and _PLAIN.issuperset(word)
 
 
+def is_variable(word: str) -> bool:
+    """Whether the word would set a variable if it stood in front of a command."""
+    name, sign, _ = word.partition("=")
+    return bool(sign) and name.isascii() and name.isidentifier()
+
+
 def quote(word: str) -> str:
     """The word so written that /bin/sh reads exactly it."""
     if is_plain(word):

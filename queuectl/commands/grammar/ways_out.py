@@ -9,7 +9,7 @@ import os
 import shutil
 
 from queuectl.commands.grammar.bound import behind_option, short
-from queuectl.commands.grammar.tokens import command_line, quote
+from queuectl.commands.grammar.tokens import command_line, is_variable, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ def without_pipes(reading: Reading, token: Token) -> str:
 def as_a_job(reading: Reading, token: Token) -> str:
     """How to hand in the line from a token on, if that names a program; "" if it names none."""
     if shutil.which(token.text) is None:
-        return ""
+        first = token.text.split()[:1]
+        is_line = token is reading.tokens[-1] and (reading.is_argv or token.quoted)
+        if not is_line or first == [token.text] or not any(map(shutil.which, first)):
+            return ""
+        return f"; to run a command: enqueue --command {_short(*_written(reading, [token]))}"
     words = reading.tokens[reading.tokens.index(token) :]
     written = reading.text[token.start :].strip()
     line = command_line([word.text for word in words]) if reading.is_argv else written
@@ -88,6 +92,11 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
     if len(words) == 1 and is_no_program(reading, words[0]):
         told = _short(*_written(reading, words))
         return " ".join([*front, "--command", told]), f"--command {words[0].raw}"
+    if reading.is_argv:
+        given, words = _without_variables(words)
+        front += given
+        if not words:
+            return "", ""
     as_written = " ".join(word.raw for word in words)
     told = _short(command_line([word.text for word in words]) if reading.is_argv else as_written)
     moved = any(option[0].start > words[0].start for option in options)
@@ -193,6 +202,25 @@ def is_no_program(reading: Reading, token: Token) -> bool:
         return shutil.which(text) is None
     folder = reading.bound.values.get("cwd")
     return not os.path.exists(os.path.join(folder if isinstance(folder, str) else "", text))
+
+
+def with_variables(reading: Reading, token: Token) -> str:
+    """What to say of a variable that is set where a program should stand, behind `--`."""
+    options, _ = _parted(reading, len(reading.tokens) - 1)
+    front = [*reading.bound.words]
+    for option in options:
+        front += _written(reading, option)
+    given, words = _without_variables(reading.tokens[reading.tokens.index(token) :])
+    line = _short(command_line([word.text for word in words]) if words else "COMMAND")
+    advised = " ".join([*front, *given, "--", line])
+    return f"behind -- stands no program but a variable; to run a command: {advised}"
+
+
+def _without_variables(words: list[Token]) -> tuple[list[str], list[Token]]:
+    """The options that set what stands as NAME=VALUE in front of a command, and the command."""
+    count = next((at for at, word in enumerate(words) if not is_variable(word.text)), len(words))
+    given = [part for word in words[:count] for part in ("--env", quote(word.text))]
+    return given, words[count:]
 
 
 def _parted(reading: Reading, at: int) -> tuple[list[list[Token]], list[Token]]:
