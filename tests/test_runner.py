@@ -32,6 +32,18 @@ T = "2026-01-01T00:00:00.000000Z"
 TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 
 
+def scarce(times: int, action: Callable[..., Any]) -> Callable[..., Any]:
+    """The action, which finds no descriptor that often."""
+    left = iter(range(times))
+
+    def tried(*args: Any) -> Any:
+        if next(left, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return action(*args)
+
+    return tried
+
+
 def make_job(command: str, **fields: Any) -> Job:
     fields = {"id": "job1", "run": 1, "worker": "w-test", **fields}
     blank = Job("", "in_progress", 0, T, command, 3, T, T)
@@ -627,3 +639,29 @@ def test_every_process_of_a_run_is_marked(bench, wait_until, tmp_path):
     (pid,) = processes.processes_marked(marks)
     assert processes.kill_group(pid)
     assert processes.processes_marked(marks) == []
+
+
+@linux_only
+@pytest.mark.parametrize(("times", "what"), [(1, "look"), (3, "look"), (2, "send_to")])
+def test_where_no_process_can_be_looked_at_a_run_has_not_ended_yet(
+    bench, monkeypatch, times, what
+) -> None:
+    bench.runner.look = 0.01
+    monkeypatch.setattr(processes, what, scarce(times, getattr(processes, what)))
+    outcome = bench.run("setsid sleep 60 & exit 3")
+    assert (outcome.kind, outcome.exit_code) == ("exited", 3)
+    assert children() <= bench.older
+
+
+@linux_only
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_a_success_leaves_is_spared_though_it_can_be_looked_at_late_only(
+    bench, tmp_path, monkeypatch, times
+) -> None:
+    bench.runner.look = 0.01
+    daemon_of(bench, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "look", scarce(times, processes.look))
+        daemon_of(bench, tmp_path)
+    assert bench.run("exit 3").exit_code == 3
+    assert all(processes.start_time(pid) for pid in bench.left)

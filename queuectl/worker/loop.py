@@ -281,7 +281,8 @@ class Worker:
                 return True
         except (QueuectlError, OSError) as exc:
             self._trouble(exc)
-        self._trouble(QueuectlError(f"{job.id} run {job.run}: cannot end {', '.join(names)}"))
+        what = ", ".join(names) or "what it left, as no process can be looked at"
+        self._trouble(QueuectlError(f"{job.id} run {job.run}: cannot end {what}"))
         self.keeps_run = self._wakeups.now or not self._slot.still_held()
         return self.keeps_run
 

@@ -138,10 +138,10 @@ class Runner:
                 ended = self._clear_away(run, self.kill_grace, unended)
             if not ended:
                 self.clean = False
-                self._offspring.spare(run, marks_of(job))
+                self._leaves_some(run, job)
                 return None
             if not self.clean:
-                self.clean = not self._offspring.spare(run, marks_of(job))
+                self.clean = not self._leaves_some(run, job)
         return self._outcome(cut, job)
 
     def reap(self) -> bool:
@@ -284,7 +284,7 @@ class Runner:
         """
         if not self.proves:
             self._end_group(run.pid, self.kill_grace)
-        elif not self._offspring.has_nothing_new(run, seconds):
+        elif not self._has_nothing_new(run, seconds):
             ended = self._end(lambda: self._in_session(run), self.kill_grace, unended)
             self.clean = not self.reap()
             return ended
@@ -306,12 +306,34 @@ class Runner:
         self, find: Callable[[], Found], grace: float, unended: Callable[[Found], bool]
     ) -> bool:
         """TERM, the grace, KILL; whether all of it is gone, which may never be."""
-        if remains.end_gently(find, grace, self._pause):
-            return True
-        while left := remains.kill_all(find, _TRY_AGAIN, self._pause):
+        had_time = False
+        while True:
+            try:
+                if not had_time and remains.end_gently(find, grace, self._pause):
+                    return True
+                had_time = True
+                left = remains.kill_all(find, _TRY_AGAIN, self._pause)
+                if not left:
+                    return True
+            except OSError:  # no descriptor is left to look with: nothing is known yet
+                left = {}
             if unended(left):
                 return False
             self._pause(self.look)
+
+    def _has_nothing_new(self, run: Run, seconds: float) -> bool:
+        try:
+            return self._offspring.has_nothing_new(run, seconds)
+        except OSError:  # as above
+            return False
+
+    def _leaves_some(self, run: Run, job: Job) -> bool:
+        """Spare what the run has left; whether there is anything."""
+        while not self._wakeups.now:
+            try:
+                return self._offspring.spare(run, marks_of(job))
+            except OSError:  # as above; later runs would end what is not spared
+                self._pause(self.look)
         return True
 
     def _found(self, run: Run) -> Found:
