@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queuectl.commands.forms import job_form
+from queuectl.commands.render import counted
 from queuectl.commands.selecting import ABLE, USUAL
 from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, OtherJobs, Outdated
 from queuectl.model.job import Job
@@ -212,7 +213,7 @@ def create_many(service: Service, call: Call) -> Answer:
         refused.more["errors"] = [fault(str(exc), *path)]
         raise refused from exc
     form = {"items": [light(job) for job in jobs], "total": len(jobs), "instead": instead}
-    return Answer(201, form, did=f"enqueued {len(jobs) - len(instead)} jobs")
+    return Answer(201, form, did=f"enqueued {counted(len(jobs) - len(instead), 'job')}")
 
 
 def check(service: Service, call: Call) -> Answer:
@@ -343,10 +344,16 @@ def change_many(service: Service, call: Call) -> Answer:
         raise Refused(422, f"{blind[0]} is changed one job at a time, with If-Match")
     tags = call.body["add_tags"] or (), call.body["drop_tags"] or ()
     if not fields and not any(tags):
+        _check_expect(call.body)
         form = {"count": 0, "ids": [], "kept": [], "done": not call.body["dry_run"]}
         return Answer(200, form)
     how = {"changes": fields, "tag": tags[0], "untag": tags[1]}
     return touch(service, "update_all", selection, call.body, **how)
+
+
+def _check_expect(body: dict[str, Any]) -> None:
+    if body["expect"] is None and not body["dry_run"]:
+        raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
 
 
 def touch(
@@ -360,9 +367,8 @@ def touch(
     kept: list[Job] = []
     if body["dry_run"]:
         done = service.operations.would_touch(action, selection, how.get("goes"))
-    elif body["expect"] is None:
-        raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
     else:
+        _check_expect(body)
         more = {"kept": kept} if action == "purge" else {}
         try:
             done = service.operations.touch(action, selection, body["expect"], **how, **more)
@@ -371,7 +377,7 @@ def touch(
     ids, stay = ([job.id for job in jobs][:_MOST_IDS] for jobs in (done, kept))
     form = {"count": len(done), "ids": ids, "kept": stay, "done": not body["dry_run"]}
     did = done and not body["dry_run"]
-    return Answer(200, form, did=f"{_TOLD[action]} {len(done)} jobs" if did else "")
+    return Answer(200, form, did=f"{_TOLD[action]} {counted(len(done), 'job')}" if did else "")
 
 
 # -- output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from queuectl.commands.render import counted
 from queuectl.config import find_setting
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection
@@ -61,7 +62,7 @@ def start_workers(service: Service, call: Call) -> Answer:
     """Workers started."""
     pids = service.operations.start_workers(call.query["num_workers"] or 1)
     form = {"status_code": 200, "details": f"Started {len(pids)} worker(s).", "pids": pids}
-    return Answer(200, form, did=f"started {len(pids)} workers")
+    return Answer(200, form, did=f"started {counted(len(pids), 'worker')}")
 
 
 def stop_workers(service: Service, call: Call) -> Answer:
@@ -69,7 +70,7 @@ def stop_workers(service: Service, call: Call) -> Answer:
     pids = service.operations.stop_workers(None)
     told = f"{len(pids)} worker(s) stop once their jobs are finished." if pids else "None runs."
     form = {"status_code": 200, "details": told, "pids": pids}
-    return Answer(200, form, did=f"told {len(pids)} workers to stop")
+    return Answer(200, form, did=f"told {counted(len(pids), 'worker')} to stop")
 
 
 def status(service: Service, call: Call) -> Answer:

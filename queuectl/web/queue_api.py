@@ -9,6 +9,7 @@ from typing import Any
 from queuectl import __version__
 from queuectl.addresses import name_of
 from queuectl.commands.forms import limits_form
+from queuectl.commands.render import counted
 from queuectl.config import SETTINGS, Settings
 from queuectl.model.selection import Selection
 from queuectl.model.stats import MINUTE, aged
@@ -142,7 +143,7 @@ def start_workers(service: Service, call: Call) -> Answer:
     count = call.body["count"] or 1
     pids = service.operations.start_workers(count)
     form = {"pids": pids, "items": workers_form(service)}
-    return Answer(202, form, did=f"started {len(pids)} workers")
+    return Answer(202, form, did=f"started {counted(len(pids), 'worker')}")
 
 
 def stop_workers(service: Service, call: Call) -> Answer:
@@ -150,14 +151,15 @@ def stop_workers(service: Service, call: Call) -> Answer:
     now = bool(call.body["now"])
     asked = service.operations.stop_elsewhere(now=now) if call.body["all_hosts"] else []
     pids = service.operations.stop_workers(call.body["workers"], now=now)
-    did = f"told {len(pids) + len(asked)} workers to stop"
+    did = f"told {counted(len(pids) + len(asked), 'worker')} to stop"
     return Answer(202, {"pids": pids, "asked": asked}, did=did)
 
 
 def scale_workers(service: Service, call: Call) -> Answer:
     """As many workers as were asked for: some started, or told to stop."""
     started, stopped = service.operations.scale_workers(call.body["count"])
-    did = f"started {len(started)} workers" if started else f"told {len(stopped)} workers to stop"
+    many = counted(len(started or stopped), "worker")
+    did = f"started {many}" if started else f"told {many} to stop"
     return Answer(202, {"started": started, "stopped": stopped}, did=did)
 
 

@@ -684,7 +684,7 @@ def test_a_job_that_meets_another_is_left_at_it_or_put_in_its_place(web, cli):
     assert web("POST", JOBS, job).status == 409
     assert web("POST", JOBS, {"command": "true", "id": "new"}, if_none_match="*").status == 412
     assert json.loads(cli.ok("status", "--json"))["total"] == 3
-    assert "enqueued 1 jobs" in web.log[3]
+    assert "enqueued 1 job" in web.log[3]
 
 
 @both_stores
@@ -715,6 +715,7 @@ def test_many_jobs_are_changed_if_they_are_as_many_as_was_said(web):
     changed = web("GET", f"{JOBS}/b").json
     assert (changed["priority"], changed["tags"]) == (4, ["new"])
     assert web("GET", f"{JOBS}/c").json["tags"] == ["t"]
+    assert web("POST", f"{JOBS}/update", {"ids": ["a"]}).status == 428
     for given, status in (({"command": "x"}, 422), ({"priority": "4"}, 422)):
         told = web("POST", f"{JOBS}/update", {"ids": ["a"], "set": given, "expect": 1})
         assert told.status == status
@@ -782,7 +783,7 @@ def test_workers_of_other_hosts_are_asked_to_stop(web, monkeypatch):
     assert web("POST", stop, {"now": True}).json == {"pids": [], "asked": []}
     told = web("POST", stop, {"all_hosts": True})
     assert (told.status, told.json, asked) == (202, {"pids": [], "asked": ["w-far"]}, [False])
-    assert web.log[-1].endswith("told 1 workers to stop")
+    assert web.log[-1].endswith("told 1 worker to stop")
 
 
 def test_scaling_counts_the_workers_of_this_host_only(web, monkeypatch):

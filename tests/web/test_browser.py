@@ -105,6 +105,12 @@ def test_a_job_is_handed_in_runs_and_its_output_is_followed(page, cli, tmp_path)
     page.run("history.back()")
     page.until("return !document.querySelector('#drawer').hidden")
     assert page.complaints() == []
+    page.press("n")
+    page.until("return document.activeElement.name === 'command'")
+    page.press("true", "Tab", "job1", "Enter")  # refused while what was typed is being checked
+    page.until("return document.querySelector('dialog p.fault').innerText.includes('exists')")
+    time.sleep(0.6)
+    assert "exists" in page.text("dialog p.fault")
 
 
 def test_a_dead_group_is_retried_and_refused_if_it_changed(page, cli, data_dir):

@@ -1,5 +1,5 @@
 // The reference: every route with what it takes, what it answers, its curl line, and a way to try it.
-import { Problem, ask, askToken, by, copier, el, put, quote, takeToken, theme } from "/page/parts.js";
+import { Problem, ask, askToken, by, el, lineOf, put, quote, takeToken, theme } from "/page/parts.js";
 
 const reading = location.pathname === "/redoc";
 takeToken();
@@ -47,7 +47,7 @@ function route(path, method, operation) {
     el("p", {}, operation["x-right"] === "open" ? "Open: no token is asked for." : `Needs the ${operation["x-right"]} token. `, operation["x-command"] && el("code", {}, operation["x-command"])),
     table(["Name", "In", "Kind", "Meaning"], fields),
     table(["Answer", "Meaning"], Object.entries(operation.responses).map(([status, answer]) => [status, answer.description])),
-    el("div", { className: "line-of" }, el("code", {}, curl()), copier(curl())),
+    lineOf(curl()),
     !reading && operation.operationId !== "events" && trial(path, method, operation, sample, curl));
 }
 

@@ -1,5 +1,5 @@
 // The page: one list, one stream, one drawer. Nothing is drawn anew that is only changed.
-import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, counted, dialog, el, line, listen, now,
+import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, counted, dialog, el, ends, line, lineOf, listen, now,
   number, painted, plain, put, seconds, setClock, since, span, takeToken, theme } from "/page/parts.js";
 
 const V1 = "/api/v1";
@@ -10,7 +10,7 @@ const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
 const chosen = new Set();
 let full = false, queue = "", standing = null, workers = [], figures = null;
-let next = null, marked = "", lastPicked = "", moved = new Map(), groups = [];
+let next = null, marked = "", lastPicked = "", moved = new Map();
 let keysOn = read("queuectl-keys") !== "off";
 
 function read(name) { try { return localStorage.getItem(name); } catch { return null; } }
@@ -48,10 +48,7 @@ const named = (state) => NAMES[state] || state;
 /** Asks once, with the number of jobs and the command line; the focus is on Cancel. */
 const sure = (title, text, command, verb) => dialog(title, (close) => el("div", {},
   el("p", {}, text),
-  el("div", { className: "line-of" }, el("code", {}, command), copier(command)),
-  el("div", { className: "ends" },
-    el("button", { autofocus: true, onclick: () => close(false) }, verb.startsWith("Cancel") ? "Go back" : "Cancel"),
-    el("button", { className: "danger", onclick: () => close(true) }, verb))));
+  lineOf(command), ends(close, verb.startsWith("Cancel") ? "Go back" : "Cancel", el("button", { className: "danger", onclick: () => close(true) }, verb))));
 
 // -- the list
 
@@ -387,16 +384,21 @@ function filter(name, add) {
 
 // -- workers
 
+/** The items of a list by id; those that are not among `ids` are taken away. */
+function items(list, ids) {
+  for (const li of [...list.children]) if (!ids.includes(li.dataset.id)) li.remove();
+  return new Map([...list.children].map((li) => [li.dataset.id, li]));
+}
+
 function showWorkers() {
   const list = by("workers");
-  const known = new Map([...list.querySelectorAll("li[data-id]")].map((li) => [li.dataset.id, li]));
+  const known = items(list, workers.map((worker) => worker.id));
   if (!workers.length) {
     put(list, el("li", { className: "soft" }, el("div", { className: "what" }, el("span", {}, "No worker runs."), el("code", {}, "queuectl worker start"))));
     by("stop").hidden = true;
     return;
   }
   by("stop").hidden = !full;
-  for (const li of [...list.children]) if (!workers.some((worker) => worker.id === li.dataset.id)) li.remove();
   for (const worker of workers) {
     let li = known.get(worker.id);
     if (!li) {
@@ -461,7 +463,7 @@ async function showGate() {
       el("div", { className: "bar" }, tag, most,
         el("button", { onclick: then(() => bound(tag.value.trim(), Number(most.value))) }, "Limit"),
         el("button", { onclick: then(() => gate("pause", tag.value.trim())) }, "Pause tag")),
-      el("div", { className: "ends" }, el("button", { onclick: () => close() }, "Close")));
+      ends(close, "Close"));
   });
   if (again) showGate();
 }
@@ -471,12 +473,10 @@ async function showGate() {
 async function loadGroups() {
   const reply = await get(`${V1}/dlq/groups`);
   if (!reply) return;
-  groups = reply.form.groups;
-  const all = by("retry-dead");
-  all.hidden = !groups.length || !full;
+  const { groups } = reply.form;
+  by("retry-dead").hidden = !groups.length || !full;
   const list = by("groups");
-  const known = new Map([...list.querySelectorAll("li[data-id]")].map((li) => [li.dataset.id, li]));
-  for (const li of [...list.children]) if (!groups.some((group) => group.group === li.dataset.id)) li.remove();
+  const known = items(list, groups.map((group) => group.group));
   if (!groups.length) put(list, el("li", { className: "soft" }, "No job is dead."));
   groups.slice(0, 50).forEach((group, at) => {
     const li = known.get(group.group) || addGroup(group);
@@ -652,7 +652,7 @@ function showAbout(why) {
     el("h3", {}, "Fields"),
     el("dl", { className: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", { dir: "auto" }, Array.isArray(value) ? value : plain(String(value)))])),
     job.env && full && el("p", {}, el("button", { onclick: showVariables }, "Show the values of its variables")),
-    el("div", { className: "line-of" }, el("code", {}, line("show", job.id)), copier(line("show", job.id)))));
+    lineOf(line("show", job.id))));
 }
 
 async function showVariables() {
@@ -660,7 +660,7 @@ async function showVariables() {
   if (reply) {
     await dialog(`Variables of ${shown.id}`, (close) => el("div", {}, el("dl", { className: "facts" },
       Object.entries(reply.form.env).flatMap(([name, value]) => [el("dt", { className: "mono" }, plain(name)), el("dd", { className: "mono" }, plain(value))])),
-    el("div", { className: "ends" }, el("button", { autofocus: true, onclick: () => close() }, "Close"))));
+    ends(close, "Close")));
   }
 }
 
@@ -713,7 +713,7 @@ async function showOutput(run) {
       el("button", { id: "download", onclick: download }, "Download")),
     el("p", { id: "cut", className: "soft" }), box,
     el("p", { className: "soft" }, el("button", { id: "later", className: "plain", hidden: true, onclick: () => showPart(out.end) }, "Load what comes next")),
-    el("div", { className: "line-of" }, el("code", {}, line("logs", job.id, "--run", run)), copier(line("logs", job.id, "--run", run))));
+    lineOf(line("logs", job.id, "--run", run)));
   box.addEventListener("scroll", () => { if (out?.follow && box.scrollHeight - box.scrollTop - box.clientHeight > 60) follow(false); });
   await showPart(-WINDOW, true);
 }
@@ -937,14 +937,15 @@ async function form(job = null, again = false) {
     return line(...words);
   };
   const told = el("code", {}), problem = el("p", { className: "fault", role: "alert" });
-  let waiting = 0;
+  let turn = 0; // what is answered later than something else was typed, or handed in, is not shown
   const check = () => {
     set(told, command());
-    clearTimeout(waiting);
-    waiting = setTimeout(async () => {
+    const mine = ++turn;
+    setTimeout(async () => {
+      if (mine !== turn) return;
       const body = editing ? { command: job.command, ...changed() } : given();
       const reply = await ask("POST", `${V1}/jobs/check`, body).catch(() => null);
-      if (reply) showFaults(reply.form.errors, false);
+      if (reply && mine === turn) showFaults(reply.form.errors, false);
     }, 250);
   };
   const showFaults = (errors, all) => {
@@ -974,6 +975,7 @@ async function form(job = null, again = false) {
     });
     const submit = async (event) => {
       event.preventDefault();
+      turn += 1;
       try {
         if (editing) await ask("PATCH", pathOf(job.id), changed(), { "if-match": job.tag });
         else job = (await ask("POST", `${V1}/jobs`, given())).form;
@@ -989,7 +991,7 @@ async function form(job = null, again = false) {
     const more = el("details", { open: editing || again }, el("summary", {}, "After other jobs, schedule, locks, folder, variables"), el("div", { className: "fields" }, rare));
     return el("form", { onsubmit: submit, noValidate: true }, el("div", { className: "fields" }, usual), more, problem,
       el("div", { className: "line-of" }, told, copier(command)),
-      el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Cancel"), el("button", { className: "main" }, editing ? "Save" : "Hand in")),
+      ends(close, "Cancel", el("button", { className: "main" }, editing ? "Save" : "Hand in")),
       set(told, command()));
   });
 }
@@ -1164,7 +1166,7 @@ function showHelp() {
   dialog("Keys", (close) => el("div", {}, el("dl", { className: "keys" }, KEYS.flatMap(([key, meaning]) => [el("dt", {}, key.split(" ").map((each) => el("kbd", {}, each))), el("dd", {}, meaning)])),
     el("p", {}, el("label", {}, el("input", { type: "checkbox", checked: keysOn, onchange: (event) => { keysOn = event.target.checked; write("queuectl-keys", keysOn ? "on" : "off"); } }), " Single keys do this; each has a button too.")),
     el("p", { className: "soft" }, `Queue: ${queue}, queuectl ${by("version").textContent}`),
-    el("div", { className: "ends" }, el("button", { autofocus: true, onclick: () => close() }, "Close"))));
+    ends(close, "Close")));
 }
 
 let before = "", beforeAt = 0;

@@ -131,6 +131,8 @@ export async function copy(text) {
 export const copier = (text) => el("button", { type: "button", onclick: async (event) => {
   event.target.textContent = (await copy(typeof text === "function" ? text() : text)) ? "Copied" : "Select it";
 } }, "Copy");
+/** A command line, to copy. */
+export const lineOf = (text) => el("div", { className: "line-of" }, el("code", {}, text), copier(text));
 
 // -- output: text, with colours; whatever else a terminal would obey is shown or dropped
 
@@ -170,6 +172,10 @@ function paint(codes, style) {
 
 // -- dialogs
 
+/** The end of a dialog: what leaves it, which has the focus unless something before it has, and more. */
+export const ends = (close, name, ...more) => el("div", { className: "ends" },
+  el("button", { type: "button", autofocus: true, onclick: () => close() }, name), ...more);
+
 /** Opens the one dialog; the promise gives what `close(value)` was called with, undefined for Escape. */
 export function dialog(title, build) {
   const box = by("dialog");
@@ -201,6 +207,5 @@ export function askToken(why) {
   el("p", {}, why || "Open the link that 'queuectl serve' printed, or type 'queuectl dashboard', or paste the token here."),
   el("div", { className: "fields" }, el("label", { className: "wide" }, "Token",
     el("input", { name: "token", type: "password", autocomplete: "off", required: true, autofocus: true }))),
-  el("div", { className: "ends" }, el("button", { type: "button", onclick: () => close() }, "Cancel"),
-    el("button", { className: "main" }, "Open"))));
+  ends(close, "Cancel", el("button", { className: "main" }, "Open"))));
 }
