@@ -12,10 +12,11 @@ from test_live_index import line
 
 from queuectl.errors import Conflict, InvalidInput, KeyTaken, NoSuchJob
 from queuectl.job_queue import JobQueue
+from queuectl.model import dependencies
 from queuectl.model.dependencies import ring, told_ring
 from queuectl.model.gate import gate_of
 from queuectl.model.lifecycle import Outcome
-from queuectl.store.files import lanes, live_index
+from queuectl.store.files import kin, lanes, live_index
 from queuectl.store.files.file_store import FileStore
 
 
@@ -410,6 +411,34 @@ def test_jobs_with_a_tag_are_waited_for(cli):
     assert (refused.code, "'c', which is dead" in refused.err) == (4, True)
     cli.ok("enqueue", "--id", "e", "--after-end", "tag=shard", "--", "true")
     assert cli("worker", "run", "--drain").code == 0
+
+
+@pytest.mark.parametrize("lost", [0, 499])
+def test_of_many_parents_that_come_back_each_is_looked_at_once(monkeypatch, lost):
+    parents = [make_job(f"p{n}", state="dead") for n in range(500)]
+    child = make_job("child", state="dead", after=tuple(job.id for job in parents))
+    child = child._replace(error="dependency: parent 'p0' is dead")
+    kin = dependencies.Kin.among([child], {job.id: job.state for job in parents}.get)
+    looks, real = [], dependencies.parent_state
+    monkeypatch.setattr(dependencies, "parent_state", lambda job: looks.append(1) or real(job))
+    pairs = [(job, job._replace(state="pending")) for job in parents]
+    assert [new.id for _, new in kin.consequences(pairs, child.run_at)] == ["child"]
+    assert not kin.consequences(pairs[:lost] + pairs[lost + 1 :], child.run_at)
+    assert len(looks) <= 2 * 500
+
+
+def test_the_parents_of_a_job_that_fails_are_looked_for_at_once(tmp_path, monkeypatch):
+    queue = JobQueue(FileStore(str(tmp_path / "data")))
+    names = [f"p{n}" for n in range(30)]
+    enqueue(queue, *names)
+    enqueue(queue, "child", after=names, max_retries=1)
+    assert [end(queue) for _ in names] == names
+    queue.checkpoint()
+    looks, real = [], kin._states
+    monkeypatch.setattr(kin, "_states", lambda *args: looks.append(1) or real(*args))
+    assert end(queue, 1) == "child"
+    assert (states(queue)["child"], len(looks)) == ("failed", 1)
+    queue.close()
 
 
 def test_what_would_be_done_is_refused_as_it_is(queue):

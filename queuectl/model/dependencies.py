@@ -232,11 +232,19 @@ class Kin:
             for kid in self._kids_of(parent.id):
                 if kid.id not in changed and kid.state in CLAIMABLE and parent.id in kid.after:
                     put(kid, lifecycle.fallen(kid, parent.id, parent.state, now))
+        # Of each job that fell, which parents are left to look at: ten thousand may come back.
+        left: dict[str, list[str]] = {}
         for parent in back if not alone else ():
             for kid in self._kids_of(parent.id):
-                fell = has_fallen(kid) and parent.id in kid.after
-                if fell and kid.id not in changed and _may_wait(kid, state_of):
-                    put(kid, _risen(kid, parent.id, now))
+                if kid.id in changed or kid.state not in LOST or not has_fallen(kid):
+                    continue
+                if (names := left.get(kid.id)) is None:
+                    names = left[kid.id] = [*kid.after]
+                while names and state_of(names[-1]) not in (None, *LOST):
+                    names.pop()
+                if names or parent.id not in kid.after or None in map(state_of, kid.after_end):
+                    continue
+                put(kid, _risen(kid, parent.id, now))
         return found
 
     def freed(self, pairs: Sequence[Pair]) -> list[Job]:
@@ -259,10 +267,3 @@ def _risen(job: Job, parent: str, now: str) -> Job:
 
         return brought_back(job, new, now)
     return new
-
-
-def _may_wait(job: Job, state_of: StateOf) -> bool:
-    """Whether a job that fell could wait for its parents again."""
-    if job.state not in LOST or any(state_of(name) in LOST for name in job.after):
-        return False
-    return all(state_of(name) is not None for name in parents(job))

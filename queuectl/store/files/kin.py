@@ -13,6 +13,7 @@ from queuectl.model.dependencies import (
     asked_anew,
     check_new,
     concerns_others,
+    goes_back,
     is_back,
     parent_state,
     parents,
@@ -82,7 +83,9 @@ def consequences(
     asked = asked_anew(pairs)
     live = writer.known_live
     if live is not None and not asked and not any(is_back(*pair) for pair in pairs):
-        return _kin_in(writer, journal, live).consequences(pairs, now), 0  # it counts by itself
+        return _kin_in(writer, journal, live, pairs).consequences(
+            pairs, now
+        ), 0  # it counts by itself
     known = with_parents(writer.files, journal)
     named = {name for job in (*known.values(), *asked.values()) for name in parents(job)}
     states = _states(writer, journal, named)
@@ -109,7 +112,7 @@ def fall(
     """
     if not concerns_others((ended,)):
         return []
-    found = _kin_in(writer, journal, live).consequences((ended,), now)
+    found = _kin_in(writer, journal, live, (ended,)).consequences((ended,), now)
     for old, new in found:
         lines.append(encode_job(new))
         moves.append((old.state, new.state))
@@ -117,15 +120,17 @@ def fall(
     return found
 
 
-def _kin_in(writer: Writer, journal: Journal, live: LiveIndex) -> Kin:
-    """What waits for others, from the index of live jobs."""
+def _kin_in(writer: Writer, journal: Journal, live: LiveIndex, pairs: Sequence[Pair]) -> Kin:
+    """What waits for others, from the index of live jobs, for a step that brings none back."""
+    waiting = (new for old, new in pairs if goes_back(old, new))
+    states = _states(writer, journal, {name for job in waiting for name in job.after})
 
     def kids_of(parent: str) -> Iterator[Job]:
         waits = live.waits
         ids = [kid.decode() for kid in waits.kids.get(parent.encode(), ())] if waits else []
         yield from (decode_job(line) for line, _ in writer.look_up(journal, ids).values())
 
-    return Kin(kids_of, lambda job_id: _states(writer, journal, (job_id,)).get(job_id))
+    return Kin(kids_of, states.get)
 
 
 def check_added(
