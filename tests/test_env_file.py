@@ -8,7 +8,8 @@ import os
 import pytest
 
 from queuectl.errors import InvalidInput
-from queuectl.model.env_file import LARGEST, is_secret, variables
+from queuectl.model.env_file import LARGEST, variables
+from queuectl.model.secret_names import is_secret
 
 
 def test_a_line_is_a_name_and_a_value_as_it_stands():

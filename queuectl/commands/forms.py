@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from queuectl.model.env_file import hidden
+from queuectl.model.secret_names import hidden
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

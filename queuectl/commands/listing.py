@@ -18,10 +18,10 @@ from queuectl.commands.dispatch import Data
 from queuectl.errors import InvalidInput
 from queuectl.model.claim_order import CLAIMABLE, claim_order
 from queuectl.model.derived import DERIVED
-from queuectl.model.env_file import hidden
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.fields import FIELDS, STATES
 from queuectl.model.job import Job
+from queuectl.model.secret_names import hidden
 from queuectl.model.times import format_duration
 
 Value = Callable[[Job], object]

@@ -6,13 +6,9 @@ Blank lines and lines that begin with # are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from queuectl.errors import InvalidInput
 
 LARGEST = 1_000_000  # bytes
-HIDDEN = "***"
-_SECRET = ("TOKEN", "SECRET", "PASS", "KEY", "CREDENTIAL", "DATABASE_URL")
 
 
 def variables(data: bytes, path: str) -> dict[bytes, bytes]:
@@ -32,13 +28,3 @@ def variables(data: bytes, path: str) -> dict[bytes, bytes]:
             raise InvalidInput(f"env_file {path}:{number}: the value holds a NUL byte")
         found[name] = value
     return found
-
-
-def hidden(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables as they are shown: what is a secret by its name is hidden."""
-    return {name: HIDDEN if is_secret(name) else text for name, text in env.items()}
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable of this name holds what nobody should read over a shoulder."""
-    return any(word in name.upper() for word in _SECRET)

@@ -341,7 +341,7 @@ def _time(field: Field, value: object) -> str:
 
 
 def _env(field: Field, value: object) -> dict[str, str]:
-    from queuectl.model.env_file import HIDDEN, is_secret  # few jobs have variables
+    from queuectl.model.secret_names import HIDDEN, is_secret  # few jobs have variables
 
     if not isinstance(value, dict):
         raise InvalidInput(f"{field.name} must be an object of text values, not {as_given(value)}")

@@ -24,10 +24,10 @@ from queuectl.commands.selecting import (
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
 from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
-from queuectl.model.env_file import hidden
 from queuectl.model.env_set import present
 from queuectl.model.job import FINISHED, Job, policy_of, recurs
 from queuectl.model.schedule import rhythm
+from queuectl.model.secret_names import hidden
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, format_time
 
