@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import time
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,23 @@ def _states(folder: str) -> dict[str, str]:
 
 def test_the_first_line_names_the_data_folder(typed, data_dir) -> None:
     assert data_dir in typed(CTRL_D).out.getvalue().splitlines()[0]
+
+
+def test_a_change_that_is_seen_as_the_line_ends_is_not_drawn(data_dir) -> None:
+    class Closed:
+        """A loop that ends just after it was found open."""
+
+        def is_closed(self):
+            return False
+
+        def call_soon_threadsafe(self, *_, **how):
+            raise RuntimeError("Event loop is closed")
+
+    with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
+        prompt = Shell(Context(interactive=True), input=pipe, output=DummyOutput()).prompt
+        prompt._context, app = copy_context(), prompt._session.app
+        app._is_running, app.loop = True, Closed()
+        prompt.redraw()
 
 
 def test_a_line_runs_and_is_remembered(typed, data_dir, tmp_path) -> None:

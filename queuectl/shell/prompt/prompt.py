@@ -163,7 +163,7 @@ class Prompt:
 
     def redraw(self) -> None:
         """Draw anew what changed; from any thread."""
-        self._session.app.invalidate()
+        self._soon(self._session.app.invalidate)
 
     def above(self, show: Callable[[], None]) -> None:
         """Call `show`, which writes to the terminal, with the prompt out of its way; any thread.
