@@ -59,7 +59,7 @@ if (
 def pytest_collection(session: pytest.Session) -> None:
     """Let each process of a full run begin with other modules, so that it compiles a part only."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if not worker or session.config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+    if not worker or "tests" not in session.config.args:
         return
     here = os.path.dirname(__file__)
     names = sorted(name[:-3] for name in os.listdir(here) if fnmatch(name, "test_*.py"))

@@ -187,7 +187,7 @@ def test_the_readme_begins_with_the_two_commands_that_set_everything_up():
     first, second = re.findall(r"^```sh\n(.*)\n```$", README, re.MULTILINE)[:2]
     assert first.startswith("python3 -m venv .venv && ")
     assert second.startswith("python3 -m venv .venv && ")
-    assert second.endswith(" -m pytest -n 3 --dist worksteal")
+    assert second.endswith(" -m pytest -n 4 --dist worksteal")
 
 
 def modules() -> set[str]:
