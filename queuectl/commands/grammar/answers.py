@@ -6,6 +6,7 @@ once the words in capitals are filled in.
 
 from __future__ import annotations
 
+from queuectl.config import SETTINGS
 from queuectl.errors import nearest
 from queuectl.model.fields import STATES
 
@@ -107,6 +108,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     **_behind("dlq", "get show", (("show ID", "shows a job"), ("dlq list", "all dead ones"))),
     **_behind("config", "all edit list ls show view", _SETTINGS),
+    **_behind("config", " ".join(setting.name for setting in SETTINGS), _SETTINGS),
     **_behind("config", "clear del delete remove reset rm", _DEFAULTS),
 }
 # Commands that a later version has, with what does nearly the same today.
