@@ -441,6 +441,21 @@ def test_the_parents_of_a_job_that_fails_are_looked_for_at_once(tmp_path, monkey
     queue.close()
 
 
+def test_the_child_of_many_that_fall_is_parsed_once(tmp_path, monkeypatch):
+    queue = JobQueue(FileStore(str(tmp_path / "data")))
+    names = [f"p{n}" for n in range(20)]
+    enqueue(queue, "first")
+    enqueue(queue, *names, after=["first"])
+    enqueue(queue, "child", after=names)
+    job = queue.claim("w")
+    parsed, real = [], kin.decode_job
+    monkeypatch.setattr(kin, "decode_job", lambda line: parsed.append(1) or real(line))
+    assert queue.claim("w", (job, ended(1))) is None
+    assert set(states(queue).values()) == {"dead"}
+    assert len(parsed) == len(names) + 1
+    queue.close()
+
+
 def test_what_would_be_done_is_refused_as_it_is(queue):
     enqueue(queue, "a", unique="k")
     enqueue(queue, "b", after=["a"])

@@ -124,11 +124,14 @@ def _kin_in(writer: Writer, journal: Journal, live: LiveIndex, pairs: Sequence[P
     """What waits for others, from the index of live jobs, for a step that brings none back."""
     waiting = (new for old, new in pairs if goes_back(old, new))
     states = _states(writer, journal, {name for job in waiting for name in job.after})
+    seen: dict[str, Job] = {}  # the child of ten thousand that fall is asked for as often
 
     def kids_of(parent: str) -> Iterator[Job]:
         waits = live.waits
         ids = [kid.decode() for kid in waits.kids.get(parent.encode(), ())] if waits else []
-        yield from (decode_job(line) for line, _ in writer.look_up(journal, ids).values())
+        found = writer.look_up(journal, [name for name in ids if name not in seen])
+        seen.update((name, decode_job(line)) for name, (line, _) in found.items())
+        yield from (seen[name] for name in ids if name in seen)
 
     return Kin(kids_of, states.get)
 
