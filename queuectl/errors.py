@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 NO_WORKER = "No worker runs; 'worker start' starts one."
+PAUSED = "The queue is paused; 'resume' lets jobs start."
 _FEW = 5  # things that a line names before it only counts them
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +100,15 @@ class NoSuchRun(QueuectlError):
         has = f"it has runs 1 to {runs}" if runs > 1 else had
         super().__init__(f"job '{job_id}' has no run {run}; {has}")
         self.job_id = job_id
+
+
+class NoMatch(QueuectlError):
+    """No job is selected, where that is most likely a slip."""
+
+    exit_code = 3
+
+    def __init__(self) -> None:
+        super().__init__("no job matches, so there is nothing to wait for (list shows the jobs)")
 
 
 class NoSuchWorker(QueuectlError):

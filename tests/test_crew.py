@@ -135,6 +135,24 @@ def test_a_signal_ends_all_of_them_gracefully(cli, tmp_path, wait_until):
     assert b"a run 1 completed" in out
 
 
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_signal_ends_the_script_whose_worker_it_stops(cli, tmp_path, wait_until, count):
+    script = tmp_path / "script"
+    lines = (
+        "enqueue --id a -- sleep 0.7",
+        f"worker run --drain --count {count}",
+        "enqueue -- true",
+    )
+    script.write_text("\n".join(lines))
+    run = cli.popen("-f", str(script))
+    wait_until(lambda: "in_progress" in cli.ok("list"))
+    run.send_signal(signal.SIGTERM)
+    out, _ = run.communicate(timeout=20)
+    assert run.returncode == 143
+    assert b"a run 1 completed" in out  # it ends its job first
+    assert cli.ok("list", "-q").split() == ["a"]
+
+
 def test_a_second_signal_ends_their_jobs(cli, wait_until):
     run = cli.popen("worker", "run", "--count", "2")
     wait_until(lambda: len(living(cli)) == 2)

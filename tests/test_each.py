@@ -63,6 +63,7 @@ def test_a_table_has_columns_and_a_list_lines():
         ("a,\n1,2\n", "f.csv", "not at all"),
         ("a,b\n1,2\n1\n", "f.csv", "f.csv:3: 1 cell under 2 columns"),
         ("rate;seed\n0,1;2\n", "f.csv", "f.csv:1: commas must part its columns"),
+        ("a\tb\n1\t2\n", "f.csv", "part its columns: name a table with tabs .tsv"),
         ("a;b\n1;2\n", "f.tsv", "f.tsv:1: tabs must part its columns"),
         ('a\n"x\n', "f.csv", "f.csv:2: quotes that begin here are not closed"),
         ("a\n1\n" + '"x\n' * 2 + "z\n" * 9, "f.csv", "f.csv:3: ',' expected after"),

@@ -51,6 +51,15 @@ def check_told(cli, pid, why, job_id):
     assert f"{pid} hindered" in cli.ok("top")
 
 
+def test_a_pause_is_told_wherever_somebody_waits_for_jobs(cli):
+    told = "The queue is paused; 'resume' lets jobs start."
+    cli.ok("pause")
+    assert cli("enqueue", "--id", "a", "--", "true").err == f"{told}\n"
+    assert f"{told} Waiting goes on.\n" in cli("wait", "a", "--timeout", "0.1").err
+    cli.ok("resume")
+    assert "paused" not in cli("wait", "a", "--timeout", "0.1").err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="ps is slow to tell")
 def test_one_that_was_stopped_by_a_signal(cli, worker, wait_until):
     os.kill(worker, signal.SIGSTOP)

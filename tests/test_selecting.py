@@ -138,10 +138,12 @@ def test_a_selection_wants_yes_where_nobody_can_be_asked(queue, cli):
 
 
 def test_nothing_selected_is_told_and_is_not_a_failure(queue, cli):
-    for line in ("cancel --tag none --yes", "retry --match nowhere --yes", "wait --tag none"):
+    for line in ("cancel --tag none --yes", "retry --match nowhere --yes"):
         done = cli(*line.split())
         assert (done.code, done.out, done.err) == (0, "", "No job matches.\n"), line
     assert cli("list", "--tag", "none").err.startswith("No job matches (")
+    refused = cli("wait", "--tag", "none")  # a script would go on without what it waits for
+    assert (refused.code, "no job matches" in refused.err) == (3, True)
     assert cli("list", "nobody", "--tag", "a").code == 3
     assert cli("cancel", "wait-0", "nobody", "--tag", "a", "--yes").code == 3
     assert cli("purge", "nobody", "--yes").code == 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from queuectl.errors import NO_WORKER, InvalidInput, StoreError
+from queuectl.errors import NO_WORKER, PAUSED, InvalidInput, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -246,14 +246,16 @@ class Context:
         if self.quiet or not self._enqueued or self._unserved_told:
             return
         self._unserved_told.append(True)
+        from queuectl.store.facts import ALL  # few commands hand jobs in
+
         try:
-            if any(worker.alive for worker in self.queue.workers()):
-                return
-            drained = self.in_script and self.queue.is_drained()
+            why = PAUSED if ALL in self.queue.settings().paused else ""
+            if not (why or any(worker.alive for worker in self.queue.workers())):
+                why = "" if self.in_script and self.queue.is_drained() else NO_WORKER
         except StoreError:  # the jobs are in, whatever cannot be read now
             return
-        if not drained:
-            self.note(NO_WORKER)
+        if why:
+            self.note(why)
 
     def require_person(self, why: str) -> None:
         """InvalidInput naming --yes where there is nobody to ask."""

@@ -26,16 +26,17 @@ def run_crew(
     log: Callable[[str], None],
     until_empty: bool = False,
     on_wait: Callable[[], None] | None = None,
+    on_stop: Callable[[int], object] | None = None,
 ) -> int:
     """Be `count` workers of the queue until signals stop them; the first exit code that is not 0.
 
     `tell` is given each line of a job's life, `log` each line of trouble. A signal goes on to all
     of them, once, as they are not in the terminal's foreground group. `on_wait` is called after
-    each second in which they said nothing.
+    each second in which they said nothing, `on_stop` with 128 and the number of the first signal.
     """
     with selectors.DefaultSelector() as lines:
         crew = [_start(folder, until_empty) for _ in range(count)]
-        with _passing_on(crew):
+        with _passing_on(crew, on_stop):
             for member in crew:
                 for pipe, show in ((member.stdout, tell), (member.stderr, log)):
                     assert pipe is not None
@@ -88,12 +89,16 @@ class _Lines:
 
 
 @contextmanager
-def _passing_on(crew: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _passing_on(
+    crew: list[subprocess.Popen[bytes]], on_stop: Callable[[int], object] | None = None
+) -> Iterator[None]:
     """Until the block ends, signals that ask us to stop go to each of the crew."""
     asked = False
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
+        if on_stop is not None and not asked:
+            on_stop(128 + number)
         # A second of the same kind can come before the first was taken in, and be lost in it.
         number, asked = (STOP_NOW if asked else number), True
         for member in crew:

@@ -49,13 +49,15 @@ def run_worker(
     detached: bool = False,
     until_empty: bool = False,
     on_wait: Callable[[], None] | None = None,
+    on_stop: Callable[[int], object] | None = None,
 ) -> int:
     """Be a worker of the queue until a signal says stop; the exit code.
 
     `tell` is given a line for each event of a job's life, `log` a line for each trouble
     (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress, with 1
     if one that it ran itself is dead then; told to stop before that, with 128 and the signal's
-    number. `on_wait` is called about once a second while such a worker has nothing to run.
+    number. `on_wait` is called about once a second while such a worker has nothing to run, and
+    `on_stop` at the end with 128 and the number of the signal that stopped any worker, if one did.
     """
     log = log or to_stderr
     before = _current_folder()
@@ -69,7 +71,10 @@ def run_worker(
             worker = Worker(queue, slot, wakeups, tell, log)
             if registered is not None:
                 registered(slot)
-            return worker.work(until_empty=until_empty, on_wait=on_wait)
+            code = worker.work(until_empty=until_empty, on_wait=on_wait)
+            if on_stop is not None and wakeups.signalled:
+                on_stop(wakeups.code)
+            return code
         finally:
             if worker is not None and worker.keeps_run:
                 slot.close()  # its file tells a rescuer what is left of the run

@@ -22,13 +22,14 @@ class Wakeups:
     """A context manager: within it, signals ask the worker to stop; afterwards all is as before.
 
     `stopping`: claim no more. `now`: end what runs, too. `code`: 128 and the number of the first
-    signal; SIGTERM's for a stop that came in another way. `detached`: SIGHUP means nothing (nor
-    does it in the foreground if it was ignored before, as under nohup). Main thread only.
+    signal; SIGTERM's for a stop that came in another way, which is not `signalled`. `detached`:
+    SIGHUP means nothing (nor does it in the foreground if it was ignored before, as under nohup).
+    Main thread only.
     """
 
     def __init__(self, *, detached: bool) -> None:
         self.stopping = False
-        self.now = False
+        self.now = self.signalled = False
         self.code = 128 + signal.SIGTERM
         self._pipe = -1
         self._handlers: dict[int, Any] = {
@@ -97,7 +98,7 @@ class Wakeups:
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         if not self.stopping:
-            self.code = 128 + number
+            self.code, self.signalled = 128 + number, True
         self.now = self.stopping
         self.stopping = True
 

@@ -87,7 +87,10 @@ def _table(texts: Iterator[str], name: str, separator: str) -> Iterator[tuple[in
                 header = _header([cell.strip() for cell in cells], name)
                 if len(header) == 1 and {";", "\t"}.intersection(header[0]):
                     ours = "commas" if separator == "," else "tabs"
-                    raise InvalidInput(f"{name}:{reader.line_num}: {ours} must part its columns")
+                    told = f"{name}:{reader.line_num}: {ours} must part its columns"
+                    if separator == "," and "\t" in header[0]:
+                        told += ": name a table with tabs .tsv"
+                    raise InvalidInput(told)
             elif len(cells) != len(header):
                 under = f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}"
                 raise InvalidInput(f"{name}:{reader.line_num}: {under}")

@@ -408,7 +408,10 @@ def update(context: Context, args: dict[str, Any]) -> Result:
     job_id = changes.pop("id", None)
     ids = args["job"] or ([job_id] if isinstance(job_id, str) else [])
     if not ids and not selects(args):
-        raise InvalidInput("update wants the id of the job, as in update job1 --priority 3")
+        raise InvalidInput(
+            "update wants the id of the job, as in update job1 --priority 3; "
+            "--with-tag, --in-state and --match select several (--tag and --state are set)"
+        )
     make_absolute(changes)
     queue, which = context.queue, chosen(context, {**args, "job": ids}, "update")
     if changes.get("cron") is not None:
@@ -420,7 +423,8 @@ def update(context: Context, args: dict[str, Any]) -> Result:
         add_zone(changes, meant)
     if args["dry_run"]:
         return these(context, queue.would_update(which, changes, tag, untag, env))
-    agreed = confirmed(context, "Change", which, args)
+    also = {"pending": " and retry", "cancelled": " and cancel"}.get(str(changes.get("state")), "")
+    agreed = confirmed(context, f"Change{also}", which, args)
     if agreed is None:
         return Result(code=1)
     jobs = queue.update_all(agreed, changes, tag, untag, env=env)

@@ -12,11 +12,12 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.selecting import listed_jobs, selects, whole_ids
-from queuectl.errors import InvalidInput, NoSuchJob, StoreError
+from queuectl.errors import PAUSED, InvalidInput, NoMatch, NoSuchJob, StoreError
 from queuectl.model.hooks import is_hook
 from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, parse_time
+from queuectl.store.facts import ALL
 from queuectl.worker.hindrance import unserved
 from queuectl.worker.report import stuck
 
@@ -47,8 +48,10 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
             code = watch.everything()
         elif ids := _ids(context, args, watch.own):
             code = watch.jobs(ids)
-        else:
+        elif watch.own:
             return Result([NO_MATCH])
+        else:
+            raise NoMatch  # a script would go on, though what it waits for has another name
         watch.queue.tidy()  # a script that waited for a job may look for it in the files next
     except StoreError as exc:
         raise WaitFailed(str(exc)) from exc
@@ -97,7 +100,8 @@ class WorkerLook:
         if self._context.quiet or now < self._due:
             return
         self._due = now + _LOOK
-        text = unserved(self._context.queue.workers())
+        queue = self._context.queue
+        text = PAUSED if ALL in queue.settings().paused else unserved(queue.workers())
         if text:
             self._due = float("inf")
             self._context.note(f"{text} Waiting goes on.")

@@ -10,9 +10,9 @@ from queuectl.addresses import address_of
 from queuectl.commands import forms, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
-from queuectl.errors import NO_WORKER, StoreError
+from queuectl.errors import NO_WORKER, PAUSED, StoreError
 from queuectl.store import opening
-from queuectl.store.facts import WorkerInfo
+from queuectl.store.facts import ALL, WorkerInfo
 from queuectl.worker.hindrance import hindrance
 
 _COLUMNS = (
@@ -38,10 +38,12 @@ def _start(context: Context, count: int) -> Result:
     context.queue.settings()  # what is wrong with them is told here, not in each worker's log
     pids = pool.start(context.folder, count)
 
-    def lines() -> Iterator[str]:
+    def lines() -> Iterator[str | Note]:
         yield "Workers started and running in background."
         yield f"PIDs: {pids}"
         yield f"Workers running now: {_living(context)}"
+        if ALL in context.queue.settings().paused:
+            yield Note(PAUSED)
 
     return Result(lines(), words=map(str, pids))
 
@@ -200,7 +202,9 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
         """What a job's life is told to where nobody wants to hear of it."""
 
     tell = nothing if context.quiet else partial(quietly, context.write)
+    stopped: list[int] = []
     how: dict[str, Any] = {"tell": tell, "log": partial(quietly, context.note)}
+    how["on_stop"] = stopped.append
     if args["drain"]:
         from queuectl.commands.handlers.waiting import DrainLook, own_job, waits_for_itself
 
@@ -224,4 +228,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
             look.tell_left()
         return code
 
-    return Result(code=beneath_first(work))
+    code = beneath_first(work)
+    if stopped and context.in_script:
+        raise SystemExit(stopped[0])  # who stops a script does not mean this command alone
+    return Result(code=code)
