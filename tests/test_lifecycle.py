@@ -414,6 +414,14 @@ def test_fields_are_edited_in_every_state_but_some_not_while_it_runs(state, name
         assert (got.state, got.rev, got.updated_at) == (state, 2, NOW)
 
 
+def test_another_command_of_a_job_that_has_ended_is_noted_with_the_one_that_ran():
+    job = make_job(state="completed", run=1)
+    [noted] = lifecycle.edited(job, {"command": "other"}, NOW).history
+    assert noted == {"event": "edit", "at": NOW, "run": 1, "was": job.command}
+    assert lifecycle.edited(job, {"command": job.command}, NOW).history == ()
+    assert lifecycle.edited(make_job(), {"command": "other"}, NOW).history == ()
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
-from queuectl.model.job import LONGEST_HISTORY, Job, recurs, with_values
+from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job, recurs, with_values
 from queuectl.model.times import format_time, parse_time
 
 Event = Literal[
@@ -435,6 +435,9 @@ def edited(job: Job, changes: dict[str, object], now: str) -> Job:
     for one, *others in _INSTEAD:
         if values.get(one) is not None:
             values = dict.fromkeys(others) | values  # what is given last decides
+    if job.state in FINISHED and values.get("command", job.command) != job.command:
+        # What is told of its runs holds for the command that it had.
+        values["history"] = _noted(job, "edit", now, was=job.command)
     return job._replace(rev=job.rev + 1, updated_at=now, **values)
 
 
