@@ -135,7 +135,7 @@ def test_the_option_that_is_offered_is_one():
         ("enqueue --at 18:30 -- true", "--run-at"),
         ("enqueue --depends-on x -- true", "--after"),
         ("list --status dead", "--state"),
-        ("list --failed", "--state failed"),
+        ("list --dead", "--state dead"),
         ("list -n 5", "--limit"),
         ("logs x --tail 5", "--lines"),
         ("worker start --workers 3", "--count"),
