@@ -103,6 +103,8 @@ class Storm:
         for pid in list(self._clients):
             os.kill(pid, signal.SIGKILL)
         self._await(lambda: not self._clients, 10.0)
+        # What a client ran outlives it, and may hand in a job when all has come to rest.
+        self._await(lambda: not _commands(self.yard), 30.0)
         found = []
         self.queue.change_settings({"paused": None})  # whoever paused may have been killed
         if schedules := [job.id for job in self.queue.find(("pending",)) if recurs(job)]:
@@ -404,8 +406,16 @@ def _killed_all(yard: Yard) -> bool:
 
 
 def _words(pid: int) -> str:
-    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-        return f"{pid} {file.read()}"
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            return f"{pid} {file.read()}"
+    except FileNotFoundError:
+        return f"{pid}, which has ended"
+
+
+def _commands(yard: Yard) -> list[int]:
+    """The commands of queuectl that run in the yard; a worker is none of them."""
+    return [p for p in processes_of({MARK: yard.root}) if "\0-m\0queuectl\0" in _words(p)]
 
 
 def figures(yard: Yard, storm: Storm) -> Iterator[tuple[str, object]]:
