@@ -18,6 +18,7 @@ from terminal import Terminal
 
 from queuectl.commands.context import Context
 from queuectl.commands.handlers import enqueue as enqueuing
+from queuectl.commands.handlers import waiting
 from queuectl.worker import crew
 from queuectl.worker.wakeups import STOP_NOW
 
@@ -246,6 +247,19 @@ def test_a_terminal_shows_which_workers_are_waited_for(cli, terminal, tmp_path, 
     (tmp_path / "go").touch()
     one.shows("All workers stopped.")
     assert "Waiting" not in one.text
+
+
+def test_a_log_is_told_once_of_a_long_wait_of_a_drain(cli, monkeypatch):
+    monkeypatch.setattr(waiting, "_TOLD_AFTER", 0.0)
+    cli.ok("enqueue", "--id", "a", "--delay", "5m", "--", "true")
+    context = Context(cli.folder, out=io.StringIO(), err=io.StringIO())
+    look = waiting.DrainLook(context)
+    look.look()
+    assert context.err.getvalue() == ""
+    cli.ok("update", "a", "--delay", "3h")
+    look.look()
+    look.look()
+    assert re.fullmatch(r"Waiting for 1 job, the next due in (3h|2h59m)\n", context.err.getvalue())
 
 
 @pytest.mark.parametrize("count", ["1", "2"])

@@ -57,6 +57,7 @@ class TestHelp:
         if spec.words == ("restore",):
             cli.ok("backup", "queue.jsonl")
         if spec.words == ("wait",):
+            cli.ok("enqueue", "--tag", "nightly", "--", "true")
             line = line.replace(" --timeout 5m", "") + " --timeout 0"
         result = cli(stdin=f"{line}\n")
         assert result.code == 0 or "wait ended with exit code 124" in result.err, result

@@ -27,6 +27,7 @@ _TOLD_AFTER = 1.0  # seconds
 _MOST_NAMED = 20  # jobs that did not complete
 _FEW_LEFT = 1000  # jobs
 _BAR = 20  # columns
+_LONG = 600.0  # seconds until the next job is due
 _LOOK = 1.0  # seconds between looks when nothing wakes us
 
 
@@ -113,10 +114,15 @@ class DrainLook:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._began = time.monotonic()
+        self._told = False
 
     def look(self) -> None:
-        """Tell what is waited for, as there is nothing to run; nothing in the first second."""
-        if time.monotonic() - self._began < _TOLD_AFTER:
+        """Tell what is waited for, as there is nothing to run; nothing in the first second.
+
+        A log is told once, of a long wait.
+        """
+        is_shown = self._context.shows_waiting
+        if time.monotonic() - self._began < _TOLD_AFTER or (self._told and not is_shown):
             return
         left, jobs = self._left()
         now, told = self._context.queue.now(), f"Waiting for {render.jobs(left)}"
@@ -126,6 +132,10 @@ class DrainLook:
         if later := [job.run_at for job in waiting if job.run_at > now]:
             told += f", the next due {render.moment(min(later), parse_time(now))}"
         self._context.show_waiting(told)
+        is_long = later and parse_time(min(later)) - parse_time(now) > _LONG
+        if is_long and not running and not is_shown:
+            self._context.note(told)
+            self._told = True
 
     def tell_left(self) -> None:
         """Tell how many jobs are left, as the worker was told to stop."""

@@ -211,7 +211,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
         if own := own_job(context):
             raise waits_for_itself(own)
         look = DrainLook(context)
-        how |= {"until_empty": True, "on_wait": look.look if context.shows_waiting else None}
+        how |= {"until_empty": True, "on_wait": None if context.quiet else look.look}
     context.tell_notices()
     context.flush()
 
