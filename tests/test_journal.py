@@ -345,6 +345,25 @@ def test_a_failed_append_cuts_itself_back(tmp_path, monkeypatch, code, part):
     store.close()
 
 
+def test_a_fold_makes_sure_of_what_others_appended_beside_its_own(tmp_path):
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    other = Journal.for_writing(store.folder)
+    other.read_on()
+    mark = other.mark()
+    line = b'{"id": "b", "state": "pending", "priority": 0, "run_at": "x", "command": 5}\n'
+    other.append(line, PROMISED, counts_after(other.counts, [(None, "pending")]))
+    assert (other.own, other.seq) == (1, 2)
+    with pytest.raises(BadFile, match="holds what is not a job"):
+        store.fold()
+    other.cut_back(mark)
+    assert (other.own, other.seq) == (0, 1)
+    other.close()
+    store.fold()
+    assert sorted(state_of(store)) == ["a"]
+    store.close()
+
+
 def test_an_append_that_cannot_even_be_cut_back_is_cut_by_the_next_writer(tmp_path):
     store = FileStore(str(tmp_path / "queue"))
     store.add([make_job("a")])

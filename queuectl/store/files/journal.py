@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     Counts = dict[str, int]  # jobs by state, and by what later versions count
+    Mark = tuple[int, int, int, Counts, bool]
 
 # To change what the journal or a job's line holds:
 # 1. A field of a job, or a count, needs no new number: a field that this version does not know is
@@ -281,18 +282,6 @@ def _claims_to_be_whole(rest: bytes) -> bool:
     return bool(newline) and len(words) == 5 and words[3] == PROMISED and whole and bool(body)
 
 
-class Mark:
-    """A position in a journal, and what held there."""
-
-    __slots__ = ("counts", "edited", "end", "seq")
-
-    def __init__(self, end: int, seq: int, counts: Counts, edited: bool) -> None:
-        self.end = end
-        self.seq = seq
-        self.counts = counts
-        self.edited = edited
-
-
 class Journal:
     """An open journal: its header, how far it was read, and the counts at that point."""
 
@@ -307,6 +296,7 @@ class Journal:
             os.close(self.fd)
             raise
         self.end, self.seq = self.header.length, 0
+        self.own = 0  # how many of its records were appended through this object
         self.counts = self.header.counts
         self.intents: list[bytes] = []
         self.edited = False  # whether an edit by hand is among the records read
@@ -396,6 +386,7 @@ class Journal:
         door.append(self.fd, record, self.end, self.path)
         self.end += len(record)
         self.seq += 1
+        self.own += 1
         self.counts = counts
         self.edited |= flag == EDIT
 
@@ -410,16 +401,17 @@ class Journal:
             door.append(self.fd, piece, start, self.path)
         self.end += len(head) + size
         self.seq += 1
+        self.own += 1
         self.counts = counts
 
     def mark(self) -> Mark:
-        """Where the journal ends now, to be cut back to."""
-        return Mark(self.end, self.seq, self.counts, self.edited)
+        """Where the journal ends now, and what holds there, to be cut back to."""
+        return self.end, self.seq, self.own, self.counts, self.edited
 
     def cut_back(self, mark: Mark) -> None:
         """Take back what was appended since the mark; under the lock that was held since then."""
-        door.truncate(self.fd, mark.end, self.path)
-        self.end, self.seq, self.counts, self.edited = mark.end, mark.seq, mark.counts, mark.edited
+        door.truncate(self.fd, mark[0], self.path)
+        self.end, self.seq, self.own, self.counts, self.edited = mark
 
     def text(self) -> bytes:
         """Everything behind the header that was read so far, a newline before it."""
