@@ -50,10 +50,12 @@ def test_a_claim_behind_many_that_are_held_back_looks_at_few(store, database, fi
     looks = keys_examined(database, lambda: got.append(store.claim("w", NOW).job.id))
     assert got[0].startswith("p")
     assert looks < 40
-    idle = keys_examined(database, lambda: [store.claim("w", NOW) for _ in range(4)])
-    assert store.claim("w", NOW).job is None
-    assert idle < 160
+
+    def fruitless():
+        assert [store.claim("w", NOW).job for _ in range(4)][3] is None
+
     # A look at edits, which comes now and then, would count too.
+    assert min(keys_examined(database, fruitless) for _ in range(3)) < 160
     assert min(keys_examined(database, store.next_due) for _ in range(3)) < 40
 
 

@@ -38,6 +38,7 @@ def test_completed_jobs_are_reckoned_once_the_servers_number_was_found_right(
     from queuectl.store.mongodb import counts
 
     monkeypatch.setattr(counts, "_MANY", 9)
+    client.admin.command("killAllSessions", [])  # transactions that other tests left open
     database.meta.update_one({"_id": "queuectl"}, {"$unset": {"right_for": ""}})
     store.add([make_job(f"c{n}", state="completed") for n in range(70)])
     store.add([make_job(f"{state}-{n}", state=state) for state in STATES for n in range(3)])
