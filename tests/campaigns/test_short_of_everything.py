@@ -262,11 +262,12 @@ def test_a_worker_without_descriptors_waits_and_loses_nothing(warm):
         assert yard.started() == []
         hand.limit(resource.RLIMIT_NOFILE, before)
         yard.await_state("j0", "completed", "dead")
-        gate = os.path.join(folder, "gate")
+        gate, there = os.path.join(folder, "gate"), os.path.join(folder, "there")
         waiting = yard.draft("j2")
-        waiting["command"] = f"until [ -e '{gate}' ]; do sleep 0.01; done; {waiting['command']}"
+        until = f"until [ -e '{gate}' ]; do sleep 0.01; done"
+        waiting["command"] = f": > '{there}'; {until}; {waiting['command']}"
         yard.queue.enqueue([waiting])
-        yard.await_state("j2", "in_progress")
+        _until(lambda: os.path.exists(there))  # the job itself must not meet the limit
         hand.heard = ""
         hand.limit(resource.RLIMIT_NOFILE, 3)
         with open(gate, "wb"):
