@@ -180,7 +180,7 @@ def test_a_worker_that_dies_without_a_word(bench, tmp_path, monkeypatch):
 
 def test_a_worker_that_does_not_answer_in_time_may_come_up_yet(bench, tmp_path, monkeypatch):
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nread go < {tmp_path}/go\n")
+    python.write_text(f"#!/bin/sh\nread go < '{tmp_path}/go'\n")
     python.chmod(0o700)
     os.mkfifo(tmp_path / "go")
     monkeypatch.setattr(sys, "executable", str(python))
