@@ -108,27 +108,27 @@ def _noted(folder: Path) -> Iterator[dict[str, Any]]:
         json.dump(noted, file)
 
 
-def _start(form: str) -> dict[str, Any]:
+def _start(form: str, address: str = "127.0.0.1") -> dict[str, Any]:
     """Start the wheel's server on a free port; its data lies in memory where that is to be had."""
     from pymongo import MongoClient
 
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((address, 0))
         port = free.getsockname()[1]
     path = scratch()
     options = ["--replSet", "t", "--oplogSize", "32"] if form == FORMS[0] else []
     argv = [
-        *(MONGOD, "--dbpath", path, "--port", str(port), "--bind_ip", "127.0.0.1"),
+        *(MONGOD, "--dbpath", path, "--port", str(port), "--bind_ip", address),
         *("--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", *options),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     ]
     quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     # No object that would miss its end: another process of the test run may see to that.
     pid = os.posix_spawn(MONGOD, argv, os.environ, file_actions=quiet, setsid=True)
-    url = f"mongodb://127.0.0.1:{port}/"
+    url = f"mongodb://{address}:{port}/"
     with MongoClient(url, directConnection=True, serverSelectionTimeoutMS=20_000) as client:
         if options:
-            member = {"_id": 0, "host": f"127.0.0.1:{port}"}
+            member = {"_id": 0, "host": f"{address}:{port}"}
             client.admin.command("replSetInitiate", {"_id": "t", "members": [member]})
         while not client.admin.command("hello")["isWritablePrimary"]:
             time.sleep(0.02)
