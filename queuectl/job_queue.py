@@ -218,6 +218,11 @@ class JobQueue(JobChanges):
 
         return self._set_paused(without)
 
+    @property
+    def all_paused(self) -> bool:
+        """Whether the whole queue is paused, so that no job starts."""
+        return ALL in self.settings().paused
+
     def limited(self) -> Collection[str]:
         """The tags that have a limit."""
         return self.settings().limits

@@ -246,10 +246,8 @@ class Context:
         if self.quiet or not self._enqueued or self._unserved_told:
             return
         self._unserved_told.append(True)
-        from queuectl.store.facts import ALL  # few commands hand jobs in
-
         try:
-            why = PAUSED if ALL in self.queue.settings().paused else ""
+            why = PAUSED if self.queue.all_paused else ""
             if not (why or any(worker.alive for worker in self.queue.workers())):
                 why = "" if self.in_script and self.queue.is_drained() else NO_WORKER
         except StoreError:  # the jobs are in, whatever cannot be read now

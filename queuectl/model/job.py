@@ -135,7 +135,10 @@ INDEXES = {name: at for at, name in enumerate(Job._fields) if name != "extra"}
 
 
 def with_values(job: Job, changes: Mapping[str, Any]) -> Job:
-    """As `_replace` does, in two thirds of the time: a worker asks for it twice for each run."""
+    """The job with these fields set anew, in two thirds of the time that `_replace` takes.
+
+    A worker asks for that twice for each run.
+    """
     values: list[Any] = list(job)
     for name, value in changes.items():
         values[INDEXES[name]] = value

@@ -56,8 +56,8 @@ def run_worker(
     `tell` is given a line for each event of a job's life, `log` a line for each trouble
     (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress, with 1
     if one that it ran itself is dead then; told to stop before that, with 128 and the signal's
-    number. `on_wait` is called about once a second while such a worker has nothing to run, and
-    `on_stop` at the end with 128 and the number of the signal that stopped any worker, if one did.
+    number. `on_wait` is called about once a second while such a worker has nothing to run. If a
+    signal stopped the worker, `on_stop` is given 128 and its number when the worker has ended.
     """
     log = log or to_stderr
     before = _current_folder()

@@ -17,7 +17,6 @@ from queuectl.model.hooks import is_hook
 from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_duration, parse_time
-from queuectl.store.facts import ALL
 from queuectl.worker.hindrance import unserved
 from queuectl.worker.report import stuck
 
@@ -102,7 +101,7 @@ class WorkerLook:
             return
         self._due = now + _LOOK
         queue = self._context.queue
-        text = PAUSED if ALL in queue.settings().paused else unserved(queue.workers())
+        text = PAUSED if queue.all_paused else unserved(queue.workers())
         if text:
             self._due = float("inf")
             self._context.note(f"{text} Waiting goes on.")
@@ -254,7 +253,7 @@ class _Watch:
         return left
 
     def _ends(self, job: Job) -> bool:
-        """Not of schedules, hooks, and the job that does the waiting."""
+        """Whether the job is waited for: not a schedule, a hook, or the job that waits itself."""
         return not (recurs(job) or is_hook(job) or job.id == self.own)
 
     def _again(self, done: int, failed: int, left_over: int) -> bool:

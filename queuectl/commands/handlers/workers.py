@@ -12,7 +12,7 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import NO_WORKER, PAUSED, StoreError
 from queuectl.store import opening
-from queuectl.store.facts import ALL, WorkerInfo
+from queuectl.store.facts import WorkerInfo
 from queuectl.worker.hindrance import hindrance
 
 _COLUMNS = (
@@ -42,7 +42,7 @@ def _start(context: Context, count: int) -> Result:
         yield "Workers started and running in background."
         yield f"PIDs: {pids}"
         yield f"Workers running now: {_living(context)}"
-        if ALL in context.queue.settings().paused:
+        if context.queue.all_paused:
             yield Note(PAUSED)
 
     return Result(lines(), words=map(str, pids))
@@ -230,5 +230,5 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
 
     code = beneath_first(work)
     if stopped and context.in_script:
-        raise SystemExit(stopped[0])  # who stops a script does not mean this command alone
+        raise SystemExit(stopped[0])  # a signal to a script does not mean this command alone
     return Result(code=code)

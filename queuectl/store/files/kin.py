@@ -83,9 +83,8 @@ def consequences(
     asked = asked_anew(pairs)
     live = writer.known_live
     if live is not None and not asked and not any(is_back(*pair) for pair in pairs):
-        return _kin_in(writer, journal, live, pairs).consequences(
-            pairs, now
-        ), 0  # it counts by itself
+        kin = _kin_in(writer, journal, live, pairs)
+        return kin.consequences(pairs, now), 0  # the index counts what is freed by itself
     known = with_parents(writer.files, journal)
     named = {name for job in (*known.values(), *asked.values()) for name in parents(job)}
     states = _states(writer, journal, named)
