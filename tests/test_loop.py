@@ -237,6 +237,16 @@ def test_where_one_hears_of_all_news_others_look_seldom(stage, monkeypatch, watc
     assert len(asked) == watches
 
 
+@pytest.mark.parametrize(("crowd", "looks"), [(100, 1), (200, 2), (100_000, 500)])
+def test_in_a_crowd_each_looks_at_another_less_often(stage, monkeypatch, crowd, looks):
+    """A lost worker is seen as soon by 200 that look half as often as by 100."""
+    stage.slot.crowd, stage.slot.keep_watch = lambda: crowd, lambda: False
+    waits = []
+    monkeypatch.setattr(stage.wakeups, "wait", lambda seconds: waits.append(seconds) or True)
+    stage.work()
+    assert waits == [pytest.approx(min(looks * 0.02, 10.0), rel=0.2)]
+
+
 def test_a_failure_is_explained_by_the_last_line(stage):
     stage.queue.waiting = [make_job("echo first; echo out of cheese >&2; exit 3")]
     stage.work()

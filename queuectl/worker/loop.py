@@ -34,6 +34,7 @@ _PATIENCE = 1.0  # seconds of such a pause; from then on one that is to stop lea
 _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
 _CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
+_SPARSE = 100  # workers up to which each looks at another every poll-interval; of more, less often
 _PURGE_EVERY = 600.0  # seconds between looks for old jobs and logs
 _SHARE = 8  # part of logs-total after which all workers together look at the logs
 _TELL = 1.0  # seconds between calls while there is nothing to run
@@ -378,7 +379,8 @@ class Worker:
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
-            part = min(self._runner.look, _LONGEST_PAUSE)
+            part = self._runner.look * max(1.0, self._spread * _CROWD / _SPARSE)
+            part = min(part, _LONGEST_PAUSE)
             came = bool(self._wakeups.wait(min(left, part)))
             if came or left <= part or self._wakeups.stopping:
                 return came

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from queuectl.job_queue import JobQueue
+from queuectl.store.opening import summary
 from queuectl.worker import pool
 from tests.benchmarks.measure import (
     Figure,
@@ -107,6 +108,7 @@ def idle(sizes: Sizes) -> list[Figure]:
             # A job each, so that whatever a worker loads at its first job is loaded.
             queue.enqueue([{"command": "sleep 0.1"}] * WORKERS)
             _await_idle(queue)
+            _until(lambda: not summary(queue.folder, time.time()).waiting)  # nothing left to fold
             time.sleep(min(_SETTLED, sizes.idle_seconds))
             share = max(_cpu_shares(pids, sizes.idle_seconds))
             memory = max(_resident_megabytes(pid) for pid in pids)
