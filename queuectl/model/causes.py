@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from queuectl.model.job import Job
 
+_SAMPLES = 3
 _LONGEST = 1000  # characters of an error that tell causes apart
 # The longest likeness first: a time is not a path, nor a path a number.
 _CHANGING = re.compile(
@@ -26,13 +27,18 @@ _CHANGING = re.compile(
 
 
 class Cause(NamedTuple):
-    """Jobs that ended alike. `latest` is the time of the last end, `example` the id of that job."""
+    """Jobs that ended alike, from the first end to the latest one.
+
+    `example` is the id of the job that ended last, `samples` are the ids of the last jobs given.
+    """
 
     exit_code: int | None
     error: str
     jobs: int
     latest: str
     example: str
+    first: str
+    samples: tuple[str, ...]
 
 
 def cause_of(job: Job) -> tuple[int | None, str]:
@@ -59,10 +65,10 @@ def by_cause(jobs: Iterable[Job]) -> list[Cause]:
         key, ended = cause_of(job), job.finished_at or job.updated_at
         known = found.get(key)
         if known is None:
-            found[key] = Cause(*key, 1, ended, job.id)
-        elif ended >= known.latest:
-            found[key] = known._replace(jobs=known.jobs + 1, latest=ended, example=job.id)
-        else:
-            found[key] = known._replace(jobs=known.jobs + 1)
+            found[key] = Cause(*key, 1, ended, job.id, ended, (job.id,))
+            continue
+        samples = (*known.samples, job.id)[-_SAMPLES:]
+        last = (ended, job.id) if ended >= known.latest else (known.latest, known.example)
+        found[key] = Cause(*key, known.jobs + 1, *last, min(known.first, ended), samples)
     latest_first = sorted(found.values(), key=lambda cause: cause.latest, reverse=True)
     return sorted(latest_first, key=lambda cause: -cause.jobs)

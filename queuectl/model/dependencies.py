@@ -19,7 +19,7 @@ Pair: TypeAlias = tuple[Job, Job]  # a job before and after a step
 StateOf: TypeAlias = Callable[[str], str | None]  # as `parent_state`, None: no such job
 
 LOST = frozenset({"dead", "cancelled"})  # states of a parent with which a child falls
-SCHEDULE = "a schedule"
+ENDLESS = "a schedule"  # stands for the state of a job that never ends
 _MOST_NAMED = 8  # jobs of a ring
 
 
@@ -29,8 +29,8 @@ def parents(job: Job) -> tuple[str, ...]:
 
 
 def parent_state(job: Job) -> str:
-    """The state of a job for those that wait for it; SCHEDULE for a live one, which never ends."""
-    return SCHEDULE if recurs(job) and job.state in LIVE else job.state
+    """The state of a job for those that wait for it; ENDLESS for a live schedule."""
+    return ENDLESS if recurs(job) and job.state in LIVE else job.state
 
 
 def states_with(jobs: Mapping[str, Job], state_of: StateOf) -> StateOf:
@@ -84,7 +84,7 @@ def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
             state = state_of(parent)
             if state is None:
                 raise NoSuchParent(job.id, parent)
-            if state == SCHEDULE:
+            if state == ENDLESS:
                 raise Conflict(
                     f"job '{job.id}' cannot wait for '{parent}': that is a schedule, which never "
                     "ends"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from queuectl import __version__
@@ -11,12 +12,13 @@ from queuectl.addresses import name_of
 from queuectl.commands.forms import limits_form
 from queuectl.commands.render import counted
 from queuectl.config import SETTINGS, Settings
+from queuectl.model.causes import by_cause, cause_of, named
+from queuectl.model.job import Job
 from queuectl.model.selection import Selection
 from queuectl.model.stats import MINUTE, aged
 from queuectl.model.stats import stats as stats_of
 from queuectl.web.drafts import check_settings
 from queuectl.web.exchange import Answer, Call, Refused
-from queuectl.web.groups import group_id, groups
 from queuectl.web.jobs_api import status_form, touch
 from queuectl.web.mirror import light
 from queuectl.web.operations import Action
@@ -73,9 +75,29 @@ def dead_groups(service: Service, call: Call) -> Answer:
     etag = service.etag()
     if (same := unchanged(call, etag)) is not None:
         return same
-    found = service.kept("groups", lambda: groups(service.operations.jobs(_DEAD)))
+    found = service.kept("groups", lambda: _groups(service.operations.jobs(_DEAD)))
     form = {"groups": found, "total": sum(group["count"] for group in found)}
     return Answer(200, form, service.etag_of("groups"))
+
+
+def _groups(dead: Iterable[Job]) -> list[dict[str, Any]]:
+    return [
+        {
+            "group": _group_id(one.exit_code, one.error),
+            "count": one.jobs,
+            "cause": named(one.exit_code, one.error),
+            "exit_code": one.exit_code,
+            "first": one.first,
+            "last": one.latest,
+            "samples": list(one.samples),
+        }
+        for one in by_cause(dead)
+    ]
+
+
+def _group_id(exit_code: int | None, error: str) -> str:
+    """The name of a group of dead jobs in a URL: a hash of what they ended with."""
+    return hashlib.sha256(f"{exit_code}\n{error}".encode()).hexdigest()[:12]
 
 
 def touch_dead(action: Action) -> Callable[[Service, Call], Answer]:
@@ -86,7 +108,7 @@ def touch_dead(action: Action) -> Callable[[Service, Call], Answer]:
         if not group and not ids and not call.body["all"]:
             raise Refused(422, "name a group, or ids, or all: true")
         selection = _DEAD if ids is None else _DEAD._replace(ids=frozenset(ids))
-        goes = (lambda job: group_id(job) == group) if group else None
+        goes = (lambda job: _group_id(*cause_of(job)) == group) if group else None
         return touch(service, action, selection, call.body, goes=goes)
 
     return handler

@@ -69,9 +69,9 @@ def _by_cause(context: Context, args: Mapping[str, Any], dead: Iterable[Job]) ->
             yield Note("No job is dead.")
 
     words = (f"{group.jobs}\t{_told(group)}" for group in groups)
-    return Result(
-        lines(), words=words, form=lambda: {"causes": [group._asdict() for group in groups]}
-    )
+    shown = Cause._fields[:5]  # as docs/json.md has them
+    forms = [dict(zip(shown, group, strict=False)) for group in groups]
+    return Result(lines(), words=words, form=lambda: {"causes": forms})
 
 
 def _told(group: Cause) -> str:

@@ -6,8 +6,8 @@ from collections import Counter
 
 from queuectl.errors import list_few
 from queuectl.model.dependencies import (
+    ENDLESS,
     LOST,
-    SCHEDULE,
     parent_state,
     parents,
     ring,
@@ -109,7 +109,7 @@ def _unstartable(
         for name, state in unmet(job, state_of).items():
             if state is None:
                 yield job.id, f"waits for '{name}', which is not there"
-            elif state == SCHEDULE or state in LOST:
+            elif state == ENDLESS or state in LOST:
                 yield job.id, f"waits for '{name}', which is {state}"
     kin = {job.id: parents(job) for job in waiting}
     if ids := ring(kin, lambda name: kin.get(name, ())):
