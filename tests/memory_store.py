@@ -380,6 +380,8 @@ class MemoryStore:
     def identity(self) -> str:
         return f"memory:{id(self)}"
 
+    origin = identity
+
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """See Store: nobody ever waits."""
 

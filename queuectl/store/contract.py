@@ -375,6 +375,9 @@ class Store(Jobs, Workers, Upkeep, Protocol):
     def identity(self) -> str:
         """What tells this queue from a copy of it, as a word. Raises OSError if it is gone."""
 
+    def origin(self) -> str:
+        """What tells a queue that is there from all others, by whatever name it was opened."""
+
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """Have a line told once whenever an answer is waited for longer than a second."""
 

@@ -270,6 +270,10 @@ def test_what_cannot_be_copied_is_named_and_changes_nothing(queue, url, tmp_path
     refused = queue("copy", folder, url + "_other")
     assert (refused.code, "MongoDB cannot keep job 'odd'" in refused.err) == (2, True), refused
     assert queue("copy", folder, folder).code == 2
+    before = states(queue)
+    moved = queue("copy", url, url.replace("127.0.0.1", "localhost"), "--move")
+    assert (moved.code, "cannot be copied onto itself" in moved.err) == (2, True), moved
+    assert states(queue) == before
     assert queue("copy", str(tmp_path / "nowhere"), folder).code == 2
     refused = queue("copy", url, str(tmp_path / "new"))
     assert (refused.code, "1 worker(s) of mongodb://" in refused.err) == (4, True), refused

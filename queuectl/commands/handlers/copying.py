@@ -35,10 +35,12 @@ def copy(context: Context, args: dict[str, Any]) -> Result:
 
 def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     names = name_of(source.folder), name_of(target.folder)
-    if names[0] == names[1]:
-        raise InvalidInput(f"{names[0]} cannot be copied onto itself")
     if not source.exists():
         raise InvalidInput(f"there is no queue in {names[0]}")
+    # Not by their names: a link, a mount or another spelling of a URL leads to the same queue, and
+    # a move would find all jobs there, and remove them.
+    if target.exists() and source.store.origin() == target.store.origin():
+        raise InvalidInput(f"{names[0]} cannot be copied onto itself")
     for queue, name in zip((source, target), names, strict=True):
         _check_idle(queue, name)
     with TemporaryFile() as file:

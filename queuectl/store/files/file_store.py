@@ -87,6 +87,8 @@ class FileStore:
         """See Store: device and inode of the folder."""
         return worker_files.folder_identity(self.folder)
 
+    origin = identity
+
     # -- jobs
 
     def add(

@@ -102,6 +102,11 @@ def _meta(
     return marker, batches, settings
 
 
+def made_at(connection: Connection) -> str:
+    """When the database was made a queue, by the server's clock; "None" if it is not one yet."""
+    return str((_meta(connection)[0] or {}).get("made_at"))
+
+
 def make(connection: Connection) -> None:
     """Make the database a queue; several may do so at once."""
     marker = {"format": FORMAT, "made_at": connection.now(), "layout": 0}

@@ -148,6 +148,10 @@ class MongodbStore:
             return "none"  # no worker has run here
         return worker_files.folder_identity(self.folder)
 
+    def origin(self) -> str:
+        """See Store: the database, and when it was made a queue."""
+        return f"{self.connection.address.database} {layout.made_at(self.connection)}"
+
     # -- jobs
 
     def add(
