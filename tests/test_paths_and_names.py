@@ -124,6 +124,25 @@ def test_a_temporary_file_is_new_private_and_of_a_name_that_cannot_be_guessed(qu
     assert all(strays._is_temporary(name) for name in new if not name.startswith("copy"))
 
 
+def test_a_file_of_a_queue_is_not_written_over_by_what_goes_elsewhere(queue):
+    write("nightly", "enqueue --id b -- true\n")
+    for name in ("journal", "jobs.json", ".queuectl", "queue.lock", "logs", ".jobs.json-1"):
+        path = in_queue(queue, name)
+        refused(queue, "backup", "--force", path, words=("a file of the queue itself",), code=2)
+    kept = in_queue(queue, "journal"), "thesis.txt"
+    for path in kept:  # it would be written to, and removed at the end
+        refused(queue, "-f", "nightly", "--resume", path, words=("how far a script got",), code=2)
+    queue.ok("backup", in_queue(queue, "saved.jsonl"))
+    assert queue.ok("list", "-q") == "a\n"
+
+
+def test_a_queue_is_not_moved_onto_itself_by_another_name(queue):
+    os.symlink(queue.folder, "link")
+    for argv in ((queue.folder, "link"), ("link", queue.folder, "--move")):
+        refused(queue, "copy", *argv, words=("cannot be copied onto itself",), code=2)
+    assert queue.ok("list", "-q") == "a\n"
+
+
 def test_nothing_is_written_through_what_was_put_in_the_way(queue):
     names = ["jobs.json", "dlq.json", "config.json", "worker_pids.json", "journal", ".queuectl"]
     for name in names:

@@ -21,8 +21,9 @@ from queuectl.model.env_set import fault
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.job import Job, job_from_person
 from queuectl.model.times import format_time
+from queuectl.places import MARKER
 from queuectl.store import door
-from queuectl.store.files.strays import BEFORE_RESTORE
+from queuectl.store.files.strays import BEFORE_RESTORE, is_known
 
 FORMAT = 2  # 1 had no sets of captured variables
 _LEFT = "nothing was changed"
@@ -88,9 +89,12 @@ def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
     Raises Conflict for a file that is there already, unless it is to be overwritten, and
     InvalidInput where no plain file can be.
     """
-    folder, _ = os.path.split(os.path.abspath(path))
+    folder, name = os.path.split(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise InvalidInput(f"there is no folder {folder}")
+    of_queue = os.path.lexists(os.path.join(folder, MARKER)) and is_known(name)
+    if of_queue and not name.startswith(BEFORE_RESTORE):
+        raise InvalidInput(f"{path} is a file of the queue itself: name another one")
     if os.path.lexists(path) and not os.path.isfile(path):
         raise InvalidInput(f"{path} is not a plain file (- writes to standard output)")
     if os.path.lexists(path) and not overwrite:

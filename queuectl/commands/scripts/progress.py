@@ -17,6 +17,9 @@ from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.store.door import oddity
 
 _ANEW = os.O_CREAT | os.O_EXCL
+_WORDS = (b"begun ", b"done ", b"failed ")
+_LONGEST = 40  # bytes of a line
+_LARGEST = 64_000_000  # bytes
 _WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -33,21 +36,28 @@ class Progress:
         try:
             fd = self._open(os.O_RDONLY)
             with open(fd, "rb") as file:
-                lines = file.read().split(b"\n")[:-1]
+                *lines, torn = file.read(_LARGEST).split(b"\n")
         except FileNotFoundError:
             return
         except OSError as exc:
             raise self._failed("reading", exc) from None
         self._is_there = True
+        if len(torn) > _LONGEST or not any(word.startswith(torn[: len(word)]) for word in _WORDS):
+            raise self._not_ours()
         for line in lines:
             self._take(line)
+
+    def _not_ours(self) -> InvalidInput:
+        return InvalidInput(f"{self.path} does not tell how far a script got; name another file")
 
     def _take(self, line: bytes) -> None:
         words = line.split()
         try:
             number, crc = int(words[1]), int(words[2], 16)
         except (IndexError, ValueError):
-            raise InvalidInput(f"{self.path} does not tell how far a script got") from None
+            raise self._not_ours() from None
+        if not line.startswith(_WORDS) or len(line) > _LONGEST:
+            raise self._not_ours()  # it would be written to, and removed at the end
         self.failed = number if words[0] == b"failed" else 0
         if words[0] == b"done":
             self._done, self._known = number, crc
