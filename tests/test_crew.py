@@ -37,6 +37,16 @@ def test_start_says_how_many_run_now(cli):
     assert re.fullmatch(r"\d+\n", cli.ok("-q", "worker", "start"))
 
 
+def test_a_process_that_has_children_works_through_another(cli, monkeypatch):
+    crews = []
+    monkeypatch.setattr(crew, "run_crew", lambda _folder, count, **_: crews.append(count) or 0)
+    older = subprocess.Popen(["sleep", "60"])  # as `sh -c 'other & exec queuectl worker run'` has
+    cli.ok("worker", "run", "--drain")
+    older.kill()
+    older.wait()
+    assert crews == [1]
+
+
 def test_scale_starts_and_stops_until_so_many_run(cli):
     for wanted in (2, 3, 3, 1, 0):
         told = cli.ok("worker", "scale", str(wanted))

@@ -44,6 +44,27 @@ def test_a_start_time_is_one_word_and_stays(spawn):
     assert processes.start_time(child.pid) == first
 
 
+@linux_only
+@pytest.mark.parametrize("shown", ["1", None])
+def test_where_proc_is_that_of_others_nothing_is_told_by_its_numbers(spawn, monkeypatch, shown):
+    child = spawn("sleep 60")
+    started = processes.start_time(child.pid)
+    assert processes.are_seen()
+
+    def readlink(path):
+        if shown is None:
+            raise FileNotFoundError(path)
+        return shown
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    assert not processes.are_seen()
+    assert not processes.be_subreaper()
+    with pytest.raises(ProcessLookupError):
+        processes.Process(child.pid, started)
+    monkeypatch.setattr(processes, "_living_members", lambda _group: iter(()))
+    assert processes.group_alive(child.pid)
+
+
 def test_no_process_has_no_start_time(spawn):
     child = spawn("true")
     child.wait()

@@ -13,6 +13,7 @@ from queuectl.errors import Conflict, NoSuchWorker, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
 from queuectl.worker.processes import Process
+from queuectl.worker.rescue import is_foreign
 from queuectl.worker.runner import MARKS
 from queuectl.worker.wakeups import FINISH, STOP_NOW
 
@@ -173,6 +174,8 @@ def stop(
                     f"{queue.folder} is a copy; stop it there"
                 )
             try:
+                if is_foreign(worker):  # its pid means another process here
+                    raise ProcessLookupError
                 process = Process(worker.pid, worker.start_time)
             except ProcessLookupError:
                 unreached.append(worker)

@@ -44,12 +44,32 @@ def namespace() -> str:
         return ""
 
 
+def are_seen() -> bool:
+    """Whether /proc shows the processes that this one can signal, by the same numbers.
+
+    In a chroot there may be none, or that of another pid namespace; and Linux alone has it.
+    """
+    try:
+        return sys.platform == "linux" and os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def has_children() -> bool:
+    """Whether this process has any, living or not reaped yet."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def be_subreaper(wanted: bool = True) -> bool:
     """Let all orphans that descend from this process become its children, or no longer.
 
-    Whether that is so now; Linux alone knows it (prctl(2)).
+    Whether that is so now, and they can be seen; Linux alone knows it (prctl(2)).
     """
-    if sys.platform != "linux":
+    if not are_seen():
         return False
     import ctypes  # a worker needs it once, and nobody else does
 
@@ -220,7 +240,7 @@ class Process:
         self.pid = pid
         self._started = started
         self._fd = _pidfd(pid)
-        if start_time(pid) != started:
+        if start_time(pid) != started or (sys.platform == "linux" and not are_seen()):
             self.close()
             raise ProcessLookupError(pid)
 
@@ -274,7 +294,7 @@ def group_alive(group: int) -> bool:
         return False
     # Where nobody reaps orphans (a container's first process may not), zombies stay for ever.
     try:
-        return sys.platform != "linux" or any(True for _ in _living_members(group))
+        return not are_seen() or any(True for _ in _living_members(group))
     except OSError:  # no descriptor is left to look with
         return True
 

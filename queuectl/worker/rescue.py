@@ -80,7 +80,7 @@ def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: Output) -> bool:
     """Whether something lives that may be of a lost run, by its marks, session or output."""
     if any(processes.processes_marked(marks_of(job)) for job in jobs):
         return True
-    if is_foreign(worker):
+    if is_foreign(worker) or not processes.are_seen():
         return logs.is_held(worker.id, jobs)
     return bool(jobs) and worker.boot_id == processes.boot_id() and _session_lives(worker)
 

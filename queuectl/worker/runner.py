@@ -39,6 +39,7 @@ PLANNED = b"QUEUECTL_PLANNED"  # when the schedule that the job is a copy of was
 DEFERRALS = b"QUEUECTL_DEFERRALS"  # how often the job was put off in a row (exit code 75)
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
 _LONGEST_WHY = 1000  # characters
+_FEW_DESCRIPTORS = 256  # as many as a process is given by any that started it
 _TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
 # What a worker or its starter may ignore, and a command must find at its default.
 _DEFAULTED = [
@@ -389,12 +390,15 @@ def queue_mark(queue: JobQueue) -> bytes:
 
 def _keep_descriptors() -> None:
     """Let no child have the descriptors that this process was started with, but the first three."""
-    for name in os.listdir("/dev/fd"):
-        fd = int(name)
+    try:
+        opened = list(map(int, os.listdir("/dev/fd")))
+    except OSError:  # without /proc it leads nowhere
+        opened = list(range(_FEW_DESCRIPTORS))
+    for fd in opened:
         if fd > 2:
             try:
                 os.set_inheritable(fd, False)
-            except OSError:  # the one by which the folder was listed
+            except OSError:  # the one by which the folder was listed; or not open
                 continue
 
 

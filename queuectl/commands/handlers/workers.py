@@ -184,6 +184,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     from functools import partial
 
     from queuectl.worker.first_process import beneath_first
+    from queuectl.worker.processes import has_children
 
     # Refused at once, not by a worker that waits until it is mended.
     context.queue.settings()
@@ -216,7 +217,8 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     context.flush()
 
     def work() -> int:
-        if args["count"] > 1:
+        # What was started before this process became a worker must not be taken for its own.
+        if args["count"] > 1 or has_children():
             from queuectl.worker.crew import run_crew
 
             code = run_crew(context.folder, args["count"], **how)
