@@ -13,8 +13,9 @@ from samples import PYTHON
 from queuectl.commands.grammar.tokens import quote
 from queuectl.completion.tab_completion import candidates
 from queuectl.job_queue import JobQueue
+from queuectl.live.live_queue import LiveQueue
 from queuectl.model.lifecycle import Outcome
-from queuectl.store.files.peek import NewestLines
+from queuectl.store.files.peek import NewestLines, Peek
 
 JOBS = {"re", "json", "typing", "enum", "collections", "functools", "queuectl.model.job"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -90,6 +91,20 @@ def test_jobs_of_several_states_are_found_in_one_pass(queue, monkeypatch) -> Non
     assert len(passes) == 1
     assert candidates("queuectl retry --m", os.environ, only_prefixes=True)
     assert len(passes) == 1  # no id begins so
+
+
+def test_the_newest_of_several_states_are_not_looked_for_again_if_one_state_has_them_all(
+    queue, monkeypatch
+) -> None:
+    asked, newest = [], Peek.newest
+    monkeypatch.setattr(Peek, "newest", lambda *what: asked.append(what) or newest(*what))
+    live = LiveQueue(queue.store.watch(), most=1)
+    assert [job.id for job in live.jobs(("failed", "dead"), "d")] == ["dead:2"]
+    assert [job.id for job in live.jobs(("dead",), "d")] == ["dead:2"]
+    assert len(asked) == 1
+    assert live.jobs(("failed",), "d") == []  # an older one may be among those not shown
+    assert len(asked) == 2
+    live.close()
 
 
 def test_each_candidate_says_what_it_is(queue) -> None:

@@ -91,12 +91,15 @@ class LiveQueue:
         if key not in self._jobs and self._peek is not None:
             for (others, begin), jobs in self._jobs.items():
                 within = others is None or (states is not None and set(states) <= set(others))
-                if within and start.startswith(begin) and len(jobs) < self._most:
-                    self._jobs[key] = [
-                        job
-                        for job in jobs
-                        if (states is None or job.state in states) and job.id.startswith(start)
-                    ]
+                if not within or not start.startswith(begin):
+                    continue
+                found = [
+                    job
+                    for job in jobs
+                    if (states is None or job.state in states) and job.id.startswith(start)
+                ]
+                if len(jobs) < self._most or len(found) == self._most:  # no more, or no newer ones
+                    self._jobs[key] = found
                     break
             else:
                 self._jobs[key] = self._peek.newest(states, start, self._most)

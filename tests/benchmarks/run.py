@@ -30,6 +30,7 @@ ROWS = {
     "crowded-drain": drains.crowded_drain,
     "bulk": starts.bulk,
     "one-shots": starts.one_shots,
+    "tabs": starts.tabs,
     "explain": starts.explaining,
     "latency": waits.latency,
     "freed-slot": waits.freed_slot,

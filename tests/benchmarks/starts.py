@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from queuectl.commands.handlers.completion import direct_code
 from queuectl.job_queue import JobQueue
 from tests.benchmarks.measure import (
     Figure,
@@ -44,6 +45,28 @@ def one_shots(sizes: Sizes) -> list[Figure]:
             sizes.starts,
         )
     return _told(took, sizes.finished)
+
+
+def tabs(sizes: Sizes) -> list[Figure]:
+    """A Tab in bash, of the bare interpreter; the last word shares its letters with all lines."""
+    jobs = 2 * sizes.finished
+    lines = {"command": "sho", "many ids": "show ", "few ids": "show finished-1999"}
+    lines |= {"states": "retry finished-7", "no id": "show created"}
+    with new_queue() as queue:
+        add_finished(queue, jobs)
+        age(queue, sizes)
+        ask = [sys.executable, "-S", "-c", direct_code(), "__complete", "bash"]
+
+        def timed(argv: list[str]) -> Callable[[], float]:
+            return lambda: process_seconds(argv, queue.folder)
+
+        measures = {name: timed([*ask, f"queuectl {line}"]) for name, line in lines.items()}
+        took = medians({"bare": timed(BARE), **measures}, sizes.starts)
+    bare = took.pop("bare")
+    return [
+        Figure(f"Tab beside {jobs} jobs, {name}", each / bare, "", 3, note=f"{1000 * each:.1f} ms")
+        for name, each in took.items()
+    ]
 
 
 def _told(took: dict[str, float], many: int) -> list[Figure]:

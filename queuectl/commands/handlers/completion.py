@@ -5,7 +5,8 @@ which `completion/tab_completion.py` answers: lines of a word, a tab and what it
 asks for names of files.
 
 If the command on the PATH is the one that printed the script, its interpreter is asked directly:
-the command file that pip makes may load `re`, which costs two thirds of a bare interpreter.
+the command file that pip makes may load `re`, which costs two thirds of a bare interpreter, and to
+look around for packages a quarter of one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
+import queuectl
 from queuectl.commands.dispatch import Result
 from queuectl.commands.grammar.tokens import quote
 
@@ -109,21 +111,31 @@ _DIRECTLY = {
     "bash": (
         "hash queuectl 2>/dev/null\n"
         "    [[ $1 == queuectl && ${BASH_CMDS[queuectl]-} == @PROGRAM@ && -x @PYTHON@ ]] &&\n"
-        "        ask=(@PYTHON@ -c @CODE@)"
+        "        ask=(@PYTHON@ -S -c @CODE@)"
     ),
     "zsh": (
         "[[ $program == queuectl && ${commands[queuectl]-} == @PROGRAM@ && -x @PYTHON@ ]] &&\n"
-        "        ask=(@PYTHON@ -c @CODE@)"
+        "        ask=(@PYTHON@ -S -c @CODE@)"
     ),
     "fish": (
         "set -l found (command --search queuectl)\n"
         '    if test "$program" = queuectl -a "$found" = @PROGRAM@ -a -x @PYTHON@\n'
-        "        set ask @PYTHON@ -c @CODE@\n"
+        "        set ask @PYTHON@ -S -c @CODE@\n"
         "    end"
     ),
 }
-# No module may come from the folder that a person happens to be in.
-_CODE = "import sys; sys.path[0] or sys.path.pop(0); from queuectl.cli import entry; entry()"
+# No module may come from the folder that a person happens to be in. Where the packages lie is told
+# beforehand; it may be elsewhere once the interpreter is a newer one.
+_CODE = """import sys
+sys.path[0] or sys.path.pop(0)
+sys.path += @FOLDERS@
+try:
+    from queuectl.cli import entry
+except ImportError:
+    import site
+    site.main()
+    from queuectl.cli import entry
+entry()"""
 
 
 def completion(context: Context, args: dict[str, Any]) -> Result:
@@ -135,7 +147,14 @@ def completion(context: Context, args: dict[str, Any]) -> Result:
         script = script.replace("@DIRECTLY@", _DIRECTLY[shell])
     else:
         script = script.replace("    @DIRECTLY@\n", "")
-    facts = (("PROGRAM", program), ("PYTHON", sys.executable), ("CODE", _CODE))
+    facts = (("PROGRAM", program), ("PYTHON", sys.executable), ("CODE", direct_code()))
     for name, text in facts:
         script = script.replace(f"@{name}@", quote(text))
     return Result([script])
+
+
+def direct_code() -> str:
+    """What this interpreter runs, with -S, to be queuectl without its command file."""
+    packages = (path for path in sys.path if path.endswith("-packages"))
+    folders = dict.fromkeys((os.path.dirname(queuectl.__path__[0]), *packages))
+    return _CODE.replace("@FOLDERS@", repr([*folders]))

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from queuectl.store.files.snapshot import Snapshot
 
-# Bytes searched at once: a search keeps other threads out, so it must not take a millisecond.
-_CHUNK = 1 << 16
+# Bytes searched at once, and how many times as many further on, where fewer calls count for more. A
+# search keeps other threads out, so it must not take a millisecond.
+_CHUNK, _GROWN = 1 << 16, 4
 _FEW = 2000  # jobs; so many lines are looked at sooner than a large file is searched
 _FRONT = b'{"id": "'
 _STATE = b'", "state": "'  # directly behind the id; a removal has "removed" there
@@ -255,7 +256,7 @@ def _backward(fd: int, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
                 yield data[at : stop if stop >= 0 else len(data)].rstrip(b",")
         if not rare and len(wanted.needles) == 1:
             rare = min([bytes([byte]) for byte in set(wanted.needles[0])], key=data.count)
-        end, size = begin + cut, _CHUNK
+        end, size = begin + cut, min(2 * size, _GROWN * _CHUNK)
 
 
 def _line_starts(data: bytes, cut: int, needles: tuple[bytes, ...]) -> Iterable[int]:
