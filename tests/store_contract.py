@@ -780,6 +780,8 @@ class StoreContract:
         assert store.present(job) == asked
         put(store, lifecycle.abandoned(asked, NOW))
         assert store.present(job) != job
+        store.remove([job.id])
+        assert store.present(job) is None
 
     def test_when_the_next_job_is_due(self, store):
         assert store.claim("w", NOW).job is None

@@ -128,6 +128,18 @@ def close(store):
 DEEDS = (enqueue, claim, finish, bury, retry, update, purge, set_base, fold, close)
 
 
+def prepared(tmp_path, deed):
+    """The path of a prepared queue, its jobs before and after the deed, the settings after it."""
+    template, done = str(tmp_path / "template"), FileStore(str(tmp_path / "after"))
+    prepare(template)
+    before = contents(FileStore(template))
+    shutil.copytree(template, done.folder)
+    deed(done)
+    after, settings = contents(done), done.settings()
+    done.close()
+    return template, before, after, settings
+
+
 def steps(tmp_path, template, deed, how):
     """Runs the deed on a fresh copy once for each thing it does to the disk, failing there."""
     at = 0
@@ -153,14 +165,8 @@ def steps(tmp_path, template, deed, how):
 @pytest.mark.parametrize("how", DEATHS)
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
 def test_killed_at_any_step_a_change_is_there_whole_or_not_at_all(tmp_path, deed, how):
-    template = str(tmp_path / "template")
-    prepare(template)
-    before = contents(FileStore(template))
-    shutil.copytree(template, str(tmp_path / "after"))
-    done = FileStore(str(tmp_path / "after"))
-    deed(done)
-    after, settings = contents(done), [{}, done.settings()]
-    done.close()
+    template, before, after, changed = prepared(tmp_path, deed)
+    settings = [{}, changed]
     count = 0
     for _, path, ended, _ in steps(tmp_path, template, deed, how):
         count += 1
@@ -187,14 +193,7 @@ def test_killed_at_any_step_a_change_is_there_whole_or_not_at_all(tmp_path, deed
 @pytest.mark.parametrize("how", ["once", "full"])
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
 def test_refused_at_any_step_a_change_is_there_whole_or_not_at_all(tmp_path, deed, how):
-    template = str(tmp_path / "template")
-    prepare(template)
-    before = contents(FileStore(template))
-    shutil.copytree(template, str(tmp_path / "after"))
-    done = FileStore(str(tmp_path / "after"))
-    deed(done)
-    after = contents(done)
-    done.close()
+    template, before, after, _ = prepared(tmp_path, deed)
     for store, path, ended, _ in steps(tmp_path, template, deed, how):
         # The process lives on: the same store, and others, go on with it.
         found = contents(store)

@@ -59,9 +59,6 @@ class TestWait:
     def test_exit_codes(self, ended, ids, code):
         assert ended("wait", *ids.split()).code == code
 
-    def test_nothing_left_to_wait_for(self, ended):
-        assert ended("wait", "--all").code == 0
-
     @pytest.mark.usefixtures("no_patience")
     def test_a_failure_of_its_own(self, ended):
         with open(os.path.join(ended.folder, "jobs.json"), "wb") as file:
@@ -113,16 +110,6 @@ def test_enqueue_keeps_where_it_was_asked(cli, tmp_path, monkeypatch):
     assert b["env"] == {"FROM_HERE": "2", "B": "x=y"}
     assert b["command"] == "'./a b' c"
     assert c["cwd"] == "/"
-
-
-def test_purge(cli):
-    for job_id in ("a", "b", "c"):
-        cli.ok("enqueue", "--id", job_id, "--", "true")
-    cli.ok("cancel", "a", "b")
-    assert "a " in cli.ok("purge", "--dry-run")
-    assert cli.ok("purge", "--yes", "--older-than", "1h") == "Removed 0 jobs.\n"
-    assert cli.ok("purge", "--yes") == "Removed 2 jobs.\n"
-    assert names(cli) == ["c"]
 
 
 def test_purge_asks_on_a_terminal(cli):
@@ -212,13 +199,6 @@ def test_logs(cli):
 def assert_no_run(cli, job_id, run, runs):
     told = f"queuectl: job '{job_id}' has no run {run}; {runs}\n"
     assert cli("logs", job_id, "--run", run) == (3, "", told)
-
-
-def test_logs_are_bytes_as_they_were_printed(cli):
-    cli.ok("enqueue", "--id", "a", "--", "printf", r"\377\000\033[31m")
-    cli.ok("worker", "run", "--drain")
-    process = cli.popen("logs", "a")
-    assert process.communicate(timeout=20)[0] == b"\xff\0\033[31m"
 
 
 def test_logs_follow_a_running_job(cli, tmp_path, wait_until):
@@ -344,15 +324,6 @@ def test_cancel_ends_a_running_job(cli, wait_until):
     assert "cancelled" in cli.ok("list")
 
 
-def test_worker_stop_now_puts_the_job_back(cli, wait_until):
-    cli.ok("enqueue", "--id", "a", "--", "sleep", "60")
-    cli.ok("worker", "start")
-    wait_until(lambda: "in_progress" in cli.ok("list"))
-    assert cli.ok("worker", "stop", "--now").endswith("All workers stopped.\n")
-    [job] = json.loads(cli.ok("list", "--json"))
-    assert (job["state"], job["attempts"], job["losses"]) == ("pending", 0, 0)
-
-
 def test_a_worker_in_the_foreground_goes_on_when_nobody_listens(cli, wait_until):
     cli.ok("enqueue", "--file", "-", stdin='{"command": "true"}\n' * 3)
     process = cli.popen("worker", "run", "--drain")
@@ -360,33 +331,6 @@ def test_a_worker_in_the_foreground_goes_on_when_nobody_listens(cli, wait_until)
     process.stdout.close()
     process.wait(timeout=20)
     assert "Completed   : 3" in cli.ok("status")
-
-
-def test_the_same_line_quoted_by_the_shell_and_by_us(cli):
-    words = ["it's", "a  b", "$HOME", "*", "\\", "é", "", "-n", "a\nb"]
-    cli.ok("enqueue", "--id", "a", "--", "printf", "<%s>", *words)
-    cli.ok("worker", "run", "--drain")
-    assert cli.ok("logs", "a") == "".join(f"<{word}>" for word in words)
-
-
-@pytest.mark.parametrize(
-    ("command", "printed"),
-    [
-        ("{ echo a; echo b; }", "a\nb\n"),
-        ("f() { echo x; }; f", "x\n"),
-        ("x='a  b'; echo \"$x\"", "a  b\n"),
-        ("echo a # no b", "a\n"),
-        ("for i in 1 2; do echo $i; done | wc -l | tr -d ' '", "2\n"),
-        ("printf '%s\n' it\\'s", "it's\n"),
-        ("A=1 sh -c 'echo $A'", "1\n"),
-    ],
-)
-def test_a_script_hands_to_sh_what_stands_behind_dashes(cli, command, printed):
-    script = f"enqueue --id a --max-retries 0 -- {command}  \nworker run --drain\nlogs a\n"
-    result = cli.run("-q", stdin=script)
-    assert result.out.endswith(printed), result
-    (job,) = json.loads(cli.ok("list", "--json"))
-    assert (job["command"], job["state"]) == (command, "completed")
 
 
 def test_the_error_of_a_progress_bar_is_what_it_ended_with(cli):

@@ -177,24 +177,6 @@ def test_a_taken_id_names_the_file_that_holds_it(store, folded):
         store.add([make_job("c"), make_job("c")])
 
 
-def test_a_duplicate_leaves_the_store_usable(store):
-    store.add([make_job("a")])
-    with pytest.raises(DuplicateId):
-        store.add([make_job("a")])
-    store.add([make_job("b")])
-    assert names(store.find()) == ["a", "b"]
-
-
-def test_unknown_keys_survive_every_change(store):
-    store.add([make_job("a", extra={"tags": ["x"], "note": {"deep": [None, 1.5]}})])
-    store.fold()
-    for _ in range(3):
-        job = store.get("a")
-        put(store, job._replace(rev=job.rev + 1))
-        store.fold()
-    assert json.loads(read(store.folder, "jobs.json"))[0]["note"] == {"deep": [None, 1.5]}
-
-
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -283,19 +265,6 @@ def test_waiting_returns_when_something_changes(tmp_path, wait_until):
     other.close()
 
 
-def test_the_present_form_of_a_job_is_read_from_the_journals_tail(store):
-    other = FileStore(store.folder)
-    store.add([make_job("a")])
-    job = store.claim("w", moment(10)).job
-    assert store.present(job) == job
-    newer = job._replace(cancel_requested=True, rev=3)
-    put(other, newer)
-    assert store.present(job) == newer
-    other.remove([newer.id])
-    assert store.present(job) is None
-    other.close()
-
-
 @pytest.mark.parametrize("folds", [0, 1, 9])
 @pytest.mark.parametrize("limit", [None, 2])
 def test_a_selection_is_what_it_is_under_the_lock(store, monkeypatch, folds, limit):
@@ -325,19 +294,6 @@ def test_a_selection_is_what_it_is_under_the_lock(store, monkeypatch, folds, lim
     assert len(looks) == (4 if folds == 9 else 1 + (folds == 1 or limit is not None))
     assert store.check() == []
     other.close()
-
-
-def test_the_next_due_time_is_known(store, monkeypatch):
-    from samples import START
-
-    monkeypatch.setattr(store, "now", lambda: START + 10.0)
-    store.add([make_job("a", run_at=moment(15)), make_job("b", run_at=moment(30))])
-    assert store.claim("w", moment(10)).job is None
-    assert store.next_due() == pytest.approx(5)
-    put(store, store.get("a")._replace(rev=2, state="cancelled"))
-    assert store.next_due() == pytest.approx(20)
-    assert store.claim("w", moment(30)).job.id == "b"
-    assert store.next_due() is None
 
 
 # -- what others do meanwhile, and what the disk refuses

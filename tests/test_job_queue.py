@@ -12,7 +12,6 @@ from memory_store import MemoryStore
 
 from queuectl.errors import (
     Conflict,
-    DuplicateId,
     InvalidInput,
     InvalidTransition,
     NoSuchJob,
@@ -124,15 +123,6 @@ def test_one_bad_draft_keeps_all_of_them_out_and_is_named(queue, bad, complaint)
         queue.enqueue([{"command": "x"}, {"command": "y"}, bad])
     assert caught.value.index == 2
     assert list(states(queue)) == ["there"]
-
-
-def test_a_taken_id_keeps_all_of_them_out(queue):
-    put(queue, "a")
-    with pytest.raises(DuplicateId, match="exists already, in"):
-        put(queue, "b", "a")
-    with pytest.raises(DuplicateId, match="the same input"):
-        put(queue, "c", "c")
-    assert list(states(queue)) == ["a"]
 
 
 # -- update
@@ -445,8 +435,6 @@ def test_a_job_in_progress_that_a_person_wrote_is_taken_back(queue):
 RACE = """
 import sys
 from queuectl.job_queue import JobQueue
-from queuectl.model.selection import in_state as that_are
-from queuectl.model.selection import in_state as that_are
 queue, mine, rounds = JobQueue.open(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""Several jobs changed by one command: a person is asked, a script is not; and what -q leaves."""
+"""Several jobs changed by one command: a person is asked, a script is not; and colours."""
 
 from __future__ import annotations
 
@@ -109,46 +109,6 @@ def test_a_dry_run_refuses_what_would_be_refused(cli, queue) -> None:
     assert cli("cancel", "a", "dead1", "--dry-run").code == 4
     assert cli("retry", "a", "nobody", "--dry-run").code == 3
     assert cli("dlq", "retry", "a", "--dry-run").code == 4
-
-
-# -- quiet
-
-
-QUIET = {
-    "enqueue --id new -- true": "new\n",
-    "list --state pending": "a\nb\n",
-    "dlq list": "dead1\ndead2\n",
-    "status": "pending 2\nin_progress 0\ncompleted 0\nfailed 0\ndead 2\ncancelled 0\n",
-    "ping": "",
-    "checkpoint": "",
-    "config set base 3": "",
-    "config unset base": "",
-    "config get base": "2\n",
-    "worker list": "",
-    "worker stop": "",
-    "update a --priority 3": "a\n",
-    "cancel a b": "a\nb\n",
-    "retry dead1": "dead1\n",
-    "dlq retry --all": "dead1\ndead2\n",
-    "purge --state dead --yes": "dead1\ndead2\n",
-    "doctor": "",
-    "worker run --drain": "",
-    "list --state completed": "",
-}
-
-
-@pytest.mark.parametrize("line", QUIET)
-def test_quiet_leaves_the_data(cli, queue, line) -> None:
-    if line == "worker run --drain":
-        queue.cancel(["a", "b"])
-    result = cli("-q", *line.split())
-    assert (result.out, result.err) == (QUIET[line], "")
-
-
-def test_quiet_init_tells_the_folder(cli, tmp_path) -> None:
-    folder = str(tmp_path / "made")
-    assert cli.ok("init", folder, "-q") == f"{folder}\n"
-    assert cli.ok("init", folder, "-q") == f"{folder}\n"
 
 
 # -- colours

@@ -14,7 +14,7 @@ from failing_disk import DEATHS, failing_disk
 from samples import make_job, moment
 
 from queuectl.errors import BadFile, StoreError
-from queuectl.store.facts import CANCEL, MOST_LEFT, WAKE, WorkerInfo
+from queuectl.store.facts import MOST_LEFT, WorkerInfo
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.worker_files import (
     make_slot,
@@ -105,19 +105,6 @@ def test_a_worker_without_facts_is_seen_too(store):
     store.release(slot)
 
 
-def test_the_running_job_is_noted_and_cleared(store):
-    slot = register(store)
-    slot.note_run("a-long-id" * 10, 12, 99_999, "123456789")
-    slot.note_run("b", 3, 88, "9")
-    (info,) = store.workers()
-    assert (info.job_id, info.run, info.group_pid, info.group_start) == ("b", 3, 88, "9")
-    slot.clear_run()
-    (info,) = store.workers()
-    assert (info.job_id, info.run, info.group_pid, info.group_start) == (None, 0, 0, "")
-    assert info.pid == os.getpid()
-    store.release(slot)
-
-
 def test_facts_stand_behind_the_job_and_an_older_queuectl_reads_past_them(store):
     slot = register(store)
     path = os.path.join(store.folder, "workers", "w-1")
@@ -141,18 +128,6 @@ def test_a_worker_of_an_older_queuectl_has_no_facts():
     assert WorkerInfo("w-1", False, "w-1 1 2 3 4", missing=True).facts == {}
 
 
-def test_the_longest_job_id_is_noted_whole(store):
-    slot = register(store)
-    slot.note_run("x" * 128, 10**6, 2**22, "9" * 20)
-    assert store.workers()[0].job_id == "x" * 128
-    assert store.workers()[0].group_start == "9" * 20
-    slot.note_run("y", 1, 2, "3")
-    assert store.workers()[0].job_id == "y"
-    slot.clear_run()
-    assert store.workers()[0].job_id is None
-    store.release(slot)
-
-
 @pytest.mark.parametrize(
     "text",
     ["", "\n", "w-1", "w-1 x y z t", "w-1 -5 a b c\n", "\0" * 100, "w-1 1 2 3 4 5 6", "a b\nc d\n"],
@@ -166,6 +141,7 @@ def test_looking_does_not_disturb_those_who_look(store, start):
     _, worker_id = start()
     for _ in range(3):
         assert probe(store.folder, worker_id).alive
+    assert not store.forget_worker(worker_id)
     slot = register(store, "w-2")
     assert [info.alive for info in worker_infos(store.folder)] == [True, True]
     store.release(slot)
@@ -185,22 +161,6 @@ def test_a_killed_worker_is_seen_dead_at_once(store, start, wait_until):
     assert files_of(store) == []
     assert pids(store) == []
     assert store.forget_worker(worker_id)  # again is harmless
-
-
-def test_a_worker_that_leaves_takes_its_files_away(store, start):
-    process, worker_id = start()
-    assert files_of(store) == [worker_id, f"{worker_id}.wake"]
-    process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert files_of(store) == []
-    assert pids(store) == []
-
-
-def test_a_living_worker_is_not_forgotten(store, start):
-    _, worker_id = start()
-    assert not store.forget_worker(worker_id)
-    assert probe(store.folder, worker_id).alive
-    assert pids(store) == [worker_id]
 
 
 def test_a_worker_notices_that_its_file_was_taken_away_or_replaced(store):
@@ -331,17 +291,6 @@ def woken(slot):
     waiting.register(slot.wake_fd, select.POLLIN)
     ready = waiting.poll(0)
     return os.read(slot.wake_fd, 100) if ready else b""
-
-
-def test_all_workers_are_woken_or_one(tmp_path):
-    folder = str(tmp_path)
-    slots = [make_slot(folder, f"w-{number}", "1 a b c") for number in range(3)]
-    wake(folder, WAKE)
-    assert [woken(slot) for slot in slots] == [b"w"] * 3
-    wake(folder, CANCEL, "w-1")
-    assert [woken(slot) for slot in slots] == [b"", b"c", b""]
-    for slot in slots:
-        slot.release()
 
 
 def test_as_many_idle_workers_are_woken_as_are_asked_for(tmp_path):

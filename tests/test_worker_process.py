@@ -243,13 +243,6 @@ def test_workers_outlive_the_terminal(bench):
     assert bench.worker().pid == pid
 
 
-def test_hangups_mean_nothing_to_a_detached_worker(bench):
-    (pid,) = bench.start()
-    os.kill(pid, signal.SIGHUP)
-    bench.await_state(bench.enqueue("true"), "completed")
-    assert bench.worker().alive
-
-
 def test_a_worker_whose_starter_is_gone_works_on(bench):
     job_id = bench.enqueue("true")
     read, write = os.pipe()
@@ -302,21 +295,6 @@ def test_a_retry_is_run_when_it_is_due_though_nobody_wakes_the_worker(bench):
     assert (job.run, job.attempts, job.exit_code, job.error) == (3, 3, 3, "exit code 3")
 
 
-def test_a_job_has_its_environment_and_folder(bench):
-    bench.start()
-    job_id = bench.enqueue('echo "$A $QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT"; pwd', env={"A": "ä"})
-    bench.await_state(job_id, "completed")
-    assert bench.log(job_id, 1) == f"ä {job_id} 1\n{bench.here}\n"
-
-
-def test_each_run_has_its_own_log(bench):
-    bench.start()
-    job_id = bench.enqueue("echo run $QUEUECTL_ATTEMPT; exit 1", max_retries=1)
-    bench.await_state(job_id, "dead")
-    assert sorted(run for _, run, _ in LogFolder(bench.folder).all_runs()) == [1, 2]
-    assert bench.log(job_id, 2) == "run 2\n"
-
-
 def test_a_running_job_is_cancelled_with_all_its_processes(bench):
     bench.start()
     job_id = bench.enqueue(f"({STUBBORN}) & sleep 60")
@@ -326,33 +304,6 @@ def test_a_running_job_is_cancelled_with_all_its_processes(bench):
     job = bench.await_state(job_id, "cancelled")
     assert job.run == 1
     assert not processes.group_alive(group)
-
-
-def test_two_workers_never_run_one_job_at_once(bench):
-    command = "mkdir busy.$N || touch twice; sleep 0.01; rmdir busy.$N"
-    drafts = [
-        {"command": command, "cwd": bench.here, "env": {"N": str(number)}} for number in range(40)
-    ]
-    bench.start(2)
-    bench.queue.enqueue(drafts)
-    bench.wait_until(bench.queue.is_drained)
-    assert {job.run for job in bench.queue.find()} == {1}
-    assert not os.path.exists(os.path.join(bench.here, "twice"))
-
-
-def test_output_is_followed_while_the_job_runs(bench):
-    bench.start()
-    command = "echo one; until [ -e go ]; do sleep 0.01; done; echo two"
-    job_id = bench.enqueue(command)
-    shown = LogFolder(bench.folder).follow(
-        lambda: bench.queue.get(job_id),
-        lambda seconds: bench.queue.wait(min(seconds, 0.02)),
-        lambda _run: None,
-        lambda _job: None,
-    )
-    assert next(shown) == b"one\n"
-    bench.make("go")
-    assert b"".join(shown) == b"two\n"
 
 
 # -- stopping
@@ -560,15 +511,6 @@ def test_another_worker_rescues_by_itself_and_runs_the_job_again(bench):
     assert f"rescued job {job_id}" in bench.workers_logs()
 
 
-def test_a_job_that_must_not_rerun_is_dead_when_its_worker_is_lost(bench):
-    (pid,) = bench.start()
-    job_id = bench.enqueue("touch begun; sleep 60", rerun=False)
-    bench.await_file("begun")
-    bench.kill(pid)
-    rescue(bench.queue)
-    assert (bench.queue.get(job_id).state, bench.queue.get(job_id).error) == ("dead", "interrupted")
-
-
 @linux_only
 def test_what_left_the_group_of_a_lost_run_is_ended_too(bench):
     (pid,) = bench.start()
@@ -655,16 +597,6 @@ def foreground(bench) -> Iterator[subprocess.Popen[str]]:
     worker.stdout.close()
 
 
-def test_a_worker_in_the_foreground_tells_each_jobs_life(bench, foreground):
-    first = bench.enqueue("echo hi")
-    told = [foreground.stdout.readline() for _ in range(2)]
-    assert f"{first} run 1 started: echo hi" in told[0]
-    assert f"{first} run 1 completed after" in told[1]
-    os.kill(foreground.pid, signal.SIGTERM)
-    assert foreground.wait() == 0
-    assert bench.queue.workers() == []
-
-
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_the_first_signal_lets_the_job_finish(bench, foreground, number):
     job_id = bench.enqueue("touch begun; until [ -e go ]; do sleep 0.01; done")
@@ -675,18 +607,6 @@ def test_the_first_signal_lets_the_job_finish(bench, foreground, number):
     bench.make("go")
     assert foreground.wait() == 0
     assert bench.queue.get(job_id).state == "completed"
-
-
-def test_the_second_signal_ends_the_job_and_puts_it_back(bench, foreground):
-    job_id = bench.enqueue("touch begun; sleep 60")
-    bench.await_file("begun")
-    foreground.send_signal(signal.SIGINT)
-    foreground.stdout.readline()
-    foreground.stdout.readline()
-    foreground.send_signal(signal.SIGINT)
-    assert foreground.wait() == 0
-    job = bench.queue.get(job_id)
-    assert (job.state, job.attempts) == ("pending", 0)
 
 
 def test_a_worker_whose_folder_is_moved_away_leaves_without_a_traceback(bench):
