@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 
 import pytest
@@ -242,63 +240,3 @@ def test_a_file_with_an_id_that_exists_is_refused_whole(queue, first, where):
     lines = f'{{"command": "true", "id": "{first}"}}\n{{"command": "true", "id": "gone"}}\n'
     words = ["<stdin>:2:", "gone", where]
     assert_refused(queue, ("enqueue", "--file", "-"), 4, words, stdin=lines.encode())
-
-
-@pytest.mark.parametrize("argv", [("status",), ("list",), ("enqueue", "--command", "true")])
-class TestBadFolders:
-    def test_a_file(self, cli, argv):
-        with open(cli.folder, "w", encoding="ascii") as file:
-            file.write("not a folder")
-        assert_refused(cli, argv, 5, [cli.folder, "file"])
-
-    def test_foreign_files(self, cli, argv):
-        os.mkdir(cli.folder)
-        with open(os.path.join(cli.folder, "jobs.json"), "w", encoding="ascii") as file:
-            file.write("[]")
-        assert_refused(cli, argv, 5, [cli.folder, "jobs.json"])
-
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-    def test_another_users(self, cli, argv):
-        os.mkdir(cli.folder)
-        os.chown(cli.folder, 12345, 12345)
-        assert_refused(cli, argv, 5, [cli.folder, "user"])
-
-    @pytest.mark.usefixtures("no_patience")
-    @pytest.mark.parametrize(
-        "data",
-        [b"", b"\0" * 64, b"{}", b'[\n{"id": "job1", "comm', b'[{"id": "a"}]', b"[\xff]", b"null"],
-        ids=["empty", "nul", "object", "truncated", "no command", "not UTF-8", "null"],
-    )
-    def test_a_bad_jobs_file(self, queue, argv, data):
-        with open(os.path.join(queue.folder, "jobs.json"), "wb") as file:
-            file.write(data)
-        assert_refused(queue, argv, 5, ["jobs.json"])
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(queue):
-    os.chmod(queue.folder, 0o500)
-    try:
-        assert_refused(queue, ("enqueue", "--command", "true"), 5, [queue.folder])
-    finally:
-        os.chmod(queue.folder, 0o700)
-
-
-@pytest.mark.parametrize(
-    "data", [b'{"base": "two"}', b'{"max-retries": -1}', b"[]", b'{"base"', b""]
-)
-def test_a_bad_config_file(queue, data):
-    with open(os.path.join(queue.folder, "config.json"), "wb") as file:
-        file.write(data)
-    assert_refused(queue, ("enqueue", "--command", "true"), 5, ["config.json"])
-    assert_refused(queue, ("config", "get"), 5, ["config.json"])
-
-
-def test_a_lock_that_another_process_holds(queue):
-    assert queue("config", "set", "lock-timeout", "0.2").code == 0
-    fd = os.open(os.path.join(queue.folder, "queue.lock"), os.O_RDWR | os.O_CREAT)
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, fd)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        assert_refused(queue, ("enqueue", "--command", "true"), 5, ["lock"])
-        assert queue.ok("list").count("\n") == 4, "reading takes no lock"

@@ -15,7 +15,7 @@ from failing_disk import failing_disk
 from samples import configure, make_job, put
 
 from queuectl import places
-from queuectl.errors import BadFile, DiskRefused, StoreError
+from queuectl.errors import DiskRefused, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
 from queuectl.store.files import marker
@@ -434,30 +434,6 @@ def test_a_full_disk_refuses_the_change_and_leaves_everything_as_it_was(tmp_path
     store.close()
 
 
-def test_a_full_disk_puts_a_fold_off(tmp_path):
-    store = FileStore(str(tmp_path / "queue"))
-    store.add([make_job("a")])
-    with failing_disk(1, "full"):
-        assert not store.fold_if_due()
-    assert [job.id for job in store.find()] == ["a"]
-    store.close()
-
-
-@pytest.mark.parametrize("name", ["journal", "jobs.json"])
-def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
-    store = FileStore(str(tmp_path / "queue"))
-    store.add([make_job("a")])
-    store.close()
-    path = os.path.join(store.folder, name)
-    os.unlink(path)
-    os.mkdir(path)
-    for deed in ("add", "find", "counts"):
-        fresh = FileStore(store.folder)
-        with pytest.raises(StoreError, match="is a folder, not a file"):
-            DEEDS[deed](fresh)
-        fresh._writer.close()
-
-
 def test_a_queue_that_is_made_while_somebody_looks_has_lost_nothing(tmp_path, monkeypatch):
     (tmp_path / ".queuectl").write_bytes(b'{"format": 1}\n')
     store, exists = FileStore(str(tmp_path)), os.path.lexists
@@ -471,16 +447,6 @@ def test_a_queue_that_is_made_while_somebody_looks_has_lost_nothing(tmp_path, mo
     monkeypatch.setattr(os.path, "lexists", slow)
     assert not marker.is_new(str(tmp_path))
     store.close()
-
-
-def test_what_is_missing_after_a_folder_was_used_is_not_made_anew(tmp_path):
-    store = FileStore(str(tmp_path / "queue"))
-    store.add([make_job("a")])
-    store.close()
-    os.unlink(os.path.join(store.folder, "dlq.json"))
-    with pytest.raises(BadFile, match=r"dlq\.json is missing"):
-        FileStore(store.folder).add([make_job("b")])
-    assert not os.path.exists(os.path.join(store.folder, "dlq.json"))
 
 
 def test_a_queue_that_is_made_between_two_looks_at_its_folder_is_one(data_dir, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 
@@ -120,59 +119,3 @@ def test_root_makes_no_folder_in_the_home_of_another_user(tmp_path, monkeypatch)
     assert find_folder(named, {}) == named, "what was named is meant"
     os.chown(home / ".local", 0, 0)
     assert find_folder(None, {}) == str(home / ".local/share/queuectl")
-
-
-def test_a_list_in_json_can_be_enqueued_again(cli, tmp_path):
-    cli.ok("config", "set", "inherit-env", "HOME")
-    cli.ok("config", "set", "base", "0")
-    cli.ok("enqueue", "{id: a, command: exit 3, max_retries: 1, timeout: 5m, priority: 2}")
-    cli.ok("enqueue", "--id", "b", "--env", "E=1", "--cwd", "/", "--", "echo", "it's")
-    cli.ok("enqueue", "--id", "c", "--delay", "1h", "--no-rerun", "--", "true")
-    cli.ok("cancel", "c")
-    cli.ok("dlq", "list")
-    listed = cli.ok("list", "--json")
-    before = json.loads(listed)
-    (tmp_path / "jobs.json").write_text(listed)
-    other = str(tmp_path / "other")
-    result = cli("--data", other, "enqueue", "--file", "jobs.json")
-    assert result.code == 0, result
-    assert "jobs.json: passed over" in result.err
-    for name in ("attempts", "created_at", "history", "state", "env_set"):
-        assert name in result.err
-    after = {job["id"]: job for job in json.loads(cli.ok("--data", other, "list", "--json"))}
-    kept = ("id", "command", "priority", "max_retries", "run_at", "timeout", "cwd", "env", "rerun")
-    for job in before:
-        assert {name: after[job["id"]][name] for name in kept} == {n: job[n] for n in kept}
-        assert after[job["id"]]["state"] == "pending"
-
-
-def test_dead_jobs_and_single_ones_in_json_can_be_enqueued_again(cli, tmp_path):
-    for job_id in ("a", "b"):
-        cli.ok("enqueue", "--id", job_id, "--max-retries", "0", "--priority", "2", "--", "false")
-    cli.ok("enqueue", "--id", "child", "--after-end", "b", "--", "true")
-    cli("worker", "run", "--drain")
-    dead, one = cli.ok("dlq", "list", "--json"), cli.ok("show", "b", "--json")
-    (tmp_path / "one").write_text(one)
-    (tmp_path / "twice").write_text(one + one.replace('"b"', '"c"') + '{"id": "d", "command": "x"}')
-    (tmp_path / "dead").write_text(dead)
-    for name, ids in (("one", ["b"]), ("twice", ["b", "c", "d"]), ("dead", ["a", "b"])):
-        other = str(tmp_path / f"other {name}")
-        result = cli("--data", other, "enqueue", "--file", name)
-        assert result.code == 0, result
-        assert f"{name}: passed over" in result.err
-        assert "exit_code" in result.err
-        jobs = json.loads(cli.ok("--data", other, "list", "--json"))
-        assert [job["id"] for job in jobs] == ids
-        assert {job["state"] for job in jobs} == {"pending"}
-        assert jobs[0]["priority"] == 2
-    (tmp_path / "cut").write_text(dead.rstrip()[:-1])
-    result = cli("--data", str(tmp_path / "none"), "enqueue", "--file", "cut")
-    assert result.code == 2
-    assert "'}' is missing behind the jobs" in result.err
-    assert cli("enqueue", "--file", "dead").code == 4, "they are there already"
-
-
-def test_what_a_person_wrote_is_passed_over_nowhere(cli, tmp_path):
-    (tmp_path / "jobs").write_text('{"id": "a", "command": "true", "attempts": 3}')
-    assert cli("enqueue", "--file", "jobs").code == 2
-    assert json.loads(cli.ok("list", "--json")) == []

@@ -689,39 +689,6 @@ def test_a_mistake_stops_a_worker_that_knew_the_files_before(store, monkeypatch)
         store.claim("w", moment(1))
 
 
-@pytest.mark.parametrize("name", ["jobs.json", "dlq.json"])
-def test_a_file_cut_after_any_byte_is_refused_or_whole(store, name):
-    store.add([make_job("e", command="é", extra={"n": [1, {"k": "v"}]})])
-    store.fold()
-    whole, before = read(store, name), jobs_of(store)
-    for size in range(len(whole)):
-        write(store, whole[:size], name)
-        reader = FileStore(store.folder)
-        try:
-            found = jobs_of(reader)
-        except BadFile:
-            continue
-        assert size >= len(whole) - 1  # only the last newline may be missing
-        assert set(found) == set(before)
-    write(store, whole, name)
-
-
-@pytest.mark.parametrize("name", ["jobs.json", "dlq.json"])
-def test_a_file_with_a_flipped_byte_is_refused_or_taken_for_an_edit(store, name):
-    whole, count = read(store, name), len(jobs_of(store))
-    for at in range(len(whole)):
-        data = bytearray(whole)
-        data[at] ^= 0x01
-        write(store, bytes(data), name)
-        try:
-            found = jobs_of(FileStore(store.folder))
-        except BadFile:
-            continue
-        # No checksum tells it from an edit, but never is a job lost or doubled by it.
-        assert len(found) == count, at
-    write(store, whole, name)
-
-
 # -- what was not touched
 
 

@@ -62,10 +62,6 @@ def _states(folder: str) -> dict[str, str]:
 # -- the session
 
 
-def test_the_first_line_names_the_data_folder(typed, data_dir) -> None:
-    assert data_dir in typed(CTRL_D).out.getvalue().splitlines()[0]
-
-
 def test_a_change_that_is_seen_as_the_line_ends_is_not_drawn(data_dir) -> None:
     class Closed:
         """A loop that ends just after it was found open."""
@@ -174,11 +170,6 @@ def test_own_commands(typed) -> None:
     assert "Notices are off." in out
     assert "Keys are those of vi." in out
     assert "Keys are those of emacs." in out
-
-
-def test_the_keys_of_the_shell_are_not_read_as_jobs(typed) -> None:
-    typed(f"enqueue -{ENTER}{CTRL_D}")
-    assert typed.err.getvalue().startswith("queuectl: ")
 
 
 def test_a_system_line(typed, tmp_path) -> None:

@@ -10,7 +10,7 @@ import time
 import pytest
 from samples import make_job, moment, put
 
-from queuectl.errors import BadFile, StoreBusy
+from queuectl.errors import BadFile
 from queuectl.store.door import is_young
 from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.job_files import encode_job
@@ -178,16 +178,6 @@ def test_a_journal_that_somebody_else_keeps_replacing_is_refused(store, monkeypa
     monkeypatch.setattr(Journal, "is_current", lambda journal: False)
     with pytest.raises(BadFile, match="is replaced by something else than queuectl"):
         list(FileStore(store.folder).find())
-
-
-def test_a_reader_needs_no_lock(store):
-    other = FileStore(store.folder)
-    assert store.change_settings({}, {"lock-timeout": 0})
-    with other._writer.lock:
-        assert [job.id for job in store.find()] == ["a", "b"]
-        with pytest.raises(StoreBusy):
-            store.add([make_job("c")])
-    other.close()
 
 
 def test_a_reader_ignores_a_tail_that_is_not_whole_and_cuts_nothing(store):

@@ -607,17 +607,3 @@ def test_the_first_signal_lets_the_job_finish(bench, foreground, number):
     bench.make("go")
     assert foreground.wait() == 0
     assert bench.queue.get(job_id).state == "completed"
-
-
-def test_a_worker_whose_folder_is_moved_away_leaves_without_a_traceback(bench):
-    job_id = bench.enqueue("echo > begun; sleep 60")
-    (pid,) = bench.start()
-    bench.await_file("begun")
-    moved = f"{bench.folder}-moved"
-    os.rename(bench.folder, moved)
-    bench.await_end(pid)
-    os.rename(moved, bench.folder)
-    said = bench.workers_logs()
-    assert f"data folder {bench.folder} is gone; it leaves" in said
-    assert "Traceback" not in said
-    assert bench.queue.get(job_id).state == "in_progress"  # until its worker is seen to be lost
