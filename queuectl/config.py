@@ -127,7 +127,7 @@ def find_setting(name: str) -> Setting:
 
 
 def unknown_settings(names: Iterable[str]) -> str:
-    """A line that names some settings that are none, and what may be meant."""
+    """A line that names some unknown settings, and what may be meant."""
     known = [setting.name for setting in SETTINGS]
     told = ", ".join(f"'{name}'{did_you_mean(name, known)}" for name in list(names)[:5])
     return f"not a setting, and without effect: {told}"

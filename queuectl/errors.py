@@ -219,7 +219,7 @@ UNREADABLE = (QueuectlError, OSError, ValueError)  # how looking at a queue may 
 
 
 def line_of(error: BaseException) -> str:
-    """The one line that a person sees of any error; one that is none of ours says so."""
+    """The one line that a person sees of any error; one that is not ours says so."""
     if isinstance(error, QueuectlError):
         return str(error)
     what = f"{type(error).__name__}: {error}".replace("\n", " ")

@@ -56,7 +56,7 @@ class StoreContract:
         assert store.check() == []
         assert dict(store.settings()) == {}
 
-    def test_what_was_added_is_read_back_whole(self, store):
+    def test_an_added_job_is_read_back_whole(self, store):
         job = make_job(
             **{"job_id": "a.B-c:1_", "command": HARD, "priority": -7, "env": {"A ä": "b\n"}},
             **{"timeout": 0.5, "cwd": "/x y", "rerun": False, "exit_code": 0, "error": '"'},
@@ -152,7 +152,7 @@ class StoreContract:
             store.change(["one", "two"], lambda job: job._replace(state="pending", rev=2))
         assert store.get("one").state == "dead"
 
-    def test_where_a_new_job_meets_others_the_caller_decides(self, store, monkeypatch):
+    def test_the_caller_decides_where_a_new_job_meets_others(self, store, monkeypatch):
         store.add([make_job("a", unique="k"), make_job("done", state="completed", unique="l")])
         met = []
 
@@ -251,7 +251,7 @@ class StoreContract:
         assert got == ["urgent", "old", "z-first-retry", "first", "second", "lazy"]
 
     @pytest.mark.parametrize("aging", [0.0, 7.5])
-    def test_what_is_claimed_before_a_job_is_counted_by_kind(self, store, aging):
+    def test_jobs_claimed_before_a_job_are_counted_by_kind(self, store, aging):
         dice = random.Random(3)
         rules = [{}, {"tags": ("t",)}, {"tags": ("t", "u"), "lock": ("l",)}]
         jobs = [make_job("j0", state="in_progress", worker="w")]
@@ -718,7 +718,7 @@ class StoreContract:
         assert store.forget_worker("w-1"), "again is harmless"
         store.release(other)
 
-    def test_a_worker_that_was_struck_off_can_tell_why_it_is_none(self, store):
+    def test_a_worker_that_was_struck_off_can_tell_why(self, store):
         slot = store.register("w-1", os.getpid(), "1", "b")
         slot.close()
         assert store.forget_worker("w-1")
@@ -803,7 +803,7 @@ class StoreContract:
         assert not set(" \n") & set(store.identity())
         assert store.notices == []
 
-    def test_what_is_due_can_be_done_at_any_time(self, store):
+    def test_due_work_can_be_done_at_any_time(self, store):
         filled(store)
         store.sync()
         store.fold()

@@ -20,7 +20,7 @@ def environ(tmp_path, monkeypatch):
     return {"XDG_STATE_HOME": str(tmp_path / "state")}
 
 
-def test_what_names_a_queue_in_mongodb_and_what_a_folder():
+def test_a_queue_in_mongodb_is_told_from_a_folder_by_its_name():
     urls = ("mongodb://h/d", "mongodb+srv://h", "mongodb", "@file")
     assert all(map(is_address, urls))
     assert not any(map(is_address, ("./mongodb", "data", "", "mongodb/", "redis://h", "/a@b")))
@@ -68,7 +68,7 @@ def test_a_password_that_is_not_spelled_as_a_url_wants_it_is_refused_unseen(url)
     assert "s3c" not in str(refused.value)
 
 
-def test_whoever_repeats_a_secret_is_not_shown():
+def test_a_secret_is_hidden_in_every_spelling():
     told = f"cannot use {SECRET}: s3cr%40t, s3cr@t, hidden"
     assert Address(SECRET).cleaned(told) == "cannot use ***: ***, ***, ***"
 

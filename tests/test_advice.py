@@ -70,7 +70,7 @@ def test_the_command_that_is_offered_is_one(specs):
     assert offered > 200
 
 
-def test_nothing_that_destroys_is_offered_for_what_does_not_resemble_it():
+def test_a_command_that_destroys_is_offered_for_a_similar_word_only():
     for word in (*OF_OTHER_TOOLS, *answers.ANSWERS, "reset", "reuse", "canal", "rest"):
         bound = bind_argv(COMMANDS, word.split())
         assert not bound.faults or meant(bound.faults[0].message) not in (
@@ -90,7 +90,7 @@ def test_a_word_of_another_tool_is_answered_in_one_line(cli, word):
 
 
 @pytest.mark.parametrize("words", [*answers.ANSWERS, *answers.NOT_YET])
-def test_what_an_answer_names_can_be_run(words):
+def test_every_command_that_an_answer_names_can_be_run(words):
     known = {**answers.ANSWERS, **answers.NOT_YET}
     assert bind_argv(COMMANDS, words.split()).faults[0].message == answers.answer(words)
     lines = [line for line, _ in known[words]] + re.findall(r"'(\w+ \w+)'", known[words][0][1])
@@ -144,7 +144,7 @@ def test_the_option_that_is_offered_is_one():
         ("list --verbose", ""),
     ],
 )
-def test_what_other_tools_call_an_option_is_known(line, offer):
+def test_the_names_of_options_in_other_tools_are_known(line, offer):
     argv = line.split()
     (fault, *_) = bind_argv(COMMANDS, argv).faults
     assert meant(fault.message) == offer
@@ -312,7 +312,7 @@ def test_the_line_that_is_advised_in_a_script_hands_in_that_job(cli, line, comma
     assert {name: job[name] for name in fields} == fields
 
 
-def test_what_tab_takes_for_a_command_makes_it_one():
+def test_the_hint_for_tab_makes_a_line_right():
     for line in ("enqueue sleep 1", "enqueue 'a; b'"):
         fault = bind(COMMANDS, line).faults[0]
         assert fault.hint
@@ -330,7 +330,7 @@ def test_what_tab_takes_for_a_command_makes_it_one():
         ["x", "--command", "y"],
     ],
 )
-def test_where_nothing_clear_was_meant_nothing_is_advised(cli, argv):
+def test_nothing_is_advised_where_nothing_clear_was_meant(cli, argv):
     refused = cli("enqueue", *argv)
     assert refused.code == 2
     assert "to run" not in refused.err
@@ -354,7 +354,7 @@ def test_a_program_with_a_blank_in_its_name_is_run(cli, tmp_path, monkeypatch, w
 
 
 @pytest.mark.parametrize("command", ["ls|wc", '"$HOME/my program"', "a\\ b", "{a;}"])
-def test_in_a_script_what_only_sh_can_read_goes_to_sh(command):
+def test_a_command_that_only_sh_can_read_goes_to_sh_in_a_script(command):
     bound = bind(COMMANDS, f"enqueue -- {command}")
     assert bound.faults == []
     assert bound.values["argv"] == command
@@ -492,6 +492,6 @@ def test_no_id_is_offered_where_it_would_be_refused(line, offered):
     assert "word" in kinds or "option" in kinds
 
 
-def test_a_setting_that_can_be_none_says_so():
+def test_the_error_of_a_setting_says_that_it_can_be_none():
     with pytest.raises(InvalidInput, match=r"aging must lie between .* or be none"):
         parse_setting(find_setting("aging"), "0")

@@ -61,7 +61,7 @@ def test_a_job_starts_when_its_parents_ended_as_it_asks(queue):
     assert queue.claim("v").id == "c"
 
 
-def test_what_cannot_start_any_more_falls_with_its_parent_and_comes_back_with_it(queue):
+def test_a_job_that_cannot_start_any_more_falls_with_its_parent_and_comes_back(queue):
     enqueue(queue, "a")
     enqueue(queue, "b", after=["a"])
     enqueue(queue, "c", after=["b"])
@@ -99,7 +99,7 @@ def test_only_the_present_state_of_a_parent_counts(queue):
     assert states(queue) == {"a": "pending", "b": "completed", "c": "completed"}
 
 
-def test_what_makes_no_sense_is_refused_and_changes_nothing(queue):
+def test_nonsense_is_refused_and_changes_nothing(queue):
     enqueue(queue, "a")
     enqueue(queue, "b", after=["a"])
     with pytest.raises(NoSuchJob, match="job 'x' is to wait for 'nobody', and no job has that id"):
@@ -227,7 +227,7 @@ def test_the_commands_take_and_tell_parents(cli):
     assert cli.ok("purge", "b", "--yes") == "Removed 1 job.\n"
 
 
-def test_what_an_edit_by_hand_makes_unstartable_is_named_and_hangs_nothing(cli):
+def test_a_job_that_an_edit_makes_unstartable_is_named_and_hangs_nothing(cli):
     for job_id in "abcd":
         cli.ok("enqueue", "--id", job_id, "--", "true")
     path = f"{cli.folder}/jobs.json"
@@ -294,7 +294,7 @@ def test_children_are_shown_and_what_becomes_of_them_is_explained(cli):
     assert "e09 (pending), and 2 more\n" in cli.ok("show", "d")
 
 
-def test_what_replaces_a_running_job_waits_for_its_end_and_is_replaced_itself(queue):
+def test_a_job_that_replaces_a_running_one_waits_for_it_and_may_be_replaced(queue):
     """So at most one job of a key runs, however many workers there are."""
 
     def hand_in(command):
@@ -360,7 +360,7 @@ def test_a_large_family_falls_and_comes_back(queue):
     assert [end(queue) for _ in range(15)] == ["a", *kids, "c", "d"]
 
 
-def test_what_falls_with_a_parent_has_no_hook_and_keeps_its_key(queue):
+def test_a_job_that_falls_with_a_parent_has_no_hook_and_keeps_its_key(queue):
     queue.change_settings({"on-dead": "tell"})
     enqueue(queue, "a")
     enqueue(queue, "b", after=["a"], unique="k")
@@ -414,7 +414,7 @@ def test_jobs_with_a_tag_are_waited_for(cli):
 
 
 @pytest.mark.parametrize("lost", [0, 499])
-def test_of_many_parents_that_come_back_each_is_looked_at_once(monkeypatch, lost):
+def test_each_of_many_parents_that_come_back_is_looked_at_once(monkeypatch, lost):
     parents = [make_job(f"p{n}", state="dead") for n in range(500)]
     child = make_job("child", state="dead", after=tuple(job.id for job in parents))
     child = child._replace(error="dependency: parent 'p0' is dead")
@@ -456,7 +456,7 @@ def test_the_child_of_many_that_fall_is_parsed_once(tmp_path, monkeypatch):
     queue.close()
 
 
-def test_what_would_be_done_is_refused_as_it_is(queue):
+def test_a_dry_run_is_refused_as_the_change_is(queue):
     enqueue(queue, "a", unique="k")
     enqueue(queue, "b", after=["a"])
     wrong = [

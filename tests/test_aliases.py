@@ -98,7 +98,7 @@ def test_words_that_do_not_look_are_not_watched() -> None:
     assert "say" not in _offers("watch ")
 
 
-def test_completion() -> None:
+def test_aliases_are_offered_and_what_they_stand_for_is_completed() -> None:
     assert _offers("ba") == ["backup", "bad", "dashboard"]
     assert _offers("bad") == ["bad", "dashboard"]
     assert _offers("unalias bad") == []  # it is typed already
@@ -115,7 +115,7 @@ def _style(text: str, part: str) -> set[str]:
     return set(styles_of(text, _KNOWN)[start : start + len(part)])
 
 
-def test_colours() -> None:
+def test_an_alias_and_the_words_behind_it_are_coloured() -> None:
     assert _style("bad --limit 3", "bad") == {"class:line.command"}
     assert _style("bad --limit 3", "--limit") == {"class:line.option"}
     assert _style("watch bad --limt 3", "bad") == {"class:line.command"}
@@ -154,7 +154,7 @@ def test_an_alias_is_a_sign_that_a_new_command_begins() -> None:
 
 
 @pytest.mark.parametrize("name", ["list", "worker", "quit", "alias", "a b", "", "!x", "a=b", "é"])
-def test_names_that_are_refused(name) -> None:
+def test_some_names_are_refused(name) -> None:
     with pytest.raises(InvalidInput):
         Aliases().define(name, "list")
 

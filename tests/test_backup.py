@@ -297,7 +297,7 @@ def test_a_backup_is_written_whole_or_not_at_all(queue, saved, how):
 # -- the commands
 
 
-def test_the_commands(cli, tmp_path):
+def test_backup_and_restore_carry_a_queue_to_another_folder(cli, tmp_path):
     for name in "ab":
         cli.ok("enqueue", "--id", name, "--", "true")
     assert cli.ok("backup", "q.jsonl") == "Backed up 2 jobs to q.jsonl\n"
@@ -342,7 +342,7 @@ def test_the_command_reads_standard_input(cli, tmp_path):
         (("restore", "/dev/null"), 5),
     ],
 )
-def test_what_cannot_be_written_or_read(cli, argv, code):
+def test_a_file_that_cannot_be_written_or_read_is_refused_in_a_line(cli, argv, code):
     cli.ok("init")
     result = cli(*argv)
     assert (result.code, result.out) == (code, "")

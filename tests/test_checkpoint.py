@@ -250,7 +250,7 @@ def test_a_fold_does_each_step_only_when_the_one_before_is_on_the_disk(store, fi
     ]
 
 
-def test_what_was_promised_is_synced_and_what_was_not_is_not(store):
+def test_only_promised_changes_are_synced(store):
     store.add([make_job("a"), make_job("b")])
     for deed, synced in (
         (lambda: store.add([make_job("c")]), True),

@@ -61,7 +61,7 @@ class TestFrontEnds:
         assert out == b""
         assert err.count(b"\n") == 1
 
-    def test_options_in_any_place(self, cli, tmp_path):
+    def test_options_may_stand_in_any_place(self, cli, tmp_path):
         other = str(tmp_path / "other")
         assert cli.ok("enqueue", "--data", other, "--id", "a", "-q", "--", "true") == "a\n"
         assert cli.ok("--data", other, "-q", "list") == "a\n"
@@ -93,7 +93,7 @@ class TestScripts:
         assert told[4] == "show nobody"
         assert told[5] == "     ^^^^^^"
 
-    def test_stop_on_error(self, cli):
+    def test_stop_on_error_ends_a_script_at_its_first_bad_line(self, cli):
         assert cli("--stop-on-error", stdin=self.BAD).code == 1
         assert names(cli) == ["a"]
 
@@ -171,20 +171,20 @@ class TestScripts:
     def test_a_dry_run_has_nothing_to_resume(self, cli):
         assert cli("--dry-run", "--resume=x", stdin="list\n").code == 2
 
-    def test_the_file_is_named(self, cli):
+    def test_the_file_of_a_script_is_named_in_its_errors(self, cli):
         with open("my jobs.txt", "w", encoding="utf-8") as file:
             file.write("\n\nlst\n")
         result = cli("-f", "my jobs.txt")
         assert result.code == 1
         assert result.err.startswith("queuectl: my jobs.txt:3: unknown command 'lst'")
 
-    def test_bytes_that_are_not_text(self, cli):
+    def test_a_line_of_bytes_that_are_not_text_is_told_and_the_rest_runs(self, cli):
         result = cli(stdin=b"enqueue --id a -- true\nshow \xff\nenqueue --id b -- true\n")
         assert result.code == 1
         assert "<stdin>:2:" in result.err
         assert names(cli) == ["a", "b"]
 
-    def test_an_object_that_is_never_closed(self, cli):
+    def test_an_object_that_is_never_closed_is_told_at_its_beginning(self, cli):
         result = cli(stdin="enqueue --id a -- true\nenqueue {id: b,\ncommand: true\n")
         assert result.code == 1
         assert result.err.startswith("queuectl: <stdin>:2:")
@@ -291,7 +291,7 @@ class TestStreams:
             )
             assert (done.returncode, done.stderr) == (0, b""), argv
 
-    def test_a_locale_without_unicode(self, cli):
+    def test_a_locale_without_unicode_shows_question_marks_but_in_json(self, cli):
         cli.ok("enqueue", "--id", "a", "--command", "echo ü 日本")
         env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         assert "echo ?" in cli.run("list", **env).out
@@ -308,7 +308,7 @@ class TestStreams:
     @pytest.mark.parametrize(
         "env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"argv": "--no-color"}, {}]
     )
-    def test_colours(self, cli, env):
+    def test_a_terminal_is_coloured_unless_that_is_switched_off(self, cli, env):
         cli.ok("enqueue", "--id", "a", "--", "true")
         cli.ok("cancel", "a")
         flag = [env.pop("argv")] if "argv" in env else []
@@ -413,7 +413,7 @@ class TestEnds:
             (("wait", "a", "--timeout", "0"), 124),
         ],
     )
-    def test_exit_codes_of_processes(self, cli, argv, code):
+    def test_processes_have_the_exit_codes_of_their_errors(self, cli, argv, code):
         cli.ok("enqueue", "--id", "a", "--", "true")
         assert cli.run(*argv).code == code
 

@@ -56,16 +56,16 @@ class TestWait:
             ("exit0 nobody", 3),
         ],
     )
-    def test_exit_codes(self, ended, ids, code):
+    def test_wait_ends_with_the_exit_code_of_the_job(self, ended, ids, code):
         assert ended("wait", *ids.split()).code == code
 
     @pytest.mark.usefixtures("no_patience")
-    def test_a_failure_of_its_own(self, ended):
+    def test_a_failure_of_wait_itself_has_an_exit_code_of_its_own(self, ended):
         with open(os.path.join(ended.folder, "jobs.json"), "wb") as file:
             file.write(b"{}")
         assert ended("wait", "exit0").code == 125
 
-    def test_one_deadline_for_all(self, cli):
+    def test_all_jobs_share_one_deadline(self, cli):
         for job_id in "abc":
             cli.ok("enqueue", "--id", job_id, "--", "true")
         result = cli("wait", "a", "b", "c", "--timeout", "50ms")
@@ -127,7 +127,7 @@ def test_purge_asks_on_a_terminal(cli):
         assert names(cli) == left
 
 
-def test_update(cli):
+def test_update_changes_fields_given_as_an_object_or_as_options(cli):
     cli.ok("enqueue", "--id", "a", "--", "true")
     assert "'a'" in cli.ok("update", "{id: a, priority: 3, command: echo 1}")
     [job] = json.loads(cli.ok("list", "--json"))
@@ -172,7 +172,7 @@ def test_a_log_that_cannot_be_removed_is_told_and_keeps_no_other(cli):
     assert names(cli) == []
 
 
-def test_logs(cli):
+def test_logs_shows_any_run_of_a_job_and_tells_of_silent_ones(cli):
     cli.ok("enqueue", "{id: a, command: echo run $QUEUECTL_ATTEMPT; seq 3; exit 1, max_retries: 1}")
     cli.ok("enqueue", "{id: silent, command: true}")
     assert cli("logs", "a") == (0, "", "Job 'a' has not run yet.\n")
@@ -214,7 +214,7 @@ def test_logs_follow_a_running_job(cli, tmp_path, wait_until):
     assert process.returncode == 0
 
 
-def test_show(cli):
+def test_show_prints_the_job_its_history_and_its_last_output(cli):
     cli.ok("enqueue", "{id: a, command: echo oops; exit 4, max_retries: 1, timeout: 1m}")
     cli.ok("config", "set", "base", "0")
     assert cli("worker", "run", "--drain").code == 1
@@ -242,7 +242,7 @@ def test_init_makes_a_folder_with_its_files(cli, tmp_path, monkeypatch):
     assert f"Data Folder: {tmp_path / 'data'}\n" in cli.ok("status")
 
 
-def test_ping(cli):
+def test_ping_makes_no_folder_and_names_the_one_that_is_there(cli):
     assert cli("ping").code == 0
     assert not os.path.exists(cli.folder)
     cli.ok("enqueue", "--", "true")
@@ -277,7 +277,7 @@ def test_status_tells_of_a_worker_that_died(cli, wait_until):
     assert json.loads(cli.ok("status", "--json"))["health"] == "stalled"
 
 
-def test_what_is_due_later_stalls_nothing(cli):
+def test_a_job_that_is_due_later_stalls_nothing(cli):
     def shown():
         return "".join(part[1] for part in standing_text(standing_of(summary()), 200))
 

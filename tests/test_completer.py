@@ -74,7 +74,7 @@ def _completed(line: str) -> str:
     return line[: first.start] + first.text
 
 
-def test_commands_and_groups() -> None:
+def test_commands_and_their_groups_are_offered() -> None:
     offers = _offers("")
     assert {"enqueue", "list", "dlq", "config", "worker", "help", "exit"} <= set(offers)
     assert "worker-start" not in offers
@@ -99,7 +99,7 @@ def test_old_spellings_are_offered_to_those_who_type_them() -> None:
         ("wait ", ["run1", "fail1", "wait1"]),
     ],
 )
-def test_job_ids_by_state(line, wanted) -> None:
+def test_job_ids_are_offered_by_state(line, wanted) -> None:
     offers = [offer for offer in _offers(line) if not offer.startswith("-")]
     assert offers == wanted
 
@@ -109,7 +109,7 @@ def test_running_jobs_come_first(line) -> None:
     assert _offers(line)[:3] == ["run1", "done1", "wait1"]
 
 
-def test_tags_that_jobs_have() -> None:
+def test_tags_and_fields_are_offered() -> None:
     assert _offers("enqueue --tag ") == ["gpu", "night:2", "site"]
     assert _offers("enqueue --tag gpu --tag i") == ["night:2", "site"]
     assert _offers("update wait1 --untag g") == ["gpu", "night:2"]
@@ -132,14 +132,14 @@ def test_each_job_has_its_state_and_command_beside_it() -> None:
     assert describe(running, 1769848320.0) == "in_progress 1m  a␤b"  # 08:32
 
 
-def test_prefix_before_substring_before_scattered() -> None:
+def test_offers_come_by_prefix_then_substring_then_scattered_letters() -> None:
     assert ranked(["abc1", "x1", "1b", "b-1-c", "1c"], "1") == ["1b", "1c", "abc1", "x1", "b-1-c"]
     assert ranked(["xjab", "job", "j-o-b", "ajob"], "job") == ["job", "ajob", "j-o-b"]
     assert ranked(["b", "a"], "") == ["b", "a"]
     assert ranked(["Job"], "jO") == ["Job"]
 
 
-def test_options_with_their_meaning() -> None:
+def test_options_are_offered_until_they_are_given() -> None:
     assert "--count" in _offers("worker start ")
     assert "--data" not in _offers("worker start ")
     assert "--data" in _offers("worker start --")
@@ -147,7 +147,7 @@ def test_options_with_their_meaning() -> None:
     assert _completed("list --st") == "list --state"
 
 
-def test_states() -> None:
+def test_states_are_offered_that_the_command_takes() -> None:
     assert _offers("list --state ")[:3] == ["pending", "in_progress", "completed"]
     assert _completed("list --state pe") == "list --state pending"
     assert _completed("list --state=pe") == "list --state=pending"
@@ -157,7 +157,7 @@ def test_states() -> None:
     assert _offers("update wait1 --state ") == ["pending", "cancelled"]
 
 
-def test_settings_with_value_and_meaning() -> None:
+def test_settings_are_offered_with_value_and_meaning() -> None:
     first = _found("config set ")[0]
     assert (first.shown, first.meaning) == ("max-retries", "7: runs after the first, for new jobs")
     assert _offers("config set max-retries ") == ["7", "3", "--json"]
@@ -165,7 +165,7 @@ def test_settings_with_value_and_meaning() -> None:
     assert _offers("config set nonsense ") == ["--json"]
 
 
-def test_fields_inside_braces() -> None:
+def test_fields_are_offered_inside_braces() -> None:
     assert _offers("enqueue {")[:3] == ["id", "command", "priority"]
     assert _completed("enqueue {id: a, com") == "enqueue {id: a, command: "
     assert _completed('enqueue {"id": "a", "com') == 'enqueue {"id": "a", "command": '
@@ -176,7 +176,7 @@ def test_fields_inside_braces() -> None:
     assert _offers("enqueue {id: a, command: echo") == []
 
 
-def test_help_topics() -> None:
+def test_topics_of_help_are_offered() -> None:
     assert {"enqueue", "dlq", "exit-codes", "fields"} <= set(_offers("help "))
     assert _offers("help dlq ret") == ["retry"]
 
@@ -220,7 +220,7 @@ def test_a_system_line_completes_programs_then_files(programs, line, wanted) -> 
     assert [one.display_text for one in found] == wanted
 
 
-def test_the_whole_word_is_an_offer_to_those_who_ask_for_it() -> None:
+def test_a_whole_word_is_offered_where_that_is_asked_for() -> None:
     bound = bind(SHELL_COMMANDS, "status")
     assert complete(bound, _QUEUE) == []
     assert [found.text for found in complete(bound, _QUEUE, whole=True)] == ["status"]
@@ -241,7 +241,7 @@ def test_a_command_within_a_line_is_completed_as_it_would_be_alone() -> None:
     assert _offers("alias c dlq retry ")[:2] == ["dead2", "dead1"]
 
 
-def test_paths(tmp_path, monkeypatch) -> None:
+def test_paths_are_offered_where_a_file_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some jobs.jsonl").write_text("")
     (tmp_path / "folder").mkdir()
@@ -336,7 +336,7 @@ def _style(text: str, part: str) -> set[str]:
     return set(styles_of(text, Aliases())[start : start + len(part)])
 
 
-def test_highlighting() -> None:
+def test_each_part_of_a_line_has_its_style() -> None:
     line = "list --state pendng --limit 5 # note"
     assert _style(line, "list") == {"class:line.command"}
     assert _style(line, "--state") == {"class:line.option"}

@@ -72,7 +72,7 @@ OPTIONS = [
         ("queuectl show 'jo", ["job2", "job1"]),
     ],
 )
-def test_what_a_tab_offers(queue, line, wanted) -> None:
+def test_a_tab_offers_what_fits_the_line(queue, line, wanted) -> None:
     assert words(line) == wanted
 
 
@@ -221,7 +221,7 @@ printf '%%s\\n' "${COMPREPLY[@]}"
         ("queuectl show nobody", 9, [""]),
     ],
 )
-def test_bash(home, line, kind, wanted) -> None:
+def test_bash_gets_the_words_of_the_queue(home, line, kind, wanted) -> None:
     found = ask(home, "bash", "--norc", "-c", _BASH % (quote(line), kind))
     assert len(found) >= len(wanted)
     for shown, start in zip(found, wanted, strict=False):
@@ -280,7 +280,7 @@ def test_the_interpreter_of_the_command_is_asked_directly(home, shell, monkeypat
         ("queuectl init ''", ["files"]),
     ],
 )
-def test_zsh(home, words, wanted) -> None:
+def test_zsh_gets_the_words_of_the_queue(home, words, wanted) -> None:
     found = ask(home, "zsh", "-f", "-c", _ZSH % words)
     for shown, start in zip(found[: len(wanted)], wanted, strict=True):
         assert shown.startswith(start)
@@ -296,7 +296,7 @@ def test_zsh(home, words, wanted) -> None:
         ("queuectl list --data=b", ["--data=bin/"]),
     ],
 )
-def test_fish(home, line, wanted) -> None:
+def test_fish_gets_the_words_of_the_queue(home, line, wanted) -> None:
     code = f"queuectl completion fish | source; complete --do-complete '{line}'"
     found = ask(home, "fish", "--no-config", "-c", code)
     assert len(found) == len(wanted)

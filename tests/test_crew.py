@@ -196,7 +196,7 @@ def test_a_second_signal_cannot_be_lost_in_the_first():
 NOBODY = "No worker runs; 'worker start' starts one.\n"
 
 
-def test_it_is_told_if_nobody_runs_what_was_handed_in(cli):
+def test_a_job_that_nobody_runs_is_told_of(cli):
     assert cli("enqueue", "--", "true").err == NOBODY
     assert cli("-q", "enqueue", "--", "true").err == ""
     script = "enqueue -- true\nenqueue -- true\n"

@@ -70,7 +70,7 @@ def test_all_is_well(queue):
     assert picture(queue) == before
 
 
-def test_a_queue_that_is_not_there_yet(cli):
+def test_a_queue_that_is_not_there_yet_is_not_a_problem(cli):
     for argv in (("doctor",), ("doctor", "--repair")):
         assert "Nothing is queued yet" in cli.ok(*argv)
     assert not path(cli).exists()
@@ -82,7 +82,7 @@ def test_a_queue_that_is_not_there_yet(cli):
 
 
 @pytest.mark.parametrize("argv", [("doctor",), ("doctor", "--repair"), ("doctor", "--json")])
-def test_what_is_not_a_queue_of_ours_is_exit_code_5(cli, tmp_path, argv):
+def test_a_folder_that_is_not_ours_is_exit_code_5(cli, tmp_path, argv):
     path(cli).write_text("a file")
     assert cli(*argv).code == 5
     path(cli).unlink()
@@ -141,7 +141,7 @@ def write_private(path, text="text"):
 
 @pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize("text", DAMAGES)
-def test_what_is_wrong_is_told_in_a_line_and_mended(queue, text):
+def test_each_damage_is_told_in_a_line_and_mended(queue, text):
     DAMAGES[text](lambda *names: path(queue, *names))
     before = picture(queue)
     [line] = [line for line in found(queue) if line.startswith("Problem: ")]
@@ -210,7 +210,7 @@ def test_two_live_jobs_with_one_unique_key_are_named(queue):
     other.close()
 
 
-def test_jobs_that_contradict_the_journal(queue):
+def test_jobs_that_contradict_the_journal_are_told(queue):
     """As no fault of the disk could make them, but a fault of ours."""
     lines = path(queue, "jobs.json").read_bytes()
     head, _, rest = path(queue, "journal").read_bytes().partition(b"\n")
@@ -254,7 +254,7 @@ def test_fields_of_a_later_version_are_kept_and_noted(queue, cli):
     assert '"stdin": ["x"]' in jobs.read_text()
 
 
-def test_what_was_set_aside_is_noted(queue):
+def test_files_that_were_set_aside_are_noted(queue):
     for name in ("jobs.json.bad-2026", "journal.torn-1-2", "before-restore-2026.jsonl"):
         write_private(path(queue, name))
     write_private(path(queue, "logs", "x.1.log.bad-2026"))
@@ -267,7 +267,7 @@ def test_what_was_set_aside_is_noted(queue):
     ]
 
 
-def test_free_space(queue, monkeypatch):
+def test_a_disk_that_is_nearly_full_is_told(queue, monkeypatch):
     real = os.statvfs(queue.folder)
 
     class Full:
@@ -281,14 +281,14 @@ def test_free_space(queue, monkeypatch):
     assert told[1].startswith("Problem: free space: the file system has no room for another file")
 
 
-def test_the_clock(queue):
+def test_a_clock_that_is_behind_the_files_is_told(queue):
     os.utime(path(queue, "dlq.json"), (2e9, 2e9))
     [line] = found(queue)
     assert line.startswith("Problem: clock: dlq.json is ")
     assert "ahead of the clock; set the clock right" in line
 
 
-def test_files_of_another_user(queue, monkeypatch):
+def test_files_of_another_user_are_told(queue, monkeypatch):
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
     write_private(path(queue, "notes.txt"))
@@ -299,7 +299,7 @@ def test_files_of_another_user(queue, monkeypatch):
     assert told[1].startswith("Problem: owner: belong to another user: notes.txt;")
 
 
-def test_workers_whose_files_cannot_be_looked_at(queue, monkeypatch):
+def test_workers_whose_files_cannot_be_read_are_told(queue, monkeypatch):
     def probe(folder, worker_id):
         raise PermissionError(13, "Permission denied")
 
@@ -311,7 +311,7 @@ def test_workers_whose_files_cannot_be_looked_at(queue, monkeypatch):
     slot.release()
 
 
-def test_a_lock_that_is_held(queue, monkeypatch):
+def test_a_lock_that_is_held_is_told_with_its_holder(queue, monkeypatch):
     monkeypatch.setattr("queuectl.store.damage.care._PATIENCE", 0.05)
     with QueueLock(queue.folder, lambda: 1.0):
         [line] = found(queue)
@@ -339,7 +339,7 @@ def test_a_worker_at_work_is_well(queue, wait_until):
     assert found(queue, 0) == []
 
 
-def test_a_job_whose_worker_is_gone(queue, briefly):
+def test_a_job_whose_worker_is_gone_is_told_and_taken_back(queue, briefly):
     store = JobQueue.open(queue.folder)
     store.claim("w-gone")
     store.store._writer.close()
@@ -348,7 +348,7 @@ def test_a_job_whose_worker_is_gone(queue, briefly):
     assert "job 'c': taken back from its dead worker" in queue.ok("doctor", "--repair")
 
 
-def test_a_job_that_its_worker_knows_nothing_of(queue, briefly):
+def test_a_job_that_its_worker_does_not_run_is_told(queue, briefly):
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     path(queue, "worker_pids.json").write_text('[{"id": "w-1", "pid": 123}]')
     store = JobQueue.open(queue.folder)
@@ -361,7 +361,7 @@ def test_a_job_that_its_worker_knows_nothing_of(queue, briefly):
     slot.release()
 
 
-def test_a_worker_that_is_not_on_the_list(queue):
+def test_a_worker_that_is_not_on_the_list_is_told(queue):
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     [line] = found(queue)
     assert line.startswith("Problem: worker_pids.json: does not name w-1;")

@@ -54,14 +54,14 @@ def test_a_dead_job_is_mended_and_retried(cli, queue, editor, tmp_path):
     assert _drafts(tmp_path) == []
 
 
-def test_where_nobody_can_be_asked_it_stays_dead(cli, queue, editor):
+def test_a_dead_job_stays_dead_where_nobody_can_be_asked(cli, queue, editor):
     _dead(queue)
     editor("form['command'] = 'true'")
     assert cli.ok("edit", "a") == "Job 'a' is updated; it is dead.\n"
 
 
 @pytest.mark.parametrize("change", ["sys.exit(3)", "pass", "text = json.dumps(form, indent=9)"])
-def test_nothing_is_changed(cli, queue, editor, tmp_path, change):
+def test_an_edit_without_a_change_changes_nothing(cli, queue, editor, tmp_path, change):
     queue.enqueue([{"id": "a", "command": "x"}])
     before = queue.get("a")
     editor(change)
@@ -81,7 +81,7 @@ def test_nothing_is_changed(cli, queue, editor, tmp_path, change):
         ("form['priority'] = 'high'", "priority must be a whole number"),
     ],
 )
-def test_what_was_written_wrongly_is_kept(cli, queue, editor, change, told):
+def test_a_draft_with_a_mistake_is_kept(cli, queue, editor, change, told):
     queue.enqueue([{"id": "a", "command": "x"}])
     before = queue.get("a")
     editor(change)
@@ -94,7 +94,7 @@ def test_what_was_written_wrongly_is_kept(cli, queue, editor, change, told):
     assert queue.get("a") == before
 
 
-def test_of_a_running_job_only_some_fields_are_shown(cli, queue, editor):
+def test_only_some_fields_of_a_running_job_are_shown(cli, queue, editor):
     queue.enqueue([{"id": "a", "command": "x"}])
     slot = queue.register_worker()
     queue.claim(slot.id)
@@ -110,7 +110,7 @@ def test_of_a_running_job_only_some_fields_are_shown(cli, queue, editor):
     queue.release_worker(slot)
 
 
-def test_no_editor_and_a_wrong_one(cli, queue, monkeypatch, tmp_path):
+def test_a_missing_and_a_wrong_editor_are_told(cli, queue, monkeypatch, tmp_path):
     queue.enqueue([{"id": "a", "command": "x"}])
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.delenv("EDITOR", raising=False)
@@ -135,7 +135,7 @@ def test_a_draft_that_cannot_be_written_is_told_and_not_left(
     assert _drafts(tmp_path) == []
 
 
-def test_where_no_draft_can_be_made_it_is_told(cli, queue, editor, monkeypatch, tmp_path):
+def test_a_draft_that_cannot_be_made_is_told(cli, queue, editor, monkeypatch, tmp_path):
     _dead(queue)
     editor("form['command'] = 'true'")
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "none")])

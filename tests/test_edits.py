@@ -116,7 +116,7 @@ def test_an_untouched_job_that_is_gone_stays_gone(queue):
     assert queue.edit(old, make_job("b")) == ({}, [], {})
 
 
-def test_what_both_changed_keeps_the_queues_form_and_is_told(queue):
+def test_a_job_that_both_changed_keeps_the_form_of_the_queue_and_is_told(queue):
     old = make_job("a")
     queue.has("a", (2, old), (5, done(old)))
     edit = queue.edit(old._replace(priority=7))
@@ -171,7 +171,7 @@ def test_the_form_of_an_id_that_was_used_again_is_not_taken_for_the_new_job(queu
     assert changed(queue.edit(new._replace(priority=3)))["a"].command == "new"
 
 
-def test_who_saves_again_without_reading_again_edits_the_form_before_the_first_edit(queue):
+def test_a_second_save_without_a_second_read_edits_the_form_before_the_first(queue):
     old = make_job("a")
     first = old._replace(priority=5, rev=2)
     queue.has("a", (2, old), (6, first), by_hand=[6])
@@ -283,9 +283,7 @@ def test_a_running_job_that_is_left_out_stays_and_is_told(queue):
 
 
 @pytest.mark.parametrize(("minutes", "removed"), [(9, False), (11, True)])
-def test_without_evidence_the_file_was_read_ten_minutes_before_it_was_saved(
-    queue, minutes, removed
-):
+def test_a_file_without_evidence_was_read_ten_minutes_before_it_was_saved(queue, minutes, removed):
     queue.has("a", (2, make_job("a")))
     newest = queue.has("b", (9, make_job("b")))
     at = START + 9 * HOUR + minutes * 60

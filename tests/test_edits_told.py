@@ -46,7 +46,7 @@ def test_each_command_says_that_an_edit_lies_aside_until_it_is_removed(queue):
     assert queue("status").err == ""
 
 
-def test_what_a_worker_found_is_told_by_the_next_command(queue):
+def test_edits_that_a_worker_found_are_told_by_the_next_command(queue):
     worker = JobQueue.open(queue.folder)
     edit(queue, rev=40)
     worker.checkpoint()

@@ -35,7 +35,7 @@ def test_a_line_is_a_name_and_a_value_as_it_stands():
         (b"A=" + b"x" * LARGEST, "longer than 1,000,000 bytes"),
     ],
 )
-def test_what_is_not_such_a_line_is_named(data, why):
+def test_a_line_of_another_form_is_named(data, why):
     with pytest.raises(InvalidInput, match=why):
         variables(data, "f")
 

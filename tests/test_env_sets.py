@@ -38,7 +38,7 @@ def test_all_takes_everything_but_what_is_ours_and_nothing_of_the_worker():
     assert applied(form, {b"B": b"2"}) == {b"A": b"1"}
 
 
-def test_what_the_enqueuer_lacks_the_job_lacks():
+def test_a_job_lacks_the_variables_that_its_enqueuer_lacks():
     form = {"env": {"PATH": "/x", "TZ": None, "NAME": "\udcff"}}
     base = {b"PATH": b"/worker", b"TZ": b"UTC", b"HOME": b"/root"}
     assert applied(form, base) == {b"PATH": b"/x", b"HOME": b"/root", b"NAME": b"\xff"}
@@ -52,7 +52,7 @@ def test_what_the_enqueuer_lacks_the_job_lacks():
         *({"env": {}, "umask": ""}, {"env": {}, "umask": "00022"}),
     ],
 )
-def test_what_is_not_a_set_is_told(form):
+def test_a_file_that_does_not_hold_sets_is_told(form):
     assert fault(form)
     assert not fault(ONE)
 

@@ -85,7 +85,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("fields", "workers", "ahead", "codes", "words"), CASES)
-def test_reasons(fields, workers, ahead, codes, words) -> None:
+def test_each_reason_has_its_code_and_its_words(fields, workers, ahead, codes, words) -> None:
     around = Surroundings(NOW, RetryPolicy(), workers, ahead)
     found = reasons(job(**fields), around, lambda at: at)
     assert " ".join(code for code, _ in found) == codes
@@ -94,7 +94,7 @@ def test_reasons(fields, workers, ahead, codes, words) -> None:
         assert word in text
 
 
-def test_what_comes_before_a_job() -> None:
+def test_the_jobs_before_a_job_are_counted() -> None:
     waiting = [
         job("first"),
         job("late", run_at=LATE),
@@ -118,7 +118,7 @@ def test_what_comes_before_a_job() -> None:
         ({"max_retries": 5000, "attempts": 4990}, [(n, 100.0) for n in range(4991, 5001)]),
     ],
 )
-def test_the_retries_that_may_come(fields, wanted) -> None:
+def test_coming_retries_are_told_with_their_waits(fields, wanted) -> None:
     assert coming_retries(job(**fields), RetryPolicy(2.0, 100.0)) == wanted
 
 
@@ -153,7 +153,7 @@ def test_explain_is_told_in_lines_and_as_json(cli) -> None:
     assert cli("explain", "nobody").code == 3
 
 
-def test_of_those_before_a_job_only_the_ones_that_can_start_count(cli) -> None:
+def test_only_jobs_that_can_start_count_as_before_a_job(cli) -> None:
     for job_id, how in [
         ("plain", ()),
         ("tagged", ("--tag", "t")),
@@ -171,7 +171,7 @@ def test_of_those_before_a_job_only_the_ones_that_can_start_count(cli) -> None:
     assert "If it dies or is cancelled, 2 jobs would fall" in cli.ok("explain", "plain")
 
 
-def test_of_a_command_that_was_not_found_it_tells_where_its_path_is_from(cli, monkeypatch) -> None:
+def test_a_command_that_was_not_found_is_told_with_the_origin_of_its_path(cli, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "no-such-tool")
     cli.ok("enqueue", "--id", "b", "--max-retries", "0", "--env", "PATH=/its/own", "--", "no-tool")

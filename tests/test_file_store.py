@@ -364,7 +364,7 @@ def test_a_line_that_is_cut_while_it_is_read_is_a_bad_file(store, monkeypatch, l
             store.claim("w", moment(1))
 
 
-def test_who_cannot_be_woken_gets_the_job_all_the_same(store, monkeypatch):
+def test_a_worker_that_cannot_be_woken_gets_the_job_all_the_same(store, monkeypatch):
     def refuse(_):
         raise OSError(errno.EMFILE, "Too many open files")
 

@@ -316,7 +316,7 @@ def modes(path):
     return {stat.S_IMODE(each.st_mode) for each in found}
 
 
-def test_what_the_owner_may_not_stays_so(tmp_path):
+def test_rights_that_the_owner_lacks_are_not_given(tmp_path):
     path = tmp_path / "queue"
     path.mkdir()
     path.chmod(0o555)
@@ -324,7 +324,7 @@ def test_what_the_owner_may_not_stays_so(tmp_path):
     assert modes(path) == {0o500}
 
 
-def test_what_belongs_to_another_user_is_left_alone(tmp_path, monkeypatch):
+def test_a_folder_of_another_user_keeps_its_modes(tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     door.make_private(str(tmp_path), tmp_path.stat())

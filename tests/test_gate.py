@@ -199,7 +199,7 @@ def test_a_run_knows_its_number(cli):
     assert json.loads(cli.ok("show", "a", "--json"))["job"]["slots"] == []
 
 
-def test_what_frees_a_token_wakes_those_who_wait_for_it(queue, monkeypatch):
+def test_the_end_that_frees_a_token_wakes_a_worker_for_it(queue, monkeypatch):
     """The worker that settles takes another job; what it freed is for an idle one."""
     queue.change_settings({"limits": {"gpu": 1}})
     enqueue(queue, "a", "b", tags=["gpu"])

@@ -340,7 +340,7 @@ def test_every_token_gets_a_role(line: str, roles: str) -> None:
         ("list # ", []),
     ],
 )
-def test_what_may_come_next_is_told(line: str, wanted: list[tuple[str, str, int]]) -> None:
+def test_the_next_words_are_told(line: str, wanted: list[tuple[str, str, int]]) -> None:
     found = expected(bind(SPECS, line))
     assert [(item.kind, item.prefix, item.start) for item in found] == wanted
 
@@ -412,7 +412,7 @@ def test_arguments_behind_dashes_are_quoted_back(words: list[str]) -> None:
         "ls -- --id x",
     ],
 )
-def test_in_a_line_what_stands_behind_dashes_is_left_to_sh(command: str) -> None:
+def test_the_words_behind_dashes_are_left_to_sh(command: str) -> None:
     bound = bind(SPECS, f"enqueue --id a --  {command}")
     assert bound.faults == []
     assert bound.values["argv"] == command
@@ -421,7 +421,7 @@ def test_in_a_line_what_stands_behind_dashes_is_left_to_sh(command: str) -> None
 
 
 @given(st.text(st.sampled_from("abc0 \t\n'\"\\{}#-=,:;|$*é世"), max_size=40))
-def test_behind_dashes_nothing_is_lost_but_blanks_around(text: str) -> None:
+def test_only_blanks_around_a_command_behind_dashes_are_lost(text: str) -> None:
     bound = bind(SPECS, "enqueue -- " + text)
     if bound.faults:
         assert bound.open or "behind --" in bound.faults[0].message
@@ -432,7 +432,7 @@ def test_behind_dashes_nothing_is_lost_but_blanks_around(text: str) -> None:
         assert not text.replace(command, "", 1).replace("\\\n", "").strip()
 
 
-def test_behind_dashes_no_program_is_not_a_command() -> None:
+def test_an_empty_or_missing_program_behind_dashes_is_refused() -> None:
     for bound, how in (
         (bind(SPECS, "enqueue -- '' x"), "empty"),
         (bind(SPECS, "enqueue -- # x"), "missing"),
@@ -534,7 +534,7 @@ def test_the_rest_of_a_line_is_a_command_of_its_own(reader, line, interval, word
         ("alias c list 'x", "unexpected 'x'", "'x"),
     ],
 )
-def test_faults_of_an_inner_command(line, message, marked):
+def test_faults_of_an_inner_command_stand_where_they_are_typed(line, message, marked):
     bound = bind(WATCHED, line)
     fault = bound.faults[0]
     assert fault.message.startswith(message)

@@ -227,7 +227,7 @@ def test_both_files_may_be_emptied(store):
     assert list(jobs_of(store)) == ["a"]
 
 
-def test_what_the_journal_says_of_a_job_is_kept(store):
+def test_changes_in_the_journal_are_kept(store):
     job = store.claim("w", moment(1)).job
     edit(store, lambda jobs: [form.update(command="by hand") for form in jobs.values()])
     for _ in range(2):
@@ -252,7 +252,7 @@ def test_a_run_that_goes_on_is_settled_over_the_edit(store):
     assert store.check() == []
 
 
-def test_who_read_before_the_edit_does_not_write_over_it(store):
+def test_a_reader_from_before_the_edit_does_not_write_over_it(store):
     old = store.get("a")
     edit(store, lambda jobs: jobs["a"].update(priority=7))
     assert store.remove([old.id], lambda job: job == old) == []
@@ -354,7 +354,7 @@ def finish(store, worker="w"):
 
 @pytest.mark.parametrize("how", ["in place", "renamed"])
 @pytest.mark.parametrize("folds", [0, 1, 3])
-def test_what_happened_while_somebody_edited_stays(store, how, folds):
+def test_changes_that_came_while_somebody_edited_stay(store, how, folds):
     forms = json.loads(read(store))
     finish(store)
     store.remove(["b", "d"])
@@ -374,7 +374,7 @@ def test_what_happened_while_somebody_edited_stays(store, how, folds):
     assert list(jobs_of(FileStore(store.folder))) == list("ace")
 
 
-def test_what_both_changed_is_told_by_name(store):
+def test_jobs_that_both_changed_are_told_by_name(store):
     forms = json.loads(read(store))
     finish(store)
     store.remove(["b"])
@@ -468,7 +468,7 @@ def test_an_edit_is_judged_while_nobody_waits_for_the_lock(store, monkeypatch):
 
 
 @pytest.mark.parametrize("other", ["claims another", "claims it", "edits again"])
-def test_what_comes_between_the_judging_and_the_lock_is_seen(store, monkeypatch, other):
+def test_a_change_between_the_judging_and_the_lock_is_seen(store, monkeypatch, other):
     real, left = writer.Writer.look_at_edit, [True]
 
     def look(self):

@@ -10,7 +10,7 @@ from queuectl.commands.table import COMMANDS
 
 
 class TestHelp:
-    def test_all_ways_to_ask(self, cli):
+    def test_all_ways_to_ask_for_help_agree(self, cli):
         overview = cli.ok("help")
         assert cli.ok("-h") == cli.ok("--help") == overview
         page = cli.ok("help", "dlq", "retry")
@@ -34,7 +34,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         "topic", ["exit-codes", "objects", "scripts", "shell", "settings", "fields", None]
     )
-    def test_topics(self, cli, topic):
+    def test_each_topic_fits_80_columns(self, cli, topic):
         page = cli.ok("help", *[topic] if topic else [])
         assert max(map(len, page.splitlines())) <= 80
         assert "\x1b" not in page
@@ -63,7 +63,7 @@ class TestHelp:
         assert result.code == 0 or "wait ended with exit code 124" in result.err, result
 
     @pytest.mark.parametrize("word", ["version", "--version", "-V"])
-    def test_version(self, cli, word):
+    def test_each_spelling_of_version_prints_it(self, cli, word):
         assert cli.ok(word) == f"queuectl {__version__}\n"
 
 

@@ -61,7 +61,7 @@ def test_a_pause_is_told_wherever_somebody_waits_for_jobs(cli):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ps is slow to tell")
-def test_one_that_was_stopped_by_a_signal(cli, worker, wait_until):
+def test_a_worker_that_a_signal_stopped_is_told(cli, worker, wait_until):
     os.kill(worker, signal.SIGSTOP)
     wait_until(lambda: health(cli) == "degraded")
     cli.ok("enqueue", "--id", "a", "--", "true")
@@ -83,7 +83,7 @@ def test_one_that_was_stopped_by_a_signal(cli, worker, wait_until):
     assert cli("worker", "list").err == ""
 
 
-def test_one_that_has_no_room_for_the_log_of_a_job(cli, worker, wait_until):
+def test_a_worker_without_room_for_the_log_of_a_job_is_told(cli, worker, wait_until):
     logs = os.path.join(cli.folder, "logs")
     os.rename(logs, f"{logs}.away")
     with open(logs, "wb"):
@@ -100,7 +100,7 @@ def test_one_that_has_no_room_for_the_log_of_a_job(cli, worker, wait_until):
     assert cli.ok("logs", "b") == "hello\n"
 
 
-def test_one_that_waits_for_the_lock(cli, worker, wait_until):
+def test_a_worker_that_waits_for_the_lock_is_told(cli, worker, wait_until):
     cli.ok("enqueue", "--id", "a", "--delay", "1h", "--", "true")
     fd = os.open(cli.folder, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -121,7 +121,7 @@ def test_one_that_waits_for_the_lock(cli, worker, wait_until):
         ("日" * 999, "日" * 53 + "..."),
     ],
 )
-def test_what_a_worker_notes_of_it_can_be_read(tmp_path, why, read):
+def test_the_note_of_a_hindrance_can_be_read(tmp_path, why, read):
     slot = make_slot(str(tmp_path), "w-1", "1 2 3 4")
     slot.note_trouble("before")
     slot.note_run("a", 7, 8, "9")
@@ -134,7 +134,7 @@ def test_what_a_worker_notes_of_it_can_be_read(tmp_path, why, read):
     slot.close()
 
 
-def test_several_are_counted(tmp_path):
+def test_several_hindered_workers_are_counted(tmp_path):
     slots = [make_slot(str(tmp_path), name, "1 2 3 4") for name in ("w-1", "w-2")]
     for slot in slots:
         slot.note_trouble("the disk is full")

@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_written_warns_once(tmp_path) -> None:
     assert history.get_strings() == ["one", "two"]
 
 
-def test_the_path(monkeypatch) -> None:
+def test_the_history_lies_where_the_user_says_or_in_the_state_folder(monkeypatch) -> None:
     assert history_path({"QUEUECTL_HISTORY": "/h"}) == "/h"
     assert history_path({"XDG_STATE_HOME": "/s"}) == "/s/queuectl/history"
     monkeypatch.setenv("HOME", "/home/me")

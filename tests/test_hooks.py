@@ -69,7 +69,7 @@ def test_only_an_end_has_a_hook_and_a_hooks_end_none():
     assert hooked((two[0], two[0]._replace(state="dead"))) == []
 
 
-def test_what_falls_with_a_job_has_no_hook_of_its_own(queue):
+def test_a_job_that_falls_with_another_has_no_hook_of_its_own(queue):
     """Else a parent of ten thousand would send as many mails."""
     queue.change_settings({"on-dead": "tell", "on-cancelled": "told"})
     for front, notify in (("loud", True), ("quiet", False)):

@@ -121,7 +121,7 @@ def test_the_front_of_a_line_tells_what_a_claim_needs(job):
 
 
 @given(JOBS.filter(lambda job: job.worker or job.state != "in_progress"))
-def test_what_we_wrote_is_taken_back_from_a_person_unchanged(job):
+def test_a_line_of_ours_is_taken_back_unchanged(job):
     form = json.loads(encode_job(job))
     assert job_from_person(form, now=moment(99), state="pending") == job
 
@@ -180,7 +180,7 @@ def test_a_command_suffices():
     assert job == make_job("made1", max_retries=7, timeout=60.0, **NOW)
 
 
-def test_what_is_given_is_taken():
+def test_given_values_are_taken():
     job = new(
         **{"id": "mine", "command": "x", "priority": "2", "max_retries": 0, "timeout": None},
         **{"run_at": moment(9), "cwd": "/x", "env": {"A": "b"}, "rerun": False},
@@ -236,7 +236,7 @@ def test_old_spellings_take_effect_in_a_file():
     assert (job.timeout, job.run_at, job.extra) == (5.0, moment(70), None)
 
 
-def test_what_may_be_missing_may_be_null():
+def test_a_value_that_may_be_missing_may_be_null():
     names = ["started_at", "finished_at", "timeout", "cwd", "env", "exit_code", "error", "worker"]
     assert written({"id": "a", "command": "x", **dict.fromkeys(names)}).worker is None
 

@@ -252,7 +252,7 @@ def test_records_are_read_back():
         b"x" + format_record(b"one\n", 1, PLAIN, NO_COUNTS),
     ],
 )
-def test_what_is_not_a_record_reads_as_none(data):
+def test_bytes_that_are_not_a_record_read_as_none(data):
     assert record_at(data, 0) is None
 
 
@@ -449,7 +449,7 @@ def test_claims_are_synced_when_asked_and_not_before(tmp_path, monkeypatch):
     store.close()
 
 
-def test_what_was_promised_is_synced_after_the_lock_is_free(tmp_path, monkeypatch):
+def test_a_promise_is_synced_after_the_lock_is_free(tmp_path, monkeypatch):
     store = FileStore(str(tmp_path / "queue"))
     store.add([make_job("a")])
     other, real, free = FileStore(store.folder), door.sync, []

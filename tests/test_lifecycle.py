@@ -354,7 +354,7 @@ def test_retry_of_an_ended_job_starts_its_count_anew(state):
         ({"state": "dead"}, lambda job, now: None, "web", None),
     ],
 )
-def test_whoever_asks_for_a_change_stands_in_the_history(job, rule, by, entry):
+def test_the_asker_of_a_change_stands_in_the_history(job, rule, by, entry):
     job = make_job(run=2, exit_code=1, history=({"event": "x"},), **job)
     got = lifecycle.signed(lambda job: rule(job, NOW), by, "edit")(job)
     added = None if got is None else list(got.history[1:])
@@ -430,7 +430,7 @@ def test_another_command_of_a_job_that_has_ended_is_noted_with_the_one_that_ran(
         "history",
     ],
 )
-def test_what_queuectl_sets_is_not_edited(name):
+def test_fields_that_queuectl_sets_are_not_edited(name):
     with pytest.raises(InvalidInput, match=f"field '{name}' cannot be changed"):
         lifecycle.edited(make_job(), {name: "1"}, NOW)
 

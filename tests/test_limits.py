@@ -259,7 +259,7 @@ def test_a_journal_that_a_giant_of_nothing_was_put_behind_is_refused_and_mended(
 
 
 @on_linux
-def test_a_giant_that_is_no_journal_is_looked_through_in_pieces(folder, bare):
+def test_a_giant_that_is_not_a_journal_is_looked_through_in_pieces(folder, bare):
     path = os.path.join(folder, "journal")
     with open(path, "r+b") as file:
         whole = file.read()

@@ -87,7 +87,7 @@ def _plain(cell, marks):
 
 @settings(max_examples=25)
 @given(st.lists(JOBS, max_size=2))
-def test_what_input_prints_makes_jobs_like_those_when_it_is_enqueued(jobs):
+def test_the_jobs_of_input_are_made_again_when_it_is_enqueued(jobs):
     args = {**NO_OPTIONS, "jsonl": True, "input": True}
     printed = listing.data_lines(Context(out=io.StringIO()), jobs, args, "jsonl", START)
     file = io.BytesIO("".join(f"{line}\n" for line in printed).encode())
@@ -127,7 +127,7 @@ def test_a_cancel_while_a_job_waits_is_not_the_end_of_its_run():
     assert [derived.name for derived in DERIVED] == [*SHOWN[-5:]]
 
 
-def test_the_orders():
+def test_each_order_of_a_list_is_what_its_name_says():
     a = make_job("a", priority=2, attempts=1, updated_at=moment(9), state="dead")
     b = make_job("b", priority=1, attempts=0, created_at=moment(1), run_at=moment(-5))
     c = make_job("c", attempts=2, created_at=moment(2), updated_at=moment(3), state="in_progress")
@@ -172,7 +172,7 @@ def queue(cli):
     return cli
 
 
-def test_each_form_of_a_list(queue):
+def test_a_list_has_its_fields_in_each_form(queue):
     assert queue.ok("list", "--fields", "id,tags", "--fields=state") == (
         "ID   Tags State\n" + "-" * 64 + "\nb    -    pending\na    gpu n:1 dead\n"
     ).replace("Tags State", "Tags    State").replace("-    pending", "-       pending")
@@ -312,7 +312,7 @@ def test_dead_jobs_and_single_ones_in_json_can_be_enqueued_again(cli, tmp_path):
     assert cli("enqueue", "--file", "dead").code == 4, "they are there already"
 
 
-def test_what_a_person_wrote_is_passed_over_nowhere(cli, tmp_path):
+def test_a_field_that_a_person_wrote_is_never_passed_over(cli, tmp_path):
     (tmp_path / "jobs").write_text('{"id": "a", "command": "true", "attempts": 3}')
     assert cli("enqueue", "--file", "jobs").code == 2
     assert json.loads(cli.ok("list", "--json")) == []

@@ -44,18 +44,18 @@ def zone(request, monkeypatch):
         ("2030-01-01 05:00+01:00", "2030-01-01T04:00:00.000000Z"),
     ],
 )
-def test_a_time_of_this_machine(zone, text, read):
+def test_a_time_is_read_on_the_clock_of_this_machine(zone, text, read):
     assert read_time(text, NOW) == read
 
 
 @pytest.mark.parametrize("zone", ["America/St_Johns"], indirect=True)
-def test_an_offset_west_of_greenwich_with_half_an_hour(zone):
+def test_an_offset_of_half_an_hour_west_of_greenwich_is_kept(zone):
     assert read_time("2030-01-01 05:00", NOW) == "2030-01-01T05:00:00-03:30"
     assert read_time("2030-07-01 05:00", NOW) == "2030-07-01T05:00:00-02:30"
 
 
 @pytest.mark.parametrize("zone", ["UTC"], indirect=True)
-def test_on_a_machine_in_utc(zone):
+def test_a_machine_in_utc_has_no_offset(zone):
     assert read_time("2030-01-01 05:00", NOW) == "2030-01-01T05:00:00+00:00"
     assert read_time("1970-01-01 00:00", NOW) == "1970-01-01T00:00:00+00:00"
 
@@ -78,7 +78,7 @@ def test_on_a_machine_in_utc(zone):
         ("soon", "is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or 2026"),
     ],
 )
-def test_what_is_not_a_single_time_is_refused(zone, text, complaint):
+def test_a_text_that_is_not_a_single_time_is_refused(zone, text, complaint):
     with pytest.raises(InvalidInput) as caught:
         read_time(text, NOW)
     assert complaint in str(caught.value)

@@ -86,7 +86,7 @@ def test_the_log_is_head_line_and_tail(logs, spool, written, clean):
     assert sorted(os.listdir(logs.path)) == ["a.1.rw.log", "w-1.spool"]
 
 
-def test_what_ended_before_a_look_is_cut_too_and_what_fits_is_whole(logs, spool):
+def test_a_run_that_ended_before_a_look_is_cut_too_and_a_short_one_is_whole(logs, spool):
     os.write(spool.fd, b"x" * 3000)
     spool.finish(JOB)
     assert kept(logs) == b"x" * 1000 + b"\n... about 1.0 KB not kept ...\n" + b"x" * 1000
@@ -109,7 +109,7 @@ def test_the_looks_come_as_fast_as_the_output_grows(spool):
     assert os.fstat(spool.fd).st_size == 9000
 
 
-def test_what_may_still_write_has_the_log_as_its_output(logs, spool):
+def test_a_process_that_may_still_write_has_the_log_as_its_output(logs, spool):
     late = os.dup(spool.fd)
     os.write(spool.fd, lines(0, 500))
     spool.finish(JOB, clean=False)
@@ -225,6 +225,6 @@ def test_sizes_are_read(text, size):
 
 
 @pytest.mark.parametrize("text", ["", "MB", "1.2.3", "5 parrots", "-1", "inf"])
-def test_what_is_not_a_size_is_refused(text):
+def test_a_text_that_is_not_a_size_is_refused(text):
     with pytest.raises(InvalidInput, match="not a size like"):
         parse_size(text)

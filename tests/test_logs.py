@@ -335,7 +335,7 @@ def test_following_waits_for_the_first_run(logs):
     assert b"".join(follow(logs, scene)) == b"done\n"
 
 
-def test_following_what_will_never_run_ends(logs):
+def test_following_a_job_that_will_never_run_ends(logs):
     cancelled = make_job(state="cancelled", run=0)
     assert list(follow(logs, Scene(cancelled))) == []
 
@@ -361,7 +361,7 @@ def test_descriptors_for_children_lie_above_the_standard_ones():
 # -- what goes on after its run
 
 
-def test_what_may_still_write_keeps_its_log_though_nothing_is_in_it_yet(logs, spool):
+def test_a_process_that_may_still_write_keeps_its_log_though_that_is_empty(logs, spool):
     late = os.dup(spool.fd)
     spool.finish(make_job("a"), clean=False)
     os.write(spool.fd, b"of b\n")
@@ -372,7 +372,7 @@ def test_what_may_still_write_keeps_its_log_though_nothing_is_in_it_yet(logs, sp
     assert read(logs.run_path(make_job("b"))) == b"of b\n"
 
 
-def test_whatever_inherited_the_output_holds_it(logs):
+def test_a_process_that_inherited_the_output_holds_it(logs):
     job, spool = make_job("a"), Spool(logs, "w-1")
     writer = subprocess.Popen(["sleep", "60"], stdout=spool.fd)
     try:

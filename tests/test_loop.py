@@ -225,7 +225,7 @@ def test_a_new_worker_hands_on_a_hint_that_came_before_its_first_claim(stage):
 
 
 @pytest.mark.parametrize(("watches", "crowd", "looks"), [(True, 40, 5), (False, 40, 10)])
-def test_where_one_hears_of_all_news_others_look_seldom(stage, monkeypatch, watches, crowd, looks):
+def test_others_look_seldom_where_one_hears_of_all_news(stage, monkeypatch, watches, crowd, looks):
     """And none but that one asks what is due next."""
     stage.slot.patience, stage.slot.crowd = 5.0, lambda: crowd
     stage.slot.keep_watch = lambda: watches
@@ -285,7 +285,7 @@ def test_a_result_is_kept_even_when_told_to_stop(stage):
     assert stage.codes() == [4]
 
 
-def test_told_to_stop_at_once_it_leaves_a_result_that_cannot_be_written(stage):
+def test_a_worker_told_to_stop_at_once_leaves_a_result_that_cannot_be_written(stage):
     stage.queue.waiting = [make_job(f"kill -{int(STOP_NOW)} $PPID; sleep 60")]
     stage.queue.refusals = [None, StoreBusy("busy")]
     assert stage.work() == 1
@@ -293,7 +293,9 @@ def test_told_to_stop_at_once_it_leaves_a_result_that_cannot_be_written(stage):
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_told_to_stop_it_notes_a_result_that_the_queue_does_not_take(tmp_path, monkeypatch, code):
+def test_a_worker_told_to_stop_notes_a_result_that_the_queue_does_not_take(
+    tmp_path, monkeypatch, code
+):
     """Whoever takes the job back settles that run: it is not lost, nor run again."""
     for part, seconds in ((loop, "_FIRST_PAUSE"), (loop, "_PATIENCE"), (rescue, "_LAST_BREATH")):
         monkeypatch.setattr(part, seconds, 0.001)
@@ -321,7 +323,7 @@ def test_told_to_stop_it_notes_a_result_that_the_queue_does_not_take(tmp_path, m
         assert other.workers() == []
 
 
-def test_what_takes_long_is_done_aside(monkeypatch):
+def test_long_work_is_done_aside(monkeypatch):
     main, seen = threading.main_thread(), []
 
     def fail() -> None:
@@ -396,7 +398,7 @@ def test_it_leaves_when_nothing_is_left_if_asked_to(stage):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, FINISH])
-def test_told_to_stop_it_does_not_pass_for_done(stage, number):
+def test_a_worker_told_to_stop_does_not_pass_for_done(stage, number):
     stop = f"kill -{int(number)} $PPID"
     stage.queue.waiting = [make_job(stop), make_job("true", "b")]
     assert stage.work(until_empty=True) == 128 + (15 if number == FINISH else number)
@@ -415,7 +417,7 @@ def test_each_event_of_a_jobs_life_is_told(stage):
     assert told[3].endswith("(exit code 3), retry in 4s")
 
 
-def test_when_nobody_listens_any_more_it_finishes_and_leaves(stage):
+def test_a_worker_to_which_nobody_listens_finishes_its_job_and_leaves(stage):
     def closed(_line: str) -> None:
         raise BrokenPipeError
 

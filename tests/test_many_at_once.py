@@ -129,7 +129,9 @@ def test_a_dry_run_refuses_what_would_be_refused(cli, queue) -> None:
         (["list", "--json", "--color", "always"], {}, False),
     ],
 )
-def test_colours_on_no_terminal(cli, queue, monkeypatch, argv, environ, coloured) -> None:
+def test_colours_without_a_terminal_are_those_that_were_asked_for(
+    cli, queue, monkeypatch, argv, environ, coloured
+) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
@@ -137,7 +139,7 @@ def test_colours_on_no_terminal(cli, queue, monkeypatch, argv, environ, coloured
     assert ("\033[" in cli.ok(*argv)) == coloured
 
 
-def test_a_colour_that_is_none_is_refused(cli) -> None:
+def test_an_unknown_colour_is_refused(cli) -> None:
     for argv in (["list", "--color", "sometimes"], ["--color=sometimes"]):
         result = cli(*argv)
         assert result.code == 2

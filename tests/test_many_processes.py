@@ -123,5 +123,5 @@ def test_several_may_be_the_first_to_use_a_queue(tmp_path):
 
 
 @pytest.mark.campaign
-def test_sixteen_processes_on_one_queue(tmp_path):
+def test_sixteen_processes_lose_and_double_nothing(tmp_path):
     check(*race(str(tmp_path / "queue"), workers=16, enqueuers=16, count=200))

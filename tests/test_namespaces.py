@@ -175,7 +175,7 @@ def test_a_run_that_lives_on_in_another_container_is_not_started_beside_it(bench
     bench.await_rescue_apart(job_id)
 
 
-def test_what_has_no_marks_is_known_by_the_lock_of_its_output(bench):
+def test_a_process_without_marks_is_known_by_the_lock_of_its_output(bench):
     job_id = lose_worker(bench, HIDDEN)
     end(OTHER)
     bench.apart("checkpoint")

@@ -321,7 +321,7 @@ ARRIVALS = [
 
 
 @pytest.mark.parametrize(("shell", "pieces", "job"), ARRIVALS, ids=[a[0] for a in ARRIVALS])
-def test_what_shells_make_of_an_object_is_put_together(
+def test_an_object_that_a_shell_took_apart_is_put_together(
     shell: str, pieces: list[str], job: dict[str, object]
 ) -> None:
     for rest in ([], ["--priority", "3"]):

@@ -61,7 +61,7 @@ def test_the_oldest_logs_of_ended_jobs_go_first(queue, changes, gone):
         os.close(writer)
 
 
-def test_no_logs_at_all_are_not_trouble(queue):
+def test_a_queue_without_logs_is_not_trouble(queue):
     queue.change_settings({"keep-logs": 0})
     assert remove_old_logs(queue, LogFolder(queue.folder)) == []
 

@@ -41,7 +41,7 @@ def test_waiting_for_many_leaves_out_the_job_that_waits(cli, own):
 
 
 @pytest.mark.parametrize(("name", "text"), [(MARKS[1], "other"), (MARKS[2], "2"), (MARKS[3], "x")])
-def test_what_an_earlier_run_left_or_runs_for_a_copy_is_no_part_of_the_job(
+def test_a_process_of_an_earlier_run_or_of_a_copy_is_not_part_of_the_job(
     cli, own, monkeypatch, name, text
 ):
     monkeypatch.setenv(name, text)

@@ -35,7 +35,7 @@ LESS = ["less", "-FIRX"]
         ("backup -", {}, []),
     ],
 )
-def test_which_pager(line, environ, command) -> None:
+def test_the_pager_is_the_one_that_the_environment_names(line, environ, command) -> None:
     assert pager_for(bind(COMMANDS, line), {"TERM": "xterm", **environ}) == command
 
 
@@ -132,6 +132,6 @@ def test_a_single_list_longer_than_the_screen_is_paged(listing) -> None:
         ("-f", "script"),
     ],
 )
-def test_what_is_not_paged(listing, tmp_path, argv) -> None:
+def test_scripts_pipes_and_single_results_are_not_paged(listing, tmp_path, argv) -> None:
     (tmp_path / "script").write_text("list\n")
     assert "paged" not in listing(*argv).text

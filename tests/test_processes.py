@@ -65,7 +65,7 @@ def test_where_proc_is_that_of_others_nothing_is_told_by_its_numbers(spawn, monk
     assert processes.group_alive(child.pid)
 
 
-def test_no_process_has_no_start_time(spawn):
+def test_a_pid_without_a_process_has_no_start_time(spawn):
     child = spawn("true")
     child.wait()
     assert processes.start_time(child.pid) is None

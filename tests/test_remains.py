@@ -73,7 +73,7 @@ def test_a_job_finds_its_own_queue(bench):
     assert bench.log(job_id, 1) == f"{os.path.abspath(bench.folder)}\n"
 
 
-# -- what is no part of a run
+# -- what is not part of a run
 
 
 def test_a_worker_that_a_failing_job_started_lives_on_with_its_job(bench):
@@ -104,7 +104,7 @@ def test_a_worker_that_a_failing_job_started_lives_on_with_its_job(bench):
         "exec sh -c 'echo $$ > inner; while :; do sleep 60; done' queuectl.worker",
     ],
 )
-def test_what_hides_from_a_rescue_is_ended_first(bench, command):
+def test_a_process_that_hides_from_a_rescue_is_ended_first(bench, command):
     (pid,) = bench.start()
     job_id = bench.enqueue(command)
     inner = read_pid(bench, "inner")
@@ -161,7 +161,7 @@ def test_a_worker_killed_after_it_was_asked_to_stop_is_not_evidence_against_its_
 # -- what cannot be ended
 
 
-def test_what_cannot_be_ended_keeps_its_job_until_it_is_given_up(bench, cli):
+def test_a_process_that_cannot_be_ended_keeps_its_job_until_it_is_given_up(bench, cli):
     worker = subprocess.Popen([sys.executable, "-c", HELPLESS, bench.folder], stdout=-3)
     job_id = bench.enqueue("(setsid sleep 60 &); exit 9", max_retries=0)
     bench.wait_until(lambda: bench.queue.workers() and bench.worker().left)

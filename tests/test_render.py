@@ -151,7 +151,7 @@ def test_of_many_lines_the_first_are_shown():
     assert render.block(["x" * 5000]) == "x" * 999 + "…"
 
 
-def test_a_time_that_is_none_is_shown_as_it_stands():
+def test_a_text_that_is_not_a_time_is_shown_as_it_stands():
     assert render.moment("yesterday\x1b", 5.0) == "yesterday\u241b"
 
 
@@ -179,7 +179,7 @@ def test_wide_joined_and_combining_characters_align(text, columns):
         assert (text + "abcd").startswith(cut.rstrip("…"))
 
 
-def test_what_is_drawn_as_one_is_never_cut_in_two():
+def test_joined_signs_are_never_cut_in_two():
     family, accent, flag = "👩\u200d👩\u200d👧", "e\u0301", "🇩🇪"
     assert [*render.graphemes(f"a{family}{accent}{flag}{flag}b")] == [
         "a", family, accent, flag, flag, "b",

@@ -305,7 +305,7 @@ def test_all_that_can_be_read_is_kept(queue, template, damage):
     assert jobs_of(queue).keys() >= {"next"}
 
 
-def test_a_file_system_without_links(queue, template, monkeypatch):
+def test_a_file_system_without_links_is_repaired_too(queue, template, monkeypatch):
     def link(old, new):
         raise PermissionError(1, "Operation not permitted")
 
@@ -356,7 +356,7 @@ def test_a_folder_that_is_absent_stays_so(tmp_path):
     assert not os.path.exists(tmp_path / "queue")
 
 
-def test_what_is_lost_is_named(queue):
+def test_a_loss_is_named(queue):
     all_at_once(queue)
     done, unread = repair(queue)
     stamp = "bad-20270115T080100Z"
@@ -400,7 +400,7 @@ def test_a_file_that_is_saved_while_it_is_mended_is_not_written_over(queue, monk
     assert jobs_of(queue)["stays"].priority == 9
 
 
-def test_bytes_that_changed_behind_the_back_of_the_stamps(queue):
+def test_bytes_that_changed_without_a_new_stat_are_found(queue):
     path = os.path.join(queue, "jobs.json")
     store = Store(queue)
     store.fold()
@@ -627,7 +627,7 @@ def test_killed_or_refused_at_any_step_and_run_again_it_loses_nothing(
         assert Store(path).settings() == {"base": 3, "unknown": [1]}
 
 
-def test_two_at_once(cli, wait_until):
+def test_three_repairs_at_once_mend_once(cli, wait_until):
     for name in "abc":
         cli.ok("enqueue", "--id", name, "--", "true")
     change(cli.folder, "jobs.json", b'{"id": "b"', b'{"id": b"')
@@ -679,7 +679,7 @@ def test_the_marker_is_written_anew(queue, mark):
     assert problems(queue) == []
 
 
-def test_what_is_newer_or_not_ours_is_left_alone(queue, tmp_path):
+def test_a_folder_that_is_newer_or_not_ours_is_left_alone(queue, tmp_path):
     write(queue, ".queuectl", b'{"format": 3}\n')
     before = contents(queue)
     for deed in (repair, problems):
@@ -695,7 +695,7 @@ def test_what_is_newer_or_not_ours_is_left_alone(queue, tmp_path):
     assert contents(foreign) == [b"{}"]
 
 
-def test_temporary_files_and_modes(queue):
+def test_temporary_files_go_and_modes_become_private(queue):
     for name in ("jobs.json.new", ".queuectl.77.new", "journal.torn-1-2.new"):
         write(queue, name, b"half")
     write(queue, "mine.new", b"not ours")
@@ -848,7 +848,7 @@ def test_a_job_file_that_is_lost_is_written_anew_from_its_copy(whole, name, dama
     store.close()
 
 
-def test_of_a_file_with_a_mistake_what_can_be_read_comes_before_its_copy(whole):
+def test_the_readable_part_of_a_file_comes_before_its_copy(whole):
     path = Path(whole, "jobs.json")
     lines = path.read_text().splitlines()
     at = next(n for n, line in enumerate(lines) if '"stays"' in line)

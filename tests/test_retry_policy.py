@@ -158,7 +158,7 @@ def test_a_value_is_kept_in_one_form(name, given, kept):
         ("log_limit", 1.5, "a number of bytes, not 1.5"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(name, given, why):
+def test_nonsense_is_refused(name, given, why):
     with pytest.raises(InvalidInput, match=why.replace("+", r"\+")):
         check_value(find_field(name), given)
 
@@ -174,7 +174,7 @@ def test_a_list_that_is_given_takes_the_place_of_the_other():
     assert (job.retry_on, job.no_retry_on) == (None, [2])
 
 
-def test_what_a_file_says_is_nothing_is_nothing():
+def test_a_null_in_a_file_stands_for_the_default():
     form = {"id": "a", "command": "x", "deferrals": None, "base": None, "retry_on": None}
     assert job_from_person(form, now=NOW, state="pending").deferrals == 0
 

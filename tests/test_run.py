@@ -47,7 +47,7 @@ def test_a_signal_leaves_the_job_and_tells_how_to_find_it(cli, number, code):
     assert cli.ok("show", "a", "-q") == "pending\n"
 
 
-def test_its_own_failure_is_not_a_code_of_the_job(cli):
+def test_a_failure_of_run_itself_is_not_a_code_of_the_job(cli):
     cli.ok("enqueue", "--id", "a", "--unique", "k", "--", "true")
     for options in (("--id", "a"), ("--unique", "k")):
         assert cli("run", *options, "--", "true").code == 125
@@ -64,5 +64,5 @@ def test_its_own_failure_is_not_a_code_of_the_job(cli):
         (5, 1, 2, "[###############-----] 6 of 8 jobs ended, 1 failed, about 20s left"),
     ],
 )
-def test_how_far_a_wait_has_got(done, failed, left, told):
+def test_a_wait_tells_how_far_it_has_got(done, failed, left, told):
     assert _how_far(done, failed, left, 60.4) == told

@@ -215,7 +215,7 @@ def test_a_command_longer_than_the_system_takes_is_told(bench):
         {"command": "echo \ud800"},
     ],
 )
-def test_what_no_process_can_be_given_is_told(bench, fields):
+def test_a_value_that_no_process_can_be_given_is_told(bench, fields):
     outcome = bench.run_job(make_job("true")._replace(**fields))
     assert outcome[:2] == ("not_started", None)
     assert outcome.error.startswith("cannot start: ")
@@ -239,7 +239,7 @@ def test_output_and_errors_go_to_one_file_in_order(bench):
     assert bench.output() == "one\ntwo\nthree\n"
 
 
-def test_a_command_that_starts_like_an_option_is_none(bench):
+def test_a_command_that_starts_like_an_option_is_run(bench):
     assert bench.run("-x; echo here").exit_code == 0
     assert bench.output().endswith("here\n")
 
@@ -343,7 +343,7 @@ def test_sigpipe_is_not_ignored(bench):
     assert int(bench.output().split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
 
 
-def test_where_posix_spawn_makes_no_sessions_another_way_is_taken(bench, monkeypatch):
+def test_another_way_is_taken_where_posix_spawn_makes_no_sessions(bench, monkeypatch):
     def refuse(*_args: object, **_how: object) -> int:
         raise NotImplementedError
 
@@ -353,7 +353,7 @@ def test_where_posix_spawn_makes_no_sessions_another_way_is_taken(bench, monkeyp
     assert bench.group() == bench.started[-1][0]
 
 
-def test_where_children_cannot_be_looked_at_without_reaping_they_are_reaped(bench, monkeypatch):
+def test_children_are_reaped_where_they_cannot_be_looked_at_without(bench, monkeypatch):
     monkeypatch.delattr(os, "waitid")
     assert bench.run("exit 5").exit_code == 5
     assert bench.run("kill -9 $$").exit_code == 137
@@ -369,7 +369,7 @@ def test_a_folder_that_is_not_absolute_is_one_at_home(tmp_path, monkeypatch, nam
     assert bench.output().strip() == str(tmp_path / (named or ""))
 
 
-def test_a_home_that_is_not_an_absolute_folder_is_none(tmp_path, monkeypatch):
+def test_a_home_that_is_not_absolute_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "below")
     (tmp_path / "below").mkdir()
@@ -452,12 +452,12 @@ def test_an_interruption_that_comes_too_late_changes_nothing(bench):
 # -- what is left behind
 
 
-def test_what_it_leaves_in_its_group_is_ended(bench):
+def test_a_process_that_it_leaves_in_its_group_is_ended(bench):
     assert bench.run("sleep 60 & echo left").exit_code == 0
     assert bench.output() == "left\n"
 
 
-def test_what_it_leaves_and_ignores_term_is_killed(bench):
+def test_a_process_that_it_leaves_and_that_ignores_term_is_killed(bench):
     outcome = bench.run(f"({TERM_IGNORER}) & exit 6")
     assert outcome.exit_code == 6
 
@@ -509,7 +509,7 @@ def test_nothing_is_left_of_a_run_that_did_not_succeed(bench, tmp_path, form, en
 
 
 @linux_only
-def test_what_left_the_session_of_a_run_that_succeeded_outlives_later_failures(bench, tmp_path):
+def test_a_process_that_left_the_session_of_a_success_outlives_later_failures(bench, tmp_path):
     daemon = daemon_of(bench, tmp_path)
     assert not bench.runner.clean
     assert bench.run("true").exit_code == 0
@@ -520,7 +520,7 @@ def test_what_left_the_session_of_a_run_that_succeeded_outlives_later_failures(b
 
 
 @linux_only
-def test_what_such_a_process_starts_later_outlives_failures_too(bench, tmp_path):
+def test_a_child_of_such_a_process_outlives_failures_too(bench, tmp_path):
     script = tmp_path / "script"
     script.write_text(
         "echo $$ > daemon\n"
@@ -536,7 +536,7 @@ def test_what_such_a_process_starts_later_outlives_failures_too(bench, tmp_path)
 
 
 @linux_only
-def test_a_success_ends_what_has_left_the_group_but_not_the_session(bench):
+def test_a_success_ends_processes_that_left_the_group_but_not_the_session(bench):
     assert bench.run("timeout 60 sleep 50 & sleep 0.1").exit_code == 0
     assert children() <= bench.older
 
@@ -561,7 +561,7 @@ def test_orphans_are_reaped(bench):
 
 
 @linux_only
-def test_what_cannot_be_ended_is_told_of_until_it_is_given_up(bench, monkeypatch):
+def test_a_process_that_cannot_be_ended_is_told_until_it_is_given_up(bench, monkeypatch):
     told = []
 
     def unended(left: Any) -> bool:
@@ -618,7 +618,7 @@ def test_every_process_of_a_run_is_marked(bench, wait_until, tmp_path):
 
 @linux_only
 @pytest.mark.parametrize(("times", "what"), [(1, "look"), (3, "look"), (2, "send_to")])
-def test_where_no_process_can_be_looked_at_a_run_has_not_ended_yet(
+def test_a_run_has_not_ended_while_its_processes_cannot_be_looked_at(
     bench, monkeypatch, times, what
 ) -> None:
     bench.runner.look = 0.01
@@ -630,7 +630,7 @@ def test_where_no_process_can_be_looked_at_a_run_has_not_ended_yet(
 
 @linux_only
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_what_a_success_leaves_is_spared_though_it_can_be_looked_at_late_only(
+def test_processes_that_a_success_leaves_are_spared_though_seen_late(
     bench, tmp_path, monkeypatch, times
 ) -> None:
     bench.runner.look = 0.01

@@ -144,7 +144,7 @@ def test_one_step_at_a_time_a_year_is_as_cronsim_goes_through_it(zone, fields):
         ("0 0 * * *", "Europe", "there is no time zone"),
     ],
 )
-def test_what_never_fits_is_refused(fields, zone, complaint):
+def test_a_schedule_that_never_fits_is_refused(fields, zone, complaint):
     with pytest.raises(InvalidInput, match=complaint):
         next_fitting(fields, zone, 1e9)
 
@@ -208,7 +208,7 @@ def test_a_copy_is_an_ordinary_job_of_its_own():
         ({"catch_up": False}, 61, True, "overlap"),
     ],
 )
-def test_what_is_left_out_is_noted(fields, now, lives, reason):
+def test_times_that_are_left_out_are_noted(fields, now, lives, reason):
     new, copy = fired(schedule(**fields), "s:1", moment(now), lives=lives)
     assert new.state == "pending"
     assert new.run_at > moment(now)
@@ -440,7 +440,7 @@ def test_an_update_plans_it_anew(clocked):
         ({"every": 60, "last": "x"}, "field 'last' cannot be set"),
     ],
 )
-def test_what_is_not_a_schedule_is_refused(clocked, fields, complaint):
+def test_a_mistake_in_a_schedule_is_refused(clocked, fields, complaint):
     with pytest.raises(InvalidInput, match=complaint):
         clocked.add(**fields)
     assert list(clocked.queue.find()) == []
@@ -500,7 +500,7 @@ def test_without_the_extra_one_line_says_what_to_install(cli, monkeypatch):
     cli.ok("enqueue", "--every", "1h", "--", "true")
 
 
-def test_what_a_copy_is_told_and_what_is_shown_of_a_schedule(cli, monkeypatch):
+def test_a_copy_knows_its_schedule_and_commands_show_it(cli, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     cli.ok(
         "enqueue", "--id", "s", "--every", "1h", "--overlap", "--", "printenv", "QUEUECTL_PLANNED"

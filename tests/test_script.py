@@ -179,7 +179,7 @@ def test_every_line_of_any_script_is_in_one_statement_or_none(script: str) -> No
 
 
 @given(st.lists(PIECES, max_size=30).map("".join))
-def test_where_nothing_looks_like_a_command_only_the_last_statement_is_open(script: str) -> None:
+def test_only_the_last_statement_is_open_where_nothing_looks_like_a_command(script: str) -> None:
     read = list(read_statements(script.split("\n"), "s"))
     assert not any(tokenize(statement.text)[-1].open for statement in read[:-1])
 

@@ -255,7 +255,7 @@ def test_top_lists_what_is_selected(queue, cli):
         ("", ""),
     ],
 )
-def test_what_changes_from_run_to_run_is_folded(error, cause):
+def test_texts_that_change_from_run_to_run_are_folded(error, cause):
     assert folded(error) == cause
 
 

@@ -88,7 +88,7 @@ def test_a_line_runs_and_is_remembered(typed, data_dir, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("word", ["exit", "quit"])
-def test_words_that_leave(typed, word) -> None:
+def test_exit_and_quit_leave(typed, word) -> None:
     typed(f"{word}{ENTER}status{ENTER}")
     assert "Total Jobs" not in typed.out.getvalue()
 
@@ -124,7 +124,7 @@ def test_pasted_lines_run_in_order(typed, data_dir) -> None:
     assert _states(data_dir) == {"a": "cancelled", "b": "pending"}
 
 
-def test_of_pasted_lines_none_runs_if_one_is_wrong(typed, data_dir) -> None:
+def test_no_pasted_line_runs_if_one_is_wrong(typed, data_dir) -> None:
     lines = "enqueue {id: a, command: x}\nenqeue {id: b, command: y}"
     typed(f"\x1b[200~{lines}\x1b[201~{ENTER}{CTRL_C}{CTRL_D}")
     assert _states(data_dir) == {}
@@ -163,7 +163,7 @@ def test_options_of_one_line_hold_for_that_line(typed, tmp_path) -> None:
     assert _states(str(other)) == {"b": "pending"}
 
 
-def test_own_commands(typed) -> None:
+def test_commands_of_the_shell_change_notices_and_keys(typed) -> None:
     typed(f"notify{ENTER}notify off{ENTER}keys vi{ENTER}\x1bOSkeys{ENTER}exit{ENTER}")
     out = typed.out.getvalue()
     assert "Notices are on." in out
@@ -172,7 +172,7 @@ def test_own_commands(typed) -> None:
     assert "Keys are those of emacs." in out
 
 
-def test_a_system_line(typed, tmp_path) -> None:
+def test_a_system_line_runs_and_its_exit_code_is_told(typed, tmp_path) -> None:
     typed(f"!echo hi > '{tmp_path}/said'; exit 4{ENTER}{CTRL_D}")
     assert (tmp_path / "said").read_text() == "hi\n"
     assert "(exit code 4)" in typed.err.getvalue()
@@ -302,7 +302,7 @@ def test_many_are_summed_up(queue) -> None:
 
 
 @pytest.mark.parametrize(("mode", "count"), [("on", 2), ("dead", 1), ("off", 0)])
-def test_modes(queue, mode, count) -> None:
+def test_each_mode_of_notify_tells_its_jobs(queue, mode, count) -> None:
     watcher, notices = _watched(queue.folder)
     notices.mode = mode
     queue.enqueue([{"id": "a", "command": "x"}, {"id": "b", "command": "x", "max_retries": 0}])
@@ -315,7 +315,7 @@ def test_modes(queue, mode, count) -> None:
     assert len(notices.take()) == count
 
 
-def test_what_was_told_otherwise_is_not_told_again(queue) -> None:
+def test_a_job_that_was_told_otherwise_is_not_told_again(queue) -> None:
     watcher, notices = _watched(queue.folder)
     queue.enqueue([{"id": "a", "command": "x"}])
     watcher.follow(["a"])
@@ -386,7 +386,7 @@ def mixed(queue) -> JobQueue:
     ],
 )
 @pytest.mark.parametrize("look", [Glance, Peek])
-def test_glance(look, mixed, states, start, wanted) -> None:
+def test_a_glance_finds_jobs_by_state_and_beginning(look, mixed, states, start, wanted) -> None:
     found = look(mixed.folder, time.time())
     assert set(_ids(found.newest(states, start, 10))) == wanted
     found.close()
@@ -394,7 +394,7 @@ def test_glance(look, mixed, states, start, wanted) -> None:
 
 
 @pytest.mark.parametrize("look", [Glance, Peek])
-def test_glance_tells_the_newest_first_over_many_chunks(look, queue, monkeypatch) -> None:
+def test_a_glance_tells_the_newest_first_over_many_chunks(look, queue, monkeypatch) -> None:
     monkeypatch.setattr(peek_module, "_CHUNK", 1000)
     queue.enqueue(
         [{"id": f"j{n}", "command": "x" * (3000 if n % 7 == 0 else n)} for n in range(50)]
@@ -407,7 +407,7 @@ def test_glance_tells_the_newest_first_over_many_chunks(look, queue, monkeypatch
 
 
 @pytest.mark.parametrize("look", [Glance, Peek])
-def test_glance_is_not_misled_by_what_a_command_says(look, queue, monkeypatch) -> None:
+def test_a_glance_is_not_misled_by_the_text_of_a_command(look, queue, monkeypatch) -> None:
     monkeypatch.setattr(peek_module, "_CHUNK", 200)
     said = '"state": "in_progress" {"id": "j", "state": "in_progress"'
     queue.enqueue([{"id": f"j{n}", "command": f"{said}\n{said}"} for n in range(9)])
@@ -434,7 +434,7 @@ def test_the_tags_of_the_newest_jobs_come_first_each_once(queue, monkeypatch) ->
 
 
 @pytest.mark.parametrize("look", [Glance, Peek])
-def test_glance_sees_what_a_person_wrote(look, queue) -> None:
+def test_a_glance_sees_an_edit_by_hand(look, queue) -> None:
     queue.enqueue([{"id": "a", "command": "x"}])
     queue.checkpoint()
     with open(os.path.join(queue.folder, "jobs.json"), "w") as file:
@@ -596,7 +596,7 @@ def test_source_runs_the_commands_of_a_file(typed, data_dir, tmp_path) -> None:
     assert "             ^^^^^^" in typed.err.getvalue()
 
 
-def test_source_of_no_file_and_of_itself(typed, tmp_path) -> None:
+def test_source_refuses_a_missing_file_and_one_that_names_itself(typed, tmp_path) -> None:
     (tmp_path / "loop.txt").write_text("source loop.txt\nping\n")
     typed(f"source nowhere.txt{ENTER}source loop.txt{ENTER}{CTRL_D}")
     assert "reading nowhere.txt: No such file" in typed.err.getvalue()
@@ -662,7 +662,7 @@ def test_an_alias_runs_as_what_it_stands_for(typed, data_dir) -> None:
         ("alias nobody", "'nobody' is not an alias"),
     ],
 )
-def test_what_no_alias_can_be(typed, line, told) -> None:
+def test_some_aliases_are_refused(typed, line, told) -> None:
     typed(f"{line}{ENTER}alias{ENTER}{CTRL_D}")
     assert told in typed.err.getvalue()
     assert len(typed.out.getvalue().splitlines()) == 1
@@ -695,7 +695,7 @@ def test_without_a_start_up_file_nothing_is_said(typed, start_up) -> None:
     assert typed.err.getvalue() == ""
 
 
-def test_another_start_up_file_and_none(typed, start_up, monkeypatch, tmp_path) -> None:
+def test_another_start_up_file_may_be_named_or_none(typed, start_up, monkeypatch, tmp_path) -> None:
     (start_up / "shellrc").write_text("version\n")
     (tmp_path / "other").write_text("status\n")
     monkeypatch.setenv("QUEUECTL_SHELLRC", os.devnull)

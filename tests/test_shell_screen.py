@@ -51,7 +51,7 @@ def _fail(queue: JobQueue, job_id: str) -> None:
     queue.settle(job, Outcome("exited", 3, None, queue.now()))
 
 
-def test_a_first_session(terminal, data_dir) -> None:
+def test_a_first_session_names_the_folder_and_leaves_a_folded_queue(terminal, data_dir) -> None:
     shell = terminal()
     assert f"data folder {data_dir}" in shell.text.replace("\n", "")
     shell.shows("no workers | no jobs", "Ctrl-D leaves")
@@ -166,7 +166,7 @@ def test_ctrl_c_clears_the_line_and_ends_a_wait_but_no_job(terminal, queue) -> N
     assert shell.ended() == 0
 
 
-def test_what_is_typed_during_a_command_is_neither_shown_nor_lost(terminal) -> None:
+def test_text_typed_during_a_command_is_neither_shown_nor_lost(terminal) -> None:
     shell = terminal()
     shell.keys("wait job9 --timeout 1" + ENTER)
     shell.shows("no job has the id")
@@ -197,7 +197,7 @@ def test_a_small_terminal_is_usable(terminal) -> None:
     assert shell.ended() == 0
 
 
-def test_history_by_prefix_by_search_and_by_suggestion(terminal, tmp_path) -> None:
+def test_history_is_found_by_prefix_by_search_and_by_suggestion(terminal, tmp_path) -> None:
     (tmp_path / "history").write_text("config get base\nstatus\nversion # it\n")
     shell = terminal()
     shell.keys("con")
@@ -252,7 +252,7 @@ def test_a_quick_tab_takes_the_only_offer_too(terminal) -> None:
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C"}])
-def test_without_colours_or_unicode(terminal, env) -> None:
+def test_the_shell_works_without_colours_or_unicode(terminal, env) -> None:
     shell = terminal(**env)
     shell.run("enqueue {id: a, command: echo}")
     shell.keys("list --state pendng")
@@ -346,7 +346,7 @@ def test_watch_on_a_dumb_terminal_goes_on_below(terminal) -> None:
     assert b"\x1b" not in shell.raw
 
 
-def test_watch_as_a_command_of_its_own(cli) -> None:
+def test_watch_runs_as_a_command_of_its_own(cli) -> None:
     shell = Terminal(80, 10, argv=("watch", "0.2", "status"))
     shell.shows("Every 200ms: status", "Total Jobs: 0")
     shell.process.terminate()

@@ -137,5 +137,5 @@ def test_durations_for_people_have_two_units_at_most(seconds, text):
 
 
 @given(st.integers(0, 10**8))
-def test_what_people_are_shown_can_be_read_back(seconds):
+def test_shown_durations_can_be_read_back(seconds):
     assert parse_duration(format_duration(seconds)) <= seconds

@@ -72,7 +72,7 @@ def test_a_line_is_cut_into_words(line: str, texts: list[str]) -> None:
         ("list '# no comment", "'"),
     ],
 )
-def test_what_an_unfinished_line_lacks_is_told(line: str, lacks: str) -> None:
+def test_the_missing_end_of_a_line_is_told(line: str, lacks: str) -> None:
     assert tokenize(line)[-1].open == lacks
 
 

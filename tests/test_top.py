@@ -66,7 +66,7 @@ def ids(view: View, jobs: tuple[Job, ...] = JOBS) -> list[str]:
 # -- the table
 
 
-def test_what_a_row_tells_on_a_wide_screen() -> None:
+def test_a_row_on_a_wide_screen_tells_time_tries_and_output() -> None:
     lines = text(screen(PICTURE, View(), 120, 12, ("", " keys")))
     assert lines[0] == " 2 workers | 1 running"
     assert lines[2].split() == ["ID", "State", "Time", "Tries", "Command", "Last", "output"]
@@ -97,7 +97,7 @@ def test_a_small_screen_still_shows_id_and_state() -> None:
     ("order", "first"),
     [("state", "slow1"), ("time", "flaky1"), ("id", "done1"), ("priority", "slow1")],
 )
-def test_orders(order, first) -> None:
+def test_each_order_has_its_first_job(order, first) -> None:
     view = View(order)
     assert ids(view)[0] == first
     view.backward = True
@@ -204,7 +204,7 @@ def test_the_marked_job_stays_marked_and_visible() -> None:
         ("in_progress", {"started_at": "yesterday"}, "20833d8h"),
     ],
 )
-def test_times(state, fields, told) -> None:
+def test_each_state_has_its_time(state, fields, told) -> None:
     assert time_of(job("a", state, **fields), NOW) == told
 
 
@@ -460,7 +460,7 @@ def test_a_snapshot_tells_what_it_leaves_out(cli, queue, monkeypatch) -> None:
     assert "j2" not in result.out
 
 
-def test_a_snapshot_of_no_queue_and_of_a_broken_one(cli, queue, data_dir) -> None:
+def test_a_snapshot_shows_no_queue_as_empty_and_refuses_a_broken_one(cli, queue, data_dir) -> None:
     assert "no jobs" in cli.ok("top")
     queue.enqueue([{"id": "a", "command": "x"}])
     queue.checkpoint()
@@ -529,7 +529,7 @@ def test_cancel_asks_first(typist, queue) -> None:
     assert (queue.get("a").state, queue.get("b").state) == ("pending", "cancelled")
 
 
-def test_retry_and_what_cannot_be_retried(typist, queue) -> None:
+def test_retry_asks_first_and_refuses_a_job_that_waits(typist, queue) -> None:
     _run_one(queue, "dead", Outcome("exited", 3, None, queue.now()), max_retries=0)
     queue.enqueue([{"id": "wait", "command": "x"}])
     typist(
@@ -544,7 +544,7 @@ def test_retry_and_what_cannot_be_retried(typist, queue) -> None:
     typist("r", lambda top: "pending" in top.message and "again" not in top.message, "q")
 
 
-def test_sorting_filtering_and_pause(typist, queue) -> None:
+def test_keys_sort_filter_and_pause(typist, queue) -> None:
     queue.enqueue([{"id": f"job{n}", "command": "x"} for n in range(3)])
     typist(
         "sS/b2x\x7f", lambda top: top.view.filter == "b2", ENTER,
@@ -574,7 +574,7 @@ def test_keys_without_a_meaning_say_so_and_pasted_text_does_nothing(typist, queu
     assert queue.get("a").state == "pending"
 
 
-def test_what_the_keys_do_can_be_scrolled(typist, queue) -> None:
+def test_the_help_on_keys_can_be_scrolled(typist, queue) -> None:
     typist(
         "?", lambda top: "arrows, q back" in text(top._lines())[-1], END,
         lambda top: any("leave" in line for line in text(top._lines())), HOME,
@@ -610,7 +610,7 @@ def test_a_paused_display_stands_still(typist, queue) -> None:
     assert "display paused" in text(top._lines())[0]
 
 
-def test_following_the_output_of_a_job(typist, queue, data_dir) -> None:
+def test_enter_follows_the_output_of_a_job(typist, queue, data_dir) -> None:
     _run_one(queue, "a")
     _print(data_dir, "w-1.spool", b"first\n")
     typist(

@@ -51,7 +51,7 @@ def test_a_second_job_of_a_key_is_refused_kept_away_or_put_in_its_place(cli):
         (("--unique", ""), "unique is empty"),
     ],
 )
-def test_what_makes_no_sense_is_refused(cli, options, told):
+def test_nonsense_is_refused(cli, options, told):
     refused = cli("enqueue", *options, "--", "true")
     assert (refused.code, refused.out) == (2, "")
     assert told in refused.err
@@ -82,7 +82,7 @@ def test_the_jobs_of_a_file_meet_each_other_too(cli):
     assert rows == f"Jobs added to the queue: 1 ({new}); there before: 2\n"
 
 
-def test_of_many_processes_one_gets_the_key(data_dir):
+def test_one_of_many_processes_gets_the_key(data_dir):
     answers: list[object] = []
 
     def hand_in() -> None:

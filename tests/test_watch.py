@@ -9,7 +9,7 @@ from queuectl.commands.table import COMMANDS
 from queuectl.shell.screens.watch import fitted, picture
 
 
-def test_what_can_be_watched_changes_nothing() -> None:
+def test_commands_that_can_be_watched_change_nothing() -> None:
     rows = {" ".join(spec.words): spec for spec in COMMANDS}
     assert all(rows[name].access != "write" for name in LOOKING)
 

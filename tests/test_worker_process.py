@@ -169,7 +169,7 @@ def test_the_reason_is_told_though_no_log_can_be_written(bench, tmp_path, monkey
     bench.wait_until(lambda: os.listdir(os.path.join(bench.folder, "logs")) == [])
 
 
-def test_a_worker_that_dies_without_a_word(bench, tmp_path, monkeypatch):
+def test_a_worker_that_dies_without_a_word_is_told_with_its_log(bench, tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o700)
@@ -512,7 +512,7 @@ def test_another_worker_rescues_by_itself_and_runs_the_job_again(bench):
 
 
 @linux_only
-def test_what_left_the_group_of_a_lost_run_is_ended_too(bench):
+def test_a_process_that_left_the_group_of_a_lost_run_is_ended_too(bench):
     (pid,) = bench.start()
     job_id = bench.enqueue("setsid sh -c 'echo $$ > escaped; exec sleep 60' & sleep 60")
     with open(bench.await_file("escaped"), encoding="ascii") as file:
@@ -525,7 +525,7 @@ def test_what_left_the_group_of_a_lost_run_is_ended_too(bench):
 
 
 @linux_only
-def test_what_an_earlier_job_left_on_purpose_is_not_ended_with_a_later_one(bench):
+def test_a_process_that_an_earlier_job_left_on_purpose_is_not_ended_with_a_later_one(bench):
     (pid,) = bench.start()
     daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 60' & until [ -s daemon ]; do :; done"
     bench.await_state(bench.enqueue(daemon), "completed")

@@ -158,7 +158,7 @@ def find_field(name: str) -> Field:
 
 
 def unknown_field(name: str) -> InvalidInput:
-    """The error for a name that is none of the fields, with the one that was most likely meant."""
+    """The error for a name that no field has, with the field that was most likely meant."""
     if name in NOT_YET:
         return InvalidInput(f"field '{name}' is not supported by this version")
     if name == "output":

@@ -56,7 +56,7 @@ class Presence:
             raise FileMissing(f"{gone(self._path)}; 'init' makes a new one")
 
 
-# What comes of reading job lines that are none.
+# Errors of reading lines that are not jobs.
 NO_LINES = (LookupError, ValueError, TypeError, AttributeError)
 
 

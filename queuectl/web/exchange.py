@@ -105,7 +105,7 @@ def status_of(error: QueuectlError) -> int:
 
 
 def refusal_of(error: Exception) -> Refused:
-    """Any error as an answer. What is none of ours tells nothing of our insides."""
+    """Any error as an answer. One that is not ours tells nothing of our insides."""
     if isinstance(error, Refused):
         return error
     if not isinstance(error, QueuectlError):

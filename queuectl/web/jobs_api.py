@@ -433,7 +433,7 @@ def find_in_logs(service: Service, call: Call) -> Answer:
 
 
 def _span(ranged: str) -> tuple[int, int] | None:
-    """Offset and length of the one range that is asked for; None: it is none that we know."""
+    """Offset and length of the one range that is asked for; None for what is not such a range."""
     unit, equals, span = ranged.partition("=")
     first, dash, last = span.strip().partition("-")
     if unit.strip() != "bytes" or not equals or not dash or "," in span:

@@ -100,7 +100,7 @@ def holder_of(port: int) -> str:
 
 
 def _inode(path: str) -> str:
-    """That of the socket behind a descriptor; "" if it is none, or closed by now."""
+    """The inode of the socket behind a descriptor; "" if that is not a socket, or closed by now."""
     try:
         link = os.readlink(path)
     except FileNotFoundError:

@@ -166,7 +166,7 @@ def ancestors(pid: int) -> set[int]:
 def holders(table: Collection[int], paths: Collection[str]) -> set[int]:
     """Those of these processes that inherited a lock on one of the files with its descriptor.
 
-    One that only reads the file, or locked it by itself, is none of them.
+    One that only reads the file, or locked it by itself, does not count.
     """
     wanted = set()
     for path in paths:

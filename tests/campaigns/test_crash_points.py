@@ -44,7 +44,7 @@ def test_nothing_is_lost_wherever_a_process_dies(root, seed):
     assert campaign.points > 30
 
 
-def test_what_a_disk_refuses_is_not_done(root, seed):
+def test_a_change_that_the_disk_refuses_is_not_made(root, seed):
     campaign = full_disks.run(150, seed, root)
     assert campaign.faults == []
     assert campaign.tried.total() >= 100
@@ -60,7 +60,7 @@ def test_nothing_is_lost_at_ten_thousand_crash_points(root, seed):
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-def test_whatever_a_disk_refuses_is_not_done(root, seed):
+def test_no_change_that_the_disk_refuses_is_made(root, seed):
     assert full_disks.run(10**6, seed, root).faults == []
 
 

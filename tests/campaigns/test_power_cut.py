@@ -24,7 +24,7 @@ def root() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("seed", ["1", None], indirect=True, ids=["1", "fresh"])
-def test_what_was_promised_survives_wherever_the_power_is_cut(root, seed):
+def test_promises_survive_wherever_the_power_is_cut(root, seed):
     (cut,) = run(1, seed, root, deeds=25, each=4)
     assert cut.faults == []
     assert cut.states > 100
@@ -88,7 +88,7 @@ def story(root) -> Told:
     "how", [pytest.param("die before", marks=pytest.mark.campaign), "die after"]
 )
 @pytest.mark.parametrize("die", calls(17))
-def test_the_making_of_a_folder_that_was_cut_short(story, die, how, each):
+def test_a_folder_whose_making_was_cut_short_is_made_anew(story, die, how, each):
     story.do("enqueue", die, how)
     story.do("enqueue")
     assert story.cut(each).faults == []
@@ -96,7 +96,7 @@ def test_the_making_of_a_folder_that_was_cut_short(story, die, how, each):
 
 @EACH
 @pytest.mark.parametrize("die", calls(16))
-def test_a_fold_that_was_cut_short(story, die, each):
+def test_a_fold_that_was_cut_short_loses_nothing(story, die, each):
     for name in ("enqueue", "claim", "bury"):
         story.do(name)
     story.do("enqueue")
@@ -111,7 +111,7 @@ def test_a_fold_that_was_cut_short(story, die, each):
 
 @EACH
 @pytest.mark.parametrize("die", calls(16))
-def test_a_fold_that_was_cut_short_and_left_nothing_to_write(story, die, each):
+def test_a_fold_that_was_cut_short_and_left_nothing_to_write_loses_nothing(story, die, each):
     for name in ("enqueue", "claim", "bury"):
         story.do(name)
     story.do("checkpoint")

@@ -10,8 +10,8 @@ from tests import test_gate, test_hooks, test_schedules
 test_the_worker_that_ends_a_job_runs_its_hook_next = (
     test_hooks.test_the_worker_that_ends_a_job_runs_its_hook_next
 )
-test_what_frees_a_token_wakes_those_who_wait_for_it = (
-    test_gate.test_what_frees_a_token_wakes_those_who_wait_for_it
+test_the_end_that_frees_a_token_wakes_a_worker_for_it = (
+    test_gate.test_the_end_that_frees_a_token_wakes_a_worker_for_it
 )
 _NAMES = (
     *("a_schedule_runs_a_copy_again_and_again", "after_two_weeks_off_it_runs_once"),

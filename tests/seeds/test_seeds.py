@@ -98,7 +98,7 @@ def test_a_line_prints_the_seeds_words(waiting, name, way):
 @pytest.mark.parametrize(
     "program", ["-m queuectl", "-m queuectl.cli"], ids=["queuectl", "queuectl.cli"]
 )
-def test_started_as_a_module_through_a_real_shell(cli, program):
+def test_queuectl_starts_as_a_module_through_a_real_shell(cli, program):
     line = """enqueue '{"id":"job10","command":"python -c \\"print(2+2)\\""}'"""
     done = subprocess.run(
         ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} {program} {line}"],
@@ -112,7 +112,7 @@ def test_started_as_a_module_through_a_real_shell(cli, program):
     assert job["command"] == 'python -c "print(2+2)"'
 
 
-def test_the_relaxed_object_typed_bare_in_the_shell_of_002(cli):
+def test_a_relaxed_object_may_be_typed_bare_as_in_002(cli):
     assert cli(stdin='enqueue {id: job1, command: "echo Hello"}\n').out == (
         "Job added to the queue with job id: job1\n"
     )
@@ -120,7 +120,7 @@ def test_the_relaxed_object_typed_bare_in_the_shell_of_002(cli):
     assert job["command"] == "echo Hello"
 
 
-def test_fields_of_003_under_their_old_names(cli):
+def test_fields_of_003_are_known_by_their_old_names(cli):
     cli.ok("enqueue", '{"command": "true", "run_timeout": 5, "available_at": "2030-01-01T00:00Z"}')
     [job] = json.loads(cli.ok("list", "--json"))
     assert job["timeout"] == 5
@@ -165,7 +165,7 @@ class TestWorkers:
         assert stopped[-1] == "All workers stopped."
         assert "Active Workers: 0\n" in cli.ok("status")
 
-    def test_hyphenated_spellings_of_000(self, cli):
+    def test_the_hyphenated_spellings_of_000_work(self, cli):
         assert cli.ok("worker-start", "--count", "1").startswith("Starting 1 worker(s)...\n")
         assert cli.ok("worker-stop").endswith("All workers stopped.\n")
 
@@ -242,7 +242,7 @@ class TestWorkers:
         [job] = json.loads(cli.ok("list", "--json"))
         assert (job["state"], job["run"]) == ("completed", 1)
 
-    def test_long_commands_and_quotes_of_every_sort(self, cli):
+    def test_long_commands_and_quotes_of_every_sort_run_unharmed(self, cli):
         long = "echo " + "x" * 100_000
         cli.ok("enqueue", json.dumps({"id": "long", "command": long}))
         quoted = """printf '%s|' 'a "b" c' "it's" \\"d\\" $((1+1)) `echo e`"""

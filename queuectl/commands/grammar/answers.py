@@ -1,4 +1,4 @@
-"""Answers to the words of other tools, and which command may be offered for a word that is none.
+"""Answers to the words of other tools, and which command may be offered for an unknown word.
 
 Loaded only for a line that is at fault. Every command line that is told can be run as it stands,
 once the words in capitals are filled in.

@@ -188,7 +188,7 @@ def both_ways(reading: Reading, token: Token) -> str:
 
 
 def is_no_program(reading: Reading, token: Token) -> bool:
-    """Whether a word that stands alone can be no program, but is a whole shell line in quotes.
+    """Whether a word that stands alone is not a program but a whole shell line in quotes.
 
     It may be one if it holds no sign of the shell or is a file. In a line of ours what was not
     quoted goes to /bin/sh as it stands, and what only /bin/sh can expand is left to it.
@@ -224,7 +224,7 @@ def _without_variables(words: list[Token]) -> tuple[list[str], list[Token]]:
 
 
 def _parted(reading: Reading, at: int) -> tuple[list[list[Token]], list[Token]]:
-    """The options of the line, each with its value, and the words from `at` on that are none.
+    """The options of the line, each with its value, and the other words from `at` on.
 
     A short option behind `at` stays with the words: most likely it is the command's own.
     """

@@ -130,7 +130,7 @@ def _is_intent(payload: bytes) -> bool:
 
 
 def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]:
-    """Every whole record, and the regions between that are none."""
+    """Every whole record, and the regions between them that are not records."""
     records: list[Record] = []
     bad: list[tuple[int, int]] = []
     while at < len(data):

@@ -25,7 +25,7 @@ _WAITING = re.compile(
     rb', \t?((?:"(?:after|after_end|tags|lock)": \[[^]]*\], )*)'
 )
 _SAID = itemgetter(1, 2, 3)
-# A line with what matters of one of them; its id is no job's.
+# A line with what matters of one of them; its id is not a job's.
 _KIND = (
     b'{"id": " %d", "state": "pending", "priority": 0, "run_at": "", %b"command": "", '
     b'"max_retries": 0, "updated_at": ""}'

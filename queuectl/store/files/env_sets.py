@@ -96,7 +96,7 @@ def _free_id(form: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
 
 
 def parse(data: bytes, path: str) -> dict[str, Any]:
-    """The sets in the file's bytes; BadFile, naming the place, if they are none."""
+    """The sets in the file's bytes; BadFile, with the position, if these are not sets."""
     text, sets = parse_object(data, path)
     for key, form in sets.items():
         wrong = fault(form)

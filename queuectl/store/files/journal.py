@@ -200,7 +200,7 @@ def _format_counts(counts: Counts, version: int) -> bytes:
 def parse_counts(text: bytes) -> Counts:
     """The counts of a header or a record's head: of every state, then those not known here.
 
-    Raises ValueError for what are none.
+    Raises ValueError for other bytes.
     """
     counts = no_counts()
     if b"=" in text:
@@ -349,7 +349,7 @@ class Journal:
         return os.fstat(self.fd).st_size - self.end
 
     def read_on(self, *, looked: bool = False, check: bool = True) -> tuple[list[bytes], bytes]:
-        """The payloads of the records appended since, and the bytes behind them that are none.
+        """The payloads of the records appended since, and the bytes behind them of no whole record.
 
         `looked`: the size was looked at under the lock that is still held. `check`: refuse a record
         whose lines are not those of jobs (BadFile); else the caller does that as it takes them in.

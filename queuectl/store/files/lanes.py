@@ -17,7 +17,7 @@ from queuectl.model.gate import LOCK, OPEN, Gate
 from queuectl.store.files.waits import Waits, Wants
 
 Entry = tuple[int, bytes, int, bytes]  # rank, due time, arrival, id
-# What lies behind the last entry that is known: that entry and a fifth, so that it is none itself.
+# The point behind the last known entry: that entry and a fifth part, so that it equals no entry.
 End = tuple[int, bytes, int, bytes, bytes]
 Signature = tuple[bytes, ...]
 

@@ -39,7 +39,7 @@ def named_jobs(
     look_up: Callable[[Journal, Collection[str]], dict[str, Found]],
     ids: Collection[str],
 ) -> Iterator[tuple[Journal, Iterator[Job]]]:
-    """The lock, the journal read to its end, and each of the jobs; NoSuchJob when one is none."""
+    """The lock, the journal read to its end, and each job; NoSuchJob if one is not there."""
     with writing as journal:
         found = look_up(journal, ids)
 

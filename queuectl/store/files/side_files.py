@@ -70,7 +70,7 @@ class SettingsFile:
 
 
 def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
-    """The file's text and the JSON object that it holds; BadFile, with the place, if it is none."""
+    """The file's text and the JSON object in it; BadFile, with the position, for anything else."""
     try:
         text = data.decode()
         values = json.loads(text, object_pairs_hook=no_twins)
@@ -107,7 +107,7 @@ def write_settings(folder: str, values: Mapping[str, object]) -> None:
 
 
 def read_workers(folder: str) -> list[dict[str, object]]:
-    """The entries of worker_pids.json; BadFile if they are none."""
+    """The entries of worker_pids.json; BadFile if it holds anything else."""
     path = os.path.join(folder, WORKER_LIST)
     try:
         entries = json.loads(door.read(path))

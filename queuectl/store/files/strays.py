@@ -57,7 +57,7 @@ def stray_worker_files(folder: str) -> list[str]:
 
 
 def odd_ones(folder: str) -> list[tuple[str, str]]:
-    """What stands in the place of a file or folder of ours and is none, or not ours alone.
+    """What stands in the place of a file or folder of ours, and is another kind or not ours alone.
 
     Each by its name from the data folder on, and what is wrong with it.
     """
