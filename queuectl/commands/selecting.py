@@ -32,7 +32,10 @@ _FEW = 5  # ids that are named
 
 
 def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None) -> Selection:
-    """What the options select, without ids; `states` are those of a command that names none."""
+    """What the options select, without ids; `states` are those of a command that names none.
+
+    InvalidInput if no time lies between --since and --until.
+    """
     wanted = args.get(_key("state", args)) or states
     since, until = args.get("since"), args.get("until")
     if since and until and since > until:
@@ -136,7 +139,8 @@ def whole_ids(
     """The ids that are meant, each once; `by` is the option that selects by state, "" for none.
 
     A person may write the beginning of one; a script that changes jobs may not, for the id that
-    it meant may be gone, and another begin so.
+    it meant may be gone, and another begin so. NoSuchJob for a word that names no job, InvalidInput
+    for one that begins several ids.
     """
     ids = []
     for word in dict.fromkeys(words):

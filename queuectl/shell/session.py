@@ -182,7 +182,7 @@ class Shell:
             self.context.flush()
 
     def run_file(self, path: str) -> int:
-        """Run the commands of a file in order; 1 if one of them failed."""
+        """Run the commands of a file in order; 1 if one failed or the file cannot be read."""
         try:
             with open(open_plain(os.path.expanduser(path)), "rb") as file:
                 data = file.read(_LARGEST + 1)

@@ -17,20 +17,16 @@ from queuectl.model.fields import DELAY, UNSETTABLE, Field, check_value, find_fi
 from queuectl.model.ids import ID
 from queuectl.web.exchange import fault, wrong
 
-_NUMBERS: dict[str, Any] = {
-    **dict.fromkeys(("int", "count", "size"), int),
-    **dict.fromkeys(("duration", "delay", "number", "share", "period"), (int, float)),
-}
+_WHOLE, _PLAIN, _SECONDS = (
+    ("int", "count", "size"),
+    ("number", "share"),
+    ("duration", "delay", "period"),
+)
 _ENDS = ("timeout", "signal")
 _WANTED = {
-    "int": "a whole number",
-    "count": "a whole number",
-    "size": "a whole number",
-    "duration": "a number of seconds",
-    "delay": "a number of seconds",
-    "period": "a number of seconds",
-    "number": "a number",
-    "share": "a number",
+    **dict.fromkeys(_WHOLE, "a whole number"),
+    **dict.fromkeys(_PLAIN, "a number"),
+    **dict.fromkeys(_SECONDS, "a number of seconds"),
     "flag": "true or false",
     "tags": "a list of words",
     "ids": "a list of ids",
@@ -49,8 +45,9 @@ def _is_fit(field: Field, value: object) -> bool:
         )
     if field.kind == "tags":
         return isinstance(value, list)
-    kinds = _NUMBERS.get(field.kind)
-    return kinds is None or (isinstance(value, kinds) and not isinstance(value, bool))
+    if field.kind in _WHOLE:
+        return type(value) is int
+    return field.kind not in (*_PLAIN, *_SECONDS) or type(value) in (int, float)
 
 
 def _check_clock(field: Field, value: Any) -> None:
@@ -67,7 +64,7 @@ def _field(name: str) -> Field:
 
 
 def check_draft(draft: object, *, editing: bool = False, at: object = None) -> dict[str, Any]:
-    """The fields of a new job, or (`editing`) of changes; 422 names every one that is wrong.
+    """The fields of a new job, or (`editing`) of changes; Refused (422) names all mistakes.
 
     What is null is left out, but where a change unsets what may be unset. `at` is where in the body
     the draft stands, unless it is the whole of it.
@@ -113,7 +110,7 @@ def check_drafts(drafts: object, most: int) -> list[dict[str, Any]]:
 
 
 def check_settings(body: object) -> dict[str, Any]:
-    """Settings by name; null puts one back to its default."""
+    """Settings by name; null puts one back to its default. Refused (422) names all mistakes."""
     if not isinstance(body, dict) or not body:
         raise wrong([fault("the body must be an object of settings")])
     found: dict[str, Any] = {}

@@ -184,7 +184,7 @@ def head_of(scope: Mapping[str, Any]) -> Head:
 
 
 async def read_body(receive: Callable[[], Any]) -> bytes:
-    """The body, which must not be larger than may be, whatever its head said, nor come too late."""
+    """The body; Refused if it is larger than allowed, whatever its head said, or comes too late."""
     try:
         return await asyncio.wait_for(_read_body(receive), LONGEST_BODY)
     except asyncio.TimeoutError:

@@ -362,7 +362,7 @@ def touch(
     """Do something to the selected jobs, if they are as many as was said before.
 
     `how` is what the action takes besides; a `goes` in it is a test that a job must pass to be
-    meant.
+    meant. Refused if that number is not given, or other jobs are selected by now.
     """
     kept: list[Job] = []
     if body["dry_run"]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,18 +21,17 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import answer
 from queuectl.commands.forms import document
 from queuectl.commands.grammar.specs import find_command
-from queuectl.commands.handlers.enqueue import make_absolute
+from queuectl.commands.handlers.enqueue import make_absolute, set_moment
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.zones import add_zone, zone_here
 from queuectl.config import Settings
-from queuectl.errors import Conflict, InvalidInput, NoSuchRun, StoreError
+from queuectl.errors import Conflict, NoSuchRun, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import parents
 from queuectl.model.env_set import captured
 from queuectl.model.gate import usage
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
-from queuectl.model.times import format_time
 from queuectl.places import own_folder
 from queuectl.store import opening
 from queuectl.store.door import Presence
@@ -162,8 +160,7 @@ class Operations:
 
         InvalidInput and DuplicateId tell by `index` which is wrong.
         """
-        now = time.time()
-        placed = [self._placed(draft, now) for draft in drafts]
+        placed = [self._placed(draft) for draft in drafts]
         jobs: list[Job] = []
         with self._writing() as queue:
             taken = captured(self._environ, self._umask, queue.settings().inherit_env)
@@ -173,13 +170,14 @@ class Operations:
         self._wrote(jobs)
         return jobs, sorted(instead)
 
-    def _placed(self, draft: Mapping[str, object], now: float) -> dict[str, object]:
+    def _placed(self, draft: Mapping[str, object]) -> dict[str, object]:
         """The draft with its folder, and the moment that a delay gives."""
         placed = {"cwd": self._here, **draft}
         make_absolute(placed, lambda: self._here)
         if placed.get("cron") and not placed.get("tz"):
             placed["tz"] = zone_here(self._environ)
-        return moment_of(placed, now)
+        set_moment(placed)
+        return placed
 
     def _changes(
         self, given: Mapping[str, object], meant: Callable[[], Iterable[Job]]
@@ -188,7 +186,8 @@ class Operations:
 
         `meant` gives the jobs that are changed.
         """
-        changes = moment_of(dict(given), time.time())
+        changes = dict(given)
+        set_moment(changes)
         make_absolute(changes, lambda: self._here)
         add_zone(changes, meant, self._environ)
         return changes
@@ -441,18 +440,6 @@ class Operations:
 
 class _Told(Exception):
     """The workers were told; nobody waits for their end."""
-
-
-def moment_of(draft: dict[str, object], now: float) -> dict[str, object]:
-    """The draft with the moment that its delay gives in the place of that."""
-    delay = draft.pop("delay", None)
-    if delay is None:
-        return draft
-    if "run_at" in draft:
-        raise InvalidInput("give run_at or delay, not both")
-    assert isinstance(delay, (int, float))
-    draft["run_at"] = format_time(now + delay)
-    return draft
 
 
 def state_folder(environ: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from queuectl.model.times import format_time, parse_duration, parse_time
 from queuectl.web.exchange import Answer, Call, Refused, fault, wrong
 
 V1 = "/api/v1"
+# It raises Refused or an error of the queue, either of which becomes an answer.
 Handler = Callable[[Any, Call], Answer]
 
 
@@ -169,7 +170,7 @@ def _short(text: str) -> str:
 
 
 def read_json(data: bytes) -> Any:
-    """A body as JSON: one value, no name twice, nothing that JSON does not have."""
+    """A body as JSON: one value, no name twice, nothing that JSON does not have; else Refused."""
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)

@@ -107,7 +107,7 @@ def rev_tag(job: Job) -> str:
 
 
 def wanted_rev(call: Call) -> int | None:
-    """The rev that `If-Match` asks for; None if it asks for none, or for any."""
+    """The rev that `If-Match` asks for, None for any; Refused if it holds no ETag of a job."""
     given = call.headers.get("if-match")
     if given is None or given.strip() == "*":
         return None

@@ -150,7 +150,7 @@ class Streams:
     # -- telling
 
     async def open(self, call: Call) -> Sender:
-        """What sends the events to this reader."""
+        """The sender of events to this reader; Refused if too many read, NoSuchJob, NoSuchRun."""
         if self._open >= MOST_STREAMS:
             raise Refused(503, "too many streams are open", headers={"retry-after": "5"})
         log = call.query["log"]

@@ -133,7 +133,7 @@ class Entry:
             self.ids[index] = job.id
 
     def hand_in_rows(self, args: Mapping[str, Any], draft: Draft) -> None:
-        """Hand in a job for each row of a file, as the draft has it."""
+        """Hand in a job for each row of a file, as the draft has it; InvalidInput names the row."""
         from queuectl.commands.handlers.each import Template, rows
 
         context, begun = self.context, list[int]()
@@ -145,7 +145,7 @@ class Entry:
                 begun.append(line)
                 try:
                     filled = template.fill(row)
-                    _set_moment(filled)
+                    set_moment(filled)
                 except InvalidInput as exc:
                     raise InvalidInput(f"{name}:{line}: {exc}") from None
                 _complete(context, filled)  # now: the folder's name may look like a placeholder
@@ -154,7 +154,7 @@ class Entry:
         self._hand_in_from(args["each"], drafts, begun)
 
     def hand_in_file(self, path: str, args: dict[str, Any]) -> None:
-        """Hand in all jobs of a file; what is wrong is told with its line."""
+        """Hand in all jobs of a file; InvalidInput and DuplicateId name the line."""
         flags = [option for option, _, _ in _FLAGS if args.get(option)]
         if option_fields(args) or args.get("argv") or flags:
             raise InvalidInput("a file of jobs takes no other options: write them into its lines")
@@ -231,7 +231,10 @@ def _tell_time(context: Context, draft: Draft) -> None:
 
 
 def described(args: dict[str, Any]) -> Draft:
-    """The job as the object, the options and what stands after `--` describe it together."""
+    """The job as the object, the options and what stands after `--` describe it together.
+
+    InvalidInput if they give nothing, or one field twice.
+    """
     given = [*option_fields(args).items()]
     if args.get("argv"):
         given.append(("command", args["argv"]))
@@ -245,7 +248,7 @@ def described(args: dict[str, Any]) -> Draft:
 def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
     """The fields of an object and those of options, none of them twice."""
     joined = dict(draft or {})
-    _set_moment(joined)
+    set_moment(joined)
     for name, value in given:
         if name in joined:
             raise InvalidInput(f"field '{name}' is given twice")
@@ -254,7 +257,10 @@ def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
 
 
 def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
-    """The fields that options like --priority set; `unset`: to null where an option is empty."""
+    """The fields that options like --priority set; `unset`: to null where an option is empty.
+
+    InvalidInput for an empty one otherwise.
+    """
     fields: Draft = {}
     for field in FIELDS:
         plain = field.enqueue and field.kind not in ("env", "tags", "flag", "ids")
@@ -263,7 +269,7 @@ def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
             fields[field.name] = None if unset and given == "" else given
     if args.get("delay") is not None:
         fields["delay"] = args["delay"]
-        _set_moment(fields, "--run-at or --delay")
+        set_moment(fields, "--run-at or --delay")
     for name in ("env", "lock", "after", "after_end"):
         words = args.get(name)
         if unset and words == [""]:
@@ -277,8 +283,8 @@ def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
     return fields
 
 
-def _set_moment(draft: Draft, either: str = "run_at or delay") -> None:
-    """Put the moment that a delay gives in its place."""
+def set_moment(draft: Draft, either: str = "run_at or delay") -> None:
+    """Put the moment that a delay gives in its place; InvalidInput if the draft has both."""
     delay = draft.get("delay")
     if delay is None:
         return
@@ -352,7 +358,7 @@ def _drafts(
     reading = _Reading(context, file, name)
     for line, draft in json_lines(file, name, reading.tell, passed):
         try:
-            _set_moment(draft)
+            set_moment(draft)
         except InvalidInput as exc:
             raise InvalidInput(f"{name}:{line}: {exc}") from None
         _complete(context, draft)

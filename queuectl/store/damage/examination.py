@@ -106,7 +106,7 @@ def examine(
 
 
 def look(folder: str, clock: Callable[[], float]) -> list[Finding]:
-    """What one look at the files finds; what needs a longer look is left out."""
+    """The findings of one look at the files; StoreError if the folder cannot be listed."""
     now = clock()
     try:
         os.listdir(folder)

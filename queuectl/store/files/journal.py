@@ -318,7 +318,10 @@ class Journal:
             self.fd = -1
 
     def is_current(self) -> bool:
-        """Whether this is still the file named `journal`: a fold renames another over it."""
+        """Whether this is still the file named `journal`: a fold renames another over it.
+
+        BadFile if there is none.
+        """
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:

@@ -113,9 +113,10 @@ class Staged:
 
 
 def new_lines(jobs: Iterable[Job], order: dict[str, int] | None, keys: set[str]) -> Iterator[bytes]:
-    """The jobs' lines; `order` is given the index of each id, and none may stand there twice.
+    """The jobs' lines; `order` is given the index of each id, `keys` those that the jobs have.
 
-    `keys` is given those that the jobs have.
+    DuplicateId for an id that comes twice, InvalidInput for a job that is too large, both with the
+    index of the job.
     """
     for index, job in enumerate(jobs):
         if order is not None:
