@@ -215,8 +215,8 @@ def _command(setting: Setting, value: object) -> str | None:
 
 
 def _paused(setting: Setting, value: object) -> tuple[str, ...]:
+    from queuectl.model.field_checks import check_tag
     from queuectl.model.gate import ALL
-    from queuectl.model.rare_values import check_tag
 
     if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
         raise InvalidInput(f"{setting.name} must be a list of tags, not {value!r}")
@@ -238,8 +238,8 @@ def _limits_in(setting: Setting, text: str) -> dict[str, object]:
 
 
 def _limits(setting: Setting, value: object) -> dict[str, int]:
+    from queuectl.model.field_checks import check_tag
     from queuectl.model.gate import variable
-    from queuectl.model.rare_values import check_tag
 
     if not isinstance(value, dict):
         raise InvalidInput(f"{setting.name} must be numbers by tag, like gpu=2, not {value!r}")

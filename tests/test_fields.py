@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuectl.errors import InvalidInput
+from queuectl.model.field_checks import LONGEST_TAG
 from queuectl.model.fields import (
     FIELDS,
     LONGEST_COMMAND,
@@ -23,7 +24,6 @@ from queuectl.model.fields import (
 )
 from queuectl.model.ids import ID
 from queuectl.model.job import Job
-from queuectl.model.rare_values import LONGEST_TAG
 
 
 def check(name, value):

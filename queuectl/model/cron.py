@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from zoneinfo import ZoneInfo, available_timezones
 
 from queuectl.errors import InvalidInput, as_given, not_installed
-from queuectl.model.rare_values import CRON
+from queuectl.model.field_checks import CRON
 
 try:
     from cronsim import CronSim, CronSimError

@@ -211,7 +211,7 @@ def check_value(field: Field, value: object) -> object:
         return None
     check = _CHECKS.get(field.kind)
     if check is None:
-        from queuectl.model.rare_values import RARE_CHECKS
+        from queuectl.model.field_checks import RARE_CHECKS
 
         return RARE_CHECKS[field.kind](field, value)
     return check(field, value)

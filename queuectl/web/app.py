@@ -10,7 +10,6 @@ from anyio import CapacityLimiter, to_thread
 from starlette.responses import Response
 
 from queuectl.errors import NoSuchJob, QueuectlError
-from queuectl.web.access import Tokens
 from queuectl.web.exchange import Answer, Call, Refused, old_problem, problem, refusal_of
 from queuectl.web.guard import (
     HEADERS,
@@ -26,6 +25,7 @@ from queuectl.web.guard import (
 from queuectl.web.routes import Route, check_members, find, read_json, read_query
 from queuectl.web.service import Service
 from queuectl.web.streams import Sender, Streams
+from queuectl.web.tokens import Tokens
 
 _THREADS = 4
 MOST_CONNECTIONS = 100

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from queuectl.commands.context import Context
-    from queuectl.web.access import Tokens
     from queuectl.web.guard import Door
+    from queuectl.web.tokens import Tokens
 
 _INTERRUPTED = 130
 _WARM = 1.0  # seconds that it reads the queue, at most, before it tells its address
@@ -34,7 +34,7 @@ def serve(context: Context, args: dict[str, Any]) -> Result:
 def dashboard(context: Context, args: dict[str, Any]) -> Result:
     """The page of the server that runs already, or of one that is started here."""
     _check_installed()
-    from queuectl.web.access import FULL, Desk
+    from queuectl.web.tokens import FULL, Desk
 
     desk = Desk(context.folder, context.environ)
     served = desk.served()
@@ -86,9 +86,9 @@ class _Serving:
     """One run of `serve`: what it opens, what it tells, what it leaves."""
 
     def __init__(self, context: Context, args: dict[str, Any]) -> None:
-        from queuectl.web.access import Desk
         from queuectl.web.operations import Operations, check_queue
         from queuectl.web.service import Service
+        from queuectl.web.tokens import Desk
 
         check_queue(context.folder)
         self._context, self._args = context, args
@@ -111,7 +111,7 @@ class _Serving:
             self._service.close()
 
     def _tokens(self) -> Tokens:
-        from queuectl.web.access import Tokens
+        from queuectl.web.tokens import Tokens
 
         made = self._desk.tokens(anew=bool(self._args["new_token"]))
         return Tokens(None if self._args["no_token"] else made)

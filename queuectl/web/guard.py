@@ -3,7 +3,7 @@
 The page runs commands as its user, and whatever a browser opens can send requests to it. So nothing
 is believed that a foreign page can bring about: a request must name this server (against rebound
 names), must not come from another origin (ports of this machine are foreign too), and must hold its
-token in a header that no browser adds by itself (App in app.py asks Tokens in access.py for it).
+token in a header that no browser adds by itself (App in app.py asks Tokens in tokens.py for it).
 The sources of the rules: the Fetch Metadata and Origin headers of the Fetch standard, RFC 6750 for
 the token.
 """

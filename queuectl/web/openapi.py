@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 
 from queuectl import __version__
 from queuectl.config import LONGEST_HOOK, MOST_AT_ONCE, SETTINGS, Setting
+from queuectl.model.field_checks import LARGEST_LOG, LONGEST_TAG, MOST_TAGS
 from queuectl.model.fields import (
     DELAY,
     FIELDS,
@@ -21,7 +22,6 @@ from queuectl.model.fields import (
     Field,
 )
 from queuectl.model.ids import ID
-from queuectl.model.rare_values import LARGEST_LOG, LONGEST_TAG, MOST_TAGS
 from queuectl.model.times import LONGEST
 from queuectl.web.exchange import TITLES, Answer, Call
 from queuectl.web.jobs_api import GUARDED

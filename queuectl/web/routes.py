@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from queuectl.errors import InvalidInput
+from queuectl.model.field_checks import check_tag
 from queuectl.model.fields import check_state
 from queuectl.model.ids import ID
-from queuectl.model.rare_values import check_tag
 from queuectl.model.times import format_time, parse_duration, parse_time
 from queuectl.web.exchange import Answer, Call, Refused, fault, wrong
 

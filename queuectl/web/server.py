@@ -15,8 +15,8 @@ import uvicorn
 from anyio import to_thread
 
 from queuectl.errors import StoreError
-from queuectl.web.access import answers, at_short_path
 from queuectl.web.app import App
+from queuectl.web.tokens import answers, at_short_path
 
 _IDLE = 40.0  # seconds that a connection may be open without a request
 _GRACE = 2  # seconds for answers that are being sent

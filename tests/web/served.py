@@ -10,13 +10,13 @@ import pytest
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
-from queuectl.web.access import Tokens
 from queuectl.web.app import App
 from queuectl.web.guard import Door
 from queuectl.web.operations import Operations
 from queuectl.web.pages import PAGES
 from queuectl.web.route_table import ROUTES
 from queuectl.web.service import Service
+from queuectl.web.tokens import Tokens
 
 # The test runs on a data folder, and on a queue in MongoDB where there is one to be had.
 both_stores = pytest.mark.parametrize("data_dir", ["files", "mongodb"], indirect=True)

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
-from queuectl.web.access import Desk
+from queuectl.web.tokens import Desk
 from tests.web import page_pictures
 from tests.web.browser import Browser, missing
 from tests.web.relay import Relay

@@ -16,12 +16,12 @@ import queuectl.web
 
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
-from queuectl.web.access import Desk, Tokens
 from queuectl.web.app import MOST_CONNECTIONS
 from queuectl.web.exchange import Refused
 from queuectl.web.guard import Door, read_body
 from queuectl.web.server import idle_since
 from queuectl.web.streams import MOST_STREAMS
+from queuectl.web.tokens import Desk, Tokens
 from tests.web.served import FULL, HOST, READ, every_route, filled
 
 EVIL = "http://evil.test"
@@ -273,7 +273,7 @@ def test_15_and_21_a_log_is_text_and_its_path_comes_from_the_store(web, cli, wai
         "-x",
     ):
         assert web("GET", f"/api/v1/jobs/{path}/logs").status == 404, path
-    for path in ("/page/../access.py", "/page/%2e%2e/app.py", "//", "/page/", "/page/no.js"):
+    for path in ("/page/../tokens.py", "/page/%2e%2e/app.py", "//", "/page/", "/page/no.js"):
         assert web("GET", path).status == 404, path
 
 

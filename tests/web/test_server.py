@@ -17,8 +17,8 @@ import pytest
 pytest.importorskip("starlette", reason="the extra is missing: pip install -e '.[web]'")
 
 from queuectl.errors import StoreError
-from queuectl.web.access import Desk, at_short_path
 from queuectl.web.server import listen
+from queuectl.web.tokens import Desk, at_short_path
 
 
 class Served:

@@ -31,7 +31,7 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
 
         return check_state(text)
     if param.kind == "tag":
-        from queuectl.model.rare_values import check_tag
+        from queuectl.model.field_checks import check_tag
 
         return check_tag(text)
     if param.kind == "match" and not text.strip():
