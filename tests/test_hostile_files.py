@@ -492,7 +492,10 @@ def test_a_worker_file_of_nonsense_stops_nobody(cli, template, process, run_line
 
 
 def limited(cli, limit, amount, *argv):
-    """The result of a command under a limit; it may fail, in one line and with exit code 5."""
+    """The result of a command under a limit; it may fail, in one line and with exit code 5.
+
+    -1 if the interpreter failed before it came to the program.
+    """
     script = f'ulimit -{limit} {amount}; exec "$@"'
     done = subprocess.run(
         ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "queuectl", *argv],
@@ -502,6 +505,8 @@ def limited(cli, limit, amount, *argv):
         timeout=60,
         check=False,
     )
+    if "Traceback" in done.stderr and f"queuectl{os.sep}" not in done.stderr:
+        return -1
     assert "Traceback" not in done.stderr, (amount, argv, done)
     assert "unexpected" not in done.stderr, (amount, argv, done)
     if done.returncode not in (0, 1 if argv[0] == "doctor" else 0):
