@@ -209,14 +209,23 @@ def test_one_patience_serves_for_both_locks(tmp_path):
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    def refuse(fd, **how):
+    def refuse(fd, how):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("filelock.lock_descriptor", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     lock = lock_of(tmp_path)
     with pytest.raises(StoreError, match=r"has no locks .*--data DIR"), lock:
         pass
     lock.close()
+
+
+def test_a_refusal_with_eacces_means_that_another_has_the_lock(tmp_path, monkeypatch):
+    def refuse(fd, how):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StoreBusy), lock_of(tmp_path):
+        pass
 
 
 def test_the_lock_is_private_and_passes_to_no_child(tmp_path):
