@@ -143,7 +143,7 @@ class TestScripts:
         ("kept", "script", "why"),
         [
             (b"done 1 00000000\n", "list\n", "changed since"),
-            (b"done 3 00000000\n", "list\nlist\n", "3 commands were done of it, this one has 2"),
+            (b"done 3 00000000\n", "list\nlist\n", "3 of its commands were done, this one has 2"),
             (b"one\n", "list\n", "does not tell how far a script got"),
             (b"one 2 3\n", "list\n", "does not tell how far a script got"),
             (b"no newline", "list\n", "does not tell how far a script got"),

@@ -408,7 +408,7 @@ def test_a_running_job_is_not_removed(store):
     write(store, "[]")
     store.fold()
     assert list(jobs_of(store)) == ["a", "d"]
-    assert store.notices[1] == "not removed, for it runs ('queuectl cancel' ends it): a"
+    assert store.notices[1] == "not removed, because it runs ('queuectl cancel' ends it): a"
     assert store.present(held) == held
 
 

@@ -132,7 +132,7 @@ def test_one_step_at_a_time_a_year_is_as_cronsim_goes_through_it(zone, fields):
         (
             "0 0 30 2 *",
             "UTC",
-            "'0 0 30 2 \\*': it never fits, for none of its months has such a day",
+            "'0 0 30 2 \\*': it never fits, because none of its months has such a day",
         ),
         ("0 0 31 4,6 *", "UTC", "it never fits"),
         ("0 0 32 2 *", "UTC", "Bad day-of-month; cron takes"),

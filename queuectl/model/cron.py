@@ -28,7 +28,7 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 _FORM = f"cron takes {CRON}"
-_NO_DAY = "it never fits, for none of its months has such a day: name another day or month"
+_NO_DAY = "it never fits, because none of its months has such a day: name another day or month"
 _ODD = re.compile(r"[^0-9A-Za-z*/,#@ -]")
 
 

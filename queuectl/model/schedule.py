@@ -53,7 +53,7 @@ def check(job: Job) -> Job:
         )
     elif len(job.id) > LONGEST_SCHEDULE_ID:
         raise InvalidInput(
-            f"the id of a schedule has at most {LONGEST_SCHEDULE_ID} characters, for those of its "
+            f"the id of a schedule has at most {LONGEST_SCHEDULE_ID} characters, as those of its "
             f"copies begin with it; this one has {len(job.id)}"
         )
     return job

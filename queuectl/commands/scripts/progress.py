@@ -106,7 +106,7 @@ class Progress:
             self._fd = -1
         if whole and self._at < self._done:
             raise InvalidInput(
-                f"{self.path} tells of another script: {self._done} commands were done of it, "
+                f"{self.path} tells of another script: {self._done} of its commands were done, "
                 f"this one has {self._at}; remove that file to run it from its start"
             )
         if whole and self._at:

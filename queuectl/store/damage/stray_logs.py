@@ -26,7 +26,7 @@ def find_stray_logs(store: Store) -> list[Finding]:
         found.append(Finding(LOGS, text, "'queuectl doctor --repair' puts it aside"))
     words = [name for name in listed(path) if _is_last_word(store, path, name)]
     if words:
-        text = f"what workers had to say that are gone: {list_few(words)}"
+        text = f"what workers that are gone had to say: {list_few(words)}"
         found.append(Finding(LOGS, text, "read it, then delete it", False))
     aside = [name for name in listed(path) if _ASIDE in name and not name.endswith(".log")]
     if aside:

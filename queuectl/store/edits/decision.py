@@ -156,9 +156,9 @@ class _Told:
 
 FIRST = "changes that came first were kept for: {}"
 GONE = "removed meanwhile, and not put back: {}"
-RUNS = "not removed, for it runs ('queuectl cancel' ends it): {}"
-RUNS_ON = "changed only as far as a job can be that runs: {}"
-UNSEEN = "not removed, for the editor may have read the file before it was there: {}"
+RUNS = "not removed, because it runs ('queuectl cancel' ends it): {}"
+RUNS_ON = "changed only as far as a running job can be: {}"
+UNSEEN = "not removed, because the editor may have read the file before it was there: {}"
 
 
 class _Judge:
