@@ -240,3 +240,12 @@ def test_a_file_with_an_id_that_exists_is_refused_whole(queue, first, where):
     lines = f'{{"command": "true", "id": "{first}"}}\n{{"command": "true", "id": "gone"}}\n'
     words = ["<stdin>:2:", "gone", where]
     assert_refused(queue, ("enqueue", "--file", "-"), 4, words, stdin=lines.encode())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(queue):
+    os.chmod(queue.folder, 0o500)
+    try:
+        assert_refused(queue, ("enqueue", "--command", "true"), 5, [queue.folder])
+    finally:
+        os.chmod(queue.folder, 0o700)
