@@ -106,6 +106,8 @@ def test_reading_commands(small_queue, argv):
 
 
 def test_enqueue_loads_no_front_end(small_queue):
-    needless = {"prompt_toolkit", "argparse", "asyncio", "filelock", "queuectl.store.contract"}
+    needless = {"prompt_toolkit", "argparse", "asyncio", "queuectl.store.contract"}
     needless.add("queuectl.store.files.live_index")  # which claims need
+    if sys.version_info < (3, 11):
+        needless.remove("asyncio")  # which filelock loads, in the last version for Python 3.10
     assert loaded("enqueue", "--", "true") & needless == set()

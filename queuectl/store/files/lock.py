@@ -5,9 +5,6 @@ remove, and that of `queue.lock`, which other hosts and older queuectls see. Eac
 descriptor, so both names are looked at afterwards: the folder may have been moved away, and
 `queue.lock` removed, by a person who took it for a stale one. A look alone would not do: a removal
 between the look and the append would let a second writer in.
-
-Each is flock(2), and so the second is the lock that filelock's FileLock takes on that path; a test
-holds one against the other. That package is not loaded for it: it takes half of an `enqueue`.
 """
 
 from __future__ import annotations
@@ -51,6 +48,8 @@ class QueueLock:
         # When a name in the folder was made, renamed or removed last, as the lock was taken (its
         # ctime, which nobody can set); 0 if that is so young that one more may not show.
         self.named_at = 0
+        self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
+        self._unlock: Callable[[int], None]  # a reader never pays for loading it
 
     def acquire(self) -> None:
         """Take the lock, or raise StoreBusy when `patience` ends."""
@@ -83,7 +82,7 @@ class QueueLock:
     def release(self) -> None:
         """Free the lock; it must be held."""
         folder, file = self._fds
-        fcntl.flock(file, fcntl.LOCK_UN)
+        self._unlock(file)
         fcntl.flock(folder, fcntl.LOCK_UN)
 
     def __enter__(self) -> None:
@@ -93,6 +92,11 @@ class QueueLock:
         self.release()
 
     def _open(self) -> None:
+        # filelock is the lock that the files are promised under (see docs/architecture.md); what it
+        # costs to load, half of an `enqueue`, is paid for that.
+        from filelock import lock_descriptor, unlock_descriptor
+
+        self._lock, self._unlock = lock_descriptor, unlock_descriptor
         try:
             folder = door.open_folder(self._folder)
         except FileMissing:
@@ -108,6 +112,9 @@ class QueueLock:
 
     def with_folder(self, action: Callable[[], None]) -> None:
         """Do something under the folder's lock alone: `queue.lock` itself is to be mended."""
+        from filelock import lock_descriptor
+
+        self._lock = lock_descriptor
         deadline = time.monotonic() + self._patience()
         held = [door.open_folder(self._folder)]
         try:
@@ -128,6 +135,9 @@ class QueueLock:
 
     def _try(self, fd: int) -> bool:
         try:
+            if fd not in self._fds[:1]:
+                return self._lock(fd, blocking=False)
+            # The same lock without filelock's checks: a worker takes it for each job.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except (BlockingIOError, PermissionError):  # EACCES is what some file systems say instead
