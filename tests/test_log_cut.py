@@ -78,7 +78,7 @@ def test_the_log_is_head_line_and_tail(logs, spool, written, clean):
         + f"... about {format_size(end * 10 - LIMIT)} not kept ...\n".encode()
         + lines(end - 100, end)
     )
-    assert spool.last_line() == f"line {end - 1:04d}"
+    assert spool.reason() == f"line {end - 1:04d}"
     spool.finish(JOB, clean=clean)
     head, told, tail = halves(kept(logs))
     assert (head, tail) == (lines(0, 100), lines(end - 100, end))

@@ -121,7 +121,56 @@ def test_a_closed_spool_leaves_nothing(logs):
 )
 def test_the_last_line_is_made_fit_to_show(spool, written, line):
     os.write(spool.fd, written)
-    assert spool.last_line() == line
+    assert spool.reason() == line
+
+
+MAKE = """make: Entering directory '/p'
+cc -Wall -Werror -c -o error.o error.c
+a.c:1:14: error: unknown type name 'retrun'
+    1 | int a(void){ retrun 1; }
+      |              ^~~~~~
+%scc -c -o c.o c.c
+make[1]: *** [Makefile:3: a.o] Error 1
+make: *** Waiting for unfinished jobs....
+make: Leaving directory '/p'
+"""
+NODE = (
+    "x.js:1\nthrow new Error('boom')\n^\n\nError: boom\n    at X (/x.js:1:7)\n    at node:a/b:23:47"
+)
+JAVA = (
+    'Exception in thread "main" E: x\n\tat A.b(A.java:3)\nCaused by: IOException: y\n\t... 9 more'
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        (MAKE % "", "a.c:1:14: error: unknown type name 'retrun'"),
+        (MAKE % "ld: cannot find -lz\n", "ld: cannot find -lz"),
+        ("sh build.sh\ncp: h is away\nmake: *** [M:2: p] Error 1\n", "cp: h is away"),
+        (
+            "make: *** No rule for 'x'.  Stop.\nmake: Leaving '/'",
+            "make: *** No rule for 'x'. Stop.",
+        ),
+        ("make: *** [M:2: p] Error 1\n", "make: *** [M:2: p] Error 1"),
+        (
+            "a.c:1: fatal error: z.h: away\n 1 | #i\n   | ^\ncompilation terminated.",
+            "a.c:1: fatal error: z.h: away",
+        ),
+        (NODE + "\n\nNode.js v18.19.0\n", "Error: boom"),
+        (JAVA, "Caused by: IOException: y"),
+        (
+            "x.rb:1:in 'f': boom (RuntimeError)\n\tfrom x.rb:3:in 'm'\n",
+            "x.rb:1:in 'f': boom (RuntimeError)",
+        ),
+        ("tar: q: Cannot stat\nb\ntar: Exiting with failure status", "tar: q: Cannot stat"),
+        ("an error: once\nepoch 3\nout of cheese\n", "out of cheese"),
+        ("an error: once\nat least 3 GB are needed\n", "at least 3 GB are needed"),
+    ],
+)
+def test_under_the_closing_words_of_a_tool_the_reason_is_looked_for(spool, written, line):
+    os.write(spool.fd, written.encode())
+    assert spool.reason() == line
 
 
 def test_one_line_is_cut_to_width():

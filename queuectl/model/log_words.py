@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _LONGEST_LINE = 200  # characters of a last line that are quoted in an error
 END = 4096  # bytes at the end of an output in which its last words are looked for
@@ -10,6 +11,18 @@ _JOINER = "\u200d"  # makes one sign of several
 # What moves the cursor, colours or names a window, as ECMA-48 has it, of seven bits or of eight.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
+)
+# With what tools end when something above has failed: its reason is there.
+_CLOSING = r"""(?x)
+    (?:g?make(?:\[\d+\])?:\ (?!.*Stop\.$) | ninja:\ build\ stopped)
+    | (?:\d+\ )?\| | compilation\ terminated\.$    # of a compiler
+    | at\ .*(?::\d+|\))$ | \.\.\.\ \d+\ more$ | from\ \S+:\d+:in\  | Node\.js\ v\d    # of a stack
+    | npm\ (?:ERR!|error)(?:\ A\ complete\ log|\ /|$) | \[notice\]
+    | tar:\ Exiting\ with | Please\ make\ sure\ you\ have | and\ the\ repository\ exists
+"""
+_REASON = (
+    r"(?i:\b(?:error|fatal|panic|failed|cannot|undefined|denied)\b|not found|no such)(?![./])"
+    r"|(?:Error|Exception)\b(?![./])|Stop\.$"
 )
 
 
@@ -19,11 +32,27 @@ def last_words(data: bytes) -> str:
     Of a line that was written over with carriage returns what was written last, of a long one its
     end; without escape sequences and control characters. `data`: the last END bytes or more.
     """
+    return next(_said(data), "")
+
+
+def reason(data: bytes) -> str:
+    """The line of a failed run's output that tells why it failed, made as `last_words` has it.
+
+    The last one, unless that is how a tool closes when something above it failed.
+    """
+    lines = list(_said(data))
+    if not lines or not re.match(_CLOSING, lines[0]):
+        return lines[0] if lines else ""
+    others = [line for line in lines if not re.match(_CLOSING, line)] or lines
+    return next((line for line in others if re.search(_REASON, line)), others[0])
+
+
+def _said(data: bytes) -> Iterator[str]:
+    """The lines that say something, the last one first."""
     for line in reversed(data.decode("utf-8", "replace").split("\n")):
         shown = _overwritten(line)
         if plain := one_line(shown, len(shown)):
-            return _end_of(plain)
-    return ""
+            yield _end_of(plain)
 
 
 def last_lines(data: bytes, most: int) -> list[str]:

@@ -43,8 +43,8 @@ class Spool(Protocol):
         Unless it is `clean`, something may still write.
         """
 
-    def last_line(self) -> str:
-        """The last words written, as model/log_words.py has them."""
+    def reason(self) -> str:
+        """What was written of why the run failed, as model/log_words.py has it."""
 
     def close(self) -> None:
         """Let go of the file and remove it if nothing is in it."""

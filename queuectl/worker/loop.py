@@ -313,12 +313,12 @@ class Worker:
         self._queue.wake_idle(1)
 
     def _explained(self, outcome: Outcome) -> Outcome:
-        """The outcome of a failure, with the last line that the command had to say about it."""
+        """The outcome of a failure, with the line in which the command said why."""
         try:
-            last = self._spool.last_line()
+            said = self._spool.reason()
         except OSError:
             return outcome  # the result must not be lost with it
-        return outcome._replace(error=f"{outcome.error}: {last}") if last else outcome
+        return outcome._replace(error=f"{outcome.error}: {said}") if said else outcome
 
     def _interruption(self) -> Interruption | None:
         """Whether the running job should be ended."""

@@ -231,7 +231,10 @@ def _ended(job: Job, told: Told, found: list[tuple[str, str]]) -> list[tuple[str
     return [
         ("dead", f"{_cause(job)}{ended}."),
         *found,
-        ("not_retried", f"It stays dead until 'dlq retry {job.id}' queues it again."),
+        (
+            "not_retried",
+            f"'logs {job.id}' shows what it printed; 'dlq retry {job.id}' queues it again.",
+        ),
     ]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE, Job, log_name
-from queuectl.model.log_words import END, last_words
+from queuectl.model.log_words import END, reason
 from queuectl.model.times import parse_time
 from queuectl.places import LOGS
 from queuectl.store import door
@@ -373,12 +373,12 @@ class Spool:
             door.rename(self.path, kept)
         self._cuts.drop()
 
-    def last_line(self) -> str:
+    def reason(self) -> str:
         size = os.fstat(self.fd).st_size
         data = os.pread(self.fd, END, max(size - END, 0))
         if self._cuts.gone and size < END:
             data = self._cuts.end(END - size) + data
-        return last_words(data)
+        return reason(data)
 
     def close(self) -> None:
         if self.fd < 0:
