@@ -22,8 +22,13 @@ def not_installed(what: str, *packages: str) -> str:
 
     It names them and not an extra of queuectl: on PyPI that name is another program's.
     """
+    import shlex
+    from importlib.util import find_spec
+
+    python = shlex.quote(sys.executable)
+    pip = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
     found = f"{what} needs {' and '.join(packages)}, not installed here"
-    return f"{found}: {sys.executable} -m pip install {' '.join(packages)}"
+    return f"{found}: {pip} {' '.join(packages)}"
 
 
 class QueuectlError(Exception):

@@ -45,7 +45,7 @@ PURE = {"__future__", "bisect", "collections", "dataclasses", "datetime", "enum"
 PURE |= {"heapq", "itertools", "math", "re", "time", "typing"}  # time: only to spell a moment
 BESIDE_PURE = {
     "model/cron.py": {"cronsim", "zoneinfo"},  # a calculation, and the tables of time zones
-    "errors.py": {"sys"},  # the name of the Python to install an extra for
+    "errors.py": {"importlib", "shlex", "sys"},  # the line that installs an extra for this Python
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -490,12 +491,16 @@ def test_a_restored_queue_makes_up_once_for_each(clocked):
 # -- commands
 
 
-def test_without_the_extra_one_line_says_what_to_install(cli, monkeypatch):
+@pytest.mark.parametrize("pip", ["-m pip install", None])
+def test_without_the_extra_one_line_says_what_to_install(cli, monkeypatch, pip):
     monkeypatch.delitem(sys.modules, "queuectl.model.cron")
     monkeypatch.setitem(sys.modules, "cronsim", None)
+    monkeypatch.setattr(sys, "executable", "/my venv/python")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: pip)
     refused = cli("enqueue", "--cron", "@daily", "--", "true")
     assert (refused.code, refused.out) == (2, "")
-    install = f"{sys.executable} -m pip install cronsim"
+    python = "'/my venv/python'"
+    install = f"{python} {pip} cronsim" if pip else f"uv pip install --python {python} cronsim"
     assert refused.err == f"queuectl: cron needs cronsim, not installed here: {install}\n"
     cli.ok("enqueue", "--every", "1h", "--", "true")
 

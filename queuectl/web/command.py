@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl.commands.dispatch import Result
+from queuectl.commands.grammar.tokens import quote
 from queuectl.errors import InvalidInput, QueuectlError, StoreError, not_installed
 
 if TYPE_CHECKING:
@@ -166,10 +167,9 @@ class _Serving:
 
     def _curl(self, url: str, tokens: Tokens) -> str:
         if not url:
-            return (
-                f"curl --unix-socket {os.path.abspath(self._args['unix'])} http://localhost/status"
-            )
-        header = f" -H @{self._desk.file('full')}" if tokens.asked_for else ""
+            socket = quote(os.path.abspath(self._args["unix"]))
+            return f"curl --unix-socket {socket} http://localhost/status"
+        header = f" -H {quote('@' + self._desk.file('full'))}" if tokens.asked_for else ""
         return f"curl{header} {url}api/v1/status"
 
     def _start_workers(self) -> list[int]:

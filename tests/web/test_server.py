@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -60,8 +61,8 @@ class Served:
 
 @pytest.fixture
 def state(monkeypatch, tmp_path):
-    """Where tokens and sockets lie; its path is longer than a socket's may be."""
-    folder = tmp_path / ("long" * 30)
+    """Where tokens and sockets lie; its path has a blank and is longer than a socket's may be."""
+    folder = tmp_path / ("lo ng" * 30)
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
 
@@ -75,7 +76,7 @@ def test_1_it_listens_on_this_machine_and_on_a_socket_and_ctrl_c_ends_it(cli, da
     bound = [name for name in addresses if name.endswith(f":{served.port:04X}")]
     assert {name.partition(":")[0] for name in bound} == {"0100007F"}  # 127.0.0.1, reversed
     desk = Desk(data_dir, os.environ)
-    assert f"-H @{desk.file('full')} http" in served.lines[-1]
+    assert shlex.split(served.lines[-1])[2:4] == ["-H", f"@{desk.file('full')}"]
     assert desk.served()["port"] == served.port
     with at_short_path(desk.file("socket")) as short, socket.socket(socket.AF_UNIX) as own:
         own.connect(short)
@@ -117,10 +118,10 @@ def test_sigterm_ends_it_at_once_and_its_workers_finish_their_job(cli, state, tm
 
 
 def test_26_a_socket_alone(cli, data_dir, state, tmp_path):
-    path = tmp_path / "page.sock"
+    path = tmp_path / "my page.sock"
     served = Served(cli, "--unix", str(path))
     assert served.port == 0
-    assert f"--unix-socket {path}" in served.lines[-1]
+    assert shlex.split(served.lines[-1])[2:4] == ["--unix-socket", str(path)]
     assert not os.path.exists(Desk(data_dir, os.environ).file("served"))  # not for 'dashboard'
     with socket.socket(socket.AF_UNIX) as own:
         own.connect(str(path))
@@ -174,7 +175,7 @@ def test_without_the_extra_it_says_what_to_install(cli):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (5, 1)
-    assert f"{sys.executable} -m pip install uvicorn" in done.stderr
+    assert f"{shlex.quote(sys.executable)} -m pip install uvicorn" in done.stderr
 
 
 def test_nothing_of_it_is_loaded_by_other_commands(cli):
