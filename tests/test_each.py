@@ -91,7 +91,9 @@ def test_a_placeholder_where_a_value_would_be_syntax_is_refused(line):
         Template({"command": line}, in_words=False)
 
 
-@pytest.mark.parametrize("draft", [{"command": "echo {learning rate}"}, {"id": "{learning rate}"}])
+@pytest.mark.parametrize(
+    "draft", [{"command": "echo {n} {learning rate}"}, {"id": "{n}{learning rate}"}]
+)
 def test_a_column_that_no_placeholder_can_name_is_not_left_as_text(draft):
     for in_words in (False, True):
         template = Template({"command": "true", **draft}, in_words=in_words)
@@ -101,9 +103,22 @@ def test_a_column_that_no_placeholder_can_name_is_not_left_as_text(draft):
 
 
 def test_other_braces_stay_as_they_are():
-    line = "awk '{print $1}' {src} ${HOME} a{b,c}"
+    line = "awk '{print $1}' {src} ${HOME} a{b,c} [0-9]{4} HEAD@{1} {{.}}"
     filled = Template({"command": line}, in_words=False).fill({"src": "x y", "n": "1"})
-    assert filled["command"] == "awk '{print $1}' 'x y' ${HOME} a{b,c}"
+    assert filled["command"] == "awk '{print $1}' 'x y' ${HOME} a{b,c} [0-9]{4} HEAD@{1} {.}"
+
+
+@pytest.mark.parametrize("word", ["{.}.jpg", "out/{/}", "{//}", "{/.}", "{#}", "{%}", "{1}"])
+def test_a_placeholder_of_gnu_parallel_is_not_left_as_text(word):
+    for in_words in (False, True):
+        with pytest.raises(InvalidInput, match=r"a list has \{\} and \{n\} only"):
+            Template({"command": f"cp {{}} {word}"}, in_words=in_words).fill({"": "x", "n": "1"})
+
+
+def test_rows_that_would_all_be_the_same_job_are_refused():
+    draft = {"command": "make", "tags": ("a",), "env": {"A": "{b,c}"}}
+    with pytest.raises(InvalidInput, match="all rows would be the same job: put "):
+        Template(draft, in_words=True).fill({"": "x", "n": "1"})
 
 
 def test_doubled_braces_are_braces():

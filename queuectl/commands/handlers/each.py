@@ -32,7 +32,9 @@ _MISTAKES = {
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
 # Not behind a $, where a variable of the shell begins.
 _NAME = r"[A-Za-z_][\w.-]*"
-_BRACED = re.compile(rf"(?<![${{])(\{{+)({_NAME}|)(\}}+)")
+# GNU parallel's {.}, {/}, {#} and {1} name no column, so they are refused; x{4} is of a pattern.
+_FOREIGN = r"[./#%]{1,2}|(?<![^\s/{]\{)\d+"
+_BRACED = re.compile(rf"(?<![${{])(\{{+)({_NAME}|{_FOREIGN}|)(\}}+)")
 # What makes a line for the shell too hard to tell what is quoted in it: comments, heredocs,
 # arithmetic, backquotes, and a backslash or an expansion before a placeholder.
 _UNCLEAR = re.compile(r"(?:^|[\s;&|(])#|<<|\$\(\(|`|\\\{|\$\{[^}]*\{|\$\[")
@@ -121,7 +123,7 @@ class Template:
         command = str(self._draft.pop("command", ""))
         words = shlex.split(command) if in_words else _words(command)
         _check_inner(words)
-        self._whole = f"{command} {' '.join(words)} {self._draft}"
+        self._texts = [command, *words, *map(str, self._draft.values())]
         self._words = words if in_words else None
         self._parts = [] if in_words else _parts(command)
         self._columns: frozenset[str] = frozenset()  # of the row that was filled in last
@@ -148,11 +150,17 @@ class Template:
         return draft
 
     def _check_columns(self, row: Row) -> None:
-        """InvalidInput for a column that stands in braces and that a placeholder cannot name."""
+        """InvalidInput for a column in braces that none can name, and for a draft without any."""
+        whole = " ".join(self._texts)
         for column in row:
-            if column and not re.fullmatch(_NAME, column) and f"{{{column}}}" in self._whole:
+            if column and not re.fullmatch(_NAME, column) and f"{{{column}}}" in whole:
                 ours = re.sub(r"[^A-Za-z0-9_]+", "_", column)
                 raise InvalidInput(f"no braces can name column {column!r}: call it {ours!r}")
+        if not any(is_name for text in self._texts for _, is_name in _cut(text)):
+            raise InvalidInput(
+                "all rows would be the same job: put {} or {column} where the value belongs, "
+                "or {n}, the number of the row"
+            )
 
 
 def _filled(value: object, row: Row) -> object:

@@ -83,7 +83,8 @@ Each
   whatever it holds. --dry-run shows what would be added.
   Doubled braces are braces: {{x}} is the text {x}, {{}} is {} (as find -exec
   wants it), {{{x}}} the value of x in braces. Others stay as they are, like
-  {a,b} and ${HOME}.
+  {a,b} and ${HOME}; {.}, {/} and {1} of GNU parallel are refused, and so is a
+  job in which nothing differs from row to row.
 """,
     "running": """\
 Running
