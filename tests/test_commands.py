@@ -441,6 +441,9 @@ def test_an_empty_list_says_so_beside_the_result(cli):
     result = cli("list", "--state", "dead", "--state", "failed")
     assert result.out.count("\n") == 2
     assert result.err == f"No job is dead or failed ({cli.folder}).\n"
+    assert (
+        "none waits for a retry; 'dlq list' shows the dead" in cli("list", "--state", "failed").err
+    )
     assert cli("dlq", "list").err == "No job is dead.\n"
     assert cli("worker", "list").err == "No worker runs; 'worker start' starts one.\n"
     for line in ("list -q --state dead", "list --json --state dead", "dlq list -q", "list -q"):

@@ -185,6 +185,18 @@ BAD = [
     ("list --sta x", "list: unknown option '--sta' (did you mean '--state'?)", "--sta", "--state"),
     ("list --jso=1", "list: unknown option '--jso' (did you mean '--json'?)", "--jso", "--json"),
     ("list --json=yes", "--json takes no value", "--json=yes", ""),
+    (
+        "list --dead",
+        "list: unknown option '--dead' (did you mean '--state dead'?)",
+        "--dead",
+        "--state dead",
+    ),
+    (
+        "list --running",
+        "list: unknown option '--running' (did you mean '--state running'?)",
+        "--running",
+        "--state running",
+    ),
     ("list --state", "--state needs a state", "--state", ""),
     ("list --state --json", "--state needs a state", "--state", ""),
     ("list --state -q", "--state needs a state", "--state", ""),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from queuectl.commands.grammar.local_times import read_time
+from queuectl.commands.grammar.local_times import read_past, read_time
 from queuectl.errors import InvalidInput
 from queuectl.model.times import parse_time
 
@@ -75,6 +75,8 @@ def test_a_machine_in_utc_has_no_offset(zone):
         ("1969-01-01 05:00", "is not a time"),
         ("2030-01-01", "is not a time like 18:30"),
         ("tomorrow", "is not a time like 18:30"),
+        ("now + 1 hour", "T08:30:00Z; so long from now is --delay 1h"),
+        ("5m", "so long from now is --delay 5m"),
         ("soon", "is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or 2026"),
     ],
 )
@@ -82,6 +84,15 @@ def test_a_text_that_is_not_a_single_time_is_refused(zone, text, complaint):
     with pytest.raises(InvalidInput) as caught:
         read_time(text, NOW)
     assert complaint in str(caught.value)
+
+
+def test_a_day_alone_is_its_beginning_where_a_time_is_past(zone):
+    assert read_past("2027-01-15") == read_past("2027-01-15 00:00")
+    for day in ("today", "Yesterday"):
+        assert read_past(day) == read_past(f"{day} 00:00")
+    for text in ("tomorrow", "2027-02-29"):
+        with pytest.raises(InvalidInput, match=f"'{text}.*' is not a time"):
+            read_past(text)
 
 
 def test_both_readings_of_a_time_that_comes_twice_are_accepted(zone):

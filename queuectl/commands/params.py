@@ -30,7 +30,7 @@ SELECTORS = (
     Param("--match", "match", "only jobs whose id or command holds this"),
     Param("--error", "match", "only jobs whose error holds this"),
     Param("--exit-code", "int", "only jobs whose latest run ended with it"),
-    Param("--since", "past", "only jobs that changed since then: 18:30, or 2h ago as 2h"),
+    Param("--since", "past", "only jobs that changed since then: 18:30, today, or 2h ago as 2h"),
     Param("--until", "past", "only jobs that last changed before then"),
     Param("--recurring", "flag", "only schedules, which run copies (--every, --cron)"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from queuectl.config import SETTINGS
 from queuectl.errors import nearest
-from queuectl.model.fields import STATES
+from queuectl.model.fields import OLD_STATES, STATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ _AFRESH = ("worker stop", "and then 'worker start' begin with fresh workers")
 _SETTINGS = (("config get", "shows the settings"), ("config set NAME VALUE", "changes one"))
 _DEFAULTS = (("config unset NAME", "puts a setting back to its default"),)
 _COPIES = (("backup FILE", "copies the queue into a file"), ("list --json", "prints the jobs"))
+_FAILED = (
+    ("list --state failed,dead", "shows the jobs that failed"),
+    ("dlq list --by error", "counts what jobs died of"),
+)
+_HOOKS = (("config set on-dead COMMAND", "runs it for each job that dies"), ("help hooks", "more"))
 _CHECKS = (("doctor", "checks the queue's folder"), ("status", "tells whether all is well"))
 _COUNTS = (("status", "counts the jobs in each state"), ("stats", "tells how they went"))
 _HELP = (("help", "lists the commands"), ("help COMMAND", "explains one"))
@@ -62,10 +67,11 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **_each("clean cleanup clear delete destroy drop empty erase flush", _STOPS),
     **_each("gc prune remove rm tidy trash vacuum wipe", _STOPS),
     **_each("abort kill killall terminate", _KILLS),
-    **_each("job jobs ls ps task tasks", _JOBS),
+    **_each("atrm", _STOPS[:1]),
+    **_each("atq job jobs ls ps task tasks", _JOBS),
     **_each("describe detail details inspect open print view", _ONE_JOB),
     **_each("filter find grep query search select", _FOUND),
-    **_each("attach cat fg follow log output stdout tail", _OUTPUT),
+    **_each("attach cat fg follow fq log output stdout tail", _OUTPUT),
     **_each("alter change modify move mv prio priority rename renice reorder switch", _CHANGES),
     **_each("again redo replay requeue rerun resubmit", _RETRIES),
     **_each("block disable freeze hold stash suspend", _PAUSES),
@@ -81,15 +87,18 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     "cd": (("enqueue --cwd DIR -- COMMAND", "runs a job in another folder"),),
     "dead": (("dlq list", "shows the dead jobs"),),
     "drain": (("worker run --drain", "works until nothing is left to do"),),
-    "failed": (("list --state failed,dead", "shows the jobs that failed"),),
+    **_each("error errors failed failures", _FAILED),
     "get": (("show ID", "shows a job"), ("config get NAME", "a setting")),
+    **_each("group groups", (("limit gpu 2", "lets two jobs with the tag gpu run at once"),)),
     "history": (("show ID", "tells what became of a job"), ("list", "shows all of them")),
+    **_each("callback hook hooks notify webhook", _HOOKS),
     "info": (("show ID", "shows a job"), ("status", "counts them")),
     "monitor": (("top", "shows jobs and workers as they change"),),
     "reset": (("retry ID", "runs a job again"), ("config unset NAME", "resets a setting")),
     "parallel": (("worker scale 4", "runs four jobs at a time"), *_MANY),
     "restart": (("retry ID", "runs a job again"), _AFRESH),
     "start": (("worker start", "starts a worker"), ("retry ID", "runs a job again")),
+    **_each("reason why", (("explain ID", "tells why a job waits, or ended as it did"),)),
     "stop": (("worker stop", "stops the workers"), ("cancel ID", "stops a job")),
     **_behind("worker", "ls ps show status", _WORKERS[:1]),
     **_behind("worker", "add create launch new spawn up", _STARTS),
@@ -128,21 +137,32 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "list --failed": (("list --state failed,dead", "shows the jobs that failed"),),
     "logs --failed": (("logs --state failed,dead", "shows the output of those that failed"),),
     "retry --failed": (("dlq retry --all", "retries the jobs that failed for good"),),
+    "retry --all-failed": (("dlq retry --all", "retries the jobs that failed for good"),),
+    "purge --all": (
+        ("purge --yes", "removes what is completed or cancelled"),
+        ("dlq purge --all", "what is dead"),
+    ),
+    "worker stop --all": (("worker stop", "stops all workers"),),
+    "worker scale --count": (("worker scale 3", "has three workers run"),),
+    "enqueue --follow": (("run -- COMMAND", "hands in a job and shows its output"),),
+    "enqueue -f": (("run -- COMMAND", "hands in a job and shows its output"),),
+    "logs --grep": (("logs ID", "shows the output, for grep to search"),),
     "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
 # Commands that take no word, with what does.
 WORDS = {"status": (("show ID", "shows a job"),)}
 # Options -> what other tools call them.
 _OTHER_NAMES = {
-    "--id": "name job-id jid job-name",
+    "--id": "L name job-id jid job-name",
     "--command": "c cmd exec run script shell",
     "--run-at": "at when start start-at start-time time",
     "--delay": "in start-in start-after",
     "--max-retries": "attempts max-attempts retries retry tries",
     "--priority": "p prio nice",
     "--tag": "group label labels queue t",
-    "--after": "dependency depends depends-on needs requires",
-    "--cwd": "chdir d dir directory wd workdir working-directory",
+    "--after-end": "D after-any",
+    "--after": "W dependency depends depends-on needs requires",
+    "--cwd": "C chdir d dir directory wd workdir working-directory",
     "--timeout": "max-time time-limit walltime",
     "--every": "interval repeat",
     "--count": "concurrency j jobs n num number parallel processes procs workers",
@@ -189,7 +209,7 @@ def nearest_option(name: str, known: Collection[str]) -> str:
     for option, others in _OTHER_NAMES.items():
         if option in known and word in others.split():
             return option
-    if "--state" in known and word in STATES:
+    if "--state" in known and (word in STATES or word in OLD_STATES):
         return f"--state {word}"
     near = nearest(word, [option[2:] for option in known])
     return f"--{near}" if near else ""

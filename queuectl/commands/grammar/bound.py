@@ -19,7 +19,7 @@ _NOUNS = {
     "finished_job": "a job id",
     "state": "a state",
     "tag": "a tag",
-    "field": "names of fields",
+    "field": "names of fields ('help fields' lists them)",
     "match": "a text",
     "past": "a time, like 18:30, or a duration, like 2h",
     "setting": "a setting",

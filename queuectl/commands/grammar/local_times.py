@@ -18,6 +18,8 @@ _LOCAL = re.compile(
     r"(?:(yesterday|today|tomorrow)[ ]+|(\d{4})-(\d\d)-(\d\d)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d))?",
     re.IGNORECASE | re.ASCII,
 )
+_FROM_NOW = re.compile(r"(?:now)? *\+? *(\d+) *([dhms])[a-z]*", re.ASCII)  # as `at` takes it
+_DAY_ALONE = re.compile(r"yesterday|today|\d{4}-\d\d-\d\d", re.IGNORECASE | re.ASCII)
 
 
 def read_time(text: str, now: float | None = None) -> str:
@@ -45,11 +47,12 @@ def read_time(text: str, now: float | None = None) -> str:
 
 
 def read_past(text: str) -> str:
-    """The moment as a job holds it: of a time as above, or so long ago (`2h`)."""
+    """The moment as a job holds it: a time as above, a day for its start, or so long ago (`2h`)."""
     try:
         return format_time(time.time() - parse_duration(text))
     except InvalidInput:
-        moment = parse_time(read_time(text))
+        day = _DAY_ALONE.fullmatch(text.strip())
+        moment = parse_time(read_time(f"{day[0]} 00:00" if day else text))
         # A time without a day is the last one that it was.
         is_clock = ":" in text and "-" not in text and not text[:1].isalpha()
         return format_time(moment - _DAY if is_clock and moment > time.time() else moment)
@@ -68,9 +71,11 @@ def _with_zone(text: str) -> str:
     except InvalidInput as exc:
         if "is not a time" not in str(exc) and "names no zone" not in str(exc):
             raise
+        delay = _FROM_NOW.fullmatch(text.strip().lower())
+        more = f"; so long from now is --delay {delay[1]}{delay[2]}" if delay else ""
         raise InvalidInput(
             f"'{text}' is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or "
-            "2026-01-31T08:30:00Z"
+            f"2026-01-31T08:30:00Z{more}"
         ) from None
 
 

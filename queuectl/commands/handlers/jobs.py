@@ -58,6 +58,8 @@ def list_jobs(context: Context, args: dict[str, Any]) -> Result:
         what = "No job matches"
     else:
         what = f"No job is {' or '.join(states)}" if states else "The queue holds no job"
+        if states == ["failed"]:
+            what += ", that is, none waits for a retry; 'dlq list' shows the dead"
 
     def lines() -> Iterator[str]:
         found = list(jobs)

@@ -140,7 +140,8 @@ Selecting jobs
     --error TEXT   whose error holds it
     --exit-code N  whose latest run ended with it
     --since WHEN, --until WHEN   by the last change: 18:30, yesterday 20:00,
-                   2026-01-31T08:30:00Z, or how long ago: 2h
+                   2026-01-31T08:30:00Z, a day (today) for its beginning, or
+                   how long ago: 2h
     --recurring    that is a schedule (--every, --cron), and no copy of one
     --limit N      at most so many of those, the oldest first
   Ids stand before such options: a word right behind the value of one that may
