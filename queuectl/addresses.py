@@ -11,12 +11,12 @@ import os
 import stat
 
 from queuectl.errors import InvalidInput, StoreError
+from queuectl.places import ADDRESS, SCHEMES, own_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMES = ("mongodb://", "mongodb+srv://")
 DATABASE = "queuectl"  # of a URL that names none
 _NOT_OURS = ("admin", "local", "config")
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -95,11 +95,6 @@ def _pairs(options: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def is_address(named: str) -> bool:
-    """Whether this names a queue in MongoDB, and not a folder."""
-    return named == "mongodb" or named[:1] == "@" or named.startswith(SCHEMES)
-
-
 def find_address(named: str, environ: Mapping[str, str]) -> Address:
     """The address that `named` stands for; see the top.
 
@@ -157,25 +152,25 @@ def _in_dot_env() -> str:
 
 # The host folders of the addresses that this process was given, by path: see host_folder.
 _given: dict[str, Address] = {}
-ADDRESS = "mongodb"  # the file of a host folder that names the queue
 
 
-def host_folder(named: str, environ: Mapping[str, str], above: str) -> str:
+def host_folder(named: str, environ: Mapping[str, str]) -> str:
     """The path of this host's folder for the queue in MongoDB that `named` stands for.
 
     It holds what only one host can: locks and pipes of its workers, and the output of what they
     run at the moment. It also stands for the queue, wherever a folder is named: `address_of` tells
     which. It is made by the first worker only; so jobs and workers are told a path and no password.
-    `above`: our folder for what a host keeps. StoreError without it where no home is known.
+    Raises as `find_address`, and StoreError where no home is known.
     """
     from hashlib import sha256
 
     address = find_address(named, environ)
+    above = own_folder(environ, "XDG_STATE_HOME", ".local/state")
     if not above:
         raise StoreError("no home folder is known; set XDG_STATE_HOME")
     # The host's name: a home folder may be shared by many hosts.
     key = "\n".join((address.name.rpartition("@")[2], address.name, os.uname().nodename))
-    path = os.path.join(above, "mongodb", sha256(key.encode()).hexdigest()[:16])
+    path = os.path.join(above, ADDRESS, sha256(key.encode()).hexdigest()[:16])
     _given[path] = address
     return path
 

@@ -5,10 +5,16 @@ the shell opens if both ends are terminals. An error that no command told of bec
 exit code here.
 """
 
+# ruff: noqa: E402 - see below
 from __future__ import annotations
 
-import errno
 import gc
+
+# A start makes 20,000 objects that live to the end of the command. By the usual threshold the
+# collector looks at them 26 times, half of it during these imports: a twentieth of an `enqueue`.
+gc.set_threshold(25_000, 2, 2)
+
+import errno
 import os
 import sys
 
@@ -39,9 +45,6 @@ _PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long result
 
 def entry() -> NoReturn:
     """The console command: `main`, and then out without the interpreter's slow farewell."""
-    # A start makes 20,000 objects that live to the end of the command. By the usual threshold the
-    # collector looks at them 26 times, which is a twentieth of an `enqueue`.
-    gc.set_threshold(25_000, 2, 2)
     try:
         code = main()
     except (MemoryError, SystemError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from queuectl.addresses import host_folder, is_address
 from queuectl.errors import InvalidInput, StoreError
 
 TYPE_CHECKING = False
@@ -16,21 +15,18 @@ MARKER = ".queuectl"  # the file that makes a folder a queue
 JOBS, DEAD, JOURNAL, NOTES = "jobs.json", "dlq.json", "journal", ".folded"
 SETTINGS, ENV_SETS, WORKER_LIST = "config.json", "env_sets.json", "worker_pids.json"
 LOCK, LOGS, WORKERS = "queue.lock", "logs", "workers"
+ADDRESS = "mongodb"  # names the queue in MongoDB that a host folder stands for; all lie in one, too
+SCHEMES = ("mongodb://", "mongodb+srv://")  # of the URLs of those queues
 
 
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
     """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
 
-    Of a queue in MongoDB it is this host's folder for it, see addresses.py.
-
     Raises StoreError where the user's own would be below a home folder that is not known, and
-    InvalidInput for an address, which a later version may know.
+    InvalidInput for an address: store/opening.py knows that of a queue in MongoDB.
     """
     named = option or environ.get("QUEUECTL_DATA")
     if named:
-        if is_address(named):
-            above = own_folder(environ, "XDG_STATE_HOME", ".local/state")
-            return host_folder(named, environ, above)
         refuse_address(named)
         path = expand(named)
     else:
@@ -45,6 +41,11 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
     if not path:
         raise StoreError("no home folder is known; name a data folder with --data DIR")
     return os.path.abspath(path)
+
+
+def is_address(named: str) -> bool:
+    """Whether this names a queue in MongoDB, and not a folder; see addresses.py."""
+    return named == "mongodb" or named[:1] == "@" or named.startswith(SCHEMES)
 
 
 def refuse_address(named: str) -> None:

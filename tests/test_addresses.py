@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from queuectl.addresses import Address, address_of, find_address, is_address, name_of
+from queuectl.addresses import Address, address_of, find_address, name_of
 from queuectl.errors import InvalidInput, StoreError
-from queuectl.places import find_folder
+from queuectl.places import is_address
+from queuectl.store import opening
 from queuectl.store.mongodb.host import forget_secret, make_host_folder
 
 SECRET = "mongodb://ann:s3cr%40t@db1:27017,db2/jobs?tls=true&tlsCertificateKeyFilePassword=hidden"
@@ -107,17 +108,17 @@ def test_mongodb_alone_takes_mongo_uri(environ, tmp_path, line):
     named = {**environ, "MONGO_URI": "mongodb://own/d"}
     assert find_address("mongodb", named).name == "mongodb://own/d"
     # A MONGO_URI that happens to be set changes nothing otherwise.
-    assert find_folder(str(tmp_path / "q"), named) == str(tmp_path / "q")
+    assert opening.find(str(tmp_path / "q"), named) == str(tmp_path / "q")
 
 
 def test_a_host_folder_stands_for_the_queue_without_telling_the_password(environ, tmp_path):
-    folder = find_folder(SECRET, environ)
+    folder = opening.find(SECRET, environ)
     assert folder.startswith(str(tmp_path / "state" / "queuectl" / "mongodb"))
     assert not os.path.exists(folder)
     assert "s3cr" not in folder
     assert (address_of(folder).url, name_of(folder)) == (SECRET, Address(SECRET).name)
-    assert find_folder("mongodb://ann:new@db1:27017,db2/jobs", environ) == folder
-    assert find_folder("mongodb://db1/other", environ) != folder
+    assert opening.find("mongodb://ann:new@db1:27017,db2/jobs", environ) == folder
+    assert opening.find("mongodb://db1/other", environ) != folder
 
 
 def test_another_process_finds_the_queue_by_the_host_folder(environ, tmp_path):

@@ -97,9 +97,9 @@ class Context:
     def folder(self) -> str:
         """The absolute path of the data folder; it may not exist yet."""
         if self._folder is None:
-            from queuectl.places import find_folder
+            from queuectl.store import opening
 
-            self._folder = find_folder(self._data, self.environ)
+            self._folder = opening.find(self._data, self.environ)
         return self._folder
 
     @property

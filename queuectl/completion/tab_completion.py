@@ -87,10 +87,10 @@ def _is_for_files(bound: Bound, typed: str) -> bool:
 
 
 def _folder(bound: Bound, environ: Any) -> str:
-    from queuectl.places import find_folder
+    from queuectl.store import opening
 
     data = bound.values.get("data")
-    return find_folder(data if isinstance(data, str) else None, environ)
+    return opening.find(data if isinstance(data, str) else None, environ)
 
 
 def _one_line(item: Candidate) -> str:

@@ -13,7 +13,6 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from queuectl import __version__
-from queuectl.addresses import address_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import close, run_line
 from queuectl.commands.grammar.bound import Bound
@@ -282,7 +281,7 @@ class Shell:
 
     def _run_system(self, command: str) -> int:
         self.context.flush()
-        if address_of(self.context.folder):
+        if opening.is_database(self.context.folder):
             self.context.queue.make()  # the command finds the queue by its host folder
         with cooked_keys(sys.stdin):
             code = run_system(command, own_shell(), self.context.folder)

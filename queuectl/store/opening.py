@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from queuectl.addresses import address_of
+import os
+
+from queuectl.places import ADDRESS, find_folder, is_address, refuse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from queuectl.store.contract import Store
     from queuectl.store.facts import Summary
     from queuectl.store.output import Output
     from queuectl.store.watch import Watch
+
+_host_folders: set[str] = set()  # those that `find` gave out, which need not be made yet
+
+
+def find(option: str | None, environ: Mapping[str, str]) -> str:
+    """The absolute path of the data folder, or for a queue in MongoDB of this host's folder for it.
+
+    Raises as places.find_folder and, for an address, addresses.host_folder.
+    """
+    named = option or environ.get("QUEUECTL_DATA") or ""
+    if not is_address(named):
+        return find_folder(option, environ)
+    from queuectl.addresses import host_folder
+
+    folder = host_folder(named, environ)
+    _host_folders.add(folder)
+    return folder
+
+
+def is_database(where: str) -> bool:
+    """Whether the path stands for a queue in MongoDB; InvalidInput for a URL of any kind."""
+    # Without loading addresses.py: each command asks this, for each folder.
+    refuse_address(where)
+    return where in _host_folders or os.path.lexists(os.path.join(where, ADDRESS))
 
 
 def open_store(where: str) -> Store:
@@ -18,7 +46,7 @@ def open_store(where: str) -> Store:
     InvalidInput if it is the URL of a kind of store that is not known, StoreError if what the
     store needs is not installed.
     """
-    if _is_database(where):
+    if is_database(where):
         from queuectl.store.mongodb.opening import opened
 
         return opened(where)
@@ -32,7 +60,7 @@ def summary(where: str, now: float) -> Summary:
 
     Raises StoreError if it cannot be read, and as `open_store`.
     """
-    if _is_database(where):
+    if is_database(where):
         from queuectl.store.mongodb.opening import read_summary as read_elsewhere
 
         return read_elsewhere(where)
@@ -43,7 +71,7 @@ def summary(where: str, now: float) -> Summary:
 
 def exists(where: str) -> bool:
     """Whether there is a queue already; StoreError if what is there cannot be used."""
-    if _is_database(where):
+    if is_database(where):
         return open_store(where).exists()
     from queuectl.store.files.marker import check_folder
 
@@ -52,7 +80,7 @@ def exists(where: str) -> bool:
 
 def watch(where: str) -> Watch:
     """The store's watch, without the store; raises as `open_store`."""
-    if _is_database(where):
+    if is_database(where):
         from queuectl.store.mongodb.opening import watch as watch_elsewhere
 
         return watch_elsewhere(where)
@@ -63,7 +91,7 @@ def watch(where: str) -> Watch:
 
 def output(where: str) -> Output:
     """The store's output, without the store; raises as `open_store`."""
-    if _is_database(where):
+    if is_database(where):
         return open_store(where).output
     from queuectl.store.files.logs import LogFolder
 
@@ -72,7 +100,7 @@ def output(where: str) -> Output:
 
 def words_left(where: str) -> tuple[list[str], list[str]]:
     """What workers left to be told, now taken; and the files in which an edit by hand is kept."""
-    if address_of(where):
+    if is_database(where):
         return [], []
     from queuectl.store.files import marker
 
@@ -81,7 +109,7 @@ def words_left(where: str) -> tuple[list[str], list[str]]:
 
 def let_go(where: str) -> None:
     """Close what this process holds open of a database, before it forks; it is opened anew."""
-    if address_of(where):
+    if is_database(where):
         from queuectl.store.mongodb.connection import close_all
 
         close_all()
@@ -92,12 +120,3 @@ def greeting(where: str) -> str:
     from queuectl.store.mongodb.opening import greeting as greeting_of
 
     return greeting_of(where)
-
-
-def _is_database(where: str) -> bool:
-    """Whether the path stands for a queue in MongoDB; InvalidInput for a URL of any kind."""
-    if "://" in where:
-        from queuectl.places import refuse_address
-
-        refuse_address(where)
-    return address_of(where) is not None

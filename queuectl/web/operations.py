@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from queuectl.addresses import address_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import answer
 from queuectl.commands.forms import document
@@ -93,7 +92,7 @@ class Operations:
         self._logs = opening.output(folder)
         self._watch = opening.watch(folder)  # of which all threads take marks and glances
         # What a database is told it tells back a moment later: until then the list must know it.
-        self.is_told_late = address_of(folder) is not None
+        self.is_told_late = opening.is_database(folder)
         self._writes, self._written = 0, deque[tuple[str, Job | None]](maxlen=_MOST_WRITTEN)
 
     @contextmanager

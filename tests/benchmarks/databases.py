@@ -20,7 +20,7 @@ from statistics import median
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
-from queuectl.places import find_folder
+from queuectl.store import opening
 from queuectl.worker import pool
 from tests.benchmarks.drains import drain
 from tests.benchmarks.measure import (
@@ -123,7 +123,7 @@ def server() -> Iterator[str]:
 
 
 def new_queue(url: str, name: str) -> JobQueue:
-    queue = JobQueue.open(find_folder(f"{url}{name}", os.environ))
+    queue = JobQueue.open(opening.find(f"{url}{name}", os.environ))
     queue.make()
     return queue
 

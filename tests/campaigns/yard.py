@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from queuectl.places import find_folder
+from queuectl.store import opening
 from queuectl.store.files.journal import Journal
 
 MARK = "QUEUECTL_CAMPAIGN"  # in the environment of all processes of a campaign: its folder
@@ -100,7 +100,7 @@ class Yard:
         self.root = os.path.abspath(root)
         self.older = older  # where the package of format 1 lies, if its workers take part
         self.url = url  # of the database that holds the queue, if one does
-        self.data = find_folder(url, os.environ) if url else os.path.join(self.root, "queue")
+        self.data = opening.find(url, os.environ) if url else os.path.join(self.root, "queue")
         self.notes = os.path.join(self.root, "notes")
 
     @property

@@ -17,7 +17,6 @@ from queuectl.job_queue import JobQueue
 from queuectl.live.feed import Feed
 from queuectl.live.live_queue import LiveQueue
 from queuectl.model.times import format_time, parse_time
-from queuectl.places import find_folder
 from queuectl.store import door, opening
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files.worker_files import worker_infos
@@ -39,7 +38,7 @@ def queue(cli, url, monkeypatch, tmp_path):
 
 
 def host_folder(url):
-    return find_folder(url, os.environ)
+    return opening.find(url, os.environ)
 
 
 def states(cli):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from queuectl.places import find_folder
+from queuectl.store import opening
 from tests import test_three_modes
 from tests.acceptance import test_real_commands
 from tests.seeds import test_seeds
@@ -28,7 +28,7 @@ def cli(cli, url, monkeypatch, tmp_path):
     """Commands on an empty queue in MongoDB; its host folder is this test's own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("QUEUECTL_DATA", url)
-    cli.folder = find_folder(url, os.environ)
+    cli.folder = opening.find(url, os.environ)
     return cli
 
 
@@ -41,7 +41,7 @@ def place(server, client, tmp_path, monkeypatch):
     def placed(mode):
         names.append(f"queuectl_test_{os.urandom(6).hex()}")
         where = server.url + names[-1]
-        return where, find_folder(where, os.environ)
+        return where, opening.find(where, os.environ)
 
     yield placed
     for name in names:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl.errors import StoreError
-from queuectl.places import find_folder
+from queuectl.store import opening
 from queuectl.store.files.worker_files import worker_infos
 from tests.conftest import Cli, Result
 from tests.conftest import _wait_until as wait
@@ -58,7 +58,7 @@ def data_dir(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("QUEUECTL_DATA", forms[FORMS[0]].url + name)
     yield os.environ["QUEUECTL_DATA"]
-    folder = find_folder(os.environ["QUEUECTL_DATA"], os.environ)
+    folder = opening.find(os.environ["QUEUECTL_DATA"], os.environ)
     for worker in list(worker_infos(folder)) if os.path.isdir(folder) else ():
         for pid in (worker.group_pid, worker.pid) if worker.alive else ():
             if pid and pid != os.getpid():
@@ -112,7 +112,7 @@ def serve_it(data_dir: str, webs: list[Web]) -> Iterator[Callable[..., Web]]:
     from tests.web.served import Web
 
     def make(**how: Any) -> Web:
-        webs.append(Web(find_folder(data_dir, os.environ), **how))
+        webs.append(Web(opening.find(data_dir, os.environ), **how))
         return webs[-1]
 
     yield make

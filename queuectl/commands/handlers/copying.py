@@ -13,7 +13,7 @@ from queuectl.commands.render import one_line
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
-from queuectl.places import find_folder
+from queuectl.store import opening
 from queuectl.store.backup import Backup
 
 
@@ -24,7 +24,7 @@ def copy(context: Context, args: dict[str, Any]) -> Result:
     and can be made again. So can a move that was cut short while it emptied where it came from.
     """
     source, target = (
-        JobQueue.open(find_folder(args[end], context.environ)) for end in ("from", "to")
+        JobQueue.open(opening.find(args[end], context.environ)) for end in ("from", "to")
     )
     try:
         return _copied(source, target, move=args["move"])

@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from queuectl.addresses import address_of, is_address, name_of
+from queuectl.addresses import name_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.render import one_line
 from queuectl.job_queue import JobQueue
-from queuectl.places import find_folder, refuse_address
+from queuectl.places import is_address, refuse_address
+from queuectl.store import opening
 
 
 def init(context: Context, args: dict[str, Any]) -> Result:
     """A data folder made; one that is there already is left as it is."""
     named = args["folder"] or ""
     if is_address(named):
-        folder = find_folder(named, context.environ)
+        folder = opening.find(named, context.environ)
     else:
         refuse_address(named)
         folder = os.path.abspath(named or context.folder)
     queue = JobQueue.open(folder)
-    if address_of(folder):
+    if opening.is_database(folder):
         queue.make()
         where = name_of(folder)
         return Result([f"Queue made, or there already: {one_line(where)}"], words=[where])
@@ -36,6 +37,6 @@ def init(context: Context, args: dict[str, Any]) -> Result:
 def checkpoint(context: Context, args: dict[str, Any]) -> Result:
     """The journal folded into the JSON files."""
     context.queue.checkpoint()
-    if address_of(context.folder):
+    if opening.is_database(context.folder):
         return Result([f"Nothing to do: {context.name} has no JSON files."], words=())
     return Result(["Checkpoint done: the JSON files hold the whole queue."], words=())

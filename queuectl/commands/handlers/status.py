@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-from queuectl.addresses import address_of
 from queuectl.commands import render
 from queuectl.commands.dispatch import Result
 from queuectl.errors import StoreError
@@ -40,7 +39,7 @@ def status(context: Context, args: dict[str, Any]) -> Result:
 def ping(context: Context, args: dict[str, Any]) -> Result:
     """Read the queue and see whether its folder can be written, or its server answers."""
     folder = context.folder
-    if address_of(folder):
+    if opening.is_database(folder):
         return Result([f"Queue can be reached: {opening.greeting(folder)}"], words=())
     if not opening.exists(folder):
         return Result(

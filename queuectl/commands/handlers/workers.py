@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from queuectl.addresses import address_of
 from queuectl.commands import forms, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
@@ -189,7 +188,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     # Refused at once, not by a worker that waits until it is mended.
     context.queue.settings()
     context.queue.prepare_claims()
-    if address_of(context.folder):
+    if opening.is_database(context.folder):
         context.queue.make()  # so that each of a crew finds the queue by its host folder
         opening.let_go(context.folder)  # the first process of a container forks
 

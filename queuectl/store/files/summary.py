@@ -10,11 +10,15 @@ import os
 import time
 
 from queuectl.errors import BadFile, StoreError
-from queuectl.places import DEAD, JOBS, SETTINGS
+from queuectl.places import DEAD, JOBS, SETTINGS, WORKERS
 from queuectl.store import door
 from queuectl.store.facts import Summary
-from queuectl.store.files import marker, worker_files
+from queuectl.store.files import marker
 from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.store.facts import WorkerInfo
 
 _MOST_READ = 1 << 18  # bytes of a job file: `status` costs the same beside a million jobs
 _HOOK = b'{"id": "hook:'
@@ -24,12 +28,26 @@ _OF = b'"QUEUECTL_OF": "'
 def read_summary(path: str, now: float) -> Summary:
     """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
     counts, waiting = read_counts(path, now)
-    workers = list(worker_files.worker_infos(path))
+    workers = _workers(path)
     is_early = False
     if (counts["pending"] or counts["failed"]) and not (waiting or counts["in_progress"]):
         is_early = not any(worker.alive for worker in workers) and _is_early(path, now)
     untold = _untold(path) if counts["dead"] else ()
     return Summary(path, counts, waiting, workers, *_gate(path), untold, is_early)
+
+
+def _workers(path: str) -> list[WorkerInfo]:
+    """The workers; what reads their files is loaded only where there are some."""
+    above = os.path.join(path, WORKERS)
+    door.check_folder_of_ours(above)
+    try:
+        if not os.listdir(above):
+            return []
+    except FileNotFoundError:
+        return []
+    from queuectl.store.files.worker_files import worker_infos
+
+    return list(worker_infos(path))
 
 
 def _untold(path: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from queuectl.addresses import ADDRESS, Address
+from queuectl.addresses import Address
+from queuectl.places import ADDRESS
 from queuectl.store import door
 
 
