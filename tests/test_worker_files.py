@@ -163,6 +163,21 @@ def test_a_killed_worker_is_seen_dead_at_once(store, start, wait_until):
     assert store.forget_worker(worker_id)  # again is harmless
 
 
+def test_a_folder_that_may_not_be_looked_into_for_a_moment_gives_no_worker_up(store, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    slot = register(store)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "lstat", refuse)
+        assert slot.still_held()
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "listdir", refuse)
+        with pytest.raises(StoreError, match=r"listing .*/workers: Permission denied"):
+            store.workers()
+    store.release(slot)
+
+
 def test_a_worker_notices_that_its_file_was_taken_away_or_replaced(store):
     slot = register(store)
     path = os.path.join(store.folder, "workers", "w-1")

@@ -18,9 +18,11 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.times import format_time
 from queuectl.store.facts import WorkerInfo
 from queuectl.store.files import side_files
+from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.logs import LogFolder
 from queuectl.store.files.worker_files import WorkerSlot
 from queuectl.worker import pool, processes
+from queuectl.worker.entry import main
 from queuectl.worker.loop import run_worker
 from queuectl.worker.rescue import rescue
 
@@ -214,6 +216,29 @@ def test_empty_logs_of_workers_that_were_killed_are_tidied_away(bench):
     os.utime(old, (1, 1))
     bench.start()
     assert not os.path.exists(old)
+
+
+def test_a_log_that_its_worker_removes_just_then_stops_no_start(bench, monkeypatch):
+    class Leaving:
+        name = "worker-w-1.log"
+        is_file = staticmethod(lambda **_: True)
+
+        def stat(self, **_: object) -> None:
+            raise FileNotFoundError
+
+    logs = bench.queue.store.output
+    monkeypatch.setattr(os, "scandir", lambda _: [Leaving()])
+    pool._remove_stale_logs(bench.queue, logs)
+
+
+def test_a_queue_that_refuses_to_be_closed_is_told_in_a_line(bench, monkeypatch, capfd):
+    def refuse(_: object) -> None:
+        raise StoreError("no room")
+
+    monkeypatch.setattr("queuectl.worker.entry.run_worker", lambda *_, **__: 0)
+    monkeypatch.setattr(FileStore, "close", refuse)
+    assert main(["--data", bench.folder, "--foreground"]) == 0
+    assert capfd.readouterr().err.endswith("Z no room\n")
 
 
 IN_A_TERMINAL = """

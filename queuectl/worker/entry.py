@@ -55,8 +55,12 @@ def _main(argv: Sequence[str] | None) -> int:
         starter.tell(str(exc))  # the log may be on a full disk
         return exc.exit_code if isinstance(exc, QueuectlError) else 1
     finally:
-        with suppress(FileMissing):  # of a folder that was moved away: that was told
+        try:
             queue.close()
+        except FileMissing:  # of a folder that was moved away: that was told
+            pass
+        except (QueuectlError, OSError) as exc:
+            to_stderr(str(exc))
         own_log.drop_if_empty()
 
 

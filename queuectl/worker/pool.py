@@ -141,7 +141,10 @@ def _remove_stale_logs(queue: JobQueue, logs: Output) -> None:
     for entry in os.scandir(logs.path):
         named = entry.name.startswith("worker-") and entry.name.endswith(".log")
         if named and entry.is_file(follow_symlinks=False):
-            found = entry.stat(follow_symlinks=False)
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # its worker leaves just now
+                continue
             old = time.time() - found.st_mtime > _STALE
             if not found.st_size and old and entry.name not in living:
                 door.remove(entry.path)

@@ -224,6 +224,8 @@ class LogFolder:
             return os.listdir(self.path)
         except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise door.refused("listing", self.path, exc) from exc
 
     def open(self, job: Job, run: int | None = None) -> Printed | None:
         from queuectl.store.files.printed import PrintedFile  # a worker reads no log

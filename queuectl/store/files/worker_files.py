@@ -53,8 +53,10 @@ class WorkerSlot:
         """Whether the file is still there under its name: else the worker was given up."""
         try:
             return os.lstat(self.path).st_ino == self._inode
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:  # it cannot be looked at, for a moment perhaps; the lock on it is ours
+            return True
 
     @property
     def lapsed(self) -> bool:
@@ -213,13 +215,18 @@ def file_path(folder: str, worker_id: str) -> str:
 
 
 def worker_infos(folder: str) -> Iterator[WorkerInfo]:
-    """Every worker that has a file, living or dead; BadFile if one is not a file of ours alone."""
+    """Every worker that has a file, living or dead.
+
+    BadFile if one is not a file of ours alone, DiskRefused if they cannot be listed.
+    """
     above = os.path.join(folder, WORKERS)
     door.check_folder_of_ours(above)
     try:
         names = sorted(worker_names(folder))
     except FileNotFoundError:
         return
+    except OSError as exc:
+        raise door.refused("listing", above, exc) from exc
     for name in names:
         info = probe(folder, name)
         if info is not None:
