@@ -527,3 +527,29 @@ def test_the_header_tells_how_long_the_fold_took(store):
     assert 0 < head.fold_seconds < 60
     assert abs(head.folded_at - store.now()) < 60
     assert head.counts == {**no_counts(), "pending": 2000}
+
+
+def test_a_folder_that_takes_the_place_of_another_while_it_folds_is_left_alone(
+    tmp_path, monkeypatch
+):
+    moved, other = FileStore(str(tmp_path / "queue")), FileStore(str(tmp_path / "other"))
+    for store, name in ((moved, "a"), (other, "b")):
+        store.add([make_job(f"{name}1")])
+        store.fold()
+        store.add([make_job(f"{name}2")])
+    write = checkpoint._write
+
+    def swap(*args):
+        written = write(*args)
+        if os.path.exists(other.folder):
+            os.rename(moved.folder, tmp_path / "moved")
+            os.rename(other.folder, moved.folder)
+        return written
+
+    monkeypatch.setattr(checkpoint, "_write", swap)
+    with pytest.raises(StoreError, match="is gone"):
+        moved.fold()
+    assert sorted(contents(FileStore(moved.folder))) == ["b1", "b2"]
+    assert sorted(contents(FileStore(str(tmp_path / "moved")))) == ["a1", "a2"]
+    for store in (moved, other):
+        store._writer.close()

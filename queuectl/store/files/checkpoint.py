@@ -8,7 +8,7 @@ person wrote into the files goes into the journal first, or else it would be wit
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
@@ -108,10 +108,13 @@ def fold(
     snapshot: Snapshot,
     now: float,
     version: int,
+    is_there: Callable[[], bool],
     behind: Iterable[bytes] | None = None,
 ) -> bool:
     """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
 
+    The same if it is not `is_there` any more: the folder was moved away, and another may have its
+    name, in which nothing is to be written over.
     `behind`: the lines of new jobs that the last record holds, and the snapshot does not.
     `journal` is open for writing and read to its end; the caller opens the new one afterwards,
     which is of the format `version`. The jobs are counted anew, whatever the counts were.
@@ -133,7 +136,7 @@ def fold(
         if snapshot.edited:
             _append_edit(journal, snapshot, counts)
         _announce(journal, jobs, dead)
-        going_on = all(map(_still, snapshot.files))
+        going_on = is_there() and all(map(_still, snapshot.files))
     finally:
         if not going_on:
             journal.cut_back(mark)
@@ -150,15 +153,8 @@ def fold(
         door.rename(file.fresh or "", file.path)
     # Also if nothing was renamed here: a fold that was killed may have done so.
     door.sync_folder(folder)
-    header = Header(
-        generation,
-        time.perf_counter() - began,
-        now,
-        journal.edited,
-        counts,
-        (_stamp(jobs), _stamp(dead)),
-        version=version,
-    )
+    seconds, stamps = time.perf_counter() - began, (_stamp(jobs), _stamp(dead))
+    header = Header(generation, seconds, now, journal.edited, counts, stamps, version=version)
     start_journal(folder, header)
     evidence.drop_copies(folder, generation, [os.path.basename(file.path) for file in fresh])
     return True

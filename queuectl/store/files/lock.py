@@ -127,6 +127,14 @@ class QueueLock:
             for fd in held:
                 os.close(fd)
 
+    def is_there(self) -> bool:
+        """Whether the folder that is locked still has its name; it may be moved at any time."""
+        try:
+            found = os.stat(self._folder)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._inodes[:2]
+
     def close(self) -> None:
         """Let go of both files; the lock opens them anew."""
         fds, self._fds = self._fds, ()

@@ -150,7 +150,8 @@ class Writer:
                 version = journal.header.version
                 with suppress(StoreError, OSError):  # a later fold will do it
                     done = not snapshot.edited and checkpoint.fold(
-                        self.folder, journal, snapshot, self._now(), version, staged
+                        *(self.folder, journal, snapshot, self._now(), version),
+                        *(self.lock.is_there, staged),
                     )
             finally:
                 snapshot.close_copies()
@@ -318,6 +319,8 @@ class Writer:
             marker.mark_folder(self.folder, version)
         done = False
         while not done:
+            if not self.lock.is_there():
+                raise door.gone(self.folder)
             with BaseFile(self._paths[0]) as jobs, BaseFile(self._paths[1]) as dead:
                 now = self._now()
                 if not (last or (edit is not None and edit.holds(journal, (jobs, dead)))):
@@ -327,7 +330,8 @@ class Writer:
                     if journal.own < journal.seq:  # what we wrote ourselves makes sense
                         check_lines(snapshot.overlay.values())
                     self._tell_of_edits(snapshot)
-                    done = checkpoint.fold(self.folder, journal, snapshot, now, version)
+                    there = self.lock.is_there
+                    done = checkpoint.fold(self.folder, journal, snapshot, now, version, there)
                 finally:
                     snapshot.close_copies()
                 if done and self._live is not None and snapshot.hand_edit is not None:
