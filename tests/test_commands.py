@@ -448,3 +448,33 @@ def test_an_empty_list_says_so_beside_the_result(cli):
     assert cli("worker", "list").err == "No worker runs; 'worker start' starts one.\n"
     for line in ("list -q --state dead", "list --json --state dead", "dlq list -q", "list -q"):
         assert cli(*line.split()).err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--cwd {here}/no -- true", ["The folder {here}/no"]),
+        ("--env-file no.env -- true", ["The file {here}/no.env"]),
+        ("-- pyhton x", ["The program pyhton"]),
+        ("--cwd no -- ./x", ["The folder {here}/no", "The program ./x"]),
+        ("--each rows -- frob {{}}", ["The program frob"]),
+        ("--dry-run -- frob", ["The program frob"]),
+        ("--each rows --cwd {{}} -- true {{}}", []),
+        ("--after a -- frob", []),  # which may build it
+        ("--env PATH=/opt -- frob", []),
+        ("-q -- frob", []),
+        ("-- exec true", []),
+        ("-- ./true", []),
+        ("--command frob", []),
+    ],
+)
+def test_what_a_job_needs_and_is_not_here_is_told(cli, tmp_path, monkeypatch, line, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows").write_text("1\n")
+    (tmp_path / "true").touch(0o700)
+    cli.ok("-q", "enqueue", "--id", "a", "--", "true")
+    added = cli("enqueue", *line.format(here=tmp_path).split())
+    ending = " is not here now; where it is missing, each run fails."
+    lines = [f"{what}{ending}".format(here=tmp_path) for what in told]
+    assert (added.code, added.err.splitlines()[: len(lines)]) == (0, lines)
+    assert added.err.count(ending) == len(lines)

@@ -32,6 +32,9 @@ _FLAGS: tuple[tuple[str, str, bool], ...] = (
     ("no_catch_up", "catch_up", False),
     ("overlap", "overlap", True),
 )
+# What /bin/sh knows itself and no folder of PATH need hold.
+_BUILT_IN = frozenset((".", ":", "cd", "command", "eval", "exec", "exit", "export", "read", "set"))
+_BUILT_IN |= frozenset(("test", "trap", "type", "ulimit", "umask", "unset", "wait"))
 
 
 def enqueue(context: Context, args: dict[str, Any]) -> Result:
@@ -52,6 +55,8 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
         entry.hand_in(draft)
     else:
         entry.hand_in_file(path, args)
+    if draft and not context.quiet:
+        _tell_missing(context, args, draft)
     if entry.dry_run:
         return _would_add(entry)
     if context.interactive:
@@ -228,6 +233,22 @@ def _tell_time(context: Context, draft: Draft) -> None:
         from queuectl.commands.grammar.local_times import tell_time
 
         tell_time(context, draft["run_at"])
+
+
+def _tell_missing(context: Context, args: Mapping[str, Any], draft: Draft) -> None:
+    """Note what the job needs and is not here now, unless a job before it may bring that."""
+    if draft.get("after") or draft.get("after_end"):
+        return
+    cwd, env_file = str(draft.get("cwd") or "."), str(draft.get("env_file") or os.devnull)
+    needs = [("folder", cwd, os.path.isdir(cwd)), ("file", env_file, os.access(env_file, os.R_OK))]
+    if args.get("argv") and not (context.in_script or context.interactive or args.get("env")):
+        program = str(draft["command"]).split()[0]
+        folders = [cwd] if "/" in program else context.environ.get("PATH", os.defpath).split(":")
+        found = any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
+        needs.append(("program", program, found or program in _BUILT_IN or program[0] in "'\""))
+    for kind, name, is_here in needs:
+        if not is_here and "{" not in name:  # a row of --each puts something into braces
+            context.note(f"The {kind} {name} is not here now; where it is missing, each run fails.")
 
 
 def described(args: dict[str, Any]) -> Draft:
