@@ -166,6 +166,8 @@ JAVA = (
         ("tar: q: Cannot stat\nb\ntar: Exiting with failure status", "tar: q: Cannot stat"),
         ("an error: once\nepoch 3\nout of cheese\n", "out of cheese"),
         ("an error: once\nat least 3 GB are needed\n", "at least 3 GB are needed"),
+        ("an error: once\nat home (soon)\n", "at home (soon)"),
+        ("| an error |\n| 3 |\n", "| 3 |"),
     ],
 )
 def test_under_the_closing_words_of_a_tool_the_reason_is_looked_for(spool, written, line):

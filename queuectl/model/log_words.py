@@ -15,8 +15,9 @@ _ESCAPES = re.compile(
 # With what tools end when something above has failed: its reason is there.
 _CLOSING = r"""(?x)
     (?:g?make(?:\[\d+\])?:\ (?!.*Stop\.$) | ninja:\ build\ stopped)
-    | (?:\d+\ )?\| | compilation\ terminated\.$    # of a compiler
-    | at\ .*(?::\d+|\))$ | \.\.\.\ \d+\ more$ | from\ \S+:\d+:in\  | Node\.js\ v\d    # of a stack
+    | \d+\ \|\  | \|\s*[\^~] | compilation\ terminated\.$    # of a compiler
+    | at\ \S.*(?::\d+\)?|\((?:Native\ Method|Unknown\ Source)\))$    # of a stack
+    | \.\.\.\ \d+\ more$ | from\ \S+:\d+:in\  | Node\.js\ v\d
     | npm\ (?:ERR!|error)(?:\ A\ complete\ log|\ /|$) | \[notice\]
     | tar:\ Exiting\ with | Please\ make\ sure\ you\ have | and\ the\ repository\ exists
 """
