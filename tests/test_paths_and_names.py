@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -10,6 +11,7 @@ import sys
 
 import pytest
 
+from queuectl.commands.handlers import copying
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
 from queuectl.store import door
@@ -141,6 +143,21 @@ def test_a_queue_is_not_moved_onto_itself_by_another_name(queue):
     for argv in ((queue.folder, "link"), ("link", queue.folder, "--move")):
         refused(queue, "copy", *argv, words=("cannot be copied onto itself",), code=2)
     assert queue.ok("list", "-q") == "a\n"
+
+
+def test_a_move_that_was_cut_short_behind_its_last_step_can_be_made_again(queue):
+    queue.ok("copy", queue.folder, "other", "--move")
+    again = queue("copy", queue.folder, "other", "--move")
+    assert (again.code, "nothing is left to be moved" in again.err) == (0, True), again
+    assert queue.ok("--data", "other", "list", "-q") == "a\n"
+
+
+def test_a_copy_without_room_for_what_it_reads_names_the_folder(queue, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(copying, "TemporaryFile", refuse)
+    refused(queue, "copy", queue.folder, "other", words=("TMPDIR", "No space left"))
 
 
 def test_nothing_is_written_through_what_was_put_in_the_way(queue):

@@ -31,6 +31,8 @@ from tests.campaigns.leftovers import FORMS
 T = "2026-01-01T00:00:00.000000Z"
 TERM_IGNORER = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+
 
 def scarce(times: int, action: Callable[..., Any]) -> Callable[..., Any]:
     """The action, which finds no descriptor that often."""
@@ -379,6 +381,15 @@ def test_a_home_that_is_not_absolute_is_passed_over(tmp_path, monkeypatch):
     assert bench.output() == "/\n"
 
 
+@linux_only
+def test_a_home_may_have_any_name(tmp_path, monkeypatch):
+    home = os.fsdecode(b"%s/h\xff" % os.fsencode(tmp_path))
+    os.mkdir(home)
+    monkeypatch.setenv("HOME", home)
+    with Wakeups(detached=True) as wakeups:
+        assert Bench(str(tmp_path), wakeups).run("test -d ../h*").exit_code == 0
+
+
 # -- the time limit, and being told to end
 
 
@@ -474,7 +485,6 @@ def test_nothing_goes_on_when_the_worker_itself_fails(bench):
     assert not processes.group_alive(bench.group())
 
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 DAEMON = "setsid sh -c 'echo $$ > daemon; exec sleep 60' & until [ -s daemon ]; do :; done"
 
 

@@ -56,7 +56,9 @@ def are_seen() -> bool:
 
 
 def has_children() -> bool:
-    """Whether this process has any, living or not reaped yet."""
+    """Whether this process has any, living or not reaped yet; False elsewhere than on Linux."""
+    if sys.platform != "linux":
+        return False
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

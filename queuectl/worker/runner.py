@@ -76,7 +76,7 @@ class Runner:
         }
         self._environment |= self._own
         home = home_folder()
-        self._home = home if os.path.isdir(home) else "/"
+        self._home = os.fsencode(home) if os.path.isdir(home) else b"/"
         self._files: tuple[int, list[tuple[int, int, int]]] = (-1, [])
         self._pid = 0  # of the shell that runs
         self._status: int | None = None  # how it ended
@@ -164,9 +164,9 @@ class Runner:
             processes.be_subreaper(False)
 
     def _spawn(self, job: Job, output: int) -> int:
-        folder = (job.cwd or self._home).encode()
+        folder = job.cwd.encode() if job.cwd else self._home
         if not folder.startswith(b"/"):
-            folder = os.path.join(self._home.encode(), folder)
+            folder = os.path.join(self._home, folder)
         environment, umask = self._environment, None
         if job.env_set is not None:
             if job.env_set != self.set_id:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 from queuectl.addresses import name_of
@@ -43,11 +43,10 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
         raise InvalidInput(f"{names[0]} cannot be copied onto itself")
     for queue, name in zip((source, target), names, strict=True):
         _check_idle(queue, name)
-    with TemporaryFile() as file:
-        file.writelines(source.backup())
-        file.seek(0)
-        backup = target.read_backup(file, names[0])
+    backup = _backup_of(source, target, names[0])
     jobs = {job.id: job for job in backup.jobs}
+    if move and not jobs:  # a move may have been cut short behind its last step
+        return Result([Note(f"{one_line(names[0])} holds no job: nothing is left to be moved")])
     was_moved = move and jobs and not _missing(target, jobs)
     logs = 0 if was_moved else _copy_all(source, target, backup)
     if not was_moved and (missing := _missing(target, jobs)):
@@ -62,6 +61,20 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     if len(moved) < len(jobs):
         lines.append(Note(f"{len(jobs) - len(moved)} of them changed meanwhile, and stay there"))
     return Result(lines, words=[names[1]])
+
+
+def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
+    """All that the source holds, as the target would read it from a backup."""
+    try:
+        with TemporaryFile() as file:
+            file.writelines(source.backup())
+            file.seek(0)
+            return target.read_backup(file, name)
+    except OSError as exc:
+        raise StoreError(
+            f"writing to {gettempdir()}: {exc.strerror}; nothing was changed: "
+            "TMPDIR may name a folder with more room"
+        ) from exc
 
 
 def _check_idle(queue: JobQueue, name: str) -> None:
