@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
-from queuectl.commands.grammar.specs import find_command
+from queuectl.commands.grammar.specs import find_command, load
 from queuectl.commands.table import COMMANDS
 from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
 
@@ -73,9 +72,7 @@ def answer(context: Context, spec: CommandSpec, values: Mapping[str, Any]) -> Re
         context.presence.check()
     if spec.access == "write":
         context.rescue()
-    module, _, name = spec.handler.partition(":")
-    __import__(module)
-    result: Result = getattr(sys.modules[module], name)(context, values)
+    result: Result = load(spec.handler)(context, values)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.specs import Param
+from queuectl.commands.grammar.specs import JSON, YES, Param
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ def free(name: str, kind: str, told: str, **how: Any) -> Param:
     return Param(name, kind, told, clears=True, **how)
 
 
-JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
-YES = Param("--yes", "flag", "do not ask", short="-y")
 # Which jobs are meant; all that are given must hold.
 SELECTORS = (
     Param("--state", "state", "only jobs in this state", many=True),
@@ -183,13 +181,14 @@ def _named(kind: str, *instead: str) -> Param:
 
 
 # The jobs that a command wants, by ids or a selection.
-ANY = (_named("job", *SELECTING), *SELECT)
-WAITED_FOR = (
+_ANY = (_named("job", *SELECTING), *SELECT)
+WAIT = (
     _named("job", "--all", *SELECTING),
     Param("--all", "flag", "every job that has not ended yet"),
     *SELECT,
+    Param("--timeout", "duration", "give up after so long, with exit code 124"),
 )
-DEAD = (
+_DEAD = (
     _named("dead_job", "--all", *SELECTING[1:]),
     Param("--all", "flag", "every dead job"),
     *SELECT[1:],
@@ -201,14 +200,30 @@ CANCEL = (
     Param("--dry-run", "flag", "only show what would be cancelled"),
     YES,
 )
-RETRIED = (
+_RETRIED = (
     Param("--dry-run", "flag", "only show what would be retried"),
     Param("--alone", "flag", "leave jobs dead or cancelled that fell with these"),
     YES,
 )
-REMOVED = (
+_REMOVED = (
     Param("--older-than", "duration", "only those that ended so long ago"),
     Param("--logs", "flag", "remove their output only, and keep the jobs"),
     Param("--dry-run", "flag", "only show what would be removed"),
     YES,
+)
+LOGS = (
+    *_ANY,
+    Param("--follow", "flag", "go on, run after run, until the job has ended", short="-f"),
+    Param("--run", "count", "the run to show, counted from 1; the latest if left out"),
+    Param("--lines", "count", "only the last so many lines", short="-n"),
+)
+RETRY = (*_ANY, *_RETRIED)
+PURGE = (Param("job", "finished_job", "id of an ended job", many=True), *SELECT, *_REMOVED)
+DEAD_RETRY = (*_DEAD, *_RETRIED)
+DEAD_PURGE = (*_DEAD, *_REMOVED)
+WORKER_START = (workers("--count", "how many", default=1, short="-n", low=1),)
+WORKER_SCALE = (workers("count", "how many shall run; 0 stops all", required=True, low=0),)
+WORKER_RUN = (
+    Param("--drain", "flag", "end when no job is left to run"),
+    workers("--count", "how many jobs at a time", default=1, short="-n", low=1),
 )

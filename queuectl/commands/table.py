@@ -1,32 +1,12 @@
 """The one table of commands: what argv, script, shell, help and completion all read.
 
 The handlers are named here and loaded when their command runs, so that a row reaches nowhere and
-`status` loads the code of no other command.
+`status` loads the code of no other command. So are parameters that are many, which params.py has.
 """
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.specs import CommandSpec, Param
-from queuectl.commands.params import (
-    ANY,
-    CANCEL,
-    DASHBOARD,
-    DEAD,
-    DEAD_LISTED,
-    ENQUEUE,
-    JSON,
-    LISTED,
-    REMOVED,
-    RETRIED,
-    RUN,
-    SELECT,
-    SERVE,
-    TOP,
-    UPDATE,
-    WAITED_FOR,
-    YES,
-    workers,
-)
+from queuectl.commands.grammar.specs import JSON, YES, CommandSpec, Param
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -34,7 +14,7 @@ COMMANDS = (
     CommandSpec(
         words=("enqueue",),
         summary="Hand in a job, or many at once.",
-        params=ENQUEUE,
+        params="queuectl.commands.params:ENQUEUE",
         handler="queuectl.commands.handlers.enqueue:enqueue",
         examples=(
             "enqueue '{id: job1, command: \"echo Hello\"}'",
@@ -51,7 +31,7 @@ COMMANDS = (
     CommandSpec(
         words=("run",),
         summary="Hand in a job, show its output, and exit as it does.",
-        params=RUN,
+        params="queuectl.commands.params:RUN",
         handler="queuectl.commands.handlers.running:run",
         examples=("run -- make -j4", "run --id build --max-retries 0 --command 'make && ./test'"),
         details=(
@@ -63,7 +43,7 @@ COMMANDS = (
     CommandSpec(
         words=("list",),
         summary="List jobs, oldest first, the dead last.",
-        params=LISTED,
+        params="queuectl.commands.params:LISTED",
         handler="queuectl.commands.handlers.jobs:list_jobs",
         examples=(
             "list --state failed,dead --tag nightly --since 2h",
@@ -94,12 +74,7 @@ COMMANDS = (
     CommandSpec(
         words=("logs",),
         summary="Show what a job printed, in its last run or an earlier one.",
-        params=(
-            *ANY,
-            Param("--follow", "flag", "go on, run after run, until the job has ended", short="-f"),
-            Param("--run", "count", "the run to show, counted from 1; the latest if left out"),
-            Param("--lines", "count", "only the last so many lines", short="-n"),
-        ),
+        params="queuectl.commands.params:LOGS",
         handler="queuectl.commands.handlers.logs:logs",
         examples=("logs job1", "logs job1 --follow", "logs job1 --run 1 --lines 20"),
     ),
@@ -121,7 +96,7 @@ COMMANDS = (
     CommandSpec(
         words=("top",),
         summary="Watch jobs and workers on the whole screen.",
-        params=TOP,
+        params="queuectl.commands.params:TOP",
         handler="queuectl.shell.top.command:top",
         examples=("top", "top --sort time --filter backup"),
         details=(
@@ -133,7 +108,7 @@ COMMANDS = (
     CommandSpec(
         words=("serve",),
         summary="Serve the page and the REST API to browsers and programs.",
-        params=SERVE,
+        params="queuectl.commands.params:SERVE",
         handler="queuectl.web.command:serve",
         examples=("serve", "serve --port 0 --workers 2", "serve --read-only --unix page.sock"),
         details=(
@@ -145,7 +120,7 @@ COMMANDS = (
     CommandSpec(
         words=("dashboard",),
         summary="Open the page, of the server that runs or of a new one.",
-        params=DASHBOARD,
+        params="queuectl.commands.params:DASHBOARD",
         handler="queuectl.web.command:dashboard",
         examples=("dashboard", "dashboard --no-browser"),
     ),
@@ -166,10 +141,7 @@ COMMANDS = (
     CommandSpec(
         words=("wait",),
         summary="Wait until jobs have ended, and exit as they did.",
-        params=(
-            *WAITED_FOR,
-            Param("--timeout", "duration", "give up after so long, with exit code 124"),
-        ),
+        params="queuectl.commands.params:WAIT",
         handler="queuectl.commands.handlers.waiting:wait",
         examples=("wait job1 job2 --timeout 5m", "wait --tag nightly", "wait --all"),
         details=(
@@ -181,7 +153,7 @@ COMMANDS = (
     CommandSpec(
         words=("update",),
         summary="Change the fields of a job, retry or cancel it.",
-        params=UPDATE,
+        params="queuectl.commands.params:UPDATE",
         handler="queuectl.commands.handlers.enqueue:update",
         examples=(
             'update \'{"id": "job1", "state": "pending"}\'',
@@ -213,7 +185,7 @@ COMMANDS = (
     CommandSpec(
         words=("cancel",),
         summary="Cancel jobs; a running one is ended by its worker.",
-        params=CANCEL,
+        params="queuectl.commands.params:CANCEL",
         handler="queuectl.commands.handlers.jobs:cancel",
         examples=("cancel job1 job2", "cancel --state pending --tag gpu --dry-run"),
         details=(
@@ -225,7 +197,7 @@ COMMANDS = (
     CommandSpec(
         words=("retry",),
         summary="Run waiting jobs now, and ended ones once more.",
-        params=(*ANY, *RETRIED),
+        params="queuectl.commands.params:RETRY",
         handler="queuectl.commands.handlers.jobs:retry",
         examples=("retry job1 job2", "retry --tag nightly --error 'timed out' --yes"),
         details="Of selected jobs the failed and dead ones, unless --state names others.",
@@ -234,7 +206,7 @@ COMMANDS = (
     CommandSpec(
         words=("purge",),
         summary="Remove finished jobs and their output for good.",
-        params=(Param("job", "finished_job", "id of an ended job", many=True), *SELECT, *REMOVED),
+        params="queuectl.commands.params:PURGE",
         handler="queuectl.commands.handlers.jobs:purge",
         examples=(
             "purge --yes",
@@ -281,7 +253,7 @@ COMMANDS = (
     CommandSpec(
         words=("worker", "start"),
         summary="Start workers in the background; they outlive the terminal.",
-        params=(workers("--count", "how many", default=1, short="-n", low=1),),
+        params="queuectl.commands.params:WORKER_START",
         handler="queuectl.commands.handlers.workers:worker_start",
         examples=("worker start", "worker start --count 2"),
         access="write",
@@ -289,7 +261,7 @@ COMMANDS = (
     CommandSpec(
         words=("worker", "scale"),
         summary="Start or stop workers, until so many run.",
-        params=(workers("count", "how many shall run; 0 stops all", required=True, low=0),),
+        params="queuectl.commands.params:WORKER_SCALE",
         handler="queuectl.commands.handlers.workers:worker_scale",
         examples=("worker scale 3", "worker scale 0"),
         details="Idle workers are stopped first; one that runs a job finishes it.",
@@ -318,10 +290,7 @@ COMMANDS = (
     CommandSpec(
         words=("worker", "run"),
         summary="Work in the foreground, showing the life of each job.",
-        params=(
-            Param("--drain", "flag", "end when no job is left to run"),
-            workers("--count", "how many jobs at a time", default=1, short="-n", low=1),
-        ),
+        params="queuectl.commands.params:WORKER_RUN",
         handler="queuectl.commands.handlers.workers:worker_run",
         examples=("worker run", "worker run --drain --count 2"),
         details=(
@@ -336,14 +305,14 @@ COMMANDS = (
     CommandSpec(
         words=("dlq", "list"),
         summary="List the dead jobs: those whose retries are used up.",
-        params=DEAD_LISTED,
+        params="queuectl.commands.params:DEAD_LISTED",
         handler="queuectl.commands.handlers.dead_letters:dlq_list",
         examples=("dlq list --match backup", "dlq list --by error", "dlq list --json"),
     ),
     CommandSpec(
         words=("dlq", "retry"),
         summary="Put dead jobs back into the main queue.",
-        params=(*DEAD, *RETRIED),
+        params="queuectl.commands.params:DEAD_RETRY",
         handler="queuectl.commands.handlers.dead_letters:dlq_retry",
         examples=("dlq retry job2 job3", "dlq retry --error 'No space' --yes", "dlq retry --all"),
         access="write",
@@ -351,7 +320,7 @@ COMMANDS = (
     CommandSpec(
         words=("dlq", "purge"),
         summary="Remove dead jobs and their output for good.",
-        params=(*DEAD, *REMOVED),
+        params="queuectl.commands.params:DEAD_PURGE",
         handler="queuectl.commands.handlers.dead_letters:dlq_purge",
         examples=("dlq purge job2 --yes", "dlq purge --all --older-than 30d --yes"),
         access="write",

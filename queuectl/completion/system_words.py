@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TypeAlias
 
-    from queuectl.commands.grammar.tokens import Token
+    from queuectl.commands.grammar.bound import Token
 
     # How it is written on the line, how the menu shows it, and what it is.
     Word: TypeAlias = tuple[str, str, str]

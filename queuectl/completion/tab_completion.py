@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from queuectl.commands.grammar.binding import UncheckedBinder
-from queuectl.commands.grammar.expecting import expected
+from queuectl.commands.grammar.expecting import UncheckedBinder, expected
 from queuectl.commands.grammar.tokens import tokenize
 from queuectl.commands.table import COMMANDS
 from queuectl.completion.candidates import complete

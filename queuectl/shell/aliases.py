@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from queuectl.commands.grammar.binding import bind
-from queuectl.commands.grammar.bound import Bound
+from queuectl.commands.grammar.bound import Bound, Token
 from queuectl.commands.grammar.specs import CommandSpec
-from queuectl.commands.grammar.tokens import Token
 from queuectl.errors import InvalidInput, did_you_mean
 from queuectl.shell.own_commands import SHELL_COMMANDS
 

@@ -10,13 +10,13 @@ from queuectl.commands.grammar.bound import (
     Bound,
     Fault,
     Reading,
+    Token,
     could_be_either,
     is_named,
     noun,
     short,
 )
 from queuectl.commands.grammar.specs import GLOBAL_OPTIONS, CommandSpec, Param, key_of
-from queuectl.commands.grammar.tokens import Token, command_line, is_plain, is_variable, tokenize
 from queuectl.errors import InvalidInput, nearest
 
 TYPE_CHECKING = False
@@ -321,7 +321,11 @@ class Binder(Reading):
 
     def _command_line(self, tokens: Sequence[Token]) -> str:
         """What /bin/sh is to run: the line as it stands, or its words quoted back."""
-        if not tokens or self.is_argv:
+        if not tokens:
+            return ""
+        if self.is_argv:
+            from queuectl.commands.grammar.tokens import command_line
+
             return command_line([token.text for token in tokens])
         line = self.text[tokens[0].start : tokens[-1].end]
         # Only a comment ends in blanks that mean nothing: another word's last one is escaped.
@@ -407,6 +411,8 @@ class Binder(Reading):
         given = self.bound.values
         faulty = bool(self.bound.faults)
         if self.argv is not None:
+            from queuectl.commands.grammar.tokens import is_plain, is_variable
+
             words = [token.text for token in self.argv if token.role != "comment"]
             if not words or not words[0].strip():
                 self._missing(f"the command behind -- is {'empty' if words else 'missing'}")
@@ -464,14 +470,10 @@ def _is_lone_backslash(token: Token) -> bool:
     return token.open == "\\" and not token.text
 
 
-class UncheckedBinder(Binder):
-    """Tells what may come next, and nothing of what is wrong: a Tab has no time for it."""
-
-    checks = False
-
-
 def bind(specs: Sequence[CommandSpec], line: str) -> Bound:
     """A line of a script or of the shell, or several that belong together. Never raises."""
+    from queuectl.commands.grammar.tokens import tokenize
+
     return Binder(specs, line, tokenize(line)).bind()
 
 

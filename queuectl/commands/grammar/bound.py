@@ -1,4 +1,4 @@
-"""What binding a line gives: values, faults and how they are worded, and what may come next."""
+"""What binding takes and gives: words; values, faults and their words, and what may come next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from queuectl.commands.grammar.specs import CommandSpec, Param
-    from queuectl.commands.grammar.tokens import Token
 
 _LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like one
 _NOUNS = {
@@ -39,6 +38,40 @@ _NOUNS = {
     "front": "a command",
     "alias": "a word",
 }
+
+
+class Token:
+    """One word: `text` is what it means, `raw` = `line[start:end]` how it was written.
+
+    `quoted`: some of it stood in quotes. `open`: "" if it is whole, else what it still lacks, in
+    order: `"`, `'`, `}` (once for each open brace), or `\\` for a line to come. `role` is "" until
+    the token is bound: "command", "option" (also `--option=value`), "value", "object", "end" (a
+    bare `--`), "comment" or "error".
+    """
+
+    __slots__ = ("end", "open", "quoted", "raw", "role", "start", "text")
+
+    def __init__(
+        self,
+        text: str,
+        start: int,
+        end: int,
+        raw: str,
+        *,
+        quoted: bool = False,
+        open: str = "",
+        role: str = "",
+    ) -> None:
+        self.text = text
+        self.start = start
+        self.end = end
+        self.raw = raw
+        self.quoted = quoted
+        self.open = open
+        self.role = role
+
+    def __repr__(self) -> str:
+        return f"Token({self.text!r}, {self.start}, {self.end}, open={self.open!r})"
 
 
 class Fault:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.binding import UncheckedBinder
-from queuectl.commands.grammar.bound import Expected, could_be_either, is_named
-from queuectl.commands.grammar.tokens import Token
+from queuectl.commands.grammar.binding import Binder
+from queuectl.commands.grammar.bound import Expected, Token, could_be_either, is_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.commands.grammar.bound import Bound, Reading
+
+
+class UncheckedBinder(Binder):
+    """Tells what may come next, and nothing of what is wrong: a Tab has no time for it."""
+
+    checks = False
 
 
 def expected(bound: Bound) -> list[Expected]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from queuectl.commands.grammar.bound import Bound, Fault, Reading
+from queuectl.commands.grammar.bound import Bound, Fault, Reading, Token
 from queuectl.commands.grammar.specs import CommandSpec, Param, command_tree
-from queuectl.commands.grammar.tokens import Token
 
 # Commands that change nothing and end by themselves, but with one of these options.
 LOOKING = (

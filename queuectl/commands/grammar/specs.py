@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     Tree: TypeAlias = "dict[str, Tree | CommandSpec]"
 
@@ -64,10 +66,10 @@ def key_of(name: str) -> str:
 class CommandSpec:
     """A row of the table. `words` are the command's words, ("dlq", "retry").
 
-    `aliases` are other spellings, each as words; of two words it is both with a dash. `handler` is
-    "module:function", resolved when the command runs, or empty for a word that stands for the
-    front of a line, whose command `details` names. `examples`: the words alone if none are given.
-    `access`: "read", "write" or "none".
+    `aliases` are other spellings, each as words; of two words it is both with a dash. `params` may
+    be "module:name", where they stand. `handler` is "module:function", loaded when the command
+    runs, or empty for a word that stands for the front of a line, whose command `details` names.
+    `examples`: the words alone if none are given. `access`: "read", "write" or "none".
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class CommandSpec:
         words: tuple[str, ...],
         summary: str,
         handler: str,
-        params: tuple[Param, ...] = (),
+        params: tuple[Param, ...] | str = (),
         *,
         aliases: tuple[tuple[str, ...], ...] = (),
         examples: tuple[str, ...] = (),
@@ -85,11 +87,25 @@ class CommandSpec:
         self.words = words
         self.aliases = aliases or ((("-".join(words),),) if len(words) > 1 else ())
         self.summary = summary
-        self.params = params
+        self._params = params
         self.handler = handler
         self.examples = examples or (" ".join(words),)
         self.details = details
         self.access = access
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        if isinstance(self._params, str):
+            params: tuple[Param, ...] = load(self._params)
+            self._params = params
+        return self._params
+
+
+def load(named: str) -> Any:
+    """What "module:name" stands for: its module is imported now."""
+    module, _, name = named.partition(":")
+    __import__(module)
+    return getattr(sys.modules[module], name)
 
 
 # Every command has these, in any position.
@@ -101,6 +117,9 @@ GLOBAL_OPTIONS: tuple[Param, ...] = (
     Param("--no-color", "flag", "no colours"),
     Param("--no-pager", "flag", "no pager for a long result"),
 )
+# What several commands have.
+JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
+YES = Param("--yes", "flag", "do not ask", short="-y")
 
 
 _latest: list[tuple[object, Tree]] = [(None, {})]

@@ -11,6 +11,8 @@ line continues it.
 
 from __future__ import annotations
 
+from queuectl.commands.grammar.bound import Token
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,40 +25,6 @@ _SHELL_PARTS_AT = frozenset("|&;()<>")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 _OPENERS = {"!", "{", "case", "coproc", "for", "function", "if", "select", "time", "until", "while"}
 _RESERVED = _OPENERS | {"}", "do", "done", "elif", "else", "esac", "fi", "in", "then"}
-
-
-class Token:
-    """One word: `text` is what it means, `raw` = `line[start:end]` how it was written.
-
-    `quoted`: some of it stood in quotes. `open`: "" if it is whole, else what it still lacks, in
-    order: `"`, `'`, `}` (once for each open brace), or `\\` for a line to come. `role` is "" until
-    the token is bound: "command", "option" (also `--option=value`), "value", "object", "end" (a
-    bare `--`), "comment" or "error".
-    """
-
-    __slots__ = ("end", "open", "quoted", "raw", "role", "start", "text")
-
-    def __init__(
-        self,
-        text: str,
-        start: int,
-        end: int,
-        raw: str,
-        *,
-        quoted: bool = False,
-        open: str = "",
-        role: str = "",
-    ) -> None:
-        self.text = text
-        self.start = start
-        self.end = end
-        self.raw = raw
-        self.quoted = quoted
-        self.open = open
-        self.role = role
-
-    def __repr__(self) -> str:
-        return f"Token({self.text!r}, {self.start}, {self.end}, open={self.open!r})"
 
 
 def tokenize(line: str, behind_dashes: bool = False) -> list[Token]:

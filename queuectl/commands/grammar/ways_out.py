@@ -15,8 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.commands.grammar.bound import Reading
-    from queuectl.commands.grammar.tokens import Token
+    from queuectl.commands.grammar.bound import Reading, Token
 
 _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
 _COMMANDS = ("--command", "--file", "--each")  # where the command comes from

@@ -20,11 +20,11 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import IO, NamedTuple
 
-from queuectl.commands.grammar.bound import Bound, Fault
+from queuectl.commands.grammar.bound import Bound, Fault, Token
 from queuectl.commands.grammar.objects import read_line
 from queuectl.commands.grammar.relaxed import pairs
 from queuectl.commands.grammar.specs import CommandSpec
-from queuectl.commands.grammar.tokens import Token, reach, tokenize
+from queuectl.commands.grammar.tokens import reach, tokenize
 from queuectl.errors import InvalidInput, line_of
 from queuectl.model.fields import LONGEST_JOB
 

@@ -9,9 +9,8 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
-from queuectl.commands.grammar.bound import Bound
+from queuectl.commands.grammar.bound import Bound, Token
 from queuectl.commands.grammar.expecting import expected
-from queuectl.commands.grammar.tokens import Token
 from queuectl.model.fields import STATES
 from queuectl.shell.aliases import Aliases, Reading
 from queuectl.shell.lines import is_system_line, split_commands
