@@ -158,6 +158,8 @@ JAVA = (
             "a.c:1: fatal error: z.h: away",
         ),
         (NODE + "\n\nNode.js v18.19.0\n", "Error: boom"),
+        ("ld: away -lz\ncollect2: error: ld returned 1 exit status\nmake: *** E\n", "ld: away -lz"),
+        ("a.c:1: error: b\n 1 | x\n   | ^\n   | ;\n", "a.c:1: error: b"),
         (JAVA, "Caused by: IOException: y"),
         (
             "x.rb:1:in 'f': boom (RuntimeError)\n\tfrom x.rb:3:in 'm'\n",

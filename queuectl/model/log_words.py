@@ -15,7 +15,8 @@ _ESCAPES = re.compile(
 # With what tools end when something above has failed: its reason is there.
 _CLOSING = r"""(?x)
     (?:g?make(?:\[\d+\])?:\ (?!.*Stop\.$) | ninja:\ build\ stopped)
-    | \d+\ \|\  | \|\s*[\^~] | compilation\ terminated\.$    # of a compiler
+    | \d+\ \|\  | \|\ (?!.*\|$) | compilation\ terminated\.$    # of a compiler
+    | (?:collect2:\ error:\ ld|clang(?:\+\+)?:\ error:\ linker)\b
     | at\ \S.*(?::\d+\)?|\((?:Native\ Method|Unknown\ Source)\))$    # of a stack
     | \.\.\.\ \d+\ more$ | from\ \S+:\d+:in\  | Node\.js\ v\d
     | npm\ (?:ERR!|error)(?:\ A\ complete\ log|\ /|$) | \[notice\]
