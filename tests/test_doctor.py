@@ -365,7 +365,8 @@ def test_a_worker_that_is_not_on_the_list_is_told(queue):
     slot = make_slot(queue.folder, "w-1", "123 start boot 2026-01-01T00:00:00.000000Z")
     [line] = found(queue)
     assert line.startswith("Problem: worker_pids.json: does not name w-1;")
-    slot.release()
+    slot.close()  # it died
+    assert "died; the next command that writes removes its file; " in "".join(found(queue))
 
 
 def test_logs_of_no_job_are_put_aside(queue):

@@ -285,7 +285,8 @@ def _workers(folder: str, infos: list[WorkerInfo] | None) -> Iterator[Finding]:
         if not info.alive:
             doing = f" while it ran job '{info.job_id}'" if info.job_id else ""
             text = f"the worker with pid {info.pid} died{doing}"
-            todo = f"the next command that writes takes its job back; {REPAIR}"
+            mended = "takes its job back" if info.job_id else "removes its file"
+            todo = f"the next command that writes {mended}; {REPAIR}"
             yield Finding(f"workers/{info.id}", text, todo)
     for name in stray_worker_files(folder):
         yield Finding(f"workers/{name}", "was left behind by a worker that was killed", REPAIR)
