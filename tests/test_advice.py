@@ -363,16 +363,16 @@ def test_a_command_that_only_sh_can_read_goes_to_sh_in_a_script(command):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("list | head", "queuectl list | head (in the shell: !queuectl list | head)"),
-        ("list > f", "queuectl list > f (in the shell: !queuectl list > f)"),
-        ("queuectl list >f", "queuectl list >f (in the shell: !queuectl list >f)"),
-        ("show a 2>/dev/null", "queuectl show a 2>/dev/null (in"),
-        ("logs a | grep x | head", "queuectl logs a | grep x | head (in"),
+        ("list | head", "to /bin/sh; in the shell: !queuectl list | head"),
+        ("list > f", "to /bin/sh; in the shell: !queuectl list > f"),
+        ("queuectl list >f", "in the shell: !queuectl list >f"),
+        ("show a 2>/dev/null", "shell: !queuectl show a 2>/dev/null"),
+        ("logs a | grep x | head", "shell: !queuectl logs a | grep x | head"),
         ("cancel a && list", "'&&' means nothing here: give one command a line"),
         ("list; status", "';' means nothing here: give one command a line"),
         ("list -q; status", "';' means nothing here: give one command a line"),
         ("show a; status", "';' means nothing here: give one command a line"),
-        ("$ .venv/bin/queuectl list | head", "to /bin/sh: queuectl list | head (in"),
+        ("$ .venv/bin/queuectl list | head", "in the shell: !queuectl list | head"),
     ],
 )
 def test_a_pipe_is_answered(line, told):

@@ -49,8 +49,8 @@ def without_pipes(reading: Reading, token: Token) -> str:
         del front[0]
     line = " ".join(["queuectl", *front, reading.text[token.start :].strip()])
     if len(line) > _LONGEST or not line.isprintable() or not reading.whole:
-        return f"'{token.raw}' means nothing here, but to /bin/sh (in the shell: !queuectl ...)"
-    return f"'{token.raw}' means nothing here, but to /bin/sh: {line} (in the shell: !{line})"
+        return f"'{token.raw}' means nothing here, but to /bin/sh; in the shell: !queuectl ..."
+    return f"'{token.raw}' means nothing here, but to /bin/sh; in the shell: !{line}"
 
 
 def as_a_job(reading: Reading, token: Token) -> str:
