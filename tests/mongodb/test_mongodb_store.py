@@ -38,7 +38,8 @@ def test_completed_jobs_are_reckoned_once_the_servers_number_was_found_right(
     from queuectl.store.mongodb import counts
 
     monkeypatch.setattr(counts, "_MANY", 9)
-    client.admin.command("killAllSessions", [])  # transactions that other tests left open
+    monkeypatch.setattr("queuectl.store.mongodb.connection._ABANDONED", 0.0)
+    store.connection.end_abandoned()  # transactions that other tests left open
     database.meta.update_one({"_id": "queuectl"}, {"$unset": {"right_for": ""}})
     store.add([make_job(f"c{n}", state="completed") for n in range(70)])
     store.add([make_job(f"{state}-{n}", state=state) for state in STATES for n in range(3)])
@@ -316,6 +317,51 @@ def test_jobs_that_were_never_handed_in_are_seen_by_nobody_and_removed(
     another.fold()
     assert database.jobs.count_documents({}) == database.meta.count_documents({}) - 1 == 0
     another.add([make_job("a")])
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_process_that_wakes_up_cannot_hand_in_what_others_took_for_abandoned(
+    store, url, opened, database, monkeypatch, removed
+):
+    from queuectl.store.mongodb.staging import Staging
+
+    insert = Staging._insert
+
+    def suspended(self, documents, before):
+        """It stands still for more than an hour."""
+        database.meta.update_many({"_id": {"$ne": "queuectl"}}, {"$set": {"made_at": 0}})
+        with monkeypatch.context() as patch:
+            if not removed:  # whoever takes it for abandoned is just about to remove it
+                patch.setattr(Staging, "_drop", lambda *_: None)
+            opened(url).fold()
+        insert(self, documents, before)
+
+    store.add([make_job("old")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "_insert", suspended)
+        with pytest.raises(StoreError, match="took more than an hour; nothing was handed in"):
+            store.add([make_job("a"), make_job("b")])
+    assert names(store.find()) == ["old"]
+    assert database.jobs.count_documents({}) == database.meta.count_documents({}) == 1
+
+
+def test_what_is_handed_in_is_confirmed_though_the_server_goes_then(
+    store, url, opened, monkeypatch
+):
+    from queuectl.store.mongodb.staging import Staging
+
+    def broken(*_args):
+        raise StoreError("the connection broke")
+
+    store.on_change = lambda pairs, _: [make_job("hook") for _, new in pairs if new.id == "a"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "finish", broken)
+        store.add([make_job("a"), make_job("b")])
+    assert names(opened(url).find()) == ["a", "b"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "finish", broken)
+        assert store.change(["a"], lambda job: job._replace(state="cancelled", rev=2))
+    assert names(opened(url).find()) == ["a", "b", "hook"]
 
 
 # -- jobs that a change adds

@@ -62,7 +62,8 @@ class Staging:
             raise
         if count:
             self._commit(batch, count)
-            self.finish(batch)
+            with suppress(StoreError):  # it is done, and finished by whoever meets it
+                self.finish(batch)
         else:
             self._drop(batch)
 
@@ -85,7 +86,8 @@ class Staging:
         # Should the answer be lost, `look_after` finds out what became of it.
         done = commit(batch)
         if done:
-            self.finish(batch, old.id)
+            with suppress(StoreError):  # as above
+                self.finish(batch, old.id)
         else:
             self._drop(batch)
         return done
@@ -112,10 +114,11 @@ class Staging:
         return DuplicateId(document["_id"], self._connection.address.name, index)
 
     def _commit(self, batch: str, count: int) -> None:
-        done = {"$set": {"committed": True}}
+        held, done = {"_id": f"batch/{batch}", "dropped": None}, {"$set": {"committed": True}}
         with self._connection.told(f"that {count} jobs were handed in"):
-            found = self._connection.database.meta.update_one({"_id": f"batch/{batch}"}, done)
+            found = self._connection.database.meta.update_one(held, done)
         if not found.matched_count:
+            self._drop(batch)
             raise StoreError("handing in took more than an hour; nothing was handed in")
 
     def _drop(self, batch: str) -> None:
@@ -124,6 +127,14 @@ class Staging:
         with self._connection.told():
             database.jobs.delete_many({"_batch": batch, "state": STAGED})
             database.meta.delete_one({"_id": f"batch/{batch}", "committed": {"$exists": False}})
+
+    def _abandon(self, batch: str) -> None:
+        """Drop an old batch, which its process, should it live, cannot commit any more."""
+        own, never = {"_id": f"batch/{batch}", "committed": None}, {"$set": {"dropped": True}}
+        with self._connection.told():
+            found = self._connection.database.meta.update_one(own, never)
+        if found.matched_count:
+            self._drop(batch)
 
     def finish(self, batch: str, of: str | None = None) -> None:
         """Show the jobs of a committed batch; `of` is the job whose change committed it."""
@@ -156,7 +167,7 @@ class Staging:
             elif found.get("committed"):
                 self.finish(batch)
             elif self._connection.now() - found.get("made_at", 0.0) > _ABANDONED:
-                self._drop(batch)
+                self._abandon(batch)
 
     def _look_after_following(self, batch: str, found: Mapping[str, Any]) -> None:
         """Finish a batch that its job's document notes; drop one that it can no longer note."""
