@@ -120,7 +120,7 @@ class Summary:
     `counts` by state; `waiting`: changes that the files for people do not show yet; `paused`: as
     the setting has it; `aging`: that setting, 0 if it is off. `untold`: the jobs of whose end a
     dead hook should have told, newest last. `is_early`: nobody works, and all that waits is due
-    later.
+    later. `note`: what else a person should know of the store.
     """
 
     def __init__(
@@ -133,8 +133,10 @@ class Summary:
         aging: float = 0.0,
         untold: tuple[str, ...] = (),
         is_early: bool = False,
+        note: str = "",
     ) -> None:
         self.folder = path
+        self.note = note
         self.untold = untold
         self.is_early = is_early
         self.aging = aging

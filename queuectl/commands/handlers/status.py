@@ -120,6 +120,8 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
             f"Changes Waiting: {summary.waiting} "
             "(not in the JSON files yet; 'checkpoint' writes them)"
         )
+    if summary.note:
+        yield f"Note: {summary.note}"
     yield from _left_alone(summary, hindered)
     if summary.untold:
         yield f"Warning: {'; '.join(render.untold(summary.untold))}"

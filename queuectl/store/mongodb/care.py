@@ -9,7 +9,7 @@ from queuectl.model.job import LIVE
 from queuectl.store.damage.check import key_twins, told_of_live
 from queuectl.store.damage.stray_logs import find_stray_logs, put_aside
 from queuectl.store.facts import Finding
-from queuectl.store.mongodb.connection import MAKE_SET, Connection
+from queuectl.store.mongodb.connection import JOB_BY_JOB, MAKE_SET, Connection
 from queuectl.store.mongodb.documents import Document, to_job
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.kin import Family
@@ -29,17 +29,10 @@ class MongodbCare:
         """See Care: what a person should know of the server."""
         self._store.exists()  # refuses what is another's
         found = [*self._left_by_hand(), *find_stray_logs(self._store)]
-        if self._connection.has_transactions:
-            return found
-        return [
-            *found,
-            Finding(
-                self._connection.address.name,
-                "a standalone server: changes of several jobs are made job by job",
-                MAKE_SET,
-                problem=False,
-            ),
-        ]
+        if not self._connection.has_transactions:
+            name = self._connection.address.name
+            found.append(Finding(name, JOB_BY_JOB, MAKE_SET, problem=False))
+        return found
 
     def _left_by_hand(self) -> list[Finding]:
         """What edits in mongosh have made of live jobs."""

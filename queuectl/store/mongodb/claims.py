@@ -25,11 +25,10 @@ from queuectl.model.gate import OPEN, Gate, full, paused_by, slots_for
 from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
-from queuectl.store.mongodb.connection import DUPLICATE, Connection, wait
+from queuectl.store.mongodb.connection import DUPLICATE, Connection, clock, wait
 from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
 from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.lanes import ORDER, Lanes, gated, lane_of, open_lanes, ready
-from queuectl.store.mongodb.workers import clock
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
 _MARGIN = 0.1  # seconds beside that; clocks of hosts do not run alike

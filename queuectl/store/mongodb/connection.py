@@ -30,6 +30,7 @@ _PIECE = 1000  # documents that are handed in, or asked for by their ids, at onc
 DUPLICATE = 11000  # the server's code for what another document has of a unique index
 STANDALONE, SHARDED = "standalone", "sharded cluster"  # forms
 MAKE_SET = "start mongod with --replSet rs0, then once rs.initiate() in mongosh"
+JOB_BY_JOB = "a standalone server: changes of several jobs are made job by job"
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
 _SILENCE = 5  # times that patience: so long may a single answer take
@@ -76,6 +77,7 @@ class Connection:
         self._mutex = threading.Lock()
         self._offset, self._looked = 0.0, float("-inf")
         self._apart = 0.0  # of our two clocks when the server's was looked at
+        self.got_on = float("-inf")  # when a part of something long was last done, by `clock`
 
     @property
     def client(self) -> MongoClient[dict[str, Any]]:
@@ -259,7 +261,7 @@ class Connection:
             yield
         except PyMongoError as exc:
             raise self._told(exc, unsure) from exc
-        except OverflowError as exc:
+        except (OverflowError, errors.InvalidDocument) as exc:
             raise InvalidInput(f"MongoDB cannot keep this job: {exc}") from exc
         except (ValueError, TypeError) as exc:  # of a URL that the driver cannot read
             raise InvalidInput(f"{self.address.name}: {self._short(exc)}") from exc
@@ -275,8 +277,6 @@ class Connection:
             return StoreError(f"{name} {_TOO_OLD}")  # for the driver, too
         if isinstance(exc, (errors.InvalidURI, errors.ConfigurationError)):
             return StoreError(f"{name}: {short}")
-        if isinstance(exc, errors.InvalidDocument):
-            return InvalidInput(f"MongoDB cannot keep this job: {short}")
         if code in _RIGHTS:
             what, brace, command = short.partition(" { ")  # all of it, if it may not be done
             short = f"{what} {{ {command.partition(',')[0]} }}" if brace else short
@@ -286,7 +286,7 @@ class Connection:
             return StoreError(f"{name} refuses what queuectl needs: {short}; {advice}")
         if code in _FULL:
             return DiskRefused(f"nothing was changed: the disk of {name} is full")
-        if code in _TOO_LARGE or isinstance(exc, errors.DocumentTooLarge):
+        if code in _TOO_LARGE:
             return InvalidInput("MongoDB keeps at most 16 MB in one document: put it into a file")
         if isinstance(exc, errors.ConnectionFailure) or exc.has_error_label("RetryableWriteError"):
             if unsure:
@@ -401,6 +401,11 @@ def pieces(items: Iterable[_Item], most: int = _PIECE) -> Iterator[list[_Item]]:
 def now() -> float:
     """This host's own clock."""
     return time.time()
+
+
+def clock() -> float:
+    """Seconds that also pass while the machine is suspended, where the system has them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def wait(seconds: float) -> None:

@@ -27,7 +27,14 @@ from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.adding import Adding
 from queuectl.store.mongodb.changes import Changes
 from queuectl.store.mongodb.claims import Claims, Fenced
-from queuectl.store.mongodb.connection import SETTINGS, connect, pieces
+from queuectl.store.mongodb.connection import (
+    JOB_BY_JOB,
+    MAKE_SET,
+    SETTINGS,
+    clock,
+    connect,
+    pieces,
+)
 from queuectl.store.mongodb.counts import Counts
 from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
@@ -35,7 +42,7 @@ from queuectl.store.mongodb.firing import Firing
 from queuectl.store.mongodb.host import make_host_folder
 from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.staging import Staging
-from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers, clock
+from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +138,8 @@ class MongodbStore:
         """What `status` shows of the queue."""
         settings = Settings(self.settings())
         paused, aging = settings.paused, settings.aging or 0.0
-        return Summary(self.name, self.counts(), 0, self.workers(), paused, aging)
+        note = "" if self.connection.has_transactions else f"{JOB_BY_JOB}; {MAKE_SET}"
+        return Summary(self.name, self.counts(), 0, self.workers(), paused, aging, note=note)
 
     def exists(self) -> bool:
         """See Store; there is one in every database that is none of another's."""
