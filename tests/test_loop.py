@@ -39,7 +39,7 @@ class PlayedSlot:
     id = "w-1"
     on_watch = False
     patience = 1.0
-    lapsed = False
+    lapsed = declared = False
     asked = ""
 
     def __init__(self) -> None:
@@ -366,6 +366,51 @@ def test_a_worker_that_was_given_up_ends_its_job_and_leaves(stage):
     assert stage.work() == 1
     assert stage.codes() == []
     assert "given up" in stage.log[0]
+
+
+def test_what_was_claimed_as_the_lease_ended_is_not_begun(stage):
+    """As where the machine was suspended before the claim was answered."""
+    claim = stage.queue.claim
+
+    def late(*args: object) -> Job | None:
+        stage.slot.held, stage.slot.lapsed = False, True
+        stage.slot.still_held = lambda: next(answers, True)
+        return claim(*args)
+
+    answers = iter([False])
+    stage.queue.claim = late
+    stage.queue.waiting = [make_job("true")]
+    assert stage.work() == 0
+    assert stage.codes() == []
+
+
+def test_a_worker_that_was_declared_lost_begins_anew(tmp_path, monkeypatch):
+    queue, ids = JobQueue.open(str(tmp_path / "data")), []
+    queue.enqueue([{"id": "a", "command": "true"}])
+
+    def registered(slot: Any) -> None:
+        ids.append(slot.id)
+        if len(ids) == 1:
+            slot.__class__ = type("Lost", (slot.__class__,), {"declared": True})
+            monkeypatch.setattr(slot, "still_held", lambda: False)
+
+    told: list[str] = []
+    assert loop.run_worker(queue, log=told.append, registered=registered, until_empty=True) == 0
+    assert len(set(ids)) == 2
+    assert [line.rpartition("; ")[2] for line in told] == ["it begins anew"]
+    assert (queue.counts()["completed"], queue.workers()) == (1, [])
+
+
+def test_a_run_is_looked_at_however_long_the_poll_interval(tmp_path, monkeypatch):
+    """Whoever holds a lease must show life; and what a run left is tried again soon."""
+    queue = JobQueue.open(str(tmp_path / "data"))
+    queue.change_settings({"poll-interval": 3600})
+    queue.enqueue([{"id": "a", "command": "sleep 0.2"}])
+    monkeypatch.setattr(loop, "_LONGEST_LOOK", 0.01)
+    looks, asked = [], queue.cancel_requested
+    monkeypatch.setattr(queue, "cancel_requested", lambda job: looks.append(job) or asked(job))
+    assert loop.run_worker(queue, until_empty=True) == 0
+    assert len(looks) > 3
 
 
 def test_a_cancel_is_seen_while_the_job_runs(stage):

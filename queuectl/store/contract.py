@@ -205,6 +205,10 @@ class Slot(Protocol):
     def lapsed(self) -> bool:
         """Whether, not held, it may be again: nobody answers, and nobody has given it up so far."""
 
+    @property
+    def declared(self) -> bool:
+        """Whether another host has declared it lost: then the worker may begin anew as another."""
+
     def why_gone(self) -> str:
         """Why `still_held` is False, to stand behind the worker's id."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from queuectl.worker.runner import Interruption
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
+_LONGEST_LOOK = 5.0  # seconds between signs of life, which some stores ask for
 _PATIENCE = 1.0  # seconds of such a pause; from then on one that is to stop leaves
 _SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
@@ -63,26 +64,28 @@ def run_worker(
     log = log or to_stderr
     before = _current_folder()
     with Wakeups(detached=detached) as wakeups:
-        started = processes.start_time(os.getpid()) or "-"
-        slot = queue.register_worker(started, processes.boot_id() or "-")
-        wakeups.watch(slot.wake_fd)
-        worker: Worker | None = None
-        try:
-            slot.note_facts(pidns=processes.namespace(), folder=queue.identity())
-            worker = Worker(queue, slot, wakeups, tell, log)
-            if registered is not None:
-                registered(slot)
-            code = worker.work(until_empty=until_empty, on_wait=on_wait)
-            if on_stop is not None and wakeups.signalled:
-                on_stop(wakeups.code)
-            return code
-        finally:
-            if worker is not None and worker.keeps_run:
-                slot.close()  # its file tells a rescuer what is left of the run
-            else:
-                _release(queue, slot, log)
-            with suppress(OSError):
-                os.chdir(before)
+        while True:
+            started = processes.start_time(os.getpid()) or "-"
+            slot = queue.register_worker(started, processes.boot_id() or "-")
+            wakeups.watch(slot.wake_fd)
+            worker: Worker | None = None
+            try:
+                slot.note_facts(pidns=processes.namespace(), folder=queue.identity())
+                worker = Worker(queue, slot, wakeups, tell, log)
+                if registered is not None:
+                    registered(slot)
+                code = worker.work(until_empty=until_empty, on_wait=on_wait)
+                if on_stop is not None and wakeups.signalled:
+                    on_stop(wakeups.code)
+            finally:
+                if worker is not None and worker.keeps_run:
+                    slot.close()  # its file tells a rescuer what is left of the run
+                else:
+                    _release(queue, slot, log)
+                with suppress(OSError):
+                    os.chdir(before)
+            if not worker.begins_anew:
+                return code
 
 
 class Worker:
@@ -105,12 +108,14 @@ class Worker:
         self._runner.watch_output = lambda: self._spool.look(self._trouble)
         # Whether it leaves a run behind: one that cannot be ended, or whose end it only noted.
         self.keeps_run = False
+        self.begins_anew = False  # whether it leaves for another worker to take its place here
         self._stop_noted = self._left_noted = self._finishing_told = False
         self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
         self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
         self._noted: object = None  # one that was noted in the slot, as the queue did not take it
         self._took = 0.0  # seconds of that run
         self._pause = _FIRST_PAUSE
+        self._poll = self._runner.look
         self._told: set[str] = set()
         self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
         queue.on_wait(self._hinder)
@@ -173,7 +178,9 @@ class Worker:
         if not self._slot.still_held():
             if self._slot.lapsed:
                 raise QueuectlError("its lease is over; it waits until that is renewed")
-            self._log(f"{self._slot.id} {self._slot.why_gone()}; it leaves")
+            self.begins_anew = self._slot.declared and not self._wakeups.stopping
+            then = "it begins anew" if self.begins_anew else "it leaves"
+            self._log(f"{self._slot.id} {self._slot.why_gone()}; {then}")
             return 1
         if self._wakeups.stopping:
             self._settle()
@@ -183,7 +190,8 @@ class Worker:
             self._prepared = True
         job = self._claim()
         if job is not None:
-            return self._run(job)
+            # The machine may have been suspended before the answer came; else it is given back.
+            return self._run(job) if self._slot.still_held() else None
         if now >= self._next_look:
             self._look_around(now)
         if until_empty and (self._queue.is_drained() or any(self._queue.count_stuck())):
@@ -360,7 +368,7 @@ class Worker:
         self._rested = True
         self._queue.sync()
         self._queue.fold_if_due()
-        wait = self._runner.look * patience * (1.0 if wakeful else self._spread)
+        wait = self._poll * patience * (1.0 if wakeful else self._spread)
         # Asked for after the run was cleared: an enqueue from here on sees an idle worker.
         due = self._queue.next_due() if wakeful else None
         fold = self._queue.checkpoint_due_in()
@@ -409,7 +417,8 @@ class Worker:
     def _heed_settings(self) -> Settings:
         settings = self._queue.settings()
         self._runner.kill_grace = settings.kill_grace
-        self._runner.look = settings.poll_interval
+        self._poll = settings.poll_interval
+        self._runner.look = min(self._poll, _LONGEST_LOOK)
         self._runner.set_id = None
         self._spool.limit_to(settings.log_limit)
         return settings

@@ -51,7 +51,9 @@ def test_ping_tells_server_version_form_and_time(queue, server, url):
         rf"Queue can be reached: {url}, MongoDB \d+\.\d+\.\d+, {server.form}, [\d.]+ ms\n", told
     )
     assert f"\nData Folder: {url}\n" in queue.ok("status")
-    assert ("a standalone server" in queue.ok("doctor")) == (server.form == "standalone")
+    for command in ("doctor", "status"):
+        told = "a standalone server: changes of several" in queue.ok(command)
+        assert told == (server.form == "standalone")
     assert url in queue("list").err
     assert queue.ok("checkpoint") == f"Nothing to do: {url} has no JSON files.\n"
     assert queue("doctor", "--repair").code == 5
@@ -381,7 +383,7 @@ def elsewhere(queue, url, client):
     database = client[url.rpartition("/")[2]]
     database.workers.insert_one(
         {
-            **{"_id": "w-far", "host": "far", "folder": "1:2", "pid": 7, "start_time": "9"},
+            **{"_id": "w-far", "host": "far", "pid": 7, "start_time": "9"},
             **{"boot_id": "b", "started_at": "2026-01-01T00:00:00.000000Z", "lease": 120.0},
             **{"beat": 4, "beat_at": "2026-01-01T00:00:00.000000Z"},
         }
@@ -415,6 +417,16 @@ def test_a_worker_elsewhere_is_lost_when_its_beat_was_the_same_for_a_lease(
     queue.ok("config", "set", "base", "2")  # any command that writes
     assert states(queue) == {"a": "pending"}
     assert database.workers.count_documents({}) == 0
+
+
+def test_who_looks_rarely_sees_all_the_same_that_a_worker_elsewhere_is_lost(clock, elsewhere, url):
+    """As beside long jobs, by the thread that renews the lease."""
+    database, store = elsewhere
+    os.makedirs(os.path.join(host_folder(url), "workers"), exist_ok=True)
+    for lost in (None, None, None, None, True):
+        store._workers.observe()
+        assert database.workers.find_one().get("lost") is lost
+        clock.seconds += 90
 
 
 def test_workers_elsewhere_are_shown_and_asked_to_stop(queue, clock, elsewhere):

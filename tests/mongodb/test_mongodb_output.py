@@ -10,6 +10,7 @@ pytest.importorskip("pymongo")
 
 from samples import make_job
 
+from queuectl.errors import StoreError
 from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.printed import PIECE
 from queuectl.store.mongodb.output import Pieces, Sender
@@ -70,5 +71,25 @@ def test_a_run_that_prints_little_has_few_pieces(store, pieces, database, tmp_pa
         spool.write(b"z")
     assert database.logs.count_documents({}) == 2
     text = path.read_bytes()
+    database.logs.delete_one({"at": 0})  # a new primary has not got it
     sender.send_file(JOB, str(path))
     assert b"".join(store.output.output(JOB)) == text
+
+
+def test_what_could_not_be_sent_is_sent_later_though_nothing_runs(store, pieces, monkeypatch):
+    spool = store.output.spool("w")
+    with monkeypatch.context() as patch:
+        patch.setattr(Pieces, "send", unanswered)
+        spool.begin(JOB)
+        os.write(spool.fd, b"text\n")
+        with pytest.raises(StoreError):
+            spool.finish(JOB)
+        spool.make_ready()
+    assert pieces.printed("a.1.w.log") is None
+    spool.make_ready()
+    assert b"".join(store.output.output(JOB)) == b"text\n"
+    spool.close()
+
+
+def unanswered(*_args, **_how):
+    raise StoreError("nobody answers")

@@ -62,6 +62,10 @@ class WorkerSlot:
     def lapsed(self) -> bool:
         return False  # no server has to answer
 
+    @property
+    def declared(self) -> bool:
+        return False
+
     def why_gone(self) -> str:
         if not os.path.lexists(self._folder):
             return f"data folder {self._folder} is gone"

@@ -114,9 +114,14 @@ class SentSpool(Spool):
     """A spool whose content is sent to the database as it grows; see Spool."""
 
     def __init__(self, logs: LogFolder, worker_id: str, pieces: Pieces) -> None:
-        super().__init__(logs, worker_id)
         self._sender = Sender(pieces)
         self._unsent: list[tuple[Job, str, Cut | None]] = []
+        super().__init__(logs, worker_id)
+
+    def make_ready(self) -> None:
+        super().make_ready()
+        with suppress(QueuectlError):
+            self._send()  # what could not be, before
 
     def begin(self, job: Job) -> None:
         """The job is going to write into the file."""
@@ -132,7 +137,7 @@ class SentSpool(Spool):
         return super().is_let_go()
 
     def finish(self, job: Job, *, clean: bool = True) -> None:
-        """See Spool; what cannot be sent is kept here, and sent after a later run."""
+        """See Spool; what cannot be sent is kept here, and sent later."""
         self._sender.end()
         written = self._cuts.gone + os.fstat(self.fd).st_size
         cut = Cut(written, self._limit // 2) if 0 < self._limit < written else None

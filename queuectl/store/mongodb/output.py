@@ -24,7 +24,7 @@ from queuectl.store import door
 from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.logs import named_run
 from queuectl.store.files.printed import PIECE
-from queuectl.store.mongodb.connection import Connection, pieces
+from queuectl.store.mongodb.connection import Connection, clock, pieces
 
 PAUSE = 0.5  # seconds between looks at the spool
 _SMALL = 1 << 14  # bytes up to which a piece grows, so that a run that prints little has few
@@ -81,6 +81,10 @@ class Pieces:
         with self._connection.told():
             if steps:
                 logs.bulk_write(steps)
+
+    def got_on(self) -> None:
+        """Tell that a part was sent of what may take longer than a lease."""
+        self._connection.got_on = clock()
 
     def keep(self, name: str, job: Job, output: Iterable[bytes]) -> None:
         """Keep the whole output of a run that another queue has."""
@@ -298,16 +302,17 @@ class Sender:
         except FileNotFoundError:
             return
         with door.Closing(fd), self._sending:
-            if name == self._name and cut is None:
-                at = self._sent
-            else:
+            # What was sent meanwhile may be lost: with a primary, or a server that was killed.
+            at = 0
+            if name != self._name or self._sent:
                 at = self._pieces.keep_front(name, cut.front if cut else None)
             size = os.fstat(fd).st_size
             while at < size:
-                data = os.pread(fd, 4 * PIECE, at)
+                data = os.pread(fd, PIECE, at)
                 last = at + len(data) >= size
                 self._pieces.send(name, job, at, data, promised=last, cut=cut)
                 at += len(data)
+                self._pieces.got_on()
         door.remove(path)
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -25,7 +24,7 @@ from queuectl.store import door
 from queuectl.store.facts import CANCEL, WorkerInfo
 from queuectl.store.files import worker_files
 from queuectl.store.files.worker_files import WorkerSlot
-from queuectl.store.mongodb.connection import STANDALONE, Connection, wait
+from queuectl.store.mongodb.connection import STANDALONE, Connection, clock, wait
 from queuectl.store.mongodb.documents import WAITS
 from queuectl.store.mongodb.host import folder_held, forget_secret, make_host_folder
 
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
 _LEAST = 30.0  # seconds of a lease, beside 3 times kill-grace
 _PARTS = 12  # of a lease, in each of which it is renewed
 _MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
-_GAPS = 4  # parts of a lease: an observer that looked less often has lost sight
+_GAPS = 4  # parts of a lease: of a longer time between two looks no more is known than one
 _AGAIN = 2.0  # seconds until a server that did not answer is asked again
-_STUCK = 8.0  # seconds without a step of the worker; one that waits for work takes fewer
+_STUCK = 12.0  # seconds without a step of the worker; one that waits for work takes fewer
 _FREED = 0.25  # seconds from what frees a slot to a look whether it is free still
 _AWAIT = 5000  # milliseconds for which the server holds a question while nothing is new
 _PENDING = [
@@ -69,11 +68,6 @@ _PATIENCE = 5.0  # times poll-interval
 _FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
 
 
-def clock() -> float:
-    """Seconds that also pass while the machine is suspended, where the system has them."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class MongodbWorkers:
     """The workers of one queue, as one host's folder and the documents show them."""
 
@@ -83,7 +77,7 @@ class MongodbWorkers:
         self._connection = connection
         self._folder = folder
         self._settings = settings
-        # Beats of workers elsewhere: the last one, since when it is seen, when it was looked at.
+        # Beats of workers elsewhere: the last one, how long it was seen, when it was looked at.
         self._seen: dict[str, tuple[int, float, float]] = {}
         self._orphans: tuple[int, list[str]] | None = None  # and how many run something
 
@@ -107,7 +101,6 @@ class MongodbWorkers:
         document = {
             "_id": worker_id,
             "host": os.uname().nodename,
-            "folder": worker_files.folder_identity(self._folder),
             "pid": pid,
             "start_time": start_time,
             "boot_id": boot_id,
@@ -123,7 +116,7 @@ class MongodbWorkers:
             local.release()
             raise
         slack = self._settings().kill_grace + _MARGIN
-        return LeasedSlot(self._connection, local, lease, slack)
+        return LeasedSlot(self._connection, local, lease, slack, self.observe)
 
     def clear(self) -> None:
         """Remove what workers left in this host's folder that were killed as they began."""
@@ -194,30 +187,24 @@ class MongodbWorkers:
         info.facts |= {"host": str(document.get("host", "")), "beat": str(document.get("beat_at"))}
         if job is not None:
             info.job_id, info.run = job
-        ours = self._is_of_this_host(document)
-        info.missing = ours
-        if ours:  # it had its file in this folder
-            del info.facts["host"]
-        info.alive = not ours and not document.get("lost") and not self._is_overdue(document)
+        info.alive = not document.get("lost") and not self._is_overdue(document)
         return info
 
-    def _is_of_this_host(self, document: dict[str, Any]) -> bool:
-        """Whether the worker had its file in this very folder, and has lost it: it is dead."""
-        try:
-            here = worker_files.folder_identity(self._folder)
-        except OSError:
-            return False
-        return document.get("folder") == here and document.get("host") == os.uname().nodename
+    def observe(self) -> None:
+        """Look at the workers elsewhere, so that they are not lost sight of while a job runs."""
+        others = {"_id": {"$nin": worker_files.worker_names(self._folder)}, "lost": None}
+        with self._connection.told():
+            for document in self._documents.find(others, {"beat": 1, "lease": 1}):
+                self._is_overdue(document)
 
     def _is_overdue(self, document: dict[str, Any]) -> bool:
         """Whether the same beat was seen for a whole lease; then the worker is declared lost."""
         worker_id, beat, lease = document["_id"], document.get("beat", 0), document.get("lease")
         now, lease = clock(), float(lease or _LEAST)
-        seen, since, looked = self._seen.get(worker_id, (None, now, now))
-        if seen != beat or now - looked > lease / _GAPS:
-            since = now
-        self._seen[worker_id] = (beat, since, now)
-        if now - since < lease:
+        seen, lasted, looked = self._seen.get(worker_id, (None, 0.0, now))
+        lasted = lasted + min(now - looked, lease / _GAPS) if seen == beat else 0.0
+        self._seen[worker_id] = (beat, lasted, now)
+        if lasted < lease:
             return False
         with self._connection.told():
             same = {"_id": worker_id, "beat": beat}
@@ -307,11 +294,16 @@ class LeasedSlot(WorkerSlot):
     """A worker's file and pipe on its host, and its lease, which a thread renews."""
 
     def __init__(
-        self, connection: Connection, local: WorkerSlot, lease: float, slack: float
+        self,
+        connection: Connection,
+        local: WorkerSlot,
+        lease: float,
+        slack: float,
+        observe: Callable[[], None],
     ) -> None:
         self.__dict__.update(local.__dict__)  # the same open files
         self._connection = connection
-        self._lease, self._slack = lease, slack
+        self._lease, self._slack, self._observe = lease, slack, observe
         self._renewed = self._lives = clock()
         self._declared = False
         self._told: dict[str, str] = {}
@@ -330,6 +322,11 @@ class LeasedSlot(WorkerSlot):
     def lapsed(self) -> bool:
         """See WorkerSlot: whoever declares it lost changes its document, which the beat sees."""
         return not self._declared and super().still_held()
+
+    @property
+    def declared(self) -> bool:
+        """See WorkerSlot; its file on this host is still there."""
+        return self._declared and super().still_held()
 
     def why_gone(self) -> str:
         """See WorkerSlot."""
@@ -371,10 +368,10 @@ class LeasedSlot(WorkerSlot):
             self._stop.clear()
             if self._thread is None:
                 return
-            began = clock()
-            if began - self._lives > _STUCK:  # it may wait for what a killed process has locked
+            began, lives = clock(), max(self._lives, self._connection.got_on)
+            if began - lives > _STUCK:  # it may wait for what a killed process has locked
                 self._connection.end_abandoned()
-            if began - self._lives > self._lease / 2:
+            if began - lives > self._lease / 2:
                 continue  # the worker itself is stuck: nobody should vouch for it
             try:
                 with self._connection.told():
@@ -390,6 +387,8 @@ class LeasedSlot(WorkerSlot):
             if found is not None and found.get("asked", "") != self.asked:
                 self.asked = found["asked"]
                 worker_files.wake(self._folder, CANCEL, self.id)
+            with suppress(QueuectlError, OSError):
+                self._observe()
 
     def stop(self) -> None:
         """Stop renewing the lease."""
