@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,23 @@ def test_a_run_whose_worker_noted_no_folder_is_waited_for_though_it_shows_no_mar
     assert rescue(bench.queue) == []
     assert processes.group_alive(inner)
     assert kept_by(bench.queue, bench.worker(), bench.queue.get(job_id)) == "unsure"
+    os.kill(inner, signal.SIGKILL)
+    bench.wait_until(lambda: rescue(bench.queue))
+    assert bench.queue.get(job_id).state == "pending"
+
+
+def test_a_run_of_which_only_the_output_is_known_is_waited_for(bench):
+    (pid,) = bench.start()
+    hidden = (
+        "(setsid env -i sh -c 'echo $$ > inner; exec sleep 60' &); until [ -s inner ]; do :; done"
+    )
+    job_id = bench.enqueue(f"{hidden}; exec sleep 60")
+    inner = read_pid(bench, "inner")
+    bench.kill(pid)
+    shutil.rmtree(os.path.join(bench.folder, "workers"))
+    assert rescue(bench.queue) == []
+    assert processes.group_alive(inner)
+    assert kept_by(bench.queue, None, bench.queue.get(job_id)) == "unsure"
     os.kill(inner, signal.SIGKILL)
     bench.wait_until(lambda: rescue(bench.queue))
     assert bench.queue.get(job_id).state == "pending"

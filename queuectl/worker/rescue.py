@@ -12,7 +12,7 @@ import sys
 import time
 
 from queuectl.model.times import parse_time
-from queuectl.store.facts import MOST_LEFT
+from queuectl.store.facts import MOST_LEFT, WorkerInfo
 from queuectl.worker import processes, remains
 from queuectl.worker.remains import Run
 from queuectl.worker.runner import MARK, marks_of, queue_mark
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from queuectl.job_queue import JobQueue
     from queuectl.model.job import Job
-    from queuectl.store.facts import WorkerInfo
     from queuectl.store.output import Output
     from queuectl.worker.remains import Found
 
@@ -61,12 +60,13 @@ def kept_by(queue: JobQueue, worker: WorkerInfo | None, job: Job) -> str | None:
     """
     if worker is not None and worker.left:
         return "left"
-    if worker is None or not may_live(worker, [job], queue.store.output):
+    worker = worker or WorkerInfo(str(job.worker), False, missing=True)
+    if not may_live(worker, [job], queue.store.output):
         return None
     if is_foreign(worker):
         return "elsewhere"
     marks = [*marks_of(job), queue_mark(queue)]
-    is_ours = bool(processes.processes_marked(marks))
+    is_ours = _is_of_this_folder(queue, worker) or bool(processes.processes_marked(marks))
     return None if is_ours and not _lives(worker) else "unsure"
 
 
@@ -80,9 +80,10 @@ def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: Output) -> bool:
     """Whether something lives that may be of a lost run, by its marks, session or output."""
     if any(processes.processes_marked(marks_of(job)) for job in jobs):
         return True
-    if is_foreign(worker) or not processes.are_seen():
+    if is_foreign(worker):
         return logs.is_held(worker.id, jobs)
-    return bool(jobs) and worker.boot_id == processes.boot_id() and _session_lives(worker)
+    here = worker.boot_id == processes.boot_id()
+    return bool(jobs) and (logs.is_held(worker.id, jobs) or (here and _session_lives(worker)))
 
 
 def _session_lives(worker: WorkerInfo) -> bool:
