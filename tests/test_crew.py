@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -45,6 +46,32 @@ def test_a_process_that_has_children_works_through_another(cli, monkeypatch):
     older.kill()
     older.wait()
     assert crews == [1]
+
+
+def test_a_machine_that_starts_no_process_is_told_in_a_line(cli, monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    cli.ok("enqueue", "--id", "a", "--command", "true")
+    many, begun = ("worker", "run", "--count", "2", "--drain"), []
+
+    def one_only(*_, **__):
+        if begun:
+            refuse()
+        begun.append(SimpleNamespace(terminate=lambda: begun.append("ended")))
+        return begun[0]
+
+    for argv, name, action in (
+        (("worker", "start"), "run", refuse),
+        (("worker", "start"), "run", lambda *_, **__: SimpleNamespace(returncode=2)),  # as sh does
+        (many, "Popen", one_only),
+    ):
+        with monkeypatch.context() as short:
+            short.setattr(subprocess, name, action)
+            result = cli(*argv)
+        assert (result.code, "no process can be started" in result.err) == (5, True), result
+        assert result.err.count("\n") == 1
+    assert begun[1:] == ["ended"]
 
 
 def test_scale_starts_and_stops_until_so_many_run(cli):

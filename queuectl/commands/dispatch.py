@@ -12,7 +12,7 @@ import os
 
 from queuectl.commands.grammar.specs import find_command, load
 from queuectl.commands.table import COMMANDS
-from queuectl.errors import InvalidInput, QueuectlError, StoreError, line_of
+from queuectl.errors import NO_PROCESS, InvalidInput, QueuectlError, StoreError, line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ def shortage(error: Exception) -> QueuectlError | None:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return StoreError("too many files are open; raise the limit (ulimit -n)")
+    if isinstance(error, BlockingIOError) and not hasattr(error, "characters_written"):
+        return StoreError(NO_PROCESS)
     if isinstance(error, ImportError):  # Python takes a folder that it cannot read for an empty one
         return StoreError(
             f"a part of the program cannot be loaded: {error}; "

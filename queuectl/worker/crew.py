@@ -35,7 +35,14 @@ def run_crew(
     each second in which they said nothing, `on_stop` with 128 and the number of the first signal.
     """
     with selectors.DefaultSelector() as lines:
-        crew = [_start(folder, until_empty) for _ in range(count)]
+        crew: list[subprocess.Popen[bytes]] = []
+        try:
+            for _ in range(count):
+                crew.append(_start(folder, until_empty))
+        except BaseException:  # those that began have nobody who listens
+            for member in crew:
+                member.terminate()
+            raise
         with _passing_on(crew, on_stop):
             for member in crew:
                 for pipe, show in ((member.stdout, tell), (member.stderr, log)):

@@ -9,7 +9,7 @@ import sys
 import time
 
 import queuectl
-from queuectl.errors import Conflict, NoSuchWorker, QueuectlError
+from queuectl.errors import NO_PROCESS, Conflict, NoSuchWorker, QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
 from queuectl.worker.processes import Process
@@ -36,8 +36,12 @@ class _Start:
         self._reason = ""
         self.is_silent = True
         self.ready, said = os.pipe()
-        with door.Closing(said):
-            _spawn(folder, self.log, said)
+        try:
+            with door.Closing(said):
+                _spawn(folder, self.log, said)
+        except BaseException:
+            os.close(self.ready)
+            raise
 
     def pid(self) -> int | None:
         """Its pid once it has registered, None if it died before; to be asked when `ready` is."""
@@ -74,8 +78,10 @@ def start(folder: str, count: int) -> list[int]:
     logs = queue.store.output
     logs.make()
     _remove_stale_logs(queue, logs)
-    starts = [_Start(folder, logs) for _ in range(count)]
+    starts: list[_Start] = []
     try:
+        for _ in range(count):
+            starts.append(_Start(folder, logs))
         pids = _await_all(starts)
     finally:
         for begun in starts:
@@ -104,7 +110,7 @@ def _spawn(folder: str, log: str, said: int) -> None:
     with door.Closing(out):
         # The shell ends at once, so that the worker is init's child: one that starts workers and
         # lives on need not reap them.
-        subprocess.run(
+        done = subprocess.run(
             ["/bin/sh", "-c", '"$@" &', "worker", *argv],
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -113,8 +119,10 @@ def _spawn(folder: str, log: str, said: int) -> None:
             start_new_session=True,
             env=environ,
             cwd=package,
-            check=True,
+            check=False,
         )
+        if done.returncode:  # it could not fork
+            raise StoreError(NO_PROCESS)
 
 
 def _await_all(starts: list[_Start]) -> dict[_Start, int]:
