@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 
-NO_WORKER = "No worker runs; 'worker start' starts one."
-PAUSED = "The queue is paused; 'resume' lets jobs start."
+# Sentences with a command line, whose front may have to name the queue.
+NO_WORKER = "No worker runs; '{}worker start' starts one."
+PAUSED = "The queue is paused; '{}resume' lets jobs start."
 NO_PROCESS = "no process can be started; end some, or raise the limit (ulimit -u)"
 _FEW = 5  # things that a line names before it only counts them
 TYPE_CHECKING = False

@@ -155,8 +155,9 @@ class JobChanges:
         untag: Collection[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> list[Job]:
-        """The jobs as they are, if all of them could be changed so."""
-        return self._would(which, self._update_rule(changes, tag, untag, env))
+        """The jobs as they would be, if all of them can be changed so."""
+        pairs = self._would(which, self._update_rule(changes, tag, untag, env))
+        return [new for _, new in pairs]
 
     def _update_rule(
         self,
@@ -234,14 +235,19 @@ class JobChanges:
 
     def would_cancel(self, which: Which) -> list[Job]:
         """The jobs as they are, if all of them could be cancelled; raises as `cancel` does."""
-        return self._would(which, lambda job: lifecycle.cancelled(job, self.now()))
+        pairs = self._would(which, lambda job: lifecycle.cancelled(job, self.now()))
+        return [job for job, _ in pairs]
 
     def would_retry(self, which: Which, *, dead: bool = False) -> list[Job]:
         """The jobs as they are, if `retry`, or `retry_dead`, would do for all of them."""
-        return self._would(which, self._back if dead else self._retry_rule(which))
+        rule = self._back if dead else self._retry_rule(which)
+        return [job for job, _ in self._would(which, rule)]
 
-    def _would(self, which: Which, rule: Rule) -> list[Job]:
-        """The jobs as they are that the rule would change; raises what such a change would."""
+    def _would(self, which: Which, rule: Rule) -> list[tuple[Job, Job]]:
+        """The jobs that the rule would change, as they are and would be.
+
+        Raises what such a change would.
+        """
         from queuectl.model.dependencies import asked_anew, check_new, parents, states_with
 
         jobs = self.select(which) if is_selection(which) else self._named(which)
@@ -255,7 +261,7 @@ class JobChanges:
         for other in self.find(LIVE) if alive else ():
             if other.unique in alive:
                 refuse_key(alive[other.unique], [other])
-        return [job for job, _ in pairs]
+        return pairs
 
     def _named(self, ids: Collection[str]) -> list[Job]:
         return [self.get(job_id) for job_id in dict.fromkeys(ids)]

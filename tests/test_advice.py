@@ -106,7 +106,8 @@ def test_an_option_that_a_command_lacks_is_answered_with_what_does_it(words):
     for value in ([], ["dead"]):
         (fault, *_) = bind_argv(COMMANDS, [*words.split(), *value]).faults
         *command, option = words.split()
-        told = f"{' '.join(command)}: unknown option '{option}': {answers.option_answer(words)}"
+        of = f"{' '.join(command)}: " if command else ""
+        told = f"{of}unknown option '{option}': {answers.option_answer(words)}"
         assert (fault.message, fault.hint) == (told, "")
     for line, _ in answers.OPTIONS[words]:
         argv = [{"STATE": "dead", "TEXT": "x"}.get(word, word) for word in line.split()]

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from samples import let_rest
 
+from queuectl.errors import DiskRefused
 from queuectl.live.standing import standing_of
 from queuectl.model.fields import STATES
 from queuectl.shell.prompt.toolbar import standing_text
+from queuectl.store.files.file_store import FileStore
 from queuectl.store.files.summary import read_summary
 
 
@@ -434,8 +436,48 @@ def test_the_longest_command_runs_and_a_longer_one_is_refused(cli):
         assert cli("update", json.dumps({**draft, "id": "b"})).code == 2
 
 
+def test_a_command_line_that_is_told_names_the_queue_that_was_named(cli, tmp_path):
+    other = ("--data", str(tmp_path / "an other"))
+    front = f"'queuectl --data '{other[1]}'"
+    draft = ("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    assert cli(*other, *draft).err == f"No worker runs; {front} worker start' starts one.\n"
+    assert f"no worker runs; {front} worker start' starts one\n" in cli.ok(*other, "status")
+    told = cli(*other, "worker", "run", "--drain").err
+    assert told == f"Ended dead: a: exit code 1; {front} show a' tells more.\n"
+    assert f"{front} dlq retry a' queues" in cli.ok(*other, "explain", "a")
+    assert cli(*draft).err == "No worker runs; 'worker start' starts one.\n"
+
+
+def test_purge_makes_room_on_a_full_disk_with_the_output_that_goes(cli, monkeypatch):
+    cli.ok("enqueue", "--id", "a", "--command", "echo x")
+    cli.ok("worker", "run", "--drain")
+    remove = FileStore.remove
+
+    def full(self, *which):
+        if list(self.output.output(self.get("a"))):
+            raise DiskRefused("No space left on device")
+        return remove(self, *which)
+
+    monkeypatch.setattr(FileStore, "remove", full)
+    assert cli("purge", "a", "--yes") == (0, "Removed 1 job.\n", "")
+    assert names(cli) == []
+
+
+def test_an_update_that_is_tried_out_shows_what_would_be(cli):
+    cli.ok("enqueue", "--id", "a", "--command", "old")
+    change = ("update", "a", "--command", "new", "--priority", "3", "--dry-run")
+    assert cli.ok(*change).endswith("a               pending    new\n")
+    assert "old" in cli.ok("list")
+
+
 def test_an_empty_list_says_so_beside_the_result(cli):
+    told = f"Nothing is queued yet: {cli.folder} is made at the first write.\n"
+    assert cli("list").err == told
+    assert cli.ok("status").endswith(told)
+    assert json.loads(cli.ok("status", "--json"))["exists"] is False
+    cli.ok("init")
     assert cli("list").err == f"The queue holds no job ({cli.folder}).\n"
+    assert json.loads(cli.ok("status", "--json"))["exists"] is True
     cli.ok("enqueue", "--", "true")
     assert cli("list").err == ""
     result = cli("list", "--state", "dead", "--state", "failed")

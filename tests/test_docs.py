@@ -134,7 +134,9 @@ def test_the_nightly_script_holds_on_every_night(cli, home, wait_until):
     assert done.returncode == 1
     assert done.stdout == ""
     assert re.search(
-        r"^Ended dead: \w+: exit code 2: tar: .*; 'show \w+' tells more\.$", done.stderr, re.M
+        r"^Ended dead: \w+: exit code 2: tar: .*; 'queuectl --data \S+ show \w+' tells more\.$",
+        done.stderr,
+        re.M,
     )
     assert "nightly.txt:4: worker run ended with exit code 1" in done.stderr
     queue = ("--data", os.path.join(home, "nightly"))

@@ -56,7 +56,13 @@ CASES = [
     (RUNNING, [], 0, "worker_lost", []),
     ({"state": "completed", "run": 1, "finished_at": EARLY}, [], 0, "completed", ["run 1"]),
     ({"state": "cancelled", "finished_at": EARLY}, [], 0, "cancelled", ["retry a"]),
-    ({**DEAD, "error": "exit code 1"}, [], 0, "dead not_retried", ["all 4 runs", "exit code 1"]),
+    (
+        {**DEAD, "error": "exit code 1"},
+        [],
+        0,
+        "dead not_retried",
+        ["failed 4 times", "exit code 1"],
+    ),
     ({**DEAD, "error": "lost"}, [], 0, "dead not_retried", ["worker died"]),
     (
         {**DEAD, "error": "interrupted", "attempts": 0, "rerun": False},

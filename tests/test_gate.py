@@ -181,6 +181,7 @@ def test_a_limit_numbers_what_runs_and_is_told(cli, queue_of):
     assert "tag 'gpu' has a limit, and changes only while a job waits" in refused.err
     cli.ok("update", "a", "--tag", "other")
     assert cli("update", "d", "--lock", "x").code == 4
+    assert cli("update", "d", "--lock", "x y").err.startswith("queuectl: lock 'x y' may hold only")
     for bad in ("0", "-1", "two", "1.5", "99999999"):
         assert cli("limit", "gpu", bad).code == 2
     cli.ok("limit", "a-b", "1")

@@ -108,6 +108,9 @@ def test_the_answer_tells_the_moment_with_its_offset(cli, zone):
     assert told.err.startswith("Not before 2030-01-01T05:00:00+01:00.\n")
     told = cli("enqueue", "{id: b, command: true, run_at: 2020-01-01 05:00}")
     assert "2020-01-01T05:00:00+01:00 is past: it is due now.\n" in told.err
+    told = cli("enqueue", "--run-at", "00:00", "--", "true").err
+    assert "T00:00:00+0" in told
+    assert " is past: it is due now ('tomorrow 00:00' is the next such time).\n" in told
     told = cli("update", "a", "--run-at", "2031-01-01 05:00")
     assert told.err == "Not before 2031-01-01T05:00:00+01:00.\n"
     assert cli("-q", "update", "a", "--run-at", "2031-01-01 05:00").err == ""

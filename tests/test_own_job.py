@@ -35,6 +35,24 @@ def test_a_command_does_not_wait_for_the_job_that_it_is_a_part_of(cli, own, line
     assert cli(*line.split()) == (2, "", FOR_EVER)
 
 
+ALONE = (
+    "queuectl: job 'own' runs this command on the only worker, which can run no other job until "
+    "it ends; 'worker start' starts one more\n"
+)
+
+
+@pytest.mark.parametrize("line", ["wait a", "wait --all", "logs -f a", "run -- true"])
+def test_a_job_does_not_wait_on_the_only_worker_for_another_one(cli, queue, own, line):
+    queue.enqueue([{"id": "a", "command": "true"}])
+    assert cli(*line.split()) == (2, "", ALONE)
+    assert sum(queue.counts().values()) == 2
+    other = queue.register_worker(processes.start_time(os.getpid()), processes.boot_id())
+    try:
+        assert cli("wait", "a", "--timeout", "0").code == 124
+    finally:
+        other.release()
+
+
 def test_waiting_for_many_leaves_out_the_job_that_waits(cli, own):
     assert cli.ok("wait", "--all") == "No job was left to wait for.\n"
     assert cli("wait", "--tag", "t") == (0, "", "No job matches.\n")

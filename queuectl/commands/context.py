@@ -109,6 +109,28 @@ class Context:
 
         return name_of(self.folder)
 
+    @property
+    def nothing_yet(self) -> str:
+        """What is said of a queue that is not there yet; "" if it is."""
+        from queuectl.commands.render import one_line
+        from queuectl.store import opening
+
+        if opening.exists(self.folder):
+            return ""
+        return f"Nothing is queued yet: {one_line(self.name)} is made at the first write."
+
+    @property
+    def front(self) -> str:
+        """What stands before a command line that is told, so that it reaches this queue."""
+        from queuectl.places import is_usual
+
+        own = self.shell is not None and self.shell.context.folder == self.folder
+        if own or is_usual(self.folder, self.environ):
+            return ""
+        from queuectl.commands.grammar.tokens import quote
+
+        return f"queuectl --data {quote(self.name)} "
+
     def stay(self) -> None:
         """From now on refuse to take a folder that was removed for one that never was."""
         from queuectl.store.door import Presence
@@ -253,7 +275,7 @@ class Context:
         except StoreError:  # the jobs are in, whatever cannot be read now
             return
         if why:
-            self.note(why)
+            self.note(why.format(self.front))
 
     def require_person(self, why: str) -> None:
         """InvalidInput naming --yes where there is nobody to ask."""

@@ -22,11 +22,14 @@ def hindrance(worker: WorkerInfo) -> str:
     return f"cannot work: {worker.trouble}" if worker.trouble else ""
 
 
-def unserved(workers: Iterable[WorkerInfo]) -> str:
-    """Why nobody runs jobs at the moment, as a sentence; "" if some worker can."""
+def unserved(workers: Iterable[WorkerInfo], front: str = "") -> str:
+    """Why nobody runs jobs at the moment, as a sentence; "" if some worker can.
+
+    `front` stands before the command line in it.
+    """
     alive = [worker for worker in workers if worker.alive]
     if not alive:
-        return NO_WORKER
+        return NO_WORKER.format(front)
     if not all(map(hindrance, alive)):
         return ""
     what = "The only worker" if len(alive) == 1 else "None of the workers can work; one"

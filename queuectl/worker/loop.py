@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from queuectl.errors import QueuectlError
 from queuectl.model.log_words import one_line
+from queuectl.places import is_usual
 from queuectl.store.facts import MOST_LEFT
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
@@ -202,7 +203,9 @@ class Worker:
     def _drained(self) -> int:
         """The exit code of a worker that leaves nothing to do; what died or stays is told."""
         stuck = self._queue.count_stuck()
-        for line in report.drained(self._died, *stuck):
+        folder = self._queue.folder
+        front = "" if is_usual(folder, os.environ) else report.front(folder)
+        for line in report.drained(self._died, *stuck, front):
             self._log(line)
         return int(bool(self._died or any(stuck)))
 

@@ -40,23 +40,35 @@ def finishing(job: Job) -> str:
     return _line(job, "goes on to its end; a second Ctrl-C ends it and puts it back")
 
 
-def drained(died: Mapping[str, str], paused: int, waiting: int) -> Iterator[str]:
-    """What a worker leaves behind: jobs that ended dead there, and why; jobs that cannot start."""
+def drained(died: Mapping[str, str], paused: int, waiting: int, front: str = "") -> Iterator[str]:
+    """What a worker leaves behind: jobs that ended dead there, and why; jobs that cannot start.
+
+    `front` stands before command lines.
+    """
     for job_id, why in sorted(died.items())[:_MOST_NAMED]:
-        yield f"Ended dead: {job_id}: {why}; 'show {job_id}' tells more."
+        yield f"Ended dead: {job_id}: {why}; '{front}show {job_id}' tells more."
     if len(died) > _MOST_NAMED:
-        yield f"... and {len(died) - _MOST_NAMED} more; 'dlq list' shows them."
+        yield f"... and {len(died) - _MOST_NAMED} more; '{front}dlq list' shows them."
     if paused or waiting:
-        yield stuck(paused, waiting)
+        yield stuck(paused, waiting, front)
 
 
-def stuck(paused: int, waiting: int) -> str:
+def front(folder: str) -> str:
+    """What stands before a command line that is told, so that it reaches the queue in a folder."""
+    import shlex  # a drain ends once
+
+    from queuectl.addresses import name_of
+
+    return f"queuectl --data {shlex.quote(name_of(folder))} "
+
+
+def stuck(paused: int, waiting: int, front: str = "") -> str:
     """That nothing is left to run but so many jobs that are paused, or wait for others."""
     held = "1 job is paused" if paused == 1 else f"{paused} jobs are paused"
     others = "1 job waits for another" if waiting == 1 else f"{waiting} jobs wait for others"
     told = f"{held}, {others}" if paused and waiting else held if paused else others
-    tells = "'status' tells what is paused" if paused else "'explain ID' tells for which"
-    return f"{told} and nothing else is left to run; {tells}"
+    tells = "status' tells what is paused" if paused else "explain ID' tells for which"
+    return f"{told} and nothing else is left to run; '{front}{tells}"
 
 
 def _line(job: Job, what: str) -> str:

@@ -147,6 +147,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "enqueue --follow": (("run -- COMMAND", "hands in a job and shows its output"),),
     "enqueue -f": (("run -- COMMAND", "hands in a job and shows its output"),),
     "logs --grep": (("logs ID", "shows the output, for grep to search"),),
+    " -S": (("worker scale 3", "has three workers run"),),
     "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
 # Commands that take no word, with what does.

@@ -77,11 +77,12 @@ class Binder(Reading):
 
     def _value_follows(self, token: Token, at: int) -> bool:
         """Whether the token at `at` is the value of an option met before the command is known."""
+        param = self._of_any_command(token.text)
+        return param is not None and param.kind != "flag" and self._is_value(at)
+
+    def _of_any_command(self, name: str) -> Param | None:
         known = (param for spec in self.specs for param in spec.params)
-        for param in (*GLOBAL_OPTIONS, *known):
-            if token.text in (param.name, param.short):
-                return param.kind != "flag" and self._is_value(at)
-        return False
+        return next((p for p in (*GLOBAL_OPTIONS, *known) if name in (p.name, p.short)), None)
 
     def _unknown_command(self, token: Token) -> None:
         if not self.checks:
@@ -90,6 +91,13 @@ class Binder(Reading):
         from queuectl.commands.grammar.answers import answer, nearest_command
         from queuectl.commands.grammar.ways_out import as_a_job, without_pipes
 
+        before = self.tokens[: self.tokens.index(token)]
+        for option in () if self.bound.words else filter(_looks_like_option, before):
+            name = option.text.partition("=")[0]
+            if self._of_any_command(name) is None:  # the token may be its value
+                self._unknown_option(option, name)
+                self.lost = True
+                return
         self.lost = True
         words = "".join(word + " " for word in self.bound.words)
         known = answer(words + token.text) or without_pipes(self, token)

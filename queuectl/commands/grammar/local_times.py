@@ -61,8 +61,12 @@ def read_past(text: str) -> str:
 def tell_time(context: Context, written: object) -> None:
     """Note how a time without a zone was read; one that is past is due now."""
     if isinstance(written, str) and not written.endswith("Z") and not context.quiet:
-        past = parse_time(written) <= time.time()
-        context.note(f"{written} is past: it is due now." if past else f"Not before {written}.")
+        if parse_time(written) > time.time():
+            context.note(f"Not before {written}.")
+            return
+        is_today = written[:10] == time.strftime("%Y-%m-%d")
+        meant = f" ('tomorrow {written[11:16]}' is the next such time)" if is_today else ""
+        context.note(f"{written} is past: it is due now{meant}.")
 
 
 def _with_zone(text: str) -> str:

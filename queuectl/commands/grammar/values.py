@@ -33,7 +33,7 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
     if param.kind == "tag":
         from queuectl.model.field_checks import check_tag
 
-        return check_tag(text)
+        return check_tag(text, "lock" if param.key == "lock" else "tag")
     if param.kind == "match" and not text.strip():
         raise InvalidInput(f"{param.name} is empty, and every job would hold that")
     if param.kind == "field":

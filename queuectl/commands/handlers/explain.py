@@ -66,7 +66,7 @@ class Surroundings(NamedTuple):
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
     says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
     the job has its PATH from, if that is why it failed; `shut` tells what of the gate keeps it
-    waiting; `last` is the latest copy of a schedule.
+    waiting; `last` is the latest copy of a schedule; `front` stands before command lines.
     """
 
     now: str
@@ -77,6 +77,7 @@ class Surroundings(NamedTuple):
     path: str = ""
     shut: Sequence[tuple[str, str]] = ()
     last: Job | None = None
+    front: str = ""
 
 
 def explain(context: Context, args: dict[str, Any]) -> Result:
@@ -99,9 +100,8 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
         kept = kept_by(queue, holder, job)
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
     policy = own_policy(job, queue.settings().retry_policy())
-    around = Surroundings(now, policy, workers, ahead, kept, path, shut)
-    if recurs(job) and job.last is not None:
-        around = around._replace(last=queue.store.get(job.last))
+    last = queue.store.get(job.last) if recurs(job) and job.last is not None else None
+    around = Surroundings(now, policy, workers, ahead, kept, path, shut, last, context.front)
     children = _children(queue, job, now)
     retries = coming_retries(job, around.policy)
     clock = context.clock
@@ -213,10 +213,12 @@ def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]
         found.append(("not_found", text))
     if job.state in CLAIMABLE:
         return _waiting(job, around, told) + found
-    return _ended(job, told, found)
+    return _ended(job, around, told, found)
 
 
-def _ended(job: Job, told: Told, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _ended(
+    job: Job, around: Surroundings, told: Told, found: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
     ended = f", {told(job.finished_at)}" if job.finished_at else ""
     if has_fallen(job) and job.state in LOST:
         parent = render.brief(fell_with(job))
@@ -227,13 +229,15 @@ def _ended(job: Job, told: Told, found: list[tuple[str, str]]) -> list[tuple[str
     if job.state == "completed":
         return [("completed", f"It ended well in run {job.run}{ended}.")]
     if job.state == "cancelled":
-        return [("cancelled", f"It was cancelled{ended}; 'retry {job.id}' queues it again.")]
+        retry = f"'{around.front}retry {job.id}' queues it again"
+        return [("cancelled", f"It was cancelled{ended}; {retry}.")]
     return [
         ("dead", f"{_cause(job)}{ended}."),
         *found,
         (
             "not_retried",
-            f"'logs {job.id}' shows what it printed; 'dlq retry {job.id}' queues it again.",
+            f"'{around.front}logs {job.id}' shows what it printed; "
+            f"'{around.front}dlq retry {job.id}' queues it again.",
         ),
     ]
 
@@ -243,8 +247,8 @@ def _cause(job: Job) -> str:
         stopped = job.error == "interrupted" and job.rerun
         return f"It was buried: {_BURIED['stopped' if stopped else job.error]}"
     if job.attempts > job.max_retries:
-        runs = job.max_retries + 1
-        how = f"in all {runs} runs" if job.max_retries else "and it has no retries"
+        retried = f"{job.attempts} times, and no retry is left"
+        how = retried if job.max_retries else "and it has no retries"
     elif job.retry_on or job.no_retry_on:
         how = "and its retry_on or no_retry_on leaves such an end without a retry"
     else:
@@ -298,7 +302,7 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
     able = [worker for worker in alive if not hindrance(worker)]
     if not able:
         code = "workers_hindered" if alive else "no_workers"
-        found.append((code, unserved(alive)))
+        found.append((code, unserved(alive, around.front)))
     if not is_ready(job, around.now) or around.shut:
         return found
     if around.ahead:
@@ -318,7 +322,9 @@ def _of_schedule(job: Job, around: Surroundings, told: Told) -> list[tuple[str, 
 
     text = f"It is a schedule ({rhythm(job)}): a copy of it runs each time it is due."
     found = [("schedule", text)]
-    found += _waiting(job, around, told) if job.state in CLAIMABLE else _ended(job, told, [])
+    found += (
+        _waiting(job, around, told) if job.state in CLAIMABLE else _ended(job, around, told, [])
+    )
     last = around.last
     if job.last is None:
         found.append(("no_copy", "No copy of it has run yet."))

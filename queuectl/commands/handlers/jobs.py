@@ -21,7 +21,7 @@ from queuectl.commands.selecting import (
     selection_of,
     selects,
 )
-from queuectl.errors import InvalidInput, QueuectlError, StoreError
+from queuectl.errors import DiskRefused, InvalidInput, QueuectlError, StoreError
 from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
 from queuectl.model.env_set import present
@@ -65,7 +65,7 @@ def list_jobs(context: Context, args: dict[str, Any]) -> Result:
         found = list(jobs)
         yield from _table(context, found, wide=context.screen is not None)
         if not found and args["limit"] != 0:
-            yield Note(f"{what} ({context.name}).")
+            yield Note(context.nothing_yet or f"{what} ({context.name}).")
 
     return listed(context, args, jobs, lines())
 
@@ -141,7 +141,7 @@ def show(context: Context, args: dict[str, Any]) -> Result:
             yield _event(context, entry)
         printed = last_lines(context.logs.end(job, _END), _TAIL)
         if printed:
-            yield f"Output (the last {_TAIL} lines; 'logs {job.id}' shows all):"
+            yield f"Output (the last {_TAIL} lines; '{context.front}logs {job.id}' shows all):"
             yield from map(render.one_line, printed)
 
     def form() -> dict[str, Any]:
@@ -312,7 +312,8 @@ def _due(context: Context, job: Job) -> str:
     if job.run_at <= job.updated_at:
         return f"Job '{job.id}' is pending and due now."
     due = render.moment(job.run_at, context.clock)
-    return f"Job '{job.id}' is pending; it is due {due}. 'retry {job.id}' has it run now."
+    now = f"'{context.front}retry {job.id}' has it run now"
+    return f"Job '{job.id}' is pending; it is due {due}. {now}."
 
 
 def purge(context: Context, args: dict[str, Any]) -> Result:
@@ -356,7 +357,11 @@ def removed(
             which = which._replace(ids=frozenset(ids), limit=None)
         else:
             which = ids
-    gone = queue.purge(which, older, dead=dead, dry_run=only, kept=kept)
+    try:
+        gone = queue.purge(which, older, dead=dead, dry_run=only, kept=kept)
+    except DiskRefused:  # on a full disk their output, which goes too, may make room for that
+        context.logs.prune(queue.purge(which, older, dead=dead, dry_run=True))
+        gone = queue.purge(which, older, dead=dead, kept=kept)
     told = f"Removed {_output(gone) if only else render.jobs(len(gone))}."
     if kept:
         names = named(list(dict.fromkeys(job.id for job in kept)))

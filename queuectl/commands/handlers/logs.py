@@ -11,7 +11,12 @@ from queuectl.commands import render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.jobs import NO_MATCH
-from queuectl.commands.handlers.waiting import WorkerLook, own_job, waits_for_itself
+from queuectl.commands.handlers.waiting import (
+    WorkerLook,
+    own_job,
+    require_other_worker,
+    waits_for_itself,
+)
 from queuectl.commands.selecting import listed_jobs, named_job, selects
 from queuectl.errors import InvalidInput, NoSuchRun
 from queuectl.model.job import LIVE, Job, recurs
@@ -50,8 +55,9 @@ def _of_one(context: Context, job: Job, args: Mapping[str, Any]) -> Result:
     if args["follow"]:
         if run is not None or lines is not None:
             raise InvalidInput("--follow shows the whole of the present run: no --run, no --lines")
-        if job.id == own_job(context):
+        if job.id == (own := own_job(context)):
             raise waits_for_itself(job.id)
+        require_other_worker(context, own if job.state in LIVE else "")
         follow(context, job.id)
         return Result()
     if run is not None and not 1 <= run <= job.run:

@@ -12,7 +12,13 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.enqueue import Entry, described
 from queuectl.commands.handlers.logs import follow
-from queuectl.commands.handlers.waiting import WaitFailed, ending, exit_code
+from queuectl.commands.handlers.waiting import (
+    WaitFailed,
+    ending,
+    exit_code,
+    own_job,
+    require_other_worker,
+)
 from queuectl.errors import InvalidInput, QueuectlError
 
 _AGAIN = 2.0  # seconds in which a second Ctrl-C cancels the job
@@ -23,6 +29,7 @@ def run(context: Context, args: dict[str, Any]) -> Result:
     if not args["argv"] and args["command"] is None:
         raise InvalidInput("run wants a command: 'run -- COMMAND'")
     try:
+        require_other_worker(context, own_job(context))
         entry = Entry(context, "refuse")
         entry.hand_in(described(args))
         [job_id] = entry.ids
@@ -58,7 +65,8 @@ def _left_running(context: Context, job_id: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit, BrokenPipeError) as exc:
         context.note(
-            f"Job '{job_id}' goes on: 'logs -f {job_id}' follows it, 'cancel {job_id}' ends it."
+            f"Job '{job_id}' goes on: '{context.front}logs -f {job_id}' follows it, "
+            f"'{context.front}cancel {job_id}' ends it."
         )
         if isinstance(exc, KeyboardInterrupt) and context.has_person and not context.interactive:
             _cancel_if_asked_again(context, job_id)

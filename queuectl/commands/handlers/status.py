@@ -29,10 +29,12 @@ _MOST_TOLD = 3  # workers that cannot work
 def status(context: Context, args: dict[str, Any]) -> Result:
     """Counts by state, workers, health."""
     summary = opening.summary(context.folder, time.time())
+    is_used = summary.workers or any(summary.counts.values())
+    nothing_yet = "" if is_used else context.nothing_yet
     return Result(
-        _lines(summary, colour=context.color),
+        _lines(context, summary, nothing_yet),
         words=(f"{state} {count}" for state, count in summary.counts.items()),
-        form=lambda: _form(summary),
+        form=lambda: _form(summary, exists=not nothing_yet),
     )
 
 
@@ -41,11 +43,8 @@ def ping(context: Context, args: dict[str, Any]) -> Result:
     folder = context.folder
     if opening.is_database(folder):
         return Result([f"Queue can be reached: {opening.greeting(folder)}"], words=())
-    if not opening.exists(folder):
-        return Result(
-            [f"Nothing is queued yet: {render.one_line(folder)} is made at the first write."],
-            words=(),
-        )
+    if context.nothing_yet:
+        return Result([context.nothing_yet], words=())
     opening.summary(folder, time.time())
     for path in (folder, *(os.path.join(folder, name) for name in (LOCK, JOURNAL))):
         if os.path.exists(path) and not os.access(path, os.W_OK):
@@ -53,13 +52,13 @@ def ping(context: Context, args: dict[str, Any]) -> Result:
     return Result([f"Queue can be reached: {render.one_line(folder)}"], words=())
 
 
-def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
+def _left_alone(summary: Summary, hindered: Mapping[int, str], front: str) -> list[str]:
     """What is said of workers that cannot work, and of jobs that nobody runs, or will run."""
     if summary.worker_pids:
         told = [f"Warning: worker PID {pid} {why}" for pid, why in hindered.items()]
         if len(told) > _MOST_TOLD:
             told[_MOST_TOLD:] = [
-                f"Warning: {len(told)} workers cannot work; 'worker list' tells why"
+                f"Warning: {len(told)} workers cannot work; '{front}worker list' tells why"
             ]
         return told
     waiting = sum(summary.counts[state] for state in _WAITING)
@@ -70,11 +69,12 @@ def _left_alone(summary: Summary, hindered: Mapping[int, str]) -> list[str]:
         if summary.is_early:
             told.append(f"Note: {jobs} for a later time; no worker runs yet")
         else:
-            told.append(f"Warning: {jobs} and no worker runs; 'worker start' starts one")
+            told.append(f"Warning: {jobs} and no worker runs; '{front}worker start' starts one")
     if lost:
         jobs = "a job that is" if lost == 1 else f"{lost} jobs that are"
         told.append(
-            f"Warning: the worker of {jobs} in progress died; 'worker start' has it run again"
+            f"Warning: the worker of {jobs} in progress died; "
+            f"'{front}worker start' has it run again"
         )
     return told
 
@@ -99,10 +99,11 @@ def _health(summary: Summary, hindered: Mapping[int, str]) -> str:
     return "degraded" if hindered else "ok"
 
 
-def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
+def _lines(context: Context, summary: Summary, nothing_yet: str) -> Iterator[str]:
     counts, pids, hindered = summary.counts, summary.worker_pids, _hindrances(summary)
+    colour, front = context.color, context.front
     if summary.paused:
-        yield render.paint(_paused(summary.paused), "yellow", on=colour)
+        yield render.paint(_paused(summary.paused, front), "yellow", on=colour)
     yield f"Total Jobs: {sum(counts.values())}"
     for state in _SEED_STATES:
         shade = render.STATE_COLOURS.get(state) if counts[state] else None
@@ -118,27 +119,32 @@ def _lines(summary: Summary, *, colour: bool) -> Iterator[str]:
     if summary.waiting:
         yield (
             f"Changes Waiting: {summary.waiting} "
-            "(not in the JSON files yet; 'checkpoint' writes them)"
+            f"(not in the JSON files yet; '{front}checkpoint' writes them)"
         )
     if summary.note:
         yield f"Note: {summary.note}"
-    yield from _left_alone(summary, hindered)
+    if nothing_yet:
+        yield render.paint(nothing_yet, "yellow", on=colour)
+    yield from _left_alone(summary, hindered, front)
     if summary.untold:
         yield f"Warning: {'; '.join(render.untold(summary.untold))}"
 
 
-def _paused(paused: Sequence[str]) -> str:
+def _paused(paused: Sequence[str], front: str) -> str:
     tags = [tag for tag in paused if tag != ALL]
     if ALL in paused:
-        return "Paused: the whole queue; 'resume' lets it go on"
-    return f"Paused: jobs tagged {', '.join(tags)}; 'resume {' '.join(tags)}' lets them start"
+        return f"Paused: the whole queue; '{front}resume' lets it go on"
+    return (
+        f"Paused: jobs tagged {', '.join(tags)}; '{front}resume {' '.join(tags)}' lets them start"
+    )
 
 
-def _form(summary: Summary) -> dict[str, Any]:
+def _form(summary: Summary, *, exists: bool) -> dict[str, Any]:
     from queuectl.commands.forms import status_form
 
     hindered = _hindrances(summary)
-    return status_form(summary, hindered, _health(summary, hindered), _now())
+    form = status_form(summary, hindered, _health(summary, hindered), _now())
+    return {**form, "exists": exists}
 
 
 def _now() -> str:

@@ -82,6 +82,16 @@ def own_job(context: Context) -> str:
     return job.id if is_own else ""
 
 
+def require_other_worker(context: Context, own: str) -> None:
+    """InvalidInput where a job, `own`, would wait for another one on the only worker there is."""
+    workers = [worker for worker in context.queue.workers() if worker.alive] if own else []
+    if [worker.job_id for worker in workers] == [own]:
+        raise InvalidInput(
+            f"job '{own}' runs this command on the only worker, which can run no other job until "
+            f"it ends; '{context.front}worker start' starts one more"
+        )
+
+
 def waits_for_itself(own: str) -> InvalidInput:
     """The error for a command of a job that would wait for the end of that job."""
     return InvalidInput(f"job '{own}' runs this command, which would wait for its end for ever")
@@ -101,7 +111,8 @@ class WorkerLook:
             return
         self._due = now + _LOOK
         queue = self._context.queue
-        text = PAUSED if queue.all_paused else unserved(queue.workers())
+        front = self._context.front
+        text = PAUSED.format(front) if queue.all_paused else unserved(queue.workers(), front)
         if text:
             self._due = float("inf")
             self._context.note(f"{text} Waiting goes on.")
@@ -187,7 +198,9 @@ class _Watch:
                         f"job '{job.id}' is a schedule, which does not end: wait for a copy of it"
                         + (f", like {job.last}" if job.last else "")
                     )
-                if job.state not in LIVE:
+                if job.state in LIVE:
+                    require_other_worker(self.context, self.own if looks == 1 else "")
+                else:
                     ended[job.id] = job
                     if not many or job.state != "completed":
                         self._tell(job)
@@ -218,9 +231,10 @@ class _Watch:
         """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
         ids = {job.id for job in self.queue.find(LIVE) if self._ends(job)}
         before = counts = self.queue.counts()
+        require_other_worker(self.context, self.own if ids else "")
         while left := self._left(counts):
             if any(held := self.queue.count_stuck()):
-                self.context.note(stuck(*held))
+                self.context.note(stuck(*held, self.context.front))
                 return 1
             done, *failed = (counts[s] - before[s] for s in ("completed", "dead", "cancelled"))
             if not self._again(max(done, 0), max(sum(failed), 0), left):
@@ -236,7 +250,7 @@ class _Watch:
             self.context.write(f"... and {len(others) - _MOST_NAMED} more that did not complete.")
         if not ids and not self.context.quiet:
             dead = counts.get("dead", 0)
-            told = f" Dead: {dead}; 'dlq list' shows them." if dead else ""
+            told = f" Dead: {dead}; '{self.context.front}dlq list' shows them." if dead else ""
             self.context.write(f"No job was left to wait for.{told}")
         elif not self.context.quiet:
             self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")

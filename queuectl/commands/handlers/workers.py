@@ -42,7 +42,7 @@ def _start(context: Context, count: int) -> Result:
         yield f"PIDs: {pids}"
         yield f"Workers running now: {_living(context)}"
         if context.queue.all_paused:
-            yield Note(PAUSED)
+            yield Note(PAUSED.format(context.front))
 
     return Result(lines(), words=map(str, pids))
 
@@ -166,7 +166,7 @@ def _listed(context: Context, workers: Sequence[WorkerInfo]) -> Iterator[str]:
         if why := hindrance(worker):
             yield Note(f"Worker PID {worker.pid} {why}")
     if not rows:
-        yield Note(NO_WORKER)
+        yield Note(NO_WORKER.format(context.front))
 
 
 def _state(worker: WorkerInfo) -> str:
