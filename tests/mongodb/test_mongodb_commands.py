@@ -436,10 +436,12 @@ def test_workers_elsewhere_are_shown_and_asked_to_stop(queue, clock, elsewhere):
     [worker] = json.loads(queue.ok("worker", "list", "--json"))["workers"]
     assert (worker["host"], worker["job"], worker["alive"]) == ("far", "a", True)
     assert queue("worker", "stop", "w-far").code == 4
-    assert queue("worker", "stop").err == "No worker was running.\n"
+    told = "No worker was running on this host; 'worker stop --all-hosts' asks those of others to "
+    assert queue("worker", "stop").err == f"{told}stop, too.\n"
     assert "asked" not in database.workers.find_one()
-    told = queue.ok("worker", "stop", "--all-hosts", "--now")
-    assert told.startswith("Asked worker w-far of another host to stop\n")
+    told = queue("worker", "stop", "--all-hosts", "--now")
+    assert told.out.startswith("Asked worker w-far of another host to stop\n")
+    assert told.err == "No worker was running on this host.\n"
     assert database.workers.find_one()["asked"] == "now"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
+from queuectl.addresses import address_of
 from queuectl.commands import forms, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
@@ -78,10 +80,11 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
     # Before anything that reads the queue: a damaged one is a reason to stop them.
     stopped, own = _stop(context, only, now=args["now"])
     if not context.quiet and not own:
+        where = _of_several_hosts(context, asked=bool(args.get("all_hosts")))
         if not stopped:
-            context.note("No worker was running.")
+            context.note(f"No worker was running{where}.")
         elif only is None:
-            context.write("All workers stopped.")
+            context.write(f"All workers stopped{where}.")
     if own or (only is not None and _living(context)):
         return Result()
     try:
@@ -95,6 +98,17 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
             f"the workers are stopped, but tidying up behind them was refused: {why}"
         ) from exc
     return Result()
+
+
+def _of_several_hosts(context: Context, *, asked: bool) -> str:
+    """What is to be added where workers of other hosts live; `asked`: they were told to stop."""
+    if not address_of(context.folder):
+        return ""
+    with suppress(StoreError):
+        if any(worker.alive and worker.host for worker in context.queue.workers()):
+            hint = "; 'worker stop --all-hosts' asks those of others to stop, too"
+            return " on this host" + hint * (not asked)
+    return ""
 
 
 def _stop(context: Context, only: set[str] | None, *, now: bool) -> tuple[list[int], list[int]]:
