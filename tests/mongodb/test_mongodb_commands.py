@@ -435,6 +435,7 @@ def test_workers_elsewhere_are_shown_and_asked_to_stop(queue, clock, elsewhere):
     assert "w-far runs on host far; last sign of life: 2026-01-01T00:00:00.000000Z\n" in told
     [worker] = json.loads(queue.ok("worker", "list", "--json"))["workers"]
     assert (worker["host"], worker["job"], worker["alive"]) == ("far", "a", True)
+    assert " on host far, last sign of life 2026-01-01T00:00:00.0" in queue.ok("explain", "a")
     assert queue("worker", "stop", "w-far").code == 4
     told = "No worker was running on this host; 'worker stop --all-hosts' asks those of others to "
     assert queue("worker", "stop").err == f"{told}stop, too.\n"

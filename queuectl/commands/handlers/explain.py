@@ -271,7 +271,11 @@ def _running(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
             f"Worker {name} died while it ran it; the next command that writes takes the job back."
         )
         return [("worker_lost", text)]
-    found = [("running", f"It runs{since}: run {job.run}, worker PID {holder[0].pid}.")]
+    worker = f"worker PID {holder[0].pid}"
+    if holder[0].host:
+        beat = told(holder[0].beat or "")
+        worker += f" on host {render.brief(holder[0].host)}, last sign of life {beat}"
+    found = [("running", f"It runs{since}: run {job.run}, {worker}.")]
     if why := hindrance(holder[0]):
         found.append(("worker_hindered", f"Its worker {why}."))
     if job.cancel_requested:
