@@ -152,6 +152,22 @@ def test_a_move_that_was_cut_short_behind_its_last_step_can_be_made_again(queue)
     assert queue.ok("--data", "other", "list", "-q") == "a\n"
 
 
+def test_a_job_that_changes_while_it_is_moved_is_in_one_queue_only(queue, monkeypatch):
+    queue.ok("enqueue", "--id", "b", "--command", "true")
+    missing = copying._missing
+
+    def then_changed(target, jobs):
+        found = missing(target, jobs)
+        JobQueue.open(queue.folder).cancel(["b"]) if not found else None
+        return found
+
+    monkeypatch.setattr(copying, "_missing", then_changed)
+    moved = queue("copy", queue.folder, "other", "--move")
+    assert (moved.code, "1 of them changed meanwhile, and stay there alone" in moved.err) == (0, 1)
+    assert queue.ok("list", "-q") == "b\n"
+    assert queue.ok("--data", "other", "list", "-q") == "a\n"
+
+
 def test_a_copy_without_room_for_what_it_reads_names_the_folder(queue, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

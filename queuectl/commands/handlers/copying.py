@@ -42,9 +42,14 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     if target.exists() and source.store.origin() == target.store.origin():
         raise InvalidInput(f"{names[0]} cannot be copied onto itself")
     for queue, name in zip((source, target), names, strict=True):
-        _check_idle(queue, name)
+        if workers := sum(worker.alive for worker in queue.workers()):
+            raise Conflict(
+                f"{workers} worker(s) of {name} run: 'worker stop' comes first, everywhere"
+            )
     backup = _backup_of(source, target, names[0])
     jobs = {job.id: job for job in backup.jobs}
+    if running := sum(job.state == "in_progress" for job in backup.jobs):
+        raise Conflict(f"{running} job(s) in {names[0]} are running")
     if move and not jobs:  # a move may have been cut short behind its last step
         return Result([Note(f"{one_line(names[0])} holds no job: nothing is left to be moved")])
     was_moved = move and jobs and not _missing(target, jobs)
@@ -58,8 +63,12 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     moved = source.take_away(jobs)
     source.store.output.prune(moved)
     lines = [f"Moved {told}"]
-    if len(moved) < len(jobs):
-        lines.append(Note(f"{len(jobs) - len(moved)} of them changed meanwhile, and stay there"))
+    if left := jobs.keys() - {job.id for job in moved}:
+        # What runs there must not run here as well.
+        found = (job for job in target.find() if job.id in left)
+        twins = {job.id: job for job in found if _content(job) == _content(jobs[job.id])}
+        target.store.output.prune(target.take_away(twins))
+        lines.append(Note(f"{len(left)} of them changed meanwhile, and stay there alone"))
     return Result(lines, words=[names[1]])
 
 
@@ -75,14 +84,6 @@ def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
             f"writing to {gettempdir()}: {exc.strerror}; nothing was changed: "
             "TMPDIR may name a folder with more room"
         ) from exc
-
-
-def _check_idle(queue: JobQueue, name: str) -> None:
-    workers = sum(worker.alive for worker in queue.workers())
-    if workers:
-        raise Conflict(f"{workers} worker(s) of {name} run: 'worker stop' comes first, everywhere")
-    if running := queue.counts()["in_progress"]:
-        raise Conflict(f"{running} job(s) in {name} are running")
 
 
 def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
