@@ -65,6 +65,11 @@ OPTIONS = [
         ("queuectl --data ", None),
         ("queuectl enqueue --cwd=", None),
         ("queuectl enqueue -- ls -", None),
+        ("queuectl enqueue -- ", None),
+        ("queuectl enqueue -- quite-lon", ["quite-long"]),
+        ("queuectl enqueue -- no-such-pro", None),
+        ("queuectl enqueue -- ./quite-lon", None),
+        ("queuectl enqueue -- ls quite-lon", None),
         ("queuectl enqueue '{id: a, st", []),
         ("queuectl enqueue {id: a, st", []),
         ("queuectl nonsense ", []),
@@ -72,7 +77,9 @@ OPTIONS = [
         ("queuectl show 'jo", ["job2", "job1"]),
     ],
 )
-def test_a_tab_offers_what_fits_the_line(queue, line, wanted) -> None:
+def test_a_tab_offers_what_fits_the_line(queue, tmp_path, monkeypatch, line, wanted) -> None:
+    (tmp_path / "quite-long").touch(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert words(line) == wanted
 
 
@@ -215,6 +222,8 @@ printf '%%s\\n' "${COMPREPLY[@]}"
         ("queuectl show 'jo", 9, ["job2", "job1"]),
         ('queuectl show "jo', 9, ["job2", "job1"]),
         ("queuectl list --state='pe", 9, ["pending"]),
+        ("queuectl show 'dead:", 9, ["dead:2"]),
+        ('queuectl show "dead:', 9, ["dead:2"]),
         ("queuectl worker sta", 63, ["start"]),
         ("queuectl worker st", 63, ["start  (Start workers", "stop   (Stop workers"]),
         ("queuectl worker st", 37, ["start", "stop"]),

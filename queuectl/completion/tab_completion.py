@@ -61,7 +61,7 @@ def candidates(
     begins = last.start if last is not None and last.end == len(text) else len(text)
     typed = text[begins:]
     if _is_for_files(bound, typed):
-        return None
+        return _programs(bound, typed) or None
     live = LiveQueue(opening.watch(_folder(bound, environ)), most=_MOST)
     try:
         found = complete(bound, live, only_prefixes=only_prefixes)
@@ -83,6 +83,17 @@ def _is_for_files(bound: Bound, typed: str) -> bool:
     if "argv" in kinds:
         return any(token.role == "end" for token in bound.tokens)
     return "path" in kinds and (typed[:1] != "-" or "=" in typed)
+
+
+def _programs(bound: Bound, typed: str) -> list[tuple[str, str]]:
+    """The programs that the first word behind `--` may become, each with its folder."""
+    ends = [at for at, token in enumerate(bound.tokens) if token.role == "end"]
+    if not typed or "/" in typed or ends[:1] != [len(bound.tokens) - 2]:
+        return []
+    from queuectl.completion.system_words import programs
+
+    found = ((name, folder) for _, name, folder in programs(typed))
+    return [pair for pair in found if _TO_BE_QUOTED.isdisjoint(pair[0])][:_MOST]
 
 
 def _folder(bound: Bound, environ: Any) -> str:

@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
     from queuectl.commands.context import Context
 
-# bash replaces what follows the last character of COMP_WORDBREAKS, so the part of a word before
-# that (`--state=`) is taken off the candidates, which know nothing of a quote that is open. It
-# shows no descriptions by itself: they stand
-# behind the words when it only lists them (the types ?, ! and @), and never where it inserts.
+# bash replaces what follows the last character of COMP_WORDBREAKS, or a quote that is open, so the
+# part of a word before that (`--state=`) is taken off the candidates, which know nothing of quotes.
+# It shows no descriptions by itself: they stand behind the words when it only lists them (the types
+# ?, ! and @), and never where it inserts.
 _BASH = r"""# queuectl for bash. In ~/.bashrc: source <(queuectl completion bash)
 _queuectl() {
     local line=${COMP_LINE:0:COMP_POINT} IFS=$'\n'
     local typed=${line##*[[:space:]]} answer word meaning width=0
-    local present=${typed##*["$COMP_WORDBREAKS"]}
+    local present=${typed##*["$COMP_WORDBREAKS"]} quotes=${typed//[^\"\']/}
+    [ $((${#quotes} % 2)) -eq 1 ] && present=${typed##*[\"\']}
     local kept=${typed%"$present"}
     kept=${kept//[\'\"]/}
     COMPREPLY=()
