@@ -11,9 +11,8 @@ from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob, Outdated
 from queuectl.model import lifecycle
-from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.fields import SCHEDULED, STATES, check_state, check_value, find_field
-from queuectl.model.job import FINISHED, LIVE, Job, recurs, refuse_key, revived
+from queuectl.model.job import CLAIMABLE, FINISHED, LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.times import format_time
 from queuectl.store.facts import CANCEL, is_selection
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.job import Job
+from queuectl.model.job import CLAIMABLE, Job
 from queuectl.store.facts import Summary, WorkerInfo
 
 if TYPE_CHECKING:

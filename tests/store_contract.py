@@ -16,9 +16,9 @@ from samples import configure, ended, make_job, moment, put
 from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob, OtherJobs
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
-from queuectl.model.claim_order import CLAIMABLE, ahead_of, claim_order
+from queuectl.model.claim_order import ahead_of, claim_order
 from queuectl.model.fields import STATES
-from queuectl.model.job import LIVE
+from queuectl.model.job import CLAIMABLE, LIVE
 from queuectl.model.selection import Selection
 from queuectl.model.times import format_time
 from queuectl.store.backup import read_backup

@@ -151,12 +151,8 @@ def _run_step(context: Context, bound: Bound) -> int:
     code = run(context, bound)
     if code:
         # Nothing was told, and yet the script is going to fail for it.
-        raise _Failed(f"{' '.join(bound.words)} ended with exit code {code}")
+        raise QueuectlError(f"{' '.join(bound.words)} ended with exit code {code}")
     return code
-
-
-class _Failed(QueuectlError):
-    """A line of a script ended with an exit code that says failure."""
 
 
 def attempt(

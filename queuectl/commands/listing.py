@@ -16,11 +16,11 @@ from queuectl.commands import forms, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Data
 from queuectl.errors import InvalidInput
-from queuectl.model.claim_order import CLAIMABLE, claim_order
+from queuectl.model.claim_order import claim_order
 from queuectl.model.derived import DERIVED
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.fields import FIELDS, STATES
-from queuectl.model.job import Job
+from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.secret_names import hidden
 from queuectl.model.times import format_duration
 

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from queuectl.model.job import Job
+from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.times import parse_time
-
-CLAIMABLE = frozenset({"pending", "failed"})
 
 
 class Claim(NamedTuple):

@@ -12,8 +12,7 @@ from typing import TypeAlias
 
 from queuectl.errors import Conflict, InvalidInput, NoSuchParent
 from queuectl.model import lifecycle
-from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.job import FINISHED, LIVE, Job, recurs
+from queuectl.model.job import CLAIMABLE, FINISHED, LIVE, Job, recurs
 
 Pair: TypeAlias = tuple[Job, Job]  # a job before and after a step
 StateOf: TypeAlias = Callable[[str], str | None]  # as `parent_state`, None: no such job

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from queuectl.errors import InvalidInput, did_you_mean
-from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.fields import BY_SPELLING, FIELDS
-from queuectl.model.job import Job, recurs
+from queuectl.model.job import CLAIMABLE, Job, recurs
 from queuectl.model.times import parse_time
 
 _RUN_ENDS = ("fail", "later", "release")  # events of the history that tell of the end of a run

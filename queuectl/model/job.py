@@ -16,6 +16,7 @@ from queuectl.model.fields import (
     find_field,
 )
 
+CLAIMABLE: frozenset[str] = frozenset({"pending", "failed"})
 LIVE: frozenset[str] = frozenset({"pending", "failed", "in_progress"})
 FINISHED: frozenset[str] = frozenset({"completed", "cancelled", "dead"})
 LONGEST_HISTORY = 50  # entries; a job with thousands of retries must not grow for ever

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from queuectl.errors import InvalidInput
-from queuectl.model.claim_order import CLAIMABLE
-from queuectl.model.job import Job
+from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.lifecycle import replaced
 
 # "refuse" raises, "keep" leaves it at the job that is there, "replace" changes a waiting one.

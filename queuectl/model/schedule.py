@@ -10,9 +10,8 @@ from typing import Any
 
 from queuectl.errors import Conflict, InvalidInput
 from queuectl.model import lifecycle
-from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.fields import FIELDS, LONGEST_SCHEDULE_ID, RECURS, SCHEDULE, SCHEDULED
-from queuectl.model.job import Job, recurs
+from queuectl.model.job import CLAIMABLE, Job, recurs
 from queuectl.model.times import format_duration, format_time, parse_time
 
 LATE = 60.0  # seconds; a schedule that does not catch up leaves out what is later

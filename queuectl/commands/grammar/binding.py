@@ -49,7 +49,7 @@ class Binder(Reading):
             if token.raw != "$":
                 break
         at = 0
-        while at < len(self.tokens):
+        while at < len(self.tokens) and self.node.keys() != {""}:  # else no word is left to find
             token = self.tokens[at]
             at += 1
             if token.raw == "--":

@@ -12,7 +12,7 @@ from queuectl.commands.selecting import named_job
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.model.backoff import RetryPolicy, retry_delay
-from queuectl.model.claim_order import CLAIMABLE, is_ready
+from queuectl.model.claim_order import is_ready
 from queuectl.model.dependencies import (
     LOST,
     Kin,
@@ -25,7 +25,7 @@ from queuectl.model.dependencies import (
 )
 from queuectl.model.fields import State
 from queuectl.model.gate import ALL, OPEN, Gate, full, paused_by, shut_by
-from queuectl.model.job import LIVE, Job, recurs
+from queuectl.model.job import CLAIMABLE, LIVE, Job, recurs
 from queuectl.model.lifecycle import LATER, own_policy
 from queuectl.model.times import format_duration
 from queuectl.store.facts import WorkerInfo

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from queuectl.errors import DiskRefused, StoreError, list_few
-from queuectl.model.claim_order import CLAIMABLE
+from queuectl.model.job import CLAIMABLE
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import compact, format_time
 from queuectl.places import ENV_SETS, JOURNAL, LOCK, MARKER, SETTINGS, WORKER_LIST, WORKERS

@@ -6,11 +6,12 @@ the old one. A crash between any two steps is harmless, because replaying a reco
 person wrote into the files goes into the journal first, or else it would be without a record.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import NamedTuple
 from zlib import crc32
 
 from queuectl.errors import DiskRefused
@@ -36,18 +37,27 @@ QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
 SMALL = 1 << 20  # bytes; below that a fold took longer only because the disk is slow to sync
 
 
-class _File(NamedTuple):
+class _File:
     """A job file after the fold: its content's size and checksum, and the file if it is new.
 
     `found` is the stat of the file that was read, or of the new one; `counts` its jobs by state.
     """
 
-    path: str
-    size: int
-    crc: int
-    fresh: str | None
-    found: os.stat_result
-    counts: Mapping[bytes, int]
+    def __init__(
+        self,
+        path: str,
+        size: int,
+        crc: int,
+        fresh: str | None,
+        found: os.stat_result,
+        counts: Mapping[bytes, int],
+    ) -> None:
+        self.path = path
+        self.size = size
+        self.crc = crc
+        self.fresh = fresh
+        self.found = found
+        self.counts = counts
 
 
 class Layout:

@@ -10,8 +10,7 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
-from queuectl.model.claim_order import CLAIMABLE, Claim
-from queuectl.model.job import NOT_PLACED, PLACED_SLOTS, Job, recurs
+from queuectl.model.job import CLAIMABLE, NOT_PLACED, PLACED_SLOTS, Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
 from queuectl.places import ENV_SETS
@@ -30,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from queuectl.model.claim_order import Claim
     from queuectl.store.contract import Archive, Care, Kept, Meet, OnChange, Rule, Which
     from queuectl.store.files.live_index import LiveIndex
     from queuectl.store.files.logs import LogFolder
@@ -195,6 +195,8 @@ class FileStore:
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
+        from queuectl.model.claim_order import Claim  # an enqueue needs nothing of it
+
         lines: list[bytes] = []
         moves: list[Move] = []
         if finished is not None:  # spelled out before the lock: nobody need wait for that

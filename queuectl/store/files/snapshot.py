@@ -358,7 +358,7 @@ def merged(
     """
     seen = set()
     for line in base:
-        job_id = line_id(line)
+        job_id = line[8 : line.index(b'"', 8)]  # line_id, without a call for each line of a fold
         newer = overlay.get(job_id)
         if newer is None:
             yield line

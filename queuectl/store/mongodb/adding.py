@@ -15,10 +15,9 @@ from pymongo import errors
 from pymongo.operations import InsertOne
 
 from queuectl.errors import DuplicateId, InvalidInput, StoreBusy
-from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.dependencies import parents
 from queuectl.model.gate import Gate
-from queuectl.model.job import LIVE, Job, refuse_key
+from queuectl.model.job import CLAIMABLE, LIVE, Job, refuse_key
 from queuectl.store.mongodb.changes import PIECE, TRIES, Changes, Faster
 from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import (

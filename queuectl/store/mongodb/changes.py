@@ -15,11 +15,10 @@ from pymongo import errors
 from pymongo.operations import DeleteOne, InsertOne, UpdateMany, UpdateOne
 
 from queuectl.errors import NoSuchJob, StoreBusy
-from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.dependencies import asked_anew, needed, parents
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate
-from queuectl.model.job import Job
+from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.selection import Selection, selected
 from queuectl.model.times import format_time
 from queuectl.store.facts import check_count, is_selection

@@ -14,7 +14,6 @@ from typing import Any
 from pymongo.operations import UpdateMany, UpdateOne
 
 from queuectl.errors import InvalidInput
-from queuectl.model.claim_order import CLAIMABLE
 from queuectl.model.dependencies import (
     Kin,
     asked_anew,
@@ -27,7 +26,7 @@ from queuectl.model.dependencies import (
 )
 from queuectl.model.fields import RECURS, STATES
 from queuectl.model.gate import Gate
-from queuectl.model.job import FINISHED, LIVE, Job
+from queuectl.model.job import CLAIMABLE, FINISHED, LIVE, Job
 from queuectl.store.mongodb.connection import MAKE_SET, Connection, pieces
 from queuectl.store.mongodb.documents import KIDS, WAITS, Document, to_job
 from queuectl.store.mongodb.lanes import AFTER, PLAIN, WAITING, lane_on_server

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from queuectl.model.claim_order import CLAIMABLE, rank
+from queuectl.model.claim_order import rank
 from queuectl.model.gate import LOCK, OPEN, Gate, holders
-from queuectl.model.job import Job
+from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.times import format_time
 from queuectl.store.mongodb.connection import Connection, pieces
 from queuectl.store.mongodb.documents import WAITS, Document

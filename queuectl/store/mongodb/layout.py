@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pymongo import ASCENDING, errors
 
 from queuectl.errors import StoreError
-from queuectl.model.claim_order import CLAIMABLE
+from queuectl.model.job import CLAIMABLE
 from queuectl.store.mongodb.connection import MARKER, SETTINGS, Connection
 from queuectl.store.mongodb.documents import KEY, WAITS
 from queuectl.store.mongodb.schema import validator
