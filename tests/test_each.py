@@ -115,6 +115,17 @@ def test_a_placeholder_of_gnu_parallel_is_not_left_as_text(word):
             Template({"command": f"cp {{}} {word}"}, in_words=in_words).fill({"": "x", "n": "1"})
 
 
+def test_a_line_of_several_words_is_not_taken_for_a_program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my program").touch()
+    for in_words in (False, True):
+        template = Template({"command": "{}"}, in_words=in_words)
+        assert template.fill({"": "./my program", "n": "1"})["command"] == "'./my program'"
+        assert template.fill({"": "make", "n": "1"})["command"] == "make"
+        with pytest.raises(InvalidInput, match="'make -j4' would be the name of a program; a file"):
+            template.fill({"": "make -j4", "n": "1"})
+
+
 def test_rows_that_would_all_be_the_same_job_are_refused():
     draft = {"command": "make", "tags": ("a",), "env": {"A": "{b,c}"}}
     with pytest.raises(InvalidInput, match="all rows would be the same job: put "):

@@ -14,7 +14,7 @@ from queuectl.commands.grammar.relaxed import (
     read_time_of,
 )
 from queuectl.commands.grammar.tokens import reach
-from queuectl.errors import InvalidInput
+from queuectl.errors import COMMANDS_IN, InvalidInput
 from queuectl.model.fields import FIELDS, LONGEST_JOB, TOO_LONG, check_value, is_too_long
 
 TYPE_CHECKING = False
@@ -274,7 +274,7 @@ class _ManyReader:
         decode, begins, begun = _decoder(), re.compile(_DOCUMENT), self.at
         while self._char() not in ("", "]"):
             if self._char() != "{":
-                raise self._unfit("a job is written as an object {...}")
+                raise self._unfit(f"a job is written as an object {{...}}; {COMMANDS_IN}")
             document = begins.match(self.text, self.at)
             if document:
                 yield from self._unwrapped(document)

@@ -16,7 +16,7 @@ from typing import IO
 from queuectl.commands.grammar.local_times import read_time
 from queuectl.commands.grammar.tokens import command_line, quote
 from queuectl.commands.render import counted
-from queuectl.errors import InvalidInput, did_you_mean
+from queuectl.errors import COMMANDS_IN, InvalidInput, did_you_mean
 from queuectl.model.fields import DELAY, check_value
 
 Draft = dict[str, object]
@@ -125,6 +125,7 @@ class Template:
         _check_inner(words)
         self._texts = [command, *words, *map(str, self._draft.values())]
         self._words = words if in_words else None
+        self._alone = words[0] if len(words) == 1 else ""  # a program, perhaps a placeholder
         self._parts = [] if in_words else _parts(command)
         self._columns: frozenset[str] = frozenset()  # of the row that was filled in last
 
@@ -132,7 +133,8 @@ class Template:
         """The draft of one row; InvalidInput for a column that there is not.
 
         A number or another value that a placeholder filled in is still text, to be read like any
-        other; only times are read here.
+        other; only times are read here. InvalidInput, too, for a line of several words in the place
+        of a program.
         """
         if row.keys() != self._columns:  # the rows of a table have all the same
             self._check_columns(row)
@@ -147,6 +149,9 @@ class Template:
             draft["command"] = "".join(
                 quote(_value(text, row)) if is_name else text for text, is_name in self._parts
             )
+        program = _put(self._alone, row)
+        if " " in program and not os.path.exists(os.path.join(str(draft.get("cwd", "")), program)):
+            raise InvalidInput(f"'{program}' would be the name of a program; {COMMANDS_IN}")
         return draft
 
     def _check_columns(self, row: Row) -> None:

@@ -85,6 +85,7 @@ Each
   wants it), {{{x}}} the value of x in braces. Others stay as they are, like
   {a,b} and ${HOME}; {.}, {/} and {1} of GNU parallel are refused, and so is a
   job in which nothing differs from row to row.
+  A file of command lines is handed in by: sed 's/^/enqueue -- /' FILE | queuectl
 """,
     "running": """\
 Running
