@@ -328,7 +328,7 @@ _EXPECTED += ("edited by hand; ", "changes that came first were kept", "removed 
 _EXPECTED += (
     "an edit was not taken in: ",
     "an edit cannot be taken in: ",
-    "not removed, for ",
+    "not removed, because ",
     "changed only as far as ",
 )
 
