@@ -603,7 +603,10 @@ def test_a_time_zone_that_is_null_is_not_set(cli, monkeypatch):
 
 def test_a_schedule_is_refused_while_an_older_worker_lives(cli, older):
     older.run("worker", "start")
+    queue = JobQueue.open(cli.folder)
+    of_today = queue.register_worker()
     refused = cli("enqueue", "--every", "1h", "--", "true")
+    queue.release_worker(of_today)
     assert (refused.code, refused.out) == (5, "")
     assert "1 worker(s) of an older queuectl still run: queuectl worker stop" in refused.err
     cli.ok("enqueue", "--id", "plain", "--delay", "1h", "--", "true")

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from queuectl.errors import Conflict, StoreError
+from queuectl.errors import StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
 from queuectl.store.files import side_files, worker_files
 from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job, encode_job, removal_line
-from queuectl.store.files.journal import PROMISED, VERSION
+from queuectl.store.files.journal import PROMISED
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.writer import Writer
 
@@ -67,15 +67,12 @@ def refill(
 
     What was there, if anything, is first written to a backup beside it, whose path is returned.
     Raises Conflict, changing nothing, for a queue that holds jobs unless `replace` is set, and
-    for one that runs a job, or has workers of an older queuectl and would need format 2. A kill
-    just before the append leaves new settings and the old jobs.
+    for one that runs a job; StoreError for one with workers of an older queuectl that would need
+    format 2. A kill just before the append leaves new settings and the old jobs.
     """
     with writer.writing() as journal:
         if env_sets and journal.header.version == 1:
-            count = len(worker_files.older(writer.folder, VERSION))
-            raise Conflict(
-                f"{count} worker(s) of an older queuectl still run: queuectl worker stop"
-            )
+            raise worker_files.too_old(writer.folder)
         present = {job.id: job for job in map(decode_job, writer.files.lines(journal))}
         running = sum(job.state == "in_progress" for job in present.values())
         check_refill(len(present), running, replace=replace)

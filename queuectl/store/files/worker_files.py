@@ -17,6 +17,7 @@ from queuectl.errors import FileMissing, StoreError
 from queuectl.places import WORKERS
 from queuectl.store import door
 from queuectl.store.facts import RUN_LINE, WAKE, WorkerInfo
+from queuectl.store.files.marker import FORMAT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def _known_format(info: WorkerInfo) -> int:
 
 def too_old(folder: str) -> StoreError:
     """The error for what older workers, which live, would act upon wrongly."""
-    count = max(1, sum(1 for info in worker_infos(folder) if info.alive))
+    count = max(1, len(older(folder, FORMAT)))  # one may have left by now
     return StoreError(f"{count} worker(s) of an older queuectl still run: queuectl worker stop")
 
 
