@@ -348,6 +348,17 @@ def test_tab_offers_ids_tags_and_settings(queue, url):
     live.close()
 
 
+def test_tab_asks_once_for_a_server_that_does_not_answer(monkeypatch):
+    from queuectl.store.mongodb.connection import Connection
+
+    asked, connect = [], Connection._connect
+    monkeypatch.setattr(Connection, "_connect", lambda self: asked.append(1) or connect(self))
+    live = LiveQueue(opening.watch(host_folder("mongodb://127.0.0.1:1/q")))
+    assert (live.jobs(None), live.jobs(("dead",), "a"), live.tags()) == ([], [], [])
+    assert asked == [1]
+    live.close()
+
+
 # -- workers of other hosts
 
 

@@ -651,6 +651,15 @@ def test_a_refusal_names_what_may_not_be_done(opened, said, code, told):
     assert str(refused.value) == f"mongodb://u@127.0.0.1:1/q refuses what queuectl needs: {told}"
 
 
+def test_of_a_set_without_a_primary_is_told_where_to_look(opened):
+    from pymongo.errors import ServerSelectionTimeoutError
+
+    connection = opened("mongodb://127.0.0.1:1/q").connection
+    told = r'"Primary\(\)"; rs.status\(\) in mongosh tells why$'
+    with pytest.raises(StoreError, match=told), connection.told():
+        raise ServerSelectionTimeoutError('No replica set members match selector "Primary()"')
+
+
 def test_a_change_of_several_names_its_refusal_before_anything_is_changed(store):
     jobs = filled(store)
 

@@ -53,6 +53,7 @@ _ADVICE = (  # by what the driver says of a server that does not answer
     ("[Errno -", "does this host know that name?"),
     ("replica set name", "is its set named so?"),
     ("No primary", "rs.status() in mongosh tells why"),
+    ("Primary()", "rs.status() in mongosh tells why"),
 )
 _Item = TypeVar("_Item")
 

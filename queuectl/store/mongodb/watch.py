@@ -209,7 +209,10 @@ class MongodbWatch:
         return MongodbGlance(self._connection)
 
     def peek(self) -> MongodbPeek:
-        return MongodbPeek(quick(self._connection.address))
+        """See Watch; connected, so that who types waits once at most for a server that is away."""
+        connection = quick(self._connection.address)
+        _ = connection.client
+        return MongodbPeek(connection)
 
     def close(self) -> None:
         """Nothing: others may listen, too."""
