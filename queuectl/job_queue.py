@@ -419,12 +419,14 @@ class JobQueue(JobChanges):
     def rescue_worker(
         self,
         worker_id: str,
+        jobs: Iterable[Job] | None = None,
         *,
         asked_to_stop: bool = False,
         end: tuple[str, int, Any, int | None, str | None, str] | None = None,
     ) -> list[Job]:
         """Take the jobs of a dead worker from it, and the worker off the list.
 
+        `jobs`: those that name it, as found since it died; None: they are looked for.
         `asked_to_stop`: before it was killed, which is not evidence against its jobs. `end`: of a
         run that it could not settle, as WorkerInfo has it. What is left of their processes must
         have been ended before.
@@ -437,7 +439,8 @@ class JobQueue(JobChanges):
             return lifecycle.lost(job, worker_id, now, asked_to_stop=asked_to_stop)
 
         rescued: list[Job] = []
-        for job_id in [job.id for job in self.find(("in_progress",)) if job.worker == worker_id]:
+        running = self.find(("in_progress",)) if jobs is None else jobs
+        for job_id in [job.id for job in running if job.worker == worker_id]:
             with suppress(NoSuchJob):  # somebody else rescued it, and it was purged
                 rescued += self.store.change([job_id], rule).values()
         self.store.forget_worker(worker_id)

@@ -446,6 +446,18 @@ def test_an_idle_worker_that_was_killed_leaves_nothing_behind(bench):
     assert [name for name in left if name.endswith(".spool")] == []
 
 
+def test_many_workers_that_died_at_once_cost_one_look_at_the_jobs(bench, monkeypatch):
+    ids = [bench.enqueue("true") for _ in range(3)]
+    for _ in ids:
+        slot = bench.queue.register_worker("-", "-")
+        bench.queue.claim(slot.id)
+        slot.close()
+    looks, find = [], bench.queue.find
+    monkeypatch.setattr(bench.queue, "find", lambda *states: looks.append(states) or find(*states))
+    assert [job.id for job in rescue(bench.queue)] == ids
+    assert looks == [(("in_progress",),)]
+
+
 def test_a_job_whose_processes_cannot_be_ended_stays_in_progress(bench, monkeypatch):
     (pid,) = bench.start()
     job_id = bench.enqueue("touch begun; exec sleep 60")

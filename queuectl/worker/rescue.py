@@ -37,18 +37,21 @@ def rescue(queue: JobQueue) -> list[Job]:
     """
     rescued = []
     logs = queue.store.output
-    for worker in queue.lost_workers():
+    lost = queue.lost_workers()
+    # Once for all of them: after a restart of the machine there may be many, in a long queue.
+    running = list(queue.find(("in_progress",))) if lost else []
+    for worker in lost:
         # A command that a lost run left behind is to be ended by others; it would kill itself here.
         if os.environ.get(MARK) == worker.id or (worker.missing and _lives(worker)):
             continue
-        jobs = [job for job in queue.find(("in_progress",)) if job.worker == worker.id]
+        jobs = [job for job in running if job.worker == worker.id]
         if _end_leftovers(queue, worker, jobs, logs):
             for job in jobs:
                 logs.rescue_spool(worker.id, job, queue.settings().log_limit)
             # Before the worker is struck off: if this process is killed, the next one finds it.
             logs.drop_spool(worker.id)
             asked = worker.facts.get("stopping") == "1"
-            rescued += queue.rescue_worker(worker.id, asked_to_stop=asked, end=worker.end)
+            rescued += queue.rescue_worker(worker.id, jobs, asked_to_stop=asked, end=worker.end)
     return rescued
 
 
