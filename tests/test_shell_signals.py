@@ -48,6 +48,7 @@ ON_SCREEN = {
     "!echo st''arted; sleep 60": "started",
     "top": "q quit",
     "watch list": "Every 2s",
+    "worker run": "completed after",
 }
 
 

@@ -36,13 +36,14 @@ class Wakeups:
             signal.SIGTERM: self._on_stop,
             signal.SIGINT: self._on_stop,
             signal.SIGHUP: _on_nothing if detached else self._on_stop,
-            # An ignored signal stays so in a child; a shell starts `&` with SIGQUIT ignored.
-            signal.SIGQUIT: signal.SIG_DFL,
             # Not ignored, or children would not wait to be asked how they ended.
             signal.SIGCHLD: is_,
             FINISH: self._on_finish,
             STOP_NOW: self._on_stop_now,
         }
+        # An ignored signal stays so in a child; a shell starts `&` with SIGQUIT ignored.
+        if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
+            self._handlers[signal.SIGQUIT] = signal.SIG_DFL
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
             self._handlers[signal.SIGHUP] = _on_nothing
 

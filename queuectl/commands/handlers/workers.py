@@ -23,6 +23,7 @@ _COLUMNS = (
     render.Column("Job", 15),
     render.Column("Worker since", 12),
 )
+_INTERRUPTED = 130
 
 
 def worker_start(context: Context, args: dict[str, Any]) -> Result:
@@ -244,6 +245,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
         return code
 
     code = beneath_first(work)
-    if stopped and context.in_script:
-        raise SystemExit(stopped[0])  # a signal to a script does not mean this command alone
+    # A signal to a script does not mean this command alone, nor to the shell, but for Ctrl-C.
+    if stopped and (context.in_script or (context.interactive and stopped[0] != _INTERRUPTED)):
+        raise SystemExit(stopped[0])
     return Result(code=code)
