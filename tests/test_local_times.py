@@ -95,6 +95,11 @@ def test_a_day_alone_is_its_beginning_where_a_time_is_past(zone):
             read_past(text)
 
 
+def test_a_duration_in_words_is_told_as_one(zone):
+    with pytest.raises(InvalidInput, match="time; so long ago is written 3d"):
+        read_past("3 days")
+
+
 def test_both_readings_of_a_time_that_comes_twice_are_accepted(zone):
     first, second = (
         parse_time(read_time(f"2027-10-31T02:30:00+0{hours}:00", NOW)) for hours in (2, 1)

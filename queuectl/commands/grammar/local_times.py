@@ -51,6 +51,8 @@ def read_past(text: str) -> str:
     try:
         return format_time(time.time() - parse_duration(text))
     except InvalidInput:
+        if span := _span(text):
+            raise InvalidInput(f"'{text}' is not a time; so long ago is written {span}") from None
         day = _DAY_ALONE.fullmatch(text.strip())
         moment = parse_time(read_time(f"{day[0]} 00:00" if day else text))
         # A time without a day is the last one that it was.
@@ -75,12 +77,18 @@ def _with_zone(text: str) -> str:
     except InvalidInput as exc:
         if "is not a time" not in str(exc) and "names no zone" not in str(exc):
             raise
-        delay = _FROM_NOW.fullmatch(text.strip().lower())
-        more = f"; so long from now is --delay {delay[1]}{delay[2]}" if delay else ""
+        span = _span(text)
+        more = f"; so long from now is --delay {span}" if span else ""
         raise InvalidInput(
             f"'{text}' is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or "
             f"2026-01-31T08:30:00Z{more}"
         ) from None
+
+
+def _span(text: str) -> str:
+    """The duration that was meant by `now + 1 hour` and the like; "" for other texts."""
+    found = _FROM_NOW.fullmatch(text.strip().lower())
+    return f"{found[1]}{found[2]}" if found else ""
 
 
 def _only_one(text: str, wall: int) -> str:
