@@ -128,12 +128,14 @@ def test_a_cancel_while_a_job_waits_is_not_the_end_of_its_run():
 
 
 def test_each_order_of_a_list_is_what_its_name_says():
-    a = make_job("a", priority=2, attempts=1, updated_at=moment(9), state="dead")
+    ran = {"started_at": moment(1), "finished_at": moment(9)}
+    a = make_job("a", priority=2, attempts=1, updated_at=moment(9), state="dead", **ran)
     b = make_job("b", priority=1, attempts=0, created_at=moment(1), run_at=moment(-5))
     c = make_job("c", attempts=2, created_at=moment(2), updated_at=moment(3), state="in_progress")
+    b = b._replace(started_at=moment(1), finished_at=moment(3))
     wanted = {
         **{"created": "abc", "time": "bca", "due": "bac", "id": "abc"},
-        **{"state": "cba", "priority": "bca", "tries": "bac"},
+        **{"state": "cba", "priority": "bca", "tries": "bac", "run_time": "cba"},
     }
     assert set(wanted) == set(params.ORDERS) == {*listing.ORDERS, "priority"}
     for sort, ids in wanted.items():

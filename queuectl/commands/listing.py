@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from operator import attrgetter
+from time import time
 from typing import Any
 
 from queuectl.commands import forms, render
@@ -17,7 +18,7 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Data
 from queuectl.errors import InvalidInput
 from queuectl.model.claim_order import claim_order
-from queuectl.model.derived import DERIVED
+from queuectl.model.derived import DERIVED, run_time
 from queuectl.model.escapes import terminal_safe
 from queuectl.model.fields import FIELDS, STATES
 from queuectl.model.job import CLAIMABLE, Job
@@ -35,6 +36,7 @@ ORDERS: dict[str, Callable[[Job], Any]] = {
     "id": lambda job: job.id,
     "state": lambda job: (_RANKS.get(job.state, len(STATES)), job.created_at, job.id),
     "tries": lambda job: (job.attempts, job.created_at, job.id),
+    "run_time": lambda job: (run_time(job, time()) or 0.0, job.created_at, job.id),
 }
 # What enqueue takes of a job, and what it leaves by itself as it is here.
 _INPUT = tuple(field.name for field in FIELDS if field.enqueue and field.name != "state")

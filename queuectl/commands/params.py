@@ -42,12 +42,10 @@ SELECT_TO_UPDATE = (
     Param("--with-tag", "tag", "only jobs with this tag", many=True),
     *SELECT[2:],
 )
-ORDERS = ("created", "time", "due", "id", "state", "priority", "tries")
+ORDERS = ("created", "time", "due", "id", "state", "priority", "tries", "run_time")
 # How `list` and `dlq list` show jobs.
 SHOWN = (
-    Param(
-        "--sort", "text", "oldest or lowest first; priority: as they are claimed", choices=ORDERS
-    ),
+    Param("--sort", "text", f"lowest first, by {', '.join(ORDERS)}", choices=ORDERS),
     Param("--newest", "flag", "newest first, or the order of --sort turned round"),
     Param("--limit", "count", "show at most so many"),
     Param("--fields", "field", "only these, like id,state,run_time; 'help fields'", many=True),
