@@ -73,29 +73,13 @@ class Reworded(QueuectlError):
 
 
 class NoSuchJob(QueuectlError):
-    """No job has this id."""
+    """No job has this id; `told` says so where somebody did not name it so."""
 
     exit_code = 3
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job has the id '{job_id}' (queuectl list shows the ids)")
+    def __init__(self, job_id: str, told: str = "") -> None:
+        super().__init__(told or f"no job has the id '{job_id}' (queuectl list shows the ids)")
         self.job_id = job_id
-
-
-class NoSuchParent(NoSuchJob):
-    """No job has the id of a job that another one is to wait for."""
-
-    def __init__(self, job_id: str, parent: str) -> None:
-        super().__init__(parent)
-        self.args = (f"job '{job_id}' is to wait for '{parent}', and no job has that id",)
-
-
-class NoSuchTag(NoSuchJob):
-    """No job has a tag by which jobs were named that another one is to wait for."""
-
-    def __init__(self, tag: str) -> None:
-        super().__init__(tag)
-        self.args = (f"no job has the tag '{tag}'",)
 
 
 class NoSuchRun(QueuectlError):

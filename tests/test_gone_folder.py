@@ -21,7 +21,7 @@ from queuectl.live.watcher import Watcher
 from queuectl.places import find_folder
 from queuectl.shell.history_file import history_path
 from queuectl.store import opening
-from queuectl.store.files.journal import STATE_ORDER
+from queuectl.store.facts import STATE_ORDER
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own and write everywhere")
 

@@ -80,6 +80,23 @@ def test_the_leanest_commands(small_queue, argv):
     assert loaded(*argv) & {*HEAVY, *MIDDLING, "queuectl.worker"} == set()
 
 
+# A module costs a start a third of a millisecond, an empty one too. So what is added here must be
+# worth that to every start; what only some starts need is imported where they need it.
+@pytest.mark.parametrize(
+    ("argv", "most"),
+    [
+        (("version",), 13),
+        (("status",), 23),
+        (("status", "--json"), 27),
+        (("enqueue", "--command", "true"), 48),
+        (("list",), 58),
+    ],
+)
+def test_a_start_loads_not_one_more_of_our_modules(small_queue, argv, most):
+    ours = {module for module in loaded(*argv) if module.split(".")[0] == "queuectl"}
+    assert len(ours) <= most, sorted(ours)
+
+
 def test_json_costs_json_only(small_queue):
     assert loaded("status", "--json") & HEAVY == set()
 

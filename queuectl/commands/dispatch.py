@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Run: TypeAlias = Callable[[Context, Bound], int]
 
-_NOWHERE = str(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))  # as os.getcwd has it
-
 FAILED = 1
 USAGE = 2
 # How a file or a terminal refuses output.
@@ -182,7 +180,8 @@ def shortage(error: Exception) -> QueuectlError | None:
 
     The machine or a limit gives no more, or the folder that relative paths begin in is gone.
     """
-    if isinstance(error, FileNotFoundError) and str(error) == _NOWHERE:
+    nowhere = str(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))  # as os.getcwd has it
+    if isinstance(error, FileNotFoundError) and str(error) == nowhere:
         return InvalidInput("the current folder is gone: go to another, or give paths from / on")
     if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")

@@ -15,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from queuectl.commands.grammar.bound import Bound, Expected, Token
+    from queuectl.commands.grammar.bound import Bound, Token
+    from queuectl.commands.grammar.expecting import Expected
     from queuectl.commands.grammar.specs import CommandSpec
     from queuectl.live.live_queue import LiveQueue
     from queuectl.store.watch import Seen

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from queuectl.errors import Conflict, InvalidInput, NoSuchParent
+from queuectl.errors import Conflict, InvalidInput, NoSuchJob
 from queuectl.model import lifecycle
 from queuectl.model.job import CLAIMABLE, FINISHED, LIVE, Job, recurs
 
@@ -75,14 +75,15 @@ def came_back(job: Job) -> bool:
 def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
     """Raise what is wrong with the parents that these jobs name, which may be each other.
 
-    NoSuchParent for one that is not there, Conflict for a schedule, and for one in `after` that is
+    NoSuchJob for one that is not there, Conflict for a schedule, and for one in `after` that is
     dead or cancelled.
     """
     for job in jobs:
         for parent in parents(job):
             state = state_of(parent)
             if state is None:
-                raise NoSuchParent(job.id, parent)
+                told = f"job '{job.id}' is to wait for '{parent}', and no job has that id"
+                raise NoSuchJob(parent, told)
             if state == ENDLESS:
                 raise Conflict(
                     f"job '{job.id}' cannot wait for '{parent}': that is a schedule, which never "

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from queuectl.model.selection import Selection
 
+# Of counts by state; a journal of format 1 has six numbers in this order.
+STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
 WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to be cancelled
 SOON, LATER = 0.05, 1.0  # seconds between looks at a spool, the shortest and the longest
 ALL = "*"  # in `paused`, as in model/gate.py, which neither `status` nor an enqueue loads

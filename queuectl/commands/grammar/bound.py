@@ -1,4 +1,4 @@
-"""What binding takes and gives: words; values, faults and their words, and what may come next."""
+"""What binding takes and gives: words; values, and faults with the words that tell them."""
 
 from __future__ import annotations
 
@@ -82,28 +82,6 @@ class Fault:
         self.start = start
         self.end = end
         self.hint = hint
-
-
-class Expected:
-    """What may come at the end of the text: a value of `kind`, of which `prefix` is typed.
-
-    `kind` is a Param kind, "word" (of a command) or "option"; `words` are the possible words or
-    options, `param` the parameter whose value it is.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        prefix: str,
-        start: int,
-        words: tuple[str, ...] = (),
-        param: Param | None = None,
-    ) -> None:
-        self.kind = kind
-        self.prefix = prefix
-        self.start = start
-        self.words = words
-        self.param = param
 
 
 class Bound:

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from queuectl.commands.grammar.binding import Binder
-from queuectl.commands.grammar.bound import Expected, Token, could_be_either, is_named
+from queuectl.commands.grammar.bound import Token, could_be_either, is_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.commands.grammar.bound import Bound, Reading
+    from queuectl.commands.grammar.specs import Param
+
+
+class Expected:
+    """What may come at the end of the text: a value of `kind`, of which `prefix` is typed.
+
+    `kind` is a Param kind, "word" (of a command) or "option"; `words` are the possible words or
+    options, `param` the parameter whose value it is.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        prefix: str,
+        start: int,
+        words: tuple[str, ...] = (),
+        param: Param | None = None,
+    ) -> None:
+        self.kind = kind
+        self.prefix = prefix
+        self.start = start
+        self.words = words
+        self.param = param
 
 
 class UncheckedBinder(Binder):

@@ -7,7 +7,7 @@ import time
 from itertools import chain
 
 from queuectl.commands.dispatch import Result
-from queuectl.errors import DuplicateId, InvalidInput, NoSuchTag, Reworded
+from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, Reworded
 from queuectl.model.fields import FIELDS
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.times import format_duration, format_time
@@ -200,7 +200,7 @@ def name_tagged(context: Context, fields: Draft) -> None:
     """Put ids in the place of `tag=T` among the parents that a draft names.
 
     Those of the jobs with the tag that have not ended; for `after` the dead ones too, so that what
-    needs them is refused. NoSuchTag if no job has it.
+    needs them is refused. NoSuchJob if no job has it.
     """
     for name in ("after", "after_end"):
         words = fields.get(name)
@@ -216,7 +216,7 @@ def name_tagged(context: Context, fields: Draft) -> None:
             tag = word.removeprefix("tag=")
             jobs = context.queue.select(Selection(tags=frozenset({tag})))
             if not jobs:
-                raise NoSuchTag(tag)
+                raise NoSuchJob(tag, f"no job has the tag '{tag}'")
             meant = LIVE if name == "after_end" else LIVE | {"dead"}
             found += [job.id for job in jobs if job.state in meant and not recurs(job)]
         fields[name] = found

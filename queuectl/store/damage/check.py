@@ -14,7 +14,7 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
-from queuectl.store.facts import Finding
+from queuectl.store.facts import STATE_ORDER, Finding
 from queuectl.store.files.job_files import (
     NAMES_OTHERS,
     decode_job,
@@ -23,7 +23,6 @@ from queuectl.store.files.job_files import (
     line_id,
     line_state,
 )
-from queuectl.store.files.journal import STATE_ORDER
 from queuectl.store.files.snapshot import Snapshot, merged
 
 TYPE_CHECKING = False

@@ -22,12 +22,12 @@ Kept lean: `status` reads it with nothing but os and zlib.
 from __future__ import annotations
 
 import os
-from itertools import chain
 from zlib import crc32
 
 from queuectl.errors import BadFile, StoreError
 from queuectl.places import JOURNAL
 from queuectl.store import door
+from queuectl.store.facts import STATE_ORDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 # 4. Keep tests/data/vN for good, add vN+1 and its expected.json, and run the older code from
 #    tests/data against a new folder: it must refuse it (tests/test_old_data.py).
 VERSION = 2
-STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
 PROMISED, PLAIN, INTENT, EDIT = b"d", b"-", b"i", b"e"
 MAGIC = b"queuectl-journal"
 MEND = "nothing was changed: queuectl doctor --repair keeps what can be read"
@@ -400,7 +399,8 @@ class Journal:
         start, told = self.end, _format_counts(counts, self.header.version)
         tail = b"%d %s %s" % (self.seq + 1, flag, told)
         head = b"@%d %08x %s\n" % (size, crc32(tail, crc), tail)
-        for piece in chain((head,), pieces):
+        door.append(self.fd, head, start, self.path)
+        for piece in pieces:
             door.append(self.fd, piece, start, self.path)
         self.end += len(head) + size
         self.seq += 1

@@ -12,13 +12,13 @@ import time
 from queuectl.errors import BadFile, StoreError
 from queuectl.places import DEAD, JOBS, SETTINGS, WORKERS
 from queuectl.store import door
-from queuectl.store.facts import Summary
+from queuectl.store.facts import STATE_ORDER, Summary
 from queuectl.store.files import marker
-from queuectl.store.files.journal import STATE_ORDER, Journal, last_counts, no_counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.facts import WorkerInfo
+    from queuectl.store.files.journal import Journal
 
 _MOST_READ = 1 << 18  # bytes of a job file: `status` costs the same beside a million jobs
 _HOOK = b'{"id": "hook:'
@@ -99,7 +99,7 @@ def _gate(path: str) -> tuple[tuple[str, ...], float]:
 
 def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
     """The counts by state, and how many changes wait; as in `read_summary`, without the workers."""
-    counts, waiting = no_counts(), 0
+    counts, waiting = dict.fromkeys(STATE_ORDER, 0), 0
     if marker.check_folder(path) and not marker.is_new(path):
         with door.Reading(path):
             counts, waiting = _counts(path, now)
@@ -107,6 +107,8 @@ def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
 
 
 def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
+    from queuectl.store.files.journal import Journal, last_counts
+
     journal = Journal.for_reading(path)
     try:
         counts, waiting = last_counts(journal)
@@ -150,7 +152,7 @@ def _count_all(path: str, now: float) -> tuple[dict[str, int], int]:
     from queuectl.store.files.job_files import line_state
     from queuectl.store.files.snapshot import Snapshot
 
-    counts = no_counts()
+    counts = dict.fromkeys(STATE_ORDER, 0)
     snapshot = Snapshot.read(path, now, nullcontext)
     try:
         for line in snapshot.lines():
