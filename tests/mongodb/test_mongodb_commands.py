@@ -11,6 +11,7 @@ import time
 
 import pytest
 from failing_disk import Killed, killed
+from samples import make_job
 
 from queuectl.addresses import address_of
 from queuectl.job_queue import JobQueue
@@ -513,6 +514,25 @@ def test_a_worker_that_was_declared_lost_notices(
         wait_until(lambda: not slot.still_held())
         assert not slot.lapsed
         assert "was declared lost" in slot.why_gone()
+    finally:
+        store.release(slot)
+
+
+def test_a_worker_that_sends_long_output_shows_life(
+    queue, url, client, monkeypatch, wait_until, workers, tmp_path
+):
+    from queuectl.store.mongodb.output import Pieces, Sender
+
+    monkeypatch.setattr(workers.MongodbWorkers, "_lease", lambda self: 0.6)
+    store = opened(url)
+    slot = store.register("w-here", os.getpid(), "s", "b")
+    found = client[url.rpartition("/")[2]].workers.find_one
+    try:
+        wait_until(lambda: workers.clock() - slot._lives > 0.4)
+        path, before = tmp_path / "a.1.w.log", found()["beat"]
+        path.write_bytes(b"text")
+        Sender(Pieces(store.connection)).send_file(make_job("a", run=1), str(path))
+        wait_until(lambda: found()["beat"] > before)
     finally:
         store.release(slot)
 

@@ -36,13 +36,17 @@ _AHEAD = "import time; own = time.time; time.time = lambda: own() + 3600\n"
 
 
 class Host(NamedTuple):
-    """Namespaces that processes of ours enter by its first one; `link` leads to the server."""
+    """Namespaces that processes of ours enter by its first one; `link` leads to the server.
+
+    `first` and `server` are pids.
+    """
 
     name: str
     number: int
     link: str
     environ: dict[str, str]
     first: int
+    server: int
 
     def run(self, *argv: str, stderr: bool = False) -> str:
         """What a command of queuectl prints there, or what it says beside that."""
@@ -125,7 +129,7 @@ def hosts(tmp_path: Path) -> Iterator[list[Host]]:
             environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / name)}
             environ |= {"PYTHONPATH": f"{tmp_path}/clock-{number}:{_ROOT}", "TZ": "UTC"}
             environ["QUEUECTL_DATA"] = f"{server['url']}hosts"
-            made.append(Host(name, number, link, environ, first))
+            made.append(Host(name, number, link, environ, first, server["pid"]))
         made[0].run("config", "set", "kill-grace", "0s")
         made[0].run("config", "set", "lease", f"{_LEASE:g}s")
         yield made
@@ -221,6 +225,22 @@ def test_a_host_that_stood_still_for_less_than_the_lease_goes_on(hosts, job):
     assert [*job.seen()] == ["1"]
     assert two.run("logs", "a") == "1 ends\n"
     assert _history(two) == []
+
+
+def test_after_an_outage_longer_than_the_lease_nobody_is_lost_who_lives(hosts, job):
+    one, two = hosts
+    began = time.time()
+    os.kill(one.server, signal.SIGSTOP)
+    try:
+        _until(lambda: time.time() > began + 1.5 * _LEASE, 3 * _LEASE)
+    finally:
+        os.kill(one.server, signal.SIGCONT)
+    assert job.seen()["1"][-1] < began + _LEASE
+    _until(lambda: len(job.seen()) > 1, 60)  # as what was stopped, not as what was lost
+    job.end()
+    two.run("wait", "a", "--timeout", "60s")
+    assert [event for event, _ in _history(two)] == ["release"]
+    assert two.run("worker", "list").count("idle") == 2
 
 
 @pytest.mark.parametrize(
