@@ -142,6 +142,11 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("purge --yes", "removes what is completed or cancelled"),
         ("dlq purge --all", "what is dead"),
     ),
+    "pause --all": (("pause", "lets no job start"),),
+    **dict.fromkeys(
+        ("list --follow", "list --watch"), (("watch 5 list", "shows it anew every five seconds"),)
+    ),
+    "status --watch": (("watch 5 status", "shows it anew every five seconds"),),
     "worker stop --all": (("worker stop", "stops all workers"),),
     "worker scale --count": (("worker scale 3", "has three workers run"),),
     "enqueue --follow": (("run -- COMMAND", "hands in a job and shows its output"),),
