@@ -77,6 +77,13 @@ class TestFrontEnds:
         )
 
 
+def test_files_are_the_whole_truth_behind_a_drain_in_a_script(cli, tmp_path):
+    (tmp_path / "script").write_text("enqueue -- true\nworker run --drain\nstatus\n")
+    told, _ = cli.popen("-f", str(tmp_path / "script")).communicate(timeout=20)
+    assert b"Completed   : 1\n" in told
+    assert b"Changes Waiting" not in told
+
+
 class TestScripts:
     BAD = "enqueue --id a -- true\nlist --state pendng\nshow nobody\nenqueue --id b -- true\n"
 

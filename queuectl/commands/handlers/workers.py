@@ -194,7 +194,6 @@ def _state(worker: WorkerInfo) -> str:
 
 def worker_run(context: Context, args: dict[str, Any]) -> Result:
     """Be a worker, or several, until a signal says stop, or nothing is left to run."""
-    from contextlib import suppress
     from functools import partial
 
     from queuectl.worker.first_process import beneath_first
@@ -245,6 +244,9 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
         return code
 
     code = beneath_first(work)
+    if args["drain"]:
+        with suppress(StoreError):  # the work is done, and its exit code counts
+            context.queue.tidy()  # a script may look into the files next
     # A signal to a script does not mean this command alone, nor to the shell, but for Ctrl-C.
     if stopped and (context.in_script or (context.interactive and stopped[0] != _INTERRUPTED)):
         raise SystemExit(stopped[0])
