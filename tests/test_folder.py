@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
@@ -431,6 +432,23 @@ def test_a_full_disk_refuses_the_change_and_leaves_everything_as_it_was(tmp_path
     assert [job.id for job in store.find()] == ["a"]
     store.add([make_job("b")])
     assert store.check() == []
+    store.close()
+
+
+def test_a_file_that_may_not_be_replaced_is_refused_and_nothing_is_left_beside_it(
+    tmp_path, monkeypatch
+):
+    def refuse(_, new):
+        raise PermissionError(errno.EPERM, "Operation not permitted", new)  # as of `chattr +i`
+
+    store = FileStore(str(tmp_path / "queue"))
+    store.add([make_job("a")])
+    for deed in (lambda: configure(store, {"base": 3}), store.fold):
+        with monkeypatch.context() as refusing:
+            refusing.setattr(os, "rename", refuse)
+            with pytest.raises(DiskRefused, match="Operation not permitted"):
+                deed()
+        assert not [name for name in os.listdir(store.folder) if name.endswith(".new")]
     store.close()
 
 

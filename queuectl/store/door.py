@@ -430,11 +430,15 @@ def copy_unsynced(source: str, path: str) -> None:
 
 
 def rename(old: str, new: str) -> None:
-    """Put the file under its new name, over what was there."""
+    """Put the file under its new name, over what was there; one that was temporary, or it goes."""
     try:
         os.rename(old, new)
     except OSError as exc:
-        raise refused("renaming to", new, exc) from exc
+        try:
+            if old.endswith(TEMPORARY):
+                os.unlink(old)  # if that fails too, the next writer does it
+        finally:
+            raise refused("renaming to", new, exc) from exc
 
 
 def link(old: str, new: str) -> None:
