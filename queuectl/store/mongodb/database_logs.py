@@ -55,13 +55,10 @@ class DatabaseLogs(LogFolder):
     def end(self, job: Job, most: int) -> bytes:
         """At most the last `most` bytes that the latest run has written so far."""
         try:
-            name = self._name(job, None)
-            size, _ = self._pieces.end(name)
-            if size:
-                return b"".join(self._pieces.read(name, max(0, size - most)))
+            log = self._pieces.printed(self._name(job, None))
+            return log.read(max(0, log.size - most), most) if log else super().end(job, most)
         except QueuectlError:
             return b""
-        return super().end(job, most)
 
     def _follow_run(
         self, job: Job, run: int, look: Callable[[], Job], wait: Callable[[float], None]

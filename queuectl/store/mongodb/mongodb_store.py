@@ -372,10 +372,11 @@ class MongodbStore:
         return self._workers.stop_elsewhere(now) if self._there() else []
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        self._workers.wake(message, only)
+        """See Workers: those of this host; others look by themselves."""
+        worker_files.wake(self.folder, message, only)
 
     def wake_idle(self, count: int) -> None:
-        self._workers.wake_idle(count)
+        worker_files.wake_idle(self.folder, count)
 
     # -- the rest
 

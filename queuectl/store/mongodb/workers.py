@@ -218,14 +218,6 @@ class MongodbWorkers:
             self._documents.update_many({"_id": {"$in": ids}}, asked)
         return ids
 
-    def wake(self, message: bytes, only: str | None) -> None:
-        """Tell workers of this host that something changed; those elsewhere look by themselves."""
-        worker_files.wake(self._folder, message, only)
-
-    def wake_idle(self, count: int) -> None:
-        """Wake so many workers of this host that run nothing."""
-        worker_files.wake_idle(self._folder, count)
-
 
 class Waker:
     """Wakes an idle worker of this host when a job becomes pending or frees what others wait for.
