@@ -60,14 +60,22 @@ def test_a_dead_job_stays_dead_where_nobody_can_be_asked(cli, queue, editor):
     assert cli.ok("edit", "a") == "Job 'a' is updated; it is dead.\n"
 
 
-@pytest.mark.parametrize("change", ["sys.exit(3)", "pass", "text = json.dumps(form, indent=9)"])
-def test_an_edit_without_a_change_changes_nothing(cli, queue, editor, tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("sys.exit(3)", "The editor ended with exit code 3; nothing was changed."),
+        ("import os; os.kill(os.getpid(), 9)", "exit code 137"),
+        ("pass", "Nothing was changed"),
+        ("text = json.dumps(form, indent=9)", "Nothing was changed"),
+    ],
+)
+def test_an_edit_without_a_change_changes_nothing(cli, queue, editor, tmp_path, change, told):
     queue.enqueue([{"id": "a", "command": "x"}])
     before = queue.get("a")
     editor(change)
     result = cli("edit", "a")
-    assert result.code == int("exit" in change)
-    assert "othing was changed" in result.err
+    assert result.code == int("exit code" in told)
+    assert told in result.err
     assert queue.get("a") == before
     assert _drafts(tmp_path) == []
 

@@ -42,7 +42,7 @@ from queuectl.shell.signals import terminal_kept
 from queuectl.store import opening
 
 _SLOW = 0.5  # seconds from which it is told how long a command took
-_UNTIMED = frozenset({("top",), ("watch",)})
+_UNTIMED = frozenset({("top",), ("watch",), ("edit",)})
 _DEEPEST = 10
 _LARGEST = 4_000_000  # bytes of a file of commands
 _MOST_FAILURES = 3  # prompts that end in an error, one behind the other

@@ -85,7 +85,7 @@ def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
 
 
 def _run_editor(context: Context, path: str) -> int:
-    """The editor's exit code."""
+    """The editor's exit code, 128 + n for a signal."""
     editor = context.environ.get("VISUAL") or context.environ.get("EDITOR") or ""
     if not editor and not is_terminal(sys.stdin):
         raise InvalidInput("there is no terminal for an editor; 'update' changes fields without")
@@ -95,7 +95,8 @@ def _run_editor(context: Context, path: str) -> int:
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         with cooked_keys(sys.stdin):
-            return subprocess.call(command)
+            code = subprocess.call(command)
+            return code if code >= 0 else 128 - code
     except OSError as exc:
         raise QueuectlError(f"the editor '{command[0]}' cannot be run: {exc.strerror}") from None
     finally:
