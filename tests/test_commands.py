@@ -474,6 +474,7 @@ def test_an_empty_list_says_so_beside_the_result(cli):
     told = f"Nothing is queued yet: {cli.folder} is made at the first write.\n"
     assert cli("list").err == told
     assert cli.ok("status").endswith(told)
+    assert cli.ok("wait", "--all") == told
     assert json.loads(cli.ok("status", "--json"))["exists"] is False
     cli.ok("init")
     assert cli("list").err == f"The queue holds no job ({cli.folder}).\n"

@@ -360,6 +360,7 @@ def test_a_large_file_tells_on_a_terminal_how_far_it_got(cli, tmp_path, monkeypa
 
 
 def test_waiting_for_all_of_nothing_says_so_and_names_the_dead(cli):
+    cli.ok("init")
     assert cli.ok("wait", "--all") == "No job was left to wait for.\n"
     cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
     cli("worker", "run", "--drain")

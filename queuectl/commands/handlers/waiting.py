@@ -251,7 +251,7 @@ class _Watch:
         if not ids and not self.context.quiet:
             dead = counts.get("dead", 0)
             told = f" Dead: {dead}; '{self.context.front}dlq list' shows them." if dead else ""
-            self.context.write(f"No job was left to wait for.{told}")
+            self.context.write(self.context.nothing_yet or f"No job was left to wait for.{told}")
         elif not self.context.quiet:
             self.context.write(f"Ended: {len(ids)}. Completed: {completed}.")
         return int(completed < len(ids))
