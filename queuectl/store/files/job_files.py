@@ -25,12 +25,10 @@ _STEP = 1 << 20  # characters by which the window on a file goes on at least
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _quote = json.encoder.encode_basestring
 _decode = json.JSONDecoder().raw_decode
-_FRONT = re.compile(
+_FRONT = (
     rb'\{"id": "([A-Za-z0-9][A-Za-z0-9._:-]*)", "state": "([^"]+)", '
     rb'"priority": (-?\d+), "run_at": "([^"]+)"(, "command)?'
 )
-
-
 # In a text its quotes would have a backslash before them.
 _REV = re.compile(rb'"rev": (\d+)')
 _sorted = json.JSONEncoder(sort_keys=True).encode
@@ -235,12 +233,17 @@ def is_live(line: bytes) -> bool:
     return line[line.index(b'"', 8) + 13] in b"pif"  # of the others: completed, cancelled, dead
 
 
+@cache
+def _front() -> re.Pattern[bytes]:
+    return re.compile(_FRONT)  # half a millisecond, which no enqueue needs
+
+
 def line_front(line: bytes) -> tuple[bytes, ...] | None:
     """Id, state, priority, due time, and None if a rule may follow (lanes.py); None: a removal.
 
     BadFile for a line that is neither.
     """
-    found = _FRONT.match(line)
+    found = _front().match(line)
     if found is not None:
         return found.groups()
     if line_state(line) is None:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.gate import Gate
 
-_SETTING = re.compile(r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$', re.M)
+_SETTING = r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$'
 
 
 class SettingsFile:
@@ -162,7 +162,7 @@ def _pairs(text: str) -> Iterator[tuple[str, object]]:
     if isinstance(values, dict):
         yield from values.items()
         return
-    for found in _SETTING.finditer(text):
+    for found in re.finditer(_SETTING, text, re.M):
         try:
             yield found[1], json.loads(found[2])
         except (ValueError, RecursionError):
