@@ -114,7 +114,7 @@ COMMANDS = (
         details=(
             "The link that it prints holds the token; so does the file that it names for curl. "
             "Ctrl-C ends it, never a job; its own workers finish theirs. "
-            "It needs the extra web: pip install '.[web]' in the checkout."
+            "It needs the extra web; where that is missing, it names the line that installs it."
         ),
     ),
     CommandSpec(
