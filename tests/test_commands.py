@@ -505,6 +505,7 @@ def test_an_empty_list_says_so_beside_the_result(cli):
         ("--each rows --cwd {{}} -- true {{}}", []),
         ("--after a -- frob", []),  # which may build it
         ("--env PATH=/opt -- frob", []),
+        ("--env-file rows -- frob", []),
         ("-q -- frob", []),
         ("-- exec true", []),
         ("-- ./true", []),

@@ -241,7 +241,8 @@ def _tell_missing(context: Context, args: Mapping[str, Any], draft: Draft) -> No
         return
     cwd, env_file = str(draft.get("cwd") or "."), str(draft.get("env_file") or os.devnull)
     needs = [("folder", cwd, os.path.isdir(cwd)), ("file", env_file, os.access(env_file, os.R_OK))]
-    if args.get("argv") and not (context.in_script or context.interactive or args.get("env")):
+    own_path = args.get("env") or args.get("env_file")  # perhaps
+    if args.get("argv") and not (context.in_script or context.interactive or own_path):
         program = str(draft["command"]).split()[0]
         folders = [cwd] if "/" in program else context.environ.get("PATH", os.defpath).split(":")
         found = any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
