@@ -517,7 +517,7 @@ def test_what_a_job_needs_and_is_not_here_is_told(cli, tmp_path, monkeypatch, li
     (tmp_path / "rows").write_text("1\n")
     (tmp_path / "true").touch(0o700)
     cli.ok("-q", "enqueue", "--id", "a", "--", "true")
-    added = cli("enqueue", *line.format(here=tmp_path).split())
+    added = cli("enqueue", *(word.format(here=tmp_path) for word in line.split()))
     ending = " is not here now; where it is missing, each run fails."
     lines = [f"{what}{ending}".format(here=tmp_path) for what in told]
     assert (added.code, added.err.splitlines()[: len(lines)]) == (0, lines)

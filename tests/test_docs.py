@@ -134,7 +134,7 @@ def test_the_nightly_script_holds_on_every_night(cli, home, wait_until):
     assert done.returncode == 1
     assert done.stdout == ""
     assert re.search(
-        r"^Ended dead: \w+: exit code 2: tar: .*; 'queuectl --data \S+ show \w+' tells more\.$",
+        r"^Ended dead: \w+: exit code 2: tar: .*; 'queuectl --data .+ show \w+' tells more\.$",
         done.stderr,
         re.M,
     )
