@@ -180,6 +180,17 @@ def test_a_folder_with_other_files_that_others_may_write_to_is_refused(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o770
 
 
+@pytest.mark.parametrize("name", ["workers", "logs"])
+def test_a_folder_of_a_queue_is_not_made_another(tmp_path, name):
+    queue = FileStore(str(tmp_path / "queue"))
+    queue.add([make_job("a")])
+    within = os.path.join(queue.folder, name)
+    with pytest.raises(StoreError, match="is a part of the queue in"):
+        FileStore(within).add([make_job("b")])
+    assert not os.path.lexists(within)
+    queue.close()
+
+
 def test_a_file_is_not_a_folder(tmp_path):
     path = tmp_path / "queue"
     path.write_text("mine")

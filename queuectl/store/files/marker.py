@@ -125,8 +125,12 @@ def _parse_mark(marker: str, mark: bytes) -> int:
 def mark_folder(path: str, version: int = FORMAT) -> None:
     """Make the folder, if missing, and write its marker.
 
-    StoreError for a folder that holds other things and that others may write to: those use it.
+    StoreError for a folder that holds other things and that others may write to: those use it;
+    and for one of another queue's own, where each file is taken for a worker, or for output.
     """
+    above, name = os.path.split(path)
+    if name in (WORKERS, LOGS) and os.path.lexists(os.path.join(above, MARKER)):
+        raise StoreError(f"{path} is a part of the queue in {above}; name another with --data DIR")
     door.make_folder(path)
     found = os.stat(path)
     if not _holds_anything(path):
