@@ -138,6 +138,15 @@ def test_a_file_of_a_queue_is_not_written_over_by_what_goes_elsewhere(queue):
     assert queue.ok("list", "-q") == "a\n"
 
 
+def test_what_a_person_keeps_beside_the_workers_is_left_alone(queue):
+    os.mkdir(in_queue(queue, "workers"))
+    write(in_queue(queue, "workers/notes"), "mine")
+    queue.ok("enqueue", "--id", "b", "--command", "true")
+    queue.ok("doctor", "--repair")
+    with open(in_queue(queue, "workers/notes"), encoding="utf-8") as file:
+        assert file.read() == "mine"
+
+
 def test_a_queue_is_not_moved_onto_itself_by_another_name(queue):
     os.symlink(queue.folder, "link")
     for argv in ((queue.folder, "link"), ("link", queue.folder, "--move")):

@@ -241,7 +241,8 @@ def worker_infos(folder: str) -> Iterator[WorkerInfo]:
 def worker_names(folder: str) -> list[str]:
     """The ids of the workers that have a file, in no order; raises OSError."""
     names = os.listdir(os.path.join(folder, WORKERS))
-    return [name for name in names if name[0] != "." and not name.endswith(".wake")]
+    # What a person has put there is not taken for a dead worker's, which would be removed.
+    return [name for name in names if name.startswith("w-") and not name.endswith(".wake")]
 
 
 def _any_of(count: int) -> int:
