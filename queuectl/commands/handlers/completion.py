@@ -127,16 +127,20 @@ _DIRECTLY = {
 }
 # No module may come from the folder that a person happens to be in. Where the packages lie is told
 # beforehand; it may be elsewhere once the interpreter is a newer one.
-_CODE = """import sys
+_CODE = """import gc, os, sys
+gc.disable()
 sys.path[0] or sys.path.pop(0)
 sys.path += @FOLDERS@
 try:
-    from queuectl.cli import entry
+    from queuectl.completion.tab_completion import answer
 except ImportError:
     import site
     site.main()
-    from queuectl.cli import entry
-entry()"""
+    from queuectl.completion.tab_completion import answer
+sys.stdout.reconfigure(errors="replace")
+code = answer(sys.argv[2:])
+sys.stdout.flush()
+os._exit(code)"""
 
 
 def completion(context: Context, args: dict[str, Any]) -> Result:
@@ -155,7 +159,7 @@ def completion(context: Context, args: dict[str, Any]) -> Result:
 
 
 def direct_code() -> str:
-    """What this interpreter runs, with -S, to be queuectl without its command file."""
+    """What this interpreter runs, with -S, to answer a Tab without the command file."""
     packages = (path for path in sys.path if path.endswith("-packages"))
     folders = dict.fromkeys((os.path.dirname(queuectl.__path__[0]), *packages))
     return _CODE.replace("@FOLDERS@", repr([*folders]))
