@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from queuectl.config import Settings
 from queuectl.model.job import CLAIMABLE, Job
 from queuectl.store.facts import Summary, WorkerInfo
 
@@ -29,7 +30,8 @@ class MemoryWatch:
         return self.mark()
 
     def summary(self) -> Summary:
-        return Summary(self._store.folder, self._store.counts(), 0, self.workers())
+        settings, counts = Settings(self._store.settings()), self._store.counts()
+        return Summary(self._store.folder, counts, 0, self.workers(), settings)
 
     def workers(self) -> list[WorkerInfo]:
         return self._store.workers()

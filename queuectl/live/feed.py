@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from queuectl.commands.render import one_line
-from queuectl.config import Settings
 from queuectl.errors import UNREADABLE
 from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
@@ -63,7 +61,7 @@ class Feed:
         self._said: dict[tuple[str, int, str], str] = {}
         self._jobs: Rows | None = None
         self._partial = False
-        self._aging, self._gate = 0.0, OPEN
+        self._gate = OPEN
 
     def look(
         self, visible: Iterable[Job] = (), wish: Wish | None = None, *, at_once: bool = True
@@ -113,11 +111,11 @@ class Feed:
             self._partial = self._jobs is not None
             return True
         self._standing = standing_of(summary)
-        with suppress(*UNREADABLE):  # others tell of what is wrong in the settings
-            self._gate = Settings(self._watch.settings()).gate() or OPEN
+        before, settings = self._gate, summary.settings
+        self._gate = (settings.gate() if settings else None) or OPEN
         self._workers = tuple(summary.workers)
-        if summary.aging != self._aging:
-            self._aging, self._partial = summary.aging, self._jobs is not None  # all in new order
+        if before.aging != self._gate.aging:
+            self._partial = self._jobs is not None  # all in new order
         return not same
 
     def _follow(self, changed: bool, at_once: bool) -> Mapping[str, Job | None]:
@@ -125,12 +123,12 @@ class Feed:
         if self._jobs is not None and not changed and not self._partial:
             return {}
         if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
-            self._jobs, self._partial = Rows(self._first(), self._now(), self._aging), True
+            self._jobs, self._partial = Rows(self._first(), self._now(), self._gate.aging), True
             return {}
         changes = self._watch.changes()
         if changes is not None and self._jobs is not None and not self._partial:
             return {job_id: _slim(job) if job else None for job_id, job in changes}
-        self._jobs = Rows(map(_slim, self._watch.jobs()), self._now(), self._aging)
+        self._jobs = Rows(map(_slim, self._watch.jobs()), self._now(), self._gate.aging)
         self._partial = False
         return {}
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs  # for mypy alone, which has it
 
+    from queuectl.config import Settings
     from queuectl.model.selection import Selection
 
 # Of counts by state; a journal of format 1 has six numbers in this order.
@@ -119,10 +120,10 @@ def _unspelled(word: str) -> str:
 class Summary:
     """What `status` shows of a queue; it may be some seconds old where the store counts rarely.
 
-    `counts` by state; `waiting`: changes that the files for people do not show yet; `paused`: as
-    the setting has it; `aging`: that setting, 0 if it is off. `untold`: the jobs of whose end a
-    dead hook should have told, newest last. `is_early`: nobody works, and all that waits is due
-    later. `note`: what else a person should know of the store.
+    `counts` by state; `waiting`: changes that the files for people do not show yet; `settings`:
+    None if none is known that keeps jobs waiting. `untold`: the jobs of whose end a dead hook
+    should have told, newest last. `is_early`: nobody works, and all that waits is due later.
+    `note`: what else a person should know of the store.
     """
 
     def __init__(
@@ -131,8 +132,7 @@ class Summary:
         counts: dict[str, int],
         waiting: int,
         workers: list[WorkerInfo],
-        paused: tuple[str, ...] = (),
-        aging: float = 0.0,
+        settings: Settings | None = None,
         untold: tuple[str, ...] = (),
         is_early: bool = False,
         note: str = "",
@@ -141,11 +141,15 @@ class Summary:
         self.note = note
         self.untold = untold
         self.is_early = is_early
-        self.aging = aging
-        self.paused = paused
+        self.settings = settings
         self.counts = counts
         self.waiting = waiting
         self.workers = workers
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """As the setting has it."""
+        return self.settings.paused if self.settings else ()
 
     @property
     def worker_pids(self) -> list[int]:

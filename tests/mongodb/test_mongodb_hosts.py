@@ -270,6 +270,10 @@ def test_behind_a_slow_link_all_goes_on_as_ever(hosts, tmp_path, delay, rate, si
         _runs_on(one, two, "b", "c")
         one.run("worker", "stop")
         assert "lease" not in two.run("worker", "list")
+        two.run("enqueue", "--id", "d", "--", "true")
+        two.run("pause")
+        [row] = [line for line in one.run("top").splitlines() if line.startswith("d ")]
+        assert row.endswith("the queue is paused")
 
 
 def _history(host: Host) -> list[tuple[str, int]]:

@@ -17,6 +17,7 @@ from queuectl.store.files import marker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.config import Settings
     from queuectl.store.facts import WorkerInfo
     from queuectl.store.files.journal import Journal
 
@@ -33,7 +34,7 @@ def read_summary(path: str, now: float) -> Summary:
     if (counts["pending"] or counts["failed"]) and not (waiting or counts["in_progress"]):
         is_early = not any(worker.alive for worker in workers) and _is_early(path, now)
     untold = _untold(path) if counts["dead"] else ()
-    return Summary(path, counts, waiting, workers, *_gate(path), untold, is_early)
+    return Summary(path, counts, waiting, workers, _settings(path), untold, is_early)
 
 
 def _workers(path: str) -> list[WorkerInfo]:
@@ -82,19 +83,18 @@ def _is_early(path: str, now: float) -> bool:
     return True
 
 
-def _gate(path: str) -> tuple[tuple[str, ...], float]:
-    """What is paused, and aging; nothing if the settings cannot be read, of which others tell."""
+def _settings(path: str) -> Settings | None:
+    """What may keep jobs waiting; None if that cannot be read, of which others tell."""
     try:
         data = door.read(os.path.join(path, SETTINGS))
-        if b'"paused"' not in data and b'"aging"' not in data:
-            return (), 0.0
+        if not any(name in data for name in (b'"paused"', b'"limits"', b'"aging"')):
+            return None
         from queuectl.config import Settings
         from queuectl.store.files.side_files import read_settings
 
-        settings = Settings(read_settings(path))
-        return settings.paused, settings.aging or 0.0
+        return Settings(read_settings(path))
     except StoreError:
-        return (), 0.0
+        return None
 
 
 def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:

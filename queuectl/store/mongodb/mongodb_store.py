@@ -137,9 +137,8 @@ class MongodbStore:
     def summary(self) -> Summary:
         """What `status` shows of the queue."""
         settings = Settings(self.settings())
-        paused, aging = settings.paused, settings.aging or 0.0
         note = "" if self.connection.has_transactions else f"{JOB_BY_JOB}; {MAKE_SET}"
-        return Summary(self.name, self.counts(), 0, self.workers(), paused, aging, note=note)
+        return Summary(self.name, self.counts(), 0, self.workers(), settings, note=note)
 
     def exists(self) -> bool:
         """See Store; there is one in every database that is none of another's."""
