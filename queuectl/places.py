@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import InvalidInput, QueuectlError, StoreError
+from queuectl.errors import InvalidInput, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,14 +41,6 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
     if not path:
         raise StoreError("no home folder is known; name a data folder with --data DIR")
     return os.path.abspath(path)
-
-
-def is_usual(folder: str, environ: Mapping[str, str]) -> bool:
-    """Whether this is the folder that is meant without `--data`."""
-    try:
-        return find_folder(None, environ) == folder
-    except QueuectlError:
-        return False
 
 
 def is_address(named: str) -> bool:

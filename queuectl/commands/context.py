@@ -122,14 +122,16 @@ class Context:
     @property
     def front(self) -> str:
         """What stands before a command line that is told, so that it reaches this queue."""
-        from queuectl.places import is_usual
+        from queuectl.store.opening import is_usual
 
         own = self.shell is not None and self.shell.context.folder == self.folder
         if own or is_usual(self.folder, self.environ):
             return ""
+        from queuectl.addresses import reached_by
         from queuectl.commands.grammar.tokens import quote
 
-        return f"queuectl --data {quote(self.name)} "
+        named = reached_by(self.folder)
+        return f"queuectl --data {quote(named)} " if named else ""
 
     def stay(self) -> None:
         """From now on refuse to take a folder that was removed for one that never was."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from queuectl.errors import QueuectlError
 from queuectl.places import ADDRESS, find_folder, is_address, refuse_address
 
 TYPE_CHECKING = False
@@ -31,6 +32,14 @@ def find(option: str | None, environ: Mapping[str, str]) -> str:
     folder = host_folder(named, environ)
     _host_folders.add(folder)
     return folder
+
+
+def is_usual(where: str, environ: Mapping[str, str]) -> bool:
+    """Whether this is the queue that is meant without `--data`."""
+    try:
+        return find(None, environ) == where
+    except QueuectlError:
+        return False
 
 
 def is_database(where: str) -> bool:

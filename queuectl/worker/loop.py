@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from queuectl.errors import QueuectlError
 from queuectl.model.log_words import one_line
-from queuectl.places import is_usual
 from queuectl.store.facts import MOST_LEFT
+from queuectl.store.opening import is_usual
 from queuectl.worker import processes, report
 from queuectl.worker.aside import aside
 from queuectl.worker.old_logs import remove_old

@@ -57,9 +57,10 @@ def front(folder: str) -> str:
     """What stands before a command line that is told, so that it reaches the queue in a folder."""
     import shlex  # a drain ends once
 
-    from queuectl.addresses import name_of
+    from queuectl.addresses import reached_by
 
-    return f"queuectl --data {shlex.quote(name_of(folder))} "
+    named = reached_by(folder)
+    return f"queuectl --data {shlex.quote(named)} " if named else ""
 
 
 def stuck(paused: int, waiting: int, front: str = "") -> str:

@@ -46,6 +46,21 @@ def states(cli):
     return {job["id"]: job["state"] for job in json.loads(cli.ok("list", "--json"))}
 
 
+def test_an_advised_line_reaches_the_queue_and_shows_no_password(queue, url, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text(url)
+    (tmp_path / "file").chmod(0o600)
+    told = "No worker runs; '{}worker start' starts one.\n"
+    enqueue = ("enqueue", "--command", "true")
+    assert queue(*enqueue).err == told.format("")
+    monkeypatch.delenv("QUEUECTL_DATA")
+    for named, front in (
+        (url, f"queuectl --data {url} "),
+        (f"@{tmp_path}/file", f"queuectl --data @{tmp_path}/file "),
+        (f"{url}?appname=secret", ""),
+    ):
+        assert queue("--data", named, *enqueue).err == told.format(front)
+
+
 def test_ping_tells_server_version_form_and_time(queue, server, url):
     told = queue.ok("ping")
     assert re.fullmatch(
