@@ -177,6 +177,7 @@ def test_a_worker_that_is_killed_loses_its_job_at_once_on_its_host(queue, url, w
     queue.ok("enqueue", "--id", "a", "--command", "echo begun; exec sleep 300")
     queue.ok("worker", "start")
     wait_until(lambda: queue("logs", "a").out == "begun\n")
+    wait_until(lambda: [info.job_id for info in worker_infos(host_folder(url))] == ["a"])
     [worker] = json.loads(queue.ok("worker", "list", "--json"))["workers"]
     assert (worker["job"], worker["alive"]) == ("a", True)
     [info] = worker_infos(host_folder(url))
