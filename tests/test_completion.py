@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from samples import PYTHON
@@ -151,9 +152,12 @@ def test_a_tab_tells_of_no_error_and_takes_no_lock(cli, queue) -> None:
             {"datetime", "difflib", "threading", "queuectl.commands.grammar.values"} | JOBS,
         ),
         ("queuectl cancel j", {"datetime", "difflib", "threading"} | JOBS),
+        ("queuectl show 1", {"shutil", "datetime", "difflib", "threading"} | JOBS),
     ],
 )
 def test_a_tab_loads_little(queue, line, needless) -> None:
+    with closing(JobQueue.open(queue.folder)) as again:
+        again.enqueue([{"id": "1a", "command": "true"}])  # the ids that we make begin with a digit
     code = (
         f"import sys; from queuectl.cli import main; main(['__complete', 'zsh', {line!r}]);"
         "print(*sys.modules, file=sys.stderr)"

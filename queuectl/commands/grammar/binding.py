@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CHECKED = frozenset(("state", "tag", "field", "match", "past", "setting", "setting_value", "int"))
 _CHECKED |= {"count", "number", "duration", "time"}
-_MAY_BE_SHELL = frozenset("|<>&;0123456789")
+_MAY_BE_SHELL = frozenset("|<>&;")  # also behind the number of a descriptor
 
 
 class Binder(Reading):
@@ -203,7 +203,8 @@ class Binder(Reading):
 
     def _take_operand(self, at: int) -> int:
         token = self.tokens[at]
-        if not self.is_argv and (token.raw[0] in _MAY_BE_SHELL or token.raw[-1] == ";"):
+        sign = token.raw.lstrip("0123456789")[:1]
+        if not self.is_argv and (sign in _MAY_BE_SHELL or token.raw[-1] == ";"):
             from queuectl.commands.grammar.ways_out import without_pipes
 
             message = without_pipes(self, token)
