@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from queuectl.model.dependencies import Kin
     from queuectl.model.gate import Gate
     from queuectl.model.selection import Selection
     from queuectl.store.contract import Meet, Rule, Store, Which
@@ -85,6 +86,13 @@ class JobChanges:
     def kin(self) -> list[Job]:
         """All jobs that name parents, in whatever state."""
         return list(self.store.children(None))
+
+    def family(self) -> Kin:
+        """What a step may free, take along or bring back."""
+        from queuectl.model.dependencies import LOST, Kin, parents
+
+        kids = [kid for kid in self.kin() if kid.state in CLAIMABLE | LOST]
+        return Kin.among(kids, self.states({name for kid in kids for name in parents(kid)}).get)
 
     def using(self, jobs: Iterable[Job], gate: Gate) -> Mapping[str, list[Job]]:
         """The running jobs that hold each token, if any of the jobs needs one."""
@@ -206,17 +214,18 @@ class JobChanges:
 
         OtherJobs unless `exactly` so many are cancelled; the same holds for `retry` and the others.
         """
-
-        def rule(job: Job) -> Job:
-            return lifecycle.cancelled(job, self.now())
-
-        return self._change(which, rule, "cancel", rev, exactly)
+        return self._change(which, self._cancelled, "cancel", rev, exactly)
 
     def abandon(self, which: Which, rev: int | None = None) -> list[Job]:
         """Give up running jobs, all or none, though something of their runs may go on.
 
         Conflict if the worker of one can still end it.
         """
+        done = self._change(which, self._abandon_rule(), "cancel", rev)
+        self.store.wake()  # what they held is free
+        return done
+
+    def _abandon_rule(self) -> Rule:
         workers = {worker.id: worker for worker in self.workers() if worker.alive}
 
         def rule(job: Job) -> Job:
@@ -228,22 +237,23 @@ class JobChanges:
                 )
             return lifecycle.abandoned(job, self.now())
 
-        done = self._change(which, rule, "cancel", rev)
-        self.store.wake()  # what they held is free
-        return done
+        return rule
 
-    def would_cancel(self, which: Which) -> list[Job]:
-        """The jobs as they are, if all of them could be cancelled; raises as `cancel` does."""
-        pairs = self._would(which, lambda job: lifecycle.cancelled(job, self.now()))
-        return [job for job, _ in pairs]
-
-    def would_retry(self, which: Which, *, dead: bool = False) -> list[Job]:
-        """The jobs as they are, if `retry`, or `retry_dead`, would do for all of them."""
-        rule = self._back if dead else self._retry_rule(which)
+    def would_cancel(self, which: Which, *, abandon: bool = False) -> list[Job]:
+        """The jobs as they are, if all of them could be cancelled; raises as that does."""
+        rule = self._abandon_rule() if abandon else self._cancelled
         return [job for job, _ in self._would(which, rule)]
 
-    def _would(self, which: Which, rule: Rule) -> list[tuple[Job, Job]]:
-        """The jobs that the rule would change, as they are and would be.
+    def _cancelled(self, job: Job) -> Job:
+        return lifecycle.cancelled(job, self.now())
+
+    def would_retry(self, which: Which, *, dead: bool = False, alone: bool = False) -> list[Job]:
+        """The jobs as they are, if `retry`, or `retry_dead`, would do for all of them."""
+        rule = self._back if dead else self._retry_rule(which)
+        return [job for job, _ in self._would(which, rule, alone=alone)]
+
+    def _would(self, which: Which, rule: Rule, *, alone: bool = False) -> list[tuple[Job, Job]]:
+        """The jobs that the rule would change, as they are and would be, then what goes along.
 
         Raises what such a change would.
         """
@@ -260,7 +270,7 @@ class JobChanges:
         for other in self.find(LIVE) if alive else ():
             if other.unique in alive:
                 refuse_key(alive[other.unique], [other])
-        return pairs
+        return [*pairs, *self.family().consequences(pairs, self.now(), alone=alone)]
 
     def _named(self, ids: Collection[str]) -> list[Job]:
         return [self.get(job_id) for job_id in dict.fromkeys(ids)]

@@ -294,6 +294,31 @@ def test_children_are_shown_and_what_becomes_of_them_is_explained(cli):
     assert "e09 (pending), and 2 more\n" in cli.ok("show", "d")
 
 
+def test_a_dry_run_shows_what_falls_or_comes_back_too(cli):
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    cli.ok("enqueue", "--id", "b", "--after", "a", "--", "true")
+    cli.ok("enqueue", "--id", "c", "--after", "b", "--after-end", "a", "--", "true")
+    assert cli.ok("cancel", "a", "--dry-run", "-q") == "a\nb\nc\n"
+    assert cli.ok("cancel", "b", "a", "--dry-run", "-q") == "b\na\nc\n"
+    assert cli.ok("update", "a", "--state", "cancelled", "--dry-run", "-q") == "a\nb\nc\n"
+    assert cli("worker", "run", "--drain", "-q").code == 1
+    for retry in (["retry"], ["dlq", "retry"]):
+        assert cli.ok(*retry, "a", "--dry-run", "-q") == "a\nb\nc\n"
+        assert cli.ok(*retry, "a", "--alone", "--dry-run", "-q") == "a\n"
+
+
+def test_a_job_that_fell_with_one_that_was_purged_is_told_how_it_comes_back(cli):
+    cli.ok("enqueue", "--id", "a", "--max-retries", "0", "--", "false")
+    cli.ok("enqueue", "--id", "b", "--after", "a", "--", "true")
+    assert cli("worker", "run", "--drain", "-q").code == 1
+    assert "A retry of a, or of what that fell with" in cli.ok("explain", "b")
+    cli.ok("dlq", "purge", "a", "--yes")
+    assert "a is not there any more: 'update b' with --after names others" in cli.ok("explain", "b")
+    cli.ok("update", "b", "--after", "")
+    assert "\n  'retry b' brings it back." in cli.ok("explain", "b")
+    assert cli.ok("retry", "b") == "Job 'b' is pending and due now.\n"
+
+
 def test_a_job_that_replaces_a_running_one_waits_for_it_and_may_be_replaced(queue):
     """So at most one job of a key runs, however many workers there are."""
 

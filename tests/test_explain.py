@@ -81,7 +81,8 @@ CASES = [
     (RUNNING, [stuck(alive=True)], 0, "running cannot_end", ["PID 12 (root, sleep)", "--abandon"]),
     *(
         (
-            {"state": state, "finished_at": EARLY, "error": f"dependency: parent 'p' is {state}"},
+            {"state": state, "finished_at": EARLY, "error": f"dependency: parent 'p' is {state}"}
+            | {"after": ("p",)},
             *([], 0, f"{state} fell", ["It fell with p, which it waited for", "A retry of p"]),
         )
         for state in ("dead", "cancelled")

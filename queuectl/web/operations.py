@@ -291,7 +291,11 @@ class Operations:
     ) -> list[Job]:
         """The jobs that `touch` would do something to now; `goes` as it takes it."""
         with self.queue() as queue:
-            found = queue.would_retry(selection) if action == "retry" else queue.select(selection)
+            found = (
+                queue.would_retry(selection, alone=True)
+                if action == "retry"
+                else queue.select(selection)
+            )
         return list(filter(goes, found))
 
     def remove(self, job_id: str, rev: int | None) -> None:

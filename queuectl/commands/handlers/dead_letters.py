@@ -84,7 +84,7 @@ def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
     """Named or selected dead jobs, or all, pending again."""
     queue, which = context.queue, _which(context, args, "dlq retry")
     if args["dry_run"]:
-        return these(context, queue.would_retry(which, dead=True))
+        return these(context, queue.would_retry(which, dead=True, alone=args["alone"]))
     agreed: Which | None = which
     if args["all"]:
         if not context.agreed("Retry", queue.counts().get("dead", 0), args):

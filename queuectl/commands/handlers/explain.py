@@ -15,7 +15,6 @@ from queuectl.model.backoff import RetryPolicy, retry_delay
 from queuectl.model.claim_order import is_ready
 from queuectl.model.dependencies import (
     LOST,
-    Kin,
     fell_with,
     has_fallen,
     parents,
@@ -66,7 +65,8 @@ class Surroundings(NamedTuple):
     `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
     says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
     the job has its PATH from, if that is why it failed; `shut` tells what of the gate keeps it
-    waiting; `last` is the latest copy of a schedule; `front` stands before command lines.
+    waiting; `last` is the latest copy of a schedule; `front` stands before command lines; `gone`:
+    what the job fell with is not there.
     """
 
     now: str
@@ -78,6 +78,7 @@ class Surroundings(NamedTuple):
     shut: Sequence[tuple[str, str]] = ()
     last: Job | None = None
     front: str = ""
+    gone: bool = False
 
 
 def explain(context: Context, args: dict[str, Any]) -> Result:
@@ -102,6 +103,8 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     policy = own_policy(job, queue.settings().retry_policy())
     last = queue.store.get(job.last) if recurs(job) and job.last is not None else None
     around = Surroundings(now, policy, workers, ahead, kept, path, shut, last, context.front)
+    if has_fallen(job) and job.state in LOST:
+        around = around._replace(gone=not queue.states([fell_with(job)]))
     children = _children(queue, job, now)
     retries = coming_retries(job, around.policy)
     clock = context.clock
@@ -176,9 +179,7 @@ def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
     """What its end, or its retry, would come to for its children, as codes and sentences."""
     if job.state == "completed" or not queue.children(job.id):
         return []
-    kids = [kid for kid in queue.kin() if kid.state in CLAIMABLE | LOST]
-    states = queue.states({name for kid in kids for name in parents(kid)})
-    kin = Kin.among(kids, states.get)
+    kin = queue.family()
 
     def follow(state: State) -> list[str]:
         return [new.id for _, new in kin.consequences([(job, job._replace(state=state))], now)]
@@ -222,9 +223,15 @@ def _ended(
     ended = f", {told(job.finished_at)}" if job.finished_at else ""
     if has_fallen(job) and job.state in LOST:
         parent = render.brief(fell_with(job))
+        back = f"A retry of {parent}, or of what that fell with, brings it back."
+        if fell_with(job) not in job.after:  # it was edited since
+            back = f"'retry {job.id}' brings it back."
+        elif around.gone:
+            back = f"{parent} is not there any more: 'update {job.id}' with --after names others"
+            back += f" ('' none), then 'retry {job.id}' brings it back."
         return [
             (job.state, f"It fell with {parent}, which it waited for{ended}."),
-            ("fell", f"A retry of {parent}, or of what that fell with, brings it back."),
+            ("fell", back),
         ]
     if job.state == "completed":
         return [("completed", f"It ended well in run {job.run}{ended}.")]

@@ -271,7 +271,7 @@ def cancel(context: Context, args: dict[str, Any]) -> Result:
     queue = context.queue
     which = chosen(context, args, "cancel", ABLE["cancel"])
     if args["dry_run"]:
-        return these(context, queue.would_cancel(which))
+        return these(context, queue.would_cancel(which, abandon=args["abandon"]))
     if (agreed := confirmed(context, "Cancel", which, args)) is None:
         return Result(code=1)
     jobs = queue.abandon(agreed) if args["abandon"] else queue.cancel(agreed)
@@ -300,7 +300,7 @@ def retry(context: Context, args: dict[str, Any]) -> Result:
     queue = context.queue
     which = chosen(context, args, "retry", ABLE["retry"], USUAL["retry"])
     if args["dry_run"]:
-        return these(context, queue.would_retry(which))
+        return these(context, queue.would_retry(which, alone=args["alone"]))
     if (agreed := confirmed(context, "Retry", which, args)) is None:
         return Result(code=1)
     jobs = queue.retry(agreed, alone=args["alone"])
