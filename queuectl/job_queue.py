@@ -292,11 +292,18 @@ class JobQueue(JobChanges):
         return kept
 
     def take_away(self, jobs: Mapping[str, Job]) -> list[Job]:
-        """Remove jobs, by their ids, which are elsewhere now, as far as they are just as given."""
+        """Remove jobs, by their ids, which are elsewhere now, but parents of others.
+
+        Conflict if one of them is not just as given; then none is removed.
+        """
         from queuectl.model.selection import Selection  # no other command of one line needs it
 
-        which = Selection(ids=frozenset(jobs))
-        return self.store.remove(which, lambda job: job == jobs[job.id])
+        def same(job: Job) -> bool:
+            if job != jobs[job.id]:
+                raise Conflict(f"job '{job.id}' changed meanwhile")
+            return True
+
+        return self.store.remove(Selection(ids=frozenset(jobs)), same)
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier when something may have changed."""

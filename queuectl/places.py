@@ -53,6 +53,10 @@ def refuse_address(named: str) -> None:
 
     No more than its first part is repeated: a password may stand in it.
     """
+    if named.startswith(("mongodb:", "mongodb+srv:")) and not is_address(named):
+        raise InvalidInput(
+            "a URL of a MongoDB reads mongodb://HOST/DATABASE?OPTIONS (./mongodb: names a folder)"
+        )
     scheme, sign, _ = named.partition("://")
     if sign:
         raise InvalidInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import pytest
 
 from queuectl.commands.handlers import copying
+from queuectl.errors import InvalidTransition
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
 from queuectl.store import door
@@ -161,20 +163,49 @@ def test_a_move_that_was_cut_short_behind_its_last_step_can_be_made_again(queue)
     assert queue.ok("--data", "other", "list", "-q") == "a\n"
 
 
-def test_a_job_that_changes_while_it_is_moved_is_in_one_queue_only(queue, monkeypatch):
-    queue.ok("enqueue", "--id", "b", "--command", "true")
+@pytest.mark.parametrize("deed", ["claim", "cancel"])
+def test_a_move_of_jobs_of_which_one_changes_meanwhile_moves_none(queue, monkeypatch, deed):
+    queue.ok("enqueue", "--id", "b", "--after", "a", "--command", "true")
     missing = copying._missing
 
     def then_changed(target, jobs):
-        found = missing(target, jobs)
-        JobQueue.open(queue.folder).cancel(["b"]) if not found else None
+        if found := missing(target, jobs):
+            return found
+        with contextlib.suppress(InvalidTransition):  # it was cancelled already
+            getattr(JobQueue.open(queue.folder), deed)("w-1" if deed == "claim" else ["b"])
         return found
 
     monkeypatch.setattr(copying, "_missing", then_changed)
+    words = ("changed meanwhile", "nothing was moved")
+    refused(queue, "copy", queue.folder, "other", "--move", words=words, code=4)
+    assert queue.ok("--data", "other", "list", "-q") == ""
+    assert queue.ok("list", "-q") == "a\nb\n"
+
+
+def test_a_move_tells_of_what_jobs_wait_for_that_came_meanwhile(queue, monkeypatch):
+    real = JobQueue.take_away
+
+    def awaited(source, jobs):
+        queue.ok("enqueue", "--id", "b", "--after", "a", "--command", "true")
+        return real(source, jobs)
+
+    monkeypatch.setattr(JobQueue, "take_away", awaited)
     moved = queue("copy", queue.folder, "other", "--move")
-    assert (moved.code, "1 of them changed meanwhile, and stay there alone" in moved.err) == (0, 1)
-    assert queue.ok("list", "-q") == "b\n"
-    assert queue.ok("--data", "other", "list", "-q") == "a\n"
+    assert (moved.code, "wait for a, which stay there, too" in moved.err) == (0, True), moved
+    assert queue.ok("list", "-q") == "a\nb\n"
+
+
+def test_an_empty_path_does_not_mean_the_usual_one(queue):
+    for line in ("copy {} {}", "copy other {}", "init {}", "backup {}", "restore {}"):
+        argv = [word.format("") for word in line.split()]
+        refused(queue, *argv, words=("is empty",), code=2)
+
+
+@pytest.mark.parametrize("named", ["mongodb:/host/db", "mongodb:host/db", "mongodb+srv:/host"])
+def test_a_mistyped_url_does_not_become_a_folder(queue, named):
+    refused(queue, "copy", queue.folder, named, words=("reads mongodb://HOST/",), code=2)
+    refused(queue, "--data", named, "enqueue", "--", "true", words=("mongodb://HOST/",), code=2)
+    queue.ok("--data", f"./{named}", "enqueue", "--", "true")
 
 
 def test_a_copy_without_room_for_what_it_reads_names_the_folder(queue, monkeypatch):

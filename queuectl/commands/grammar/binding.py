@@ -349,6 +349,8 @@ class Binder(Reading):
         for part in text.split(",") if split else (text,):
             if param.clears and not part:
                 self._put(param, part)
+            elif self.checks and param.kind == "path" and not part:
+                self._fault(f"{param.name} is empty", token)  # not the default one
             elif self.checks and (param.kind in _CHECKED or param.choices):
                 self._read(param, part, token, skip)
             else:

@@ -10,6 +10,7 @@ from queuectl.addresses import name_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.render import one_line
+from queuectl.commands.selecting import named
 from queuectl.errors import Conflict, InvalidInput, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.job import Job
@@ -60,16 +61,27 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     told = one_line(told)
     if not move:
         return Result([f"Copied {told}"], words=[names[1]])
-    moved = source.take_away(jobs)
+    try:
+        moved = source.take_away(jobs)
+    except Conflict as exc:
+        _take_back(target, jobs, names)
+        raise Conflict(f"{exc} in {names[0]}: nothing was moved") from exc
     source.store.output.prune(moved)
     lines = [f"Moved {told}"]
-    if left := jobs.keys() - {job.id for job in moved}:
-        # What runs there must not run here as well.
-        found = (job for job in target.find() if job.id in left)
-        twins = {job.id: job for job in found if _content(job) == _content(jobs[job.id])}
-        target.store.output.prune(target.take_away(twins))
-        lines.append(Note(f"{len(left)} of them changed meanwhile, and stay there alone"))
+    if stay := jobs.keys() - {job.id for job in moved}:
+        text = (
+            f"Jobs of {one_line(names[0])} wait for {named(sorted(stay))}, which stay there, too: "
+        )
+        lines.append(Note(f"{text}'cancel' them in one of the two"))
     return Result(lines, words=[names[1]])
+
+
+def _take_back(target: JobQueue, jobs: Mapping[str, Job], names: tuple[str, str]) -> None:
+    """Remove the copies of jobs that go on where they were: what runs there must not run here."""
+    if _missing(target, jobs):
+        raise Conflict(f"jobs changed in both {names[0]} and {names[1]}, which both hold them now")
+    copies = target.take_away({job.id: job for job in target.find() if job.id in jobs})
+    target.store.output.prune(copies)
 
 
 def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
