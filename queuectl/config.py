@@ -136,12 +136,14 @@ def unknown_settings(names: Iterable[str]) -> str:
 def parse_setting(setting: Setting, text: str) -> object:
     """The value written as `text` on a command line."""
     text = text.strip()
+    if setting.kind == "command":
+        return None if text == "none" else check_setting(setting, text)
+    if not text.strip(","):  # of a variable that is not set: it must not lift a pause or a limit
+        raise InvalidInput(f"{setting.name} is empty: 'config unset {setting.name}' unsets it")
     if setting.kind == "names":
         return check_setting(setting, _listed(setting, text))
     if setting.kind == "limits":
         return check_setting(setting, _limits_in(setting, text))
-    if setting.kind == "command":
-        return None if text == "none" else check_setting(setting, text)
     if setting.kind == "paused":
         tags = [] if text == "none" else text.replace(",", " ").split()
         return check_setting(setting, list(dict.fromkeys(tags)))

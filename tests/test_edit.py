@@ -67,6 +67,8 @@ def test_a_dead_job_stays_dead_where_nobody_can_be_asked(cli, queue, editor):
         ("import os; os.kill(os.getpid(), 9)", "exit code 137"),
         ("pass", "Nothing was changed"),
         ("text = json.dumps(form, indent=9)", "Nothing was changed"),
+        ("import os; os.unlink(path); os._exit(0)", "Nothing was changed: the editor removed"),
+        ("import os; os.unlink(path); os._exit(3)", "The editor ended with exit code 3"),
     ],
 )
 def test_an_edit_without_a_change_changes_nothing(cli, queue, editor, tmp_path, change, told):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from queuectl.commands.context import Context, is_terminal
@@ -37,9 +38,12 @@ def edit(context: Context, args: dict[str, Any]) -> Result:
     if code:
         told = Note(f"The editor ended with exit code {code}; nothing was changed.")
         result = Result([told], code=1)
-    else:
+    elif os.path.lexists(path):
         result = _applied(context, args, job, form, path)
-    os.unlink(path)
+    else:
+        result = Result([Note("Nothing was changed: the editor removed its file.")], words=())
+    with suppress(FileNotFoundError):
+        os.unlink(path)
     return result
 
 
