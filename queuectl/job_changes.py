@@ -413,9 +413,9 @@ class JobChanges:
         states = self.states({name for job in lacking for name in parents(job)})
         return (paused, len(lacking)) if all(unmet(j, states.get) for j in lacking) else (0, 0)
 
-    def workers(self) -> list[WorkerInfo]:
+    def workers(self, *, here: bool = False) -> list[WorkerInfo]:
         """Every worker that has a file, living or lost."""
-        return self.store.workers()
+        return self.store.workers(here=here)
 
     def stop_elsewhere(self, *, now: bool = False) -> list[str]:
         """Ask the workers of other hosts to stop, and wait for none of them; their ids."""

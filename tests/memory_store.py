@@ -287,7 +287,7 @@ class MemoryStore:
         slot.close()
         self._workers.pop(slot.id, None)
 
-    def workers(self) -> list[WorkerInfo]:
+    def workers(self, *, here: bool = False) -> list[WorkerInfo]:
         return [slot.info() for _, slot in sorted(self._workers.items())]
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:

@@ -695,6 +695,7 @@ class StoreContract:
         assert (worker.job_id, worker.run, worker.group_pid) == ("a", 2, 77)
         assert worker.facts["stopping"] == "1"
         assert worker.trouble == "100 % odd: ä"
+        assert [here.id for here in store.workers(here=True)] == ["w-1"]
         slot.clear_run()
         slot.note_trouble("")
         (worker,) = store.workers()

@@ -256,8 +256,11 @@ class Workers(Protocol):
     def release(self, slot: Any) -> None:
         """Take a worker off the list, at its own end; its slot is closed."""
 
-    def workers(self) -> list[WorkerInfo]:
-        """Every worker. One that is not `alive` was lost: its lock is free, or its lease ended."""
+    def workers(self, *, here: bool = False) -> list[WorkerInfo]:
+        """Every worker. One that is not `alive` was lost: its lock is free, or its lease ended.
+
+        `here`: those of this host, as its own folder shows them; no server is asked.
+        """
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:
         """What is known of workers that are not among `workers` though they may have a job.

@@ -198,7 +198,7 @@ def stop(
                 told.append(process)
     stopped = _await_ends(told, on_stopped, on_wait)
     for worker in unreached:
-        if any(other.alive and other.id == worker.id for other in queue.workers()):
+        if any(other.alive and other.id == worker.id for other in queue.workers(here=True)):
             raise QueuectlError(
                 f"worker {worker.id} is alive, but its pid {worker.pid} is not seen from here; "
                 "stop it where it was started"
@@ -213,8 +213,8 @@ def runs_this(worker: WorkerInfo) -> bool:
 
 
 def living_here(queue: JobQueue) -> list[WorkerInfo]:
-    """The living workers of this host."""
-    return [worker for worker in queue.workers() if worker.alive and worker.host is None]
+    """The living workers of this host, whether its store answers or not."""
+    return [worker for worker in queue.workers(here=True) if worker.alive]
 
 
 def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
@@ -222,17 +222,17 @@ def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
 
     Conflict for the id of one that runs on another host.
     """
-    elsewhere = {worker.id: worker.host for worker in queue.workers() if worker.host}
     living = living_here(queue)
     found = []
     for name in names:
         meant = [worker for worker in living if name in (worker.id, str(worker.pid))]
-        if name in elsewhere:
-            raise Conflict(
-                f"worker {name} runs on host {elsewhere[name]}: stop it there, or all of them with "
-                "'worker stop --all-hosts'"
-            )
         if not meant:
+            for worker in queue.workers():
+                if worker.id == name and worker.host:
+                    raise Conflict(
+                        f"worker {name} runs on host {worker.host}: stop it there, or all of them "
+                        "with 'worker stop --all-hosts'"
+                    )
             raise NoSuchWorker(name)
         found += meant[:1]
     return found

@@ -106,3 +106,11 @@ def test_of_an_option_that_the_driver_does_not_know_a_line_is_told(url, tmp_path
         f"{address.name}: its URL has an option that the driver does not know, which is passed over"
     ]
     store.connection.close()
+
+
+def test_the_workers_of_this_host_are_known_though_no_server_answers(tmp_path):
+    """So that `worker stop` reaches them."""
+    store = MongodbStore(Address("mongodb://127.0.0.1:9/q"), str(tmp_path))
+    with pytest.raises(StoreError):
+        store.workers()
+    assert store.workers(here=True) == []

@@ -144,7 +144,7 @@ class _Stopping:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1.0
-        left = [worker for worker in self._context.queue.workers() if worker.pid in pids]
+        left = [worker for worker in self._context.queue.workers(here=True) if worker.pid in pids]
         jobs = ", ".join(worker.job_id for worker in left if worker.job_id)
         told = f"Waiting for {render.counted(len(pids), 'worker')}"
         self._context.show_waiting(told + (f", running {jobs}" if jobs else ""))

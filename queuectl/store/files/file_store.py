@@ -366,7 +366,7 @@ class FileStore:
         kept = [entry for entry in entries if entry.get("id") != worker_id]
         side_files.write_workers(self.folder, kept)
 
-    def workers(self) -> list[WorkerInfo]:
+    def workers(self, *, here: bool = False) -> list[WorkerInfo]:
         return list(worker_files.worker_infos(self.folder))
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:

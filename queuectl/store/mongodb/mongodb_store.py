@@ -350,8 +350,10 @@ class MongodbStore:
     def forget_worker(self, worker_id: str) -> bool:
         return self._workers.forget(worker_id)
 
-    def workers(self) -> list[WorkerInfo]:
+    def workers(self, *, here: bool = False) -> list[WorkerInfo]:
         """Every worker of every host; one that is not alive was lost."""
+        if here:
+            return list(worker_files.worker_infos(self.folder))
         return list(self._workers.all()) if self._there() else []
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:
