@@ -267,7 +267,7 @@ def test_no_worker_is_stopped_from_a_folder_that_is_not_its_own(bench, monkeypat
     (pid,) = bench.start()
     worker = bench.worker()
     worker.facts["folder"] = "1:2"
-    monkeypatch.setattr(bench.queue, "workers", lambda: [worker])
+    monkeypatch.setattr(bench.queue, "workers", lambda **_: [worker])
     with pytest.raises(QueuectlError, match="another folder"):
         pool.stop(bench.queue)
     assert processes.is_running(pid, worker.start_time)

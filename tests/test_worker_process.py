@@ -408,7 +408,7 @@ def test_only_a_verified_process_is_told_to_stop(bench, monkeypatch):
         worker = bench.worker()
         real, worker.pid = worker.pid, innocent.pid
         with monkeypatch.context() as patch:
-            patch.setattr(bench.queue, "workers", lambda: [worker])
+            patch.setattr(bench.queue, "workers", lambda **_: [worker])
             with pytest.raises(QueuectlError, match="not seen from here"):
                 pool.stop(bench.queue)
         assert innocent.poll() is None

@@ -789,7 +789,7 @@ def test_workers_of_other_hosts_are_asked_to_stop(web, monkeypatch):
 def test_scaling_counts_the_workers_of_this_host_only(web, monkeypatch):
     elsewhere = WorkerInfo("w-1", True, "w-1 77\n" + "\n".ljust(RUN_LINE) + "host=other\n")
     assert elsewhere.host == "other"
-    monkeypatch.setattr(JobQueue, "workers", lambda queue: [elsewhere])
+    monkeypatch.setattr(JobQueue, "workers", lambda _, here=False: [elsewhere] * (not here))
     monkeypatch.setattr(pool, "start", lambda folder, count: [7] * count)
     told = web("POST", "/api/v1/workers/scale", {"count": 1})
     assert (told.status, told.json) == (202, {"started": [7], "stopped": []})
