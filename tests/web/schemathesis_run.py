@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from queuectl import cli
-from queuectl.web import access
+from queuectl.web import tokens
 from queuectl.worker import pool
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -46,7 +46,7 @@ def serve() -> None:
     Wrong tokens are not slowed down: the search sends more of them than a guesser may.
     """
     pool.start = lambda folder, count: [os.getpid()] * count
-    access._MOST_FAILURES = 1_000_000
+    tokens._MOST_FAILURES = 1_000_000
     sys.exit(cli.main(["serve", "--allow-root", "--port", "0"]))
 
 
