@@ -103,7 +103,7 @@ def _beside(sizes: Sizes) -> Figure:
     with new_queue() as long:
         for _ in range(max(1, sizes.million // 50_000)):
             add_waiting(long, min(sizes.million, 50_000))
-        for _ in range(max(1, sizes.drain_rounds // 2)):
+        for _ in range(sizes.drain_rounds):
             with new_queue() as empty:
                 alone = drain(empty, sizes.drain).speed.rate
             ratios.append(drain(long, sizes.drain).speed.rate / alone)
