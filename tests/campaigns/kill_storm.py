@@ -409,7 +409,7 @@ def _words(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             return f"{pid} {file.read()}"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return f"{pid}, which has ended"
 
 

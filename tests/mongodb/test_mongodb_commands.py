@@ -447,6 +447,20 @@ def test_a_worker_elsewhere_is_lost_when_its_beat_was_the_same_for_a_lease(
     assert database.workers.count_documents({}) == 0
 
 
+def test_a_worker_whose_file_was_removed_from_this_folder_is_dead_at_once(queue, url, client):
+    """Not so one of a cloned disk, whose folder has the same numbers on another machine."""
+    queue.ok("enqueue", "--id", "a", "--command", "true")
+    store = opened(url)
+    slot = store.register("w-1", 1 << 22, "1", "b")
+    slot.stop()
+    os.unlink(slot.path)
+    assert alive(store) == {"w-1": False}
+    workers = client[url.rpartition("/")[2]].workers
+    here = workers.find_one()["folder"]
+    workers.update_one({}, {"$set": {"folder": here.partition(" ")[0] + " of-another-boot"}})
+    assert alive(store) == {"w-1": True}
+
+
 def test_who_looks_rarely_sees_all_the_same_that_a_worker_elsewhere_is_lost(clock, elsewhere, url):
     """As beside long jobs, by the thread that renews the lease."""
     database, store = elsewhere

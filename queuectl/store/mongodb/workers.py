@@ -101,6 +101,7 @@ class MongodbWorkers:
         document = {
             "_id": worker_id,
             "host": os.uname().nodename,
+            "folder": self._here(),
             "pid": pid,
             "start_time": start_time,
             "boot_id": boot_id,
@@ -187,8 +188,24 @@ class MongodbWorkers:
         info.facts |= {"host": str(document.get("host", "")), "beat": str(document.get("beat_at"))}
         if job is not None:
             info.job_id, info.run = job
-        info.alive = not document.get("lost") and not self._is_overdue(document)
+        here = self._here()
+        info.missing = here is not None and document.get("folder") == here
+        if info.missing:  # it had its file in this folder, and has lost it: it is dead
+            del info.facts["host"]
+        gone = info.missing or document.get("lost")
+        info.alive = not gone and not self._is_overdue(document)
         return info
+
+    def _here(self) -> str | None:
+        """What tells this folder from all others; None where that is not known.
+
+        Not by its numbers and the host's name alone: a cloned disk has both.
+        """
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                return f"{worker_files.folder_identity(self._folder)} {file.read().strip()}"
+        except OSError:
+            return None
 
     def observe(self) -> None:
         """Look at the workers elsewhere, so that they are not lost sight of while a job runs."""
