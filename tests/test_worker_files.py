@@ -16,6 +16,7 @@ from samples import make_job, moment
 from queuectl.errors import BadFile, StoreError
 from queuectl.store.facts import MOST_LEFT, WorkerInfo
 from queuectl.store.files.file_store import FileStore
+from queuectl.store.files.summary import read_summary
 from queuectl.store.files.worker_files import (
     make_slot,
     note_lost,
@@ -173,8 +174,9 @@ def test_a_folder_that_may_not_be_looked_into_for_a_moment_gives_no_worker_up(st
         assert slot.still_held()
     with monkeypatch.context() as refusing:
         refusing.setattr(os, "listdir", refuse)
-        with pytest.raises(StoreError, match=r"listing .*/workers: Permission denied"):
-            store.workers()
+        for look in (store.workers, lambda: read_summary(store.folder, store.now())):
+            with pytest.raises(StoreError, match=r"listing .*/workers: Permission denied"):
+                look()
     store.release(slot)
 
 

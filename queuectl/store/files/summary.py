@@ -46,6 +46,8 @@ def _workers(path: str) -> list[WorkerInfo]:
             return []
     except FileNotFoundError:
         return []
+    except OSError:
+        pass  # told below
     from queuectl.store.files.worker_files import worker_infos
 
     return list(worker_infos(path))
