@@ -167,8 +167,9 @@ class MongodbWorkers:
         orphans = sorted(held.keys() - documents.keys() - local.keys() - {None})
         self._orphans = (len(held), orphans)
         yield from local.values()
+        here = self._here()
         for worker_id in documents.keys() - local.keys():
-            yield self._elsewhere(documents[worker_id], held.get(worker_id))
+            yield self._elsewhere(documents[worker_id], held.get(worker_id), here)
         for gone in self._seen.keys() - documents.keys():
             del self._seen[gone]
 
@@ -179,8 +180,10 @@ class MongodbWorkers:
         (running, orphans), self._orphans = self._orphans or (0, []), None
         return orphans if running > busy else []
 
-    def _elsewhere(self, document: dict[str, Any], job: tuple[str, int] | None) -> WorkerInfo:
-        """A worker that has no file here."""
+    def _elsewhere(
+        self, document: dict[str, Any], job: tuple[str, int] | None, here: str | None
+    ) -> WorkerInfo:
+        """A worker that has no file here; `here`: see _here."""
         info = WorkerInfo(document["_id"], True, "")
         for name in ("pid", "start_time", "boot_id", "started_at"):
             setattr(info, name, document.get(name, 0 if name == "pid" else ""))
@@ -188,7 +191,6 @@ class MongodbWorkers:
         info.facts |= {"host": str(document.get("host", "")), "beat": str(document.get("beat_at"))}
         if job is not None:
             info.job_id, info.run = job
-        here = self._here()
         info.missing = here is not None and document.get("folder") == here
         if info.missing:  # it had its file in this folder, and has lost it: it is dead
             del info.facts["host"]
