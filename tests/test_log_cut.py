@@ -150,6 +150,18 @@ def test_a_kill_at_any_step_leaves_what_the_log_is_made_of(tmp_path, how, clean)
     assert at > 10
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * 50, b"0" * 20 + b" 000"])
+@pytest.mark.parametrize("part", ["next", "tail"])
+def test_a_part_of_which_a_power_cut_left_little_is_passed_over(logs, spool, part, left):
+    os.write(spool.fd, lines(0, 50))
+    with open(f"{spool.path.removesuffix('spool')}{part}.spool", "wb") as file:
+        file.write(left)
+    assert b"".join(logs.output(JOB)) == lines(0, 50)
+    logs.rescue_spool("w-1", JOB, LIMIT)
+    logs.drop_spool("w-1")
+    assert kept(logs) == lines(0, 50)
+
+
 @pytest.mark.parametrize("ends", ["itself", "killed"])
 def test_without_room_for_the_parts_the_first_half_stays(logs, spool, ends):
     os.write(spool.fd, lines(0, 300))

@@ -118,12 +118,20 @@ class Cuts:
 
     def _tail(self, size: int) -> int | None:
         """The tail of the last cut that went through, as the size of the spool shows; open."""
-        following = _opened(self.path("next"))
+        following = self._whole("next")
         if following is not None:
             if size < _numbers(following)[1]:
                 return following
             os.close(following)
-        return _opened(self.path("tail"))
+        return self._whole("tail")
+
+    def _whole(self, part: str) -> int | None:
+        """A tail, open; None if there is none, or only what a power cut has left of it."""
+        fd = _opened(self.path(part))
+        if fd is not None and len(_numbers(fd)) != 2:
+            os.close(fd)
+            return None
+        return fd
 
     def assemble(self, fd: int, limit: int) -> str:
         """The path of a file with the whole log of the spool on `fd`: head, a line, tail."""
@@ -190,7 +198,9 @@ def worker_of(name: str) -> str:
 
 
 def _numbers(tail: int) -> list[int]:
-    return [int(number) for number in os.pread(tail, _FRONT, 0).split()]
+    front = os.pread(tail, _FRONT, 0)
+    is_whole = len(front) == _FRONT and front.replace(b" ", b"").strip().isdigit()
+    return [int(number) for number in front.split()] if is_whole else []
 
 
 def fitting(fd: int, limit: int) -> int:
