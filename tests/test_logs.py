@@ -207,6 +207,14 @@ def test_no_job_is_shown_the_output_of_another_that_had_its_id(logs):
             assert logs.end(job, 100) == b""
 
 
+def test_no_run_is_shown_the_output_of_another_that_had_its_number(logs, spool):
+    keep(logs, "a", 2, b"of the second run before a backup of the first one came back\n")
+    spool.begin(make_job(run=2))
+    assert list(logs.output(make_job(run=2))) == []
+    spool.finish(make_job(run=2))
+    assert list(logs.output(make_job(state="completed", run=2))) == []
+
+
 def test_pruning_leaves_the_output_of_a_later_job_with_the_id_and_takes_that_of_an_earlier(logs):
     for word in ("rw", "rearlier", "rlater"):
         os.makedirs(logs.path, exist_ok=True)

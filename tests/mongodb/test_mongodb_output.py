@@ -91,5 +91,17 @@ def test_what_could_not_be_sent_is_sent_later_though_nothing_runs(store, pieces,
     spool.close()
 
 
+def test_no_run_is_shown_the_output_of_another_that_had_its_number(store, pieces):
+    second = JOB._replace(run=2)
+    for text in (b"", b"new\n"):
+        pieces.keep("a.2.w.log", second, [b"of a run before a backup came back\n" * 9000])
+        spool = store.output.spool("w")
+        spool.begin(second)
+        os.write(spool.fd, text)
+        spool.finish(second)
+        assert b"".join(store.output.output(second)) == text
+        spool.close()
+
+
 def unanswered(*_args, **_how):
     raise StoreError("nobody answers")

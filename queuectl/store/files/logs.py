@@ -14,6 +14,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from queuectl.errors import DiskRefused, FileMissing, StoreError
 from queuectl.model.job import LIVE, Job, log_name
@@ -306,6 +307,9 @@ class Spool:
         if self._cuts.gone:  # the log of the run before could not get its name
             self._cuts.drop()
         self._cuts.looked = None
+        if job.run > 1:  # a job that a backup brought back may have had a run of this number before
+            with suppress(StoreError):
+                door.remove(self._logs.run_path(job))
         self._limit = self._usual if job.log_limit is None else job.log_limit
 
     def limit_to(self, limit: int) -> None:

@@ -265,6 +265,9 @@ class Sender:
 
     def begin(self, job: Job, name: str, fd: int) -> None:
         """A run begins to write into an empty file."""
+        if job.run > 1:  # see Spool.begin
+            with suppress(QueuectlError):
+                self._pieces.keep_front(name, 0)
         with self._lock:
             self._job, self._name, self._fd, self._sent = job, name, fd, 0
             self._last = 0
