@@ -179,6 +179,7 @@ HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
         (sealed([HEAD, *[b'{"id": "a", "command": "x"}'] * 2]), "f:3: job 'a' stands twice"),
         (sealed([HEAD]).replace(b'"jobs": 1', b'"jobs": 1}'), "cut short"),
         (sealed([HEAD]) + b"\n", "cut short"),
+        (sealed([HEAD]).replace(b"\n", b"\r\n"), "its line ends were changed"),
     ],
 )
 def test_what_is_not_a_backup_is_refused_with_its_position(queue, data, message):
@@ -337,6 +338,7 @@ def test_the_command_reads_standard_input(cli, tmp_path):
         (("backup", "no/such/folder/file"), 2),
         (("backup", "."), 2),
         (("backup", "/dev/null", "--force"), 2),
+        (("backup", "link", "--force"), 2),
         (("restore", "nothing"), 2),
         (("restore", "."), 2),
         (("restore", "/dev/null"), 5),
@@ -344,6 +346,8 @@ def test_the_command_reads_standard_input(cli, tmp_path):
 )
 def test_a_file_that_cannot_be_written_or_read_is_refused_in_a_line(cli, argv, code):
     cli.ok("init")
+    Path("file").touch()
+    os.symlink("file", "link")
     result = cli(*argv)
     assert (result.code, result.out) == (code, "")
     assert len(result.err.splitlines()) == 1

@@ -95,7 +95,7 @@ def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
     of_queue = os.path.lexists(os.path.join(folder, MARKER)) and is_known(name)
     if of_queue and not name.startswith(BEFORE_RESTORE):
         raise InvalidInput(f"{path} is a file of the queue itself: name another one")
-    if os.path.lexists(path) and not os.path.isfile(path):
+    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
         raise InvalidInput(f"{path} is not a plain file (- writes to standard output)")
     if os.path.lexists(path) and not overwrite:
         raise Conflict(f"{path} is there already; --force overwrites it")
@@ -167,7 +167,8 @@ def _check_sum(file: IO[bytes], left: int, seen: Any, end: bytes, name: str) -> 
 
 
 def _cut_short(name: str) -> BadFile:
-    return BadFile(f"{name} is cut short: its last line is missing; {_LEFT}")
+    why = "is cut short, or its line ends were changed: its last line is not as it was written"
+    return BadFile(f"{name} {why}; {_LEFT}")
 
 
 def _damaged(name: str) -> BadFile:
