@@ -751,3 +751,5 @@ def test_the_mark_that_some_editors_begin_a_file_with_is_passed_over(store):
     take_in(store)
     assert read(store).startswith(b"[\n{")
     assert set(jobs_of(store)) == {"a", "bb", "c", "d"}
+    write(store, b'\xef\xbb\xbf{"base": 3}\r\n', "config.json")
+    assert store.settings() == {"base": 3}

@@ -72,7 +72,7 @@ class SettingsFile:
 def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
     """The file's text and the JSON object in it; BadFile, with the position, for anything else."""
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors begin a file with a mark
         values = json.loads(text, object_pairs_hook=no_twins)
     except json.JSONDecodeError as exc:
         raise mistake(path, text, exc.pos, exc.msg) from None
