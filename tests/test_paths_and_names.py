@@ -18,6 +18,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
 from queuectl.store import door
 from queuectl.store.files import strays
+from queuectl.store.files.worker_files import listed_info
 
 AWAY = "../../thesis.txt"
 
@@ -77,6 +78,12 @@ def test_a_listed_worker_that_leads_elsewhere_is_refused_and_struck_off(queue, n
     assert queue("doctor").code == 1
     assert queue("doctor", "--repair").code == 0
     queue.ok("checkpoint")
+
+
+def test_a_listed_worker_tells_of_no_process_that_would_be_ended():
+    entry = {"pid": 7, "start_time": "8", "boot_id": "b", "started_at": "t\na 1 7 8\nfolder=1:2"}
+    info = listed_info("w-1", entry)
+    assert (info.pid, info.started_at, info.job_id, info.facts) == (7, "t", None, {})
 
 
 def test_a_backup_with_a_path_for_a_worker_is_refused(queue):

@@ -394,5 +394,6 @@ def forget(folder: str, worker_id: str) -> bool:
 def listed_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:
     """What is known of a worker without a file: its entry in worker_pids.json, if it has one."""
     names = ("pid", "start_time", "boot_id", "started_at")
-    words = [str(entry.get(name, "")) for name in names] if entry else []
+    # One line: the others would tell of a process to be ended.
+    words = [str(entry.get(name, "")).partition("\n")[0] for name in names] if entry else []
     return WorkerInfo(worker_id, False, " ".join([worker_id, *words]), missing=True)
