@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from queuectl.errors import StoreError
+from queuectl.store import door
 from queuectl.web.operations import state_folder
 
 FULL, READ = "full", "read"
@@ -66,15 +67,10 @@ class Desk:
 
     def _read(self, path: str) -> str:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+            text = door.read(path).decode("ascii", "replace").strip()
+            door.set_mode(path, 0o600)
+        except StoreError:
             return ""
-        with open(fd, encoding="ascii", errors="replace") as file:
-            found = os.fstat(fd)
-            if found.st_uid != os.geteuid():
-                return ""
-            os.fchmod(fd, 0o600)
-            text = file.read(4096).strip()
         token = text.removeprefix(_BEARER)
         return token if text.startswith(_BEARER) and len(token) >= 40 else ""
 
@@ -98,9 +94,8 @@ class Desk:
 
 def _served(folder: str) -> dict[str, Any] | None:
     try:
-        with open(os.path.join(folder, "served"), encoding="utf-8") as file:
-            form = json.load(file)
-    except (OSError, ValueError):
+        form = json.loads(door.read(os.path.join(folder, "served")))
+    except (StoreError, ValueError):
         return None
     alive = isinstance(form, dict) and answers(os.path.join(folder, "socket"))
     return form if alive else None

@@ -47,6 +47,11 @@ def test_2_tokens_lie_in_files_of_ones_own_and_can_be_renewed(tmp_path):
     assert desk.tokens() == tokens
     assert stat.S_IMODE(os.stat(desk.file("full")).st_mode) == 0o600
     assert not set(desk.tokens(anew=True).values()) & set(tokens.values())
+    for name in ("full", "served"):  # a pipe in its place does not make us wait
+        Path(desk.file(name)).unlink(missing_ok=True)
+        os.mkfifo(desk.file(name))
+    assert desk.tokens()["full"] != tokens["full"]
+    assert desk.served() is None
     assert Desk("/another", {"XDG_STATE_HOME": str(tmp_path)}).file("full") != desk.file("full")
 
 
