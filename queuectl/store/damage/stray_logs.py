@@ -54,7 +54,11 @@ def put_aside(store: Store, stamp: str) -> list[str]:
     path, done = LogFolder(store.folder).path, []
     for name in stray_logs(store):
         old = os.path.join(path, name)
-        if os.path.getsize(old):
+        try:
+            size = os.path.getsize(old)
+        except FileNotFoundError:  # its worker left, or a purge took it
+            continue
+        if size:
             door.rename(old, f"{old}{_ASIDE}{stamp}")
             done.append(f"logs/{name}: belongs to no job or worker; kept as {name}{_ASIDE}{stamp}")
         else:
