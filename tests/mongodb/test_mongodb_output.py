@@ -76,7 +76,10 @@ def test_a_run_that_prints_little_has_few_pieces(store, pieces, database, tmp_pa
     assert b"".join(store.output.output(JOB)) == text
 
 
-def test_what_could_not_be_sent_is_sent_later_though_nothing_runs(store, pieces, monkeypatch):
+def test_what_could_not_be_sent_is_sent_later_though_nothing_runs(
+    store, pieces, database, monkeypatch
+):
+    database.workers.insert_one({"_id": "w"})
     spool = store.output.spool("w")
     with monkeypatch.context() as patch:
         patch.setattr(Pieces, "send", unanswered)
@@ -91,7 +94,8 @@ def test_what_could_not_be_sent_is_sent_later_though_nothing_runs(store, pieces,
     spool.close()
 
 
-def test_no_run_is_shown_the_output_of_another_that_had_its_number(store, pieces):
+def test_no_run_is_shown_the_output_of_another_that_had_its_number(store, pieces, database):
+    database.workers.insert_one({"_id": "w"})
     second = JOB._replace(run=2)
     for text in (b"", b"new\n"):
         pieces.keep("a.2.w.log", second, [b"of a run before a backup came back\n" * 9000])
@@ -101,6 +105,22 @@ def test_no_run_is_shown_the_output_of_another_that_had_its_number(store, pieces
         spool.finish(second)
         assert b"".join(store.output.output(second)) == text
         spool.close()
+
+
+def test_what_a_worker_prints_that_was_declared_lost_is_refused(store, pieces, database):
+    database.workers.insert_one({"_id": "w"})
+    spool = store.output.spool("w")
+    spool.begin(JOB)
+    os.write(spool.fd, b"before\n")
+    with spool._sender._sending:  # its thread looks, too
+        spool._sender._send_on()
+    database.workers.update_one({}, {"$set": {"lost": True}})
+    os.write(spool.fd, b"after\n")
+    assert not spool._sender._send_on()
+    spool.finish(JOB)
+    assert b"".join(store.output.output(JOB)) == b"before\n"
+    spool.close()
+    assert os.listdir(store.output.path) == []
 
 
 def unanswered(*_args, **_how):

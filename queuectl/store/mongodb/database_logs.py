@@ -111,7 +111,7 @@ class SentSpool(Spool):
     """A spool whose content is sent to the database as it grows; see Spool."""
 
     def __init__(self, logs: LogFolder, worker_id: str, pieces: Pieces) -> None:
-        self._sender = Sender(pieces)
+        self._sender = Sender(pieces, worker_id)
         self._unsent: list[tuple[Job, str, Cut | None]] = []
         super().__init__(logs, worker_id)
 

@@ -82,6 +82,12 @@ class Pieces:
             if steps:
                 logs.bulk_write(steps)
 
+    def is_lost(self, worker_id: str) -> bool:
+        """Whether the worker was declared lost, or is no longer known at all."""
+        alive = {"_id": worker_id, "lost": None}
+        with self._connection.told():
+            return self._connection.database.workers.find_one(alive, {"_id": 1}) is None
+
     def got_on(self) -> None:
         """Tell that a part was sent of what may take longer than a lease."""
         self._connection.got_on = clock()
@@ -249,10 +255,13 @@ class StoredOutput:
 
 
 class Sender:
-    """Sends on the output of one worker's runs as its spool grows."""
+    """Sends on the output of one worker's runs as its spool grows.
 
-    def __init__(self, pieces: Pieces) -> None:
-        self._pieces = pieces
+    `worker_id`: once that worker was declared lost, nothing is sent any more.
+    """
+
+    def __init__(self, pieces: Pieces, worker_id: str = "") -> None:
+        self._pieces, self._worker_id = pieces, worker_id
         self._lock = threading.Lock()  # of what follows; held for moments
         self._job: Job | None = None
         self._name, self._fd, self._sent = "", -1, 0
@@ -305,18 +314,26 @@ class Sender:
         except FileNotFoundError:
             return
         with door.Closing(fd), self._sending:
-            # What was sent meanwhile may be lost: with a primary, or a server that was killed.
-            at = 0
-            if name != self._name or self._sent:
-                at = self._pieces.keep_front(name, cut.front if cut else None)
-            size = os.fstat(fd).st_size
-            while at < size:
-                data = os.pread(fd, PIECE, at)
-                last = at + len(data) >= size
-                self._pieces.send(name, job, at, data, promised=last, cut=cut)
-                at += len(data)
-                self._pieces.got_on()
+            if not self._is_refused():
+                self._send_whole(job, name, fd, cut)
         door.remove(path)
+
+    def _send_whole(self, job: Job, name: str, fd: int, cut: Cut | None) -> None:
+        # What was sent meanwhile may be lost: with a primary, or a server that was killed.
+        at = 0
+        if name != self._name or self._sent:
+            at = self._pieces.keep_front(name, cut.front if cut else None)
+        size = os.fstat(fd).st_size
+        while at < size:
+            data = os.pread(fd, PIECE, at)
+            last = at + len(data) >= size
+            self._pieces.send(name, job, at, data, promised=last, cut=cut)
+            at += len(data)
+            self._pieces.got_on()
+
+    def _is_refused(self) -> bool:
+        """Whether others may have the worker's job by now: what it prints no longer counts."""
+        return bool(self._worker_id) and self._pieces.is_lost(self._worker_id)
 
     def close(self) -> None:
         """End the thread."""
@@ -347,7 +364,7 @@ class Sender:
                 at = self._gone - len(data)
             else:
                 data = os.pread(self._fd, PIECE, at - self._gone)
-        if at + len(data) <= sent:
+        if at + len(data) <= sent or self._is_refused():
             return False
         self._pieces.send(name, job, at, data, promised=False, thinned=front >= 0)
         end = at + len(data)
