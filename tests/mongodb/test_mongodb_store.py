@@ -512,8 +512,8 @@ def test_jobs_are_replaced_in_one_step_unless_others_change_them(store, database
     new = [make_job("a", command="new"), make_job("c")]
     fill = MongodbArchive._fill
 
-    def meddled(self, jobs, gate):
-        fill(self, jobs, gate)
+    def meddled(*given):
+        fill(*given)
         database.jobs.insert_one({**database.jobs.find_one({"_id": "b"}), "_id": "late"})
 
     with monkeypatch.context() as patch:
@@ -532,6 +532,31 @@ def test_jobs_are_replaced_in_one_step_unless_others_change_them(store, database
         assert names(read_backup(file, "it").jobs) == ["a", "b", "late"]
     assert "claim" in database.jobs.index_information()
     assert store.claim("w", NOW).job.id == "a"
+
+
+@pytest.mark.parametrize("first", [["a"], []])
+def test_of_two_that_put_jobs_in_place_at_once_one_is_refused(
+    store, database, url, opened, monkeypatch, first
+):
+    from queuectl.store.mongodb.archive import MongodbArchive
+
+    in_place, held = MongodbArchive._put_in_place, []
+
+    def put_in_turn(*given):
+        held.append(given)
+        if len(held) == 1:  # the first waits until the second is ready, too
+            with pytest.raises(Conflict, match="others change the queue meanwhile"):
+                opened(url).archive.refill([make_job("b")], {}, {}, replace=False)
+        else:
+            in_place(*held[0])
+            in_place(*given)
+
+    store.make()
+    database.create_collection("queuectl_incoming_17")  # of a process that was killed long ago
+    monkeypatch.setattr(MongodbArchive, "_put_in_place", put_in_turn)
+    store.archive.refill([*map(make_job, first)], {}, {}, replace=False)
+    assert names(store.find()) == first
+    assert not [name for name in database.list_collection_names() if "incoming" in name]
 
 
 # -- the database

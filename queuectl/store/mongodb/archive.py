@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from queuectl.config import Settings
-from queuectl.errors import Conflict
+from queuectl.errors import Conflict, StoreError
 from queuectl.model.dependencies import parent_state, parents
 from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
@@ -24,7 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Store
 
-_INCOMING = "queuectl_incoming"  # the collection that is to take the place of `jobs`
+# What is to take the place of `jobs`, and behind it when it was made: several may be at once.
+_INCOMING = "queuectl_incoming_"
+_ABANDONED = 3_600_000_000  # microseconds after which it is taken for a killed process's
 
 
 class _Own(NamedTuple):
@@ -65,6 +68,7 @@ class MongodbArchive:
 
         A kill just before the end leaves new settings and the old jobs. What another process
         changes in the last moment, when all was looked at once more, is replaced with the rest.
+        Also raises InvalidInput for a job that MongoDB, or a standalone server, cannot keep.
         """
         store, counts = self._store, self._store.counts()
         held = sum(counts.values())
@@ -76,21 +80,23 @@ class MongodbArchive:
         jobs = [job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs]
         if not self._connection.has_transactions:
             refuse_kin(jobs, self._connection.address.name)
-        old = store.settings()
+        old, replaced = store.settings(), self._replaced()
         present: dict[str, Job] = {}
         kept = self._keep(present) if held else None
         gate = Settings(settings).gate() or OPEN
         states = {job.id: parent_state(job) for job in jobs}
         named = {name for job in jobs for name in parents(job)}
         new = (following(job, present.get(job.id)) for job in jobs)
-        self._fill((_Own(job, waits_of(job, states.get), job.id in named) for job in new), gate)
-        if not store.change_settings(old, settings):
-            raise Conflict("somebody else has changed the settings; nothing was replaced")
-        try:
-            self._put_in_place(present)
-        except BaseException:
-            store.change_settings(settings, old)
-            raise
+        owns = (_Own(job, waits_of(job, states.get), job.id in named) for job in new)
+        with self._incoming() as incoming:
+            self._fill(incoming, owns, gate)
+            if not store.change_settings(old, settings):
+                raise Conflict("somebody else has changed the settings; nothing was replaced")
+            try:
+                self._put_in_place(incoming, present, replaced)
+            except BaseException:
+                store.change_settings(settings, old)
+                raise
         return kept
 
     def _keep(self, present: dict[str, Job]) -> str:
@@ -103,12 +109,24 @@ class MongodbArchive:
 
         return keep_replaced(self._store.folder, self._lines(jobs()), self._store.now())
 
-    def _fill(self, jobs: Iterator[_Own], gate: Gate) -> None:
-        """Put the jobs into a collection of their own, that no other process knows yet."""
-        incoming = self._connection.database[_INCOMING]
+    @contextmanager
+    def _incoming(self) -> Iterator[Any]:
+        """A new collection of jobs, which is gone afterwards; those of killed processes go too."""
+        database, now = self._connection.database, round(self._connection.now() * 1_000_000)
         with self._connection.told():
-            incoming.drop()
-        layout.make_jobs(self._connection, _INCOMING)
+            like = {"name": {"$regex": f"^{_INCOMING}"}}
+            for name in database.list_collection_names(filter=like):
+                if int(name.removeprefix(_INCOMING)) < now - _ABANDONED:
+                    database.drop_collection(name)
+        layout.make_jobs(self._connection, f"{_INCOMING}{now}")
+        try:
+            yield database[f"{_INCOMING}{now}"]
+        finally:
+            with suppress(StoreError), self._connection.told():
+                database.drop_collection(f"{_INCOMING}{now}")
+
+    def _fill(self, incoming: Any, jobs: Iterator[_Own], gate: Gate) -> None:
+        """Put the jobs into that collection."""
         first = round(self._connection.now() * 1_000_000) * 1000
         keys: set[str] = set()
         for piece in pieces(jobs):
@@ -125,14 +143,23 @@ class MongodbArchive:
             with self._connection.told():
                 incoming.insert_many(documents)
 
-    def _put_in_place(self, present: Mapping[str, Job]) -> None:
+    def _replaced(self) -> object:
+        """What another restore at the same time changes."""
+        with self._connection.told():
+            return (self._connection.database.meta.find_one(MARKER) or {}).get("replaced")
+
+    def _put_in_place(self, incoming: Any, present: Mapping[str, Job], replaced: object) -> None:
         """Let that collection be the jobs, in one step; Conflict if these changed meanwhile."""
-        database = self._connection.database
+        database, one_more = self._connection.database, {"$inc": {"replaced": 1}}
         with self._connection.told("that the jobs were replaced"):
             found = {one["_id"]: one.get("rev", 1) for one in database.jobs.find({}, {"rev": 1})}
-            if found != {job.id: job.rev for job in present.values()}:
+            as_was = {"_id": MARKER, "replaced": replaced}
+            if (
+                found != {job.id: job.rev for job in present.values()}
+                or not database.meta.update_one(as_was, one_more).matched_count
+            ):
                 raise Conflict(
                     "others change the queue meanwhile; nothing was replaced: stop them, try again"
                 )
-            database[_INCOMING].rename("jobs", dropTarget=True)
-            database.meta.update_one({"_id": MARKER}, {"$inc": {"replaced": 1}})
+            incoming.rename("jobs", dropTarget=True)
+            database.meta.update_one({"_id": MARKER}, one_more)  # for who looks on
