@@ -77,7 +77,10 @@ class Adding:
         return self._connection.jobs
 
     def add(self, jobs: Iterable[Job], named: Mapping[str, int] | None, meet: Meet | None) -> None:
-        """See Jobs; on a standalone server jobs that are changed are changed one by one."""
+        """See Jobs; StoreBusy if others have the same ids or keys all the time.
+
+        On a standalone server jobs that are changed are changed one by one.
+        """
         if meet is not None:
             self._add_meeting(list(jobs), named, meet)
             return

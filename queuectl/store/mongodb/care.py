@@ -55,7 +55,7 @@ class MongodbCare:
         return told_of_live(self._connection.address.name, twins, waiting, family.state_of)
 
     def repair(self, done: list[str], unread: list[str]) -> None:
-        """Refused."""
+        """Refused: StoreError."""
         raise StoreError("the store in MongoDB has no repair: 'mongod --repair' mends its files")
 
     def tidy_output(self, stamp: str) -> list[str]:

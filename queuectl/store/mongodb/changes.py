@@ -86,6 +86,7 @@ class Changes:
     def change(
         self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
     ) -> dict[str, Job]:
+        """See Jobs; StoreBusy if others are always faster."""
         self.freed = 0
         if not is_selection(which) and len(which) == 1 and exactly is None:
             return self._change_one(which, rule, alone=alone)
@@ -118,7 +119,7 @@ class Changes:
         exactly: int | None = None,
         kept: Kept = None,
     ) -> list[Job]:
-        """See Jobs. On a standalone server a job that changes meanwhile is left."""
+        """See Jobs; StoreBusy as above. On a standalone server a job that changes is left."""
         found = [job for job, _ in self._found(which)]
         doomed = list(filter(goes, found))
         if self._is_one_step(found):
@@ -155,7 +156,7 @@ class Changes:
         """Put the new job for the old one, and add others; False if it is no longer as it was.
 
         `soon`: the next write will confirm it, as each does all that came before; `unconfirmed`
-        tells whether it has to.
+        tells whether it has to. StoreBusy if others have the same unique keys all the time.
         """
         self.unconfirmed = False
         as_was, update = self.difference(old, new)

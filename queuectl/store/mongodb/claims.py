@@ -125,7 +125,8 @@ class Claims:
     ) -> Job | None:
         """Claim the first job that is ready and that nothing holds back; `fire` schedules.
 
-        In the same step, if that can be, or before it, the run that is over is settled.
+        In the same step, if that can be, or before it, the run that is over is settled; Fenced if
+        it no longer counts. Raises what `fire` does.
         """
         self.wrote, self._settling = False, settling
         if settling is not None and settling.step is None:

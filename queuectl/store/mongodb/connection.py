@@ -61,6 +61,9 @@ _Item = TypeVar("_Item")
 class Connection:
     """One client of one address; connected at its first use.
 
+    What asks the server raises StoreError, and Unanswered if one may answer later; what others ask
+    it does so within `told`.
+
     `form`: "replica set", "standalone" or "sharded cluster". `on_wait` is told a line once when an
     answer takes longer than a second.
     """
@@ -314,8 +317,9 @@ class Connection:
     def transaction(self, deed: Callable[[Any], Any], what: str) -> Any:
         """What `deed` returns, which is given a session: done whole, or not at all.
 
-        It may be called several times. `what` names it, should its outcome stay unknown. The driver
-        has a loop of its own for this, which goes on for two minutes.
+        It may be called several times. `what` names it, should its outcome stay unknown: then
+        NotConfirmed is raised. Also raises what `deed` raises, and StoreBusy where others are
+        always in its way. The driver has a loop of its own for this, which goes on for two minutes.
         """
         looked = time.monotonic()
         deadline = looked + _TRANSACTION

@@ -46,7 +46,8 @@ MOST = 10_000  # jobs that are handed in at once, if some of them wait for other
 class Family:
     """What is known, in one step, of jobs that name others, and of those, as they were before it.
 
-    `session` is that of the transaction.
+    `session` is that of the transaction. What asks the server raises the driver's own errors, which
+    the transaction must see.
     """
 
     def __init__(self, connection: Connection, gate: Gate, session: Any = None) -> None:

@@ -38,12 +38,12 @@ def watch(folder: str) -> Watch:
 
 
 def read_summary(folder: str) -> Summary:
-    """What `status` shows of the queue."""
+    """What `status` shows of the queue; raises as `opened`."""
     return opened(folder).summary()
 
 
 def greeting(folder: str) -> str:
-    """Name, version and form of the server, and how long it took to answer."""
+    """Name, version and form of the server, and how long it took to answer; as `opened`."""
     store = opened(folder)
     store.exists()  # a server may greet whom it lets read nothing
     return store.connection.greeting()

@@ -44,7 +44,10 @@ class Staging:
         self._gate, self._keys = gate, Keys(connection)
 
     def hand_in(self, documents: Iterable[Document], next_seq: Callable[[int], int]) -> None:
-        """Add the jobs of all the documents, or none and raise DuplicateId or KeyTaken."""
+        """Add the jobs of all the documents, or none and raise DuplicateId or KeyTaken.
+
+        Also raises StoreBusy for a key that was taken a moment ago.
+        """
         database, batch = self._connection.database, os.urandom(8).hex()
         made_at = self._connection.now()
         with self._connection.told():
@@ -73,7 +76,7 @@ class Staging:
         """Add the jobs if `commit` does; whether it did.
 
         It is given the batch, which it notes in the document of `old` in the very write that
-        changes it, if that is still as it was.
+        changes it, if that is still as it was. Raises what it does, and as `hand_in`.
         """
         batch = os.urandom(8).hex()
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}

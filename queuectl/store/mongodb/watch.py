@@ -191,6 +191,7 @@ class MongodbWatch:
         return read_settings(quick(self._connection.address))
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
+        """See Watch; StoreError while the server cannot be heard."""
         heard = listener(self._connection, self._store.folder)
         if heard.trouble:
             raise StoreError(heard.trouble)
