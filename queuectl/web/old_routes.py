@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from queuectl.commands.params import MOST_WORKERS
 from queuectl.model.fields import STATES
 from queuectl.web import legacy
-from queuectl.web.routes import Handler, Member, Route
+from queuectl.web.routes import Member, row
 
 _OLD_START = "curl -H @TOKENFILE http://HOST/worker/start"
 _PAGE_HAS = (
     "The page has a button for it; a program sends the token, as in: {} (or use 'queuectl {}')."
 )
-
-
-def _old(
-    method: str, path: str, name: str, right: str, handler: Handler, told: str, **more: Any
-) -> Route:
-    return Route(method, path, name, right, handler, told, kind="old", **more)
-
+_old = partial(row, base="", kind="old")
 
 OLD = (
     _old(
-        "POST",
-        "/enqueue",
+        "POST /enqueue",
         "oldEnqueue",
-        "full",
         legacy.enqueue,
         "Hand in a job",
         body="job",
@@ -37,10 +29,8 @@ OLD = (
         },
     ),
     _old(
-        "GET",
-        "/list",
+        "GET /list",
         "oldList",
-        "read",
         legacy.list_jobs,
         "The jobs, or those in a state",
         query=(
@@ -49,20 +39,16 @@ OLD = (
         ),
     ),
     _old(
-        "PUT",
-        "/update",
+        "PUT /update",
         "oldUpdate",
-        "full",
         legacy.update,
         "Change a job",
         body="update",
         answers={200: "it is changed", 404: "no such job", 409: "its state does not allow it"},
     ),
     _old(
-        "GET",
-        "/worker/start",
+        "GET /worker/start",
         "oldStart",
-        "full",
         legacy.start_workers,
         "Start workers",
         query=(Member("num_workers", "int", "how many; 1 if left out", low=1, high=MOST_WORKERS),),
@@ -70,41 +56,33 @@ OLD = (
         advice=_PAGE_HAS.format(_OLD_START, "worker start"),
     ),
     _old(
-        "GET",
-        "/worker/stop",
+        "GET /worker/stop",
         "oldStop",
-        "full",
         legacy.stop_workers,
         "Stop all workers",
         acts=True,
         advice=_PAGE_HAS.format(_OLD_START.replace("start", "stop"), "worker stop"),
     ),
-    _old("GET", "/status", "oldStatus", "read", legacy.status, "How the queue stands"),
-    _old("GET", "/dlq/list", "oldDead", "read", legacy.dlq_list, "The dead jobs"),
+    _old("GET /status", "oldStatus", legacy.status, "How the queue stands"),
+    _old("GET /dlq/list", "oldDead", legacy.dlq_list, "The dead jobs"),
     _old(
-        "POST",
-        "/dlq/retry",
+        "POST /dlq/retry",
         "oldRetry",
-        "full",
         legacy.dlq_retry,
         "Put a dead job back",
         query=(Member("job_id", "text", "its id", required=True),),
         answers={200: "it is back", 404: "no such job", 409: "it is not dead"},
     ),
     _old(
-        "GET",
-        "/config/get",
+        "GET /config/get",
         "oldConfigGet",
-        "read",
         legacy.config_get,
         "One setting",
         query=(Member("key", "text", "its name", required=True),),
     ),
     _old(
-        "POST",
-        "/config/set",
+        "POST /config/set",
         "oldConfigSet",
-        "full",
         legacy.config_set,
         "Change a setting",
         body=(

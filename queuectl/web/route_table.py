@@ -6,13 +6,13 @@ from collections.abc import Collection
 
 from queuectl.commands.params import MOST_WORKERS
 from queuectl.commands.selecting import ABLE, USUAL
+from queuectl.config import MOST_AT_ONCE
 from queuectl.model.fields import STATES
 from queuectl.web import jobs_api, queue_api
 from queuectl.web.jobs_api import LIGHT_MORE, MOST_OUTPUT
 from queuectl.web.mirror import ORDERS
 from queuectl.web.old_routes import OLD
-from queuectl.web.queue_routes import QUEUE
-from queuectl.web.routes import V1, Member, Route
+from queuectl.web.routes import Member, Route, row
 
 _FILTERS = (
     Member("state", "state", "only jobs in this state", many=True, choices=STATES),
@@ -83,6 +83,7 @@ _EVENTS = (
     Member("max", "int", "end after so many events", low=1, high=1_000_000),
     Member("timeout", "duration", "end after so long", low=0, high=86_400),
 )
+_TAGS = (Member("tags", "tags", "these tags; the whole queue if left out"),)
 _GUARDS = {
     200: "the job as it is now",
     404: "no such job",
@@ -92,20 +93,10 @@ _GUARDS = {
 _TOUCHED = {200: "what was touched", 409: "other jobs are meant now", 428: "expect is missing"}
 
 ROUTES: tuple[Route, ...] = (
-    Route(
-        "GET",
-        f"{V1}/access",
-        "access",
-        "read",
-        queue_api.access,
-        "What the caller may do here",
-        result="Access",
-    ),
-    Route(
-        "GET",
-        f"{V1}/status",
+    row("GET /access", "access", queue_api.access, "What the caller may do here", result="Access"),
+    row(
+        "GET /status",
         "status",
-        "read",
         queue_api.status,
         "Counts by state, workers, health",
         _WAIT,
@@ -113,22 +104,18 @@ ROUTES: tuple[Route, ...] = (
         result="Status",
         command="status",
     ),
-    Route(
-        "GET",
-        f"{V1}/stats",
+    row(
+        "GET /stats",
         "stats",
-        "read",
         queue_api.stats,
         "Counts, failures, waiting and run times, and the last hour",
         answers={200: "the figures", 304: "nothing changed"},
         result="Stats",
         command="stats",
     ),
-    Route(
-        "GET",
-        f"{V1}/jobs",
+    row(
+        "GET /jobs",
         "listJobs",
-        "read",
         jobs_api.list_jobs,
         "A page of jobs",
         _LIST,
@@ -136,11 +123,9 @@ ROUTES: tuple[Route, ...] = (
         result="JobList",
         command="list",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs",
+    row(
+        "POST /jobs",
         "createJob",
-        "full",
         jobs_api.create,
         "Hand in a job",
         _MEETING,
@@ -155,11 +140,9 @@ ROUTES: tuple[Route, ...] = (
         result="Job",
         command="enqueue",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/batch",
+    row(
+        "POST /jobs/batch",
         "createJobs",
-        "full",
         jobs_api.create_many,
         "Hand in many jobs, all or none",
         _MEETING,
@@ -172,22 +155,19 @@ ROUTES: tuple[Route, ...] = (
         result="JobBatch",
         command="enqueue --file",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/check",
+    row(
+        "POST /jobs/check",
         "checkJob",
-        "read",
         jobs_api.check,
         "Check the fields of a job; nothing is made",
         body="any",
         answers={200: "what is wrong with it"},
         result="Check",
+        right="read",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/retry",
+    row(
+        "POST /jobs/retry",
         "retryJobs",
-        "full",
         jobs_api.bulk("retry"),
         "Run all selected jobs again",
         body=_bulk(ABLE["retry"], USUAL["retry"]),
@@ -195,11 +175,9 @@ ROUTES: tuple[Route, ...] = (
         result="Touched",
         command="retry",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/update",
+    row(
+        "POST /jobs/update",
         "changeJobs",
-        "full",
         jobs_api.change_many,
         "Set fields of all selected jobs anew",
         body=(
@@ -212,11 +190,9 @@ ROUTES: tuple[Route, ...] = (
         result="Touched",
         command="update",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/cancel",
+    row(
+        "POST /jobs/cancel",
         "cancelJobs",
-        "full",
         jobs_api.bulk("cancel"),
         "Cancel all selected jobs",
         body=_bulk(ABLE["cancel"]),
@@ -224,11 +200,9 @@ ROUTES: tuple[Route, ...] = (
         result="Touched",
         command="cancel",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/purge",
+    row(
+        "POST /jobs/purge",
         "purgeJobs",
-        "full",
         jobs_api.bulk("purge"),
         "Remove all selected jobs that have ended",
         body=(
@@ -239,22 +213,18 @@ ROUTES: tuple[Route, ...] = (
         result="Touched",
         command="purge",
     ),
-    Route(
-        "GET",
-        f"{V1}/jobs/{{id}}",
+    row(
+        "GET /jobs/{id}",
         "getJob",
-        "read",
         jobs_api.show,
         "All of a job",
         answers={200: "the job", 304: "it is as it was", 404: "no such job"},
         result="Job",
         command="show",
     ),
-    Route(
-        "PATCH",
-        f"{V1}/jobs/{{id}}",
+    row(
+        "PATCH /jobs/{id}",
         "changeJob",
-        "full",
         jobs_api.change,
         "Set fields of a job anew",
         body="changes",
@@ -262,32 +232,26 @@ ROUTES: tuple[Route, ...] = (
         result="Job",
         command="update",
     ),
-    Route(
-        "DELETE",
-        f"{V1}/jobs/{{id}}",
+    row(
+        "DELETE /jobs/{id}",
         "removeJob",
-        "full",
         jobs_api.remove,
         "Remove an ended job for good",
         answers={204: "it is gone", **{s: t for s, t in _GUARDS.items() if s != 200}},
         command="purge",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/{{id}}/retry",
+    row(
+        "POST /jobs/{id}/retry",
         "retryJob",
-        "full",
         jobs_api.retry,
         "Run a job again",
         answers=_GUARDS,
         result="Job",
         command="retry",
     ),
-    Route(
-        "POST",
-        f"{V1}/jobs/{{id}}/cancel",
+    row(
+        "POST /jobs/{id}/cancel",
         "cancelJob",
-        "full",
         jobs_api.cancel,
         "Cancel a job; a running one is ended by its worker",
         (Member("abandon", "flag", "give up a run whose processes cannot be ended"),),
@@ -295,32 +259,27 @@ ROUTES: tuple[Route, ...] = (
         result="Job",
         command="cancel",
     ),
-    Route(
-        "GET",
-        f"{V1}/jobs/{{id}}/env",
+    row(
+        "GET /jobs/{id}/env",
         "getVariables",
-        "full",
         jobs_api.variables,
         "The variables given to a job, with their values",
         answers={200: "the variables", 404: "no such job"},
         result="Variables",
+        right="full",
     ),
-    Route(
-        "GET",
-        f"{V1}/jobs/{{id}}/explain",
+    row(
+        "GET /jobs/{id}/explain",
         "explainJob",
-        "read",
         jobs_api.explain,
         "Why a job has not run yet, or ended as it did",
         answers={200: "the reasons", 404: "no such job"},
         result="Explanation",
         command="explain",
     ),
-    Route(
-        "GET",
-        f"{V1}/jobs/{{id}}/logs",
+    row(
+        "GET /jobs/{id}/logs",
         "getLogs",
-        "read",
         jobs_api.logs,
         "A part of what a run printed",
         _LOGS,
@@ -333,11 +292,9 @@ ROUTES: tuple[Route, ...] = (
         kind="text",
         command="logs",
     ),
-    Route(
-        "GET",
-        f"{V1}/jobs/{{id}}/logs/find",
+    row(
+        "GET /jobs/{id}/logs/find",
         "findInLogs",
-        "read",
         jobs_api.find_in_logs,
         "Where the output of a run holds a text",
         (
@@ -349,22 +306,18 @@ ROUTES: tuple[Route, ...] = (
         answers={200: "the byte at which it begins, or null", 404: "no such job or run"},
         result="Found",
     ),
-    Route(
-        "GET",
-        f"{V1}/dlq/groups",
+    row(
+        "GET /dlq/groups",
         "listDeadGroups",
-        "read",
         queue_api.dead_groups,
         "Dead jobs by what killed them",
         answers={200: "the groups", 304: "nothing changed"},
         result="Groups",
         command="dlq list",
     ),
-    Route(
-        "POST",
-        f"{V1}/dlq/retry",
+    row(
+        "POST /dlq/retry",
         "retryDead",
-        "full",
         queue_api.touch_dead("retry_dead"),
         "Put dead jobs back: a group, some, or all",
         body=_OF_THE_DEAD,
@@ -372,11 +325,9 @@ ROUTES: tuple[Route, ...] = (
         result="Touched",
         command="dlq retry",
     ),
-    Route(
-        "POST",
-        f"{V1}/dlq/purge",
+    row(
+        "POST /dlq/purge",
         "removeDead",
-        "full",
         queue_api.touch_dead("purge"),
         "Remove dead jobs for good: a group, some, or all",
         body=_OF_THE_DEAD,
@@ -384,21 +335,17 @@ ROUTES: tuple[Route, ...] = (
         result="Touched",
         command="dlq purge",
     ),
-    Route(
-        "GET",
-        f"{V1}/workers",
+    row(
+        "GET /workers",
         "listWorkers",
-        "read",
         queue_api.list_workers,
         "The workers and what they run",
         result="Workers",
         command="worker list",
     ),
-    Route(
-        "POST",
-        f"{V1}/workers",
+    row(
+        "POST /workers",
         "startWorkers",
-        "full",
         queue_api.start_workers,
         "Start workers in the background",
         body=(Member("count", "int", "how many; 1 if left out", low=1, high=MOST_WORKERS),),
@@ -406,11 +353,9 @@ ROUTES: tuple[Route, ...] = (
         result="Started",
         command="worker start",
     ),
-    Route(
-        "POST",
-        f"{V1}/workers/stop",
+    row(
+        "POST /workers/stop",
         "stopWorkers",
-        "full",
         queue_api.stop_workers,
         "Tell workers to stop, each once it has finished its job",
         body=(
@@ -422,47 +367,99 @@ ROUTES: tuple[Route, ...] = (
         result="Pids",
         command="worker stop",
     ),
-    *QUEUE,
-    Route(
-        "GET",
-        f"{V1}/config",
+    row(
+        "POST /workers/scale",
+        "scaleWorkers",
+        queue_api.scale_workers,
+        "Start or stop workers until so many run; idle ones are stopped first",
+        body=(Member("count", "int", "how many", required=True, high=MOST_WORKERS),),
+        answers={202: "some start, or were told to stop"},
+        result="Scaled",
+        command="worker scale",
+    ),
+    row(
+        "POST /pause",
+        "pause",
+        queue_api.pause,
+        "Let no job start, or none with a tag; what runs goes on",
+        body=_TAGS,
+        result="Paused",
+        command="pause",
+    ),
+    row(
+        "POST /resume",
+        "resume",
+        queue_api.resume,
+        "Let jobs start again",
+        body=_TAGS,
+        answers={200: "what is paused still", 409: "that is not paused"},
+        result="Paused",
+        command="resume",
+    ),
+    row(
+        "GET /limits",
+        "listLimits",
+        queue_api.limits,
+        "The tags that have a limit, and how many jobs with each run",
+        result="Limits",
+        command="limit",
+    ),
+    row(
+        "PUT /limits",
+        "changeLimit",
+        queue_api.limit,
+        "Bound how many jobs with a tag run at once",
+        body=(
+            Member("tag", "tag", "the tag", required=True),
+            Member("most", "int", "any number if left out", low=1, high=MOST_AT_ONCE),
+        ),
+        result="Limits",
+        command="limit",
+    ),
+    row(
+        "POST /checkpoint",
+        "checkpoint",
+        queue_api.checkpoint,
+        "Write all changes into jobs.json and dlq.json now",
+        result="Ok",
+        command="checkpoint",
+    ),
+    row(
+        "GET /doctor",
+        "doctor",
+        queue_api.doctor,
+        "What is wrong with the queue's folder; nothing is mended",
+        result="Doctor",
+        command="doctor",
+    ),
+    row(
+        "GET /config",
         "getConfig",
-        "read",
         queue_api.config,
         "All settings",
         result="Config",
         command="config get",
     ),
-    Route(
-        "PATCH",
-        f"{V1}/config",
+    row(
+        "PATCH /config",
         "changeConfig",
-        "full",
         queue_api.change_config,
         "Set settings anew; null goes back to the default",
         body="settings",
         result="Config",
         command="config set",
     ),
-    Route(
-        "GET",
-        f"{V1}/events",
+    row(
+        "GET /events",
         "events",
-        "read",
         None,
         "What changes, as it happens: server-sent events",
         _EVENTS,
         answers={200: "the events", 404: "no such job"},
         kind="stream",
     ),
-    Route(
-        "GET",
-        "/metrics",
-        "metrics",
-        "read",
-        queue_api.metrics,
-        "Figures for Prometheus",
-        kind="text",
+    row(
+        "GET /metrics", "metrics", queue_api.metrics, "Figures for Prometheus", kind="text", base=""
     ),
     Route("GET", "/healthz", "healthz", "", queue_api.health, "That the server runs", result="Ok"),
     *OLD,

@@ -74,6 +74,26 @@ class Route(NamedTuple):
         return _pattern(self.path)
 
 
+def row(
+    at: str,
+    name: str,
+    handler: Handler | None,
+    summary: str,
+    query: tuple[Member, ...] = (),
+    *,
+    base: str = V1,
+    right: str = "",
+    **more: Any,
+) -> Route:
+    """A row for `METHOD PATH` below `base`: to read is enough for a GET that does not act.
+
+    `right` is another one than this.
+    """
+    method, _, path = at.partition(" ")
+    right = right or ("read" if method == "GET" and not more.get("acts") else "full")
+    return Route(method, base + path, name, right, handler, summary, query, **more)
+
+
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
     parts = re.split(r"(\{\w+\})", path)
@@ -216,14 +236,10 @@ def check_members(members: Sequence[Member], body: Any) -> dict[str, Any]:
 
 def _misfit(member: Member, value: object) -> str:
     kind = member.kind
-    if kind == "int":
-        if isinstance(value, bool) or not isinstance(value, int):
-            return "must be a whole number"
-        if not member.low <= value <= member.high:
-            return f"must lie between {member.low} and {member.high}"
-    elif kind == "duration":
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return "must be a number of seconds"
+    if kind in ("int", "duration"):
+        wanted = (int,) if kind == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            return f"must be a {'whole number' if kind == 'int' else 'number of seconds'}"
         if not member.low <= value <= member.high:
             return f"must lie between {member.low} and {member.high}"
     elif kind == "flag" and not isinstance(value, bool):
