@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from queuectl.commands.render import one_line
@@ -137,13 +138,10 @@ class Feed:
 
     def _first(self) -> list[Job]:
         """Some jobs of each state, soon: of those that wait the ones that are claimed first."""
-        glance = self._watch.glance()
-        try:
+        with closing(self._watch.glance()) as glance:
             jobs = glance.next_claimed(self._now(), _SOME)
             jobs += [job for states in _GROUPS for job in glance.newest(states, "", _SOME)]
             return list(map(_slim, jobs))
-        finally:
-            glance.close()
 
     def _last_words(self, job: Job) -> str:
         """Why the job failed, or the last line that it printed."""

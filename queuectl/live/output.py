@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from queuectl.commands.render import cells, graphemes, one_line, unjoined
@@ -51,10 +52,8 @@ def read_page(logs: Output, job: Job, wish: Wish) -> Page:
         log = logs.open(job)
         if log is None:
             return Page()
-        try:
+        with closing(log):
             return turn(lambda begin, end: log.read(begin, end - begin), log.size, wish)
-        finally:
-            log.close()
     except StoreError:
         return Page()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from queuectl.errors import UNREADABLE
@@ -109,10 +110,7 @@ class Watcher:
 
     def _look_anew(self, followed: frozenset[str]) -> None:
         """Some changes were missed: see what became of the jobs that are followed."""
-        glance = self._watch.glance()
-        try:
+        with closing(self._watch.glance()) as glance:
             found = glance.present(followed)
-        finally:
-            glance.close()
         self._notices.feed(found.values())
         self._notices.silence(followed - found.keys())

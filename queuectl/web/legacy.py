@@ -117,7 +117,8 @@ def config_get(service: Service, call: Call) -> Answer:
     """One setting."""
     key = call.query["key"]
     setting = find_setting(key)
-    form = {"status": "success", "key": key, "value": service.operations.settings()[setting.name]}
+    with service.operations.queue() as queue:
+        form = {"status": "success", "key": key, "value": queue.settings()[setting.name]}
     return Answer(200, form)
 
 
@@ -126,6 +127,7 @@ def config_set(service: Service, call: Call) -> Answer:
     key, value = call.body["key"], call.body["value"]
     setting = find_setting(key)
     changes = check_settings({setting.name: value})
-    settings = service.operations.change_settings(changes)
+    with service.operations.writing() as queue:
+        settings = queue.change_settings(changes)
     form = {"status": "success", "key": key, "value": settings[setting.name]}
     return Answer(200, form, did=f"set {setting.name}")

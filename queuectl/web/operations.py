@@ -12,7 +12,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from io import StringIO
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -23,12 +23,10 @@ from queuectl.commands.grammar.specs import find_command
 from queuectl.commands.handlers.enqueue import make_absolute, set_moment
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.zones import add_zone, zone_here
-from queuectl.config import Settings
 from queuectl.errors import Conflict, NoSuchRun, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import parents
 from queuectl.model.env_set import captured
-from queuectl.model.gate import usage
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.places import own_folder
@@ -112,7 +110,7 @@ class Operations:
                 self._free.append(queue)
 
     @contextmanager
-    def _writing(self) -> Iterator[JobQueue]:
+    def writing(self) -> Iterator[JobQueue]:
         """The same for changes: jobs of workers that died are taken back first."""
         with self.queue() as queue:
             if queue.exists() and queue.lost_workers():
@@ -161,7 +159,7 @@ class Operations:
         """
         placed = [self._placed(draft) for draft in drafts]
         jobs: list[Job] = []
-        with self._writing() as queue:
+        with self.writing() as queue:
             taken = captured(self._environ, self._umask, queue.settings().inherit_env)
             instead = queue.enqueue_each(placed, jobs.append, taken, meeting)
         for index, job in instead.items():
@@ -198,11 +196,8 @@ class Operations:
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that there are, by id."""
-        glance = self._watch.glance()
-        try:
+        with closing(self._watch.glance()) as glance:
             return glance.present(ids)
-        finally:
-            glance.close()
 
     def bounds(self, job_id: str) -> dict[str, dict[str, Any]]:
         """What a job waits for, and what for it: parents, children, and the limits of its tags.
@@ -228,23 +223,17 @@ class Operations:
             with self.queue() as queue:
                 yield from selected(queue.find(selection.states), selection)
             return
-        glance = self._watch.glance()
-        try:
+        with closing(self._watch.glance()) as glance:
             yield from selected(glance.holding(selection.states, words), selection)
-        finally:
-            glance.close()
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
         """At most so many jobs, those with the latest time `key`; whether these are all."""
-        glance = self._watch.glance()
-        try:
+        with closing(self._watch.glance()) as glance:
             return glance.latest(key, most)
-        finally:
-            glance.close()
 
     def update(self, job_id: str, changes: Mapping[str, object], rev: int | None) -> Job:
         """The job with fields set anew; Outdated if it is not at `rev`."""
-        with self._writing() as queue:
+        with self.writing() as queue:
             wanted = self._changes(changes, lambda: [queue.get(job_id)])
             job = queue.update(job_id, wanted, rev=rev)
         self._wrote([job])
@@ -252,21 +241,21 @@ class Operations:
 
     def cancel(self, job_id: str, rev: int | None, *, abandon: bool = False) -> Job:
         """The job cancelled, or asked to end; `abandon`: given up though it may go on."""
-        with self._writing() as queue:
+        with self.writing() as queue:
             jobs = queue.abandon([job_id], rev) if abandon else queue.cancel([job_id], rev)
         self._wrote(jobs)
         return jobs[0]
 
     def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
         """The jobs pending now; all or none."""
-        with self._writing() as queue:
+        with self.writing() as queue:
             jobs = queue.retry(ids, rev)
         self._wrote(jobs)
         return jobs
 
     def retry_dead(self, ids: Sequence[str]) -> list[Job]:
         """Dead jobs put back; all or none."""
-        with self._writing() as queue:
+        with self.writing() as queue:
             jobs = queue.retry_dead(ids)
         self._wrote(jobs)
         return jobs
@@ -276,7 +265,7 @@ class Operations:
 
         OtherJobs if they are not `exactly` so many at that moment; then nothing is done.
         """
-        with self._writing() as queue:
+        with self.writing() as queue:
             if action == "update_all":
                 how["changes"] = self._changes(how["changes"], lambda: queue.select(selection))
             done: list[Job] = getattr(queue, action)(selection, exactly=exactly, **how)
@@ -303,7 +292,7 @@ class Operations:
 
         Conflict for one that a live job waits for.
         """
-        with self._writing() as queue:
+        with self.writing() as queue:
             removed = queue.purge([job_id], rev=rev)
         if not removed:
             raise Conflict(f"job '{job_id}' stays: jobs that have not ended wait for it")
@@ -358,11 +347,11 @@ class Operations:
                 at = at if 0 < at < size else None
             return Found(None, at, size, ended)
 
-    # -- workers and settings
+    # -- workers
 
     def start_workers(self, count: int) -> list[int]:
         """So many workers more; their pids."""
-        with self._writing() as queue:
+        with self.writing() as queue:
             queue.settings()
         return pool.start(self.folder, count)
 
@@ -380,11 +369,6 @@ class Operations:
                 pool.stop(queue, now=now, only=only, on_wait=leave)
         return told
 
-    def stop_elsewhere(self, *, now: bool = False) -> list[str]:
-        """Ask the workers of other hosts to stop; their ids."""
-        with self.queue() as queue:
-            return queue.stop_elsewhere(now=now)
-
     def scale_workers(self, count: int) -> tuple[list[int], list[int]]:
         """As many workers on this host: the pids of those started, and of those told to stop."""
         with self.queue() as queue:
@@ -393,41 +377,6 @@ class Operations:
         if count > living:
             return self.start_workers(count - living), []
         return [], self.stop_workers(spare) if spare else []
-
-    def pause(self, tags: Sequence[str]) -> list[str]:
-        """The queue paused, or what has one of the tags; all that is paused then."""
-        with self._writing() as queue:
-            return queue.pause(tags)
-
-    def resume(self, tags: Sequence[str]) -> list[str]:
-        """A pause taken back; all that is paused still. Conflict for what is not."""
-        with self._writing() as queue:
-            return queue.resume(tags)
-
-    def limit(self, tag: str, most: int | None) -> None:
-        """At most so many jobs with the tag at once, None for any number."""
-        with self._writing() as queue:
-            queue.limit(tag, most)
-
-    def limits(self) -> list[tuple[str, int, int]]:
-        """The tags that have a limit, each with that and how many jobs with it run."""
-        with self.queue() as queue:
-            return usage(queue.find(("in_progress",)), queue.settings().limits)
-
-    def checkpoint(self) -> None:
-        """The JSON files brought up to date."""
-        with self._writing() as queue:
-            queue.checkpoint()
-
-    def settings(self) -> Settings:
-        """All settings with their values."""
-        with self.queue() as queue:
-            return queue.settings()
-
-    def change_settings(self, changes: Mapping[str, object]) -> Settings:
-        """Settings set anew; None goes back to a default."""
-        with self._writing() as queue:
-            return queue.change_settings(changes)
 
     # -- what changes
 

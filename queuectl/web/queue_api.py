@@ -10,8 +10,10 @@ from typing import Any
 from queuectl import __version__
 from queuectl.addresses import name_of
 from queuectl.commands.forms import limits_form
+from queuectl.commands.handlers.gate import in_use
 from queuectl.commands.render import counted
 from queuectl.config import SETTINGS, Settings
+from queuectl.errors import NoSuchJob
 from queuectl.model.causes import by_cause, cause_of, named
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection
@@ -140,8 +142,6 @@ def _run(
     service: Service, run: tuple[str, int | None], *, ask: bool
 ) -> tuple[str, str | None] | None:
     """Command and start of a run; None if it is over, or not known: `ask` the queue then."""
-    from queuectl.errors import NoSuchJob
-
     job = service.mirror.known(run[0])
     if job is None or job.state != "in_progress" or job.run != run[1]:
         try:
@@ -171,7 +171,10 @@ def start_workers(service: Service, call: Call) -> Answer:
 def stop_workers(service: Service, call: Call) -> Answer:
     """Workers told to stop, each once it has finished its job."""
     now = bool(call.body["now"])
-    asked = service.operations.stop_elsewhere(now=now) if call.body["all_hosts"] else []
+    asked: list[str] = []
+    if call.body["all_hosts"]:
+        with service.operations.queue() as queue:
+            asked = queue.stop_elsewhere(now=now)
     pids = service.operations.stop_workers(call.body["workers"], now=now)
     did = f"told {counted(len(pids) + len(asked), 'worker')} to stop"
     return Answer(202, {"pids": pids, "asked": asked}, did=did)
@@ -191,29 +194,31 @@ def scale_workers(service: Service, call: Call) -> Answer:
 def pause(service: Service, call: Call) -> Answer:
     """Nothing started any more, or nothing that has one of the tags."""
     tags = call.body["tags"] or []
-    return Answer(
-        200, {"paused": service.operations.pause(tags)}, did=f"paused {', '.join(tags) or 'all'}"
-    )
+    with service.operations.writing() as queue:
+        paused = queue.pause(tags)
+    return Answer(200, {"paused": paused}, did=f"paused {', '.join(tags) or 'all'}")
 
 
 def resume(service: Service, call: Call) -> Answer:
     """A pause taken back."""
     tags = call.body["tags"] or []
-    return Answer(
-        200, {"paused": service.operations.resume(tags)}, did=f"resumed {', '.join(tags) or 'all'}"
-    )
+    with service.operations.writing() as queue:
+        paused = queue.resume(tags)
+    return Answer(200, {"paused": paused}, did=f"resumed {', '.join(tags) or 'all'}")
 
 
 def limits(service: Service, call: Call) -> Answer:
     """The tags that have a limit, and what runs of each."""
-    return Answer(200, limits_form(service.operations.limits()))
+    with service.operations.queue() as queue:
+        return Answer(200, limits_form(in_use(queue)))
 
 
 def limit(service: Service, call: Call) -> Answer:
     """The limit of a tag set, or lifted."""
     tag, most = call.body["tag"], call.body["most"]
-    service.operations.limit(tag, most)
-    form = limits_form(service.operations.limits())
+    with service.operations.writing() as queue:
+        queue.limit(tag, most)
+        form = limits_form(in_use(queue))
     return Answer(200, form, did=f"limited {tag} to {'any number' if most is None else most}")
 
 
@@ -222,7 +227,8 @@ def limit(service: Service, call: Call) -> Answer:
 
 def checkpoint(service: Service, call: Call) -> Answer:
     """The JSON files brought up to date."""
-    service.operations.checkpoint()
+    with service.operations.writing() as queue:
+        queue.checkpoint()
     return Answer(200, {"status": "ok"}, did="wrote the JSON files")
 
 
@@ -240,8 +246,10 @@ def _shown(settings: Settings) -> dict[str, Any]:
 
 def config(service: Service, call: Call) -> Answer:
     """All settings, what they mean and their defaults."""
+    with service.operations.queue() as queue:
+        settings = queue.settings()
     form = {
-        "settings": _shown(service.operations.settings()),
+        "settings": _shown(settings),
         "about": {
             setting.name: {"meaning": setting.meaning, "default": setting.default}
             for setting in SETTINGS
@@ -253,7 +261,8 @@ def config(service: Service, call: Call) -> Answer:
 def change_config(service: Service, call: Call) -> Answer:
     """Settings set anew."""
     changes = check_settings(call.body)
-    settings = service.operations.change_settings(changes)
+    with service.operations.writing() as queue:
+        settings = queue.change_settings(changes)
     return Answer(200, {"settings": _shown(settings)}, did=f"set {', '.join(changes)}")
 
 
@@ -263,21 +272,19 @@ def change_config(service: Service, call: Call) -> Answer:
 def metrics(service: Service, call: Call) -> Answer:
     """Figures in the text form of Prometheus, version 0.0.4."""
     form = status_form(service)
-    lines = _metric("queuectl_jobs", "gauge", "Jobs in each state.")
-    lines += [f'queuectl_jobs{{state="{state}"}} {n}' for state, n in form["jobs"].items()]
-    lines += _metric("queuectl_workers", "gauge", "Workers that live.")
-    lines.append(f"queuectl_workers {form['workers']['active']}")
-    lines += _metric("queuectl_workers_hindered", "gauge", "Workers that cannot work.")
-    lines.append(f"queuectl_workers_hindered {len(form['workers']['hindered'])}")
-    lines += _metric("queuectl_changes_waiting", "gauge", "Changes not in the JSON files yet.")
-    lines.append(f"queuectl_changes_waiting {form['changes_waiting']}")
-    lines += _metric("queuectl_up", "gauge", "1 unless jobs wait that nobody can run.")
-    lines.append(f"queuectl_up {int(form['health'] != 'stalled')}")
-    lines += _metric("queuectl_serve_start_time_seconds", "gauge", "When this server started.")
-    lines.append(f"queuectl_serve_start_time_seconds {service.started:.3f}")
+    states = [f'{{state="{state}"}} {count}' for state, count in form["jobs"].items()]
+    workers, up = form["workers"], int(form["health"] != "stalled")
+    figures = (
+        ("jobs", "Jobs in each state.", states),
+        ("workers", "Workers that live.", [f" {workers['active']}"]),
+        ("workers_hindered", "Workers that cannot work.", [f" {len(workers['hindered'])}"]),
+        ("changes_waiting", "Changes not in the JSON files yet.", [f" {form['changes_waiting']}"]),
+        ("up", "1 unless jobs wait that nobody can run.", [f" {up}"]),
+        ("serve_start_time_seconds", "When this server started.", [f" {service.started:.3f}"]),
+    )
+    lines = []
+    for name, told, values in figures:
+        lines += [f"# HELP queuectl_{name} {told}", f"# TYPE queuectl_{name} gauge"]
+        lines += [f"queuectl_{name}{value}" for value in values]
     body = "\n".join([*lines, ""]).encode()
     return Answer(200, body, media="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _metric(name: str, kind: str, told: str) -> list[str]:
-    return [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]

@@ -9,6 +9,7 @@ from queuectl.commands import forms
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.errors import InvalidInput
+from queuectl.job_queue import JobQueue
 from queuectl.model.gate import ALL, usage, variable
 
 
@@ -56,7 +57,7 @@ def limit(context: Context, args: dict[str, Any]) -> Result:
     else:
         jobs = f"1 job tagged {tag} runs" if most == 1 else f"{most} jobs tagged {tag} run"
         told = f"At most {jobs} at once, numbered in {variable(tag)} from 0 on."
-    return Result([told], words=(), form=lambda: forms.limits_form(_usage(context, tag)))
+    return Result([told], words=(), form=lambda: forms.limits_form(in_use(context.queue, tag)))
 
 
 def _number(text: str) -> int | None:
@@ -68,7 +69,7 @@ def _number(text: str) -> int | None:
 
 
 def _limits(context: Context, tag: str | None) -> Result:
-    rows = _usage(context, tag)
+    rows = in_use(context.queue, tag)
 
     def lines() -> Iterator[str]:
         if rows:
@@ -86,9 +87,8 @@ def _limits(context: Context, tag: str | None) -> Result:
     )
 
 
-def _usage(context: Context, tag: str | None) -> list[tuple[str, int, int]]:
+def in_use(queue: JobQueue, tag: str | None = None) -> list[tuple[str, int, int]]:
     """The limit of a tag with what runs of it, as gate.usage gives it; all of them for None."""
-    queue = context.queue
     used = usage(queue.find(("in_progress",)), queue.settings().limits)
     return [row for row in used if tag in (None, row[0])]
 
