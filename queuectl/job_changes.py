@@ -7,7 +7,6 @@ change it: to all the jobs that are meant, or to none.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob, Outdated
 from queuectl.model import lifecycle
@@ -53,18 +52,12 @@ class JobChanges:
             raise NoSuchJob(job_id)
         return job
 
-    def find(
-        self, states: Collection[str] | None = None, limit: int | None = None
-    ) -> Iterator[Job]:
-        """Jobs in one of the states (None: all), at most `limit`; the dead come last."""
-        return islice(self.store.find(states), limit)
-
     def is_drained(self) -> bool:
         """Whether no job is pending, in progress or waiting for a retry, but for schedules."""
         counts = self.store.counts()
         if counts["in_progress"] or counts["failed"]:
             return False
-        return not counts["pending"] or all(map(recurs, self.find(("pending",))))
+        return not counts["pending"] or all(map(recurs, self.store.find(("pending",))))
 
     def states(self, ids: Collection[str]) -> dict[str, str]:
         """The states of those of the jobs that there are, as jobs that wait for them see them."""
@@ -99,7 +92,7 @@ class JobChanges:
         from queuectl.model.gate import holders, tokens
 
         needed = any(tokens(job, gate) for job in jobs)
-        return holders(self.find(("in_progress",)), gate) if needed else {}
+        return holders(self.store.find(("in_progress",)), gate) if needed else {}
 
     def ahead(self, job: Job, gate: Gate) -> int:
         """How many jobs that can start are claimed before this one."""
@@ -123,7 +116,7 @@ class JobChanges:
         """The jobs that are selected now; ids that are not there are passed over."""
         from queuectl.model.selection import selected  # see is_selection
 
-        return list(selected(self.find(selection.states), selection))
+        return list(selected(self.store.find(selection.states), selection))
 
     def update(
         self,
@@ -267,7 +260,7 @@ class JobChanges:
             kin = {job.id: job for job in self.kin()} | changed
             check_new(asked, kin.get, states_with(changed, states.get))
         alive = revived(pairs)
-        for other in self.find(LIVE) if alive else ():
+        for other in self.store.find(LIVE) if alive else ():
             if other.unique in alive:
                 refuse_key(alive[other.unique], [other])
         return [*pairs, *self.family().consequences(pairs, self.now(), alone=alone)]
@@ -401,7 +394,7 @@ class JobChanges:
         from queuectl.model.gate import paused_by
 
         paused, lacking = 0, []
-        for job in self.find(CLAIMABLE):
+        for job in self.store.find(CLAIMABLE):
             if recurs(job):
                 continue  # none waits for it to end
             if paused_by(job, gate) is not None:
@@ -428,7 +421,7 @@ class JobChanges:
         from queuectl.model.rehearsal import rehearse, related
 
         new = list(jobs)
-        there = related(new, named, self.find)
+        there = related(new, named, self.store.find)
         rehearse(new, there, self.store.folder, meet, self.store.check_size)
 
     def wake_idle(self, count: int) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from queuectl.model.meeting import Meeting
     from queuectl.store.backup import Backup
     from queuectl.store.contract import Archive, Care, Slot, Store
-    from queuectl.store.facts import Finding, WorkerInfo
+    from queuectl.store.facts import WorkerInfo
 
 
 class JobQueue(JobChanges):
@@ -46,7 +46,7 @@ class JobQueue(JobChanges):
         self.next_due, self.sync, self.fold_if_due = store.next_due, store.sync, store.fold_if_due
         self.counts, self.tidy, self.close = store.counts, store.tidy, store.close
         self.checkpoint, self.checkpoint_due_in = store.fold, store.fold_due_in
-        self.release_worker = store.release
+        self.find, self.release_worker = store.find, store.release
         store.on_change = self._hooks
         self._dice = dice or _throw
         self._word = 0
@@ -68,13 +68,15 @@ class JobQueue(JobChanges):
         return self.store.folder
 
     @property
-    def _care(self) -> Care:
+    def care(self) -> Care:
+        """How damage is found and mended: see Care. StoreError if the store has no part in that."""
         if self.store.care is None:
             raise self._lacks("no doctor: there are no files of its own to be looked at")
         return self.store.care
 
     @property
-    def _archive(self) -> Archive:
+    def archive(self) -> Archive:
+        """How the queue becomes a file: see Archive. StoreError if the store cannot do that."""
         if self.store.archive is None:
             raise self._lacks("no backups: the store has its own means for that")
         return self.store.archive
@@ -245,33 +247,17 @@ class JobQueue(JobChanges):
 
         self._change_settings(changes)
 
-    def examine(self) -> list[Finding]:
-        """What is wrong with the data folder, in whatever state it is; nothing if it is absent."""
-        return self._care.examine()
-
-    def repair(self, done: list[str], unread: list[str]) -> None:
-        """Mend the data folder; what was done, and could not be read, goes into the lists."""
-        self._care.repair(done, unread)
-
-    def tidy_output(self, stamp: str) -> list[str]:
-        """Put output of no job and no worker aside, `stamp` in its name; a line for each piece."""
-        return self._care.tidy_output(stamp)
-
-    def backup(self) -> Iterator[bytes]:
-        """The lines of a backup of jobs and settings, all of one moment."""
-        return self._archive.backup()
-
     def write_backup(self, path: str, *, overwrite: bool = False) -> int:
         """Write a backup to a file, whole or not at all; how many jobs it holds."""
         from queuectl.store.backup import write_backup
 
-        return write_backup(path, self._archive.backup(), overwrite=overwrite)
+        return write_backup(path, self.archive.backup(), overwrite=overwrite)
 
     def read_backup(self, file: IO[bytes], name: str) -> Backup:
         """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
         from queuectl.store.backup import read_backup
 
-        _ = self._archive  # StoreError if what is read could not be put back
+        _ = self.archive  # StoreError if what is read could not be put back
         return read_backup(file, name)
 
     def restore(self, backup: Backup, *, replace: bool = False) -> str | None:
@@ -287,7 +273,7 @@ class JobQueue(JobChanges):
             return lifecycle.settled(job, job, stopped, self._retry_policy, 0.0, now) or job
 
         jobs = [put_back(job) if job.state == "in_progress" else job for job in backup.jobs]
-        kept = self._archive.refill(jobs, backup.settings, backup.env_sets, replace=replace)
+        kept = self.archive.refill(jobs, backup.settings, backup.env_sets, replace=replace)
         self.store.wake()
         return kept
 

@@ -506,8 +506,8 @@ def test_many_keys_are_looked_for_in_one_pass(queue, monkeypatch):
     ids = [f"u{n}" for n in range(20)]
     queue.enqueue({"id": name, "command": "true", "unique": name} for name in ids)
     queue.cancel(ids)
-    passes, find = [], queue.find
-    monkeypatch.setattr(queue, "find", lambda *args: passes.append(1) or find(*args))
+    passes, find = [], queue.store.find
+    monkeypatch.setattr(queue.store, "find", lambda *args: passes.append(1) or find(*args))
     assert len(queue.would_retry(ids)) == 20
     assert len(passes) == 1
 

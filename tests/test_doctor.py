@@ -413,7 +413,7 @@ def test_it_is_right_while_others_work(queue, wait_until):
         store = JobQueue.open(queue.folder)
         wait_until(lambda: sum(store.counts().values()) > before + 5)
         for _ in range(25):
-            assert [one.text for one in store.examine() if one.problem] == []
+            assert [one.text for one in store.care.examine() if one.problem] == []
     finally:
         for writer in writers:
             writer.send_signal(signal.SIGKILL)

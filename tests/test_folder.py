@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from failing_disk import failing_disk
-from samples import configure, make_job, put
+from samples import configure, make_job, put, read
 
 from queuectl import places
 from queuectl.errors import DiskRefused, StoreError
@@ -37,8 +37,7 @@ def tree(path):
     found = {}
     for where, _, names in os.walk(path):
         for name in names:
-            with open(os.path.join(where, name), "rb") as file:
-                found[os.path.join(where, name)] = file.read()
+            found[os.path.join(where, name)] = read(where, name)
     return found
 
 
@@ -160,9 +159,9 @@ def test_a_folder_with_other_files_may_be_used_and_stays_as_it_is(tmp_path):
     store = FileStore(str(path))
     store.add([make_job("a")])
     store.close()
-    assert not any(found.problem for found in JobQueue.open(str(path)).examine())
+    assert not any(found.problem for found in JobQueue.open(str(path)).care.examine())
     (path / "journal").chmod(0o644)
-    JobQueue.open(str(path)).repair([], [])
+    JobQueue.open(str(path)).care.repair([], [])
     assert (path / "notes.txt").read_text() == "mine\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o755
     private = {entry.name for entry in os.scandir(path) if not entry.stat().st_mode & 0o077}

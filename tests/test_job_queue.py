@@ -489,7 +489,7 @@ def test_times_follow_the_stores_clock(queue, monkeypatch):
 def test_a_part_that_the_store_lacks_is_named_in_one_line(tmp_path, monkeypatch):
     queue = JobQueue(MemoryStore(str(tmp_path)))
     with pytest.raises(StoreError, match=rf"^the queue in {tmp_path} has no doctor: [^\n]+$"):
-        queue.examine()
+        queue.care.examine()
     monkeypatch.setattr(MemoryStore, "archive", None)
     with pytest.raises(StoreError, match=rf"^the queue in {tmp_path} has no backups: [^\n]+$"):
-        list(queue.backup())
+        list(queue.archive.backup())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from samples import let_rest, make_job
+from samples import let_rest, make_job, read
 
 from queuectl.job_queue import JobQueue
 from queuectl.model.fields import TOO_LONG
@@ -121,8 +121,7 @@ PARSED = 7 * len(NONSENSE) >> 10  # kB: its bytes, its text, and 5 MB of that pa
 @on_linux
 def test_a_giant_job_in_an_edited_file_is_refused_before_it_is_parsed(folder, bare):
     path = os.path.join(folder, "jobs.json")
-    with open(path, "rb") as file:
-        first = file.read().splitlines()[1]
+    first = read(path).splitlines()[1]
     with open(path, "wb") as file:
         file.write(b"[\n" + first + b",\n" + NONSENSE + b"\n]\n")
     let_rest(folder)
@@ -190,8 +189,7 @@ def test_many_jobs_in_one_line_of_an_edited_file_are_taken_in(folder):
 def test_an_edit_that_adds_more_than_64_megabytes_is_refused(folder):
     path = os.path.join(folder, "jobs.json")
     size = os.stat(path).st_size
-    with open(path, "rb") as file:
-        before = file.read()
+    before = read(path)
     argv = [sys.executable, "-m", "queuectl", "--data", folder, "list"]
     with open(path, "ab") as file:
         file.truncate(size + 64_000_001)
@@ -288,6 +286,6 @@ def test_repair_reads_a_large_jobs_json_whose_journal_is_lost(folder, monkeypatc
     os.unlink(os.path.join(folder, "journal"))
     assert os.stat(os.path.join(folder, "jobs.json")).st_size > 1000
     queue = JobQueue.open(folder)
-    queue.repair([], [])
+    queue.care.repair([], [])
     assert len(list(queue.find())) == 10
     queue.close()

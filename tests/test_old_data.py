@@ -157,7 +157,7 @@ def test_unknown_keys_survive_a_backup_and_a_repair(old, version, tmp_path):
     other.close()
     Path(old.folder, "journal").write_bytes(b"\0" + Path(old.folder, "journal").read_bytes()[1:])
     done: list[str] = []
-    old.repair(done, [])
+    old.care.repair(done, [])
     assert done
     assert forms(old) == expected(version)
 

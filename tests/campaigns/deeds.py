@@ -127,7 +127,7 @@ def backup(queue: JobQueue) -> Callable[[], object]:
 
 
 def repair(queue: JobQueue) -> Callable[[], object]:
-    return lambda: queue.repair([], [])
+    return lambda: queue.care.repair([], [])
 
 
 ANYWHERE: tuple[Deed, ...] = (

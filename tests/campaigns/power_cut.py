@@ -310,7 +310,7 @@ class Cut:
             return view(queue), False
         except BadFile:
             self.refused += 1
-        queue.repair([], [])
+        queue.care.repair([], [])
         return view(queue), True
 
     def _expect(self, found: View, repaired: bool, jobs: int, settings: int, begun: int) -> None:

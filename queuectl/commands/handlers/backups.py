@@ -14,7 +14,7 @@ def backup(context: Context, args: dict[str, Any]) -> Result:
     """A copy of jobs and settings at one moment."""
     path = args["file"]
     if path == "-":
-        for line in context.queue.backup():
+        for line in context.queue.archive.backup():
             context.write_bytes(line)
         return Result()
     count = context.queue.write_backup(path, overwrite=args["force"])

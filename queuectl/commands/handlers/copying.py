@@ -88,7 +88,7 @@ def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
     """All that the source holds, as the target would read it from a backup."""
     try:
         with TemporaryFile() as file:
-            file.writelines(source.backup())
+            file.writelines(source.archive.backup())
             file.seek(0)
             return target.read_backup(file, name)
     except OSError as exc:

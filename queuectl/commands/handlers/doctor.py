@@ -23,17 +23,17 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
     queue, mended, unread = context.queue, list[str](), list[str]()
     try:
         if args["repair"]:
-            queue.repair(mended, unread)
+            queue.care.repair(mended, unread)
             if queue.exists():
                 _rescue(queue, mended)
-                mended += queue.tidy_output(compact(time.time()))
+                mended += queue.care.tidy_output(compact(time.time()))
     finally:
         if not args["json"]:  # also if the disk refused to go on
             for line in mended:
                 context.write(f"Mended: {render.brief(line)}")
             for line in unread:
                 context.write(f"Not readable: {render.brief(line)}")
-    found = queue.examine()
+    found = queue.care.examine()
     if not any(finding.problem for finding in found):
         found += _of_later_versions(queue) + _of_dead_hooks(queue)
     broken = any(finding.problem for finding in found)
