@@ -89,7 +89,7 @@ COMMANDS = (
         words=("stats",),
         summary="Tell what the jobs came to: failures, times, the last hour.",
         params=(JSON,),
-        handler="queuectl.commands.handlers.figures:stats",
+        handler="queuectl.commands.handlers.stats:stats",
         examples=("stats", "stats --json"),
         details="It counts the jobs that are still there, and says since when.",
     ),
@@ -154,7 +154,7 @@ COMMANDS = (
         words=("update",),
         summary="Change the fields of a job, retry or cancel it.",
         params="queuectl.commands.params:UPDATE",
-        handler="queuectl.commands.handlers.enqueue:update",
+        handler="queuectl.commands.handlers.update:update",
         examples=(
             'update \'{"id": "job1", "state": "pending"}\'',
             "update job1 --priority 3 --timeout 5m",

@@ -150,7 +150,7 @@ def is_too_long(text: str, at: int) -> bool:
 
 
 def find_field(name: str) -> Field:
-    """The field spelled `name`, in its present or an old spelling."""
+    """The field spelled `name`, in its present or an old spelling; InvalidInput for no field."""
     found = BY_SPELLING.get(name)
     if found is None:
         raise unknown_field(name)

@@ -101,7 +101,7 @@ def check_draft(draft: object, *, editing: bool = False, at: object = None) -> d
 
 
 def check_drafts(drafts: object, most: int) -> list[dict[str, Any]]:
-    """Several new jobs; the pointers begin with their index."""
+    """Several new jobs, checked as one is; the pointers begin with their index."""
     if not isinstance(drafts, list):
         raise wrong([fault("the body must be an array of jobs")])
     if not 1 <= len(drafts) <= most:

@@ -70,7 +70,10 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
                     kept = f"A job is there already, {there.state},"
                     fate = kept if entry.meeting == "keep" else "Waiting job replaced"
                 yield f"{fate} with job id: {job_id}"
-            _tell_time(context, draft)
+            if "run_at" in draft:
+                from queuectl.commands.grammar.local_times import tell_time
+
+                tell_time(context, draft["run_at"])
         else:
             yield _sum(entry, args["tag"])
         context.note_enqueued()
@@ -228,13 +231,6 @@ def _meeting(args: Mapping[str, Any]) -> Meeting:
     return "keep" if args.get("if_absent") else "replace" if args.get("replace") else "refuse"
 
 
-def _tell_time(context: Context, draft: Draft) -> None:
-    if "run_at" in draft:
-        from queuectl.commands.grammar.local_times import tell_time
-
-        tell_time(context, draft["run_at"])
-
-
 def _tell_missing(context: Context, args: Mapping[str, Any], draft: Draft) -> None:
     """Note what the job needs and is not here now, unless a job before it may bring that."""
     if draft.get("after") or draft.get("after_end"):
@@ -261,14 +257,14 @@ def described(args: dict[str, Any]) -> Draft:
     if args.get("argv"):
         given.append(("command", args["argv"]))
     given += [(name, value) for option, name, value in _FLAGS if args.get(option)]
-    draft = _joined(args.get("object"), given)
+    draft = joined(args.get("object"), given)
     if not draft:
         raise InvalidInput("nothing to enqueue: give {...}, --command, --file or -- and a command")
     return draft
 
 
-def _joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
-    """The fields of an object and those of options, none of them twice."""
+def joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
+    """The fields of an object and those of options; InvalidInput if one is given twice."""
     joined = dict(draft or {})
     set_moment(joined)
     for name, value in given:
@@ -413,54 +409,3 @@ class _Reading:
     def tell_end(self, jobs: int) -> None:
         if time.monotonic() - self._began >= 1.0:
             self._context.show_waiting(f"Handing in {jobs:,} jobs")
-
-
-def update(context: Context, args: dict[str, Any]) -> Result:
-    """The jobs that are named or selected changed, or none, each told with its state."""
-    from queuectl.commands.handlers.jobs import NO_MATCH, these
-    from queuectl.commands.selecting import chosen, confirmed, selects
-    from queuectl.model.selection import Selection
-
-    named = [("id", job_id) for job_id in args["job"][:1]]
-    given = option_fields(args, unset=True)
-    name_tagged(context, given)
-    given.pop("tags", None)
-    env = given.pop("env") if given.get("env") else None
-    assert env is None or isinstance(env, dict)
-    tag, untag = args.get("tag") or (), args.get("untag") or ()
-    changes = _joined(args.get("object"), [*named, *given.items()])
-    if "tags" in changes and (tag or untag):
-        raise InvalidInput("give all tags as the field 'tags', or --tag and --untag, not both")
-    if "env" in changes and env:
-        raise InvalidInput("give all variables as the field 'env', or some by --env, not both")
-    job_id = changes.pop("id", None)
-    ids = args["job"] or ([job_id] if isinstance(job_id, str) else [])
-    if not ids and not selects(args):
-        raise InvalidInput(
-            "update wants the id of the job, as in update job1 --priority 3; "
-            "--with-tag, --in-state and --match select several (--tag and --state are set)"
-        )
-    make_absolute(changes)
-    queue, which = context.queue, chosen(context, {**args, "job": ids}, "update")
-    if changes.get("cron") is not None:
-        from queuectl.commands.zones import add_zone  # few jobs go by a clock
-
-        def meant() -> Iterable[Job]:
-            return queue.select(which) if isinstance(which, Selection) else map(queue.get, which)
-
-        add_zone(changes, meant)
-    if args["dry_run"]:
-        return these(context, queue.would_update(which, changes, tag, untag, env))
-    also = {"pending": " and retry", "cancelled": " and cancel"}.get(str(changes.get("state")), "")
-    agreed = confirmed(context, f"Change{also}", which, args)
-    if agreed is None:
-        return Result(code=1)
-    jobs = queue.update_all(agreed, changes, tag, untag, env=env)
-
-    def told(lines: Iterable[str]) -> Iterator[str]:
-        yield from lines
-        if jobs:
-            _tell_time(context, changes)
-
-    shown = [f"Job '{job.id}' is updated; it is {job.state}." for job in jobs] or [NO_MATCH]
-    return Result(told(shown), words=told(job.id for job in jobs))

@@ -21,11 +21,8 @@ def stats(context: Context, args: dict[str, Any]) -> Result:
     found = stats_of(context.queue.find(), time.time())
     is_utf = "utf" in (getattr(context.out, "encoding", None) or "").lower()
     blocks = _BLOCKS if is_utf else _PLAIN
-
-    def words() -> Iterator[str]:
-        yield from (f"{state} {count}" for state, count in found["jobs"].items())
-
-    return Result(_lines(context, found, blocks), words=words(), form=lambda: found)
+    words = (f"{state} {count}" for state, count in found["jobs"].items())
+    return Result(_lines(context, found, blocks), words=words, form=lambda: found)
 
 
 def _lines(context: Context, found: dict[str, Any], blocks: str) -> Iterator[str]:
