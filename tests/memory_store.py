@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from memory_watch import MemoryWatch
 
 from queuectl.config import Settings
-from queuectl.errors import Conflict, DuplicateId, NoSuchJob, NoSuchSet
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, NoSuchJob, NoSuchSet
 from queuectl.model.claim_order import Claim, ahead_of, claim_order, is_ready
 from queuectl.model.dependencies import (
     Kin,
@@ -35,7 +35,7 @@ from queuectl.store.files.job_files import checked_line, encode_job
 from queuectl.store.files.logs import LogFolder
 
 if TYPE_CHECKING:
-    from queuectl.store.contract import Kept, Meet, OnChange, Rule, Which
+    from queuectl.store.contract import End, Kept, Meet, OnChange, Rule, Which
 
 
 class MemoryStore:
@@ -67,6 +67,11 @@ class MemoryStore:
     ) -> None:
         after = dict(self._jobs)
         for index, job in enumerate(jobs):
+            try:
+                self.check_size(job)
+            except InvalidInput as exc:
+                exc.index = index
+                raise
             if job.id in after and (meet is None or job.id not in self._jobs):
                 raise DuplicateId(job.id, "memory", index)
             others = [after[job.id]] if job.id in after else []
@@ -308,6 +313,9 @@ class MemoryStore:
         self._workers.pop(worker_id, None)
         return True
 
+    def stop_elsewhere(self, now: bool) -> list[str]:
+        return []
+
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
         for slot in self._workers.values():
             if slot.alive and only in (None, slot.id):
@@ -358,7 +366,7 @@ class MemoryStore:
         if running or (self._jobs and not replace):
             raise Conflict("the queue runs jobs" if running else "the queue holds jobs")
         self._jobs = {job.id: job for job in jobs}
-        self._settings, self._env_sets = dict(settings), dict(env_sets)
+        self._settings, self._env_sets, self._made = dict(settings), dict(env_sets), True
         return None
 
     # -- the whole
@@ -407,8 +415,14 @@ def _holders(jobs: Mapping[str, Job], job: Job) -> list[Job]:
     ]
 
 
+def _spelled(text: str) -> str:
+    return text.replace("%", "%25").replace(" ", "%20")
+
+
 class MemorySlot:
     """See Slot. What it notes is kept as WorkerInfo reads it."""
+
+    patience, lapsed, declared = 1.0, False, False  # no server has to answer, and no other host is
 
     def __init__(self, store: MemoryStore, head: str) -> None:
         self.id = head.partition(" ")[0]
@@ -440,7 +454,13 @@ class MemorySlot:
         self._facts |= {name: str(fact) for name, fact in facts.items()}
 
     def note_trouble(self, why: str) -> None:
-        self.note_facts(trouble=why.replace("%", "%25").replace(" ", "%20"))
+        self.note_facts(trouble=_spelled(why))
+
+    def note_end(self, job_id: str, run: int, end: End) -> bool:
+        kind, code, error, ended_at = end
+        words = (job_id, str(run), kind, "" if code is None else str(code), ended_at)
+        self.note_facts(end=",".join(words), error=_spelled(error or ""))
+        return True
 
     def keep_watch(self) -> bool:
         others = (slot for slot in self._store._workers.values() if slot is not self)
@@ -452,8 +472,6 @@ class MemorySlot:
 
     def crowd(self) -> int:
         return len(self._store._workers)
-
-    patience = 1.0
 
     def sees_lost(self) -> bool:
         """See Slot; it looks at all of them."""

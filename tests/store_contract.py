@@ -13,7 +13,7 @@ from io import BytesIO
 import pytest
 from samples import configure, ended, make_job, moment, put
 
-from queuectl.errors import Conflict, DuplicateId, KeyTaken, NoSuchJob, OtherJobs
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, KeyTaken, NoSuchJob, OtherJobs
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.claim_order import ahead_of, claim_order
@@ -131,6 +131,15 @@ class StoreContract:
             store.add(make_job(f"k{number % 99}") for number in range(100))
         assert refused.value.index == 99
         assert sum(store.counts().values()) == 101
+
+    def test_a_job_that_is_too_large_is_refused_by_its_index(self, store):
+        large = make_job("large", env={f"V{at}": "x" * 100_000 for at in range(41)})
+        with pytest.raises(InvalidInput, match=r"'large' takes 4,1.* bytes") as refused:
+            store.add([make_job("a"), large])
+        assert refused.value.index == 1
+        assert list(store.find()) == []
+        with pytest.raises(InvalidInput, match="takes"):
+            store.check_size(large)
 
     def test_one_live_job_has_a_key(self, store):
         for state in STATES:
@@ -696,6 +705,9 @@ class StoreContract:
         assert worker.facts["stopping"] == "1"
         assert worker.trouble == "100 % odd: ä"
         assert [here.id for here in store.workers(here=True)] == ["w-1"]
+        assert (slot.declared, slot.asked, slot.patience >= 1) == (False, "", True)
+        if slot.note_end("a", 2, ("exited", 3, "why it failed", NOW)):  # a rescue sees that
+            assert store.workers()[0].end == ("a", 2, "exited", 3, "why it failed", NOW)
         slot.clear_run()
         slot.note_trouble("")
         (worker,) = store.workers()

@@ -16,7 +16,9 @@ from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
 from queuectl.model.lifecycle import Outcome
 from queuectl.store import opening
+from queuectl.store.contract import Archive, Slot, Store
 from queuectl.store.files.logs import LogFolder
+from queuectl.store.watch import Watch
 from queuectl.worker.loop import run_worker
 
 
@@ -29,7 +31,17 @@ def store():
 
 
 class TestMemoryStore(StoreContract):
-    pass
+    def test_it_has_every_part_of_the_contract(self, store):
+        slot = store.register("w-1", 1, "2", "boot")
+        watch = store.watch()
+        for kept, part in ((store, Store), (slot, Slot), (watch, Watch), (store, Archive)):
+            wanted = {name for base in part.__mro__ for name in {**vars(base), **_annotated(base)}}
+            assert [name for name in wanted if name[0] != "_" and not hasattr(kept, name)] == []
+        slot.close()
+
+
+def _annotated(base):
+    return vars(base).get("__annotations__", {})
 
 
 def test_a_worker_drains_it(tmp_path):

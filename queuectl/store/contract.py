@@ -60,11 +60,12 @@ class Jobs(Protocol):
         new job meets others, with those handed in before it among them; without it KeyTaken is
         raised for a key, as DuplicateId is for an id. Raises as well what `check_new` of
         model/dependencies.py does of what the jobs wait for, and InvalidInput for a job that is too
-        large or cannot be kept, or for more of them than one step can take.
+        large or cannot be kept, or for more of them than one step can take. DuplicateId, KeyTaken
+        and a job that is too large tell the `index` of the job.
         """
 
     def set_id(self, env_set: Mapping[str, Any]) -> str:
-        """The id under which `add` will keep the set."""
+        """The id under which `add` will keep the set, unless another takes it first."""
 
     def env_set(self, job: Job) -> Mapping[str, Any] | None:
         """The job's set of captured variables, None if it has none; NoSuchSet if that is gone."""
@@ -112,7 +113,10 @@ class Jobs(Protocol):
         """
 
     def present(self, job: Job) -> Job | None:
-        """For the worker that runs it: the job as it is stored, None if it is no longer live."""
+        """For the worker that runs it: the job as it is stored.
+
+        None if there is none; a store may have forgotten one that has ended.
+        """
 
     def held_by(self, worker: str) -> list[Job]:
         """For that worker: the running jobs that name it, as far as it knows."""
@@ -168,7 +172,11 @@ class Jobs(Protocol):
         """
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """Replace the changed settings as a whole; False if they are no longer `old`."""
+        """Replace the changed settings as a whole; False if they are no longer `old`.
+
+        `new` holds what Settings takes. Raises BadFile as `settings`, and StoreError while workers
+        of an older queuectl live that would not heed them.
+        """
 
     def now(self) -> float:
         """The store's clock: seconds since 1970."""
@@ -269,7 +277,10 @@ class Workers(Protocol):
         """
 
     def note_lost(self, worker_id: str, **facts: object) -> None:
-        """Note facts about a worker that is dead; nothing if nothing is known of it. OSError."""
+        """Note facts about a worker that is dead; nothing if nothing is known of it.
+
+        Raises OSError, and BadFile for what is not a worker's file.
+        """
 
     def forget_worker(self, worker_id: str) -> bool:
         """Take a dead worker off the list, after its job was rescued; False if it lives."""
@@ -380,10 +391,13 @@ class Store(Jobs, Workers, Upkeep, Protocol):
         """Make the queue, if there is none yet; nothing else has to: a first change makes it."""
 
     def identity(self) -> str:
-        """What tells this queue from a copy of it, as a word. Raises OSError if it is gone."""
+        """What tells this queue from a copy of it, as a word. OSError if its folder is gone."""
 
     def origin(self) -> str:
-        """What tells a queue that is there from all others, by whatever name it was opened."""
+        """What tells a queue that is there from all others, by whatever name it was opened.
+
+        Raises OSError if its folder is gone.
+        """
 
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """Have a line told once whenever an answer is waited for longer than a second."""
@@ -395,4 +409,7 @@ class Store(Jobs, Workers, Upkeep, Protocol):
         """
 
     def close(self) -> None:
-        """Let go of everything held; what is quickly tidied is."""
+        """Let go of everything held; what is quickly tidied is. FileMissing if the folder is gone.
+
+        May be called twice.
+        """

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
 from queuectl.addresses import Address
 from queuectl.config import Settings
-from queuectl.errors import NoSuchJob
+from queuectl.errors import InvalidInput, NoSuchJob
 from queuectl.model.claim_order import Claim
 from queuectl.model.dependencies import parents
 from queuectl.model.fields import STATES
@@ -168,7 +168,7 @@ class MongodbStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        jobs = iter(jobs)
+        jobs = map(_sized, count(), jobs)
         first = list(islice(jobs, 1))
         if not first:
             return
@@ -436,3 +436,13 @@ class MongodbStore:
 
     def close(self) -> None:
         """See Store. The connection is the process's own: what is opened next uses it, too."""
+
+
+def _sized(index: int, job: Job) -> Job:
+    """The job that is handed in; InvalidInput, with its index, if it is too large."""
+    try:
+        checked_line(job)
+    except InvalidInput as exc:
+        exc.index = index
+        raise
+    return job
