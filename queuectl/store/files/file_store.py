@@ -19,7 +19,6 @@ from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection
 from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
-from queuectl.store.files.lookup import find_holders, named_jobs
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.staged import Staged, met, new_lines, refuse_newer, with_set
 from queuectl.store.files.worker_files import WorkerSlot
@@ -115,6 +114,8 @@ class FileStore:
                 if env_set is not None:
                     staged = with_set(staged, path, self._env_sets, journal.header.version, env_set)
                 if keys or (meet is not None and found):
+                    from queuectl.store.files.lookup import find_holders  # few jobs meet others
+
                     there = {job_id: decode_job(line) for job_id, (line, _) in found.items()}
                     holders = find_holders(self._writer.files, journal, keys)
                     staged = met(staged, path, there, holders, meet)
@@ -186,6 +187,8 @@ class FileStore:
             from queuectl.store.files.selecting import selected_jobs
 
             return selected_jobs(self._writer, self._snapshot, which)
+        from queuectl.store.files.lookup import named_jobs
+
         return named_jobs(self._writer.writing(), self._writer.look_up, which)
 
     def claim(

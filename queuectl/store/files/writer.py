@@ -21,7 +21,6 @@ from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import check_lines, read_live_lines
 from queuectl.store.files.journal import PROMISED, VERSION, Journal, counts_after
 from queuectl.store.files.lock import QueueLock
-from queuectl.store.files.lookup import Found, find_jobs
 from queuectl.store.files.own_files import OwnFiles
 from queuectl.store.files.snapshot import BaseFile, Snapshot
 from queuectl.store.files.staged import Staged
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from queuectl.store.edits.hand_edits import HandEdit
     from queuectl.store.files.journal import Counts
     from queuectl.store.files.live_index import LiveIndex
+    from queuectl.store.files.lookup import Found
 
 Move = tuple[str | None, str | None]  # old and new state of a job; None: outside
 Moves = Iterable[Move]
@@ -112,7 +112,11 @@ class Writer:
     def writing(self, *, busy: bool = False) -> Writing:
         """The lock, and the journal read to its end. `busy`: look for hand edits now and then."""
         if not self._prepared:
-            self._prepare()
+            if not marker.check_folder(self.folder):
+                marker.mark_folder(self.folder)
+            strays.make_folder_private(self.folder)
+            door.require_writable(self.folder)
+            self._prepared = True
         return self._writing[busy]
 
     def staging_path(self) -> str:
@@ -250,6 +254,8 @@ class Writer:
         known = {job_id: line for job_id in ids if (line := live.get(job_id.encode()))}
         if len(known) == len(ids):
             return {job_id: (line, JOBS) for job_id, line in known.items()}
+        from queuectl.store.files.lookup import find_jobs  # not of a job whose id was made up
+
         with self.files.open(journal, 0) as jobs, self.files.open(journal, 1) as dead:
             return find_jobs(journal, jobs.fd, dead.fd, ids)
 
@@ -371,13 +377,6 @@ class Writer:
         """Let go of the files."""
         self.forget()
         self.lock.close()
-
-    def _prepare(self) -> None:
-        if not marker.check_folder(self.folder):
-            marker.mark_folder(self.folder)
-        strays.make_folder_private(self.folder)
-        door.require_writable(self.folder)
-        self._prepared = True
 
     def catch_up(self, busy: bool, edit: HandEdit | None = None, last: bool = True) -> Journal:
         """Take in what others appended, folded or edited; under the lock. See _fold for edits."""
