@@ -52,6 +52,12 @@ def configure(store: Any, values: dict[str, object]) -> None:
     assert store.change_settings(store.settings(), values)
 
 
+def read(*path: str) -> bytes:
+    """What a file holds; its folder may be given before its name."""
+    with open(os.path.join(*path), "rb") as file:
+        return file.read()
+
+
 def at_once(count: int, deed: Callable[[int], object]) -> None:
     """Let so many threads do the deed, each with its number, and raise what one of them raises."""
     with ThreadPoolExecutor(count) as pool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from failing_disk import DEATHS, failing_disk
-from samples import make_job, moment
+from samples import make_job, moment, read
 
 from queuectl.errors import BadFile, Conflict, StoreError
 from queuectl.job_queue import JobQueue
@@ -47,11 +47,6 @@ def saved(queue, tmp_path):
     path = str(tmp_path / "saved.jsonl")
     assert queue.write_backup(path) == 7
     return path
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def restore(queue, path, **how):

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from failing_disk import DEATHS, failing_disk
-from samples import START, configure, make_job, moment, put
+from samples import START, configure, make_job, moment, put, read
 
 from queuectl.errors import StoreError
 from queuectl.store import door
@@ -34,11 +34,6 @@ def store(tmp_path):
     yield store
     assert store.check() == []
     store.close()
-
-
-def read(folder, name):
-    with open(os.path.join(folder, name), "rb") as file:
-        return file.read()
 
 
 def contents(store):

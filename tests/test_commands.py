@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from samples import let_rest
+from samples import let_rest, read
 
 from queuectl.errors import DiskRefused
 from queuectl.live.standing import standing_of
@@ -402,8 +402,7 @@ def test_an_unknown_setting_is_told_by_every_command_that_reads_the_settings(cli
     # What the worker that was started found is told once more, to whoever comes next.
     result = cli("worker", "run", "--drain")
     assert (result.code, told in result.err) == (0, True)
-    with open(os.path.join(cli.folder, "config.json"), "rb") as file:
-        assert b"max_retrys" in file.read()
+    assert b"max_retrys" in read(cli.folder, "config.json")
 
 
 def test_a_missing_settings_file_is_told_with_its_cure(cli):

@@ -8,7 +8,7 @@ import os
 
 import pytest
 from failing_disk import failing_disk
-from samples import configure, make_job, moment, put
+from samples import configure, make_job, moment, put, read
 from store_contract import StoreContract, filled, names
 
 from queuectl.errors import BadFile, DiskRefused, DuplicateId, NotConfirmed
@@ -104,11 +104,6 @@ class TestTwoFileStores(StoreContract):
         for store in stores:
             assert store.check() == []
             store.close()
-
-
-def read(folder, name):
-    with open(os.path.join(folder, name), "rb") as file:
-        return file.read()
 
 
 def test_reading_makes_no_folder(tmp_path):
@@ -337,8 +332,7 @@ def test_a_file_that_is_saved_while_the_index_is_made_is_read_again(store, monke
 
     def saved_meanwhile(fd):
         lines = list(real(fd))
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read(path)
         with open(path, "wb") as file:  # in place and the same bytes, as an editor may
             file.write(data)
         monkeypatch.setattr(writer, "read_live_lines", real)

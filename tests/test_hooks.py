@@ -7,7 +7,7 @@ import time
 
 import pytest
 from memory_store import MemoryStore
-from samples import START, ended, make_job
+from samples import START, ended, make_job, read
 
 from queuectl.commands.render import untold
 from queuectl.errors import BadFile
@@ -117,8 +117,7 @@ def test_an_end_and_its_hook_are_one_record(data_dir):
     job = queue.claim("w")
     size = os.path.getsize(f"{data_dir}/journal")
     queue.claim("w", (job, ended()))
-    with open(f"{data_dir}/journal", "rb") as file:
-        record = file.read()[size:]
+    record = read(f"{data_dir}/journal")[size:]
     assert record.count(b"@") == 1
     assert record.count(b"\n") == 4  # its head, the job, the hook, and the claim of that
     job = queue.claim("v")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from zlib import crc32
 
 import pytest
-from samples import PYTHON
+from samples import PYTHON, read
 
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
@@ -278,8 +278,7 @@ def put(cli, template, place, kind):
 
 def content(path):
     if not os.path.isdir(path):
-        with open(path, "rb") as file:
-            return file.read()
+        return read(path)
     return {name: os.path.isfile(os.path.join(path, name)) for name in os.listdir(path)}
 
 
@@ -403,8 +402,7 @@ def test_a_record_of_nonsense_is_refused_and_mended(cli, template, no_spawn, pay
     copy(template, cli.folder)
     append(cli.folder, payload)
     mended(cli)
-    with open("thesis.txt", "rb") as file:
-        assert file.read() == b"thesis"
+    assert read("thesis.txt") == b"thesis"
 
 
 @pytest.mark.parametrize("payload", NONSENSE.values(), ids=NONSENSE.keys())
@@ -416,8 +414,7 @@ def test_a_record_of_nonsense_gets_into_no_job_file(cli, template, no_spawn, pay
         assert told.code == 5 or words[0] == "enqueue", told
     assert "doctor" in run(cli, "checkpoint").err
     for name in ("jobs.json", "dlq.json"):
-        with open(os.path.join(cli.folder, name), "rb") as file:
-            data = file.read()
+        data = read(cli.folder, name)
         assert not any(line in data for line in payload.splitlines() if b"odd" in line)
 
 

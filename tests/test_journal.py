@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from failing_disk import failing_disk
-from samples import configure, make_job, moment, put
+from samples import configure, make_job, moment, put, read
 
 from queuectl.errors import BadFile, DiskRefused, NotConfirmed, StoreError
 from queuectl.store import door
@@ -69,8 +69,7 @@ class History:
         put(store, store.get("b")._replace(state="cancelled", rev=9))
         self._note(store, True)
         store._writer.close()
-        with open(self.journal, "rb") as file:
-            self.data = file.read()
+        self.data = read(self.journal)
 
     def _note(self, store, promised):
         self.ends.append(os.path.getsize(self.journal))
@@ -160,8 +159,7 @@ def test_a_flipped_byte_gives_a_prefix_or_a_refusal(history, broken, places, mas
         # The letter case of a checksum is the one thing that may change without harm.
         assert reader == before or reader == history.states[-1], at
         if isinstance(writer, StoreError):
-            with open(os.path.join(broken(bytes(data)), "journal"), "rb") as file:
-                assert file.read() == data
+            assert read(broken(bytes(data)), "journal") == data
         elif history.promised_behind(at):
             assert without_next(writer) == history.states[-1], at
         else:
@@ -201,8 +199,7 @@ def test_a_tail_that_is_not_a_record_is_cut_off_and_kept(history, broken, tail):
     assert without_next(writer) == history.states[-1]
     aside = [name for name in os.listdir(path) if name.startswith("journal.torn-")]
     assert len(aside) == 1
-    with open(os.path.join(path, aside[0]), "rb") as file:
-        assert file.read() == tail
+    assert read(path, aside[0]) == tail
 
 
 def test_a_whole_last_record_that_was_promised_and_fails_its_checksum_is_damage(history, broken):
@@ -217,8 +214,7 @@ def test_a_foreign_file_is_not_taken_for_a_journal(history, broken):
         path = broken(data)
         for found in read_by_all(path):
             assert isinstance(found, BadFile)
-        with open(os.path.join(path, "journal"), "rb") as file:
-            assert file.read() == data
+        assert read(path, "journal") == data
 
 
 def test_a_journal_of_a_later_version_is_refused(history, broken):

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from samples import read
 
 from queuectl.errors import DiskRefused
 from queuectl.model.job import Job
@@ -43,11 +44,6 @@ def keep(logs: LogFolder, job_id: str, run: int, data: bytes) -> None:
     logs.make()
     with open(path_of(logs, job_id, run), "wb") as file:
         file.write(data)
-
-
-def read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def test_output_gets_the_name_of_its_run(logs, spool):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from failing_disk import DEATHS, failing_disk
-from samples import START, make_job, moment, put
+from samples import START, make_job, moment, put, read
 
 from queuectl.errors import StoreError
 from queuectl.job_queue import JobQueue
@@ -118,10 +118,6 @@ def problems(path):
 def contents(path):
     """The bytes of every file in the folder."""
     return [entry.read_bytes() for entry in Path(path).iterdir() if entry.is_file()]
-
-
-def read(path, name):
-    return Path(path, name).read_bytes()
 
 
 def write(path, name, data):

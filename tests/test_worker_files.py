@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from failing_disk import DEATHS, failing_disk
-from samples import make_job, moment
+from samples import make_job, moment, read
 
 from queuectl.errors import BadFile, StoreError
 from queuectl.store.facts import MOST_LEFT, WorkerInfo
@@ -117,8 +117,7 @@ def test_facts_stand_behind_the_job_and_an_older_queuectl_reads_past_them(store)
     (info,) = store.workers()
     assert (info.facts["stopping"], info.facts["pidns"]) == ("1", "4026531836")
     assert (info.job_id, info.run, info.group_pid, info.group_start) == ("b", 3, 88, "9")
-    with open(path, "rb") as file:
-        lines = file.read().split(b"\n")
+    lines = read(path).split(b"\n")
     assert [len(lines[0].split(b" ")), lines[1]] == [5, b"b 3 88 9"]  # as a61fc90 takes them apart
     store.release(slot)
 

@@ -1,4 +1,4 @@
-"""The campaigns in a short form, with one seed that stays and one that is new each time."""
+"""The campaigns in a short form and in a long one, which runs on request."""
 
 from __future__ import annotations
 
@@ -19,113 +19,52 @@ pytestmark = [
 ]
 
 
-def run(name: str, seed: str, *options: str, limit: float) -> str:
-    """What a campaign prints, which must find nothing; in a process of its own, for it forks."""
-    argv = [sys.executable, "-m", f"tests.campaigns.{name}", "--seed", seed, *options]
-    done = subprocess.run(
-        argv,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=limit,
-        check=False,
-    )
-    said = done.stdout.decode()
-    print(said)
-    assert done.returncode == 0, said
-    return said
+def form(line, limit, said, seed=None, *, long=False):
+    """A campaign with its options, the seconds that it may take, and what it says at its end."""
+    marks = [pytest.mark.timeout(limit + 20), *[pytest.mark.campaign] * long]
+    return pytest.param(seed, line, limit, said, marks=marks, id=line)
 
 
-def storm(tmp_path, seed: str, seconds: int, *options: str) -> str:
+FORMS = [
+    form("kill_storm --seconds 4", 300, "kill-worker", seed="1"),
+    form("kill_storm --seconds 6", 300, "kill-worker"),
+    form("kill_storm --seconds 5 --older", 300, "accepted"),
+    form("readers --seconds 3", 90, " reads, "),
+    form("contention --seconds 2 --processes 4", 90, "longest"),
+    form("contention --seconds 2 --processes 4 --remove-lock", 90, "was removed"),
+    form("leftovers --jobs 24", 180, "0 processes left"),
+    form("edit_storm --edits 15", 180, " edits, "),
+    form("kill_storm --seconds 1800", 2400, "kill-worker", long=True),
+    form("kill_storm --seconds 300 --older", 900, "accepted", long=True),
+    form("readers --seconds 60", 200, " reads, ", long=True),
+    form("contention --seconds 60", 200, "longest", long=True),
+    form("contention --seconds 60 --remove-lock", 200, "was removed", long=True),
+    form("leftovers --jobs 1000", 3000, "0 processes left", long=True),
+    form("edit_storm --edits 200", 800, " edits, ", long=True),
+]
+
+
+@pytest.mark.parametrize(("seed", "line", "limit", "said"), FORMS, indirect=["seed"])
+def test_a_campaign_finds_nothing(tmp_path, seed, line, limit, said):
+    """In a process of its own, for it forks; what it leaves when it is cut off is ended."""
+    name, *options = line.split()
     root = str(tmp_path / "storm")
-    options = (f"--seconds={seconds}", "--keep", root, *options)
+    if name == "kill_storm":
+        options += ["--keep", root]
     try:
-        return run("kill_storm", seed, *options, limit=seconds + 300)
+        done = subprocess.run(
+            [sys.executable, "-m", f"tests.campaigns.{name}", "--seed", seed, *options],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+            check=False,
+        )
     finally:
-        for pid in processes_of({MARK: root}):  # if it was cut off
+        for pid in processes_of({MARK: root}):
             os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.timeout(320)
-@pytest.mark.parametrize(
-    ("seed", "seconds"), [("1", 4), (None, 6)], indirect=["seed"], ids=["1", "fresh"]
-)
-def test_nothing_is_lost_or_doubled_in_a_short_storm(tmp_path, seed, seconds):
-    said = storm(tmp_path, seed, seconds)
-    assert "accepted" in said
-    assert "kill-worker" in said
-
-
-@pytest.mark.timeout(320)
-def test_nothing_is_lost_or_doubled_beside_an_older_version(tmp_path, seed):
-    assert "accepted" in storm(tmp_path, seed, 5, "--older")
-
-
-@pytest.mark.timeout(120)
-def test_readers_miss_nothing_for_a_moment(seed):
-    assert " reads, " in run("readers", seed, "--seconds=3", limit=90)
-
-
-@pytest.mark.timeout(120)
-def test_few_contend_for_a_moment(seed):
-    options = ("--seconds=2", "--processes=4")
-    assert "longest" in run("contention", seed, *options, limit=90)
-
-
-@pytest.mark.timeout(120)
-def test_few_contend_while_somebody_removes_the_lock(seed):
-    options = ("--seconds=2", "--processes=4", "--remove-lock")
-    assert "was removed" in run("contention", seed, *options, limit=90)
-
-
-@pytest.mark.timeout(200)
-def test_few_runs_hide_nothing(seed):
-    assert "0 processes left" in run("leftovers", seed, "--jobs=24", limit=180)
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(3600)
-def test_runs_hide_nothing(seed):
-    run("leftovers", seed, "--jobs=1000", limit=3000)
-
-
-@pytest.mark.timeout(200)
-def test_a_few_slow_edits_lose_nothing(seed):
-    assert " edits, " in run("edit_storm", seed, "--edits=15", limit=180)
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(900)
-def test_slow_edits_lose_nothing(seed):
-    run("edit_storm", seed, "--edits=200", limit=800)
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(3600)
-def test_nothing_is_lost_or_doubled_in_half_an_hour(tmp_path, seed):
-    storm(tmp_path, seed, 1800)
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(1200)
-def test_nothing_is_lost_or_doubled_beside_an_older_version_for_minutes(tmp_path, seed):
-    storm(tmp_path, seed, 300, "--older")
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(300)
-def test_readers_miss_nothing(seed):
-    run("readers", seed, "--seconds=60", limit=200)
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(300)
-def test_nobody_starves_and_no_update_is_lost(seed):
-    run("contention", seed, "--seconds=60", limit=200)
-
-
-@pytest.mark.campaign
-@pytest.mark.timeout(300)
-def test_no_update_is_lost_while_somebody_removes_the_lock(seed):
-    run("contention", seed, "--seconds=60", "--remove-lock", limit=200)
+    told = done.stdout.decode()
+    print(told)
+    assert done.returncode == 0, told
+    assert said in told

@@ -17,6 +17,7 @@ import pytest
 from queuectl.errors import StoreError
 from tests.campaigns.crash_points import scratch
 from tests.campaigns.scenes import let_go, open_queue, outcome, view
+from tests.samples import read
 
 NAMES = ("jobs.json", "dlq.json", "config.json", "worker_pids.json", ".queuectl")
 
@@ -56,11 +57,6 @@ def broken(queue, tmp_path, monkeypatch):
 
     yield make
     shutil.rmtree(path, ignore_errors=True)
-
-
-def read(path: str, name: str) -> bytes:
-    with open(os.path.join(path, name), "rb") as file:
-        return file.read()
 
 
 def tried(path: str, name: str) -> list[dict[str, str] | None]:
