@@ -7,6 +7,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from queuectl.commands.grammar.binding import bind
+from queuectl.commands.selecting import ABLE
 from queuectl.completion.candidates import complete, describe, ranked
 from queuectl.config import Settings
 from queuectl.live.standing import Standing
@@ -153,7 +154,8 @@ def test_states_are_offered_that_the_command_takes() -> None:
     assert _completed("list --state=pe") == "list --state=pending"
     assert _completed("list --state dead,pe") == "list --state dead,pending"
     assert "dead" not in _offers("list --state dead --state ")
-    assert _offers("purge --state ") == ["completed", "dead", "cancelled"]
+    offered = {command: {*_offers(f"{command} --state ")} for command in ABLE}
+    assert offered == {command: {*states} for command, states in ABLE.items()}
     assert _offers("update wait1 --state ") == ["pending", "cancelled"]
 
 

@@ -24,6 +24,11 @@ from queuectl.model.fields import (
 )
 from queuectl.model.ids import ID
 from queuectl.model.job import Job
+from queuectl.store.facts import STATE_ORDER
+
+
+def test_states_are_named_alike_where_no_field_is_loaded():
+    assert STATE_ORDER == STATES
 
 
 def check(name, value):
