@@ -151,8 +151,6 @@ class InvalidTransition(Conflict):
     def __init__(self, job_id: str, state: str, event: str) -> None:
         super().__init__(f"job '{job_id}' is {state}: cannot {event} it")
         self.job_id = job_id
-        self.state = state
-        self.event = event
 
 
 class Outdated(Conflict):

@@ -123,7 +123,9 @@ def doctor_form(
 
 def json_text(form: Mapping[str, object] | Iterable[object]) -> Iterator[str]:
     """The lines of an answer: a document, or an array if it is a stream of forms."""
-    return iter([json_document(form)]) if isinstance(form, dict) else json_array(form)
+    if isinstance(form, dict):
+        return iter([json.dumps(document(form), ensure_ascii=False, indent=2)])
+    return json_array(form)
 
 
 def json_line(form: object) -> str:
@@ -134,11 +136,6 @@ def json_line(form: object) -> str:
 def document(form: Mapping[str, object]) -> Form:
     """An answer with its schema's number first."""
     return {"schema": SCHEMA, **form}
-
-
-def json_document(form: Mapping[str, object]) -> str:
-    """An answer as indented JSON."""
-    return json.dumps(document(form), ensure_ascii=False, indent=2)
 
 
 def json_array(forms: Iterable[object]) -> Iterator[str]:

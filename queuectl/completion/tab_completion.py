@@ -97,8 +97,6 @@ def _programs(bound: Bound, typed: str) -> list[tuple[str, str]]:
 
 
 def _folder(bound: Bound, environ: Any) -> str:
-    from queuectl.store import opening
-
     data = bound.values.get("data")
     return opening.find(data if isinstance(data, str) else None, environ)
 

@@ -238,13 +238,9 @@ def _claimed(job: Job, arrival: int, later: bool) -> Key:
     return _WAITS, job.priority, due, arrival, job.id
 
 
-def _by_priority(job: Job, arrival: int, later: bool) -> Key:
-    return job.priority, _moment(job.run_at), arrival, job.id
-
-
 ORDERS: dict[str, Callable[[Job, int, bool], Key]] = {
     "state": _by_state,
     "time": lambda job, arrival, later: (-_moment(job.updated_at), job.id),
     "id": lambda job, arrival, later: (job.id,),
-    "priority": _by_priority,
+    "priority": lambda job, arrival, later: (job.priority, _moment(job.run_at), arrival, job.id),
 }

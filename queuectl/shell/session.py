@@ -15,7 +15,7 @@ from prompt_toolkit.output import Output
 from queuectl import __version__
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import close, run_line
-from queuectl.commands.grammar.bound import Bound
+from queuectl.commands.grammar.bound import Bound, Fault
 from queuectl.commands.grammar.specs import CommandSpec
 from queuectl.commands.help.pages import TOPICS, command_page
 from queuectl.commands.table import COMMANDS
@@ -212,7 +212,6 @@ class Shell:
         fault = find_mistake(piece.text, self.aliases)
         if fault is None:
             return self._run(piece.text)
-        from queuectl.commands.grammar.bound import Fault
         from queuectl.commands.scripts.statements import Statement, format_fault
 
         shown = Fault(fault.message, fault.start, fault.end)

@@ -162,7 +162,8 @@ class _Serving:
             log=self._context.note,
             told_how=f"From this machine: {curl}" if url else "",
         )
-        self._pids = self._start_workers()
+        if count := self._args["workers"]:
+            self._pids = self._service.operations.start_workers(count)
         return run(app, self._sockets, lambda: self._tell(door, tokens, url, curl))
 
     def _curl(self, url: str, tokens: Tokens) -> str:
@@ -171,10 +172,6 @@ class _Serving:
             return f"curl --unix-socket {socket} http://localhost/status"
         header = f" -H {quote('@' + self._desk.file('full'))}" if tokens.asked_for else ""
         return f"curl{header} {url}api/v1/status"
-
-    def _start_workers(self) -> list[int]:
-        count = self._args["workers"]
-        return self._service.operations.start_workers(count) if count else []
 
     def _tell(self, door: Door, tokens: Tokens, url: str, curl: str) -> None:
         context, args = self._context, self._args

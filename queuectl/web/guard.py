@@ -67,7 +67,8 @@ class Door(NamedTuple):
                 return True
             if name == own_name and not own_port and port in ("", str(self.port)):
                 return True
-        known = name in ("localhost", "[::1]", _bracketed(self.bound).lower())
+        bound = f"[{self.bound}]" if ":" in self.bound else self.bound
+        known = name in ("localhost", "[::1]", bound.lower())
         known = known or bool(_LOOPBACK.fullmatch(name))
         return known and (port or "80") == str(self.port)
 
@@ -84,10 +85,6 @@ def is_address(text: str) -> bool:
         return bool(ip_address(text))
     except ValueError:
         return False
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 class Head(NamedTuple):

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,7 @@ def listen_at(path: str) -> socket.socket:
     try:
         with at_short_path(path) as short:
             if os.path.lexists(short):
-                if not _is_socket(short):
+                if not stat.S_ISSOCK(os.lstat(short).st_mode):
                     raise StoreError(f"{path} is there and is not a socket; name another path")
                 os.unlink(short)
             found.bind(short)
@@ -68,12 +69,6 @@ def listen_at(path: str) -> socket.socket:
         os.umask(before)
     found.setblocking(False)
     return found
-
-
-def _is_socket(path: str) -> bool:
-    import stat
-
-    return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
 def holder_of(port: int) -> str:

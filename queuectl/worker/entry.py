@@ -36,7 +36,8 @@ def _main(argv: Sequence[str] | None) -> int:
     words = [word for word in words if word not in ("--foreground", "--drain")]
     options = dict(zip(words[::2], words[1::2], strict=True))
     if not foreground:
-        _detach()
+        with suppress(PermissionError):  # it leads a session already
+            os.setsid()
     queue = aside(lambda: JobQueue.open(os.path.abspath(options["--data"])))  # loads the store
     own_log = OwnLog(options.get("--log"))
     starter = Starter(int(options.get("--ready", -1)))
@@ -62,11 +63,6 @@ def _main(argv: Sequence[str] | None) -> int:
         except (QueuectlError, OSError) as exc:
             to_stderr(str(exc))
         own_log.drop_if_empty()
-
-
-def _detach() -> None:
-    with suppress(PermissionError):  # it leads a session already
-        os.setsid()
 
 
 def _to_stdout(text: str) -> None:

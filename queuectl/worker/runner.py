@@ -7,30 +7,24 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
 
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
+from queuectl.job_queue import JobQueue
 from queuectl.model.env_file import LARGEST, variables
 from queuectl.model.env_set import applied
+from queuectl.model.job import Job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.places import home_folder
 from queuectl.store.door import above_standard
 from queuectl.store.facts import LATER, SOON
 from queuectl.worker import processes, remains
-from queuectl.worker.remains import Offspring, Run
+from queuectl.worker.remains import Found, Offspring, Run
+from queuectl.worker.wakeups import Wakeups
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any, Literal
-
-    from queuectl.job_queue import JobQueue
-    from queuectl.model.job import Job
-    from queuectl.worker.remains import Found
-    from queuectl.worker.wakeups import Wakeups
-
-    Interruption = Literal["cancel", "stop"]
-
+Interruption: TypeAlias = Literal["cancel", "stop"]
 SHELL = b"/bin/sh"
 _OURS = b"QUEUECTL_"
 MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it

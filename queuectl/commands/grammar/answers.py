@@ -6,13 +6,11 @@ once the words in capitals are filled in.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from queuectl.config import SETTINGS
 from queuectl.errors import nearest
 from queuectl.model.fields import OLD_STATES, STATES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 _STOPS = (("cancel ID", "stops a job"), ("purge", "forgets ended ones"))
 _KILLS = (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once"))

@@ -55,7 +55,8 @@ class Binder(Reading):
             if token.raw == "--":
                 break
             if _looks_like_option(token):
-                at += self._value_follows(token, at)
+                param = self._of_any_command(token.text)
+                at += param is not None and param.kind != "flag" and self._is_value(at)
             elif token.text and token.role != "comment" and not self._descend(token):
                 break
         spec = self.node.get("")
@@ -74,11 +75,6 @@ class Binder(Reading):
         if "" not in self.node:
             self._unknown_command(token)
         return False
-
-    def _value_follows(self, token: Token, at: int) -> bool:
-        """Whether the token at `at` is the value of an option met before the command is known."""
-        param = self._of_any_command(token.text)
-        return param is not None and param.kind != "flag" and self._is_value(at)
 
     def _of_any_command(self, name: str) -> Param | None:
         known = (param for spec in self.specs for param in spec.params)

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 
-from queuectl.commands.grammar.bound import behind_option, short
+from queuectl.commands.grammar.bound import Reading, Token, behind_option, short
 from queuectl.commands.grammar.tokens import command_line, is_variable, quote
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from queuectl.commands.grammar.bound import Reading, Token
 
 _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
 _COMMANDS = ("--command", "--file", "--each")  # where the command comes from

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from queuectl.commands import forms
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.render import one_line
 from queuectl.config import SETTINGS, find_setting, parse_setting, show_value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 
 def config_get(context: Context, args: dict[str, Any]) -> Result:

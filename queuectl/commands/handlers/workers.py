@@ -28,12 +28,9 @@ _INTERRUPTED = 130
 
 def worker_start(context: Context, args: dict[str, Any]) -> Result:
     """Detached workers, each registered when this returns."""
-    return _start(context, args["count"])
-
-
-def _start(context: Context, count: int) -> Result:
     from queuectl.worker import pool
 
+    count = args["count"]
     if not context.quiet:
         context.write(f"Starting {count} worker(s)...")
     context.flush()
@@ -62,7 +59,7 @@ def worker_scale(context: Context, args: dict[str, Any]) -> Result:
 
     wanted, living = args["count"], _living(context)
     if wanted > living:
-        return _start(context, wanted - living)
+        return worker_start(context, {"count": wanted - living})
     spare = pool.spare(context.queue, wanted)
     if spare:
         _stop(context, {worker.id for worker in spare}, now=False)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from queuectl import __version__
 from queuectl.commands.dispatch import Result
+from queuectl.commands.grammar.specs import find_command
+from queuectl.commands.table import COMMANDS
+from queuectl.errors import InvalidInput, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -211,8 +214,6 @@ def version(context: Context, args: dict[str, Any]) -> Result:
 
 def overview() -> str:
     """What `queuectl help` prints."""
-    from queuectl.commands.table import COMMANDS
-
     listed = "".join(f"  {' '.join(spec.words):<15} {spec.summary}\n" for spec in COMMANDS)
     topics = _wrapped("Topics:", f"{', '.join((*TOPICS, 'settings', 'fields'))}\n".split(" "))
     more = "queuectl help COMMAND shows its options and examples.\n"
@@ -224,10 +225,6 @@ def help_text(words: tuple[str, ...]) -> str:
 
     Raises InvalidInput if there is none.
     """
-    from queuectl.commands.grammar.specs import find_command
-    from queuectl.commands.table import COMMANDS
-    from queuectl.errors import InvalidInput, did_you_mean
-
     spec = find_command(COMMANDS, words)
     found = [spec] if spec else [spec for spec in COMMANDS if spec.words[: len(words)] == words]
     if found:

@@ -10,6 +10,7 @@ it.
 from __future__ import annotations
 
 import os
+from typing import Literal
 from zlib import crc32
 
 from queuectl.commands.scripts.statements import Statement
@@ -84,17 +85,22 @@ class Progress:
         """Whether the statement asked about last was begun before, and perhaps run."""
         return self._at == self._begun
 
-    def begin(self) -> None:
-        """Note that the statement asked about last is about to be run."""
-        self._note(b"begun")
+    def note(self, word: Literal["begun", "done", "failed"]) -> None:
+        """Note what becomes of the statement asked about last; if it is over, on the disk.
 
-    def end(self) -> None:
-        """Note on the disk that it was run."""
-        self._note(b"done")
-
-    def fail(self) -> None:
-        """Note on the disk that it failed, and ends the script."""
-        self._note(b"failed")
+        One that is noted as `failed` ends the script.
+        """
+        try:
+            if self._fd < 0:
+                self._fd = self._open(os.O_RDWR | (0 if self._is_there else _ANEW))
+                whole = os.pread(self._fd, os.fstat(self._fd).st_size, 0).rfind(b"\n") + 1
+                os.ftruncate(self._fd, whole)
+                os.lseek(self._fd, whole, os.SEEK_SET)
+            os.write(self._fd, f"{word} {self._at} {self._crc:08x}\n".encode())
+            if word != "begun":
+                os.fsync(self._fd)
+        except OSError as exc:
+            raise self._failed("writing", exc) from None
 
     def close(self, *, whole: bool) -> None:
         """Let go of the file; a script that was run to its end leaves none.
@@ -116,19 +122,6 @@ class Progress:
                 return
             except OSError as exc:
                 raise self._failed("removing", exc) from None
-
-    def _note(self, word: bytes) -> None:
-        try:
-            if self._fd < 0:
-                self._fd = self._open(os.O_RDWR | (0 if self._is_there else _ANEW))
-                whole = os.pread(self._fd, os.fstat(self._fd).st_size, 0).rfind(b"\n") + 1
-                os.ftruncate(self._fd, whole)
-                os.lseek(self._fd, whole, os.SEEK_SET)
-            os.write(self._fd, b"%s %d %08x\n" % (word, self._at, self._crc))
-            if word != b"begun":
-                os.fsync(self._fd)
-        except OSError as exc:
-            raise self._failed("writing", exc) from None
 
     def _open(self, flags: int) -> int:
         """The file, which must be a plain one of this user: nothing is written through a link."""

@@ -66,11 +66,8 @@ def _run_step(
     if progress.was_begun():
         where = f"{statement.name}:{statement.line}"
         context.note(f"queuectl: {where}: cut short the last time; it is run once more")
-    progress.begin()
+    progress.note("begun")
     code = run_line(context, bound, word=statement.word)
     context.flush()
-    if code and stop_on_error:
-        progress.fail()
-    else:
-        progress.end()
+    progress.note("failed" if code and stop_on_error else "done")
     return code

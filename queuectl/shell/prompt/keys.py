@@ -43,9 +43,13 @@ def shell_keys(aliases: Aliases) -> KeyBindings:
     keys.add("c-p", filter=_typing & inserting & Condition(_menu_is_untouched))(_history)
     keys.add("enter", filter=is_searching & emacs_mode)(_run_found)
     keys.add("enter", filter=_typing)(partial(_enter, aliases))
-    keys.add("escape", "enter", filter=_typing & ~vi_navigation_mode)(_new_line)
-    keys.add("tab", filter=_typing & Condition(_has_offer))(_take_offer)
-    keys.add("escape", filter=_typing & has_completions)(_close_menu)
+    keys.add("escape", "enter", filter=_typing & ~vi_navigation_mode)(
+        lambda event: event.current_buffer.insert_text("\n")
+    )
+    keys.add("tab", filter=_typing & Condition(lambda: _offer() is not None))(_take_offer)
+    keys.add("escape", filter=_typing & has_completions)(
+        lambda event: event.current_buffer.cancel_completion()
+    )
     keys.add("f4")(_change_mode)
     keys.add(Keys.BracketedPaste, filter=_typing)(_paste)
     return keys
@@ -144,37 +148,24 @@ def _take(buffer: Buffer, found: Completion) -> None:
     buffer.start_completion()
 
 
-def _new_line(event: KeyPressEvent) -> None:
-    event.current_buffer.insert_text("\n")
-
-
 def _paste(event: KeyPressEvent) -> None:
     """Insert what was pasted; its last line end does not start a new line."""
     text = event.data.replace("\r\n", "\n").replace("\r", "\n")
     event.current_buffer.insert_text(text.rstrip("\n"))
 
 
-def _offer(buffer: Buffer) -> LineError | None:
-    error = buffer.validation_error
+def _offer() -> LineError | None:
+    error = get_app().current_buffer.validation_error
     return error if isinstance(error, LineError) and error.mistake.hint else None
-
-
-def _has_offer() -> bool:
-    return _offer(get_app().current_buffer) is not None
 
 
 def _take_offer(event: KeyPressEvent) -> None:
     """Put what was meant in place of what was typed."""
-    buffer = event.current_buffer
-    error = _offer(buffer)
+    buffer, error = event.current_buffer, _offer()
     if error is not None:
         wrong, text = error.mistake, buffer.text
         buffer.text = text[: wrong.start] + wrong.hint + text[wrong.end :]
         buffer.cursor_position = wrong.start + len(wrong.hint)
-
-
-def _close_menu(event: KeyPressEvent) -> None:
-    event.current_buffer.cancel_completion()
 
 
 def _change_mode(event: KeyPressEvent) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -18,8 +19,6 @@ _MOST = 1000  # jobs of a snapshot
 
 def top(context: Context, args: dict[str, Any]) -> Result:
     """The screen until the person leaves it, or one snapshot of it."""
-    from queuectl.live.rows import View
-
     view = View(args.get("sort") or "state", args.get("filter") or "", selection_of(args))
     if not _has_screen(context):
         return _snapshot(context, view)
@@ -40,14 +39,11 @@ def _snapshot(context: Context, view: View) -> Result:
     from queuectl.shell.top.table import SNAPSHOT, snapshot_head, snapshot_rows
     from queuectl.store import opening
 
-    feed = Feed(opening.watch(context.folder), context.logs)
-    try:
+    with closing(Feed(opening.watch(context.folder), context.logs)) as feed:
         picture = feed.look(at_once=False)
         rows = view.rows(picture.jobs)
         count, jobs = len(rows), list(islice(rows, _MOST))
         picture = feed.look(jobs, at_once=False)
-    finally:
-        feed.close()
     if picture.standing.trouble:
         raise StoreError(picture.standing.trouble)
 

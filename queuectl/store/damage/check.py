@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from queuectl.errors import list_few
 from queuectl.model.dependencies import (
@@ -14,6 +15,7 @@ from queuectl.model.dependencies import (
     told_ring,
     unmet,
 )
+from queuectl.model.job import Job
 from queuectl.store.facts import STATE_ORDER, Finding
 from queuectl.store.files.job_files import (
     NAMES_OTHERS,
@@ -24,12 +26,6 @@ from queuectl.store.files.job_files import (
     line_state,
 )
 from queuectl.store.files.snapshot import Snapshot, merged
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-
-    from queuectl.model.job import Job
 
 
 def problems(snapshot: Snapshot) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, StoreBusy, StoreError, list_few
@@ -194,12 +194,9 @@ def _found_in(
     folder: str, now: float, find: Callable[[Snapshot], Iterable[Job]]
 ) -> list[Job] | None:
     """The jobs that are found in the files; None if these cannot be read."""
-    with suppress(StoreError, OSError, *door.NO_LINES):
-        snapshot = Snapshot.read(folder, now, nullcontext)
-        try:
-            return list(find(snapshot))
-        finally:
-            snapshot.close()
+    unread = suppress(StoreError, OSError, *door.NO_LINES)
+    with unread, closing(Snapshot.read(folder, now, nullcontext)) as snapshot:
+        return list(find(snapshot))
     return None
 
 

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterator
 from operator import itemgetter
 
 from queuectl.model.claim_order import claim_order, rank
+from queuectl.model.job import Job
 from queuectl.store.files.job_files import decode_job
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from queuectl.model.job import Job
-    from queuectl.store.files.snapshot import Snapshot
+from queuectl.store.files.snapshot import Snapshot
 
 # Behind a newline: a search that begins with fixed bytes is the fastest way through a file.
 _WAITING = re.compile(

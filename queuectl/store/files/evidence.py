@@ -105,12 +105,9 @@ def _sum_of(path: str) -> int | None:
         fd = door.open_file(path, os.O_RDONLY)
     except (BadFile, DiskRefused):  # a fold has removed it
         return None
-    try:
+    with door.Closing(fd), suppress(OSError):
         return checksum(fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    return None
 
 
 # -- notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +30,10 @@ class PrintedFile:
 
 def rest(log: Printed, begin: int) -> Iterator[bytes]:
     """The output from an offset to where it ended when it was opened; closes it."""
-    try:
+    with closing(log):
         while piece := log.read(begin, min(PIECE, max(0, log.size - begin))):
             yield piece
             begin += len(piece)
-    finally:
-        log.close()
 
 
 def start_of_tail(log: Printed, lines: int) -> int:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
 
-from queuectl.model.selection import matches, selected
+from queuectl.model.job import Job
+from queuectl.model.selection import Selection, matches, selected
 from queuectl.store.files.job_files import decode_job, line_id, line_state
-
-if TYPE_CHECKING:
-    from queuectl.model.job import Job
-    from queuectl.model.selection import Selection
-    from queuectl.store.files.journal import Journal
-    from queuectl.store.files.snapshot import Snapshot
-    from queuectl.store.files.writer import Writer
+from queuectl.store.files.journal import Journal
+from queuectl.store.files.snapshot import Snapshot
+from queuectl.store.files.writer import Writer
 
 _LOOKS = 3  # without the lock; then, if folds outrun them, one under it
 

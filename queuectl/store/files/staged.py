@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from itertools import chain
 from typing import Any
 from zlib import crc32
@@ -179,10 +180,8 @@ def with_set(
         encode_job(job._replace(env_set=kept, env={**given, **(job.env or {})} or None))
         for job in jobs
     )
-    try:
+    with closing(staged):
         return Staged(path, lines)
-    finally:
-        staged.close()
 
 
 def met(
@@ -229,9 +228,7 @@ def met(
                 new = changed.pop(line_id(line).decode(), None)
                 yield line if new is None else encode_job(new)
 
-    try:
+    with closing(staged):
         kept = Staged(path, lines())
         kept.change((before[job_id], new) for job_id, new in changed.items())
-    finally:
-        staged.close()
     return kept

@@ -89,15 +89,11 @@ def _oddity_inside(above: str, path: str) -> str:
     if above == WORKERS and is_linked(path):
         return _oddity(path) if _is_another_folders(path) else ""
     if path.endswith((".log", ".spool")) and is_linked(path):
-        return "" if path.endswith(".log") or _is_written(path) else _oddity(path)
+        from queuectl.store.files.logs import is_locked  # not of an enqueue
+
+        # Where a worker or its job writes, a copy in the file's place would not get the rest.
+        return "" if path.endswith(".log") or is_locked(path) else _oddity(path)
     return _oddity(path)
-
-
-def _is_written(spool: str) -> bool:
-    """Whether a worker or its job writes there: a copy in its place would not get the rest."""
-    from queuectl.store.files.logs import is_locked  # not of an enqueue
-
-    return is_locked(spool)
 
 
 def _is_another_folders(path: str) -> bool:
