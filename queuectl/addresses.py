@@ -185,17 +185,3 @@ def address_of(folder: str) -> Address | None:
         return None
     named = _url_in(path)
     return find_address(named, {}) if named[:1] == "@" else Address(named)
-
-
-def reached_by(folder: str) -> str:
-    """How `--data` names the queue of a folder; "" where a password would have to be shown."""
-    address = address_of(folder)
-    if address is None:
-        return folder
-    return f"@{address.path}" if address.path else "" if address.has_secret else address.name
-
-
-def name_of(folder: str) -> str:
-    """What people are told that the queue of a folder is called: its path, or its URL."""
-    address = address_of(folder)
-    return address.name if address else folder

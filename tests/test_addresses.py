@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from queuectl.addresses import Address, address_of, find_address, name_of
+from queuectl.addresses import Address, address_of, find_address
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.places import is_address
 from queuectl.store import opening
@@ -116,7 +116,7 @@ def test_a_host_folder_stands_for_the_queue_without_telling_the_password(environ
     assert folder.startswith(str(tmp_path / "state" / "queuectl" / "mongodb"))
     assert not os.path.exists(folder)
     assert "s3cr" not in folder
-    assert (address_of(folder).url, name_of(folder)) == (SECRET, Address(SECRET).name)
+    assert (address_of(folder).url, opening.name_of(folder)) == (SECRET, Address(SECRET).name)
     assert opening.find("mongodb://ann:new@db1:27017,db2/jobs", environ) == folder
     assert opening.find("mongodb://db1/other", environ) != folder
 

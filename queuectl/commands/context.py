@@ -105,7 +105,7 @@ class Context:
     @property
     def name(self) -> str:
         """What people are told that the queue is called: its folder, or its URL."""
-        from queuectl.addresses import name_of
+        from queuectl.store.opening import name_of
 
         return name_of(self.folder)
 
@@ -122,12 +122,11 @@ class Context:
     @property
     def front(self) -> str:
         """What stands before a command line that is told, so that it reaches this queue."""
-        from queuectl.store.opening import is_usual
+        from queuectl.store.opening import is_usual, reached_by
 
         own = self.shell is not None and self.shell.context.folder == self.folder
         if own or is_usual(self.folder, self.environ):
             return ""
-        from queuectl.addresses import reached_by
         from queuectl.commands.grammar.tokens import quote
 
         named = reached_by(self.folder)

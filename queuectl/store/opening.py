@@ -1,4 +1,7 @@
-"""Which store keeps the queue that a path or URL names. Only that one is imported."""
+"""Which store keeps the queue that a path or URL names, and what people are told that it is called.
+
+Only that store is imported.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from queuectl.addresses import Address
     from queuectl.store.contract import Store
     from queuectl.store.facts import Summary
     from queuectl.store.output import Output
@@ -47,6 +51,28 @@ def is_database(where: str) -> bool:
     # Without loading addresses.py: each command asks this, for each folder.
     refuse_address(where)
     return where in _host_folders or os.path.lexists(os.path.join(where, ADDRESS))
+
+
+def name_of(where: str) -> str:
+    """What people are told that the queue at `where` is called: its path, or its URL."""
+    address = _address_of(where)
+    return address.name if address else where
+
+
+def reached_by(where: str) -> str:
+    """How `--data` names the queue at `where`; "" where a password would have to be shown."""
+    address = _address_of(where)
+    if address is None:
+        return where
+    return f"@{address.path}" if address.path else "" if address.has_secret else address.name
+
+
+def _address_of(where: str) -> Address | None:
+    if not is_database(where):
+        return None
+    from queuectl.addresses import address_of
+
+    return address_of(where)
 
 
 def open_store(where: str) -> Store:

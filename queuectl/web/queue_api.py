@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from queuectl import __version__
-from queuectl.addresses import name_of
 from queuectl.commands.forms import limits_form
 from queuectl.commands.handlers.gate import in_use
 from queuectl.commands.render import counted
@@ -19,6 +18,7 @@ from queuectl.model.job import Job
 from queuectl.model.selection import Selection
 from queuectl.model.stats import MINUTE, aged
 from queuectl.model.stats import stats as stats_of
+from queuectl.store import opening
 from queuectl.web.drafts import check_settings
 from queuectl.web.exchange import Answer, Call, Refused
 from queuectl.web.jobs_api import status_form, touch
@@ -47,7 +47,7 @@ def access(service: Service, call: Call) -> Answer:
         "may": may,
         "read_only": service.read_only,
         "no_token": service.no_token,
-        "queue": name_of(service.operations.folder),
+        "queue": opening.name_of(service.operations.folder),
         "version": __version__,
         "started": service.started,
         "time": time.time(),

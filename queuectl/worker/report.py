@@ -57,7 +57,7 @@ def front(folder: str) -> str:
     """What stands before a command line that is told, so that it reaches the queue in a folder."""
     import shlex  # a drain ends once
 
-    from queuectl.addresses import reached_by
+    from queuectl.store.opening import reached_by
 
     named = reached_by(folder)
     return f"queuectl --data {shlex.quote(named)} " if named else ""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
-from queuectl.addresses import name_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.render import one_line
@@ -35,7 +34,7 @@ def copy(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
-    names = name_of(source.folder), name_of(target.folder)
+    names = opening.name_of(source.folder), opening.name_of(target.folder)
     if not source.exists():
         raise InvalidInput(f"there is no queue in {names[0]}")
     # Not by their names: a link, a mount or another spelling of a URL leads to the same queue, and
@@ -101,7 +100,7 @@ def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
 def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
     """Copy everything into an empty queue; how many runs had output."""
     if held := sum(target.counts().values()):
-        name = name_of(target.folder)
+        name = opening.name_of(target.folder)
         raise Conflict(f"{name} holds {held} job(s); a queue is copied into an empty one")
     jobs = {job.id: job for job in backup.jobs}
     for job in backup.jobs:

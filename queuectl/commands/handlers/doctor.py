@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from queuectl.addresses import name_of
 from queuectl.commands import forms, render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
@@ -14,6 +13,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.fields import NOT_YET
 from queuectl.model.hooks import is_hook
 from queuectl.model.times import compact
+from queuectl.store import opening
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
 
@@ -82,7 +82,7 @@ def _line(context: Context, finding: Finding) -> str:
 
 def _summary(queue: JobQueue, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
-    name = render.one_line(name_of(queue.folder))
+    name = render.one_line(opening.name_of(queue.folder))
     if problems:
         return f"{render.counted(problems, 'problem')} in {name}"
     if not queue.exists():

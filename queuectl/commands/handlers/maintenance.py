@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from queuectl.addresses import name_of
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.render import one_line
@@ -25,7 +24,7 @@ def init(context: Context, args: dict[str, Any]) -> Result:
     queue = JobQueue.open(folder)
     if opening.is_database(folder):
         queue.make()
-        where = name_of(folder)
+        where = opening.name_of(folder)
         return Result([f"Queue made, or there already: {one_line(where)}"], words=[where])
     if queue.exists():
         return Result([f"Data folder is there already: {one_line(folder)}"], words=[folder])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class SettingsFile:
 def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
     """The file's text and the JSON object in it; BadFile, with the position, for anything else."""
     try:
-        text = data.decode("utf-8-sig")  # some editors begin a file with a mark
+        text = data.removeprefix(BOM_UTF8).decode()  # some editors begin a file with that
         values = json.loads(text, object_pairs_hook=no_twins)
     except json.JSONDecodeError as exc:
         raise mistake(path, text, exc.pos, exc.msg) from None
