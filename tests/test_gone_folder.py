@@ -57,6 +57,18 @@ def test_a_front_end_does_not_make_it_again(cli):
     assert not os.path.exists(cli.folder)
 
 
+def test_what_has_its_name_by_now_is_left_alone(cli):
+    queue = JobQueue.open(cli.folder)
+    queue.enqueue([{"id": "a", "command": "true"}])
+    os.rename(cli.folder, f"{cli.folder}.away")
+    os.mkdir(cli.folder)
+    with pytest.raises(StoreError, match="is gone"):
+        queue.enqueue([{"id": "b", "command": "true"}])
+    assert os.listdir(cli.folder) == []
+    cli.ok("init")
+    queue.enqueue([{"id": "b", "command": "true"}])
+
+
 def test_a_front_end_that_wrote_nothing_says_that_it_is_gone(cli):
     watcher = Watcher(opening.watch(cli.folder), Notices(), lambda: None)
     feed = Feed(opening.watch(cli.folder), opening.output(cli.folder))

@@ -178,6 +178,7 @@ def test_a_lock_that_waits_moves_to_the_folder_that_has_the_name(tmp_path):
     def replace_the_folder():
         folder.rename(away)
         folder.mkdir()
+        (folder / ".queuectl").touch()
         held.release()
         return 20.0
 

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 
 from queuectl.errors import FileMissing, StoreBusy, StoreError
-from queuectl.places import LOCK
+from queuectl.places import LOCK, MARKER
 from queuectl.store import door
 from queuectl.store.door import gone
 
@@ -101,13 +101,16 @@ class QueueLock:
             folder = door.open_folder(self._folder)
         except FileMissing:
             raise gone(self._folder) from None
+        above = os.fstat(folder)
+        known = self._inodes[:2] in ((-1, -1), (above.st_dev, above.st_ino))
         try:
+            if not known and not os.path.lexists(os.path.join(self._folder, MARKER)):
+                raise gone(self._folder)  # what has its name by now is not a queue
             file = door.open_file(self.path, os.O_RDWR | os.O_CREAT)
         except BaseException:
             os.close(folder)
             raise
-        self._fds = (folder, file)
-        above, found = os.fstat(folder), os.fstat(file)
+        self._fds, found = (folder, file), os.fstat(file)
         self._inodes = (above.st_dev, above.st_ino, found.st_dev, found.st_ino)
 
     def with_folder(self, action: Callable[[], None]) -> None:
