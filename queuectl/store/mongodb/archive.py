@@ -114,7 +114,7 @@ class MongodbArchive:
         """A new collection of jobs, which is gone afterwards; those of killed processes go too."""
         database, now = self._connection.database, round(self._connection.now() * 1_000_000)
         with self._connection.told():
-            like = {"name": {"$regex": f"^{_INCOMING}"}}
+            like = {"name": {"$regex": f"^{_INCOMING}[0-9]+$"}}
             for name in database.list_collection_names(filter=like):
                 if int(name.removeprefix(_INCOMING)) < now - _ABANDONED:
                     database.drop_collection(name)
