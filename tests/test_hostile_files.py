@@ -470,6 +470,7 @@ def test_a_worker_file_of_nonsense_stops_nobody(cli, template, process, run_line
     worker = copy(template, cli.folder)["W"]
     path, above = os.path.join(cli.folder, "workers", worker), os.stat(cli.folder)
     facts = f"format=new inode={os.stat(path).st_ino} folder={above.st_dev}:{above.st_ino}"
+    facts += " end=lost,1,exited,3,nonsense"
     with open(path, "r+", encoding="ascii") as file:
         file.truncate()
         file.write(f"{worker} {process} {boot_id()} now\n{run_line:<255}\n{facts}\n")

@@ -99,7 +99,7 @@ def test_a_backup_with_a_path_for_a_worker_is_refused(queue):
     refused(queue, "restore", "bad.jsonl", "--replace", "--yes", words=["bad.jsonl:2: worker"])
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "a\0b"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "a\0b", "\ud800"])
 def test_no_name_leads_out_of_its_folder(name):
     with pytest.raises(door.BadFile, match="names no file in it"):
         door.within("/data", name)

@@ -267,7 +267,7 @@ def open_folder(path: str) -> int:
 
 def within(folder: str, name: str) -> str:
     """The path of a file of that name in the folder; BadFile for text that leads elsewhere."""
-    if "/" in name or "\0" in name or name in ("", ".", ".."):
+    if "/" in name or not name.isprintable() or name in ("", ".", ".."):
         raise BadFile(f"{folder}: {name!r} names no file in it; nothing was changed")
     return os.path.join(folder, name)
 

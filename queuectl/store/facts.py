@@ -20,6 +20,7 @@ WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to
 SOON, LATER = 0.05, 1.0  # seconds between looks at a spool, the shortest and the longest
 ALL = "*"  # in `paused`, as in model/gate.py, which neither `status` nor an enqueue loads
 MOST_LEFT = 5  # processes that a worker names which cannot be ended
+ENDS = ("exited", "timed_out", "not_started", "no_resources", "stopped")  # see Outcome
 RUN_LINE = 256  # bytes of the second line that a worker writes of itself
 
 
@@ -82,13 +83,23 @@ class WorkerInfo:
 
     @property
     def end(self) -> tuple[str, int, str, int | None, str | None, str] | None:
-        """The end of a run that it could not settle: job, run, kind, exit code, error, time."""
+        """The end of a run that it could not settle: job, run, kind, exit code, error, time.
+
+        None for nonsense, which must not get into the journal.
+        """
         words = self.facts.get("end", "").split(",")
-        if len(words) != 5 or not words[1].isdigit():
+        if len(words) != 5 or not words[1].isdigit() or words[2] not in ENDS:
+            return None
+        from queuectl.errors import InvalidInput  # ends that were not settled are rare
+        from queuectl.model.times import format_time, parse_time
+
+        try:
+            at = format_time(parse_time(words[4]))
+        except InvalidInput:
             return None
         error = _unspelled(self.facts.get("error", "")) or None
-        code = int(words[3]) if words[3].isdigit() else None
-        return words[0], int(words[1]), words[2], code, error, words[4]
+        code = int(words[3]) if words[3].isdigit() and len(words[3]) < 4 else None
+        return words[0], int(words[1]), words[2], code, error, at
 
     @property
     def left(self) -> list[tuple[int, str, str]]:
