@@ -11,7 +11,7 @@ import os
 import stat
 
 from queuectl.errors import InvalidInput, StoreError
-from queuectl.places import ADDRESS, SCHEMES, own_folder
+from queuectl.places import ADDRESS, SCHEMES, state_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def host_folder(named: str, environ: Mapping[str, str]) -> str:
     from hashlib import sha256
 
     address = find_address(named, environ)
-    above = own_folder(environ, "XDG_STATE_HOME", ".local/state")
+    above = state_folder(environ)
     if not above:
         raise StoreError("no home folder is known; set XDG_STATE_HOME")
     # The host's name: a home folder may be shared by many hosts.

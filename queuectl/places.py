@@ -74,6 +74,11 @@ def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
     return above and os.path.join(above, "queuectl")
 
 
+def state_folder(environ: Mapping[str, str]) -> str:
+    """Where what belongs to this user's programs on this machine is kept; "" if nowhere."""
+    return own_folder(environ, "XDG_STATE_HOME", ".local/state")
+
+
 def is_anothers(path: str) -> bool:
     """Whether root would make `path` in a folder of another user, as with `sudo -E`."""
     if os.geteuid() != 0 or not path or os.path.lexists(path):

@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 
-from queuectl.places import expand, is_anothers, own_folder
+from queuectl.places import expand, is_anothers, state_folder
 from queuectl.store import door
 
 MOST = 10_000  # entries
@@ -32,7 +32,7 @@ def history_path(environ: Mapping[str, str]) -> str:
     named = environ.get("QUEUECTL_HISTORY")
     if named:
         return expand(named) or os.devnull
-    folder = own_folder(environ, "XDG_STATE_HOME", ".local/state")
+    folder = state_folder(environ)
     return os.path.join(folder, "history") if folder and not is_anothers(folder) else os.devnull
 
 

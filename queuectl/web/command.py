@@ -87,11 +87,12 @@ class _Serving:
     """One run of `serve`: what it opens, what it tells, what it leaves."""
 
     def __init__(self, context: Context, args: dict[str, Any]) -> None:
-        from queuectl.web.operations import Operations, check_queue
+        from queuectl.store import opening
+        from queuectl.web.operations import Operations
         from queuectl.web.service import Service
         from queuectl.web.tokens import Desk
 
-        check_queue(context.folder)
+        opening.exists(context.folder)  # which refuses what can be no queue of this user's
         self._context, self._args = context, args
         self._desk = Desk(context.folder, context.environ)
         operations = Operations(context.folder, context.environ, os.getcwd())

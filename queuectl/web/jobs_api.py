@@ -13,7 +13,7 @@ from typing import Any
 from queuectl.commands.forms import job_form
 from queuectl.commands.render import counted
 from queuectl.commands.selecting import ABLE, USUAL
-from queuectl.errors import DuplicateId, InvalidInput, KeyTaken, OtherJobs, Outdated
+from queuectl.errors import Conflict, DuplicateId, InvalidInput, KeyTaken, OtherJobs, Outdated
 from queuectl.model.job import Job
 from queuectl.model.meeting import Meeting
 from queuectl.model.selection import Selection, matches
@@ -249,13 +249,27 @@ def explain(service: Service, call: Call) -> Answer:
     return Answer(200, service.operations.form("explain", job=job_id) | bounds)
 
 
-def _guarded(act: Callable[[int | None], Job], call: Call, did: str) -> Answer:
-    """The answer for a change that asks for a rev."""
+_TOLD: dict[Action, str] = {
+    "abandon": "cancelled",
+    "cancel": "cancelled",
+    "purge": "removed",
+    "retry": "retried",
+    "retry_dead": "retried",
+    "update_all": "changed",
+}
+
+
+def _touch_one(service: Service, call: Call, action: Action, **how: Any) -> Answer:
+    """Do something to the job of the path, if it is at the rev that is asked for."""
+    job_id = call.path["id"]
     try:
-        job = act(wanted_rev(call))
+        done = service.operations.touch(action, [job_id], rev=wanted_rev(call), **how)
     except Outdated as exc:
         raise _outdated(exc) from exc
-    return _answer(job, did=f"{did} {job.id}")
+    if not done:
+        raise Conflict(f"job '{job_id}' stays: jobs that have not ended wait for it")
+    did = f"{_TOLD[action]} {job_id}"
+    return Answer(204, did=did) if action == "purge" else _answer(done[0], did=did)
 
 
 def _outdated(error: Outdated) -> Refused:
@@ -268,49 +282,30 @@ def change(service: Service, call: Call) -> Answer:
     blind = [name for name in GUARDED if name in fields]
     if blind and "if-match" not in call.headers:
         raise Refused(428, f"a change of {blind[0]} needs If-Match with the ETag of the job")
-    job_id = call.path["id"]
     if fields:
-        return _guarded(lambda rev: service.operations.update(job_id, fields, rev), call, "changed")
-    job, rev = service.operations.job(job_id), wanted_rev(call)
+        return _touch_one(service, call, "update_all", changes=fields)
+    job, rev = service.operations.job(call.path["id"]), wanted_rev(call)
     if rev not in (None, job.rev):
-        raise _outdated(Outdated(job_id, rev or 0, job.rev))
+        raise _outdated(Outdated(job.id, rev or 0, job.rev))
     return _answer(job)
 
 
 def retry(service: Service, call: Call) -> Answer:
     """A job pending now."""
-    job_id = call.path["id"]
-    return _guarded(lambda rev: service.operations.retry([job_id], rev)[0], call, "retried")
+    return _touch_one(service, call, "retry")
 
 
 def cancel(service: Service, call: Call) -> Answer:
     """A job cancelled, or its worker asked to end it, or its run given up."""
-    job_id, abandon = call.path["id"], bool(call.query["abandon"])
-    return _guarded(
-        lambda rev: service.operations.cancel(job_id, rev, abandon=abandon), call, "cancelled"
-    )
+    return _touch_one(service, call, "abandon" if call.query["abandon"] else "cancel")
 
 
 def remove(service: Service, call: Call) -> Answer:
-    """An ended job removed for good."""
-    job_id = call.path["id"]
-    try:
-        service.operations.remove(job_id, wanted_rev(call))
-    except Outdated as exc:
-        raise _outdated(exc) from exc
-    return Answer(204, did=f"removed {job_id}")
+    """An ended job removed for good, with its output."""
+    return _touch_one(service, call, "purge")
 
 
 # -- many jobs
-
-
-_TOLD: dict[Action, str] = {
-    "cancel": "cancelled",
-    "purge": "removed",
-    "retry": "retried",
-    "retry_dead": "retried",
-    "update_all": "changed",
-}
 
 
 def bulk(action: Action) -> Callable[[Service, Call], Answer]:
@@ -369,9 +364,9 @@ def touch(
         done = service.operations.would_touch(action, selection, how.get("goes"))
     else:
         _check_expect(body)
-        more = {"kept": kept} if action == "purge" else {}
+        more = {"exactly": body["expect"]} | ({"kept": kept} if action == "purge" else {})
         try:
-            done = service.operations.touch(action, selection, body["expect"], **how, **more)
+            done = service.operations.touch(action, selection, **how, **more)
         except OtherJobs as exc:
             raise Refused(409, str(exc), count=exc.count) from exc
     ids, stay = ([job.id for job in jobs][:_MOST_IDS] for jobs in (done, kept))

@@ -53,7 +53,7 @@ def update(service: Service, call: Call) -> Answer:
     if not fields:
         job = service.operations.job(job_id)
         return Answer(200, {"status_code": 200, "details": f"Job '{job.id}' stays as it is."})
-    job = service.operations.update(job_id, fields, None)
+    [job] = service.operations.touch("update_all", [job_id], changes=fields)
     form = {"status_code": 200, "details": f"Job '{job.id}' is updated; it is {job.state}."}
     return Answer(200, form, did=f"changed {job.id}")
 
@@ -108,7 +108,7 @@ def dlq_list(service: Service, call: Call) -> Answer:
 def dlq_retry(service: Service, call: Call) -> Answer:
     """A dead job put back."""
     job_id = call.query["job_id"]
-    service.operations.retry_dead([job_id])
+    service.operations.touch("retry_dead", [job_id])
     told = f"Job '{job_id}' has been moved back to the main queue for retry."
     return Answer(200, {"status": "success", "details": told}, did=f"retried {job_id}")
 

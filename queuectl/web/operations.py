@@ -23,21 +23,22 @@ from queuectl.commands.grammar.specs import find_command
 from queuectl.commands.handlers.enqueue import make_absolute, set_moment
 from queuectl.commands.table import COMMANDS
 from queuectl.commands.zones import add_zone, zone_here
-from queuectl.errors import Conflict, NoSuchRun, StoreError
+from queuectl.errors import NoSuchRun, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import parents
 from queuectl.model.env_set import captured
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
-from queuectl.places import own_folder
 from queuectl.store import opening
 from queuectl.store.door import Presence
+from queuectl.store.facts import is_selection
 from queuectl.worker import pool
 from queuectl.worker.rescue import rescue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.model.meeting import Meeting
+    from queuectl.store.contract import Which
     from queuectl.store.output import Printed
     from queuectl.store.watch import Watch
 
@@ -47,8 +48,8 @@ _MOST_WRITTEN = 10_000  # jobs that requests changed, until they are told of
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
 
 
-# What is done to many jobs: methods of JobQueue.
-Action: TypeAlias = Literal["cancel", "retry", "retry_dead", "purge", "update_all"]
+# What is done to jobs: methods of JobQueue.
+Action: TypeAlias = Literal["cancel", "abandon", "retry", "retry_dead", "purge", "update_all"]
 
 
 class Part(NamedTuple):
@@ -231,48 +232,23 @@ class Operations:
         with closing(self._watch.glance()) as glance:
             return glance.latest(key, most)
 
-    def update(self, job_id: str, changes: Mapping[str, object], rev: int | None) -> Job:
-        """The job with fields set anew; Outdated if it is not at `rev`."""
-        with self.writing() as queue:
-            wanted = self._changes(changes, lambda: [queue.get(job_id)])
-            job = queue.update(job_id, wanted, rev=rev)
-        self._wrote([job])
-        return job
+    def touch(self, action: Action, which: Which, **how: Any) -> list[Job]:
+        """Do something to the jobs that are meant in one step, all or none; the jobs then.
 
-    def cancel(self, job_id: str, rev: int | None, *, abandon: bool = False) -> Job:
-        """The job cancelled, or asked to end; `abandon`: given up though it may go on."""
-        with self.writing() as queue:
-            jobs = queue.abandon([job_id], rev) if abandon else queue.cancel([job_id], rev)
-        self._wrote(jobs)
-        return jobs[0]
-
-    def retry(self, ids: Sequence[str], rev: int | None = None) -> list[Job]:
-        """The jobs pending now; all or none."""
-        with self.writing() as queue:
-            jobs = queue.retry(ids, rev)
-        self._wrote(jobs)
-        return jobs
-
-    def retry_dead(self, ids: Sequence[str]) -> list[Job]:
-        """Dead jobs put back; all or none."""
-        with self.writing() as queue:
-            jobs = queue.retry_dead(ids)
-        self._wrote(jobs)
-        return jobs
-
-    def touch(self, action: Action, selection: Selection, exactly: int, **how: Any) -> list[Job]:
-        """Do something to the selected jobs in one step; `how` is what the action takes beside.
-
-        OtherJobs if they are not `exactly` so many at that moment; then nothing is done.
+        `how` is what the action takes beside; with `exactly` in it OtherJobs if so many are not
+        meant at that moment, and then nothing is done.
         """
         with self.writing() as queue:
             if action == "update_all":
-                how["changes"] = self._changes(how["changes"], lambda: queue.select(selection))
-            done: list[Job] = getattr(queue, action)(selection, exactly=exactly, **how)
+                how["changes"] = self._changes(
+                    how["changes"],
+                    lambda: queue.select(which) if is_selection(which) else map(queue.get, which),
+                )
+            done: list[Job] = getattr(queue, action)(which, **how)
+        self._wrote(done, removed=action == "purge")
         if action == "purge":
-            self._purged(done)
-        else:
-            self._wrote(done)
+            with suppress(StoreError):  # they are gone: a log that stays is shown for no other one
+                self._logs.prune(done)
         return done
 
     def would_touch(
@@ -286,22 +262,6 @@ class Operations:
                 else queue.select(selection)
             )
         return list(filter(goes, found))
-
-    def remove(self, job_id: str, rev: int | None) -> None:
-        """Remove an ended job with its output; Outdated if it is not at `rev`.
-
-        Conflict for one that a live job waits for.
-        """
-        with self.writing() as queue:
-            removed = queue.purge([job_id], rev=rev)
-        if not removed:
-            raise Conflict(f"job '{job_id}' stays: jobs that have not ended wait for it")
-        self._purged(removed)
-
-    def _purged(self, jobs: list[Job]) -> None:
-        self._wrote(jobs, removed=True)
-        with suppress(StoreError):  # the jobs are gone: a log that stays is shown for no other one
-            self._logs.prune(jobs)
 
     @contextmanager
     def _printed(self, job: Job, run: int | None) -> Iterator[tuple[Printed | None, int, bool]]:
@@ -392,13 +352,3 @@ class Operations:
 
 class _Told(Exception):
     """The workers were told; nobody waits for their end."""
-
-
-def state_folder(environ: Mapping[str, str]) -> str:
-    """Where what belongs to this user's programs on this machine is kept; "" if nowhere."""
-    return own_folder(environ, "XDG_STATE_HOME", ".local/state")
-
-
-def check_queue(folder: str) -> None:
-    """Raise StoreError unless the folder is, or can become, a queue of this user's."""
-    opening.exists(folder)

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from queuectl.errors import StoreError
+from queuectl.places import state_folder
 from queuectl.store import door
-from queuectl.web.operations import state_folder
 
 FULL, READ = "full", "read"
 _BEARER = "Authorization: Bearer "
