@@ -97,8 +97,8 @@ def test_a_job_that_mongodb_cannot_keep_is_refused_by_its_name(store):
 def test_a_claim_is_the_rule_of_a_claim(store, before):
     job = make_job("a", state="failed", exit_code=1, finished_at=moment(1), **before)
     store.add([job])
-    assert store.claim("$w", NOW, None, "word").job == claimed(job, "$w", NOW, "word")
-    assert store.get("a") == claimed(job, "$w", NOW, "word")
+    assert store.claim("w", NOW, None, "word").job == claimed(job, "w", NOW, "word")
+    assert store.get("a") == claimed(job, "w", NOW, "word")
 
 
 def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
@@ -126,6 +126,9 @@ def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
         ({"tags": "gpu"}, ("gpu",)),
         ({"state": "running"}, "in_progress"),
         ({"run_at": "tomorrow"}, "tomorrow"),
+        ({"run_at": "2026-13-01T00:00:00.000000Z"}, "2026-13-01T00:00:00.000000Z"),
+        ({"worker": "../w"}, "../w"),
+        ({"log_word": "a/b"}, "a/b"),
     ],
 )
 def test_an_edit_without_sense_is_refused_by_the_server_else_by_the_jobs_name(
@@ -143,6 +146,47 @@ def test_an_edit_without_sense_is_refused_by_the_server_else_by_the_jobs_name(
             store.get("a")
     else:
         assert getattr(store.get("a"), *edit) == read_so
+
+
+@pytest.mark.parametrize("settings", [{}, {"limits": {"gpu": 2}}])
+def test_a_job_without_sense_keeps_no_other_from_starting(store, database, settings):
+    configure(store, settings)
+    store.add([make_job("good", tags=("gpu",))])
+    good = database.jobs.find_one()
+    for name, edit in {"a": {"timeout": "soon"}, "b": {"run": "x"}, "c": {"tags": 7}}.items():
+        bad = {**good, "_id": name, "_seq": 1, **edit}
+        database.jobs.insert_one(bad, bypass_document_validation=True)
+    database.jobs.insert_one({**good, "_id": "d", "state": "x"}, bypass_document_validation=True)
+    assert store.claim("w", NOW).job.id == "good"
+    left = {"good": "in_progress", "d": "x", "a": "dead", "b": "dead", "c": "dead"}
+    assert {job["_id"]: job["state"] for job in database.jobs.find()} == left
+    assert {line[:21] for line in store.notices} == {
+        f"the document of job '{a}"[:21] for a in "abc"
+    }
+    store.notices.clear()
+    database.jobs.delete_many({"state": "dead"})
+    with pytest.raises(StoreError, match="job 'd' was edited so that it is none: unknown state"):
+        list(store.find())
+    database.jobs.delete_one({"_id": "d"})
+
+
+def test_an_index_that_somebody_dropped_is_made_anew(store, database, url, opened):
+    store.add([make_job("a")])
+    database.jobs.drop()
+    store.add([make_job("b")])
+    with pytest.raises(StoreError, match="lacks an index that it had; the next command makes it"):
+        store.claim("w", NOW)
+    assert store.claim("w", NOW).job.id == "b"
+    assert names(opened(url).find()) == ["b"]
+    assert database.jobs.options()["validationLevel"] == "moderate"
+
+
+def test_a_worker_that_begins_anew_makes_the_queue_anew_that_was_dropped(new_url, opened, client):
+    store, name = opened(new_url), new_url.rpartition("/")[2]
+    store.make()
+    client.drop_database(name)
+    store.release(store.register("w-a", 1, "s", "b"))
+    assert client[name].meta.find_one({"_id": "queuectl"})["format"] == 1
 
 
 def test_an_edit_that_makes_sense_counts(store, database):
@@ -611,6 +655,22 @@ def test_a_newer_database_is_refused(store, database, url, opened):
 def test_what_is_acknowledged_was_written_by_a_majority(url, opened):
     concern = opened(url + "?w=0&journal=false").connection.database.jobs.write_concern
     assert concern.document == {"w": "majority", "j": True}
+
+
+def test_what_somebody_else_keeps_beside_it_does_no_harm(store, database, url, opened):
+    store.add([make_job("a")])
+    database.meta.insert_one({})
+    database.workers.insert_many([{}, {"_id": "w", "lease": "long", "facts": 7, "pid": "x"}])
+    assert names(opened(url).find()) == ["a"]
+    [worker] = opened(url).workers()
+    assert (worker.id, worker.alive, worker.pid) == ("w", True, 0)
+
+
+def test_a_mistake_in_the_settings_is_told_with_its_place(store, database):
+    configure(store, {"base": 3})
+    database.config.update_one({"_id": "settings"}, {"$set": {"base": "x"}})
+    with pytest.raises(StoreError, match=r"collection config of .* holds a mistake: base must be"):
+        store.settings()
 
 
 def test_settings_edited_in_mongosh_count(store, database):

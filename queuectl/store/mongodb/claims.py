@@ -20,18 +20,27 @@ from pymongo import ReturnDocument, errors
 from pymongo.operations import UpdateOne
 
 from queuectl.config import Settings
+from queuectl.errors import BadFile
 from queuectl.model.dependencies import parents, unmet
 from queuectl.model.gate import OPEN, Gate, full, paused_by, slots_for
 from queuectl.model.job import Job, recurs
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
 from queuectl.store.mongodb.connection import DUPLICATE, Connection, clock, wait
-from queuectl.store.mongodb.documents import WAITS, Document, claim_update, difference, to_job
+from queuectl.store.mongodb.documents import (
+    KEY,
+    WAITS,
+    Document,
+    claim_update,
+    difference,
+    to_job,
+)
 from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.lanes import ORDER, Lanes, gated, lane_of, open_lanes, ready
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
 _MARGIN = 0.1  # seconds beside that; clocks of hosts do not run alike
+_LEFT_BY_CLAIM = {"worker": "", "slots": "", KEY: ""}
 
 
 class Settling(NamedTuple):
@@ -176,16 +185,25 @@ class Claims:
                 if first is None:
                     return None
                 only = first
+            asked = {
+                "filter": {**ready(now), **only},
+                # By what the question leaves open: else the server sorts all of a priority.
+                "sort": ORDER[1:] if "priority" in only else ORDER,
+                # Else all that is ready may be sorted, at each claim.
+                "hint": "_id_" if wanted else "claim",
+            }
             with self._connection.told():
-                found = self._jobs.find_one_and_update(
-                    {**ready(now), **only},
-                    claim_update(**claim.keywords),
-                    # By what the question leaves open: else the server sorts all of a priority.
-                    sort=ORDER[1:] if "priority" in only else ORDER,
-                    # Else all that is ready may be sorted, at each claim.
-                    hint="_id_" if wanted else "claim",
-                    return_document=ReturnDocument.BEFORE,
-                )
+                try:
+                    found = self._jobs.find_one_and_update(
+                        update=claim_update(**claim.keywords),
+                        return_document=ReturnDocument.BEFORE,
+                        **asked,
+                    )
+                except errors.OperationFailure:
+                    first = self._jobs.find_one(**asked)
+                    if first is None or self._read(first) is not None:
+                        raise
+                    continue  # the server cannot apply the rule to what an edit made of the first
             self.wrote = True
             if found is None:
                 if gate.aging and not wanted:
@@ -193,9 +211,23 @@ class Claims:
                 return None
             if any(isinstance(found.get(name), list) for name in ("lock", WAITS)):
                 break  # the server left it as it was
-            before = to_job(found)
-            return before, None if recurs(before) else claim(before)
+            if (read := self._read(found)) is not None:
+                return read, None if recurs(read) else claim(read)
         return self._take_from_lanes(gate, now, claim, wanted)
+
+    def _read(self, document: Document) -> Job | None:
+        """The job of a document; None if an edit has left it without sense.
+
+        It goes among the dead, as it stands: else it would keep all workers from what comes behind.
+        """
+        try:
+            return to_job(document)
+        except BadFile as exc:
+            self._connection.notices.append(f"{exc}; until then it is dead")
+            dead = {"$set": {"state": "dead", "error": str(exc)}, "$unset": _LEFT_BY_CLAIM}
+            with self._connection.told():
+                self._jobs.update_one({"_id": document["_id"]}, dead)
+            return None
 
     def _is_plain(self, gate: Gate) -> bool:
         """Whether nothing but its time can hold a job back."""
@@ -218,7 +250,9 @@ class Claims:
             if not documents:
                 return None
             document, *others = documents
-            before = to_job(document)
+            if (read := self._read(document)) is None:
+                continue
+            before = read
             if paused_by(before, gate) or full(before, gate, using):
                 lane = document.get("_lane")
                 if lane == lane_of(before, gate):
@@ -235,7 +269,9 @@ class Claims:
                 Choice(document, before, claim(before, slots=slots_for(before, gate, using)))
             ]
             for document in others if choices[0].job.slots else ():
-                before = to_job(document)
+                if (read := self._read(document)) is None:
+                    break
+                before = read
                 job = claim(before, slots=slots_for(before, gate, using))
                 is_like = job.slots == choices[0].job.slots and not paused_by(before, gate)
                 if not is_like or parents(before) or recurs(before):

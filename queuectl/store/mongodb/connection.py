@@ -81,6 +81,7 @@ class Connection:
         self._mutex = threading.Lock()
         self._offset, self._looked = 0.0, float("-inf")
         self._apart = 0.0  # of our two clocks when the server's was looked at
+        self.lacks_index = False  # whether one was found missing; see MongodbStore._there
         self.got_on = float("-inf")  # when a part of something long was last done, by `clock`
 
     @property
@@ -267,7 +268,8 @@ class Connection:
             raise self._told(exc, unsure) from exc
         except (OverflowError, errors.InvalidDocument) as exc:
             raise InvalidInput(f"MongoDB cannot keep this job: {exc}") from exc
-        except (ValueError, TypeError) as exc:  # of a URL that the driver cannot read
+        # Of a URL that the driver cannot read, or a document that an edit left without sense.
+        except (KeyError, ValueError, TypeError) as exc:
             raise InvalidInput(f"{self.address.name}: {self._short(exc)}") from exc
 
     def _told(self, exc: PyMongoError, unsure: str) -> StoreError | InvalidInput:
@@ -290,6 +292,11 @@ class Connection:
             return StoreError(f"{name} refuses what queuectl needs: {short}; {advice}")
         if code in _FULL:
             return DiskRefused(f"nothing was changed: the disk of {name} is full")
+        if "hint provided does not" in short:
+            self.lacks_index = True
+            with suppress(PyMongoError):
+                self.database.meta.update_one({"_id": MARKER}, {"$set": {"layout": 0}})
+            return StoreError(f"{name} lacks an index that it had; the next command makes it anew")
         if code in _TOO_LARGE:
             return InvalidInput("MongoDB keeps at most 16 MB in one document: put it into a file")
         if isinstance(exc, errors.ConnectionFailure) or exc.has_error_label("RetryableWriteError"):
@@ -418,12 +425,12 @@ def wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
-_connections: dict[str, Connection] = {}  # by URL
+_connections: dict[tuple[str, float], Connection] = {}  # by URL and patience
 
 
-def connect(address: Address) -> Connection:
+def connect(address: Address, patience: float = PATIENCE) -> Connection:
     """The process's one connection to this address; nothing is connected before it is used."""
-    return _connections.setdefault(address.url, Connection(address))
+    return _connections.setdefault((address.url, patience), Connection(address, patience))
 
 
 def close_all() -> None:

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 from pymongo import ASCENDING, errors
 
-from queuectl.errors import StoreError
+from queuectl.config import Settings
+from queuectl.errors import BadFile, InvalidInput, StoreError
 from queuectl.model.job import CLAIMABLE
 from queuectl.store.mongodb.connection import MARKER, SETTINGS, Connection
 from queuectl.store.mongodb.documents import KEY, WAITS
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 7  # raised when an index or a rule is added: a process that finds less makes them
+LAYOUT = 8  # raised when an index or a rule is added: a process that finds less makes them
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 _Index = tuple[tuple[str, ...], dict[str, Any]]  # the fields, and how
@@ -94,8 +95,9 @@ def _meta(
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]], dict[str, object]]:
     both = {"$unionWith": {"coll": "config", "pipeline": [{"$match": {"_id": SETTINGS}}]}}
     with connection.told():
-        found = {one["_id"]: one for one in connection.database.meta.aggregate([both])}
-    marker, settings = found.get(MARKER), _as_written(found.get(SETTINGS))
+        ours = {"$match": {"_id": {"$type": "string"}}}
+        found = {one["_id"]: one for one in connection.database.meta.aggregate([ours, both])}
+    marker, settings = found.get(MARKER), _as_written(connection, found.get(SETTINGS))
     if marker is not None and marker.get("layout", 0) < LAYOUT:
         _make_collections(connection)
     batches = [found[name] for name in found if name.startswith("batch/")]
@@ -129,10 +131,11 @@ def _make_collections(connection: Connection) -> None:
 
 def make_jobs(connection: Connection, name: str) -> None:
     """Make a collection for jobs, with its rule and its indexes; or give it what it lacks."""
-    database, rule = connection.database, validator()
-    if not _make_collection(database, name, validator=rule):
+    # Not for what breaks the rule already: it must be put aside, or the queue would stand still.
+    database, rule = connection.database, {"validator": validator(), "validationLevel": "moderate"}
+    if not _make_collection(database, name, **rule):
         with suppress(errors.OperationFailure):  # not every user may; it is a rule for people
-            database.command("collMod", name, validator=rule)
+            database.command("collMod", name, **rule)
     jobs = database[name]
     older = jobs.index_information()
     for index, (keys, how) in _JOB_INDEXES.items():
@@ -160,10 +163,17 @@ def _make_collection(database: Any, name: str, **how: Any) -> bool:
 
 
 def read_settings(connection: Connection) -> dict[str, object]:
-    """The settings that were changed, as they were written."""
+    """The settings that were changed, as they were written; BadFile if they hold a mistake."""
     with connection.told():
-        return _as_written(connection.database.config.find_one({"_id": SETTINGS}))
+        found = connection.database.config.find_one({"_id": SETTINGS})
+    return _as_written(connection, found)
 
 
-def _as_written(document: Mapping[str, object] | None) -> dict[str, object]:
-    return {name: value for name, value in (document or {}).items() if name != "_id"}
+def _as_written(connection: Connection, document: Mapping[str, object] | None) -> dict[str, object]:
+    values = {name: value for name, value in (document or {}).items() if name != "_id"}
+    try:
+        Settings(values)
+    except InvalidInput as exc:
+        where = f"the collection config of {connection.address.name}"
+        raise BadFile(f"{where} holds a mistake: {exc}; mend it in mongosh") from None
+    return values

@@ -91,8 +91,12 @@ class MongodbStore:
     # -- which database; what only few commands need is imported by them
 
     def _there(self) -> bool:
-        """Whether the database is a queue yet; batches that were left half-way are looked after."""
-        if not self._marked:
+        """Whether the database is a queue yet.
+
+        Looked at, what it lacks is made, and batches that were left half-way are looked after.
+        """
+        if not self._marked or self.connection.lacks_index:
+            self.connection.lacks_index = False
             asked_at = clock()
             look = layout.first_look(self.connection)
             self._marked, self._counts.right_for = look.marked, look.right_for
@@ -191,22 +195,23 @@ class MongodbStore:
         return to_job(found) if found else None
 
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
-        wanted = STATES if states is None else [state for state in STATES if state in states]
         if not self._there():
             return
+        # A state that there is not, as an edit may have it, is told of where all are looked for.
+        wanted = {"$ne": STAGED} if states is None else {"$in": [*states]}
         # Not by an index of states: a job that moves on meanwhile would be missed, or met twice.
-        one_pass = {"hint": "order"} if len(wanted) > 1 else {}
+        one_pass = {"hint": "order"} if states is None or len(states) > 1 else {}
         dead: list[str] = []
         with self.connection.snapshot() as moment:
             how = {"session": moment} if moment else one_pass
-            for document in self._in_order({"state": {"$in": wanted}}, how):
+            for document in self._in_order({"state": wanted}, how):
                 if document["state"] == "dead":
                     dead.append(document["_id"])
                 else:
                     yield to_job(document)
         # By their ids: one that was retried since then was not yielded yet, and must be.
         for ids in pieces(dead):
-            asked = {"_id": {"$in": ids}, "state": {"$in": wanted}}
+            asked = {"_id": {"$in": ids}, "state": wanted}
             yield from map(to_job, self._in_order(asked, {}))
 
     def _in_order(
@@ -341,6 +346,7 @@ class MongodbStore:
     # -- workers
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
+        self._marked = False  # one that begins anew may do so because the database was dropped
         self._make()
         return self._workers.register(worker_id, pid, start_time, boot_id)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from queuectl.model.fields import FIELDS, STATES, Field
+from queuectl.model.ids import ID
 from queuectl.store.mongodb.documents import ALWAYS, STAGED, TYPES
 
 _NAMES: dict[type, list[str]] = {
@@ -17,13 +18,18 @@ _NAMES: dict[type, list[str]] = {
     **{dict: ["object"], list: ["array"], type(None): ["null"]},
 }
 _TEXT = {"bsonType": "string"}
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z"
 # By kind; each of these conditions is for values of its own type only.
 _MORE: dict[str, dict[str, Any]] = {
-    **{kind: {"minimum": 0} for kind in ("duration", "delay", "number", "share", "period")},
-    "time": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
+    **{kind: {"minimum": 0} for kind in ("duration", "delay", "number", "share", "count")},
+    "period": {"minimum": 1},
+    "time": {"pattern": rf"^\d{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T{_CLOCK}\z"},
+    "id": {"pattern": rf"^{ID}\z"},  # it becomes part of names of files
+    "word": {"pattern": r"^[A-Za-z0-9]+\z"},
     "env": {"additionalProperties": _TEXT},
     "state": {"enum": [*STATES, STAGED]},
-    **{kind: {"items": _TEXT} for kind in ("ids", "tags")},
+    "ids": {"items": {**_TEXT, "pattern": rf"^{ID}\z"}},
+    "tags": {"items": _TEXT},
     "outcomes": {"items": {"bsonType": ["int", "long", "string"]}},
 }
 

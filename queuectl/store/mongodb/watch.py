@@ -19,7 +19,7 @@ from queuectl.errors import QueuectlError, StoreError
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.files.worker_files import worker_infos
-from queuectl.store.mongodb.connection import MARKER, Connection, wait
+from queuectl.store.mongodb.connection import MARKER, Connection, connect, wait
 from queuectl.store.mongodb.documents import STAGED, to_job
 from queuectl.store.mongodb.lanes import ORDER, WAITING, ready
 from queuectl.store.mongodb.layout import read_settings
@@ -277,11 +277,6 @@ class MongodbPeek(MongodbGlance):
         return [*dict.fromkeys(tag for job in jobs for tag in job.tags)]
 
 
-_quick: dict[str, Connection] = {}
-
-
 def quick(address: Address) -> Connection:
     """A connection for menus: a person who types does not wait."""
-    if address.url not in _quick:
-        _quick[address.url] = Connection(address, _QUICK)
-    return _quick[address.url]
+    return connect(address, _QUICK)

@@ -58,13 +58,20 @@ _PENDING = [
     },
     {"$project": {"updateDescription.removedFields": 1}},  # and not what a job is
 ]
+_OURS = {"$match": {"_id": {"$type": "string"}}}  # what else lies there is not a worker
 # The workers last: one has its document before it has a job.
 _RUNS_AND_WORKERS = [
     {"$match": {"state": "in_progress"}},
     {"$project": {"worker": 1, "run": 1}},
-    {"$unionWith": {"coll": "workers", "pipeline": [{"$project": {"is": "$$ROOT"}}]}},
+    {"$unionWith": {"coll": "workers", "pipeline": [_OURS, {"$project": {"is": "$$ROOT"}}]}},
 ]
 _PATIENCE = 5.0  # times poll-interval
+# A worker's document: whose it is, then what stands for what an edit in mongosh has left out of it,
+# or made something else of.
+_DOCUMENT: dict[str, Any] = {
+    **dict.fromkeys(("_id", "host", "folder", "start_time", "boot_id", "started_at"), ""),
+    **{"pid": 0, "lease": _LEAST, "beat": 0.0, "beat_at": "", "facts": {}, "lost": False},
+}
 _FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
 
 
@@ -160,7 +167,7 @@ class MongodbWorkers:
         with self._connection.told():
             for found in self._connection.jobs.aggregate(_RUNS_AND_WORKERS):
                 if "is" in found:
-                    documents[found["_id"]] = found["is"]
+                    documents[found["_id"]] = _sound(found["is"])
                 else:
                     held[found.get("worker")] = (found["_id"], found.get("run", 0))
         local = {info.id: info for info in worker_files.worker_infos(self._folder)}
@@ -186,15 +193,15 @@ class MongodbWorkers:
         """A worker that has no file here; `here`: see _here."""
         info = WorkerInfo(document["_id"], True, "")
         for name in ("pid", "start_time", "boot_id", "started_at"):
-            setattr(info, name, document.get(name, 0 if name == "pid" else ""))
-        info.facts = {name: str(fact) for name, fact in document.get("facts", {}).items()}
-        info.facts |= {"host": str(document.get("host", "")), "beat": str(document.get("beat_at"))}
+            setattr(info, name, document[name])
+        info.facts = {name: str(fact) for name, fact in document["facts"].items()}
+        info.facts |= {"host": document["host"], "beat": document["beat_at"]}
         if job is not None:
             info.job_id, info.run = job
-        info.missing = here is not None and document.get("folder") == here
+        info.missing = here is not None and document["folder"] == here
         if info.missing:  # it had its file in this folder, and has lost it: it is dead
             del info.facts["host"]
-        gone = info.missing or document.get("lost")
+        gone = info.missing or document["lost"]
         info.alive = not gone and not self._is_overdue(document)
         return info
 
@@ -211,15 +218,15 @@ class MongodbWorkers:
 
     def observe(self) -> None:
         """Look at the workers elsewhere, so that they are not lost sight of while a job runs."""
-        others = {"_id": {"$nin": worker_files.worker_names(self._folder)}, "lost": None}
+        here = worker_files.worker_names(self._folder)
+        others = {"_id": {"$nin": here, "$type": "string"}, "lost": None}
         with self._connection.told():
             for document in self._documents.find(others, {"beat": 1, "lease": 1}):
-                self._is_overdue(document)
+                self._is_overdue(_sound(document))
 
     def _is_overdue(self, document: dict[str, Any]) -> bool:
         """Whether the same beat was seen for a whole lease; then the worker is declared lost."""
-        worker_id, beat, lease = document["_id"], document.get("beat", 0), document.get("lease")
-        now, lease = clock(), float(lease or _LEAST)
+        worker_id, beat, lease, now = document["_id"], document["beat"], document["lease"], clock()
         seen, lasted, looked = self._seen.get(worker_id, (None, 0.0, now))
         lasted = lasted + min(now - looked, lease / _GAPS) if seen == beat else 0.0
         self._seen[worker_id] = (beat, lasted, now)
@@ -236,6 +243,15 @@ class MongodbWorkers:
         with self._connection.told():
             self._documents.update_many({"_id": {"$in": ids}}, asked)
         return ids
+
+
+def _sound(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a worker with all that one has, each of its own type."""
+    found = {}
+    for name, usual in _DOCUMENT.items():
+        kinds = (int, float) if isinstance(usual, float) else type(usual)
+        found[name] = value if isinstance(value := document.get(name), kinds) else usual
+    return found
 
 
 class Waker:
