@@ -602,6 +602,7 @@ def test_of_two_that_put_jobs_in_place_at_once_one_is_refused(
     store.archive.refill([*map(make_job, first)], {}, {}, replace=False)
     assert names(store.find()) == first
     left = [name for name in database.list_collection_names() if "incoming" in name]
+    database.queuectl_incoming_mine.drop()
     assert left == ["queuectl_incoming_mine"]
 
 
