@@ -118,16 +118,9 @@ class JobChanges:
 
         return list(selected(self.store.find(selection.states), selection))
 
-    def update(
-        self,
-        job_id: str,
-        changes: Mapping[str, object],
-        tag: Collection[str] = (),
-        untag: Collection[str] = (),
-        rev: int | None = None,
-    ) -> Job:
-        """Set fields of a job anew, as `update_all`; Outdated if it is not at `rev` (None: any)."""
-        return self.update_all([job_id], changes, tag, untag, rev)[0]
+    def update(self, job_id: str, changes: Mapping[str, object]) -> Job:
+        """Set fields of one job anew, as `update_all`."""
+        return self.update_all([job_id], changes)[0]
 
     def update_all(
         self,
@@ -142,7 +135,8 @@ class JobChanges:
         """Set fields of the jobs anew, all or none.
 
         A state of pending is a retry, of cancelled a cancel. Tags in `tag` are added to those that
-        a job has, those in `untag` taken away; variables in `env` are added to its own.
+        a job has, those in `untag` taken away; variables in `env` are added to its own. Outdated
+        for a job that is not at `rev` (None: any).
         """
         rule = self._update_rule(changes, tag, untag, env)
         return self._change(which, rule, "edit", rev, exactly)

@@ -166,7 +166,7 @@ def test_a_job_that_fits_no_more_when_it_is_to_be_changed_is_left(queue, monkeyp
 
     def late(ids, rule, **more):
         monkeypatch.setattr(queue.store, "change", change)
-        queue.update("wait-0", {}, untag=["b"])
+        queue.update_all(["wait-0"], {}, untag=["b"])
         queue.cancel(["wait-2"])
         queue.purge(["wait-2"])
         return change(ids, rule, **more)

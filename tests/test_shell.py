@@ -427,7 +427,7 @@ def test_the_tags_of_the_newest_jobs_come_first_each_once(queue, monkeypatch) ->
     queue.enqueue([{"id": "plain", "command": lie}])
     queue.checkpoint()
     queue.enqueue([{"id": "new", "command": lie, "tags": ["x:1", "t2"]}])
-    queue.update("j0", {}, untag=["t0"])
+    queue.update_all(["j0"], {}, untag=["t0"])
     live = LiveQueue(queue.store.watch())
     assert live.tags() == ["x:1", "t2", "t3", "t1", "t0"]
     live.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -142,8 +143,9 @@ class Streams:
             await self._begin()
             while not self.closed and etag() in known and time.monotonic() < deadline:
                 assert self._moved is not None
-                left = deadline - time.monotonic()
-                await _within(self._moved.wait(), left)
+                left = max(0.0, deadline - time.monotonic())
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._moved.wait(), left)
         finally:
             self._waiting -= 1
 
@@ -341,8 +343,9 @@ class _Reader:
     def _output(self) -> list[dict[str, Any]]:
         if not self.follows:
             return []
-        job = self._job()
-        if job is None:
+        try:
+            job = self._service.operations.job(self._log)
+        except QueuectlError:
             self._ended = True
             return [{"id": self._log, "gone": True}]
         run = self._run or job.run
@@ -377,12 +380,6 @@ class _Reader:
             return part._replace(data=part.data[len(last) :], offset=self._offset)
         self._last = b""
         return read(job, run, -_PART, _PART)
-
-    def _job(self) -> Job | None:
-        try:
-            return self._service.operations.job(self._log)
-        except QueuectlError:
-            return None
 
     def _joined(self, events: list[bytes]) -> bytes:
         if not events:
@@ -428,10 +425,3 @@ async def _put(send: Any, data: bytes, ends: Sequence[asyncio.Future[Any]]) -> N
 async def _gone(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _within(wait: Any, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(wait, max(0.0, seconds))
-    except asyncio.TimeoutError:
-        return
