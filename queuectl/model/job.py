@@ -43,7 +43,7 @@ class Job(NamedTuple):
     cwd: str | None = None
     env: Mapping[str, str] | None = None
     env_file: str | None = None
-    # What a claim goes by: `placed_of` gives these.
+    # What a claim goes by beside priority and due time: PLACED_SLOTS.
     every: float | None = None
     cron: str | None = None
     unique: str | None = None
@@ -127,7 +127,6 @@ _NO_RARE = list(NO_RARE)
 _OWN_SLOTS = slice(Job._fields.index("env_file"), Job._fields.index("tags"))
 PLACED_SLOTS = slice(Job._fields.index("every"), Job._fields.index("slots") + 1)
 NOT_PLACED = _BLANK[PLACED_SLOTS]
-_PLACED: tuple[str, ...] = tuple(list(Job._fields)[PLACED_SLOTS])
 _WORD_LISTS = slice(Job._fields.index("tags"), PLACED_SLOTS.stop)
 _NO_WORDS = list(_BLANK[_WORD_LISTS])
 _NO_OWN = list(_BLANK[_OWN_SLOTS])
@@ -171,22 +170,8 @@ def log_name(job: Job, run: int | None = None) -> str:
     return f"{job.id}.{job.run if run is None else run}{word}.log"
 
 
-def policy_of(job: Job) -> dict[str, Any]:
-    """What the job itself says of its retries and its logs, by field."""
-    return _said(job, POLICY)
-
-
-def rare_of(job: Job) -> dict[str, Any]:
-    """What few jobs say beside, a schedule or a copy of one above all, by field."""
-    return _said(job, RARE)
-
-
-def placed_of(job: Job) -> dict[str, Any]:
-    """What a claim goes by beside priority and due time, by field."""
-    return _said(job, _PLACED)
-
-
-def _said(job: Job, names: tuple[str, ...]) -> dict[str, Any]:
+def given(job: Job, names: Iterable[str]) -> dict[str, Any]:
+    """Those of these fields that the job does not leave at their default."""
     usual = Job._field_defaults
     return {name: value for name in names if (value := getattr(job, name)) != usual[name]}
 

@@ -25,7 +25,8 @@ from queuectl.errors import DiskRefused, InvalidInput, QueuectlError, StoreError
 from queuectl.model.dependencies import came_back, has_fallen
 from queuectl.model.derived import age, next_run
 from queuectl.model.env_set import present
-from queuectl.model.job import FINISHED, Job, policy_of, recurs
+from queuectl.model.fields import POLICY
+from queuectl.model.job import FINISHED, Job, given, recurs
 from queuectl.model.schedule import rhythm
 from queuectl.model.secret_names import hidden
 from queuectl.model.selection import Selection
@@ -217,7 +218,7 @@ def _children(children: Sequence[Job]) -> str | None:
 def _own_policy(job: Job) -> str | None:
     """What the job itself says of its retries, and how often it was put off."""
     told = []
-    for name, value in policy_of(job._replace(log_limit=None)).items():
+    for name, value in given(job._replace(log_limit=None), POLICY).items():
         words = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"
         told.append(f"{name.replace('_', ' ')} {words}")
     return "; ".join(told) or None

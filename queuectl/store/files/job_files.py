@@ -48,7 +48,7 @@ def encode_job(job: Job) -> bytes:
     # four times as long. Ids, states, times and words have nothing in them to escape.
     front, extra = "", job.extra
     if job[job_model.PLACED_SLOTS] != job_model.NOT_PLACED or extra:
-        placed = {**(extra or {}), **job_model.placed_of(job)}
+        placed = {**(extra or {}), **job_model.given(job, Job._fields[job_model.PLACED_SLOTS])}
         placed = {name: placed[name] for name in BEHIND_RUN_AT if name in placed}
         if placed:
             front = f"{_encode(placed)[1:-1]}, "
@@ -92,7 +92,7 @@ def encode_job(job: Job) -> bytes:
     if job.cancel_requested:
         line += ', "cancel_requested": true'
     if job[job_model.RARE_SLOTS] != job_model.NO_RARE:
-        line += f", {_encode(job_model.rare_of(job))[1:-1]}"
+        line += f", {_encode(job_model.given(job, Job._fields[job_model.RARE_SLOTS]))[1:-1]}"
     if job.log_word is not None:
         line += f', "log_word": "{job.log_word}"'
     if job.env_set is not None:
