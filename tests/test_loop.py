@@ -401,6 +401,19 @@ def test_a_worker_that_was_declared_lost_begins_anew(tmp_path, monkeypatch):
     assert (queue.counts()["completed"], queue.workers()) == (1, [])
 
 
+def test_a_worker_that_cannot_begin_leaves_no_file_for_output(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    queue = JobQueue.open(str(tmp_path / "data"))
+    queue.make()
+    queue.store.output.make()
+    monkeypatch.setattr(loop, "Runner", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        loop.run_worker(queue)
+    assert (os.listdir(queue.store.output.path), queue.workers()) == ([], [])
+
+
 def test_a_run_is_looked_at_however_long_the_poll_interval(tmp_path, monkeypatch):
     """Whoever holds a lease must show life; and what a run left is tried again soon."""
     queue = JobQueue.open(str(tmp_path / "data"))

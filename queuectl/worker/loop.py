@@ -103,8 +103,8 @@ class Worker:
         self._queue, self._slot, self._wakeups = queue, slot, wakeups
         self._tell, self._log = tell, log
         self._logs = queue.store.output
-        self._spool = self._logs.spool(slot.id)
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
+        self._spool = self._logs.spool(slot.id)  # last: it leaves a file if the rest fails
         self._runner.env_set, self._runner.now = queue.env_set, queue.now
         self._runner.watch_output = lambda: self._spool.look(self._trouble)
         # Whether it leaves a run behind: one that cannot be ended, or whose end it only noted.
