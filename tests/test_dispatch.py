@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from queuectl.commands.context import Context
-from queuectl.commands.dispatch import Note, Result, answer, show
+from queuectl.commands.dispatch import Note, Result, answer, shortage, show
 from queuectl.commands.grammar.binding import bind
 from queuectl.errors import InvalidInput, NoSuchJob, Reworded
 from queuectl.shell.own_commands import SHELL_COMMANDS
@@ -66,6 +66,11 @@ def test_a_server_gets_data_and_errors_with_their_codes(cli, asked):
     assert isinstance(missing, NoSuchJob)
     assert missing.exit_code == 3
     assert isinstance(asked("purge"), InvalidInput)  # nobody can be asked
+
+
+def test_a_class_that_does_not_compile_is_a_lack_of_memory():
+    found = shortage(SyntaxError("expected ':'"))
+    assert (found and found.exit_code, "memory" in str(found)) == (5, True)
 
 
 def test_of_an_answer_one_form_is_shown():

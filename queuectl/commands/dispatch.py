@@ -183,7 +183,9 @@ def shortage(error: Exception) -> QueuectlError | None:
     nowhere = str(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))  # as os.getcwd has it
     if isinstance(error, FileNotFoundError) and str(error) == nowhere:
         return InvalidInput("the current folder is gone: go to another, or give paths from / on")
-    if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", 0) == errno.ENOMEM:
+    # Without memory a class that is being made may not even compile.
+    short = (MemoryError, SystemError, SyntaxError)
+    if isinstance(error, short) or getattr(error, "errno", 0) == errno.ENOMEM:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return StoreError("too many files are open; raise the limit (ulimit -n)")
