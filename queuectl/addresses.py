@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.places import ADDRESS, SCHEMES, state_folder
@@ -185,3 +186,14 @@ def address_of(folder: str) -> Address | None:
         return None
     named = _url_in(path)
     return find_address(named, {}) if named[:1] == "@" else Address(named)
+
+
+def secrets_in(environ: Mapping[str, str], folder: str) -> list[str]:
+    """The variables that hold the password of a folder's queue: no worker or job needs them."""
+    address, found = address_of(folder), []
+    if address is not None and address.has_secret:
+        for name in ("QUEUECTL_DATA", "MONGO_URI"):
+            with suppress(InvalidInput, StoreError):
+                if Address(environ.get(name, "")).url == address.url:
+                    found.append(name)
+    return found

@@ -11,6 +11,9 @@ from queuectl.errors import InvalidInput, StoreError
 from queuectl.places import is_address
 from queuectl.store import opening
 from queuectl.store.mongodb.host import forget_secret, make_host_folder
+from queuectl.worker import pool
+from queuectl.worker.runner import Runner
+from queuectl.worker.wakeups import Wakeups
 
 SECRET = "mongodb://ann:s3cr%40t@db1:27017,db2/jobs?tls=true&tlsCertificateKeyFilePassword=hidden"
 
@@ -119,6 +122,21 @@ def test_a_host_folder_stands_for_the_queue_without_telling_the_password(environ
     assert (address_of(folder).url, opening.name_of(folder)) == (SECRET, Address(SECRET).name)
     assert opening.find("mongodb://ann:new@db1:27017,db2/jobs", environ) == folder
     assert opening.find("mongodb://db1/other", environ) != folder
+
+
+def test_a_variable_with_the_password_of_the_queue_gets_to_no_worker_and_no_job(
+    environ, monkeypatch
+):
+    folder = opening.find("mongodb", {**environ, "MONGO_URI": SECRET})
+    monkeypatch.setenv("MONGO_URI", SECRET)
+    monkeypatch.setenv("QUEUECTL_DATA", SECRET)
+    assert not {"MONGO_URI", "QUEUECTL_DATA"} & pool.command(folder)[1].keys()
+    with Wakeups(detached=True) as wakeups:
+        runner = Runner("w", folder, "1:2", wakeups)
+        assert b"MONGO_URI" not in runner._environment
+        runner.close()
+    monkeypatch.setenv("MONGO_URI", "mongodb://ann:other@h/d")  # that of another program
+    assert "MONGO_URI" in pool.command(folder)[1]
 
 
 def test_another_process_finds_the_queue_by_the_host_folder(environ, tmp_path):

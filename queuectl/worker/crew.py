@@ -67,7 +67,7 @@ def run_crew(
 
 def _start(folder: str, until_empty: bool) -> subprocess.Popen[bytes]:
     drain = ["--drain"] if until_empty else []
-    argv, environ, package = pool.command("--foreground", "--data", folder, *drain)
+    argv, environ, package = pool.command(folder, "--foreground", *drain)
     return subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,

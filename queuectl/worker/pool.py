@@ -9,6 +9,7 @@ import sys
 import time
 
 import queuectl
+from queuectl.addresses import secrets_in
 from queuectl.errors import NO_PROCESS, Conflict, NoSuchWorker, QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
@@ -94,17 +95,22 @@ def start(folder: str, count: int) -> list[int]:
     return [pids[begun] for begun in starts]
 
 
-def command(*options: str) -> tuple[list[str], dict[str, str], str]:
-    """The arguments of a worker process, its environment without marks of a run, and its folder."""
-    environ = {name: text for name, text in os.environ.items() if name not in MARKS}
+def command(folder: str, *options: str) -> tuple[list[str], dict[str, str], str]:
+    """The arguments of a worker of the queue, its environment, and where it is to be started.
+
+    The environment is ours without marks of a run, and without the queue's password.
+    """
+    left_out = {*MARKS, *secrets_in(os.environ, folder)}
+    environ = {name: text for name, text in os.environ.items() if name not in left_out}
     # Where `-m` finds the package that runs now, installed or not.
     package = os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__)))
-    return [sys.executable, "-m", "queuectl.worker", *options], environ, package
+    argv = [sys.executable, "-m", "queuectl.worker", "--data", folder, *options]
+    return argv, environ, package
 
 
 def _spawn(folder: str, log: str, said: int) -> None:
     """A worker process with nothing of ours but the descriptor `said`, and not our child."""
-    argv, environ, package = command("--data", folder, "--log", log, "--ready", str(said))
+    argv, environ, package = command(folder, "--log", log, "--ready", str(said))
     out = door.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
     os.set_blocking(out, True)  # as a worker may expect of its standard error
     with door.Closing(out):

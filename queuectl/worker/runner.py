@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from queuectl.addresses import secrets_in
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_file import LARGEST, variables
@@ -61,7 +62,8 @@ class Runner:
         self._clock = processes.SpawnClock()
         self._nothing = above_standard(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         self._environment = dict(os.environb)
-        self._environment.pop(b"OLDPWD", None)
+        for name in ("OLDPWD", *secrets_in(os.environ, folder)):
+            self._environment.pop(name.encode(), None)
         self._own = {
             MARK.encode(): worker_id.encode(),
             FOLDER_MARK.encode(): identity.encode(),

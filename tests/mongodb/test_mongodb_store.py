@@ -326,6 +326,9 @@ def test_an_insert_that_is_done_twice_is_one(store, database, monkeypatch):
         store.add([make_job("a")])
     with pytest.raises(DuplicateId, match="exists already, in mongodb://"):
         store.add([make_job("a")])
+    database.jobs.update_one({"_id": "warm"}, {"$set": {"state": "staged", "_batch": "b"}})
+    with pytest.raises(DuplicateId, match=r"being handed in \(for an hour at most"):
+        store.add([make_job("warm")])
 
 
 # -- jobs that are handed in together

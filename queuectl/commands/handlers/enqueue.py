@@ -11,6 +11,7 @@ from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, Reworded
 from queuectl.model.fields import FIELDS
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.times import format_duration, format_time
+from queuectl.store import opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -346,7 +347,13 @@ def _captured(context: Context) -> dict[str, Any]:
 
     umask = os.umask(0o077)  # it can only be read by setting it
     os.umask(umask)
-    return captured(context.environ, umask, context.queue.settings().inherit_env)
+    environ = dict(context.environ)
+    if opening.is_database(context.folder):
+        from queuectl.addresses import secrets_in
+
+        for name in secrets_in(environ, context.folder):
+            del environ[name]
+    return captured(environ, umask, context.queue.settings().inherit_env)
 
 
 def _here() -> str:

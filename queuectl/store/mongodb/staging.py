@@ -114,7 +114,11 @@ class Staging:
         """The error for what an index has refused; None if it would be taken by now."""
         if KEY in fault.get("keyPattern", ()):
             return self._keys.taken(document, index)
-        return DuplicateId(document["_id"], self._connection.address.name, index)
+        where, staged = self._connection.address.name, {"_id": document["_id"], "state": STAGED}
+        with self._connection.told():
+            if self._connection.jobs.find_one(staged, {"_id": 1}) is not None:
+                where += ", being handed in (for an hour at most, if that was killed)"
+        return DuplicateId(document["_id"], where, index)
 
     def _commit(self, batch: str, count: int) -> None:
         held, done = {"_id": f"batch/{batch}", "dropped": None}, {"$set": {"committed": True}}
