@@ -111,11 +111,14 @@ def find_address(named: str, environ: Mapping[str, str]) -> Address:
 def _url_in(path: str) -> str:
     """The one URL in a file that nobody else can read."""
     try:
-        with open(path, "rb") as file:
+        # Else a pipe would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(_LONGEST).decode("utf-8", "replace").strip()
+            text = (file.read(_LONGEST) or b"").decode("utf-8-sig", "replace").strip()
     except OSError as exc:
         raise StoreError(f"{path} should hold the URL of the queue: {exc.strerror}") from exc
+    if not stat.S_ISREG(mode):  # who starts workers names it for them, too
+        raise StoreError(f"{path} should hold the URL of the queue, and is not a plain file")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise StoreError(f"{path} holds the URL of the queue and others may use it: chmod 600 it")
     # The path of another such file may hold a blank.

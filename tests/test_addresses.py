@@ -89,6 +89,12 @@ def test_a_file_with_the_url_is_for_its_owner_alone(environ, tmp_path):
     path.write_text("mongodb://a\nmongodb://b\n")
     with pytest.raises(StoreError, match="should hold one URL and nothing else"):
         find_address(f"@{path}", environ)
+    path.write_text(f"\ufeff{SECRET}\n")
+    assert find_address(f"@{path}", environ).url == SECRET
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    with pytest.raises(StoreError, match="is not a plain file"):
+        find_address(f"@{path}", environ)
     with pytest.raises(StoreError, match="gone should hold the URL of the queue: No such file"):
         find_address("@gone", environ)
 
