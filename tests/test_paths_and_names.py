@@ -219,7 +219,8 @@ def test_a_copy_without_room_for_what_it_reads_names_the_folder(queue, monkeypat
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(copying, "TemporaryFile", refuse)
+    for name in ("TemporaryFile", "gettempdir"):
+        monkeypatch.setattr(copying.tempfile, name, refuse)
     refused(queue, "copy", queue.folder, "other", words=("TMPDIR", "No space left"))
 
 

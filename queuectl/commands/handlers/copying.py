@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 from queuectl.commands.context import Context
@@ -86,13 +86,13 @@ def _take_back(target: JobQueue, jobs: Mapping[str, Job], names: tuple[str, str]
 def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
     """All that the source holds, as the target would read it from a backup."""
     try:
-        with TemporaryFile() as file:
+        with tempfile.TemporaryFile() as file:
             file.writelines(source.archive.backup())
             file.seek(0)
             return target.read_backup(file, name)
     except OSError as exc:
         raise StoreError(
-            f"writing to {gettempdir()}: {exc.strerror}; nothing was changed: "
+            f"writing to {tempfile.tempdir or 'TMPDIR'}: {exc.strerror}; nothing was changed: "
             "TMPDIR may name a folder with more room"
         ) from exc
 
