@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from queuectl.commands.handlers import copying
-from queuectl.errors import InvalidTransition
+from queuectl.errors import InvalidTransition, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.shell.history_file import MOST, HistoryFile
 from queuectl.store import door
@@ -206,6 +206,17 @@ def test_an_empty_path_does_not_mean_the_usual_one(queue):
     for line in ("copy {} {}", "copy other {}", "init {}", "backup {}", "restore {}"):
         argv = [word.format("") for word in line.split()]
         refused(queue, *argv, words=("is empty",), code=2)
+
+
+def test_a_move_that_cannot_empty_its_source_tells_that_both_hold_the_jobs(queue, monkeypatch):
+    def refuse(*_):
+        raise StoreError("the disk is read-only; nothing was changed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobQueue, "take_away", refuse)
+        found = refused(queue, "copy", queue.folder, "other", "--move", words=("both hold",))
+    assert "nothing was changed" not in found.err
+    assert "Moved 1 job(s)" in queue.ok("copy", queue.folder, "other", "--move")
 
 
 @pytest.mark.parametrize("named", ["mongodb:/host/db", "mongodb:host/db", "mongodb+srv:/host"])

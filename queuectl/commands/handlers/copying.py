@@ -65,6 +65,10 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     except Conflict as exc:
         _take_back(target, jobs, names)
         raise Conflict(f"{exc} in {names[0]}: nothing was moved") from exc
+    except StoreError as exc:
+        why = str(exc).partition("; nothing")[0]
+        both = f"{names[0]} and {names[1]} both hold the jobs until the same line ends the move"
+        raise StoreError(f"{why}; {both}") from exc
     source.store.output.prune(moved)
     lines = [f"Moved {told}"]
     if stay := jobs.keys() - {job.id for job in moved}:
