@@ -408,6 +408,21 @@ def test_a_folder_that_cannot_be_made_is_refused(unprivileged):
     os.chmod(unprivileged, 0o700)
 
 
+@pytest.mark.parametrize("mode", [0, 0o400])
+@pytest.mark.parametrize("name", [".queuectl", "queue.lock"])
+def test_a_repair_gives_back_what_it_needs_itself(unprivileged, name, mode):
+    store = FileStore(os.path.join(unprivileged, "queue"))
+    store.add([make_job("a")])
+    store.close()
+    os.chmod(os.path.join(store.folder, name), mode)
+    done = []
+    store.care.repair(done, [])
+    assert done == [f"modes: {name} can be used again"]
+    store.add([make_job("b")])
+    assert store.care.examine() == []
+    store.close()
+
+
 def test_a_file_that_cannot_be_read_is_a_bad_file(unprivileged):
     path = os.path.join(unprivileged, "queue")
     store = FileStore(path)

@@ -25,9 +25,10 @@ class FileCare:
         return found + stray_logs.find_stray_logs(store)
 
     def repair(self, done: list[str], unread: list[str]) -> None:
-        from queuectl.store.damage.repair import repair
+        from queuectl.store.damage.repair import open_to_owner, repair
 
         store = self._store
+        open_to_owner(self._folder, done)
         if examination.is_there(self._folder):
             repair(self._folder, store.now(), self._lock(), store.fold, done, unread)
 
