@@ -426,9 +426,12 @@ class Queues(RuleBasedStateMachine):
     )
     def edit_by_hand(self, number, change, renamed, name):
         path = os.path.join(self.path, name)
-        assume(os.path.exists(path))
+        assume(os.path.exists(path) and self._journaled() is not None)
+        if change == "remove":
+            # An edit of the job that no process has met yet would be lost in the file itself.
+            self.queues[0].checkpoint()
         journaled = self._journaled()
-        assume(journaled is not None)
+        assert journaled is not None
         with open(path, encoding="utf-8") as file:
             forms = json.load(file)
         if change == "add":
