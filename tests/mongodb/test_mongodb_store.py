@@ -153,7 +153,7 @@ def test_a_job_without_sense_keeps_no_other_from_starting(store, database, setti
     configure(store, settings)
     store.add([make_job("good", tags=("gpu",))])
     good = database.jobs.find_one()
-    for name, edit in {"a": {"timeout": "soon"}, "b": {"run": "x"}, "c": {"tags": 7}}.items():
+    for name, edit in {"a": {"timeout": "soon"}, "b": {"run": "x"}, "c": {"cron": "x"}}.items():
         bad = {**good, "_id": name, "_seq": 1, **edit}
         database.jobs.insert_one(bad, bypass_document_validation=True)
     database.jobs.insert_one({**good, "_id": "d", "state": "x"}, bypass_document_validation=True)

@@ -116,7 +116,9 @@ def to_job(document: Mapping[str, Any]) -> Job:
             fits = fits and (name not in TYPES or type(form[name]) in TYPES[name])
     env = form.get("env")
     if fits and (env is None or all(type(text) is str for text in env.values())):
-        return Job.from_dict(form)
+        job = Job.from_dict(form)
+        if not (job.extra and TYPES.keys() & job.extra.keys()):  # what is ours and stays unread
+            return job
     try:
         return job_from_person(form, now=_LONG_AGO, state="pending")
     except InvalidInput as exc:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from queuectl.model.fields import FIELDS, STATES, Field
+from queuectl.model.fields import FIELDS, MOST_COUNTED, STATES, Field
 from queuectl.model.ids import ID
 from queuectl.store.mongodb.documents import ALWAYS, STAGED, TYPES
 
@@ -21,7 +21,8 @@ _TEXT = {"bsonType": "string"}
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z"
 # By kind; each of these conditions is for values of its own type only.
 _MORE: dict[str, dict[str, Any]] = {
-    **{kind: {"minimum": 0} for kind in ("duration", "delay", "number", "share", "count")},
+    **{kind: {"minimum": 0} for kind in ("duration", "delay", "number", "share")},
+    "count": {"minimum": 0, "maximum": MOST_COUNTED},
     "period": {"minimum": 1},
     "time": {"pattern": rf"^\d{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T{_CLOCK}\z"},
     "id": {"pattern": rf"^{ID}\z"},  # it becomes part of names of files
