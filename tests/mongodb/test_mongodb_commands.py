@@ -214,6 +214,11 @@ def test_backup_and_restore_into_an_empty_database_and_a_folder(queue, new_url, 
         assert queue.ok("--data", where, "config", "get", "base") == "5\n"
     assert queue("--data", new_url, "restore", path).code == 4
     queue.ok("--data", new_url, "cancel", "a")
+    queue.ok("--data", new_url, "pause")
+    queue.ok("--data", new_url, "worker", "start")
+    told = queue("--data", new_url, "restore", "--replace", "--yes", path)
+    assert (told.code, "worker stop --all-hosts" in told.err) == (4, True)
+    queue.ok("--data", new_url, "worker", "stop")
     told = queue("--data", new_url, "restore", "--replace", "--yes", path)
     assert (told.code, "is kept in" in told.err) == (0, True)
     assert '"state": "cancelled"' not in queue.ok("--data", new_url, "list", "--json")

@@ -68,11 +68,14 @@ class MongodbArchive:
 
         A kill just before the end leaves new settings and the old jobs. What another process
         changes in the last moment, when all was looked at once more, is replaced with the rest.
-        Also raises InvalidInput for a job that MongoDB, or a standalone server, cannot keep.
+        Also raises InvalidInput for a job that MongoDB, or a standalone server, cannot keep, and
+        Conflict while workers live: what one claims in that moment would run twice.
         """
         store, counts = self._store, self._store.counts()
         held = sum(counts.values())
         check_refill(held, counts["in_progress"], replace=replace)
+        if held and (alive := sum(worker.alive for worker in store.workers())):
+            raise Conflict(f"{alive} worker(s) run: 'queuectl worker stop --all-hosts' comes first")
         for job in jobs:
             store.check_size(job)
         store.make()
