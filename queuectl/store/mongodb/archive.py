@@ -116,17 +116,18 @@ class MongodbArchive:
     def _incoming(self) -> Iterator[Any]:
         """A new collection of jobs, which is gone afterwards; those of killed processes go too."""
         database, now = self._connection.database, round(self._connection.now() * 1_000_000)
+        made = f"{_INCOMING}{now}"
         with self._connection.told():
             like = {"name": {"$regex": f"^{_INCOMING}[0-9]+$"}}
             for name in database.list_collection_names(filter=like):
                 if int(name.removeprefix(_INCOMING)) < now - _ABANDONED:
                     database.drop_collection(name)
-        layout.make_jobs(self._connection, f"{_INCOMING}{now}")
+        layout.make_jobs(self._connection, made)
         try:
-            yield database[f"{_INCOMING}{now}"]
+            yield database[made]
         finally:
             with suppress(StoreError), self._connection.told():
-                database.drop_collection(f"{_INCOMING}{now}")
+                database.drop_collection(made)
 
     def _fill(self, incoming: Any, jobs: Iterator[_Own], gate: Gate) -> None:
         """Put the jobs into that collection."""
@@ -165,4 +166,4 @@ class MongodbArchive:
                     "others change the queue meanwhile; nothing was replaced: stop them, try again"
                 )
             incoming.rename("jobs", dropTarget=True)
-            database.meta.update_one({"_id": MARKER}, one_more)  # for who looks on
+            database.meta.update_one({"_id": MARKER}, one_more)  # which watchers look at
