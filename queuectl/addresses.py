@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.places import ADDRESS, SCHEMES, state_folder
@@ -62,6 +61,13 @@ class Address:
     def has_secret(self) -> bool:
         """Whether something stands in the URL that nobody else may see."""
         return self.url != self.name
+
+    def is_spelled(self, text: str) -> bool:
+        """Whether the text is a URL of the same queue with the same password."""
+        try:
+            return Address(text).url == self.url
+        except (InvalidInput, StoreError):
+            return False
 
     def cleaned(self, text: str) -> str:
         """The text without what is secret in the URL, whatever repeated it."""
@@ -117,7 +123,7 @@ def _url_in(path: str) -> str:
             text = (file.read(_LONGEST) or b"").decode("utf-8-sig", "replace").strip()
     except OSError as exc:
         raise StoreError(f"{path} should hold the URL of the queue: {exc.strerror}") from exc
-    if not stat.S_ISREG(mode):  # who starts workers names it for them, too
+    if not stat.S_ISREG(mode):  # workers read it too, later: a pipe gives its content once only
         raise StoreError(f"{path} should hold the URL of the queue, and is not a plain file")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise StoreError(f"{path} holds the URL of the queue and others may use it: chmod 600 it")
@@ -189,14 +195,3 @@ def address_of(folder: str) -> Address | None:
         return None
     named = _url_in(path)
     return find_address(named, {}) if named[:1] == "@" else Address(named)
-
-
-def secrets_in(environ: Mapping[str, str], folder: str) -> list[str]:
-    """The variables that hold the password of a folder's queue: no worker or job needs them."""
-    address, found = address_of(folder), []
-    if address is not None and address.has_secret:
-        for name in ("QUEUECTL_DATA", "MONGO_URI"):
-            with suppress(InvalidInput, StoreError):
-                if Address(environ.get(name, "")).url == address.url:
-                    found.append(name)
-    return found

@@ -22,7 +22,7 @@ from queuectl.model.job import Job, new_job
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.times import format_time
 from queuectl.store.facts import ALL
-from queuectl.store.opening import open_store
+from queuectl.store.opening import open_store, without_secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +181,13 @@ class JobQueue(JobChanges):
                     f"{self.folder}/config.json: {unknown_settings(self._settings.extra)}"
                 )
         return self._settings
+
+    def taken_along(self, environ: Mapping[str, str], umask: int) -> dict[str, Any]:
+        """The set of variables that jobs take along from an enqueuer, for `enqueue_each`."""
+        from queuectl.model.env_set import captured  # as most commands do not need it
+
+        kept = without_secrets(environ, self.folder)
+        return captured(kept, umask, self.settings().inherit_env)
 
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
         """Set settings anew; None as a value goes back to the default."""

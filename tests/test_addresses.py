@@ -8,12 +8,14 @@ import pytest
 
 from queuectl.addresses import Address, address_of, find_address
 from queuectl.errors import InvalidInput, StoreError
+from queuectl.job_queue import JobQueue
 from queuectl.places import is_address
 from queuectl.store import opening
 from queuectl.store.mongodb.host import forget_secret, make_host_folder
 from queuectl.worker import pool
 from queuectl.worker.runner import Runner
 from queuectl.worker.wakeups import Wakeups
+from tests.memory_store import MemoryStore
 
 SECRET = "mongodb://ann:s3cr%40t@db1:27017,db2/jobs?tls=true&tlsCertificateKeyFilePassword=hidden"
 
@@ -141,6 +143,10 @@ def test_a_variable_with_the_password_of_the_queue_gets_to_no_worker_and_no_job(
         runner = Runner("w", folder, "1:2", wakeups)
         assert b"MONGO_URI" not in runner._environment
         runner.close()
+    queue = JobQueue(MemoryStore(folder))
+    queue.change_settings({"inherit-env": ["all"]})
+    taken = queue.taken_along({"MONGO_URI": SECRET, "OTHER": "kept"}, 0o022)
+    assert taken["env"] == {"OTHER": "kept"}
     monkeypatch.setenv("MONGO_URI", "mongodb://ann:other@h/d")  # that of another program
     assert "MONGO_URI" in pool.command(folder)[1]
 

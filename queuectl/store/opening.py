@@ -67,6 +67,19 @@ def reached_by(where: str) -> str:
     return f"@{address.path}" if address.path else "" if address.has_secret else address.name
 
 
+def without_secrets(environ: Mapping[str, str], where: str) -> dict[str, str]:
+    """The environment without the variables that hold the password of the queue at `where`.
+
+    No worker or job needs them.
+    """
+    kept, address = dict(environ), _address_of(where)
+    if address is not None and address.has_secret:
+        for name in ("QUEUECTL_DATA", "MONGO_URI"):
+            if address.is_spelled(kept.get(name, "")):
+                del kept[name]
+    return kept
+
+
 def _address_of(where: str) -> Address | None:
     if not is_database(where):
         return None

@@ -26,7 +26,6 @@ from queuectl.commands.zones import add_zone, zone_here
 from queuectl.errors import NoSuchRun, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import parents
-from queuectl.model.env_set import captured
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, selected
 from queuectl.store import opening
@@ -161,7 +160,7 @@ class Operations:
         placed = [self._placed(draft) for draft in drafts]
         jobs: list[Job] = []
         with self.writing() as queue:
-            taken = captured(self._environ, self._umask, queue.settings().inherit_env)
+            taken = queue.taken_along(self._environ, self._umask)
             instead = queue.enqueue_each(placed, jobs.append, taken, meeting)
         for index, job in instead.items():
             jobs[index] = job

@@ -9,10 +9,10 @@ import sys
 import time
 
 import queuectl
-from queuectl.addresses import secrets_in
 from queuectl.errors import NO_PROCESS, Conflict, NoSuchWorker, QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
+from queuectl.store.opening import without_secrets
 from queuectl.worker.processes import Process
 from queuectl.worker.rescue import is_foreign
 from queuectl.worker.runner import MARKS
@@ -100,8 +100,9 @@ def command(folder: str, *options: str) -> tuple[list[str], dict[str, str], str]
 
     The environment is ours without marks of a run, and without the queue's password.
     """
-    left_out = {*MARKS, *secrets_in(os.environ, folder)}
-    environ = {name: text for name, text in os.environ.items() if name not in left_out}
+    environ = without_secrets(os.environ, folder)
+    for mark in MARKS:
+        environ.pop(mark, None)
     # Where `-m` finds the package that runs now, installed or not.
     package = os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__)))
     argv = [sys.executable, "-m", "queuectl.worker", "--data", folder, *options]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from queuectl.addresses import secrets_in
 from queuectl.errors import InvalidInput, QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_file import LARGEST, variables
@@ -21,6 +20,7 @@ from queuectl.model.times import format_time
 from queuectl.places import home_folder
 from queuectl.store.door import above_standard
 from queuectl.store.facts import LATER, SOON
+from queuectl.store.opening import without_secrets
 from queuectl.worker import processes, remains
 from queuectl.worker.remains import Found, Offspring, Run
 from queuectl.worker.wakeups import Wakeups
@@ -61,9 +61,9 @@ class Runner:
         self._wakeups = wakeups
         self._clock = processes.SpawnClock()
         self._nothing = above_standard(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        self._environment = dict(os.environb)
-        for name in ("OLDPWD", *secrets_in(os.environ, folder)):
-            self._environment.pop(name.encode(), None)
+        kept = without_secrets(os.environ, folder)
+        kept.pop("OLDPWD", None)
+        self._environment = {os.fsencode(name): os.fsencode(text) for name, text in kept.items()}
         self._own = {
             MARK.encode(): worker_id.encode(),
             FOLDER_MARK.encode(): identity.encode(),

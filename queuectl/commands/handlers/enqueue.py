@@ -11,7 +11,6 @@ from queuectl.errors import DuplicateId, InvalidInput, NoSuchJob, Reworded
 from queuectl.model.fields import FIELDS
 from queuectl.model.job import LIVE, recurs
 from queuectl.model.times import format_duration, format_time
-from queuectl.store import opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -343,17 +342,9 @@ def _complete(context: Context, draft: Draft) -> None:
 
 def _captured(context: Context) -> dict[str, Any]:
     """The variables and the umask that jobs take along from here."""
-    from queuectl.model.env_set import captured
-
     umask = os.umask(0o077)  # it can only be read by setting it
     os.umask(umask)
-    environ = dict(context.environ)
-    if opening.is_database(context.folder):
-        from queuectl.addresses import secrets_in
-
-        for name in secrets_in(environ, context.folder):
-            del environ[name]
-    return captured(environ, umask, context.queue.settings().inherit_env)
+    return context.queue.taken_along(context.environ, umask)
 
 
 def _here() -> str:
