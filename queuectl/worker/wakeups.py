@@ -1,6 +1,7 @@
 """All that a worker waits for, as one thing to wait on: signals, its pipe, the end of a child.
 
-Signals only leave a note here; what runs is never interrupted at an arbitrary point.
+Signals only leave a note here; what runs is never interrupted at an arbitrary point. `wake` and
+`wake_idle` in store/files/worker_files.py write into the pipe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Job files that a person edited: read, compared with what we kept, and judged; changes nothing."""
+"""Job files that a person edited: read, compared with what we kept, and judged; changes nothing.
+
+files/snapshot.py notices an edit; files/writer.py takes it in, with the fold of the next change.
+"""
 
 from __future__ import annotations
 
