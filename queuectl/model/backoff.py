@@ -1,12 +1,12 @@
 """How long a failed job waits before its next run: base ^ attempts, capped, with jitter.
 
-What a job itself says of its retries goes before the settings: `own_policy` in lifecycle.py.
+What a job itself says about its retries overrides the settings: `own_policy` in lifecycle.py.
 """
 
 from typing import NamedTuple
 
-_LARGEST = 1e30  # what a first wait may be multiplied by
-DEFERRED = 60.0  # seconds that a job waits which asked to be run later, if it names no wait
+_LARGEST = 1e30  # the most that a first wait is multiplied by
+DEFERRED = 60.0  # seconds that a job waits after it asked to run later, if it names no wait
 
 
 class RetryPolicy(NamedTuple):
@@ -36,15 +36,15 @@ def retry_delay(policy: RetryPolicy, attempt: int, dice: float = 0.0) -> float:
 
 
 def deferral_delay(policy: RetryPolicy, deferral: int) -> float:
-    """Seconds that a job waits which asked for the n-th time in a row to be run later."""
-    first = policy.first or DEFERRED  # never at once: it would come back and back
+    """Seconds that a job waits after it asked, for the n-th time in a row, to run later."""
+    first = policy.first or DEFERRED  # never 0: the job would be run again and again
     return _grown(first, 2.0, deferral - 1, policy.max_delay)
 
 
 def _grown(first: float, base: float, exponent: int, cap: float) -> float:
     """min(first * base ** exponent, cap), without a number that overflows."""
     if first * _LARGEST <= cap:
-        return 0.0  # it is that short
+        return 0.0  # even the largest factor leaves it far below the cap
     return min(first * capped_power(base, exponent, cap / first), cap)
 
 

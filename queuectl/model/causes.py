@@ -1,4 +1,4 @@
-"""What jobs died of: those that ended alike, though numbers, paths and times differ, are one."""
+"""What jobs died of. Errors that differ only in numbers, paths and times are one cause."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHANGING = re.compile(
 
 
 class Cause(NamedTuple):
-    """Jobs that ended alike, from the first end to the latest one.
+    """Jobs that ended alike, from the first end to the latest.
 
     `example` is the id of the job that ended last, `samples` are the ids of the last jobs given.
     """
@@ -42,24 +42,24 @@ class Cause(NamedTuple):
 
 
 def cause_of(job: Job) -> tuple[int | None, str]:
-    """What the jobs that ended alike share: the exit code, and the error as `folded` has it."""
+    """What jobs that ended alike share: the exit code, and the error as `folded` returns it."""
     return job.exit_code, folded(job.error or "")
 
 
 def named(exit_code: int | None, error: str) -> str:
-    """What `cause_of` tells, as a person reads it."""
+    """The result of `cause_of` as text for people."""
     if exit_code is not None and error.startswith("exit code *"):
         return error.replace("*", str(exit_code), 1)
     return error or "unknown"
 
 
 def folded(error: str) -> str:
-    """The text with `*` for numbers, hex, paths, quoted text and times; blanks are one blank."""
+    """The text with `*` for numbers, hex, paths, quoted text and times, and single blanks."""
     return " ".join(_CHANGING.sub("*", error[:_LONGEST]).split())
 
 
 def by_cause(jobs: Iterable[Job]) -> list[Cause]:
-    """The causes, the most frequent first, of those the latest."""
+    """The causes, the most frequent first; the latest first among equally frequent ones."""
     found: dict[tuple[int | None, str], Cause] = {}
     for job in jobs:
         key, ended = cause_of(job), job.finished_at or job.updated_at

@@ -10,8 +10,8 @@ from queuectl.model.times import parse_time
 class Claim(NamedTuple):
     """What a claim did: the job to run, if any.
 
-    If the finished job was not `settled` because somebody changed it first, nothing was claimed
-    either, and `stored` is its present form (None: it is no longer live).
+    If the finished job was not `settled`, because it was changed in between, nothing was claimed
+    either. `stored` is then its present form (None: it is no longer live).
     """
 
     job: Job | None
@@ -27,9 +27,9 @@ def is_ready(job: Job, now: str) -> bool:
 def ahead_of(
     job: Job, waiting: Iterable[Job], now: str, aging: float = 0.0
 ) -> list[tuple[Job, int]]:
-    """The jobs, which come in the queue's order, that are claimed before this one if none is held.
+    """The jobs that are claimed before this one if no gate holds them. `jobs`: in queue order.
 
-    One of each kind with the same rules, and how many of the kind there are.
+    One for each kind with the same rules, and how many jobs of that kind there are.
     """
     mine, met = claim_order(job, aging), False
     counts: dict[tuple[object, ...], int] = {}
@@ -45,11 +45,11 @@ def ahead_of(
 
 
 def rank(priority: int, run_at: str, aging: float) -> int:
-    """What due jobs are sorted by first, the lowest claimed first: the priority, or a moment.
+    """The first sort key of due jobs, lowest first: the priority, or with `aging` a moment.
 
-    With `aging` each step of priority counts as so many seconds by which a job was due later or
-    earlier. All jobs wait at the same pace, so their order never changes while they wait. A job
-    that has been due for longer than its steps are worth comes before every new one.
+    Each step of priority then counts as `aging` seconds by which a job was due later or earlier.
+    All jobs wait at the same pace, so their order never changes while they wait. A job that has
+    been due for longer than its steps are worth comes before every new one.
     """
     if not aging:
         return priority
@@ -57,8 +57,8 @@ def rank(priority: int, run_at: str, aging: float) -> int:
 
 
 def claim_order(job: Job, aging: float = 0.0) -> tuple[int, str]:
-    """Sorts jobs as they are claimed: by rank (lower first), then due time.
+    """The sort key of a claim: rank (lower first), then due time.
 
-    Jobs that tie run in the order in which they came in, which only the store knows.
+    Jobs that tie run in the order in which they were enqueued, which only the store knows.
     """
     return (rank(job.priority, job.run_at, aging), job.run_at)

@@ -1,6 +1,6 @@
-"""When the five fields of a crontab line fit next, as Debian's cron has it.
+"""When the five fields of a crontab line match next, by the rules of Debian's cron.
 
-The one module that loads cronsim and the time zones, and only for a job that has such fields: the
+Only this module loads cronsim and the time zones, and only for a job that has such fields: the
 base install does without them.
 """
 
@@ -33,11 +33,11 @@ _ODD = re.compile(r"[^0-9A-Za-z*/,#@ -]")
 
 
 def next_fitting(fields: str, zone: str | None, after: float) -> float:
-    """The first moment behind `after` that the fields fit, in epoch seconds.
+    """The first moment after `after` that the fields match, in epoch seconds.
 
-    A time that a clock change leaves out fits at once behind the change, one that it brings twice
-    the first time only; where the minute or the hour begins with `*`, they follow the clock.
-    Raises InvalidInput for fields that are wrong, or fit no day, and for an unknown zone.
+    A time that a clock change skips matches right after the change; a time that occurs twice
+    matches only the first time. Where the minute or the hour begins with `*`, they follow the
+    clock. Raises InvalidInput for fields that are wrong or match no day, and for an unknown zone.
     """
     words = ALIASES.get(fields.strip().lower(), fields).split()
     if len(words) != 5 or _ODD.search(fields):
@@ -46,7 +46,7 @@ def next_fitting(fields: str, zone: str | None, after: float) -> float:
     try:
         start = datetime.fromtimestamp(int(after), where)
         found = map(datetime.timestamp, CronSim(" ".join(words), start))
-        # Asked within a time that a clock change brings twice, cronsim names the first of them.
+        # Within an hour that a clock change repeats, cronsim answers with the first of the two.
         return next(moment for moment in found if moment > after)
     except CronSimError as exc:
         why = _NO_DAY if _is_day_of_no_month(words, start) else f"{exc}; {_FORM}"
@@ -56,7 +56,7 @@ def next_fitting(fields: str, zone: str | None, after: float) -> float:
 
 
 def _is_day_of_no_month(words: list[str], start: datetime) -> bool:
-    """Whether each field is right, but no month that they name has the day, as 30 February."""
+    """Whether each field is valid, but no named month has the day, such as 30 February."""
     try:
         CronSim(" ".join([*words[:3], "*", words[4]]), start)
         CronSim(" ".join([*words[:2], "*", *words[3:]]), start)

@@ -1,8 +1,8 @@
-"""Jobs that wait for others: what `after` and `after_end` ask, and what an end does to those.
+"""Jobs that wait for others: what `after` and `after_end` require, and what a parent's end does.
 
-A job starts when each job of its `after` is completed, and each of its `after_end` has ended in
-whatever way. Only their present state counts. A job whose parent in `after` is dead or cancelled
-can never start: it falls with that parent, in the same step, and comes back with it.
+A job starts when each job in its `after` is completed and each job in its `after_end` has ended in
+any way. Only their present state counts. A job whose parent in `after` is dead or cancelled can
+never start: it falls with that parent, in the same step, and comes back with it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _MOST_NAMED = 8  # jobs of a ring
 
 
 def parents(job: Job) -> tuple[str, ...]:
-    """The ids of the jobs that it waits for."""
+    """The ids of the jobs that the job waits for."""
     return (*job.after, *job.after_end)
 
 
 def parent_state(job: Job) -> str:
-    """The state of a job for those that wait for it; ENDLESS for a live schedule."""
+    """The state of a job as its children see it; ENDLESS for a live schedule."""
     return ENDLESS if recurs(job) and job.state in LIVE else job.state
 
 
 def states_with(jobs: Mapping[str, Job], state_of: StateOf) -> StateOf:
-    """The states of parents: of these jobs, by id, as they are here, of others by `state_of`."""
+    """A lookup of states: `jobs` (by id) as they are here, any other job by `state_of`."""
 
     def found(job_id: str) -> str | None:
         return parent_state(jobs[job_id]) if job_id in jobs else state_of(job_id)
@@ -67,16 +67,16 @@ def fell_with(job: Job) -> str:
 
 
 def came_back(job: Job) -> bool:
-    """Whether the last that happened to the job is that it came back with a parent."""
+    """Whether the latest event of the job is that it came back with a parent."""
     last = job.history[-1] if job.history else {}
     return job.state == "pending" and last.get("event") == "retry" and "parent" in last
 
 
 def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
-    """Raise what is wrong with the parents that these jobs name, which may be each other.
+    """Check the parents that these jobs name; the jobs may name each other.
 
-    NoSuchJob for one that is not there, Conflict for a schedule, and for one in `after` that is
-    dead or cancelled.
+    Raises NoSuchJob for a missing parent, and Conflict for a schedule or for a dead or cancelled
+    parent in `after`.
     """
     for job in jobs:
         for parent in parents(job):
@@ -97,7 +97,7 @@ def check_parents(jobs: Iterable[Job], state_of: StateOf) -> None:
 
 
 def ring(starts: Iterable[str], parents_of: Callable[[str], Iterable[str]]) -> list[str]:
-    """The ids of jobs that wait for each other in a ring, the first one again at the end.
+    """The ids of jobs that wait for each other in a ring, with the first repeated at the end.
 
     Empty if there is no ring that one of `starts` is part of or waits for.
     """
@@ -121,7 +121,7 @@ def ring(starts: Iterable[str], parents_of: Callable[[str], Iterable[str]]) -> l
 
 
 def told_ring(ids: Sequence[str]) -> str:
-    """A ring in words: "a after b after a", without most of a large one."""
+    """A ring in words: "a after b after a"; the middle of a large one is left out."""
     shown = ids if len(ids) <= _MOST_NAMED else [*ids[: _MOST_NAMED - 2], "...", ids[-1]]
     return " after ".join(shown)
 
@@ -129,9 +129,9 @@ def told_ring(ids: Sequence[str]) -> str:
 def check_new(
     jobs: Mapping[str, Job], find: Callable[[str], Job | None], state_of: StateOf
 ) -> None:
-    """Raise what is wrong with what jobs are to wait for, by id, as `check_parents`.
+    """Check what jobs (by id) are to wait for; raises what `check_parents` does.
 
-    InvalidInput for a ring as well. `find` gives other jobs that name parents, each at most once.
+    Also InvalidInput for a ring. `find` gives other jobs that name parents, each at most once.
     """
     check_parents(jobs.values(), state_of)
 
@@ -144,7 +144,7 @@ def check_new(
 
 
 def needed(kin: Iterable[Job], doomed: Collection[str]) -> set[str]:
-    """The ids of the doomed jobs that must stay, for a live job that stays names them.
+    """The ids of the doomed jobs that must stay because a live job that stays names them.
 
     `kin`: the jobs that have parents, or those that name doomed ones.
     """
@@ -159,7 +159,7 @@ def needed(kin: Iterable[Job], doomed: Collection[str]) -> set[str]:
 
 
 def asked_anew(pairs: Iterable[Pair]) -> dict[str, Job]:
-    """Those of the jobs that have parents, and wait for others than before or live again."""
+    """The jobs with parents whose parents changed, or that live again."""
     return {
         new.id: new
         for old, new in pairs
@@ -175,17 +175,17 @@ def is_lost(old: Job, new: Job) -> bool:
 
 
 def is_back(old: Job, new: Job) -> bool:
-    """Whether a step let a dead or cancelled job live again, or be completed."""
+    """Whether a step made a dead or cancelled job live again, or completed."""
     return old.state in LOST and new.state not in LOST
 
 
 def goes_back(old: Job, new: Job) -> bool:
-    """Whether a job that has parents waits again after a run."""
+    """Whether a job with parents waits again after a run."""
     return bool(new.after) and new.state in CLAIMABLE and old.state == "in_progress"
 
 
 def concerns_others(pairs: Iterable[Pair]) -> bool:
-    """Whether a step, but for a completion, can matter for jobs that wait for others."""
+    """Whether a step can matter for jobs that wait for others; completions are not looked at."""
     return any(
         is_lost(*pair) or is_back(*pair) or goes_back(*pair) or asked_anew([pair]) for pair in pairs
     )
@@ -200,7 +200,7 @@ class Kin:
 
     @classmethod
     def among(cls, jobs: Iterable[Job], state_of: StateOf) -> Kin:
-        """Those that these jobs are, which name others."""
+        """The kin among these jobs alone."""
         kids: dict[str, list[Job]] = {}
         for job in jobs:
             for name in dict.fromkeys(parents(job)):
@@ -210,8 +210,8 @@ class Kin:
     def consequences(self, pairs: Sequence[Pair], now: str, *, alone: bool = False) -> list[Pair]:
         """What else happens in a step that changes these jobs.
 
-        The children of a job that is lost fall, and the children of those. The jobs that fell come
-        back with the job that comes back, unless that is to be `alone`.
+        The children of a lost job fall, and their children too. The jobs that fell with a job come
+        back with it, unless it is to come back `alone`.
         """
         changed = {new.id: new for _, new in pairs}
         found: list[Pair] = []
@@ -228,11 +228,11 @@ class Kin:
             name = next((name for name in new.after if state_of(name) in LOST), None)
             if name is not None:
                 put(new, lifecycle.fallen(new, name, str(state_of(name)), now))
-        for parent in lost:  # which grows meanwhile, and so does `back`
+        for parent in lost:  # both `lost` and `back` grow in this loop
             for kid in self._kids_of(parent.id):
                 if kid.id not in changed and kid.state in CLAIMABLE and parent.id in kid.after:
                     put(kid, lifecycle.fallen(kid, parent.id, parent.state, now))
-        # Of each job that fell, which parents are left to look at: ten thousand may come back.
+        # The parents still to check of each job that fell: ten thousand may come back.
         left: dict[str, list[str]] = {}
         for parent in back if not alone else ():
             for kid in self._kids_of(parent.id):
@@ -248,7 +248,7 @@ class Kin:
         return found
 
     def freed(self, pairs: Sequence[Pair]) -> list[Job]:
-        """The waiting jobs that have all that they waited for by a step that changes these."""
+        """The waiting jobs whose last missing parent was met by a step that changes these."""
         changed = {new.id: new for _, new in pairs}
         state_of = states_with(changed, self._state_of)
         ended = (new for old, new in pairs if new.state in FINISHED and old.state not in FINISHED)

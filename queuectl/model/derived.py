@@ -1,4 +1,4 @@
-"""What follows from a job's times at a moment: shown like fields, never stored."""
+"""Values computed from a job's times and the present moment: shown like fields, never stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUN_ENDS = ("fail", "later", "release")  # events of the history that tell of t
 
 
 class Derived(NamedTuple):
-    """A value that `of` makes of a job and of now, in epoch seconds; None where there is none."""
+    """A value that `of` computes from a job and now (epoch seconds); None if it has none."""
 
     name: str
     meaning: str
@@ -28,7 +28,7 @@ def age(job: Job, now: float) -> float | None:
 
 
 def wait_time(job: Job, now: float) -> float | None:
-    """Seconds from when it was due to its latest start, or until now if it waits for one."""
+    """Seconds from when the job was due to its latest start, or to now if it still waits."""
     if job.state in CLAIMABLE:
         return _between(job.run_at, now)
     return _between(job.run_at, moment(job.started_at))
@@ -42,18 +42,18 @@ def run_time(job: Job, now: float) -> float | None:
 
 
 def run_ended(job: Job) -> str | None:
-    """When its latest run ended: before the job did, if that was cancelled while it waited."""
+    """When its latest run ended; a job cancelled while it waited ended later than that."""
     if job.state == "cancelled":
         for entry in reversed(job.history):
             if entry.get("event") in _RUN_ENDS and entry.get("run") == job.run:
                 return str(entry.get("at"))
             if entry.get("event") == "retry" and entry.get("was") == "completed":
-                return None  # no entry tells when a run ended that succeeded
+                return None  # the history has no entry for the end of a run that succeeded
     return job.finished_at
 
 
 def next_retry(job: Job, now: float) -> str | None:
-    """When a job that failed runs again."""
+    """When a failed job runs again."""
     return job.run_at if job.state == "failed" else None
 
 
@@ -73,7 +73,10 @@ SHOWN: tuple[str, ...] = (*(field.name for field in FIELDS), *(d.name for d in D
 
 
 def find_shown(name: str) -> str:
-    """The name of a field to show, a derived one too, with - or _; InvalidInput for no field."""
+    """The name of a field to show, stored or derived, spelled with - or _.
+
+    Raises InvalidInput for an unknown field.
+    """
     usual = name.strip().replace("-", "_")
     if usual in SHOWN:
         return usual

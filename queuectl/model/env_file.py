@@ -1,7 +1,7 @@
-"""A job's file of variables, NAME=VALUE lines: the place for secrets, which no queue then holds.
+"""A job's file of variables, NAME=VALUE lines. Secrets belong there, so that no queue holds them.
 
-A value stands as it is, up to the end of its line: nothing is expanded, and quotes are part of it.
-Blank lines and lines that begin with # are passed over.
+A value is everything up to the end of its line: nothing is expanded, and quotes are part of it.
+Blank lines and lines that begin with # are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LARGEST = 1_000_000  # bytes
 
 
 def variables(data: bytes, path: str) -> dict[bytes, bytes]:
-    """The variables in the bytes of such a file; InvalidInput that names the line of a mistake."""
+    """The variables in the bytes of such a file; InvalidInput names the line of a mistake."""
     if len(data) > LARGEST:
         raise InvalidInput(f"env_file {path} is longer than {LARGEST:,} bytes")
     found: dict[bytes, bytes] = {}

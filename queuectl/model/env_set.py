@@ -1,8 +1,8 @@
-"""What a job takes along from its enqueuer: variables that decide what a name means.
+"""What a job takes along from where it was enqueued: variables that decide what a name means.
 
 A set is `{"umask": "022", "env": {"PATH": "/usr/bin", "TZ": null}}`. Null: the variable was not
-set, and the job gets none, whatever its worker has. `"only": true`: the job gets these variables
-and no others of its worker's.
+set, so the job does not get it even if its worker has it. `"only": true`: the job gets these
+variables and none of its worker's others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What decides which program a name means, and in which language and time it speaks.
+# These decide which program a name means, and its language and time zone.
 STANDARD = (
     *("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "TZ", "LANG", "LC_ALL"),
     *("LC_CTYPE", "LC_NUMERIC", "LC_TIME", "LC_COLLATE", "LC_MONETARY", "LC_MESSAGES", "LC_PAPER"),
@@ -21,7 +21,7 @@ _OURS = "QUEUECTL_"  # these come from the worker
 
 
 def captured(environ: Mapping[str, str], umask: int, names: Iterable[str]) -> dict[str, Any]:
-    """The set of someone with this environment and umask; `names` are taken beside STANDARD."""
+    """The set for this environment and umask: the variables of STANDARD and `names`."""
     wanted = list(dict.fromkeys([*STANDARD, *names]))
     env: dict[str, str | None]
     if ALL in wanted:
@@ -37,7 +37,7 @@ def present(form: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fault(form: object) -> str:
-    """What is wrong with a set as a file holds it; empty if nothing is."""
+    """What is wrong with a set read from a file; empty if nothing is."""
     if not isinstance(form, dict) or not isinstance(form.get("env"), dict):
         return "it must be an object with the object env in it"
     for name, text in form["env"].items():
@@ -52,7 +52,7 @@ def fault(form: object) -> str:
 
 
 def applied(form: Mapping[str, Any], base: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """A worker's environment as a job with this set gets it."""
+    """The environment of a job with this set; `base` is its worker's."""
     found = {} if form.get("only") else dict(base)
     for name, text in form["env"].items():
         key = name.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""JSON that a terminal can be shown: DEL, C1 controls and marks that reorder text are escaped."""
+"""JSON that is safe on a terminal: DEL, C1 controls and marks that reorder text are escaped."""
 
 from __future__ import annotations
 

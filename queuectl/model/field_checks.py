@@ -1,4 +1,4 @@
-"""The values of fields that few jobs have, checked: loaded only where one of them is met."""
+"""Checks for fields that few jobs have; loaded only when a job has one of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_tag(text: str, noun: str = "tag") -> str:
 
 
 def _check_slot(text: str, noun: str) -> str:
-    """A token as a running job holds it: `TAG#N`, or `lock/NAME`."""
+    """A token that a running job holds: `TAG#N` or `lock/NAME`."""
     tag, _, number = text.partition("#")
     check_tag(text.removeprefix("lock/") if not number else tag, noun)
     if number and not (number.isascii() and number.isdigit()):
@@ -118,7 +118,7 @@ def _size(field: Named, value: object) -> int:
 
 
 def _cron(field: Named, value: object) -> str:
-    """Only its form: what it says is looked at where a job is handed in."""
+    """The five fields as text. Only the form is checked; enqueue and update check the meaning."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     if not text.isprintable() or (text[:1] != "@" and text.count(" ") != 4):
         raise InvalidInput(f"{field.name} takes {CRON}, not {as_given(value)}")

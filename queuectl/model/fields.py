@@ -1,7 +1,7 @@
-"""The fields of a job: what each is called, means and accepts, and who may set it.
+"""The fields of a job: the name, meaning, values and setter of each.
 
-The table is read by everything that meets a job written by a person: `enqueue`, `update`, the
-relaxed object form, a file edited by hand, completion and the reference.
+Everything that handles a job written by a person reads this table: `enqueue`, `update`, the
+relaxed object form, files edited by hand, completion and the reference.
 """
 
 import re
@@ -97,31 +97,31 @@ FIELDS: tuple[Field, ...] = (
     Field("last", "id", "the latest copy that the schedule has run"),
     Field("history", "text", "earlier runs and what ended them"),
 )
-# What a job says of its retries and its logs; few say anything, so that it is kept as one mapping.
+# What a job says about its retries and logs. Few jobs say anything: it is kept as one mapping.
 POLICY = (
     *("retry_delay", "base", "max_delay", "jitter", "retry_on", "no_retry_on"),
     *("log_limit", "deferrals"),
 )
-# What makes a job a schedule: it never runs itself, but a copy of it whenever it is due.
+# What makes a job a schedule: it never runs itself; a copy of it runs whenever it is due.
 RECURS = ("every", "cron")
-# What is kept beside that, in a schedule or a copy of one.
+# What a schedule or a copy of one keeps besides.
 SCHEDULE = ("tz", "catch_up", "overlap", "planned", "last")
-# What few jobs say.
+# Fields that few jobs set.
 RARE = (*POLICY, *SCHEDULE, "notify")
-# Fields that came behind the first version of format 2, which kept what people wrote there.
+# Fields added after the first version of format 2, which kept whatever people wrote there.
 LATER_FIELDS = frozenset(
     ("tags", "after", "after_end", "lock", "slots", "env_file", "unique", *RECURS, *RARE)
 )
-# What a job may lack: null says that it is not set.
+# Fields that may be null, which means: not set.
 UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, *RECURS, "tz"))
-SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # what people set of that
+SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # those that people set
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
-# What a person may write instead of run_at; a job holds the moment that it gives.
+# What a person may write instead of run_at; the job holds the resulting moment.
 DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
-# Names that a later version uses, for people to set and then for queuectl itself: refused, never
-# ignored. In a file edited by hand they are kept as any unknown key is, and doctor names them.
+# Names reserved for a later version: refused, never ignored. In a file edited by hand they are
+# kept like any unknown key, and doctor names them.
 NOT_YET = frozenset(("stall", "stdin", "cpu", "max_rss"))
-# What other tools call a field, where no likeness would lead to ours.
+# Names that other tools use for a field, where no similarity leads to ours.
 MEANT = {
     **dict.fromkeys(("cmd", "script", "shell", "run_command"), "command"),
     **dict.fromkeys(("dir", "directory", "folder", "path", "workdir", "working_dir"), "cwd"),
@@ -137,7 +137,7 @@ TOO_LONG = f"a job takes at most {LONGEST_JOB:,} bytes, and this one takes more"
 
 
 def is_too_long(text: str, at: int) -> bool:
-    """Whether the JSON value at the offset takes more than a job may; it is not parsed for that."""
+    """Whether the JSON value at the offset is longer than a job may be, without parsing it."""
     depth, quoted = 0, False
     for found in re.compile(r'\\.|["{}\[\]]', re.S).finditer(text, at, at + LONGEST_JOB):
         token = found[0]
@@ -150,7 +150,7 @@ def is_too_long(text: str, at: int) -> bool:
 
 
 def find_field(name: str) -> Field:
-    """The field spelled `name`, in its present or an old spelling; InvalidInput for no field."""
+    """The field spelled `name`, in its present or an old spelling; else InvalidInput."""
     found = BY_SPELLING.get(name)
     if found is None:
         raise unknown_field(name)
@@ -158,7 +158,7 @@ def find_field(name: str) -> Field:
 
 
 def unknown_field(name: str) -> InvalidInput:
-    """The error for a name that no field has, with the field that was most likely meant."""
+    """The error for an unknown field name, with the field that was most likely meant."""
     if name in NOT_YET:
         return InvalidInput(f"field '{name}' is not supported by this version")
     if name == "output":
@@ -172,7 +172,7 @@ def unknown_field(name: str) -> InvalidInput:
 def check_id(text: object, name: str = "id") -> str:
     """A usable id of a job or worker, or InvalidInput that says what is wrong with it.
 
-    Ids are parts of file names: none leads out of a folder.
+    Ids are parts of file names, so none may lead out of a folder.
     """
     if not isinstance(text, str):
         raise InvalidInput(f"{name} must be text, not {as_given(text)}")
@@ -202,10 +202,10 @@ def check_state(text: object) -> State:
 
 
 def check_value(field: Field, value: object) -> object:
-    """`value` as the field keeps it. Text is read as the field's kind ("5" is 5, "5m" is 300.0).
+    """`value` as the field keeps it. Text is read by the field's kind ("5" is 5, "5m" is 300.0).
 
-    Raises InvalidInput naming the field, what was given and what is wanted. None unsets what
-    a job may lack, stands for no tags, and is refused elsewhere.
+    Raises InvalidInput that names the field, what was given and what is wanted. None unsets a
+    field in UNSETTABLE, stands for no tags, and is refused elsewhere.
     """
     if value is None and field.name in UNSETTABLE:
         return None
@@ -218,7 +218,7 @@ def check_value(field: Field, value: object) -> object:
 
 
 def from_text(field: Field, text: str) -> object:
-    """The value of a bare word of the relaxed form, typed by the field and not by its looks."""
+    """The value of a bare word of the relaxed form, typed by its field, not by how it looks."""
     if text in ("null", "none") and field.kind == "duration":
         return None
     return check_value(field, text)
@@ -236,7 +236,7 @@ def _text(field: Field, value: object) -> str:
 
 
 def check_runnable(values: Mapping[str, object]) -> None:
-    """Raises InvalidInput if a command or variable is too long to start, or lists contradict."""
+    """Raise InvalidInput if a command or variable is too long to start, or fields contradict."""
     if values.get("retry_on") and values.get("no_retry_on"):
         raise InvalidInput("give retry_on or no_retry_on, not both")
     if values.get("every") is not None and values.get("cron") is not None:

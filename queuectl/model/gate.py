@@ -1,10 +1,10 @@
-"""The gate: what keeps a job waiting though it is due. A pause, the limit of a tag, or a lock.
+"""The gate: what keeps a due job waiting. A pause, the limit of a tag, or a lock.
 
-All three are one question: whether each token of the job is free. A token is a tag that is paused
-or limited, or a lock. What a limit has left is counted from the jobs that run, never kept in a
-counter: a counter leaks when its holder is killed. The functions here are the rules themselves; the
-stores keep them in ways that are fast (store/files/lanes.py, store/mongodb/lanes.py and claims.py),
-so a change of a rule belongs there too; the contract suite compares them.
+All three ask one question: is each token of the job free? A token is a tag that is paused or
+limited, or a lock. What is left of a limit is counted from the running jobs, never kept in a
+counter: a counter leaks when its holder is killed. The functions here are the rules themselves. The
+stores apply them in faster ways (store/files/lanes.py, store/mongodb/lanes.py and claims.py), so a
+changed rule must change there too; the contract suite compares them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from queuectl.model.job import Job
 
-ALL = "*"  # in the setting `paused`: the whole queue; no tag can be named so
-LOCK = "lock/"  # before the name of a lock, as a token; no tag begins so
+ALL = "*"  # in the setting `paused`: the whole queue; no tag can have this name
+LOCK = "lock/"  # prefix of a lock's token; no tag begins like this
 
 
 class Gate(NamedTuple):
-    """What the settings say of what may start: whether all is paused, which tags are, limits.
+    """What the settings say about starting jobs: whether all is paused, paused tags, limits.
 
-    `aging`: in which order, see claim_order.rank.
+    `aging` affects the order: see claim_order.rank.
     """
 
     all_paused: bool = False
@@ -36,13 +36,13 @@ OPEN = Gate()
 def gate_of(
     paused: Iterable[str], limits: Mapping[str, int] | None = None, aging: float | None = None
 ) -> Gate:
-    """The gate of the values of the settings."""
+    """The gate that these settings make."""
     names = frozenset(paused)
     return Gate(ALL in names, names - {ALL}, dict(limits or {}), aging or 0.0)
 
 
 def tokens(job: Job, gate: Gate) -> list[str]:
-    """What the job must be given to start: its limited tags and its locks."""
+    """What the job needs in order to start: its limited tags and its locks."""
     limited = [tag for tag in job.tags if tag in gate.limits]
     return sorted(limited + [LOCK + name for name in job.lock])
 
@@ -50,7 +50,7 @@ def tokens(job: Job, gate: Gate) -> list[str]:
 def held(job: Job, gate: Gate) -> set[str]:
     """The tokens that a running job keeps from others.
 
-    Those that it was claimed with, whatever became of its tags, and limited tags that it has.
+    Those that it was claimed with, even if its tags changed since, and its limited tags.
     """
     given = {slot.partition("#")[0] for slot in job.slots}
     return given | {tag for tag in job.tags if tag in gate.limits}
@@ -66,7 +66,7 @@ def holders(running: Iterable[Job], gate: Gate) -> dict[str, list[Job]]:
 
 
 def usage(running: Iterable[Job], limits: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """The tags that have a limit, each with that and how many of the running jobs count for it."""
+    """Each tag with a limit, the limit, and how many running jobs count against it."""
     using = holders(running, gate_of((), limits))
     return [(tag, most, len(using.get(tag, ()))) for tag, most in limits.items()]
 
@@ -79,7 +79,7 @@ def paused_by(job: Job, gate: Gate) -> str | None:
 
 
 def not_paused(tag: str, paused: Iterable[str]) -> str:
-    """Tells that a tag, or ALL, is not paused, and which pauses there are, and how to end them."""
+    """The message that a tag, or ALL, is not paused, which pauses there are and how to end them."""
     told = ["the queue is not paused" if tag == ALL else f"tag '{tag}' is not paused"]
     names = [name for name in paused if name != ALL]
     if ALL in paused:
@@ -91,7 +91,7 @@ def not_paused(tag: str, paused: Iterable[str]) -> str:
 
 
 def full(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> str | None:
-    """The first of the job's tokens that running jobs hold to the last one, if there is one."""
+    """The first of the job's tokens that is used up by running jobs, if any is."""
     for token in tokens(job, gate):
         if len(using.get(token, ())) >= gate.limits.get(token, 1):
             return token
@@ -99,7 +99,7 @@ def full(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> str | None:
 
 
 def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
-    """What keeps a due job from starting: each as a word for programs and a few for people."""
+    """What keeps a due job from starting: each as (word for programs, words for people)."""
     found = []
     if (pause := paused_by(job, gate)) is not None:
         found.append(
@@ -115,7 +115,7 @@ def shut_by(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[
 
 
 def slots_for(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> tuple[str, ...]:
-    """What the job is given as it starts: of each limited tag the lowest free number, its locks."""
+    """What the job gets at its start: the lowest free number of each limited tag, and its locks."""
     given = []
     for token in tokens(job, gate):
         if token.startswith(LOCK):
@@ -130,5 +130,5 @@ def slots_for(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> tuple[str
 
 
 def variable(tag: str) -> str:
-    """The environment variable that holds the number of a running job of a limited tag."""
+    """The environment variable with a running job's number in a limited tag."""
     return "QUEUECTL_SLOT_" + "".join(c if c.isalnum() else "_" for c in tag).upper()

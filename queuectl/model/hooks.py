@@ -1,4 +1,4 @@
-"""Hooks: the jobs that on-dead, on-completed and on-cancelled make when another job ends."""
+"""Hooks: the jobs that on-dead, on-completed and on-cancelled add when another job ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LONGEST_ERROR = 4000  # characters; one variable cannot be of any length
 def hooks_of(
     pairs: Iterable[tuple[Job, Job]], commands: Mapping[str, str], ids: MadeIds, folder: str | None
 ) -> list[Job]:
-    """The jobs that follow on the ends among `pairs`, which are jobs before and after a change.
+    """The hooks for the ends among `pairs`, which are jobs before and after a change.
 
-    `commands` are by the state in which a job ends. What tells of the job stands in variables
-    alone: in a command it would be read as syntax. A hook's own end has no hook. `folder` is the
-    data folder; None where each host has another. One whose name is not UTF-8 fits into no job.
+    `commands`: by the state in which a job ends. What describes the job is passed in variables
+    only: in a command it would be read as syntax. A hook's own end has no hook. `folder` is the
+    data folder, None if each host has its own; a path that is not UTF-8 is left out.
     """
     if folder is not None and not _is_text(folder):
         folder = None
@@ -33,13 +33,13 @@ def hooks_of(
 
 
 def _told(ended: Iterable[Job]) -> Iterator[Job]:
-    """Those of the jobs that have a hook, of each cause one: ten thousand may fall with it.
+    """The jobs that get a hook, one for each cause: ten thousand may fall with it.
 
-    Of a cause that is to stay quiet it is the first of those that fell with it and are not.
+    If the cause itself is not to be notified, the first job that fell with it and is takes over.
     """
     causes: dict[str, Job] = {}
     untold: set[str] = set()
-    for job in ended:  # a parent comes before what falls with it
+    for job in ended:  # a parent comes before the jobs that fall with it
         cause = causes.get(fell_with(job)) if job.state in LOST and has_fallen(job) else job
         if cause is None:
             continue
@@ -80,5 +80,5 @@ def _hook(job: Job, command: str, hook_id: str, folder: str | None) -> Job:
 
 
 def is_hook(job: Job) -> bool:
-    """Whether the job was added for the end of another."""
+    """Whether the job was added because another one ended."""
     return job.id.startswith(FRONT) and TAG in job.tags

@@ -1,9 +1,9 @@
-"""What an id may be; and those made for jobs without: short, sorting by when they were made."""
+"""What an id may be, and the ids made for jobs without one: short, sorted by creation time."""
 
 from __future__ import annotations
 
 LONGEST_ID = 128
-# Of a job or a worker. check_id of fields.py has it, too, and says what is wrong with a text.
+# The id of a job or a worker. check_id in fields.py has the same rule and says what is wrong.
 ID = rf"[A-Za-z0-9][A-Za-z0-9._:-]{{0,{LONGEST_ID - 1}}}"
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _EPOCH = 1_735_689_600  # 2025-01-01T00:00:00Z
@@ -12,11 +12,10 @@ _TIME_DIGITS, _CHANCE_DIGITS = 10, 4  # microseconds for 35 years; 20 bits
 
 
 class MadeIds:
-    """Ids, the first for the moment `now` (epoch seconds), the others one more microsecond each.
+    """Ids: the first for the moment `now` (epoch seconds), each next one a microsecond later.
 
-    The last 20 bits of the random `chance` are in all of them: two processes make equal ids only if
-    they draw the same bits within as many microseconds as they make ids. Those that were taken are
-    known again.
+    All contain the last 20 bits of the random `chance`: two processes make equal ids only if they
+    draw the same bits within as many microseconds as they make ids. `in` finds an id made here.
     """
 
     def __init__(self, now: float, chance: bytes) -> None:
@@ -27,7 +26,7 @@ class MadeIds:
     def take(self) -> str:
         number = self._next
         self._next += 1
-        if number >> 10 != self._high:  # most ids differ from the one before in two digits only
+        if number >> 10 != self._high:  # most ids differ from the one before in only two digits
             self._high = number >> 10
             self._front = _spell(self._high, _TIME_DIGITS - 2)
         return f"{self._front}{_DIGITS[number >> 5 & 31]}{_DIGITS[number & 31]}{self._tail}"

@@ -1,4 +1,4 @@
-"""The job as a frozen record; its form in JSON is store/files/job_files.py's to write."""
+"""The job as a frozen record. store/files/job_files.py writes its JSON form."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ class Job(NamedTuple):
     cwd: str | None = None
     env: Mapping[str, str] | None = None
     env_file: str | None = None
-    # What a claim goes by beside priority and due time: PLACED_SLOTS.
+    # What a claim depends on besides priority and due time: PLACED_SLOTS.
     every: float | None = None
     cron: str | None = None
     unique: str | None = None
@@ -51,13 +51,13 @@ class Job(NamedTuple):
     after: tuple[str, ...] = ()
     after_end: tuple[str, ...] = ()
     lock: tuple[str, ...] = ()
-    slots: tuple[str, ...] = ()  # see model/gate.py; of a running job only
+    slots: tuple[str, ...] = ()  # only while it runs: see model/gate.py
     rerun: bool = True
     exit_code: int | None = None
     error: str | None = None
     worker: str | None = None
     cancel_requested: bool = False
-    # The job's own say where the settings decide else; the order is POLICY's.
+    # These override the settings; the order is that of POLICY.
     retry_delay: float | None = None
     base: float | None = None
     max_delay: float | None = None
@@ -66,24 +66,24 @@ class Job(NamedTuple):
     no_retry_on: list[int | str] | None = None
     log_limit: int | None = None
     deferrals: int = 0
-    # Of schedules and their copies; the order is SCHEDULE's.
+    # Of schedules and their copies; the order is that of SCHEDULE.
     tz: str | None = None
     catch_up: bool = True
     overlap: bool = False
     planned: str | None = None
     last: str | None = None
     notify: bool = True
-    log_word: str | None = None  # set at its first start; of one older than format 2 there is none
+    log_word: str | None = None  # set at its first start; none in jobs older than format 2
     env_set: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] | None = None  # keys we do not know, kept as they were
 
     @classmethod
     def from_dict(cls, form: dict[str, Any]) -> "Job":
-        """The job of its JSON form; unknown keys go to `extra`. Nothing is checked.
+        """The job from its JSON form; unknown keys go to `extra`. Nothing is checked.
 
-        What an older version took from a person, in a field that it did not know, and is wrong
-        there, is kept in `extra` and has no effect.
+        An invalid value that an older version accepted, in a field that it did not know, is kept
+        in `extra` and has no effect.
         """
         values, extra = list(_BLANK), {}
         for name, value in form.items():
@@ -120,7 +120,7 @@ def _is_kept_so(field: Field, value: object) -> bool:
 
 
 _BLANK = tuple(Job._field_defaults.get(name) for name in Job._fields)
-# Fields beside each other that few jobs have: looked at together, they cost the others little.
+# Adjacent fields that few jobs have: one comparison of them all costs the other jobs little.
 RARE_SLOTS = slice(Job._fields.index(POLICY[0]), Job._fields.index(RARE[-1]) + 1)
 NO_RARE = _BLANK[RARE_SLOTS]
 _NO_RARE = list(NO_RARE)
@@ -146,9 +146,9 @@ def with_values(job: Job, changes: Mapping[str, Any]) -> Job:
 
 
 def revived(pairs: Iterable[tuple[Job, Job]]) -> dict[str, Job]:
-    """Of jobs before and after a change those that live again and have a `unique` key, by key.
+    """The jobs that a change brought back to life and that have a `unique` key, by key.
 
-    KeyTaken if two of them have the same.
+    `pairs`: jobs before and after. Raises KeyTaken if two of them have the same key.
     """
     found: dict[str, Job] = {}
     for old, new in pairs:
@@ -158,7 +158,7 @@ def revived(pairs: Iterable[tuple[Job, Job]]) -> dict[str, Job]:
 
 
 def refuse_key(job: Job, holders: Iterable[Job], index: int | None = None) -> None:
-    """KeyTaken if another one than the job is among the live jobs with its key."""
+    """Raise KeyTaken if another job is among `holders`, the live jobs with its key."""
     for holder in holders:
         if holder.id != job.id:
             raise KeyTaken(holder.id, str(job.unique), holder.state, index)
@@ -171,20 +171,20 @@ def log_name(job: Job, run: int | None = None) -> str:
 
 
 def given(job: Job, names: Iterable[str]) -> dict[str, Any]:
-    """Those of these fields that the job does not leave at their default."""
+    """Those of these fields that the job does not leave at the default."""
     usual = Job._field_defaults
     return {name: value for name in names if (value := getattr(job, name)) != usual[name]}
 
 
 def recurs(job: Job) -> bool:
-    """Whether the job is a schedule: it never runs itself, but a copy of it whenever it is due."""
+    """Whether the job is a schedule: it never runs itself; a copy runs whenever it is due."""
     return job.every is not None or job.cron is not None
 
 
 def new_job(draft: Mapping[str, object], *, job_id: str, defaults: Job) -> Job:
-    """The job that a person asked for; `defaults`, a pending one, gives what the draft leaves out.
+    """The job that a person asked for; `defaults`, a pending job, fills what the draft leaves out.
 
-    Raises InvalidInput for a field that is unknown, not theirs to set, or wrongly filled.
+    Raises InvalidInput for a field that is unknown, that people cannot set, or with a wrong value.
     """
     values: dict[str, Any] = {}
     for name, value in draft.items():
@@ -203,14 +203,14 @@ def new_job(draft: Mapping[str, object], *, job_id: str, defaults: Job) -> Job:
     return with_values(defaults, values)
 
 
-# What a job in a file edited by hand may leave out, beside what Job itself defaults.
+# What a job in a file edited by hand may leave out, besides the defaults of Job.
 _WRITTEN_DEFAULTS: dict[str, Any] = {"priority": 0, "max_retries": 3}
 
 
 def job_from_person(form: object, *, now: str, state: State, ours: bool = False) -> Job:
     """A job read from a JSON file that a person may have edited: id and command suffice.
 
-    `state` is that of a job that names none. Raises InvalidInput naming the key that is wrong;
+    `state`: for a job that names none. Raises InvalidInput that names the wrong key;
     unknown keys are kept. `ours`: queuectl wrote it, perhaps a version that knew fewer fields.
     """
     if not isinstance(form, dict):
@@ -225,7 +225,7 @@ def job_from_person(form: object, *, now: str, state: State, ours: bool = False)
     values.setdefault("updated_at", values["created_at"])
     values.setdefault("run_at", values["created_at"])
     if values["state"] == "in_progress" and not values.get("worker"):
-        values["worker"] = "unknown"  # a worker that is not there is lost, and its job rescued
+        values["worker"] = "unknown"  # a missing worker counts as lost, and its job is rescued
     return Job.from_dict(values)
 
 

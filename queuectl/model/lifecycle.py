@@ -1,8 +1,8 @@
 """A job's life: the table of legal moves, and the only functions that change a state.
 
-Two rules hold here. Every move a job can make stands in TRANSITIONS; asking for another raises
-and changes nothing. And nothing here knows the time, the dice or a worker's fate: whoever calls
-says what happened and when. A function that finds its rule does not apply returns None.
+Two rules hold here. Every move that a job can make stands in TRANSITIONS; any other raises and
+changes nothing. And nothing here knows the time, the dice or a worker's fate: the caller says what
+happened and when. A function whose rule does not apply returns None.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -32,15 +32,15 @@ Event = Literal[
     "fall_cancelled",
 ]
 LATER = 75  # exit code of a run that asks for a later one: EX_TEMPFAIL of sysexits.h
-MOST_DEFERRALS = 100  # after so many in a row it is a failure like any other
-MOST_LOSSES = 3  # workers lost running one job before it counts as the cause
+MOST_DEFERRALS = 100  # in a row; a further one counts as a failure like any other
+MOST_LOSSES = 3  # workers lost while running one job before the job counts as the cause
 _SIGNALLED = range(129, 193)  # 128 + n: signal n killed the command, as a shell tells it
-MOST_INTERRUPTIONS = 20  # workers killed after they were asked to stop, before one run has ended
+MOST_INTERRUPTIONS = 20  # workers killed after they were asked to stop, before a run has ended
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     ("pending", "claim"): "in_progress",
     ("failed", "claim"): "in_progress",
-    # A schedule, of which a copy runs or not; it is dead when its next time cannot be told.
+    # Of a schedule: a copy runs or not. It is dead when its next time cannot be computed.
     ("pending", "fire"): "pending",
     ("failed", "fire"): "pending",
     ("pending", "skip"): "pending",
@@ -53,17 +53,17 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     ("in_progress", "bury"): "dead",
     ("in_progress", "release"): "pending",
     ("in_progress", "lose"): "pending",
-    # A job that it waits for is dead, or cancelled.
+    # A parent is dead or cancelled.
     ("pending", "fall"): "dead",
     ("failed", "fall"): "dead",
     ("pending", "fall_cancelled"): "cancelled",
     ("failed", "fall_cancelled"): "cancelled",
     ("pending", "cancel"): "cancelled",
     ("failed", "cancel"): "cancelled",
-    # Asking a running job to end leaves its state; its worker then ends it.
+    # A running job that is asked to end keeps its state; its worker then ends it.
     ("in_progress", "cancel"): "in_progress",
     ("in_progress", "end"): "cancelled",
-    ("pending", "retry"): "pending",  # one that is not due yet
+    ("pending", "retry"): "pending",  # of a job that is not due yet
     ("failed", "retry"): "pending",
     ("dead", "retry"): "pending",
     ("completed", "retry"): "pending",
@@ -74,7 +74,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 class Outcome(NamedTuple):
-    """How a run ended. `exit_code` is the shell's (128 + n for signal n), None if none was had.
+    """How a run ended. `exit_code` is the shell's (128 + n for signal n), None if there is none.
 
     `kind`: "exited", "timed_out", "not_started" (folder gone, command too long), "no_resources"
     (cannot fork, no descriptors) or "stopped" (its worker was told to stop now, or asked to end
@@ -104,7 +104,7 @@ def _moved(job: Job, event: Event, now: str, **changes: Any) -> Job:
 
 
 def _noted(job: Job, event: str, at: str, **facts: object) -> tuple[Any, ...]:
-    """The history with one more entry; what has no value is left out."""
+    """The history with one more entry; facts without a value are left out."""
     entry = {"event": event, "at": at, "run": job.run}
     entry |= {name: fact for name, fact in facts.items() if fact is not None}
     return (*job.history, entry)[-LONGEST_HISTORY:]
@@ -113,7 +113,7 @@ def _noted(job: Job, event: str, at: str, **facts: object) -> tuple[Any, ...]:
 def claimed(
     job: Job, worker: str, now: str, log_word: str | None = None, slots: tuple[str, ...] = ()
 ) -> Job:
-    """The job as `worker` starts it, holding `slots`; `log_word` is for logs of its first run."""
+    """The job as `worker` starts it, holding `slots`; `log_word` is used at its first run only."""
     return _moved(
         job,
         "claim",
@@ -130,7 +130,7 @@ def claimed(
 
 
 def fired(job: Job, copy_id: str, due: str, now: str) -> Job:
-    """The schedule as a copy of it starts, put off to its next time `due`."""
+    """The schedule after a copy was made, put off to its next time `due`."""
     return _moved(job, "fire", now, run_at=due, last=copy_id)
 
 
@@ -161,7 +161,7 @@ def settled(
 ) -> Job | None:
     """The job after the run `held` ended with `outcome`; None if that run no longer counts.
 
-    `policy` is asked only when a run failed and has to wait.
+    `policy` is called only if the run failed and the job has to wait.
     """
     if not holds(job, held):
         return None
@@ -206,7 +206,7 @@ def _failed(
 
 
 def own_policy(job: Job, policy: RetryPolicy) -> RetryPolicy:
-    """How long this job waits: as it says itself, and else as `policy`."""
+    """How long this job waits: what it says itself, else `policy`."""
     return RetryPolicy(
         policy.base if job.base is None else job.base,
         policy.max_delay if job.max_delay is None else job.max_delay,
@@ -216,7 +216,7 @@ def own_policy(job: Job, policy: RetryPolicy) -> RetryPolicy:
 
 
 def is_retried(job: Job, outcome: Outcome) -> bool:
-    """Whether the job wants another run after such a failure."""
+    """Whether the job's own fields allow another run after such a failure."""
     if job.retry_on is not None:
         return _is_among(job.retry_on, outcome)
     return not _is_among(job.no_retry_on or (), outcome)
@@ -247,9 +247,9 @@ def _deferred(job: Job, outcome: Outcome, policy: Callable[[], RetryPolicy], now
 
 
 def given_back(job: Job, worker: str, held: Job | None, now: str) -> Job | None:
-    """The job without the worker that it names, if that runs `held` and not this; else None.
+    """The job released from the worker that it names, if that runs `held` (or nothing); else None.
 
-    An edit by hand may have named it so, or a claim whose answer never reached the worker.
+    An edit by hand may have named that worker, or a claim whose answer never reached it.
     """
     if job.state != "in_progress" or job.worker != worker or (held and holds(job, held)):
         return None
@@ -260,7 +260,7 @@ def given_back(job: Job, worker: str, held: Job | None, now: str) -> Job | None:
 
 
 def _ended(job: Job, now: str, **facts: Any) -> Job:
-    """Cancelled while it ran; the facts about that run go into the history."""
+    """The job cancelled while it ran; the facts about that run go into the history."""
     return _moved(
         job,
         "end",
@@ -273,10 +273,10 @@ def _ended(job: Job, now: str, **facts: Any) -> Job:
 
 
 def lost(job: Job, worker: str | None, now: str, *, asked_to_stop: bool = False) -> Job | None:
-    """The job after the worker that ran it died; None if that worker does not run it now.
+    """The job after the worker that ran it died; None if that worker does not run it any more.
 
-    That a supervisor kills a worker which it asked to stop before is not evidence against the job:
-    such losses are counted apart.
+    A worker that was asked to stop and then killed by its supervisor is not evidence against the
+    job: such losses are counted separately.
     """
     if job.state != "in_progress" or job.worker != worker:
         return None
@@ -296,7 +296,7 @@ def lost(job: Job, worker: str | None, now: str, *, asked_to_stop: bool = False)
 
 
 def _interruptions(history: tuple[Mapping[str, Any], ...]) -> int:
-    """How often the job lost a worker that was asked to stop, since a run of it last ended."""
+    """How many workers that were asked to stop the job lost, since a run of it last ended."""
     count = 0
     for entry in reversed(history):
         if entry.get("event") == "edit":
@@ -308,23 +308,23 @@ def _interruptions(history: tuple[Mapping[str, Any], ...]) -> int:
 
 
 def abandoned(job: Job, now: str) -> Job:
-    """The running job given up, though its run may go on; Conflict for one that does not run."""
+    """The running job given up, though its run may go on; Conflict if the job does not run."""
     if job.state != "in_progress":
         raise Conflict(f"job '{job.id}' is {job.state}: only a running job can be abandoned")
     return _ended(job, now, reason="abandoned", worker=job.worker)
 
 
 def cancelled(job: Job, now: str) -> Job:
-    """The job after somebody asked to cancel it; a running one only carries the request."""
+    """The job after a request to cancel it; a running job only carries the request."""
     if job.state == "in_progress":
         return _moved(job, "cancel", now, cancel_requested=True)
     return _moved(job, "cancel", now, finished_at=now, error="cancelled")
 
 
 def retried(job: Job, now: str) -> Job:
-    """The job pending and due now; one that had ended starts its count of attempts anew.
+    """The job pending and due now; a job that had ended counts its attempts anew.
 
-    Raises Conflict for one that is pending and due already.
+    Raises Conflict for a job that is pending and due already.
     """
     if job.state == "pending" and job.run_at <= now:
         raise Conflict(f"job '{job.id}' is pending and due already")
@@ -348,7 +348,7 @@ def retried(job: Job, now: str) -> Job:
 
 
 def replaced(job: Job, new: Job, now: str) -> Job:
-    """The waiting job as `new` has it: its id, runs and history stay."""
+    """The waiting job with the fields of `new`; its id, runs and history stay."""
     return new._replace(
         id=job.id,
         state=next_state(job, "replace"),
@@ -363,13 +363,13 @@ def replaced(job: Job, new: Job, now: str) -> Job:
     )
 
 
-FELL = "dependency: parent '"  # the error of a job that fell begins so
+FELL = "dependency: parent '"  # how the error of a job that fell begins
 
 
 def fallen(job: Job, parent: str, state: str, now: str) -> Job:
-    """The waiting job after a parent that had to complete is dead or cancelled; nothing is spent.
+    """The waiting job after a parent in its `after` died or was cancelled; no attempt is spent.
 
-    A cancelled parent cancels it: what a person decided does not belong into the DLQ.
+    A cancelled parent cancels it: what a person decided does not belong in the DLQ.
     """
     error = f"{FELL}{parent}' is {state}"
     history = _noted(job, "dependency", now, parent=parent, state=state)
@@ -378,17 +378,17 @@ def fallen(job: Job, parent: str, state: str, now: str) -> Job:
 
 
 def risen(job: Job, parent: str, now: str) -> Job:
-    """The job that fell, as its parent is back; what is to start later starts no earlier."""
+    """The job that fell, after its parent came back; its run_at still holds."""
     new = retried(job, now)
     history = (*new.history[:-1], {**new.history[-1], "parent": parent})
     return new._replace(run_at=max(job.run_at, now), history=history)
 
 
 def signed(rule: Callable[[Job], Job | None], by: str, event: str) -> Callable[[Job], Job | None]:
-    """The rule, with the one who asks for it (`by`) in the history entry that it adds.
+    """The rule, with the author of the request (`by`) in the history entry that it adds.
 
-    Where it adds none, the page and the API have one added: "cancel", "retry", "ask" (a run was
-    asked to end), or else `event`.
+    If the rule adds no entry, one is added: "cancel", "retry", "ask" (a run was asked to end), or
+    else `event`.
     """
 
     def noting(job: Job) -> Job | None:
@@ -418,9 +418,9 @@ _INSTEAD = (
 
 
 def edited(job: Job, changes: dict[str, object], now: str) -> Job:
-    """The job with some of its fields set anew, its state kept.
+    """The job with some of its fields changed; its state stays.
 
-    InvalidInput for a field that never changes, Conflict for one that stays while the job runs."""
+    InvalidInput for a field that never changes, Conflict for one fixed while the job runs."""
     values: dict[str, Any] = {}
     for name, value in changes.items():
         field = find_field(name)
@@ -434,9 +434,9 @@ def edited(job: Job, changes: dict[str, object], now: str) -> Job:
     check_runnable(values)
     for one, *others in _INSTEAD:
         if values.get(one) is not None:
-            values = dict.fromkeys(others) | values  # what is given last decides
+            values = dict.fromkeys(others) | values  # the last one given decides
     if job.state in FINISHED and values.get("command", job.command) != job.command:
-        # What is told of its runs holds for the command that it had.
+        # What is recorded about its runs holds for the command that it had.
         values["history"] = _noted(job, "edit", now, was=job.command)
     return job._replace(rev=job.rev + 1, updated_at=now, **values)
 
@@ -445,10 +445,10 @@ _WHILE_RUNNING = [f.name for f in FIELDS if f.edit == "always" and f.name != "st
 
 
 def rewritten(job: Job, wanted: Job, now: str) -> Job | None:
-    """The job after a person wrote `wanted` in its place in a file; None if that changes nothing.
+    """The job after a person replaced it by `wanted` in a file; None if that changes nothing.
 
-    A state of pending is a retry, of cancelled a cancel; any other new one raises
-    InvalidTransition. Of a running job only changes as `edited` allows them are made.
+    The state pending means a retry, cancelled a cancel; any other new state raises
+    InvalidTransition. A running job changes only as `edited` allows.
     """
     if job.state == "in_progress":
         kept = {name: getattr(wanted, name) for name in (*_WHILE_RUNNING, "extra")}

@@ -1,4 +1,4 @@
-"""What an output says in its last lines, made safe and short for a report."""
+"""The last lines of an output, made safe and short for a report."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 _LONGEST_LINE = 200  # characters of a last line that are quoted in an error
-END = 4096  # bytes at the end of an output in which its last words are looked for
-_JOINER = "\u200d"  # makes one sign of several
-# What moves the cursor, colours or names a window, as ECMA-48 has it, of seven bits or of eight.
+END = 4096  # bytes at the end of an output that are searched for its last words
+_JOINER = "\u200d"  # combines with a neighbour into one sign
+# Sequences that move the cursor, colour text or name a window (ECMA-48), 7 bits or 8.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
 )
-# With what tools end when something above has failed: its reason is there.
+# How tools close after something above failed: the reason stands above such a line.
 _CLOSING = r"""(?x)
     (?:g?make(?:\[\d+\])?:\ (?!.*Stop\.$) | ninja:\ build\ stopped)
     | \d+\ \|\  | \|\ (?!.*\|$) | compilation\ terminated\.$    # of a compiler
@@ -29,18 +29,18 @@ _REASON = (
 
 
 def last_words(data: bytes) -> str:
-    """The last line of an output that says something, as a terminal shows it; "" if none does.
+    """The last line of an output that has any text, as a terminal shows it; "" if none has.
 
-    Of a line that was written over with carriage returns what was written last, of a long one its
-    end; without escape sequences and control characters. `data`: the last END bytes or more.
+    A line overwritten with carriage returns shows what was written last, a long line its end, both
+    without escape sequences and control characters. `data`: the last END bytes or more.
     """
     return next(_said(data), "")
 
 
 def reason(data: bytes) -> str:
-    """The line of a failed run's output that tells why it failed, made as `last_words` has it.
+    """The line of a failed run's output that says why it failed, made like `last_words`.
 
-    The last one, unless that is how a tool closes when something above it failed.
+    The last line, unless it is how a tool closes when something above it failed.
     """
     lines = list(_said(data))
     if not lines or not re.match(_CLOSING, lines[0]):
@@ -50,7 +50,7 @@ def reason(data: bytes) -> str:
 
 
 def _said(data: bytes) -> Iterator[str]:
-    """The lines that say something, the last one first."""
+    """The lines with any text, the last one first."""
     for line in reversed(data.decode("utf-8", "replace").split("\n")):
         shown = _overwritten(line)
         if plain := one_line(shown, len(shown)):
@@ -58,7 +58,7 @@ def _said(data: bytes) -> Iterator[str]:
 
 
 def last_lines(data: bytes, most: int) -> list[str]:
-    """The last `most` lines of an output, each made as `last_words` has it, blanks kept."""
+    """The last `most` lines of an output, each made like `last_words`, blanks kept."""
     lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")[-most:]
     return [_end_of(_overwritten(line).expandtabs()) for line in lines] if data else []
 

@@ -1,4 +1,4 @@
-"""What a new job comes to that meets others: with its id, or live with its unique key."""
+"""What becomes of a new job that meets others: with the same id, or live with its unique key."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from queuectl.errors import InvalidInput
 from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.lifecycle import replaced
 
-# "refuse" raises, "keep" leaves it at the job that is there, "replace" changes a waiting one.
+# "refuse" raises, "keep" keeps the existing job, "replace" changes it if it waits.
 Meeting: TypeAlias = Literal["refuse", "keep", "replace"]
 
 
 def check_meeting(job: Job, meeting: Meeting, index: int, *, has_id: bool) -> None:
-    """InvalidInput if the job has nothing by which it could meet another."""
+    """Raise InvalidInput if the job has nothing by which it could meet another."""
     told = ""
     if meeting == "keep" and not has_id and job.unique is None:
         told = "--if-absent looks for a job by its id or unique key: give one"
@@ -31,7 +31,7 @@ def meeting_rule(
 ) -> Callable[[int, Job, Sequence[Job]], Job | None]:
     """The rule by which a store decides what becomes of a new job that meets others; see Meet.
 
-    `instead` is given each job that stands for a new one.
+    `instead` is called with each job that stands in for a new one.
     """
 
     def meet(index: int, job: Job, others: Sequence[Job]) -> Job | None:

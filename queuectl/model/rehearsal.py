@@ -1,4 +1,4 @@
-"""What handing in jobs would come to, as far as other jobs decide it; nothing is changed."""
+"""What enqueuing jobs would result in, as far as other jobs decide it; nothing is changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rehearse(
     meet: Callable[[int, Job, Sequence[Job]], Job | None] | None,
     check_size: Callable[[Job], None],
 ) -> None:
-    """Raise what a store's `add` would, where `there` are the jobs that `related` gave."""
+    """Raise what a store's `add` would; `there`: the jobs that `related` returned."""
     after, holders = dict(there), dict[str, dict[str, Job]]()
     for job in there.values():
         if job.unique is not None and job.state in LIVE:
@@ -44,7 +44,7 @@ def rehearse(
 def related(
     new: Sequence[Job], named: Iterable[str], find: Callable[[], Iterable[Job]]
 ) -> dict[str, Job]:
-    """The jobs among all that may stand in the way of new ones with ids that are named, by id."""
+    """The jobs, by id, that may stand in the way of new jobs whose ids are named."""
     keys = {job.unique for job in new if job.unique is not None}
     ids = {*named, *(name for job in new for name in parents(job))}
     if not keys and not ids:

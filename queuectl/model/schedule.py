@@ -1,7 +1,7 @@
-"""Schedules: jobs that never run themselves, but a copy of them whenever they are due.
+"""Schedules: jobs that never run themselves; a copy of one runs whenever it is due.
 
 A worker that claims a schedule puts it off to its next time and runs a copy, both in one step of
-the store. However long nobody worked, one copy makes up for all that was missed.
+the store. However long no worker ran, one copy makes up for all that was missed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from queuectl.model.fields import FIELDS, LONGEST_SCHEDULE_ID, RECURS, SCHEDULE,
 from queuectl.model.job import CLAIMABLE, Job, recurs
 from queuectl.model.times import format_duration, format_time, parse_time
 
-LATE = 60.0  # seconds; a schedule that does not catch up leaves out what is later
+LATE = 60.0  # seconds; a schedule that does not catch up skips what is later than this
 _RULE = slice(Job._fields.index("every"), Job._fields.index("cron") + 1)
-# What of a schedule its copies do not have.
+# Fields of a schedule that its copies do not have.
 _ITS_OWN = {"id", "state", "run_at", "unique", "after", "after_end", *RECURS, *SCHEDULE}
 _COPIED = [field.name for field in FIELDS if field.enqueue and field.name not in _ITS_OWN]
 
 
 def next_time(job: Job, now: str) -> str:
-    """When the schedule is due next, behind `now`; InvalidInput if that cannot be told.
+    """When the schedule is due next after `now`; InvalidInput if that cannot be computed.
 
     `every` counts from when it was due, so that it does not drift; `cron` goes by the clock.
     """
@@ -37,7 +37,7 @@ def next_time(job: Job, now: str) -> str:
 
 
 def check(job: Job) -> Job:
-    """The job itself; InvalidInput for a schedule that cannot be kept, or options of none."""
+    """The job itself; InvalidInput for a bad schedule, or a schedule's options without one."""
     if not recurs(job):
         for name in sorted(SCHEDULED.difference(RECURS)):
             if getattr(job, name) != Job._field_defaults[name]:
@@ -59,7 +59,7 @@ def check(job: Job) -> Job:
 
 
 def begun(job: Job, now: str, *, timed: bool) -> Job:
-    """A new job as it is to be kept: of one that goes by `cron` with its first time.
+    """A new job as it is stored: a `cron` schedule gets its first time.
 
     `timed`: its run_at was given. Raises InvalidInput as `check` does.
     """
@@ -70,10 +70,10 @@ def begun(job: Job, now: str, *, timed: bool) -> Job:
 
 
 def replanned(before: Job, job: Job, now: str, *, timed: bool) -> Job:
-    """A job after its fields were set anew; one whose schedule changed has a new next time.
+    """A job after its fields changed; one whose schedule changed gets a new next time.
 
-    `timed`: its run_at was given. Raises Conflict for what does not go with what the job is, or
-    would make it a schedule, or cease to be one; InvalidInput for a cron that fits no time.
+    `timed`: its run_at was given. Raises Conflict for options that do not fit the job and for a
+    change that makes it a schedule or ends its being one; InvalidInput for a cron without a time.
     """
     if recurs(before) is not recurs(job):
         what = "a schedule" if recurs(before) else "not a schedule"
@@ -89,14 +89,14 @@ def replanned(before: Job, job: Job, now: str, *, timed: bool) -> Job:
 
 
 def copy_id(job: Job, made: str) -> str:
-    """The id of a copy that begins with the schedule's, which a file may hold in any length."""
+    """The id of a copy: it begins with the schedule's, which in a file may have any length."""
     return f"{job.id[:LONGEST_SCHEDULE_ID]}:{made}"
 
 
 def fired(job: Job, copy_id: str, now: str, *, lives: bool) -> tuple[Job, Job | None]:
-    """The schedule after a worker met it due at `now`, and the pending copy, unless it is left out.
+    """The schedule after a worker found it due at `now`, and the pending copy unless skipped.
 
-    `lives`: its last copy is live. A schedule whose next time cannot be told is dead then.
+    `lives`: its last copy is live. A schedule whose next time cannot be computed is then dead.
     """
     late = parse_time(now) - parse_time(job.run_at)
     try:
@@ -112,9 +112,9 @@ def fired(job: Job, copy_id: str, now: str, *, lives: bool) -> tuple[Job, Job | 
 
 
 def retried(job: Job, now: str) -> Job:
-    """The job after a retry: due now, but for a schedule that had ended, which waits for its time.
+    """The job after a retry: due now, except a schedule that had ended, which waits for its time.
 
-    A second retry makes that due. Raises InvalidInput if its next time cannot be told.
+    A second retry makes it due. Raises InvalidInput if its next time cannot be computed.
     """
     new = lifecycle.retried(job, now)
     if not recurs(job) or job.state in CLAIMABLE:
@@ -131,9 +131,9 @@ def rewritten(job: Job, wanted: Job, now: str) -> Job | None:
 
 
 def brought_back(job: Job, new: Job, now: str) -> Job:
-    """`new`, which the job became; if it is a schedule that had ended, waiting for its next time.
+    """`new`, which the job became; a schedule that had ended waits for its next time.
 
-    One whose next time cannot be told stays due, and dies of that when it is claimed.
+    If its next time cannot be computed it stays due, and dies of that when it is claimed.
     """
     if not recurs(new) or job.state in CLAIMABLE or new.state not in CLAIMABLE:
         return new
@@ -163,7 +163,7 @@ def _copy(job: Job, copy_id: str, now: str) -> Job:
 
 
 def rhythm(job: Job) -> str:
-    """When copies of a schedule run, and which are left out."""
+    """When copies of a schedule run, and which are skipped."""
     told = f"cron {job.cron}, {job.tz or 'UTC'}"
     if job.every is not None:
         told = f"every {format_duration(job.every)}"

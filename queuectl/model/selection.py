@@ -12,31 +12,31 @@ from queuectl.model.job import FINISHED, Job, recurs
 class Selection(NamedTuple):
     """The jobs that satisfy every part that is set; `Selection()` is every job.
 
-    None: that part was not asked for. An empty set of ids or states was asked for and selects
-    nothing, so that a list that came out empty never means all. A command that changes jobs refuses
-    `Selection()`, unless a person said "all".
+    None: that part is not set. An empty set of ids or states is set and selects nothing, so that a
+    list that turned out empty never means all. A command that changes jobs refuses `Selection()`
+    unless the person said "all".
     """
 
     ids: frozenset[str] | None = None
     states: frozenset[str] | None = None
     tags: frozenset[str] = frozenset()  # a job must have all of them
-    match: str | None = None  # in the id or the command, in whatever case
-    error: str | None = None  # in the error, in whatever case
+    match: str | None = None  # in the id or the command; case does not matter
+    error: str | None = None  # in the error; case does not matter
     exit_code: int | None = None
-    since: str | None = None  # the last change is not before it: RFC 3339 text as a job holds it
-    until: str | None = None  # nor behind it
-    limit: int | None = None  # at most so many, of the first in the order asked for
-    ended_by: str | None = None  # it has ended, and not behind this: RFC 3339 text
+    since: str | None = None  # its last change is not before this: RFC 3339 text as a job holds it
+    until: str | None = None  # nor after this
+    limit: int | None = None  # at most this many, the first ones in the order asked for
+    ended_by: str | None = None  # it has ended, and not after this: RFC 3339 text
     recurring: bool = False  # it is a schedule
 
 
 def in_state(*states: str) -> Selection:
-    """Every job that is in one of the states."""
+    """The selection of every job in one of the states."""
     return Selection(states=frozenset(states))
 
 
 def matches(job: Job, selection: Selection) -> bool:
-    """Whether the job is one of those meant; `limit` is left to the caller, who counts them."""
+    """Whether the job is selected; the caller counts and applies `limit`."""
     ids, states, tags, match, error, exit_code, since, until, _, ended_by, recurring = selection
     return (
         (states is None or job.state in states)
@@ -58,7 +58,7 @@ def has_ended_by(job: Job, moment: str) -> bool:
 
 
 def selected(jobs: Iterable[Job], selection: Selection) -> Iterator[Job]:
-    """Those of the jobs that are meant, in their order, up to the limit."""
+    """The selected jobs, in their order, up to the limit."""
     return islice((job for job in jobs if matches(job, selection)), selection.limit)
 
 

@@ -1,4 +1,4 @@
-"""Numbers of bytes as people write them."""
+"""Sizes in bytes as people write them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a queue's jobs came to: counts, failures, waiting and run times, and the last hour.
+"""Statistics of a queue's jobs: counts, failures, waiting and run times, and the last hour.
 
-One pass over the jobs, in bounded memory: of the times of very many runs a sample is kept. Only
-jobs that are still there count, so the form says since when they are. Quantiles are nearest ranks.
+One pass over the jobs in bounded memory: of very many times a sample is kept. Only jobs that still
+exist count, so the form says how far back they go. Quantiles are nearest ranks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from queuectl.model.times import format_time, parse_time
 HOUR, MINUTE = 3600.0, 60.0
 HOURS = 24
 _SAMPLE = 10_000  # times that are kept; of more every 2nd, then every 4th...
-_RECENT = 200  # events of the last hour that are told
-_KINDS = {"completed": 0, "failed": 1, "dead": 2}  # of ends, by their place in a slot
+_RECENT = 200  # events of the last hour that are reported
+_KINDS = {"completed": 0, "failed": 1, "dead": 2}  # of ends, by their position in a slot
 
 
 class Times:
-    """Durations, of which the median, the 95th of a hundred and the longest are asked for."""
+    """Durations, for their median, 95th percentile and maximum."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -44,7 +44,7 @@ class Times:
                 self._every *= 2
 
     def form(self) -> dict[str, Any]:
-        """Seconds, null where there was none."""
+        """The figures in seconds; null if there are no durations."""
         kept = sorted(self._kept)
         return {
             "count": self.count,
@@ -61,7 +61,7 @@ def _rank(ordered: list[float], part: float) -> float | None:
 
 
 class Stats:
-    """Takes in jobs one by one; `now` is epoch seconds."""
+    """Statistics that take in jobs one by one; `now` is epoch seconds."""
 
     def __init__(self, now: float) -> None:
         self._counts = dict.fromkeys(STATES, 0)
@@ -105,7 +105,7 @@ class Stats:
             self._retries += 1
         if at >= self._hour_ago and event in ("fail", "retry", "lose", "release"):
             last = event == "fail" and job.state == "dead" and at == job.finished_at
-            if not last:  # its burial is told
+            if not last:  # its burial is reported
                 names = {"fail": "failed", "retry": "retried", "lose": "lost", "release": "stopped"}
                 run = entry.get("run")
                 why = str(entry.get("error") or "")
@@ -135,7 +135,7 @@ class Stats:
             heappushpop(self._recent, entry)
 
     def form(self) -> dict[str, Any]:
-        """All of it, as JSON has it; times are RFC 3339 text, durations seconds."""
+        """All the figures as JSON; times are RFC 3339 text, durations seconds."""
         completed, dead = self._counts["completed"], self._counts["dead"]
         ended = completed + dead
         return {
@@ -164,7 +164,7 @@ def _hour(minutes: list[list[int]]) -> dict[str, Any]:
 
 
 def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
-    """What the jobs came to; hooks are not among them."""
+    """The statistics of the jobs, without hooks."""
     found = Stats(now)
     for job in jobs:
         if not is_hook(job):
@@ -173,7 +173,7 @@ def stats(jobs: Iterable[Job], now: float) -> dict[str, Any]:
 
 
 def aged(form: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The figures in `form` as they are later, if nothing has happened since they were found."""
+    """The figures in `form` as they are at `now`, if nothing happened since they were counted."""
     begun = parse_time(form["at"])
     passed = max(0, int((now - begun) // MINUTE))
     at = begun + passed * MINUTE

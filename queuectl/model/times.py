@@ -14,7 +14,7 @@ _seconds: dict[int, str] = {}  # texts of moments, the last ones asked for
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 LATEST = 253_402_300_799.0  # the last second of the year 9999
-LONGEST = 1e9  # seconds, some 31 years: longer waits are a slip of the pen
+LONGEST = 1e9  # seconds, about 31 years: a longer wait is a typing mistake
 
 
 def format_time(seconds: float) -> str:
@@ -22,7 +22,7 @@ def format_time(seconds: float) -> str:
     if not 0.0 <= seconds <= LATEST:
         seconds = min(max(seconds, 0.0), LATEST)
     whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
-    # A busy worker asks for the same second thousands of times; functools would cost a Tab 2 ms.
+    # A busy worker formats a second thousands of times; importing functools would cost a Tab 2 ms.
     text = _seconds.get(whole) or _whole_second(whole)
     return f"{text}.{micro:06d}Z"
 
@@ -42,7 +42,7 @@ def compact(seconds: float) -> str:
 
 
 def parse_time(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 moment; InvalidInput for a time that names no zone."""
+    """Seconds since 1970 of an RFC 3339 moment; InvalidInput for other text or a missing zone."""
     plain = _plain(text)
     if plain is not None:
         return plain

@@ -1,4 +1,4 @@
-"""What keeps jobs waiting that are due, in a few words: for rows, `explain` says more."""
+"""What keeps due jobs waiting, in a few words for a table row; `explain` says more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from queuectl.model.dependencies import parents, unmet
 from queuectl.model.gate import Gate, holders, shut_by, tokens
 from queuectl.model.job import Job
 
-_MOST_NAMED = 2  # jobs that are waited for
+_MOST_NAMED = 2  # parents that are named
 
 
 def waits(
@@ -19,10 +19,10 @@ def waits(
     states: Callable[[Collection[str]], Mapping[str, str]],
     now: str,
 ) -> dict[str, str]:
-    """Of the jobs that are due what keeps each waiting, by id.
+    """What keeps each due job waiting, by id.
 
-    Where that matters `running` is asked for the jobs that run, and `states` for those of jobs that
-    others wait for, as dependencies.parent_state has them.
+    Only if needed, `running` is called for the running jobs, and `states` for the states of parents
+    as in dependencies.parent_state.
     """
     due = [job for job in jobs if is_ready(job, now)]
     using = holders(running(), gate) if any(tokens(job, gate) for job in due) else {}
