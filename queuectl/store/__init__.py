@@ -1,1 +1,1 @@
-"""Where jobs lie: the contract and the stores that keep it."""
+"""Where jobs are stored: the contract, and the stores that fulfil it."""

@@ -1,8 +1,8 @@
-"""A queue as one file, and back: text of one JSON object a line, for grep and jq as for restore.
+"""A queue as one file, and back: one JSON object a line, for grep and jq as well as for restore.
 
-The first line names format, time, settings and sets of captured variables; then comes every job on
-a line of its own, as in jobs.json, the dead ones last; the last line counts the jobs and holds the
-SHA-256 of all bytes before it. A file without its last line, or with another checksum, is refused
+The first line has the format, time, settings and sets of captured variables. Each job follows on a
+line of its own, as in jobs.json, the dead ones last. The last line has the number of jobs and the
+SHA-256 of all bytes before it. A file without its last line, or whose checksum differs, is refused
 as a whole.
 """
 
@@ -25,7 +25,7 @@ from queuectl.places import MARKER
 from queuectl.store import door
 from queuectl.store.files.strays import BEFORE_RESTORE, is_known
 
-FORMAT = 2  # 1 had no sets of captured variables
+FORMAT = 2  # format 1 had no sets of captured variables
 _LEFT = "nothing was changed"
 _BATCH = 2048  # lines written at once
 
@@ -45,7 +45,7 @@ def format_backup(
     env_sets: Mapping[str, Mapping[str, Any]],
     made_at: str,
 ) -> Iterator[bytes]:
-    """The file's lines; `lines` are the jobs' as encode_job makes them."""
+    """The file's lines; `lines` are those of the jobs, as encode_job makes them."""
     seen, count = sha256(), 0
     head = {"queuectl": "backup", "format": FORMAT, "made_at": made_at, "settings": dict(settings)}
     # ASCII: a captured variable may hold bytes that are not UTF-8.
@@ -61,7 +61,7 @@ def format_backup(
 
 
 def check_refill(held: int, running: int, *, replace: bool) -> None:
-    """Raise Conflict unless a backup may take the place of so many jobs, of which some run."""
+    """Raise Conflict unless a backup may replace `held` jobs, of which `running` run."""
     if running:
         raise Conflict(f"{running} job(s) are running: 'queuectl worker stop' comes first")
     if held and not replace:
@@ -69,7 +69,7 @@ def check_refill(held: int, running: int, *, replace: bool) -> None:
 
 
 def keep_replaced(folder: str, lines: Iterable[bytes], now: float) -> str:
-    """Write the backup of what is about to be replaced; its path."""
+    """Write a backup of what is about to be replaced; returns its path."""
     stamp = format_time(now).replace("-", "").replace(":", "")
     path = os.path.join(folder, f"{BEFORE_RESTORE}{stamp}.jsonl")
     write_backup(path, lines, overwrite=True)
@@ -77,17 +77,17 @@ def keep_replaced(folder: str, lines: Iterable[bytes], now: float) -> str:
 
 
 def following(job: Job, present: Job | None) -> Job:
-    """The job as it follows on the one it replaces, for what somebody knows of that to be old."""
+    """The job with a `rev` after that of the job it replaces, which makes older knowledge stale."""
     if present is None:
         return job
     return job._replace(rev=max(job.rev, present.rev) + 1, run=max(job.run, present.run))
 
 
 def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
-    """Write a backup's lines to a file, whole or not at all; how many jobs it holds.
+    """Write a backup's lines to a file, whole or not at all; returns the number of jobs.
 
-    Raises Conflict for a file that is there already, unless it is to be overwritten, and
-    InvalidInput where no plain file can be.
+    Raises Conflict for a file that exists, unless `overwrite`, and InvalidInput for a path where no
+    plain file can be.
     """
     folder, name = os.path.split(os.path.abspath(path))
     if not os.path.isdir(folder):
@@ -102,11 +102,11 @@ def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
     counted = _Counted(lines)
     door.rename(door.write_new(path, counted), path)
     door.sync_folder(folder)
-    return counted.lines - 2  # the first and the last are not jobs
+    return counted.lines - 2  # the first and the last line are not jobs
 
 
 class _Counted:
-    """Lines in larger chunks, counted as they go by."""
+    """Lines joined to larger chunks, and counted."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = lines
@@ -125,16 +125,16 @@ class _Counted:
 
 _BEGINNING = b'{"queuectl": "backup", '
 _END = re.compile(rb'\{"jobs": \d+, "sha256": "[0-9a-f]{64}"\}\n\Z')
-_LONGEST_END = 200  # bytes; far above what a count and a checksum need
-_LONGEST_HEAD = 64_000_000  # bytes, as many as config.json and env_sets.json may have
+_LONGEST_END = 200  # bytes; far more than a count and a checksum need
+_LONGEST_HEAD = 64_000_000  # bytes, as many as config.json and env_sets.json may have together
 _PIECE = 1 << 20  # bytes
 
 
 def read_backup(file: IO[bytes], name: str) -> Backup:
-    """The backup in a file; BadFile unless it is whole. `name` is what errors call it.
+    """The backup in a file; BadFile unless it is whole. Errors call it `name`.
 
-    It is read into memory only when it is known to be one: a giant of junk takes none. (Of a pipe
-    only its beginning is known then.)
+    It is read into memory only once it is known to be a backup, so a huge wrong file takes none.
+    (Of a pipe only the beginning is checked before.)
     """
     first = file.read(len(_BEGINNING))
     if first != _BEGINNING:
@@ -158,7 +158,7 @@ def read_backup(file: IO[bytes], name: str) -> Backup:
 
 
 def _check_sum(file: IO[bytes], left: int, seen: Any, end: bytes, name: str) -> None:
-    """Raise BadFile unless the last line vouches for what was `seen` and the bytes `left`."""
+    """Raise BadFile unless the checksum in the last line fits what was `seen` and the rest."""
     while left > 0 and (piece := file.read(min(_PIECE, left))):
         seen.update(piece)
         left -= len(piece)
@@ -188,7 +188,7 @@ def _check_head(first: bytes, name: str) -> dict[str, object]:
 
 
 def parse_backup(data: bytes, name: str) -> Backup:
-    """The backup in a file's bytes; BadFile as read_backup."""
+    """The backup in a file's bytes; raises BadFile as `read_backup` does."""
     first, _, _ = data.partition(b"\n")
     head = _check_head(first, name)
     body = _checked_body(data, name)
@@ -208,7 +208,7 @@ def parse_backup(data: bytes, name: str) -> Backup:
 
 
 def _checked_body(data: bytes, name: str) -> bytes:
-    """All but the last line, which must vouch for it."""
+    """All but the last line, whose checksum must fit it."""
     at = data.rfind(b"\n", 0, len(data) - 1) + 1
     tail = _object(data[at:])
     if tail is None or "sha256" not in tail or not data.endswith(b"\n"):

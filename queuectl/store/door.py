@@ -1,7 +1,7 @@
-"""The only door to data files: everything that changes a byte on disk goes through here.
+"""The only access to data files: everything that changes a byte on disk goes through here.
 
-Each function does one thing to the disk, so that a test can make the n-th of them fail, tear or
-kill the process. An operating system's refusal becomes DiskRefused, naming the path and the deed.
+Each function does one thing to the disk, so that a test can make the n-th call fail, tear or kill
+the process. An error of the operating system becomes DiskRefused, which names path and action.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
-TEMPORARY = ".new"  # how the name of a file ends that is being written
-# A link is not followed, nor does a pipe in the place of a file make us wait: O_NONBLOCK means
-# nothing for a plain file.
+TEMPORARY = ".new"  # suffix of a file that is being written
+# A link is not followed, and a pipe in place of a file does not block: O_NONBLOCK has no effect on
+# a plain file.
 _WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-LARGEST = 64_000_000  # bytes of a file that is read whole
+LARGEST = 64_000_000  # bytes; the largest file that is read whole
 _SET_BACK = 2_000_000_000  # ns
 
 
 def refused(doing: str, path: str, error: OSError) -> DiskRefused:
-    """The error that tells what could not be done to which file, and why."""
+    """The error that says what could not be done to which file, and why."""
     return DiskRefused(f"{doing} {path}: {error.strerror or error}; nothing was changed")
 
 
 def unusable(folder: str, error: OSError) -> StoreError:
-    """The error for a disk that fails where nothing better is known of it."""
+    """The error for a failing disk when nothing more specific is known."""
     return StoreError(f"{error.filename or folder}: {error.strerror or error}")
 
 
 def gone(folder: str) -> FileMissing:
-    """The error for a data folder that was there and was removed: it is not made again."""
+    """The error for a data folder that was removed while in use: it is not made again."""
     return FileMissing(f"data folder {folder} is gone")
 
 
 class Presence:
-    """Whether the data folder that a long-lived front end once saw is still there."""
+    """Notices when the data folder that a long-lived front end saw once is gone."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -61,7 +61,7 @@ NO_LINES = (LookupError, ValueError, TypeError, AttributeError)
 
 
 def changed(folder: str) -> BadFile:
-    """The error for a job file that is not laid out as it was found to be."""
+    """The error for a job file whose layout is not the one that was found before."""
     return BadFile(
         f"{folder}: a job file was changed while it was read; nothing was changed: try again, "
         "and if it stays so, run queuectl doctor"
@@ -69,7 +69,7 @@ def changed(folder: str) -> BadFile:
 
 
 class Reading:
-    """A block in which a queue's files are read: what fails there is told by the errors above."""
+    """A block that reads a queue's files: failures in it become the errors above."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -85,7 +85,7 @@ class Reading:
 
 
 class Closing:
-    """A block at whose end a descriptor is closed."""
+    """A block that closes a descriptor at its end."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -98,7 +98,7 @@ class Closing:
 
 
 def make_folder(path: str) -> None:
-    """Make `path` and what leads to it, if missing; private to the user."""
+    """Make `path` and its parents if missing, private to the user."""
     try:
         os.makedirs(path, _FOLDER_MODE, exist_ok=True)
     except OSError as exc:
@@ -106,7 +106,7 @@ def make_folder(path: str) -> None:
 
 
 def make_private(path: str, found: os.stat_result) -> None:
-    """Mend the mode bits of what is ours and others could read; what its owner may stays.
+    """Remove the rights of others from what is ours; the rights of its owner stay.
 
     A file with several names is left alone: the others may not be ours to change.
     """
@@ -116,7 +116,7 @@ def make_private(path: str, found: os.stat_result) -> None:
 
 
 def make_all_private(folder: str, is_ours: Callable[[str], bool]) -> None:
-    """Make each file in the folder private that is ours by its name."""
+    """Make private each file in the folder whose name shows that it is ours."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_ours(entry.name) and entry.is_file(follow_symlinks=False):
@@ -127,10 +127,10 @@ def make_all_private(folder: str, is_ours: Callable[[str], bool]) -> None:
 
 
 def require_writable(folder: str) -> None:
-    """Raise DiskRefused for a folder in which we may make no file.
+    """Raise DiskRefused for a folder in which we may not make a file.
 
-    A journal can still be appended to there, but nothing that was accepted would ever be folded,
-    and no worker could start.
+    A journal there can still be appended to, but it could never be folded, and no worker could
+    start.
     """
     as_we_act = os.access in os.supports_effective_ids
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=as_we_act):
@@ -138,7 +138,7 @@ def require_writable(folder: str) -> None:
 
 
 def set_mode(path: str, wanted: int) -> None:
-    """Give the file or folder just these mode bits."""
+    """Give the file or folder exactly these mode bits."""
     try:
         os.chmod(path, wanted)
     except OSError as exc:
@@ -153,11 +153,11 @@ def make_pipe(path: str) -> None:
         raise refused("making", path, exc) from exc
 
 
-# -- opening: the one place where a file is seen to be one, and ours alone
+# -- opening: only here is a file checked to be plain and ours alone
 
 
 def oddity(found: os.stat_result, *, linked: bool = False) -> str:
-    """Why this is not a file of ours alone, told behind its name; empty for one that is.
+    """Why this is not a file of ours alone, in words that follow its name; "" if it is one.
 
     `linked`: it may have several names.
     """
@@ -182,12 +182,12 @@ _KINDS = {
 
 
 def folder_oddity(path: str) -> str:
-    """Why this is not a folder of ours, in words behind its name; "" if it is one, or is absent."""
+    """Why this is not a folder of ours, in words that follow its name; "" if it is or is absent."""
     return _not_ours(path, stat.S_IFDIR, "a folder")
 
 
 def pipe_oddity(path: str) -> str:
-    """Why this is not a named pipe of ours, as `folder_oddity` has it."""
+    """Why this is not a named pipe of ours, in the form of `folder_oddity`."""
     return _not_ours(path, stat.S_IFIFO, "a pipe")
 
 
@@ -205,22 +205,22 @@ def _not_ours(path: str, wanted: int, noun: str) -> str:
 
 
 def check_folder_of_ours(path: str) -> None:
-    """Raise BadFile if something else stands in the place of one of the data folder's folders."""
+    """Raise BadFile if something else stands where a folder of the data folder should be."""
     fault = folder_oddity(path)
     if fault:
         raise odd(path, fault)
 
 
 def odd(path: str, fault: str) -> BadFile:
-    """The error for something that stands in the place of a file of ours."""
+    """The error for something that stands where a file of ours should be."""
     return BadFile(f"{path} {fault}; queuectl doctor --repair sets that right")
 
 
 def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.stat_result]:
-    """A descriptor that no child inherits, and the stat of its file, which is plain and ours alone.
+    """A descriptor that no child inherits, of a plain file that is ours alone, and its stat.
 
-    `linked`: it may have several names. Raises FileMissing; BadFile for anything else in its place:
-    a link, a folder, a pipe, a device, a file of another user; DiskRefused.
+    `linked`: it may have several names. Raises FileMissing, DiskRefused, and BadFile for anything
+    else in its place: a link, a folder, a pipe, a device, a file of another user.
     """
     try:
         fd = os.open(path, flags | _WARILY, _FILE_MODE)
@@ -241,12 +241,12 @@ def open_ours(path: str, flags: int, *, linked: bool = False) -> tuple[int, os.s
 
 
 def open_file(path: str, flags: int) -> int:
-    """As `open_ours`, without the stat."""
+    """`open_ours` without the stat."""
     return open_ours(path, flags)[0]
 
 
 def open_pipe(path: str, flags: int) -> int:
-    """A descriptor of a named pipe of ours that never makes us wait; OSError for anything else."""
+    """A non-blocking descriptor of a named pipe of ours; OSError for anything else."""
     fd = os.open(path, flags | _WARILY)
     found = os.fstat(fd)
     if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
@@ -256,7 +256,7 @@ def open_pipe(path: str, flags: int) -> int:
 
 
 def open_folder(path: str) -> int:
-    """A descriptor of a folder, that no child inherits; FileMissing, DiskRefused."""
+    """A descriptor of a folder that no child inherits. Raises FileMissing or DiskRefused."""
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -266,14 +266,14 @@ def open_folder(path: str) -> int:
 
 
 def within(folder: str, name: str) -> str:
-    """The path of a file of that name in the folder; BadFile for text that leads elsewhere."""
+    """The path of a file of that name in the folder; BadFile for a name that leads elsewhere."""
     if "/" in name or not name.isprintable() or name in ("", ".", ".."):
         raise BadFile(f"{folder}: {name!r} names no file in it; nothing was changed")
     return os.path.join(folder, name)
 
 
 def check_size(path: str, size: int, most: int, what: str) -> None:
-    """Raise BadFile for a file too large to be read into memory; `what` says what has `most`."""
+    """Raise BadFile for a file too large to read into memory; `what` names what has `most`."""
     if size > most:
         raise BadFile(
             f"{path} holds {size:,} bytes, and {what} at most {most:,}; it was not read: "
@@ -282,7 +282,7 @@ def check_size(path: str, size: int, most: int, what: str) -> None:
 
 
 def read(path: str, most: int = LARGEST) -> bytes:
-    """The whole file; BadFile if it is missing, something else, too large, or cannot be read."""
+    """The whole file; BadFile if it is missing, not a file, too large, or cannot be read."""
     fd, found = open_ours(path, os.O_RDONLY)
     try:
         check_size(path, found.st_size, most, "such a file has")
@@ -297,16 +297,16 @@ def read(path: str, most: int = LARGEST) -> bytes:
 
 
 def is_young(changed: int, now: float) -> bool:
-    """Whether a change, at so many nanoseconds, is so late that a stat may not show one more.
+    """Whether a change (ns since 1970) is so recent that a stat may not show another one.
 
-    Two changes within one tick of a file system's clock look alike: one of 10 ms at most where
-    times have fractions of a second, of two seconds where they have none.
+    Two changes within one tick of the file system's clock look alike. A tick has at most 10 ms
+    where times have fractions of a second, and 2 s where they have none.
     """
     return now - changed / 1e9 < (0.1 if changed % 1_000_000_000 else 2.0)
 
 
 def change_mark(path: str) -> tuple[int, int, int] | None:
-    """Differs once somebody put other bytes into the file, or another one in its place."""
+    """A value that differs once the file has other bytes or was replaced; None if it is gone."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -315,20 +315,20 @@ def change_mark(path: str) -> tuple[int, int, int] | None:
 
 
 def set_back(path: str) -> None:
-    """Give a file that nobody else knows yet a time of change that no later change can have.
+    """Give a file that no other process knows yet a time of change that no later change can have.
 
-    A time of two seconds ago: file systems whose times have no fractions may keep even seconds
-    only. So its stat alone shows for ever whether it was changed; `is_young` never holds for it.
+    The time is two seconds ago, since file systems without fractions may keep only even seconds.
+    From then on the stat alone shows whether it was changed; `is_young` never holds for it.
     """
     changed = os.stat(path).st_mtime_ns - _SET_BACK
     try:
         os.utime(path, ns=(changed, changed))
-    except OSError:  # times cannot be set there: the checksum decides while the file is young
+    except OSError:  # times cannot be set here: the checksum decides while the file is young
         return
 
 
 def append(fd: int, data: bytes, end: int, path: str) -> None:
-    """Write `data` at the end of the file, which is at `end`; all of it or none of it."""
+    """Write `data` at the end of the file, which is at `end`: all of it or nothing."""
     try:
         written = os.write(fd, data)
         while written < len(data):
@@ -347,12 +347,12 @@ def truncate(fd: int, size: int, path: str) -> None:
 
 
 def sync(fd: int) -> None:
-    """Wait until the disk has what was written; the caller answers for an OSError."""
+    """Wait until the disk has what was written. Raises OSError, which the caller must handle."""
     os.fsync(fd)
 
 
 def sync_folder(path: str) -> None:
-    """Wait until the names in the folder have reached the disk."""
+    """Wait until the names in the folder are on the disk."""
     fd = open_folder(path)
     try:
         os.fsync(fd)
@@ -363,9 +363,9 @@ def sync_folder(path: str) -> None:
 
 
 def write_new(path: str, chunks: Iterable[bytes]) -> str:
-    """Write a file beside `path` and sync it: its name; nothing of it is left if that fails.
+    """Write a file beside `path` and sync it; returns its name. A failure leaves nothing behind.
 
-    Nobody can guess the name, so nobody can have put something there.
+    The name cannot be guessed, so nothing can have been put there before.
     """
     fresh = f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
     fd = open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -391,7 +391,7 @@ def _write_all(fd: int, chunks: Iterable[bytes]) -> None:
 
 
 def write_nameless(path: str, chunks: Iterable[bytes]) -> int:
-    """Write a file on the disk of `path` that has no name and goes when it is closed; open."""
+    """Write a file without a name on the disk of `path`; returns its open descriptor."""
     fresh = f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
     fd = open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
@@ -407,7 +407,7 @@ def write_nameless(path: str, chunks: Iterable[bytes]) -> int:
 
 
 def write_unsynced(path: str, chunks: Iterable[bytes]) -> None:
-    """Write a file, over what was there; not synced, and nothing of it is left if that fails."""
+    """Write or overwrite a file without syncing. A failure leaves nothing behind."""
     fd = -1
     try:
         if os.path.lexists(path):  # its writer was killed
@@ -423,26 +423,26 @@ def write_unsynced(path: str, chunks: Iterable[bytes]) -> None:
 
 
 def copy_unsynced(source: str, path: str) -> None:
-    """Copy a file, over what was there; not synced, and nothing of it is left if that fails."""
+    """Copy a file, overwriting what was there, without syncing. A failure leaves nothing behind."""
     read = open_file(source, os.O_RDONLY)
     with open(read, "rb", buffering=0) as file:
         write_unsynced(path, iter(lambda: file.read(1 << 20), b""))
 
 
 def rename(old: str, new: str) -> None:
-    """Put the file under its new name, over what was there; one that was temporary, or it goes."""
+    """Rename a file, replacing what was there. If that fails, a temporary one is removed."""
     try:
         os.rename(old, new)
     except OSError as exc:
         try:
             if old.endswith(TEMPORARY):
-                os.unlink(old)  # if that fails too, the next writer does it
+                os.unlink(old)  # if that fails too, the next writer removes it
         finally:
             raise refused("renaming to", new, exc) from exc
 
 
 def link(old: str, new: str) -> None:
-    """Give the file a second name, which must be free: it outlives the first."""
+    """Give the file a second name, which must be free and outlives the first."""
     try:
         os.link(old, new)
     except OSError as exc:
@@ -450,9 +450,9 @@ def link(old: str, new: str) -> None:
 
 
 def replace(path: str, data: bytes) -> None:
-    """Make `data` the file's whole content, at once and for good.
+    """Make `data` the file's whole content, atomically and durably.
 
-    NotConfirmed: it is there, but the disk did not say that it will stay.
+    Raises DiskRefused, or NotConfirmed if the file is there but the disk did not confirm it.
     """
     rename(write_new(path, (data,)), path)
     try:
@@ -465,7 +465,7 @@ def replace(path: str, data: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Take the file away; one that is gone already is fine."""
+    """Remove the file; it may be gone already."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -475,7 +475,7 @@ def remove(path: str) -> None:
 
 
 def above_standard(fd: int) -> int:
-    """The file on a descriptor above 2: with one of 0 to 2, what a child is given gets mixed up."""
+    """The same file on a descriptor above 2: 0 to 2 would clash with what a child is given."""
     if fd > 2:
         return fd
     with Closing(fd):

@@ -1,6 +1,6 @@
-"""What every store tells of itself: its workers, its counts, what is wrong with it.
+"""What every store reports about itself: its workers, its counts, what is wrong with it.
 
-Lean, for `status` reads it: nothing is imported.
+Lean because `status` loads it: it imports nothing.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from typing_extensions import TypeIs  # for mypy alone, which has it
+    from typing_extensions import TypeIs  # for mypy only, which provides it
 
     from queuectl.config import Settings
     from queuectl.model.selection import Selection
 
-# Of counts by state; a journal of format 1 has six numbers in this order.
+# The order of counts by state; a journal of format 1 has six numbers in this order.
 STATE_ORDER = ("pending", "in_progress", "completed", "failed", "dead", "cancelled")
-WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work, a job is to be cancelled
+WAKE, CANCEL = b"w", b"c"  # what wakes a worker: there may be work; a job is to be cancelled
 SOON, LATER = 0.05, 1.0  # seconds between looks at a spool, the shortest and the longest
-ALL = "*"  # in `paused`, as in model/gate.py, which neither `status` nor an enqueue loads
-MOST_LEFT = 5  # processes that a worker names which cannot be ended
+ALL = "*"  # in `paused`; as in model/gate.py, which neither `status` nor an enqueue loads
+MOST_LEFT = 5  # how many processes that cannot be ended a worker names
 ENDS = ("exited", "timed_out", "not_started", "no_resources", "stopped")  # see Outcome
-RUN_LINE = 256  # bytes of the second line that a worker writes of itself
+RUN_LINE = 256  # bytes of the second line of a worker's file
 
 
 def is_selection(which: Collection[str] | Selection) -> TypeIs[Selection]:
-    """Whether jobs are selected, and not named by their ids."""
-    # Not by isinstance: making the class costs each one-shot enqueue half a millisecond.
+    """Whether this is a selection of jobs, not a list of ids."""
+    # Not isinstance: loading the class costs each one-shot enqueue half a millisecond.
     return hasattr(which, "states")
 
 
 def check_count(count: int, exactly: int | None) -> None:
-    """Raise OtherJobs unless a change means as many jobs as was said, if anything was."""
+    """Raise OtherJobs if a change means another number of jobs than `exactly`, if that is given."""
     if exactly is not None and count != exactly:
         from queuectl.errors import OtherJobs  # only here: the rest needs no module
 
@@ -39,11 +39,11 @@ def check_count(count: int, exactly: int | None) -> None:
 
 
 class WorkerInfo:
-    """One worker as it wrote itself down. `missing`: what it wrote is gone.
+    """One worker as it described itself. `missing`: its description is gone.
 
-    `alive`: it holds its lock, or its lease has not ended. `text`: three lines, in the form of
-    store/files/worker_files.py. `facts`: what the third holds; empty for a worker of an older
-    queuectl. `inode`: that of the file that was read, 0 if there is none.
+    `alive`: it holds its lock, or its lease has not ended. `text`: three lines in the form of
+    store/files/worker_files.py. `facts`: what the third line holds; empty for a worker of an older
+    queuectl. `inode`: of the file that was read, 0 if there is none.
     """
 
     def __init__(self, worker_id: str, alive: bool, text: str = "", missing: bool = False) -> None:
@@ -68,29 +68,29 @@ class WorkerInfo:
 
     @property
     def host(self) -> str | None:
-        """The host where it runs; None if the store is of one host, or it did not say."""
+        """The host where it runs; None in a store of one host, or if the worker did not say."""
         return self.facts.get("host")
 
     @property
     def beat(self) -> str | None:
-        """Its last sign of life as RFC 3339 text, by its store's clock; None if it gives none."""
+        """Its last sign of life, RFC 3339 text by the store's clock; None if it gives none."""
         return self.facts.get("beat")
 
     @property
     def trouble(self) -> str:
-        """What keeps it from working, as it wrote itself; "" if nothing does."""
+        """What keeps it from working, in its own words; "" if nothing does."""
         return _unspelled(self.facts.get("trouble", ""))
 
     @property
     def end(self) -> tuple[str, int, str, int | None, str | None, str] | None:
         """The end of a run that it could not settle: job, run, kind, exit code, error, time.
 
-        None for nonsense, which must not get into the journal.
+        None for invalid text, which must not get into the journal.
         """
         words = self.facts.get("end", "").split(",")
         if len(words) != 5 or not words[1].isdigit() or words[2] not in ENDS:
             return None
-        from queuectl.errors import InvalidInput  # ends that were not settled are rare
+        from queuectl.errors import InvalidInput  # rare, hence loaded only here
         from queuectl.model.times import format_time, parse_time
 
         try:
@@ -113,7 +113,7 @@ class WorkerInfo:
 
 
 def _is_pid(word: str) -> bool:
-    """Whether it can be one: a damaged file may hold what no system takes for a number of its."""
+    """Whether the word can be a pid; a damaged file may hold anything."""
     return word.isascii() and word.isdigit() and 0 < int(word) < 1 << 31
 
 
@@ -129,12 +129,12 @@ def _unspelled(word: str) -> str:
 
 
 class Summary:
-    """What `status` shows of a queue; it may be some seconds old where the store counts rarely.
+    """What `status` shows of a queue; some seconds old if the store counts only now and then.
 
-    `counts` by state; `waiting`: changes that the files for people do not show yet; `settings`:
-    None if none is known that keeps jobs waiting. `untold`: the jobs of whose end a dead hook
-    should have told, newest last. `is_early`: nobody works, and all that waits is due later.
-    `note`: what else a person should know of the store.
+    `counts`: by state. `waiting`: the number of changes that the files for people do not show yet.
+    `settings`: None if no known setting keeps jobs waiting. `untold`: the jobs whose end a dead
+    hook failed to report, newest last. `is_early`: no worker runs, and all waiting jobs are due
+    later. `note`: what else a person should know about the store.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Summary:
 
     @property
     def paused(self) -> tuple[str, ...]:
-        """As the setting has it."""
+        """What is paused: the value of the setting."""
         return self.settings.paused if self.settings else ()
 
     @property
@@ -168,9 +168,9 @@ class Summary:
 
 
 class Finding:
-    """One thing that was found of a folder: the file or job, what is so, what to do about it.
+    """One finding about a folder: the file or job, what is the case, and what to do about it.
 
-    What is not a `problem` breaks no promise; a person should know it all the same.
+    A finding that is not a `problem` breaks no promise, but a person should know it.
     """
 
     def __init__(self, about: str, text: str, todo: str, problem: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Which store keeps the queue that a path or URL names, and what people are told that it is called.
+"""Which store keeps the queue that a path or URL names, and the name of the queue for people.
 
 Only that store is imported.
 """
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from queuectl.store.output import Output
     from queuectl.store.watch import Watch
 
-_host_folders: set[str] = set()  # those that `find` gave out, which need not be made yet
+_host_folders: set[str] = set()  # those that `find` returned, which need not exist yet
 
 
 def find(option: str | None, environ: Mapping[str, str]) -> str:
-    """The absolute path of the data folder, or for a queue in MongoDB of this host's folder for it.
+    """The absolute path of the data folder; for a queue in MongoDB, of this host's folder for it.
 
-    Raises as places.find_folder and, for an address, addresses.host_folder.
+    Raises what places.find_folder raises and, for an address, addresses.host_folder.
     """
     named = option or environ.get("QUEUECTL_DATA") or ""
     if not is_address(named):
@@ -39,7 +39,7 @@ def find(option: str | None, environ: Mapping[str, str]) -> str:
 
 
 def is_usual(where: str, environ: Mapping[str, str]) -> bool:
-    """Whether this is the queue that is meant without `--data`."""
+    """Whether this is the queue that commands use without `--data`."""
     try:
         return find(None, environ) == where
     except QueuectlError:
@@ -48,19 +48,19 @@ def is_usual(where: str, environ: Mapping[str, str]) -> bool:
 
 def is_database(where: str) -> bool:
     """Whether the path stands for a queue in MongoDB; InvalidInput for a URL of any kind."""
-    # Without loading addresses.py: each command asks this, for each folder.
+    # Without loading addresses.py: each command calls this for each folder.
     refuse_address(where)
     return where in _host_folders or os.path.lexists(os.path.join(where, ADDRESS))
 
 
 def name_of(where: str) -> str:
-    """What people are told that the queue at `where` is called: its path, or its URL."""
+    """The name of the queue at `where` for people: its path or its URL."""
     address = _address_of(where)
     return address.name if address else where
 
 
 def reached_by(where: str) -> str:
-    """How `--data` names the queue at `where`; "" where a password would have to be shown."""
+    """How `--data` names the queue at `where`; "" if that would show a password."""
     address = _address_of(where)
     if address is None:
         return where
@@ -89,9 +89,9 @@ def _address_of(where: str) -> Address | None:
 
 
 def open_store(where: str) -> Store:
-    """The store of the queue at `where`; nothing is read or made before it is needed.
+    """The store of the queue at `where`; it reads and makes nothing before it is needed.
 
-    InvalidInput if it is the URL of a kind of store that is not known, StoreError if what the
+    Raises InvalidInput for a URL of an unknown kind of store, and StoreError if a package that the
     store needs is not installed.
     """
     if is_database(where):
@@ -104,9 +104,9 @@ def open_store(where: str) -> Store:
 
 
 def summary(where: str, now: float) -> Summary:
-    """What `status` shows of the queue at the moment `now` (epoch seconds); absent, it is empty.
+    """What `status` shows of the queue at `now` (epoch seconds); empty if there is no queue.
 
-    Raises StoreError if it cannot be read, and as `open_store`.
+    Raises StoreError if it cannot be read, and what `open_store` raises.
     """
     if is_database(where):
         from queuectl.store.mongodb.opening import read_summary as read_elsewhere
@@ -118,7 +118,7 @@ def summary(where: str, now: float) -> Summary:
 
 
 def exists(where: str) -> bool:
-    """Whether there is a queue already; StoreError if what is there cannot be used."""
+    """Whether the queue exists; StoreError if what is there cannot be used."""
     if is_database(where):
         return open_store(where).exists()
     from queuectl.store.files.marker import check_folder
@@ -127,7 +127,7 @@ def exists(where: str) -> bool:
 
 
 def watch(where: str) -> Watch:
-    """The store's watch, without the store; raises as `open_store`."""
+    """The store's watch without the store; raises what `open_store` raises."""
     if is_database(where):
         from queuectl.store.mongodb.opening import watch as watch_elsewhere
 
@@ -138,7 +138,7 @@ def watch(where: str) -> Watch:
 
 
 def output(where: str) -> Output:
-    """The store's output, without the store; raises as `open_store`."""
+    """The store's output without the store; raises what `open_store` raises."""
     if is_database(where):
         return open_store(where).output
     from queuectl.store.files.logs import LogFolder
@@ -147,7 +147,7 @@ def output(where: str) -> Output:
 
 
 def words_left(where: str) -> tuple[list[str], list[str]]:
-    """What workers left to be told, now taken; and the files in which an edit by hand is kept."""
+    """The messages that workers left for people, now taken, and the files that keep hand edits."""
     if is_database(where):
         return [], []
     from queuectl.store.files import marker
@@ -156,7 +156,7 @@ def words_left(where: str) -> tuple[list[str], list[str]]:
 
 
 def let_go(where: str) -> None:
-    """Close what this process holds open of a database, before it forks; it is opened anew."""
+    """Close this process's connection to a database before a fork; later use opens it anew."""
     if is_database(where):
         from queuectl.store.mongodb.connection import close_all
 
@@ -164,7 +164,7 @@ def let_go(where: str) -> None:
 
 
 def greeting(where: str) -> str:
-    """What a server answers that keeps the queue: its name, version, form, and how long it took."""
+    """The answer of the queue's server: its name, version, form, and how long it took."""
     from queuectl.store.mongodb.opening import greeting as greeting_of
 
     return greeting_of(where)

@@ -1,6 +1,6 @@
-"""The part of every store that keeps what runs print: where, and how it is read back.
+"""The part of every store that keeps the output of runs, and reads it back.
 
-Nothing imports this as it runs.
+Nothing imports this at run time.
 """
 
 from __future__ import annotations
@@ -12,63 +12,66 @@ from queuectl.model.job import Job
 
 
 class Spool(Protocol):
-    """The file of a worker, on its host, that takes the output of its runs, one after the other."""
+    """A worker's file on its host that takes the output of its runs, one after the other."""
 
-    fd: int  # what a command is given
+    fd: int  # the descriptor that a command gets
     path: str
-    kept: int  # bytes that became logs; whoever looks after those sets it back to 0
+    kept: int  # bytes that became logs; the code that prunes logs sets it back to 0
 
     @property
     def is_ready(self) -> bool:
         """Whether a run may write to the file."""
 
     def make_ready(self) -> None:
-        """Open the file for the next run, if it is not; DiskRefused if that fails."""
+        """Open the file for the next run unless it is open; DiskRefused if that fails."""
 
     def begin(self, job: Job) -> None:
-        """The job is going to write into the file."""
+        """Prepare for this job to write into the file."""
 
     def limit_to(self, limit: int) -> None:
-        """Keep at most so many bytes of each run, 0 for all, unless its job says otherwise."""
+        """Keep at most `limit` bytes of each run (0: all), unless its job says otherwise."""
 
     def look(self, tell: Callable[[Exception], None]) -> float:
-        """Do what is due while a run writes; seconds until the next look. `tell`: of a refusal."""
+        """Do what is due while a run writes; returns seconds until the next look.
+
+        `tell` is called with the error if the disk refuses something.
+        """
 
     def is_let_go(self) -> bool:
-        """Whether no process that inherited the file has it open any more."""
+        """Whether no process that inherited the file still has it open."""
 
     def finish(self, job: Job, *, clean: bool = True) -> None:
-        """Keep what the run has written as its output, if anything; DiskRefused if that fails.
+        """Keep what the run wrote, if anything, as its output; DiskRefused if that fails.
 
-        Unless it is `clean`, something may still write.
+        If the end is not `clean`, a process may still write.
         """
 
     def reason(self) -> str:
-        """What was written of why the run failed, as model/log_words.py has it."""
+        """The line of the output that says why the run failed, see model/log_words.py."""
 
     def close(self) -> None:
-        """Let go of the file and remove it if nothing is in it."""
+        """Close the file, and remove it if it is empty."""
 
 
 class Printed(Protocol):
-    """What one run has printed, as it was when it was opened; any part of it."""
+    """The output of one run as it was when it was opened, readable from any position."""
 
     size: int  # bytes
 
     def read(self, begin: int, most: int) -> bytes:
-        """At most so many bytes behind the first `begin`; fewer only at the end."""
+        """At most `most` bytes from position `begin`; fewer only at the end."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 class Output(Protocol):
-    """What runs print. The latest run is meant where none is given; StoreError as everywhere."""
+    """The output of runs. Without `run` the latest is meant. All may raise StoreError."""
 
-    path: str  # the folder on this host for spools, and for what workers themselves have to say
+    path: str  # the folder on this host for spools and for the workers' own messages
 
     def make(self) -> None:
-        """Make that folder, if it is missing; FileMissing if the queue's folder is gone."""
+        """Make that folder if it is missing; FileMissing if the queue's folder is gone."""
 
     def spool(self, worker_id: str) -> Spool:
         """The open file that takes the output of a worker's runs."""
@@ -80,10 +83,10 @@ class Output(Protocol):
         """The last `lines` lines that the run has written so far."""
 
     def end(self, job: Job, most: int) -> bytes:
-        """At most the last `most` bytes that the latest run has written so far; never raises."""
+        """At most the last `most` bytes of the latest run's output so far; never raises."""
 
     def open(self, job: Job, run: int | None = None) -> Printed | None:
-        """The run's output, of which only what is read is fetched; None if there is none yet."""
+        """The run's output, fetched only as it is read; None if there is none yet."""
 
     def follow(
         self,
@@ -93,24 +96,24 @@ class Output(Protocol):
         waits: Callable[[Job], None],
         shown: int | None = None,
     ) -> Iterator[bytes]:
-        """The output of a job's runs behind the first `shown` (None: all but one), as it appears.
+        """The output of a job's runs after the first `shown` (None: all but one), as it appears.
 
-        It ends with the job; one that has not run yet is waited for. `look` returns the job as it
+        It ends with the job and waits for a job that has not run yet. `look` returns the job as it
         is now and may raise NoSuchJob; `wait` lets that many seconds pass, or fewer. `begins` is
-        told each run before its output, `waits` the job whenever its next run is awaited.
+        called with each run before its output, `waits` with the job when its next run is awaited.
         """
 
     def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
-        """Of each run with output the id of its job, its number, and the job's `log_word`."""
+        """For each run with output: the id of its job, its number, and the job's `log_word`."""
 
     def keep(self, job: Job, run: int, output: Iterable[bytes]) -> None:
-        """Keep what another queue has as the output of a run."""
+        """Keep output from another queue as the output of a run."""
 
     def places(self, worker_id: str, jobs: Iterable[Job]) -> list[str]:
-        """The files of this host to which the latest runs of these jobs of a worker may write."""
+        """The files of this host that the latest runs of these jobs of a worker may write to."""
 
     def is_held(self, worker_id: str, jobs: Iterable[Job]) -> bool:
-        """Whether something lives that inherited the output of one of these runs."""
+        """Whether a process that inherited the output of one of these runs still lives."""
 
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
         """Keep what a dead worker's last run had written; `limit`: bytes, 0 for all."""
@@ -119,16 +122,16 @@ class Output(Protocol):
         """Remove the spool of a dead worker."""
 
     def prune(self, jobs: Iterable[Job]) -> None:
-        """Remove all output of these jobs, and what older ones left that had the same ids.
+        """Remove all output of these jobs, and what older jobs with the same ids left.
 
-        StoreError for the first that cannot be removed, when all others are.
+        Raises StoreError for the first that cannot be removed, after removing all others.
         """
 
     def remove_old(
         self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
-        """Remove output, the oldest first, that is older than `age` seconds, or makes too much.
+        """Remove output older than `age` seconds, and the oldest output beyond the `total`.
 
-        `total`: bytes that all may take, 0 for any. None that something still writes to, and
-        none of what runs: `running` gives the jobs and their runs. The names of what was removed.
+        `total`: bytes that all output may take, 0 for any number. Output that is still written to,
+        or belongs to the `running` jobs and runs, stays. Returns the names of what was removed.
         """

@@ -1,6 +1,6 @@
-"""The part of every store that is looked at all the time, by menus, `top`, notices and the page.
+"""The part of every store that menus, `top`, notices and the page read all the time.
 
-Nothing imports this as it runs.
+Nothing imports this at run time.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import Protocol, TypeAlias
 from queuectl.model.job import Job
 from queuectl.store.facts import Summary, WorkerInfo
 
-Change: TypeAlias = tuple[str, Job | None]  # id and form of a job; None: it was removed
+Change: TypeAlias = tuple[str, Job | None]  # id and JSON form of a job; None: it was removed
 
 
 class Glance(Protocol):
-    """The queue at one moment, or nearly so; `close` it when done."""
+    """The queue at (nearly) one moment; `close` it when done."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
+        """The newest `most` jobs in these states (None: any) whose ids begin with `start`."""
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
-        """At most so many of the jobs that wait: those that are claimed first from `now` on."""
+        """At most `most` waiting jobs: those that are claimed first from `now` on."""
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        """At most so many jobs, those with the latest time `key`; whether these are all."""
+        """At most `most` jobs with the latest time in field `key`, and whether these are all."""
 
     def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
-        """The jobs in these states (None: any) that hold the text, in whatever case, and others.
+        """The jobs in these states (None: any) with the text in any case; may include others.
 
         The text is plain ASCII without quotes and backslashes.
         """
@@ -55,49 +55,49 @@ class Seen(Protocol):
 
 
 class Peek(Protocol):
-    """The newest jobs as a menu shows them, read as fast as can be; `close` it when done."""
+    """The newest jobs as a menu shows them, read as fast as possible; `close` it when done."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> Sequence[Seen]:
         """As in Glance."""
 
     def tags(self) -> list[str]:
-        """The tags of the newest jobs that have some, each once."""
+        """The tags of the newest jobs with tags, each once."""
 
     def close(self) -> None:
         """Let go of it; may be called twice."""
 
 
 class Watch(Protocol):
-    """A look over the queue's shoulder, several times a second: by menus, `top`, the page.
+    """An observer that reads the queue several times a second: for menus, `top` and the page.
 
-    Nothing is waited for, but by `jobs`. What cannot be read at the moment raises a QueuectlError,
-    and a later look will tell. One object is for one thread.
+    Only `jobs` may wait. If something cannot be read at the moment it raises a QueuectlError; a
+    later call may succeed. One object is for one thread.
     """
 
     def mark(self) -> tuple[object, ...]:
-        """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
+        """A value that differs from an earlier one if jobs, settings or the workers changed."""
 
     def menu_mark(self) -> tuple[object, ...]:
-        """A cheaper mark, for a menu: it may change more often than need be."""
+        """A cheaper mark for a menu: it may change more often than necessary."""
 
     def summary(self) -> Summary:
         """What `status` shows of the queue."""
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers of this host at least, living or lost."""
+        """At least the workers of this host, living or lost."""
 
     def settings(self) -> Mapping[str, object]:
-        """The settings that were changed."""
+        """The settings that differ from the defaults."""
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
-        """What changed since this was asked last, oldest first; `ids`: of these jobs alone.
+        """What changed since the last call, oldest first; `ids`: of these jobs only.
 
-        None if that is not known, as the first time: then all must be read anew. What is read after
-        this was asked is never older than what it will tell.
+        None if that is not known, as at the first call: then all must be read anew. What is read
+        after a call is never older than what the next call reports.
         """
 
     def jobs(self) -> Iterator[Job]:
-        """All jobs, as `find` gives them."""
+        """All jobs, as the store's `find` gives them."""
 
     def glance(self) -> Glance:
         """The queue as it is now."""
@@ -106,4 +106,4 @@ class Watch(Protocol):
         """The queue as a menu reads it."""
 
     def close(self) -> None:
-        """Let go of everything held; may be called twice."""
+        """Release everything; may be called twice."""
