@@ -1,6 +1,6 @@
-"""The jobs that are claimed before another one, counted by the fronts of their lines.
+"""The jobs that are claimed before another one, counted from the fronts of their lines.
 
-A hundred thousand may wait: they are counted by what their fronts say, and none is parsed.
+A hundred thousand may wait, so no line is parsed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from queuectl.model.job import Job
 from queuectl.store.files.job_files import decode_job
 from queuectl.store.files.snapshot import Snapshot
 
-# Behind a newline: a search that begins with fixed bytes is the fastest way through a file.
+# Begins with a newline: a search that starts with fixed bytes is the fastest way through a file.
 _WAITING = re.compile(
     rb'\n\{"id": "([^"]+)", "state": "(?:pending|failed)", "priority": (-?\d+), "run_at": "([^"]+)"'
     rb', \t?((?:"(?:after|after_end|tags|lock)": \[[^]]*\], )*)'
 )
 _SAID = itemgetter(1, 2, 3)
-# A line with what matters of one of them; its id is not a job's.
+# A line with only what matters of such a job; its id is not a job's.
 _KIND = (
     b'{"id": " %d", "state": "pending", "priority": 0, "run_at": "", %b"command": "", '
     b'"max_retries": 0, "updated_at": ""}'
@@ -52,9 +52,9 @@ def ahead(snapshot: Snapshot, job: Job, now: str, aging: float) -> list[tuple[Jo
 
 
 def _texts(snapshot: Snapshot) -> Iterator[tuple[bytes, Collection[bytes]]]:
-    """The lines of all jobs, a newline before each, and the ids of those that have newer ones.
+    """The lines of all jobs, each after a newline, and the ids of the jobs with newer lines.
 
-    These come last, as for a claim.
+    The newer lines come last, as for a claim.
     """
     for piece in snapshot.base_pieces():
         yield b"\n" + piece, snapshot.overlay
@@ -62,6 +62,6 @@ def _texts(snapshot: Snapshot) -> Iterator[tuple[bytes, Collection[bytes]]]:
 
 
 def _fronts(text: bytes, newer: Collection[bytes]) -> Iterator[tuple[bytes, ...]]:
-    """Priority, due time and rules of those of the jobs that wait."""
+    """Priority, due time and rules of the waiting jobs."""
     found = _WAITING.findall(text)
     return map(_SAID, [front for front in found if front[0] not in newer] if newer else found)

@@ -1,9 +1,9 @@
 """The fold: bring both job files up to the journal, then start a new journal.
 
-Every step leaves a queue that reads the same: the new files are written beside the old, the
+Every step leaves a queue that reads the same: the new files are written beside the old ones, the
 journal announces their checksums, they are renamed into place, and a new journal is renamed over
-the old one. A crash between any two steps is harmless, because replaying a record twice is. What a
-person wrote into the files goes into the journal first, or else it would be without a record.
+the old one. A crash between any two steps is harmless because replaying a record twice is. What a
+person wrote into the files is journaled first; otherwise it would have no record.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from queuectl.store.files.journal import (
 )
 from queuectl.store.files.snapshot import BaseFile, Snapshot, belongs, merged
 
-SHARE = 20.0  # a fold that took c seconds may be followed by the next after SHARE * c
-_WHILE_RUNNING = 1.0  # seconds; a fold has the lock, for which the end of a run would wait
+SHARE = 20.0  # after a fold of c seconds the next may follow SHARE * c seconds later
+_WHILE_RUNNING = 1.0  # seconds; a fold holds the lock, and a run that ends would wait for it
 QUICK = 0.010  # seconds; one-shot commands fold only if the last fold took less
-SMALL = 1 << 20  # bytes; below that a fold took longer only because the disk is slow to sync
+SMALL = 1 << 20  # bytes; with less a fold took longer only because the disk syncs slowly
 
 
 class _File:
-    """A job file after the fold: its content's size and checksum, and the file if it is new.
+    """A job file after the fold: size and checksum of its content, and the file if it is new.
 
-    `found` is the stat of the file that was read, or of the new one; `counts` its jobs by state.
+    `found`: the stat of the file that was read, or of the new one. `counts`: its jobs by state.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class _File:
 
 
 class Layout:
-    """Turns job lines into the chunks of a file in our layout: its size, checksum and counts.
+    """Turns job lines into the chunks of a file in our layout; sums size, checksum and counts.
 
-    `counts` maps states, as bytes, to how many of the lines are in each.
+    `counts` maps each state, as bytes, to its number of lines.
     """
 
     def __init__(self, lines: Iterator[bytes]) -> None:
@@ -95,14 +95,14 @@ class Layout:
 
 
 def pause(journal: Journal) -> float:
-    """Seconds from the last fold to the next, so that folding has its share of the time only."""
+    """Seconds from the last fold to the next, so that folding takes only its share of the time."""
     least = _WHILE_RUNNING if journal.counts["in_progress"] else 0.0
     return max(least, SHARE * journal.header.fold_seconds)
 
 
 def is_due(journal: Journal, now: float) -> bool:
     """Whether that pause is over."""
-    # A clock that was set back must not put folding off for ever.
+    # A clock that was set back must not put off folding for ever.
     return not 0 <= now - journal.header.folded_at < pause(journal)
 
 
@@ -121,13 +121,13 @@ def fold(
     is_there: Callable[[], bool],
     behind: Iterable[bytes] | None = None,
 ) -> bool:
-    """Fold under the lock; False if a person changed a job file meanwhile, and nothing was done.
+    """Fold under the lock; False, with nothing done, if a person changed a job file meanwhile.
 
-    The same if it is not `is_there` any more: the folder was moved away, and another may have its
-    name, in which nothing is to be written over.
-    `behind`: the lines of new jobs that the last record holds, and the snapshot does not.
-    `journal` is open for writing and read to its end; the caller opens the new one afterwards,
-    which is of the format `version`. The jobs are counted anew, whatever the counts were.
+    The same if `is_there` says no: the folder was moved away, and another one may now have its
+    name, whose files must not be overwritten.
+    `behind`: the lines of new jobs that the last record holds but the snapshot does not.
+    `journal` is open for writing and read to its end; afterwards the caller opens the new one,
+    which has the format `version`. The jobs are counted anew; the old counts do not matter.
     """
     began = time.perf_counter()
     stamps, (jobs_file, dead_file) = journal.header.stamps, snapshot.files
@@ -154,14 +154,14 @@ def fold(
         for file in fresh:
             door.remove(file.fresh or "")
         return False
-    if behind is None:  # notes of so many births would push out all others
+    if behind is None:  # notes about so many new jobs would push out all others
         _note_forms(folder, snapshot, replaced, now)
     generation = journal.header.generation + 1
     for file in fresh:
         evidence.keep_copy(folder, os.path.basename(file.path), file.fresh or "", generation)
     for file in fresh:
         door.rename(file.fresh or "", file.path)
-    # Also if nothing was renamed here: a fold that was killed may have done so.
+    # Even if nothing was renamed here: a fold that was killed may have renamed.
     door.sync_folder(folder)
     seconds, stamps = time.perf_counter() - began, (_stamp(jobs), _stamp(dead))
     header = Header(generation, seconds, now, journal.edited, counts, stamps, version=version)
@@ -179,17 +179,17 @@ def _sum(*counted: Mapping[bytes, int]) -> dict[str, int]:
 
 
 def _dead_before(snapshot: Snapshot) -> Mapping[bytes, int]:
-    """The count of a dlq.json that stays as the last fold left it, which counted it."""
+    """The counts of a dlq.json that is still as the last fold left and counted it."""
     header = snapshot.journal.header
-    # The counts of version 1 nobody made sure of; a fold that was cut short may have put a new file
-    # there, which those of the header do not fit.
+    # Nothing verified the counts of version 1; after a fold that was cut short, the file may be a
+    # new one that the counts of the header do not fit.
     if header.version == 1 or not header.stamps[1].fits(snapshot.files[1].found):
         return {b"dead": sum(1 for _ in snapshot.base_dead())}
     return {b"dead": header.counts["dead"]}
 
 
 def _note_forms(folder: str, snapshot: Snapshot, replaced: dict[bytes, bytes], now: float) -> None:
-    """Note what the next edit by hand will be compared with; before the files change."""
+    """Note what the next edit by hand will be compared with, before the files change."""
     generation = snapshot.journal.header.generation + 1
     if not snapshot.edited or snapshot.hand_edit:
         edited = snapshot.hand_edit.edit.lines.keys() if snapshot.hand_edit else set()
@@ -222,12 +222,12 @@ def _write(base: BaseFile, stamp: Stamp, lines: Iterator[bytes]) -> _File:
     if (layout.size, layout.crc) == (stamp.size, stamp.crc) and stamp.fits(base.found):
         door.remove(fresh)
         return _as_found(base, stamp, layout.counts)
-    door.set_back(fresh)  # or every process would sum the file up, each under the lock
+    door.set_back(fresh)  # otherwise every process would compute its checksum, under the lock
     return _File(base.path, layout.size, layout.crc, fresh, os.stat(fresh), layout.counts)
 
 
 def _still(base: BaseFile) -> bool:
-    """Whether the file is the one that was read, untouched."""
+    """Whether the file is still the one that was read."""
     try:
         found = os.lstat(base.path)
     except FileNotFoundError:
@@ -236,7 +236,7 @@ def _still(base: BaseFile) -> bool:
 
 
 def _append_edit(journal: Journal, snapshot: Snapshot, counts: dict[str, int]) -> None:
-    """Journal what the person changed; if that is not known, all but what has records already."""
+    """Journal what the person changed; if that is unknown, every job that has no record yet."""
     if snapshot.hand_edit is not None:
         lines, flag = snapshot.hand_edit.lines(snapshot.files), PROMISED
     else:
@@ -256,16 +256,16 @@ def _announce(journal: Journal, jobs: _File, dead: _File) -> None:
 
 
 def _stamp(file: _File) -> Stamp:
-    """The stamp of what the fold wrote or read: what a person writes meanwhile must not fit it."""
+    """The stamp of what the fold wrote or read; a later edit by a person must not fit it."""
     stamp = Stamp.of(file.found, file.crc)
     if file.fresh:
-        stamp.ctime = os.stat(file.path).st_ctime_ns  # the rename changed it
+        stamp.ctime = os.stat(file.path).st_ctime_ns  # the rename changed the ctime
     return stamp
 
 
 def make_files(folder: str, paths: Iterable[str]) -> None:
-    """Write the files of a folder that has none yet, the journal last; `paths`: the job files."""
-    # First the marker, which a killed process may have left out, or the rest looks foreign.
+    """Write the first files of a folder, the journal last; `paths`: the job files."""
+    # First the marker, which a killed process may not have written: else the rest looks foreign.
     if marker.marked_format(folder) < marker.FORMAT:
         marker.mark_folder(folder)
     door.sync_folder(folder)
@@ -281,15 +281,15 @@ def make_files(folder: str, paths: Iterable[str]) -> None:
 
 
 def start_journal(folder: str, header: Header) -> None:
-    """Write a journal that holds no record yet and rename it into place."""
+    """Write a journal without records and rename it into place."""
     put_in_place(folder, header.format())
 
 
 def put_in_place(folder: str, data: bytes) -> None:
-    """Make `data` the folder's journal, in place of the one that was there.
+    """Make `data` the folder's journal, replacing the old one.
 
-    Its name is on the disk when this returns. Before that the file is marked: a process killed in
-    between leaves the rest to the next writer, whose records would be lost with the name.
+    Its name is on the disk when this returns. Until then the file is marked: if this process is
+    killed, the next writer syncs the name, or its records could be lost with it.
     """
     path = os.path.join(folder, JOURNAL)
     fresh = door.write_new(path, (data,))
@@ -299,15 +299,15 @@ def put_in_place(folder: str, data: bytes) -> None:
 
 
 def confirm_name(folder: str) -> None:
-    """Wait until the journal's name is on the disk, and take the mark off."""
+    """Wait until the journal's name is on the disk, then remove the mark."""
     door.sync_folder(folder)
     door.set_mode(os.path.join(folder, JOURNAL), 0o600)
 
 
 def remove_leftovers(folder: str) -> None:
-    """Take away temporary files of a fold that was killed; under the lock."""
+    """Remove temporary files of a fold that was killed; under the lock."""
     for name in strays.leftovers(folder):
         try:
             door.remove(os.path.join(folder, name))
         except DiskRefused:
-            continue  # on a full or read-only disk they do no harm
+            continue  # they do no harm on a full or read-only disk

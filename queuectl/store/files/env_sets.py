@@ -1,7 +1,7 @@
-"""env_sets.json: sets of captured variables, each once, by the id that its jobs hold.
+"""env_sets.json: sets of captured variables, each once, under the id that its jobs hold.
 
-It is written before the record of the first job that names a set, and sets that no job names any
-more are removed in a fold only: so a job never names a set that is not there.
+A set is written before the record of the first job that names it, and unused sets are removed only
+in a fold: so a job never names a missing set.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from queuectl.store import door
 from queuectl.store.files.job_files import mistake
 from queuectl.store.files.side_files import parse_object
 
-_MANY = 32  # sets from which on a fold looks for those that no job names
-_NAMED = rb'"env_set": "(\w+)"'  # compiled only when there are many sets
+_MANY = 32  # with more sets, a fold looks for those that no job names
+_NAMED = rb'"env_set": "(\w+)"'  # compiled only if there are many sets
 
 
 class EnvSets:
-    """The file, parsed anew only when it changed."""
+    """The file env_sets.json, parsed anew only after it changed."""
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, ENV_SETS)
         self._known: tuple[tuple[int, int, int], dict[str, Any]] | None = None
 
     def read(self) -> Mapping[str, Mapping[str, Any]]:
-        """The sets by id, none if there is no file; BadFile if that holds a mistake."""
+        """The sets by id, none if there is no file; BadFile if it has a mistake."""
         try:
             found = os.lstat(self._path)
         except (FileNotFoundError, NotADirectoryError):
@@ -42,17 +42,17 @@ class EnvSets:
         return self._known[1]
 
     def id_of(self, form: Mapping[str, Any]) -> str:
-        """The id that the set has, or will have unless another takes it first."""
+        """The id that the set has, or will have unless another set takes it first."""
         return _free_id(form, self.read())
 
     def keep(self, form: Mapping[str, Any]) -> str:
-        """The id of the set, which is on the disk from now on; under the lock."""
+        """Put the set on the disk, if it is not there; returns its id. Under the lock."""
         return self.keep_all({"": form})[""]
 
     def keep_all(self, forms: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-        """The ids under which these sets are on the disk from now on, by their own; under the lock.
+        """Put these sets on the disk; returns the new id of each by its own. Under the lock.
 
-        Raises BadFile for a file that holds a mistake: it is not written over.
+        Raises BadFile for a file with a mistake, which is not overwritten.
         """
         sets = dict(self.read())
         before, ids = len(sets), {}
@@ -64,7 +64,7 @@ class EnvSets:
         return ids
 
     def drop_unused(self, lines: Iterable[bytes]) -> None:
-        """Remove sets that no job names, if there are many; under the lock.
+        """If there are many sets, remove those that no job names; under the lock.
 
         `lines` are those of all jobs.
         """
@@ -88,15 +88,15 @@ def layout(sets: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 
 def _free_id(form: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
-    """The id under which just this set is kept, or may be."""
+    """The id under which exactly this set is kept, or can be."""
     sum_ = crc32(json.dumps(form, sort_keys=True).encode())
-    while sets.get(f"{sum_:08x}", form) != form:  # another set has the same checksum
+    while sets.get(f"{sum_:08x}", form) != form:  # taken by another set with the same checksum
         sum_ = (sum_ + 1) & 0xFFFFFFFF
     return f"{sum_:08x}"
 
 
 def parse(data: bytes, path: str) -> dict[str, Any]:
-    """The sets in the file's bytes; BadFile, with the position, if these are not sets."""
+    """The sets in the file's bytes; BadFile with the position if they are not sets."""
     text, sets = parse_object(data, path)
     for key, form in sets.items():
         wrong = fault(form)
@@ -107,7 +107,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
 
 
 def sets_in(data: bytes) -> dict[str, Any]:
-    """Those sets of a damaged file that stand whole on a line of their own."""
+    """The sets of a damaged file that are whole on a line of their own."""
     found: dict[str, Any] = {}
     for line in data.decode("utf-8", "replace").splitlines():
         try:

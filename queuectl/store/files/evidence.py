@@ -1,15 +1,14 @@
-"""What an edit by hand is compared with: a copy of each job file, and notes of what folds changed.
+"""What an edit by hand is compared with: a copy of each job file, and notes on what folds changed.
 
-A person who saves a job file puts it over the only place where the queue's form lay. So each fold
-keeps a copy of what it wrote (`.jobs.json-7`: as the fold made it that began generation 7), and
-notes in `.folded` which forms of which jobs it replaced. Neither is synced, and a disk that refuses
-them does not refuse the fold: a copy counts only if it has the size and checksum that the
-journal knows, notes only as far back as no fold is missing. Without them an edit is taken in with
-more caution.
+A person who saves a job file overwrites the only copy of what queuectl wrote. So each fold keeps a
+copy of what it wrote (`.jobs.json-7` is from the fold that began generation 7), and notes in
+`.folded` which forms of which jobs it replaced. Neither is synced, and a fold goes on if the disk
+refuses them: a copy counts only if it has the size and checksum that the journal knows, notes only
+as far back as no fold is missing. Without them an edit is taken in more cautiously.
 
 `.folded` is text, appended to: `@GENERATION TIME LENGTH CRC` and LENGTH bytes of lines
 `ID FILE REV CHECKSUM`, one for each form that was replaced. FILE is j (jobs.json), d (dlq.json)
-or - (neither), in upper case (or +) where an edit by hand replaced it that left its state.
+or - (neither), in upper case (or +) if an edit by hand replaced the form and left its state.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.edits.decision import History, Past
 
-MOST = 16 << 20  # bytes of notes; what goes beyond, or is older than a day, may be forgotten
+MOST = 16 << 20  # bytes of notes; more, or notes older than a day, may be dropped
 _DAY = 86_400.0
 # Compiled only when it is used.
 _HEAD = rb"@(\d{1,18}) (\d{1,18}\.\d{3}) (\d{1,18}) ([0-9a-f]{8})\n"
@@ -39,7 +38,7 @@ _FILES |= {b"-": (False, False), b"+": (False, True)}
 
 
 def is_evidence(name: str) -> bool:
-    """Whether a file of this name in a data folder is one of these."""
+    """Whether a file of this name in a data folder is a copy or the notes."""
     return name == NOTES or _copied(name) is not None
 
 
@@ -47,7 +46,7 @@ def is_evidence(name: str) -> bool:
 
 
 def _copied(name: str) -> tuple[str, int] | None:
-    """The job file that a file of this name is a copy of, and the generation; None: it is not."""
+    """The job file and generation that a file of this name copies; None if it is not a copy."""
     if name[:1] != ".":
         return None
     copied, _, generation = name[1:].rpartition("-")
@@ -57,7 +56,7 @@ def _copied(name: str) -> tuple[str, int] | None:
 
 
 def keep_copy(folder: str, name: str, source: str, generation: int) -> None:
-    """Keep a copy of the file at `source` as what the job file holds in this generation."""
+    """Keep a copy of the file at `source` as the job file of this generation."""
     path = os.path.join(folder, f".{name}-{generation}")
     with suppress(StoreError):
         door.copy_unsynced(source, path)
@@ -73,7 +72,7 @@ def drop_copies(folder: str, kept: int, names: Collection[str]) -> None:
 
 
 def make_whole(folder: str, header: Header) -> None:
-    """Copy a job file of which no copy has the right size; under the lock, the files as written."""
+    """Copy job files that have no copy of the right size; under the lock, the files unedited."""
     copies = [(entry, found[0]) for entry in os.listdir(folder) if (found := _copied(entry))]
     for name, stamp in zip((JOBS, DEAD), header.stamps, strict=True):
         sizes = [_size(folder, entry) for entry, copied in copies if copied == name]
@@ -90,7 +89,7 @@ def _size(folder: str, name: str) -> int:
 
 
 def find_copy(folder: str, name: str, stamp: Stamp) -> str | None:
-    """The path of a copy of the job file that has the size and checksum of the stamp."""
+    """The path of a copy of the job file with the size and checksum of the stamp."""
     for entry in os.listdir(folder):
         found = _copied(entry)
         path = os.path.join(folder, entry)
@@ -114,17 +113,17 @@ def _sum_of(path: str) -> int | None:
 
 
 def note_line(job_id: bytes, old: bytes | None, new: bytes, by_hand: bool) -> bytes:
-    """The note of the form that a job had before `new`; None: it stood in no file."""
+    """The note on the form that a job had before `new`; `old` is None if it was in no file."""
     if old is None:
         return b"%s %s 0 0\n" % (job_id, b"+" if by_hand else b"-")
     file = b"d" if line_state(old) == b"dead" else b"j"
-    # A person who edits the form before an edit of its state does not mean to change that back.
+    # A person who edits a form from before a change of its state does not mean to undo that change.
     by_hand = by_hand and line_state(new) in (line_state(old), None)
     return b"%s %s %d %d\n" % (job_id, file.upper() if by_hand else file, *rev_and_sum(old))
 
 
 def past_form(old: bytes | None, until: int) -> Past:
-    """The record of the form that a job had, with no edit by hand, until that version."""
+    """The record of the form that a job had until that version, without an edit by hand."""
     from queuectl.store.edits.decision import Past
 
     if old is None:
@@ -133,7 +132,7 @@ def past_form(old: bytes | None, until: int) -> Past:
 
 
 def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) -> None:
-    """Append the notes of the fold that begins this generation."""
+    """Append the notes of the fold that began this generation."""
     payload = b"".join(lines)
     head = b"@%d %.3f %d %08x\n" % (generation, now, len(payload), crc32(payload))
     path = os.path.join(folder, NOTES)
@@ -143,13 +142,13 @@ def note_fold(folder: str, generation: int, now: float, lines: Iterable[bytes]) 
             size = os.fstat(fd).st_size
             oldest = re.match(_HEAD, os.pread(fd, 100, 0))
             door.append(fd, head + payload, size, path)
-        # Kept twice as long as it needs to, so that it is seldom written anew.
+        # It may grow to twice its limit, so that it is seldom rewritten.
         if size and (oldest is None or float(oldest[2]) < now - 2 * _DAY or size > MOST):
             _forget(path, now)
 
 
 def _forget(path: str, now: float) -> None:
-    """Write the notes anew, with the newer half of them at most."""
+    """Rewrite the notes with at most their newer half."""
     kept: list[bytes] = []
     size = 0
     for block in reversed(list(_blocks(door.read(path)))):
@@ -169,7 +168,7 @@ class _Block:
 
 
 def _blocks(data: bytes) -> Iterator[_Block]:
-    """The whole blocks of notes, wherever they stand."""
+    """The complete blocks of notes, wherever they begin."""
     at = 0
     head = re.compile(_HEAD)
     while (found := head.search(data, at)) is not None:
@@ -183,16 +182,16 @@ def _blocks(data: bytes) -> Iterator[_Block]:
 
 
 def read_history(folder: str, generation: int, folded_at: float) -> History:
-    """What is known of the versions before this generation, which was folded at that time."""
+    """What is known about the versions before this generation, which was folded at `folded_at`."""
     from queuectl.store.edits.decision import History
 
     path = os.path.join(folder, NOTES)
     data = b""
-    with suppress(BadFile):  # it is not there yet, or not ours
+    with suppress(BadFile):  # it does not exist yet, or is not ours
         data = door.read(path)
     blocks: list[_Block] = []
     for block in reversed(list(_blocks(data))):
-        # One that was killed is noted twice; where one is missing, nothing more is known.
+        # A fold that was killed is noted twice; before a missing fold nothing is known.
         again = bool(blocks) and block.generation == blocks[-1].generation
         if not again and block.generation != (blocks[-1].generation - 1 if blocks else generation):
             break
@@ -211,7 +210,7 @@ def read_history(folder: str, generation: int, folded_at: float) -> History:
 
 
 def _take_in(block: _Block, past: dict[bytes, list[Past]]) -> None:
-    """Add the forms that the block notes."""
+    """Add the forms that the block notes to `past`."""
     from queuectl.store.edits.decision import Past
 
     birth = Past(block.generation, False, 0, 0, False)

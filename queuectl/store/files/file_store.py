@@ -1,4 +1,4 @@
-"""The store in a data folder: the contract, kept by the job files, the journal and the lock."""
+"""The store in a data folder: the contract on top of the job files, the journal and the lock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class FileStore:
-    """The store in the files of one data folder: methods without a text are as Store says.
+    """The store in the files of one data folder; methods without a docstring: see Store.
 
     Changes go through Writer.
     """
@@ -97,7 +97,7 @@ class FileStore:
         env_set: Mapping[str, Any] | None = None,
         meet: Meet | None = None,
     ) -> None:
-        """See Store; while format 1 is written, the set's variables go into each job's own."""
+        """See Store; while format 1 is written, the set's variables go into each job's env."""
         order: dict[str, int] | None = {} if named is None else None
         ids = order if named is None else named
         keys, path = set[str](), self._writer.staging_path
@@ -147,7 +147,7 @@ class FileStore:
                 return {}
             from queuectl.store.files.stepping import step  # not of an enqueue
 
-            with suppress(StoreError):  # what ends must be settled all the same
+            with suppress(StoreError):  # a run that ended must be settled all the same
                 self._settings.read()
             given = self._settings.last
             rest = (lambda ends: self.on_change(ends, given), format_time(self.now()))
@@ -179,7 +179,7 @@ class FileStore:
         return gone
 
     def _meant(self, which: Which) -> AbstractContextManager[tuple[Journal | None, Iterable[Job]]]:
-        """The lock, the journal read to its end, and the jobs that are meant as they are now.
+        """Takes the lock; gives the journal, read to its end, and the jobs meant, as they are now.
 
         Without a journal there are none.
         """
@@ -202,7 +202,7 @@ class FileStore:
 
         lines: list[bytes] = []
         moves: list[Move] = []
-        if finished is not None:  # spelled out before the lock: nobody need wait for that
+        if finished is not None:  # encoded before the lock is taken, so that nobody waits for it
             lines.append(encode_job(finished[1]))
             moves.append((finished[0].state, finished[1].state))
         with self._writer.writing(busy=True) as journal:
@@ -214,12 +214,12 @@ class FileStore:
                     return Claim(None, settled=False, stored=stored)
                 ends = [finished]
                 if finished[1].state in CLAIMABLE or live.in_use:
-                    live.put(lines[0])  # it, or what waits for it, may be the next to run
+                    live.put(lines[0])  # it, or a job that waits for it, may be the next to run
                     if live.waits is not None:
                         from queuectl.store.files.kin import fall  # most queues have none
 
                         ends += fall(self._writer, journal, live, finished, now, lines, moves)
-                for hook in self.on_change(ends, self._settings.last):  # read for the gate
+                for hook in self.on_change(ends, self._settings.last):  # read because of the gate
                     lines.append(encode_job(hook))
                     moves.append((None, hook.state))
                     live.put(lines[-1])
@@ -247,7 +247,7 @@ class FileStore:
                 self._held = (lines[-1], job)
             if lines:
                 self._writer.append(journal, lines, moves, PLAIN)
-            if live.freed and job is not None:  # one of those this worker runs itself
+            if live.freed and job is not None:  # one of this worker's own runs
                 self.freed = live.freed - bool(job.after or job.after_end)
         return Claim(job)
 
@@ -255,7 +255,7 @@ class FileStore:
         self._writer.prepare_live()
 
     def _stored(self, live: LiveIndex, job: Job) -> Job | None:
-        """The present form of a live job, parsed only if somebody changed it since its claim."""
+        """The present form of a live job, parsed only if it changed since its claim."""
         line = live.lines.get(job.id.encode())
         if line is None:
             return None
@@ -318,9 +318,9 @@ class FileStore:
         return self._settings.read()
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store; while format 1 is written, workers live that know of no pause."""
+        """See Store; while format 1 is written, live workers do not know pauses."""
         with self._writer.writing() as journal:
-            if self.settings() != old:  # raises too: a bad file is never overwritten
+            if self.settings() != old:  # this raises too: a bad file is never overwritten
                 return False
             if journal.header.version == 1 and Settings(new).gate() is not None:
                 raise worker_files.too_old(self.folder)
@@ -340,7 +340,7 @@ class FileStore:
         with self._writer.writing():
             registered = side_files.read_workers(self.folder)
             words = " ".join(str(fact) for fact in list(facts.values())[1:])
-            # Listed first and struck off last: whatever a killed one leaves can be found by it.
+            # Listed first and removed last: the list leads to what a killed worker leaves.
             side_files.write_workers(self.folder, [*registered, facts])
             try:
                 return worker_files.make_slot(self.folder, worker_id, words)
@@ -373,12 +373,12 @@ class FileStore:
         return list(worker_files.worker_infos(self.folder))
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:
-        """See Workers: of those that have no file though they are listed, or have a job."""
+        """See Workers: those without a file that are listed or have a job."""
         known = {str(entry.get("id")): entry for entry in self._listed()}
         named = set(known)
         if busy < self.counts()["in_progress"]:
             named |= {job.worker for job in self.find(("in_progress",)) if job.worker is not None}
-        # Looked at last: a worker has its file before it has a job.
+        # Files are read last: a worker has its file before it has a job.
         with suppress(FileNotFoundError):
             named.difference_update(worker_files.worker_names(self.folder))
         return [
@@ -389,7 +389,7 @@ class FileStore:
         try:
             return side_files.read_workers(self.folder)
         except BadFile:
-            with self._writer.writing():  # a process that is making the folder has made it by then
+            with self._writer.writing():  # by then a process that is making the folder has made it
                 return side_files.read_workers(self.folder)
 
     def stop_elsewhere(self, now: bool) -> list[str]:
@@ -462,7 +462,7 @@ class FileStore:
             return problems(snapshot) if snapshot else []
 
     def close(self) -> None:
-        """See Store; a small queue is folded, so that its files are the whole truth."""
+        """See Store; a small queue is folded, so that its files show everything."""
         try:
             if self._writer.journal is not None:
                 if not os.path.lexists(self.folder):

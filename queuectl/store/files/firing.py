@@ -1,4 +1,4 @@
-"""Schedules in the files: what a claim does with one that is due, in its one append."""
+"""Schedules in the files: what a claim does with a due one, within its single append."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fire(
     lines: list[bytes],
     moves: list[Move],
 ) -> Job | None:
-    """The copy to be claimed in the schedule's place, if one runs; `lines` then puts that off."""
+    """The copy to claim instead of the schedule, if any; `lines` gets the schedule, put off."""
     live = writer.live(journal)
     made = MadeIds(parse_time(now), os.urandom(3)).take()
     lives = schedule.last is not None and _lives(writer, journal, schedule.last, lines)
@@ -37,10 +37,10 @@ def fire(
 
 
 def _lives(writer: Writer, journal: Journal, job_id: str, lines: list[bytes]) -> bool:
-    """Whether the job is live, `lines` being those that the claim is to append."""
+    """Whether the job is live; `lines`: those that the claim will append."""
     live, wanted = writer.live(journal), job_id.encode()
     line = next((new for new in lines if line_id(new) == wanted), live.lines.get(wanted))
-    if line is None and not live.is_whole:  # it may wait behind the window
+    if line is None and not live.is_whole:  # it may wait beyond the window
         found = writer.look_up(journal, [job_id]).get(job_id)
         line = found[0] if found else None
     return line is not None and is_live(line)

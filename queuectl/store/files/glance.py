@@ -1,7 +1,7 @@
 """Reading a queue without its lock: the newest jobs of some states, and what changes.
 
 For readers that look several times a second while a person types. No call takes the queue's lock;
-what cannot be read at the moment raises a QueuectlError, and the next look will tell.
+what cannot be read at the moment raises a QueuectlError, and a later look may succeed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from queuectl.store.files.peek import lines_of, no_lock
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.watch import Change
 
-_FEW = 4  # jobs that are looked for one by one; more are met in one pass
+_FEW = 4  # up to so many jobs are looked up one by one; more are found in one pass
 
 
 class Glance:
-    """The queue as it was when this was made: methods without a text are as store/watch.py says.
+    """The queue as it was when this was made; methods without a docstring: see store/watch.py.
 
     Not for two threads at once.
     """
@@ -67,7 +67,7 @@ class Glance:
         floor = (b"", b"")
         with door.Reading(self._path):
             for line in self._lines():
-                # A quote within a text of JSON has a backslash before it: no text reads like this.
+                # A quote within JSON text has a backslash before it, so no text can look like this.
                 at = line.find(needle) + len(needle)
                 rank = line[at : line.find(b'"', at)], line[8 : line.index(b'"', 8)]
                 if rank > floor:
@@ -101,7 +101,7 @@ class Glance:
 
 
 class Follower:
-    """Tells which jobs changed since the last look, by reading on in the journal."""
+    """Finds the jobs that changed since the last look, by reading on in the journal."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -121,7 +121,7 @@ class Follower:
             lines = self._changes()
             return None if lines is None else _changes_of(lines, ids)
         except StoreError:
-            self.close()  # so that the next look starts anew
+            self.close()  # so that the next look starts over
             raise
 
     def _changes(self) -> list[bytes] | None:
@@ -137,7 +137,7 @@ class Follower:
         if self._journal is not None:
             header, old = newer.header, self._journal
             missed |= header.generation != old.header.generation + 1 or header.edited
-            lines += _read_on(old)  # what came between the look above and the fold
+            lines += _read_on(old)  # what was appended between the look above and the fold
         self.close()
         self._journal = newer
         lines += _read_on(newer)

@@ -1,8 +1,8 @@
 """jobs.json and dlq.json: a JSON array with one job a line, read and written line by line.
 
 A line is `{"id": "...", "state": "...", "priority": N, "run_at": "...", ...}`. The front of a line
-is enough to find a job and to order it, so finished jobs are passed over without being parsed. A
-file that a person edited may be laid out in any way; it is read whole and checked.
+is enough to find and order a job, so finished jobs are skipped without being parsed. A file that a
+person edited may have any layout; it is read whole and checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from queuectl.model.fields import LONGEST_JOB, TOO_LONG, State, check_id, check_
 from queuectl.model.job import Job, job_from_person
 from queuectl.places import DEAD, JOBS
 
-_LONGEST_WORD = 12  # characters of what a parser may see the first half of: \ud800\udc00
-_STEP = 1 << 20  # characters by which the window on a file goes on at least
+_LONGEST_WORD = 12  # characters of the longest escape that may be cut: \ud800\udc00
+_STEP = 1 << 20  # characters by which the window on a file moves on at least
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _quote = json.encoder.encode_basestring
 _decode = json.JSONDecoder().raw_decode
@@ -29,23 +29,23 @@ _FRONT = (
     rb'\{"id": "([A-Za-z0-9][A-Za-z0-9._:-]*)", "state": "([^"]+)", '
     rb'"priority": (-?\d+), "run_at": "([^"]+)"(, "command)?'
 )
-# In a text its quotes would have a backslash before them.
+# Within a text its quotes would have a backslash before them.
 _REV = re.compile(rb'"rev": (\d+)')
 _sorted = json.JSONEncoder(sort_keys=True).encode
 
-# What a claim of a later version must see without parsing a line stands directly behind `run_at`.
-# Readers of the front pass it over: line_state, line_front (and LiveIndex with it), read_live_lines
-# and peek.py rely on the four keys before it, in this order and spacing, and on no more.
+# What a claim of a later version must see without parsing a line stands directly after `run_at`.
+# Readers of the front skip it: line_state, line_front (and through it LiveIndex), read_live_lines
+# and peek.py rely on the four keys before it, in this order and spacing, and on nothing else.
 BEHIND_RUN_AT = ("after", "after_end", "tags", "lock", "slots", "unique", "every", "cron")
-# Stands before those in the line of a job that names others, and nowhere else in our layout, for a
-# text has it escaped: that a queue holds no such job is seen as fast as its bytes can be read.
+# Stands before those keys in the line of a job that names others, and nowhere else in our layout:
+# in text it is escaped. So one search of the bytes shows that a queue holds no such job.
 NAMES_OTHERS = b"\t"
 
 
 def encode_job(job: Job) -> bytes:
-    """The job's line, without a newline: JSON, values that equal their default left out."""
-    # Spelled out, for a worker does this twice for each job it runs, and a JSON encoder takes
-    # four times as long. Ids, states, times and words have nothing in them to escape.
+    """The job's line without a newline: JSON, without values that equal their default."""
+    # Spelled out because a worker does this twice for each job that it runs, and a JSON encoder
+    # takes four times as long. Ids, states, times and words need no escaping.
     front, extra = "", job.extra
     if job[job_model.PLACED_SLOTS] != job_model.NOT_PLACED or extra:
         placed = {**(extra or {}), **job_model.given(job, Job._fields[job_model.PLACED_SLOTS])}
@@ -105,7 +105,7 @@ def encode_job(job: Job) -> bytes:
 
 
 def checked_line(job: Job) -> bytes:
-    """The line of a job that somebody gives us; InvalidInput if it is too long."""
+    """The line of a job from outside; InvalidInput if it is too long."""
     line = encode_job(job)
     if len(line) > LONGEST_JOB:
         raise InvalidInput(
@@ -116,9 +116,9 @@ def checked_line(job: Job) -> bytes:
 
 
 def decode_job(line: bytes) -> Job:
-    """The job of a line that `encode_job` wrote; ValueError for one that lacks what all have."""
+    """The job of a line that `encode_job` wrote; ValueError if a required field is missing."""
     job = Job.from_dict(_decode(line.decode())[0])
-    # A checksum vouches for bytes, not for sense; all that is asked of each job each time is this.
+    # A checksum proves bytes, not meaning; this is the only check made of each job each time.
     if (
         type(job.command) is not str
         or type(job.run_at) is not str
@@ -132,7 +132,7 @@ def decode_job(line: bytes) -> Job:
 
 
 def is_sound(line: bytes) -> bool:
-    """Whether a line is in every part a job's, or tells of one that was removed."""
+    """Whether a line is valid in every part: that of a job, or of a removal."""
     try:
         form = json.loads(line)
         if line_state(line) is None:
@@ -145,9 +145,9 @@ def is_sound(line: bytes) -> bool:
 
 
 def rev_and_sum(line: bytes) -> tuple[int, int]:
-    """A job's rev, and a checksum of its line, whatever the order of the keys within."""
-    # Each fold does this for each job that it changes. What has no object and no array in it need
-    # not be parsed to be put in order.
+    """A job's rev, and a checksum of its line that does not depend on the order of its keys."""
+    # Each fold does this for each job that it changes. A line without an object or array in it need
+    # not be parsed to be sorted.
     if b"[" not in line and line.rfind(b"{") == 0:
         found = _REV.search(line)
         parts = sorted(line[2:-1].split(b', "'))
@@ -156,7 +156,7 @@ def rev_and_sum(line: bytes) -> tuple[int, int]:
     return form.get("rev", 1), crc32(_sorted(form).encode())
 
 
-# A whole job's line, but for the rare ones: with a history, or keys that we do not know.
+# The line of a whole job, except rare ones: those with a history or unknown keys.
 _TEXT, _TIME = rb'"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"', rb'"[0-9T:.-]+Z"'
 _WHOLE = (
     rb'\{"id": "[A-Za-z0-9][A-Za-z0-9._:-]*", '
@@ -176,7 +176,7 @@ _WHOLE = (
 )
 
 
-_FEW = 50  # lines that are parsed in less time than the pattern takes to be compiled, 4 ms
+_FEW = 50  # as many lines are parsed in the time that compiling the pattern takes, 4 ms
 
 
 @cache
@@ -185,10 +185,10 @@ def _whole() -> re.Pattern[bytes]:
 
 
 def check_lines(lines: Collection[bytes]) -> None:
-    """Raise BadFile for a line of the journal that is not a job's, before a fold takes it on.
+    """Raise BadFile for a journal line that is not a job's, before a fold takes it over.
 
-    Of many most need not be parsed for that: a fold looks at thousands. The few that a short
-    command folds at its end are.
+    A fold checks thousands: of many lines most are not parsed. The few that a short command folds
+    at its end are.
     """
     looks_whole = _whole().fullmatch if len(lines) > _FEW else None
     for line in lines:
@@ -208,17 +208,17 @@ def _is_text(line: bytes) -> bool:
 
 
 def removal_line(job_id: str, state: str) -> bytes:
-    """The journal's line for a job that was removed when it was in `state`."""
+    """The journal's line for a job that was removed in this state."""
     return b'{"id": "%s", "removed": "%s"}' % (job_id.encode(), state.encode())
 
 
 def line_id(line: bytes) -> bytes:
-    """The id of a job line or removal line."""
+    """The id in a job line or removal line."""
     return line[8 : line.index(b'"', 8)]
 
 
 def line_state(line: bytes) -> bytes | None:
-    """The state of a job line; None for a removal line, ValueError for what is neither."""
+    """The state of a job line; None for a removal line, ValueError for anything else."""
     at = line.index(b'"', 8) + 13
     word = line[at - 9 : at - 4]
     if word == b"state":
@@ -229,17 +229,17 @@ def line_state(line: bytes) -> bytes | None:
 
 
 def is_live(line: bytes) -> bool:
-    """Whether a line is that of a job that is pending, in_progress or failed."""
+    """Whether a line is that of a pending, in_progress or failed job."""
     return line[line.index(b'"', 8) + 13] in b"pif"  # of the others: completed, cancelled, dead
 
 
 @cache
 def _front() -> re.Pattern[bytes]:
-    return re.compile(_FRONT)  # half a millisecond, which no enqueue needs
+    return re.compile(_FRONT)  # costs half a millisecond; an enqueue does not need it
 
 
 def line_front(line: bytes) -> tuple[bytes, ...] | None:
-    """Id, state, priority, due time, and None if a rule may follow (lanes.py); None: a removal.
+    """Id, state, priority, due time, and None if a rule may follow (lanes.py); None for a removal.
 
     BadFile for a line that is neither.
     """
@@ -261,7 +261,7 @@ def read_lines(fd: int) -> Iterator[bytes]:
 
 
 def read_live_lines(fd: int) -> Iterator[bytes]:
-    """As `read_lines`, but only of jobs that are live: a hundred thousand finished cost little."""
+    """`read_lines` for live jobs only: a hundred thousand finished ones cost little."""
     with open(os.dup(fd), "rb", buffering=1 << 18) as file:
         file.seek(0)
         for line in file:
@@ -271,7 +271,7 @@ def read_live_lines(fd: int) -> Iterator[bytes]:
 
 
 def lines_with(text: bytes, needles: Collection[bytes], end: int | None = None) -> list[bytes]:
-    """The lines in the text, up to `end`, that hold a needle; each must end with a newline."""
+    """The lines in the text, up to `end`, that contain a needle; each must end with a newline."""
     starts = set()
     for needle in needles:
         at = text.find(needle, 0, end)
@@ -282,15 +282,15 @@ def lines_with(text: bytes, needles: Collection[bytes], end: int | None = None) 
 
 
 def read_lines_with(fd: int, needles: Collection[bytes]) -> Iterator[bytes]:
-    """The lines of a file in our layout that hold a needle."""
+    """The lines of a file in our layout that contain a needle."""
     for piece, end in read_pieces(fd):
         for line in lines_with(piece, needles, end):
             yield line.rstrip(b",")
 
 
 def read_pieces(fd: int) -> Iterator[tuple[bytes, int]]:
-    """A file in pieces, each with where its last whole line ends; the next one begins there."""
-    # Not through a mapping: a file that an editor cuts, or a disk cannot read, would kill us.
+    """A file in pieces, each with the end of its last whole line, where the next piece begins."""
+    # Not through mmap: a file that an editor truncates or a disk cannot read would kill us.
     at, size = 0, 1 << 20
     while piece := os.pread(fd, size, at):
         end = piece.rfind(b"\n") + 1
@@ -321,8 +321,8 @@ def parse_edited(
 ) -> dict[str, Job]:
     """The jobs of a file that a person may have written, by id.
 
-    `state` is that of a job that names none. Raises BadFile with the line and column of the first
-    mistake; ids in `taken` lie in the other file already.
+    `state`: for a job that names none. `taken`: ids that are in the other file. Raises BadFile with
+    line and column of the first mistake.
     """
     jobs: dict[str, Job] = {}
     for at, job, _ in read_edited(data, path, now, state):
@@ -341,10 +341,10 @@ def read_edited(
     known: Mapping[bytes, bytes] | None = None,
     untouched: set[bytes] | None = None,
 ) -> Iterator[tuple[int, Job, Collection[str]]]:
-    """Offset and job of each job of such a file, and those of _TIMES that were written.
+    """For each job of such a file: its offset, the job, and which of _TIMES were written.
 
-    A job that is as its line in `known` says is passed over, for there may be a hundred thousand
-    of them: its id is added to `untouched`. BadFile, with line and column, for a mistake.
+    A job equal to its line in `known` is skipped, since there may be a hundred thousand of them;
+    its id is added to `untouched`. Raises BadFile, with line and column, for a mistake.
     """
     try:
         text = data.decode()
@@ -363,7 +363,7 @@ def read_edited(
         try:
             job = job_from_person(form, now=now, state=state)
             if job.extra or job.history or len(text) > LONGEST_JOB:
-                checked_line(job)  # what cannot be written back must not be taken in
+                checked_line(job)  # what cannot be written back must not be accepted
         except InvalidInput as exc:
             raise mistake(path, text, at, str(exc)) from None
         except (ValueError, RecursionError) as exc:
@@ -381,13 +381,13 @@ def _twice(path: str, text: str, at: int, job_id: str) -> BadFile:
 def _changed_lines(
     text: str, known: Mapping[bytes, bytes], untouched: set[bytes]
 ) -> list[tuple[int, object]] | None:
-    """As _array_items, but only lines that are not known, of a file in our layout; else None.
+    """_array_items of the unknown lines of a file in our layout; None for another layout.
 
     The ids of the known lines go into `untouched`.
     """
     if not (text.startswith("[\n{") and text.endswith("}\n]\n")):
         return None
-    if text.count(",\n") > 2 * len(known) + 10_000:  # most of them are the ends of no job
+    if text.count(",\n") > 2 * len(known) + 10_000:  # most of them do not end a job
         return None
     ids = dict(zip(known.values(), known, strict=True))
     changed: list[tuple[int, object]] = []
@@ -412,15 +412,15 @@ def _changed_lines(
 
 
 def _same_as_known(form: object, known: Mapping[bytes, bytes]) -> bytes | None:
-    """The id of a job whose known line says the same, in whatever layout and order of keys."""
+    """The id of a job whose known line says the same in any layout and order of keys."""
     job_id = form.get("id") if isinstance(form, dict) else None
     line = known.get(job_id.encode("utf-8", "replace")) if isinstance(job_id, str) else None
     if line is None:
         return None
     try:
-        # Not by comparing objects, for which true, 1 and 1.0 are the same.
+        # Objects are not compared, since true, 1 and 1.0 would be equal.
         same = _encode(form).encode() == line or _sorted(form) == _sorted(json.loads(line))
-    except (ValueError, RecursionError):  # the job is not plain JSON: its own check tells why
+    except (ValueError, RecursionError):  # the job is not plain JSON: its own check says why
         return None
     return line_id(line) if same else None
 
@@ -437,7 +437,7 @@ def _array_items(text: str, path: str) -> Iterator[tuple[int, object]]:
         found = "is empty" if at == len(text) else f"begins with {text[at : at + 12]!r}"
         raise mistake(path, text, at, f"a JSON array is wanted, but the file {found}")
     at = _skip_space(text, at + 1)
-    # No item is seen whole that is too long: parsed, it might use up the memory.
+    # The window never holds a whole item that is too long: parsing it might use up the memory.
     window, begin = text[: LONGEST_JOB + _STEP], 0
     while text[at : at + 1] != "]":
         if at + LONGEST_JOB > begin + len(window) < len(text):
@@ -470,7 +470,7 @@ def _skip_space(text: str, at: int) -> int:
 
 
 def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """The object of a JSON text; InvalidInput if a key stands in it twice."""
+    """The object of a JSON text; InvalidInput if a key occurs twice."""
     form = dict(pairs)
     if len(form) < len(pairs):
         names = [name for name, _ in pairs]
@@ -487,7 +487,7 @@ _strictly = json.JSONDecoder(object_pairs_hook=no_twins, parse_constant=_no_cons
 
 
 def mistake(path: str, text: str, at: int, what: str) -> BadFile:
-    """The error for what is wrong at an offset of a file, with its line and column."""
+    """The error for a mistake at an offset of a file, with its line and column."""
     line = text.count("\n", 0, at) + 1
     column = at - text.rfind("\n", 0, at)
     return BadFile(f"{path}:{line}:{column}: {what}; {LEFT}")

@@ -1,20 +1,20 @@
-"""The journal: changes that the job files do not show yet, one record each; cuts a torn tail.
+"""The journal: changes that the job files do not show yet, one record each. Cuts a torn tail.
 
-The file is text. Its first line, the header, tells which generation it is, what the job files
-looked like when it was started (their stamps) and how many jobs were in each state. A record is a
-head line `@LENGTH CRC SEQ FLAG COUNTS` and LENGTH bytes of lines: a whole job as it stands in
-jobs.json, or `{"id": "x", "removed": "completed"}`. The checksum covers the head too. COUNTS are
-those after the record, by name (`pending=3,dead=1`, zeros left out, `-` if all are), so the header
-or the last record alone answers `status`. In format 1 they are six numbers in STATE_ORDER.
+The file is text. Its first line, the header, holds the generation, the stamps of the job files
+(what they looked like) and the number of jobs in each state, all from its start. A record is a head
+line `@LENGTH CRC SEQ FLAG COUNTS` and LENGTH bytes of lines: a whole job as in jobs.json, or
+`{"id": "x", "removed": "completed"}`. The checksum covers the head too. COUNTS are those after the
+record, by name (`pending=3,dead=1`, without zeros, `-` if all are zero), so the header or the last
+record alone answers `status`. In format 1 they are six numbers in STATE_ORDER.
 
-Flags: `d` somebody was promised this record (it is synced before they are answered), `-` nobody
-was, `i` intent: a fold is about to rename files with these checksums over the job files, `e` edit:
-every job of files that a person edited, but for those that have records before it (jobs that the
-person took out are in no record, so a follower of the journal must read the files anew).
+Flags: `d` durable: promised, so it is synced before the answer; `-` not promised; `i` intent: a
+fold is about to rename files with these checksums over the job files; `e` edit: every job of files
+that a person edited, except those with earlier records (jobs that the person removed are in no
+record, so a follower of the journal must read the files anew).
 
-A record without its last byte is not there yet: a reader stops before it, and the next writer,
-under the lock, cuts it off (`cut_tail`, which keeps it in a file beside). Redis's append-only file
-and bbolt's commit order are the models.
+A record without its last byte does not exist yet: a reader stops before it, and the next writer,
+under the lock, cuts it off (`cut_tail` keeps it in a file beside the journal). The models are
+Redis's append-only file and bbolt's commit order.
 
 Kept lean: `status` reads it with nothing but os and zlib.
 """
@@ -33,17 +33,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    Counts = dict[str, int]  # jobs by state, and by what later versions count
+    Counts = dict[str, int]  # jobs by state, and by other names that later versions count
     Mark = tuple[int, int, int, Counts, bool]
 
 # To change what the journal or a job's line holds:
-# 1. A field of a job, or a count, needs no new number: a field that this version does not know is
-#    kept (Job.extra), a count too until the next fold, which leaves out what it cannot count. Add
-#    the field to model/fields.py and model/job.py; what a claim must see without parsing the line
-#    goes into job_files.BEHIND_RUN_AT.
-# 2. What an older reader would misunderstand, or act upon wrongly, needs VERSION + 1 (marker.FORMAT
-#    is the same number): keep reading the older form, and writing it while an older worker lives
-#    (Writer.version_to_write). Whatever needs the new form is refused until then.
+# 1. A new field of a job, or a count, needs no new number. Unknown fields are kept (Job.extra);
+#    unknown counts are kept until the next fold, which drops what it cannot count. Add the field to
+#    model/fields.py and model/job.py; if a claim must see it without parsing the line, also to
+#    job_files.BEHIND_RUN_AT.
+# 2. What an older reader would misunderstand or act on wrongly needs VERSION + 1 (marker.FORMAT is
+#    the same number). Keep reading the older form, and keep writing it while an older worker lives
+#    (Writer.version_to_write). Until then refuse whatever needs the new form.
 # 3. A worker of the new form says so in its file: worker_files writes `format=N`.
 # 4. Keep tests/data/vN for good, add vN+1 and its expected.json, and run the older code from
 #    tests/data against a new folder: it must refuse it (tests/test_old_data.py).
@@ -51,12 +51,12 @@ VERSION = 2
 PROMISED, PLAIN, INTENT, EDIT = b"d", b"-", b"i", b"e"
 MAGIC = b"queuectl-journal"
 MEND = "nothing was changed: queuectl doctor --repair keeps what can be read"
-NAMELESS = 0o100  # a mode bit: whether the file's name is on the disk is not known yet
-_LONGEST_HEAD = 1000  # bytes; far above what the counts and a checksum need
+NAMELESS = 0o100  # a mode bit of the file: its name may not be on the disk yet
+_LONGEST_HEAD = 1000  # bytes; far more than the counts and a checksum need
 
 
 class Stamp:
-    """What a job file looked like: enough to tell whether somebody changed it since."""
+    """What a job file looked like: enough to see whether it changed since."""
 
     __slots__ = ("crc", "ctime", "inode", "mtime", "size")
 
@@ -82,7 +82,7 @@ class Stamp:
         return b"%d:%d:%d:%d:%d" % (self.size, self.mtime, self.ctime, self.inode, self.crc)
 
     def fits(self, found: os.stat_result) -> bool:
-        """Whether the file with this stat has not been touched."""
+        """Whether the file with this stat is unchanged."""
         return (
             found.st_mtime_ns == self.mtime
             and found.st_size == self.size
@@ -119,7 +119,7 @@ class Header:
         self.generation = generation
         self.fold_seconds = fold_seconds
         self.folded_at = folded_at  # epoch seconds
-        self.edited = edited  # this fold took in what a person wrote: followers must reload
+        self.edited = edited  # this fold took in a person's edit: followers must reload
         self.counts = counts
         self.stamps = stamps  # of jobs.json and dlq.json
         self.length = length  # bytes, the newline included
@@ -173,7 +173,7 @@ class Header:
 
 
 class Record:
-    """One whole record: what it holds, where it ends in what was scanned, what its head says."""
+    """One whole record: its content, its end within the scanned bytes, and what its head says."""
 
     __slots__ = ("counts", "end", "flag", "payload", "seq")
 
@@ -186,7 +186,7 @@ class Record:
 
 
 def no_counts() -> dict[str, int]:
-    """The counts of a queue without jobs: every state, at zero."""
+    """The counts of a queue without jobs: zero for every state."""
     return dict.fromkeys(STATE_ORDER, 0)
 
 
@@ -197,7 +197,7 @@ def _format_counts(counts: Counts, version: int) -> bytes:
 
 
 def parse_counts(text: bytes) -> Counts:
-    """The counts of a header or a record's head: of every state, then those not known here.
+    """The counts in a header or a record's head: of every state, then unknown ones.
 
     Raises ValueError for other bytes.
     """
@@ -219,7 +219,7 @@ def format_record(
 
 
 def record_at(data: bytes, start: int) -> Record | None:
-    """The whole record that begins at `start`, or None if none does."""
+    """The whole record that begins at `start`, or None."""
     head_end = data.find(b"\n", start, start + _LONGEST_HEAD)
     if head_end < 0 or data[start : start + 1] != b"@":
         return None
@@ -237,13 +237,13 @@ def record_at(data: bytes, start: int) -> Record | None:
 
 
 def _holds_jobs(payload: bytes) -> bool:
-    """Whether each line begins as a job's does; a checksum vouches for bytes, not for sense."""
+    """Whether each line begins like a job's; a checksum proves bytes, not meaning."""
     lines = payload.count(b"\n")
     return payload.count(b'\n{"id": "') + payload.startswith(b'{"id": "') == lines
 
 
 def scan(data: bytes, start: int = 0) -> Iterator[Record]:
-    """The whole records from `start` on, up to the first place where none begins."""
+    """The whole records from `start` on, up to the first position where none begins."""
     record = record_at(data, start)
     while record is not None:
         yield record
@@ -251,14 +251,14 @@ def scan(data: bytes, start: int = 0) -> Iterator[Record]:
 
 
 def is_corrupt(rest: bytes) -> bool:
-    """Whether bytes that are not a record mean damage, and not just an append that was cut short.
+    """Whether bytes that are not a record mean damage, not just an append that was cut short.
 
-    Damage is a bad region with a synced record behind it, or a promised record that is there to
+    Damage is a bad region with a synced record after it, or a promised record that is complete to
     its last byte but fails its checksum.
     """
     if _claims_to_be_whole(rest):
         return True
-    # Not "\n@": the damage may have hit the end of the line before.
+    # Not "\n@": the damage may have hit the newline before.
     at = rest.find(b"@")
     while at >= 0:
         record = record_at(rest, at)
@@ -276,7 +276,7 @@ def _claims_to_be_whole(rest: bytes) -> bool:
     except ValueError:
         return False
     payload = rest[len(head) + 1 :][:length]
-    # A payload holds no NUL: where one stands, a power cut kept the bytes from the disk.
+    # A payload holds no NUL: a NUL shows that a power cut kept the bytes from the disk.
     whole = len(payload) == length and b"\0" not in payload
     return bool(newline) and len(words) == 5 and words[3] == PROMISED and whole and bool(body)
 
@@ -288,7 +288,7 @@ class Journal:
         self.path = path
         self.fd, found = door.open_ours(path, flags)
         try:
-            self.inode, self.size = found.st_ino, found.st_size  # the size as last looked at
+            self.inode, self.size = found.st_ino, found.st_size  # the size at the last look
             self.is_named = not found.st_mode & NAMELESS
             self.header = Header.parse(os.pread(self.fd, 4096, 0), path)
         except BaseException:
@@ -298,7 +298,7 @@ class Journal:
         self.own = 0  # how many of its records were appended through this object
         self.counts = self.header.counts
         self.intents: list[bytes] = []
-        self.edited = False  # whether an edit by hand is among the records read
+        self.edited = False  # whether the records read include an edit by hand
 
     @classmethod
     def for_writing(cls, folder: str) -> Journal:
@@ -311,7 +311,7 @@ class Journal:
         return cls(os.path.join(folder, JOURNAL), os.O_RDONLY)
 
     def close(self) -> None:
-        """Let go of the file; may be called twice."""
+        """Close the file; may be called twice."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -331,11 +331,11 @@ class Journal:
         return True
 
     def look(self) -> None:
-        """Learn the size as it is now; quicker than a stat, and each claim does it."""
+        """Read the present size; faster than a stat, and each claim does it."""
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
 
     def unread(self, *, looked: bool = False) -> bytes:
-        """The bytes behind the last record read; `looked` as in `read_on`. BadFile for damage."""
+        """The bytes after the last record read; `looked` as in `read_on`. BadFile for damage."""
         if not looked:
             self.look()
         if self.size < self.end:
@@ -347,14 +347,14 @@ class Journal:
         return read_at(self.fd, self.end, self.size - self.end)
 
     def unread_size(self) -> int:
-        """How many bytes there are behind the last record read."""
+        """The number of bytes after the last record read."""
         return os.fstat(self.fd).st_size - self.end
 
     def read_on(self, *, looked: bool = False, check: bool = True) -> tuple[list[bytes], bytes]:
-        """The payloads of the records appended since, and the bytes behind them of no whole record.
+        """The payloads of the records appended since, and the rest, which is not a whole record.
 
-        `looked`: the size was looked at under the lock that is still held. `check`: refuse a record
-        whose lines are not those of jobs (BadFile); else the caller does that as it takes them in.
+        `looked`: the size was read under the lock that is still held. `check`: raise BadFile for a
+        record whose lines are not those of jobs; else the caller checks as it takes them in.
         """
         data = self.unread(looked=looked)
         payloads: list[bytes] = []
@@ -383,7 +383,7 @@ class Journal:
             raise BadFile(f"{self.path}: record {record.seq} has no counts; {MEND}") from None
 
     def append(self, payload: bytes, flag: bytes, counts: Counts) -> None:
-        """Add one record at the end, which the caller has read up to under the lock."""
+        """Append one record; the caller has read up to the end under the lock. DiskRefused."""
         record = format_record(payload, self.seq + 1, flag, counts, self.header.version)
         door.append(self.fd, record, self.end, self.path)
         self.end += len(record)
@@ -395,7 +395,7 @@ class Journal:
     def append_pieces(
         self, pieces: Iterable[bytes], size: int, crc: int, flag: bytes, counts: Counts
     ) -> None:
-        """As `append`, of a payload of that size and checksum that is not held in memory."""
+        """`append` for a payload, of that size and checksum, that is not held in memory."""
         start, told = self.end, _format_counts(counts, self.header.version)
         tail = b"%d %s %s" % (self.seq + 1, flag, told)
         head = b"@%d %08x %s\n" % (size, crc32(tail, crc), tail)
@@ -408,16 +408,16 @@ class Journal:
         self.counts = counts
 
     def mark(self) -> Mark:
-        """Where the journal ends now, and what holds there, to be cut back to."""
+        """The present end and state of the journal, for `cut_back`."""
         return self.end, self.seq, self.own, self.counts, self.edited
 
     def cut_back(self, mark: Mark) -> None:
-        """Take back what was appended since the mark; under the lock that was held since then."""
+        """Take back what was appended since the mark; under the lock held since then."""
         door.truncate(self.fd, mark[0], self.path)
         self.end, self.seq, self.own, self.counts, self.edited = mark
 
     def text(self) -> bytes:
-        """Everything behind the header that was read so far, a newline before it."""
+        """Everything after the header that was read so far, with a newline before it."""
         start = self.header.length - 1
         return read_at(self.fd, start, self.end - start)
 
@@ -441,7 +441,7 @@ class Journal:
 
 
 def end_of_records(fd: int, at: int, size: int) -> int:
-    """Where the records end that follow one another from `at` on, as their heads have it."""
+    """Where the unbroken series of records from `at` on ends, judged by their heads."""
     while at < size:
         head = os.pread(fd, _LONGEST_HEAD, at).partition(b"\n")[0]
         length = head[1:].partition(b" ")[0]
@@ -463,7 +463,7 @@ def read_at(fd: int, start: int, size: int) -> bytes:
 
 
 def counts_after(counts: Counts, moves: Iterable[tuple[str | None, str | None]]) -> Counts:
-    """The counts after jobs moved from one state to another; None is outside."""
+    """The counts after moves of jobs from one state to another; None: not in the queue."""
     after = dict(counts)
     for old, new in moves:
         if old is not None:
@@ -474,10 +474,10 @@ def counts_after(counts: Counts, moves: Iterable[tuple[str | None, str | None]])
 
 
 def last_counts(journal: Journal) -> tuple[Counts, int]:
-    """The counts as they are now and how many records wait, reading as little as may be.
+    """The present counts and the number of waiting records, reading as little as possible.
 
-    Looks at the end of the file for the last record; whatever is unusual there is left to a read
-    of the whole journal.
+    Looks for the last record at the end of the file; if that is unusual in any way, reads the whole
+    journal.
     """
     size = os.fstat(journal.fd).st_size
     if size == journal.end:

@@ -1,7 +1,7 @@
-"""Jobs that wait for others, in the files: what a step comes to for those.
+"""Jobs that wait for others, in the files: what a step means for them.
 
-A worker knows from its index what waits for a job that ends. Any other step finds jobs that name
-others by the bytes of their lines, in one pass over the files; a queue without any pays no more.
+A worker knows from its index which jobs wait for a job that ends. Any other step finds jobs that
+name others by the bytes of their lines, in one pass over the files; without such jobs that is all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def with_parents(files: OwnFiles, journal: Journal) -> dict[str, Job]:
-    """All jobs that name others, in whatever state, by id."""
+    """All jobs that name others, in any state, by id."""
     newer = {line_id(line) for line in lines_with(journal.text(), (NAMES_OTHERS,))}
     lines: dict[bytes, bytes] = {}
     for which in range(2):
@@ -49,7 +49,7 @@ def with_parents(files: OwnFiles, journal: Journal) -> dict[str, Job]:
             found = read_lines_with(own.fd, (NAMES_OTHERS,))
             lines |= {line_id(line): line for line in found}
     if lines or newer:
-        # What is newest of a job may be a line that names nobody any more, or a removal.
+        # The newest line of a job may name no other any more, or be a removal.
         lines |= {
             line_id(line): line
             for line in journal.all_lines()
@@ -60,7 +60,7 @@ def with_parents(files: OwnFiles, journal: Journal) -> dict[str, Job]:
 
 
 def _states(writer: Writer, journal: Journal, ids: Collection[str]) -> dict[str, str]:
-    """The states of those of the jobs that there are, as parents."""
+    """The states, as parents, of those of the jobs that exist."""
     found = writer.look_up(journal, ids) if ids else {}
     return {job_id: _state(line) for job_id, (line, _) in found.items()}
 
@@ -74,9 +74,9 @@ def _state(line: bytes) -> str:
 def consequences(
     writer: Writer, journal: Journal, pairs: Sequence[Pair], now: str, *, alone: bool = False
 ) -> tuple[list[Pair], int]:
-    """What else happens in a step that changes these jobs, and how many jobs it frees.
+    """What else happens in a step that changes these jobs, and the number of jobs that it frees.
 
-    Raises what `check_new` does of jobs that are to wait for others.
+    Raises what `check_new` raises for jobs that are to wait for others.
     """
     if not concerns_others(pairs):
         return [], 0
@@ -84,7 +84,7 @@ def consequences(
     live = writer.known_live
     if live is not None and not asked and not any(is_back(*pair) for pair in pairs):
         kin = _kin_in(writer, journal, live, pairs)
-        return kin.consequences(pairs, now), 0  # the index counts what is freed by itself
+        return kin.consequences(pairs, now), 0  # the index itself counts the freed jobs
     known = with_parents(writer.files, journal)
     named = {name for job in (*known.values(), *asked.values()) for name in parents(job)}
     states = _states(writer, journal, named)
@@ -105,9 +105,9 @@ def fall(
     lines: list[bytes],
     moves: list[Move],
 ) -> list[Pair]:
-    """What falls with the end of a run, which the index has taken in already, and takes in here.
+    """What falls with the end of a run. The index knows the end already and learns of the falls.
 
-    It is added to the `lines` and `moves` of the step.
+    The falls are added to the `lines` and `moves` of the step.
     """
     if not concerns_others((ended,)):
         return []
@@ -120,10 +120,10 @@ def fall(
 
 
 def _kin_in(writer: Writer, journal: Journal, live: LiveIndex, pairs: Sequence[Pair]) -> Kin:
-    """What waits for others, from the index of live jobs, for a step that brings none back."""
+    """The kin from the index of live jobs, for a step that brings no job back."""
     waiting = (new for old, new in pairs if goes_back(old, new))
     states = _states(writer, journal, {name for job in waiting for name in job.after})
-    seen: dict[str, Job] = {}  # the child of ten thousand that fall is asked for as often
+    seen: dict[str, Job] = {}  # the same child is looked up for each of ten thousand jobs that fall
 
     def kids_of(parent: str) -> Iterator[Job]:
         waits = live.waits
@@ -138,9 +138,9 @@ def _kin_in(writer: Writer, journal: Journal, live: LiveIndex, pairs: Sequence[P
 def check_added(
     writer: Writer, journal: Journal, staged: Staged, ids: Collection[str], meets: bool
 ) -> None:
-    """Raise what is wrong with what new jobs wait for.
+    """Check what new jobs wait for; raises what `check_new` raises.
 
-    `ids`: those that were given to them; `meets`: they may stand in the place of others.
+    `ids`: those that people gave them; `meets`: they may replace other jobs.
     """
     naming = (line for line in staged if NAMES_OTHERS in line)
     new = {job.id: job for job in map(decode_job, naming) if parents(job)}
@@ -149,6 +149,6 @@ def check_added(
     named = {name for job in new.values() for name in parents(job)}
     own = {job_id: _state(line) for line in staged if (job_id := line_id(line).decode()) in named}
     states = _states(writer, journal, named.difference(own)) | own
-    # A job with a new id can only be waited for if it was handed in with the others.
+    # Only a job of the same batch can wait for a job with a new id.
     known = with_parents(writer.files, journal) if meets or not new.keys().isdisjoint(ids) else {}
     check_new(new, known.get, states.get)

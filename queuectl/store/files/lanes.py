@@ -1,10 +1,10 @@
-"""Waiting jobs that something besides their time may hold back, so that a claim passes none twice.
+"""Waiting jobs that something besides their time may hold, so that a claim passes none twice.
 
-What may hold a job back is a token: a tag that is paused or has a limit, or a lock. The tokens of
-a job are its signature, and the due jobs of one signature lie in one lane, for they wait and may
-start together. A lane is offered by its first job, in the heap `_heads`; one that is found shut is
-parked at the token that shuts it. So a claim touches no lane twice for one reason, however many
-jobs wait in it. The lane of jobs without tokens is LiveIndex's own.
+What may hold a job is a token: a tag that is paused or has a limit, or a lock. The tokens of a job
+are its signature. The due jobs of one signature are in one lane, since they wait and may start
+together. Each lane is in the heap `_heads` by its first job; a lane that is found shut is parked at
+the token that shuts it. So a claim touches no lane twice for one reason, however many jobs wait in
+it. The lane of jobs without tokens is in LiveIndex itself.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from queuectl.model.gate import LOCK, OPEN, Gate
 from queuectl.store.files.waits import Waits, Wants
 
 Entry = tuple[int, bytes, int, bytes]  # rank, due time, arrival, id
-# The point behind the last known entry: that entry and a fifth part, so that it equals no entry.
+# The point after the last known entry: that entry and a fifth part, so that it equals no entry.
 End = tuple[int, bytes, int, bytes, bytes]
 Signature = tuple[bytes, ...]
 
-# Words of these kinds hold neither quotes nor brackets.
+# Words of these kinds contain neither quotes nor brackets.
 _RULES = re.compile(
     rb'[^}]*?"run_at": "[^"]+"'
     rb'(?:, \t?"after": \[([^\]]*)\])?(?:, \t?"after_end": \[([^\]]*)\])?'
@@ -39,7 +39,7 @@ def _rules(line: bytes) -> list[list[bytes]]:
 
 
 class Lane:
-    """The due jobs of one signature, as far as they are known: up to `end`, None if all are."""
+    """The known due jobs of one signature: those up to `end`, or all if that is None."""
 
     __slots__ = ("due", "end", "offered", "parked", "signature")
 
@@ -47,12 +47,12 @@ class Lane:
         self.signature = signature
         self.due: list[Entry] = []  # a heap
         self.end: End | None = None
-        self.offered: Entry | End | None = None  # what it is offered by, in _heads or where parked
-        self.parked: bytes | None = None  # the token that it waits for
+        self.offered: Entry | End | None = None  # its entry in _heads or where it is parked
+        self.parked: bytes | None = None  # the token that the lane waits for
 
 
 class Lanes:
-    """The lanes of all signatures. `head` gives the first entry of a lane, as LiveIndex has it."""
+    """The lanes of all signatures. `head` gives the first entry of a lane, see LiveIndex._head."""
 
     def __init__(
         self,
@@ -64,13 +64,13 @@ class Lanes:
         self._paused = frozenset(tag.encode() for tag in gate.paused)
         self._limits = {tag.encode(): most for tag, most in gate.limits.items()}
         self._held: dict[bytes, frozenset[bytes]] = {}  # tokens, by the id of a running job
-        # By token, the running jobs that hold it, and the number that each was given, if any.
+        # By token: the running jobs that hold it, each with its number, if any.
         self._holders: dict[bytes, dict[bytes, bytes]] = {}
         self.signatures: dict[bytes, Signature] = {}  # of known waiting jobs that have tokens
         self.lanes: dict[Signature, Lane] = {}
         self._heads: list[tuple[Entry | End, Signature]] = []
         self._parked: dict[bytes, list[tuple[Entry | End, Signature]]] = {}
-        self._bounded: list[Lane] = []  # those that have an end
+        self._bounded: list[Lane] = []  # the lanes that have an end
         self.waits = Waits()
 
     def sign(self, line: bytes) -> tuple[Signature, Wants]:
@@ -86,7 +86,7 @@ class Lanes:
         return bool(self._held or self.waits.kids)
 
     def hold(self, job_id: bytes, line: bytes) -> None:
-        """Count a running job: with the tokens that it was given, and limited tags that it has."""
+        """Count a running job: the tokens that it was given, and its limited tags."""
         _, _, tags, _, slots = _rules(line)
         given = {tag: b"" for tag in tags if tag in self._limits}
         given |= {token: number for token, _, number in (slot.partition(b"#") for slot in slots)}
@@ -97,13 +97,13 @@ class Lanes:
             self._reopen(given)
 
     def release(self, job_id: bytes) -> None:
-        """Count it no longer."""
+        """Stop counting a running job."""
         for token in (given := self._held.pop(job_id, ())):
             del self._holders[token][job_id]
         self._reopen(given)
 
     def slots(self, job_id: bytes) -> tuple[str, ...]:
-        """What a waiting job is given as it starts; see model/gate.py."""
+        """What a waiting job gets at its start; see slots_for in model/gate.py."""
         given = []
         for token in self.signatures.get(job_id, ()):
             if token.startswith(_LOCK):
@@ -116,7 +116,7 @@ class Lanes:
         return tuple(slot.decode() for slot in given)
 
     def lay_out(self, found: Iterable[tuple[Signature, list[Entry], End | None]]) -> None:
-        """Start anew with these lanes; others are dropped that end nowhere."""
+        """Start over with these lanes; of the others only those with an end are kept."""
         self.lanes = {name: lane for name, lane in self.lanes.items() if lane.end is not None}
         for lane in self.lanes.values():
             lane.due = []
@@ -133,7 +133,7 @@ class Lanes:
         self._bounded = [lane for lane in self.lanes.values() if lane.end is not None]
 
     def end(self, signature: Signature) -> End | None:
-        """How far a lane is known."""
+        """How far a lane is known; None if it is known whole."""
         lane = self.lanes.get(signature)
         return None if lane is None else lane.end
 
@@ -152,7 +152,7 @@ class Lanes:
                 heappush(self._parked[lane.parked], (entry, signature))
 
     def first(self, now: bytes) -> Entry | End | None:
-        """The first entry of all lanes that are open; an End if it is not known."""
+        """The first entry of all open lanes; an End if it is not known."""
         heads = self._heads
         while heads:
             key, signature = heads[0]
@@ -189,9 +189,9 @@ class Lanes:
         return using is not None and len(using) >= self._limits.get(token, 1)
 
     def _reopen(self, tokens: Iterable[bytes]) -> None:
-        """Offer the first lane that is parked at each of the tokens that are open.
+        """Put the first lane that is parked at each open token back into the heap.
 
-        One is enough: the next is offered when that one is claimed from, changes, or is parked.
+        One is enough: the next follows when that one is claimed from, changes, or is parked.
         """
         for token in tokens:
             parked = self._parked.get(token)
@@ -204,7 +204,7 @@ class Lanes:
                     break
 
     def are_low(self, few: int) -> bool:
-        """Whether a pass should fill a lane anew, before a claim must wait for it."""
+        """Whether a pass should refill a lane before a claim must wait for it."""
         return any(
             lane.end is not None
             and (len(lane.due) < few or lane.due[0] > lane.end)
@@ -214,5 +214,5 @@ class Lanes:
 
     @property
     def are_whole(self) -> bool:
-        """Whether nothing lies behind the ends of the lanes."""
+        """Whether no job lies beyond the ends of the lanes."""
         return not self._bounded

@@ -1,12 +1,12 @@
-"""The jobs a claimer must know: those that run, and the first of those that wait, in claim order.
+"""The jobs that a claim must know: the running ones and the first waiting ones, in claim order.
 
-It costs memory for a window of the queue only. Of the jobs that are due, and of those that will
-be, it holds the first ones, and the key of the last of them where there are more: what lies behind
-that key is not known, and a pass over the queue fills the window anew before a claim needs it.
-Lines are kept, not places in a file, so that a fold changes nothing here.
+It takes memory only for a window of the queue. Of the jobs that are due, and of those due later, it
+holds the first ones, and the key of the last of them if there are more. What lies beyond that key
+is not known; a pass over the queue refills the window before a claim needs it. Lines are kept, not
+positions in a file, so that a fold changes nothing here.
 
-Jobs that more than their time may hold back lie in lanes, each a window of its own; see lanes.py,
-which is loaded when the first of them is met.
+Jobs that something besides their time may hold are in lanes, each with a window of its own: see
+lanes.py, which is loaded for the first such job.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from queuectl.model.claim_order import rank
 from queuectl.store.files.job_files import line_front, line_id, line_state
 
-SMALLEST = 5120  # jobs that a window holds at least, if there are so many; 600 bytes each
-SHARE = 16  # of a longer queue a window holds such a part, so that few passes are needed
-_SPARE = 1000  # stale entries that may wait in the heaps, beside as many as there are jobs
+SMALLEST = 5120  # jobs that a window holds at least, if the queue has them; 600 bytes each
+SHARE = 16  # of a longer queue a window holds this part, so that few passes are needed
+_SPARE = 1000  # stale entries allowed in the heaps, besides as many as there are jobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 class LiveIndex:
-    """Known jobs' lines by id, and two heaps: jobs that are due, and jobs that will be.
+    """The lines of known jobs by id, and two heaps: jobs that are due, and jobs due later.
 
-    A heap entry counts only while it is the newest of its job; stale ones are dropped when met.
+    A heap entry counts only while it is its job's newest; stale entries are dropped when met.
     """
 
     class Beyond(Exception):
-        """Which job is the next is not known: it lies behind the window."""
+        """The next job is not known: it lies beyond the window."""
 
     def __init__(
         self,
@@ -46,27 +46,27 @@ class LiveIndex:
         most: int = SMALLEST,
         gate: Gate | None = None,
     ) -> None:
-        """`lines` are those of jobs.json, `newer` those of the journal, which count before them.
+        """`lines` are those of jobs.json; `newer` those of the journal, which override them.
 
-        `now`: what is due by then is due. `most`: how many jobs a window is cut to. `gate`: what
-        the settings hold back, None for nothing.
+        `now`: RFC 3339 text; what is due by then counts as due. `most`: jobs that a window is cut
+        to. `gate`: what the settings hold, None for nothing.
         """
         self.gate = gate
         self._aging = 0.0 if gate is None else gate.aging
         self.lines: dict[bytes, bytes] = {}
-        self.running: dict[bytes, bytes] = {}  # those of them that are in progress
+        self.running: dict[bytes, bytes] = {}  # those of them in progress
         self._entries: dict[bytes, Entry] = {}
         self._arrivals, self._now, self._most = 0, now, most
-        self._pushed = 0  # since stale entries were dropped
+        self._pushed = 0  # entries made since stale ones were dropped
         self._lanes: Lanes | None = None
-        self.freed = 0  # jobs that lacked a parent, and do not any more
-        self.unresolved: set[bytes] = set()  # jobs that others wait for and that are not known
+        self.freed = 0  # jobs that lacked a parent and no longer do
+        self.unresolved: set[bytes] = set()  # parents of waiting jobs whose state is not known
         due: dict[Signature, _Window] = {(): _Window(most)}
         later = _Window(most)
         last: dict[bytes, bytes] = {}
         for line in newer:
             job_id = line_id(line)
-            last.pop(job_id, None)  # a job that changed stands behind the others
+            last.pop(job_id, None)  # a changed job comes after the others
             last[job_id] = line
         for line in lines:
             if not last or line_id(line) not in last:
@@ -77,7 +77,7 @@ class LiveIndex:
             (key[0], self._known(key[1], line, self._sign_again(line))) for key, line in later.found
         ]
         heapify(self._later)
-        # Of later jobs all are known up to this time, of those that are due up to such an entry.
+        # All later jobs are known up to this time, and all due jobs up to this entry.
         self._later_end: bytes | None = later.end and later.end[0]
         self._due: list[Entry] = []
         self._due_end: End | None = None
@@ -92,7 +92,7 @@ class LiveIndex:
     def _lay_out(
         self, found: dict[Signature, list[Entry]], ends: Mapping[Signature, End | None]
     ) -> None:
-        """Make heaps of the known jobs that are due, by signature."""
+        """Make heaps of the known due jobs, by signature."""
         self._due, self._due_end = found.pop((), []), ends.get(())
         heapify(self._due)
         self._room = max(5 * self._most, 2 * len(self._entries))
@@ -130,7 +130,7 @@ class LiveIndex:
         return entry
 
     def _sign(self, entry: Entry, line: bytes) -> Signature | None:
-        """The tokens of a waiting job with rules; None if it is held back, as it lacks a parent."""
+        """The tokens of a waiting job with rules; None if it is held because it lacks a parent."""
         lanes, job_id = self._laid_out(), entry[3]
         signature, wants = lanes.sign(line)
         if wants:
@@ -151,11 +151,11 @@ class LiveIndex:
 
     @property
     def in_use(self) -> bool:
-        """Whether a running job keeps others waiting that could start when it ends."""
+        """Whether a running job keeps others waiting that may start when it ends."""
         return self._lanes is not None and self._lanes.in_use
 
     def slots(self, line: bytes) -> tuple[str, ...]:
-        """What the job that waits with this line is given as it starts."""
+        """What the waiting job with this line gets at its start."""
         return () if self._lanes is None else self._lanes.slots(line_id(line))
 
     def _sign_again(self, line: bytes) -> Signature:
@@ -166,7 +166,7 @@ class LiveIndex:
     def resolve(
         self, look_up: Callable[[Collection[str]], Mapping[str, tuple[bytes, str]]]
     ) -> None:
-        """Learn the states of `unresolved` jobs; `look_up` gives the lines of those there are."""
+        """Learn the states of `unresolved` jobs; `look_up` gives the lines of those that exist."""
         if ids := [job_id.decode() for job_id in self.unresolved]:
             found = look_up(ids)
             for job_id in ids:
@@ -175,11 +175,11 @@ class LiveIndex:
 
     @property
     def waits(self) -> Waits | None:
-        """What is known of jobs that wait for others; None if there are none."""
+        """What is known about jobs that wait for others; None if there are none."""
         return None if self._lanes is None or not self._lanes.waits.kids else self._lanes.waits
 
     def _note_parent(self, job_id: bytes, state: bytes) -> None:
-        """Take in another line of a job, which may wait for others, and others for it."""
+        """Take in another line of a job that may wait for others and be waited for."""
         if self._lanes is not None:
             self._lanes.waits.drop(job_id)
             self.learn(job_id, state)
@@ -204,7 +204,7 @@ class LiveIndex:
         lanes = self._laid_out()
         held = lanes.waits.held.pop(child, None)
         self.freed += 1
-        if held is None:  # it lies behind the window
+        if held is None:  # it lies beyond the window
             return
         entry, signature = held
         if self._is_beyond(entry, signature):
@@ -237,7 +237,7 @@ class LiveIndex:
                 self._cut()
 
     def _drop_stale(self) -> None:
-        """Forget entries that no longer count: most of them may be due only in years."""
+        """Drop entries that no longer count; most of them may be due only in years."""
         self._pushed = 0
         due, later = self._parted()
         self._later = later
@@ -246,7 +246,7 @@ class LiveIndex:
         self._lay_out(due, ends)
 
     def _parted(self) -> tuple[dict[Signature, list[Entry]], list[tuple[bytes, Entry]]]:
-        """The known jobs that are due, by signature, and the later ones; in no order."""
+        """The known due jobs, by signature, and the later ones; in no order."""
         signatures = {} if self._lanes is None else self._lanes.signatures
         due: dict[Signature, list[Entry]] = {(): []}
         later = []
@@ -263,7 +263,7 @@ class LiveIndex:
         return None if self._lanes is None else self._lanes.end(signature)
 
     def _cut(self) -> None:
-        """Forget what lies behind the windows, after many jobs were put in."""
+        """Drop what lies beyond the windows after many jobs were put in."""
         due, later = self._parted()
         ends = {}
         for signature, entries in due.items():
@@ -280,7 +280,7 @@ class LiveIndex:
             self._later_end = later[self._most - 1][0]
             self._drop(entry[3] for _, entry in later[self._most :])
             del later[self._most :]
-        self._later = later  # in order, so a heap
+        self._later = later  # sorted, hence a heap
         self._lay_out(due, ends)
 
     def _drop(self, ids: Iterable[bytes]) -> None:
@@ -328,16 +328,16 @@ class LiveIndex:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing lies behind the window."""
+        """Whether no job lies beyond the window."""
         if self._due_end is not None or self._later_end is not None:
             return False
         return self._lanes is None or self._lanes.are_whole
 
     def is_low(self, now: bytes) -> bool:
-        """Whether a pass should fill the window anew, before a claim at `now` must wait for it."""
+        """Whether a pass should refill the window before a claim at `now` must wait for it."""
         if self.is_whole or (self.gate is not None and self.gate.all_paused):
             return False
-        few = self._most // 8 + 1  # the job claimed last lies there still
+        few = self._most // 8 + 1  # the job claimed last is still in it
         if self._later_end is not None and (self._later_end <= now or len(self._later) < few):
             return True
         if self._due_end is not None and (len(self._due) < few or self._due[0] > self._due_end):
@@ -345,7 +345,7 @@ class LiveIndex:
         return self._lanes is not None and self._lanes.are_low(few)
 
     def first_ready(self, now: bytes) -> bytes | None:
-        """The line of the job to claim at the moment `now`, or None; Beyond."""
+        """The line of the job to claim at the moment `now`, or None; raises Beyond."""
         entries, lanes, later, due = self._entries, self._lanes, self._later, self._due
         self._now = max(self._now, now)
         while later and later[0][0] <= now:
@@ -371,7 +371,7 @@ class LiveIndex:
         return self.lines[first[3]]
 
     def _head(self, due: list[Entry], end: End | None, now: bytes) -> Entry | End | None:
-        """The first entry of a heap that counts, `end` if the next lies behind that, or None."""
+        """The first valid entry of a heap, `end` if the next one lies beyond that, or None."""
         entries = self._entries
         while due:
             entry = due[0]
@@ -386,7 +386,7 @@ class LiveIndex:
         return end
 
     def next_due(self) -> bytes | None:
-        """When the next job will be due that is not yet, or None; None while all are paused."""
+        """When the next job that is not due yet will be; None if there is none or all is paused."""
         if self.gate is not None and self.gate.all_paused:
             return None
         while self._later and self._entries.get(self._later[0][1][3]) is not self._later[0][1]:
@@ -395,12 +395,12 @@ class LiveIndex:
 
 
 def _behind(entry: Entry | None) -> End | None:
-    """Where the known jobs end of which this is the last."""
+    """The end of the known jobs, of which this is the last."""
     return entry and (*entry, b"")
 
 
 class _Window:
-    """The first ones by key of what was added, and the key of the last if others were left out."""
+    """The first of the added entries by key, and the key of the last if others were left out."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -411,7 +411,7 @@ class _Window:
         if self.end is not None and key > self.end:
             return
         self.found.append((key, line))
-        if len(self.found) > self._most * 5 // 4:  # not at each: a sort costs
+        if len(self.found) > self._most * 5 // 4:  # not at each one: sorting costs time
             self.found.sort()
             del self.found[self._most :]
             self.end = self.found[-1][0]

@@ -1,10 +1,10 @@
 """The lock of the queue: one writer at a time, on descriptors that stay open.
 
-It is two locks, taken always both and in this order: the data folder's own, which nobody can
-remove, and that of `queue.lock`, which other hosts and older queuectls see. Each is taken by its
-descriptor, so both names are looked at afterwards: the folder may have been moved away, and
-`queue.lock` removed, by a person who took it for a stale one. A look alone would not do: a removal
-between the look and the append would let a second writer in.
+It consists of two locks, always both taken and in this order: the lock of the data folder, which
+nobody can remove, and that of `queue.lock`, which other hosts and older queuectls see. Each is
+taken by descriptor, so both names are checked afterwards: the folder may have been moved away, and
+`queue.lock` removed by a person who took it for a stale one. The check alone would not be enough: a
+removal between the check and the append would let a second writer in.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_OF_ALL = 0.0001, 0.001, 0.02  # seconds
-_LONG = 1.0  # seconds of waiting after which somebody wants to know
+_LONG = 1.0  # seconds of waiting after which a person is told
 
 
 class QueueLock:
     """The exclusive lock of a data folder, a context manager; not re-entrant.
 
-    `patience` gives the seconds to wait for it; it is asked only when another process has it.
-    `now` is the store's clock; without one the lock looks at both names whenever it is taken.
+    `patience` gives the seconds to wait for it; it is called only if another process has the lock.
+    `now` is the store's clock; without it both names are checked each time the lock is taken.
     """
 
     def __init__(
@@ -41,18 +41,18 @@ class QueueLock:
         self._now = now
         self._folder = folder
         self._patience = patience
-        # Told once, after a second of waiting, what is waited for.
+        # Called once, after a second of waiting, with a line that says what for.
         self.on_wait: Callable[[str], None] | None = None
-        self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock, while they are open
+        self._fds: tuple[int, ...] = ()  # of the folder and of queue.lock while open
         self._inodes = (-1, -1, -1, -1)  # device and inode of each
-        # When a name in the folder was made, renamed or removed last, as the lock was taken (its
-        # ctime, which nobody can set); 0 if that is so young that one more may not show.
+        # The ctime of the folder (which nobody can set) when the lock was taken: when a name in it
+        # was last made, renamed or removed. 0 if too recent for another change to show.
         self.named_at = 0
-        self._lock: Callable[..., bool]  # filelock's two functions, from the first lock on:
+        self._lock: Callable[..., bool]  # filelock's two functions, set at the first lock:
         self._unlock: Callable[[int], None]  # a reader never pays for loading it
 
     def acquire(self) -> None:
-        """Take the lock, or raise StoreBusy when `patience` ends."""
+        """Take the lock; StoreBusy when `patience` ends, StoreError if there is no way to lock."""
         deadline = None
         try:
             while True:
@@ -60,21 +60,21 @@ class QueueLock:
                     self._open()
                 for fd in self._fds:
                     if not self._try(fd):
-                        if deadline is None:  # one patience for all that is waited for
+                        if deadline is None:  # one patience for all waits
                             deadline = time.monotonic() + self._patience()
                         self._wait(fd, deadline)
                 if self._is_named():
                     return
-                self._give_up()  # a lock on what has lost its name keeps nobody out
+                self._give_up()  # a lock on a file without its name keeps nobody out
         except BaseException:  # Ctrl-C in a shell that lives on, a failing disk
             self._give_up()
             raise
 
     def _give_up(self) -> None:
-        """Free what was taken, also where a forked process has the same open files; let go."""
+        """Free what was taken, even if a forked process has the same open files; close them."""
         try:
             if self._fds:
-                with suppress(OSError):  # a file system without locks, of which `_try` told
+                with suppress(OSError):  # a file system without locks, which `_try` reported
                     self.release()
         finally:
             self.close()
@@ -92,8 +92,8 @@ class QueueLock:
         self.release()
 
     def _open(self) -> None:
-        # filelock is the lock that the files are promised under (see docs/architecture.md); what it
-        # costs to load, half of an `enqueue`, is paid for that.
+        # docs/architecture.md promises filelock as the lock of the files; hence its loading time,
+        # half of an `enqueue`.
         from filelock import lock_descriptor, unlock_descriptor
 
         self._lock, self._unlock = lock_descriptor, unlock_descriptor
@@ -105,7 +105,7 @@ class QueueLock:
         known = self._inodes[:2] in ((-1, -1), (above.st_dev, above.st_ino))
         try:
             if not known and not os.path.lexists(os.path.join(self._folder, MARKER)):
-                raise gone(self._folder)  # what has its name by now is not a queue
+                raise gone(self._folder)  # what now has its name is not a queue
             file = door.open_file(self.path, os.O_RDWR | os.O_CREAT)
         except BaseException:
             os.close(folder)
@@ -114,14 +114,14 @@ class QueueLock:
         self._inodes = (above.st_dev, above.st_ino, found.st_dev, found.st_ino)
 
     def with_folder(self, action: Callable[[], None]) -> None:
-        """Do something under the folder's lock alone: `queue.lock` itself is to be mended."""
+        """Do something under the folder's lock alone, because `queue.lock` must be mended."""
         from filelock import lock_descriptor
 
         self._lock = lock_descriptor
         deadline = time.monotonic() + self._patience()
         held = [door.open_folder(self._folder)]
         try:
-            with suppress(StoreError):  # what is not a file has no lock that a process could hold
+            with suppress(StoreError):  # no process can hold a lock of what is not a file
                 held.append(door.open_ours(self.path, os.O_RDWR, linked=True)[0])
             for fd in held:
                 self._wait(fd, deadline)
@@ -131,7 +131,7 @@ class QueueLock:
                 os.close(fd)
 
     def is_there(self) -> bool:
-        """Whether the folder that is locked still has its name; it may be moved at any time."""
+        """Whether the locked folder still has its name; it may be moved at any time."""
         try:
             found = os.stat(self._folder)
         except OSError:
@@ -139,7 +139,7 @@ class QueueLock:
         return (found.st_dev, found.st_ino) == self._inodes[:2]
 
     def close(self) -> None:
-        """Let go of both files; the lock opens them anew."""
+        """Close both files; the next lock opens them anew."""
         fds, self._fds = self._fds, ()
         for fd in reversed(fds):
             os.close(fd)
@@ -148,13 +148,13 @@ class QueueLock:
         try:
             if fd not in self._fds[:1]:
                 return self._lock(fd, blocking=False)
-            # The same lock without filelock's checks: a worker takes it for each job.
+            # The same lock without filelock's checks, because a worker takes it for each job.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except (BlockingIOError, PermissionError):  # EACCES is what some file systems say instead
+        except (BlockingIOError, PermissionError):  # some file systems report EACCES instead
             return False
         except OSError as exc:
-            # No soft lock instead: two kinds of lock on one queue would keep nobody out.
+            # No soft lock instead: with two kinds of lock on one queue, neither keeps others out.
             raise StoreError(
                 f"{self.path}: this file system has no locks ({exc.strerror}); "
                 "name a folder on another with --data DIR"
@@ -193,7 +193,7 @@ class QueueLock:
 
 
 def _holder(fd: int) -> str:
-    """The process that holds the lock of an open file, as Linux tells it in /proc/locks."""
+    """The process that holds the lock of an open file, according to Linux's /proc/locks."""
     inode = b":%d" % os.fstat(fd).st_ino
     try:
         with open("/proc/locks", "rb") as file:
@@ -207,7 +207,7 @@ def _holder(fd: int) -> str:
 
 
 def _kinship(pid: int) -> str:
-    """What to add of a holder that started this process, as `flock FOLDER queuectl ...` does."""
+    """What to add if the holder started this process, as `flock FOLDER queuectl ...` does."""
     above = os.getpid()
     while above > 1:
         with open(f"/proc/{above}/stat", "rb") as file:

@@ -1,14 +1,13 @@
-"""What is kept of a run's output that is longer than log-limit: its first half and its last.
+"""Keeps only the beginning and the end of a run's output that is longer than log-limit.
 
 The spool of such a run is cut while it runs: `WORKER.head.spool` gets its first bytes, once, and
-`WORKER.tail.spool` its last ones, anew at each cut; then the spool is emptied, and what writes goes
-on at its new end. What is written between copy and cut is lost, so numbers are told as "about".
-A kill at any moment leaves enough for a rescue to assemble the log: a tail is whole or not there,
-and without one nothing was cut, whether there is a head or not. Until the spool is emptied the tail
-is `WORKER.next.spool`; it holds how long the spool was, which shows whether it was emptied.
-Where the disk has little room, less is kept; where it has none for the parts, the spool keeps its
-first half and a line that says so: what runs must not fill the disk for all others. The limit of a
-run is chosen by its Spool, in logs.py.
+`WORKER.tail.spool` its last ones, anew at each cut. Then the spool is emptied, and the run goes on
+writing at its new end. What is written between copy and cut is lost, so numbers are "about".
+A kill at any moment leaves enough for a rescue to assemble the log: a tail is whole or absent, and
+without a tail nothing was cut, with or without a head. Until the spool is emptied the tail is
+`WORKER.next.spool`; it holds the length of the spool, which shows whether it was emptied.
+If the disk has little room, less is kept; if it has none for the parts, the spool keeps its first
+half and a line that says so: a run must not fill the disk. The Spool in logs.py chooses the limit.
 """
 
 from __future__ import annotations
@@ -26,27 +25,27 @@ from queuectl.store.facts import LATER, SOON
 MISSING = b"\n... some output not kept ...\n"  # for a reader that follows
 _PARTS = ("new", "next", "tail", "head", "whole")  # in the order in which they are removed
 _BLOCK = 1 << 20
-_LEAST = 1_000_000  # bytes that are kept of a run, if there are so many, however full the disk is
-_FASTEST = 2e9  # bytes a second that a run may write
-_NUMBERS = b"%020d %020d\n"  # at the front of a tail: bytes cut off before, bytes of the spool then
+_LEAST = 1_000_000  # bytes of a run that are kept however full the disk is
+_FASTEST = 2e9  # bytes a second that a run is assumed to write at most
+_NUMBERS = b"%020d %020d\n"  # begins a tail: bytes cut off before it, size of the spool then
 _FRONT = 42
 
 
 class Cuts:
-    """The cuts of one worker's spool. `gone`: bytes of the present run that were cut off."""
+    """The cuts of one worker's spool. `gone`: bytes cut off from the present run."""
 
     def __init__(self, spool: str) -> None:
         self.spool, self.gone = spool, 0
         self.looked: tuple[int, float] | None = None  # size and moment at the run's last look
 
     def path(self, part: str) -> str:
-        """Where a part lies: "head", "tail", the "whole" log, or a "new" one of them."""
+        """The path of a part: "head", "tail", the "whole" log, or a "new" one of them."""
         return f"{self.spool.removesuffix('spool')}{part}.spool"
 
     def look(self, fd: int, limit: int) -> float:
-        """Cut the spool if more than `limit` bytes are in it; seconds until the next look.
+        """Cut the spool if it has more than `limit` bytes; returns seconds until the next look.
 
-        DiskRefused if there is no room for the parts: then nothing is cut.
+        Raises DiskRefused if there is no room for the parts; then nothing is cut.
         """
         size, now = os.fstat(fd).st_size, time.monotonic()
         if size > limit:
@@ -56,14 +55,14 @@ class Cuts:
         before, at = self.looked or (0, now - SOON)
         grown, took = size - before, now - at
         self.looked = (size, now)
-        # Half of the time that the rest will take at this pace, or the disk at the fastest.
+        # Half of the time until the limit at this pace, or at the disk's fastest.
         latest = min(LATER, free_of(fd) / (2 * _FASTEST))
         if grown > 0:
             latest = min(latest, (limit - size) * took / (2 * grown))
         return max(SOON, latest)
 
     def shorten(self, fd: int, limit: int) -> None:
-        """Leave the first half of what is in the spool on `fd`, and a line that tells of the rest.
+        """Keep the first half of the spool on `fd`, and a line that reports the rest.
 
         For a disk that has no room for the parts.
         """
@@ -92,10 +91,10 @@ class Cuts:
         self._put("next", newest())
         size = os.fstat(fd).st_size
         last = os.pread(fd, _BLOCK, max(end, size - _BLOCK))
-        door.truncate(fd, 0, self.spool)  # at once: what is written in between is lost
+        door.truncate(fd, 0, self.spool)  # right after: what is written in between is lost
         self.gone += size
         if last:
-            gap = size - end - len(last)  # it was written faster than copied
+            gap = size - end - len(last)  # the run wrote faster than this copied
             self._add("next", (_line(gap, False) if gap > 0 else b"") + last)
         door.rename(self.path("next"), self.path("tail"))
 
@@ -110,14 +109,14 @@ class Cuts:
             door.append(fd, data, os.fstat(fd).st_size, path)
 
     def is_cut(self, fd: int) -> bool:
-        """Whether something was cut off the spool on `fd`, by whatever process."""
+        """Whether any process has cut something off the spool on `fd`."""
         tail = self._tail(os.fstat(fd).st_size)
         if tail is not None:
             os.close(tail)
         return tail is not None
 
     def _tail(self, size: int) -> int | None:
-        """The tail of the last cut that went through, as the size of the spool shows; open."""
+        """The open tail of the last complete cut, judged by the size of the spool."""
         following = self._whole("next")
         if following is not None:
             if size < _numbers(following)[1]:
@@ -126,7 +125,7 @@ class Cuts:
         return self._whole("tail")
 
     def _whole(self, part: str) -> int | None:
-        """A tail, open; None if there is none, or only what a power cut has left of it."""
+        """An open tail; None if there is none, or only what a power cut left of it."""
         fd = _opened(self.path(part))
         if fd is not None and len(_numbers(fd)) != 2:
             os.close(fd)
@@ -134,22 +133,22 @@ class Cuts:
         return fd
 
     def assemble(self, fd: int, limit: int) -> str:
-        """The path of a file with the whole log of the spool on `fd`: head, a line, tail."""
+        """The path of a file with the whole log of the spool on `fd`: head, a line, and tail."""
         self._put("whole", self.kept(fd, limit))
-        self.gone = self.gone or 1  # there is something to drop
+        self.gone = self.gone or 1  # there may be something to drop
         return self.path("whole")
 
     def rescued(self, fd: int, limit: int) -> str:
-        """The path of what is to be the log of a dead worker's run; "" if it wrote nothing."""
+        """The path of the file that becomes a dead worker's log; "" if the run wrote nothing."""
         size, whole = os.fstat(fd).st_size, self.path("whole")
-        if os.path.lexists(whole):  # a kill came when it was to get its name
+        if os.path.lexists(whole):  # the worker was killed before the log got its name
             return whole
         if self.is_cut(fd) or 0 < limit < size:
             return self.assemble(fd, limit)
         return self.spool if size else ""
 
     def kept(self, fd: int, limit: int) -> Iterator[bytes]:
-        """What is kept of the output so far: `limit` bytes, 0 for what the cuts left."""
+        """What is kept of the output so far: `limit` bytes; 0: all that the cuts left."""
         size = os.fstat(fd).st_size
         tail = self._tail(size)
         if tail is None:
@@ -174,7 +173,7 @@ class Cuts:
                 os.close(head)
 
     def end(self, most: int) -> bytes:
-        """At most the last `most` bytes that were cut off and kept."""
+        """At most the last `most` bytes of those cut off and kept."""
         tail = _opened(self.path("tail"))
         if tail is None:
             return b""
@@ -183,14 +182,14 @@ class Cuts:
             return b"".join(_span(tail, max(_FRONT, end - most), end))
 
     def drop(self) -> None:
-        """Remove all parts: the log has its name, or nobody wants it."""
+        """Remove all parts, once the log has its name or nobody wants it."""
         for part in _PARTS:
             door.remove(self.path(part))
         self.gone = 0
 
 
 def worker_of(name: str) -> str:
-    """The id of the worker whose spool, or whose part of one, has that name."""
+    """The id of the worker whose spool, or part of a spool, has this name."""
     worker = name.removesuffix(".spool")
     for part in _PARTS:
         worker = worker.removesuffix(f".{part}")
@@ -204,7 +203,7 @@ def _numbers(tail: int) -> list[int]:
 
 
 def fitting(fd: int, limit: int) -> int:
-    """The limit, or less if the disk of the spool on `fd` has no room for four times that."""
+    """The limit, or less if the disk of the spool on `fd` has no room for four times the limit."""
     room = os.fstat(fd).st_size + free_of(fd)
     while limit > _LEAST and 4 * limit > room:
         limit = max(limit // 2, _LEAST)
@@ -212,7 +211,7 @@ def fitting(fd: int, limit: int) -> int:
 
 
 def free_of(fd: int) -> float:
-    """Bytes that are free on the disk of a file; endless if the system does not say."""
+    """Free bytes on the disk of a file; infinite if the system does not say."""
     disk = os.fstatvfs(fd)
     return disk.f_bavail * disk.f_frsize if disk.f_blocks else float("inf")
 

@@ -1,11 +1,11 @@
-"""Where the output of runs lies: `logs/JOB.RUN.WORD.log`, and `logs/WORKER.spool` while one runs.
+"""Keeps the output of runs in `logs/JOB.RUN.WORD.log`, and during a run in `logs/WORKER.spool`.
 
-WORD is the job's own `log_word`, so that no job is shown the output of another that had its id. A
+WORD is the job's own `log_word`, so that a job never shows the output of another that had its id. A
 job that first ran under format 1 has none, and its logs are `JOB.RUN.log`.
-A worker keeps one spool open for all its runs and gives it its final name only if something was
-written: making a new file for each run would cost a third of the throughput. After a run that may
-have left something that writes, the file is that run's for good. It is locked, and the processes of
-a run inherit the lock with the descriptor: as long as it is held, one of them lives, wherever.
+A worker keeps one spool open for all its runs and renames it only if something was written: a new
+file for each run would cost a third of the throughput. If a run may have left a process that still
+writes, the file belongs to that run for good. It is locked, and the processes of a run inherit the
+lock with the descriptor: while it is held, one of them lives.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from queuectl.store.output import Printed
 
 _BLOCK = 65_536
-_LOOK = 0.2  # seconds between looks at a spool that is being followed
+_LOOK = 0.2  # seconds between looks at a followed spool
 
 
 class LogFolder:
     """The folder `logs` of a data folder. Nothing here takes a lock or raises for a missing log.
 
-    BadFile for anything but a file of ours in the place of one.
-    Methods without a text are as Output says.
+    Raises BadFile for anything but a file of ours in place of a log.
+    Methods without a docstring: see Output.
     """
 
     def __init__(self, data_folder: str) -> None:
         self.path = os.path.join(data_folder, LOGS)
 
     def now(self) -> float:
-        """The clock by which logs are dated."""
+        """The clock for the age of logs: seconds since 1970."""
         return time.time()
 
     def run_path(self, job: Job, run: int | None = None) -> str:
-        """Where the output of a finished run (None: the latest) lies, if it had any."""
+        """The path of the log of a finished run (None: the latest), if it had output."""
         return door.within(self.path, log_name(job, run))
 
     def spool_path(self, worker_id: str) -> str:
-        """Where a worker's current run writes; BadFile if `logs` is not a folder of ours."""
+        """The path that a worker's run writes to; BadFile if `logs` is not a folder of ours."""
         door.check_folder_of_ours(self.path)
         return door.within(self.path, f"{worker_id}.spool")
 
@@ -60,9 +60,9 @@ class LogFolder:
         return Spool(self, worker_id)
 
     def make(self) -> None:
-        """Make the folder, if it is missing; BadFile if something else is in its place.
+        """Make the folder if it is missing; BadFile if something else is in its place.
 
-        FileMissing if the data folder is gone: it is not made again.
+        Raises FileMissing if the data folder is gone: it is not made again.
         """
         if not os.path.isdir(os.path.dirname(self.path)):
             raise door.gone(os.path.dirname(self.path))
@@ -141,16 +141,16 @@ class LogFolder:
         return [self.spool_path(worker_id), *map(self.run_path, jobs)]
 
     def is_held(self, worker_id: str, jobs: Iterable[Job]) -> bool:
-        """Whether something lives that inherited the output of one of these runs.
+        """Whether a process that inherited the output of one of these runs lives.
 
-        If not, something may live all the same that has put its output elsewhere.
+        If not, a process that redirected its output may still live.
         """
         return any(map(is_locked, self.places(worker_id, jobs)))
 
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
-        """Keep what a dead worker's last run had written, if anything, as that run's log.
+        """Keep what a dead worker's last run wrote, if anything, as that run's log.
 
-        `limit`: how many bytes of it unless the job says otherwise, 0 for all.
+        `limit`: bytes to keep unless the job says otherwise, 0 for all.
         """
         limit = limit if job.log_limit is None else job.log_limit
         spool, kept = self.spool_path(worker_id), self.run_path(job)
@@ -191,7 +191,7 @@ class LogFolder:
     def remove_old(
         self, age: float | None, total: int, running: Callable[[], Mapping[str, int]]
     ) -> list[str]:
-        # First the logs, then the jobs: what begins to run from here on has no log in the list.
+        # First the logs, then the jobs: a run that starts from here on has no log in the list.
         found = sorted(self._by_age())
         busy = running()
         oldest = 0.0 if age is None else self.now() - age
@@ -208,7 +208,7 @@ class LogFolder:
         return removed
 
     def _by_age(self) -> Iterator[tuple[float, int, str, str, int]]:
-        """When each was written last, its bytes, its name, the id of its job and the run."""
+        """Of each log: time of the last write, bytes, name, the id of its job and the run."""
         try:
             with os.scandir(self.path) as entries:
                 for entry in entries:
@@ -216,7 +216,7 @@ class LogFolder:
                     if named and entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)
                         yield found.st_mtime, found.st_size, entry.name, *named[:2]
-        except FileNotFoundError:  # the folder, or a log that somebody removed meanwhile
+        except FileNotFoundError:  # the folder or this log was removed meanwhile
             return
 
     def _names(self) -> list[str]:
@@ -235,7 +235,7 @@ class LogFolder:
         return None if fd is None else PrintedFile(fd)
 
     def _open(self, job: Job, run: int | None = None) -> int | None:
-        """A descriptor of the run's (None: the latest) output, or None if there is none yet."""
+        """A descriptor of the run's (None: the latest) output; None if there is none yet."""
         door.check_folder_of_ours(self.path)
         fd = _open_to_read(self.run_path(job, run))
         if fd is None and job.state == "in_progress" and run in (None, job.run):
@@ -245,9 +245,9 @@ class LogFolder:
     def _growing(
         self, job: Job, look: Callable[[], Job], wait: Callable[[float], None]
     ) -> Generator[bytes, None, int | None]:
-        """What is surely this run's output, until the run is over.
+        """What is certainly this run's output, until the run is over.
 
-        Returns where the rest begins in the log; None if there is none, as the spool was cut.
+        Returns where the rest begins in the log; None if the spool was cut, so there is no rest.
         """
         fd = _open_to_read(self.spool_path(str(job.worker)))
         offset, is_cut, is_ours = 0, False, False
@@ -257,7 +257,7 @@ class LogFolder:
                     offset, is_cut = 0, True
                     yield MISSING
                 piece = b"" if fd is None else os.pread(fd, _BLOCK, offset)
-                # Looked at after reading: once this run is over, the spool may be another's.
+                # Checked after reading: once this run is over, the spool may be another run's.
                 now = look()
                 if now.state != "in_progress" or now.run != job.run:
                     if fd is None or not is_ours or os.fstat(fd).st_nlink:
@@ -296,18 +296,18 @@ class Spool:
         if self.fd >= 0:
             return
         self._logs.make()
-        door.remove(self.path)  # a renaming failed: nothing of it into the next run's log
+        door.remove(self.path)  # a rename failed: keep its content out of the next run's log
         # Append: whatever the commands do to the shared offset, nothing is overwritten.
         fd = door.above_standard(door.open_file(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
-        os.set_blocking(fd, True)  # as commands may expect of their output
+        os.set_blocking(fd, True)  # commands may expect this of their output
         _lock(fd)
         self.fd = fd
 
     def begin(self, job: Job) -> None:
-        if self._cuts.gone:  # the log of the run before could not get its name
+        if self._cuts.gone:  # the log of the run before could not be renamed
             self._cuts.drop()
         self._cuts.looked = None
-        if job.run > 1:  # a job that a backup brought back may have had a run of this number before
+        if job.run > 1:  # a job restored from a backup may have had a run with this number before
             with suppress(StoreError):
                 door.remove(self._logs.run_path(job))
         self._limit = self._usual if job.log_limit is None else job.log_limit
@@ -331,9 +331,9 @@ class Spool:
         return self._cuts.look(self.fd, self._limit)
 
     def is_let_go(self) -> bool:
-        """Whether no process that inherited the file has it open any more.
+        """Whether no process that inherited the file still has it open.
 
-        One that opened it anew by its path is not seen.
+        A process that opened it anew by its path is not seen.
         """
         fd, self.fd = self.fd, -1
         os.close(fd)  # the lock lives on with the processes that share it
@@ -343,14 +343,14 @@ class Spool:
         return _lock(self.fd)
 
     def finish(self, job: Job, *, clean: bool = True) -> None:
-        """Keep what the run has written as its log, if anything; DiskRefused if that fails.
+        """Keep what the run wrote, if anything, as its log; DiskRefused if that fails.
 
-        Unless it is `clean`, something may still write: the file becomes its log though empty.
+        If the end is not `clean`, a process may still write: even an empty file becomes the log.
         """
         found = os.fstat(self.fd)
         if self._cuts.gone or found.st_size or not found.st_nlink or not clean:
             try:
-                if found.st_nlink:  # else somebody removed the file, and the output with it
+                if found.st_nlink:  # otherwise somebody removed the file, and the output with it
                     if self._cuts.gone or 0 < self._limit < found.st_size:
                         self._finish_cut(self._logs.run_path(job), clean)
                     else:
@@ -362,14 +362,14 @@ class Spool:
     def _finish_cut(self, kept: str, clean: bool) -> None:
         try:
             whole = self._cuts.assemble(self.fd, self._limit)
-        except DiskRefused:  # no room: what is there is better than nothing
+        except DiskRefused:  # no room: what is already there is better than nothing
             self._cuts.shorten(self.fd, self._limit)
             door.rename(self.path, kept)
             self._cuts.drop()
             raise
         if clean:
             door.rename(whole, kept)
-            door.remove(self.path)  # not emptied: a reader that follows it reads on to its end
+            door.remove(self.path)  # not emptied: a reader that follows it reads to its end
         else:
             # The file that may still be written to is to be the log.
             door.truncate(self.fd, 0, self.path)
@@ -395,23 +395,23 @@ class Spool:
                 door.remove(self.path)
 
     def _start_afresh(self) -> None:
-        # Forgotten before it is closed: the number may soon be that of the journal.
+        # Forgotten before it is closed: the journal may soon get the same descriptor number.
         fd, self.fd = self.fd, -1
         os.close(fd)
         self.make_ready()
 
 
 def _lock(fd: int) -> bool:
-    """Lock the file for this process and those that inherit the descriptor; whether that worked."""
+    """Lock the file for this process and all that inherit the descriptor; returns success."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # others have it; or the system has no such locks
+    except OSError:  # other processes have it, or the system has no such locks
         return False
     return True
 
 
 def is_locked(path: str) -> bool:
-    """Whether something has the file open that inherited it from a worker."""
+    """Whether a process that inherited the file from a worker has it open."""
     fd = _open_to_read(path)
     if fd is None:
         return False
@@ -425,9 +425,9 @@ def is_locked(path: str) -> bool:
 
 
 def named_run(name: str) -> tuple[str, int, str | None] | None:
-    """Job id, run and word of a log's name, None for another file's.
+    """Job id, run and word from the name of a log; None for another file.
 
-    An id may hold dots and digits; a word begins with a letter, and the run stands before it.
+    An id may contain dots and digits; a word begins with a letter, and the run is before it.
     """
     if not name.endswith(".log"):
         return None
@@ -438,7 +438,7 @@ def named_run(name: str) -> tuple[str, int, str | None] | None:
 
 
 def _is_older(path: str, job: Job) -> bool:
-    """Whether the file was written before there was this job."""
+    """Whether the file was written before this job existed."""
     try:
         return os.stat(path).st_mtime < parse_time(job.created_at)
     except FileNotFoundError:
@@ -447,7 +447,7 @@ def _is_older(path: str, job: Job) -> bool:
 
 def _open_to_read(path: str) -> int | None:
     try:
-        # Output that is also kept under another name is the same output.
+        # Output that also has another name is the same output.
         return door.open_ours(path, os.O_RDONLY, linked=True)[0]
     except FileMissing:
         return None
@@ -461,9 +461,9 @@ def _inode(path: str) -> int:
 
 
 def _pieces(fd: int, offset: int) -> Iterator[bytes]:
-    """The file from `offset` to where it ends now; closes it."""
+    """The file from `offset` to its present end; closes it."""
     with door.Closing(fd):
-        end = os.fstat(fd).st_size  # it may be what these pieces are written to
+        end = os.fstat(fd).st_size  # these pieces may be written to this very file
         while piece := os.pread(fd, min(_BLOCK, max(0, end - offset)), offset):
             yield piece
             offset += len(piece)

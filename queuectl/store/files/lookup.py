@@ -1,4 +1,4 @@
-"""Finding single jobs without reading the queue: by the front of their line."""
+"""Finding single jobs by the front of their line, without reading the queue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from queuectl.store.files.own_files import OwnFiles
 
-FEW = 20  # ids; more are looked for in one pass over all lines
+FEW = 20  # ids; more are searched in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job
 
 
@@ -39,7 +39,7 @@ def named_jobs(
     look_up: Callable[[Journal, Collection[str]], dict[str, Found]],
     ids: Collection[str],
 ) -> Iterator[tuple[Journal, Iterator[Job]]]:
-    """The lock, the journal read to its end, and each job; NoSuchJob if one is not there."""
+    """Takes the lock; gives the journal, read to its end, and each job; NoSuchJob."""
     with writing as journal:
         found = look_up(journal, ids)
 
@@ -55,7 +55,7 @@ def named_jobs(
 def find_jobs(
     journal: Journal, jobs_fd: int, dead_fd: int, ids: Collection[str]
 ) -> dict[str, Found]:
-    """The present lines of those of the jobs that exist, by id."""
+    """The present lines of the jobs that exist, by id."""
     found = _in_journal(journal, ids)
     missing = [job_id for job_id in ids if job_id not in found]
     for fd, where in ((jobs_fd, JOBS), (dead_fd, DEAD)):
@@ -65,7 +65,7 @@ def find_jobs(
 
 
 def _in_journal(journal: Journal, ids: Collection[str]) -> dict[str, Found]:
-    """The last journal line of each job that has one; it may be a removal."""
+    """The last journal line, perhaps a removal, of each job that has one."""
     if len(ids) > FEW:
         lines = dict(_wanted(journal.all_lines(), ids))
     else:
@@ -118,7 +118,7 @@ def find_holders(files: OwnFiles, journal: Journal, keys: Collection[str]) -> di
         older = list(filter(is_live, lines))
     found: dict[str, list[Job]] = {key: [] for key in keys}
     for line in chain(older, filter(is_live, newest.values())):
-        # A line without the key may be newer: a person took that away, or the job.
+        # A newer line may lack the key: a person removed it, or the job is gone.
         if not few or _last_line(text, line_id(line).decode()) in (None, line):
             job = decode_job(line)
             if job.unique in found:

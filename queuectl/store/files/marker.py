@@ -1,4 +1,4 @@
-"""Whether a data folder is ours, and how one is made."""
+"""Checks whether a data folder is ours, and makes one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FORMAT = 2  # that of the journal, too: see the recipe there
-LAST_MADE = WORKER_LIST  # made after the journal: where it is, a journal was
+FORMAT = 2  # also that of the journal: see the recipe there
+LAST_MADE = WORKER_LIST  # made after the journal: where it is, there was a journal
 EMPTY = b"[\n]\n"  # a job file without jobs
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MARKS = {b'{"format": %d}\n' % number: number for number in range(1, FORMAT + 1)}
@@ -33,11 +33,11 @@ _NAMES = (JOBS, DEAD, SETTINGS, WORKER_LIST, JOURNAL, ENV_SETS, WORKERS, LOGS)
 
 
 def check_folder(path: str) -> bool:
-    """Whether `path` is a queue that may be used; False if nothing is there yet.
+    """Whether `path` is a queue that may be used; False if there is none yet.
 
     A queue that others may write to is closed to them before anything in it is opened. Raises
-    StoreError for a file, a folder of another user or one that is shared with others (as /tmp is),
-    a newer format, or foreign files.
+    StoreError for a file, a folder of another user or shared with others (like /tmp), a newer
+    format, or foreign files.
     """
     try:
         found = os.stat(path)
@@ -62,7 +62,7 @@ def check_folder(path: str) -> bool:
         return True
     foreign = [name for name in _NAMES if os.path.lexists(os.path.join(path, name))]
     if foreign:
-        if marked_format(path):  # somebody made the queue between the two looks
+        if marked_format(path):  # another process made the queue between the two looks
             return True
         kind = "folder " if foreign[0] in (WORKERS, LOGS) else ""
         raise StoreError(
@@ -73,7 +73,7 @@ def check_folder(path: str) -> bool:
 
 
 def _close_to_others(path: str, found: os.stat_result) -> None:
-    """Take from others what they may do in a queue of ours; another folder is left as it is."""
+    """Remove the rights of others in a queue of ours; other folders stay as they are."""
     if found.st_mode & stat.S_ISVTX:
         raise StoreError(
             f"data folder {path} is shared with other users; name one of your own with --data DIR"
@@ -84,7 +84,7 @@ def _close_to_others(path: str, found: os.stat_result) -> None:
     except FileNotFoundError:
         return
     except DiskRefused as exc:
-        # On a disk that is read-only nobody else can write either.
+        # On a read-only disk nobody else can write either.
         if not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EROFS:
             raise
 
@@ -103,7 +103,7 @@ def marked_format(path: str) -> int:
 
 
 def _parse_mark(marker: str, mark: bytes) -> int:
-    """The format of a marker that is not spelled as we spell it."""
+    """The format in a marker that is not spelled our way."""
     import json
 
     try:
@@ -125,8 +125,8 @@ def _parse_mark(marker: str, mark: bytes) -> int:
 def mark_folder(path: str, version: int = FORMAT) -> None:
     """Make the folder, if missing, and write its marker.
 
-    StoreError for a folder that holds other things and that others may write to: those use it;
-    and for one of another queue's own, where each file is taken for a worker, or for output.
+    Raises StoreError for a folder that others may write to and that holds other things, since they
+    use it; and for a folder inside another queue, where each file counts as a worker or output.
     """
     above, name = os.path.split(path)
     if name in (WORKERS, LOGS) and os.path.lexists(os.path.join(above, MARKER)):
@@ -141,8 +141,8 @@ def mark_folder(path: str, version: int = FORMAT) -> None:
             "name one of your own with --data DIR"
         )
     _sync_names(path)
-    # Nobody can hold the lock of a folder that is not there yet, so two may be here at once: each
-    # has a temporary file of its own, and the first to be done may take the other's for a leftover.
+    # A folder that does not exist yet cannot be locked, so two processes may be here at once. Each
+    # has its own temporary file, and the first one done may take the other's for a leftover.
     try:
         door.replace(os.path.join(path, MARKER), b'{"format": %d}\n' % version)
     except DiskRefused:
@@ -151,17 +151,17 @@ def mark_folder(path: str, version: int = FORMAT) -> None:
 
 
 def _holds_anything(path: str) -> bool:
-    """Whether there is more in the folder than a marker, perhaps of a making that was cut short."""
+    """Whether the folder holds more than a marker, which an interrupted `make` may have left."""
     try:
         return not all(name.startswith(MARKER) for name in os.listdir(path))
-    except OSError:  # what is to be written there will be refused
+    except OSError:  # writing to it will be refused
         return False
 
 
 def _sync_names(path: str) -> None:
-    """Bring the folder's name to the disk, and those of the folders above that we may have made.
+    """Sync the names of the folder and of the folders above it that we may have made.
 
-    Before the marker: a folder that has one is never looked at again.
+    Before the marker is written: a folder that has one is never checked again.
     """
     above, ours = os.path.dirname(path), True
     while ours and os.access(above, os.R_OK):
@@ -171,9 +171,9 @@ def _sync_names(path: str) -> None:
 
 
 def is_new(path: str) -> bool:
-    """Whether a marked folder was never written to, or its making was cut short.
+    """Whether a marked folder was never written to, or its `make` was interrupted.
 
-    Anything else that has no journal is a queue that lost a file: BadFile.
+    Raises BadFile for anything else without a journal: it is a queue that lost a file.
     """
     journal = os.path.join(path, JOURNAL)
     if os.path.lexists(journal):
@@ -181,13 +181,13 @@ def is_new(path: str) -> bool:
     fault = _sign_of_loss(path, journal)
     if fault is None:
         return True
-    if os.path.lexists(journal):  # somebody made it between the two looks
+    if os.path.lexists(journal):  # another process made it between the two looks
         return False
     raise BadFile(fault)
 
 
 def _sign_of_loss(path: str, journal: str) -> str | None:
-    """What shows that the folder had a journal once, if anything does."""
+    """What shows that the folder once had a journal, if anything does."""
     for name in (JOBS, DEAD):
         held = os.path.join(path, name)
         if os.path.lexists(held) and door.read(held) != EMPTY:
@@ -200,7 +200,7 @@ def _sign_of_loss(path: str, journal: str) -> str | None:
 
 
 def words_left(path: str) -> tuple[list[str], list[str]]:
-    """The lines that were left for a person, now taken, and files that hold an edit set aside."""
+    """The lines left for a person, now taken, and the files with an edit that was set aside."""
     try:
         names = os.listdir(path)
     except OSError:
@@ -210,19 +210,19 @@ def words_left(path: str) -> tuple[list[str], list[str]]:
 
 
 def is_edit_set_aside(name: str) -> bool:
-    """Whether a file of this name in a data folder is such an edit."""
+    """Whether a file of this name in a data folder is an edit that was set aside."""
     return name.startswith(_EDITS) and not name.endswith(".new")
 
 
-_EDITS = (f"{JOBS}.edit-2", f"{DEAD}.edit-2")  # and the rest of the time when it was saved
+_EDITS = (f"{JOBS}.edit-2", f"{DEAD}.edit-2")  # the rest is the time when it was saved
 
 
-TOLD = ".told"  # what workers found out and a person should know: the next command says it
+TOLD = ".told"  # what workers found and a person should know: the next command shows it
 _MOST_TOLD = 1 << 16  # bytes
 
 
 def leave_word(path: str, lines: Iterable[str]) -> None:
-    """Leave lines for the next command to say; on a disk that refuses them they are lost."""
+    """Leave lines for the next command to show; they are lost if the disk refuses them."""
     words = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
     name = os.path.join(path, TOLD)
     try:
@@ -240,13 +240,13 @@ def leave_word(path: str, lines: Iterable[str]) -> None:
 
 
 def take_word(path: str) -> list[str]:
-    """The lines that were left, which are there no longer."""
+    """Remove and return the lines that were left."""
     name = os.path.join(path, TOLD)
     mine = f"{name}.{os.getpid()}"
     try:
-        door.rename(name, mine)  # what is left from now on is for the next command
+        door.rename(name, mine)  # lines left from now on are for the next command
         words = door.read(mine)
         door.remove(mine)
-    except StoreError:  # another command was faster, or nothing can be changed here
+    except StoreError:  # another command took them, or the disk is read-only
         return []
     return words.decode("utf-8", "replace").splitlines()

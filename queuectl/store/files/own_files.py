@@ -1,9 +1,9 @@
-"""The job files as queuectl wrote them, for a change under the lock, whatever a person saves.
+"""The job files as queuectl wrote them, for a change under the lock, even if a person edits them.
 
-A person may save a file at any moment, also between a change's look at it and its reading. Read as
-one of ours, a file in another layout would seem to hold no job: a purge would find nothing that
-waits for a job, and a fold no job that uses a set of variables. So the change reads our copy then,
-and the next one takes the edit in.
+A person may save a file at any moment, even after a change checked it and before it reads it. Read
+as one of ours, a file in another layout would seem to hold no jobs: a purge would not find what
+waits for a job, nor a fold the jobs that use a set of variables. In that case the change reads our
+copy, and the next change takes the edit in.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from queuectl.store.files.snapshot import NAMES, BaseFile, intended, merged, ove
 
 
 class OwnFile(BaseFile):
-    """A job file in our layout, or our copy of it; BadFile when it was written to while open."""
+    """A job file in our layout, or our copy of it; BadFile if it was written to while open."""
 
     def __exit__(self, kind: object = None, *_: object) -> None:
         now, then = os.fstat(self.fd), self.found
         self.close()
-        # Not its ctime: a fold that renames over it changes that, and the content not.
+        # Not the ctime: a fold that renames over the file changes that, but not the content.
         if kind is None and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise door.changed(os.path.dirname(self.path))
 
@@ -36,13 +36,13 @@ class OwnFiles:
     def __init__(self, folder: str, now: Callable[[], float]) -> None:
         self.folder, self._now = folder, now
         self._paths = [os.path.join(folder, name) for name in NAMES]
-        # By file: its stat when it was found right, and whether it was old enough by then that a
-        # later change must show in it.
+        # By file: its stat when it was found right, and whether it was then old enough for a later
+        # change to show in the stat.
         self._vetted: list[tuple[Stamp, bool] | None] = [None, None]
-        self.looked_at = 0.0  # when a change looked for edits last, by that clock
+        self.looked_at = 0.0  # when a change last looked for edits, by that clock
 
     def forget(self) -> None:
-        """Forget which files were found right: a fold or a person has written them since."""
+        """Forget which files were found right, since a fold or a person has written them."""
         self._vetted, self.looked_at = [None, None], 0.0
 
     def are_ours(self, journal: Journal) -> bool:
@@ -50,7 +50,7 @@ class OwnFiles:
         return self._is_vetted(journal, 0) and self._is_vetted(journal, 1)
 
     def open(self, journal: Journal, which: int) -> OwnFile:
-        """jobs.json (0) or dlq.json (1); BadFile for one that was edited and has no copy."""
+        """jobs.json (0) or dlq.json (1); BadFile if it was edited and has no copy."""
         file = OwnFile(self._paths[which])
         vetted = self._vetted[which] if self._is_vetted(journal, which) else None
         if vetted is not None and vetted[0].fits(file.found):
@@ -71,9 +71,9 @@ class OwnFiles:
     def _is_vetted(self, journal: Journal, which: int) -> bool:
         """Whether a job file is still as queuectl wrote it.
 
-        A file that was found right is not summed up again while its stat stays the same. One that
-        was young then is summed up once more later: two changes within one tick of the file
-        system's clock look alike.
+        The checksum of a file that was found right is not computed again while its stat stays the
+        same. If the file was young then, it is computed again later: two changes within one tick of
+        the file system's clock look alike.
         """
         path = self._paths[which]
         try:

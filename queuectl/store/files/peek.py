@@ -1,7 +1,7 @@
-"""The newest jobs of some states as a menu shows them, taken from the bytes of their lines.
+"""The newest jobs of some states as a menu shows them, read from the bytes of their lines.
 
-Each Tab in another shell loads this anew: nothing is imported that a bare interpreter does not have
-loaded but zlib, as long as no person edited a job file. No call takes the queue's lock.
+Each Tab in another shell loads this anew: unless a job file was edited, it imports only zlib and
+what a bare interpreter has loaded. No call takes the queue's lock.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
     from queuectl.store.files.snapshot import Snapshot
 
-# Bytes searched at once, and how many times as many further on, where fewer calls count for more. A
-# search keeps other threads out, so it must not take a millisecond.
+# Bytes searched at once, and the factor for later chunks, where fewer calls matter more. A search
+# blocks other threads, so it must take less than a millisecond.
 _CHUNK, _GROWN = 1 << 16, 4
-_FEW = 2000  # jobs; so many lines are looked at sooner than a large file is searched
+_FEW = 2000  # jobs; reading so many lines is faster than searching a large file
 _FRONT = b'{"id": "'
-_STATE = b'", "state": "'  # directly behind the id; a removal has "removed" there
-_TAGS = b'Z", "tags": ['  # directly behind the due time
+_STATE = b'", "state": "'  # directly after the id; a removal has "removed" there
+_TAGS = b'Z", "tags": ['  # directly after the due time
 _WATCHED = (JOURNAL, JOBS, DEAD, SETTINGS, WORKERS)
 _SHOWN = 1000  # characters of a command
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
 def queue_mark(path: str) -> tuple[object, ...]:
-    """Differs from an earlier one whenever jobs, settings or the list of workers changed."""
+    """A value that differs from an earlier one if jobs, settings or the workers changed."""
     return tuple([door.change_mark(os.path.join(path, name)) for name in _WATCHED])
 
 
@@ -50,7 +50,7 @@ class Seen:
         begin = end + len(_STATE)
         self.id = line[len(_FRONT) : end].decode()
         self.state = line[begin : line.index(b'"', begin)].decode()
-        # A quote within a text of JSON has a backslash before it, so no text reads like these keys.
+        # A quote within JSON text has a backslash before it, so no text can look like these keys.
         begin = line.index(b'"command": "', begin) + 12
         end = line.index(b'", "max_retries": ', begin)
         self.command = _plain_text(line[begin : min(end, begin + 4 * _SHOWN)])
@@ -64,7 +64,7 @@ def _time_behind(line: bytes, key: bytes, start: int) -> str | None:
 
 
 def _plain_text(written: bytes) -> str:
-    """The beginning of a text as it was before JSON escaped it."""
+    """The beginning of a text without its JSON escapes."""
     text = written.decode(errors="ignore")[:_SHOWN]
     first, *parts = text.split("\\")
     plain, parts = [first], parts[::-1]
@@ -100,7 +100,7 @@ class Peek:
             self._read_anything(now)
 
     def close(self) -> None:
-        """Let go of the files; may be called twice."""
+        """Close the files; may be called twice."""
         self._lines = None
         if self._journal is not None:
             self._journal.close()
@@ -111,21 +111,21 @@ class Peek:
         self._journal = self._snapshot = None
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Seen]:
-        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
+        """The newest `most` jobs in these states (None: any) whose ids begin with `start`."""
         if self._lines is None:
             return []
         with door.Reading(self._path):
             return [Seen(line) for line in self._lines.find(states, start, most)]
 
     def tags(self) -> list[str]:
-        """The tags of the newest jobs that have some, each once."""
+        """The tags of the newest jobs with tags, each once."""
         if self._lines is None:
             return []
         with door.Reading(self._path):
             return [*dict.fromkeys([tag for line in self._lines.tagged() for tag in _tags(line)])]
 
     def _read_plain(self, now: float) -> bool:
-        """Open a queue whose files are as queuectl left them; False if that is not certain."""
+        """Open a queue whose files are as queuectl wrote them; False if that is not certain."""
         journal = self._journal = Journal.for_reading(self._path)
         for name, stamp in zip((JOBS, DEAD), journal.header.stamps, strict=True):
             fd, found = door.open_ours(os.path.join(self._path, name), os.O_RDONLY)
@@ -164,8 +164,8 @@ class NewestLines:
         self._counts = counts
 
     def find(self, states: Collection[str] | None, start: str, most: int) -> Iterator[bytes]:
-        """At most so many lines of jobs in these states (None: any) whose ids begin so."""
-        left = -1  # jobs in these states that were not seen yet, if that is known
+        """At most `most` lines of jobs in these states (None: any) whose ids begin with `start`."""
+        left = -1  # jobs in these states not seen yet, if that is known
         if self._counts is not None:
             counts = self._counts.items()
             here = {s: n for s, n in counts if n and (states is None or s in states)}
@@ -183,7 +183,7 @@ class NewestLines:
                 return
 
     def tagged(self) -> Iterator[bytes]:
-        """The lines of the newest jobs that have tags; only a few are looked at."""
+        """The lines of the newest jobs with tags; only a few lines are read."""
         return islice(self._all(_Tagged()), _FEW)
 
     def _all(self, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
@@ -201,7 +201,7 @@ class NewestLines:
 
 
 class _Wanted:
-    """Which lines are looked for; `few` jobs are in these states at all, as far as is known."""
+    """Which lines are wanted; `few`: the number of jobs in these states, if known."""
 
     def __init__(self, states: Collection[str] | None, start: str, few: bool) -> None:
         self.only_dead = states is not None and set(states) == {"dead"}
@@ -210,34 +210,34 @@ class _Wanted:
         self._states = tuple([_STATE + f'{state}"'.encode() for state in states or ("",)])
         if states is None:
             self._states = (_STATE,)
-        # Text that every line which is wanted holds, and few others; each is a search of its own.
+        # Text that every wanted line contains, and few others; each is a separate search.
         by_state = states is not None and (not start or (few and len(states) == 1))
         self.needles = self._states if by_state else (b"\n" + self.front,)
 
     def has(self, line: bytes) -> bool:
-        """Whether this line is a job in these states; the id may begin otherwise."""
+        """Whether this is the line of a job in these states; the id is not checked."""
         return line.startswith(_FRONT) and line.startswith(self._states, line.index(b'"', 8))
 
 
 class _Tagged:
-    """As _Wanted, for the lines of jobs that have tags."""
+    """_Wanted for the lines of jobs with tags."""
 
     only_dead, may_be_dead, needles = False, True, (_TAGS,)
 
     def has(self, line: bytes) -> bool:
-        """Whether this line is one."""
+        """Whether this is the line of a job with tags."""
         return _TAGS in line
 
 
 def _tags(line: bytes) -> list[str]:
     at = line.index(_TAGS) + len(_TAGS)
     words = line[at : line.index(b"]", at)].decode().split(", ")
-    # What an older version took from a person may be anything.
+    # What an older version accepted from a person may be anything.
     return [word[1:-1] for word in words if word[:1] == '"' and "\\" not in word]
 
 
 def _backward(fd: int, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
-    """The lines of a file in our layout that hold what is wanted, the last one first."""
+    """The wanted lines of a file in our layout, the last one first."""
     end, size, rare = os.fstat(fd).st_size, _CHUNK, b""
     while end > 0:
         begin = max(0, end - size)
@@ -248,9 +248,9 @@ def _backward(fd: int, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
         if cut < 0:
             if not begin:
                 return
-            size *= 2  # the line is longer than that
+            size *= 2  # the line is longer than the chunk
             continue
-        if rare in data:  # one byte is found ten times as fast as a text
+        if rare in data:  # one byte is found ten times as fast as longer text
             for at in _line_starts(data, cut, wanted.needles):
                 stop = data.find(b"\n", at)
                 yield data[at : stop if stop >= 0 else len(data)].rstrip(b",")
@@ -260,7 +260,7 @@ def _backward(fd: int, wanted: _Wanted | _Tagged) -> Iterator[bytes]:
 
 
 def _line_starts(data: bytes, cut: int, needles: tuple[bytes, ...]) -> Iterable[int]:
-    """Where lines begin that hold one of the needles, the last one first, from `cut` on."""
+    """Where lines that contain a needle begin, the last one first, from `cut` on."""
     if len(needles) > 1:
         found = [at for needle in needles for at in _line_starts(data, cut, (needle,))]
         return sorted(set(found), reverse=True)
@@ -277,7 +277,7 @@ def _starts_with(data: bytes, cut: int, needle: bytes) -> Iterator[int]:
 
 
 def no_lock() -> NoReturn:
-    """StoreBusy: no Tab waits for a queue that changes faster than it can be read."""
+    """Raise StoreBusy: a Tab does not wait for a queue that changes faster than it can be read."""
     raise StoreBusy("the queue changes too fast to be read without its lock")
 
 

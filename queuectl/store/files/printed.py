@@ -1,4 +1,4 @@
-"""Reading any part of what a run has printed, wherever that is kept."""
+"""Reading any part of a run's output, from files or MongoDB."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from queuectl.store.output import Printed
 
 _BLOCK = 65_536
-PIECE = 1 << 18  # bytes that are read at once; MongoDB keeps so many in a document
+PIECE = 1 << 18  # bytes read at once; MongoDB keeps this many in a document
 
 
 class PrintedFile:
-    """Output in a file: methods without a text are as Printed says."""
+    """Output in a file; methods without a docstring: see Printed."""
 
     def __init__(self, fd: int) -> None:
         self._fd, self.size = fd, os.fstat(fd).st_size
 
     def read(self, begin: int, most: int) -> bytes:
-        """See Printed; what was written since is there as well."""
+        """See Printed; also returns what was written since it was opened."""
         return os.pread(self._fd, most, begin)
 
     def close(self) -> None:
@@ -29,7 +29,7 @@ class PrintedFile:
 
 
 def rest(log: Printed, begin: int) -> Iterator[bytes]:
-    """The output from an offset to where it ended when it was opened; closes it."""
+    """The output from an offset to its end when it was opened; closes it."""
     with closing(log):
         while piece := log.read(begin, min(PIECE, max(0, log.size - begin))):
             yield piece

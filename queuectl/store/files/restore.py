@@ -1,4 +1,4 @@
-"""Backups written and put back: one file of its own, and one append that replaces all jobs."""
+"""Backups of a data folder, and restoring one: a single append replaces all jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from queuectl.store.files.writer import Writer
 
 
 class FileArchive:
-    """Archive for the store in files: methods without a text are as Archive says."""
+    """Archive for the store in files; methods without a docstring: see Archive."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ def refill(
     *,
     replace: bool,
 ) -> str | None:
-    """Put these jobs and settings in the place of all that is there, in one append.
+    """Replace everything by these jobs and settings, in one append.
 
-    What was there, if anything, is first written to a backup beside it, whose path is returned.
-    Raises Conflict, changing nothing, for a queue that holds jobs unless `replace` is set, and
-    for one that runs a job; StoreError for one with workers of an older queuectl that would need
-    format 2. A kill just before the append leaves new settings and the old jobs.
+    An earlier queue is first written to a backup in the folder, whose path is returned. Raises,
+    with nothing changed, Conflict for a queue that holds jobs unless `replace` is set and for one
+    that runs a job; StoreError if older workers live and the jobs need format 2. A kill just before
+    the append leaves the new settings with the old jobs.
     """
     with writer.writing() as journal:
         if env_sets and journal.header.version == 1:

@@ -1,4 +1,4 @@
-"""The jobs of a selection, as they are under the lock, without reading the queue there."""
+"""The jobs of a selection as they are under the lock, without reading the queue under it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queuectl.store.files.journal import Journal
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.writer import Writer
 
-_LOOKS = 3  # without the lock; then, if folds outrun them, one under it
+_LOOKS = 3  # without the lock; if folds outrun them, one more under it
 
 
 @contextmanager
@@ -21,10 +21,10 @@ def selected_jobs(
     look: Callable[[], AbstractContextManager[Snapshot | None]],
     selection: Selection,
 ) -> Iterator[tuple[Journal | None, list[Job]]]:
-    """The lock, the journal read to its end, and the jobs that are selected then.
+    """Takes the lock; gives the journal, read to its end, and the jobs selected then.
 
-    They are looked for before the lock is taken; under it only what the journal has gained since is
-    read. The lock is not taken, and no journal given, if there are none.
+    The jobs are searched before the lock is taken; under it only what the journal gained since is
+    read. Without such jobs the lock is not taken and no journal is given.
     """
     for _ in range(_LOOKS):
         with look() as snapshot:
@@ -46,7 +46,7 @@ def selected_jobs(
 
 
 def _brought_up(found: list[Job], journal: Journal, selection: Selection) -> list[Job] | None:
-    """The jobs as the journal has them by now; None if it does not tell which are selected."""
+    """The jobs as the journal has them now; None if it cannot show which are selected."""
     edited = journal.edited
     lines = [line for payload in journal.read_on()[0] for line in payload.splitlines()]
     if not journal.is_current() or journal.edited != edited:
@@ -57,7 +57,7 @@ def _brought_up(found: list[Job], journal: Journal, selection: Selection) -> lis
         was_meant = jobs.pop(job_id.decode(), None) is not None
         is_meant = job is not None and matches(job, selection)
         if selection.limit is not None and (was_meant or is_meant):
-            return None  # which are the first ones, only another look tells
+            return None  # only another search shows which are the first ones
         if job is not None and is_meant:
             jobs[job.id] = job
     return list(jobs.values())

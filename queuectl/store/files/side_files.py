@@ -25,17 +25,17 @@ _SETTING = r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$'
 
 
 class SettingsFile:
-    """config.json, parsed anew only when it changed."""
+    """config.json, parsed anew only after it changed."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._path = os.path.join(folder, SETTINGS)
         self._gate: tuple[Mapping[str, object], Gate | None] = ({}, None)
         self._known: tuple[int, int, int] | None = None
-        self.last: Mapping[str, object] = {}  # what it held when it was last read
+        self.last: Mapping[str, object] = {}  # its content when it was last read
 
     def read(self) -> Mapping[str, object]:
-        """What it holds, nothing if there is no queue yet; BadFile if that is a mistake."""
+        """Its settings, none if there is no queue yet; BadFile if the file has a mistake."""
         try:
             found = os.lstat(self._path)
         except OSError:
@@ -51,14 +51,14 @@ class SettingsFile:
         return Settings(self.read()).lock_timeout
 
     def gate(self) -> Gate | None:
-        """What the settings hold back; under the lock at each claim, so it costs one look."""
+        """What the settings hold; called under the lock at each claim, so it costs only a stat."""
         values = self.read()
         if values is not self._gate[0]:
             self._gate = (values, Settings(values).gate())
         return self._gate[1]
 
     def _look_again(self) -> os.stat_result:
-        # It is made before the journal, which was not there at the first look, perhaps.
+        # It is made before the journal, which perhaps did not exist at the first look.
         try:
             return os.lstat(self._path)
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class SettingsFile:
 def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
     """The file's text and the JSON object in it; BadFile, with the position, for anything else."""
     try:
-        text = data.removeprefix(BOM_UTF8).decode()  # some editors begin a file with that
+        text = data.removeprefix(BOM_UTF8).decode()  # some editors begin a file with this
         values = json.loads(text, object_pairs_hook=no_twins)
     except json.JSONDecodeError as exc:
         raise mistake(path, text, exc.pos, exc.msg) from None
@@ -85,7 +85,7 @@ def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
 
 
 def read_settings(folder: str) -> Mapping[str, object]:
-    """What config.json holds; BadFile, with line and column, if that is a mistake."""
+    """The settings in config.json; BadFile, with line and column, for a mistake."""
     path = os.path.join(folder, SETTINGS)
     text, values = parse_object(door.read(path), path)
     named: set[str] = set()
@@ -123,7 +123,7 @@ def read_workers(folder: str) -> list[dict[str, object]]:
 
 
 def _has_name(entry: Mapping[str, object]) -> bool:
-    """Whether the entry's id, a part of file names, leads nowhere else."""
+    """Whether the entry's id, a part of file names, does not lead elsewhere."""
     try:
         check_id(entry.get("id"))
     except InvalidInput:
@@ -138,11 +138,11 @@ def write_workers(folder: str, entries: Sequence[Mapping[str, object]]) -> None:
     door.replace(os.path.join(folder, WORKER_LIST), text.encode())
 
 
-# -- what can be read of a damaged one
+# -- what can be read from a damaged file
 
 
 def settings_in(data: bytes) -> dict[str, object]:
-    """Those settings that are whole and have a value that is allowed."""
+    """The settings that are whole and have an allowed value."""
     text = data.decode("utf-8", "surrogateescape")
     found: dict[str, object] = {}
     for name, value in _pairs(text):
@@ -171,7 +171,7 @@ def _pairs(text: str) -> Iterator[tuple[str, object]]:
 
 
 def workers_in(values: Sequence[object]) -> list[dict[str, object]]:
-    """Those of the values that tell of a worker."""
+    """Those of the values that describe a worker."""
     return [
         value for value in values if isinstance(value, dict) and _has_name(value) and "pid" in value
     ]

@@ -1,11 +1,11 @@
 """The whole queue at one moment, read without the lock.
 
-Of a file that a person edited only the edit counts, and for all else our own copy of it: what is
-shown is the queue as it will be when a writer has taken the edit in.
+Of a file that a person edited only the edit counts; for all else our own copy of it counts. So a
+reader sees the queue as it will be after a writer has taken the edit in.
 
-The order matters: open the journal and keep it, open both job files, read that journal to its
-end, then look whether it is still the one that is named so. If not, a fold came between: start
-over. (Reading the files first, or not looking again, misses acknowledged jobs under load.)
+The order matters: open the journal and keep it open, open both job files, read that journal to its
+end, then check whether it still has its name. If not, a fold came between: start over. (Reading
+the files first, or not checking again, misses acknowledged jobs under load.)
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 NAMES = (JOBS, DEAD)
 _TRIES = 5
-PATIENCE = 2.0  # seconds; a mistake in a younger file may be half of what is being written
+PATIENCE = 2.0  # seconds; a mistake in a younger file may mean that it is still being written
 _PAUSE = 0.05  # seconds between looks at such a file
 
 
 class _BeingWritten(Exception):
-    """There is a mistake in a file, which may not be complete yet: it is `age` seconds old."""
+    """A file has a mistake but may not be complete yet: it is `age` seconds old."""
 
     def __init__(self, mistake: BadFile, age: float) -> None:
         super().__init__(str(mistake))
@@ -62,7 +62,7 @@ def _wait(seconds: float) -> None:
 
 
 class BaseFile:
-    """One job file, open: in our layout as the journal's header knows it, or edited by a person."""
+    """One open job file: in our layout as the journal's header knows it, or edited by a person."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -75,13 +75,13 @@ class BaseFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; may be called twice."""
+        """Close the file; may be called twice."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def is_ours(self, stamp: Stamp, intents: Iterable[tuple[int, int]], now: float) -> bool:
-        """Whether queuectl wrote the content: by the stamp, or else by a checksum it noted."""
+        """Whether queuectl wrote the content, by the stamp or else by an announced checksum."""
         if stamp.fits(self.found) and not is_young(self.found.st_mtime_ns, now):
             return True
         known = {(stamp.size, stamp.crc), *intents}
@@ -90,8 +90,8 @@ class BaseFile:
         return (self.found.st_size, checksum(self.fd)) in known
 
     def check_edit(self, stamp: Stamp) -> None:
-        """Raise BadFile if a person made so much more of the file that it must be a mistake."""
-        if stamp.size >= 0:  # else a repair has just read it: nothing tells how large it was
+        """Raise BadFile if the file grew so much that the edit must be a mistake."""
+        if stamp.size >= 0:  # otherwise a repair has just read it: its earlier size is unknown
             most = stamp.size + LARGEST
             check_size(self.path, self.found.st_size, most, "an edited one may have")
 
@@ -100,7 +100,7 @@ class BaseFile:
 
 
 def intended(journal: Journal) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Size and checksum that folds announced for jobs.json and for dlq.json."""
+    """The sizes and checksums that folds announced for jobs.json and for dlq.json."""
     words = [[int(word) for word in intent.split()] for intent in journal.intents]
     return [(w[0], w[1]) for w in words], [(w[2], w[3]) for w in words]
 
@@ -111,7 +111,7 @@ def overlay_of(lines: Iterable[bytes]) -> dict[bytes, bytes]:
 
 
 def _without_signs(overlay: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], set[bytes]]:
-    """The overlay without the lines that tell of files that were taken in, and those lines."""
+    """The overlay without the lines that mark files as taken in, and those lines."""
     signs = {line for job_id, line in overlay.items() if job_id.startswith(b" ")}
     if signs:
         overlay = {job_id: line for job_id, line in overlay.items() if line not in signs}
@@ -121,15 +121,15 @@ def _without_signs(overlay: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], set
 class Snapshot:
     """Both job files and the journal at one moment; close it when done.
 
-    `files` are the job files as they lie there; `bases` hold the queue's own form of them: the
-    same, or our copies if a person edited one. `own` maps ids to the last journal line of each job
-    that has one, `overlay` also to what an edit makes of a job. `edited`: whether a file is not as
-    queuectl wrote it; `hand_edit` is what there is to be taken in, None if it is not known what the
-    files held before: then they count as they are.
+    `files`: the job files as they are on disk. `bases`: the queue's own form of them: the same
+    files, or our copies if a person edited one. `own` maps ids to the last journal line of each job
+    that has one; `overlay` does too, with what an edit makes of a job. `edited`: whether a file is
+    not as queuectl wrote it. `hand_edit`: the edit to take in; None if the earlier content is
+    unknown: then the files count as they are.
     """
 
     # What this process judged last: a command looks several times before it takes an edit in, and
-    # one of a large file takes a second each time.
+    # for a large file each judgement takes a second.
     _judged: HandEdit | None = None
 
     def __init__(
@@ -140,7 +140,7 @@ class Snapshot:
         now: float,
         judged: HandEdit | None = None,
     ) -> None:
-        """`judged` holds what was found out before, which saves time if it is still so."""
+        """`judged` holds an earlier judgement, which saves time if it still applies."""
         self.journal, self.files, self.bases = journal, (jobs, dead), [jobs, dead]
         self.own, signs = _without_signs(overlay_of(journal.all_lines()))
         self.overlay = self.own
@@ -163,7 +163,7 @@ class Snapshot:
                 self._by_hand = self._parse_both(now)
                 return
             if judged is None or not judged.holds(journal, self.files):
-                from queuectl.store.edits.hand_edits import judge  # edits are rare, and it is large
+                from queuectl.store.edits.hand_edits import judge  # rare, and large
 
                 judged = judge(journal, self.files, self.bases, self.own, edited, signs, now)
         except BaseException:
@@ -173,9 +173,9 @@ class Snapshot:
         self.overlay = self.own | judged.edit.lines
 
     def _open_copies(self, edited: list[int]) -> bool:
-        """Whether we have a copy of each file that was edited; they are the bases then.
+        """Whether we have a copy of each edited file; the copies then become the bases.
 
-        What a fold was about to write is not such a copy: the journal has not gone on to it yet.
+        What a fold was about to write does not count: the journal has not moved on to it yet.
         """
         for which in edited:
             stamp = self.journal.header.stamps[which]
@@ -193,10 +193,10 @@ class Snapshot:
         locked: Callable[[], AbstractContextManager[None]],
         patience: float | None = None,
     ) -> Snapshot:
-        """A snapshot of the folder; `locked` gives its lock, for when folds outrun the reader.
+        """A snapshot of the folder; `locked` gives its lock, in case folds outrun the reader.
 
-        A file that holds a mistake and is not `patience` seconds old is waited for: some editors
-        write in place, and take their time.
+        A file with a mistake that is younger than `patience` seconds is waited for: some editors
+        write in place, and slowly.
         """
         waited, patience = 0.0, PATIENCE if patience is None else patience
         while True:
@@ -239,12 +239,12 @@ class Snapshot:
                 snapshot = cls(journal, jobs, dead, now, cls._judged)
             except BadFile as exc:
                 if not journal.is_current():
-                    return None  # what does not fit together is of two folds
+                    return None  # files that do not fit together are from two folds
                 written = max(file.found.st_mtime for file in (jobs, dead))
                 raise _BeingWritten(exc, abs(now - written)) from None
             if snapshot.edited and not journal.is_current():
                 snapshot.close_copies()
-                return None  # a fold may have removed the copies before they were looked for
+                return None  # a fold may have removed the copies before the search
             opened.clear()
             return snapshot
         except NO_LINES as exc:
@@ -260,20 +260,20 @@ class Snapshot:
         self.close_copies()
 
     def close_copies(self) -> None:
-        """Let go of our copies of edited files only."""
+        """Close only our copies of edited files."""
         for base in self.bases:
             if base not in self.files:
                 base.close()
 
     def _parse_both(self, now: float) -> tuple[dict[str, Job], dict[str, Job]]:
-        """The jobs of both files as a person left them, each in the file where it belongs.
+        """The jobs of both files as a person left them, each in the file to which it belongs.
 
-        Their `rev` grows: a change that read them before the edit must not write over it.
+        Their `rev` grows: a change that read them before the edit must not overwrite it.
         """
         moment = format_time(now)
         jobs_file, dead_file = self.files
         found = parse_edited(jobs_file.read(), jobs_file.path, moment, "pending", {})
-        # A job with a journal record may stand in both: a fold that moved it was cut short.
+        # A job with a journal record may be in both: a fold that moved it was interrupted.
         taken = {job_id for job_id in found if job_id.encode() not in self.overlay}
         found |= parse_edited(dead_file.read(), dead_file.path, moment, "dead", taken)
         jobs: tuple[dict[str, Job], dict[str, Job]] = ({}, {})
@@ -282,13 +282,13 @@ class Snapshot:
         return jobs
 
     def base_jobs(self) -> Iterator[bytes]:
-        """The lines of jobs.json, whatever the journal says of them."""
+        """The lines of jobs.json without regard to the journal."""
         if self._by_hand is None:
             return read_lines(self.bases[0].fd)
         return (encode_job(job) for job in self._by_hand[0].values())
 
     def base_dead(self) -> Iterator[bytes]:
-        """The lines of dlq.json, whatever the journal says of them."""
+        """The lines of dlq.json without regard to the journal."""
         if self._by_hand is None:
             return read_lines(self.bases[1].fd)
         return (encode_job(job) for job in self._by_hand[1].values())
@@ -299,20 +299,20 @@ class Snapshot:
         yield from merged(self.base_dead(), self.overlay, True)
 
     def base_pieces(self) -> Iterator[bytes]:
-        """The text of jobs.json in pieces of whole lines, whatever the journal says of them."""
+        """The text of jobs.json in pieces of whole lines, without regard to the journal."""
         if self._by_hand is None:
             return (piece[:end] for piece, end in read_pieces(self.bases[0].fd))
         return (line + b"\n" for line in self.base_jobs())
 
     def find(self, states: Collection[str] | None) -> Iterator[Job]:
-        """The jobs in one of the states, in that order; others are not parsed."""
+        """The jobs in one of the states, in the order of `lines`; others are not parsed."""
         wanted = None if states is None else {state.encode() for state in states}
         for line in self.lines():
             if wanted is None or line_state(line) in wanted:
                 yield decode_job(line)
 
     def children(self, job_id: str | None) -> Iterator[Job]:
-        """The jobs that name it as a parent, or any, found by the bytes of their lines."""
+        """The jobs that name this parent (None: any), found by the bytes of their lines."""
         named = NAMES_OTHERS if job_id is None else b'"%s"' % job_id.encode()
         if self._by_hand is None:
             older = chain.from_iterable(read_lines_with(base.fd, (named,)) for base in self.bases)
@@ -327,7 +327,7 @@ class Snapshot:
                 yield job
 
     def get(self, job_id: str) -> tuple[Job, str] | None:
-        """The job and the file that holds it."""
+        """The job and the file that holds it, or None."""
         line = self.overlay.get(job_id.encode())
         if line is not None:
             state = line_state(line)
@@ -351,14 +351,14 @@ def merged(
     dead: bool,
     replaced: dict[bytes, bytes] | None = None,
 ) -> Iterator[bytes]:
-    """The lines of one job file as they should be: changed in place, new ones behind.
+    """The lines of one job file as they should be: changed ones in place, new ones at the end.
 
-    `dead` tells which file: a job that left it, or was removed, has no line in it. `replaced` is
-    given the lines that the overlay takes the place of.
+    `dead`: dlq.json, else jobs.json. A job that left the file or was removed has no line in it.
+    `replaced` receives the lines that the overlay replaces.
     """
     seen = set()
     for line in base:
-        job_id = line[8 : line.index(b'"', 8)]  # line_id, without a call for each line of a fold
+        job_id = line[8 : line.index(b'"', 8)]  # line_id inlined: no call for each line of a fold
         newer = overlay.get(job_id)
         if newer is None:
             yield line
@@ -374,6 +374,6 @@ def merged(
 
 
 def belongs(line: bytes, dead: bool) -> bool:
-    """Whether a journal line stands in dlq.json (`dead`) or in jobs.json."""
+    """Whether a journal line belongs in dlq.json (`dead`) or else in jobs.json."""
     state = line_state(line)
     return state is not None and (state == b"dead") is dead

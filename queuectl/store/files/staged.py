@@ -1,6 +1,6 @@
-"""Lines of new jobs until they are in the journal: in memory, or, of very many, in a file.
+"""The lines of new jobs until they are in the journal: in memory or, if very many, in a file.
 
-A large `enqueue --file` must cost little memory, and be accepted as a whole or not at all.
+A large `enqueue --file` must take little memory and be accepted as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     from queuectl.store.files.env_sets import EnvSets
     from queuectl.store.files.journal import Counts
 
-FEW = 8 << 20  # bytes of lines that are held in memory
-_PIECE = 1 << 20  # bytes that are written and read at once
+FEW = 8 << 20  # bytes of lines held in memory
+_PIECE = 1 << 20  # bytes written and read at once
 
 
 class Staged:
-    """The lines, whatever holds them; `close` it when they are in the journal.
+    """The lines, in memory or in a file; `close` it when they are in the journal.
 
-    `counts`: how many there are by state; `size` is that of the payload of their record, `crc` its
-    checksum, known once the lines are in a file.
+    `counts`: the jobs by state. `size`: bytes of the payload of their record. `crc`: its checksum,
+    known once the lines are in a file.
     """
 
     def __init__(self, path: Callable[[], str], lines: Iterable[bytes]) -> None:
-        """Read all the lines. `path` makes the folder in which a file is written, if needed."""
+        """Read all the lines. `path` is called if a file is needed, and makes its folder."""
         self.counts: dict[str, int] = {}
         self._moved: list[tuple[str, str]] = []  # old and new state of stored jobs
         self.size = self.crc = 0
-        self.names_parents = False  # whether some of the jobs wait for others
-        self.lines: list[bytes] | None = []  # None: they are in the file
+        self.names_parents = False  # whether any of the jobs waits for others
+        self.lines: list[bytes] | None = []  # None: the lines are in the file
         self._fd = -1
         counted = self._counted(lines)
         held = self.lines
@@ -77,7 +77,7 @@ class Staged:
             yield piece
 
     def change(self, pairs: Iterable[tuple[Job, Job]]) -> None:
-        """Have stored jobs changed by the same record; InvalidInput if that is too large."""
+        """Change stored jobs in the same record; InvalidInput if it becomes too large."""
         for old, new in pairs:
             if self.lines is None:
                 raise InvalidInput("so many jobs cannot replace others at once: hand in fewer")
@@ -87,14 +87,14 @@ class Staged:
             self._moved.append((old.state, new.state))
 
     def counted(self, counts: Counts) -> Counts:
-        """A queue's counts after its record."""
+        """The counts of a queue after this record."""
         after = counts_after(counts, self._moved)
         for state, count in self.counts.items():
             after[state] += count
         return after
 
     def pieces(self) -> Iterator[bytes]:
-        """The payload, a part at a time."""
+        """The payload in parts."""
         return _pieces(self)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -107,17 +107,17 @@ class Staged:
                 yield line[:-1]
 
     def close(self) -> None:
-        """Let go of the file, which has no name; may be called twice."""
+        """Close the file, which has no name; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def new_lines(jobs: Iterable[Job], order: dict[str, int] | None, keys: set[str]) -> Iterator[bytes]:
-    """The jobs' lines; `order` is given the index of each id, `keys` those that the jobs have.
+    """The jobs' lines; adds the index of each id to `order`, and the jobs' keys to `keys`.
 
-    DuplicateId for an id that comes twice, InvalidInput for a job that is too large, both with the
-    index of the job.
+    Raises DuplicateId for an id that occurs twice and InvalidInput for a too large job, both with
+    the index of the job.
     """
     for index, job in enumerate(jobs):
         if order is not None:
@@ -135,9 +135,9 @@ def new_lines(jobs: Iterable[Job], order: dict[str, int] | None, keys: set[str])
 
 
 def refuse_newer(folder: str, jobs: Iterable[Job]) -> None:
-    """Raise StoreError for a job that a worker of format 1 would run at the wrong time, or at all.
+    """Raise StoreError for a job that a worker of format 1 would run too early, or at all.
 
-    Such workers live while format 1 is written.
+    While format 1 is written such workers may live.
     """
     if any(job.lock or job.after or job.after_end or recurs(job) for job in jobs):
         raise worker_files.too_old(folder)
@@ -163,9 +163,9 @@ def with_set(
     version: int,
     env_set: Mapping[str, Any],
 ) -> Staged:
-    """The jobs with the id under which their set is kept; or, in format 1, the set's variables.
+    """The jobs with the id under which their set is kept or, in format 1, the set's variables.
 
-    Mostly they have that id already.
+    Usually they have that id already.
     """
     kept: str | None = None
     given: dict[str, str] = {}
@@ -191,9 +191,9 @@ def met(
     holders: dict[str, list[Job]],
     meet: Meet | None,
 ) -> Staged:
-    """What is to be journaled of new jobs that meet others; see Meet. KeyTaken without one.
+    """What to journal for new jobs that meet others; see Meet. Without `meet`: KeyTaken.
 
-    `there` are the stored jobs with ids of the new ones, `holders` the live ones with their keys.
+    `there`: stored jobs with ids of new ones. `holders`: live jobs with their keys.
     """
     before = dict(there) | {job.id: job for jobs in holders.values() for job in jobs}
     left_out: set[int] = set()

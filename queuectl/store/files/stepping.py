@@ -1,4 +1,4 @@
-"""Changes of jobs in the files: what one comes to for others, and the one record of all of it."""
+"""Changes of jobs in the files: their consequences for other jobs, and one record of it all."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def step(
     *,
     alone: bool,
 ) -> tuple[dict[str, Job], int]:
-    """Append what these jobs become, and others with them; all that changed, and how many it freed.
+    """Append the new form of these jobs and of others with them.
 
-    Raises KeyTaken, and what is wrong with what jobs are to wait for; then nothing is changed.
+    Returns all changed jobs by id, and the number of freed ones. Raises KeyTaken and what
+    `check_new` raises; then nothing is changed.
     """
     more, freed = kin.consequences(writer, journal, pairs, now, alone=alone)
     pairs = [*pairs, *more]
@@ -55,7 +56,7 @@ def step(
 
 
 def remove(writer: Writer, journal: Journal, jobs: list[Job], kept: Kept) -> list[Job]:
-    """Remove those of the jobs that no live job names; `kept` is given the others."""
+    """Remove those of the jobs that no live job names; passes the others to `kept`."""
     naming = kin.with_parents(writer.files, journal).values()
     staying = needed(naming, {job.id for job in jobs})
     gone = [job for job in jobs if job.id not in staying]

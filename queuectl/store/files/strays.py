@@ -1,4 +1,4 @@
-"""What should not lie in a data folder, or not so: leftovers of killed processes, open modes."""
+"""What should not be in a data folder, or not like this: leftovers of killed processes, modes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FOLDERS = (LOGS, WORKERS)
 DATA = (JOBS, DEAD, SETTINGS, WORKER_LIST, ENV_SETS, JOURNAL)
 OURS = frozenset({*DATA, *FOLDERS, MARKER, LOCK})
 BEFORE_RESTORE = "before-restore-"
-# As door.write_new names them, and as older versions did.
-# Compiled when one is met: most folders have none.
+# The names that door.write_new gives, and those of older versions.
+# Compiled only when one is found: most folders have none.
 _TEMPORARY = (
     rf"({'|'.join(map(re.escape, (*DATA, NOTES)))}|{re.escape(MARKER)}|{JOURNAL}\.torn-[0-9-]+"
     rf"|(jobs|dlq)\.json\.edit-[0-9TZ-]+|{BEFORE_RESTORE}[^/]+)(\.[0-9a-f]{{16}}|\.\d+)?{re.escape(door.TEMPORARY)}"
@@ -40,7 +40,7 @@ _SET_ASIDE = (".bad-", ".torn-", BEFORE_RESTORE)
 
 
 def stray_worker_files(folder: str) -> list[str]:
-    """Files in workers/ that belong to no worker, living or lost; certain under the lock."""
+    """Files in workers/ that do not belong to a living or lost worker; certain under the lock."""
     path = os.path.join(folder, WORKERS)
     names = set() if door.folder_oddity(path) else set(listed(path))
     dead = {name for name in names if name.startswith(".") and not _is_held(folder, name)}
@@ -57,9 +57,9 @@ def stray_worker_files(folder: str) -> list[str]:
 
 
 def odd_ones(folder: str) -> list[tuple[str, str]]:
-    """What stands in the place of a file or folder of ours, and is another kind or not ours alone.
+    """What stands where a file or folder of ours should be, but is another kind or not ours alone.
 
-    Each by its name from the data folder on, and what is wrong with it.
+    Each as its name within the data folder, and what is wrong with it.
     """
     names = [MARKER, LOCK, *DATA, *filter(is_evidence, listed(folder))]
     found = [(name, _oddity(os.path.join(folder, name))) for name in names]
@@ -81,7 +81,7 @@ def _oddity(path: str) -> str:
 
 
 def _oddity_inside(above: str, path: str) -> str:
-    """Of what lies in workers/ or logs/: pipes wake workers, logs may be kept under more names."""
+    """What is odd about a file in workers/ or logs/: pipes, and logs with more names, are not."""
     if above == LOGS and not path.endswith((".log", ".spool")):
         return ""
     if above == WORKERS and path.endswith(".wake"):
@@ -91,13 +91,13 @@ def _oddity_inside(above: str, path: str) -> str:
     if path.endswith((".log", ".spool")) and is_linked(path):
         from queuectl.store.files.logs import is_locked  # not of an enqueue
 
-        # Where a worker or its job writes, a copy in the file's place would not get the rest.
+        # A worker or its job still writes here: a copy in place of the file would miss the rest.
         return "" if path.endswith(".log") or is_locked(path) else _oddity(path)
     return _oddity(path)
 
 
 def _is_another_folders(path: str) -> bool:
-    """Whether a worker's file of several names does not say that its worker is this folder's."""
+    """Whether a worker's file with several names does not say that it belongs to this folder."""
     above, worker_id = os.path.split(path)
     try:
         return worker_files.probe(os.path.dirname(above), worker_id) is None
@@ -106,7 +106,7 @@ def _is_another_folders(path: str) -> bool:
 
 
 def is_linked(path: str) -> bool:
-    """Whether it is a plain file of ours, but for its several names."""
+    """Whether it is a plain file of ours, apart from having several names."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -124,9 +124,9 @@ def _is_held(folder: str, name: str) -> bool:
 
 
 def make_folder_private(folder: str) -> None:
-    """Take from others what they may do with the folder, unless a person keeps other things there.
+    """Remove the rights of others to the folder, unless a person keeps other things in it.
 
-    To those they may have to get; our own files in it are private by themselves.
+    Others may need access to those; our own files in it are private anyway.
     """
     found = os.stat(folder)
     if found.st_mode & 0o077 and not _holds_others(folder):
@@ -138,9 +138,9 @@ def _holds_others(folder: str) -> bool:
 
 
 def wrong_modes(folder: str) -> list[tuple[str, int]]:
-    """Files and folders of ours that others may read, or we may not; the mode each should have.
+    """Files and folders of ours that others may read or we may not, with the mode each should have.
 
-    The folder itself comes first; with other things in it, it need not be private.
+    The folder itself comes first; if it holds other things, it need not be private.
     """
     wrong: list[tuple[str, int]] = []
     if not _holds_others(folder) or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -165,12 +165,12 @@ def _unless_right(path: str, wanted: int) -> list[tuple[str, int]]:
         return []  # not ours to change
     if wanted == 0o600 and door.oddity(found) and not stat.S_ISFIFO(mode):
         return []
-    wanted |= mode & NAMELESS  # which is not a right, but a mark on the journal
+    wanted |= mode & NAMELESS  # not a right but a mark on the journal
     return [(path, wanted)] if mode & 0o077 or mode & wanted != wanted else []
 
 
 def listed(path: str) -> list[str]:
-    """The names in the folder, sorted; none if it cannot be read."""
+    """The sorted names in the folder; empty if it cannot be read."""
     try:
         return sorted(os.listdir(path))
     except OSError:
@@ -178,27 +178,27 @@ def listed(path: str) -> list[str]:
 
 
 def leftovers(folder: str) -> list[str]:
-    """Temporary files of ours; certain to be left behind only under the lock."""
+    """Temporary files of ours; only under the lock are they certain to be leftovers."""
     return list(filter(_is_temporary, listed(folder)))
 
 
 def _is_temporary(name: str) -> bool:
-    # No more than this: a person's jobs.json.mine.new must not go.
+    # No other names: a person's jobs.json.mine.new must not be removed.
     return name.endswith(door.TEMPORARY) and re.fullmatch(_TEMPORARY, name) is not None
 
 
 def is_set_aside(name: str) -> bool:
-    """Whether it is a file that queuectl put out of the way and kept."""
+    """Whether it is a file that queuectl set aside."""
     if is_edit_set_aside(name):
         return True
     return not name.endswith(door.TEMPORARY) and any(part in name for part in _SET_ASIDE)
 
 
 def is_known(name: str) -> bool:
-    """Whether a file of this name in a data folder is one that queuectl has written, or may."""
+    """Whether queuectl writes, or once wrote, files of this name in a data folder."""
     return is_ours(name) or is_set_aside(name) or _is_temporary(name)
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of this name belongs in a data folder, and to queuectl."""
+    """Whether a file of this name belongs to queuectl in a data folder."""
     return name in OURS or name.startswith(TOLD) or is_evidence(name)

@@ -1,7 +1,6 @@
-"""What `status` answers: counts, workers and waiting changes, without parsing a job file.
+"""What `status` shows: counts, workers and waiting changes, without parsing a job file.
 
-Kept lean: nothing is imported that a bare interpreter does not have loaded, as long as no person
-edited a job file.
+Lean: unless a job file was edited, it imports only what a bare interpreter has loaded.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     from queuectl.store.facts import WorkerInfo
     from queuectl.store.files.journal import Journal
 
-_MOST_READ = 1 << 18  # bytes of a job file: `status` costs the same beside a million jobs
+_MOST_READ = 1 << 18  # bytes of a job file; `status` must take no longer with a million jobs
 _HOOK = b'{"id": "hook:'
 _OF = b'"QUEUECTL_OF": "'
 
 
 def read_summary(path: str, now: float) -> Summary:
-    """The folder's summary at the moment `now` (epoch seconds); an absent queue is empty."""
+    """The folder's summary at `now` (epoch seconds); a missing queue is empty."""
     counts, waiting = read_counts(path, now)
     workers = _workers(path)
     is_early = False
@@ -38,7 +37,7 @@ def read_summary(path: str, now: float) -> Summary:
 
 
 def _workers(path: str) -> list[WorkerInfo]:
-    """The workers; what reads their files is loaded only where there are some."""
+    """The workers; the code that reads their files is loaded only if there are any."""
     above = os.path.join(path, WORKERS)
     door.check_folder_of_ours(above)
     try:
@@ -47,26 +46,26 @@ def _workers(path: str) -> list[WorkerInfo]:
     except FileNotFoundError:
         return []
     except OSError:
-        pass  # told below
+        pass  # reported below
     from queuectl.store.files.worker_files import worker_infos
 
     return list(worker_infos(path))
 
 
 def _untold(path: str) -> tuple[str, ...]:
-    """The jobs of whose end a hook that is dead should have told, as the end of dlq.json has it."""
+    """The jobs whose end a dead hook failed to report, read from the end of dlq.json."""
     try:
         with open(door.open_file(os.path.join(path, DEAD), os.O_RDONLY), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_READ))
             lines = file.read().split(b"\n")
     except (OSError, StoreError):
-        return ()  # others tell of it
+        return ()  # others report it
     found = [line.partition(_OF)[2].partition(b'"')[0] for line in lines if line[:13] == _HOOK]
     return tuple([name.decode("ascii", "replace") for name in found if name])
 
 
 def _is_early(path: str, now: float) -> bool:
-    """Whether all that waits in jobs.json is due later; False where that is long to read."""
+    """Whether all waiting jobs in jobs.json are due later; False if the file is too large."""
     seconds, part = divmod(now, 1)
     due = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(part * 1e6):06d}Z"
     try:
@@ -86,7 +85,7 @@ def _is_early(path: str, now: float) -> bool:
 
 
 def _settings(path: str) -> Settings | None:
-    """What may keep jobs waiting; None if that cannot be read, of which others tell."""
+    """The settings that may keep jobs waiting; None if unreadable, which others report."""
     try:
         data = door.read(os.path.join(path, SETTINGS))
         if not any(name in data for name in (b'"paused"', b'"limits"', b'"aging"')):
@@ -100,7 +99,7 @@ def _settings(path: str) -> Settings | None:
 
 
 def read_counts(path: str, now: float) -> tuple[dict[str, int], int]:
-    """The counts by state, and how many changes wait; as in `read_summary`, without the workers."""
+    """The counts by state and the number of waiting changes, as in `read_summary`."""
     counts, waiting = dict.fromkeys(STATE_ORDER, 0), 0
     if marker.check_folder(path) and not marker.is_new(path):
         with door.Reading(path):
@@ -114,7 +113,7 @@ def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
     journal = Journal.for_reading(path)
     try:
         counts, waiting = last_counts(journal)
-        # Below 0 they were written without the lock that keeps others out; a fold mends them.
+        # Counts below 0 were written without the lock that keeps others out; a fold mends them.
         if min(counts.values()) >= 0 and _is_plain(path, journal, now):
             return counts, waiting
     finally:
@@ -123,7 +122,7 @@ def _counts(path: str, now: float) -> tuple[dict[str, int], int]:
 
 
 def _is_plain(path: str, journal: Journal, now: float) -> bool:
-    """Whether both job files are as the journal's header says, and no fold came between."""
+    """Whether both job files fit the journal's header, and no fold came between."""
     for name, stamp in zip((JOBS, DEAD), journal.header.stamps, strict=True):
         try:
             found = os.lstat(os.path.join(path, name))
@@ -148,7 +147,7 @@ def _has_sum(path: str, wanted: int) -> bool:
 
 
 def _count_all(path: str, now: float) -> tuple[dict[str, int], int]:
-    """The counts from the files themselves: a person edited one, or a fold is going on."""
+    """The counts from the files themselves, after an edit by hand or during a fold."""
     from contextlib import nullcontext
 
     from queuectl.store.files.job_files import line_state

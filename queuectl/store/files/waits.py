@@ -1,8 +1,8 @@
 """Which waiting jobs wait for which others.
 
-A job whose parents have not all ended as it asks lies in no heap of LiveIndex: an end counts down
-what its children lack, and puts a child that lacks nothing into its heap. All children are known
-here, also those whose lines lie behind the windows, and the states of the parents that they name.
+A job whose parents have not all ended as required is in no heap of LiveIndex. Each end counts down
+the missing parents of its children, and puts a child that lacks none into its heap. Known here are
+all children, even those beyond the windows, and the states of their parents.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Any, TypeAlias
 
 from queuectl.model.dependencies import is_met
 
-Wants: TypeAlias = dict[bytes, bool]  # by parent: whether it must be completed, or just have ended
+Wants: TypeAlias = dict[bytes, bool]  # by parent: whether it must be completed or only have ended
 
-GONE = b""  # in place of a state: there is no such job, or it was not looked up yet
+GONE = b""  # instead of a state: no such job, or not looked up yet
 
 
 class Waits:
-    """The children of each parent that a waiting job names, and how many parents each child lacks.
+    """The children of each named parent, and the number of parents that each child lacks.
 
-    `held` keeps what its owner gave for each child that lacks one.
+    `held` keeps the caller's data for each child that lacks a parent.
     """
 
     def __init__(self) -> None:
-        self.kids: dict[bytes, Wants] = {}  # by parent, each child and what it asks of the parent
+        self.kids: dict[bytes, Wants] = {}  # by parent: each child and what it requires
         self.states: dict[bytes, bytes] = {}  # of these parents
-        self.unresolved: set[bytes] = set()  # those of them that must be looked up
+        self.unresolved: set[bytes] = set()  # those that must be looked up
         self.lacks: dict[bytes, int] = {}
         self.held: dict[bytes, Any] = {}
         self._wants: dict[bytes, Wants] = {}  # by child
 
     def add(self, child: bytes, wants: Wants) -> list[bytes]:
-        """Take in a child that is not known; the parents among those it names that were not."""
+        """Take in an unknown child; returns those of its parents that were unknown."""
         self._wants[child], new, lacks = wants, [], 0
         for parent, strict in wants.items():
             kids = self.kids.get(parent)
@@ -47,7 +47,7 @@ class Waits:
         return new
 
     def drop(self, child: bytes) -> None:
-        """Forget a child: it does not wait any more, or another line of it counts."""
+        """Forget a child that does not wait any more or has a newer line."""
         self.held.pop(child, None)
         self.lacks.pop(child, None)
         for parent in self._wants.pop(child, ()):
@@ -58,9 +58,9 @@ class Waits:
                 self.unresolved.discard(parent)
 
     def note(self, job_id: bytes, state: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Take in the state of a job; each child that may start now, or may not any more.
+        """Take in the state of a job; yields each child that now may start or no longer may.
 
-        GONE of one that is not there.
+        GONE stands for a job that does not exist.
         """
         kids = self.kids.get(job_id)
         if kids is None:
@@ -78,6 +78,6 @@ class Waits:
 
 
 def _met_by(state: bytes) -> tuple[bool, bool]:
-    """Whether a parent in this state lets a child start: one of `after_end`, and one of `after`."""
+    """Whether a parent in this state lets a child start: as one of `after_end`, of `after`."""
     name = state.decode()
     return is_met(name, strict=False), is_met(name, strict=True)

@@ -1,6 +1,6 @@
-"""What menus, `top`, notices and the page read of a data folder: what changes, how it stands.
+"""What menus, `top`, notices and the page read from a data folder: its changes and its state.
 
-What a look needs is imported when it is asked for: each Tab in another shell begins anew.
+Modules are imported only when needed, because each Tab in another shell starts anew.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from queuectl.store.files.peek import Peek
     from queuectl.store.watch import Change
 
-_LOOK = 0.02  # seconds between looks at the journal while waiting for a change
+_LOOK = 0.02  # seconds between looks at the journal during `wait`
 
 
 def wait(folder: str, seconds: float) -> None:
-    """Return after so long, or once the journal has grown or is another one."""
+    """Return after `seconds`, or once the journal has grown or was replaced."""
     path, deadline = os.path.join(folder, JOURNAL), time.monotonic() + seconds
     before = change_mark(path)
     while change_mark(path) == before:
@@ -37,13 +37,13 @@ def wait(folder: str, seconds: float) -> None:
 
 
 class FileWatch:
-    """Watch for the store in files: methods without a text are as Watch says."""
+    """Watch for the store in files; methods without a docstring: see Watch."""
 
     def __init__(self, folder: str, find: Callable[[], Iterator[Job]]) -> None:
         self._folder, self._find = folder, find
         self._presence = Presence(folder)
         self._follower: Follower | None = None
-        self._files: tuple[object, ...] | None = None  # as they were when changes were asked for
+        self._files: tuple[object, ...] | None = None  # as they were when `changes` was called
 
     def now(self) -> float:
         """The store's clock."""
@@ -56,7 +56,7 @@ class FileWatch:
         return self.mark()
 
     def summary(self) -> Summary:
-        """See Watch; FileMissing if the folder was there and is gone."""
+        """See Watch; FileMissing if the folder existed and is gone."""
         from queuectl.store.files.summary import read_summary
 
         self._presence.check()
@@ -79,8 +79,8 @@ class FileWatch:
             self._follower = Follower(self._folder)
         before, self._files = self._files, self.mark()[:3]
         found = self._follower.changes(ids)
-        # A person edits a job file without the journal; where it is just being folded, all is read
-        # once more than need be.
+        # An edit by hand does not show in the journal. During a fold this also holds, and all is
+        # read once too often.
         edited = before is not None and before[0] == self._files[0] and before != self._files
         return None if edited else found
 

@@ -1,11 +1,11 @@
-"""The files by which workers are known to live: one each, locked for as long as the worker does.
+"""The files that show which workers live: one each, locked for as long as the worker lives.
 
-The kernel frees the lock when its holder dies, however it dies; nobody has to notice in time. A
-file's first line names the worker (id, pid, start time, boot id, since when), its second the job
-that runs (id, run, pid of its process group, start time), if any. Behind the 256 bytes of the
-second a third holds facts as `key=value`; `format=2` is always one of them. An older queuectl reads
-the first two only. `ID.wake` beside it is a pipe: a byte written there wakes the worker, `w` to
-look for work, `c` because a job is to be cancelled.
+The kernel frees the lock when its holder dies, however it dies; no process has to notice in time.
+A file's first line names the worker (id, pid, start time, boot id, since when), its second the
+running job (id, run, pid of its process group, start time), if any. After the 256 bytes of the
+second, a third holds facts as `key=value`; `format=2` is always one of them. An older queuectl
+reads only the first two. `ID.wake` beside it is a pipe: a byte written to it wakes the worker, `w`
+to look for work, `c` because a job is to be cancelled.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from queuectl.store.contract import End
 
 _SIZE = 1024  # bytes of a worker file
-_TROUBLE = 480  # bytes at most of what keeps a worker from working, as its file spells it
+_TROUBLE = 480  # bytes; the longest trouble, as spelled in a worker's file
 
 
 class WorkerSlot:
-    """A worker's own file, locked, and the reading end of its pipe.
+    """A worker's own locked file, and the reading end of its pipe.
 
-    Methods without a text are as Slot says.
+    Methods without a docstring: see Slot.
     """
 
     def __init__(self, folder: str, worker_id: str, fd: int, wake_fd: int) -> None:
@@ -45,23 +45,23 @@ class WorkerSlot:
         self._facts = _first_facts(self._inode)
         self._folder = folder
         self._workers_fd = door.open_folder(os.path.dirname(self.path))
-        self._listed_at = -1  # the folder's time of change when the names were listed
+        self._listed_at = -1  # the folder's mtime when the names were listed
         self._names: list[str] = []
         self.on_watch = False
-        self.asked = ""  # nobody asks through this store
+        self.asked = ""  # only stores of several hosts set this
 
     def still_held(self) -> bool:
-        """Whether the file is still there under its name: else the worker was given up."""
+        """Whether the file still has its name; otherwise the worker was given up."""
         try:
             return os.lstat(self.path).st_ino == self._inode
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError:  # it cannot be looked at, for a moment perhaps; the lock on it is ours
+        except OSError:  # unreadable, perhaps for a moment; the lock on it is ours
             return True
 
     @property
     def lapsed(self) -> bool:
-        return False  # no server has to answer
+        return False  # there is no server that could be silent
 
     @property
     def declared(self) -> bool:
@@ -87,16 +87,16 @@ class WorkerSlot:
         self.note_facts(trouble=_spelled(why))
 
     def note_end(self, job_id: str, run: int, end: End) -> bool:
-        """Write down how a run ended that cannot be settled, in the place that the file has."""
+        """Write the end of a run that cannot be settled into the file, as far as it has room."""
         kind, code, error, ended_at = end
         words = (job_id, str(run), kind, "" if code is None else str(code), ended_at)
         self.note_facts(end=",".join(words), error=_spelled(error or ""))
         return True
 
     def keep_watch(self) -> bool:
-        """Be the one worker that keeps watch for all, unless another is; whether this one is now.
+        """See Slot.
 
-        The kernel frees the watch of one that dies.
+        The kernel frees the watch of a worker that dies.
         """
         if not self.on_watch:
             try:
@@ -125,7 +125,7 @@ class WorkerSlot:
         return info is not None and not info.alive
 
     def _all_names(self) -> list[str]:
-        """The ids of all workers, listed anew only if one came or went; at least this one's."""
+        """The ids of all workers, at least this one; listed anew only if one came or went."""
         changed = os.fstat(self._workers_fd).st_mtime_ns
         if changed != self._listed_at:
             self._listed_at = changed
@@ -138,26 +138,26 @@ class WorkerSlot:
         os.pwrite(self._fd, line.ljust(RUN_LINE), self._job_line)
 
     def release(self) -> None:
-        """Take the files away and free the lock; under the queue's lock."""
+        """Remove the files and free the lock; under the queue's lock."""
         if self.still_held():
             door.remove(self.path)
         door.remove(f"{self.path}.wake")
         self.close()
 
     def close(self) -> None:
-        """Free the lock and leave the files, as the kernel does for a process that dies."""
+        """Free the lock and leave the files, as the kernel does when a process dies."""
         for fd in (self._fd, self.wake_fd, self._workers_fd):
             os.close(fd)
 
 
 def folder_identity(folder: str) -> str:
-    """Device and inode of a data folder as `DEV:INO`: what tells it from a copy of it."""
+    """Device and inode of a data folder as `DEV:INO`, which tell it from a copy."""
     found = os.stat(folder)
     return f"{found.st_dev}:{found.st_ino}"
 
 
 def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
-    """Make and lock a worker's file; nobody ever sees it unlocked."""
+    """Make and lock a worker's file; no other process ever sees it unlocked."""
     from filelock import lock_descriptor
 
     door.make_folder(os.path.join(folder, WORKERS))
@@ -171,7 +171,7 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
         text = head + _facts_line(_first_facts(os.fstat(fd).st_ino), _SIZE - len(head))
         door.append(fd, text, 0, hidden)
         door.make_pipe(f"{path}.wake")
-        # Open for both, so that the pipe never reports an end when a writer leaves.
+        # Opened for both, so that the pipe does not report an end when a writer leaves.
         wake_fd = door.open_pipe(f"{path}.wake", os.O_RDWR)
         door.rename(hidden, path)
     except BaseException:
@@ -185,12 +185,12 @@ def make_slot(folder: str, worker_id: str, facts: str) -> WorkerSlot:
 
 
 def _first_facts(inode: int) -> dict[str, str]:
-    """What a worker file holds from the beginning: its own inode tells it from a copy of it."""
+    """The facts that a worker file has from its start: its own inode tells it from a copy."""
     return {"format": "2", "inode": str(inode)}
 
 
 def _spelled(text: str) -> str:
-    """Text as one word: percent-encoded, its middle left out if it is too long."""
+    """Text as one word: percent-encoded, without its middle if it is too long."""
     if len(text) > _TROUBLE // 3:
         text = f"{text[: _TROUBLE // 9]}...{text[-_TROUBLE // 6 :]}"
     word = "".join(
@@ -200,7 +200,7 @@ def _spelled(text: str) -> str:
 
 
 def _facts_line(facts: dict[str, str], room: int) -> bytes:
-    """The third line, in just so many bytes: what it says to people is cut short if it must be."""
+    """The third line in exactly `room` bytes; text for people is shortened if necessary."""
     for name, least in (("trouble", _TROUBLE // 4), ("error", 0), ("left", 0)):
         over = len(_joined(facts)) - room
         if over > 0 and name in facts:
@@ -213,7 +213,7 @@ def _joined(facts: dict[str, str]) -> bytes:
 
 
 def file_path(folder: str, worker_id: str) -> str:
-    """Where a worker's file lies; BadFile for an id that leads elsewhere, or another folder."""
+    """The path of a worker's file; BadFile for an id that leads elsewhere or a foreign folder."""
     above = os.path.join(folder, WORKERS)
     door.check_folder_of_ours(above)
     return door.within(above, worker_id)
@@ -222,7 +222,7 @@ def file_path(folder: str, worker_id: str) -> str:
 def worker_infos(folder: str) -> Iterator[WorkerInfo]:
     """Every worker that has a file, living or dead.
 
-    BadFile if one is not a file of ours alone, DiskRefused if they cannot be listed.
+    Raises BadFile if one is not a file of ours alone, DiskRefused if they cannot be listed.
     """
     above = os.path.join(folder, WORKERS)
     door.check_folder_of_ours(above)
@@ -239,19 +239,19 @@ def worker_infos(folder: str) -> Iterator[WorkerInfo]:
 
 
 def worker_names(folder: str) -> list[str]:
-    """The ids of the workers that have a file, in no order; raises OSError."""
+    """The ids of the workers that have a file, unordered; raises OSError."""
     names = os.listdir(os.path.join(folder, WORKERS))
-    # What a person has put there is not taken for a dead worker's, which would be removed.
+    # A person's file must not be taken for a dead worker's, which would be removed.
     return [name for name in names if name.startswith("w-") and not name.endswith(".wake")]
 
 
 def _any_of(count: int) -> int:
-    """A number below `count`, another each time: no module of chance is loaded for it."""
+    """A different number below `count` each time, without loading the random module."""
     return int.from_bytes(os.urandom(4), "little") % count
 
 
 def older(folder: str, version: int) -> list[WorkerInfo]:
-    """The living workers that do not know this format of the journal."""
+    """The live workers that do not know this format of the journal."""
     infos = worker_infos(folder)
     return [info for info in infos if info.alive and _known_format(info) < version]
 
@@ -262,15 +262,15 @@ def _known_format(info: WorkerInfo) -> int:
 
 
 def too_old(folder: str) -> StoreError:
-    """The error for what older workers, which live, would act upon wrongly."""
-    count = max(1, len(older(folder, FORMAT)))  # one may have left by now
+    """The error for a change that live older workers would misunderstand."""
+    count = max(1, len(older(folder, FORMAT)))  # one may have ended by now
     return StoreError(f"{count} worker(s) of an older queuectl still run: queuectl worker stop")
 
 
 def probe(folder: str, worker_id: str) -> WorkerInfo | None:
-    """Look at one worker; None if it has no file, BadFile if that is not a file of ours alone.
+    """One worker; None if it has no file, BadFile if that is not a file of ours alone.
 
-    A file of several names is ours if it says so: a copy of hard links has it, too, as another's.
+    A file with several names is ours only if it says so: a copy made of hard links has it too.
     """
     path = os.path.join(folder, WORKERS, worker_id)
     try:
@@ -278,7 +278,7 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
     except FileMissing:
         return None
     try:
-        # Shared, so that two that look at once do not take each other for the worker.
+        # Shared, so that two readers at once do not take each other for the worker.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         alive = False
     except BlockingIOError:
@@ -292,9 +292,9 @@ def probe(folder: str, worker_id: str) -> WorkerInfo | None:
 
 
 def note_lost(folder: str, worker_id: str, **facts: object) -> None:
-    """Write facts into the file of a worker that is dead; nothing happens if it has none.
+    """Write facts into the file of a dead worker; does nothing if it has no file.
 
-    Raises OSError, and BadFile if there is no file of ours alone in its place.
+    Raises OSError, and BadFile if it is not a file of ours alone.
     """
     try:
         fd, _ = door.open_ours(file_path(folder, worker_id), os.O_RDWR, linked=True)
@@ -314,13 +314,13 @@ def note_lost(folder: str, worker_id: str, **facts: object) -> None:
 
 
 def wake(folder: str, message: bytes, only: str | None = None) -> None:
-    """Wake every worker, or `only` one; a hint that may be lost: workers look by themselves too."""
+    """Wake every worker, or `only` one; a hint that may be lost, since workers also poll."""
     above = os.path.join(folder, WORKERS)
     if door.folder_oddity(above):
         return
     try:
         names = [only + ".wake"] if only else os.listdir(above)
-    except OSError:  # none yet, or no descriptor is left: the change itself is in the queue
+    except OSError:  # no worker yet, or no descriptor is left: the change itself is in the queue
         return
     for name in names:
         if name.endswith(".wake") and "/" not in name:
@@ -328,9 +328,9 @@ def wake(folder: str, message: bytes, only: str | None = None) -> None:
 
 
 def wake_idle(folder: str, count: int) -> None:
-    """Wake so many workers that run nothing, or all of those; a hint, as in `wake`.
+    """Wake up to `count` workers that run nothing; a hint, as in `wake`.
 
-    A worker that runs something looks for work by itself when that ends.
+    A busy worker looks for work by itself when its run ends.
     """
     if door.folder_oddity(os.path.join(folder, WORKERS)):
         return
@@ -338,7 +338,7 @@ def wake_idle(folder: str, count: int) -> None:
         names = worker_names(folder)
     except OSError:
         return
-    # Others come first each time: two that wake one worker each should not choose the same.
+    # The order differs each time, so that two callers that wake one worker pick different ones.
     start = _any_of(len(names)) if names else 0
     for name in names[start:] + names[:start]:
         if count <= 0:
@@ -350,7 +350,7 @@ def wake_idle(folder: str, count: int) -> None:
 def _is_idle(path: str) -> bool:
     try:
         fd = door.open_file(path, os.O_RDONLY)
-    except StoreError:  # it leaves just now, or is not a file of ours
+    except StoreError:  # it is just ending, or is not a file of ours
         return False
     with door.Closing(fd):
         text = os.pread(fd, _SIZE, 0).decode("ascii", "replace")
@@ -358,10 +358,10 @@ def _is_idle(path: str) -> bool:
 
 
 def _write_hint(path: str, message: bytes) -> bool:
-    """Whether somebody reads the pipe."""
+    """Write to the pipe; returns whether a process reads it."""
     try:
         fd = door.open_pipe(path, os.O_WRONLY)
-    except OSError:  # nobody reads it any more
+    except OSError:  # no process reads it any more
         return False
     try:
         os.write(fd, message)
@@ -373,7 +373,7 @@ def _write_hint(path: str, message: bytes) -> bool:
 
 
 def forget(folder: str, worker_id: str) -> bool:
-    """Take away a dead worker's files, under the queue's lock; False if it lives after all."""
+    """Remove a dead worker's files, under the queue's lock; False if it lives after all."""
     from filelock import lock_descriptor
 
     path = file_path(folder, worker_id)
@@ -381,7 +381,7 @@ def forget(folder: str, worker_id: str) -> bool:
         fd, _ = door.open_ours(path, os.O_RDWR, linked=True)
     except FileMissing:
         for left in (f"{path}.wake", os.path.join(folder, WORKERS, f".{worker_id}")):
-            door.remove(left)  # what a worker that was killed in make_slot left
+            door.remove(left)  # left by a worker that was killed in make_slot
         return True
     with door.Closing(fd):
         if not lock_descriptor(fd, blocking=False):
@@ -392,8 +392,8 @@ def forget(folder: str, worker_id: str) -> bool:
 
 
 def listed_info(worker_id: str, entry: Mapping[str, object] | None) -> WorkerInfo:
-    """What is known of a worker without a file: its entry in worker_pids.json, if it has one."""
+    """What is known about a worker without a file: its entry in worker_pids.json, if any."""
     names = ("pid", "start_time", "boot_id", "started_at")
-    # One line: the others would tell of a process to be ended.
+    # Only the first line: the others would name a process to end.
     words = [str(entry.get(name, "")).partition("\n")[0] for name in names] if entry else []
     return WorkerInfo(worker_id, False, " ".join([worker_id, *words]), missing=True)

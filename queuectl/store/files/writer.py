@@ -1,8 +1,8 @@
-"""The changing side of a folder: catches up with the journal, appends to it, folds it.
+"""The writing side of a folder: catches up with the journal, appends to it, folds it.
 
 Every change runs the same way: take the lock, read what others appended, decide, append one record
-(the commit point), free the lock, and sync if somebody was promised something. An exception under
-the lock makes the writer forget what it knew; the next change reads everything anew.
+(the commit point), free the lock, and sync if durability was promised. An exception under the lock
+makes the writer forget what it knew; the next change reads everything anew.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 Move = tuple[str | None, str | None]  # old and new state of a job; None: outside
 Moves = Iterable[Move]
-_VET_EVERY = 0.05  # seconds; a busy worker need not look for hand edits at each job
-_LOOKS = 4  # at an edit; the last one is under the lock, whatever comes between
+_VET_EVERY = 0.05  # seconds; a busy worker does not look for hand edits at each job
+_LOOKS = 4  # at an edit; the last look is under the lock, so that nothing comes between
 TAKEN_IN = "the edit was taken in"
-_PUT_OFF = 10.0  # seconds until a fold that was refused is tried again
-LARGE = 16 << 20  # bytes of journal; from here on busy workers fold too, when a fold is due
+_PUT_OFF = 10.0  # seconds until a refused fold is tried again
+LARGE = 16 << 20  # bytes of journal; from this size on busy workers fold too when a fold is due
 
 
 class _Edited(Exception):
-    """A person edited a job file: it is to be looked at while nobody waits for the lock."""
+    """A person edited a job file: read it without the lock, so that nobody waits."""
 
 
 class Writing(door.Reading):
-    """A context: the lock, and the journal read to its end; trouble makes the writer forget.
+    """A context: the lock, and the journal read to its end; an error makes the writer forget.
 
-    Made once and entered for each change: a worker does that for each job it runs.
+    Made once and entered for each change, since a worker enters it for each job that it runs.
     """
 
     def __init__(self, writer: Writer, busy: bool) -> None:
@@ -81,7 +81,7 @@ class Writing(door.Reading):
 
 
 class Writer:
-    """The changing side of a data folder. `now` is the store's clock, `gate` what it holds back."""
+    """The writing side of a data folder. `now`: the store's clock; `gate`: what holds jobs."""
 
     def __init__(
         self,
@@ -99,18 +99,18 @@ class Writer:
         self.journal: Journal | None = None
         self._now = now
         self._live: LiveIndex | None = None
-        # The times at which names in the folder changed (see QueueLock) for which `gate` is known,
-        # and the journal's name was looked at; 0: look again.
+        # The folder's time of change (see QueueLock) for which `gate` is known, and the one for
+        # which the journal's name was checked; 0: check again.
         self._gated_at = self._seen_at = 0
         self._unsynced = False
-        self._sync_error: OSError | None = None  # of a sync under the lock
-        self._no_fold_before = 0.0  # monotonic; a fold that the disk refused is put off
+        self._sync_error: OSError | None = None  # from a sync under the lock
+        self._no_fold_before = 0.0  # monotonic; puts off a fold that the disk refused
         self._prepared = False
         self.env_sets = EnvSets(path)
         self._writing = (Writing(self, False), Writing(self, True))
 
     def writing(self, *, busy: bool = False) -> Writing:
-        """The lock, and the journal read to its end. `busy`: look for hand edits now and then."""
+        """The lock, and the journal read to its end. `busy`: look for hand edits less often."""
         if not self._prepared:
             if not marker.check_folder(self.folder):
                 marker.mark_folder(self.folder)
@@ -120,7 +120,7 @@ class Writer:
         return self._writing[busy]
 
     def staging_path(self) -> str:
-        """The path beside which what is to be journaled may be written before; makes the folder."""
+        """The path beside which staged lines may be written; makes the folder."""
         self.writing()
         return os.path.join(self.folder, JOURNAL)
 
@@ -135,7 +135,7 @@ class Writer:
             self._live.apply(lines)
 
     def append_staged(self, journal: Journal, staged: Staged) -> None:
-        """Append new jobs as one record, which nobody else reads if it is large: a fold follows."""
+        """Append new jobs as one record. After a large one a fold follows: nobody else reads it."""
         counts, done = staged.counted(journal.counts), False
         if staged.lines is not None:
             self._append(journal, staged.lines, PROMISED, counts)
@@ -152,7 +152,7 @@ class Writer:
                     return
                 self._unsynced = False
                 version = journal.header.version
-                with suppress(StoreError, OSError):  # a later fold will do it
+                with suppress(StoreError, OSError):  # a later fold will do that
                     done = not snapshot.edited and checkpoint.fold(
                         *(self.folder, journal, snapshot, self._now(), version),
                         *(self.lock.is_there, staged),
@@ -163,7 +163,7 @@ class Writer:
             self._move_on(journal)
 
     def confirm(self) -> None:
-        """Wait, without the lock, until the disk has what was appended."""
+        """Wait, without the lock, until the disk has what was appended. NotConfirmed."""
         error, self._sync_error = self._sync_error, None
         if error is not None:
             self._unsynced = False
@@ -177,8 +177,8 @@ class Writer:
             self._confirm_by_fold(exc)
 
     def _confirm_by_fold(self, error: OSError) -> None:
-        # The kernel reports a failed sync once and then takes the pages for clean: trying again
-        # on the same file would confirm what is not there. Fresh files are proof.
+        # The kernel reports a failed sync once and then counts the pages as clean: a second try on
+        # the same file would confirm what is not on the disk. Fresh files are proof.
         try:
             self.fold()
         except (OSError, StoreError):
@@ -188,9 +188,9 @@ class Writer:
             ) from error
 
     def live(self, journal: Journal) -> LiveIndex:
-        """The index of live jobs, kept up with the journal and the settings; under the lock."""
+        """The index of live jobs, brought up to the journal and settings; under the lock."""
         live, named_at = self._live, self.lock.named_at
-        # A change of the settings renames a file, which the folder's own time shows.
+        # A change of the settings renames a file, which changes the folder's ctime.
         if live is not None and not named_at == self._gated_at > 0:
             if live.gate != self._gate():
                 live = None
@@ -202,36 +202,36 @@ class Writer:
         return live
 
     def live_anew(self, journal: Journal) -> LiveIndex:
-        """The index read anew: what is known of the queue does not reach far enough."""
+        """The index read anew, after the known window turned out too short."""
         with self.files.open(journal, 0) as jobs:
             self._live = self._load(journal, jobs)
         self._live.resolve(lambda ids: self.look_up(journal, ids))
         return self._live
 
     def first_ready(self, journal: Journal, now: str, lines: Iterable[bytes]) -> bytes | None:
-        """Behind `live`, the line of the job to claim next; `lines` are not in the journal yet."""
+        """The line of the job to claim next, after `live`; `lines` are not in the journal yet."""
         live = self._live or self.live_anew(journal)
         try:
             return live.first_ready(now.encode())
-        except live.Beyond:  # others claimed much since `prepare_live`
+        except live.Beyond:  # others claimed many jobs since `prepare_live`
             live = self.live_anew(journal)
             live.apply(lines)
             return live.first_ready(now.encode())
 
     @property
     def known_live(self) -> LiveIndex | None:
-        """That index as it was at the last change, if it is known."""
+        """The index as it was at the last change, if it is known."""
         return self._live
 
     def prepare_live(self) -> None:
-        """Make that index beforehand, so that others need not wait for the lock as long."""
+        """Build the index in advance, without the lock, so that others do not wait for it."""
         live = self._live
         if live is not None and (live.is_whole or not live.is_low(self._time())):
             return
         with self.writing() as journal:
             jobs = self.files.open(journal, 0)
-        # What is appended, folded or edited from here on is caught up with under the lock.
-        with suppress(BadFile):  # edited while it is read
+        # Anything appended, folded or edited from here on is caught up with under the lock.
+        with suppress(BadFile):  # edited while it was read
             with jobs:
                 index = self._load(journal, jobs)
             self._live = index
@@ -249,7 +249,7 @@ class Writer:
         return format_time(self._now()).encode()
 
     def look_up(self, journal: Journal, ids: Collection[str]) -> dict[str, Found]:
-        """The lines and files of those of the jobs that exist; under the lock."""
+        """The lines and files of the jobs that exist; under the lock."""
         live = self._live.lines if self._live is not None else {}
         known = {job_id: line for job_id in ids if (line := live.get(job_id.encode()))}
         if len(known) == len(ids):
@@ -268,7 +268,7 @@ class Writer:
                 self._fold(journal)
 
     def fold_if_quick(self) -> None:
-        """Fold a small queue, whatever process changed it; trouble puts it off."""
+        """Fold a small queue, whichever process changed it; an error puts it off."""
         try:
             with self.writing() as journal:
                 if journal.seq and checkpoint.is_quick(journal):
@@ -277,9 +277,9 @@ class Writer:
             return
 
     def fold_if_due(self, *, least: int = 1) -> bool:
-        """Fold if that keeps folding a small share of the time; trouble puts it off.
+        """Fold if folding remains a small share of the time; an error puts it off.
 
-        `least`: bytes of journal below which nothing is done.
+        `least`: with fewer bytes of journal nothing is done.
         """
         journal = self.journal
         if journal is None or journal.end - journal.header.length < least:
@@ -296,7 +296,7 @@ class Writer:
         return True
 
     def fold_due_in(self) -> float | None:
-        """Seconds until a fold would be due, or None if nothing waits for one."""
+        """Seconds until a fold is due; None if nothing waits for one."""
         journal = self.journal
         if journal is None or journal.seq == 0:
             return None
@@ -305,23 +305,23 @@ class Writer:
         return max(wait, self._no_fold_before - time.monotonic())
 
     def version_to_write(self, journal: Journal) -> int:
-        """The format of the next journal: the old one's while a worker lives that knows no other.
+        """The format of the next journal: the old one while a worker lives that knows no other.
 
-        Such a worker could not settle what it runs under a newer journal, nor leave.
+        Such a worker could neither settle its run under a newer journal nor leave.
         """
         if journal.header.version < VERSION and worker_files.older(self.folder, VERSION):
             return journal.header.version
         return VERSION
 
     def _fold(self, journal: Journal, edit: HandEdit | None = None, last: bool = True) -> None:
-        """Fold; edits that a person makes meanwhile are read anew until none comes between.
+        """Fold; an edit that comes between is read, and the fold repeated.
 
-        `edit` was found before. Raises _Edited for another one, but for the last look.
+        `edit` was found before. Raises _Edited for another one, except at the last look.
         """
         version = self.version_to_write(journal)
         if marker.marked_format(self.folder) < version:
-            # Before the journal: an older `doctor --repair` takes that for damaged and replaces it,
-            # and only the marker keeps it off.
+            # Before the journal: an older `doctor --repair` would take that for damaged and replace
+            # it; only the marker keeps it off.
             marker.mark_folder(self.folder, version)
         done = False
         while not done:
@@ -344,18 +344,18 @@ class Writer:
                     self._live.apply(snapshot.hand_edit.edit.lines.values())
         self._unsynced = False
         journal = self._move_on(journal)
-        with suppress(StoreError):  # of a damaged file the reader that needs a set will tell
+        with suppress(StoreError):  # the reader that needs a set will report a damaged file
             self.env_sets.drop_unused(self.files.lines(journal))
 
     def look_at_edit(self) -> HandEdit | None:
-        """What a person changed, read and judged without the lock; None: it is not known."""
+        """What a person changed, read and judged without the lock; None if unknown."""
         with door.Reading(self.folder):
             snapshot = Snapshot.read(self.folder, self._now(), lambda: self.lock)
         snapshot.close()
         return snapshot.hand_edit
 
     def _tell_of_edits(self, snapshot: Snapshot) -> None:
-        # After a repair the files differ from the journal, though nobody edited them.
+        # After a repair the files differ from the journal although nobody edited them.
         if snapshot.edited and snapshot.journal.header.stamps[0].size >= 0:
             from queuectl.store.edits.hand_edits import settled
 
@@ -367,14 +367,14 @@ class Writer:
     # -- catching up
 
     def forget(self) -> None:
-        """Forget all that was read; the next change reads it anew."""
+        """Forget everything read; the next change reads it anew."""
         if self.journal is not None:
             self.journal.close()
         self.journal = self._live = None
         self.files.forget()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.forget()
         self.lock.close()
 
@@ -392,17 +392,17 @@ class Writer:
         if journal.size != journal.end:
             self._read_on(journal)
         now = self._now()
-        # What is not known of the files yet is not read from an edited one.
+        # The index is not read from an edited file.
         if not (busy and self._live is not None and 0 <= now - self.files.looked_at < _VET_EVERY):
             if not self.files.are_ours(journal):
                 self._fold(journal, edit, last)
-            self.files.looked_at, self._gated_at = now, 0  # settings may be edited in place, too
+            self.files.looked_at, self._gated_at = now, 0  # settings may also be edited in place
         journal = self.journal
         assert journal is not None
         if opened:
             evidence.make_whole(self.folder, journal.header)
         if opened and journal.header.version < self.version_to_write(journal):
-            self._fold(journal)  # which takes an older folder over
+            self._fold(journal)  # this also takes over an older folder
             assert self.journal is not None
             return self.journal
         return journal
@@ -413,7 +413,7 @@ class Writer:
         if rest:
             journal.cut_tail(rest)
         if journal.edited and not edited:
-            # Taken in by a process that then died: the files may still be as the person left them.
+            # A process may have taken the edit in and died: the files are still the person's.
             self.files.forget()
             self._live = None
         if self._live is not None:
@@ -432,7 +432,7 @@ class Writer:
         return self.journal
 
     def _take_up(self) -> Journal:
-        """The journal that is named so now, its name on the disk."""
+        """Open the present journal, with its name on the disk."""
         journal = Journal.for_writing(self.folder)
         try:
             if not journal.is_named:
@@ -443,8 +443,8 @@ class Writer:
         return journal
 
     def _move_on(self, old: Journal) -> Journal:
-        """Take up the journal that a fold put in place of the old one."""
-        # So large a record is that of a large `enqueue --file`, and is in the files by now.
+        """Open the journal that a fold put in place of the old one."""
+        # A record this large is from a large `enqueue --file`, and is in the files by now.
         known = self._live is not None and old.unread_size() <= LARGE
         payloads = old.read_on()[0] if known else []
         new = self._take_up()
