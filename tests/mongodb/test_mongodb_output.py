@@ -107,7 +107,10 @@ def test_no_run_is_shown_the_output_of_another_that_had_its_number(store, pieces
         spool.close()
 
 
-def test_what_a_worker_prints_that_was_declared_lost_is_refused(store, pieces, database):
+def test_what_a_worker_prints_that_was_declared_lost_is_refused(
+    store, pieces, database, monkeypatch
+):
+    monkeypatch.setattr("queuectl.store.mongodb.output._TRUSTED", 0.0)
     database.workers.insert_one({"_id": "w"})
     spool = store.output.spool("w")
     spool.begin(JOB)
@@ -121,6 +124,24 @@ def test_what_a_worker_prints_that_was_declared_lost_is_refused(store, pieces, d
     assert b"".join(store.output.output(JOB)) == b"before\n"
     spool.close()
     assert os.listdir(store.output.path) == []
+
+
+def test_whether_a_worker_is_lost_is_not_asked_for_each_piece(store, pieces, database, monkeypatch):
+    monkeypatch.setattr("queuectl.store.mongodb.output.clock", lambda: 5000.0)
+    database.workers.insert_one({"_id": "w"})
+    asked = []
+    spool = store.output.spool("w")
+    monkeypatch.setattr(spool._sender._pieces, "is_lost", lambda worker: asked.append(worker))
+    spool.begin(JOB)
+    os.write(spool.fd, b"x" * (5 * PIECE))
+    with spool._sender._sending:  # its thread looks, too
+        while spool._sender._send_on():
+            pass
+    assert len(asked) == 1
+    spool.finish(JOB)  # what is left of a run is sent once, so it asks once more
+    assert len(asked) == 2
+    spool.close()
+    assert b"".join(store.output.output(JOB)) == b"x" * (5 * PIECE)
 
 
 def unanswered(*_args, **_how):

@@ -27,6 +27,8 @@ from queuectl.store.files.printed import PIECE
 from queuectl.store.mongodb.connection import Connection, clock, pieces
 
 PAUSE = 0.5  # seconds between looks at the spool
+_TRUSTED = 1.0  # seconds for which "is not lost" holds: a question a piece would slow others down
+_NEVER = float("-inf")
 _SMALL = 1 << 14  # bytes up to which a piece grows, so that a run that prints little has few
 _MOST = 64  # pieces that are sent at each look
 _NEWEST = 4 * PIECE  # bytes that are sent at each look once the spool was cut
@@ -271,6 +273,7 @@ class Sender:
         self._sending = threading.Lock()  # an answer may take its time
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._allowed_at = _NEVER  # when the worker was last known not to be lost
 
     def begin(self, job: Job, name: str, fd: int) -> None:
         """A run begins to write into an empty file."""
@@ -314,6 +317,7 @@ class Sender:
         except FileNotFoundError:
             return
         with door.Closing(fd), self._sending:
+            self._allowed_at = _NEVER
             if not self._is_refused():
                 self._send_whole(job, name, fd, cut)
         door.remove(path)
@@ -333,7 +337,13 @@ class Sender:
 
     def _is_refused(self) -> bool:
         """Whether others may have the worker's job by now: what it prints no longer counts."""
-        return bool(self._worker_id) and self._pieces.is_lost(self._worker_id)
+        asked_at = clock()
+        if not self._worker_id or asked_at - self._allowed_at < _TRUSTED:
+            return False
+        if self._pieces.is_lost(self._worker_id):
+            return True
+        self._allowed_at = asked_at
+        return False
 
     def close(self) -> None:
         """End the thread."""
