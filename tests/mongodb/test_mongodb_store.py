@@ -13,7 +13,7 @@ from samples import at_once, configure, make_job, moment, put
 from store_contract import StoreContract, filled, names
 from test_mongodb_gate import keys_examined
 
-from queuectl.errors import Conflict, DuplicateId, InvalidInput, StoreError
+from queuectl.errors import BadFile, Conflict, DuplicateId, InvalidInput, StoreError
 from queuectl.model.fields import STATES
 from queuectl.model.job import FINISHED
 from queuectl.model.lifecycle import claimed
@@ -629,6 +629,37 @@ def test_a_database_with_anothers_collection_is_refused(new_url, opened, client,
     for deed in (lambda store: store.add([make_job("a")]), lambda store: list(store.find())):
         with pytest.raises(StoreError, match=f"holds a collection '{foreign}' that is not"):
             deed(opened(new_url))
+
+
+def test_a_queue_without_its_marker_tells_how_to_put_it_back(store, database, url, opened):
+    store.add([make_job("a")])
+    database.meta.drop()
+    with pytest.raises(BadFile, match="has lost the marker of a queue") as raised:
+        list(opened(url).find())
+    wanted = str(raised.value).partition("insertOne(")[2].rstrip(")")
+    assert wanted == "{_id: 'queuectl', format: 1}"
+    database.meta.insert_one({"_id": "queuectl", "format": 1})
+    assert names(opened(url).find()) == ["a"]
+
+
+@pytest.mark.parametrize("layout", ["8", None, [], -1])
+def test_a_layout_without_sense_is_made_anew(store, database, url, opened, layout):
+    from queuectl.store.mongodb.layout import LAYOUT
+
+    store.add([make_job("a")])
+    database.meta.update_one({"_id": "queuectl"}, {"$set": {"layout": layout}})
+    assert names(opened(url).find()) == ["a"]
+    assert database.meta.find_one({"_id": "queuectl"})["layout"] == LAYOUT
+
+
+@pytest.mark.parametrize("nonsense", [5, "b", None, {"a": 1}])
+def test_a_note_of_what_follows_without_sense_is_passed_over(store, database, nonsense):
+    store.add([make_job("a"), make_job("b")])
+    database.jobs.update_one({"_id": "a"}, {"$set": {"_followed": nonsense}})
+    assert store.claim("w", moment(10)).job.id == "a"
+    assert names(store.find()) == ["a", "b"]
+    store.change(["a"], lambda job: job._replace(priority=3))
+    assert store.get("a").priority == 3
 
 
 def test_indexes_of_an_older_layout_are_made_anew(store, database, url, opened):

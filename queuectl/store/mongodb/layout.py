@@ -66,7 +66,8 @@ class Look(NamedTuple):
 def first_look(connection: Connection) -> Look:
     """Look at a database, in one question if it is a queue.
 
-    Raises StoreError for one that a newer queuectl made, or that holds another's collections.
+    Raises StoreError for one that a newer queuectl made, or that holds another's collections, and
+    BadFile for one that lost its marker.
     """
     marker, batches, settings = _meta(connection)
     if marker is None:
@@ -77,6 +78,14 @@ def first_look(connection: Connection) -> Look:
             # Somebody may have made it between the two looks.
             marker, batches, settings = _meta(connection)
             if marker is None:
+                with connection.told():
+                    was_ours = "lane" in connection.database.jobs.index_information()
+                if was_ours:
+                    raise BadFile(
+                        f"database {connection.address.name} has lost the marker of a queue; to "
+                        f"put it back, in mongosh: db.meta.insertOne({{_id: '{MARKER}', format: "
+                        f"{FORMAT}}})"
+                    )
                 raise StoreError(
                     f"database {connection.address.name} holds a collection '{foreign[0]}' that is "
                     "not queuectl's; name another database (docs/mongodb.md tells how to bring its "
@@ -98,7 +107,8 @@ def _meta(
         ours = {"$match": {"_id": {"$type": "string"}}}
         found = {one["_id"]: one for one in connection.database.meta.aggregate([ours, both])}
     marker, settings = found.get(MARKER), _as_written(connection, found.get(SETTINGS))
-    if marker is not None and marker.get("layout", 0) < LAYOUT:
+    layout = (marker or {}).get("layout")
+    if marker is not None and (not isinstance(layout, int) or layout < LAYOUT):
         _make_collections(connection)
     batches = [found[name] for name in found if name.startswith("batch/")]
     return marker, batches, settings

@@ -162,7 +162,7 @@ class Staging:
 
     def finish_what_follows(self, document: Mapping[str, Any]) -> None:
         """Show the jobs that changes of this job added, as far as nobody has yet."""
-        for batch in document.get(FOLLOWED, ()):
+        for batch in _followed(document):
             self.finish(batch, document["_id"])
 
     def look_after(self, batches: Iterable[dict[str, Any]]) -> None:
@@ -182,10 +182,15 @@ class Staging:
             job = self._connection.database.jobs.find_one(
                 {"_id": found["of"]}, {"rev": 1, FOLLOWED: 1}
             )
-        if job is not None and batch in job.get(FOLLOWED, ()):
+        if job is not None and batch in _followed(job):
             self.finish(batch, found["of"])
         elif job is None or job.get("rev", FIRST_REV) > found["rev"]:
             self._drop(batch)
+
+
+def _followed(document: Mapping[str, Any]) -> list[str]:
+    noted = document.get(FOLLOWED)
+    return noted if isinstance(noted, list) else []  # an edit in mongosh may put anything there
 
 
 def _hold_back(document: Document, batch: str, seq: int) -> None:
