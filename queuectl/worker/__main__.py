@@ -1,4 +1,4 @@
-"""`python -m queuectl.worker --data DIR`: a detached worker, as `worker start` makes them."""
+"""`python -m queuectl.worker --data DIR`: a detached worker, as `worker start` starts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _load() -> None:
 
 
 if __name__ == "__main__":
-    aside(_load)  # it takes as long as a hundred claims
+    aside(_load)  # collecting takes as long as a hundred claims
     from queuectl.worker.entry import main
 
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""A thread for long computations: they would part a worker from the processor of its jobs."""
+"""A thread for long computations, which would move a worker off the processor of its jobs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def aside(action: Callable[[], T]) -> T:
-    """Do what can take long in a thread of its own; what it returns. Raises what it raises.
+    """Run a long action in a thread of its own; returns and raises what the action does.
 
-    A scheduler that has seen a worker compute for long spreads it and its jobs over processors
-    from then on: on Linux 6.18 with two of them that costs a sixth of the throughput.
+    Once a worker has computed for long, the scheduler spreads it and its jobs over processors: on
+    Linux 6.18 with two processors that costs a sixth of the throughput.
     """
     done: list[T] = []
     raised: list[Exception] = []
@@ -27,7 +27,7 @@ def aside(action: Callable[[], T]) -> T:
     thread = Thread(target=run)
     try:
         thread.start()
-    except RuntimeError:  # there are too many already
+    except RuntimeError:  # there are too many threads already
         run()
     else:
         thread.join()

@@ -1,4 +1,4 @@
-"""Several workers in the foreground: processes of ours whose lines are shown as they come."""
+"""Several workers in the foreground: child processes whose lines are shown as they come."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def run_crew(
     on_wait: Callable[[], None] | None = None,
     on_stop: Callable[[int], object] | None = None,
 ) -> int:
-    """Be `count` workers of the queue until signals stop them; the first exit code that is not 0.
+    """Run `count` workers until signals stop them; returns the first exit code that is not 0.
 
-    `tell` is given each line of a job's life, `log` each line of trouble. A signal goes on to all
-    of them, once, as they are not in the terminal's foreground group. `on_wait` is called after
-    each second in which they said nothing, `on_stop` with 128 and the number of the first signal.
+    `tell` is called with each line about a job, `log` with each line of trouble. A signal is passed
+    on to all of them, once, since they are not in the terminal's foreground group. `on_wait` is
+    called after each second without a line, `on_stop` with 128 + the number of the first signal.
     """
     with selectors.DefaultSelector() as lines:
         crew: list[subprocess.Popen[bytes]] = []
         try:
             for _ in range(count):
                 crew.append(_start(folder, until_empty))
-        except BaseException:  # those that began have nobody who listens
+        except BaseException:  # nobody reads the output of those already started
             for member in crew:
                 member.terminate()
             raise
@@ -80,14 +80,14 @@ def _start(folder: str, until_empty: bool) -> subprocess.Popen[bytes]:
 
 
 class _Lines:
-    """Bytes that come in pieces, shown by the line."""
+    """Bytes that arrive in pieces, shown line by line."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Take in some bytes; none mean that no more will come."""
+        """Take in some bytes; empty bytes mean the end."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if not data and self._rest:
             lines.append(self._rest)
@@ -99,14 +99,14 @@ class _Lines:
 def _passing_on(
     crew: list[subprocess.Popen[bytes]], on_stop: Callable[[int], object] | None = None
 ) -> Iterator[None]:
-    """Until the block ends, signals that ask us to stop go to each of the crew."""
+    """Until the block ends, pass signals that ask us to stop on to the whole crew."""
     asked = False
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if on_stop is not None and not asked:
             on_stop(128 + number)
-        # A second of the same kind can come before the first was taken in, and be lost in it.
+        # A second signal of the same kind before the first was handled would merge with it.
         number, asked = (STOP_NOW if asked else number), True
         for member in crew:
             member.send_signal(number)

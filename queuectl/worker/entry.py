@@ -1,4 +1,4 @@
-"""A worker as a process of its own: its options, its log, and what its starter hears."""
+"""A worker as a separate process: its options, its log, and its report to its starter."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What `_main` does, as a child if this is the first process of a container."""
+    """`_main`, in a child if this is the first process of a container."""
     return beneath_first(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    """A worker process: `--data DIR [--foreground [--drain]] [--log PATH] [--ready FD]`; its code.
+    """A worker process: `--data DIR [--foreground [--drain]] [--log PATH] [--ready FD]`.
 
-    `--log` is the file that stderr goes to, `--ready` a descriptor for the pid, once registered, or
-    for the reason why that failed.
+    `--log`: the file for stderr. `--ready`: a descriptor that gets the pid after registration, or
+    the reason why that failed. Returns the exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     foreground, drain = "--foreground" in words, "--drain" in words
     words = [word for word in words if word not in ("--foreground", "--drain")]
     options = dict(zip(words[::2], words[1::2], strict=True))
     if not foreground:
-        with suppress(PermissionError):  # it leads a session already
+        with suppress(PermissionError):  # it already leads a session
             os.setsid()
-    queue = aside(lambda: JobQueue.open(os.path.abspath(options["--data"])))  # loads the store
+    queue = aside(lambda: JobQueue.open(os.path.abspath(options["--data"])))  # this loads the store
     own_log = OwnLog(options.get("--log"))
     starter = Starter(int(options.get("--ready", -1)))
 
@@ -58,7 +58,7 @@ def _main(argv: Sequence[str] | None) -> int:
     finally:
         try:
             queue.close()
-        except FileMissing:  # of a folder that was moved away: that was told
+        except FileMissing:  # the folder was moved away, which was reported
             pass
         except (QueuectlError, OSError) as exc:
             to_stderr(str(exc))

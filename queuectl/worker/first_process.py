@@ -1,7 +1,7 @@
 """A worker that is the first process of a container.
 
-All orphans of the container become children of its first process, so that one only reaps, and hands
-on signals to the worker beneath it, which thereby never takes a stranger for something of a run.
+All orphans of a container become children of its first process. So that process only reaps, and
+passes signals to the worker beneath it, which then never takes a stranger for part of a run.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import signal
 import sys
 from collections.abc import Callable
 
-_FROM_KERNEL = 0x80  # si_code of a signal that the terminal sends to its whole group
-# What cannot be waited for, or tells of a fault of this process itself.
+_FROM_KERNEL = 0x80  # si_code of a signal that the terminal sent to its whole group
+# Signals that cannot be waited for, or that report a fault of this process itself.
 _OWN = frozenset({"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"})
 
 
 def beneath_first(work: Callable[[], int]) -> int:
-    """What `work` returns; in a child of this process, if it is the first one.
+    """Run `work`, in a child if this process is the first one; returns its result.
 
-    This function then returns in both, in the parent with the exit code of the child (128 + n for
-    signal n). To be called before anything is open or locked, and with nothing left to flush.
+    With a child it returns in both processes, in the parent with the child's exit code (128 + n for
+    signal n). Call it before anything is open or locked, and with nothing left to flush.
     """
     if sys.platform != "linux" or os.getpid() != 1:
         return work()
@@ -39,7 +39,7 @@ def beneath_first(work: Callable[[], int]) -> int:
 
 
 def _reap(awaited: int) -> int | None:
-    """Reap whatever has ended; the wait status of the child that is awaited, once it has."""
+    """Reap all ended children; returns the wait status of the awaited child once it ended."""
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == awaited:

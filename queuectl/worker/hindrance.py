@@ -1,4 +1,4 @@
-"""What keeps a living worker from working: read by `status` too, so it is lean."""
+"""What keeps a living worker from working. Lean, because `status` loads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def hindrance(worker: WorkerInfo) -> str:
-    """Why a living worker cannot work, to stand behind its name; "" if it can, or is dead."""
+    """Why a living worker cannot work, as words after its name; "" if it can, or is dead."""
     if not worker.alive:
         return ""
     if _is_stopped(worker.pid, worker.start_time):
@@ -23,9 +23,9 @@ def hindrance(worker: WorkerInfo) -> str:
 
 
 def unserved(workers: Iterable[WorkerInfo], front: str = "") -> str:
-    """Why nobody runs jobs at the moment, as a sentence; "" if some worker can.
+    """Why no worker runs jobs at the moment, as a sentence; "" if some worker can.
 
-    `front` stands before the command line in it.
+    `front` is put before the command line in it.
     """
     alive = [worker for worker in workers if worker.alive]
     if not alive:

@@ -1,4 +1,4 @@
-"""A worker's life: claim, run, finish, until it is told to stop."""
+"""A worker's life: claim, run, settle, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from queuectl.worker.runner import Interruption
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds to wait after trouble
-_LONGEST_LOOK = 5.0  # seconds between signs of life, which some stores ask for
-_PATIENCE = 1.0  # seconds of such a pause; from then on one that is to stop leaves
-_SHORTEST_WAIT = 0.001  # seconds; a claim that just found nothing is not tried again sooner
+_LONGEST_LOOK = 5.0  # seconds between signs of life, which some stores require
+_PATIENCE = 1.0  # seconds of pause; from then on a worker that is to stop leaves
+_SHORTEST_WAIT = 0.001  # seconds; the least time between a claim that found nothing and the next
 _LOOK_AROUND = 1.0  # seconds between looks for lost workers and changed settings
-_CROWD = 20  # workers up to which each looks for work every poll-interval; of more, one does
-_SPARSE = 100  # workers up to which each looks at another every poll-interval; of more, less often
+_CROWD = 20  # up to this many workers each poll for work; of more only one does
+_SPARSE = 100  # up to this many workers each check another one at each poll; of more, less often
 _PURGE_EVERY = 600.0  # seconds between looks for old jobs and logs
-_SHARE = 8  # part of logs-total after which all workers together look at the logs
+_SHARE = 8  # share of logs-total after which the workers together check the logs
 _TELL = 1.0  # seconds between calls while there is nothing to run
-_MOST_TOLD = 1000  # distinct troubles that are remembered as logged
+_MOST_TOLD = 1000  # distinct troubles remembered as logged
 
 
 def run_worker(
@@ -54,13 +54,13 @@ def run_worker(
     on_wait: Callable[[], None] | None = None,
     on_stop: Callable[[int], object] | None = None,
 ) -> int:
-    """Be a worker of the queue until a signal says stop; the exit code.
+    """Be a worker of the queue until a signal says stop; returns the exit code.
 
-    `tell` is given a line for each event of a job's life, `log` a line for each trouble
-    (stderr if left out). `until_empty`: leave when no job is pending, failed or in progress, with 1
-    if one that it ran itself is dead then; told to stop before that, with 128 and the signal's
-    number. `on_wait` is called about once a second while such a worker has nothing to run. If a
-    signal stopped the worker, `on_stop` is given 128 and its number when the worker has ended.
+    `tell` is called with a line for each event of a job, `log` with a line for each trouble
+    (default: stderr). `until_empty`: leave when no job is pending, failed or in progress, with 1 if
+    a job that it ran itself is dead; if stopped earlier, with 128 + the signal's number. `on_wait`
+    is called about once a second while such a worker has nothing to run. If a signal stopped the
+    worker, `on_stop` is called with 128 + its number at the end.
     """
     log = log or to_stderr
     before = _current_folder()
@@ -80,7 +80,7 @@ def run_worker(
                     on_stop(wakeups.code)
             finally:
                 if worker is not None and worker.keeps_run:
-                    slot.close()  # its file tells a rescuer what is left of the run
+                    slot.close()  # a rescue needs its file to find what is left of the run
                 else:
                     _release(queue, slot, log)
                 with suppress(OSError):
@@ -104,35 +104,35 @@ class Worker:
         self._tell, self._log = tell, log
         self._logs = queue.store.output
         self._runner = Runner(slot.id, queue.folder, queue.identity(), wakeups)
-        self._spool = self._logs.spool(slot.id)  # last: it leaves a file if the rest fails
+        self._spool = self._logs.spool(slot.id)  # last: it would leave a file if the rest fails
         self._runner.env_set, self._runner.now = queue.env_set, queue.now
         self._runner.watch_output = lambda: self._spool.look(self._trouble)
-        # Whether it leaves a run behind: one that cannot be ended, or whose end it only noted.
+        # Whether it leaves a run behind that cannot be ended or whose end is only noted.
         self.keeps_run = False
-        self.begins_anew = False  # whether it leaves for another worker to take its place here
+        self.begins_anew = False  # whether another worker takes its place in this process
         self._stop_noted = self._left_noted = self._finishing_told = False
-        self._job: Job | None = None  # the one that runs, or whose run is still noted in the slot
-        self._finished: tuple[Job, Outcome] | None = None  # a run that is not settled yet
-        self._noted: object = None  # one that was noted in the slot, as the queue did not take it
-        self._took = 0.0  # seconds of that run
+        self._job: Job | None = None  # running, or its run is still noted in the slot
+        self._finished: tuple[Job, Outcome] | None = None  # a finished run that is not settled yet
+        self._noted: object = None  # an end noted in the slot because the queue did not accept it
+        self._took = 0.0  # seconds that that run took
         self._pause = _FIRST_PAUSE
         self._poll = self._runner.look
         self._told: set[str] = set()
         self._hindrance, self._hindered_at = "", 0.0  # what keeps it from working, since when
         queue.on_wait(self._hinder)
-        self._died: dict[str, str] = {}  # why jobs ended dead here, by id; told at the end
+        self._died: dict[str, str] = {}  # why jobs ended dead here, by id; shown at the end
         self._next_look = self._next_purge = 0.0
-        self._most_kept = 0  # bytes of output that may become logs before they are looked at
+        self._most_kept = 0  # bytes of output that may become logs before the logs are checked
         self._woken = False  # whether the last wait ended because of a hint
-        # Whether it may have been sent a hint since its last run that is for another, too: a new
+        # Whether it may have got a hint since its last run that another worker needs too: a new
         # worker may have, before its first claim.
         self._rested = True
-        self._spread = 1.0  # by how much poll-interval is stretched while another keeps watch
-        self._prepared = False  # whether what a claim needs was read since the last trouble
-        self._on_wait: Callable[[], None] | None = None  # told that there is nothing to run
+        self._spread = 1.0  # factor on poll-interval while another worker keeps watch
+        self._prepared = False  # whether `prepare_claims` was done since the last trouble
+        self._on_wait: Callable[[], None] | None = None  # has reported that there is nothing to run
 
     def work(self, *, until_empty: bool = False, on_wait: Callable[[], None] | None = None) -> int:
-        """Work until a signal says stop, or there is nothing left to do; the exit code."""
+        """Work until a signal says stop or nothing is left to do; returns the exit code."""
         code = None
         self._on_wait = on_wait if until_empty else None
         try:
@@ -161,20 +161,20 @@ class Worker:
             self._recover(exc)
             return None
         self._pause = _FIRST_PAUSE
-        # What is looked at now and then only must be right at the next look, too.
+        # A trouble that shows only at a look-around is over only after the next one went well.
         if self._hindrance and time.monotonic() > self._hindered_at + 2 * _LOOK_AROUND:
             self._hinder("")
         return code
 
     def _step(self, until_empty: bool) -> int | None:
-        """One job, or one wait for it; an exit code if the worker should leave."""
+        """One job, or one wait for a job; returns an exit code if the worker should leave."""
         now = time.monotonic()
-        # Before a claim: trouble must not come between a claim and the run.
+        # Before a claim, because an error must not come between a claim and its run.
         if self._spool.kept > self._most_kept > 0 or (now >= self._next_look and not self._woken):
             self._look_around(now)
         elif now >= self._next_look and not (self._slot.on_watch and self._slot.patience > 1.0):
-            # A worker that was woken takes the job first. In a store of many hosts (patience above
-            # 1) a change of the settings wakes the one on watch, too: it never reads them late.
+            # A worker that was woken claims first. In a store of many hosts (patience above 1)
+            # changed settings also wake the worker on watch, so it never reads them late.
             self._heed_settings()
         if not self._slot.still_held():
             if self._slot.lapsed:
@@ -201,7 +201,7 @@ class Worker:
         return None
 
     def _drained(self) -> int:
-        """The exit code of a worker that leaves nothing to do; what died or stays is told."""
+        """Report what died or stays, at the end of a drain; returns the exit code."""
         stuck = self._queue.count_stuck()
         folder = self._queue.folder
         front = "" if is_usual(folder, os.environ) else report.front(folder)
@@ -210,23 +210,23 @@ class Worker:
         return int(bool(self._died or any(stuck)))
 
     def _stopped(self) -> int:
-        """The exit code of a worker that was to leave nothing, and was told to stop."""
+        """The exit code of a draining worker that was told to stop."""
         return self._drained() if self._queue.is_drained() else self._wakeups.code
 
     def _is_noted(self) -> bool:
-        """Whether the end of the run is noted in the slot, for whoever takes the job back."""
+        """Note the end of the run in the slot for the rescue of its job; returns success."""
         if self._finished is not None and self._finished is not self._noted:
-            with suppress(OSError):  # the disk does not take that either
+            with suppress(OSError):  # the disk refuses that too
                 job, outcome = self._finished
                 if self._slot.note_end(job.id, job.run, outcome):
                     self._noted = self._finished
         return self._finished is self._noted
 
     def _claim(self) -> Job | None:
-        """Settle what is finished and claim the next job, in one step if nobody listens."""
+        """Settle the finished run and claim the next job, in one step if nobody watches."""
         if self._tell is not None or not self._spool.is_ready:
             self._settle()
-        self._spool.make_ready()  # what is claimed must run
+        self._spool.make_ready()  # a claimed job must run
         job = self._queue.claim(self._slot.id, self._finished)
         self._finished = None
         return job
@@ -244,7 +244,7 @@ class Worker:
                 self._say(report.ended(job, outcome, settled, self._took))
 
     def _run(self, job: Job) -> int | None:
-        """Run the job; an exit code if the worker should leave because the run cannot be ended."""
+        """Run the job; returns an exit code if the worker must leave because the run cannot end."""
         self._job = job
         self._spool.begin(job)
         if self._tell is not None:
@@ -267,7 +267,7 @@ class Worker:
         if outcome.kind == "exited" and outcome.exit_code:
             outcome = self._explained(outcome)
         self._finished = (job, outcome)
-        # First the log, then the result: a reader who sees that the job ended finds all its output.
+        # First the log, then the result: a reader that sees the end finds the whole output.
         self._spool.finish(job, clean=clean)
         if outcome.kind == "no_resources":
             self._settle()
@@ -282,11 +282,11 @@ class Worker:
             if self._rested or self._slot.on_watch:
                 self._hand_over()
         except OSError as exc:
-            # The command runs already; its environment marks it too.
+            # The command already runs; its environment marks it too.
             self._trouble(exc)
 
     def _unended(self, left: Found) -> bool:
-        """Tell what is left of the run and cannot be ended; whether to give up."""
+        """Report what is left of the run and cannot be ended; returns whether to give up."""
         job = self._job
         assert job is not None
         names = [processes.described(one) for one in left.values()]
@@ -314,25 +314,25 @@ class Worker:
             self._trouble(exc)
 
     def _hand_over(self) -> None:
-        """Let an idle worker look for more jobs, and keep watch; this one is busy now.
+        """Let an idle worker keep watch and look for more jobs, since this one is now busy.
 
-        So one is woken for each that begins to work, not all of them for each job; and a hint that
-        came to this one between its claim and the note of its run gets to another.
+        So each worker that begins to work wakes one other, and not all for each job. A hint that
+        reached this worker between its claim and the note of its run gets to another one.
         """
         self._rested = self._woken = False
         self._slot.leave_watch()
         self._queue.wake_idle(1)
 
     def _explained(self, outcome: Outcome) -> Outcome:
-        """The outcome of a failure, with the line in which the command said why."""
+        """The outcome of a failure, with the line of output that says why."""
         try:
             said = self._spool.reason()
         except OSError:
-            return outcome  # the result must not be lost with it
+            return outcome  # the result must not be lost because of it
         return outcome._replace(error=f"{outcome.error}: {said}") if said else outcome
 
     def _interruption(self) -> Interruption | None:
-        """Whether the running job should be ended."""
+        """How the running job should be ended early, if at all."""
         job = self._job
         assert job is not None
         self._wakeups.heed(self._slot.asked)
@@ -352,7 +352,7 @@ class Worker:
             return None
 
     def _note_stop(self) -> None:
-        """Write down that this worker was asked to stop, before it may be killed."""
+        """Note that this worker was asked to stop, before it may be killed."""
         self._stop_noted = True
         self._note_facts(stopping=1)
 
@@ -360,19 +360,19 @@ class Worker:
         """Tidy up, then wait until there may be something to do."""
         watches = self._slot.keep_watch()
         patience = self._slot.patience
-        # In a crowd, and where all news reach the one on watch (patience above 1), that one waits
-        # for what is due; others only where they were woken for it, or ran it.
+        # In a crowd, and if all news reach the worker on watch (patience above 1), only that one
+        # waits for jobs to become due, and others only if they were woken for one or ran it.
         alone = self._spread == patience == 1.0
         wakeful = watches or alone or self._woken or self._job is not None
         if self._job is not None:
             self._job = None
             self._slot.clear_run()
-            os.chdir("/")  # a folder that nobody runs in can be removed, or unmounted
+            os.chdir("/")  # an idle worker must not keep a folder from being removed or unmounted
         self._rested = True
         self._queue.sync()
         self._queue.fold_if_due()
         wait = self._poll * patience * (1.0 if wakeful else self._spread)
-        # Asked for after the run was cleared: an enqueue from here on sees an idle worker.
+        # Read after the run was cleared: from here on an enqueue sees an idle worker.
         due = self._queue.next_due() if wakeful else None
         fold = self._queue.checkpoint_due_in()
         if due is not None:
@@ -383,10 +383,10 @@ class Worker:
             self._on_wait()
             wait = min(wait, _TELL)
         self._woken = self._wait_for(max(wait, _SHORTEST_WAIT))
-        self._runner.reap()  # what this process has inherited
+        self._runner.reap()  # processes that this one inherited
 
     def _wait_for(self, seconds: float) -> bool:
-        """Wait for a hint; whether one came. A long wait ends when a worker here was lost, too."""
+        """Wait for a hint; returns whether one came. A lost worker also ends a long wait."""
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
@@ -399,7 +399,7 @@ class Worker:
                 return False
 
     def _look_around(self, now: float) -> None:
-        """What is done now and then: settings, lost workers, old jobs."""
+        """Check now and then: settings, lost workers, old jobs."""
         self._wakeups.heed(self._slot.asked)
         self._next_look = now + _LOOK_AROUND
         settings = self._heed_settings()
@@ -427,7 +427,7 @@ class Worker:
         return settings
 
     def _give_back(self, held: Job | None) -> None:
-        """Give back the jobs that are said to be run here and are not, and log what was told."""
+        """Give back jobs that name this worker but do not run here, and log the notices."""
         for job in self._queue.give_back(self._slot.id, held):
             self._log(f"{self._slot.id} gave back job {job.id}, which it does not run")
         for line in self._queue.notices:
@@ -435,14 +435,14 @@ class Worker:
         self._queue.leave_notices()
 
     def _sees_lost(self) -> bool:
-        """Whether a worker may have died: the one on watch looks at all, the others at one."""
+        """Whether a worker may have died: the one on watch checks all, the others check one."""
         if not self._slot.keep_watch():
             return self._slot.sees_lost()
-        # Locks show at once which died; a worker without a file is looked for when there is time.
+        # Locks show at once which worker died; workers without a file are searched when idle.
         return self._job is None or not all(worker.alive for worker in self._queue.workers())
 
     def _recover(self, error: Exception) -> None:
-        """Log the trouble and let some time pass, longer each time."""
+        """Log the trouble and pause, longer each time."""
         self._slot.leave_watch()
         self._prepared = False
         self._trouble(error)
@@ -451,7 +451,7 @@ class Worker:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def _hinder(self, why: str) -> None:
-        """Write down for others what keeps the worker from working; "" if nothing does."""
+        """Note for others what keeps the worker from working; "" if nothing does."""
         self._hindered_at = time.monotonic()
         if why != self._hindrance:
             self._hindrance = why
@@ -459,14 +459,14 @@ class Worker:
                 self._slot.note_trouble(why)
 
     def _trouble(self, error: Exception) -> None:
-        """Log what went wrong, but each thing once only."""
+        """Log what went wrong, but each trouble only once."""
         text = str(error)
         if text not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add(text)
             self._log(f"{self._slot.id} {text}")
 
     def _say(self, line: str) -> None:
-        """Tell the watcher; if nobody watches any more, the worker stops as if told to."""
+        """Show a line; if nobody reads it any more, the worker stops as if told to."""
         try:
             if self._tell is not None:
                 self._tell(line)
@@ -478,7 +478,7 @@ class Worker:
 def _release(queue: JobQueue, slot: Slot, log: Callable[[str], None]) -> None:
     try:
         queue.release_worker(slot)
-        queue.wake_idle(1)  # it may have been the one that was woken, or kept watch
+        queue.wake_idle(1)  # it may have been the one that was woken or kept watch
     except (QueuectlError, OSError) as exc:
         log(f"{slot.id} is still listed: {exc}")
 

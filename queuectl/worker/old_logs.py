@@ -1,5 +1,5 @@
-"""What is to be kept no longer: ended jobs by age (keep-finished), and logs of ended runs by age
-(keep-logs) and by what all of them take (logs-total)."""
+"""Removes ended jobs by age (keep-finished), and logs of ended runs by age (keep-logs) and by total
+size (logs-total)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def remove_old_logs(queue: JobQueue, logs: Output) -> list[str]:
-    """Remove logs of ended runs as the settings have it, the oldest first; their names."""
+    """Remove logs of ended runs by the settings, the oldest first; returns their names."""
     settings = queue.settings()
     age, total = settings.keep_logs, settings.logs_total
     if age is None and not total:
@@ -21,7 +21,7 @@ def remove_old_logs(queue: JobQueue, logs: Output) -> list[str]:
 
 
 def remove_old(queue: JobQueue, logs: Output) -> None:
-    """Remove jobs and logs as the settings have it."""
+    """Remove ended jobs and logs by the settings."""
     if removed := queue.purge_old():
         logs.prune(removed)
     remove_old_logs(queue, logs)

@@ -1,4 +1,4 @@
-"""What a detached worker itself has to say: to a file, and to whoever started it."""
+"""What a detached worker itself reports: to a file and to its starter."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from queuectl.store import door
 
 
 class OwnLog:
-    """The file that a detached worker's stderr goes to, if it was given one."""
+    """The file for a detached worker's stderr, if it got one."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
 
     def name_for(self, worker_id: str) -> None:
-        """Give it a name that tells whose log it is, so that it can be tidied away later."""
+        """Name it after its worker, so that it can be tidied away later."""
         if self._path is not None:
             named = os.path.join(os.path.dirname(self._path), f"worker-{worker_id}.log")
             os.rename(self._path, named)
             self._path = named
 
     def drop_if_empty(self) -> None:
-        """Remove it at the worker's end if nothing was said."""
+        """Remove it at the worker's end if it is empty."""
         if self._path is not None and not os.fstat(2).st_size:
             door.remove(self._path)
 
 
 class Starter:
-    """The starter of the worker, which waits at the other end of a pipe to hear how that went."""
+    """The starter of the worker, which waits at the other end of a pipe for the result."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def tell(self, line: str) -> None:
-        """Say it, the first time only."""
+        """Send the line; only the first call does."""
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
         try:
             os.write(fd, line.encode("utf-8", "replace")[: select.PIPE_BUF])
         except BrokenPipeError:
-            return  # it is gone; the worker works on
+            return  # the starter is gone; the worker goes on
         finally:
             os.close(fd)
 
 
 def to_stderr(text: str) -> None:
-    """Say it with its time."""
+    """Write the text to stderr with the time."""
     with suppress(OSError):  # a full disk or a closed terminal; the work goes on
         os.write(2, f"{format_time(time.time())} {text}\n".encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""Detached workers: starting them so that they outlive everything, and stopping them."""
+"""Detached workers: starting them so that they outlive their starter, and stopping them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from queuectl.store.facts import WorkerInfo
     from queuectl.store.output import Output
 
-_PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, for each
-_STALE = 60.0  # seconds after which an empty log of no living worker is nobody's
+_PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, plus for each
+_STALE = 60.0  # seconds after which an empty log without a living worker is stale
 
 
 class _Start:
-    """One worker that is starting: it says its pid on `ready`, or why it has none, or just dies."""
+    """One worker that is starting. On `ready` it sends its pid, or a reason, or just dies."""
 
     def __init__(self, folder: str, logs: Output) -> None:
         self.log = os.path.join(logs.path, f"worker-start-{os.urandom(6).hex()}.log")
@@ -45,7 +45,7 @@ class _Start:
             raise
 
     def pid(self) -> int | None:
-        """Its pid once it has registered, None if it died before; to be asked when `ready` is."""
+        """Its pid once it registered, None if it died before; call it when `ready` is readable."""
         said, self.is_silent = os.read(self.ready, select.PIPE_BUF), False
         if said.isdigit():
             return int(said)
@@ -53,7 +53,7 @@ class _Start:
         return None
 
     def last_words(self) -> str:
-        """Why it did not come up, as it said, or else as the last line of its log has it."""
+        """Why it did not start: what it sent, or else the last line of its log."""
         if self.is_silent:
             return "no answer in time, so it may come up yet: 'worker list' shows it then"
         if self._reason:
@@ -67,12 +67,12 @@ class _Start:
 
 
 def start(folder: str, count: int) -> list[int]:
-    """Start `count` detached workers on the data folder; their pids, all of them registered.
+    """Start `count` detached workers on the data folder; returns the pids of all, registered.
 
-    Raises QueuectlError with the reason if one did not come up; the others go on.
+    Raises QueuectlError with the reason if one did not start; the others go on.
     """
     folder = os.path.abspath(folder)
-    # What each of them would stumble over, or over each other, is seen to here and once.
+    # Done here once, so that the workers do not all fail at it or get in each other's way.
     queue = JobQueue.open(folder)
     queue.make()
     queue.settings()
@@ -96,27 +96,27 @@ def start(folder: str, count: int) -> list[int]:
 
 
 def command(folder: str, *options: str) -> tuple[list[str], dict[str, str], str]:
-    """The arguments of a worker of the queue, its environment, and where it is to be started.
+    """The arguments of a worker of the queue, its environment, and the folder to start it in.
 
-    The environment is ours without marks of a run, and without the queue's password.
+    The environment is ours without the marks of a run and without the queue's password.
     """
     environ = without_secrets(os.environ, folder)
     for mark in MARKS:
         environ.pop(mark, None)
-    # Where `-m` finds the package that runs now, installed or not.
+    # Here `-m` finds the running package, installed or not.
     package = os.path.dirname(os.path.dirname(os.path.abspath(queuectl.__file__)))
     argv = [sys.executable, "-m", "queuectl.worker", "--data", folder, *options]
     return argv, environ, package
 
 
 def _spawn(folder: str, log: str, said: int) -> None:
-    """A worker process with nothing of ours but the descriptor `said`, and not our child."""
+    """Start a worker that inherits only the descriptor `said` and is not our child."""
     argv, environ, package = command(folder, "--log", log, "--ready", str(said))
     out = door.open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
-    os.set_blocking(out, True)  # as a worker may expect of its standard error
+    os.set_blocking(out, True)  # a worker may expect this of its standard error
     with door.Closing(out):
-        # The shell ends at once, so that the worker is init's child: one that starts workers and
-        # lives on need not reap them.
+        # The shell ends at once, so that the worker becomes init's child, which a starter that
+        # lives on does not have to reap.
         done = subprocess.run(
             ["/bin/sh", "-c", '"$@" &', "worker", *argv],
             stdin=subprocess.DEVNULL,
@@ -128,12 +128,12 @@ def _spawn(folder: str, log: str, said: int) -> None:
             cwd=package,
             check=False,
         )
-        if done.returncode:  # it could not fork
+        if done.returncode:  # the shell could not fork
             raise StoreError(NO_PROCESS)
 
 
 def _await_all(starts: list[_Start]) -> dict[_Start, int]:
-    """The pids of those that registered in time."""
+    """The pids of the workers that registered in time."""
     deadline = time.monotonic() + _PATIENCE + _PATIENCE_EACH * len(starts)
     waiting = {begun.ready: begun for begun in starts}
     poll = select.poll()
@@ -151,14 +151,14 @@ def _await_all(starts: list[_Start]) -> dict[_Start, int]:
 
 
 def _remove_stale_logs(queue: JobQueue, logs: Output) -> None:
-    """Remove the empty logs of workers that were killed; others remove theirs."""
+    """Remove the empty logs of killed workers; other workers remove their own."""
     living = {f"worker-{worker.id}.log" for worker in queue.workers() if worker.alive}
     for entry in os.scandir(logs.path):
         named = entry.name.startswith("worker-") and entry.name.endswith(".log")
         if named and entry.is_file(follow_symlinks=False):
             try:
                 found = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # its worker leaves just now
+            except FileNotFoundError:  # its worker is just ending
                 continue
             old = time.time() - found.st_mtime > _STALE
             if not found.st_size and old and entry.name not in living:
@@ -173,13 +173,12 @@ def stop(
     on_stopped: Callable[[int], None] | None = None,
     on_wait: Callable[[list[int]], None] | None = None,
 ) -> list[int]:
-    """Tell workers to stop and wait until each is gone; their pids.
+    """Tell workers to stop and wait until each is gone; returns their pids.
 
-    They finish their jobs first; `now`: they end them, and the jobs go back with nothing spent.
-    `only`: those with these ids (None: all). The worker that runs this very process is told too,
-    and not waited for. `on_wait` is given the pids still waited for, now and then. Being
-    interrupted ends the waiting only. Raises QueuectlError if a worker cannot be
-    reached.
+    They finish their jobs first; `now`: they end them, and the jobs go back with no attempt spent.
+    `only`: the workers with these ids (None: all). The worker that runs this very process is told
+    too, but not waited for. `on_wait` is called now and then with the pids still waited for. An
+    interrupt ends only the waiting. Raises QueuectlError if a worker cannot be reached.
     """
     here = queue.identity() if os.path.isdir(queue.folder) else ""
     told: list[Process] = []
@@ -192,7 +191,7 @@ def stop(
                     f"{queue.folder} is a copy; stop it there"
                 )
             try:
-                if is_foreign(worker):  # its pid means another process here
+                if is_foreign(worker):  # its pid is another process here
                     raise ProcessLookupError
                 process = Process(worker.pid, worker.start_time)
             except ProcessLookupError:
@@ -214,20 +213,20 @@ def stop(
 
 
 def runs_this(worker: WorkerInfo) -> bool:
-    """Whether this process is a part of the worker's present job, for whose end that waits."""
+    """Whether this process is part of the worker's present job, whose end the worker awaits."""
     own = (worker.id, worker.job_id, str(worker.run))
     return own == tuple(map(os.environ.get, MARKS[:3]))
 
 
 def living_here(queue: JobQueue) -> list[WorkerInfo]:
-    """The living workers of this host, whether its store answers or not."""
+    """The living workers of this host, even if the store does not answer."""
     return [worker for worker in queue.workers(here=True) if worker.alive]
 
 
 def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
-    """The living workers of this host with these ids or pids; NoSuchWorker if one is not there.
+    """The living workers of this host with these ids or pids; NoSuchWorker for a missing one.
 
-    Conflict for the id of one that runs on another host.
+    Raises Conflict for the id of a worker on another host.
     """
     living = living_here(queue)
     found = []
@@ -248,7 +247,7 @@ def named(queue: JobQueue, names: Collection[str]) -> list[WorkerInfo]:
 def spare(queue: JobQueue, count: int) -> list[WorkerInfo]:
     """The living workers of this host to stop so that `count` are left.
 
-    Idle ones come first, then the youngest.
+    Idle workers first, then the youngest.
     """
     living = living_here(queue)
     living.sort(key=lambda worker: (worker.job_id is None, worker.started_at), reverse=True)
@@ -267,7 +266,7 @@ def _await_ends(
             if on_wait is not None:
                 on_wait([process.pid for process in told])
             for process in list(told):
-                # If more are waited for, the next one is soon looked at.
+                # If more remain, the next one is checked soon.
                 if process.wait(1.0 if len(told) == 1 else 0.05):
                     told.remove(process)
                     process.close()

@@ -1,7 +1,7 @@
-"""Processes as the platform shows them: their identity, and ending exactly those that are meant.
+"""Processes as the platform shows them: identifying them, and ending exactly the right ones.
 
-A pid alone names nobody, for another process may have taken it since. Start time and boot id say
-which one is meant, and what they do not confirm is never signalled.
+A pid alone does not identify a process, since another one may have it by now. Start time and boot
+id do; a process that they do not confirm is never signalled.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _ENDED = (b"Z", b"X")  # states of a process in /proc/PID/stat
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between looks at what nobody reports
-_UNKILLABLE = 10.0  # seconds after which a process that survives KILL is given up
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between looks where nothing reports an end
+_UNKILLABLE = 10.0  # seconds after which a process that survives KILL is given up on
 _SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
 def start_time(pid: int) -> str | None:
-    """When the process started, as one word in the platform's own terms; None if there is none."""
+    """When the process started, as one word in the platform's form; None if it is gone."""
     if sys.platform == "linux":
         words = _stat_words(pid)
         return words[19].decode() if words else None
@@ -30,14 +30,14 @@ def start_time(pid: int) -> str | None:
 
 
 def boot_id() -> str:
-    """One word that differs each time the machine was started."""
+    """One word that differs after each start of the machine."""
     if sys.platform == "linux":
         return _contents("/proc/sys/kernel/random/boot_id").decode().strip()
     return _asked("sysctl", "-n", "kern.bootsessionuuid")
 
 
 def namespace() -> str:
-    """One word that names the pid namespace (a container's, mostly); empty where there are none."""
+    """One word that names the pid namespace (usually a container's); empty if there are none."""
     try:
         return os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
@@ -45,9 +45,9 @@ def namespace() -> str:
 
 
 def are_seen() -> bool:
-    """Whether /proc shows the processes that this one can signal, by the same numbers.
+    """Whether /proc shows the processes that this one can signal, under the same pids.
 
-    In a chroot there may be none, or that of another pid namespace; and Linux alone has it.
+    A chroot may have no /proc, or that of another pid namespace; only Linux has it.
     """
     try:
         return sys.platform == "linux" and os.readlink("/proc/self") == str(os.getpid())
@@ -56,7 +56,7 @@ def are_seen() -> bool:
 
 
 def has_children() -> bool:
-    """Whether this process has any, living or not reaped yet; False elsewhere than on Linux."""
+    """Whether this process has children, living or not reaped yet; always False off Linux."""
     if sys.platform != "linux":
         return False
     try:
@@ -67,31 +67,31 @@ def has_children() -> bool:
 
 
 def be_subreaper(wanted: bool = True) -> bool:
-    """Let all orphans that descend from this process become its children, or no longer.
+    """Make all orphans that descend from this process its children, or stop that.
 
-    Whether that is so now, and they can be seen; Linux alone knows it (prctl(2)).
+    Returns whether it works and they can be seen; only on Linux (prctl(2)).
     """
     if not are_seen():
         return False
-    import ctypes  # a worker needs it once, and nobody else does
+    import ctypes  # only a worker needs it, once
 
     arguments = [ctypes.c_ulong(number) for number in (wanted, 0, 0, 0)]
     return ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, *arguments) == 0 and wanted
 
 
 class Seen(NamedTuple):
-    """One process at the moment of a look; `start` as start_time gives it."""
+    """One process at one moment; `start` as start_time returns it."""
 
     pid: int
     parent: int
     group: int
     session: int
     start: str
-    ended: bool  # a zombie that nobody has reaped yet
+    ended: bool  # a zombie that was not reaped yet
 
 
 def look(since: int = 0) -> dict[int, Seen]:
-    """All processes that are seen from here, or those with a pid of `since` or more; Linux only."""
+    """All visible processes with a pid of `since` or more; Linux only."""
     found = {}
     for pid in _pids():
         words = _stat_words(pid) if pid >= since else []
@@ -103,7 +103,7 @@ def look(since: int = 0) -> dict[int, Seen]:
 
 
 def latest_pid() -> int:
-    """The pid that was given out last; 0 if unknown."""
+    """The pid assigned last; 0 if unknown."""
     words = _contents("/proc/loadavg").split()
     return int(words[4]) if len(words) == 5 else 0
 
@@ -129,7 +129,7 @@ def _word(text: str) -> str:
 
 
 def _name_of(uid: int) -> str:
-    import pwd  # for a trouble that is rare
+    import pwd  # needed only for a rare trouble
 
     try:
         return pwd.getpwuid(uid).pw_name
@@ -143,7 +143,7 @@ def is_process(pid: int, started: str, boot: str) -> bool:
 
 
 def is_running(pid: int, started: str) -> bool:
-    """Whether that process still runs; one that ended, but was not reaped yet, does not."""
+    """Whether that process still runs; a zombie does not."""
     if sys.platform == "linux":
         words = _stat_words(pid)
         return bool(words) and words[19].decode() == started and words[0] not in _ENDED
@@ -151,7 +151,7 @@ def is_running(pid: int, started: str) -> bool:
 
 
 def await_end(pid: int, started: str, seconds: float) -> bool:
-    """Whether that process has ended, at the latest after `seconds`."""
+    """Wait at most `seconds` for the end of that process; returns whether it has ended."""
     return _until(lambda: not is_running(pid, started), seconds)
 
 
@@ -166,9 +166,9 @@ def ancestors(pid: int) -> set[int]:
 
 
 def holders(table: Collection[int], paths: Collection[str]) -> set[int]:
-    """Those of these processes that inherited a lock on one of the files with its descriptor.
+    """Those of these processes that inherited a locked descriptor of one of the files.
 
-    One that only reads the file, or locked it by itself, does not count.
+    A process that only reads the file or locked it itself does not count.
     """
     wanted = set()
     for path in paths:
@@ -198,34 +198,34 @@ def _holds(pid: int, wanted: Collection[tuple[int, int]]) -> bool:
 
 
 def is_stopped(pid: int, started: str) -> bool:
-    """Whether that process was stopped by a signal, as ps tells it."""
+    """Whether that process was stopped by a signal, according to ps."""
     return _asked("ps", "-o", "state=", "-p", str(pid))[:1] == "T" and start_time(pid) == started
 
 
 class SpawnClock:
-    """Start times of processes that were just spawned, as `start_time` gives them.
+    """Start times of processes that were just spawned, in the form of `start_time`.
 
-    The system's clock tells them without a look into /proc, which would cost 8 us for each job.
+    They come from the system's clock: reading /proc would cost 8 us for each job.
     """
 
     def __init__(self) -> None:
         self._exact: bool | None = None if sys.platform == "linux" else False
 
     def tick(self) -> int:
-        """To be taken just before the process is spawned."""
+        """The present tick; call it just before the process is spawned."""
         if sys.platform == "linux":
             return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK
         return 0
 
     def start_of(self, pid: int, before: int) -> str:
-        """The start time of a process spawned since `before`, and not reaped yet."""
-        # Within one tick there is only one start time that it can have.
+        """The start time of a process spawned since the tick `before` and not reaped yet."""
+        # Within one tick there is only one possible start time.
         if self._exact and before == self.tick():
             return str(before)
         try:
             found = start_time(pid) or ""
         except OSError:
-            return ""  # its environment names it too
+            return ""  # its environment identifies it too
         if self._exact is None and before == self.tick():
             self._exact = found == str(before)
         return found
@@ -235,7 +235,7 @@ _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # nanoseconds
 
 
 class Process:
-    """One certain process. What is sent to it reaches it or nobody, even if its pid is reused."""
+    """One certain process: a signal reaches it or nothing, even if its pid is reused."""
 
     def __init__(self, pid: int, started: str) -> None:
         """Raises ProcessLookupError unless `pid` is the process that started at `started`."""
@@ -247,7 +247,7 @@ class Process:
             raise ProcessLookupError(pid)
 
     def send(self, number: int) -> None:
-        """Signal it; nothing happens if it is gone. Raises PermissionError."""
+        """Signal it; does nothing if it is gone. Raises PermissionError."""
         try:
             if sys.platform == "linux" and self._fd >= 0:
                 signal.pidfd_send_signal(self._fd, number)
@@ -257,7 +257,7 @@ class Process:
             pass
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is gone, at the latest after `seconds`."""
+        """Wait at most `seconds` for its end; returns whether it is gone."""
         if self._fd < 0:
             return _until(lambda: not is_running(self.pid, self._started), seconds)
         import select
@@ -267,14 +267,14 @@ class Process:
         return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
-        """Let go of it; it goes on."""
+        """Close the handle; the process goes on."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def send_to(process: Seen, number: int) -> bool:
-    """Signal exactly this process; False if that is refused, for it is another user's."""
+    """Signal exactly this process; False if that is refused because it is another user's."""
     try:
         gripped = Process(process.pid, process.start)
     except ProcessLookupError:
@@ -289,20 +289,20 @@ def send_to(process: Seen, number: int) -> bool:
 
 
 def group_alive(group: int) -> bool:
-    """Whether a process of the group lives that we may signal; zombies do not count."""
+    """Whether the group has a living process that we may signal; zombies do not count."""
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return False
-    # Where nobody reaps orphans (a container's first process may not), zombies stay for ever.
+    # If nothing reaps orphans (a container's first process may not), zombies stay for ever.
     try:
         return not are_seen() or any(True for _ in _living_members(group))
-    except OSError:  # no descriptor is left to look with
+    except OSError:  # no descriptor is free
         return True
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Signal each process of the group that we may; whether there was any."""
+    """Signal each process of the group that we may signal; returns whether there was any."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -311,18 +311,21 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def await_group_end(group: int, grace: float) -> bool:
-    """Give a group that was sent TERM `grace` seconds, then KILL it; whether all of it is gone."""
+    """Give a group that got TERM `grace` seconds, then KILL it; returns whether all is gone."""
     return _until(lambda: not group_alive(group), grace) or kill_group(group)
 
 
 def kill_group(group: int) -> bool:
-    """KILL the group and wait until it is gone; False if some of it cannot be killed."""
+    """KILL the group and wait until it is gone; False if part of it cannot be killed."""
     signal_group(group, signal.SIGKILL)
     return _until(lambda: not group_alive(group), _UNKILLABLE)
 
 
 def processes_marked(marks: Collection[bytes]) -> list[int]:
-    """Pids whose environment at their start held all of `marks` (`NAME=value`); Linux only."""
+    """Pids of processes that started with all of `marks` (`NAME=value`) in the environment.
+
+    Linux only.
+    """
     wanted = frozenset(marks)
     return [pid for pid in _pids() if wanted <= environment_of(pid)]
 
@@ -348,17 +351,17 @@ def _pids() -> list[int]:
 
 
 def _stat_words(pid: int) -> list[bytes]:
-    """The words of /proc/PID/stat from the third (the state) on; the second may hold anything."""
+    """The words of /proc/PID/stat from the third (the state) on; the second may be anything."""
     return _contents(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
 def _contents(path: str) -> bytes:
-    """What a file of /proc says; nothing if the process is gone or another user's."""
+    """The content of a file in /proc; empty if the process is gone or another user's."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
         if exc.errno in _SCARCE:
-            raise  # nothing is known: taking that for "gone" would run its job a second time
+            raise  # unknown: to take it for "gone" would run its job a second time
         return b""
     try:
         pieces = []
@@ -372,7 +375,7 @@ def _contents(path: str) -> bytes:
 
 
 def _asked(*argv: str) -> str:
-    """What the command prints, as one word."""
+    """The output of the command as one word."""
     import subprocess
 
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -380,11 +383,11 @@ def _asked(*argv: str) -> str:
 
 
 def _pidfd(pid: int) -> int:
-    """A descriptor that holds on to the process, or -1 where the system has none."""
+    """A descriptor that keeps the identity of the process, or -1 if the system has none."""
     if sys.platform == "linux":
         try:
             return os.pidfd_open(pid)
-        except OSError:  # gone, which its start time will tell; or refused by an old sandbox
+        except OSError:  # gone, which its start time will show; or refused by an old sandbox
             return -1
     return -1
 

@@ -1,8 +1,8 @@
-"""What a run leaves behind: which processes belong to it, and ending all of them.
+"""What a run leaves behind: finding the processes that belong to it, and ending them all.
 
-A process can change its group, its session, its environment and its parent, so each of these is
-looked at. On Linux a worker is the subreaper of all that it starts: whatever a run does, its
-processes descend from the worker, and having no child at all proves that nothing is left.
+A process can change its group, session, environment and parent, so all of these are checked. On
+Linux a worker is the subreaper of all that it starts: whatever a run does, its processes descend
+from the worker, and a worker without children proves that nothing is left.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from queuectl.worker import processes
 from queuectl.worker.processes import Seen
 
 Found: TypeAlias = "dict[int, Seen]"  # living processes by pid
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25  # seconds between looks at what was signalled
-_DETACHED = b"\0-m\0queuectl.worker\0--data\0"  # as pool.py starts one, and older versions did
-_MOST_LEFT = 200  # runs whose marks are remembered
-_SHORT = 0.5  # seconds; in a shorter run the pids do not start again from below
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25  # seconds between looks at signalled processes
+_DETACHED = b"\0-m\0queuectl.worker\0--data\0"  # as pool.py, also an older one, starts a worker
+_MOST_LEFT = 200  # the most runs whose marks are remembered
+_SHORT = 0.5  # seconds; within a shorter run pids do not wrap around
 
 
 class Run(NamedTuple):
@@ -31,9 +31,9 @@ class Run(NamedTuple):
 
 
 class Offspring:
-    """What descends from this process, which must be the subreaper of it; Linux only.
+    """The descendants of this process, which must be their subreaper; Linux only.
 
-    What a run left behind that succeeded is spared by the later ones, and all that it starts, too.
+    What a successful run left behind is spared by later runs, with all that it starts.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Offspring:
         self._left_by: list[frozenset[bytes]] = []  # marks of the runs that left something
 
     def of(self, run: Run, table: Found | None = None) -> Found:
-        """The living processes of this run, in a look that was just taken or in a new one."""
+        """The living processes of this run, in `table` or else in a new look."""
         table = processes.look() if table is None else table
         mine = os.getpid()
         leader = table.get(run.pid)
-        # Once nobody is left in a session or group, its number can come again.
+        # Once a session or group is empty, its number can be reused.
         same = leader is None or leader.start == run.start
         spared = self._spared_in(table, run)
         seeds = {
@@ -58,7 +58,7 @@ class Offspring:
         return _closure(table, seeds, spared | strange | {mine})
 
     def has_nothing_new(self, run: Run, seconds: float) -> bool:
-        """Whether a run that took so long surely left nothing; a quick look, which may not know."""
+        """Whether a run of `seconds` certainly left nothing; a quick check that may say False."""
         if not self._spared or seconds > _SHORT or processes.latest_pid() < run.pid:
             return False
         mine, pid = os.getpid(), run.pid
@@ -68,7 +68,7 @@ class Offspring:
         )
 
     def spare(self, run: Run, marks: Collection[bytes]) -> bool:
-        """Let live what the run with these marks has left behind; whether that is anything."""
+        """Spare what the run with these marks left behind; returns whether it left anything."""
         table = processes.look()
         found = self.of(run, table)
         known = {(one.pid, one.start) for one in table.values() if not one.ended}
@@ -86,7 +86,7 @@ class Offspring:
         return set(_closure(table, roots, {os.getpid(), run.pid}))
 
     def _was_left(self, process: Seen, run: Run) -> bool:
-        """Whether it belongs to what an earlier run left: an orphan whose parents are gone."""
+        """Whether an earlier run left this process: an orphan whose parents are gone."""
         if process.session == run.pid or not self._left_by:
             return False
         environment = processes.environment_of(process.pid)
@@ -98,9 +98,9 @@ def _is_older(process: Seen, run: Run) -> bool:
 
 
 def _closure(table: Found, seeds: Iterable[int], barred: Collection[int]) -> Found:
-    """The seeds and all that descends from them, but not through what is barred.
+    """The seeds and their descendants, but not those below a barred process.
 
-    A worker that a job has started in the background is not part of that job, nor is what it runs.
+    A worker that a job started in the background is not part of the job, nor are its runs.
     """
     children: dict[int, list[int]] = {}
     for one in table.values():
@@ -115,7 +115,7 @@ def _closure(table: Found, seeds: Iterable[int], barred: Collection[int]) -> Fou
 
 
 def _is_worker(pid: int) -> bool:
-    # Not by the one word: `grep -r queuectl.worker` is a command like any other.
+    # Not by one word alone: `grep -r queuectl.worker` is a command like any other.
     return _DETACHED in b"\0".join(processes.arguments_of(pid))
 
 
@@ -124,8 +124,8 @@ def lost_run(
 ) -> Found:
     """The living processes of a run whose worker is dead.
 
-    `leader` is its shell as the worker noted it, `marks` are those of the runs that are lost;
-    `holders` picks the processes that hold the worker's spool open.
+    `leader`: its shell as the worker noted it. `marks`: those of the lost runs. `holders` selects
+    the processes that hold the worker's spool open.
     """
     table = processes.look()
     young = {pid: one for pid, one in table.items() if leader is None or not _is_older(one, leader)}
@@ -133,7 +133,7 @@ def lost_run(
         pid for pid in young if marks and any(map(processes.environment_of(pid).issuperset, marks))
     }
     seeds = marked | holders(young)
-    # The number of a session can come again: its leader or one of its members must vouch for it.
+    # A session number can be reused: its leader or a marked member must confirm it.
     sessions = {table[pid].session for pid in marked}
     if leader is not None:
         noted = table.get(leader.pid)
@@ -146,9 +146,9 @@ def lost_run(
 
 
 def end_gently(find: Callable[[], Found], grace: float, wait: Callable[[float], None]) -> bool:
-    """TERM and CONT once to each that `find` finds; whether all of it is gone within `grace`.
+    """TERM and CONT once to each found process; returns whether all are gone within `grace` s.
 
-    What a process starts that got TERM is its tidying up, and gets none as long as it lives.
+    What a process starts after its TERM is its cleanup, and gets no TERM while the process lives.
     """
     told: set[tuple[int, str]] = set()
     deadline, pause = time.monotonic() + grace, _FIRST_PAUSE
@@ -162,8 +162,8 @@ def end_gently(find: Callable[[], Found], grace: float, wait: Callable[[float], 
             if (one.pid, one.start) not in told
             and not any((above.pid, above.start) in told for above in _above(one, found))
         ]
-        # Parents first: a shell whose command ends by TERM would go on to the next one.
-        for number in (signal.SIGTERM, signal.SIGCONT):  # what is stopped would not notice
+        # Parents first: a shell whose command ends by TERM would go on with its next command.
+        for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process would not notice
             for one in new:
                 processes.send_to(one, number)
         told.update((one.pid, one.start) for one in new)
@@ -173,7 +173,7 @@ def end_gently(find: Callable[[], Found], grace: float, wait: Callable[[float], 
 
 
 def _above(process: Seen, found: Found) -> list[Seen]:
-    """Those of the processes found that it descends from."""
+    """Those of the found processes that this one descends from."""
     chain: list[Seen] = []
     above = found.get(process.parent)
     while above is not None and above not in chain:
@@ -183,10 +183,10 @@ def _above(process: Seen, found: Found) -> list[Seen]:
 
 
 def kill_all(find: Callable[[], Found], patience: float, wait: Callable[[float], None]) -> Found:
-    """KILL all that `find` finds, and what they have started meanwhile; what is left after all.
+    """KILL all found processes and what they started meanwhile; returns what is left.
 
-    First everything is stopped: a parent that is killed while its children still fork would leave
-    them to somebody else, and they would not be found by descent any more.
+    First all are stopped: if a parent were killed while its children fork, they would get another
+    parent, and could not be found by descent any more.
     """
     deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
     tried = False
@@ -209,5 +209,5 @@ def kill_all(find: Callable[[], Found], patience: float, wait: Callable[[float],
 
 
 def _twice(find: Callable[[], Found]) -> Found:
-    """What is found. One look can miss a process whose parent ends just then."""
+    """The processes found in two looks: one can miss a process whose parent is just ending."""
     return find() or find()

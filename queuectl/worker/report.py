@@ -1,4 +1,4 @@
-"""What a worker in the foreground tells of each job's life: one line an event."""
+"""What a worker in the foreground shows of each job: one line for each event."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from queuectl.model.lifecycle import Outcome
 from queuectl.model.log_words import one_line
 from queuectl.model.times import format_duration, parse_time
 
-_MOST_NAMED = 10  # jobs that ended dead
-_WIDEST = 60  # characters of a command that are shown
+_MOST_NAMED = 10  # jobs that ended dead are named
+_WIDEST = 60  # characters of a command shown
 
 
 def started(job: Job) -> str:
-    """That a run starts."""
+    """The line for the start of a run."""
     return _line(job, f"started: {one_line(job.command, _WIDEST)}")
 
 
 def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> str:
-    """How a run of `seconds` ended, and what became of the job (None: it no longer counts)."""
+    """The line for the end of a run of `seconds`, and what became of the job (None: stale)."""
     after = f"after {seconds:.1f} s"
     why = one_line(outcome.error or f"exit code {outcome.exit_code}")
     if settled is None:
@@ -36,14 +36,14 @@ def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> st
 
 
 def finishing(job: Job) -> str:
-    """That a worker which was told to stop still runs this job."""
+    """The line that a worker which was told to stop still runs this job."""
     return _line(job, "goes on to its end; a second Ctrl-C ends it and puts it back")
 
 
 def drained(died: Mapping[str, str], paused: int, waiting: int, front: str = "") -> Iterator[str]:
-    """What a worker leaves behind: jobs that ended dead there, and why; jobs that cannot start.
+    """What a drain leaves: jobs that ended dead, and why; jobs that cannot start.
 
-    `front` stands before command lines.
+    `front` is put before command lines.
     """
     for job_id, why in sorted(died.items())[:_MOST_NAMED]:
         yield f"Ended dead: {job_id}: {why}; '{front}show {job_id}' tells more."
@@ -54,8 +54,8 @@ def drained(died: Mapping[str, str], paused: int, waiting: int, front: str = "")
 
 
 def front(folder: str) -> str:
-    """What stands before a command line that is told, so that it reaches the queue in a folder."""
-    import shlex  # a drain ends once
+    """The beginning of a suggested command line, so that it reaches the queue in this folder."""
+    import shlex  # needed once, at the end of a drain
 
     from queuectl.store.opening import reached_by
 
@@ -64,7 +64,7 @@ def front(folder: str) -> str:
 
 
 def stuck(paused: int, waiting: int, front: str = "") -> str:
-    """That nothing is left to run but so many jobs that are paused, or wait for others."""
+    """The line that only paused jobs, or jobs that wait for others, are left."""
     held = "1 job is paused" if paused == 1 else f"{paused} jobs are paused"
     others = "1 job waits for another" if waiting == 1 else f"{waiting} jobs wait for others"
     told = f"{held}, {others}" if paused and waiting else held if paused else others

@@ -1,8 +1,8 @@
-"""Taking back the jobs of workers that died: first what they left running, then the job.
+"""Rescues the jobs of workers that died: first ends what they left running, then frees the job.
 
-A process is ended only if it certainly belongs to this data folder and to the run that was lost,
-and its worker is dead. Where that cannot be told nothing is signalled, and the job waits for as
-long as something lives that may be of its run.
+A process is ended only if it certainly belongs to this data folder and the lost run, and its worker
+is dead. If that is uncertain nothing is signalled, and the job waits while a process lives that may
+belong to its run.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from queuectl.store.output import Output
     from queuectl.worker.remains import Found
 
-_PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left, at first and later
-_LAST_BREATH = 1.0  # seconds in which a process that let go of its lock must be gone
+_PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left: at first, later
+_LAST_BREATH = 1.0  # seconds within which a process that freed its lock must be gone
 
 
 def rescue(queue: JobQueue) -> list[Job]:
-    """Rescue every job of a lost worker; the jobs as they are now. Takes no lock while it waits.
+    """Rescue the jobs of all lost workers; returns them as they are now. Waits without a lock.
 
     A worker whose leftovers cannot be ended keeps its job: it must not run twice at once.
     """
     rescued = []
     logs = queue.store.output
     lost = queue.lost_workers()
-    # Once for all of them: after a restart of the machine there may be many, in a long queue.
+    # Once for all workers: after a restart of the machine there may be many, with a long queue.
     running = list(queue.find(("in_progress",))) if lost else []
     for worker in lost:
-        # A command that a lost run left behind is to be ended by others; it would kill itself here.
+        # A command that a lost run left behind must not do this: it would kill itself.
         if os.environ.get(MARK) == worker.id or (worker.missing and _lives(worker)):
             continue
         jobs = [job for job in running if job.worker == worker.id]
         if _end_leftovers(queue, worker, jobs, logs):
             for job in jobs:
                 logs.rescue_spool(worker.id, job, queue.settings().log_limit)
-            # Before the worker is struck off: if this process is killed, the next one finds it.
+            # Before the worker leaves the list: if this process is killed, the next one finds it.
             logs.drop_spool(worker.id)
             asked = worker.facts.get("stopping") == "1"
             rescued += queue.rescue_worker(worker.id, jobs, asked_to_stop=asked, end=worker.end)
@@ -56,10 +56,10 @@ def rescue(queue: JobQueue) -> list[Job]:
 
 
 def kept_by(queue: JobQueue, worker: WorkerInfo | None, job: Job) -> str | None:
-    """Why the job of a dead worker is not taken back at once, as a word; None if it is.
+    """Why the job of a dead worker is not rescued at once, as a word; None if it is.
 
-    "left": something cannot be ended, "elsewhere": something lives in another container, "unsure":
-    something lives that may belong to a copy of this folder.
+    "left": a process cannot be ended; "elsewhere": a process lives in another container; "unsure":
+    a process lives that may belong to a copy of this folder.
     """
     if worker is not None and worker.left:
         return "left"
@@ -80,7 +80,7 @@ def is_foreign(worker: WorkerInfo) -> bool:
 
 
 def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: Output) -> bool:
-    """Whether something lives that may be of a lost run, by its marks, session or output."""
+    """Whether a process lives that may belong to a lost run, by its marks, session or output."""
     if any(processes.processes_marked(marks_of(job)) for job in jobs):
         return True
     if is_foreign(worker):
@@ -90,7 +90,7 @@ def may_live(worker: WorkerInfo, jobs: Collection[Job], logs: Output) -> bool:
 
 
 def _session_lives(worker: WorkerInfo) -> bool:
-    """Whether something lives in the session that the worker noted, or in one with its number."""
+    """Whether a process lives in the session that the worker noted, or one with its number."""
     table = processes.look()
     leader = table.get(worker.group_pid)
     if worker.job_id is None or (leader is not None and leader.start != worker.group_start):
@@ -102,11 +102,11 @@ def _session_lives(worker: WorkerInfo) -> bool:
 def _end_leftovers(
     queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: Output
 ) -> bool:
-    """End what is left of the worker's run; whether nothing of it is left."""
+    """End what is left of the worker's run; returns whether nothing is left."""
     if is_foreign(worker):
         return not may_live(worker, jobs, logs) or _has_waited(queue, worker)
     if _lives(worker):
-        # Its file is free though it lives: the file is that of a copy, or was put there by hand.
+        # The worker lives though its file is free: the file is a copy, or was put there by hand.
         return not may_live(worker, jobs, logs)
     if sys.platform != "linux":
         return _end_group(queue, worker)
@@ -116,14 +116,17 @@ def _end_leftovers(
     names = ",".join(processes.described(one) for one in list(left.values())[:MOST_LEFT])
     if left and names != worker.facts.get("left"):
         queue.note_lost(worker.id, left=names)
-    # What has this run's marks, but not those of this folder, is not ours to end.
+    # A process with this run's marks but not this folder's is not ours to end.
     return not left and not may_live(worker, jobs, logs)
 
 
 def _end_found(
     queue: JobQueue, worker: WorkerInfo, jobs: Collection[Job], logs: Output
 ) -> Found | None:
-    """KILL all that certainly is of the lost runs; what is left, None if others must do it."""
+    """KILL all that certainly belongs to the lost runs.
+
+    Returns what is left; None if another process must do it.
+    """
     mark = queue_mark(queue)
     marks = [frozenset((*marks_of(job), mark)) for job in jobs]
     places = logs.places(worker.id, jobs)
@@ -143,7 +146,7 @@ def _end_found(
 
 
 def _is_of_this_folder(queue: JobQueue, worker: WorkerInfo) -> bool:
-    """Whether what the worker's file says of processes is said for this folder, not for a copy."""
+    """Whether the processes in the worker's file are this folder's, not those of a copy."""
     facts = worker.facts
     return (
         worker.boot_id == processes.boot_id()
@@ -163,9 +166,9 @@ def _end_group(queue: JobQueue, worker: WorkerInfo) -> bool:
 
 
 def _lives(worker: WorkerInfo) -> bool:
-    """Whether the worker itself still runs, though its file does not show it.
+    """Whether the worker itself still runs although its file does not show it.
 
-    One that has ended does not, though its parent may never reap it.
+    A zombie does not run, even if its parent never reaps it.
     """
     if worker.boot_id != processes.boot_id():
         return False
@@ -176,7 +179,7 @@ def _lives(worker: WorkerInfo) -> bool:
 
 
 def _has_waited(queue: JobQueue, worker: WorkerInfo) -> bool:
-    """Whether the setting foreign-grace is over since it was first seen that the worker died."""
+    """Whether foreign-grace has passed since the worker's death was first seen."""
     now = parse_time(queue.now())
     noted = worker.facts.get("lost", "")
     if not noted.isdigit():

@@ -1,4 +1,4 @@
-"""One shell command: started in a session of its own, timed, and ended with all it left behind."""
+"""One shell command: started in its own session, timed, and ended with all that it left behind."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from queuectl.worker.wakeups import Wakeups
 Interruption: TypeAlias = Literal["cancel", "stop"]
 SHELL = b"/bin/sh"
 _OURS = b"QUEUECTL_"
-MARK = "QUEUECTL_WORKER"  # in the environment of each job: who runs it
-FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder: a copy of it has another
-PLANNED = b"QUEUECTL_PLANNED"  # when the schedule that the job is a copy of was due
+MARK = "QUEUECTL_WORKER"  # in the environment of each job: its worker
+FOLDER_MARK = "QUEUECTL_FOLDER"  # DEV:INO of the data folder, which differs for a copy
+PLANNED = b"QUEUECTL_PLANNED"  # when the schedule was due that the job is a copy of
 DEFERRALS = b"QUEUECTL_DEFERRALS"  # how often the job was put off in a row (exit code 75)
 MARKS = (MARK, "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", FOLDER_MARK)
 _LONGEST_WHY = 1000  # characters
-_FEW_DESCRIPTORS = 256  # as many as a process is given by any that started it
-_TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is told of
-# What a worker or its starter may ignore, and a command must find at its default.
+_FEW_DESCRIPTORS = 256  # as many as a process may inherit from its starter
+_TRY_AGAIN = 1.0  # seconds to try to KILL before what cannot be ended is reported
+# Signals that a worker or its starter may ignore, and a command must find at their default.
 _DEFAULTED = [
     *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT),
     *(signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
@@ -45,13 +45,13 @@ _SCARCE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 class Runner:
-    """Runs the commands of one worker, one after the other; for a process of one thread.
+    """Runs the commands of one worker, one after the other; for a single-threaded process.
 
-    `folder`: the data folder, which the commands find in QUEUECTL_DATA. `identity`: what tells the
-    queue from a copy of it. `kill_grace`: seconds between TERM and KILL. `look`: seconds between
-    two looks for an interruption that no signal and no pipe announced. `clean`: whether all that
-    the latest run started is proved to be gone. All children of this process are reaped, whoever
-    started them.
+    `folder`: the data folder, for QUEUECTL_DATA. `identity`: tells the queue from a copy of it.
+    `kill_grace`: seconds between TERM and KILL. `look`: seconds between two looks for an
+    interruption that neither a signal nor the pipe announced. `clean`: whether all that the latest
+    run started is proved to be gone. All children of this process are reaped, whatever started
+    them.
     """
 
     def __init__(self, worker_id: str, folder: str, identity: str, wakeups: Wakeups) -> None:
@@ -74,18 +74,18 @@ class Runner:
         home = home_folder()
         self._home = os.fsencode(home) if os.path.isdir(home) else b"/"
         self._files: tuple[int, list[tuple[int, int, int]]] = (-1, [])
-        self._pid = 0  # of the shell that runs
+        self._pid = 0  # of the running shell
         self._status: int | None = None  # how it ended
-        self._children = False  # whether there were any when it was reaped
-        self.proves = processes.be_subreaper()  # else `clean` is never known
+        self._children = False  # whether there were other children when it was reaped
+        self.proves = processes.be_subreaper()  # otherwise `clean` is never known
         self._offspring = Offspring()
-        # The job's captured variables, to be set by the caller, which knows the queue.
+        # Gives the job's captured variables; set by the caller, which knows the queue.
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
-        self.now: Callable[[], str] = _now  # likewise, where the queue has a clock of its own
-        # Looks at the output, and says in how many seconds to look again.
+        self.now: Callable[[], str] = _now  # also set by the caller if the queue has its own clock
+        # Looks at the output; returns the seconds until the next look.
         self.watch_output: Callable[[], float] = lambda: LATER
-        # The set of variables that was asked for last, by its id, and what it gave: most jobs of a
-        # queue share one. With None in its place it is asked for again.
+        # The id of the set of variables read last, and the result, since most jobs of a queue share
+        # one set. None: read it again.
         self.set_id: str | None = None
         self._taken: tuple[dict[bytes, bytes], int | None] = ({}, None)
         self._umask = os.umask(0)
@@ -103,10 +103,11 @@ class Runner:
     ) -> Outcome | None:
         """Run the job's command to its end, with stdout and stderr on the descriptor `output`.
 
-        `started` is told the pid of the process group and its start time. `interrupted` is asked
-        whether to end it early, whenever a signal or a cancel came and each `look` seconds.
-        `unended` is told what cannot be ended, and says whether to give up: then there is no
-        outcome, and the processes go on. After any end but success nothing of the run is left.
+        `started` is called with the pid of the process group and its start time. `interrupted` is
+        called whenever a signal or a cancel came, and every `look` seconds: it says whether to end
+        the run early. `unended` is called with what cannot be ended and says whether to give up:
+        then the result is None, and the processes go on. After any end but success nothing of the
+        run is left.
         """
         before = self._clock.tick()
         began = time.monotonic()
@@ -122,7 +123,7 @@ class Runner:
             started(pid, start)
             cut = self._attend(job.timeout, interrupted)
         except BaseException:
-            # Never leave a command running that nobody attends to.
+            # Never leave a command running unattended.
             if self._status is None:
                 processes.signal_group(pid, signal.SIGKILL)
             self._clear_away(Run(pid, start or str(before)), 0.0, lambda _: True)
@@ -142,7 +143,7 @@ class Runner:
         return self._outcome(cut, job)
 
     def reap(self) -> bool:
-        """Reap every child that has ended; whether any child is left."""
+        """Reap every child that has ended; returns whether any child is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -154,7 +155,7 @@ class Runner:
                 self._status = status
 
     def close(self) -> None:
-        """Let go of what is kept open; orphans are somebody else's again."""
+        """Close what is open; this process no longer adopts orphans."""
         os.close(self._nothing)
         if self.proves:
             processes.be_subreaper(False)
@@ -185,7 +186,7 @@ class Runner:
         if job.slots:
             environment.update(_numbers(job))
         command = job.command.encode()
-        # The shell would take a command that starts like one of its options for that option.
+        # The shell would take a command that begins like one of its options for that option.
         argv = [SHELL, b"-c", command]
         if command[:1] in (b"-", b"+"):
             argv.insert(2, b"--")
@@ -199,9 +200,9 @@ class Runner:
             os.umask(self._umask)
 
     def _taken_along(self, job: Job) -> tuple[dict[bytes, bytes], int | None]:
-        """The environment and the umask that the job takes along from its enqueuer.
+        """The environment and the umask that the job takes along from where it was enqueued.
 
-        What is ours in it comes from this worker. Raises NoSuchSet, and StoreError for sets that
+        Variables of queuectl come from this worker. Raises NoSuchSet, and StoreError for sets that
         cannot be read.
         """
         form = self.env_set(job)
@@ -238,13 +239,13 @@ class Runner:
             env=environment,
             start_new_session=True,
         )
-        child.returncode = 0  # it is waited for here, not by the object
+        child.returncode = 0  # this class waits for it, not the Popen object
         return child.pid
 
     def _attend(
         self, timeout: float | None, interrupted: Callable[[], Interruption | None]
     ) -> str | None:
-        """Wait for the shell to end; what is to cut it short, if anything."""
+        """Wait for the end of the shell; returns what cut it short, if anything."""
         now = time.monotonic()
         deadline = float("inf") if timeout is None else now + timeout
         next_look, output_at = now + self.look, now + SOON
@@ -255,7 +256,7 @@ class Runner:
             if self._status is not None:
                 return None
             now = time.monotonic()
-            if now >= min(output_at, next_look):  # together, where that is possible
+            if now >= min(output_at, next_look):  # all together, if possible
                 output_at = now + self.watch_output()
             cut: str | None = None
             if now >= deadline:
@@ -265,8 +266,8 @@ class Runner:
                 or b"c" in came
                 or now >= next_look
             ):
-                # Hints of new jobs and orphans that end may come at any rate: they must neither
-                # put the look off nor be a reason for it.
+                # Hints and ends of orphans may come at any rate: they must neither delay the look
+                # nor cause one.
                 asked = (self._wakeups.stopping, self._wakeups.now)
                 cut = interrupted()
                 now = time.monotonic()
@@ -275,7 +276,7 @@ class Runner:
                 return cut
 
     def _leave(self, run: Run, seconds: float, unended: Callable[[Found], bool]) -> bool:
-        """After a success: end what stayed in the session; whether that was possible.
+        """After a success: end what stayed in the session; returns whether that was possible.
 
         What left the session lives on.
         """
@@ -288,7 +289,7 @@ class Runner:
         return True
 
     def _clear_away(self, run: Run, grace: float, unended: Callable[[Found], bool]) -> bool:
-        """End all that is left of the run, the shell too; whether that was possible."""
+        """End all that is left of the run, the shell too; returns whether that was possible."""
         if not self.proves:
             self._end_group(run.pid, grace)
             return True
@@ -302,7 +303,7 @@ class Runner:
     def _end(
         self, find: Callable[[], Found], grace: float, unended: Callable[[Found], bool]
     ) -> bool:
-        """TERM, the grace, KILL; whether all of it is gone, which may never be."""
+        """TERM, the grace, KILL; returns whether all is gone, which may never happen."""
         had_time = False
         while True:
             try:
@@ -312,7 +313,7 @@ class Runner:
                 left = remains.kill_all(find, _TRY_AGAIN, self._pause)
                 if not left:
                     return True
-            except OSError:  # no descriptor is left to look with: nothing is known yet
+            except OSError:  # no descriptor is free: nothing is known yet
                 left = {}
             if unended(left):
                 return False
@@ -325,11 +326,11 @@ class Runner:
             return False
 
     def _leaves_some(self, run: Run, job: Job) -> bool:
-        """Spare what the run has left; whether there is anything."""
+        """Spare what the run left; returns whether it left anything."""
         while not self._wakeups.now:
             try:
                 return self._offspring.spare(run, marks_of(job))
-            except OSError:  # as above; later runs would end what is not spared
+            except OSError:  # as above; a later run would end what is not spared
                 self._pause(self.look)
         return True
 
@@ -345,7 +346,7 @@ class Runner:
         self.watch_output()
 
     def _end_group(self, pid: int, grace: float) -> None:
-        """TERM, the grace, KILL for the group of the shell: all that some systems let find."""
+        """TERM, the grace, KILL for the shell's group, which is all that some systems can find."""
         processes.signal_group(pid, signal.SIGTERM)
         if processes.signal_group(pid, signal.SIGCONT):  # what is stopped would not notice
             deadline = time.monotonic() + grace
@@ -371,35 +372,36 @@ class Runner:
 
 
 def marks_of(job: Job) -> list[bytes]:
-    """What the environment of each process of this run holds, unless a process changed it.
+    """What the environment of each process of this run contains, unless a process changed it.
 
-    Processes of the same run of a copied queue have them too, but for the mark of the folder.
+    Processes of the same run in a copied queue have these too, except the mark of the folder.
     """
     values = (job.worker, job.id, job.run)
     return [f"{name}={value}".encode() for name, value in zip(MARKS[:3], values, strict=True)]
 
 
 def queue_mark(queue: JobQueue) -> bytes:
-    """The mark of the queue itself, and of no copy, in each run's environment."""
+    """The mark, in each run's environment, of this queue and not of a copy."""
     return f"{FOLDER_MARK}={queue.identity()}".encode()
 
 
 def _keep_descriptors() -> None:
-    """Let no child have the descriptors that this process was started with, but the first three."""
+    """Keep children from inheriting the descriptors that this process got, except the first three.
+    """
     try:
         opened = list(map(int, os.listdir("/dev/fd")))
-    except OSError:  # without /proc it leads nowhere
+    except OSError:  # a dangling link without /proc
         opened = list(range(_FEW_DESCRIPTORS))
     for fd in opened:
         if fd > 2:
             try:
                 os.set_inheritable(fd, False)
-            except OSError:  # the one by which the folder was listed; or not open
+            except OSError:  # the one that listed the folder, or not open
                 continue
 
 
 def _numbers(job: Job) -> dict[bytes, bytes]:
-    """The numbers that a job was given of its limited tags, as variables."""
+    """The job's numbers in its limited tags, as variables."""
     from queuectl.model.gate import variable
 
     given = (slot.partition("#") for slot in job.slots)
@@ -407,9 +409,9 @@ def _numbers(job: Job) -> dict[bytes, bytes]:
 
 
 def _variables(path: str) -> dict[bytes, bytes]:
-    """What a job's env_file holds at this moment; OSError or InvalidInput if it cannot be used."""
+    """The present variables in a job's env_file; OSError or InvalidInput if it is unusable."""
     try:
-        # Not blocking: a pipe in its place must not hold up the worker.
+        # Non-blocking: a pipe in its place must not block the worker.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InvalidInput(f"env_file {path} is not a plain file")
@@ -419,18 +421,18 @@ def _variables(path: str) -> dict[bytes, bytes]:
 
 
 def _enter(folder: bytes) -> None:
-    """Make `folder` the current one, for the child to inherit."""
+    """Make `folder` the current folder, which the child inherits."""
     try:
-        # Each time: a folder of the same name may have been made anew.
+        # Each time, since the folder may have been replaced under the same name.
         os.chdir(folder)
     except OSError as exc:
         raise OSError(exc.errno, f"folder {folder.decode()}: {exc.strerror}") from exc
 
 
 def _not_started(error: OSError | ValueError | QueuectlError, now: str) -> Outcome:
-    """A ValueError tells of a NUL byte, half a character, or a variable's name with `=`."""
+    """The outcome of a failed start. ValueError: a NUL byte, half a character, or `=` in a name."""
     why = str(error)
-    if isinstance(error, StoreError):  # a file that a person will put right
+    if isinstance(error, StoreError):  # a person must correct the file
         return Outcome("no_resources", None, f"cannot start: {why}", now)
     if isinstance(error, OSError):
         why = error.strerror or why
@@ -438,7 +440,7 @@ def _not_started(error: OSError | ValueError | QueuectlError, now: str) -> Outco
             why = "the command or its environment is too long for this system"
         if error.errno in _SCARCE:
             return Outcome("no_resources", None, f"cannot start: {why}", now)
-    if len(why) > _LONGEST_WHY:  # the path that it names may be of any length
+    if len(why) > _LONGEST_WHY:  # the path in it may have any length
         why = f"{why[: _LONGEST_WHY // 2]}...{why[-_LONGEST_WHY // 2 :]}"
     return Outcome("not_started", None, f"cannot start: {why}", now)
 

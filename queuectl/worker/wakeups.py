@@ -1,6 +1,6 @@
-"""All that a worker waits for, as one thing to wait on: signals, its pipe, the end of a child.
+"""Everything that a worker waits for, as one object: signals, its pipe, the end of a child.
 
-Signals only leave a note here; what runs is never interrupted at an arbitrary point. `wake` and
+A signal only sets a note here; running code is never interrupted at an arbitrary point. `wake` and
 `wake_idle` in store/files/worker_files.py write into the pipe.
 """
 
@@ -13,19 +13,18 @@ from operator import is_
 from types import FrameType, TracebackType
 from typing import Any
 
-# Sent by `worker stop` and `worker stop --now`. Unlike a second SIGTERM, asking twice to finish
-# is not an order to hurry: a person who stopped waiting for a stop may start to wait again.
+# Sent by `worker stop` and `worker stop --now`. Unlike a second SIGTERM, a second request to finish
+# is not a request to hurry: a person who stopped waiting for a stop may wait again.
 FINISH = signal.SIGUSR2
 STOP_NOW = signal.SIGUSR1
 
 
 class Wakeups:
-    """A context manager: within it, signals ask the worker to stop; afterwards all is as before.
+    """A context in which signals ask the worker to stop; at its end the old handlers return.
 
-    `stopping`: claim no more. `now`: end what runs, too. `code`: 128 and the number of the first
-    signal; SIGTERM's for a stop that came in another way, which is not `signalled`. `detached`:
-    SIGHUP means nothing (nor does it in the foreground if it was ignored before, as under nohup).
-    Main thread only.
+    `stopping`: claim no more jobs. `now`: also end the running one. `code`: 128 + the number of the
+    first signal; SIGTERM's for a stop that came another way, which is not `signalled`. `detached`:
+    ignore SIGHUP (as in the foreground if it was ignored before, under nohup). Main thread only.
     """
 
     def __init__(self, *, detached: bool) -> None:
@@ -37,12 +36,12 @@ class Wakeups:
             signal.SIGTERM: self._on_stop,
             signal.SIGINT: self._on_stop,
             signal.SIGHUP: _on_nothing if detached else self._on_stop,
-            # Not ignored, or children would not wait to be asked how they ended.
+            # Not SIG_IGN: the exit status of children would be lost.
             signal.SIGCHLD: is_,
             FINISH: self._on_finish,
             STOP_NOW: self._on_stop_now,
         }
-        # An ignored signal stays so in a child; a shell starts `&` with SIGQUIT ignored.
+        # A child inherits ignored signals; a shell starts `&` with SIGQUIT ignored.
         if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
             self._handlers[signal.SIGQUIT] = signal.SIG_DFL
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -73,20 +72,20 @@ class Wakeups:
         os.close(self._written)
 
     def watch(self, pipe: int) -> None:
-        """Wait for the worker's own pipe too: its reading end, non-blocking; it stays open."""
+        """Also wait for the worker's pipe: its non-blocking reading end, which stays open."""
         self._pipe = pipe
         self._poll.register(pipe, select.POLLIN)
 
     def wait(self, seconds: float) -> bytes:
-        """Wait for a signal, a child's end or the pipe, at most `seconds`.
+        """Wait at most `seconds` for a signal, a child's end or the pipe.
 
-        What came through the pipe; nothing if it was something else.
+        Returns the bytes from the pipe; empty if something else ended the wait.
         """
         events = self._poll.poll(max(seconds, 0.0) * 1000)
         came = b""
         for fd, event in events:
             if not event & select.POLLIN:
-                self._poll.unregister(fd)  # broken for good; it would wake us for ever
+                self._poll.unregister(fd)  # the pipe is broken for good; it would wake us for ever
             elif fd == self._pipe:
                 came = _drain(fd)
             else:
@@ -112,7 +111,7 @@ class Wakeups:
 
 
 def _on_nothing(_number: int, _frame: FrameType | None) -> None:
-    """A handler, since a signal that is ignored would stay so in the children."""
+    """A handler that does nothing; with SIG_IGN the children would ignore the signal too."""
 
 
 def _drain(fd: int) -> bytes:
