@@ -1,4 +1,4 @@
-"""What `doctor` does to a data folder: find all that is wrong with it, and mend it."""
+"""What `doctor` does with a data folder: finds all that is wrong, and mends it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _PATIENCE = 5.0  # seconds to wait for the lock while the settings may be damage
 
 
 class FileCare:
-    """Care for the store in files: methods without a text are as Care says."""
+    """Care for the store in files; methods without a docstring: see Care."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._folder = store, store.folder
 
     def examine(self) -> list[Finding]:
-        """See Care; StoreError if the folder cannot be read at all, or is not ours."""
+        """See Care; StoreError if the folder cannot be read at all or is not ours."""
         store = self._store
         if not examination.is_there(self._folder):
             return []
@@ -36,5 +36,5 @@ class FileCare:
         return stray_logs.put_aside(self._store, stamp)
 
     def _lock(self) -> QueueLock:
-        """The queue's lock, for a caller that cannot rely on the settings being readable."""
+        """The queue's lock, for use while the settings may be unreadable."""
         return QueueLock(self._folder, lambda: _PATIENCE)

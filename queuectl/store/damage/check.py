@@ -1,4 +1,4 @@
-"""Whether a queue keeps its own promises: no job twice, counts that agree, lines in their file."""
+"""Checks a queue's promises: no job twice, counts that agree, lines in the right file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from queuectl.store.files.snapshot import Snapshot, merged
 
 
 def problems(snapshot: Snapshot) -> list[str]:
-    """What is wrong with the queue, a line each."""
+    """What is wrong with the queue, one line for each fault."""
     jobs = list(merged(snapshot.base_jobs(), snapshot.overlay, False))
     dead = list(merged(snapshot.base_dead(), snapshot.overlay, True))
     times = Counter(map(line_id, jobs + dead))
@@ -55,7 +55,7 @@ def _is_dead(line: bytes) -> bool:
 
 
 def left_by_hand(lines: Callable[[], Iterable[bytes]], about: str) -> list[Finding]:
-    """What edits of the files have made of live jobs; `lines` gives all jobs, anew each time."""
+    """What edits by hand did to live jobs; `lines` gives all jobs at each call."""
     keyed = (decode_job(line) for line in lines() if b'"unique": "' in line and is_live(line))
     twins = key_twins(keyed)
     naming = (line for line in lines() if NAMES_OTHERS in line and is_live(line))
@@ -72,10 +72,10 @@ def told_of_live(
     waiting: Collection[Job],
     state_of: Callable[[str], str | None],
 ) -> list[Finding]:
-    """What is wrong with live jobs, as an edit by hand can leave them.
+    """What is wrong with live jobs, such as an edit by hand can leave.
 
-    `twins`: as `key_twins` has them. `waiting`: those that name parents, of which `state_of` tells
-    the state.
+    `twins`: see `key_twins`. `waiting`: the jobs that name parents. `state_of` gives a parent's
+    state.
     """
     found = []
     for ids in twins:
@@ -88,7 +88,7 @@ def told_of_live(
 
 
 def key_twins(jobs: Iterable[Job]) -> list[list[str]]:
-    """Ids of those of the live jobs with one unique key, for each key that has too many of them."""
+    """For each unique key with too many live jobs, their ids."""
     holders: dict[str, list[Job]] = {}
     for job in jobs:
         if job.unique is not None:
@@ -99,7 +99,7 @@ def key_twins(jobs: Iterable[Job]) -> list[list[str]]:
 def _unstartable(
     waiting: Collection[Job], state_of: Callable[[str], str | None]
 ) -> Iterator[tuple[str, str]]:
-    """Those of the waiting jobs that no end of another lets start, and why."""
+    """The waiting jobs that no end of another job lets start, and why."""
     for job in waiting:
         for name, state in unmet(job, state_of).items():
             if state is None:
@@ -112,5 +112,5 @@ def _unstartable(
 
 
 def _are_twins(jobs: list[Job]) -> bool:
-    """Whether they cannot be one that has run and one that `--replace` put behind it."""
+    """Whether these are more than a running job and the one that `--replace` put after it."""
     return len(jobs) > 2 or (len(jobs) == 2 and not any(job.run for job in jobs))

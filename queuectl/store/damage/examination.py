@@ -1,7 +1,7 @@
-"""Whether a folder keeps the promises: everything that can be wrong with one, told in a line each.
+"""Examines a data folder: everything that can be wrong with it, one line for each fault.
 
-Reads without the lock, and works on a folder in any state. Only if something was found does it look
-again under the lock, for a writer in the midst of its work leaves traces that mean nothing.
+Reads without the lock, and works on a folder in any state. Only after it found something does it
+look again under the lock, since a writer at work leaves harmless traces.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from queuectl.store.files.strays import (
 
 REPAIR = "'queuectl doctor --repair' mends it"
 KEEP = "'queuectl doctor --repair' keeps what can be read"
-_SPARE = 1 << 20  # bytes of free space, over what a fold needs, below which it is time to act
-_SKEW = 2.0  # seconds by which a file may be ahead of the clock: some systems round up
-_WATCHED = 1.0  # seconds for which a job must be without its worker before that is told
+_SPARE = 1 << 20  # bytes of free space, beyond what a fold needs, below which it is time to act
+_SKEW = 2.0  # seconds by which a file may be ahead of the clock, since some systems round up
+_WATCHED = 1.0  # seconds for which a job must be without its worker before that is reported
 
 
 def is_there(path: str) -> bool:
-    """Whether there is a queue to look at, in whatever state.
+    """Whether there is a queue to examine, in any state.
 
-    Raises StoreError for what is not ours to judge: see check_folder.
+    Raises StoreError for a folder that is not ours: see check_folder.
     """
     try:
         return check_folder(path)
@@ -71,7 +71,7 @@ def is_there(path: str) -> bool:
 
 
 def lacks_marker(path: str) -> bool:
-    """Whether only the marker is missing: the journal shows whose folder it is."""
+    """Whether only the marker is missing: the journal shows that the folder is ours."""
     try:
         if os.stat(path).st_uid != os.geteuid() or os.path.lexists(os.path.join(path, MARKER)):
             return False
@@ -84,10 +84,10 @@ def lacks_marker(path: str) -> bool:
 def examine(
     folder: str, now: Callable[[], float], lock: QueueLock, wait: Callable[[float], None]
 ) -> list[Finding]:
-    """All that can be found, the gravest first. The folder must be there.
+    """All findings, the gravest first. The folder must exist.
 
-    `now` is the store's clock, for a look may take long. `wait` lets that many seconds pass, or
-    fewer.
+    `now`: the store's clock, called anew because a look may take long. `wait` lets that many
+    seconds pass, or fewer.
     """
     found = look(folder, now)
     if os.path.lexists(lock.path) and not any(one.about == LOCK for one in found):
@@ -128,7 +128,7 @@ def look(folder: str, clock: Callable[[], float]) -> list[Finding]:
 
 
 def plain(error: Exception, folder: str) -> str:
-    """What an error says, without the folder and what it advises."""
+    """The text of an error without the folder and the advice."""
     text, _, _ = str(error).partition("; ")
     return text.replace(os.path.join(folder, ""), "")
 
@@ -153,7 +153,7 @@ def _never_written(folder: str) -> bool:
 
 
 def _holdings(folder: str, remains: Remains, now: float) -> Iterator[Finding]:
-    """What is wrong with the files that hold jobs, or with the jobs in them."""
+    """What is wrong with the files that hold jobs, or with their jobs."""
     faults = remains.faults()
     copied = {sheet.name for sheet in (remains.jobs, remains.dead) if sheet.copy}
     for name, fault in faults:
@@ -166,7 +166,7 @@ def _holdings(folder: str, remains: Remains, now: float) -> Iterator[Finding]:
 
 
 def contradictions(folder: str, now: float) -> Iterator[Finding]:
-    """What is wrong with the jobs in files that can be read."""
+    """What is wrong with the jobs in readable files."""
     try:
         snapshot = Snapshot.read(folder, now, nullcontext)
     except (StoreError, OSError, *door.NO_LINES) as exc:
@@ -185,7 +185,7 @@ def contradictions(folder: str, now: float) -> Iterator[Finding]:
 
 
 def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
-    """Worker and run of each job in progress; nothing if the files cannot be read."""
+    """Worker and run of each job in progress; empty if the files cannot be read."""
     found = _found_in(folder, now, lambda snapshot: snapshot.find(("in_progress",)))
     return {job.id: (job.worker, job.run) for job in found or ()}
 
@@ -193,7 +193,7 @@ def running(folder: str, now: float) -> dict[str, tuple[str | None, int]]:
 def _found_in(
     folder: str, now: float, find: Callable[[Snapshot], Iterable[Job]]
 ) -> list[Job] | None:
-    """The jobs that are found in the files; None if these cannot be read."""
+    """The jobs found in the files; None if these cannot be read."""
     unread = suppress(StoreError, OSError, *door.NO_LINES)
     with unread, closing(Snapshot.read(folder, now, nullcontext)) as snapshot:
         return list(find(snapshot))
@@ -201,17 +201,17 @@ def _found_in(
 
 
 def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[Finding]:
-    """Jobs in progress that no living worker says it runs, for as long as it is watched."""
+    """Jobs in progress that no living worker claims to run, during a whole watch."""
     suspects, deadline = running(folder, now), time.monotonic() + _WATCHED
     while True:
         infos = _infos(folder)
-        if infos is None:  # that is told; which job has no worker is not known then
+        if infos is None:  # that is reported; it is then unknown which job has no worker
             return []
         workers = {info.id: info for info in infos}
         still_running = running(folder, now) if suspects else {}
         for job_id, (worker, run) in list(suspects.items()):
             info = workers.get(str(worker))
-            # A worker that died is told of by its own file.
+            # A worker that died is reported through its own file.
             attended = info and (not info.alive or (info.job_id, info.run) == (job_id, run))
             if attended or still_running.get(job_id) != (worker, run):
                 del suspects[job_id]
@@ -267,7 +267,7 @@ def _of_side_file(error: StoreError, folder: str) -> str:
 
 
 def _infos(folder: str) -> list[WorkerInfo] | None:
-    """Every worker with a file; None if one of the files cannot be looked at."""
+    """Every worker with a file; None if a file cannot be read."""
     try:
         return list(worker_files.worker_infos(folder))
     except (OSError, StoreError):
@@ -355,7 +355,7 @@ def _space(folder: str) -> Iterator[Finding]:
     except OSError:
         return
     free = disk.f_bavail * disk.f_frsize
-    # Of a job file that a fold writes it keeps a copy, too.
+    # A fold also keeps a copy of each job file that it writes.
     names = (*DATA, JOBS, DEAD)
     stats = [_stat(os.path.join(folder, name)) for name in names]
     needed = sum(found.st_size for found in stats if found is not None) + _SPARE
@@ -372,7 +372,7 @@ def _clock(folder: str, remains: Remains | None, clock: Callable[[], float]) -> 
     header = remains.journal.header if remains else None
     times["the last fold"] = header.folded_at if header else 0.0
     name, latest = max(times.items(), key=lambda item: item[1])
-    now = clock()  # others write while this looks
+    now = clock()  # other processes write during this check
     if latest > now + _SKEW:
         text = f"{name} is {format_duration(latest - now)} ahead of the clock"
         todo = "set the clock right: jobs wait for their time by it"

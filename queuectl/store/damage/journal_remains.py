@@ -1,4 +1,4 @@
-"""What can be read of a journal, damaged or not: every record whose checksum holds, wherever it is.
+"""Reads a journal, damaged or not: every record with a right checksum, at any position.
 
 Nothing here changes a file.
 """
@@ -24,18 +24,18 @@ from queuectl.store.files.journal import (
     record_at,
 )
 
-_BLOCK = 4096  # bytes; what a disk cannot read is passed over in pieces of this size
+_BLOCK = 4096  # bytes; unreadable parts of the disk are skipped in pieces of this size
 _PIECE = 1 << 20  # bytes
-_HEAD, _LONGEST_FRONT = re.compile(rb"@\d{1,20} [0-9a-f]{8} \d"), 40  # bytes of what that finds
-JOB_ID = re.compile(rb'"id": "([^"\n]{1,128})"')  # in bytes that cannot be trusted
+_HEAD, _LONGEST_FRONT = re.compile(rb"@\d{1,20} [0-9a-f]{8} \d"), 40  # bytes of a match
+JOB_ID = re.compile(rb'"id": "([^"\n]{1,128})"')  # in bytes that are not to be trusted
 _UNSHOWN = "the changes that the job files did not show yet"
 
 
 class JournalRemains(NamedTuple):
-    """The journal as far as it can be read. `fault`: what is wrong with it, empty if nothing is.
+    """The journal as far as it is readable. `fault`: what is wrong with it, empty if nothing is.
 
-    `lost`: what of it cannot be read, empty if that is nothing. `torn` is where an append that was
-    cut short begins, which is not a fault; `counts` those after the last record.
+    `lost`: what of it is unreadable, empty if nothing is. `torn`: where an append that was cut
+    short begins, which is not a fault. `counts`: those after the last record.
     """
 
     path: str
@@ -50,7 +50,7 @@ class JournalRemains(NamedTuple):
 
 
 def read_journal(path: str) -> JournalRemains:
-    """What the journal at `path` holds."""
+    """The content of the journal at `path`."""
     try:
         end, size = _end_before_nothing(path)
         data = read_what_goes(path, end)
@@ -87,7 +87,7 @@ def read_journal(path: str) -> JournalRemains:
 
 
 def _end_before_nothing(path: str) -> tuple[int, int]:
-    """How much of the journal is to be read, and its size: a giant of nothing is not."""
+    """How much of the journal to read, and its size: a huge file without records is not read."""
     fd, found = door.open_ours(path, os.O_RDONLY, linked=True)
     try:
         size = found.st_size
@@ -95,7 +95,7 @@ def _end_before_nothing(path: str) -> tuple[int, int]:
         end = end_of_records(fd, header.length, size) if header else size
         is_nothing = size - end > door.LARGEST and not os.pread(fd, _BLOCK, end).strip(b"\0")
         return (end if is_nothing else size), size
-    except (BadFile, OSError):  # its beginning is damaged: what is in it is looked for
+    except (BadFile, OSError):  # its beginning is damaged: search it for records
         is_large = found.st_size > door.LARGEST
         return (_BLOCK if is_large and not _has_records(fd) else found.st_size), found.st_size
     finally:
@@ -103,20 +103,20 @@ def _end_before_nothing(path: str) -> tuple[int, int]:
 
 
 def _has_records(fd: int) -> bool:
-    """Whether a record's head may stand somewhere in the file; it is read in pieces."""
+    """Whether the file may contain the head of a record; reads it in pieces."""
     at, rest = 0, b""
     try:
         while piece := os.pread(fd, _PIECE, at):
             if _HEAD.search(rest + piece):
                 return True
             at, rest = at + len(piece), piece[-_LONGEST_FRONT:]
-    except OSError:  # a block cannot be read: others are
+    except OSError:  # a block is unreadable; go on with the others
         return True
     return False
 
 
 def _last_counts(header: Header | None, records: list[Record]) -> dict[str, int] | None:
-    """The counts as they were last; None if the last record has none."""
+    """The latest counts; None if the last record has none."""
     if not records:
         return header.counts if header else {}
     try:
@@ -130,7 +130,7 @@ def _is_intent(payload: bytes) -> bool:
 
 
 def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]:
-    """Every whole record, and the regions between them that are not records."""
+    """All whole records, and the regions between them that are not records."""
     records: list[Record] = []
     bad: list[tuple[int, int]] = []
     while at < len(data):
@@ -148,7 +148,7 @@ def _records(data: bytes, at: int) -> tuple[list[Record], list[tuple[int, int]]]
 
 
 def _torn_at(data: bytes, bad: list[tuple[int, int]]) -> int | None:
-    """Where an append was cut short, if that is all that is wrong."""
+    """Where an append was cut short, if nothing else is wrong."""
     if len(bad) != 1 or bad[0][1] != len(data):
         return None
     return None if is_corrupt(data[bad[0][0] :]) else bad[0][0]
@@ -175,20 +175,20 @@ def _lost(header: Header | None, records: list[Record], bad: list[tuple[int, int
     if header is None:
         if not records:
             return _UNSHOWN
-        bad = bad[records[0].seq == 1 :]  # the first region is the header, which is not a loss
+        bad = bad[records[0].seq == 1 :]  # the first region is the header, which is no loss
     if bad:
         return f"{sum(end - begin for begin, end in bad)} bytes of changes"
     return "" if _is_gapless(records) else "changes that are not there any more"
 
 
 def _named_jobs(pieces: Iterable[bytes]) -> str:
-    """The ids that stand in bytes that cannot be trusted, for a person to look after."""
+    """The ids in bytes that are not to be trusted, for a person to check."""
     ids = dict.fromkeys(name for piece in pieces for name in JOB_ID.findall(piece))
     return f" (about {list_few(name.decode('utf-8', 'replace') for name in ids)})" if ids else ""
 
 
 def unreadable(path: str, error: StoreError) -> str:
-    """What makes a file one that cannot be read, told behind its name."""
+    """Why a file is unreadable, in words that follow its name."""
     why = error.__cause__
     if isinstance(why, OSError) and not isinstance(error, BadFile):
         return f"cannot be read: {why.strerror}"
@@ -196,9 +196,9 @@ def unreadable(path: str, error: StoreError) -> str:
 
 
 def read_what_goes(path: str, most: int | None = None) -> bytes:
-    """The file's bytes, or the first `most`; NULs stand for blocks that the disk cannot read.
+    """The file's bytes, or the first `most`; NULs replace blocks that the disk cannot read.
 
-    Raises StoreError if there is no such file of ours, or it cannot be opened.
+    Raises StoreError if it is not a file of ours or cannot be opened.
     """
     fd, found = door.open_ours(path, os.O_RDONLY, linked=True)
     with door.Closing(fd):
@@ -210,7 +210,7 @@ def read_what_goes(path: str, most: int | None = None) -> bytes:
 
 
 def begins_as_ours(path: str) -> bool:
-    """Whether a job file begins as one in our layout does; StoreError as for read_what_goes."""
+    """Whether a job file begins as in our layout; raises StoreError as read_what_goes does."""
     return read_what_goes(path, 10).startswith(b'[\n{"id": "')
 
 

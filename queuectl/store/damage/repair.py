@@ -1,10 +1,10 @@
-"""Mending a damaged folder: bad files are set aside under a new name, what can be read is kept.
+"""Mends a damaged folder: sets bad files aside under a new name, and keeps what is readable.
 
-Everything runs under the queue's lock, and a kill between any two steps loses nothing: all jobs
-that could be read are first written into a fresh journal, renamed over the old one. From then on
-that journal alone holds the queue; only then are job files that cannot be read made empty, and an
-ordinary fold fills them. Until that is done, a reader finds the damage, or a sound queue, and
-a second repair starts from what lies there.
+Everything runs under the queue's lock, and a kill between any two steps loses nothing. First all
+readable jobs are written into a fresh journal, which is renamed over the old one and from then on
+alone holds the queue. Only then are unreadable job files emptied, and an ordinary fold fills them.
+Until that is done a reader finds the damage or a sound queue, and a second repair starts from what
+is there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from queuectl.store.files.job_files import encode_job, removal_line
 from queuectl.store.files.journal import PROMISED, VERSION, Header, Stamp, format_record, no_counts
 from queuectl.store.files.lock import QueueLock
 
-_NO_STAMP = Stamp(-1, 0, 0, 0, 0)  # fits no file
+_NO_STAMP = Stamp(-1, 0, 0, 0, 0)  # the stamp of no file
 
 
 def repair(
@@ -48,18 +48,18 @@ def repair(
     done: list[str],
     unread: list[str],
 ) -> None:
-    """Mend what can be mended in the folder, which must be there; see examination.is_there.
+    """Mend what can be mended in the folder, which must exist; see examination.is_there.
 
-    `fold` brings the job files up to the journal, taking the lock itself. What was mended goes
-    into `done`, what could not be read into `unread`, a line each. Raises StoreError for a disk
-    that refuses; what was mended by then stays mended.
+    `fold` brings the job files up to the journal and takes the lock itself. Adds a line to `done`
+    for each thing mended, and to `unread` for each thing lost. Raises StoreError if the disk
+    refuses a step; what was mended before stays mended.
     """
     mending = _Mending(path, now, done, unread)
     if os.stat(path).st_mode & 0o700 != 0o700:
         door.set_mode(path, 0o700)
         done.append("modes: the folder can be used again")
     try:
-        # What stands in its place is not a lock that anybody could take.
+        # Nobody can hold a lock on what stands in its place.
         if any(name == LOCK for name, _ in strays.odd_ones(path)):
             lock.with_folder(lambda: mending.mend_odd_ones(LOCK))
         with lock:
@@ -70,7 +70,7 @@ def repair(
 
 
 def open_to_owner(path: str, done: list[str]) -> None:
-    """Give back to the owner marker and lock, without which nothing else can be looked at."""
+    """Give the owner access to marker and lock, without which nothing else can be examined."""
     first = [os.path.join(path, name) for name in (MARKER, LOCK)]
     for file, wanted in strays.wrong_modes(path) if os.path.lexists(first[0]) else ():
         if file in first:
@@ -87,11 +87,11 @@ class _Mending:
 
     @property
     def version(self) -> int:
-        """The format to write: 1 while a worker lives that knows no other."""
+        """The format to write: 1 while a worker lives that knows only that."""
         return 1 if worker_files.older(self.folder, VERSION) else VERSION
 
     def all(self) -> None:
-        """Every step in its order: what later ones read is mended by earlier ones."""
+        """All steps in order: earlier ones mend what later ones read."""
         self.mend_odd_ones()
         self._mend_modes()
         self._mend_marker()
@@ -103,7 +103,7 @@ class _Mending:
             self._mend_workers()
 
     def mend_odd_ones(self, only: str | None = None) -> None:
-        """Set aside what is not a file of ours; make one of our own where it has several names."""
+        """Set aside what is not a file of ours; replace a file with several names by a copy."""
         for name, fault in strays.odd_ones(self.folder):
             if only in (None, name):
                 if strays.is_linked(self._path(name)):
@@ -122,17 +122,17 @@ class _Mending:
             self.done.append(f"{MARKER}: written anew")
 
     def _part(self, name: str, fault: str) -> None:
-        """Give the folder a file of its own in the place of one that others have too."""
+        """Give the folder its own file in place of one that has other names."""
         path = self._path(name)
         if name.startswith(f"{WORKERS}/"):
-            door.remove(path)  # if the worker is not another folder's, it leaves by itself
+            door.remove(path)  # if the worker is this folder's, it leaves by itself
             self.done.append(f"{name}: {fault}; removed")
             return
         data = read_what_goes(path)
         is_second = self._aside_already(name) is not None
         door.replace(path, data)
         if is_second:
-            return  # a repair before this one was killed behind setting it aside
+            return  # an earlier repair was killed after setting it aside
         self.done.append(f"{name}: {fault}; now it is this folder's alone")
 
     def _stamp(self) -> str:
@@ -154,7 +154,7 @@ class _Mending:
             if marker.check_folder(self.folder):
                 return
         except StoreError:
-            # Of a newer format, or not ours: this raises again. One that is damaged is replaced.
+            # If it is not ours or has a newer format this raises again. A damaged one is replaced.
             examination.is_there(self.folder)
         aside = self._set_aside(MARKER)
         marker.mark_folder(self.folder, self.version)
@@ -169,7 +169,7 @@ class _Mending:
             self.done.append(f"workers/{name}: left behind by a killed worker, removed")
 
     def _set_aside(self, name: str) -> str:
-        """Give the file a second name under which it stays; what to tell of that."""
+        """Give the file a second name that stays; returns words that say so."""
         path = self._path(name)
         if not os.path.lexists(path):
             return ""
@@ -188,17 +188,17 @@ class _Mending:
         if data:
             door.replace(kept, data)
         else:
-            door.rename(path, kept)  # a kill now leaves it missing, which is mended too
+            door.rename(path, kept)  # after a kill here the next repair mends the missing file
 
     def _aside_already(self, name: str) -> str | None:
-        """The second name that a repair before this one, which was killed, gave the file."""
+        """The second name that an earlier, killed repair gave the file, if any."""
         for other in strays.listed(self.folder):
             if other.startswith(f"{name}.bad-") and self._is_same(name, other):
                 return other
         return None
 
     def _is_same(self, name: str, other: str) -> bool:
-        """Whether both are names of one file that is not empty, or hold the same bytes."""
+        """Whether both name one file that is not empty, or have the same bytes."""
         found = [os.lstat(self._path(each)) for each in (name, other)]
         if found[0].st_size != found[1].st_size or not found[0].st_size:
             return False
@@ -223,7 +223,7 @@ class _Mending:
         remains = read_remains(self.folder, self.now)
         if not remains.faults():
             if remains.journal.torn is not None:
-                # The fold to come does it, as any change would.
+                # The fold that follows does it, as any change would.
                 self.done.append(
                     f"{JOURNAL}: its torn end cut off, and kept under a name of its own"
                 )
@@ -232,12 +232,12 @@ class _Mending:
                 return
             self.done += [f"jobs: {text}: put right" for text in wrong]
         if not self._rebuild(remains):
-            self._mend_holdings()  # a person saved a file meanwhile: look anew
+            self._mend_holdings()  # a person saved a file meanwhile: start over
 
     def _rebuild(self, remains: Remains) -> bool:
-        """Put all that can be read into a fresh journal, then clear the files that are bad.
+        """Put everything readable into a fresh journal, then empty the bad files.
 
-        False if one of those was changed since it was read: it is left as it is.
+        Returns False if one of those changed since it was read; it is then left as it is.
         """
         sheets = (remains.jobs, remains.dead)
         found = [jobs_in(sheet, self.now) for sheet in sheets]
@@ -261,14 +261,14 @@ class _Mending:
         for sheet in bad:
             if sheet.there and door.change_mark(sheet.path) not in (sheet.mark, None):
                 if strays.is_linked(sheet.path):
-                    door.replace(sheet.path, read_what_goes(sheet.path))  # of one name again
+                    door.replace(sheet.path, read_what_goes(sheet.path))  # with one name again
                 return False
             door.replace(sheet.path, marker.EMPTY)
         self._tell(remains, kept, aside, [lines for _, lines in found])
         return True
 
     def _adopt_running(self, kept: Kept) -> None:
-        """Note that a job is in progress if a living worker runs it, though its claim is lost."""
+        """Set a job whose claim was lost to in_progress if a living worker runs it."""
         for info in worker_files.worker_infos(self.folder):
             job = kept.jobs.get(info.job_id or "")
             if info.alive and job and job.state in CLAIMABLE and job.run < info.run:
@@ -292,7 +292,7 @@ class _Mending:
             self.unread.append(f"{JOURNAL}: {remains.journal.lost}")
         counts = remains.journal.counts
         missing = sum(counts.values()) - len(kept.jobs) if counts else 0
-        # What a person took out of a file by hand is not missed.
+        # What a person removed from a file by hand does not count as missing.
         if missing > 0 and all(sheet.ours or sheet.fault for sheet in sheets):
             self.unread.append(f"jobs: {missing} more than could be read were in the queue")
 
@@ -315,7 +315,7 @@ class _Mending:
             door.replace(self._path(ENV_SETS), env_sets.layout(kept))
 
     def _mend_workers(self) -> None:
-        """Entries of workers that live or whose job is still theirs; the others are dropped."""
+        """Keep the entries of workers that live or still have a job; drop the others."""
         data, whole = self._readable(WORKER_LIST), True
         try:
             entries = side_files.read_workers(self.folder)
@@ -341,7 +341,7 @@ class _Mending:
             side_files.write_workers(self.folder, kept)
 
     def _readable(self, name: str) -> bytes:
-        """The bytes of a file; none if it cannot be read, or is too large to be one of ours."""
+        """The bytes of a file; empty if it is unreadable or too large to be ours."""
         try:
             is_large = os.lstat(self._path(name)).st_size > door.LARGEST
             return b"" if is_large else read_what_goes(self._path(name))
@@ -355,7 +355,7 @@ class _Mending:
 
 
 def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[str]:
-    """The lines of a job file that could not be read, those of other jobs left out."""
+    """The unreadable lines of a job file, without those whose job was found elsewhere."""
     if not (sheet.there or sheet.copy):
         yield f"{sheet.name}: whatever it held that the journal does not"
     lost = [line for line in lines if line.job_id is None or line.job_id not in kept.jobs]
@@ -365,13 +365,13 @@ def _told(sheet: FileRemains, lines: Iterable[Unread], kept: Kept) -> Iterator[s
 
 
 def _journal_of(remains: Remains, kept: Kept, now: float, version: int) -> bytes:
-    """A journal that holds every job and fits no job file: its readers take these jobs."""
+    """A journal with every job that fits no job file, so that readers use only its jobs."""
     old = remains.journal.header
     counts = no_counts()
     for job in kept.jobs.values():
         counts[job.state] += 1
     header = Header(
-        # A process that slept through this must not take a new journal for the one after its own.
+        # A process that slept meanwhile must not take the new journal for the successor of its own.
         (old.generation if old else int(now)) + 1,
         old.fold_seconds if old else 0.0,
         0.0,

@@ -1,7 +1,7 @@
-"""What can be read of a queue's files, damaged or not, and what is wrong with them.
+"""Reads what is readable in a queue's files, damaged or not, and says what is wrong with them.
 
-A journal record counts if its checksum holds, wherever it stands; a job in a JSON file, which has
-no checksum of its own, if it parses as one. Nothing here changes a file.
+A journal record counts if its checksum is right, at any position; a job in a JSON file, which has
+no checksum of its own, counts if it parses as a job. Nothing here changes a file.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _NOTHING = " \t\r\n,[]"
 
 
 class FileRemains(NamedTuple):
-    """One job file: its bytes, whether queuectl wrote just these, and what is wrong with it.
+    """One job file: its bytes, whether queuectl wrote exactly these, and what is wrong with it.
 
-    `mark` tells whether it was changed since: see change_mark. `copy`: where a file with just the
-    bytes lies that the last fold wrote, if this one is damaged.
+    `mark` shows whether it changed since: see change_mark. `copy`: if it is damaged, the path of a
+    file with exactly the bytes that the last fold wrote.
     """
 
     path: str
@@ -65,13 +65,13 @@ class Remains(NamedTuple):
     dead: FileRemains
 
     def faults(self) -> list[tuple[str, str]]:
-        """File and what is wrong with it."""
+        """Each faulty file, and what is wrong with it."""
         named = ((JOURNAL, self.journal.fault), (JOBS, self.jobs.fault), (DEAD, self.dead.fault))
         return [(name, fault) for name, fault in named if fault]
 
 
 def read_remains(folder: str, now: float) -> Remains:
-    """The files as they are; StoreError only for a journal of a newer format."""
+    """The files as they are; raises StoreError only for a journal of a newer format."""
     journal = read_journal(os.path.join(folder, JOURNAL))
     words = [[int(word) for word in intent.split()] for intent in journal.intents]
     files: list[FileRemains] = []
@@ -103,7 +103,7 @@ def _read_job_file(
     except StoreError as exc:
         return FileRemains(path, b"", True, False, unreadable(path, exc), mark)
     if found.st_size > most:
-        # What was put behind the jobs, or in their place, is not looked at.
+        # What was put after the jobs, or in their place, is not read.
         fault = f"holds {found.st_size:,} bytes, and may have at most {most + LARGEST:,}"
         return FileRemains(path, data, True, False, fault, mark)
     if (len(data), crc32(data)) in known:
@@ -114,11 +114,11 @@ def _read_job_file(
 
 
 def _most_of(path: str, known: set[tuple[int, int]]) -> int:
-    """How many bytes of a job file are to be read: all, unless it is far larger than we made it."""
+    """How many bytes of a job file to read: all, unless it is far larger than we made it."""
     size, wrote = os.lstat(path).st_size, max([0, *(size for size, _ in known)])
     if size <= wrote + LARGEST:
         return size
-    # Without a journal nothing tells how large it was: its beginning does, if we wrote that.
+    # Without a journal its size is unknown; if we wrote its beginning, it is read whole.
     return size if not known and begins_as_ours(path) else wrote
 
 
@@ -136,22 +136,22 @@ def _mistake_in(data: bytes, path: str, now: float) -> str:
 
 
 def _state_in(path: str) -> State:
-    """The state of a job that names none, by the file that it stands in."""
+    """The state of a job that names none, judged by its file."""
     return "dead" if os.path.basename(path) == DEAD else "pending"
 
 
 class Unread(NamedTuple):
-    """A line of a JSON file that is not a job, and the id that it seems to speak of."""
+    """A line of a JSON file that is not a job, and the id that it seems to have."""
 
     line: int
     job_id: str | None
 
 
 def jobs_in(file: FileRemains, now: float) -> tuple[list[Job], list[Unread]]:
-    """The jobs of a job file in its order, twins too, and what could not be read.
+    """The jobs of a job file in its order, with twins, and what was unreadable.
 
-    Where there is a copy nothing is lost; but of a file that a person left with a mistake in it,
-    what can be read comes first.
+    If there is a copy nothing is lost; but what is readable in a file that a person left with a
+    mistake comes first.
     """
     jobs, unread = _jobs_in(file.data, _state_in(file.path), now)
     if file.copy is None:
@@ -174,7 +174,7 @@ def _jobs_in(data: bytes, state: State, now: float) -> tuple[list[Job], list[Unr
     for start, end, form in objects_in(text):
         try:
             job = job_from_person(form, now=moment, state=state, ours=True)
-            encode_job(job)  # what cannot be written back is not kept
+            encode_job(job)  # what could not be written back is not kept
         except (InvalidInput, ValueError, TypeError, RecursionError):
             continue
         jobs.append(job)
@@ -183,7 +183,7 @@ def _jobs_in(data: bytes, state: State, now: float) -> tuple[list[Job], list[Unr
 
 
 def objects_in(text: str) -> Iterator[tuple[int, int, object]]:
-    """Start, end and value of each JSON object that begins a line, or follows one on its line."""
+    """Start, end and value of each JSON object that begins a line or follows one on its line."""
     decode = json.JSONDecoder().raw_decode
     opening = _OPENING.search(text)
     while opening is not None:
@@ -209,7 +209,7 @@ def _line_start(text: str, at: int) -> int:
 
 
 def _unread(text: str, spans: list[tuple[int, int]]) -> list[Unread]:
-    """The lines between the spans that hold more than brackets and commas."""
+    """The lines between the spans that contain more than brackets and commas."""
     found: list[Unread] = []
     begin, line = 0, 1
     for start, end in [*spans, (len(text), len(text))]:
@@ -226,9 +226,9 @@ def _unread(text: str, spans: list[tuple[int, int]]) -> list[Unread]:
 
 
 class Kept(NamedTuple):
-    """The jobs that all files together still tell of, by id, and the ids that were removed.
+    """The jobs that the files together still hold, by id, and the ids that were removed.
 
-    `twins` are the files, by name, in which a job stands that stands in another place too.
+    `twins`: the names of files with a job that is also somewhere else.
     """
 
     jobs: dict[str, Job]
@@ -237,10 +237,10 @@ class Kept(NamedTuple):
 
 
 def merge(journal: JournalRemains, files: Iterable[tuple[str, list[Job]]]) -> Kept:
-    """One copy of each job: the newest; of two that are equally new the journal's.
+    """One copy of each job: the newest, or the journal's of two equally new ones.
 
-    `files` gives name and jobs of the job files. A higher `rev` is newer, but a job that was
-    enqueued later under the same id is newer still.
+    `files`: name and jobs of each job file. A higher `rev` is newer, but a job enqueued later under
+    the same id is newer still.
     """
     jobs: dict[str, Job] = {}
     held_in: dict[str, str] = {}

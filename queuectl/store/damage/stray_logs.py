@@ -1,4 +1,4 @@
-"""Output that nobody will look for: of jobs that are gone, and of workers that left it behind."""
+"""Stray output: of jobs that are gone, and of workers that left it behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ASIDE = ".bad-"
 
 
 def find_stray_logs(store: Store) -> list[Finding]:
-    """What `doctor` should say about the folder `logs`; nothing while jobs cannot be read."""
+    """What `doctor` says about the folder `logs`; nothing while jobs are unreadable."""
     path = LogFolder(store.folder).path
     found = []
     stray = stray_logs(store)
@@ -36,8 +36,8 @@ def find_stray_logs(store: Store) -> list[Finding]:
 
 
 def stray_logs(store: Store) -> list[str]:
-    """Logs of jobs that are not in the queue, and spools of workers that have no file."""
-    # First the logs, then the jobs: what ran since the look at the logs is not mistaken.
+    """Logs of jobs that are not in the queue, and spools of workers without a file."""
+    # First the logs, then the jobs: a job that ran in between must not be mistaken.
     names = listed(LogFolder(store.folder).path)
     try:
         if not names or not store.exists():
@@ -50,13 +50,13 @@ def stray_logs(store: Store) -> list[str]:
 
 
 def put_aside(store: Store, stamp: str) -> list[str]:
-    """Give stray logs another name, and remove those that are empty; a line for each."""
+    """Rename stray logs and remove empty ones; returns a line for each."""
     path, done = LogFolder(store.folder).path, []
     for name in stray_logs(store):
         old = os.path.join(path, name)
         try:
             size = os.path.getsize(old)
-        except FileNotFoundError:  # its worker left, or a purge took it
+        except FileNotFoundError:  # its worker or a purge removed it
             continue
         if size:
             door.rename(old, f"{old}{_ASIDE}{stamp}")
@@ -75,7 +75,7 @@ def _is_stray(name: str, jobs: dict[str, str | None], workers: set[str]) -> bool
 
 
 def _is_last_word(store: Store, path: str, name: str) -> bool:
-    """Whether it is the own log, and not an empty one, of a worker that is gone."""
+    """Whether it is a non-empty log of a worker itself, and that worker is gone."""
     if not (name.startswith("worker-") and name.endswith(".log")) or named_run(name):
         return False
     living = {f"worker-{worker.id}.log" for worker in store.workers()}

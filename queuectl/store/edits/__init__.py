@@ -1,5 +1,5 @@
-"""What a person changed in a job file by hand.
+"""Edits of job files by hand.
 
-It is noticed by Snapshot (files/snapshot.py), read and compared by `judge` (hand_edits.py), decided
-job by job in decision.py, and taken in by the fold of the next change (files/writer.py).
+Snapshot (files/snapshot.py) notices an edit, `judge` (hand_edits.py) reads and compares it,
+decision.py decides job by job, and the fold of the next change (files/writer.py) takes it in.
 """

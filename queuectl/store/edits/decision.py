@@ -1,11 +1,11 @@
-"""What an edit of a job file changes: the difference to the version that its editor had read.
+"""What an edit of a job file changes: its difference from the version that the editor had read.
 
-Between an editor's reading and its saving jobs are accepted, run and purged. So the saved file is
-not the wish to have the queue look like that: what a person did not touch keeps its present form.
-What tells the two apart are notes of the forms that each fold replaced (see evidence.py). Pure: no
-file is read here, and the time is an argument.
+Jobs are accepted, run and purged between an editor's reading and its saving. So the saved file does
+not say what the queue should look like: what the person did not touch keeps its present form. Notes
+of the forms that each fold replaced tell the two apart (see evidence.py). Pure: no file is read
+here, and the time is an argument.
 
-A version is a generation of the journal: the job files as the fold left them that began it.
+A version is a generation of the journal: the job files as the fold that began it left them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from queuectl.store.files.job_files import (
     rev_and_sum,
 )
 
-LONGEST_THOUGHT = 600.0  # seconds from reading to saving, of an edit that shows nothing of it
+LONGEST_THOUGHT = 600.0  # seconds assumed from reading to saving if the edit shows nothing
 
 
 class Past(NamedTuple):
     """A form that a job had in the files, up to the version before `until`.
 
-    `rev` 0: it stood in neither file. `by_hand`: what replaced it was an edit of it that left its
-    state.
+    `rev` 0: it was in neither file. `by_hand`: an edit of it that left its state replaced it.
     """
 
     until: int
@@ -44,10 +43,10 @@ class Past(NamedTuple):
 
 
 class History(NamedTuple):
-    """What is known of earlier versions. `since`: the oldest one of which all is known.
+    """What is known about earlier versions. `since`: the oldest completely known one.
 
-    `folded`: each later version and when its fold was (epoch seconds), the oldest first; `past`:
-    earlier forms by id, the oldest first.
+    `folded`: each later version with the time of its fold (epoch seconds), the oldest first.
+    `past`: earlier forms by id, the oldest first.
     """
 
     since: int
@@ -56,7 +55,7 @@ class History(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """A job in a saved file: the offset where it begins, and which of its times were written."""
+    """A job in a saved file: its offset there, and which of its times were written."""
 
     at: int
     job: Job
@@ -64,9 +63,9 @@ class Saved(NamedTuple):
 
 
 class SavedFile(NamedTuple):
-    """A job file that was edited. `dead`: dlq.json; `saved_at`: epoch seconds.
+    """An edited job file. `dead`: dlq.json, else jobs.json. `saved_at`: epoch seconds.
 
-    `untouched`: ids of the jobs in it that are there in their present form; `jobs`: all others.
+    `untouched`: ids of its jobs that have their present form; `jobs`: all others.
     """
 
     dead: bool
@@ -76,9 +75,9 @@ class SavedFile(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """What is to be done: journal lines by id, and what a person is told.
+    """What to do: journal lines by id, and what to tell the person.
 
-    `undecided`: for a file (whether it is dlq.json) why nothing of it was taken in.
+    `undecided`: by file (True: dlq.json), why nothing of it was taken in.
     """
 
     lines: dict[bytes, bytes]
@@ -87,7 +86,7 @@ class Edit(NamedTuple):
 
 
 class Mistake(Exception):
-    """Something that an edit cannot do: in which file, at which offset."""
+    """Something that an edit cannot do, with its file and offset."""
 
     def __init__(self, dead: bool, at: int, what: str) -> None:
         super().__init__(what)
@@ -106,10 +105,10 @@ def decide(
     files: Collection[SavedFile],
     now: str,
 ) -> Edit:
-    """What the saved files change of the queue. Raises Mistake.
+    """What the saved files change in the queue. Raises Mistake.
 
-    `present`: each job's line as it is now; `history` knows the folded form of those that have
-    changed since the fold of `generation`, too.
+    `present`: each job's present line. `history` also has the folded form of the jobs that changed
+    since the fold of `generation`.
     """
     edit = Edit({}, [], {})
     named = [{*file.untouched, *(saved.job.id.encode() for saved in file.jobs)} for file in files]
@@ -134,7 +133,7 @@ def decide(
 
 
 class _Told:
-    """Ids by what is told of them."""
+    """Ids by what the person is told about them."""
 
     def __init__(self) -> None:
         self._ids: dict[str, list[str]] = {}
@@ -180,13 +179,13 @@ class _Judge:
     # -- which versions the editor may have read
 
     def _span(self) -> tuple[int, int]:
-        """The first and the last version that it may have been; -1 is one before all known."""
+        """The first and the last version that the editor may have read; -1: before all known."""
         since = self.history.since
         first, last = (since if since <= 1 else -1), self.generation
         for job_id, forms in self._read_forms():
-            if len(forms) == 1:  # an id that was used again says nothing
+            if len(forms) == 1:  # a reused id says nothing
                 last = min(last, forms[0][1])
-                # A person who added it by hand had it before it came into the queue.
+                # A person who added the job by hand had it before the queue did.
                 if Past(forms[0][0], False, 0, 0, True) not in self.history.past[job_id]:
                     first = max(first, forms[0][0])
         recent = self._version_at(self.file.saved_at - LONGEST_THOUGHT)
@@ -195,7 +194,7 @@ class _Judge:
         return min(first, last), max(first, last)
 
     def _read_forms(self) -> Iterator[tuple[bytes, list[tuple[int, int, bool, int]]]]:
-        """For each job in the file that changed as far as is known: which of its _forms it has."""
+        """For each job in the file with a known change: which of its _forms it has."""
         past, dead = self.history.past, self.file.dead
         for saved in self.file.jobs:
             job_id = saved.job.id.encode()
@@ -204,19 +203,19 @@ class _Judge:
         birth = None
         for job_id in past.keys() & self.file.untouched:
             if past[job_id][-1] is birth and len(past[job_id]) == 1:
-                continue  # as the one before: of a hundred thousand that came in one fold
+                continue  # like the one before: a hundred thousand may come in one fold
             forms = self._forms_like_present(job_id)
             if forms and len(past[job_id]) == 1 and not past[job_id][0].rev:
                 birth = past[job_id][0]
             yield job_id, forms
 
     def _forms_like_present(self, job_id: bytes) -> list[tuple[int, int, bool, int]]:
-        """Those of its forms that have the rev that it has now, in this file."""
+        """Those of the job's forms with its present rev, in this file."""
         line, past = self.present[job_id], self.history.past[job_id]
         if len(past) > 1 or past[0].rev:
             wanted = (self.file.dead, rev_and_sum(line)[0])
             return [form for form in self._forms(job_id) if form[2:4] == wanted]
-        # It has had no other form: most jobs of a large queue, which are not parsed.
+        # It never had another form, like most jobs of a large queue: those are not parsed.
         here = (line_state(line) == b"dead") is self.file.dead
         is_folded = here and past[0].until <= self.generation
         return [(past[0].until, self.generation, self.file.dead, 0)] if is_folded else []
@@ -224,7 +223,7 @@ class _Judge:
     def _forms(self, job_id: bytes) -> Iterator[tuple[int, int, bool, int]]:
         """First and last version, file and rev of each form that the job had in the files.
 
-        Nothing for a job that never changed as far as is known: it tells nothing of a version.
+        Empty for a job without a known change, which says nothing about the version.
         """
         past, first = self.history.past.get(job_id, []), 0
         for form in past:
@@ -246,7 +245,7 @@ class _Judge:
     # -- what is in the file
 
     def changes(self) -> dict[bytes, tuple[bytes, int]]:
-        """The lines that the file's jobs shall have, with the offset of each. Raises _Undecided."""
+        """The lines that the file's jobs should have, with the offset of each; _Undecided."""
         changes = {}
         for saved in self.file.jobs:
             job = self._wanted(saved)
@@ -255,7 +254,7 @@ class _Judge:
         return changes
 
     def _wanted(self, saved: Saved) -> Job | None:
-        """The job as it shall be; None if it stays as it is."""
+        """The job as it should be; None if it stays as it is."""
         job_id, line = saved.job.id.encode(), self.present.get(saved.job.id.encode())
         past = self.history.past.get(job_id, [])
         mine = encode_job(saved.job)
@@ -271,21 +270,21 @@ class _Judge:
 
     def _is_untouched(self, mine: bytes, past: Collection[Past]) -> bool:
         _, check = rev_and_sum(mine)
-        # One that stood in the other file was put into this one by a person.
+        # If it was in the other file, a person moved it to this one.
         return any(form.rev and (form.dead, form.check) == (self.file.dead, check) for form in past)
 
     def _added(self, saved: Saved, past: list[Past]) -> Job | None:
-        """A job that the queue does not hold now."""
+        """What becomes of a saved job that is not in the queue; None: nothing."""
         job = saved.job
         forms = [form for form in past if form.rev == job.rev]
         if any(form.dead is self.file.dead for form in forms):
             self.told.add(GONE, job.id)
             return None
-        if forms:  # taken out of the other file by an edit before this one: it was moved
+        if forms:  # an earlier edit took it out of the other file: it was moved
             job = job._replace(rev=max(form.rev for form in past) + 1)
             moved = rewritten(job._replace(state="dead"), job, self.now) if forms[-1].dead else job
             return moved or job
-        # What we wrote ourselves has this key, and may come from a version that nobody knows.
+        # Only queuectl writes this key, so the job may come from an unknown version.
         ours = "created_at" in saved.keys
         if ours and (past or (self.first < self.history.since and job.created_at <= self._since())):
             raise _Undecided(f"job '{job.id}' is not known any more")
@@ -293,14 +292,14 @@ class _Judge:
         return job._replace(rev=max([job.rev, *(form.rev + 1 for form in past)]))
 
     def _since(self) -> str:
-        """When the oldest version whose content is known had been folded, or a little later."""
+        """When the oldest version with known content was folded, or slightly later."""
         folded = [at for version, at in self.history.folded if version >= self.history.since]
         return format_time(folded[0]) if folded else self.now
 
     def _changed(self, saved: Saved, shown: Job, past: list[Past]) -> Job | None:
-        """A job that the queue holds, in another form."""
+        """What becomes of a saved job that the queue has in another form; None: nothing."""
         job = _completed(saved, shown)
-        # A person who saves twice without reading again edits the form before the first edit.
+        # A person who saves twice without reading again edits the form from before the first edit.
         revs, others = {shown.rev}, list(past)
         while others and others[-1].by_hand and others[-1].rev:
             revs.add(others.pop().rev)
@@ -322,7 +321,7 @@ class _Judge:
     # -- what is not in it
 
     def removals(self, named: Collection[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Id and removal line of each job that the editor saw, and that is in no file any more."""
+        """Id and removal line of each job that the editor saw and that is now in neither file."""
         for job_id, line in self.present.items():
             if job_id in named:
                 continue
@@ -336,7 +335,7 @@ class _Judge:
                 self.told.add(reason, job_id.decode())
 
     def _kept_for(self, job_id: bytes, runs: bool) -> str | None:
-        """Why the missing job stays: what is told, or "" if nothing need be; None: it goes."""
+        """Why the missing job stays, as a message or "" for none; None: it goes."""
         born = self._born(self.history.past.get(job_id, []))
         if born <= self.first and (born > 0 or self.first >= self.history.since):
             return RUNS if runs else None
@@ -349,12 +348,12 @@ class _Judge:
         return FIRST if seen else ""
 
     def _is_renamed(self, line: bytes) -> bool:
-        """Whether the file holds the job under an id that is new: then it was seen."""
+        """Whether the file has the job under a new id, which shows that the editor saw it."""
         job = decode_job(line)
         return any(job == new._replace(id=job.id) for new in self.added)
 
     def _born(self, past: list[Past]) -> int:
-        """The version that first had the job as it is now, but for edits; 0 if it is not known."""
+        """The version that first had the job as it is now, apart from edits; 0 if unknown."""
         forms = list(past)
         while forms and forms[-1].by_hand and forms[-1].rev:
             forms.pop()
@@ -362,7 +361,7 @@ class _Judge:
 
 
 def _completed(saved: Saved, shown: Job) -> Job:
-    """The job with what queuectl alone writes, where the person left it out."""
+    """The job, with fields that only queuectl writes filled in if the person left them out."""
     job, keys = saved.job, saved.keys
     if "created_at" not in keys:
         job = job._replace(created_at=shown.created_at)
@@ -370,7 +369,7 @@ def _completed(saved: Saved, shown: Job) -> Job:
             job = job._replace(run_at=shown.created_at)
     if "updated_at" not in keys:
         job = job._replace(updated_at=shown.updated_at)
-    return job._replace(run=max(job.run, shown.run))  # it names the logs
+    return job._replace(run=max(job.run, shown.run))  # part of the names of its logs
 
 
 def _is_held_back(new: Job, wanted: Job) -> bool:

@@ -1,6 +1,7 @@
-"""Job files that a person edited: read, compared with what we kept, and judged; changes nothing.
+"""Reads job files that a person edited, compares them with what we kept, and judges the edit.
 
-files/snapshot.py notices an edit; files/writer.py takes it in, with the fold of the next change.
+Changes nothing. files/snapshot.py notices an edit; files/writer.py takes it in, with the fold of
+the next change.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class BaseFile(Protocol):
-        """One job file, open; see store/files/snapshot.py."""
+        """One open job file; see store/files/snapshot.py."""
 
         path: str
         fd: int
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
 
 
 class HandEdit(NamedTuple):
-    """An edit that was judged: what it changes, and what it was judged by.
+    """A judged edit: what it changes, and what it was judged by.
 
-    `found`: both job files as they were; `fresh`: which of them were edited and not taken in yet;
-    `generation`, `end`: the journal, and how far it was read.
+    `found`: the stat of both job files. `fresh`: which of them have an edit that was not taken in
+    yet. `generation`, `end`: the journal, and how far it was read.
     """
 
     edit: Edit
@@ -53,23 +54,23 @@ class HandEdit(NamedTuple):
     end: int
 
     def holds(self, journal: Journal, files: Sequence[BaseFile]) -> bool:
-        """Whether it is the same with the journal and the files as they are now."""
+        """Whether the judgement still holds for the present journal and files."""
         if journal.header.generation != self.generation or journal.end < self.end:
             return False
         if not all(map(_is_as_found, self.found, files)):
             return False
         data = read_at(journal.fd, self.end, journal.end - self.end)
         newer = (line for record in scan(data) for line in record.payload.splitlines())
-        # The records of folds that were given up hold other lines.
+        # Records of abandoned folds hold other lines.
         ids = (line_id(line) for line in newer if line.startswith(b"{"))
         return self.edit.lines.keys().isdisjoint(ids)
 
     def lines(self, files: Sequence[BaseFile]) -> list[bytes]:
-        """What is to be journaled: the changes, and that these files were taken in."""
+        """The lines to journal: the changes, and that these files were taken in."""
         return [*self.edit.lines.values(), *(_taken_in(files[which]) for which in self.fresh)]
 
     def tell_undecided(self, files: Sequence[BaseFile], notices: list[str]) -> None:
-        """For a reader: why an edit is not shown, which the next change will set aside."""
+        """For a reader: why it does not show an edit, which the next change will set aside."""
         for dead, reason in self.edit.undecided.items():
             line = f"{files[dead].path}: an edit cannot be taken in: {reason}"
             if line not in notices:
@@ -77,7 +78,7 @@ class HandEdit(NamedTuple):
 
 
 def _is_as_found(stamp: Stamp, file: BaseFile) -> bool:
-    # Its mode was mended since, perhaps: that changes the ctime, and not the content.
+    # Perhaps its mode was mended since: that changes the ctime but not the content.
     return stamp.fits(file.found) or (
         (stamp.size, stamp.mtime, stamp.inode, stamp.crc)
         == (file.found.st_size, file.found.st_mtime_ns, file.found.st_ino, checksum(file.fd))
@@ -85,9 +86,9 @@ def _is_as_found(stamp: Stamp, file: BaseFile) -> bool:
 
 
 def _taken_in(file: BaseFile) -> bytes:
-    """The line that says so. It reads as the removal of a job whose id no job can have.
+    """The line that says that the file was taken in: the removal of a job with an impossible id.
 
-    So a reader that does not know of it passes it over.
+    So a reader that does not know such lines skips it.
     """
     name = os.path.basename(file.path).encode()
     return b'{"id": " %s %d %d", "removed": ""}' % (name, file.found.st_size, checksum(file.fd))
@@ -102,9 +103,9 @@ def judge(
     signs: Collection[bytes],
     now: float,
 ) -> HandEdit:
-    """What the edited ones of the files change; BadFile for a mistake, with its place.
+    """What the edited files change; BadFile, with the position, for a mistake.
 
-    `bases` hold the queue's own form of both, `overlay` what the journal makes of it.
+    `bases`: the queue's own form of both files. `overlay`: what the journal makes of it.
     """
     fresh = [which for which in edited if _taken_in(files[which]) not in signs]
     generation = journal.header.generation
@@ -127,9 +128,9 @@ def judge(
 def _present(
     bases: Sequence[BaseFile], overlay: Mapping[bytes, bytes], history: History, generation: int
 ) -> dict[bytes, bytes]:
-    """Each job's present line; the folded form of those with journal records goes into `history`.
+    """Each job's present line; adds the folded form of those with journal records to `history`.
 
-    What the journal says will be the next version.
+    What the journal says becomes the next version.
     """
     present: dict[bytes, bytes] = {}
     folded: dict[bytes, bytes] = {}
@@ -152,12 +153,12 @@ def _saved(
     saved_at, untouched = min(file.found.st_mtime, now), set[bytes]()
     state: State = "dead" if dead else "pending"
     read = read_edited(data, file.path, format_time(now), state, present, untouched)
-    # In this order: reading fills `untouched`, too.
+    # In this order: reading also fills `untouched`.
     return SavedFile(dead, saved_at, [Saved(*one) for one in read], untouched)
 
 
 def settled(judged: HandEdit | None, files: Sequence[BaseFile]) -> tuple[bool, list[str]]:
-    """Whether some edit is taken in now, and what is told; the other files are set aside."""
+    """Whether an edit is taken in now, and the messages; sets the other files aside."""
     if judged is None:
         return True, []
     edit, told = judged.edit, []
@@ -168,12 +169,12 @@ def settled(judged: HandEdit | None, files: Sequence[BaseFile]) -> tuple[bool, l
 
 
 def _set_aside(file: BaseFile) -> str:
-    """Keep a copy of the edited file beside it; its name. The disk has it by then."""
+    """Keep a synced copy of the edited file beside it; returns its name."""
     path = wanted = f"{file.path}.edit-{compact(file.found.st_mtime)}"
     data, number = file.read(), 1
     while os.path.lexists(path) and door.read(path, len(data) + door.LARGEST) != data:
         number += 1
         path = f"{wanted}-{number}"
-    if not os.path.lexists(path):  # else a process that was killed then set this edit aside
+    if not os.path.lexists(path):  # otherwise a process that was then killed set this edit aside
         door.replace(path, data)
     return os.path.basename(path)
