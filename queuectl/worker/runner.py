@@ -386,8 +386,7 @@ def queue_mark(queue: JobQueue) -> bytes:
 
 
 def _keep_descriptors() -> None:
-    """Keep children from inheriting the descriptors that this process got, except the first three.
-    """
+    """Keep children from inheriting the descriptors that this process got, except 0 to 2."""
     try:
         opened = list(map(int, os.listdir("/dev/fd")))
     except OSError:  # a dangling link without /proc
