@@ -54,8 +54,10 @@ class Address:
         self.url = f"{scheme}{user}{at}{hosts}/{database or DATABASE}{question}{options}"
         self.name = f"{scheme}{login}{at}{hosts}/{database or DATABASE}"
         self.path = path
-        self._secrets = [password] if password else []
-        self._secrets += [value for _, _, value in _pairs(options) if len(value) > 3]
+        self._secrets = [f":{password}@"] if password else []
+        # What is as short as a part of many words, or a part of the name, cannot be told from it.
+        values = (password, *(value for _, _, value in _pairs(options)))
+        self._secrets += [value for value in values if len(value) > 3 and value not in self.name]
 
     @property
     def has_secret(self) -> bool:
@@ -116,6 +118,14 @@ def find_address(named: str, environ: Mapping[str, str]) -> Address:
 
 def _url_in(path: str) -> str:
     """The one URL in a file that nobody else can read."""
+    text = _text_in(path)
+    if len(text.split()) != 1:
+        raise StoreError(f"{path} should hold one URL and nothing else")
+    return text
+
+
+def _text_in(path: str) -> str:
+    """What a file holds that nobody else can read."""
     try:
         # Else a pipe would be waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -127,9 +137,6 @@ def _url_in(path: str) -> str:
         raise StoreError(f"{path} should hold the URL of the queue, and is not a plain file")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise StoreError(f"{path} holds the URL of the queue and others may use it: chmod 600 it")
-    # The path of another such file may hold a blank.
-    if not text or "\n" in text or (text[0] != "@" and len(text.split()) > 1):
-        raise StoreError(f"{path} should hold one URL and nothing else")
     return text
 
 
@@ -145,6 +152,8 @@ def _mongo_uri(environ: Mapping[str, str]) -> str:
 
 def _in_dot_env() -> str:
     """MONGO_URI as a `.env` file in the current folder has it, "" if it has none."""
+    if not os.path.isfile(".env"):  # a pipe would be waited for
+        return ""
     try:
         with open(".env", "rb") as file:
             text = file.read(_LONGEST).decode("utf-8-sig", "replace")
@@ -156,7 +165,8 @@ def _in_dot_env() -> str:
         if equals and name.split() in (["MONGO_URI"], ["export", "MONGO_URI"]):
             value = value.strip()
             quote = value[0] if value[:1] in ("'", '"') else ""
-            found = value[1:].partition(quote)[0] if quote else value.partition(" #")[0].rstrip()
+            plain = value.replace("\t#", " #").partition(" #")[0].rstrip()
+            found = value[1:].partition(quote)[0] if quote else plain
     return found
 
 
@@ -186,12 +196,22 @@ def host_folder(named: str, environ: Mapping[str, str]) -> str:
 
 
 def address_of(folder: str) -> Address | None:
-    """The address that a host folder stands for; None for a folder that is a queue itself."""
+    """The address that a host folder stands for; None for a folder that is a queue itself.
+
+    It is read once. StoreError if the file with its URL is of another queue by now: what a job
+    enqueues must not get there.
+    """
     given = _given.get(folder)
     if given is not None:
         return given
     path = os.path.join(folder, ADDRESS)
     if not os.path.lexists(path):
         return None
-    named = _url_in(path)
-    return find_address(named, {}) if named[:1] == "@" else Address(named)
+    named, _, name = _text_in(path).partition("\n")
+    found = find_address(named, {}) if named[:1] == "@" else Address(named)
+    if name not in ("", found.name):
+        raise StoreError(
+            f"{named[1:]} names {found.name} by now, and not {name}: say with --data which is meant"
+        )
+    _given[folder] = found
+    return found

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from queuectl import addresses
 from queuectl.addresses import Address, address_of, find_address
 from queuectl.errors import InvalidInput, StoreError
 from queuectl.job_queue import JobQueue
@@ -79,6 +80,13 @@ def test_a_secret_is_hidden_in_every_spelling():
     assert Address(SECRET).cleaned(told) == "cannot use ***: ***, ***, ***"
 
 
+@pytest.mark.parametrize("password", ["a", "ask", "db1", "jobs"])
+def test_a_password_that_cannot_be_told_from_words_leaves_them_whole(password):
+    address = Address(f"mongodb://ann:{password}@db1/jobs?tlsCertificateKeyFilePassword=jobs")
+    told = f"not authorized to ask jobs of db1; ann:{password}@db1 {address.url}"
+    assert address.cleaned(told) == "not authorized to ask jobs of db1; ann***db1 ***"
+
+
 def test_a_file_with_the_url_is_for_its_owner_alone(environ, tmp_path):
     path = tmp_path / "url"
     path.write_text(SECRET + "\n")
@@ -106,7 +114,7 @@ def test_a_file_with_the_url_is_for_its_owner_alone(environ, tmp_path):
     [
         "MONGO_URI=mongodb://env/d",
         "export MONGO_URI = 'mongodb://env/d'  ",
-        "export\tMONGO_URI=mongodb://env/d  # the queue\r",
+        "export\tMONGO_URI=mongodb://env/d\t# the queue\r",
         '#MONGO_URI=no\nMONGO_URI="mongodb://env/d" # the queue',
     ],
 )
@@ -116,6 +124,10 @@ def test_mongodb_alone_takes_mongo_uri(environ, tmp_path, line):
     for before in ("# a comment\nOTHER=1\n", "\ufeff"):
         (tmp_path / ".env").write_text(f"{before}{line}\n")
         assert find_address("mongodb", environ).name == "mongodb://env/d"
+    (tmp_path / ".env").unlink()
+    os.mkfifo(tmp_path / ".env")
+    with pytest.raises(InvalidInput, match="takes its URL from MONGO_URI"):
+        find_address("mongodb", environ)
     named = {**environ, "MONGO_URI": "mongodb://own/d"}
     assert find_address("mongodb", named).name == "mongodb://own/d"
     # A MONGO_URI that happens to be set changes nothing otherwise.
@@ -151,7 +163,11 @@ def test_a_variable_with_the_password_of_the_queue_gets_to_no_worker_and_no_job(
     assert "MONGO_URI" in pool.command(folder)[1]
 
 
-def test_another_process_finds_the_queue_by_the_host_folder(environ, tmp_path):
+def test_another_process_finds_the_queue_by_the_host_folder(tmp_path, monkeypatch):
+    def address_of(folder):
+        monkeypatch.setattr(addresses, "_given", {})
+        return addresses.address_of(folder)
+
     folder = str(tmp_path / "host")
     assert address_of(folder) is None
     make_host_folder(folder, Address(SECRET))
@@ -161,8 +177,11 @@ def test_another_process_finds_the_queue_by_the_host_folder(environ, tmp_path):
     forget_secret(folder, Address(SECRET))
     assert address_of(folder).url == Address(SECRET).name
     path = tmp_path / "my url"
-    path.write_text("mongodb://u:new@h/d")
+    path.write_text(SECRET.replace("s3cr", "new"))
     path.chmod(0o600)
     make_host_folder(folder, Address(SECRET, str(path)))
     forget_secret(folder, Address(SECRET, str(path)))
-    assert address_of(folder).url == "mongodb://u:new@h/d"
+    assert address_of(folder).url == SECRET.replace("s3cr", "new")
+    path.write_text(SECRET.replace("/jobs", "/others"))
+    with pytest.raises(StoreError, match=r"my url names .*/others by now, and not .*/jobs: say"):
+        address_of(folder)

@@ -61,6 +61,16 @@ def test_an_advised_line_reaches_the_queue_and_shows_no_password(queue, url, tmp
         assert queue("--data", named, *enqueue).err == told.format(front)
 
 
+def test_a_password_is_kept_on_no_host_where_no_worker_runs(queue, url, tmp_path, monkeypatch):
+    secret = f"{url}?appname=secret"
+    monkeypatch.setenv("QUEUECTL_DATA", secret)
+    queue.ok("init", secret)
+    queue.ok("backup", str(tmp_path / "b"))
+    queue.ok("restore", str(tmp_path / "b"))
+    with open(os.path.join(host_folder(secret), "mongodb")) as file:
+        assert file.read() == f"{url}\n"
+
+
 def test_ping_tells_server_version_form_and_time(queue, server, url):
     told = queue.ok("ping")
     assert re.fullmatch(

@@ -24,6 +24,7 @@ def init(context: Context, args: dict[str, Any]) -> Result:
     queue = JobQueue.open(folder)
     if opening.is_database(folder):
         queue.make()
+        queue.close()
         where = opening.name_of(folder)
         return Result([f"Queue made, or there already: {one_line(where)}"], words=[where])
     if queue.exists():

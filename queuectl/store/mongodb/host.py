@@ -16,7 +16,7 @@ def make_host_folder(folder: str, address: Address) -> None:
     """Make this host's folder for a queue, and write down there which queue it stands for."""
     door.make_folder(folder)
     door.make_private(folder, os.stat(folder))
-    text = f"@{address.path}" if address.path else address.url
+    text = f"@{address.path}\n{address.name}" if address.path else address.url
     door.replace(os.path.join(folder, ADDRESS), text.encode() + b"\n")
 
 

@@ -76,6 +76,7 @@ class MongodbStore:
         self._looked = time.monotonic()  # when it was last looked for batches
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._marked = False  # whether the database is known to be a queue
+        self._has_folder = False  # whether this object has made the host's folder
         self._settings: Mapping[str, object] = {}
         self._came_at = float("-inf")  # when they came with the first look, by `clock`
         self._last_seq = 0
@@ -151,6 +152,7 @@ class MongodbStore:
 
     def make(self) -> None:
         self._make()
+        self._has_folder = True
         make_host_folder(self.folder, self.connection.address)
 
     def identity(self) -> str:
@@ -442,6 +444,8 @@ class MongodbStore:
 
     def close(self) -> None:
         """See Store. The connection is the process's own: what is opened next uses it, too."""
+        if self._has_folder:
+            self._workers.forget_secret()
 
 
 def _sized(index: int, job: Job) -> Job:

@@ -143,7 +143,7 @@ class MongodbWorkers:
                 self._documents.delete_one({"_id": slot.id})
         finally:
             slot.release()
-            self._forget_secret()
+            self.forget_secret()
 
     def forget(self, worker_id: str) -> bool:
         """Take a dead worker off the list, after its jobs were rescued; False if it lives."""
@@ -152,13 +152,13 @@ class MongodbWorkers:
         with self._connection.told():
             self._documents.delete_one({"_id": worker_id})
         self._seen.pop(worker_id, None)
-        self._forget_secret()
+        self.forget_secret()
         return True
 
-    def _forget_secret(self) -> None:
-        """The last worker of a host takes the password with it."""
+    def forget_secret(self) -> None:
+        """Take the password out of the host's folder, unless a worker is there that needs it."""
         with suppress(OSError, StoreError):
-            if not worker_files.worker_names(self._folder):
+            if not any(worker_files.worker_infos(self._folder)):
                 forget_secret(self._folder, self._connection.address)
 
     def all(self) -> Iterator[WorkerInfo]:
