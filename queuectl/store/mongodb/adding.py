@@ -1,7 +1,7 @@
-"""New jobs in a database, and what becomes of one that meets another: with its id, or its key.
+"""Adds new jobs to a database, and decides for those that meet others: with the same id or key.
 
-That is decided by the jobs as they were read, and written only if they are still the same. Else it
-is decided anew.
+The decision is made from the jobs as they were read, and written only if they are still the same;
+otherwise it is made anew.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _TOO_MANY = (
 
 
 class _Plan(NamedTuple):
-    """What is to be done: new jobs with their documents, and jobs before and after, by id.
+    """What to do: new jobs with their documents, and jobs before and after, by id.
 
-    `split`: the keys of which a running job must leave the second half to one of the documents.
+    `split`: the keys whose second half a running job must leave to one of the documents.
     """
 
     new: list[Job]
@@ -58,7 +58,7 @@ class _Plan(NamedTuple):
 
 
 class Adding:
-    """Adds jobs to one database, which is a queue already."""
+    """Adds jobs to one database, which must be a queue already."""
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class Adding:
         return self._connection.jobs
 
     def add(self, jobs: Iterable[Job], named: Mapping[str, int] | None, meet: Meet | None) -> None:
-        """See Jobs; StoreBusy if others have the same ids or keys all the time.
+        """See Jobs; StoreBusy if others keep taking the same ids or keys.
 
-        On a standalone server jobs that are changed are changed one by one.
+        On a standalone server existing jobs are changed one by one.
         """
         if meet is not None:
             self._add_meeting(list(jobs), named, meet)
@@ -99,7 +99,7 @@ class Adding:
         return to_document(job, _lane=lane_by(job, self._gate))
 
     def _add_kin(self, jobs: list[Job]) -> None:
-        """Add jobs of which some wait for others, in one transaction."""
+        """Add jobs, some of which wait for others, in one transaction."""
         for _ in range(TRIES):
             plan = _Plan(jobs, [self._document(job) for job in jobs], {}, [])
             try:
@@ -114,7 +114,7 @@ class Adding:
         raise self._busy()
 
     def _refusing(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """The jobs; KeyTaken at the first whose key a live job has."""
+        """The jobs; raises KeyTaken at the first one whose key a live job has."""
         count = 0
         for piece in pieces(jobs):
             holders = self._keys.holders(str(job.unique) for job in piece if _needs_key(job))
@@ -126,7 +126,7 @@ class Adding:
             count += len(piece)
 
     def _insert(self, document: Document) -> None:
-        """Insert the one job; DuplicateId or KeyTaken if it cannot be."""
+        """Insert one job. Raises DuplicateId or KeyTaken."""
         document |= {"_seq": self._next_seq(1), "_nonce": os.urandom(8).hex()}
         with self._connection.told(f"that job '{document['_id']}' was enqueued"):
             for _ in range(TRIES):
@@ -134,7 +134,7 @@ class Adding:
                     self._jobs.insert_one(document)
                     return
                 except errors.DuplicateKeyError as exc:
-                    # It may be ours, inserted by the first of two tries.
+                    # It may be our own, inserted by the first of two tries.
                     found = self._jobs.find_one({"_id": document["_id"]}, {"_nonce": 1})
                     if found is not None and found.get("_nonce") == document["_nonce"]:
                         return
@@ -146,7 +146,7 @@ class Adding:
     def _busy(self) -> StoreBusy:
         return StoreBusy("others hand in jobs of the same ids or keys all the time; try again")
 
-    # -- what meets others
+    # -- jobs that meet others
 
     def _add_meeting(self, jobs: list[Job], named: Mapping[str, int] | None, meet: Meet) -> None:
         for _ in range(TRIES):
@@ -159,12 +159,12 @@ class Adding:
         raise self._busy()
 
     def _planned(self, jobs: list[Job], named: Mapping[str, int] | None, meet: Meet) -> _Plan:
-        """What is to be done, by the jobs as they are; DuplicateId for an id given twice."""
+        """What to do, judged by the present jobs; DuplicateId for an id given twice."""
         ids = [job.id for job in jobs if named is None or job.id in named]
         keys = [str(job.unique) for job in jobs if _needs_key(job)]
         stored = {job.id: job for job in [*self._named(ids), *self._keys.holders(keys)]}
         now, new = dict(stored), {}
-        beside: dict[str, Collection[Job]] = {}  # the live jobs with the key of a new one
+        beside: dict[str, Collection[Job]] = {}  # the live jobs with the keys of new ones
         by_key: dict[str | None, dict[str, None]] = {}
         for job in stored.values():
             by_key.setdefault(job.unique, {})[job.id] = None
@@ -179,7 +179,7 @@ class Adding:
             if after is None:
                 continue
             if not (self._connection.has_transactions or parents(job)):
-                after = after._replace(after_end=())  # what needs two documents is left out
+                after = after._replace(after_end=())  # what needs two documents is skipped
             if after.id not in now:
                 beside[after.id] = others
                 by_key.setdefault(after.unique, {})[after.id] = None
@@ -191,7 +191,7 @@ class Adding:
             document = self._document(job)
             if KEY in document and beside[job.id]:
                 if any(other.state in CLAIMABLE for other in beside[job.id]):
-                    del document[KEY]  # it was decided that several may wait
+                    del document[KEY]  # the decision allows several to wait
                 else:
                     document[KEY] = [second_half(str(job.unique))]
                     split.append(str(job.unique))
@@ -208,10 +208,10 @@ class Adding:
                 yield from map(to_job, self._jobs.find(asked))
 
     def _carry_out(self, plan: _Plan) -> None:
-        """Do it; Faster, or DuplicateId, if others have changed meanwhile what it was decided by.
+        """Do what was planned. Raises Faster or DuplicateId if its basis has changed meanwhile.
 
-        Then nothing was done; on a standalone server, and of more than a thousand jobs, some of
-        them may be changed.
+        Then nothing was done; but on a standalone server, or with more than a thousand jobs, some
+        may be changed.
         """
         new, documents, changed, split = plan
         for key in split:
@@ -252,7 +252,7 @@ class Adding:
 
 
 def _alone(job: Job) -> Job:
-    """The job, if it waits for no other."""
+    """The job; InvalidInput if it waits for another one."""
     if parents(job):
         raise InvalidInput(_TOO_MANY)
     return job

@@ -14,7 +14,7 @@ _RULES = ("after", "after_end", "tags", "lock")
 
 def ahead(jobs: Any, job: Job, now: str, aging: float) -> list[tuple[Job, int]]:
     """See Jobs of store/contract.py."""
-    if aging:  # by an order that no index has
+    if aging:  # this order has no index
         return ahead_of(job, map(to_job, jobs.find(ready(now)).sort("_seq", 1)), now, aging)
     own = jobs.find_one({"_id": job.id}, {"_seq": 1}) or {}
     same_due = {"priority": job.priority, "run_at": job.run_at}

@@ -25,13 +25,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Store
 
-# What is to take the place of `jobs`, and behind it when it was made: several may be at once.
+# The front of the name of a collection that will replace `jobs`; the time of its making follows.
 _INCOMING = "queuectl_incoming_"
-_ABANDONED = 3_600_000_000  # microseconds after which it is taken for a killed process's
+_ABANDONED = 3_600_000_000  # microseconds after which it counts as left by a killed process
 
 
 class _Own(NamedTuple):
-    """A job that is to be kept, the parents that it lacks, and whether others name it."""
+    """A job to store, the parents that it lacks, and whether others name it."""
 
     job: Job
     lacks: list[str] | None
@@ -39,9 +39,9 @@ class _Own(NamedTuple):
 
 
 class MongodbArchive:
-    """The archive of such a store: methods without a text are as Archive says.
+    """Archive for a store in MongoDB; methods without a docstring: see Archive.
 
-    What is changed while a backup is made may be in it or not, job by job.
+    Changes made during a backup may be in it or not, job by job.
     """
 
     def __init__(self, store: Store, connection: Connection, env_sets: EnvSets) -> None:
@@ -66,10 +66,10 @@ class MongodbArchive:
     ) -> str | None:
         """See Archive; an earlier queue is kept as a backup in this host's folder.
 
-        A kill just before the end leaves new settings and the old jobs. What another process
-        changes in the last moment, when all was looked at once more, is replaced with the rest.
-        Also raises InvalidInput for a job that MongoDB, or a standalone server, cannot keep, and
-        Conflict while workers live: what one claims in that moment would run twice.
+        A kill just before the end leaves the new settings with the old jobs. A change by another
+        process in the last moment, after the final check, is replaced with the rest. Also raises
+        InvalidInput for a job that MongoDB, or a standalone server, cannot keep, and Conflict while
+        workers live: a job claimed in that moment would run twice.
         """
         store, counts = self._store, self._store.counts()
         held = sum(counts.values())
@@ -103,18 +103,18 @@ class MongodbArchive:
         return kept
 
     def _keep(self, present: dict[str, Job]) -> str:
-        """A backup of what is about to be replaced, which is noted in `present`."""
+        """Write a backup of what is about to be replaced, noting it in `present`; its path."""
 
         def jobs() -> Iterator[Job]:
             for job in self._store.find():
-                present[job.id] = job._replace(history=(), command="")  # they may be many
+                present[job.id] = job._replace(history=(), command="")  # there may be many
                 yield job
 
         return keep_replaced(self._store.folder, self._lines(jobs()), self._store.now())
 
     @contextmanager
     def _incoming(self) -> Iterator[Any]:
-        """A new collection of jobs, which is gone afterwards; those of killed processes go too."""
+        """A new collection of jobs, removed at the end; also removes those of killed processes."""
         database, now = self._connection.database, round(self._connection.now() * 1_000_000)
         made = f"{_INCOMING}{now}"
         with self._connection.told():
@@ -130,7 +130,7 @@ class MongodbArchive:
                 database.drop_collection(made)
 
     def _fill(self, incoming: Any, jobs: Iterator[_Own], gate: Gate) -> None:
-        """Put the jobs into that collection."""
+        """Put the jobs into the collection `incoming`."""
         first = round(self._connection.now() * 1_000_000) * 1000
         keys: set[str] = set()
         for piece in pieces(jobs):
@@ -140,7 +140,7 @@ class MongodbArchive:
                 own = {"_lane": lane, "_seq": seq, WAITS: lacks, KIDS: 1 if has_kids else None}
                 document = to_document(job, **own)
                 if not keys.isdisjoint(held := document.get(KEY, ())):
-                    del document[KEY]  # one was added beside one that ran
+                    del document[KEY]  # one was added beside a running one
                 keys.update(held)
                 documents.append(document)
             first += len(piece)
@@ -148,12 +148,12 @@ class MongodbArchive:
                 incoming.insert_many(documents)
 
     def _replaced(self) -> object:
-        """What another restore at the same time changes."""
+        """A value that another restore at the same time changes."""
         with self._connection.told():
             return (self._connection.database.meta.find_one(MARKER) or {}).get("replaced")
 
     def _put_in_place(self, incoming: Any, present: Mapping[str, Job], replaced: object) -> None:
-        """Let that collection be the jobs, in one step; Conflict if these changed meanwhile."""
+        """Replace the jobs by `incoming` in one step; Conflict if they changed meanwhile."""
         database, one_more = self._connection.database, {"$inc": {"replaced": 1}}
         with self._connection.told("that the jobs were replaced"):
             found = {one["_id"]: one.get("rev", 1) for one in database.jobs.find({}, {"rev": 1})}
@@ -166,4 +166,4 @@ class MongodbArchive:
                     "others change the queue meanwhile; nothing was replaced: stop them, try again"
                 )
             incoming.rename("jobs", dropTarget=True)
-            database.meta.update_one({"_id": MARKER}, one_more)  # which watchers look at
+            database.meta.update_one({"_id": MARKER}, one_more)  # watchers read this

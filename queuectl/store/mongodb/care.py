@@ -1,4 +1,4 @@
-"""What `doctor` has to say of a queue in MongoDB: its files are the server's to mend."""
+"""What `doctor` reports about a queue in MongoDB; mending files is the server's task."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class MongodbCare:
-    """The care of such a store: methods without a text are as Care says."""
+    """Care for a store in MongoDB; methods without a docstring: see Care."""
 
     def __init__(self, store: Store, connection: Connection) -> None:
         self._store, self._connection = store, connection
 
     def examine(self) -> list[Finding]:
-        """See Care: what a person should know of the server."""
-        self._store.exists()  # refuses what is another's
+        """See Care: what a person should know about the server."""
+        self._store.exists()  # raises if the database is not ours
         found = [*self._left_by_hand(), *find_stray_logs(self._store)]
         if not self._connection.has_transactions:
             name = self._connection.address.name
@@ -35,7 +35,7 @@ class MongodbCare:
         return found
 
     def _left_by_hand(self) -> list[Finding]:
-        """What edits in mongosh have made of live jobs."""
+        """What edits in mongosh did to live jobs."""
         jobs, live = self._connection.jobs, {"$in": [*LIVE]}
         steps: list[Document] = [
             {"$match": {"unique": {"$exists": True}, "state": live}},

@@ -1,7 +1,7 @@
-"""Changes of jobs in a database: all or none, each by a rule that sees the jobs as they are.
+"""Changes of jobs in a database: all or none, each by a rule that sees the present jobs.
 
-What a rule has read is compared when its result is written, and only what it changed is written, so
-that neither another queuectl nor an edit in mongosh is written over.
+What a rule has read is compared when its result is written, and only what it changed is written: so
+neither another queuectl's change nor an edit in mongosh is overwritten.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ if TYPE_CHECKING:
 
     Step: TypeAlias = UpdateOne | UpdateMany | InsertOne[Document]
 
-PIECE = 1000  # jobs that are changed in one transaction
-TRIES = 100  # of a change that others are always faster with
+PIECE = 1000  # jobs changed in one transaction
+TRIES = 100  # tries of a change while others keep being faster
 
 
 class Faster(Exception):
-    """Others have changed meanwhile what a change was decided on; nothing was done.
+    """The basis of a decision has changed meanwhile; nothing was done.
 
-    Its argument is the server's write error, where an index has refused a write.
+    Its argument is the server's write error if an index refused a write.
     """
 
 
 class Changes:
-    """Changes and removes jobs of one database, which is a queue already.
+    """Changes and removes jobs of one database, which must be a queue already.
 
-    `follows` gives the jobs that the same step adds, `next_seq` the first of so many numbers for
-    them.
-    On a standalone server, and of more than a thousand jobs, each piece is one step, and the next
-    one follows; a refusal comes before the first of them.
+    `follows` gives the jobs that the same step adds, `next_seq` the first of as many numbers as
+    they need.
+    On a standalone server, and for more than a thousand jobs, each piece is a step of its own; a
+    refusal comes before the first of them.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Changes:
     def change(
         self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
     ) -> dict[str, Job]:
-        """See Jobs; StoreBusy if others are always faster."""
+        """See Jobs; StoreBusy if others keep being faster."""
         self.freed = 0
         if not is_selection(which) and len(which) == 1 and exactly is None:
             return self._change_one(which, rule, alone=alone)
@@ -119,7 +119,7 @@ class Changes:
         exactly: int | None = None,
         kept: Kept = None,
     ) -> list[Job]:
-        """See Jobs; StoreBusy as above. On a standalone server a job that changes is left."""
+        """See Jobs; StoreBusy as above. A standalone server leaves a job that changes meanwhile."""
         found = [job for job, _ in self._found(which)]
         doomed = list(filter(goes, found))
         if self._is_one_step(found):
@@ -136,27 +136,27 @@ class Changes:
         return gone
 
     def settling(self, old: Job, new: Job) -> Settling:
-        """What becomes of a run that is over, for the claim that follows."""
+        """How a finished run is settled, for the claim that follows."""
         self.unconfirmed = False
         added = [*self._follows([(old, new)])]
         alone = partial(self.swap, old, new, added, soon=True)
-        can = not (added or new.state in CLAIMABLE)  # those may be what is claimed next
+        can = not (added or new.state in CLAIMABLE)  # one of those may be claimed next
         return Settling(old, partial(self._step_alone, old, new) if can else None, alone)
 
     def _step_alone(self, old: Job, new: Job) -> UpdateOne:
-        """What puts the new job for the old one, if none waits for it."""
+        """The write that replaces the old job by the new one, if no job waits for it."""
         as_was, update = self.difference(old, new)
         return UpdateOne({**as_was, KIDS: None}, update, hint="_id_")
 
     def settle(self, old: Job, new: Job, added: Collection[Job] = ()) -> bool:
-        """Put the new job for the old one, and add others and what follows, as `swap`."""
+        """`swap`, which also adds what follows, such as hooks."""
         return self.swap(old, new, [*self._follows([(old, new)]), *added])
 
     def swap(self, old: Job, new: Job, added: Collection[Job] = (), *, soon: bool = False) -> bool:
-        """Put the new job for the old one, and add others; False if it is no longer as it was.
+        """Replace the old job by the new one, and add others; False if it has changed meanwhile.
 
-        `soon`: the next write will confirm it, as each does all that came before; `unconfirmed`
-        tells whether it has to. StoreBusy if others have the same unique keys all the time.
+        `soon`: the next write confirms it, since each write confirms all before it; `unconfirmed`
+        shows whether that is needed. StoreBusy if others keep taking the same unique keys.
         """
         self.unconfirmed = False
         as_was, update = self.difference(old, new)
@@ -166,14 +166,14 @@ class Changes:
         if can and _has_kin(old, new, {}):
             return self._swap_with_kin(as_was, old, new, added)
         matters = can and turns(old, new)
-        lonely = {**as_was, KIDS: None} if matters else as_was  # in one write, if none waits for it
+        lonely = {**as_was, KIDS: None} if matters else as_was  # one write if no job waits for it
         soon = soon and not added and self._connection.form != SHARDED
         jobs = self._connection.soon.jobs if soon else self._jobs
 
         def swapped(changes: Document) -> bool:
             with self._connection.told(what):
                 try:
-                    # Else the server tries each index that knows some of the fields.
+                    # Without a hint the server tries each index with some of the fields.
                     done = jobs.update_one(lonely, changes, hint="_id_")
                     return bool(done.matched_count)
                 except errors.DuplicateKeyError:
@@ -186,12 +186,12 @@ class Changes:
             done = swapped(update)
             self.unconfirmed = done and soon
         else:
-            # Not in a transaction: one whose process is killed locks the job for a minute.
+            # Not in a transaction: if its process is killed, it locks the job for a minute.
             done = self._staging.follow_on(added, self._next_seq(len(added)), old, commit)
         return done or (matters and self._swap_with_kin(as_was, old, new, added))
 
     def _swap_with_kin(self, as_was: Document, old: Job, new: Job, added: Collection[Job]) -> bool:
-        """The same of a job that waits for others, or for which some do."""
+        """`swap` for a job that waits for others or that others wait for."""
 
         def deed(session: Any) -> dict[str, Job]:
             if self._jobs.find_one(as_was, {"_id": 1}, session=session) is None:
@@ -208,7 +208,7 @@ class Changes:
         ]
 
     def difference(self, old: Job, new: Job) -> tuple[Document, Document]:
-        """See `difference`; of a job that waits, its lane too."""
+        """See documents.difference; for a waiting job with its lane."""
         as_was, update = difference(old, new)
         if new.state in CLAIMABLE:
             lane = lane_by(new, self._gate)
@@ -227,7 +227,7 @@ class Changes:
         return found
 
     def _meant(self, which: Which, session: Any = None) -> Iterator[tuple[Job, Document]]:
-        """The jobs that are meant, with their documents; NoSuchJob for an id of none."""
+        """The jobs that are meant, with their documents; NoSuchJob for an unknown id."""
         if is_selection(which):
             in_order = self._jobs.find(_query(which), session=session).sort("_seq", 1)
             in_order = sorted(in_order, key=lambda document: document["state"] == "dead")
@@ -243,7 +243,7 @@ class Changes:
             yield to_job(documents[job_id]), documents[job_id]
 
     def _change_one(self, which: Which, rule: Rule, *, alone: bool = False) -> dict[str, Job]:
-        """Change the one job that is named, or selected still."""
+        """Change the one job that is named or still selected."""
         for _ in range(TRIES):
             found = self._found(which)
             if not found or (new := rule(found[0][0])) is None:
@@ -259,13 +259,13 @@ class Changes:
         raise StoreBusy(f"job '{old.id}' is changed by others all the time; try again")
 
     def _refuse_kin(self, old: Job, new: Job, document: Document) -> None:
-        """InvalidInput for a step that takes a transaction, where the server has none."""
+        """Raise InvalidInput for a step that needs a transaction on a server without them."""
         concerns = _has_kin(old, new, document) or asked_anew([(old, new)])
         if concerns and not self._connection.has_transactions:
             raise needs_set(old.id, self._connection.address.name)
 
     def put(self, pairs: list[Pair], session: Any) -> None:
-        """Put jobs for others in a transaction; Faster if those are no longer as they were."""
+        """Replace jobs in a transaction; Faster if the old ones have changed meanwhile."""
         for old, new in pairs:
             as_was = self.difference(old, new)[0]
             if self._jobs.find_one(as_was, {"_id": 1}, session=session) is None:
@@ -275,7 +275,7 @@ class Changes:
     def _changing(
         self, which: Which, rule: Rule, exactly: int | None = None, *, alone: bool = False
     ) -> Callable[[Any], dict[str, Job]]:
-        """What changes all the jobs in a transaction."""
+        """The function that changes all the jobs in a transaction."""
 
         def deed(session: Any) -> dict[str, Job]:
             pairs, has_kin = [], False
@@ -293,9 +293,9 @@ class Changes:
     def _step(
         self, pairs: list[Pair], session: Any, added: Collection[Job] = (), *, alone: bool = False
     ) -> dict[str, Job]:
-        """What becomes of jobs, and of those that wait for them, or they for; all that changed.
+        """Change jobs with their parents and children; returns all that changed.
 
-        `added`: what follows on the first already.
+        `added`: the jobs that already follow from the first change.
         """
         family = Family(self._connection, self._gate(), session)
         now = format_time(self._connection.now())
@@ -316,14 +316,14 @@ class Changes:
         waits: Mapping[str, list[str] | None] | None = None,
         others: Iterable[UpdateMany] = (),
     ) -> dict[str, Job]:
-        """Write what becomes of jobs; `waits`: what those lack that have parents."""
+        """Write the changes of jobs; `waits`: what the jobs with parents lack."""
         self._keys.refuse(pairs, session)
         steps: list[Step] = []
         for old, new in pairs:
             update = self.difference(old, new)[1]
             if waits is not None and new.id in waits:
                 update = noting(update, waits[new.id])
-            # Another's change since then makes the transaction fail, and run again.
+            # A change by another process since then makes the transaction fail and run again.
             steps += [UpdateOne({"_id": old.id}, update)] if update else []
         if pairs and (added := added or [*self._follows(pairs)]):
             steps += map(InsertOne, self._documents(added))
@@ -333,7 +333,7 @@ class Changes:
         return {new.id: new for _, new in pairs}
 
     def write(self, steps: Sequence[Step], session: Any) -> None:
-        """Do this in a transaction; Faster if another document has the same of a unique index."""
+        """Write the steps in a transaction; Faster if a unique index refuses one."""
         try:
             self._jobs.bulk_write(steps, session=session)
         except errors.BulkWriteError as exc:
@@ -367,7 +367,7 @@ class Changes:
         return needed(Family(self._connection, OPEN, session).live_kids(ids).values(), ids)
 
     def _remove(self, jobs: Sequence[Job]) -> list[Job]:
-        """Remove the jobs that are as they were; those that are gone then."""
+        """Remove the jobs that have not changed; returns those that are gone."""
         wanted = {job.id: job for job in jobs}
         with self._connection.told("that jobs were removed"):
             named = self._meant(Selection(ids=frozenset(wanted)))
@@ -386,20 +386,20 @@ class Changes:
 
 
 def _has_kin(old: Job, new: Job, document: Mapping[str, Any]) -> bool:
-    """Whether what becomes of the job of a document matters for others, or those for it."""
+    """Whether the change of a document's job concerns its parents or children."""
     matters = KIDS in document and turns(old, new)
     return matters or (bool(parents(new)) and new.state in CLAIMABLE)
 
 
 def _parted(doomed: Sequence[Job], stay: Collection[str], kept: Kept) -> list[Job]:
-    """Those of the jobs that do not stay; `kept` is given the others."""
+    """Those of the jobs that do not stay; passes the others to `kept`."""
     if kept is not None:
         kept += [job for job in doomed if job.id in stay]
     return [job for job in doomed if job.id not in stay]
 
 
 def _query(selection: Selection) -> Document:
-    """What the server is asked for: somewhat more than is selected."""
+    """The query for the server: it finds slightly more than is selected."""
     asked: Document = {
         "state": {"$in": [*(STATES if selection.states is None else selection.states)]}
     }
@@ -411,10 +411,10 @@ def _query(selection: Selection) -> Document:
 
 
 def _narrowed(which: Which, ids: Collection[str]) -> Which:
-    """Those of the jobs that are meant, of a selection as far as they are selected still."""
+    """These of the jobs that are meant; of a selection those that it still selects."""
     return which._replace(ids=frozenset(ids), limit=None) if is_selection(which) else ids
 
 
 def _same(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What only the very same document, unchanged, satisfies."""
+    """A condition that only this very document, unchanged, satisfies."""
     return {name: {"$eq": value} for name, value in document.items()}

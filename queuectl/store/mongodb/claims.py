@@ -1,13 +1,13 @@
-"""Claims in a database: one step of the server, which cannot look at the settings meanwhile.
+"""Claims in a database: one step of the server, which cannot read the settings in that step.
 
-So what is paused and limited is known from a moment ago: a process trusts for a second what it has
-read, and a pause waits for that second before it is answered. A claim whose answer came later
-than that is looked at again, and put back if it should not have been made.
+So pauses and limits are known from a moment ago: a process trusts for a second what it has read,
+and a pause is confirmed only after that second. A claim whose answer came later is checked again,
+and put back if it should not have been made.
 
-Where nothing can hold a job back, the server finds and takes it in that one step. Else it is found
-first (see lanes.py), and then taken with its slots: the index `slots` refuses what another running
-job holds. Each number of a tag below its limit is held by one job at most, so two claims at once
-are never one too many, though neither sees the other.
+If nothing can hold jobs, the server finds and takes one in that single step. Otherwise the job is
+found first (see lanes.py) and then taken with its slots: the index `slots` refuses a slot that
+another running job holds. Each number of a limited tag is held by at most one job, so two claims at
+once never exceed the limit, although neither sees the other.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from queuectl.store.mongodb.kin import Family
 from queuectl.store.mongodb.lanes import ORDER, Lanes, gated, lane_of, open_lanes, ready
 
 TRUSTED = 1.0  # seconds for which a claim trusts what it knows of the settings
-_MARGIN = 0.1  # seconds beside that; clocks of hosts do not run alike
+_MARGIN = 0.1  # seconds more, since the clocks of hosts do not run at the same speed
 _LEFT_BY_CLAIM = {"worker": "", "slots": "", KEY: ""}
 
 
 class Settling(NamedTuple):
-    """A run that is over, of the job `old`, and how that is written.
+    """A finished run of the job `old`, and how its end is written.
 
-    `step` gives a write that may be one of several; None if it must come before a claim. `alone`
-    does it by itself, and tells whether the job was still as it was.
+    `step` gives a write that can be combined with others; None if it must come before the claim.
+    `alone` writes it by itself, and returns whether the job was unchanged.
     """
 
     old: Job
@@ -56,7 +56,7 @@ class Settling(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A job that may be started: its document, the job before, and as it will be."""
+    """A job that may start: its document, the job before, and the job after."""
 
     document: Document
     before: Job
@@ -64,11 +64,11 @@ class Choice(NamedTuple):
 
 
 class Fenced(Exception):
-    """The run that is over no longer counts. Its argument: a job that was started, and before."""
+    """The finished run no longer counts. Its argument: a job that was started, after and before."""
 
 
 class Claims:
-    """Claims jobs of one database, which is a queue already."""
+    """Claims jobs of one database, which must be a queue already."""
 
     def __init__(
         self, connection: Connection, settings: Callable[[], Mapping[str, object]]
@@ -76,9 +76,9 @@ class Claims:
         self._connection = connection
         self._settings = settings
         self._lanes = Lanes(connection)
-        self._locks = False  # whether a job with a lock was met: then all are looked for in lanes
-        self.wrote = False  # whether the last claim has confirmed what was written before
-        self._settling: Settling | None = None  # what the claim has to write first
+        self._locks = False  # whether a job with a lock was met: then lanes are used
+        self.wrote = False  # whether the last claim confirmed the writes before it
+        self._settling: Settling | None = None  # what the claim must write first
         self._found_none = False  # whether the last claim, of jobs in all lanes, found none
         self._known: tuple[Mapping[str, object], Gate] = ({}, OPEN)
         self._read_at = float("-inf")
@@ -88,13 +88,13 @@ class Claims:
         return self._connection.jobs
 
     def note(self, values: Mapping[str, object], asked_at: float) -> None:
-        """Remember the settings as they were not before `asked_at`, by `clock`."""
+        """Remember the settings, which were read at `asked_at` (of `clock`) or later."""
         if values is not self._known[0]:
             self._known = (values, Settings(values).gate() or OPEN)
         self._read_at = asked_at
 
     def recent(self) -> Mapping[str, object]:
-        """The settings as they were a moment ago at most."""
+        """The settings, read a moment ago at most."""
         if clock() - self._read_at > TRUSTED / 2:
             self._settings()  # which notes them
         return self._known[0]
@@ -105,7 +105,7 @@ class Claims:
         new: Mapping[str, object],
         has_workers: Callable[[], bool],
     ) -> None:
-        """Wait until no worker goes by older settings than these, if that matters."""
+        """Wait, if it matters, until no worker uses older settings than these."""
         self._read_at, gate = float("-inf"), Settings(new).gate()
         matters = gate is not None or Settings(new).hooks() != Settings(old).hooks()
         if matters and has_workers():
@@ -114,11 +114,11 @@ class Claims:
             self._lanes.put_right(gate)
 
     def gate(self) -> Gate:
-        """What may start, as it was known a moment ago at most."""
+        """What may start, known a moment ago at most."""
         return self._gate(TRUSTED)
 
     def _gate(self, age: float) -> Gate:
-        """What may start, known for at most so many seconds."""
+        """What may start, known at most `age` seconds ago."""
         if clock() - self._read_at > age:
             self._settings()  # which notes them
         return self._known[1]
@@ -132,26 +132,26 @@ class Claims:
         fire: Callable[[Job, str], str | None],
         settling: Settling | None = None,
     ) -> Job | None:
-        """Claim the first job that is ready and that nothing holds back; `fire` schedules.
+        """Claim the first ready job that nothing holds; call `fire` for schedules.
 
-        In the same step, if that can be, or before it, the run that is over is settled; Fenced if
-        it no longer counts. Raises what `fire` does.
+        The finished run is settled in the same step if possible, or else before it. Raises Fenced
+        if it no longer counts, and what `fire` raises.
         """
         self.wrote, self._settling = False, settling
         if settling is not None and settling.step is None:
             self._settle()
-        copy = None  # of a schedule that was met: it comes first
+        copy = None  # the copy of a schedule that was met: it comes first
         while True:
             gate, wanted, copy = self._gate(TRUSTED / 2), copy, None
             claim = partial(claimed, worker=worker, now=now, log_word=log_word)
             found = None if gate.all_paused else self._take(gate, now, claim, wanted)
             if found is None:
                 if self._settling is not None:
-                    self._settle()  # what that frees may be ready
+                    self._settle()  # what it frees may now be ready
                 elif wanted is None and (gate == OPEN or self._gate(0.0) == gate):
                     self._found_none = self._is_plain(gate)
                     return None
-                continue  # it may have been opened since it was read
+                continue  # a lane may have opened since it was read
             before, job = found
             if job is None:
                 self._settle()
@@ -159,11 +159,11 @@ class Claims:
             elif clock() - self._read_at <= TRUSTED or not self._is_held_back(before):
                 return job
             else:
-                # If somebody was faster, its worker gives it back as one that it does not run.
+                # If another process was faster, its worker gives the job back as not its own run.
                 swap(job, before._replace(rev=job.rev + 1))
 
     def _settle(self) -> None:
-        """Settle what is to be settled, unless it is; Fenced if that no longer counts."""
+        """Settle the finished run unless that is done; Fenced if it no longer counts."""
         settling, self._settling = self._settling, None
         if settling is not None:
             self.wrote = False
@@ -173,9 +173,9 @@ class Claims:
     def _take(
         self, gate: Gate, now: str, claim: partial[Job], wanted: str | None
     ) -> tuple[Job, Job | None] | None:
-        """The job that was claimed, before and after it, or a schedule that is to be fired.
+        """The claimed job before and after, or a schedule to fire.
 
-        `wanted`: this one, if it is ready, and no other.
+        `wanted`: only this job, if it is ready.
         """
         while self._is_plain(gate):
             self._settle()
@@ -187,9 +187,9 @@ class Claims:
                 only = first
             asked = {
                 "filter": {**ready(now), **only},
-                # By what the question leaves open: else the server sorts all of a priority.
+                # Only by what the filter leaves open, or the server sorts all jobs of a priority.
                 "sort": ORDER[1:] if "priority" in only else ORDER,
-                # Else all that is ready may be sorted, at each claim.
+                # Without a hint the server may sort all ready jobs at each claim.
                 "hint": "_id_" if wanted else "claim",
             }
             with self._connection.told():
@@ -203,22 +203,22 @@ class Claims:
                     first = self._jobs.find_one(**asked)
                     if first is None or self._read(first) is not None:
                         raise
-                    continue  # the server cannot apply the rule to what an edit made of the first
+                    continue  # an edit broke the first job: the server cannot apply the rule
             self.wrote = True
             if found is None:
                 if gate.aging and not wanted:
-                    continue  # somebody was faster with all that came before other priorities
+                    continue  # others were faster with all jobs that come before other priorities
                 return None
             if any(isinstance(found.get(name), list) for name in ("lock", WAITS)):
-                break  # the server left it as it was
+                break  # the server left it unchanged
             if (read := self._read(found)) is not None:
                 return read, None if recurs(read) else claim(read)
         return self._take_from_lanes(gate, now, claim, wanted)
 
     def _read(self, document: Document) -> Job | None:
-        """The job of a document; None if an edit has left it without sense.
+        """The job of a document; None if an edit broke it.
 
-        It goes among the dead, as it stands: else it would keep all workers from what comes behind.
+        A broken one becomes dead as it is: otherwise no worker would get at the jobs after it.
         """
         try:
             return to_job(document)
@@ -230,7 +230,7 @@ class Claims:
             return None
 
     def _is_plain(self, gate: Gate) -> bool:
-        """Whether nothing but its time can hold a job back."""
+        """Whether nothing but its time can hold a job."""
         return gate._replace(aging=0.0) == OPEN and not self._locks
 
     def _take_from_lanes(
@@ -258,7 +258,7 @@ class Claims:
                 if lane == lane_of(before, gate):
                     passed.add(lane)
                 else:
-                    self._lanes.put_right(gate)  # many may lie there
+                    self._lanes.put_right(gate)  # there may be many
                     self._lanes.put(before, gate)
                 continue
             if parents(before) and self._lacks_parent(before, gate):
@@ -281,16 +281,16 @@ class Claims:
                 return started.before, started.job
 
     def _start(self, choices: list[Choice]) -> Choice | None:
-        """Let the first of the jobs start that no other worker has taken; None if there is none.
+        """Start the first of the jobs that no other worker has taken; None if there is none.
 
-        More than one are there only if all need the same slots: the one that starts holds them, and
-        the index refuses those behind it. So the slots of the run before are not free in between.
+        There is more than one only if all need the same slots: the one that starts holds them, and
+        the index refuses the others. So the slots of the run before are not free in between.
         """
         settling, self._settling = self._settling, None
         steps = [settling.step()] if settling and settling.step else []
         first = len(steps)
         steps += map(_starting, choices)
-        refused = len(steps)  # by the index
+        refused = len(steps)  # refused by the index
         with self._connection.told():
             try:
                 count = self._jobs.bulk_write(steps).matched_count
@@ -309,20 +309,20 @@ class Claims:
                 if not settling.alone():
                     raise Fenced(*[(one.job, one.before) for one in choices if one is started])
             if started is None and refused < len(steps):
-                # No worker frees those of a job that does not run; an edit in mongosh left them.
+                # An edit in mongosh left these slots at a job that does not run; nobody frees them.
                 idle = {"slots": {"$in": choices[0].job.slots}, "state": {"$ne": "in_progress"}}
                 self._jobs.update_many(idle, {"$unset": {"slots": ""}})
             return started
 
     def _started(self, choices: list[Choice]) -> Choice | None:
-        """The one of the jobs that has started."""
+        """The job that has started, if one has."""
         asked: Document = {"_id": {"$in": [one.job.id for one in choices]}, "state": "in_progress"}
         asked["worker"] = choices[0].job.worker
         runs = {found["_id"]: found.get("run") for found in self._jobs.find(asked, {"run": 1})}
         return next((one for one in choices if runs.get(one.job.id) == one.job.run), None)
 
     def _lacks_parent(self, job: Job, gate: Gate) -> bool:
-        """Whether the job that seems free waits for others all the same; then it is put right."""
+        """Whether a seemingly free job waits for others after all; corrects its lane then."""
         with self._connection.told():
             family = Family(self._connection, gate)
             family.load(parents(job))
@@ -332,7 +332,7 @@ class Claims:
         return lacks
 
     def _is_held_back(self, job: Job) -> bool:
-        """Whether the job that was just claimed should not have been, as things are now."""
+        """Whether the job just claimed should not have been, judged by the present settings."""
         gate = self._gate(TRUSTED)
         if paused_by(job, gate):
             return True
@@ -340,7 +340,7 @@ class Claims:
         return full(job, gate, _without(using, job)) is not None
 
     def put_right(self) -> None:
-        """Note anew what holds each waiting job back, as an edit in mongosh may change it."""
+        """Note anew what holds each waiting job, since an edit in mongosh may change it."""
         gate = self._gate(TRUSTED)
         with self._connection.told():
             Family(self._connection, gate).put_right()
@@ -348,11 +348,11 @@ class Claims:
             self._lanes.put_right(gate)
 
     def next_due(self) -> float | None:
-        """Seconds until the next waiting job that nothing else holds back is due, or None."""
+        """Seconds until the next waiting job that nothing else holds is due, or None."""
         gate, now = self._gate(TRUSTED / 2), format_time(self._connection.now())
         if gate.all_paused:
             return None
-        may: list[str | None] = [None]  # where what came since the claim lies
+        may: list[str | None] = [None]  # the lane of jobs that came since the claim
         if not self._found_none or not self._is_plain(gate):
             lanes, using = self._lanes.look(gate)
             may = open_lanes(lanes, gate, using)
@@ -362,7 +362,7 @@ class Claims:
 
 
 def _starting(choice: Choice) -> UpdateOne:
-    """What lets the job start, if it is still as it was read."""
+    """The write that starts the job if it has not changed."""
     as_was, update = difference(choice.before, choice.job)
     read = ("tags", "lock", "after", "after_end", WAITS)
     as_was |= {name: {"$eq": choice.document.get(name)} for name in read}
@@ -370,5 +370,5 @@ def _starting(choice: Choice) -> UpdateOne:
 
 
 def _without(using: Mapping[str, list[Job]], job: Job) -> dict[str, list[Job]]:
-    """Who holds each token beside this job."""
+    """The holders of each token, without this job."""
     return {token: [one for one in jobs if one.id != job.id] for token, jobs in using.items()}

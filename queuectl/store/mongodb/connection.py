@@ -1,7 +1,7 @@
-"""The connection to a MongoDB server or replica set: one client a process, and its clock.
+"""The connection to a MongoDB server or replica set: one client per process, and its clock.
 
-All that the driver can say of trouble becomes one line here. What is acknowledged was written to
-the journal of a majority, whatever the URL says: the default of a standalone server loses data.
+Every error of the driver becomes one line here. An acknowledged write is in the journal of a
+majority, whatever the URL says: the default of a standalone server loses data.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pymongo.errors import PyMongoError
 from queuectl.addresses import Address
 from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, StoreError
 
-_APP = "queuectl"  # what the server knows our clients by
-PATIENCE = 4.0  # seconds to wait for a server that does not answer; a command ends within 5
+_APP = "queuectl"  # the name of our clients at the server
+PATIENCE = 4.0  # seconds to wait for a silent server; a command ends within 5
 MARKER = "queuectl"  # the document of the collection `meta` that makes a database a queue
 SETTINGS = "settings"  # the document of the collection `config`
-_PIECE = 1000  # documents that are handed in, or asked for by their ids, at once
-DUPLICATE = 11000  # the server's code for what another document has of a unique index
+_PIECE = 1000  # documents inserted, or queried by id, at once
+DUPLICATE = 11000  # the server's code for a duplicate in a unique index
 STANDALONE, SHARDED = "standalone", "sharded cluster"  # forms
 MAKE_SET = "start mongod with --replSet rs0, then once rs.initiate() in mongosh"
 JOB_BY_JOB = "a standalone server: changes of several jobs are made job by job"
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
 _TELL_AFTER = 1.0  # seconds
-_SILENCE = 5  # times that patience: so long may a single answer take
-_CLOCK_AGE = 60.0  # seconds after which the server's clock is looked at again
+_SILENCE = 5  # times that patience: the longest that a single answer may take
+_CLOCK_AGE = 60.0  # seconds after which the server's clock is read again
 _CLOCK_MOVED = 0.01  # seconds
-_TRANSACTION = 10.0  # seconds for which a transaction that others get in the way of is tried
-_ABANDONED = 2.0  # seconds after which one that asks nothing is taken for that of a killed process
+_TRANSACTION = 10.0  # seconds for which a transaction in conflict with others is tried
+_ABANDONED = 2.0  # seconds after which an idle transaction counts as left by a killed process
 _PAUSE = 0.02  # seconds at most until it is tried again
 _OLDEST = 13  # wire version: MongoDB 5.0, which keeps keys with dots and dollars
 _RIGHTS = (13, 18, 31, 8000)  # codes of the server: no rights, wrong password, no such role
@@ -45,7 +45,7 @@ _TOO_OLD = "is older than MongoDB 5.0: update the server"
 _NO_RIGHTS = 13
 _FULL = (14031, 17280, 39)
 _TOO_LARGE = (10334, 17419, 17420)
-_ADVICE = (  # by what the driver says of a server that does not answer
+_ADVICE = (  # advice, by what the driver says about a silent server
     ("CERTIFICATE", "is its certificate the right one?"),
     ("SSL", "does it speak TLS?"),
     ("connection closed", "does it ask for TLS (tls=true in the URL)?"),
@@ -59,13 +59,13 @@ _Item = TypeVar("_Item")
 
 
 class Connection:
-    """One client of one address; connected at its first use.
+    """The client of one address; connected at its first use.
 
-    What asks the server raises StoreError, and Unanswered if one may answer later; what others ask
-    it does so within `told`.
+    Methods that ask the server raise StoreError, and Unanswered if one may answer later. Other code
+    asks it within `told`.
 
-    `form`: "replica set", "standalone" or "sharded cluster". `on_wait` is told a line once when an
-    answer takes longer than a second.
+    `form`: "replica set", "standalone" or "sharded cluster". `on_wait` is called once, with a line,
+    when an answer takes longer than a second.
     """
 
     def __init__(self, address: Address, patience: float = PATIENCE) -> None:
@@ -73,29 +73,29 @@ class Connection:
         self.form = ""
         self.on_wait: Callable[[str], None] | None = None
         self._patience = patience
-        self.notices: list[str] = []  # what a person should be told of the URL
+        self.notices: list[str] = []  # what a person should know about the URL
         self._client: MongoClient[dict[str, Any]] | None = None
         self._database: Any = None
         self._jobs: Any = None
         self._soon: Any = None
         self._mutex = threading.Lock()
         self._offset, self._looked = 0.0, float("-inf")
-        self._apart = 0.0  # of our two clocks when the server's was looked at
-        self.lacks_index = False  # whether one was found missing; see MongodbStore._there
-        self.got_on = float("-inf")  # when a part of something long was last done, by `clock`
+        self._apart = 0.0  # readings of our two clocks when the server's was read
+        self.lacks_index = False  # whether an index was found missing; see MongodbStore._there
+        self.got_on = float("-inf")  # when part of a long operation was last done, by `clock`
 
     @property
     def client(self) -> MongoClient[dict[str, Any]]:
-        """The client, connected; StoreError if nobody answers."""
+        """The connected client; StoreError if no server answers."""
         client = self._client
         if client is None:
-            with self._mutex:  # a thread may look on while another one works
+            with self._mutex:  # one thread may watch while another works
                 client = self._client = self._client or self._connect()
         return client
 
     @property
     def database(self) -> Any:
-        """The queue's database; kept, for the driver makes a new object at each question."""
+        """The queue's database; kept, since the driver makes a new object at each access."""
         client = self.client
         if self._database is None or self._database.client is not client:
             self._database = client[self.address.database]
@@ -104,25 +104,25 @@ class Connection:
 
     @property
     def jobs(self) -> Any:
-        """Its collection of jobs, kept with it."""
+        """Its collection of jobs, also kept."""
         _ = self.database
         return self._jobs
 
     @property
     def soon(self) -> Any:
-        """The same for writes that are durable no later than the next one, or done again."""
+        """The database for writes that the next write makes durable, or that are done again."""
         if self._soon is None or self._soon.client is not self.client:
             self._soon = self.database.with_options(write_concern=WriteConcern(w=1))
         return self._soon
 
     @property
     def term(self) -> object:
-        """A value that differs with each new primary of a set."""
+        """A value that changes with each new primary of a set."""
         return self.client.topology_description.max_election_id
 
     @property
     def has_transactions(self) -> bool:
-        """Whether several documents can be changed at once; a standalone server cannot."""
+        """Whether the server can change several documents at once; a standalone one cannot."""
         return self.client is not None and self.form != STANDALONE
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
@@ -137,10 +137,10 @@ class Connection:
                 appname=_APP,
                 serverSelectionTimeoutMS=int(min(_TELL_AFTER, self._patience) * 1000),
                 connectTimeoutMS=int(self._patience * 1000),
-                # An error shows at once that a server is gone; to be told of it as well takes the
-                # driver two more threads and a connection.
+                # An error shows at once that a server is gone; a notice of it would cost the driver
+                # two more threads and a connection.
                 serverMonitoringMode="poll",
-                # A server that is stopped takes a connection and answers nothing.
+                # A stopped server accepts a connection but does not answer.
                 socketTimeoutMS=int(self._patience * _SILENCE * 1000),
             )
         try:
@@ -160,7 +160,7 @@ class Connection:
 
     @contextmanager
     def _url_read(self) -> Iterator[None]:
-        """Say in lines of our own what the driver has to say of the options of the URL."""
+        """Report in our own words what the driver says about the options of the URL."""
         try:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
@@ -177,12 +177,12 @@ class Connection:
             self.notices.append(f"{self.address.name}: {text}")
 
     def _find_primary(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Wait for a server that takes writes, or for one that a set elects."""
+        """Wait for a server that accepts writes, or for the election of one."""
         began, election = time.monotonic(), None
         while True:
             try:
                 with self.told():
-                    if client.is_primary:  # it waits, and asks nothing that is not known
+                    if client.is_primary:  # this waits, and asks nothing new
                         return
                     self._refuse_uninitiated(client)
                     text = (
@@ -212,7 +212,7 @@ class Connection:
             )
 
     def _election_timeout(self, client: MongoClient[dict[str, Any]]) -> float:
-        """The setting, as another member of the set has it."""
+        """The setting, read from another member of the set."""
         others = ReadPreference.SECONDARY_PREFERRED
         config = client.get_database(self.address.database, read_preference=others).config
         found = None
@@ -222,7 +222,7 @@ class Connection:
         return float(value) if isinstance(value, (int, float)) else ELECTION
 
     def greeting(self) -> str:
-        """Name, version and form of the server, and how long it took to answer."""
+        """Name, version and form of the server, and the time of its answer."""
         admin = self.client.admin
         with self.told():
             version = admin.command("buildInfo")["version"]
@@ -233,13 +233,13 @@ class Connection:
 
     def now(self) -> float:
         """The server's clock: seconds since 1970."""
-        # Ours may be set, or stand still while the machine is suspended.
+        # Ours may be set, or stop while the machine is suspended.
         moved = now() - time.monotonic() - self._apart
         if time.monotonic() - self._looked > _CLOCK_AGE or abs(moved) > _CLOCK_MOVED:
             try:
                 self._look_at_clock()
             except Unanswered:
-                # A run may end while nobody answers; only what is stored must wait.
+                # A run may end while no server answers; only what is stored must wait.
                 if self._looked < 0 or abs(moved) > _CLOCK_MOVED:
                     raise
         return now() + self._offset
@@ -249,18 +249,18 @@ class Connection:
         with self.told():
             told = client.admin.command("hello")["localTime"].replace(tzinfo=timezone.utc)
         took = now() - sent
-        # As it was half the way; whole milliseconds are told.
+        # As of the middle of the round trip; the server answers in whole milliseconds.
         offset = told.timestamp() + 0.0005 - (sent + took / 2)
-        # A difference that the way or the rounding may have made is taken for none.
+        # A difference that the round trip or the rounding can explain counts as none.
         self._offset = offset if abs(offset) > took / 2 + 0.001 else 0.0
         self._looked = time.monotonic()
         self._apart = now() - self._looked
 
     @contextmanager
     def told(self, unsure: str = "") -> Iterator[None]:
-        """Make of the driver's errors one line each.
+        """Turn each of the driver's errors into one line.
 
-        `unsure`: what may have been done although the answer was lost; then NotConfirmed is raised.
+        `unsure`: what may have been done although the answer was lost; raises NotConfirmed then.
         """
         try:
             yield
@@ -268,7 +268,7 @@ class Connection:
             raise self._told(exc, unsure) from exc
         except (OverflowError, errors.InvalidDocument) as exc:
             raise InvalidInput(f"MongoDB cannot keep this job: {exc}") from exc
-        # Of a URL that the driver cannot read, or a document that an edit left without sense.
+        # From a URL that the driver cannot read, or a document that an edit broke.
         except (KeyError, ValueError, TypeError) as exc:
             raise InvalidInput(f"{self.address.name}: {self._short(exc)}") from exc
 
@@ -280,11 +280,11 @@ class Connection:
             short = short.partition(" Replica set is configured")[0].rstrip(".")
             return Unanswered(f"{name} does not answer: {short}; {advice}")
         if isinstance(exc, errors.ConfigurationError) and "reports wire version" in short:
-            return StoreError(f"{name} {_TOO_OLD}")  # for the driver, too
+            return StoreError(f"{name} {_TOO_OLD}")  # also for the driver
         if isinstance(exc, (errors.InvalidURI, errors.ConfigurationError)):
             return StoreError(f"{name}: {short}")
         if code in _RIGHTS:
-            what, brace, command = short.partition(" { ")  # all of it, if it may not be done
+            what, brace, command = short.partition(" { ")  # the whole command if it is not allowed
             short = f"{what} {{ {command.partition(',')[0]} }}" if brace else short
             advice = "give the user the role readWrite on the database"
             if code != _NO_RIGHTS or "requires authentication" in short:
@@ -306,7 +306,7 @@ class Connection:
         return StoreError(f"{name}: {short}")
 
     def _short(self, exc: Exception | str) -> str:
-        """What the driver says, without its settings, its picture of the set, and any password."""
+        """The driver's message without its settings, its view of the set, and any password."""
         text = " ".join(self.address.cleaned(str(exc)).split())
         for end in (" (configured timeouts", ", Timeout:", ", full error:"):
             text = text.partition(end)[0]
@@ -314,7 +314,7 @@ class Connection:
 
     @contextmanager
     def snapshot(self) -> Iterator[Any]:
-        """A session in which all is read as it is at the first look; None where none can be had."""
+        """A session that reads everything as of its first read; None if the server has none."""
         if not self.has_transactions:
             yield None
             return
@@ -322,11 +322,11 @@ class Connection:
             yield session
 
     def transaction(self, deed: Callable[[Any], Any], what: str) -> Any:
-        """What `deed` returns, which is given a session: done whole, or not at all.
+        """Run `deed`, which gets a session, as a whole or not at all; returns its result.
 
-        It may be called several times. `what` names it, should its outcome stay unknown: then
-        NotConfirmed is raised. Also raises what `deed` raises, and StoreBusy where others are
-        always in its way. The driver has a loop of its own for this, which goes on for two minutes.
+        It may be called several times. `what` names it in NotConfirmed, raised if its outcome stays
+        unknown. Also raises what `deed` raises, and StoreBusy if others keep getting in its way.
+        The driver's own loop for this goes on for two minutes.
         """
         looked = time.monotonic()
         deadline = looked + _TRANSACTION
@@ -352,26 +352,26 @@ class Connection:
                     if time.monotonic() > looked + _ABANDONED:
                         self.end_abandoned()
                         looked = time.monotonic()
-                    wait(random.uniform(0, _PAUSE))  # the others must get on, too
+                    wait(random.uniform(0, _PAUSE))  # the others must get on too
                 except BaseException:
                     if session.in_transaction:
                         session.abort_transaction()
                     raise
 
     def end_abandoned(self) -> None:
-        """End transactions of killed processes, whose jobs the server keeps locked for a minute."""
+        """End transactions of killed processes; the server would lock their jobs for a minute."""
         idle = {"$gt": int(_ABANDONED * 1_000_000)}
         steps: list[dict[str, Any]] = [
             {"$currentOp": {"allUsers": False, "idleSessions": True}},
             {"$match": {"appName": _APP, "transaction.timeInactiveMicros": idle}},
         ]
-        with suppress(PyMongoError):  # else it is over in a minute
+        with suppress(PyMongoError):  # otherwise it is over in a minute
             ids = [{"id": found["lsid"]["id"]} for found in self.client.admin.aggregate(steps)]
             if ids:
                 self.client.admin.command("killSessions", ids)
 
     def _commit(self, session: Any, deadline: float, what: str) -> None:
-        """Commit; a commit whose answer was lost is asked for again, which does no harm."""
+        """Commit; a commit whose answer was lost is repeated, which does no harm."""
         while True:
             try:
                 session.commit_transaction()
@@ -385,43 +385,43 @@ class Connection:
                     ) from exc
 
     def close(self) -> None:
-        """Let go of the client."""
+        """Close the client."""
         client, self._client, self._database, self._jobs = self._client, None, None, None
         if client is not None:
             client.close()
 
 
 def _kinds(client: MongoClient[dict[str, Any]]) -> set[str]:
-    """What the servers are that a client knows of."""
+    """The kinds of the servers that a client knows."""
     servers = client.topology_description.server_descriptions().values()
     return {server.server_type_name for server in servers}
 
 
 def _primary_of(client: MongoClient[dict[str, Any]]) -> object:
-    """The primary, as a member of its set names it."""
+    """The primary, as named by a member of its set."""
     servers = client.topology_description.server_descriptions().values()
     return next((server.primary for server in servers if server.primary), None)
 
 
 def pieces(items: Iterable[_Item], most: int = _PIECE) -> Iterator[list[_Item]]:
-    """The items in their order, at most so many at a time."""
+    """The items in their order, at most `most` at a time."""
     source = iter(items)
     while piece := list(islice(source, most)):
         yield piece
 
 
 def now() -> float:
-    """This host's own clock."""
+    """This host's own clock: seconds since 1970."""
     return time.time()
 
 
 def clock() -> float:
-    """Seconds that also pass while the machine is suspended, where the system has them."""
+    """Monotonic seconds, which also count suspended time if the system supports that."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def wait(seconds: float) -> None:
-    """Let so much time pass."""
+    """Sleep for `seconds`."""
     time.sleep(seconds)
 
 
@@ -429,12 +429,12 @@ _connections: dict[tuple[str, float], Connection] = {}  # by URL and patience
 
 
 def connect(address: Address, patience: float = PATIENCE) -> Connection:
-    """The process's one connection to this address; nothing is connected before it is used."""
+    """The process's only connection to this address; it connects at its first use."""
     return _connections.setdefault((address.url, patience), Connection(address, patience))
 
 
 def close_all() -> None:
-    """Let go of all clients; a connection that is used again is made anew."""
+    """Close all clients; a connection that is used again reconnects."""
     for connection in _connections.values():
         connection.close()
 

@@ -1,10 +1,10 @@
-"""How many jobs are in each state, told soon however many there are.
+"""The number of jobs in each state, found quickly however many there are.
 
-The completed ones are mostly the many. The server keeps a number of all documents; what of those
-are jobs in other states is counted in an index, and the rest are completed. That number holds the
-uncommitted writes of transactions, and is off after a server was killed. So all is counted unless
-nothing of that kind goes on, and the number was found right since that process of the server
-started: by a count of all, at a moment when nobody changed anything.
+Most jobs are usually completed. The server keeps the number of all documents; jobs in other states
+are counted in an index, and the rest are completed. The server's number includes uncommitted writes
+of transactions, and is wrong after a server was killed. So everything is counted unless no
+transaction is open and the number was verified since this server process started, by a full count
+at a moment without changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from queuectl.store.mongodb.connection import MARKER, SHARDED, Connection
 from queuectl.store.mongodb.documents import STAGED
 
 _REST = "completed"
-_MANY = 10_000  # documents up to which all are counted at once
+_MANY = 10_000  # with at most so many documents, all are counted right away
 _OTHERS: list[dict[str, Any]] = [
     {"$match": {"state": {"$in": [STAGED, *(state for state in STATES if state != _REST)]}}},
     {"$group": {"_id": "$state", "count": {"$sum": 1}}},
@@ -32,7 +32,7 @@ _OPEN: list[dict[str, Any]] = [
 
 
 class _Look(NamedTuple):
-    """The server's number of documents, those in other states, whether nothing was going on."""
+    """The server's number of documents, those in other states, and whether nothing was going on."""
 
     held: int
     others: dict[str, int]
@@ -40,14 +40,14 @@ class _Look(NamedTuple):
 
 
 class Counts:
-    """Counts the jobs of one database, which is a queue already."""
+    """Counts the jobs of one database, which must be a queue already."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.right_for: object = None  # the process of the server whose number was found right
+        self.right_for: object = None  # the server process whose number was verified
 
     def now(self) -> dict[str, int]:
-        """How many jobs are in each state; every state is there."""
+        """The number of jobs in each state; every state is a key."""
         with self._connection.told():
             look, process = self._look(), self._process()
             if look.still and process == self.right_for:
@@ -71,7 +71,7 @@ class Counts:
         return _Look(held, others, still and jobs.estimated_document_count() == held)
 
     def _process(self) -> object:
-        """The process of the server that takes writes, and since when it does; None if unknown."""
+        """The server process that accepts writes, and since when; None if unknown."""
         client = self._connection.client
         servers = client.topology_description.server_descriptions()
         version = servers[client.address].topology_version if client.address in servers else None

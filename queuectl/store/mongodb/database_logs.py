@@ -1,6 +1,6 @@
-"""Output of runs whose queue is in a database: the spool is a local file, the logs are not.
+"""Output of runs of a queue in a database: the spool is a local file, the logs are not.
 
-The files in the host folder's `logs/` are those that could not be sent yet.
+Files in the host folder's `logs/` could not be sent yet.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from queuectl.model.job import Job
     from queuectl.store.output import Printed
 
-_LOOK = 0.2  # seconds between looks at output that is being followed
+_LOOK = 0.2  # seconds between looks at followed output
 
 
 class DatabaseLogs(LogFolder):
-    """The output of such a store, in a host folder and pieces in the database.
+    """Output for a store in MongoDB: in a host folder, and as pieces in the database.
 
-    Methods without a text are as Output says.
+    Methods without a docstring: see Output.
     """
 
     def __init__(self, folder: str, connection: Connection) -> None:
@@ -39,7 +39,7 @@ class DatabaseLogs(LogFolder):
         return os.path.basename(self.run_path(job, run))
 
     def open(self, job: Job, run: int | None = None) -> Printed | None:
-        # It may be on this host, not sent yet.
+        # It may be on this host and not sent yet.
         return self._pieces.printed(self._name(job, run)) or super().open(job, run)
 
     def output(self, job: Job, run: int | None = None) -> Iterator[bytes]:
@@ -53,7 +53,7 @@ class DatabaseLogs(LogFolder):
         self._pieces.keep(self._name(job, run), job._replace(run=run), output)
 
     def end(self, job: Job, most: int) -> bytes:
-        """At most the last `most` bytes that the latest run has written so far."""
+        """At most the last `most` bytes of the latest run's output so far."""
         try:
             log = self._pieces.printed(self._name(job, None))
             return log.read(max(0, log.size - most), most) if log else super().end(job, most)
@@ -67,7 +67,7 @@ class DatabaseLogs(LogFolder):
         while True:
             over = now.state != "in_progress" or now.run != run
             size, cut = self._pieces.end(name)
-            if cut and shown > cut.front and over:  # what follows in what was kept
+            if cut and shown > cut.front and over:  # what follows within the kept part
                 missed = cut.written - shown
                 if missed > size - cut.front:
                     yield MISSING
@@ -78,16 +78,16 @@ class DatabaseLogs(LogFolder):
                         yield MISSING
                     shown = at + len(data)
                     yield data
-            if over:  # so looked at before the last reading
+            if over:  # hence checked before the last reading
                 return
             wait(_LOOK)
             now = look()
 
     def rescue_spool(self, worker_id: str, job: Job, limit: int = 0) -> None:
-        """Keep what a dead worker's last run had written, if it died on this host."""
+        """Keep what a dead worker's last run wrote, if it died on this host."""
         super().rescue_spool(worker_id, job, limit)
         limit = limit if job.log_limit is None else job.log_limit
-        # What was sent behind the front may be of what is not kept.
+        # What was sent after the front may belong to what is not kept.
         cut = Cut(0, limit // 2) if limit else None
         Sender(self._pieces).send_file(job, self.run_path(job), cut)
 
@@ -108,7 +108,7 @@ class DatabaseLogs(LogFolder):
 
 
 class SentSpool(Spool):
-    """A spool whose content is sent to the database as it grows; see Spool."""
+    """A Spool whose content is sent to the database as it grows."""
 
     def __init__(self, logs: LogFolder, worker_id: str, pieces: Pieces) -> None:
         self._sender = Sender(pieces, worker_id)
@@ -118,10 +118,10 @@ class SentSpool(Spool):
     def make_ready(self) -> None:
         super().make_ready()
         with suppress(QueuectlError):
-            self._send()  # what could not be, before
+            self._send()  # what could not be sent before
 
     def begin(self, job: Job) -> None:
-        """The job is going to write into the file."""
+        """Prepare for this job to write into the file."""
         super().begin(job)
         self._sender.begin(job, os.path.basename(self._logs.run_path(job)), self.fd)
 
@@ -134,7 +134,7 @@ class SentSpool(Spool):
         return super().is_let_go()
 
     def finish(self, job: Job, *, clean: bool = True) -> None:
-        """See Spool; what cannot be sent is kept here, and sent later."""
+        """See Spool; what cannot be sent stays here and is sent later."""
         self._sender.end()
         written = self._cuts.gone + os.fstat(self.fd).st_size
         cut = Cut(written, self._limit // 2) if 0 < self._limit < written else None

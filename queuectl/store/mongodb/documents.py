@@ -1,12 +1,12 @@
-"""The documents of jobs: the jobs of the JSON files, `_id` being the id.
+"""The documents of jobs: the same fields as in the JSON files, with the id as `_id`.
 
-As in those files, what equals its default is left out, and keys that we do not know are kept. What
-the store adds for itself begins with an underscore, and no job shows it: `_seq` keeps the order in
-which jobs came in, `_nonce` tells whose an insert was, `_lane` is where a waiting job is looked for
-(see lanes.py), `_key` is what a live job holds of its unique key (see keys.py), `_waits` and
-`_kids` tell who waits for whom (see kin.py), `_batch` and `_as` hold a job that is handed in with
-others back until all of them are there, and `_followed` notes which of those a change of this job
-hands in (see staging.py).
+As in those files, values equal to their default are left out, and unknown keys are kept. The
+store's own fields begin with an underscore and are not shown: `_seq` keeps the order in which jobs
+came in; `_nonce` identifies the author of an insert; `_lane` says where a claim looks for a waiting
+job (see lanes.py); `_key` is what a live job holds of its unique key (see keys.py); `_waits` and
+`_kids` record which jobs wait for which (see kin.py); `_batch` and `_as` hide a job until all jobs
+enqueued with it are there; `_followed` notes the batches that a change of this job added (see
+staging.py).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from queuectl.model.times import format_time
 
 Document = dict[str, Any]
 
-STAGED = "staged"  # the state of a job that is not handed in yet; no job has it
+STAGED = "staged"  # the state in the document of a job that is not enqueued yet
 FOLLOWED = "_followed"
 KEY = "_key"
 WAITS, KIDS = "_waits", "_kids"
 _OWN = ("_seq", "_nonce", "_lane", KEY, WAITS, KIDS, "_batch", "_as", FOLLOWED)
-# Fields that each document has, whatever their values.
+# Fields in every document, whatever their values.
 ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at", "updated_at")
 _NEEDED = {"id", *ALWAYS}
-_LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of what an edit leaves out
+_LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of fields that an edit removed
 _DEFAULTS = Job._field_defaults
 FIRST_REV: int = _DEFAULTS["rev"]
-_JSON = frozenset((str, int, float, bool, type(None)))  # what needs no second look
+_JSON = frozenset((str, int, float, bool, type(None)))  # types that need no further check
 _KINDS: dict[str, set[type]] = {
     **{kind: {str} for kind in ("id", "text", "word", "time", "state", "key", "cron")},
     **{kind: {int} for kind in ("int", "count", "size")},
@@ -46,15 +46,15 @@ TYPES["history"] = {list}
 TYPES |= {
     name: types | {type(None)} for name, types in TYPES.items() if _DEFAULTS.get(name, 0) is None
 }
-# What a rule reads of a job beside what it changes: if one of these is another, the rule must look
-# again. `rev` alone would not show an edit in mongosh, which leaves it as it is.
+# What a rule reads of a job besides what it changes: if one of these differs, the rule must run
+# again. `rev` alone would not show an edit in mongosh, which does not change it.
 _READ = ("state", "rev", "run", "worker", "cancel_requested", "run_at", "max_retries")
 
 
 def to_document(job: Job, **own: object) -> Document:
     """The job's document, without what equals its default.
 
-    `own` is what the store adds; None leaves a field out.
+    `own`: fields that the store adds; None leaves one out.
     """
     document: Document = {"_id": job.id, KEY: _halves(job)}
     for name, value in zip(Job._fields[1:-1], job[1:-1], strict=True):
@@ -65,7 +65,7 @@ def to_document(job: Job, **own: object) -> Document:
 
 
 def _kept(name: str, value: object) -> object:
-    """What a document holds of a field; None if it is left out."""
+    """The form of a field in a document; None if it is left out."""
     return _plain(value) if name in ALWAYS or value != _DEFAULTS[name] else None
 
 
@@ -86,12 +86,12 @@ def _halves(job: Job) -> list[str] | None:
 
 
 def first_half(key: str) -> str:
-    """What a job holds of its key for as long as it lives; see keys.py."""
+    """The part of its key that a job holds for as long as it lives; see keys.py."""
     return f"1/{key}"
 
 
 def second_half(key: str) -> str:
-    """What it holds until another one is added beside it."""
+    """The part that it holds until another job is added beside it."""
     return f"2/{key}"
 
 
@@ -106,7 +106,7 @@ def check_document(job: Job) -> None:
 
 
 def to_job(document: Mapping[str, Any]) -> Job:
-    """The job of a document; BadFile for one that an edit left without sense."""
+    """The job of a document; BadFile for one that an edit broke."""
     form = {name: value for name, value in document.items() if name not in _OWN}
     form["id"] = form.pop("_id")
     fits = form.get("state") in STATES and form.keys() >= _NEEDED
@@ -117,7 +117,7 @@ def to_job(document: Mapping[str, Any]) -> Job:
     env = form.get("env")
     if fits and (env is None or all(type(text) is str for text in env.values())):
         job = Job.from_dict(form)
-        if not (job.extra and TYPES.keys() & job.extra.keys()):  # what is ours and stays unread
+        if not (job.extra and TYPES.keys() & job.extra.keys()):  # ours, not shown
             return job
     try:
         return job_from_person(form, now=_LONG_AGO, state="pending")
@@ -129,9 +129,9 @@ def to_job(document: Mapping[str, Any]) -> Job:
 
 
 def difference(old: Job, new: Job) -> tuple[Document, Document]:
-    """What of a stored job must be as it was, and the update that makes it `new`.
+    """The condition that a stored job is still `old`, and the update that makes it `new`.
 
-    Only what changed is written, so that an edit of another key survives.
+    Only changes are written, so that an edit of another key survives.
     """
     as_was: Document = {"_id": old.id}
     to_set, to_unset = {}, {}
@@ -147,7 +147,7 @@ def difference(old: Job, new: Job) -> tuple[Document, Document]:
             change(name, _kept(name, after))
         elif name not in _READ:
             continue
-        as_was[name] = {"$eq": _kept(name, before)}  # null: also where it is left out
+        as_was[name] = {"$eq": _kept(name, before)}  # null also matches a field that is left out
     if old.extra != new.extra:
         had, has = _extra(old), _extra(new)
         for name in had.keys() | has.keys():
@@ -161,7 +161,7 @@ def difference(old: Job, new: Job) -> tuple[Document, Document]:
 
 
 def _as_json(value: object) -> object:
-    """What MongoDB knows and JSON does not (a date, an ObjectId, a NumberLong) as JSON has it."""
+    """A value of a type that only MongoDB has (date, ObjectId, NumberLong) in its JSON form."""
     if isinstance(value, datetime):
         return format_time(value.replace(tzinfo=timezone.utc).timestamp())
     if isinstance(value, Mapping):
@@ -182,9 +182,9 @@ def _plain(value: object) -> object:
 
 
 def _claim_update() -> Document:
-    """The rule of a claim, `claimed`, as a pipeline that the server applies.
+    """The rule of a claim, lifecycle.claimed, as a pipeline that the server applies.
 
-    It is read off the rule itself, so that the two cannot differ. None unsets a field.
+    It is derived from the rule itself, so that the two cannot differ. None unsets a field.
     """
     idle = Job("id", "pending", 0, "due", "command", 0, "then", "then", log_word="word")
     idle = idle._replace(finished_at="then", exit_code=1, error="why")
@@ -205,7 +205,7 @@ _CLAIM = _claim_update()
 def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
     """The update of the document that `worker` claims at `now`; `log_word` is for a first run.
 
-    It leaves as it is a schedule, which never runs itself, and what needs a lock or another job.
+    It does not change a schedule, which never runs itself, or a job that needs a lock or a parent.
     """
     values = {"$worker": worker, "$now": now}
     to_set = {
@@ -227,5 +227,5 @@ def claim_update(worker: str, now: str, log_word: str | None) -> list[Document]:
     for name, value in _CLAIM.items():
         if value is None:
             claimed = {"$unsetField": {"field": name, "input": claimed}}
-    # One condition for the whole document: one a field costs the server more than the claim.
+    # One condition for the whole document: one per field costs the server more than the claim.
     return [{"$replaceWith": {"$cond": [needs, "$$ROOT", claimed]}}]

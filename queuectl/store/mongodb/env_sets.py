@@ -17,14 +17,14 @@ from queuectl.store.mongodb.connection import MARKER, Connection
 EnvSet = Mapping[str, Any]
 
 _HOUR, _DAY = 3600.0, 86_400.0  # seconds
-_MANY = 32  # sets from which on those that no job names are looked for
+_MANY = 32  # with more sets, those that no job names are searched
 
 
 class EnvSets:
-    """Sets by their ids. `form` is JSON text: a captured variable may hold more than UTF-8.
+    """Sets by id. `form` is JSON text, since a captured variable may not be UTF-8.
 
-    `kept_at` is when somebody last meant to add a job with the set, or an hour later: a set goes
-    only if that is a day ago, for its job may not be there yet.
+    `kept_at`: when a job with the set was last about to be added, or up to an hour earlier. A set
+    is removed only a day after that, since its job may not be there yet.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -32,22 +32,22 @@ class EnvSets:
         self.where = connection.address.name
 
     def id_of(self, form: EnvSet) -> str:
-        """The id of a set, made of its content."""
+        """The id of a set, made from its content."""
         return sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
 
     def keep(self, form: EnvSet) -> str:
-        """Keep a set, unless it is kept already; its id."""
+        """Store a set if it is not stored yet; returns its id."""
         own, now = self.id_of(form), self._connection.now()
         kept = {"$set": {"kept_at": now}, "$setOnInsert": {"form": json.dumps(form)}}
         lately = {"_id": own, "kept_at": {"$gt": now - _HOUR}}
-        # Another process may keep the same set at this moment.
+        # Another process may store the same set at this moment.
         with self._connection.told(), suppress(errors.DuplicateKeyError):
             if self._sets.find_one(lately, {"_id": 1}) is None:
                 self._sets.update_one({"_id": own}, kept, upsert=True)
         return own
 
     def drop_unused(self) -> None:
-        """Remove sets that no job names, once a day and if there are many."""
+        """Once a day, if there are many sets, remove those that no job names."""
         database, now = self._connection.database, self._connection.now()
         with self._connection.told():
             if self._sets.estimated_document_count() < _MANY:
@@ -65,7 +65,7 @@ class EnvSets:
         return self._connection.database.env_sets
 
     def of(self, job: Job) -> EnvSet | None:
-        """The job's set, None if it has none; NoSuchSet if that is gone."""
+        """The job's set, None if it has none; NoSuchSet if it is gone."""
         if job.env_set is None:
             return None
         with self._connection.told():

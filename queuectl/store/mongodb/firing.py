@@ -1,8 +1,8 @@
-"""Schedules in a database: what a claim does with one that is due.
+"""Schedules in a database: what a claim does with a due one.
 
-The copy is added, pending, by the change that puts the schedule off. That compares what was read,
-so of workers that meet the schedule at once one fires it. It claims the copy next; should it be
-killed in between, the copy waits like any job.
+The change that puts the schedule off also adds the pending copy. It compares what was read, so of
+several workers that find the schedule at once, only one fires it. That one claims the copy next; if
+it is killed in between, the copy waits like any job.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Firing:
     def __init__(self, connection: Connection, staging: Staging, changes: Changes) -> None:
         self._connection = connection
         self._staging, self._changes = staging, changes
-        self._failed = 0  # times in a row that others were faster
+        self._failed = 0  # how often in a row others were faster
 
     def fire(self, schedule: Job, now: str) -> str | None:
-        """Put the schedule off, and add the copy that is to run, unless others have; its id.
+        """Put the schedule off and add the copy to run, unless another process did; returns its id.
 
-        Raises StoreBusy if they always have.
+        Raises StoreBusy if others keep being faster.
         """
         made = MadeIds(parse_time(now), os.urandom(3)).take()
         new, copy = fired(schedule, copy_id(schedule, made), now, lives=self._lives(schedule))
@@ -54,6 +54,6 @@ class Firing:
         with self._connection.told():
             asked = {"_id": schedule.last, "state": {"$in": [*LIVE, STAGED]}}
             last = self._connection.database.jobs.find_one(asked, {"state": 1, "_batch": 1})
-        if last is not None and last["state"] == STAGED:  # whoever fired it died
+        if last is not None and last["state"] == STAGED:  # the worker that fired it died
             self._staging.finish(last["_batch"], schedule.id)
         return last is not None

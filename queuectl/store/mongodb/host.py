@@ -13,7 +13,7 @@ from queuectl.store import door
 
 
 def make_host_folder(folder: str, address: Address) -> None:
-    """Make this host's folder for a queue, and write down there which queue it stands for."""
+    """Make this host's folder for a queue, and note in it which queue it stands for."""
     door.make_folder(folder)
     door.make_private(folder, os.stat(folder))
     text = f"@{address.path}\n{address.name}" if address.path else address.url
@@ -21,16 +21,16 @@ def make_host_folder(folder: str, address: Address) -> None:
 
 
 def forget_secret(folder: str, address: Address) -> None:
-    """Take the password out of a host folder, which goes on to stand for its queue."""
+    """Remove the password from a host folder, which still stands for its queue."""
     if address.has_secret and not address.path:
         door.replace(os.path.join(folder, ADDRESS), address.name.encode() + b"\n")
 
 
 @contextmanager
 def folder_held(folder: str, *, alone: bool = False) -> Iterator[None]:
-    """Hold a lock on a host folder, as many may at once, or `alone`.
+    """Hold a lock on a host folder, shared with others or `alone`.
 
-    `alone` raises BlockingIOError if anybody holds it. Raises OSError and StoreError where the
+    Raises BlockingIOError if `alone` and another process holds it; OSError or StoreError if the
     folder cannot be opened.
     """
     fd = door.open_folder(folder)

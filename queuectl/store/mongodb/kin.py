@@ -1,9 +1,9 @@
-"""Jobs that wait for others, in a database: what a step comes to for those; it is one transaction.
+"""Jobs that wait for others, in a database. A step and its consequences are one transaction.
 
-A waiting job notes in `_waits` which parents it lacks, and lies in a lane that is never open while
-it lacks one (see lanes.py). Who hands it in counts up `_kids` in the documents of its parents: so
-two steps meet in one document, of which one sees the other, if a parent ends at the same moment.
-A job that nobody waits for ends in one write, as ever.
+A waiting job notes in `_waits` which parents it lacks, and while it lacks one it is in a lane that
+is never open (see lanes.py). The step that adds it increments `_kids` in the documents of its
+parents: so if a parent ends at the same moment, both steps write one document, and one of them sees
+the other. A job without children still ends in a single write.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _NAMING = ("after", "after_end")
 _HINTS = {"after": "waits_after", "after_end": "waits_after_end", WAITS: "waits"}
 _OF_KIDS = dict.fromkeys(("state", *_NAMING, WAITS), 1)
 _OF_PARENTS = dict.fromkeys(("state", *RECURS, KIDS), 1)
-_FEW = 8  # jobs for whose children one need not look first
-MOST = 10_000  # jobs that are handed in at once, if some of them wait for others
+_FEW = 8  # up to so many jobs, their children are not searched first
+MOST = 10_000  # jobs enqueued at once if some of them wait for others
 
 
 class Family:
-    """What is known, in one step, of jobs that name others, and of those, as they were before it.
+    """What one step knows of jobs that name others, and of their parents, as before the step.
 
-    `session` is that of the transaction. What asks the server raises the driver's own errors, which
+    `session`: the transaction's. Methods that ask the server raise the driver's own errors, which
     the transaction must see.
     """
 
@@ -55,10 +55,10 @@ class Family:
         self._gate, self._session = gate, session
         self._states: dict[str, str | None] = {}
         self._kids: dict[str, list[Job]] = {}
-        self._unaware: list[str] = []  # parents that were loaded and know of no job that waits
+        self._unaware: list[str] = []  # loaded parents without waiting children
 
     def load(self, names: Iterable[str]) -> None:
-        """Ask for the states of these jobs at once."""
+        """Load the states of these jobs in one query."""
         wanted = [name for name in dict.fromkeys(names) if name not in self._states]
         self._states |= dict.fromkeys(wanted)
         for ids in pieces(wanted):
@@ -74,12 +74,12 @@ class Family:
         return self._states[job_id]
 
     def kids_of(self, parent: str | None) -> Iterator[Job]:
-        """The jobs that name it, or any at all, in whatever state."""
+        """The jobs, in any state, that name this parent (None: any parent)."""
         if parent is not None and parent in self._kids:
             yield from self._kids[parent]
             return
         found = self._naming({"$exists": True} if parent is None else parent)
-        if parent is not None and len(found) > _FEW:  # whose own will be asked for next
+        if parent is not None and len(found) > _FEW:  # whose own children are needed next
             for ids in pieces([kid.id for kid in found]):
                 of: dict[str, list[Job]] = {name: [] for name in ids}
                 for kid in self._naming({"$in": ids}):
@@ -93,7 +93,7 @@ class Family:
         return [*map(to_job, self._jobs.find(named, session=self._session))]
 
     def live_kids(self, ids: Collection[str]) -> dict[str, Job]:
-        """The live jobs, with nothing but what they name, that wait for one of these, or did."""
+        """The live jobs, with few of their fields, that wait or waited for one of these."""
         found: dict[str, Job] = {}
         for piece in pieces(ids):
             some = {"$in": piece}
@@ -105,9 +105,9 @@ class Family:
     def consequences(
         self, pairs: Sequence[Pair], now: str, *, alone: bool
     ) -> tuple[list[Pair], Callable[[str], str | None]]:
-        """What else happens in the step; and the states of parents as they are after it.
+        """What else happens in the step, and the states of parents after it.
 
-        Raises what `check_new` does of jobs that are to wait for others.
+        Raises what `check_new` raises for jobs that are to wait for others.
         """
         self.load(name for _, new in pairs for name in parents(new))
         more = Kin(self.kids_of, self.state_of).consequences(pairs, now, alone=alone)
@@ -122,11 +122,11 @@ class Family:
         return more, state_of
 
     def check_added(self, jobs: Collection[Job]) -> Callable[[str], str | None]:
-        """Raise what is wrong with what new jobs wait for; the states of parents beside them."""
+        """Check what new jobs wait for, as `check_new`; returns the states of parents with them."""
         new = {job.id: job for job in jobs}
         self.load(name for job in jobs for name in parents(job) if name not in new)
         state_of = states_with(new, self.state_of)
-        # A job with a new id can only be waited for if it was handed in with the others.
+        # Only a job of the same batch can wait for a job with a new id.
         is_named = bool(self.live_kids(new))
         check_new(
             {job.id: job for job in jobs if parents(job)},
@@ -142,14 +142,14 @@ class Family:
         return to_job(found) if found else None
 
     def counted(self, jobs: Iterable[Job]) -> list[UpdateMany]:
-        """The writes by which parents know of those that wait for them."""
+        """The writes that tell parents of their new children."""
         names = dict.fromkeys(name for job in jobs for name in parents(job))
         return [UpdateMany({"_id": {"$in": some}}, {"$inc": {KIDS: 1}}) for some in pieces(names)]
 
     def freed(self, pairs: Sequence[Pair]) -> tuple[list[UpdateMany], int]:
-        """The writes that note in waiting jobs which of these they lack by now.
+        """The writes that note in waiting jobs which of these they now lack.
 
-        They come behind the changes of these jobs. Also how many jobs lack nothing any more.
+        They follow the changes of these jobs. Also returns how many jobs no longer lack any.
         """
         changed = {new.id: new for _, new in pairs}
         turned = [new for old, new in pairs if turns(old, new)]
@@ -161,7 +161,7 @@ class Family:
             count += kid["_id"] not in changed and all(
                 name in ended and is_met(ended[name], strict=name in strict) for name in kid[WAITS]
             )
-        if len(turned) > _FEW:  # hardly one of thousands that fall has children of its own
+        if len(turned) > _FEW:  # few of the thousands that may fall have children themselves
             kids = [*self.live_kids([*(job.id for job in turned)]).values()]
             kids += (new for new in changed.values() if new.state in CLAIMABLE)
             named = {name for kid in kids for name in parents(kid)}
@@ -181,7 +181,7 @@ class Family:
         return UpdateMany({"state": WAITING, **asked}, self._waiting(waits))
 
     def _waiting(self, waits: Document) -> list[Document]:
-        """An update that sets what a job lacks, and its lane by that."""
+        """An update that sets what a job lacks, and its lane accordingly."""
         none = {"$eq": [f"${WAITS}", []]}
         return [
             {"$set": {WAITS: waits}},
@@ -191,7 +191,7 @@ class Family:
         ]
 
     def put_right(self) -> None:
-        """Note in waiting jobs which parents they lack, whatever was edited in mongosh."""
+        """Note in waiting jobs which parents they lack, after any edit in mongosh."""
         found: dict[str, Document] = {}
         for field, hint in _HINTS.items():
             asked = {"state": WAITING, field: {"$exists": True}}
@@ -214,13 +214,13 @@ class Family:
 
 
 def turns(old: Job, new: Job) -> bool:
-    """Whether a step of a job can matter for those that wait for it: it ends, or is back."""
+    """Whether a step of a job can matter for its children: it ends or comes back."""
     states = {parent_state(old), parent_state(new)}
     return len(states) > 1 and not states <= LIVE
 
 
 def _slim(document: Document, names: Iterable[str]) -> Job:
-    """A job that has nothing but its id, its state and these fields."""
+    """A job with only its id, its state and these fields."""
     job = Job(document["_id"], document["state"], 0, "", "", 0, "", "")
     fields: dict[str, Any] = {name: document[name] for name in names if name in document}
     for name, value in fields.items():
@@ -229,12 +229,12 @@ def _slim(document: Document, names: Iterable[str]) -> Job:
 
 
 def waits_of(job: Job, state_of: Callable[[str], str | None]) -> list[str] | None:
-    """What the document of a job notes of the parents that it lacks; None for nothing."""
+    """What the document of a job notes about the parents that it lacks; None for none."""
     return [*unmet(job, state_of)] or None if job.state in CLAIMABLE else None
 
 
 def noting(update: Document, lacks: list[str] | None) -> Document:
-    """The update of a job's document that notes as well what the job lacks."""
+    """The update, extended to note what the job lacks."""
     to_set, to_unset = (dict(update.get(step, {})) for step in ("$set", "$unset"))
     if lacks is None:
         to_unset[WAITS] = ""
@@ -245,14 +245,14 @@ def noting(update: Document, lacks: list[str] | None) -> Document:
 
 
 def refuse_kin(jobs: Iterable[Job], name: str) -> None:
-    """InvalidInput if a job waits for others, which a standalone server cannot keep."""
+    """Raise InvalidInput if a job waits for others, which a standalone server cannot handle."""
     for job in jobs:
         if parents(job) and job.state in LIVE:
             raise needs_set(job.id, name)
 
 
 def needs_set(job_id: str, name: str) -> InvalidInput:
-    """The error for a step that concerns jobs which wait for others, on a standalone server."""
+    """The error for a step that concerns waiting children on a standalone server."""
     return InvalidInput(
         f"job '{job_id}' waits for others, or they for it: that needs a replica set, and {name} is "
         f"a standalone server: {MAKE_SET}"

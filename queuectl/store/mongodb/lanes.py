@@ -1,10 +1,10 @@
-"""Waiting jobs that something besides their time may hold back, so that a claim passes none twice.
+"""Waiting jobs that something besides their time may hold, so that a claim passes none twice.
 
-What may hold a job back are its tokens: tags that are paused or limited, and its locks; see
-model/gate.py. The tokens of a waiting job stand in its document as one text, its lane, by which
-the index `lane` is sorted: so a claim asks for the first job of the lanes that are open, however
-many wait in the others. A lane is only where a job is looked for: what may start is decided by the
-job itself, and one that lies in a wrong lane, as after an edit in mongosh, is put into its own.
+What may hold a job are its tokens: tags that are paused or limited, and its locks; see
+model/gate.py. The document of a waiting job has its tokens as one text, its lane, and the index
+`lane` is sorted by that: so a claim queries the first job of the open lanes, however many wait in
+the others. A lane only says where to look for a job; the job itself decides whether it may start. A
+job in a wrong lane, for example after an edit in mongosh, is moved to the right one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from queuectl.store.mongodb.documents import WAITS, Document
 
 WAITING = {"$in": sorted(CLAIMABLE)}
 ORDER = [("priority", 1), ("run_at", 1), ("_seq", 1)]
-# The server merges the lanes of one question, of both states; of more than 200 it sorts all jobs.
+# The server merges the lanes of one query, for both states; with more than 200 it sorts all jobs.
 _AT_ONCE = 90
-_FEW = 3  # jobs that a claim is ready to take, one if others are faster with those before it
-_PIECE = 5000  # jobs that are put into another lane at once: the server must answer in time
-AFTER = "after/"  # the lane of jobs that wait for others; no tag begins so
+_FEW = 3  # candidates of a claim, in case others are faster with the first ones
+_PIECE = 5000  # jobs moved to another lane at once: the server must answer in time
+AFTER = "after/"  # the lane of jobs that wait for others; no tag begins like this
 _EPOCH = format_time(0.0)
-# Of each priority the first job: the server skips from one to the next in the index `claim`.
+# The first job of each priority: the server skips from one to the next in the index `claim`.
 _FIRSTS: list[Document] = [
     {"$sort": {"state": 1, "priority": 1, "run_at": 1, "_seq": 1}},
     {
@@ -41,23 +41,23 @@ _FIRSTS: list[Document] = [
 
 
 def ready(now: str) -> Document:
-    """The condition for jobs that wait and are due."""
+    """The condition for due waiting jobs."""
     return {"state": WAITING, "run_at": {"$lte": now}}
 
 
 def lane_of(job: Job, gate: Gate) -> str | None:
-    """The lane of a job that waits for no other; None for that which nothing can hold back."""
+    """The lane of a job that waits for no other; None if nothing can hold the job."""
     tags = [tag for tag in gated(gate) if tag in job.tags]
     return " ".join(tags + [LOCK + name for name in job.lock]) or None
 
 
 def lane_by(job: Job, gate: Callable[[], Gate]) -> str | None:
-    """`lane_of` by a gate that is asked for only if the job has tags."""
+    """`lane_of` with a gate that is read only if the job has tags."""
     return lane_of(job, gate() if job.tags else OPEN)
 
 
 def gated(gate: Gate) -> list[str]:
-    """The tags by which a job may be held back."""
+    """The tags that may hold a job."""
     return sorted(gate.paused | gate.limits.keys())
 
 
@@ -90,9 +90,9 @@ class Lanes:
     def first(
         self, lanes: Collection[str | None], now: str, wanted: str | None = None
     ) -> list[Document]:
-        """The documents of the jobs that are claimed first of those in the lanes that are due.
+        """The documents of the due jobs in these lanes that are claimed first.
 
-        A few, as others may take the very first at this moment. `wanted`: of this one, if any.
+        Several, since others may just be taking the first. `wanted`: only this job, if any.
         """
         best: list[Document] = []
         hint = "_id_" if wanted else "lane"
@@ -104,9 +104,9 @@ class Lanes:
         return sorted(best, key=_place)[:_FEW]
 
     def first_aged(self, lanes: Collection[str | None], now: str, aging: float) -> list[Document]:
-        """The same by the setting `aging`: the first among those that are first of a priority.
+        """`first` with `aging`: the first among those that are the first of their priority.
 
-        What a step of priority is worth stands in no index, for the setting may change.
+        No index has what a step of priority is worth, since the setting may change.
         """
         best: Document | None = None
         place: tuple[Any, ...] = ()
@@ -123,7 +123,7 @@ class Lanes:
         return [best] if best else []
 
     def aged(self, now: str, aging: float) -> Document | None:
-        """The condition for jobs that come before all those of other priorities, in any lane.
+        """The condition for jobs, in any lane, that come before all jobs of other priorities.
 
         None if no job is due.
         """
@@ -137,7 +137,7 @@ class Lanes:
         return {"priority": priority, "run_at": {"$lte": latest}}
 
     def _firsts(self, now: str, aging: float) -> list[tuple[int, str, int, int]]:
-        """Of each priority with a due job the place of its first one; the priority comes last."""
+        """The sort key of the first due job of each priority; the priority comes last."""
         steps: list[Document] = []
         for state in WAITING["$in"]:
             part: list[Document] = [{"$match": {"state": state}}, *_FIRSTS]
@@ -151,9 +151,9 @@ class Lanes:
         )
 
     def next_due(self, lanes: Collection[str | None], gate: Gate, now: str) -> str | None:
-        """When the first job is due, of those in the lanes; of others that are later than now."""
+        """When the first job in these lanes is due, or one later than now in other lanes."""
         if (first := self._first_due({})) is None or first > now:
-            return first  # in one question, where nothing is due that is held back
+            return first  # one query is enough if no due job is held
         for some in pieces(lanes, _AT_ONCE):
             asked = ready(now) | {"_lane": {"$in": some}}
             with self._connection.told():
@@ -165,7 +165,7 @@ class Lanes:
         return self._first_due(later)
 
     def _first_due(self, asked: Document) -> str | None:
-        """When the first of the waiting jobs like these is due."""
+        """When the first waiting job that meets the condition is due."""
         asked = {"state": WAITING, **asked}
         with self._connection.told():
             soon = self._jobs.find(asked, {"run_at": 1}, hint="due").sort("run_at", 1)
@@ -183,7 +183,7 @@ class Lanes:
                 self._jobs.update_many(wrong, [{"$set": {"_lane": lane_on_server(gate)}}, PLAIN])
 
     def put(self, job: Job, gate: Gate) -> None:
-        """Put this one into its lane."""
+        """Put this job into its lane."""
         lane = lane_of(job, gate)
         update = {"$unset": {"_lane": ""}} if lane is None else {"$set": {"_lane": lane}}
         with self._connection.told():
@@ -193,7 +193,7 @@ class Lanes:
 def open_lanes(
     lanes: Iterable[str | None], gate: Gate, using: Mapping[str, list[Job]]
 ) -> list[str | None]:
-    """Those of the lanes whose tokens are all free, and that without tokens."""
+    """The lanes whose tokens are all free, and the lane without tokens."""
 
     def is_shut(token: str) -> bool:
         if token == AFTER:
@@ -206,7 +206,7 @@ def open_lanes(
 
 
 def _running(document: Document) -> Job:
-    """Of a running job what it holds."""
+    """A running job with only what it holds."""
     tags, slots = (document.get(name) for name in ("tags", "slots"))
     job = Job(document["_id"], "in_progress", 0, "", "", 0, "", "")
     return job._replace(
@@ -220,7 +220,7 @@ def _place(document: Document) -> tuple[Any, ...]:
 
 
 def lane_on_server(gate: Gate) -> Document:
-    """`lane_of`, as the server reckons it; empty for None."""
+    """`lane_of` as an expression for the server; empty for None."""
     tags = {"$cond": [{"$isArray": "$tags"}, "$tags", []]}
     locks = {"$cond": [{"$isArray": "$lock"}, "$lock", []]}
     is_text = {"$eq": [{"$type": "$$this"}, "string"]}

@@ -1,4 +1,4 @@
-"""What a database holds that is a queue: its marker, its collections and their indexes."""
+"""The content of a database that is a queue: its marker, its collections and their indexes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from queuectl.store.mongodb.documents import KEY, WAITS
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 8  # raised when an index or a rule is added: a process that finds less makes them
+LAYOUT = 8  # raise it with each new index or rule: a process that finds a lower one makes them
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 _Index = tuple[tuple[str, ...], dict[str, Any]]  # the fields, and how
@@ -26,13 +26,12 @@ def _if(**conditions: Mapping[str, Any]) -> dict[str, Any]:
     return {"partialFilterExpression": conditions}
 
 
-_SPARSE, _ONE = {"sparse": True}, {"unique": True}  # _ONE: what one job at most may hold
+_SPARSE, _ONE = {"sparse": True}, {"unique": True}  # _ONE: at most one job may hold the value
 _THERE = {"$exists": True}
-_UNENDED = {"$gte": min(CLAIMABLE)}  # by the alphabet: MongoDB 5.0 takes no list of values here
-# A claim scans the first: the ready jobs of each state, in the order in which they are claimed,
-# whatever is due later; where something may hold jobs back, the second (see lanes.py). The third
-# counts, and tells what is due next; the fourth lists. An index that leaves ended jobs out costs
-# the end of a job less.
+_UNENDED = {"$gte": min(CLAIMABLE)}  # alphabetically: MongoDB 5.0 takes no list of values here
+# A claim scans the first index: the waiting jobs of each state in the order of claims; if something
+# may hold jobs it scans the second (see lanes.py). The third is for counts and for what is due
+# next; the fourth lists. An index without ended jobs makes the end of a job cheaper.
 _JOB_INDEXES: dict[str, _Index] = {
     "claim": (("state", "priority", "run_at", "_seq"), _if(state=_UNENDED)),
     "lane": (("state", "_lane", "priority", "run_at", "_seq"), _if(state=_UNENDED)),
@@ -52,7 +51,7 @@ _JOB_INDEXES: dict[str, _Index] = {
 
 
 class Look(NamedTuple):
-    """What a process finds first: whether this is a queue, batches that wait, its settings.
+    """What a process finds first: whether this is a queue, waiting batches, and settings.
 
     `right_for`: see counts.py.
     """
@@ -64,10 +63,10 @@ class Look(NamedTuple):
 
 
 def first_look(connection: Connection) -> Look:
-    """Look at a database, in one question if it is a queue.
+    """Look at a database, with one query if it is a queue.
 
-    Raises StoreError for one that a newer queuectl made, or that holds another's collections, and
-    BadFile for one that lost its marker.
+    Raises StoreError if a newer queuectl made it or it has foreign collections, and BadFile if it
+    lost its marker.
     """
     marker, batches, settings = _meta(connection)
     if marker is None:
@@ -75,7 +74,7 @@ def first_look(connection: Connection) -> Look:
             names = set(connection.database.list_collection_names())
         foreign = sorted(names.intersection(COLLECTIONS))
         if foreign:
-            # Somebody may have made it between the two looks.
+            # Another process may have made it between the two looks.
             marker, batches, settings = _meta(connection)
             if marker is None:
                 with connection.told():
@@ -115,14 +114,14 @@ def _meta(
 
 
 def made_at(connection: Connection) -> str:
-    """When the database was made a queue, by the server's clock; "None" if it is not one yet."""
+    """When the database became a queue, by the server's clock; "None" if it is not one yet."""
     return str((_meta(connection)[0] or {}).get("made_at"))
 
 
 def make(connection: Connection) -> None:
-    """Make the database a queue; several may do so at once."""
+    """Make the database a queue; several processes may do so at once."""
     marker = {"format": FORMAT, "made_at": connection.now(), "layout": 0}
-    # First: a collection of ours without the marker would be taken for another's.
+    # First: a collection of ours without the marker would look foreign.
     with connection.told(), suppress(errors.DuplicateKeyError):
         connection.database.meta.update_one({"_id": MARKER}, {"$setOnInsert": marker}, upsert=True)
     _make_collections(connection)
@@ -144,16 +143,16 @@ def make_jobs(connection: Connection, name: str) -> None:
     # Not for what breaks the rule already: it must be put aside, or the queue would stand still.
     database, rule = connection.database, {"validator": validator(), "validationLevel": "moderate"}
     if not _make_collection(database, name, **rule):
-        with suppress(errors.OperationFailure):  # not every user may; it is a rule for people
+        with suppress(errors.OperationFailure):  # not every user may; the rule is for people
             database.command("collMod", name, **rule)
     jobs = database[name]
     older = jobs.index_information()
     for index, (keys, how) in _JOB_INDEXES.items():
         if "partialFilterExpression" in how and index in older and not _is_partial(older[index]):
-            with suppress(errors.OperationFailure):  # another process has
+            with suppress(errors.OperationFailure):  # another process did
                 jobs.drop_index(index)
         jobs.create_index([(key, ASCENDING) for key in keys], name=index, **how)
-    if not connection.has_transactions:  # what changed is asked for: see watch.py
+    if not connection.has_transactions:  # for queries of recent changes: see watch.py
         jobs.create_index([("updated_at", ASCENDING)], name="changed")
 
 
@@ -162,7 +161,7 @@ def _is_partial(index: Mapping[str, Any]) -> bool:
 
 
 def _make_collection(database: Any, name: str, **how: Any) -> bool:
-    """Make a collection or view; False if it is there already."""
+    """Make a collection or view; False if it exists."""
     try:
         database.create_collection(name, **how)
     except (errors.CollectionInvalid, errors.OperationFailure) as exc:
@@ -173,7 +172,7 @@ def _make_collection(database: Any, name: str, **how: Any) -> bool:
 
 
 def read_settings(connection: Connection) -> dict[str, object]:
-    """The settings that were changed, as they were written; BadFile if they hold a mistake."""
+    """The settings that differ from the defaults, as written; BadFile if they have a mistake."""
     with connection.told():
         found = connection.database.config.find_one({"_id": SETTINGS})
     return _as_written(connection, found)

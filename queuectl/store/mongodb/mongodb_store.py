@@ -1,7 +1,7 @@
-"""The store in a MongoDB database: the contract, kept by one document a job.
+"""The store in a MongoDB database: the contract, with one document for each job.
 
 A claim is one step of the server. Every other change compares what the rule has read and writes
-only what it changed, so that neither another queuectl nor an edit in mongosh is written over.
+only what it changed, so that no change by another queuectl or in mongosh is overwritten.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ if TYPE_CHECKING:
     from queuectl.store.output import Output
     from queuectl.store.watch import Watch
 
-_UPKEEP = 60.0  # seconds between looks for batches that were left half-way
-_LOOK = 0.2  # seconds; longer waits end early, for the waiter looks again
-_SAME_MOMENT = 0.1  # seconds after its first look in which a command need not ask again
+_UPKEEP = 60.0  # seconds between looks for unfinished batches
+_LOOK = 0.2  # seconds; longer waits end early, since the waiter looks again
+_SAME_MOMENT = 0.1  # seconds after its first look for which a command does not ask again
 
 
 class MongodbStore:
-    """The store in one database: methods without a text are as Store says."""
+    """The store in one database; methods without a docstring: see Store."""
 
     spans_hosts = True
 
     def __init__(self, address: Address, folder: str) -> None:
         self.connection = connect(address)
         self.name = address.name
-        self.folder = folder  # this host's own, see addresses.py
+        self.folder = folder  # this host's folder, see addresses.py
         self.notices = self.connection.notices
         self.on_change: OnChange = lambda pairs, settings: ()
         self._env_sets, self._counts = EnvSets(self.connection), Counts(self.connection)
@@ -73,7 +73,7 @@ class MongodbStore:
         self._changes = Changes(self.connection, self._staging, gate, self._follows, self._next_seq)
         self._adding = Adding(self.connection, self._staging, self._changes, gate, self._next_seq)
         self._firing = Firing(self.connection, self._staging, self._changes)
-        self._looked = time.monotonic()  # when it was last looked for batches
+        self._looked = time.monotonic()  # when batches were last looked for
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
         self._marked = False  # whether the database is known to be a queue
         self._has_folder = False  # whether this object has made the host's folder
@@ -89,12 +89,12 @@ class MongodbStore:
     def freed(self, count: int) -> None:
         self._changes.freed = count
 
-    # -- which database; what only few commands need is imported by them
+    # -- which database; what only a few commands need is imported in them
 
     def _there(self) -> bool:
-        """Whether the database is a queue yet.
+        """Whether the database is a queue already.
 
-        Looked at, what it lacks is made, and batches that were left half-way are looked after.
+        If so, this also makes what it lacks, and takes care of unfinished batches.
         """
         if not self._marked or self.connection.lacks_index:
             self.connection.lacks_index = False
@@ -107,7 +107,7 @@ class MongodbStore:
         return self._marked
 
     def _make(self) -> None:
-        """Make the database a queue, unless it is one."""
+        """Make the database a queue if it is not one."""
         if not self._there():
             layout.make(self.connection)
             self._marked = True
@@ -146,7 +146,7 @@ class MongodbStore:
         return Summary(self.name, self.counts(), 0, self.workers(), settings, note=note)
 
     def exists(self) -> bool:
-        """See Store; there is one in every database that is none of another's."""
+        """See Store; every database without foreign collections counts as a queue."""
         self._there()
         return True
 
@@ -156,13 +156,13 @@ class MongodbStore:
         make_host_folder(self.folder, self.connection.address)
 
     def identity(self) -> str:
-        """See Store: that of the host folder, whose workers a host can tell apart."""
+        """See Store: that of the host folder, since a host knows only the workers there."""
         if not os.path.isdir(self.folder):
-            return "none"  # no worker has run here
+            return "none"  # no worker has run on this host
         return worker_files.folder_identity(self.folder)
 
     def origin(self) -> str:
-        """See Store: the database, and when it was made a queue."""
+        """See Store: the database, and when it became a queue."""
         return f"{self.connection.address.database} {layout.made_at(self.connection)}"
 
     # -- jobs
@@ -184,7 +184,7 @@ class MongodbStore:
         self._adding.add(chain(first, jobs), named, meet)
 
     def _next_seq(self, count: int) -> int:
-        """The first of so many numbers that follow on all that was added before, by the clock."""
+        """The first of `count` numbers, by the clock, that come after all numbers given before."""
         first = max(round(self.connection.now() * 1_000_000) * 1000, self._last_seq)
         self._last_seq = first + count
         return first
@@ -199,9 +199,9 @@ class MongodbStore:
     def find(self, states: Collection[str] | None = None) -> Iterator[Job]:
         if not self._there():
             return
-        # A state that there is not, as an edit may have it, is told of where all are looked for.
+        # An unknown state, which an edit may leave, is reported when all jobs are searched.
         wanted = {"$ne": STAGED} if states is None else {"$in": [*states]}
-        # Not by an index of states: a job that moves on meanwhile would be missed, or met twice.
+        # Not by the index of states, which could miss a job that changes state or show it twice.
         one_pass = {"hint": "order"} if states is None or len(states) > 1 else {}
         dead: list[str] = []
         with self.connection.snapshot() as moment:
@@ -211,7 +211,7 @@ class MongodbStore:
                     dead.append(document["_id"])
                 else:
                     yield to_job(document)
-        # By their ids: one that was retried since then was not yielded yet, and must be.
+        # By their ids: a job that was retried since then has not been yielded yet.
         for ids in pieces(dead):
             asked = {"_id": {"$in": ids}, "state": wanted}
             yield from map(to_job, self._in_order(asked, {}))
@@ -245,7 +245,7 @@ class MongodbStore:
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
-        """See Store. If the claim fails after the settling, that is done: asking again is right."""
+        """See Store. If the claim fails after the settling, calling it again is right."""
         if not self._there():
             return Claim(None, settled=finished is None)
         self.freed, term = 0, self.connection.term
@@ -260,9 +260,9 @@ class MongodbStore:
             return Claim(None, settled=False, stored=finished and self.get(finished[0].id))
         sure = self._claims.wrote and self.connection.term == term
         if finished and self._changes.unconfirmed and not sure:
-            self._changes.settle(*finished)  # it may be lost with a primary
+            self._changes.settle(*finished)  # the write may be lost with a primary
         if job is not None and self.freed and parents(job):
-            self.freed -= 1  # which runs here
+            self.freed -= 1  # this very run
         return Claim(job)
 
     def _follows(self, pairs: Sequence[tuple[Job, Job]]) -> Iterable[Job]:
@@ -330,7 +330,7 @@ class MongodbStore:
         with self.connection.told():
             return self.connection.database.workers.find_one({}, {"_id": 1}) is not None
 
-    # -- what workers ask
+    # -- what workers need
 
     def present(self, job: Job) -> Job | None:
         """The present form of the job that a worker runs."""
@@ -348,7 +348,7 @@ class MongodbStore:
     # -- workers
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
-        self._marked = False  # one that begins anew may do so because the database was dropped
+        self._marked = False  # a worker may start anew because the database was dropped
         self._make()
         return self._workers.register(worker_id, pid, start_time, boot_id)
 
@@ -359,13 +359,13 @@ class MongodbStore:
         return self._workers.forget(worker_id)
 
     def workers(self, *, here: bool = False) -> list[WorkerInfo]:
-        """Every worker of every host; one that is not alive was lost."""
+        """Every worker of every host; a worker that is not alive was lost."""
         if here:
             return list(worker_files.worker_infos(self.folder))
         return list(self._workers.all()) if self._there() else []
 
     def orphans(self, busy: int = 0) -> list[WorkerInfo]:
-        """See Workers: of those that have neither a file nor a document, but a job."""
+        """See Workers: those with a job but without a file or document."""
         if not self._there():
             return []
         return [
@@ -374,14 +374,14 @@ class MongodbStore:
         ]
 
     def note_lost(self, worker_id: str, **facts: object) -> None:
-        """See Workers; a worker of another host is left as it is."""
+        """See Workers; does nothing for a worker of another host."""
         worker_files.note_lost(self.folder, worker_id, **facts)
 
     def stop_elsewhere(self, now: bool) -> list[str]:
         return self._workers.stop_elsewhere(now) if self._there() else []
 
     def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        """See Workers: those of this host; others look by themselves."""
+        """See Workers: only those of this host; others poll."""
         worker_files.wake(self.folder, message, only)
 
     def wake_idle(self, count: int) -> None:
@@ -390,7 +390,7 @@ class MongodbStore:
     # -- the rest
 
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
-        """Have a line told once when an answer takes longer than a second."""
+        """See Store."""
         self.connection.on_wait = tell
 
     def prepare_claims(self) -> None:
@@ -398,19 +398,19 @@ class MongodbStore:
         self._there()
 
     def leave_notices(self) -> None:
-        """For a worker, whose words nobody reads."""
+        """See Store."""
         self.notices.clear()
 
     def check_size(self, job: Job) -> None:
-        """See Jobs; also for one with a key or a number that MongoDB does not have."""
+        """See Jobs; also refuses a key or a number that MongoDB cannot hold."""
         checked_line(job)
         check_document(job)
 
     def sync(self) -> None:
-        """Nothing: whatever was acknowledged is durable."""
+        """Nothing to do: every acknowledged write is durable."""
 
     def fold(self) -> None:
-        """Look after what was left half-way, and jobs that were edited in mongosh."""
+        """Take care of unfinished batches and of jobs that were edited in mongosh."""
         self._marked = False
         if self._there():
             self._claims.put_right()
@@ -418,38 +418,38 @@ class MongodbStore:
         self._workers.clear()
 
     def tidy(self) -> None:
-        """Nothing: there are no files to bring up to date."""
+        """Nothing to do: there are no files to bring up to date."""
 
     def fold_if_due(self, *, busy: bool = False) -> bool:
-        """Now and then, what `fold` does; never that anything else has changed."""
+        """Do now and then what `fold` does; returns False, since no files changed."""
         if time.monotonic() - self._looked > _UPKEEP:
             self._looked = time.monotonic()
             self.fold()
         return False
 
     def fold_due_in(self) -> float | None:
-        """Never earlier than a worker looks by itself."""
+        """None: a worker polls early enough."""
         return None
 
     def now(self) -> float:
-        """See Store; it is the server's clock."""
+        """See Store; the server's clock."""
         return self.connection.now()
 
     def wait(self, seconds: float) -> None:
         time.sleep(min(seconds, _LOOK))
 
     def check(self) -> list[str]:
-        """See Store: what is not a job."""
+        """See Store: documents that are not jobs."""
         return []
 
     def close(self) -> None:
-        """See Store. The connection is the process's own: what is opened next uses it, too."""
+        """See Store. The connection belongs to the process: the next store also uses it."""
         if self._has_folder:
             self._workers.forget_secret()
 
 
 def _sized(index: int, job: Job) -> Job:
-    """The job that is handed in; InvalidInput, with its index, if it is too large."""
+    """The new job; InvalidInput, with its index, if it is too large."""
     try:
         checked_line(job)
     except InvalidInput as exc:

@@ -1,4 +1,4 @@
-"""The store that a host folder stands for; or one line that says what to install for it."""
+"""The store that a host folder stands for, or one line that says what to install."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def opened(folder: str) -> MongodbStore:
-    """The store; nothing is connected yet. StoreError where the driver is not installed."""
+    """The store, not connected yet; StoreError if the driver is not installed."""
     address = address_of(folder)
     assert address is not None
-    gc.disable()  # the driver's 300 modules set it off again and again: a tenth of a command
+    gc.disable()  # loading the driver's 300 modules would trigger it often: a tenth of a command
     try:
         import pymongo  # noqa: F401
 
@@ -33,17 +33,17 @@ def opened(folder: str) -> MongodbStore:
 
 
 def watch(folder: str) -> Watch:
-    """The store's watch; raises as `opened`."""
+    """The store's watch; raises what `opened` raises."""
     return opened(folder).watch()
 
 
 def read_summary(folder: str) -> Summary:
-    """What `status` shows of the queue; raises as `opened`."""
+    """What `status` shows of the queue; raises what `opened` raises."""
     return opened(folder).summary()
 
 
 def greeting(folder: str) -> str:
-    """Name, version and form of the server, and how long it took to answer; as `opened`."""
+    """Name, version and form of the server, and the time of its answer; raises as `opened`."""
     store = opened(folder)
-    store.exists()  # a server may greet whom it lets read nothing
+    store.exists()  # a server may answer a greeting but refuse reads
     return store.connection.greeting()

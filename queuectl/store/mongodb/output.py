@@ -1,9 +1,9 @@
 """Output of runs in the database, in pieces, so that every host can show it while the job runs.
 
-A command writes to the worker's spool, a local file; a thread sends on what is new. What a host
-printed in the second before it was lost is gone with it. A run that writes more than log-limit is
-cut in its spool as in a data folder, see store/files/log_cut.py. Meanwhile only the last of what is
-new is sent, and what lies in the middle removed; the log that is kept then takes its place.
+A command writes to the worker's spool, a local file, and a thread sends what is new. Output from
+the last second before a host was lost is lost too. A run that writes more than log-limit is cut in
+its spool as in a data folder, see store/files/log_cut.py. Meanwhile only the end of the new output
+is sent, and the middle is removed; at the end the kept log replaces all this.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from queuectl.store.mongodb.connection import Connection, clock, pieces
 PAUSE = 0.5  # seconds between looks at the spool
 _TRUSTED = 1.0  # seconds for which "is not lost" holds: a question a piece would slow others down
 _NEVER = float("-inf")
-_SMALL = 1 << 14  # bytes up to which a piece grows, so that a run that prints little has few
-_MOST = 64  # pieces that are sent at each look
-_NEWEST = 4 * PIECE  # bytes that are sent at each look once the spool was cut
+_SMALL = 1 << 14  # bytes up to which a piece grows, so that short output has few pieces
+_MOST = 64  # pieces sent at each look
+_NEWEST = 4 * PIECE  # bytes sent at each look once the spool was cut
 
 
 class Cut(NamedTuple):
-    """A run of which not all is kept: `written` bytes in all, of which the first `front` are."""
+    """Output not kept whole: `written` bytes in all, of which the first `front` are kept."""
 
     written: int
     front: int
@@ -44,7 +44,7 @@ class Cut(NamedTuple):
 class Pieces:
     """The pieces of all runs: documents of the collection `logs`.
 
-    `name` is that of the log's file, as a data folder would have it; `at` is the offset.
+    `name`: the name that the log's file would have in a data folder. `at`: the offset.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -65,9 +65,9 @@ class Pieces:
         cut: Cut | None = None,
         thinned: bool = False,
     ) -> None:
-        """Keep some bytes of a run's output; once more does no harm.
+        """Store bytes of a run's output; repeating it does no harm.
 
-        `thinned`: what lies in the middle of that output is removed.
+        `thinned`: the middle of that output is removed.
         """
         head = {"name": name, "job": job.id, "run": job.run, "word": job.log_word}
         head |= {"sent_at": format_time(self._connection.now())}
@@ -85,17 +85,17 @@ class Pieces:
                 logs.bulk_write(steps)
 
     def is_lost(self, worker_id: str) -> bool:
-        """Whether the worker was declared lost, or is no longer known at all."""
+        """Whether the worker was declared lost or is unknown."""
         alive = {"_id": worker_id, "lost": None}
         with self._connection.told():
             return self._connection.database.workers.find_one(alive, {"_id": 1}) is None
 
     def got_on(self) -> None:
-        """Tell that a part was sent of what may take longer than a lease."""
+        """Note progress of a transfer that may take longer than a lease."""
         self._connection.got_on = clock()
 
     def keep(self, name: str, job: Job, output: Iterable[bytes]) -> None:
-        """Keep the whole output of a run that another queue has."""
+        """Store the whole output of a run from another queue."""
         self.keep_front(name, 0)
         at, data = 0, b""
         for more in output:
@@ -106,13 +106,13 @@ class Pieces:
         self.send(name, job, at, data, promised=True)
 
     def all_runs(self) -> Iterator[tuple[str, int, str | None]]:
-        """Of each log the id of its job, the run, and the job's `log_word`."""
+        """For each log: the id of its job, the run, and the job's `log_word`."""
         with self._connection.told():
             for found in self._logs.find({"at": 0}, {"job": 1, "run": 1, "word": 1}):
                 yield found["job"], found["run"], found["word"]
 
     def spans(self, name: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
-        """What there is of a run's output behind the first `start` bytes: where it lies, and it."""
+        """The stored parts of a run's output from offset `start` on, each with its offset."""
         with self._connection.told():
             asked: dict[str, Any] = {"name": name, "at": {"$gt": start - PIECE}}
             for document in self._logs.find(asked).sort("at", 1):
@@ -121,7 +121,7 @@ class Pieces:
                     yield document["at"] + known, data
 
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
-        """The same without the places; `MISSING` stands for what is not there."""
+        """The same without offsets; `MISSING` replaces what is not there."""
         for at, data in self.spans(name, start):
             if at > start:
                 yield MISSING
@@ -129,9 +129,9 @@ class Pieces:
             start = at + len(data)
 
     def span(self, name: str, begin: int, end: int) -> bytes:
-        """The bytes of a run's output from one offset to another.
+        """The bytes of a run's output between two offsets.
 
-        What is not there, as a server that was killed had lost it, is made of empty lines.
+        Empty lines replace what is missing because a killed server lost it.
         """
         data = b""
         with self._connection.told():
@@ -142,7 +142,7 @@ class Pieces:
         return data.ljust(end - begin, b"\n")
 
     def printed(self, name: str) -> StoredOutput | None:
-        """The run's output as it is now, None if there is none."""
+        """The run's output as it is now; None if there is none."""
         with self._connection.told():
             fields = {"at": 1, "size": 1, "thinned": 1}
             last = next(self._logs.find({"name": name}, fields).sort("at", -1).limit(1), None)
@@ -159,7 +159,7 @@ class Pieces:
             return StoredOutput(self, name, parts)
 
     def end(self, name: str) -> tuple[int, Cut | None]:
-        """How many bytes there are of a run's output, and what it is if not all of it is kept."""
+        """The number of bytes of a run's output, and its Cut if it is not kept whole."""
         with self._connection.told():
             fields = {"at": 1, "size": 1, "written": 1, "front": 1}
             last = list(self._logs.find({"name": name}, fields).sort("at", -1).limit(1))
@@ -169,7 +169,7 @@ class Pieces:
         return last[0]["at"] + last[0]["size"], cut
 
     def keep_front(self, name: str, most: int | None) -> int:
-        """Remove all but what follows on from the start, at most `most` bytes; how much is left."""
+        """Keep only the unbroken beginning, at most `most` bytes; returns its length."""
         end = 0
         with self._connection.told():
             for found in self._logs.find({"name": name}, {"at": 1, "size": 1}).sort("at", 1):
@@ -180,7 +180,7 @@ class Pieces:
         return end
 
     def thin(self, name: str, front: int, end: int) -> None:
-        """Remove what lies behind `front` and before `end` bytes."""
+        """Remove the bytes from offset `front` to offset `end`."""
         with self._connection.told():
             self._logs.delete_many({"name": name, "at": {"$gte": front, "$lt": end - PIECE}})
 
@@ -188,14 +188,14 @@ class Pieces:
         """Remove the output of these jobs."""
         with self._connection.told():
             for some in pieces(jobs):
-                # Not by the id alone: another job may have it by now.
+                # Not by the id alone, which another job may have by now.
                 same = [DeleteMany({"job": job.id, "word": job.log_word}) for job in some]
                 self._logs.bulk_write(same, ordered=False)
 
     def remove_old(self, age: float | None, total: int) -> list[str]:
-        """Remove logs of ended runs, the oldest first: those of `age` seconds (None: none).
+        """Remove logs of ended runs that are `age` seconds old (None: none), the oldest first.
 
-        And more until at most `total` bytes are left, 0 for any number. The names of the logs.
+        Then more until at most `total` bytes are left (0: any number). Returns their names.
         """
         removed: list[str] = []
         with self._connection.told():
@@ -215,7 +215,7 @@ class Pieces:
         return removed
 
     def _remove_if_ended(self, name: str, job_id: str, oldest: str, over: int) -> int:
-        """Remove a log unless its run goes on, or it is too young; how many bytes that freed."""
+        """Remove a log unless its run goes on or it is too young; returns the bytes freed."""
         named = named_run(name)
         run = named[1] if named else 0
         running = {"_id": job_id, "state": "in_progress", "run": {"$not": {"$gt": run}}}
@@ -229,9 +229,9 @@ class Pieces:
 
 
 class StoredOutput:
-    """Output in pieces: methods without a text are as Printed says.
+    """Output in pieces; methods without a docstring: see Printed.
 
-    `parts`: what of it is there, from one offset to another; `MISSING` stands between them.
+    `parts`: the stored parts, each with its start and end; `MISSING` fills the gaps.
     """
 
     def __init__(self, pieces: Pieces, name: str, parts: list[tuple[int, int]]) -> None:
@@ -240,7 +240,7 @@ class StoredOutput:
         self.size = between + sum(end - start for start, end in parts)
 
     def read(self, begin: int, most: int) -> bytes:
-        """See Printed; what is removed meanwhile is not there."""
+        """See Printed; without what was removed meanwhile."""
         data, at, until = b"", 0, min(begin + most, self.size)
         for number, (start, end) in enumerate(self._parts):
             if number:
@@ -253,30 +253,30 @@ class StoredOutput:
         return data
 
     def close(self) -> None:
-        """Nothing: it holds nothing open."""
+        """Nothing to do: nothing is open."""
 
 
 class Sender:
-    """Sends on the output of one worker's runs as its spool grows.
+    """Sends the output of one worker's runs to the database as its spool grows.
 
-    `worker_id`: once that worker was declared lost, nothing is sent any more.
+    `worker_id`: once this worker was declared lost, nothing more is sent.
     """
 
     def __init__(self, pieces: Pieces, worker_id: str = "") -> None:
         self._pieces, self._worker_id = pieces, worker_id
-        self._lock = threading.Lock()  # of what follows; held for moments
+        self._lock = threading.Lock()  # protects what follows; held only for moments
         self._job: Job | None = None
         self._name, self._fd, self._sent = "", -1, 0
-        self._last = 0  # where the piece that was sent last begins
-        self._gone, self._front = 0, -1  # bytes cut off the spool, bytes at the start that are kept
+        self._last = 0  # offset of the piece sent last
+        self._gone, self._front = 0, -1  # bytes cut off the spool; bytes kept at the start
         self._cut_off: Callable[[int], bytes] = bytes
-        self._sending = threading.Lock()  # an answer may take its time
+        self._sending = threading.Lock()  # an answer may take long
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._allowed_at = _NEVER  # when the worker was last known not to be lost
 
     def begin(self, job: Job, name: str, fd: int) -> None:
-        """A run begins to write into an empty file."""
+        """Prepare for a run that begins to write into an empty file."""
         if job.run > 1:  # see Spool.begin
             with suppress(QueuectlError):
                 self._pieces.keep_front(name, 0)
@@ -289,7 +289,7 @@ class Sender:
             self._thread.start()
 
     def end(self) -> None:
-        """The run is over: what is left in the file is for `send_file`."""
+        """End the run: `send_file` sends what is left in the file."""
         with self._lock:
             self._job, self._fd = None, -1
 
@@ -297,9 +297,9 @@ class Sender:
     def cutting(
         self, gone: Callable[[], int], front: int, cut_off: Callable[[int], bytes]
     ) -> Iterator[None]:
-        """Within it the spool may be cut: `gone` tells how much is, `front` how much is kept.
+        """A block in which the spool may be cut: `gone` bytes are, `front` bytes are kept.
 
-        `cut_off`: the last bytes, so many at most, of what is gone.
+        `cut_off` gives at most the last so many bytes of what is gone.
         """
         with self._lock:
             yield
@@ -307,9 +307,9 @@ class Sender:
                 self._gone, self._front, self._cut_off = gone(), front, cut_off
 
     def send_file(self, job: Job, path: str, cut: Cut | None = None) -> None:
-        """Send what a finished run has written, then remove the file.
+        """Send what a finished run wrote, then remove the file.
 
-        `cut`: the file is not all that was written; what was sent of it holds for the front only.
+        `cut`: the file is not the whole output; of what was sent only the front remains valid.
         """
         name = os.path.basename(path)
         try:
@@ -323,7 +323,7 @@ class Sender:
         door.remove(path)
 
     def _send_whole(self, job: Job, name: str, fd: int, cut: Cut | None) -> None:
-        # What was sent meanwhile may be lost: with a primary, or a server that was killed.
+        # What was sent meanwhile may be lost with a primary or a killed server.
         at = 0
         if name != self._name or self._sent:
             at = self._pieces.keep_front(name, cut.front if cut else None)
@@ -336,7 +336,7 @@ class Sender:
             self._pieces.got_on()
 
     def _is_refused(self) -> bool:
-        """Whether others may have the worker's job by now: what it prints no longer counts."""
+        """Whether others may have the worker's job by now, so that its output no longer counts."""
         asked_at = clock()
         if not self._worker_id or asked_at - self._allowed_at < _TRUSTED:
             return False
@@ -359,15 +359,15 @@ class Sender:
                         break
 
     def _send_on(self) -> bool:
-        """Send what is new, if anything; whether there may be more."""
+        """Send what is new, if anything; returns whether there may be more."""
         with self._lock:
             job, name, front = self._job, self._name, self._front
             if job is None:
                 return False
             at = sent = self._sent
             if front < 0 and sent - self._last < _SMALL:
-                at = self._last  # it is sent once more, with what is new
-            elif front >= 0:  # all of it would be more than is kept
+                at = self._last  # it is sent again, with what is new
+            elif front >= 0:  # all of it would be more than what is kept
                 at = max(at, self._gone + os.fstat(self._fd).st_size - _NEWEST)
             if at < self._gone:
                 data = self._cut_off(PIECE)

@@ -1,7 +1,7 @@
-"""What a job's document may hold: told to the server, which refuses a malformed edit in mongosh.
+"""What a job's document may hold, as a rule by which the server refuses bad edits in mongosh.
 
-Read off the table of fields. The same types are looked at once more when a document is read: a
-validator can be taken off, or passed by.
+Derived from the table of fields. The same types are checked again when a document is read: a
+validator can be removed or bypassed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NAMES: dict[type, list[str]] = {
 }
 _TEXT = {"bsonType": "string"}
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z"
-# By kind; each of these conditions is for values of its own type only.
+# By kind; each condition applies only to values of its own type.
 _MORE: dict[str, dict[str, Any]] = {
     **{kind: {"minimum": 0} for kind in ("duration", "delay", "number", "share")},
     "count": {"minimum": 0, "maximum": MOST_COUNTED},
     "period": {"minimum": 1},
     "time": {"pattern": rf"^\d{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T{_CLOCK}\z"},
-    "id": {"pattern": rf"^{ID}\z"},  # it becomes part of names of files
+    "id": {"pattern": rf"^{ID}\z"},  # it becomes part of file names
     "word": {"pattern": r"^[A-Za-z0-9]+\z"},
     "env": {"additionalProperties": _TEXT},
     "state": {"enum": [*STATES, STAGED]},
@@ -44,6 +44,6 @@ def _rule(field: Field) -> dict[str, Any]:
 
 
 def validator() -> Mapping[str, Any]:
-    """The rule of the collection `jobs`; keys that we do not know may hold anything."""
+    """The rule of the collection `jobs`; unknown keys may hold anything."""
     rules = {"_id" if field.name == "id" else field.name: _rule(field) for field in FIELDS}
     return {"$jsonSchema": {"required": list(ALWAYS), "properties": rules}}

@@ -1,11 +1,11 @@
-"""Jobs that are handed in together: all of them or none, on a standalone server, too.
+"""Jobs that are enqueued together: all of them or none, even on a standalone server.
 
-They are inserted in a state that no command shows and no worker claims, under a batch. The one
-write that commits the batch's own document is when they are handed in: a process that meets a
-committed batch finishes it, and one that nobody committed is removed after an hour.
+They are inserted under a batch, in a state that no command shows and no worker claims. A single
+write, which commits the batch's own document, enqueues them. Any process that meets a committed
+batch finishes it; an uncommitted one is removed after an hour.
 
-Jobs that the change of another one adds come in so, too. There the commit is that change, one
-write of one document, which notes the batch.
+Jobs that the change of another job adds come in the same way. There the commit is that change, one
+write of one document, which also notes the batch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from queuectl.store.mongodb.documents import (
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.lanes import lane_by
 
-_SHOWN = 5000  # jobs that are shown at once: the server must answer in time
+_SHOWN = 5000  # jobs made visible at once: the server must answer in time
 _ABANDONED = 3600.0  # seconds after which an uncommitted batch counts as abandoned
 
 
@@ -44,9 +44,9 @@ class Staging:
         self._gate, self._keys = gate, Keys(connection)
 
     def hand_in(self, documents: Iterable[Document], next_seq: Callable[[int], int]) -> None:
-        """Add the jobs of all the documents, or none and raise DuplicateId or KeyTaken.
+        """Add the jobs of all the documents, or none.
 
-        Also raises StoreBusy for a key that was taken a moment ago.
+        Raises DuplicateId, KeyTaken, and StoreBusy for a key that was taken only a moment ago.
         """
         database, batch = self._connection.database, os.urandom(8).hex()
         made_at = self._connection.now()
@@ -60,12 +60,12 @@ class Staging:
                 self._insert(piece, count)
                 count += len(piece)
         except BaseException:
-            with suppress(StoreError):  # then it is removed as an abandoned one
+            with suppress(StoreError):  # then it is removed as abandoned
                 self._drop(batch)
             raise
         if count:
             self._commit(batch, count)
-            with suppress(StoreError):  # it is done, and finished by whoever meets it
+            with suppress(StoreError):  # it is committed; any process that meets it finishes it
                 self.finish(batch)
         else:
             self._drop(batch)
@@ -73,10 +73,10 @@ class Staging:
     def follow_on(
         self, jobs: Collection[Job], first_seq: int, old: Job, commit: Callable[[str], bool]
     ) -> bool:
-        """Add the jobs if `commit` does; whether it did.
+        """Add the jobs if `commit` succeeds; returns whether it did.
 
-        It is given the batch, which it notes in the document of `old` in the very write that
-        changes it, if that is still as it was. Raises what it does, and as `hand_in`.
+        `commit` gets the batch and notes it in the document of `old` in the same write that changes
+        that document, if it is still unchanged. Raises what `commit` and `hand_in` raise.
         """
         batch = os.urandom(8).hex()
         noted = {"made_at": self._connection.now(), "of": old.id, "rev": old.rev}
@@ -86,7 +86,7 @@ class Staging:
         for seq, document in enumerate(documents, first_seq):
             _hold_back(document, batch, seq)
         self._insert(documents, 0)
-        # Should the answer be lost, `look_after` finds out what became of it.
+        # If the answer is lost, `look_after` finds out what happened.
         done = commit(batch)
         if done:
             with suppress(StoreError):  # as above
@@ -111,7 +111,7 @@ class Staging:
     def refusal(
         self, fault: Mapping[str, Any], document: Document, index: int
     ) -> DuplicateId | None:
-        """The error for what an index has refused; None if it would be taken by now."""
+        """The error for what an index refused; None if it would be accepted by now."""
         if KEY in fault.get("keyPattern", ()):
             return self._keys.taken(document, index)
         where, staged = self._connection.address.name, {"_id": document["_id"], "state": STAGED}
@@ -129,14 +129,14 @@ class Staging:
             raise StoreError("handing in took more than an hour; nothing was handed in")
 
     def _drop(self, batch: str) -> None:
-        """Take back what was not handed in."""
+        """Remove the jobs of a batch that was not committed."""
         database = self._connection.database
         with self._connection.told():
             database.jobs.delete_many({"_batch": batch, "state": STAGED})
             database.meta.delete_one({"_id": f"batch/{batch}", "committed": {"$exists": False}})
 
     def _abandon(self, batch: str) -> None:
-        """Drop an old batch, which its process, should it live, cannot commit any more."""
+        """Drop an old batch, after making sure that its process cannot commit it any more."""
         own, never = {"_id": f"batch/{batch}", "committed": None}, {"$set": {"dropped": True}}
         with self._connection.told():
             found = self._connection.database.meta.update_one(own, never)
@@ -144,7 +144,7 @@ class Staging:
             self._drop(batch)
 
     def finish(self, batch: str, of: str | None = None) -> None:
-        """Show the jobs of a committed batch; `of` is the job whose change committed it."""
+        """Make the jobs of a committed batch visible; `of`: the job whose change committed it."""
         database = self._connection.database
         with self._connection.told():
             held = {"_batch": batch, "state": STAGED}
@@ -161,12 +161,12 @@ class Staging:
             self._connection.soon.meta.delete_one({"_id": f"batch/{batch}"})
 
     def finish_what_follows(self, document: Mapping[str, Any]) -> None:
-        """Show the jobs that changes of this job added, as far as nobody has yet."""
+        """Make visible the jobs that changes of this job added, if nobody has yet."""
         for batch in _followed(document):
             self.finish(batch, document["_id"])
 
     def look_after(self, batches: Iterable[dict[str, Any]]) -> None:
-        """Finish what others committed and did not finish, and remove what they abandoned."""
+        """Finish what others committed but did not finish; remove what they abandoned."""
         for found in batches:
             batch = found["_id"].partition("/")[2]
             if "of" in found:
@@ -177,7 +177,7 @@ class Staging:
                 self._abandon(batch)
 
     def _look_after_following(self, batch: str, found: Mapping[str, Any]) -> None:
-        """Finish a batch that its job's document notes; drop one that it can no longer note."""
+        """Finish a batch that its job's document notes; drop one that it can note no more."""
         with self._connection.told():
             job = self._connection.database.jobs.find_one(
                 {"_id": found["of"]}, {"rev": 1, FOLLOWED: 1}

@@ -1,8 +1,8 @@
-"""What menus, `top`, notices and the page read of a queue in MongoDB: changes, newest jobs.
+"""What menus, `top`, notices and the page read from a queue in MongoDB: changes, newest jobs.
 
-One thread a process listens for each queue: to a change stream of a replica set, and by asking
-twice a second on a standalone server, which has no stream. A reader takes what the thread has
-heard, and waits for no network.
+In each process one thread for each queue listens to the change stream of a replica set, or polls a
+standalone server, which has no stream, twice a second. A reader takes what the thread has heard,
+and does not wait for the network.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from queuectl.store.facts import Summary, WorkerInfo
     from queuectl.store.watch import Change
 
-_PAUSE = 0.5  # seconds between two questions to a standalone server
-_AGAIN = 2.0  # seconds until a server that did not answer is asked again
-_RING = 10_000  # changes that a reader may be behind
-_OVERLAP = 2.0  # seconds by which changes may become visible later than they are dated
+_PAUSE = 0.5  # seconds between two polls of a standalone server
+_AGAIN = 2.0  # seconds until a silent server is asked again
+_RING = 10_000  # changes by which a reader may be behind
+_OVERLAP = 2.0  # seconds by which changes may become visible after their date
 _QUICK = 0.3  # seconds that a menu waits for an answer
 _HEARD = [
     {
@@ -49,19 +49,19 @@ _HEARD = [
 
 
 class Listener:
-    """What was heard of one queue. `heard` counts up whenever anything may have changed."""
+    """What was heard about one queue. `heard` grows whenever anything may have changed."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._changes: deque[tuple[int, Change]] = deque(maxlen=_RING)
         self.heard = 0
-        self.whole_since = -1  # changes from this number on were all heard; -1: not yet
+        self.whole_since = -1  # all changes from this number on were heard; -1: none yet
         self.trouble = ""
         self._seen: dict[str, tuple[int, str | None]] = {}
         threading.Thread(target=self._run, name="listener", daemon=True).start()
 
     def changes(self, since: int) -> list[Change] | None:
-        """What changed behind the number; None if some was not heard."""
+        """What changed after this number; None if something was not heard."""
         changes = list(self._changes)
         if self.whole_since < 0 or since < self.whole_since:
             return None
@@ -94,7 +94,7 @@ class Listener:
         self.heard += 1
 
     def _listen(self) -> None:
-        """Hear the change stream until it breaks."""
+        """Read the change stream until it breaks."""
         database = self._connection.database
         with database.watch(_HEARD, full_document="updateLookup", max_await_time_ms=1000) as stream:
             self._begin()
@@ -103,7 +103,7 @@ class Listener:
                 if event is None:
                     continue
                 if event["operationType"] == "rename":
-                    self._begin()  # others are in the place of all jobs
+                    self._begin()  # a restore replaced all jobs
                 elif event.get("ns", {}).get("coll") != "jobs":
                     self._note(None)
                 elif event["operationType"] == "delete":
@@ -113,7 +113,7 @@ class Listener:
         raise StoreError(f"{self._connection.address.name}: the database was dropped")
 
     def _ask(self) -> None:
-        """Ask what has changed, again and again."""
+        """Poll for changes until an error."""
         database = self._connection.database
         count, others = self._count(database), self._others(database)
         self._seen = {}
@@ -124,13 +124,13 @@ class Listener:
             count = (count[0] + self._look(database, told=True), count[1])
             now, found = self._count(database), self._others(database)
             if now != count or found != others:
-                if now != count:  # jobs were removed or replaced; it is not known which
+                if now != count:  # jobs were removed or replaced, but it is unknown which
                     self._begin()
                 count, others = now, found
                 self.heard += 1
 
     def _look(self, database: Any, *, told: bool) -> int:
-        """Note the jobs that changed a moment ago and were not noted; how many of them are new."""
+        """Note recent changes that were not noted yet; returns how many of the jobs are new."""
         since = format_time(self._connection.now() - _OVERLAP - 2 * _PAUSE)
         asked = {"updated_at": {"$gte": since}, "state": {"$ne": STAGED}}
         new, seen = 0, {}
@@ -144,7 +144,7 @@ class Listener:
         return new
 
     def _count(self, database: Any) -> tuple[int, int]:
-        """How many jobs there are, and how often all were replaced."""
+        """The number of jobs, and how often all were replaced."""
         marker = database.meta.find_one({"_id": MARKER}) or {}
         return database.jobs.estimated_document_count(), marker.get("replaced", 0)
 
@@ -157,16 +157,16 @@ _listeners: dict[str, Listener] = {}
 
 
 def listener(connection: Connection, folder: str) -> Listener:
-    """What this process hears of the queue that the host folder stands for, from now on."""
+    """The process's listener for the queue of this host folder, started if necessary."""
     if folder not in _listeners:
         _listeners[folder] = Listener(connection)
     return _listeners[folder]
 
 
 class MongodbWatch:
-    """The watch of such a store: methods without a text are as Watch says.
+    """Watch for a store in MongoDB; methods without a docstring: see Watch.
 
-    It begins to listen when it is first asked for a mark or for changes.
+    It begins to listen at the first call of `mark` or `changes`.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class MongodbWatch:
         return (listener(self._connection, self._store.folder).heard,)
 
     def menu_mark(self) -> tuple[object, ...]:
-        """See Watch: a menu asks the server at each look, and does not listen."""
+        """See Watch: a menu asks the server each time, and does not listen."""
         return (time.monotonic(),)
 
     def workers(self) -> list[WorkerInfo]:
@@ -191,14 +191,14 @@ class MongodbWatch:
         return read_settings(quick(self._connection.address))
 
     def changes(self, ids: Collection[str] | None = None) -> list[Change] | None:
-        """See Watch; StoreError while the server cannot be heard."""
+        """See Watch; StoreError while the server is out of reach."""
         heard = listener(self._connection, self._store.folder)
         if heard.trouble:
             raise StoreError(heard.trouble)
         before, self._at = self._at, heard.heard
         found = heard.changes(before) if before >= 0 else None
         if heard.whole_since < 0:
-            self._at = -1  # what is read now may be older than what will be heard first
+            self._at = -1  # what is read now may be older than the first change heard
         if found is None or ids is None:
             return found
         return [change for change in found if change[0] in ids]
@@ -210,44 +210,44 @@ class MongodbWatch:
         return MongodbGlance(self._connection)
 
     def peek(self) -> MongodbPeek:
-        """See Watch; connected, so that who types waits once at most for a server that is away."""
+        """See Watch; connects, so that typing waits at most once for a silent server."""
         connection = quick(self._connection.address)
         _ = connection.client
         return MongodbPeek(connection)
 
     def close(self) -> None:
-        """Nothing: others may listen, too."""
+        """Nothing to do: others may still listen."""
 
 
 class MongodbGlance:
-    """See Glance; it is not of one moment."""
+    """See Glance; not all of one moment."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def close(self) -> None:
-        """Nothing: the connection is the process's."""
+        """Nothing to do: the connection belongs to the process."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """At most so many jobs in these states (None: any) whose ids begin so, newest first."""
+        """See Glance."""
         asked: dict[str, Any] = {"state": {"$ne": STAGED} if states is None else {"$in": [*states]}}
         if start:
             asked["_id"] = {"$regex": f"^{re.escape(start)}"}
         return self._found(asked, [("_seq", -1)], most)
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
-        """At most so many of the jobs that wait: those that are claimed first from `now` on."""
+        """See Glance."""
         soonest = [("run_at", 1), ("priority", 1), ("_seq", 1)]
         later = {"state": WAITING}
         return self._found(ready(now), ORDER, most) or self._found(later, soonest, most)
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        """At most so many jobs, those with the latest time `key`; whether these are all."""
+        """See Glance."""
         found = self._found({"state": {"$ne": STAGED}}, [(key, -1), ("_id", -1)], most + 1)
         return found[:most], len(found) <= most
 
     def holding(self, states: Collection[str] | None, text: str) -> Iterator[Job]:
-        """The jobs in these states (None: any) whose id or command holds the text."""
+        """See Glance; only in the id or the command."""
         fits = {"$regex": re.escape(text), "$options": "i"}
         asked: dict[str, Any] = {"$or": [{"_id": fits}, {"command": fits}]}
         asked["state"] = {"$ne": STAGED} if states is None else {"$in": [*states]}
@@ -256,7 +256,7 @@ class MongodbGlance:
                 yield to_job(document)
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that exist, by id."""
+        """See Glance."""
         asked = {"_id": {"$in": [*ids]}, "state": {"$ne": STAGED}}
         return {job.id: job for job in self._found(asked, [("_seq", 1)], len(ids))}
 
@@ -269,14 +269,14 @@ class MongodbGlance:
 
 
 class MongodbPeek(MongodbGlance):
-    """See Peek. An answer is not waited for long."""
+    """See Peek; does not wait long for an answer."""
 
     def tags(self) -> list[str]:
-        """The tags of the newest jobs that have some, each once."""
+        """See Peek."""
         jobs = self._found({"tags.0": {"$exists": True}}, [("_seq", -1)], 200)
         return [*dict.fromkeys(tag for job in jobs for tag in job.tags)]
 
 
 def quick(address: Address) -> Connection:
-    """A connection for menus: a person who types does not wait."""
+    """A connection with a short patience for menus, since a person is typing."""
     return connect(address, _QUICK)

@@ -1,11 +1,11 @@
-"""Workers of several hosts: each holds a lock on its host, and renews a lease that all see.
+"""Workers of several hosts: each holds a lock on its host, and renews a lease that all hosts see.
 
-On its own host a worker is known as in a data folder: by the lock of a file in the host folder,
-which the kernel frees when it dies, and by a pipe beside it. To other hosts its document vouches:
-a thread counts up `beat` in it. Hosts' clocks are not compared. A process that has seen the same
-beat for a whole lease, without losing sight, may declare the worker lost, and nobody else: after
-an outage all beats are old at once. The worker ends its job some time before that, if it could not
-renew its lease; a process that is stopped (SIGSTOP) cannot.
+On its own host a worker is known as in a data folder: by the lock on a file in the host folder,
+which the kernel frees when it dies, and by a pipe beside it. For other hosts a thread increments
+`beat` in its document. Clocks of hosts are not compared. Only a process that has watched the same
+beat for a whole lease, without a gap, may declare the worker lost, since after an outage all beats
+are old at once. A worker that could not renew its lease ends its job some time before that; a
+stopped process (SIGSTOP) cannot.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import End
 
-_LEAST = 30.0  # seconds of a lease, beside 3 times kill-grace
-_PARTS = 12  # of a lease, in each of which it is renewed
-_MARGIN = 2.0  # seconds beside kill-grace that a worker needs to end its job
-_GAPS = 4  # parts of a lease: of a longer time between two looks no more is known than one
-_AGAIN = 2.0  # seconds until a server that did not answer is asked again
-_STUCK = 12.0  # seconds without a step of the worker; one that waits for work takes fewer
-_FREED = 0.25  # seconds from what frees a slot to a look whether it is free still
-_AWAIT = 5000  # milliseconds for which the server holds a question while nothing is new
+_LEAST = 30.0  # seconds of a lease, besides 3 times kill-grace
+_PARTS = 12  # of a lease: it is renewed once in each
+_MARGIN = 2.0  # seconds besides kill-grace that a worker needs to end its job
+_GAPS = 4  # parts of a lease: the most that the time between two looks counts
+_AGAIN = 2.0  # seconds until a silent server is asked again
+_STUCK = 12.0  # seconds without a step of the worker, far more than a wait for work takes
+_FREED = 0.25  # seconds from the release of a slot to a check whether it is still free
+_AWAIT = 5000  # milliseconds for which the server delays an answer while nothing is new
 _PENDING = [
     {
         "$match": {
@@ -56,27 +56,27 @@ _PENDING = [
             ]
         }
     },
-    {"$project": {"updateDescription.removedFields": 1}},  # and not what a job is
+    {"$project": {"updateDescription.removedFields": 1}},  # not that of a job
 ]
-_OURS = {"$match": {"_id": {"$type": "string"}}}  # what else lies there is not a worker
-# The workers last: one has its document before it has a job.
+_OURS = {"$match": {"_id": {"$type": "string"}}}  # other documents there are not workers
+# The workers last: a worker has its document before it has a job.
 _RUNS_AND_WORKERS = [
     {"$match": {"state": "in_progress"}},
     {"$project": {"worker": 1, "run": 1}},
     {"$unionWith": {"coll": "workers", "pipeline": [_OURS, {"$project": {"is": "$$ROOT"}}]}},
 ]
 _PATIENCE = 5.0  # times poll-interval
-# A worker's document: whose it is, then what stands for what an edit in mongosh has left out of it,
-# or made something else of.
+# A worker's document: its id, then defaults for fields that an edit in mongosh removed or gave
+# another type.
 _DOCUMENT: dict[str, Any] = {
     **dict.fromkeys(("_id", "host", "folder", "start_time", "boot_id", "started_at"), ""),
     **{"pid": 0, "lease": _LEAST, "beat": 0.0, "beat_at": "", "facts": {}, "lost": False},
 }
-_FACTS = ("trouble", "stopping", "left")  # what others may want to know of a worker
+_FACTS = ("trouble", "stopping", "left")  # what others may want to know about a worker
 
 
 class MongodbWorkers:
-    """The workers of one queue, as one host's folder and the documents show them."""
+    """The workers of one queue, as shown by one host's folder and the documents."""
 
     def __init__(
         self, connection: Connection, folder: str, settings: Callable[[], Settings]
@@ -84,9 +84,9 @@ class MongodbWorkers:
         self._connection = connection
         self._folder = folder
         self._settings = settings
-        # Beats of workers elsewhere: the last one, how long it was seen, when it was looked at.
+        # Beats of workers elsewhere: the last one, how long it was seen, the time of the last look.
         self._seen: dict[str, tuple[int, float, float]] = {}
-        self._orphans: tuple[int, list[str]] | None = None  # and how many run something
+        self._orphans: tuple[int, list[str]] | None = None  # and how many of them run something
 
     @property
     def _documents(self) -> Any:
@@ -97,7 +97,7 @@ class MongodbWorkers:
         return max(settings.lease, 3 * settings.kill_grace + _LEAST)
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
-        """Make this process a worker that others see; its slot must be released."""
+        """See Workers."""
         make_host_folder(self._folder, self._connection.address)
         started_at = format_time(self._connection.now())
         words = f"{pid} {start_time} {boot_id} {started_at}"
@@ -127,16 +127,16 @@ class MongodbWorkers:
         return LeasedSlot(self._connection, local, lease, slack, self.observe)
 
     def clear(self) -> None:
-        """Remove what workers left in this host's folder that were killed as they began."""
+        """Remove what workers that were killed at their start left in this host's folder."""
         from queuectl.store.files.strays import stray_worker_files  # needed only here
 
-        # A worker that makes its file at this moment has not locked it yet, and looks dead.
+        # A worker that is just making its file has not locked it yet and looks dead.
         with suppress(OSError, StoreError), folder_held(self._folder, alone=True):
             for name in stray_worker_files(self._folder):
                 door.remove(os.path.join(self._folder, WORKERS, name))
 
     def release(self, slot: LeasedSlot) -> None:
-        """Take a worker off the list, at its own end."""
+        """See Workers."""
         slot.stop()
         try:
             with self._connection.told():
@@ -146,7 +146,7 @@ class MongodbWorkers:
             self.forget_secret()
 
     def forget(self, worker_id: str) -> bool:
-        """Take a dead worker off the list, after its jobs were rescued; False if it lives."""
+        """See Workers.forget_worker."""
         if os.path.isdir(self._folder) and not worker_files.forget(self._folder, worker_id):
             return False
         with self._connection.told():
@@ -156,13 +156,13 @@ class MongodbWorkers:
         return True
 
     def forget_secret(self) -> None:
-        """Take the password out of the host's folder, unless a worker is there that needs it."""
+        """Remove the password from the host's folder unless a worker there needs it."""
         with suppress(OSError, StoreError):
             if not any(worker_files.worker_infos(self._folder)):
                 forget_secret(self._folder, self._connection.address)
 
     def all(self) -> Iterator[WorkerInfo]:
-        """Every worker of every host; one that is not alive was lost."""
+        """Every worker of every host; a worker that is not alive was lost."""
         documents, held = {}, {}
         with self._connection.told():
             for found in self._connection.jobs.aggregate(_RUNS_AND_WORKERS):
@@ -181,7 +181,7 @@ class MongodbWorkers:
             del self._seen[gone]
 
     def orphans(self, busy: int) -> list[str]:
-        """The workers that have neither a file nor a document, but a job, at the last look."""
+        """The ids of workers with a job but without a file or document."""
         if self._orphans is None:
             list(self.all())
         (running, orphans), self._orphans = self._orphans or (0, []), None
@@ -190,7 +190,7 @@ class MongodbWorkers:
     def _elsewhere(
         self, document: dict[str, Any], job: tuple[str, int] | None, here: str | None
     ) -> WorkerInfo:
-        """A worker that has no file here; `here`: see _here."""
+        """A worker without a file here; `here`: see _here."""
         info = WorkerInfo(document["_id"], True, "")
         for name in ("pid", "start_time", "boot_id", "started_at"):
             setattr(info, name, document[name])
@@ -199,16 +199,16 @@ class MongodbWorkers:
         if job is not None:
             info.job_id, info.run = job
         info.missing = here is not None and document["folder"] == here
-        if info.missing:  # it had its file in this folder, and has lost it: it is dead
+        if info.missing:  # its file was in this folder and is gone: it is dead
             del info.facts["host"]
         gone = info.missing or document["lost"]
         info.alive = not gone and not self._is_overdue(document)
         return info
 
     def _here(self) -> str | None:
-        """What tells this folder from all others; None where that is not known.
+        """What tells this folder from all others; None if unknown.
 
-        Not by its numbers and the host's name alone: a cloned disk has both.
+        Its inode and the host's name are not enough: a cloned disk has both.
         """
         try:
             with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -217,7 +217,7 @@ class MongodbWorkers:
             return None
 
     def observe(self) -> None:
-        """Look at the workers elsewhere, so that they are not lost sight of while a job runs."""
+        """Read the beats of workers elsewhere, so that watching has no gap while a job runs."""
         here = worker_files.worker_names(self._folder)
         others = {"_id": {"$nin": here, "$type": "string"}, "lost": None}
         with self._connection.told():
@@ -225,7 +225,7 @@ class MongodbWorkers:
                 self._is_overdue(_sound(document))
 
     def _is_overdue(self, document: dict[str, Any]) -> bool:
-        """Whether the same beat was seen for a whole lease; then the worker is declared lost."""
+        """Whether the same beat was seen for a whole lease; declares the worker lost if so."""
         worker_id, beat, lease, now = document["_id"], document["beat"], document["lease"], clock()
         seen, lasted, looked = self._seen.get(worker_id, (None, 0.0, now))
         lasted = lasted + min(now - looked, lease / _GAPS) if seen == beat else 0.0
@@ -237,7 +237,7 @@ class MongodbWorkers:
             return bool(self._documents.update_one(same, {"$set": {"lost": True}}).matched_count)
 
     def stop_elsewhere(self, now: bool) -> list[str]:
-        """Ask the living workers of other hosts to stop; they hear of it with their next beat."""
+        """See Workers; they learn of it with their next beat."""
         ids = [worker.id for worker in self.all() if worker.host and worker.alive]
         asked = {"$set": {"asked": "now" if now else "stop"}}
         with self._connection.told():
@@ -246,7 +246,7 @@ class MongodbWorkers:
 
 
 def _sound(document: dict[str, Any]) -> dict[str, Any]:
-    """The document of a worker with all that one has, each of its own type."""
+    """The document of a worker with all fields, each of the right type."""
     found = {}
     for name, usual in _DOCUMENT.items():
         kinds = (int, float) if isinstance(usual, float) else type(usual)
@@ -255,9 +255,9 @@ def _sound(document: dict[str, Any]) -> dict[str, Any]:
 
 
 class Waker:
-    """Wakes an idle worker of this host when a job becomes pending or frees what others wait for.
+    """Wakes an idle worker of this host when a job becomes pending or frees what others need.
 
-    Only the idle worker that keeps watch listens: each stream costs the server more than a claim.
+    Only the idle worker on watch listens: each stream costs the server more than a claim.
     """
 
     def __init__(self, connection: Connection, folder: str) -> None:
@@ -269,7 +269,7 @@ class Waker:
         self._later: threading.Timer | None = None
 
     def listen(self, wanted: bool) -> None:
-        """Listen from now on, or stop listening."""
+        """Start or stop listening."""
         if not wanted:
             self._wanted.clear()
             return
@@ -284,7 +284,7 @@ class Waker:
             try:
                 with self._connection.told():
                     if not self._connection.has_transactions:
-                        return  # a standalone server has no stream: workers look by themselves
+                        return  # a standalone server has no stream: workers poll
                     self._hear()
             except QueuectlError:
                 wait(_AGAIN)
@@ -310,7 +310,7 @@ class Waker:
             worker_files.wake_idle(self._folder, 1)
 
     def _wake_later(self) -> None:
-        """For what a run has freed: mostly its worker takes it again at once, for its next job."""
+        """Wake for what a run freed, after a delay: usually its own worker takes it at once."""
         if self._later is None or not self._later.is_alive():
             self._later = threading.Timer(_FREED, self._wake)
             self._later.daemon = True
@@ -328,7 +328,7 @@ class LeasedSlot(WorkerSlot):
         slack: float,
         observe: Callable[[], None],
     ) -> None:
-        self.__dict__.update(local.__dict__)  # the same open files
+        self.__dict__.update(local.__dict__)  # shares the open files
         self._connection = connection
         self._lease, self._slack, self._observe = lease, slack, observe
         self._renewed = self._lives = clock()
@@ -340,19 +340,19 @@ class LeasedSlot(WorkerSlot):
         self._thread.start()
 
     def still_held(self) -> bool:
-        """Whether the worker may go on: it was not given up, and its lease lasts long enough."""
+        """Whether the worker may go on: not given up, and its lease lasts long enough."""
         self._lives = clock()
         lasts = self._lives - self._renewed < self._lease - self._slack
         return lasts and not self._declared and super().still_held()
 
     @property
     def lapsed(self) -> bool:
-        """See WorkerSlot: whoever declares it lost changes its document, which the beat sees."""
+        """See Slot: a process that declares it lost changes its document, which the beat sees."""
         return not self._declared and super().still_held()
 
     @property
     def declared(self) -> bool:
-        """See WorkerSlot; its file on this host is still there."""
+        """See Slot; its file on this host is still there."""
         return self._declared and super().still_held()
 
     def why_gone(self) -> str:
@@ -363,12 +363,12 @@ class LeasedSlot(WorkerSlot):
 
     @property
     def patience(self) -> float:
-        """See WorkerSlot: where one on watch hears of all that is new, a look is a precaution."""
+        """See Slot: if a worker on watch hears all news, polling is only a precaution."""
         hears = self._waker.hears if self.on_watch else self._connection.form != STANDALONE
         return _PATIENCE if hears else 1.0
 
     def keep_watch(self) -> bool:
-        """See WorkerSlot; the one on watch is woken for what other hosts enqueue, too."""
+        """See Slot; the worker on watch is also woken for what other hosts enqueue."""
         watches = super().keep_watch()
         self._waker.listen(watches)
         return watches
@@ -378,15 +378,15 @@ class LeasedSlot(WorkerSlot):
         super().leave_watch()
 
     def note_facts(self, **facts: object) -> None:
-        """See WorkerSlot; other hosts hear of it with the next beat."""
+        """See Slot; other hosts learn of it with the next beat."""
         super().note_facts(**facts)
         told = {name: self._facts[name] for name in _FACTS if self._facts.get(name)}
         if told != self._told:
             self._told = told
-            self._stop.set()  # ends the pause; `stop` alone ends the thread
+            self._stop.set()  # ends the pause; only `stop` ends the thread
 
     def note_end(self, job_id: str, run: int, end: End) -> bool:
-        """See Slot; a rescue on another host could not see it: the server is out of reach."""
+        """See Slot; False, since a rescue on another host could not see it without the server."""
         return False
 
     def _renew(self) -> None:
@@ -396,10 +396,10 @@ class LeasedSlot(WorkerSlot):
             if self._thread is None:
                 return
             began, lives = clock(), max(self._lives, self._connection.got_on)
-            if began - lives > _STUCK:  # it may wait for what a killed process has locked
+            if began - lives > _STUCK:  # it may wait for a lock of a killed process
                 self._connection.end_abandoned()
             if began - lives > self._lease / 2:
-                continue  # the worker itself is stuck: nobody should vouch for it
+                continue  # the worker itself is stuck: do not renew its lease
             try:
                 with self._connection.told():
                     beat_at = format_time(self._connection.now())
@@ -426,10 +426,10 @@ class LeasedSlot(WorkerSlot):
             thread.join(2.0)
 
     def release(self) -> None:
-        self._lease, self._declared = float("inf"), False  # the file is ours, whatever became of it
+        self._lease, self._declared = float("inf"), False  # the file is ours in any case
         super().release()
 
     def close(self) -> None:
-        """See WorkerSlot; the document stays, for the rescue of what is left of the run."""
+        """See Slot; the document stays, for the rescue of what is left of the run."""
         self.stop()
         super().close()
