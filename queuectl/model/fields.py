@@ -133,6 +133,7 @@ MEANT = {
     **dict.fromkeys(("environ", "environment", "variables"), "env"),
 }
 BY_SPELLING = {spelled: field for field in FIELDS for spelled in (field.name, *field.old)}
+FIELD_NAMES = frozenset((*BY_SPELLING, DELAY.name))
 TOO_LONG = f"a job takes at most {LONGEST_JOB:,} bytes, and this one takes more"
 
 
@@ -155,6 +156,14 @@ def find_field(name: str) -> Field:
     if found is None:
         raise unknown_field(name)
     return found
+
+
+def named_field(name: str) -> Field:
+    """The field of a name in an object, `delay` among them; `max-retries` is `max_retries`."""
+    usual = name.replace("-", "_")
+    if usual == DELAY.name:
+        return DELAY
+    return find_field(usual if usual in BY_SPELLING or usual in NOT_YET else name)
 
 
 def unknown_field(name: str) -> InvalidInput:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from queuectl.commands.grammar.specs import CommandSpec, Param
 
+BLANKS = " \t\r\n\f\v"  # between words, and in an object
 _LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like one
 _NOUNS = {
     "job": "a job id",

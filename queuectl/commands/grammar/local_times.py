@@ -11,6 +11,7 @@ import time
 
 from queuectl.commands.context import Context
 from queuectl.errors import InvalidInput
+from queuectl.model.fields import Field
 from queuectl.model.times import LATEST, format_time, parse_duration, parse_time
 
 _DAY = 86_400
@@ -44,6 +45,14 @@ def read_time(text: str, now: float | None = None) -> str:
     if seconds < 0 or [*time.gmtime(seconds)[:6]] != wall:
         raise InvalidInput(f"'{text}' is not a time")
     return _only_one(text, seconds)
+
+
+def read_time_of(field: Field, text: str) -> str:
+    """`read_time` for a field, which InvalidInput names then."""
+    try:
+        return read_time(text)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{field.name}: {exc}") from None
 
 
 def read_past(text: str) -> str:

@@ -5,17 +5,17 @@ Also what is left of an object when a shell has cut it into arguments, put toget
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.relaxed import (
-    BLANKS,
-    FIELD_NAMES,
-    line_and_column,
-    named_field,
-    read_relaxed,
-    read_time_of,
-)
-from queuectl.commands.grammar.tokens import reach
+from queuectl.commands.grammar.bound import BLANKS
 from queuectl.errors import COMMANDS_IN, InvalidInput
-from queuectl.model.fields import FIELDS, LONGEST_JOB, TOO_LONG, check_value, is_too_long
+from queuectl.model.fields import (
+    FIELD_NAMES,
+    FIELDS,
+    LONGEST_JOB,
+    TOO_LONG,
+    check_value,
+    is_too_long,
+    named_field,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,19 +38,9 @@ def parse_object(text: str) -> Draft:
             return _strict(text)
         except _NotJson as exc:
             refusal = exc.cause
-    try:
-        return read_relaxed(text)
-    except InvalidInput as exc:
-        if refusal is None or not _meant_as_json(text) or "unknown field" in str(exc):
-            raise
-        raise _complaint(text, refusal) from None
+    from queuectl.commands.grammar.relaxed import read_relaxed  # not of strict JSON
 
-
-def _meant_as_json(text: str) -> bool:
-    """Whether JSON's own complaint helps most: quoted keys, and nothing is cut off."""
-    text = text.lstrip(BLANKS)
-    quoted = text[:1] == "{" and text[1:].lstrip(BLANKS)[:1] == '"'
-    return quoted and not reach(text, 0)[1]
+    return read_relaxed(text, refusal)
 
 
 class _NotJson(Exception):
@@ -108,18 +98,6 @@ def _decode(decode: Decode, text: str, start: int) -> tuple[object, int]:
         raise _NotJson(exc) from None
 
 
-def _complaint(text: str, exc: ValueError) -> InvalidInput:
-    at: int | None = getattr(exc, "pos", None)
-    if at is None:
-        return InvalidInput("not valid JSON: a number has thousands of digits")
-    what = getattr(exc, "msg", "").removesuffix(" at")
-    return InvalidInput(
-        f"not valid JSON: {what} ({line_and_column(text, at)})",
-        start=at,
-        end=min(at + 1, len(text)),
-    )
-
-
 def _typed(text: str, found: object, start: int) -> Draft:
     """The object found at `start` with its names and values checked."""
     if not isinstance(found, dict):
@@ -137,6 +115,8 @@ def _typed(text: str, found: object, start: int) -> Draft:
             # What nobody may set is passed on as it is: the queue says so.
             settable = field.enqueue or field.edit is not None
             if settable and field.kind == "time" and isinstance(value, str):
+                from queuectl.commands.grammar.local_times import read_time_of  # few jobs have one
+
                 draft[field.name] = read_time_of(field, value)
             else:
                 draft[field.name] = check_value(field, value) if settable else value
@@ -350,6 +330,9 @@ def _one_of_many(decode: Decode, text: str, start: int, passed: set[str]) -> tup
             return _typed(text, _as_draft(value, passed), start), end
         except _NotJson:
             pass
+    from queuectl.commands.grammar.relaxed import read_relaxed
+    from queuectl.commands.grammar.tokens import reach
+
     end, _ = reach(text, start)
     if end - start > LONGEST_JOB:
         raise InvalidInput(TOO_LONG, start=start)
@@ -399,7 +382,11 @@ def join_pieces(pieces: Sequence[str]) -> tuple[str, int]:
         text = _bare(" ".join(pieces[:count]))
         if text.endswith("}"):
             last = count
-            if text.count("{") <= text.count("}") or reach(text, 0) == (len(text), ""):
+            if text.count("{") <= text.count("}"):
+                return text, count
+            from queuectl.commands.grammar.tokens import reach  # some braces lie in quotes
+
+            if reach(text, 0) == (len(text), ""):
                 return text, count
     count = last or len(pieces)
     return _bare(" ".join(pieces[:count])), count

@@ -12,16 +12,15 @@ and others keep their backslash; in single quotes only `\\'` is one.
 
 from __future__ import annotations
 
+from queuectl.commands.grammar.bound import BLANKS
 from queuectl.commands.grammar.tokens import opens_quote, reach
 from queuectl.errors import InvalidInput
 from queuectl.model.fields import (
-    DELAY,
-    FIELDS,
-    NOT_YET,
+    FIELD_NAMES,
     UNSETTABLE,
     check_value,
-    find_field,
     from_text,
+    named_field,
     unknown_field,
 )
 
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
     Draft = dict[str, object]
 
-FIELD_NAMES = frozenset(name for field in (*FIELDS, DELAY) for name in (field.name, *field.old))
-_KNOWN = FIELD_NAMES | NOT_YET
-BLANKS = " \t\r\n\f\v"
 _ENDS_A_KEY = frozenset(BLANKS + ":=,{}\"'")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _OF_A_WORD = _LETTERS | frozenset("0123456789_-")
@@ -46,30 +42,39 @@ _PRINTED = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00
 _CLOSERS = {"{": "}", "(": ")", "[": "]"}
 
 
-def read_relaxed(text: str) -> Draft:
-    """The fields of one job by name; InvalidInput with the span in `text` that is at fault."""
-    return _Reader(text).read()
+def read_relaxed(text: str, refusal: ValueError | None = None) -> Draft:
+    """The fields of one job by name; InvalidInput with the span in `text` that is at fault.
 
-
-def named_field(name: str) -> Field:
-    """The field of a name, `delay` among them; `max-retries` will do for `max_retries`."""
-    usual = name.replace("-", "_")
-    if usual == DELAY.name:
-        return DELAY
-    return find_field(usual if usual in _KNOWN else name)
-
-
-def read_time_of(field: Field, text: str) -> str:
-    """A time as a person may write it (local_times.py); InvalidInput, with the field, for none."""
-    from queuectl.commands.grammar.local_times import read_time
-
+    `refusal` is why it is not JSON: told instead, where that helps more.
+    """
     try:
-        return read_time(text)
+        return _Reader(text).read()
     except InvalidInput as exc:
-        raise InvalidInput(f"{field.name}: {exc}") from None
+        if refusal is None or not _meant_as_json(text) or "unknown field" in str(exc):
+            raise
+        raise _complaint(text, refusal) from None
 
 
-def line_and_column(text: str, at: int) -> str:
+def _meant_as_json(text: str) -> bool:
+    """Whether JSON's own complaint helps most: quoted keys, and nothing is cut off."""
+    text = text.lstrip(BLANKS)
+    quoted = text[:1] == "{" and text[1:].lstrip(BLANKS)[:1] == '"'
+    return quoted and not reach(text, 0)[1]
+
+
+def _complaint(text: str, exc: ValueError) -> InvalidInput:
+    at: int | None = getattr(exc, "pos", None)
+    if at is None:
+        return InvalidInput("not valid JSON: a number has thousands of digits")
+    what = getattr(exc, "msg", "").removesuffix(" at")
+    return InvalidInput(
+        f"not valid JSON: {what} ({_line_and_column(text, at)})",
+        start=at,
+        end=min(at + 1, len(text)),
+    )
+
+
+def _line_and_column(text: str, at: int) -> str:
     """Where the character at index `at` stands, for a message."""
     before = text[:at]
     return f"line {before.count(chr(10)) + 1}, column {at - before.rfind(chr(10))}"
@@ -112,7 +117,7 @@ class _Reader:
         missing = "quote" if lacks[0] in "'\"" else "brace"
         return InvalidInput(
             f"the object is not closed: its last {missing} is missing "
-            f"({line_and_column(self.text, self.end + 1)})",
+            f"({_line_and_column(self.text, self.end + 1)})",
             start=start,
             end=start + 1,
         )
@@ -165,7 +170,7 @@ class _Reader:
             # A job must never be made of a quote that lost its partner on another line.
             if (strict and self.text[start] == '"') or "\n" in text:
                 raise InvalidInput(
-                    f"',' or '}}' is missing after the text ({line_and_column(self.text, after)})",
+                    f"',' or '}}' is missing after the text ({_line_and_column(self.text, after)})",
                     start=start,
                     end=after,
                 )
@@ -217,6 +222,8 @@ class _Reader:
             return None
         try:
             if field.kind == "time" and isinstance(value, str):
+                from queuectl.commands.grammar.local_times import read_time_of
+
                 return read_time_of(field, value)
             return from_text(field, str(value)) if bare else check_value(field, value)
         except InvalidInput as exc:
@@ -237,7 +244,7 @@ class _Reader:
             at += 1
         raise InvalidInput(
             f"the text that starts here lacks its last {quote} "
-            f"({line_and_column(self.text, start)})",
+            f"({_line_and_column(self.text, start)})",
             start=start,
             end=start + 1,
         )

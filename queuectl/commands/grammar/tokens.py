@@ -11,14 +11,13 @@ line continues it.
 
 from __future__ import annotations
 
-from queuectl.commands.grammar.bound import Token
+from queuectl.commands.grammar.bound import BLANKS, Token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_BLANKS = " \t\n\r\f\v"
-_BEFORE_A_WORD = _BLANKS + ",:=(["
+_BEFORE_A_WORD = BLANKS + ",:=(["
 _ESCAPED_OUTSIDE = " \t'\""
 _ESCAPED_IN_DOUBLE = '"\\$`'
 _SHELL_PARTS_AT = frozenset("|&;()<>")
@@ -55,7 +54,7 @@ def tokenize(line: str, behind_dashes: bool = False) -> list[Token]:
 def _skip_blanks(line: str, at: int) -> int:
     size = len(line)
     while at < size:
-        if line[at] in _BLANKS:
+        if line[at] in BLANKS:
             at += 1
         elif line.startswith("\\\n", at):
             at += 2
@@ -113,7 +112,7 @@ def _word(line: str, start: int, behind_dashes: bool) -> Token:
     at, size = start, len(line)
     while at < size and not lacks:
         char = line[at]
-        if char in _BLANKS or (behind_dashes and char == "#" and line[at - 1] in _SHELL_PARTS_AT):
+        if char in BLANKS or (behind_dashes and char == "#" and line[at - 1] in _SHELL_PARTS_AT):
             break
         if char == '"':
             text, at, lacks = _double_quoted(line, at + 1)
