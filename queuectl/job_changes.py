@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition, NoSuchJob, Outdated
-from queuectl.model import lifecycle
 from queuectl.model.fields import SCHEDULED, STATES, check_state, check_value, find_field
 from queuectl.model.job import CLAIMABLE, FINISHED, LIVE, Job, recurs, refuse_key, revived
 from queuectl.model.times import format_time
@@ -31,7 +30,10 @@ _FEW = 8  # jobs that are got one by one; more are met in one pass
 
 
 class JobChanges:
-    """The part of JobQueue that finds jobs and changes them."""
+    """The part of JobQueue that finds jobs and changes them.
+
+    model/lifecycle.py is imported by what needs it: an enqueue does not.
+    """
 
     store: Store
     by = ""  # the asker that history entries name: "cli" or "web"; "": they name none
@@ -168,11 +170,12 @@ class JobChanges:
             )
         if not fields and state is None and not tag and not untag and not env:
             raise InvalidInput("nothing to change is given")
+        from queuectl.model.lifecycle import cancelled, edited
 
         def rule(job: Job) -> Job:
             now = self.now()
             if state == "cancelled":
-                job = lifecycle.cancelled(job, now)
+                job = cancelled(job, now)
             elif state == "pending" and (job.state != state or job.run_at > now):
                 job = _retried(job, now)  # first: a run_at that is given holds
             own: dict[str, object] = {}
@@ -185,7 +188,7 @@ class JobChanges:
             if job.state == "in_progress":
                 wanted = {**fields, **own}.get("tags", job.tags)
                 _refuse_limited(job, wanted, self.limited())
-            job = lifecycle.edited(job, {**fields, **own}, now) if fields or own else job
+            job = edited(job, {**fields, **own}, now) if fields or own else job
             if not SCHEDULED.isdisjoint(fields):
                 from queuectl.model.schedule import replanned  # few change one
 
@@ -213,6 +216,8 @@ class JobChanges:
         return done
 
     def _abandon_rule(self) -> Rule:
+        from queuectl.model.lifecycle import abandoned
+
         workers = {worker.id: worker for worker in self.workers() if worker.alive}
 
         def rule(job: Job) -> Job:
@@ -222,7 +227,7 @@ class JobChanges:
                     f"job '{job.id}' is run by worker PID {worker.pid}, which can end it: "
                     f"'queuectl cancel {job.id}'"
                 )
-            return lifecycle.abandoned(job, self.now())
+            return abandoned(job, self.now())
 
         return rule
 
@@ -232,7 +237,9 @@ class JobChanges:
         return [job for job, _ in self._would(which, rule)]
 
     def _cancelled(self, job: Job) -> Job:
-        return lifecycle.cancelled(job, self.now())
+        from queuectl.model.lifecycle import cancelled
+
+        return cancelled(job, self.now())
 
     def would_retry(self, which: Which, *, dead: bool = False, alone: bool = False) -> list[Job]:
         """The jobs as they are, if `retry`, or `retry_dead`, would do for all of them."""
@@ -374,8 +381,10 @@ class JobChanges:
 
         `event` stands in the history of a job in which the rule itself notes nothing.
         """
-        signed = lifecycle.signed(_at_rev(rule, rev), self.by, event)
-        done = list(self.store.change(which, signed, exactly=exactly, alone=alone).values())
+        from queuectl.model.lifecycle import signed
+
+        rule = signed(_at_rev(rule, rev), self.by, event)
+        done = list(self.store.change(which, rule, exactly=exactly, alone=alone).values())
         for job in done:
             if job.state == "in_progress" and job.cancel_requested:
                 self.store.wake(CANCEL, job.worker)
@@ -444,10 +453,12 @@ def _refuse_limited(job: Job, wanted: object, limits: Collection[str]) -> None:
 
 def _retried(job: Job, now: str) -> Job:
     if recurs(job):
-        from queuectl.model.schedule import retried  # few retry one
+        from queuectl.model.schedule import retried as planned  # few retry one
 
-        return retried(job, now)
-    return lifecycle.retried(job, now)
+        return planned(job, now)
+    from queuectl.model.lifecycle import retried
+
+    return retried(job, now)
 
 
 def _dead(job: Job) -> Job:

@@ -14,12 +14,9 @@ from typing import Any
 from queuectl.config import Settings, unknown_settings
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, KeyTaken, NoSuchJob, StoreError
 from queuectl.job_changes import JobChanges
-from queuectl.model import lifecycle
-from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import SCHEDULED
 from queuectl.model.ids import WORDS, MadeIds, made_word
-from queuectl.model.job import Job, new_job
-from queuectl.model.lifecycle import Outcome
+from queuectl.model.job import Job, holds, new_job
 from queuectl.model.times import format_time
 from queuectl.store.facts import ALL
 from queuectl.store.opening import open_store, without_secrets
@@ -28,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
+    from queuectl.model.backoff import RetryPolicy
+    from queuectl.model.lifecycle import Outcome
     from queuectl.model.meeting import Meeting
     from queuectl.store.backup import Backup
     from queuectl.store.contract import Archive, Care, Slot, Store
@@ -273,11 +272,13 @@ class JobQueue(JobChanges):
         Conflict if the queue holds jobs and is not to be replaced, or runs one. Jobs that were
         running when the backup was made wait for their next run, with nothing spent.
         """
+        from queuectl.model.lifecycle import Outcome
+
         now = self.now()
+        stopped = Outcome("stopped", None, None, now)
 
         def put_back(job: Job) -> Job:
-            stopped = Outcome("stopped", None, None, now)
-            return lifecycle.settled(job, job, stopped, self._retry_policy, 0.0, now) or job
+            return self._settled(job, (job, stopped), now) or job
 
         jobs = [put_back(job) if job.state == "in_progress" else job for job in backup.jobs]
         kept = self.archive.refill(jobs, backup.settings, backup.env_sets, replace=replace)
@@ -361,8 +362,10 @@ class JobQueue(JobChanges):
         return hooks
 
     def _settled(self, stored: Job, finished: tuple[Job, Outcome], now: str) -> Job | None:
+        from queuectl.model.lifecycle import settled
+
         dice = 0.0 if finished[1].exit_code == 0 else self._dice()
-        return lifecycle.settled(stored, *finished, self._retry_policy, dice, now)
+        return settled(stored, *finished, self._retry_policy, dice, now)
 
     def _retry_policy(self) -> RetryPolicy:
         return self.settings().retry_policy()
@@ -370,22 +373,24 @@ class JobQueue(JobChanges):
     def cancel_requested(self, job: Job) -> bool:
         """Whether the run `job` should end: somebody cancelled it, or it no longer counts."""
         stored = self.store.present(job)
-        return stored is None or not lifecycle.holds(stored, job) or stored.cancel_requested
+        return stored is None or not holds(stored, job) or stored.cancel_requested
 
     def still_runs(self, job: Job) -> bool:
         """Whether the run `job` still counts: nobody has given it up."""
         stored = self.store.present(job)
-        return stored is not None and lifecycle.holds(stored, job)
+        return stored is not None and holds(stored, job)
 
     def give_back(self, worker: str, held: Job | None) -> list[Job]:
         """For that worker, which runs `held` or nothing: give back all else that names it."""
+        from queuectl.model.lifecycle import given_back
+
         back: list[Job] = []
         for job in self.store.held_by(worker):
-            if held is None or not lifecycle.holds(job, held):
+            if held is None or not holds(job, held):
                 with suppress(NoSuchJob):
                     back += self.store.change(
                         [job.id],
-                        lambda stored: lifecycle.given_back(stored, worker, held, self.now()),
+                        lambda stored: given_back(stored, worker, held, self.now()),
                     ).values()
         if back:
             self.store.wake()
@@ -431,12 +436,13 @@ class JobQueue(JobChanges):
         run that it could not settle, as WorkerInfo has it. What is left of their processes must
         have been ended before.
         """
+        from queuectl.model.lifecycle import Outcome, lost
 
         def rule(job: Job) -> Job | None:
             now = self.now()
             if end is not None and end[:2] == (job.id, job.run) and job.worker == worker_id:
                 return self._settled(job, (job, Outcome(*end[2:])), now)
-            return lifecycle.lost(job, worker_id, now, asked_to_stop=asked_to_stop)
+            return lost(job, worker_id, now, asked_to_stop=asked_to_stop)
 
         rescued: list[Job] = []
         running = self.find(("in_progress",)) if jobs is None else jobs

@@ -11,7 +11,7 @@ from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model import lifecycle
 from queuectl.model.backoff import RetryPolicy
 from queuectl.model.fields import STATES
-from queuectl.model.job import FINISHED, LIVE, LONGEST_HISTORY
+from queuectl.model.job import FINISHED, LIVE, LONGEST_HISTORY, holds
 
 POLICY = RetryPolicy(base=2.0, max_delay=100.0)
 NOW = moment(10)
@@ -196,7 +196,7 @@ def test_a_result_counts_though_other_things_changed():
 
 
 def test_another_jobs_result_is_refused():
-    assert not lifecycle.holds(running(), running()._replace(id="job2"))
+    assert not holds(running(), running()._replace(id="job2"))
 
 
 # -- losses

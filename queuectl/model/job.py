@@ -176,6 +176,16 @@ def given(job: Job, names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(job, name)) != usual[name]}
 
 
+def holds(job: Job, held: Job) -> bool:
+    """The fence: whether `job` is still the very run that a worker was given as `held`."""
+    return (
+        job.state == "in_progress"
+        and job.id == held.id
+        and job.worker == held.worker
+        and job.run == held.run
+    )
+
+
 def recurs(job: Job) -> bool:
     """Whether the job is a schedule: it never runs itself; a copy runs whenever it is due."""
     return job.every is not None or job.cron is not None

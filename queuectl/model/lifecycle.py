@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from queuectl.errors import Conflict, InvalidInput, InvalidTransition
 from queuectl.model.backoff import RetryPolicy, deferral_delay, retry_delay
 from queuectl.model.fields import FIELDS, State, check_runnable, check_value, find_field
-from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job, recurs, with_values
+from queuectl.model.job import FINISHED, LONGEST_HISTORY, Job, holds, recurs, with_values
 from queuectl.model.times import format_time, parse_time
 
 Event = Literal[
@@ -144,16 +144,6 @@ def stranded(job: Job, why: str, now: str, last: str | None) -> Job:
     """The schedule dead, since its next time cannot be known."""
     history = _noted(job, "fail", now, error=why)
     return _moved(job, "bury", now, error=why, finished_at=now, last=last, history=history)
-
-
-def holds(job: Job, held: Job) -> bool:
-    """The fence: whether `job` is still the very run that a worker was given as `held`."""
-    return (
-        job.state == "in_progress"
-        and job.id == held.id
-        and job.worker == held.worker
-        and job.run == held.run
-    )
 
 
 def settled(
