@@ -14,7 +14,7 @@ from queuectl.errors import BadFile, Conflict, NoSuchSet
 from queuectl.job_queue import JobQueue
 from queuectl.model.env_set import STANDARD, applied, captured, fault, present
 from queuectl.model.selection import in_state
-from queuectl.store.files.env_sets import EnvSets, layout, parse, sets_in
+from queuectl.store.files.side_files import EnvSets, layout_sets, parse_sets, sets_in
 
 ONE = {"umask": "022", "env": {"PATH": "/bin"}}
 
@@ -75,7 +75,7 @@ def test_a_set_is_kept_once_and_found_again(tmp_path):
 def test_two_sets_of_one_checksum_have_two_ids(tmp_path):
     sets = EnvSets(str(tmp_path))
     name = sets.id_of(ONE)
-    (tmp_path / "env_sets.json").write_bytes(layout({name: {"env": {"OTHER": "x"}}}))
+    (tmp_path / "env_sets.json").write_bytes(layout_sets({name: {"env": {"OTHER": "x"}}}))
     other = sets.keep(ONE)
     assert other != name
     assert sets.keep(ONE) == other
@@ -99,11 +99,11 @@ def test_a_mistake_is_named_and_nothing_is_written_over(tmp_path, text):
         EnvSets(str(tmp_path)).keep(ONE)
     assert path.read_text() == text
     with pytest.raises(BadFile):
-        parse(b"\xff", "env_sets.json")
+        parse_sets(b"\xff", "env_sets.json")
 
 
 def test_whole_sets_are_read_from_a_damaged_file():
-    data = layout({"one": ONE, "two": {"env": {"A": "b"}}, "three": ONE})
+    data = layout_sets({"one": ONE, "two": {"env": {"A": "b"}}, "three": ONE})
     assert sets_in(data.replace(b'"two"', b'"two')) == {"one": ONE, "three": ONE}
 
 

@@ -88,8 +88,9 @@ def test_the_leanest_commands(small_queue, argv):
         (("version",), 13),
         (("status",), 23),
         (("status", "--json"), 27),
-        (("enqueue", "--command", "true"), 47),
-        (("list",), 57),
+        (("enqueue", "--command", "true"), 44),
+        (("enqueue", '{"command": "true"}'), 45),
+        (("list",), 56),
     ],
 )
 def test_a_start_loads_not_one_more_of_our_modules(small_queue, argv, most):

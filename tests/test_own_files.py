@@ -9,7 +9,7 @@ from queuectl.errors import BadFile, DuplicateId, KeyTaken
 from queuectl.job_queue import JobQueue
 from queuectl.model.lifecycle import Outcome
 from queuectl.model.selection import in_state
-from queuectl.store.files import checkpoint, env_sets, own_files
+from queuectl.store.files import checkpoint, own_files, side_files
 from queuectl.store.files.journal import Journal
 
 
@@ -103,7 +103,7 @@ def test_an_id_is_taken(queue, edited):
 
 
 def test_sets_of_variables_stay_that_jobs_use(queue, monkeypatch):
-    monkeypatch.setattr(env_sets, "_MANY", 1)
+    monkeypatch.setattr(side_files, "_MANY", 1)
     queue.enqueue([{"id": "e", "command": "true"}], {"umask": "022", "env": {"A": "1"}})
     fold = checkpoint.fold
 

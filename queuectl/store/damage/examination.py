@@ -31,7 +31,6 @@ from queuectl.store.damage.check import left_by_hand, problems
 from queuectl.store.damage.salvage import Remains, read_remains
 from queuectl.store.facts import Finding, WorkerInfo
 from queuectl.store.files import side_files, worker_files
-from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job
 from queuectl.store.files.journal import MAGIC
 from queuectl.store.files.lock import QueueLock
@@ -246,7 +245,7 @@ def _settings(folder: str) -> Iterator[Finding]:
 
 def _env_sets(folder: str, now: float) -> Iterator[Finding]:
     try:
-        sets = EnvSets(folder).read()
+        sets = side_files.EnvSets(folder).read()
     except StoreError as exc:
         yield Finding(ENV_SETS, _of_side_file(exc, folder), KEEP)
         return

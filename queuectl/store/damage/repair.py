@@ -31,8 +31,7 @@ from queuectl.store.damage.salvage import (
     objects_in,
     read_remains,
 )
-from queuectl.store.files import checkpoint, env_sets, marker, side_files, strays, worker_files
-from queuectl.store.files.env_sets import EnvSets
+from queuectl.store.files import checkpoint, marker, side_files, strays, worker_files
 from queuectl.store.files.job_files import encode_job, removal_line
 from queuectl.store.files.journal import PROMISED, VERSION, Header, Stamp, format_record, no_counts
 from queuectl.store.files.lock import QueueLock
@@ -308,11 +307,11 @@ class _Mending:
 
     def _mend_env_sets(self) -> None:
         try:
-            EnvSets(self.folder).read()
+            side_files.EnvSets(self.folder).read()
         except StoreError:
-            kept = env_sets.sets_in(self._readable(ENV_SETS))
+            kept = side_files.sets_in(self._readable(ENV_SETS))
             self._rewrite(ENV_SETS, list(kept))
-            door.replace(self._path(ENV_SETS), env_sets.layout(kept))
+            door.replace(self._path(ENV_SETS), side_files.layout_sets(kept))
 
     def _mend_workers(self) -> None:
         """Keep the entries of workers that live or still have a job; drop the others."""

@@ -11,9 +11,9 @@ from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
 from queuectl.store.files import side_files, worker_files
-from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import decode_job, encode_job, removal_line
 from queuectl.store.files.journal import PROMISED
+from queuectl.store.files.side_files import EnvSets
 from queuectl.store.files.snapshot import Snapshot
 from queuectl.store.files.writer import Writer
 

@@ -1,4 +1,4 @@
-"""config.json and worker_pids.json: small files that are read and written whole."""
+"""config.json, worker_pids.json and env_sets.json: small files that are read and written whole."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import os
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from queuectl.config import Settings
 from queuectl.errors import BadFile, InvalidInput
+from queuectl.model.env_set import fault
 from queuectl.model.fields import check_id
-from queuectl.places import SETTINGS, WORKER_LIST
+from queuectl.places import ENV_SETS, SETTINGS, WORKER_LIST
 from queuectl.store import door
 from queuectl.store.files.job_files import LEFT, mistake, no_twins
 from queuectl.store.files.marker import check_folder, is_new
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from queuectl.model.gate import Gate
 
 _SETTING = r'^[ \t{]*"([^"\\]+)"[ \t]*:[ \t]*(.+?)[ \t]*[,}]?[ \t]*$'
+_MANY = 32  # with more sets, a fold looks for those that no job names
+_NAMED = rb'"env_set": "(\w+)"'  # compiled only if there are many sets
 
 
 class SettingsFile:
@@ -68,6 +72,67 @@ class SettingsFile:
             ) from None
         except OSError as exc:
             raise door.unusable(self._folder, exc) from exc
+
+
+class EnvSets:
+    """env_sets.json: sets of captured variables, each once, under the id that its jobs hold.
+
+    A set is written before the record of the first job that names it, and unused sets are removed
+    only in a fold: so a job never names a missing set.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, ENV_SETS)
+        self._known: tuple[tuple[int, int, int], dict[str, Any]] | None = None
+
+    def read(self) -> Mapping[str, Mapping[str, Any]]:
+        """The sets by id, none if there is no file; BadFile if it has a mistake."""
+        try:
+            found = os.lstat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        key = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._known is None or self._known[0] != key:
+            self._known = (key, parse_sets(door.read(self._path), self._path))
+        return self._known[1]
+
+    def id_of(self, form: Mapping[str, Any]) -> str:
+        """The id that the set has, or will have unless another set takes it first."""
+        return _free_id(form, self.read())
+
+    def keep(self, form: Mapping[str, Any]) -> str:
+        """Put the set on the disk, if it is not there; returns its id. Under the lock."""
+        return self.keep_all({"": form})[""]
+
+    def keep_all(self, forms: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Put these sets on the disk; returns the new id of each by its own. Under the lock.
+
+        Raises BadFile for a file with a mistake, which is not overwritten.
+        """
+        sets = dict(self.read())
+        before, ids = len(sets), {}
+        for own, form in forms.items():
+            wanted = ids[own] = _free_id(form, sets)
+            sets.setdefault(wanted, form)
+        if len(sets) > before:
+            self._write(sets)
+        return ids
+
+    def drop_unused(self, lines: Iterable[bytes]) -> None:
+        """If there are many sets, remove those that no job names; under the lock.
+
+        `lines` are those of all jobs.
+        """
+        sets = self.read()
+        if len(sets) < _MANY:
+            return
+        named = {found[1].decode() for line in lines for found in re.finditer(_NAMED, line)}
+        kept = {key: form for key, form in sets.items() if key in named}
+        if len(kept) < len(sets):
+            self._write(kept)
+
+    def _write(self, sets: Mapping[str, Mapping[str, Any]]) -> None:
+        door.replace(self._path, layout_sets(sets))
 
 
 def parse_object(data: bytes, path: str) -> tuple[str, dict[str, Any]]:
@@ -138,6 +203,32 @@ def write_workers(folder: str, entries: Sequence[Mapping[str, object]]) -> None:
     door.replace(os.path.join(folder, WORKER_LIST), text.encode())
 
 
+def layout_sets(sets: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The content of env_sets.json: a JSON object, one set a line."""
+    # ASCII: a variable may hold bytes that are not UTF-8.
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(form)}" for key, form in sets.items())
+    return f"{{\n{lines}\n}}\n".encode() if sets else b"{\n}\n"
+
+
+def _free_id(form: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
+    """The id under which exactly this set is kept, or can be."""
+    sum_ = crc32(json.dumps(form, sort_keys=True).encode())
+    while sets.get(f"{sum_:08x}", form) != form:  # taken by another set with the same checksum
+        sum_ = (sum_ + 1) & 0xFFFFFFFF
+    return f"{sum_:08x}"
+
+
+def parse_sets(data: bytes, path: str) -> dict[str, Any]:
+    """The sets in the bytes of env_sets.json; BadFile with the position if they are not sets."""
+    text, sets = parse_object(data, path)
+    for key, form in sets.items():
+        wrong = fault(form)
+        if wrong:
+            at = text.find(json.dumps(key))
+            raise mistake(path, text, max(at, 0), f"set {key}: {wrong}")
+    return sets
+
+
 # -- what can be read from a damaged file
 
 
@@ -175,3 +266,15 @@ def workers_in(values: Sequence[object]) -> list[dict[str, object]]:
     return [
         value for value in values if isinstance(value, dict) and _has_name(value) and "pid" in value
     ]
+
+
+def sets_in(data: bytes) -> dict[str, Any]:
+    """The sets of a damaged file that are whole on a line of their own."""
+    found: dict[str, Any] = {}
+    for line in data.decode("utf-8", "replace").splitlines():
+        try:
+            pairs = json.loads(f"{{{line.strip().rstrip(',')}}}")
+        except (ValueError, RecursionError):
+            continue
+        found |= {key: form for key, form in pairs.items() if not fault(form)}
+    return found

@@ -30,8 +30,8 @@ from queuectl.store.files.journal import counts_after
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.store.contract import Meet
-    from queuectl.store.files.env_sets import EnvSets
     from queuectl.store.files.journal import Counts
+    from queuectl.store.files.side_files import EnvSets
 
 FEW = 8 << 20  # bytes of lines held in memory
 _PIECE = 1 << 20  # bytes written and read at once

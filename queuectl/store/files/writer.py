@@ -17,11 +17,11 @@ from queuectl.model.times import format_time
 from queuectl.places import DEAD, JOBS, JOURNAL
 from queuectl.store import door
 from queuectl.store.files import checkpoint, evidence, marker, strays, worker_files
-from queuectl.store.files.env_sets import EnvSets
 from queuectl.store.files.job_files import check_lines, read_live_lines
 from queuectl.store.files.journal import PROMISED, VERSION, Journal, counts_after
 from queuectl.store.files.lock import QueueLock
 from queuectl.store.files.own_files import OwnFiles
+from queuectl.store.files.side_files import EnvSets
 from queuectl.store.files.snapshot import BaseFile, Snapshot
 from queuectl.store.files.staged import Staged
 
