@@ -2,7 +2,7 @@
 
 `str(error)` is the line a person sees: what happened, where, and what to do next. `attempt` in
 commands/dispatch.py prints it and returns the code. Two kinds of exit codes belong to no error:
-those of `wait` (commands/handlers/waiting.py) and those of signals (cli.py).
+those of `wait` (commands/handlers/wait.py) and those of signals (cli.py).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from queuectl.commands.handlers.waiting import _how_far
+from queuectl.commands.handlers.wait import _how_far
 
 
 def serve(cli):

@@ -142,7 +142,7 @@ COMMANDS = (
         words=("wait",),
         summary="Wait until jobs have ended, and exit as they did.",
         params="queuectl.commands.params:WAIT",
-        handler="queuectl.commands.handlers.waiting:wait",
+        handler="queuectl.commands.handlers.wait:wait",
         examples=("wait job1 job2 --timeout 5m", "wait --tag nightly", "wait --all"),
         details=(
             "The exit code is the job's own; for several jobs 0 if all completed, else 1. "

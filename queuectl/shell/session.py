@@ -24,7 +24,7 @@ from queuectl.live.notices import Notices
 from queuectl.live.watcher import Watcher
 from queuectl.places import expand, own_folder
 from queuectl.shell.aliases import Aliases
-from queuectl.shell.guard import failure_text
+from queuectl.shell.failures import failure_text
 from queuectl.shell.history import SharedHistory
 from queuectl.shell.history_file import HistoryFile, history_path, open_plain
 from queuectl.shell.lines import Piece, is_system_line, split_commands

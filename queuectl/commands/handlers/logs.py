@@ -11,7 +11,7 @@ from queuectl.commands import render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Note, Result
 from queuectl.commands.handlers.jobs import NO_MATCH
-from queuectl.commands.handlers.waiting import (
+from queuectl.commands.handlers.wait import (
     WorkerLook,
     own_job,
     require_other_worker,

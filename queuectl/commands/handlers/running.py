@@ -12,7 +12,7 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.enqueue import Entry, described
 from queuectl.commands.handlers.logs import follow
-from queuectl.commands.handlers.waiting import (
+from queuectl.commands.handlers.wait import (
     WaitFailed,
     ending,
     exit_code,

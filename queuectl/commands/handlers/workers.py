@@ -217,7 +217,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     how: dict[str, Any] = {"tell": tell, "log": partial(quietly, context.note)}
     how["on_stop"] = stopped.append
     if args["drain"]:
-        from queuectl.commands.handlers.waiting import DrainLook, own_job, waits_for_itself
+        from queuectl.commands.handlers.wait import DrainLook, own_job, waits_for_itself
 
         if own := own_job(context):
             raise waits_for_itself(own)

@@ -23,7 +23,7 @@ from queuectl.commands.render import clip, one_line, unjoined
 from queuectl.live.live_queue import LiveQueue
 from queuectl.live.standing import Standing
 from queuectl.shell.aliases import Aliases
-from queuectl.shell.guard import guard_editor, guard_keys, guard_loop
+from queuectl.shell.failures import guard_editor, guard_keys, guard_loop
 from queuectl.shell.history import SharedHistory, SuggestFromHistory
 from queuectl.shell.prompt.highlighter import LineLexer
 from queuectl.shell.prompt.keys import candidates, shell_keys, unfound

@@ -25,7 +25,7 @@ from queuectl.live.rows import ORDERS, Rows, View
 from queuectl.live.standing import Standing
 from queuectl.model.job import FINISHED, Job
 from queuectl.model.times import format_time
-from queuectl.shell.guard import failure_text, guard_keys, guard_loop
+from queuectl.shell.failures import failure_text, guard_keys, guard_loop
 from queuectl.shell.signals import terminal_kept
 from queuectl.shell.style import shell_style
 from queuectl.shell.top.table import Line, body_rows, log_rows, log_screen, screen
