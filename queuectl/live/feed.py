@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from queuectl.commands.render import one_line
 from queuectl.errors import UNREADABLE
 from queuectl.live.output import Page, Wish, read_page
 from queuectl.live.rows import Rows
 from queuectl.live.standing import LOOK_AT_WORKERS, Standing, standing_of
+from queuectl.model.fields import State
 from queuectl.model.gate import OPEN
 from queuectl.model.job import Job
 from queuectl.model.log_words import END, last_words
 from queuectl.model.times import format_time
 from queuectl.model.waiting import waits
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from queuectl.model.fields import State
-    from queuectl.store.facts import WorkerInfo
-    from queuectl.store.output import Output
-    from queuectl.store.watch import Watch
+from queuectl.store.facts import WorkerInfo
+from queuectl.store.output import Output
+from queuectl.store.watch import Watch
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
 _MANY = 3000  # jobs; of more some are shown while all are read

@@ -8,14 +8,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from queuectl.commands.render import cells, graphemes, one_line, unjoined
 from queuectl.errors import StoreError
 from queuectl.model.job import Job
-
-if TYPE_CHECKING:
-    from queuectl.store.output import Output
+from queuectl.store.output import Output
 
 # Where a row of the screen begins: at which byte its line does, and which row of that line it is.
 Position: TypeAlias = tuple[int, int]

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Collection
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from queuectl.errors import UNREADABLE
+from queuectl.live.notices import Notices
 from queuectl.live.standing import LOOK_AT_WORKERS, Standing, standing_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from queuectl.live.notices import Notices
-    from queuectl.store.watch import Watch
+from queuectl.store.watch import Watch
 
 _PAUSE = 0.2  # seconds between looks, so at most five repaints a second
 

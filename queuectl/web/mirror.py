@@ -16,12 +16,9 @@ from operator import attrgetter
 from typing import Any
 
 from queuectl.model.job import Job
+from queuectl.store.watch import Watch
 from queuectl.web.exchange import to_json
 from queuectl.web.operations import Operations
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.store.watch import Watch
 
 _MOST = 1000  # jobs of each order that are kept at least, if there are so many
 _RING = 5000  # changes that a reader may be behind

@@ -27,19 +27,16 @@ from queuectl.errors import NoSuchRun, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.model.dependencies import parents
 from queuectl.model.job import Job
+from queuectl.model.meeting import Meeting
 from queuectl.model.selection import Selection, selected
 from queuectl.store import opening
+from queuectl.store.contract import Which
 from queuectl.store.door import Presence
 from queuectl.store.facts import is_selection
+from queuectl.store.output import Printed
+from queuectl.store.watch import Watch
 from queuectl.worker import pool
 from queuectl.worker.rescue import rescue
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.model.meeting import Meeting
-    from queuectl.store.contract import Which
-    from queuectl.store.output import Printed
-    from queuectl.store.watch import Watch
 
 _BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output that are looked through at once, and how often
 _MOST_KIN = 100  # parents, or children, that are told of one job

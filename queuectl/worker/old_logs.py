@@ -3,10 +3,8 @@ size (logs-total)."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.job_queue import JobQueue
-    from queuectl.store.output import Output
+from queuectl.job_queue import JobQueue
+from queuectl.store.output import Output
 
 
 def remove_old_logs(queue: JobQueue, logs: Output) -> list[str]:

@@ -7,23 +7,19 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection
 
 import queuectl
 from queuectl.errors import NO_PROCESS, Conflict, NoSuchWorker, QueuectlError, StoreError
 from queuectl.job_queue import JobQueue
 from queuectl.store import door
+from queuectl.store.facts import WorkerInfo
 from queuectl.store.opening import without_secrets
+from queuectl.store.output import Output
 from queuectl.worker.processes import Process
 from queuectl.worker.rescue import is_foreign
 from queuectl.worker.runner import MARKS
 from queuectl.worker.wakeups import FINISH, STOP_NOW
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from queuectl.store.facts import WorkerInfo
-    from queuectl.store.output import Output
 
 _PATIENCE, _PATIENCE_EACH = 10.0, 1.0  # seconds for workers to register: for all, plus for each
 _STALE = 60.0  # seconds after which an empty log without a living worker is stale

@@ -10,21 +10,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Collection
 
+from queuectl.job_queue import JobQueue
+from queuectl.model.job import Job
 from queuectl.model.times import parse_time
 from queuectl.store.facts import MOST_LEFT, WorkerInfo
+from queuectl.store.output import Output
 from queuectl.worker import processes, remains
-from queuectl.worker.remains import Run
+from queuectl.worker.remains import Found, Run
 from queuectl.worker.runner import MARK, marks_of, queue_mark
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from queuectl.job_queue import JobQueue
-    from queuectl.model.job import Job
-    from queuectl.store.output import Output
-    from queuectl.worker.remains import Found
 
 _PATIENCE, _AGAIN = 3.0, 0.3  # seconds to try to KILL what is left: at first, later
 _LAST_BREATH = 1.0  # seconds within which a process that freed its lock must be gone

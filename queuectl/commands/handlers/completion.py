@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import queuectl
+from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.grammar.tokens import quote
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from queuectl.commands.context import Context
 
 # bash replaces what follows the last character of COMP_WORDBREAKS, or a quote that is open, so the
 # part of a word before that (`--state=`) is taken off the candidates, which know nothing of quotes.

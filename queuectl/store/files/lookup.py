@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from json.encoder import encode_basestring
 
@@ -21,13 +21,7 @@ from queuectl.store.files.job_files import (
     read_lines_with,
 )
 from queuectl.store.files.journal import Journal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from queuectl.store.files.own_files import OwnFiles
+from queuectl.store.files.own_files import OwnFiles
 
 FEW = 20  # ids; more are searched in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job

@@ -16,6 +16,7 @@ from pymongo.operations import UpdateMany, UpdateOne
 from queuectl.errors import InvalidInput
 from queuectl.model.dependencies import (
     Kin,
+    Pair,
     asked_anew,
     check_new,
     is_met,
@@ -30,10 +31,6 @@ from queuectl.model.job import CLAIMABLE, FINISHED, LIVE, Job
 from queuectl.store.mongodb.connection import MAKE_SET, Connection, pieces
 from queuectl.store.mongodb.documents import KIDS, WAITS, Document, to_job
 from queuectl.store.mongodb.lanes import AFTER, PLAIN, WAITING, lane_on_server
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.model.dependencies import Pair
 
 _NAMING = ("after", "after_end")
 _HINTS = {"after": "waits_after", "after_end": "waits_after_end", WAITS: "waits"}
