@@ -169,21 +169,14 @@ def table(context: Context, jobs: Iterable[Job], names: Sequence[str], now: floa
 
 def _values(names: Iterable[str], now: float) -> dict[str, Value]:
     """How to get each field of a job."""
-    found: dict[str, Value] = {}
-    for name in names:
-        derived = next((derived for derived in DERIVED if derived.name == name), None)
-        found[name] = _stored(name) if derived is None else _made(derived.of, now)
-    return found
 
+    def value(name: str) -> Value:
+        if name == "env":
+            return lambda job: job.env and hidden(job.env)
+        of = next((derived.of for derived in DERIVED if derived.name == name), None)
+        return attrgetter(name) if of is None else lambda job: of(job, now)
 
-def _stored(name: str) -> Value:
-    if name == "env":
-        return lambda job: job.env and hidden(job.env)
-    return attrgetter(name)
-
-
-def _made(of: Callable[[Job, float], object], now: float) -> Value:
-    return lambda job: of(job, now)
+    return {name: value(name) for name in names}
 
 
 def _text(value: Any) -> str:

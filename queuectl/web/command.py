@@ -103,20 +103,16 @@ class _Serving:
 
     def run(self) -> int:
         """Serve; the exit code."""
+        from queuectl.web.tokens import Tokens
+
         try:
-            tokens = self._tokens()
-            door = self._listen()
-            return self._end(self._serve(tokens, door))
+            made = self._desk.tokens(anew=bool(self._args["new_token"]))
+            tokens = Tokens(None if self._args["no_token"] else made)
+            return self._end(self._serve(tokens, self._listen()))
         finally:
             for opened in self._sockets:
                 opened.close()
             self._service.close()
-
-    def _tokens(self) -> Tokens:
-        from queuectl.web.tokens import Tokens
-
-        made = self._desk.tokens(anew=bool(self._args["new_token"]))
-        return Tokens(None if self._args["no_token"] else made)
 
     def _listen(self) -> Door:
         from queuectl.web.guard import Door

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
+from queuectl.commands.grammar.bound import short
 from queuectl.errors import InvalidInput
 from queuectl.model.field_checks import check_tag
 from queuectl.model.fields import check_state
@@ -41,7 +42,6 @@ class Member(NamedTuple):
     low: int = 0
     high: int = 1 << 53
     choices: tuple[str, ...] = ()
-    example: Any = None
 
 
 class Route(NamedTuple):
@@ -68,11 +68,6 @@ class Route(NamedTuple):
     advice: str = ""
     command: str = ""  # the command line that does the same
 
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """What a path must look like."""
-        return _pattern(self.path)
-
 
 def row(
     at: str,
@@ -96,6 +91,7 @@ def row(
 
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
+    """What the path of a request must look like."""
     parts = re.split(r"(\{\w+\})", path)
     made = [f"(?P<{p[1:-1]}>{ID})" if p.startswith("{") else re.escape(p) for p in parts]
     return re.compile("".join(made))
@@ -108,7 +104,7 @@ def find(
     exact = [route for route in routes if route.path == path]
     methods: dict[str, tuple[Route, dict[str, str]]] = {}
     for route in exact or routes:
-        match = route.pattern.fullmatch(path)
+        match = _pattern(route.path).fullmatch(path)
         if match and route.method not in methods:
             methods[route.method] = route, match.groupdict()
     allowed = list(methods)
@@ -134,7 +130,7 @@ def read_query(route: Route, query: bytes) -> dict[str, Any]:
     known = {member.name: member for member in route.query}
     for name in given:
         if name not in known:
-            raise Refused(400, f"unknown parameter '{_short(name)}'")
+            raise Refused(400, f"unknown parameter '{short(name)}'")
     values: dict[str, Any] = {}
     for name, member in known.items():
         texts = given.get(name, [])
@@ -153,7 +149,7 @@ def _read_text(member: Member, text: str) -> Any:
     try:
         if member.kind == "int":
             if not re.fullmatch(r"-?\d{1,16}", text, re.ASCII):
-                raise InvalidInput(f"must be a whole number, not '{_short(text)}'")
+                raise InvalidInput(f"must be a whole number, not '{short(text)}'")
             return _in_bounds(member, int(text))
         if member.kind == "flag":
             if text not in ("true", "false"):
@@ -185,10 +181,6 @@ def _in_bounds(member: Member, number: float) -> float:
     return number
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
 def read_json(data: bytes) -> Any:
     """A body as JSON: one value, no name twice, nothing that JSON does not have; else Refused."""
     try:
@@ -216,7 +208,7 @@ def check_members(members: Sequence[Member], body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise wrong([fault("the body must be an object")])
     known = {member.name: member for member in members}
-    faults = [fault(f"unknown member '{_short(name)}'", name) for name in body if name not in known]
+    faults = [fault(f"unknown member '{short(name)}'", name) for name in body if name not in known]
     values: dict[str, Any] = {}
     for member in members:
         value = body.get(member.name)

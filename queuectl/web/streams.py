@@ -93,19 +93,14 @@ class Streams:
                 looked = began if looked_at_workers else looked
                 now = time.monotonic()
                 if is_news and now - told >= self.pace():
-                    self._begin_round()
+                    assert self._moved is not None
+                    self._moved.set()  # wakes all readers that wait for news
+                    self._moved, self._round = asyncio.Event(), {}
                     told, is_news = now, False
                 looked_once.set()
                 await asyncio.sleep(rest)
         finally:
             looked_once.set()
-
-    def _begin_round(self) -> None:
-        """Wake all readers that wait for news."""
-        assert self._moved is not None
-        self._moved.set()
-        self._moved = asyncio.Event()
-        self._round = {}
 
     def _look(self, workers: bool) -> tuple[tuple[bool, bool], float]:
         """What `_read` tells, and the seconds to rest behind it."""
@@ -157,14 +152,9 @@ class Streams:
             raise Refused(503, "too many streams are open", headers={"retry-after": "5"})
         log = call.query["log"]
         if log is not None:
-            await to_thread.run_sync(self._check_output, log, call.query["run"])
-
+            ask, run = self._service.operations, call.query["run"]
+            await to_thread.run_sync(lambda: ask.output(ask.job(log), run, 0, 1))
         return partial(self._send_all, call)
-
-    def _check_output(self, job_id: str, run: int | None) -> None:
-        """Raise NoSuchJob or NoSuchRun."""
-        operations = self._service.operations
-        operations.output(operations.job(job_id), run, 0, 1)
 
     async def _send_all(
         self, call: Call, send: Any, receive: Any, frame: Mapping[str, str]

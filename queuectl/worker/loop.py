@@ -63,7 +63,10 @@ def run_worker(
     worker, `on_stop` is called with 128 + its number at the end.
     """
     log = log or to_stderr
-    before = _current_folder()
+    try:
+        before = os.getcwd()
+    except OSError:  # it was removed
+        before = "/"
     with Wakeups(detached=detached) as wakeups:
         while True:
             started = processes.start_time(os.getpid()) or "-"
@@ -481,10 +484,3 @@ def _release(queue: JobQueue, slot: Slot, log: Callable[[str], None]) -> None:
         queue.wake_idle(1)  # it may have been the one that was woken or kept watch
     except (QueuectlError, OSError) as exc:
         log(f"{slot.id} is still listed: {exc}")
-
-
-def _current_folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return "/"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import TextIO, cast
 
 from queuectl.commands.context import Context
@@ -60,7 +61,7 @@ class Pager:
 
     def __init__(self, out: TextIO, command: list[str], rows: int) -> None:
         self.started = False
-        self.buffer = _Bytes(self)
+        self.buffer = SimpleNamespace(write=self.take)  # the way in for bytes
         self._out = out
         self._command = command
         self._room = rows - 1  # the prompt comes below
@@ -73,7 +74,7 @@ class Pager:
         self.take(text.encode(self._out.encoding or "utf-8", "replace"))
         return len(text)
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: bytes) -> int:
         """Take in bytes of the result."""
         if not self.started:
             self._held.append(data)
@@ -82,6 +83,7 @@ class Pager:
                 self._start()
         else:
             self._pass_on(data)
+        return len(data)
 
     def flush(self) -> None:
         """Nothing is shown before it is known whether it fits."""
@@ -131,14 +133,3 @@ class Pager:
         with suppress(OSError):  # the person has seen enough
             while view:
                 view = view[self._process.stdin.write(view) or 0 :]
-
-
-class _Bytes:
-    """The stream's way in for bytes."""
-
-    def __init__(self, pager: Pager) -> None:
-        self._pager = pager
-
-    def write(self, data: bytes) -> int:
-        self._pager.take(data)
-        return len(data)

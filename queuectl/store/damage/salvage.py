@@ -197,15 +197,8 @@ def objects_in(text: str) -> Iterator[tuple[int, int, object]]:
             yield at, end, form
             between = _BETWEEN.match(text, end)
             at = between.end() if between else end
-        # A line that the last object ended in is behind us; its end may begin the next search.
-        opening = _OPENING.search(text, _line_start(text, at))
-
-
-def _line_start(text: str, at: int) -> int:
-    if at == 0 or text[at - 1 : at] == "\n":
-        return at
-    newline = text.find("\n", at)
-    return len(text) if newline < 0 else newline + 1
+        # The line that the last object ended in is behind us: on to the next one, or the end.
+        opening = _OPENING.search(text, text.find("\n", at - 1) + 1 or len(text))
 
 
 def _unread(text: str, spans: list[tuple[int, int]]) -> list[Unread]:

@@ -11,7 +11,6 @@ from typing import Any
 from queuectl.config import Settings
 from queuectl.errors import BadFile, DuplicateId, NoSuchSet, StoreError
 from queuectl.model.job import CLAIMABLE, NOT_PLACED, PLACED_SLOTS, Job, recurs
-from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time, parse_time
 from queuectl.places import ENV_SETS
 from queuectl.store import door
@@ -49,6 +48,10 @@ class FileStore:
         self._writer = Writer(path, self.now, self._settings.patience, self._settings.gate)
         self._held: tuple[bytes, Job] | None = None  # line and job of the last claim
         self._env_sets = self._writer.env_sets
+        # What is theirs alone; see Store.
+        self.sync, self.fold = self._writer.confirm, self._writer.fold
+        self.fold_due_in, self.notices = self._writer.fold_due_in, self._writer.notices
+        self.settings, self.set_id = self._settings.read, self._env_sets.id_of
         self.on_change: OnChange = lambda pairs, settings: ()
         self.freed = 0
 
@@ -129,9 +132,6 @@ class FileStore:
             staged.close()
         self._writer.confirm()
 
-    def set_id(self, env_set: Mapping[str, Any]) -> str:
-        return self._env_sets.id_of(env_set)
-
     def change(
         self,
         which: Which,
@@ -198,7 +198,8 @@ class FileStore:
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
-        from queuectl.model.claim_order import Claim  # an enqueue needs nothing of it
+        from queuectl.model.claim_order import Claim  # an enqueue needs nothing of these
+        from queuectl.model.lifecycle import claimed
 
         lines: list[bytes] = []
         moves: list[Move] = []
@@ -314,9 +315,6 @@ class FileStore:
 
     # -- settings
 
-    def settings(self) -> Mapping[str, object]:
-        return self._settings.read()
-
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
         """See Store; while format 1 is written, live workers do not know pauses."""
         with self._writer.writing() as journal:
@@ -403,10 +401,6 @@ class FileStore:
 
     # -- the rest
 
-    @property
-    def notices(self) -> list[str]:
-        return self._writer.notices
-
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         self._writer.lock.on_wait = tell
 
@@ -431,21 +425,12 @@ class FileStore:
             due = self._writer.live(journal).next_due()
         return None if due is None else max(0.0, parse_time(due.decode()) - self.now())
 
-    def sync(self) -> None:
-        self._writer.confirm()
-
-    def fold(self) -> None:
-        self._writer.fold()
-
     def tidy(self) -> None:
         if marker.check_folder(self.folder):
             self._writer.fold_if_quick()
 
     def fold_if_due(self, *, busy: bool = False) -> bool:
         return self._writer.fold_if_due(least=LARGE if busy else 1)
-
-    def fold_due_in(self) -> float | None:
-        return self._writer.fold_due_in()
 
     def now(self) -> float:
         return time.time()

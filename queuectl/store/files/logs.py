@@ -357,7 +357,10 @@ class Spool:
                         door.rename(self.path, self._logs.run_path(job))
                     self.kept += min(found.st_size, self._limit or found.st_size)
             finally:
-                self._start_afresh()
+                # Forgotten before it is closed: the journal may soon get the same number.
+                fd, self.fd = self.fd, -1
+                os.close(fd)
+                self.make_ready()
 
     def _finish_cut(self, kept: str, clean: bool) -> None:
         try:
@@ -393,12 +396,6 @@ class Spool:
         with door.Closing(fd):
             if not os.fstat(fd).st_size:
                 door.remove(self.path)
-
-    def _start_afresh(self) -> None:
-        # Forgotten before it is closed: the journal may soon get the same descriptor number.
-        fd, self.fd = self.fd, -1
-        os.close(fd)
-        self.make_ready()
 
 
 def _lock(fd: int) -> bool:

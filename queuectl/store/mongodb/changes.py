@@ -377,7 +377,10 @@ class Changes:
                 if wanted[job.id] == job and FOLLOWED not in document
             }
             if won:
-                same = [DeleteOne(_same(document)) for document in won.values()]
+                same = [  # none that has changed since
+                    DeleteOne({name: {"$eq": value} for name, value in document.items()})
+                    for document in won.values()
+                ]
                 done = self._jobs.bulk_write(same)
                 if done.deleted_count < len(won):
                     for document in self._jobs.find({"_id": {"$in": [*won]}}, {"_id": 1}):
@@ -413,8 +416,3 @@ def _query(selection: Selection) -> Document:
 def _narrowed(which: Which, ids: Collection[str]) -> Which:
     """These of the jobs that are meant; of a selection those that it still selects."""
     return which._replace(ids=frozenset(ids), limit=None) if is_selection(which) else ids
-
-
-def _same(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A condition that only this very document, unchanged, satisfies."""
-    return {name: {"$eq": value} for name, value in document.items()}

@@ -29,7 +29,6 @@ class EnvSets:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.where = connection.address.name
 
     def id_of(self, form: EnvSet) -> str:
         """The id of a set, made from its content."""
@@ -69,7 +68,7 @@ class EnvSets:
         if job.env_set is None:
             return None
         with self._connection.told():
-            found = self._connection.database.env_sets.find_one({"_id": job.env_set})
+            found = self._sets.find_one({"_id": job.env_set})
         if found is None:
             where = f"the collection env_sets of {self._connection.address.name}"
             raise NoSuchSet(job.id, job.env_set, where)
@@ -79,5 +78,5 @@ class EnvSets:
     def all(self) -> dict[str, EnvSet]:
         """Every set by its id."""
         with self._connection.told():
-            found = self._connection.database.env_sets.find()
+            found = self._sets.find()
             return {document["_id"]: json.loads(document["form"]) for document in found}

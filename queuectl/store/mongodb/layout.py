@@ -148,16 +148,13 @@ def make_jobs(connection: Connection, name: str) -> None:
     jobs = database[name]
     older = jobs.index_information()
     for index, (keys, how) in _JOB_INDEXES.items():
-        if "partialFilterExpression" in how and index in older and not _is_partial(older[index]):
+        # An older version indexed all documents.
+        if "partialFilterExpression" in how.keys() - older.get(index, how).keys():
             with suppress(errors.OperationFailure):  # another process did
                 jobs.drop_index(index)
         jobs.create_index([(key, ASCENDING) for key in keys], name=index, **how)
     if not connection.has_transactions:  # for queries of recent changes: see watch.py
         jobs.create_index([("updated_at", ASCENDING)], name="changed")
-
-
-def _is_partial(index: Mapping[str, Any]) -> bool:
-    return "partialFilterExpression" in index
 
 
 def _make_collection(database: Any, name: str, **how: Any) -> bool:

@@ -75,6 +75,10 @@ class MongodbStore:
         self._firing = Firing(self.connection, self._staging, self._changes)
         self._looked = time.monotonic()  # when batches were last looked for
         self._workers = MongodbWorkers(self.connection, folder, lambda: Settings(self.settings()))
+        # What is theirs alone; see Store.
+        self.set_id, self.env_set = self._env_sets.id_of, self._env_sets.of
+        self.release, self.forget_worker = self._workers.release, self._workers.forget
+        self.next_due = self._claims.next_due
         self._marked = False  # whether the database is known to be a queue
         self._has_folder = False  # whether this object has made the host's folder
         self._settings: Mapping[str, object] = {}
@@ -294,12 +298,6 @@ class MongodbStore:
             for job_id in which:
                 raise NoSuchJob(job_id)
 
-    def set_id(self, env_set: Mapping[str, Any]) -> str:
-        return self._env_sets.id_of(env_set)
-
-    def env_set(self, job: Job) -> Mapping[str, Any] | None:
-        return self._env_sets.of(job)
-
     # -- settings
 
     def settings(self) -> Mapping[str, object]:
@@ -342,21 +340,12 @@ class MongodbStore:
             asked = {"worker": worker, "state": "in_progress"}
             return [to_job(document) for document in self._jobs.find(asked)]
 
-    def next_due(self) -> float | None:
-        return self._claims.next_due()
-
     # -- workers
 
     def register(self, worker_id: str, pid: int, start_time: str, boot_id: str) -> LeasedSlot:
         self._marked = False  # a worker may start anew because the database was dropped
         self._make()
         return self._workers.register(worker_id, pid, start_time, boot_id)
-
-    def release(self, slot: LeasedSlot) -> None:
-        self._workers.release(slot)
-
-    def forget_worker(self, worker_id: str) -> bool:
-        return self._workers.forget(worker_id)
 
     def workers(self, *, here: bool = False) -> list[WorkerInfo]:
         """Every worker of every host; a worker that is not alive was lost."""
