@@ -1,8 +1,8 @@
-"""How a queue in MongoDB is named, and how its name is shown: never with its password.
+"""How a queue in MongoDB is named, and how its name is shown: never with the password.
 
-`mongodb://HOST/DB` or `mongodb+srv://...` itself, `@FILE` (a file of one's own with one such URL
-in it), or `mongodb` alone: the URL in MONGO_URI, from the environment or from `.env` in the current
-folder.
+It is named by `mongodb://HOST/DB` or `mongodb+srv://...` itself, by `@FILE` (a private file with
+one such URL), or by `mongodb` alone: the URL in MONGO_URI, from the environment or from `.env` in
+the current folder.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _LONGEST = 1 << 16  # bytes of a file with a URL, or of .env
 
 
 class Address:
-    """Where a queue in MongoDB lies.
+    """The address of a queue in MongoDB.
 
-    `url`: as the driver takes it, with its password. `database`: its name. `name`: what people are
-    shown. `path`: the file that the URL was read from, "" if it came otherwise.
+    `url`: for the driver, with the password. `database`: its name. `name`: what people see. `path`:
+    the file from which the URL was read, "" if it came another way.
     """
 
     def __init__(self, url: str, path: str = "") -> None:
@@ -61,7 +61,7 @@ class Address:
 
     @property
     def has_secret(self) -> bool:
-        """Whether something stands in the URL that nobody else may see."""
+        """Whether the URL contains anything that others must not see."""
         return self.url != self.name
 
     def is_spelled(self, text: str) -> bool:
@@ -72,7 +72,7 @@ class Address:
             return False
 
     def cleaned(self, text: str) -> str:
-        """The text without what is secret in the URL, whatever repeated it."""
+        """The text without any secret of the URL that it may repeat."""
         from urllib.parse import unquote_plus
 
         for secret in (self.url, *self._secrets):
@@ -97,7 +97,7 @@ def _checked(database: str) -> str:
 
 
 def _pairs(options: str) -> list[tuple[str, str, str]]:
-    """The options that may hold a secret, as name, sign and value."""
+    """The options that may contain a secret, as name, sign and value."""
     found = [option.partition("=") for option in options.replace(";", "&").split("&")]
     return [
         pair for pair in found if "password" in pair[0].lower() or "properties" in pair[0].lower()
@@ -105,9 +105,9 @@ def _pairs(options: str) -> list[tuple[str, str, str]]:
 
 
 def find_address(named: str, environ: Mapping[str, str]) -> Address:
-    """The address that `named` stands for; see the top.
+    """The address that `named` stands for; see the module's docstring.
 
-    Raises InvalidInput for a URL that is none, StoreError for a file that cannot be read or that
+    Raises InvalidInput for a malformed URL, StoreError for a file that cannot be read or that
     others may read.
     """
     if named[:1] == "@":
@@ -117,7 +117,7 @@ def find_address(named: str, environ: Mapping[str, str]) -> Address:
 
 
 def _url_in(path: str) -> str:
-    """The one URL in a file that nobody else can read."""
+    """The URL in a file that nobody else can read. Raises StoreError."""
     text = _text_in(path)
     if len(text.split()) != 1:
         raise StoreError(f"{path} should hold one URL and nothing else")
@@ -127,13 +127,13 @@ def _url_in(path: str) -> str:
 def _text_in(path: str) -> str:
     """What a file holds that nobody else can read."""
     try:
-        # Else a pipe would be waited for.
+        # Otherwise a pipe would block.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = (file.read(_LONGEST) or b"").decode("utf-8-sig", "replace").strip()
     except OSError as exc:
         raise StoreError(f"{path} should hold the URL of the queue: {exc.strerror}") from exc
-    if not stat.S_ISREG(mode):  # workers read it too, later: a pipe gives its content once only
+    if not stat.S_ISREG(mode):  # workers read it too, later: a pipe gives its content only once
         raise StoreError(f"{path} should hold the URL of the queue, and is not a plain file")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise StoreError(f"{path} holds the URL of the queue and others may use it: chmod 600 it")
@@ -151,7 +151,7 @@ def _mongo_uri(environ: Mapping[str, str]) -> str:
 
 
 def _in_dot_env() -> str:
-    """MONGO_URI as a `.env` file in the current folder has it, "" if it has none."""
+    """MONGO_URI from a `.env` file in the current folder; "" if it is not there."""
     if not os.path.isfile(".env"):  # a pipe would be waited for
         return ""
     try:
@@ -170,17 +170,17 @@ def _in_dot_env() -> str:
     return found
 
 
-# The host folders of the addresses that this process was given, by path: see host_folder.
+# The addresses that this process was given, by the path of their host folder: see host_folder.
 _given: dict[str, Address] = {}
 
 
 def host_folder(named: str, environ: Mapping[str, str]) -> str:
     """The path of this host's folder for the queue in MongoDB that `named` stands for.
 
-    It holds what only one host can: locks and pipes of its workers, and the output of what they
-    run at the moment. It also stands for the queue, wherever a folder is named: `address_of` tells
-    which. It is made by the first worker only; so jobs and workers are told a path and no password.
-    Raises as `find_address`, and StoreError where no home is known.
+    It holds what belongs to one host: locks and pipes of its workers, and the output of their
+    present runs. Its path also stands for the queue wherever a folder is named (see `address_of`),
+    so jobs and workers get a path and no password. Only the first worker makes the folder. Raises
+    what `find_address` raises, and StoreError if no home folder is known.
     """
     from hashlib import sha256
 
@@ -188,7 +188,7 @@ def host_folder(named: str, environ: Mapping[str, str]) -> str:
     above = state_folder(environ)
     if not above:
         raise StoreError("no home folder is known; set XDG_STATE_HOME")
-    # The host's name: a home folder may be shared by many hosts.
+    # The host's name, because several hosts may share a home folder.
     key = "\n".join((address.name.rpartition("@")[2], address.name, os.uname().nodename))
     path = os.path.join(above, ADDRESS, sha256(key.encode()).hexdigest()[:16])
     _given[path] = address

@@ -1,8 +1,8 @@
 """The entry point, and the only place where the parts are wired together.
 
 `queuectl COMMAND ...` runs one command; without one, standard input is a script of commands, or
-the shell opens if both ends are terminals. An error that no command told of becomes one line and an
-exit code here.
+the shell opens if both ends are terminals. An error that no command reported becomes one line and
+an exit code here.
 """
 
 # ruff: noqa: E402 - see below
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import gc
 
-# A start makes 25,000 objects that live to the end of the command. By the usual threshold the
-# collector looks at them 26 times, half of it during these imports: a twentieth of an `enqueue`.
+# A start makes 25,000 objects that live to the end of the command. With the usual threshold the
+# collector scans them 26 times, half of that during these imports: a twentieth of an `enqueue`.
 gc.set_threshold(50_000, 2, 2)
 
 import errno
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 SIGNALLED = (129, 143)  # 128 + SIGHUP, and SIGTERM
-PIPE_CLOSED = 141  # 128 + SIGPIPE, as a program that dies of the signal
+PIPE_CLOSED = 141  # 128 + SIGPIPE, like a program that dies of the signal
 # Options before a command, and what each sets.
 _VALUED = {"--data": "data", "-f": "script", "--file": "script", "--resume": "resume"}
 _VALUED["--color"] = "color"
@@ -44,23 +44,23 @@ _PAGED_ALONE = (("list",), ("dlq", "list"))  # single commands whose long result
 
 
 def entry() -> NoReturn:
-    """The console command: `main`, and then out without the interpreter's slow farewell."""
+    """The console command: `main`, then an exit without the interpreter's slow shutdown."""
     try:
         code = main()
     except (MemoryError, SystemError):
-        # Once more, while the first was reported: what little is needed is here.
+        # A second time, while the first was reported: this needs almost no memory.
         os.write(2, b"queuectl: there is not enough memory\n")
         code = StoreError.exit_code
-    # Everything was flushed; tearing the interpreter down would cost 2 to 4 ms of each command.
+    # Everything was flushed; shutting the interpreter down would cost each command 2 to 4 ms.
     os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the arguments ask for, and return the exit code. Prints, never raises."""
+    """Run what the arguments say; returns the exit code. Prints, never raises."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _fill_standard()
-        os.umask(os.umask(0o077) & 0o077)  # else what is written could not be read again
+        os.umask(os.umask(0o077) & 0o077)  # otherwise what is written could not be read back
         _accept_any_text()
         try:
             code = _run(arguments)
@@ -71,14 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _flush_after(code)
     except BrokenPipeError:
-        # Nobody reads the output any more: nothing of it may be tried again at the exit.
+        # Nobody reads the output any more: it must not be written again at the exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.close(nowhere)
         code = PIPE_CLOSED
     except KeyboardInterrupt:
         code = _report("interrupted", INTERRUPTED)
-    except SystemExit as exc:  # a signal asked for it, and the terminal is as it was, or gone
+    except SystemExit as exc:  # a signal asked for it, and the terminal is restored or gone
         code = int(exc.code or 0)
         _flush_after(code)
     except QueuectlError as exc:
@@ -130,7 +130,7 @@ def _run_script(front: _Front) -> int:
 
 
 class _Front:
-    """The options in front of a command, which hold for a script and the shell too."""
+    """The options before a command, which also hold for a script and the shell."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.data: str | None = None
@@ -138,13 +138,13 @@ class _Front:
         self.resume: str | None = None
         self.quiet = self.no_pager = self.stop_on_error = self.dry_run = False
         self.color = "auto"
-        self.for_script = ""  # the last option that only a script can have
+        self.for_script = ""  # the last option that only a script may have
         self.rest = list(argv)
         while self.rest and self._take(self.rest[0]):
             del self.rest[0]
 
     def _take(self, word: str) -> bool:
-        """Whether the first word was such an option; its value is taken away behind it."""
+        """Take such an option with its value off the front; returns whether there was one."""
         name, equals, value = word.partition("=")
         key = _VALUED.get(name) or _FLAGS.get(word)
         if word == "--no-color":
@@ -174,7 +174,7 @@ class _Front:
 def _run_command(argv: Sequence[str]) -> int:
     bound = bind_argv(COMMANDS, argv)
     if bound.help:
-        bound.faults.clear()  # -h behind a word that is not a command shows all of them
+        bound.faults.clear()  # -h after a word that is not a command shows all commands
     context = Context()
     paged = context.terminal and bound.words in _PAGED_ALONE and is_terminal(sys.stdin)
     try:
@@ -191,9 +191,9 @@ def _paged(context: Context, bound: Bound, how: Callable[[Context, Bound], int])
 
 
 def _fill_standard() -> None:
-    """Let nothing come in and go out where one of the descriptors 0 to 2 is closed.
+    """Open /dev/null for each of the descriptors 0 to 2 that is closed.
 
-    Else a file or a pipe of ours would get that number, and a child would lose it or write there.
+    A file or pipe of ours would get that number otherwise, and a child would lose or use it.
     """
     try:
         fd = os.open(os.devnull, os.O_RDWR)
@@ -202,18 +202,18 @@ def _fill_standard() -> None:
             fd = os.open(os.devnull, os.O_RDWR)
         os.close(fd)
     except OSError:
-        pass  # a system without it: then they stay closed
+        pass  # a system without /dev/null: they stay closed
 
 
 def _accept_any_text() -> None:
-    """A file name or output that the locale cannot show must not end a command."""
+    """Keep a file name or output that the locale cannot show from ending a command."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
 
 
 def _flush_after(code: int) -> None:
-    """Flush at the end; a terminal that hung up and takes nothing more is not a failure."""
+    """Flush at the end; a terminal that hung up is not a failure."""
     try:
         _flush()
     except OSError as exc:
@@ -231,7 +231,7 @@ def _report(line: str, code: int) -> int:
         from queuectl.commands.render import safe_lines
 
         line = safe_lines(line)
-    except (MemoryError, SystemError, ImportError, OSError):  # which may be what is to be reported
+    except (MemoryError, SystemError, ImportError, OSError):  # perhaps the very error to report
         line = line.encode("ascii", "replace").decode().replace("\n", " ")
     try:
         sys.stderr.write(f"queuectl: {line}\n")

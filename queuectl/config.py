@@ -1,6 +1,6 @@
-"""The table of settings: what each is called, defaults to, accepts and means.
+"""The table of settings: the name, default, values and meaning of each.
 
-Lean on purpose: the grammar completes and checks settings from this table without loading more.
+Lean on purpose: the grammar completes and checks settings with this table alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Setting:
         self.low = low
         self.high = high
         self.old = old
-        self.nothing = nothing  # how a limit that is not set is written
+        self.nothing = nothing  # how an unset limit is written
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -118,7 +118,7 @@ _BY_NAME = {spelled: setting for setting in SETTINGS for spelled in (setting.nam
 
 
 def find_setting(name: str) -> Setting:
-    """The setting spelled `name`, underscores and old names too; InvalidInput for no setting."""
+    """The setting spelled `name`, also with underscores or an old name; else InvalidInput."""
     usual = name.strip().lower().replace("_", "-")
     found = _BY_NAME.get(usual)
     if found is None:
@@ -127,18 +127,18 @@ def find_setting(name: str) -> Setting:
 
 
 def unknown_settings(names: Iterable[str]) -> str:
-    """A line that names some unknown settings, and what may be meant."""
+    """A line that names unknown settings, and what they may mean."""
     known = [setting.name for setting in SETTINGS]
     told = ", ".join(f"'{name}'{did_you_mean(name, known)}" for name in list(names)[:5])
     return f"not a setting, and without effect: {told}"
 
 
 def parse_setting(setting: Setting, text: str) -> object:
-    """The value written as `text` on a command line."""
+    """The value written as `text` on a command line; raises InvalidInput."""
     text = text.strip()
     if setting.kind == "command":
         return None if text == "none" else check_setting(setting, text)
-    if not text.strip(","):  # of a variable that is not set: it must not lift a pause or a limit
+    if not text.strip(","):  # perhaps an unset variable: it must not lift a pause or a limit
         raise InvalidInput(f"{setting.name} is empty: 'config unset {setting.name}' unsets it")
     if setting.kind == "names":
         return check_setting(setting, _listed(setting, text))
@@ -153,7 +153,7 @@ def parse_setting(setting: Setting, text: str) -> object:
 
 
 def _listed(setting: Setting, text: str) -> list[str]:
-    """The names of variables in a text, `all` alone, or nothing for `none`."""
+    """The names of variables in a text; `all` stands alone, `none` gives an empty list."""
     names = list(dict.fromkeys(text.replace(",", " ").split()))
     for name in names:
         if not (name.isidentifier() and name.isascii()):
@@ -179,7 +179,7 @@ def _number(setting: Setting, text: str) -> float:
 
 
 def check_setting(setting: Setting, value: object) -> object:
-    """A value from a file or a command line as the setting keeps it, or InvalidInput."""
+    """A value from a file or a command line as the setting keeps it; raises InvalidInput."""
     if setting.kind == "names":
         if isinstance(value, (list, tuple)) and all(_is_name(name) for name in value):
             return tuple(value)
@@ -229,7 +229,7 @@ def _paused(setting: Setting, value: object) -> tuple[str, ...]:
 
 
 def _limits_in(setting: Setting, text: str) -> dict[str, object]:
-    """The numbers by tag in a text like `gpu=2,net=4`, none for `none`."""
+    """The numbers by tag in a text like `gpu=2,net=4`; empty for `none`."""
     found: dict[str, object] = {}
     for word in [] if text == "none" else text.replace(",", " ").split():
         tag, _, number = word.partition("=")
@@ -265,7 +265,7 @@ def _limits(setting: Setting, value: object) -> dict[str, int]:
 
 
 def _is_name(name: object) -> bool:
-    # Wider than what a command line takes: a file that was right yesterday must stay so.
+    # Accepts more than a command line does: a file that was valid yesterday must stay valid.
     return isinstance(name, str) and name != "" and "=" not in name and "\0" not in name
 
 
@@ -294,8 +294,8 @@ def show_value(setting: Setting, value: object) -> str:
 class Settings:
     """All settings with their values: `settings.max_retries`, `settings["max-retries"]`.
 
-    `changed` holds those that differ from their defaults, as config.json does; `extra` the keys
-    of that file that we do not know and keep.
+    `changed`: those that differ from their defaults, as in config.json. `extra`: unknown keys of
+    that file, which are kept.
     """
 
     def __init__(self, values: Mapping[str, object] | None = None) -> None:
@@ -340,7 +340,7 @@ class Settings:
         aging: float | None
 
     def with_changes(self, changes: Mapping[str, object]) -> Settings:
-        """These settings with some set anew; None as a change goes back to the default."""
+        """These settings with some changed; None goes back to the default."""
         changed = dict(self.changed)
         for name, value in changes.items():
             setting = find_setting(name)
@@ -352,13 +352,13 @@ class Settings:
         return Settings({**self.extra, **changed})
 
     def retry_policy(self) -> RetryPolicy:
-        """How long failed jobs wait, as these settings say."""
+        """How long failed jobs wait by these settings."""
         from queuectl.model.backoff import RetryPolicy
 
         return RetryPolicy(float(self.base), float(self.max_delay), float(self.jitter))
 
     def hooks(self) -> dict[str, str]:
-        """The commands that are to tell of the end of a job, by the state in which it ended."""
+        """The commands of hooks, by the state in which a job ends."""
         found = {}
         for state in ("dead", "completed", "cancelled"):
             command = self.changed.get(f"on-{state}")
@@ -367,7 +367,7 @@ class Settings:
         return found
 
     def gate(self) -> Gate | None:
-        """What keeps jobs waiting, as these settings say; None for what each has by itself."""
+        """What keeps jobs waiting by these settings; None if they hold nothing."""
         if not self.paused and not self.limits and not self.aging:
             return None
         from queuectl.model.gate import gate_of
@@ -375,7 +375,7 @@ class Settings:
         return gate_of(self.paused, self.limits, self.aging)
 
     def to_dict(self) -> dict[str, object]:
-        """What config.json holds."""
+        """The content of config.json."""
         return {
             **{name: list(v) if isinstance(v, tuple) else v for name, v in self.changed.items()},
             **self.extra,

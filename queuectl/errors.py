@@ -1,29 +1,29 @@
-"""Everything that can go wrong, as one family: each kind carries the exit code that reports it.
+"""Everything that can go wrong, as one family: each kind has its exit code.
 
-`str(error)` is the line a person sees: what happened, where, and what to do next. `attempt` in
-commands/dispatch.py prints it and returns the code. Two kinds of exit codes belong to no error:
-those of `wait` (commands/handlers/wait.py) and those of signals (cli.py).
+`str(error)` is the line that a person sees: what happened, where, and what to do next. `attempt` in
+commands/dispatch.py prints it and returns the code. Two kinds of exit codes do not come from an
+error: those of `wait` (commands/handlers/wait.py) and those of signals (cli.py).
 """
 
 from __future__ import annotations
 
 import sys
 
-# Sentences with a command line, whose front may have to name the queue.
+# Sentences with a command line, before which the queue may have to be named.
 NO_WORKER = "No worker runs; '{}worker start' starts one."
 PAUSED = "The queue is paused; '{}resume' lets jobs start."
 NO_PROCESS = "no process can be started; end some, or raise the limit (ulimit -u)"
 COMMANDS_IN = "a file of commands is handed in by: sed 's/^/enqueue -- /' FILE | queuectl"
-_FEW = 5  # things that a line names before it only counts them
+_FEW = 5  # things that a line names; more are only counted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 def not_installed(what: str, *packages: str) -> str:
-    """The line for what needs packages that are not there, with the command that installs them.
+    """The line for a part that needs missing packages, with the command that installs them.
 
-    It names them and not an extra of queuectl: on PyPI that name is another program's.
+    It names the packages, not an extra of queuectl: on PyPI that name is another program's.
     """
     import shlex
     from importlib.util import find_spec
@@ -41,10 +41,10 @@ class QueuectlError(Exception):
 
 
 class InvalidInput(QueuectlError):
-    """What was asked for makes no sense as written.
+    """The request makes no sense as written.
 
-    `start` and `end` are offsets into the text that was read, when they are known; `index` tells
-    which of several jobs was meant (0 is the first).
+    `start` and `end`: offsets into the text, if known. `index`: which of several jobs it is about
+    (0 is the first).
     """
 
     exit_code = 2
@@ -64,7 +64,7 @@ class InvalidInput(QueuectlError):
 
 
 class Reworded(QueuectlError):
-    """An error in the words of a caller that knows more; it ends a command as `error` does."""
+    """An error in the words of a caller that knows more; its exit code is that of `error`."""
 
     def __init__(self, message: str, error: QueuectlError) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class Reworded(QueuectlError):
 
 
 class NoSuchJob(QueuectlError):
-    """No job has this id; `told` says so where somebody did not name it so."""
+    """No job has this id; `told` is the message if the person did not name it like this."""
 
     exit_code = 3
 
@@ -83,7 +83,7 @@ class NoSuchJob(QueuectlError):
 
 
 class NoSuchRun(QueuectlError):
-    """The job was not started that often; `runs` is how often it was."""
+    """The job was not started that often; `runs`: how often it was."""
 
     exit_code = 3
 
@@ -95,7 +95,7 @@ class NoSuchRun(QueuectlError):
 
 
 class NoMatch(QueuectlError):
-    """No job is selected, where that is most likely a slip."""
+    """No job is selected where that is probably a mistake."""
 
     exit_code = 3
 
@@ -113,15 +113,15 @@ class NoSuchWorker(QueuectlError):
 
 
 class Conflict(QueuectlError):
-    """The request is sound, but not in the state things are in."""
+    """The request is valid, but not in the present state."""
 
     exit_code = 4
 
 
 class DuplicateId(Conflict):
-    """A job with this id is known already; `where` names the file that holds it.
+    """A job with this id exists; `where` names the file that holds it.
 
-    `index` tells which of several jobs that were handed in it is.
+    `index`: which of several new jobs it is about.
     """
 
     def __init__(self, job_id: str, where: str, index: int | None = None) -> None:
@@ -131,7 +131,7 @@ class DuplicateId(Conflict):
 
 
 class KeyTaken(DuplicateId):
-    """A live job has this key; or, without a state, another one that is handed in with this."""
+    """A live job has this key or, without a state, another job of the same input."""
 
     def __init__(self, job_id: str, key: str, state: str = "", index: int | None = None) -> None:
         way = "enqueue --if-absent leaves it at that job, --replace changes one that waits"
@@ -154,7 +154,7 @@ class InvalidTransition(Conflict):
 
 
 class Outdated(Conflict):
-    """The job is no longer what the change was decided on; `rev` is its present one."""
+    """The job has changed since the decision; `rev` is its present one."""
 
     def __init__(self, job_id: str, seen: int, rev: int) -> None:
         super().__init__(f"job '{job_id}' has changed: it is at rev {rev}, not {seen}")
@@ -163,7 +163,7 @@ class Outdated(Conflict):
 
 
 class OtherJobs(Conflict):
-    """A change means more or fewer jobs than was said: `count`."""
+    """A change would affect more or fewer jobs than expected: `count`."""
 
     def __init__(self, count: int, expected: int) -> None:
         super().__init__(f"{count} jobs are meant now, not {expected}")
@@ -177,7 +177,7 @@ class StoreError(QueuectlError):
 
 
 class NoSuchSet(QueuectlError):
-    """The captured variables of a job are not there."""
+    """The captured variables of a job are missing."""
 
     def __init__(self, job_id: str, name: str, where: str) -> None:
         super().__init__(
@@ -190,7 +190,7 @@ class StoreBusy(StoreError):
 
 
 class BadFile(StoreError):
-    """A file cannot be read as what it should be; it is left as it is."""
+    """A file cannot be read as what it should be; it stays as it is."""
 
 
 class FileMissing(BadFile):
@@ -205,11 +205,11 @@ class NotConfirmed(StoreError):
     """The change was written, but the disk did not confirm that it will survive a power cut."""
 
 
-UNREADABLE = (QueuectlError, OSError, ValueError)  # how looking at a queue may fail
+UNREADABLE = (QueuectlError, OSError, ValueError)  # how a look at a queue may fail
 
 
 def line_of(error: BaseException) -> str:
-    """The one line that a person sees of any error; one that is not ours says so."""
+    """The line that a person sees for any error; an unexpected one says so."""
     if isinstance(error, QueuectlError):
         return str(error)
     what = f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -217,7 +217,7 @@ def line_of(error: BaseException) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that was most likely meant, or an empty text."""
+    """The known word that was most likely meant, or ""."""
     names = list(known)
     if not names or len(word) > 40:
         return ""
@@ -227,20 +227,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'pending'?)"`, or `""` when nothing known is near."""
+    """`" (did you mean 'pending'?)"`, or `""` if no known word is similar."""
     near = nearest(word, known)
     return f" (did you mean '{near}'?)" if near else ""
 
 
 def list_few(things: Iterable[object]) -> str:
-    """The first few, with commas, and how many more there are."""
+    """The first few with commas, and the number of the others."""
     shown = [str(thing) for thing in things]
     more = f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
     return ", ".join(shown[:_FEW]) + more
 
 
 def as_given(value: object) -> str:
-    """The value as the person wrote it, cut short, for an error message."""
+    """The value as the person wrote it, shortened for an error message."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

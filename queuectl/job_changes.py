@@ -1,7 +1,7 @@
-"""What people ask to be changed about jobs: of those with these ids, or of a selection.
+"""Changes of jobs that people ask for, by ids or by a selection.
 
-A change is a pure function of a job as it is now, which the store applies while nobody else can
-change it: to all the jobs that are meant, or to none.
+A change is a pure function of the present job, which the store applies to all the jobs meant or to
+none, while no other process can change them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Told = TypeVar("Told")
 
-_FEW = 8  # jobs that are got one by one; more are met in one pass
+_FEW = 8  # up to so many jobs are read one by one; more are found in one pass
 
 
 class JobChanges:
@@ -36,33 +36,33 @@ class JobChanges:
     """
 
     store: Store
-    by = ""  # the asker that history entries name: "cli" or "web"; "": they name none
-    _hooked = 0  # hooks that no worker was woken for yet
+    by = ""  # the author that history entries name: "cli" or "web"; "": none
+    _hooked = 0  # hooks for which no worker was woken yet
     if TYPE_CHECKING:
 
         def limited(self) -> Collection[str]:
             """The tags that have a limit."""
 
     def now(self) -> str:
-        """The store's time, as jobs hold it."""
+        """The store's time as RFC 3339 text."""
         return format_time(self.store.now())
 
     def get(self, job_id: str) -> Job:
-        """The job, or NoSuchJob."""
+        """The job; raises NoSuchJob."""
         job = self.store.get(job_id)
         if job is None:
             raise NoSuchJob(job_id)
         return job
 
     def is_drained(self) -> bool:
-        """Whether no job is pending, in progress or waiting for a retry, but for schedules."""
+        """Whether no job except schedules is pending, in progress or waiting for a retry."""
         counts = self.store.counts()
         if counts["in_progress"] or counts["failed"]:
             return False
         return not counts["pending"] or all(map(recurs, self.store.find(("pending",))))
 
     def states(self, ids: Collection[str]) -> dict[str, str]:
-        """The states of those of the jobs that there are, as jobs that wait for them see them."""
+        """The states of those of the jobs that exist, as their children see them."""
         if not ids:
             return {}
         from queuectl.model.dependencies import parent_state
@@ -75,29 +75,29 @@ class JobChanges:
         return {job.id: parent_state(job) for job in found}
 
     def children(self, job_id: str) -> list[Job]:
-        """The jobs that wait for this one, or did; those that were enqueued first come first."""
+        """The jobs that wait, or waited, for this one, the oldest first."""
         return sorted(self.store.children(job_id), key=lambda job: (job.created_at, job.id))
 
     def kin(self) -> list[Job]:
-        """All jobs that name parents, in whatever state."""
+        """All jobs that name parents, in any state."""
         return list(self.store.children(None))
 
     def family(self) -> Kin:
-        """What a step may free, take along or bring back."""
+        """The jobs that a step may free, make fall or bring back."""
         from queuectl.model.dependencies import LOST, Kin, parents
 
         kids = [kid for kid in self.kin() if kid.state in CLAIMABLE | LOST]
         return Kin.among(kids, self.states({name for kid in kids for name in parents(kid)}).get)
 
     def using(self, jobs: Iterable[Job], gate: Gate) -> Mapping[str, list[Job]]:
-        """The running jobs that hold each token, if any of the jobs needs one."""
+        """The running jobs that hold each token; empty if none of the jobs needs a token."""
         from queuectl.model.gate import holders, tokens
 
         needed = any(tokens(job, gate) for job in jobs)
         return holders(self.store.find(("in_progress",)), gate) if needed else {}
 
     def ahead(self, job: Job, gate: Gate) -> int:
-        """How many jobs that can start are claimed before this one."""
+        """The number of jobs that can start and are claimed before this one."""
         from queuectl.model.gate import shut_by
 
         kinds = self.store.ahead(job, self.now(), gate.aging)
@@ -107,7 +107,7 @@ class JobChanges:
         return sum(count for other, count in kinds if other.id not in lacking)
 
     def lacking(self, jobs: Iterable[Job]) -> dict[str, dict[str, str | None]]:
-        """Those of the jobs that lack a parent, by id: which they lack, and how those are."""
+        """For each job that lacks a parent, by id: the missing parents and their states."""
         from queuectl.model.dependencies import parents, unmet
 
         kin = [job for job in jobs if parents(job)]
@@ -115,13 +115,13 @@ class JobChanges:
         return {job.id: lacks for job in kin if (lacks := unmet(job, states.get))}
 
     def select(self, selection: Selection) -> list[Job]:
-        """The jobs that are selected now; ids that are not there are passed over."""
+        """The jobs selected now; unknown ids are skipped."""
         from queuectl.model.selection import selected  # see is_selection
 
         return list(selected(self.store.find(selection.states), selection))
 
     def update(self, job_id: str, changes: Mapping[str, object]) -> Job:
-        """Set fields of one job anew, as `update_all`."""
+        """Change fields of one job, as `update_all` does."""
         return self.update_all([job_id], changes)[0]
 
     def update_all(
@@ -134,11 +134,11 @@ class JobChanges:
         env: Mapping[str, str] | None = None,
         exactly: int | None = None,
     ) -> list[Job]:
-        """Set fields of the jobs anew, all or none.
+        """Change fields of the jobs, all or none.
 
-        A state of pending is a retry, of cancelled a cancel. Tags in `tag` are added to those that
-        a job has, those in `untag` taken away; variables in `env` are added to its own. Outdated
-        for a job that is not at `rev` (None: any).
+        The state pending means a retry, cancelled a cancel. Tags in `tag` are added to a job's
+        own, those in `untag` removed; variables in `env` are added. Raises Outdated for a job that
+        is not at `rev` (None: any), and what the rules raise.
         """
         rule = self._update_rule(changes, tag, untag, env)
         return self._change(which, rule, "edit", rev, exactly)
@@ -151,7 +151,7 @@ class JobChanges:
         untag: Collection[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> list[Job]:
-        """The jobs as they would be, if all of them can be changed so."""
+        """The jobs as `update_all` would make them; raises what that would raise."""
         pairs = self._would(which, self._update_rule(changes, tag, untag, env))
         return [new for _, new in pairs]
 
@@ -177,7 +177,7 @@ class JobChanges:
             if state == "cancelled":
                 job = cancelled(job, now)
             elif state == "pending" and (job.state != state or job.run_at > now):
-                job = _retried(job, now)  # first: a run_at that is given holds
+                job = _retried(job, now)  # first, so that a given run_at holds
             own: dict[str, object] = {}
             if tag or untag:
                 kept = (name for name in job.tags if name not in untag)
@@ -190,7 +190,7 @@ class JobChanges:
                 _refuse_limited(job, wanted, self.limited())
             job = edited(job, {**fields, **own}, now) if fields or own else job
             if not SCHEDULED.isdisjoint(fields):
-                from queuectl.model.schedule import replanned  # few change one
+                from queuectl.model.schedule import replanned  # rarely needed
 
                 timed = "run_at" in fields or state == "pending"
                 job = replanned(before, job, now, timed=timed)
@@ -200,19 +200,19 @@ class JobChanges:
         return rule
 
     def cancel(self, which: Which, rev: int | None = None, exactly: int | None = None) -> list[Job]:
-        """Cancel the jobs, all or none; those that run are ended by their workers.
+        """Cancel the jobs, all or none; workers end the running ones.
 
-        OtherJobs unless `exactly` so many are cancelled; the same holds for `retry` and the others.
+        Raises OtherJobs unless `exactly` so many are cancelled, as do `retry` and the others.
         """
         return self._change(which, self._cancelled, "cancel", rev, exactly)
 
     def abandon(self, which: Which, rev: int | None = None) -> list[Job]:
-        """Give up running jobs, all or none, though something of their runs may go on.
+        """Give up running jobs, all or none, although processes of their runs may go on.
 
-        Conflict if the worker of one can still end it.
+        Raises Conflict if a worker can still end its job.
         """
         done = self._change(which, self._abandon_rule(), "cancel", rev)
-        self.store.wake()  # what they held is free
+        self.store.wake()  # what they held is free now now
         return done
 
     def _abandon_rule(self) -> Rule:
@@ -232,7 +232,7 @@ class JobChanges:
         return rule
 
     def would_cancel(self, which: Which, *, abandon: bool = False) -> list[Job]:
-        """The jobs as they are, if all of them could be cancelled; raises as that does."""
+        """The jobs that `cancel` would cancel, as they are; raises what that would raise."""
         rule = self._abandon_rule() if abandon else self._cancelled
         return [job for job, _ in self._would(which, rule)]
 
@@ -242,14 +242,14 @@ class JobChanges:
         return cancelled(job, self.now())
 
     def would_retry(self, which: Which, *, dead: bool = False, alone: bool = False) -> list[Job]:
-        """The jobs as they are, if `retry`, or `retry_dead`, would do for all of them."""
+        """The jobs that `retry` or `retry_dead` would change, as they are; raises as those do."""
         rule = self._back if dead else self._retry_rule(which)
         return [job for job, _ in self._would(which, rule, alone=alone)]
 
     def _would(self, which: Which, rule: Rule, *, alone: bool = False) -> list[tuple[Job, Job]]:
-        """The jobs that the rule would change, as they are and would be, then what goes along.
+        """The jobs that the rule would change, before and after, then those that follow from them.
 
-        Raises what such a change would.
+        Raises what such a change would raise.
         """
         from queuectl.model.dependencies import asked_anew, check_new, parents, states_with
 
@@ -283,9 +283,9 @@ class JobChanges:
         *,
         alone: bool = False,
     ) -> list[Job]:
-        """Make the jobs pending now, all or none; of a selection those that are not due already.
+        """Make the jobs pending and due, all or none; of a selection those not due already.
 
-        What fell with them comes back as well, behind them, unless they come `alone`.
+        Jobs that fell with them also come back, last in the result, unless `alone`.
         """
         return self._change(which, self._retry_rule(which), "retry", rev, exactly, alone=alone)
 
@@ -307,9 +307,9 @@ class JobChanges:
         *,
         alone: bool = False,
     ) -> list[Job]:
-        """Put dead jobs back, as `retry`; Conflict for an id of one that is not dead.
+        """Retry dead jobs; Conflict for the id of a job that is not dead.
 
-        `goes`: of those jobs only the ones for which it is true.
+        `goes`: only the jobs for which it is true.
         """
         if is_selection(which):
             which = which._replace(states=frozenset({"dead"}))
@@ -331,13 +331,12 @@ class JobChanges:
         kept: list[Job] | None = None,
         rev: int | None = None,
     ) -> list[Job]:
-        """Remove ended jobs, of those that ended `older_than` seconds ago or more.
+        """Remove jobs that ended at least `older_than` seconds ago.
 
-        `goes`: of a selection only those for which it is true.
-        Those stay that live jobs wait for, and are put into `kept`.
-        Raises InvalidInput for a selection of others, NoSuchJob and InvalidTransition for an id,
-        Outdated for one that is not at `rev` (None: any), and if they must be `dead`, Conflict for
-        one that is not; then none is removed.
+        `goes`: of a selection only the jobs for which it is true. Jobs that live ones wait for stay
+        and are added to `kept`. Raises InvalidInput for a selection of other states, NoSuchJob and
+        InvalidTransition for an id, Outdated for a job that is not at `rev` (None: any), and with
+        `dead` Conflict for a job that is not dead; then none is removed.
         """
         from queuectl.model.selection import has_ended_by
 
@@ -358,7 +357,7 @@ class JobChanges:
         return self.store.remove(which, _at_rev(ended, rev), exactly, kept)
 
     def _removed(self, jobs: list[Job], kept: list[Job] | None) -> list[Job]:
-        """Those of the jobs that would be removed, if others are to be kept as parents at all."""
+        """The jobs that would be removed; adds those kept as parents to `kept`."""
         if not jobs or kept is None:
             return jobs
         from queuectl.model.dependencies import needed
@@ -377,9 +376,9 @@ class JobChanges:
         *,
         alone: bool = False,
     ) -> list[Job]:
-        """Apply the rule to all jobs or to none, and tell the workers that it concerns.
+        """Apply the rule to all jobs or to none, and wake the workers concerned.
 
-        `event` stands in the history of a job in which the rule itself notes nothing.
+        `event`: the history entry if the rule itself adds none.
         """
         from queuectl.model.lifecycle import signed
 
@@ -392,14 +391,14 @@ class JobChanges:
         return done
 
     def _held_back(self, gate: Gate) -> tuple[int, int]:
-        """How many jobs are paused, and how many wait for others; 0 and 0 if another waits."""
+        """The numbers of paused jobs and of jobs that wait for others; 0 and 0 if another waits."""
         from queuectl.model.dependencies import parents, unmet
         from queuectl.model.gate import paused_by
 
         paused, lacking = 0, []
         for job in self.store.find(CLAIMABLE):
             if recurs(job):
-                continue  # none waits for it to end
+                continue  # no job waits for its end
             if paused_by(job, gate) is not None:
                 paused += 1
             elif parents(job):
@@ -410,17 +409,17 @@ class JobChanges:
         return (paused, len(lacking)) if all(unmet(j, states.get) for j in lacking) else (0, 0)
 
     def workers(self, *, here: bool = False) -> list[WorkerInfo]:
-        """Every worker that has a file, living or lost."""
+        """Every worker with a file, living or lost."""
         return self.store.workers(here=here)
 
     def stop_elsewhere(self, *, now: bool = False) -> list[str]:
-        """Ask the workers of other hosts to stop, and wait for none of them; their ids."""
+        """Ask the workers of other hosts to stop, without waiting; returns their ids."""
         return self.store.stop_elsewhere(now)
 
     def _rehearse(
         self, jobs: Iterator[Job], named: Mapping[str, int], _set: object, meet: Meet | None
     ) -> None:
-        """Raise what the store's `add` would; the jobs must fit into memory."""
+        """Raise what the store's `add` would raise; the jobs must fit into memory."""
         from queuectl.model.rehearsal import rehearse, related
 
         new = list(jobs)
@@ -428,10 +427,9 @@ class JobChanges:
         rehearse(new, there, self.store.folder, meet, self.store.check_size)
 
     def wake_idle(self, count: int) -> None:
-        """Wake so many workers that run nothing, as many as there are jobs for them.
+        """Wake up to `count` workers that run nothing, where `count` is the number of new jobs.
 
-        Those for the hooks that were added meanwhile, and for what waited for jobs that ended, come
-        in addition.
+        More are woken for hooks that were added, and for jobs that were freed, in between.
         """
         count += self._hooked + self.store.freed
         self._hooked = self.store.freed = 0
@@ -440,7 +438,7 @@ class JobChanges:
 
 
 def _refuse_limited(job: Job, wanted: object, limits: Collection[str]) -> None:
-    """Conflict if a running job is given or loses a tag that has a limit."""
+    """Raise Conflict if a running job would get or lose a tag with a limit."""
     tags = check_value(find_field("tags"), wanted)
     assert isinstance(tags, tuple)
     for tag in limits:
@@ -453,7 +451,7 @@ def _refuse_limited(job: Job, wanted: object, limits: Collection[str]) -> None:
 
 def _retried(job: Job, now: str) -> Job:
     if recurs(job):
-        from queuectl.model.schedule import retried as planned  # few retry one
+        from queuectl.model.schedule import retried as planned  # rarely needed
 
         return planned(job, now)
     from queuectl.model.lifecycle import retried
@@ -462,21 +460,21 @@ def _retried(job: Job, now: str) -> Job:
 
 
 def _dead(job: Job) -> Job:
-    """The job, if it is dead; Conflict otherwise."""
+    """The job if it is dead; else Conflict."""
     if job.state != "dead":
         raise Conflict(f"job '{job.id}' is {job.state}, not dead: it is not in the DLQ")
     return job
 
 
 def _removable(job: Job) -> Job:
-    """The job, if it has ended; InvalidTransition otherwise."""
+    """The job if it has ended; else InvalidTransition."""
     if job.state not in FINISHED:
         raise InvalidTransition(job.id, job.state, "remove")
     return job
 
 
 def _at_rev(rule: Callable[[Job], Told], rev: int | None) -> Callable[[Job], Told]:
-    """The rule for a job at this rev (None: at any), which raises Outdated for another."""
+    """The rule for a job at this rev (None: any); it raises Outdated at another rev."""
 
     def guarded(job: Job) -> Told:
         if job.rev != rev:

@@ -1,7 +1,7 @@
 """The queue as every front end and worker uses it: enqueue, claim, settle, cancel, retry, rescue.
 
-Rules live in model/, jobs in a store; here they meet. A change of a job is a pure function of the
-job as it is now, which the store applies while nobody else can change it.
+Rules are in model/, jobs in a store; here they meet. A change is a pure function of the present
+job, which the store applies while no other process can change it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 class JobQueue(JobChanges):
-    """One queue. Methods raise QueuectlError's children and then changed nothing."""
+    """One queue. A method that raises a QueuectlError has changed nothing, except NotConfirmed."""
 
     def __init__(self, store: Store, dice: Callable[[], float] | None = None) -> None:
         self.store = store
-        # What needs no rule is the store's own; see its contract.
+        # Methods without a rule come from the store; see its contract.
         self.exists, self.make, self.identity = store.exists, store.make, store.identity
         self.env_set, self.on_wait, self.note_lost = store.env_set, store.on_wait, store.note_lost
         self.leave_notices, self.prepare_claims = store.leave_notices, store.prepare_claims
@@ -51,13 +51,13 @@ class JobQueue(JobChanges):
         self._word = 0
         self._settings = Settings()
         self._values: Mapping[str, object] | None = None
-        self._commands: tuple[Mapping[str, object], dict[str, str]] = ({}, {})  # hooks of settings
+        self._commands: tuple[Mapping[str, object], dict[str, str]] = ({}, {})  # hooks in settings
 
     @classmethod
     def open(cls, where: str) -> JobQueue:
-        """The queue in a data folder; nothing is read or made before it is needed.
+        """The queue in a data folder; it reads and makes nothing before that is needed.
 
-        InvalidInput if it is the URL of a kind of store that is not installed.
+        Raises what store.opening.open_store raises.
         """
         return cls(open_store(where))
 
@@ -68,14 +68,14 @@ class JobQueue(JobChanges):
 
     @property
     def care(self) -> Care:
-        """How damage is found and mended: see Care. StoreError if the store has no part in that."""
+        """How damage is found and mended: see Care. StoreError if the store lacks that part."""
         if self.store.care is None:
             raise self._lacks("no doctor: there are no files of its own to be looked at")
         return self.store.care
 
     @property
     def archive(self) -> Archive:
-        """How the queue becomes a file: see Archive. StoreError if the store cannot do that."""
+        """How the queue becomes a file: see Archive. StoreError if the store lacks that part."""
         if self.store.archive is None:
             raise self._lacks("no backups: the store has its own means for that")
         return self.store.archive
@@ -85,10 +85,10 @@ class JobQueue(JobChanges):
 
     @property
     def notices(self) -> list[str]:
-        """Lines that a person should see beside the result; cleared by what shows them."""
+        """Lines for a person besides the result; the caller that shows them clears the list."""
         return self.store.notices
 
-    # -- what people ask
+    # -- for people
 
     def enqueue(
         self,
@@ -98,11 +98,11 @@ class JobQueue(JobChanges):
     ) -> list[Job]:
         """Accept all the jobs, or none; they are on disk when this returns.
 
-        A draft holds fields as a person wrote them. The `index` of InvalidInput and DuplicateId
-        tells which is wrong. `env_set`, as model/env_set.py has it, is what all the jobs take along
-        from the enqueuer. `meeting` says what a draft comes to that meets a job with its id or,
-        live, its unique key: "refuse" raises, "keep" gives the job that is there, and "replace"
-        puts the draft in the place of a waiting one.
+        A draft holds fields as a person wrote them; the `index` of InvalidInput and DuplicateId
+        says which draft is wrong. `env_set` (see model/env_set.py): what all the jobs take along.
+        `meeting`: what becomes of a draft that meets a job with its id, or a live one with its
+        unique key: "refuse" raises, "keep" returns the existing job, "replace" changes a waiting
+        one.
         """
         jobs: list[Job] = []
         for index, job in self.enqueue_each(drafts, jobs.append, env_set, meeting).items():
@@ -117,10 +117,10 @@ class JobQueue(JobChanges):
         meeting: Meeting = "refuse",
         dry_run: bool = False,
     ) -> dict[int, Job]:
-        """`enqueue` for drafts that need not fit into memory; `made` is given each job beforehand.
+        """`enqueue` for drafts that need not fit into memory; calls `made` with each job before.
 
-        Returns, by the index of the draft, the jobs that stand for others which were not added.
-        `dry_run`: only raises what would be raised. DuplicateId and KeyTaken name the index too.
+        Returns, by the index of the draft, existing jobs that stand for drafts that were not added.
+        `dry_run`: only raise what would be raised. DuplicateId and KeyTaken also name the index.
         """
         settings, moment = self.settings(), self.store.now()
         now = format_time(moment)
@@ -171,7 +171,7 @@ class JobQueue(JobChanges):
         return instead
 
     def settings(self) -> Settings:
-        """All settings with their values; the same object until somebody changes them."""
+        """All settings with their values; the same object until they change."""
         values = self.store.settings()
         if values is not self._values:
             self._settings, self._values = Settings(values), values
@@ -182,14 +182,14 @@ class JobQueue(JobChanges):
         return self._settings
 
     def taken_along(self, environ: Mapping[str, str], umask: int) -> dict[str, Any]:
-        """The set of variables that jobs take along from an enqueuer, for `enqueue_each`."""
+        """The set of variables that jobs take along from this environment, for `enqueue_each`."""
         from queuectl.model.env_set import captured  # as most commands do not need it
 
         kept = without_secrets(environ, self.folder)
         return captured(kept, umask, self.settings().inherit_env)
 
     def change_settings(self, changes: Mapping[str, object]) -> Settings:
-        """Set settings anew; None as a value goes back to the default."""
+        """Change settings; None as a value goes back to the default."""
         self.settings()  # tells of what is unknown in the file
         return self._change_settings(lambda settings: changes)
 
@@ -204,16 +204,16 @@ class JobQueue(JobChanges):
                 return settings
 
     def pause(self, tags: Collection[str] = ()) -> list[str]:
-        """Let no job start any more, or none that has one of the tags; what is paused then.
+        """Pause all jobs, or those with one of the tags; returns what is then paused.
 
-        From its return on nothing starts that it keeps back. What runs goes on.
+        After it returns no paused job starts. Running jobs go on.
         """
         return self._set_paused(lambda paused: [*paused, *(tags or (ALL,))])
 
     def resume(self, tags: Collection[str] = ()) -> list[str]:
-        """Take back a pause of the whole queue, or of the tags; what is paused then.
+        """End the pause of the whole queue, or of the tags; returns what is still paused.
 
-        Conflict for what is not paused.
+        Raises Conflict for what is not paused.
         """
 
         def without(paused: Collection[str]) -> list[str]:
@@ -242,9 +242,9 @@ class JobQueue(JobChanges):
         return list(self._change_settings(changes).paused)
 
     def limit(self, tag: str, most: int | None) -> None:
-        """Let at most so many jobs with the tag run at once, None for any number.
+        """Let at most `most` jobs with the tag run at once (None: any number).
 
-        Of those that run none is ended. InvalidInput for a number below 1.
+        Running jobs go on. Raises InvalidInput for a number below 1.
         """
 
         def changes(settings: Settings) -> dict[str, object]:
@@ -254,23 +254,23 @@ class JobQueue(JobChanges):
         self._change_settings(changes)
 
     def write_backup(self, path: str, *, overwrite: bool = False) -> int:
-        """Write a backup to a file, whole or not at all; how many jobs it holds."""
+        """Write a backup to a file, whole or not at all; returns the number of jobs."""
         from queuectl.store.backup import write_backup
 
         return write_backup(path, self.archive.backup(), overwrite=overwrite)
 
     def read_backup(self, file: IO[bytes], name: str) -> Backup:
-        """The backup in a file's bytes, `name` in errors; BadFile unless it is whole."""
+        """The backup in a file, which errors call `name`; BadFile unless it is whole."""
         from queuectl.store.backup import read_backup
 
         _ = self.archive  # StoreError if what is read could not be put back
         return read_backup(file, name)
 
     def restore(self, backup: Backup, *, replace: bool = False) -> str | None:
-        """Put a backup in the place of the queue; the path where what was there is kept, if any.
+        """Replace the queue by a backup; returns the path that keeps what was there, if any.
 
-        Conflict if the queue holds jobs and is not to be replaced, or runs one. Jobs that were
-        running when the backup was made wait for their next run, with nothing spent.
+        Raises Conflict if the queue holds jobs and not `replace`, or if it runs one. Jobs that ran
+        when the backup was made wait for their next run, with no attempt spent.
         """
         from queuectl.model.lifecycle import Outcome
 
@@ -286,9 +286,9 @@ class JobQueue(JobChanges):
         return kept
 
     def take_away(self, jobs: Mapping[str, Job]) -> list[Job]:
-        """Remove jobs, by their ids, which are elsewhere now, but parents of others.
+        """Remove jobs, by id, that were copied elsewhere, except parents of others.
 
-        Conflict if one of them is not just as given; then none is removed.
+        Raises Conflict if one differs from what is given; then none is removed.
         """
         from queuectl.model.selection import Selection  # no other command of one line needs it
 
@@ -300,10 +300,10 @@ class JobQueue(JobChanges):
         return self.store.remove(Selection(ids=frozenset(jobs)), same)
 
     def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or earlier when something may have changed."""
+        """Return after `seconds`, or earlier if something may have changed."""
         self.store.wait(seconds)
 
-    # -- what workers ask
+    # -- for workers
 
     def register_worker(self, start_time: str = "", boot_id: str = "") -> Slot:
         """Make this process a worker; `start_time` and `boot_id` hold no spaces."""
@@ -311,14 +311,14 @@ class JobQueue(JobChanges):
         return self.store.register(worker_id, os.getpid(), start_time, boot_id)
 
     def claim(self, worker: str, finished: tuple[Job, Outcome] | None = None) -> Job | None:
-        """Settle the run that finished, if one did, and claim the next job that is ready.
+        """Settle the finished run, if any, and claim the next ready job.
 
         May be called again with the same `finished` after a StoreError.
         """
-        # Counted from a random number on: asking the system for chance costs each claim more.
+        # A counter from a random start: asking the system for randomness costs each claim more.
         self._word = (self._word or int(self._dice() * WORDS)) + 1
         stored, log_word = finished[0] if finished else None, made_word(self._word)
-        self.prepare_claims()  # before the clock is looked at: it can take a while
+        self.prepare_claims()  # before the clock is read, since it can take a while
         while True:
             now = self.now()
             new = self._settled(stored, finished, now) if stored and finished else None
@@ -326,8 +326,8 @@ class JobQueue(JobChanges):
             claim = self.store.claim(worker, now, settled, log_word)
             if claim.settled:
                 if stored and claim.job and (stored.slots or self._hooked or self.store.freed):
-                    # What it held and does not hold again is free for others; of hooks this worker
-                    # runs one itself.
+                    # What it held and does not hold again is free for others; this worker runs one
+                    # of the hooks itself.
                     left = _tokens(stored) - _tokens(claim.job)
                     self.wake_idle(len(left) - bool(self._hooked))
                 return claim.job
@@ -348,7 +348,7 @@ class JobQueue(JobChanges):
     def _hooks(
         self, pairs: Sequence[tuple[Job, Job]], values: Mapping[str, object]
     ) -> Sequence[Job]:
-        """The jobs that tell of the ends among these changes; see Store."""
+        """The hooks for the ends among these changes; see Store."""
         if values is not self._commands[0]:
             self._commands = (values, Settings(values).hooks())
         commands = self._commands[1]
@@ -371,17 +371,17 @@ class JobQueue(JobChanges):
         return self.settings().retry_policy()
 
     def cancel_requested(self, job: Job) -> bool:
-        """Whether the run `job` should end: somebody cancelled it, or it no longer counts."""
+        """Whether the run `job` should end because it was cancelled or no longer counts."""
         stored = self.store.present(job)
         return stored is None or not holds(stored, job) or stored.cancel_requested
 
     def still_runs(self, job: Job) -> bool:
-        """Whether the run `job` still counts: nobody has given it up."""
+        """Whether the run `job` still counts."""
         stored = self.store.present(job)
         return stored is not None and holds(stored, job)
 
     def give_back(self, worker: str, held: Job | None) -> list[Job]:
-        """For that worker, which runs `held` or nothing: give back all else that names it."""
+        """Give back all jobs that name this worker but `held`, which it runs (None: nothing)."""
         from queuectl.model.lifecycle import given_back
 
         back: list[Job] = []
@@ -397,9 +397,9 @@ class JobQueue(JobChanges):
         return back
 
     def count_stuck(self) -> tuple[int, int]:
-        """How many jobs are paused, and how many wait for others, if no other is left to run.
+        """The numbers of paused jobs and of jobs that wait for others, if no other job is left.
 
-        None of them will end then. Else 0 and 0.
+        None of those will end then. Otherwise 0 and 0.
         """
         gate, counts = self.settings().gate(), self.counts()
         pauses = gate is not None and bool(gate.all_paused or gate.paused)
@@ -408,13 +408,13 @@ class JobQueue(JobChanges):
         from queuectl.model.gate import OPEN
 
         found = self._held_back(gate or OPEN)
-        # Looked at again: what was claimed since may free them.
+        # Checked again: a job claimed since may free them.
         return (0, 0) if any(found) and self.counts()["in_progress"] else found
 
     def lost_workers(self) -> list[WorkerInfo]:
-        """Workers that died without taking leave.
+        """Workers that died without `release`.
 
-        Those with no file come from worker_pids.json; they may live, or just be leaving.
+        Those without a file come from worker_pids.json; they may live or just be leaving.
         """
         workers = self.workers()
         lost = [worker for worker in workers if not worker.alive]
@@ -429,12 +429,11 @@ class JobQueue(JobChanges):
         asked_to_stop: bool = False,
         end: tuple[str, int, Any, int | None, str | None, str] | None = None,
     ) -> list[Job]:
-        """Take the jobs of a dead worker from it, and the worker off the list.
+        """Take a dead worker's jobs back, and the worker off the list.
 
-        `jobs`: those that name it, as found since it died; None: they are looked for.
-        `asked_to_stop`: before it was killed, which is not evidence against its jobs. `end`: of a
-        run that it could not settle, as WorkerInfo has it. What is left of their processes must
-        have been ended before.
+        `jobs`: those that name it, read after its death; None: search them. `asked_to_stop`: it was
+        asked to stop before it was killed, which is not evidence against its jobs. `end`: see
+        WorkerInfo.end. What was left of their processes must have been ended before.
         """
         from queuectl.model.lifecycle import Outcome, lost
 
@@ -447,7 +446,7 @@ class JobQueue(JobChanges):
         rescued: list[Job] = []
         running = self.find(("in_progress",)) if jobs is None else jobs
         for job_id in [job.id for job in running if job.worker == worker_id]:
-            with suppress(NoSuchJob):  # somebody else rescued it, and it was purged
+            with suppress(NoSuchJob):  # another process rescued it, and it was purged
                 rescued += self.store.change([job_id], rule).values()
         self.store.forget_worker(worker_id)
         self.wake_idle(len(rescued))
@@ -468,7 +467,7 @@ def _tokens(job: Job) -> set[str]:
 
 
 def _begun(job: Job, draft: Mapping[str, object], now: str) -> Job:
-    from queuectl.model.schedule import begun  # few enqueue one
+    from queuectl.model.schedule import begun  # rarely needed
 
     return begun(job, now, timed="run_at" in draft or "available_at" in draft)
 

@@ -1,4 +1,4 @@
-"""Which queue is meant, the names in its folder, and where a user's own files lie."""
+"""Which queue is meant, the names in its folder, and the folders for a user's own files."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The names in a data folder, here and nowhere else; README.md tells what each is for.
+# The names in a data folder, defined only here; README.md says what each is for.
 MARKER = ".queuectl"  # the file that makes a folder a queue
 JOBS, DEAD, JOURNAL, NOTES = "jobs.json", "dlq.json", "journal", ".folded"
 SETTINGS, ENV_SETS, WORKER_LIST = "config.json", "env_sets.json", "worker_pids.json"
 LOCK, LOGS, WORKERS = "queue.lock", "logs", "workers"
-ADDRESS = "mongodb"  # names the queue in MongoDB that a host folder stands for; all lie in one, too
+ADDRESS = "mongodb"  # names the queue of a host folder; also the folder that holds all host folders
 SCHEMES = ("mongodb://", "mongodb+srv://")  # of the URLs of those queues
 
 
 def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
-    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, the user's own.
+    """The data folder's absolute path: `--data`, QUEUECTL_DATA, ./data if ours, or the user's own.
 
-    Raises StoreError where the user's own would be below a home folder that is not known, and
-    InvalidInput for an address: store/opening.py knows that of a queue in MongoDB.
+    Raises StoreError if the user's own is needed but no home folder is known, and InvalidInput for
+    an address: store/opening.py handles those of queues in MongoDB.
     """
     named = option or environ.get("QUEUECTL_DATA")
     if named:
@@ -44,14 +44,14 @@ def find_folder(option: str | None, environ: Mapping[str, str]) -> str:
 
 
 def is_address(named: str) -> bool:
-    """Whether this names a queue in MongoDB, and not a folder; see addresses.py."""
+    """Whether this names a queue in MongoDB, not a folder; see addresses.py."""
     return named == "mongodb" or named[:1] == "@" or named.startswith(SCHEMES)
 
 
 def refuse_address(named: str) -> None:
-    """InvalidInput for what names no folder but, like `mongodb://...`, another place.
+    """Raise InvalidInput for an address like `mongodb://...`, which does not name a folder.
 
-    No more than its first part is repeated: a password may stand in it.
+    The message repeats only its first part, since it may contain a password.
     """
     if named.startswith(("mongodb:", "mongodb+srv:")) and not is_address(named):
         raise InvalidInput(
@@ -65,9 +65,9 @@ def refuse_address(named: str) -> None:
 
 
 def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
-    """Our folder in the one that an XDG variable names, or in `usual` below home; "" if neither.
+    """Our folder in the one that an XDG variable names, or in `usual` below home; "" if unknown.
 
-    What is not absolute is ignored, as the XDG Base Directory Specification has it.
+    A relative path is ignored, as the XDG Base Directory Specification requires.
     """
     named = environ.get(variable, "")
     above = named if os.path.isabs(named) else expand(f"~/{usual}")
@@ -75,7 +75,7 @@ def own_folder(environ: Mapping[str, str], variable: str, usual: str) -> str:
 
 
 def state_folder(environ: Mapping[str, str]) -> str:
-    """Where what belongs to this user's programs on this machine is kept; "" if nowhere."""
+    """The folder for the state of this user's programs on this machine; "" if unknown."""
     return own_folder(environ, "XDG_STATE_HOME", ".local/state")
 
 
@@ -98,7 +98,7 @@ def is_anothers(path: str) -> bool:
 
 
 def expand(path: str) -> str:
-    """The path with a leading `~` or `~USER` replaced; "" where no home folder is known."""
+    """The path with a leading `~` or `~USER` replaced; "" if no home folder is known."""
     if path != "~" and not path.startswith("~/"):
         return os.path.expanduser(path)
     home = home_folder()
@@ -106,10 +106,10 @@ def expand(path: str) -> str:
 
 
 def home_folder() -> str:
-    """The user's home, as HOME or else the system has it; "" if that is not an absolute path.
+    """The user's home, from HOME or else the system; "" if that is not an absolute path.
 
-    An empty HOME names none. os.path.expanduser takes it for the root folder, and where there is
-    none it keeps `~` as the name of a folder.
+    An empty HOME counts as unknown. os.path.expanduser would take it for the root folder, and
+    without a home it would keep `~` as the name of a folder.
     """
     home = os.environ.get("HOME")
     if not home:

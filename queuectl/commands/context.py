@@ -1,4 +1,4 @@
-"""What a command's handler is given: the queue, and the way to the person who asked.
+"""What a command's handler gets: the queue, and the way to the person who asked.
 
 One context serves one front end: an argv, all lines of a script, or a whole shell session.
 Handlers write results to `write` and all else to `note`; nothing else prints.
@@ -26,11 +26,11 @@ _TAKE_OVER = "make its changes anew where they are missed, then delete it"
 
 
 class Context:
-    """The surroundings of a command. What is opened lazily is kept until `close`.
+    """The surroundings of a command. What it opens lazily stays open until `close`.
 
     `color` is "auto", "always" or "never".
 
-    `data` is the folder that the user named, or None. `terminal`, `width`, `color` describe
+    `data`: the folder that the user named, or None. `terminal`, `width`, `color` describe
     standard output. `interactive`: in the shell.
     """
 
@@ -52,11 +52,11 @@ class Context:
         self.interactive = interactive
         self.stdin_taken = False  # a script or the shell reads it
         self.ask: Callable[[str], bool] | None = None  # how a shell asks a yes-or-no question
-        self.shell: Any = None  # the session, for the commands that only the shell has
+        self.shell: Any = None  # the session, for commands that only the shell has
         self.prefix = ""  # "file:line: " while the shell runs a file; errors begin with it
-        # Of what runs for long: the folder that it once saw must still be there.
+        # For long-lived front ends: the folder that was seen once must still be there.
         self.presence: Presence | None = None
-        self.made: list[str] = []  # ids of the jobs enqueued in a shell, which tells of their end
+        self.made: list[str] = []  # ids of the jobs enqueued in a shell, which reports their end
         self.no_pager = False
         self.terminal = is_terminal(self.out)
         self._set_color(color)
@@ -75,9 +75,9 @@ class Context:
         self.color = mode == "always" or wanted
 
     def for_line(self, values: Mapping[str, object]) -> Context:
-        """This context, or one varied by the --data, --quiet or --no-color of a single line.
+        """This context, or one changed by the --data, --quiet or --no-color of a single line.
 
-        A caller that is given another one closes it.
+        A caller that gets another one must close it.
         """
         data, quiet = values.get("data"), bool(values.get("quiet"))
         color = "never" if values.get("no_color") else values.get("color")
@@ -104,14 +104,14 @@ class Context:
 
     @property
     def name(self) -> str:
-        """What people are told that the queue is called: its folder, or its URL."""
+        """The name of the queue for people: its folder or its URL."""
         from queuectl.store.opening import name_of
 
         return name_of(self.folder)
 
     @property
     def nothing_yet(self) -> str:
-        """What is said of a queue that is not there yet; "" if it is."""
+        """The message for a queue that does not exist yet; "" if it does."""
         from queuectl.commands.render import one_line
         from queuectl.store import opening
 
@@ -121,7 +121,7 @@ class Context:
 
     @property
     def front(self) -> str:
-        """What stands before a command line that is told, so that it reaches this queue."""
+        """The beginning of a suggested command line, so that it reaches this queue."""
         from queuectl.store.opening import is_usual, reached_by
 
         own = self.shell is not None and self.shell.context.folder == self.folder
@@ -133,7 +133,7 @@ class Context:
         return f"queuectl --data {quote(named)} " if named else ""
 
     def stay(self) -> None:
-        """From now on refuse to take a folder that was removed for one that never was."""
+        """From now on report a removed folder instead of treating it as a new one."""
         from queuectl.store.door import Presence
 
         if self.presence is None:
@@ -171,12 +171,12 @@ class Context:
 
     @property
     def screen(self) -> int | None:
-        """The width that tables must keep to; None where nothing is cut."""
+        """The width that tables must keep to; None if nothing is cut."""
         return self.width if self.terminal else None
 
     @property
     def clock(self) -> float | None:
-        """Now, for times told as people tell them; None where they are told exactly."""
+        """Now, for times in the form for people; None if they are shown exactly."""
         if not self.terminal:
             return None
         import time
@@ -191,15 +191,15 @@ class Context:
             self.out.write(text if text.endswith("\n") else text + "\n")
 
     def write_json(self, lines: Iterable[str]) -> None:
-        """JSON: the same bytes in UTF-8 whatever the locale or the terminal."""
+        """Write JSON: the same bytes in UTF-8 whatever the locale or the terminal."""
         from queuectl.model.escapes import terminal_safe
 
         for line in lines:
-            # What is not valid text came as a JSON escape, and leaves as one.
+            # What is not valid text came as a JSON escape and leaves as one.
             self.write_bytes(terminal_safe(line).encode("utf-8", "backslashreplace") + b"\n")
 
     def write_bytes(self, data: bytes) -> None:
-        """Bytes of a job's output, as they are."""
+        """Write bytes of a job's output unchanged."""
         self.clear_waiting()
         if self.out is None:
             return
@@ -211,12 +211,12 @@ class Context:
         binary.write(data)
 
     def flush(self) -> None:
-        """Show now what was written: before waiting, and before a note."""
+        """Show what was written, before a wait and before a note."""
         if self.out is not None:
             self.out.flush()
 
     def note(self, text: str) -> None:
-        """A remark that is not a result, on standard error, behind the results so far."""
+        """Write a remark that is not a result to standard error, after the results so far."""
         self.clear_waiting()
         self.flush()
         if not text.replace("\n", "").isprintable():
@@ -227,11 +227,11 @@ class Context:
 
     @property
     def shows_waiting(self) -> bool:
-        """Whether what is waited for is shown at all."""
+        """Whether waiting is shown at all."""
         return not self.quiet and is_terminal(self.err) and self.environ.get("TERM") != "dumb"
 
     def show_waiting(self, text: str) -> None:
-        """What is waited for, on a line of the terminal that any other text then takes."""
+        """Show what is waited for, on a line of the terminal that any other text replaces."""
         if not self.shows_waiting:
             return
         from queuectl.commands.render import clip
@@ -256,16 +256,16 @@ class Context:
                 self.err.write(text)
                 self.err.flush()
             except OSError:
-                self.err = None  # nobody listens; the command itself goes on
+                self.err = None  # nobody reads it; the command itself goes on
 
     def note_enqueued(self) -> None:
-        """Jobs were handed in: say if no worker runs them; of a script at its end."""
+        """After an enqueue: say if no worker runs the jobs; in a script at its end."""
         self._enqueued = True
         if not self.in_script:
             self.tell_if_unserved()
 
     def tell_if_unserved(self) -> None:
-        """Say, once, that no worker runs what was handed in here."""
+        """Say once that no worker runs the jobs enqueued here."""
         if self.quiet or not self._enqueued or self._unserved_told:
             return
         self._unserved_told.append(True)
@@ -273,18 +273,18 @@ class Context:
             why = PAUSED if self.queue.all_paused else ""
             if not (why or any(worker.alive for worker in self.queue.workers())):
                 why = "" if self.in_script and self.queue.is_drained() else NO_WORKER
-        except StoreError:  # the jobs are in, whatever cannot be read now
+        except StoreError:  # the jobs are in the queue, even if it cannot be read now
             return
         if why:
             self.note(why.format(self.front))
 
     def require_person(self, why: str) -> None:
-        """InvalidInput naming --yes where there is nobody to ask."""
+        """Raise InvalidInput that names --yes if there is nobody to ask."""
         if not self.can_ask:
             raise InvalidInput(f"{why}, and nobody can be asked here: add --yes")
 
     def agreed(self, deed: str, count: int, args: Mapping[str, object]) -> bool:
-        """Whether several jobs may be changed at once: a person is asked, where there is one."""
+        """Whether several jobs may be changed at once; asks a person if there is one."""
         if count < 2 or args.get("yes") or not self.has_person:
             return True
         if self.confirm(f"{deed} {count} jobs?"):
@@ -294,12 +294,12 @@ class Context:
 
     @property
     def has_person(self) -> bool:
-        """Whether a person asks for this, who can answer: it is not a script."""
+        """Whether a person who can answer gave the command, not a script."""
         return not (self.in_script or self.prefix) and self.can_ask
 
     @property
     def can_ask(self) -> bool:
-        """Whether a question would be seen, and can be answered."""
+        """Whether a question would be seen and can be answered."""
         return self.ask is not None or (is_terminal(sys.stdin) and is_terminal(self.err))
 
     def confirm(self, question: str) -> bool:
@@ -317,7 +317,7 @@ class Context:
             return False
 
     def stdin(self) -> AbstractContextManager[IO[bytes]]:
-        """Standard input, left open at the end; InvalidInput if it is in use."""
+        """Standard input, which stays open at the end; InvalidInput if it is in use."""
         from contextlib import nullcontext
         from io import BytesIO
 
@@ -327,7 +327,7 @@ class Context:
         return nullcontext(sys.stdin.buffer if sys.stdin is not None else BytesIO())
 
     def tell_of_edits(self) -> None:
-        """Say what became of edits of the job files: what workers found, once, and what is kept."""
+        """Report edits of job files: once what workers found, and always what is kept."""
         from queuectl.store import opening
 
         words, names = opening.words_left(self.folder)
@@ -339,14 +339,14 @@ class Context:
                 self.note(f"queuectl: {name} holds an edit that was not taken in: {_TAKE_OVER}")
 
     def tell_notices(self) -> None:
-        """Show what the queue has to say beside the result."""
+        """Show the queue's notices."""
         if self._queue is not None and self._queue.notices:
             for line in self._queue.notices:
                 self.note(f"queuectl: {line}")
             self._queue.notices.clear()
 
     def rescue(self) -> None:
-        """Take back the jobs of workers that died, telling of each."""
+        """Rescue the jobs of workers that died, with a line for each."""
         queue = self.queue
         if not queue.exists() or not queue.lost_workers():
             return
@@ -356,7 +356,7 @@ class Context:
             self.note(f"The worker of job '{job.id}' died; the job is {job.state} now.")
 
     def close(self) -> None:
-        """Let go of the queue, which folds a small one."""
+        """Close the queue, which folds a small one."""
         self.clear_waiting()
         queue, self._queue = self._queue, None
         if queue is not None:

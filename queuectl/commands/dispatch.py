@@ -1,8 +1,8 @@
-"""From a bound line to its handler to its result: the one way of argv, script, shell and page.
+"""From a bound line to its handler to its result: the single way of argv, script, shell and page.
 
-A handler is given the context and the line's values, and returns a `Result`. What a command tells
-while it is still at work (a question, how far it got, a worker that has ended) and the bytes of a
-job's output go to the context at once; all else that it says is its result.
+A handler gets the context and the line's values, and returns a `Result`. What a command shows while
+it works (a question, its progress, the end of a worker) and the bytes of a job's output go to the
+context at once; everything else is its result.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 FAILED = 1
 USAGE = 2
-# How a file or a terminal refuses output.
+# The errors by which a file or a terminal refuses output.
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENXIO)
 
 
 class Note(str):
-    """A line that is a remark and no result: it goes to standard error."""
+    """A line that is a remark, not a result: it goes to standard error."""
 
 
 class Data(str):
-    """A line for programs: it leaves as UTF-8, whatever the locale."""
+    """A line for programs: it is written as UTF-8, whatever the locale."""
 
 
 class Result:
-    """What a command answers, in three forms, of which one is taken, once.
+    """The result of a command in three forms, one of which is used, once.
 
-    `lines` are for people and `words` for `-q` (None: the same lines); a `Note` may stand among
-    them, or they are `Data`. `form` makes the data of `--json`: a mapping, or a stream of forms.
-    They may be made as they are taken, and raise then as the command does. `code` is the exit code.
+    `lines` are for people and `words` for `-q` (None: the same lines); a `Note` may be among them,
+    or they are `Data`. `form` makes the data of `--json`: a mapping, or a stream of forms. All may
+    be lazy, and raise when used what the command raises. `code`: the exit code.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Result:
 
 
 def answer(context: Context, spec: CommandSpec, values: Mapping[str, Any]) -> Result:
-    """What a command says to these values, one for each parameter; nothing of it is shown.
+    """The result of a command for these values, one for each parameter; shows nothing.
 
-    Raises what goes wrong.
+    Raises the errors of the command.
     """
     if spec.access != "none" and context.presence is not None:
         context.presence.check()
@@ -75,7 +75,7 @@ def answer(context: Context, spec: CommandSpec, values: Mapping[str, Any]) -> Re
 
 
 def show(context: Context, result: Result, *, as_json: bool = False) -> int:
-    """Print a result in the form that is wanted; its exit code."""
+    """Print a result in the wanted form; returns its exit code."""
     if as_json and result.form is not None:
         from queuectl.commands.forms import json_text
 
@@ -93,21 +93,21 @@ def show(context: Context, result: Result, *, as_json: bool = False) -> int:
 
 
 def run(context: Context, bound: Bound) -> int:
-    """Run a line without faults and show its result; its exit code. Raises what goes wrong."""
+    """Run a line without faults and show its result; returns its exit code. Raises its errors."""
     spec, values = bound.spec, bound.values
     if bound.help:
         spec, values = find_command(COMMANDS, ("help",)), {"topic": bound.words}
     if spec is None:
         raise InvalidInput("no command is given ('help' lists them)")
     if spec.access != "none":
-        context.tell_of_edits()  # once, so to a person
+        context.tell_of_edits()  # only once, hence to a person
     code = show(context, answer(context, spec, values), as_json=bool(values.get("json")))
     context.tell_notices()
     return code
 
 
 def run_within(base: Context, bound: Bound, how: Run = run) -> int:
-    """Run a line, by `how`, in the context that its own options ask for."""
+    """Run a line with `how`, in the context that its own options require."""
     context = base.for_line(bound.values)
     try:
         return how(context, bound)
@@ -117,7 +117,7 @@ def run_within(base: Context, bound: Bound, how: Run = run) -> int:
 
 
 def worded(bound: Bound, problem: Fault | Exception) -> str:
-    """What is wrong with a line, or went wrong with it, in the words that a person sees."""
+    """The fault of a line, or the error of its command, in words for people."""
     return line_of(problem) if isinstance(problem, Exception) else problem.message
 
 
@@ -128,9 +128,9 @@ def run_line(
     word: Callable[[Bound, Fault | Exception], str] = worded,
     paged: Callable[[Context, Bound, Run], int] | None = None,
 ) -> int:
-    """Run a line; tell what is wrong with it, or goes wrong, and return its exit code.
+    """Run a line; shows its faults or errors and returns its exit code.
 
-    `word` makes the line that tells it. `paged` runs the command so that a long result can be read.
+    `word` makes the line of an error. `paged` runs the command with a pager for a long result.
     """
     if bound.faults:
         base.note(f"queuectl: {base.prefix}{word(bound, bound.faults[0])}")
@@ -148,7 +148,7 @@ def run_line(
 def _run_step(context: Context, bound: Bound) -> int:
     code = run(context, bound)
     if code:
-        # Nothing was told, and yet the script is going to fail for it.
+        # Nothing was shown, and yet the script will fail because of it.
         raise QueuectlError(f"{' '.join(bound.words)} ended with exit code {code}")
     return code
 
@@ -156,7 +156,7 @@ def _run_step(context: Context, bound: Bound) -> int:
 def attempt(
     context: Context, action: Callable[[], int], word: Callable[[Exception], str] = line_of
 ) -> int:
-    """The action's exit code; an error of it as one line on standard error, and its code."""
+    """The exit code of the action; an error becomes one line on standard error, and its code."""
     try:
         return action()
     except BrokenPipeError:
@@ -166,7 +166,7 @@ def attempt(
         # Standard output refused what was written; errors of files name their path.
         of_output = isinstance(exc, OSError) and exc.filename is None and exc.errno in _NOT_WRITTEN
         if of_output and not context.interactive:
-            raise  # nothing more can be shown: what runs ends here
+            raise  # nothing more can be shown, so the front end stops here
         if context.environ.get("QUEUECTL_DEBUG"):
             import traceback
 
@@ -176,14 +176,14 @@ def attempt(
 
 
 def shortage(error: Exception) -> QueuectlError | None:
-    """What any command may meet, as an error of ours; None if it is another fault.
+    """A shortage that any command may meet, as an error of ours; None for other errors.
 
-    The machine or a limit gives no more, or the folder that relative paths begin in is gone.
+    The machine or a limit is exhausted, or the current folder is gone.
     """
-    nowhere = str(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))  # as os.getcwd has it
+    nowhere = str(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))  # as os.getcwd raises it
     if isinstance(error, FileNotFoundError) and str(error) == nowhere:
         return InvalidInput("the current folder is gone: go to another, or give paths from / on")
-    # Without memory a class that is being made may not even compile.
+    # Without memory even creating a class may fail.
     short = (MemoryError, SystemError, SyntaxError)
     if isinstance(error, short) or getattr(error, "errno", 0) == errno.ENOMEM:
         return StoreError("there is not enough memory; free some, or raise the limit (ulimit -v)")
@@ -191,7 +191,7 @@ def shortage(error: Exception) -> QueuectlError | None:
         return StoreError("too many files are open; raise the limit (ulimit -n)")
     if isinstance(error, BlockingIOError) and not hasattr(error, "characters_written"):
         return StoreError(NO_PROCESS)
-    if isinstance(error, ImportError):  # Python takes a folder that it cannot read for an empty one
+    if isinstance(error, ImportError):  # Python takes an unreadable folder for an empty one
         return StoreError(
             f"a part of the program cannot be loaded: {error}; "
             "raise the limits (ulimit -n, ulimit -v), or install queuectl anew"
@@ -200,7 +200,7 @@ def shortage(error: Exception) -> QueuectlError | None:
 
 
 def close(context: Context) -> int:
-    """Show what was written, then let go of the queue; its last words are shown too."""
+    """Show what was written, then close the queue and show its last notices."""
 
     def let_go() -> int:
         if context.in_script:

@@ -1,6 +1,6 @@
-"""Every answer as data: what `--json` prints, as docs/json.md describes it.
+"""Every result as data: what `--json` prints, see docs/json.md.
 
-Within a schema keys are only ever added. `status` and `enqueue` load this for `--json` only.
+Within a schema keys are only added. `status` and `enqueue` load this only for `--json`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SCHEMA = 1
 
 
 def job_form(job: Job, reveal: bool = False) -> Form:
-    """A job: every field, also those not set, then the keys that queuectl does not know.
+    """A job: every field, even if not set, then the keys that queuectl does not know.
 
-    Variables that are secrets by their names are hidden unless `reveal` is set.
+    Variables whose names suggest a secret are hidden unless `reveal` is set.
     """
     form = {name: getattr(job, name) for name in job._fields if name != "extra"}
     if job.env and not reveal:
@@ -42,7 +42,7 @@ def explain_form(
     ahead: int,
     workers: int,
 ) -> Form:
-    """Why a job is not running, or has ended as it did; `workers` are those alive."""
+    """Why a job does not run, or ended as it did; `workers`: the living ones."""
     return {
         "id": job.id,
         "state": job.state,
@@ -58,7 +58,7 @@ def explain_form(
 
 
 def status_form(summary: Summary, hindered: Mapping[int, str], health: str, now: str) -> Form:
-    """How the queue is; `hindered` tells why workers cannot work, by pid."""
+    """The status of the queue; `hindered`: by pid, why a worker cannot work."""
     return {
         "total": sum(summary.counts.values()),
         "jobs": dict(summary.counts),
@@ -76,7 +76,7 @@ def status_form(summary: Summary, hindered: Mapping[int, str], health: str, now:
 
 
 def workers_form(workers: Sequence[WorkerInfo], hindered: Sequence[str]) -> Form:
-    """Workers, living or lost; `hindered` tells of each why it cannot work, or ""."""
+    """Workers, living or lost; `hindered`: for each why it cannot work, or ""."""
     return {"workers": list(map(_worker_form, workers, hindered))}
 
 
@@ -95,19 +95,19 @@ def _worker_form(worker: WorkerInfo, hindered: str) -> Form:
 
 
 def settings_form(settings: Settings, wanted: Iterable[Setting]) -> Form:
-    """The values of the settings that are wanted."""
+    """The values of the wanted settings."""
     return {"settings": {setting.name: settings[setting.name] for setting in wanted}}
 
 
 def limits_form(rows: Iterable[tuple[str, int, int]]) -> Form:
-    """The tags that have a limit, as gate.usage gives them."""
+    """The tags with a limit, as gate.usage returns them."""
     return {"limits": [{"tag": tag, "limit": most, "running": used} for tag, most, used in rows]}
 
 
 def doctor_form(
     found: Iterable[Finding], mended: Sequence[str], unread: Sequence[str], folder: str
 ) -> Form:
-    """What a check of the folder found, and what was done about it before."""
+    """What a check of the folder found, and what was mended before."""
     findings = [
         {"about": one.about, "problem": one.problem, "text": one.text, "todo": one.todo}
         for one in found
@@ -122,7 +122,7 @@ def doctor_form(
 
 
 def json_text(form: Mapping[str, object] | Iterable[object]) -> Iterator[str]:
-    """The lines of an answer: a document, or an array if it is a stream of forms."""
+    """The lines of a result: a document, or an array for a stream of forms."""
     if isinstance(form, dict):
         return iter([json.dumps(document(form), ensure_ascii=False, indent=2)])
     return json_array(form)
@@ -134,12 +134,12 @@ def json_line(form: object) -> str:
 
 
 def document(form: Mapping[str, object]) -> Form:
-    """An answer with its schema's number first."""
+    """A result with its schema's number first."""
     return {"schema": SCHEMA, **form}
 
 
 def json_array(forms: Iterable[object]) -> Iterator[str]:
-    """The lines of a JSON array, one value a line, made as they are asked for."""
+    """The lines of a JSON array, one value for each line, made lazily."""
     held: str | None = None
     yield "["
     for form in forms:

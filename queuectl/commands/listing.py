@@ -1,6 +1,6 @@
 """Jobs as rows of chosen fields: a table for people; JSON lines, CSV and TSV for programs.
 
-What `list` shows when no fields are chosen, and when there is no job, is in handlers/jobs.py.
+What `list` shows without chosen fields, and without jobs, is in handlers/jobs.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from queuectl.model.times import format_duration
 
 Value = Callable[[Job], object]
 FORMS = ("json", "jsonl", "csv", "tsv")
-# How `--sort` orders jobs, oldest first; the time of making decides between what is alike.
+# How `--sort` orders jobs, oldest first; the creation time decides between equal ones.
 _RANKS = {"in_progress": 0, "failed": 1, "pending": 2, "dead": 3, "completed": 4, "cancelled": 5}
 ORDERS: dict[str, Callable[[Job], Any]] = {
     "created": lambda job: (job.created_at, job.id),
@@ -38,10 +38,10 @@ ORDERS: dict[str, Callable[[Job], Any]] = {
     "tries": lambda job: (job.attempts, job.created_at, job.id),
     "run_time": lambda job: (run_time(job, time()) or 0.0, job.created_at, job.id),
 }
-# What enqueue takes of a job, and what it leaves by itself as it is here.
+# The fields that enqueue accepts, and those that it leaves at the values here.
 _INPUT = tuple(field.name for field in FIELDS if field.enqueue and field.name != "state")
 _LEFT_OUT: dict[str, object] = {"priority": 0, **Job._field_defaults}
-for _name in ("timeout", "cwd"):  # left out, they are those of the settings and of the enqueuer
+for _name in ("timeout", "cwd"):  # if left out, these come from the settings and the environment
     del _LEFT_OUT[_name]
 _TITLES = {"id": "ID", "cwd": "Folder", "env": "Environment"}
 _LONG = frozenset(("command", "error", "cwd", "env", "history"))
@@ -54,7 +54,7 @@ def ordered(
 ) -> Iterator[Job]:
     """The jobs in the order of --sort and --newest, at most --limit of them.
 
-    `now` and the setting `aging` are for the order by priority.
+    `now` and the setting `aging` affect the order by priority.
     """
     limit = args["limit"]
     if args["sort"] is None and not args["newest"]:
@@ -66,10 +66,10 @@ def ordered(
 
 
 def _as_claimed(now: str, aging: float) -> Callable[[Job], Any]:
-    """A key for jobs: those that are due, as they are claimed; those due later; then the rest.
+    """A sort key: due jobs in the order of claims, then jobs due later, then the rest.
 
-    It counts its calls, so it must be given the jobs as `find` does, in the order they came in:
-    that decides between those that are otherwise alike.
+    It counts its calls, so it must be called in the order of `find`, in which the jobs came in:
+    that order decides between otherwise equal jobs.
     """
     arrivals = count()
 
@@ -85,7 +85,7 @@ def _as_claimed(now: str, aging: float) -> Callable[[Job], Any]:
 
 
 def form_of(args: Mapping[str, Any]) -> str | None:
-    """Which of FORMS is asked for, if any; InvalidInput if the options do not go together."""
+    """Which of FORMS is asked for, if any; InvalidInput if the options contradict."""
     asked = [name for name in FORMS if args[name]]
     if len(asked) > 1:
         raise InvalidInput(f"give one of {', '.join(f'--{name}' for name in asked)}")
@@ -108,7 +108,7 @@ def job_forms(jobs: Iterable[Job], args: Mapping[str, Any], now: float) -> Itera
 
 
 def input_form(job: Job) -> dict[str, Any]:
-    """The job as `enqueue --file` takes it, to make one like it that has not run yet.
+    """The job as `enqueue --file` takes it, to make an equal job that has not run yet.
 
     Secrets are not hidden: the job could not run without them.
     """
@@ -123,7 +123,7 @@ def input_form(job: Job) -> dict[str, Any]:
 def data_lines(
     context: Context, jobs: Iterable[Job], args: Mapping[str, Any], form: str, now: float
 ) -> Iterator[Data]:
-    """The lines of JSON lines, CSV (RFC 4180, but for its line ends) or TSV; no titles for -q."""
+    """JSON lines, CSV (RFC 4180 except for line ends) or TSV; without titles for -q."""
     if form == "jsonl":
         for value in job_forms(jobs, args, now):
             yield Data(terminal_safe(forms.json_line(value)))
@@ -131,7 +131,7 @@ def data_lines(
     names = args["fields"] or [field.name for field in FIELDS]
     values = _values(names, now)
     between, spell = ("\t", _tsv) if form == "tsv" else (",", _csv)
-    # A terminal must not obey what stands in a command; elsewhere it is the data.
+    # A terminal must not obey what a command contains; elsewhere the data stays as it is.
     shown = render.safe_lines if context.terminal else str
     if not context.quiet:
         yield Data(between.join(values))
@@ -142,7 +142,7 @@ def data_lines(
 
 
 def table(context: Context, jobs: Iterable[Job], names: Sequence[str], now: float) -> Iterator[str]:
-    """A table of these fields; on a terminal times and durations are told as people say them."""
+    """A table of these fields; on a terminal times and durations are in the form for people."""
     values = _values(names, now)
     spoken = {derived.name for derived in DERIVED if derived.is_duration} | {"timeout"}
     times = {field.name for field in FIELDS if field.kind == "time"} | {"next_retry", "next_run"}
@@ -168,7 +168,7 @@ def table(context: Context, jobs: Iterable[Job], names: Sequence[str], now: floa
 
 
 def _values(names: Iterable[str], now: float) -> dict[str, Value]:
-    """How to get each field of a job."""
+    """A function for each field that gets it from a job."""
 
     def value(name: str) -> Value:
         if name == "env":
@@ -180,7 +180,7 @@ def _values(names: Iterable[str], now: float) -> dict[str, Value]:
 
 
 def _text(value: Any) -> str:
-    """A value as text: nothing for none, JSON for what has parts but tags, which have no blanks."""
+    """A value as text: "" for None, words for tags, JSON for other values with parts."""
     if isinstance(value, str):
         return value
     if value is None or value == ():

@@ -1,4 +1,4 @@
-"""The parameters of commands, where they are many or shared; the rows of table.py name them."""
+"""Parameters of commands that are many or shared; the rows of table.py name them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MOST_WORKERS = 256
 
 
 def workers(name: str, told: str, **how: Any) -> Param:
-    """How many workers there shall be."""
+    """A parameter for a number of workers."""
     return Param(name, "count", told, high=MOST_WORKERS, **how)
 
 
 def free(name: str, kind: str, told: str, **how: Any) -> Param:
-    """An option of a field that a job may lack: an empty value takes it away."""
+    """An option for a field that a job may lack: an empty value removes it."""
     return Param(name, kind, told, clears=True, **how)
 
 
-# Which jobs are meant; all that are given must hold.
+# Which jobs are meant; all given options must hold.
 SELECTORS = (
     Param("--state", "state", "only jobs in this state", many=True),
     Param("--tag", "tag", "only jobs with this tag; given again, with each of them", many=True),
@@ -32,11 +32,11 @@ SELECTORS = (
     Param("--until", "past", "only jobs that last changed before then"),
     Param("--recurring", "flag", "only schedules, which run copies (--every, --cron)"),
 )
-# What makes ids needless.
+# Options that make ids unnecessary.
 SELECTING = tuple(param.name for param in SELECTORS)
-# Of commands that change jobs.
+# For commands that change jobs.
 SELECT = (*SELECTORS, Param("--limit", "count", "at most so many of those, the oldest first"))
-# `update` sets --state and --tag.
+# In `update`, --state and --tag set the fields.
 SELECT_TO_UPDATE = (
     Param("--in-state", "state", "only jobs in this state", many=True),
     Param("--with-tag", "tag", "only jobs with this tag", many=True),
@@ -92,7 +92,7 @@ FIELDS = (
     free("--no-retry-on", "text", "retry all but these; exit code 75 is put off unless it is one"),
     free("--log-limit", "text", "instead of the setting log-limit, like 5MB; none keeps all"),
 )
-# Of these as well, what makes a job a schedule.
+# Among these are those that make a job a schedule.
 RECURRING = (
     Param("--every", "duration", "never run it, but a copy so often, like 15m", low=1),
     Param("--cron", "text", "never run it, but a copy when this fits the clock, like '0 3 * * *'"),
@@ -178,7 +178,7 @@ def _named(kind: str, *instead: str) -> Param:
     return Param("job", kind, told, required=True, many=True, unless=instead)
 
 
-# The jobs that a command wants, by ids or a selection.
+# The jobs for a command, by ids or a selection.
 _ANY = (_named("job", *SELECTING), *SELECT)
 WAIT = (
     _named("job", "--all", *SELECTING),

@@ -1,6 +1,6 @@
-"""What results look like: tables, colours, times for people. Returns text, never prints.
+"""The look of results: tables, colours, times for people. Returns text, never prints.
 
-Lean on purpose: `status` loads this, so what only other commands need is imported where used.
+Lean because `status` loads this: what only other commands need is imported where it is used.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STATE_COLOURS = {
     "dead": "red",
     "cancelled": "grey",
 }
-# On a pipe a column is padded up to here only: one command of a megabyte must not pad each row.
+# On a pipe a column is padded only up to this: one command of a megabyte must not pad each row.
 WIDEST_PADDING = 64
 RULE = 64
 _JOINER = "\u200d"
-LONGEST = 1000  # characters of one text that a report shows; --json shows all of it
-_MOST_LINES = 20  # of a text of several lines
+LONGEST = 1000  # characters of a text that a report shows; --json shows all
+_MOST_LINES = 20  # lines of a text
 
 
 class Column:
@@ -44,7 +44,7 @@ class Column:
         self.title = title
         self.least = least
         self.elastic = elastic
-        self.state = state  # its cells name a job's state, and take that state's colour
+        self.state = state  # its cells name a job's state and have that state's colour
 
 
 def paint(text: str, colour: str | None, *, on: bool) -> str:
@@ -53,7 +53,7 @@ def paint(text: str, colour: str | None, *, on: bool) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with line breaks and other control characters shown as signs, so a row is a row."""
+    """`text` with line breaks and other control characters shown as signs, for one row."""
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
@@ -65,14 +65,14 @@ def _visible(char: str) -> str:
         return chr(0x2400 + code)
     if code == 127:
         return "\u2421"
-    # C1 controls, and the marks that reverse the order of what follows on the screen.
+    # C1 controls, and marks that change the direction of the text after them.
     if 128 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
         return "\ufffd"
     return char
 
 
 def unended(worker: WorkerInfo, job_id: str | None = None) -> str:
-    """What of the worker's run cannot be ended, and what to do about it."""
+    """The processes of the worker's run that cannot be ended, and what to do about them."""
     names = [f"PID {pid} ({user}, {name})" for pid, user, name in worker.left]
     job = brief(job_id or worker.job_id or "JOB")
     return (
@@ -82,25 +82,25 @@ def unended(worker: WorkerInfo, job_id: str | None = None) -> str:
 
 
 def untold(ids: Sequence[str]) -> tuple[str, str]:
-    """That hooks are dead, which should have told of the ends of these jobs; what shows them."""
+    """The line that hooks for the ends of these jobs are dead, and how to list them."""
     hooks, shows = ("1 hook is", "it") if len(ids) == 1 else (f"{len(ids)} hooks are", "them")
     jobs = ", ".join(ids[-3:]) + ", ..." * (len(ids) > 3)
     return f"{hooks} dead: nobody was told of {brief(jobs)}", f"'dlq list' shows {shows}"
 
 
 def brief(text: object, most: int = LONGEST) -> str:
-    """`text` on one line that is safe to show, an ellipsis where it was cut to `most`."""
+    """`text` on one line that is safe to show, with an ellipsis if cut to `most`."""
     shown = one_line(str(text)[: most + 1])
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
 def safe_lines(text: str) -> str:
-    """`text` with its line breaks and tabs, and all else that a terminal obeys shown as signs."""
+    """`text` with line breaks and tabs, but other control characters shown as signs."""
     return "".join(char if char in "\n\t" else _visible(char) for char in text)
 
 
 def block(lines: Sequence[object]) -> str:
-    """Lines of a long text, each brief; of many the first, and how many are left out."""
+    """Lines of a long text, each brief; of many the first, and the number of the rest."""
     shown = [brief(line) for line in lines[:_MOST_LINES]]
     if len(lines) > _MOST_LINES:
         shown.append(f"… and {len(lines) - _MOST_LINES} more lines (--json shows all)")
@@ -108,7 +108,7 @@ def block(lines: Sequence[object]) -> str:
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
+    """The number of terminal columns that `text` takes."""
     if text.isascii():
         return len(text)
     from wcwidth import wcswidth
@@ -118,12 +118,12 @@ def cells(text: str) -> int:
 
 
 def graphemes(text: str) -> Iterator[str]:
-    """The text in parts that a terminal draws as one: with what is joined or combined with it."""
+    """The text in parts that a terminal draws as one sign, with joined or combined characters."""
     from wcwidth import wcwidth
 
     start = flags = 0
     for at, char in enumerate(text):
-        flags = flags + 1 if "\U0001f1e6" <= char <= "\U0001f1ff" else 0  # two make one
+        flags = flags + 1 if "\U0001f1e6" <= char <= "\U0001f1ff" else 0  # two flags make one
         tinted = "\U0001f3fb" <= char <= "\U0001f3ff"
         joined = tinted or wcwidth(char) == 0 or text[at - 1] == _JOINER
         if at > start and not joined and (flags == 0 or flags % 2):
@@ -133,9 +133,9 @@ def graphemes(text: str) -> Iterator[str]:
 
 
 def unjoined(text: str) -> str:
-    """`text` without what joins or tints signs: the first of them alone, flags as letters.
+    """`text` without what joins or tints signs: only the first of them; flags as letters.
 
-    A screen that is drawn sign by sign, and many a terminal, take the columns of each of them.
+    A screen that is drawn sign by sign, and many terminals, use the columns of each of them.
     """
     return text if text.isascii() else "".join(map(_first_sign, graphemes(text)))
 
@@ -148,7 +148,7 @@ def _first_sign(part: str) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """`text` cut to `width` columns, an ellipsis at the cut; empty if there is no room."""
+    """`text` cut to `width` columns, with an ellipsis at the cut; "" if there is no room."""
     if cells(text) <= width:
         return text
     if text.isascii():
@@ -174,10 +174,10 @@ def table(
     screen: int | None = None,
     colour: bool = False,
 ) -> Iterator[str]:
-    """The lines of a table: titles, a rule, a row each. `screen` is a terminal's width or None.
+    """The lines of a table: titles, a rule, one for each row. `screen`: a terminal's width or None.
 
-    Rows hold one line of text a column. On a terminal the elastic columns share what the others
-    leave; elsewhere nothing is cut.
+    Rows hold one line of text for each column. On a terminal the elastic columns share the room
+    that the others leave; elsewhere nothing is cut.
     """
     widths = _widths(columns, rows, screen)
     titles = " ".join(_cells([column.title for column in columns], columns, widths, screen))
@@ -210,7 +210,7 @@ def _widths(
     room -= sum(w for w, column in zip(longest, columns, strict=True) if not column.elastic)
     elastic = [at for at, column in enumerate(columns) if column.elastic]
     for left, at in zip(range(len(elastic), 0, -1), elastic, strict=True):
-        # The first columns get what they need up to their least width or a fair share.
+        # The first columns get what they need, at least their least width or a fair share.
         share = room if left == 1 else max(room // left, min(columns[at].least, room))
         longest[at] = max(0, min(longest[at], share))
         room -= longest[at]
@@ -220,7 +220,7 @@ def _widths(
 def _cells(
     row: Sequence[str], columns: Sequence[Column], widths: Sequence[int], screen: int | None
 ) -> list[str]:
-    """The row's texts cut and padded to their columns; the last is not padded."""
+    """The row's texts, cut and padded to their columns; the last one is not padded."""
     shown = [
         clip(text, width) if column.elastic and screen is not None else text
         for text, column, width in zip(row, columns, widths, strict=True)
@@ -229,17 +229,17 @@ def _cells(
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something: `1 job`, `2 jobs`."""
+    """A number with its noun: `1 job`, `2 jobs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def jobs(count: int) -> str:
-    """So many jobs, in words."""
+    """A number of jobs: `1 job`, `2 jobs`."""
     return counted(count, "job")
 
 
 def moment(text: str | None, now: float | None) -> str:
-    """A time: as it is stored if `now` is None (not a terminal), else as people say it."""
+    """A time: as stored if `now` is None (not a terminal), else in the form for people."""
     if not text or now is None:
         return text or "-"
     from queuectl.errors import InvalidInput
@@ -256,6 +256,6 @@ def moment(text: str | None, now: float | None) -> str:
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> str:
-    """`Name : value` lines, the colons under each other; further lines of a value indented."""
+    """`Name : value` lines with aligned colons; further lines of a value are indented."""
     listed = [(name, text.replace("\n", "\n" + " " * 16)) for name, text in pairs]
     return "\n".join(f"{name:<13} : {text}" for name, text in listed)

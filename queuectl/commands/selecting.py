@@ -1,6 +1,6 @@
-"""Which jobs a command means: from ids, beginnings of ids, and the options that select.
+"""Which jobs a command means: by ids, beginnings of ids, and options that select.
 
-A command that changes jobs never takes a missing or empty option for "all of them".
+A command that changes jobs never takes a missing or empty option for "all jobs".
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from queuectl.model.fields import OLD_STATES, STATES
 from queuectl.model.job import FINISHED, LIVE, Job
 from queuectl.model.selection import Selection, selected
 
-Which: TypeAlias = "list[str] | Selection"  # ids, all of which must be there, or a selection
-# The states of jobs that a command can change, and those that it selects if no state is named.
+Which: TypeAlias = "list[str] | Selection"  # ids that must all exist, or a selection
+# By command: the states that it can change, and those that it selects by default.
 ABLE: dict[str, Collection[str]] = {
     "cancel": LIVE,
     "retry": [state for state in STATES if state != "in_progress"],
@@ -27,14 +27,14 @@ USUAL: dict[str, Collection[str]] = {
     "retry": ("failed", "dead"),
     "purge": ("completed", "cancelled"),
 }
-LEAST_PREFIX = 4  # letters of an id by which it may be named, if no other begins so
-_FEW = 5  # ids that are named
+LEAST_PREFIX = 4  # letters with which an id may be abbreviated, if no other id begins like that
+_FEW = 5  # ids named in a question
 
 
 def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None) -> Selection:
-    """What the options select, without ids; `states` are those of a command that names none.
+    """What the options select, without ids; `states`: the command's default.
 
-    InvalidInput if no time lies between --since and --until.
+    Raises InvalidInput if --since is later than --until.
     """
     wanted = args.get(_key("state", args)) or states
     since, until = args.get("since"), args.get("until")
@@ -54,13 +54,13 @@ def selection_of(args: Mapping[str, Any], states: Collection[str] | None = None)
 
 
 def _key(name: str, args: Mapping[str, Any]) -> str:
-    """The option that selects by state or by tag: `update` sets those by their usual names."""
+    """The option that selects by state or tag; in `update` the usual names set the fields."""
     other = f"in_{name}" if name == "state" else f"with_{name}"
     return other if other in args else name
 
 
 def selects(args: Mapping[str, Any]) -> bool:
-    """Whether an option is given that selects jobs; a limit alone does not."""
+    """Whether an option that selects jobs is given; a limit alone does not select."""
     names = [_key(param.key, args) for param in SELECTORS]
     return any(args.get(name) not in (None, [], False) for name in names)
 
@@ -72,10 +72,10 @@ def chosen(
     allowed: Collection[str] = STATES,
     usual: Collection[str] | None = None,
 ) -> Which:
-    """The jobs that a command is to change: ids alone, or a selection.
+    """The jobs that a command will change: only ids, or a selection.
 
-    `allowed`: the states that it can do something to; `usual`: those that it selects if no state
-    is named. InvalidInput if nothing is named, NoSuchJob for an id of no job.
+    `allowed`: the states that it can change. `usual`: those that it selects by default. Raises
+    InvalidInput if nothing is named, NoSuchJob for an unknown id.
     """
     by = _key("state", args)
     for state in args.get(by) or ():
@@ -96,7 +96,7 @@ def chosen(
 def listed_jobs(
     context: Context, args: Mapping[str, Any], states: Collection[str] | None = None
 ) -> Iterator[Job]:
-    """The jobs that a command shows, in the order of the queue; its --limit is left to it."""
+    """The jobs that a command shows, in queue order; the command applies --limit itself."""
     selection = selection_of(args, states)._replace(limit=None)
     if args["job"]:
         ids = frozenset(whole_ids(context, args["job"]))
@@ -107,9 +107,9 @@ def listed_jobs(
 
 
 def confirmed(context: Context, deed: str, which: Which, args: Mapping[str, Any]) -> Which | None:
-    """Which jobs may be changed: a person is asked where several would be; None if not.
+    """The jobs to change, after asking a person if there are several; None for a no.
 
-    InvalidInput if there is nobody to ask.
+    Raises InvalidInput if there is nobody to ask.
     """
     if not isinstance(which, Selection):
         return which if context.agreed(deed, len(which), args) else None
@@ -124,7 +124,7 @@ def confirmed(context: Context, deed: str, which: Which, args: Mapping[str, Any]
     if len(ids) > 1 and not context.confirm(f"{deed} {len(ids)} jobs ({named(ids)})?"):
         context.note("Nothing was changed.")
         return None
-    # No more than the person was asked about, though others may fit by now.
+    # Only those that the person was asked about, even if others match by now.
     return which._replace(ids=frozenset(ids), limit=None)
 
 
@@ -136,11 +136,11 @@ def named(ids: Sequence[str]) -> str:
 def whole_ids(
     context: Context, words: Sequence[str], *, changing: bool = False, by: str = "--state"
 ) -> list[str]:
-    """The ids that are meant, each once; `by` is the option that selects by state, "" for none.
+    """The ids that are meant, each once; `by`: the option that selects by state, or "".
 
-    A person may write the beginning of one; a script that changes jobs may not, for the id that
-    it meant may be gone, and another begin so. NoSuchJob for a word that names no job, InvalidInput
-    for one that begins several ids.
+    A person may abbreviate an id. A script that changes jobs may not, because its id may be gone
+    and another begin like that. Raises NoSuchJob for a word that does not name a job, InvalidInput
+    for the beginning of several ids.
     """
     ids = []
     for word in dict.fromkeys(words):
@@ -157,12 +157,12 @@ def whole_ids(
                 raise Reworded(told, exc) from None
             if not changing:
                 raise
-            ids.append(word)  # the change itself tells which of the ids it cannot take, and why
+            ids.append(word)  # the change itself reports which ids it cannot take, and why
     return list(dict.fromkeys(ids))
 
 
 def named_job(context: Context, word: str) -> Job:
-    """The job of that id, or the only one that begins so; NoSuchJob, InvalidInput for several."""
+    """The job with that id or beginning; NoSuchJob, or InvalidInput for several."""
     try:
         return context.queue.get(word)
     except NoSuchJob:

@@ -1,7 +1,7 @@
 """The one table of commands: what argv, script, shell, help and completion all read.
 
-The handlers are named here and loaded when their command runs, so that a row reaches nowhere and
-`status` loads the code of no other command. So are parameters that are many, which params.py has.
+Handlers are only named here and loaded when their command runs, so that `status` does not load the
+code of other commands. The same holds for long lists of parameters, which are in params.py.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ COMMANDS = (
             "The exit code is the job's own; for several jobs 0 if all completed, else 1. "
             "Interrupting ends the waiting, never a job."
         ),
-        access="read",  # it rescues by itself: what goes wrong there is its own failure too
+        access="read",  # it rescues by itself: an error there is its own failure
     ),
     CommandSpec(
         words=("update",),
@@ -278,7 +278,7 @@ COMMANDS = (
         handler="queuectl.commands.handlers.workers:worker_stop",
         examples=("worker stop", "worker stop --now", "worker stop 4711"),
         details="Ctrl-C ends the waiting only: the workers still stop.",
-        access="read",  # it rescues by itself, behind the stop
+        access="read",  # it rescues by itself, after the stop
     ),
     CommandSpec(
         words=("worker", "list"),
@@ -380,7 +380,7 @@ COMMANDS = (
             "The exit code is 0 if all is well, 1 if something was found, 5 if the folder cannot "
             "be read at all; with --repair 1 if something is left or could not be read."
         ),
-        access="none",  # a lost worker is a finding too
+        access="none",  # a lost worker is also a finding
     ),
     CommandSpec(
         words=("backup",),

@@ -1,4 +1,4 @@
-"""The name of this machine's time zone, as schedules that go by the clock keep it."""
+"""The name of this machine's time zone, for schedules with `cron`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 from queuectl.errors import InvalidInput
 from queuectl.model.job import Job
 
-_DATABASE = "/zoneinfo/"  # what stands before a zone's name in the path of its file
+_DATABASE = "/zoneinfo/"  # what precedes a zone's name in the path of its file
 
 
 def zone_here(environ: Mapping[str, str] = os.environ, etc: str = "/etc") -> str:
-    """The name, as TZ or the files in `etc` have it; InvalidInput if the zone here has none."""
+    """The name, from TZ or the files in `etc`; InvalidInput if this zone has no name."""
     given = environ.get("TZ")
     if given is not None and given[:1] != "/":
-        return given.removeprefix(":") or "UTC"  # a name that nobody knows is refused later
+        return given.removeprefix(":") or "UTC"  # an unknown name is refused later
     path, local = given or "", os.path.join(etc, "localtime")
     if given is None:
         if not os.path.lexists(local):
@@ -36,10 +36,9 @@ def add_zone(
     meant: Callable[[], Iterable[Job]],
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Give a cron line that comes without a time zone that of this machine.
+    """Add this machine's time zone to cron fields that come without one.
 
-    A schedule that went by another clock before keeps its zone. `meant` gives the jobs that are
-    changed.
+    A schedule that already has a zone keeps it. `meant` gives the jobs that are changed.
     """
     if changes.get("cron") is None or changes.get("tz") is not None:
         return

@@ -1,7 +1,7 @@
-"""Answers to the words of other tools, and which command may be offered for an unknown word.
+"""Answers to the words of other tools, and the command to suggest for an unknown word.
 
-Loaded only for a line that is at fault. Every command line that is told can be run as it stands,
-once the words in capitals are filled in.
+Loaded only for a faulty line. Every suggested command line can be run as it is, once the words in
+capitals are filled in.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _behind(
     return {f"{group} {word}": lines for word in words.split()}
 
 
-# A word that is not a command -> command lines, each with what it does. A word of a group stands
-# behind its group.
+# A word that is not a command -> command lines, each with what it does. A word of a group follows
+# its group.
 ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **_each("add background batch bg create exec new push put queue send spawn submit", _HANDS_IN),
     **_each("at defer delay later", _LATER),
@@ -119,12 +119,12 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **_behind("config", " ".join(setting.name for setting in SETTINGS), _SETTINGS),
     **_behind("config", "clear del delete remove reset rm", _DEFAULTS),
 }
-# Commands that a later version has, with what does nearly the same today.
+# Commands of a later version, with what does nearly the same today.
 NOT_YET: dict[str, tuple[tuple[str, str], ...]] = {
     "worker install": (("worker start", "starts a worker that outlives the terminal"),),
     "worker uninstall": (("worker stop", "stops the workers"),),
 }
-# Options that a command does not have, with what does it.
+# Options that a command does not have, with what does the same.
 OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "retry --all": (
         ("dlq retry --all", "retries the dead jobs"),
@@ -153,7 +153,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     " -S": (("worker scale 3", "has three workers run"),),
     "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
 }
-# Commands that take no word, with what does.
+# Commands that take no word, with the command that does.
 WORDS = {"status": (("show ID", "shows a job"),)}
 # Options -> what other tools call them.
 _OTHER_NAMES = {
@@ -182,13 +182,13 @@ _OTHER_NAMES = {
     "--drain": "once until-empty",
     "--file": "from input",
 }
-# Commands that end, hold or remove something are offered only for a word that is nearly theirs.
+# Commands that end, hold or remove something are suggested only for a very similar word.
 _DESTROYING = frozenset(("cancel", "pause", "purge", "restore", "stop", "unset"))
 _NEARLY = 0.8
 
 
 def answer(words: str) -> str:
-    """What to say to words that are not a command; "" if nothing is known of them."""
+    """The answer to words that are not a command; "" if they are unknown."""
     lines = ANSWERS.get(words) or NOT_YET.get(words)
     if lines is None:
         return ""
@@ -199,16 +199,16 @@ def answer(words: str) -> str:
 
 
 def option_answer(words: str) -> str:
-    """What to say, behind its name, to an option that a command does not have; "" if nothing.
+    """The answer, after its name, to an option that a command does not have; "" if unknown.
 
-    Of a command alone: to a word behind it.
+    For a command alone: the answer to a word after it.
     """
     lines = OPTIONS.get(words, WORDS.get(words, ()))
     return ", ".join(f"'{line}' {does}" for line, does in lines)
 
 
 def nearest_option(name: str, known: Collection[str]) -> str:
-    """The option, of those known, that was most likely meant, or an empty text."""
+    """The known option that was most likely meant, or ""."""
     word = name.lstrip("-")
     for option, others in _OTHER_NAMES.items():
         if option in known and word in others.split():
@@ -220,7 +220,7 @@ def nearest_option(name: str, known: Collection[str]) -> str:
 
 
 def nearest_command(word: str, commands: Collection[str]) -> str:
-    """The command that was most likely meant, or an empty text."""
+    """The command that was most likely meant, or ""."""
     turned = "-".join(reversed(word.replace("_", "-").replace("workers", "worker").split("-")))
     if "-" in turned and turned in commands:
         return turned.replace("-", " ")

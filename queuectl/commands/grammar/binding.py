@@ -1,7 +1,7 @@
 """One grammar for argv, script and shell: lines and argv lists bound to the table of commands.
 
-Binding never raises: it collects faults with their spans and tells what could come next, so that
-one function serves the argv parser, the script reader, completion, highlighting and validation.
+Binding never raises: it collects faults with their spans and what could come next, so that one
+function serves the argv parser, the script reader, completion, highlighting and validation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CHECKED = frozenset(("state", "tag", "field", "match", "past", "setting", "setting_value", "int"))
 _CHECKED |= {"count", "number", "duration", "time"}
-_MAY_BE_SHELL = frozenset("|<>&;")  # also behind the number of a descriptor
+_MAY_BE_SHELL = frozenset("|<>&;")  # also after the number of a descriptor
 
 
 class Binder(Reading):
@@ -45,7 +45,7 @@ class Binder(Reading):
         said = (token for token in self.tokens if token.role != "comment" and not self.is_argv)
         for token in said:
             if token.raw in ("$", "queuectl") or token.raw.endswith("/queuectl"):
-                token.role = "comment"  # the line was copied from another shell
+                token.role = "comment"  # a prompt: the line was copied from another shell
             if token.raw != "$":
                 break
         at = 0
@@ -103,13 +103,13 @@ class Binder(Reading):
         near = nearest_command(token.text, [*filter(None, self.node)])
         below = self.node.get(near)
         if token is self.tokens[-1] and isinstance(below, dict) and "" not in below:
-            near += " list" if "list" in below else " get"  # one word does nothing
+            near += " list" if "list" in below else " get"  # one word alone does nothing
         meant = f" (did you mean '{words}{near}'?)" if near else ""
         meant += "" if words else as_a_job(self, token)
         self._fault(f"unknown command '{words}{short(token.text)}'{meant}", token, near)
 
     def _take(self, at: int) -> int:
-        """Bind the token at `at`; the index of the next one to bind."""
+        """Bind the token at `at`; returns the index of the next one to bind."""
         token = self.tokens[at]
         if token.role == "command" or _is_lone_backslash(token):
             return at + 1
@@ -160,7 +160,7 @@ class Binder(Reading):
     def _unknown_option(self, token: Token, name: str) -> None:
         spec = self.bound.spec
         if self.lost or (spec is None and self.bound.words):
-            return  # the command's own fault says more
+            return  # the fault of the command itself says more
         token.role = "error"
         if not self.checks:
             return
@@ -220,7 +220,7 @@ class Binder(Reading):
         param = self.operands[0]
         behind = self.operands[1] if len(self.operands) > 1 else param
         if behind is not param and param.many and behind.kind == "object" and token.raw[:1] in "{'":
-            param = behind  # an object behind several ids
+            param = behind  # an object after several ids
             self.operands.remove(param)
         elif not param.many:
             del self.operands[0]
@@ -233,7 +233,7 @@ class Binder(Reading):
         return at + 1
 
     def _unexpected(self, at: int) -> str:
-        """What to say of a word that no operand is left for."""
+        """The message for a word for which no operand is left."""
         from queuectl.commands.grammar.ways_out import given_again
 
         word = self.tokens[at].text
@@ -243,7 +243,7 @@ class Binder(Reading):
         return told or f"unexpected '{short(word)}'{meant}{self._meant_by_unexpected(at)}"
 
     def _meant_by_unexpected(self, at: int) -> str:
-        """What to say behind such a word."""
+        """What to add to that message."""
         spec = self.bound.spec
         if not self.checks or spec is None:
             return ""
@@ -258,9 +258,9 @@ class Binder(Reading):
         return f"; to run a command: {line}" if line else ""
 
     def _take_line(self, at: int) -> int:
-        """Bind the tokens from `at` on as a command; the index behind them.
+        """Bind the tokens from `at` on as a command; returns the index after them.
 
-        The value of a "line" is what it was bound to, that of a "front" is its text.
+        The value of a "line" is the bound line, that of a "front" its text.
         """
         from queuectl.commands.grammar.inner_line import commands_for, faults_of, text_from
 
@@ -308,7 +308,7 @@ class Binder(Reading):
         self.bound.faults.append(Fault(str(exc), start, max(end, start + 1)))
 
     def _no_object(self, param: Param, at: int) -> None:
-        """A plain word where an object was wanted: most likely a command without its `--`."""
+        """Add the fault for a plain word instead of an object: probably a command without `--`."""
         token = self.tokens[at]
         token.role = "error"
         self.lost = True
@@ -325,7 +325,7 @@ class Binder(Reading):
         self._fault(message, token, instead)
 
     def _command_line(self, tokens: Sequence[Token]) -> str:
-        """What /bin/sh is to run: the line as it stands, or its words quoted back."""
+        """What /bin/sh will run: the line as written, or its words quoted again."""
         if not tokens:
             return ""
         if self.is_argv:
@@ -333,11 +333,11 @@ class Binder(Reading):
 
             return command_line([token.text for token in tokens])
         line = self.text[tokens[0].start : tokens[-1].end]
-        # Only a comment ends in blanks that mean nothing: another word's last one is escaped.
+        # Only a comment ends in meaningless blanks: a last blank of another word is escaped.
         return line.rstrip() if tokens[-1].role == "comment" else line
 
     def _store(self, param: Param, text: str, token: Token, skip: int = 0) -> None:
-        """Keep a value, read by its kind; `skip` characters of the token precede it."""
+        """Store a value, read by its kind; `skip` characters of the token precede it."""
         if not param.many and param.name[:1] == "-" and param.key in self.bound.values:
             self._fault(f"{param.name} is given twice", token)
             return
@@ -401,7 +401,7 @@ class Binder(Reading):
         self.bound.faults.append(Fault(message, end, end))
 
     def _check_closed(self) -> None:
-        """Only the last token may be open, since an open one takes all that follows."""
+        """Add a fault for an open token; only the last one can be open, since it takes the rest."""
         token = self.tokens[-1] if self.tokens else None
         if token is None or not token.open:
             return
@@ -442,9 +442,9 @@ class Binder(Reading):
                 self._missing(f"{' '.join(spec.words)} needs {noun(param)}{instead}")
 
     def _check_either(self) -> None:
-        """An id behind an option that may be given again could be one more value of that one.
+        """Add a fault for an id after a repeatable option, which could be a value of the option.
 
-        Unless it is the only thing in the line that can name the job.
+        Not if it is the only word in the line that can name the job.
         """
         if self.either is None or not self.checks or self.lost:
             return
@@ -468,7 +468,7 @@ class Binder(Reading):
 
 
 def _looks_like_option(token: Token) -> bool:
-    """A dash and more, but no number: -5 is a value."""
+    """Whether it is a dash and more, but not a number: -5 is a value."""
     text = token.text
     return text[:1] == "-" and text[1:2] not in "0123456789." and token.raw[:1] == "-"
 
@@ -478,14 +478,14 @@ def _is_lone_backslash(token: Token) -> bool:
 
 
 def bind(specs: Sequence[CommandSpec], line: str) -> Bound:
-    """A line of a script or of the shell, or several that belong together. Never raises."""
+    """Bind a line of a script or the shell, or several that belong together. Never raises."""
     from queuectl.commands.grammar.tokens import tokenize
 
     return Binder(specs, line, tokenize(line)).bind()
 
 
 def bind_argv(specs: Sequence[CommandSpec], argv: Sequence[str]) -> Bound:
-    """Arguments that a shell has cut already; `text` is argv joined by blanks. Never raises."""
+    """Bind arguments that a shell has split; `text` is argv joined by blanks. Never raises."""
     tokens, start = [], 0
     for word in argv:
         tokens.append(Token(word, start, start + len(word), word))

@@ -1,4 +1,4 @@
-"""What binding takes and gives: words; values, and faults with the words that tell them."""
+"""Input and output of binding: tokens in, values and faults out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from queuectl.commands.grammar.specs import CommandSpec, Param
 
 BLANKS = " \t\r\n\f\v"  # between words, and in an object
-_LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like one
+_LIKE_AN_ID = frozenset(("job", "tag", "state", "field"))  # kinds whose values may look like an id
 _NOUNS = {
     "job": "a job id",
     "dead_job": "a job id",
@@ -44,10 +44,10 @@ _NOUNS = {
 class Token:
     """One word: `text` is what it means, `raw` = `line[start:end]` how it was written.
 
-    `quoted`: some of it stood in quotes. `open`: "" if it is whole, else what it still lacks, in
-    order: `"`, `'`, `}` (once for each open brace), or `\\` for a line to come. `role` is "" until
-    the token is bound: "command", "option" (also `--option=value`), "value", "object", "end" (a
-    bare `--`), "comment" or "error".
+    `quoted`: part of it was in quotes. `open`: "" if it is whole, else what it still lacks, in
+    order: `"`, `'`, `}` (once for each open brace), or `\\` if a line must follow. `role`: "" until
+    the token is bound, then "command", "option" (also `--option=value`), "value", "object", "end"
+    (a bare `--`), "comment" or "error".
     """
 
     __slots__ = ("end", "open", "quoted", "raw", "role", "start", "text")
@@ -76,7 +76,7 @@ class Token:
 
 
 class Fault:
-    """Something wrong with `text[start:end]`; `hint` is what could stand there instead, or ""."""
+    """A fault of `text[start:end]`; `hint`: what could be there instead, or ""."""
 
     def __init__(self, message: str, start: int, end: int, hint: str = "") -> None:
         self.message = message
@@ -110,12 +110,12 @@ class Bound:
 
     @property
     def params(self) -> tuple[Param, ...]:
-        """What the command takes, as far as it is known."""
+        """The parameters of the command, if it is known."""
         return (*(self.spec.params if self.spec else ()), *GLOBAL_OPTIONS)
 
     @property
     def innermost(self) -> Bound:
-        """The command that is being typed at the end of the line."""
+        """The innermost command, which is being typed at the end of the line."""
         return self if self.inner is None else self.inner.innermost
 
     @property
@@ -125,7 +125,7 @@ class Bound:
 
 
 class Reading:
-    """How far the tokens of a line were read: what of the command is known, what is to come."""
+    """The state of reading the tokens of a line: what is known, and what is still to come."""
 
     def __init__(
         self,
@@ -139,21 +139,21 @@ class Reading:
         self.text = text
         self.tokens = tokens
         self.is_argv = is_argv
-        self.whole = whole  # not only the front of a line, to which more will be added
+        self.whole = whole  # False for the front of a line, to which more will be added
         self.node = command_tree(specs)
-        self.operands: list[Param] = []  # those still to come
-        self.argv: list[Token] | None = None  # what stands behind --, for a command that takes it
+        self.operands: list[Param] = []  # operands still to come
+        self.argv: list[Token] | None = None  # what follows --, for a command that takes it
         self.ended = False  # a bare -- was met
-        self.lost = False  # after a fault that leaves the rest without meaning
+        self.lost = False  # set after a fault that makes the rest meaningless
         # The first operand that could be a value of the option before it.
         self.either: tuple[int, Param] | None = None
-        self.awaited: Param | None = None  # the last option, if its value is still to come
-        self.given: frozenset[str] = frozenset()  # keys of what was given, when all is bound
-        self.unless_each: list[Fault] = []  # faults of values that the rows of --each may fill in
+        self.awaited: Param | None = None  # the last option if its value is still missing
+        self.given: frozenset[str] = frozenset()  # keys of the given parameters, set at the end
+        self.unless_each: list[Fault] = []  # faults of values that rows of --each may fill in
         self.bound = Bound(self)
 
     def option(self, name: str) -> Param | None:
-        """The option of this name that the command takes."""
+        """The command's option of this name."""
         for param in self.bound.params:
             if name == param.name or (param.short is not None and name == param.short):
                 return param
@@ -161,7 +161,7 @@ class Reading:
 
 
 def behind_option(reading: Reading, at: int) -> Param | None:
-    """The option whose value ends before the token at `at`, if it may be given again."""
+    """The repeatable option whose value ends right before the token at `at`, if any."""
     for back in (1, 2):
         if at < back or reading.tokens[at - back].text[:1] != "-":
             continue
@@ -172,19 +172,19 @@ def behind_option(reading: Reading, at: int) -> Param | None:
 
 
 def could_be_either(reading: Reading, operand: Param, at: int) -> bool:
-    """Whether an id at `at` would stand where a further value of the option before could, too."""
+    """Whether an id at `at` could also be a further value of the option before it."""
     before = behind_option(reading, at) if operand.many and not reading.ended else None
     return before is not None and before.kind in _LIKE_AN_ID
 
 
 def is_named(reading: Reading, operand: Param, ids: int) -> bool:
-    """Whether anything but the last of so many ids names the jobs that a line means."""
+    """Whether the line names its jobs even without the last of `ids` ids."""
     given = reading.given or reading.bound.values.keys()
     return ids > 1 or not operand.unless or not given.isdisjoint(map(key_of, operand.unless))
 
 
 def noun(param: Param) -> str:
-    """What a parameter's value is called in a fault."""
+    """The words for a parameter's value in a fault."""
     if param.choices:
         return f"one of {', '.join(param.choices)}"
     if param.kind == "text":

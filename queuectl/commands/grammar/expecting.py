@@ -1,4 +1,4 @@
-"""What may stand at the end of a half-typed line: the ground for completion."""
+"""What may come at the end of a half-typed line: the basis of completion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Expected:
-    """What may come at the end of the text: a value of `kind`, of which `prefix` is typed.
+    """What may come at the end of the text: a value of `kind` that begins with `prefix`.
 
     `kind` is a Param kind, "word" (of a command) or "option"; `words` are the possible words or
     options, `param` the parameter whose value it is.
@@ -34,13 +34,13 @@ class Expected:
 
 
 class UncheckedBinder(Binder):
-    """Tells what may come next, and nothing of what is wrong: a Tab has no time for it."""
+    """A binder that finds what may come next but not the faults, for which a Tab has no time."""
 
     checks = False
 
 
 def expected(bound: Bound) -> list[Expected]:
-    """What may stand at the end of the text, in place of the word that is being typed there."""
+    """What may come at the end of the text, in place of the word being typed there."""
     reading = bound.innermost.reading
     tokens = reading.tokens
     last = tokens[-1] if tokens else None
@@ -48,7 +48,7 @@ def expected(bound: Bound) -> list[Expected]:
         return _after(reading, "", len(reading.text))
     if last.role == "comment":
         return []
-    # What is wrong was told already.
+    # The fault was reported already.
     unbound = [
         Token(t.text, t.start, t.end, t.raw, quoted=t.quoted, open=t.open)
         if t.role != "comment"
@@ -90,7 +90,7 @@ def _operands(reading: Reading, prefix: str, start: int) -> list[Expected]:
     if any(param.kind in ("line", "front") for param in wanted[:2]):
         from queuectl.commands.grammar.inner_line import first_words
 
-        # What may be left out may stand before a line.
+        # An optional operand may come before a line.
         lines = [p for p in wanted[:2] if p.kind == "line"] or wanted[:1]
         found = [e for e in found if e.param not in lines]
         found += [Expected(p.kind, prefix, start, first_words(p, reading.specs), p) for p in lines]
@@ -98,7 +98,7 @@ def _operands(reading: Reading, prefix: str, start: int) -> list[Expected]:
 
 
 def _options(reading: Reading, prefix: str, start: int) -> list[Expected]:
-    """The options not given yet, or the value of one that is written `--option=value`."""
+    """The options not given yet, or the value in `--option=value`."""
     params = reading.bound.params
     name, equals, text = prefix.partition("=")
     if equals:

@@ -1,4 +1,4 @@
-"""The rest of a line as a command of its own: what `watch` repeats, what an alias stands for.
+"""The rest of a line as a separate command: what `watch` repeats, what an alias stands for.
 
 Loaded only for such a line.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from queuectl.commands.grammar.bound import Bound, Fault, Reading, Token
 from queuectl.commands.grammar.specs import CommandSpec, Param, command_tree
 
-# Commands that change nothing and end by themselves, but with one of these options.
+# Commands that change nothing and end by themselves, except with these options.
 LOOKING = (
     *("list", "show", "explain", "logs", "status", "worker list", "dlq list", "config get"),
     *("doctor", "ping"),
@@ -19,14 +19,14 @@ _BUT_NOT = ("follow", "repair")
 
 
 def begins_line(operands: Sequence[Param], token: Token) -> bool:
-    """Whether the rest of the line begins here, or with a value that may stand before it."""
+    """Whether the rest of the line begins here, not a value that may come before it."""
     if len(operands) == 1:
         return True
     return operands[-1].kind == "line" and token.text[:1] not in "0123456789.-+"
 
 
 def commands_for(param: Param, specs: Sequence[CommandSpec]) -> Sequence[CommandSpec]:
-    """The commands that such a parameter may hold; words that stand for others are among them."""
+    """The commands that such a parameter may hold, with aliases among them."""
     if param.kind == "front":
         return specs
     named = [(spec, " ".join(spec.words) if spec.handler else spec.details) for spec in specs]
@@ -40,7 +40,7 @@ def first_words(param: Param, specs: Sequence[CommandSpec]) -> tuple[str, ...]:
 
 
 def faults_of(param: Param, found: Bound, specs: Sequence[CommandSpec]) -> list[Fault]:
-    """The faults of what such a parameter holds; a "line" shall only look."""
+    """The faults of what such a parameter holds; a "line" must not change anything."""
     if param.kind == "front":
         return found.faults
     tokens = [token for token in found.tokens if token.role == "error"][:1]

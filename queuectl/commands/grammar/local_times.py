@@ -1,6 +1,6 @@
 """Times as a person writes them: `18:30`, `tomorrow 03:00`, `2030-01-01 05:00`, or RFC 3339.
 
-One that names no zone is read in this machine's. Loaded only for a line that holds a time.
+A time without a zone is in this machine's. Loaded only for a line with a time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _LOCAL = re.compile(
     r"(?:(yesterday|today|tomorrow)[ ]+|(\d{4})-(\d\d)-(\d\d)[ T]+)?(\d{1,2}):(\d\d)(?::(\d\d))?",
     re.IGNORECASE | re.ASCII,
 )
-_FROM_NOW = re.compile(r"(?:now)? *\+? *(\d+) *([dhms])[a-z]*", re.ASCII)  # as `at` takes it
+_FROM_NOW = re.compile(r"(?:now)? *\+? *(\d+) *([dhms])[a-z]*", re.ASCII)  # as `at` accepts it
 _DAY_ALONE = re.compile(r"yesterday|today|\d{4}-\d\d-\d\d", re.IGNORECASE | re.ASCII)
 
 
 def read_time(text: str, now: float | None = None) -> str:
     """The moment as RFC 3339 text: in UTC with `Z` if a zone was named, else with our offset.
 
-    `now` is in epoch seconds. Raises InvalidInput for what is not a time, and for one that the
-    clock change leaves out here, or brings twice.
+    `now`: epoch seconds. Raises InvalidInput for what is not a time, and for a time that a clock
+    change here skips or repeats.
     """
     found = _LOCAL.fullmatch(text.strip())
     if found is None:
@@ -56,7 +56,10 @@ def read_time_of(field: Field, text: str) -> str:
 
 
 def read_past(text: str) -> str:
-    """The moment as a job holds it: a time as above, a day for its start, or so long ago (`2h`)."""
+    """The moment as a job holds it, from a time as above, a day (its start) or an age (`2h`).
+
+    Raises InvalidInput.
+    """
     try:
         return format_time(time.time() - parse_duration(text))
     except InvalidInput:
@@ -64,13 +67,13 @@ def read_past(text: str) -> str:
             raise InvalidInput(f"'{text}' is not a time; so long ago is written {span}") from None
         day = _DAY_ALONE.fullmatch(text.strip())
         moment = parse_time(read_time(f"{day[0]} 00:00" if day else text))
-        # A time without a day is the last one that it was.
+        # A time without a day is its latest occurrence.
         is_clock = ":" in text and "-" not in text and not text[:1].isalpha()
         return format_time(moment - _DAY if is_clock and moment > time.time() else moment)
 
 
 def tell_time(context: Context, written: object) -> None:
-    """Note how a time without a zone was read; one that is past is due now."""
+    """Show how a time without a zone was read; a past time is due now."""
     if isinstance(written, str) and not written.endswith("Z") and not context.quiet:
         if parse_time(written) > time.time():
             context.note(f"Not before {written}.")
@@ -95,13 +98,13 @@ def _with_zone(text: str) -> str:
 
 
 def _span(text: str) -> str:
-    """The duration that was meant by `now + 1 hour` and the like; "" for other texts."""
+    """The duration meant by `now + 1 hour` and the like; "" for other texts."""
     found = _FROM_NOW.fullmatch(text.strip().lower())
     return f"{found[1]}{found[2]}" if found else ""
 
 
 def _only_one(text: str, wall: int) -> str:
-    """The moment at which our clocks show `wall`, counted as if it were UTC."""
+    """The moment at which local clocks show `wall`, given as if it were UTC; InvalidInput."""
     near = {time.localtime(min(max(wall + d, 0), LATEST)).tm_gmtoff for d in (-_DAY, 0, _DAY)}
     moments = [wall - off for off in near if time.localtime(wall - off).tm_gmtoff == off]
     if len(moments) == 1:

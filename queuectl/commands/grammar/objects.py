@@ -1,6 +1,6 @@
 """Reading jobs as people write them: strict JSON first, then the relaxed form (relaxed.py).
 
-Also what is left of an object when a shell has cut it into arguments, put together again.
+Also puts an object together again that a shell has cut into arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def parse_object(text: str) -> Draft:
     """The fields of one job by name, each value as its field keeps it.
 
-    Raises InvalidInput with the span in `text` that is at fault.
+    Raises InvalidInput with the faulty span of `text`.
     """
     refusal: ValueError | None = None
     if '"' in text or not text.strip("{}" + BLANKS):
@@ -50,7 +50,7 @@ class _NotJson(Exception):
 
 
 class _Twice(InvalidInput):
-    """A key came twice in an object; json does not say where."""
+    """A key occurs twice in an object; json does not say where."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"'{key}' is given twice")
@@ -58,7 +58,7 @@ class _Twice(InvalidInput):
 
 
 def _decoder() -> Decode:
-    """json's reader of one value at an index; refuses what json would take in silence."""
+    """json's reader of one value at an index, which refuses what json accepts silently."""
     import json
 
     return json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_refuse).raw_decode
@@ -85,7 +85,7 @@ def _strict(text: str) -> Draft:
 
 
 def _decode(decode: Decode, text: str, start: int) -> tuple[object, int]:
-    """The JSON value at `start` and where it ends; _NotJson if the relaxed form may be tried."""
+    """The JSON value at `start` and its end; _NotJson if the relaxed form may be tried."""
     try:
         return decode(text, start)
     except _Twice as exc:
@@ -99,7 +99,7 @@ def _decode(decode: Decode, text: str, start: int) -> tuple[object, int]:
 
 
 def _typed(text: str, found: object, start: int) -> Draft:
-    """The object found at `start` with its names and values checked."""
+    """The object found at `start`, with checked names and values."""
     if not isinstance(found, dict):
         raise InvalidInput("a job is written as an object {...}", start=start, end=start + 1)
     draft: Draft = {}
@@ -112,7 +112,7 @@ def _typed(text: str, found: object, start: int) -> Draft:
             exc.start, exc.end = _key_span(text, name, start)
             raise
         try:
-            # What nobody may set is passed on as it is: the queue says so.
+            # What nobody may set is passed on unchanged: the queue refuses it.
             settable = field.enqueue or field.edit is not None
             if settable and field.kind == "time" and isinstance(value, str):
                 from queuectl.commands.grammar.local_times import read_time_of  # few jobs have one
@@ -138,11 +138,11 @@ def _value_span(text: str, key: str, start: int) -> tuple[int | None, int | None
     begins = len(text) - len(text[at:].lstrip(BLANKS + ":"))
     try:
         return begins, _decoder()(text, begins)[1]
-    except (ValueError, InvalidInput):  # the key's text stands in a value before it, too
+    except (ValueError, InvalidInput):  # an earlier value also contains the key's text
         return None, None
 
 
-LONGEST_LINE = 24_000_000  # bytes of a file of jobs, of which many may stand in one line
+LONGEST_LINE = 24_000_000  # bytes of one line in a file of jobs, which may hold many
 
 
 def read_line(file: IO[bytes], name: str, number: int, most: int = LONGEST_LINE) -> bytes:
@@ -163,13 +163,13 @@ def json_lines(
     tell: Callable[[int], None] | None = None,
     passed: set[str] | None = None,
 ) -> Iterator[tuple[int, Draft]]:
-    """The jobs of a file with the line each begins on (1 is the first), read as they are asked for.
+    """The jobs of a file, each with the line on which it begins (1 is the first), read lazily.
 
-    `tell` is given now and then how many were read.
+    `tell` is called now and then with the number read.
 
     One object a line, objects over several lines, or one JSON array of them; blank lines are
-    skipped. Of jobs that `list`, `dlq list` or `show` printed with --json, what nobody may
-    set is left out, its names go into `passed`. Raises InvalidInput that names file and line.
+    skipped. Of jobs that `list`, `dlq list` or `show` printed with --json, fields that nobody may
+    set are left out and named in `passed`. Raises InvalidInput that names file and line.
     """
     passed = set() if passed is None else passed
     decode, number, count = _decoder(), 0, 0
@@ -194,7 +194,7 @@ def json_lines(
 
 
 def _rest(file: IO[bytes], line: bytes, name: str, number: int) -> bytes:
-    """That line and all behind it; `number` lines stand before."""
+    """This line and all after it; `number` lines precede it."""
     parts, unended = [line], 0
     while part := file.read(1 << 20):
         parts.append(part)
@@ -206,7 +206,7 @@ def _rest(file: IO[bytes], line: bytes, name: str, number: int) -> bytes:
 
 
 def _whole_line(decode: Decode, line: bytes, passed: set[str]) -> Draft | None:
-    """The job that takes the line, {} for a blank one; None if that is not all there is to it."""
+    """The job of a whole line, {} for a blank line; None if the job is not the whole line."""
     try:
         text = line.decode().strip(BLANKS)
         if not text:
@@ -214,7 +214,7 @@ def _whole_line(decode: Decode, line: bytes, passed: set[str]) -> Draft | None:
         if text[0] != "{":
             return None
         draft, end = _one_of_many(decode, text, 0, passed)
-    except (ValueError, InvalidInput):  # to be told with its place
+    except (ValueError, InvalidInput):  # to be reported with its position
         return None
     return draft if end == len(text) else None
 
@@ -222,16 +222,16 @@ def _whole_line(decode: Decode, line: bytes, passed: set[str]) -> Draft | None:
 _TELL_EACH = 1000  # jobs
 # How a document of `dlq list --json` begins, or of `show --json`.
 _DOCUMENT = r'\{\s*"schema"\s*:\s*\d+\s*,\s*(?:"jobs"\s*:\s*(\[)|"job"\s*:\s*(?=\{))'
-_CHILDREN = r'\s*,\s*"children"\s*:\s*\[[^]]*\]'  # which `show --json` tells behind the job
+_CHILDREN = r'\s*,\s*"children"\s*:\s*\[[^]]*\]'  # `show --json` prints this after the job
 
 
 class _ManyReader:
     def __init__(
         self, text: str, lines: int, passed: set[str], tell: Callable[[int], None]
     ) -> None:
-        """`lines` stand before the text; the names of fields that are left out go into `passed`."""
+        """`lines` precede the text; adds the names of fields that are left out to `passed`."""
         self.text, self.passed, self.tell = text, passed, tell
-        self.at = 0  # while an object is read, where it begins
+        self.at = 0  # where the object being read begins
         self._counted = (lines + 1, 0)  # a line and an index in it
         self._count = 0  # jobs that were read
 
@@ -242,13 +242,13 @@ class _ManyReader:
         return line
 
     def read(self, *, array: bool) -> Iterator[tuple[int, Draft]]:
-        """`array`: all that is there may be one array of jobs."""
+        """Read the jobs; `array`: the whole text may be one array."""
         yield from self._many(array=array and self._take("["))
         if self._char():
             raise self._unfit("there is more text behind the jobs")
 
     def _many(self, *, array: bool) -> Iterator[tuple[int, Draft]]:
-        """Read objects to the end of the text, or of the array that was begun."""
+        """Read objects to the end of the text or of the array."""
         import re
 
         decode, begins, begun = _decoder(), re.compile(_DOCUMENT), self.at
@@ -289,7 +289,7 @@ class _ManyReader:
             raise self._unfit("'}' is missing behind the jobs")
 
     def _char(self) -> str:
-        """Go past blanks; the character found, "" at the end."""
+        """Skip blanks; returns the character found, "" at the end."""
         text, at = self.text, self.at
         while at < len(text) and text[at] in BLANKS:
             at += 1
@@ -306,9 +306,9 @@ class _ManyReader:
 
 
 def _as_draft(found: object, passed: set[str]) -> object:
-    """What a person may set of a job that was printed with --json; names of the rest are noted.
+    """What a person may set of a job printed with --json; adds the names of the rest to `passed`.
 
-    Only queuectl writes both a revision and a time of making; another object is left as it is.
+    Only queuectl writes both `rev` and `created_at`; any other object stays unchanged.
     """
     if not isinstance(found, dict) or not {"rev", "created_at"} <= found.keys():
         return found
@@ -321,7 +321,7 @@ _DRAFTED = {field.name for field in FIELDS if field.enqueue and field.name != "s
 
 
 def _one_of_many(decode: Decode, text: str, start: int, passed: set[str]) -> tuple[Draft, int]:
-    """The object at `start` and the index behind it; spans of errors count in the whole text."""
+    """The object at `start` and the index after it; spans of errors refer to the whole text."""
     if text[start + 1 : start + 20].lstrip(BLANKS)[:1] in ('"', "}"):
         if len(text) - start > LONGEST_JOB and _is_too_long(text, start):
             raise InvalidInput(TOO_LONG, start=start)
@@ -348,7 +348,7 @@ def _one_of_many(decode: Decode, text: str, start: int, passed: set[str]) -> tup
 
 def _is_too_long(text: str, start: int) -> bool:
     end = text.find("\n", start, start + LONGEST_JOB)
-    # Most objects stand in a line of their own, so this is seldom asked.
+    # Most objects are on a line of their own, so this is rarely needed.
     is_line = end >= 0 and "}" in text[max(start, end - 3) : end]
     return not is_line and is_too_long(text, start)
 
@@ -365,7 +365,7 @@ def _decoded(raw: bytes, name: str, lines: int) -> str:
 
 
 def join_pieces(pieces: Sequence[str]) -> tuple[str, int]:
-    """The object that a shell cut into the first of these arguments, and how many they are.
+    """The object that a shell cut into the first of these arguments, and their number.
 
     ("", 0) if the first is not part of an object. bash, zsh and fish expand `{id:j,command:ls}` to
     `id:j` and `command:ls`; cmd.exe and PowerShell cut at blanks and drop or keep quotes.
@@ -393,7 +393,7 @@ def join_pieces(pieces: Sequence[str]) -> tuple[str, int]:
 
 
 def _bare(text: str) -> str:
-    """Without blanks around and the apostrophes that cmd.exe leaves there."""
+    """The text without outer blanks and the apostrophes that cmd.exe leaves there."""
     text = text.strip(BLANKS)
     if text.startswith("'"):
         text = text.lstrip("'")
@@ -401,7 +401,7 @@ def _bare(text: str) -> str:
 
 
 def _expanded(pieces: Sequence[str]) -> int:
-    """How many of the first pieces are `field:value`, as brace expansion leaves them."""
+    """The number of leading pieces `field:value`, which brace expansion leaves."""
     for count, piece in enumerate(pieces):
         name = piece.lstrip(BLANKS).partition(":")[0].rstrip(BLANKS)
         if name not in FIELD_NAMES or ":" not in piece:
@@ -410,7 +410,7 @@ def _expanded(pieces: Sequence[str]) -> int:
 
 
 def _with_env_joined(pieces: Sequence[str]) -> list[str]:
-    """`env:A:1` and `env:B:2` come from `env:{A:1,B:2}`."""
+    """The pieces with `env:A:1` and `env:B:2`, from `env:{A:1,B:2}`, joined again."""
     members, variables = [], []
     for piece in pieces:
         name, _, value = piece.strip(BLANKS).partition(":")

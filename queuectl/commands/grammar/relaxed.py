@@ -1,13 +1,13 @@
 """The relaxed form of a job: `{id: job1, command: echo Hello}`.
 
-Its rules: keys bare or quoted, then `:` or `=`. A value is quoted, `{...}` for env, or bare text up
-to the closing brace or a comma that a word and `:` follow, so that `{command: echo a, b, priority:
-1}` keeps `echo a, b`; where that word is not a field, the object is refused, since it may belong
-to either; so is a line in a bare text that begins with a field and `:`. A bare value that
-is not a text ends at any comma. Quotes, brackets and apostrophes inside bare text stay as they are
-and shield commas; text that starts quoted and goes on (`"a" && b`) is bare. The field decides the
+Its rules: keys are bare or quoted, then comes `:` or `=`. A value is quoted, `{...}` for env, or
+bare text up to the closing brace or a comma followed by a word and `:`, so that `{command: echo a,
+b, priority: 1}` keeps `echo a, b`. If that word is not a field the object is refused, since the
+word may belong to either side; so is a line of bare text that begins with a field and `:`. A bare
+value that is not text ends at any comma. Quotes, brackets and apostrophes inside bare text stay and
+protect commas; text that starts quoted and goes on (`"a" && b`) is bare. The field decides the
 type, not the spelling: `id: 007` and `id: yes` are text. In double quotes the escapes of JSON count
-and others keep their backslash; in single quotes only `\\'` is one.
+and others keep their backslash; in single quotes only `\\'` is an escape.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _CLOSERS = {"{": "}", "(": ")", "[": "]"}
 
 
 def read_relaxed(text: str, refusal: ValueError | None = None) -> Draft:
-    """The fields of one job by name; InvalidInput with the span in `text` that is at fault.
+    """The fields of one job by name; InvalidInput with the faulty span of `text`.
 
-    `refusal` is why it is not JSON: told instead, where that helps more.
+    `refusal`: why it is not JSON, reported instead if that helps more.
     """
     try:
         return _Reader(text).read()
@@ -56,7 +56,7 @@ def read_relaxed(text: str, refusal: ValueError | None = None) -> Draft:
 
 
 def _meant_as_json(text: str) -> bool:
-    """Whether JSON's own complaint helps most: quoted keys, and nothing is cut off."""
+    """Whether the error of JSON helps most: keys are quoted and nothing is cut off."""
     text = text.lstrip(BLANKS)
     quoted = text[:1] == "{" and text[1:].lstrip(BLANKS)[:1] == '"'
     return quoted and not reach(text, 0)[1]
@@ -75,18 +75,18 @@ def _complaint(text: str, exc: ValueError) -> InvalidInput:
 
 
 def _line_and_column(text: str, at: int) -> str:
-    """Where the character at index `at` stands, for a message."""
+    """The position of the character at index `at`, for a message."""
     before = text[:at]
     return f"line {before.count(chr(10)) + 1}, column {at - before.rfind(chr(10))}"
 
 
 class _Reader:
-    """One object in the relaxed form; `at` is where reading has got to, `end` its last brace."""
+    """Reads one object in the relaxed form; `at`: the present position, `end`: its last brace."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = len(text) - len(text.lstrip(BLANKS))
-        self._last = ""  # the field before, if it takes several values
+        self._last = ""  # the field before, if it is a list
         self.end = len(text.rstrip(BLANKS)) - 1
 
     def read(self) -> Draft:
@@ -123,7 +123,7 @@ class _Reader:
         )
 
     def _skip(self) -> str:
-        """Go past blanks; the character found, "" at the closing brace."""
+        """Skip blanks; returns the character found, "" at the closing brace."""
         while self.at < self.end and self.text[self.at] in BLANKS:
             self.at += 1
         return self.text[self.at] if self.at < self.end else ""
@@ -167,7 +167,7 @@ class _Reader:
             text, after = self._quoted(start)
             if self._ends_here(after, field):
                 return self._checked(field, text, start, bare=False)
-            # A job must never be made of a quote that lost its partner on another line.
+            # A job must never contain a quote whose partner is lost on another line.
             if (strict and self.text[start] == '"') or "\n" in text:
                 raise InvalidInput(
                     f"',' or '}}' is missing after the text ({_line_and_column(self.text, after)})",
@@ -184,7 +184,7 @@ class _Reader:
         return self._checked(field, self.text[start:stop].strip(BLANKS), start, bare=True)
 
     def _refuse_lost_comma(self, start: int, stop: int) -> None:
-        """Raise InvalidInput if a line of the bare text begins as a field does."""
+        """Raise InvalidInput if a line of the bare text begins like a field."""
         for at in _unquoted(self.text, "\n", start, stop):
             name, begun, quoted, sign = self._name_after(at + 1)
             if sign == ":" and name.replace("-", "_") in FIELD_NAMES:
@@ -195,7 +195,7 @@ class _Reader:
                 )
 
     def _refuse_printed_quotes(self, start: int, stop: int) -> None:
-        """Raise InvalidInput for a text that lies in the quotes of a page or a word processor."""
+        """Raise InvalidInput for text in the quotes of a web page or word processor."""
         text = self.text[start:stop].rstrip(BLANKS)
         if len(text) > 1 and text[0] in _PRINTED and text[-1] in _PRINTED:
             raise InvalidInput(
@@ -206,7 +206,7 @@ class _Reader:
             )
 
     def _refuse_list(self, field: Field, start: int, stop: int) -> None:
-        """Raise InvalidInput for `[echo, a]` and `{a: b}`; for sh `[` and `{` are words."""
+        """Raise InvalidInput for `[echo, a]` and `{a: b}`; `[` and `{` alone are words of sh."""
         first, second = self.text[start : start + 1], self.text[start + 1 : start + 2]
         end = start + len(self.text[start:stop].rstrip(BLANKS)) - 1
         listed = first == "[" or (first == "{" and ":" in self.text[start:end])
@@ -231,7 +231,7 @@ class _Reader:
             raise
 
     def _quoted(self, start: int) -> tuple[str, int]:
-        """The text in quotes that starts at `start`, and the index behind its last quote."""
+        """The quoted text that starts at `start`, and the index after its last quote."""
         quote, at = self.text[start], start + 1
         parts: list[str] = []
         while at < self.end:
@@ -250,7 +250,7 @@ class _Reader:
         )
 
     def _escape(self, at: int, quote: str) -> tuple[str, int]:
-        """What a backslash at `at` and what follows mean, and the index of their last character."""
+        """The meaning of the escape at `at`, and the index of its last character."""
         follows = self.text[at + 1]
         if quote == "'":
             return ("'", at + 1) if follows == "'" else ("\\", at)
@@ -260,7 +260,7 @@ class _Reader:
         return (_ESCAPES[follows], at + 1) if follows in _ESCAPES else ("\\", at)
 
     def _ends_here(self, after: int, field: Field) -> bool:
-        """Whether a quoted value is whole at `after`; if so, go past the comma behind it."""
+        """Whether a quoted value is complete at `after`; if so, skip the comma after it."""
         stop = after + len(self.text[after : self.end])
         stop -= len(self.text[after : self.end].lstrip(BLANKS))
         if stop < self.end and not self._is_border(stop, field):
@@ -289,7 +289,7 @@ class _Reader:
         return False
 
     def _name_after(self, at: int) -> tuple[str, int, bool, str]:
-        """The key that starts at `at`, as (name, start, quoted, `:` or `=` behind it).
+        """The key that starts at `at`, as (name, start, quoted, `:` or `=` after it).
 
         The name is "" if neither follows.
         """
@@ -342,7 +342,7 @@ class _Reader:
 
 
 def _joined(parts: list[str]) -> str:
-    """The characters as text; two escapes that make one character are put together."""
+    """The characters as text; joins two escapes that make one character."""
     text = "".join(parts)
     if any("\ud800" <= part <= "\udfff" for part in parts):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
@@ -356,7 +356,7 @@ def _nearly_a_field(name: str) -> bool:
 
 
 def _unquoted(text: str, sign: str, start: int, end: int) -> Iterator[int]:
-    """Where a sign stands in no quotes and no brackets."""
+    """Where a sign occurs outside quotes and brackets."""
     if sign not in text[start:end]:
         return
     partner, at = pairs(text, start, end), start
@@ -367,7 +367,7 @@ def _unquoted(text: str, sign: str, start: int, end: int) -> Iterator[int]:
 
 
 def pairs(text: str, start: int, end: int) -> dict[int, int]:
-    """Index of each quote or bracket -> index of its partner; those that have none are left out."""
+    """Index of each quote or bracket -> index of its partner, if it has one."""
     found: dict[int, int] = {}
     opened: dict[str, list[int]] = {"}": [], ")": [], "]": []}
     word = at = start

@@ -20,11 +20,10 @@ class Param:
     ago), "setting", "setting_value", "int", "count" (a whole number, 0 or more), "number",
     "duration", "time", "path", "text", "flag" (no value), "object", "argv" (all that follows `--`,
     as a command line), "worker", "command", "shell", "alias" (a word of the shell's own), and two
-    for the rest of the line, always the last operand: "line" (a command that only looks; an
+    for the rest of the line, always the last operand: "line" (a command that changes nothing; an
     optional operand may come before it) and "front" (a command to which more may be added). `low`
-    and `high` bound int, count, number and duration. `many` collects a list. `unless` names the
-    options any of which makes a required operand needless. An empty value `clears` what the option
-    sets.
+    and `high` bound int, count, number and duration. `many` collects a list. `unless` names options
+    that each make a required operand unnecessary. An empty value `clears` what the option sets.
     """
 
     def __init__(
@@ -55,21 +54,21 @@ class Param:
         self.high = high
         self.unless = unless
         self.clears = clears
-        self.key = key_of(name)  # in the values handed to the handler
+        self.key = key_of(name)  # the key in the handler's values
 
 
 def key_of(name: str) -> str:
-    """An option's name as a key of the values."""
+    """The key of an option in the values."""
     return name.lstrip("-").replace("-", "_")
 
 
 class CommandSpec:
     """A row of the table. `words` are the command's words, ("dlq", "retry").
 
-    `aliases` are other spellings, each as words; of two words it is both with a dash. `params` may
-    be "module:name", where they stand. `handler` is "module:function", loaded when the command
-    runs, or empty for a word that stands for the front of a line, whose command `details` names.
-    `examples`: the words alone if none are given. `access`: "read", "write" or "none".
+    `aliases`: other spellings, each as words; for two words both joined by a dash. `params` may be
+    "module:name", where they are defined. `handler`: "module:function", loaded when the command
+    runs; empty for an alias, whose command `details` names. `examples`: the words alone if none are
+    given. `access`: "read", "write" or "none".
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class CommandSpec:
 
 
 def load(named: str) -> Any:
-    """What "module:name" stands for: its module is imported now."""
+    """The object "module:name"; imports its module."""
     module, _, name = named.partition(":")
     __import__(module)
     return getattr(sys.modules[module], name)
@@ -117,7 +116,7 @@ GLOBAL_OPTIONS: tuple[Param, ...] = (
     Param("--no-color", "flag", "no colours"),
     Param("--no-pager", "flag", "no pager for a long result"),
 )
-# What several commands have.
+# Options of several commands.
 JSON = Param("--json", "flag", "print JSON; docs/json.md describes it")
 YES = Param("--yes", "flag", "do not ask", short="-y")
 

@@ -1,12 +1,11 @@
-"""Cutting a line into words, quoted text and objects, with their spans; and quoting back.
+"""Cuts a line into words, quoted text and objects, with their spans; also quotes words again.
 
-Never raises: what is unfinished is told by `Token.open`. The rules are those of /bin/sh with three
-differences, all before a bare `--`: `{` at the start of a word begins an object that reaches to
-its balanced `}`; an apostrophe after a letter or digit (it's) is not a quote; and a backslash
-outside quotes is an ordinary character (C:\\temp) unless a blank, a quote or the end of the line
-follows it. Behind `--` the words are those that /bin/sh would see, for what stands there may go to
-it as it stands. `#` starts a comment only where a word could start. A backslash at the end of a
-line continues it.
+Never raises: `Token.open` says what is unfinished. The rules are those of /bin/sh with three
+differences, all before a bare `--`: `{` at the start of a word begins an object that reaches to its
+balanced `}`; an apostrophe after a letter or digit (it's) is not a quote; and a backslash outside
+quotes is an ordinary character (C:\\temp) unless a blank, a quote or the end of the line follows
+it. After `--` the words are those that /bin/sh would see, since it may get that text unchanged. `#`
+starts a comment only where a word could start. A backslash at the end of a line continues it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _RESERVED = _OPENERS | {"}", "do", "done", "elif", "else", "esac", "fi", "in", "
 def tokenize(line: str, behind_dashes: bool = False) -> list[Token]:
     """The tokens of a line, or of several lines that belong together; comments are tokens too.
 
-    `behind_dashes`: the line goes on from one that held a bare `--`.
+    `behind_dashes`: the line continues one that contained a bare `--`.
     """
     tokens: list[Token] = []
     size = len(line)
@@ -64,9 +63,9 @@ def _skip_blanks(line: str, at: int) -> int:
 
 
 def reach(text: str, at: int, lacks: str = "") -> tuple[int, str]:
-    """Where the object that starts at `at` ends, and what it lacks if the text ends before it.
+    """Where the object that starts at `at` ends, and what it lacks if the text ends first.
 
-    To go on with more text, call again with the index it begins at and what was lacking.
+    To continue with more text, call again with the index where that begins and what was lacking.
     """
     quote = lacks[0] if lacks[:1] in ("'", '"') else ""
     depth = len(lacks) - len(quote)
@@ -99,7 +98,7 @@ def reach(text: str, at: int, lacks: str = "") -> tuple[int, str]:
 def opens_quote(text: str, word: int, at: int) -> bool:
     """Whether the quote character at `at`, in a word that starts at `word`, starts a quote.
 
-    It's and rock'n'roll hold apostrophes; in an option, as in -F',', they are quotes.
+    It's and rock'n'roll contain apostrophes; in an option, as in -F',', they are quotes.
     """
     if text[at] == '"' or at == word or not text[at - 1].isalnum():
         return True
@@ -159,18 +158,18 @@ def _backslash(line: str, at: int, behind_dashes: bool) -> tuple[str, int, str]:
 
 
 def is_plain(word: str) -> bool:
-    """Whether /bin/sh reads the word as it stands."""
+    """Whether /bin/sh reads the word unchanged."""
     return word != "" and _PLAIN.issuperset(word)
 
 
 def is_variable(word: str) -> bool:
-    """Whether the word would set a variable if it stood in front of a command."""
+    """Whether the word would set a variable before a command."""
     name, sign, _ = word.partition("=")
     return bool(sign) and name.isascii() and name.isidentifier()
 
 
 def quote(word: str) -> str:
-    """The word so written that /bin/sh reads exactly it."""
+    """The word quoted so that /bin/sh reads exactly it."""
     if is_plain(word):
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"
@@ -179,7 +178,7 @@ def quote(word: str) -> str:
 def command_line(argv: Iterable[str]) -> str:
     """The command line that makes /bin/sh run exactly these arguments."""
     words = [quote(word) for word in argv]
-    # Unquoted, the shell would take these as an assignment or as its own grammar.
+    # Unquoted, the shell would take these for an assignment or its own grammar.
     if words and (words[0] in _RESERVED or "=" in words[0]) and words[0][0] not in "'\"":
         words[0] = f"'{words[0]}'"
     return " ".join(words)

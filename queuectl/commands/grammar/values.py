@@ -1,4 +1,4 @@
-"""Reading the values of operands and options by kind; loaded when a line has one to check."""
+"""Reads the values of operands and options by kind; loaded when a line has one to check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_DIGITS = 18
 
 
 def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
-    """What `text` means as a value of `param`; `values` are those bound so far.
+    """The meaning of `text` as a value of `param`; `values`: those bound so far.
 
     "state" gives the present spelling, "setting" its usual name, "int" and "count" an int,
     "number" and "duration" a float (seconds), "time" RFC 3339 text, in UTC or, if it named no zone,
@@ -50,7 +50,7 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
 
 
 def known_words(param: Param) -> Iterable[str]:
-    """The words that a value of this kind can be, for a suggestion; none if it is free."""
+    """The possible words for a value of this kind, for a suggestion; empty if it is free."""
     if param.choices:
         return param.choices
     if param.kind == "state":
@@ -120,7 +120,7 @@ def _number(param: Param, text: str) -> object:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if number - number != 0:  # infinite, or no number at all
+    if number - number != 0:  # infinite or not a number
         raise InvalidInput(f"{param.name} must be a number, not '{_short(text)}'")
     return _bounded(param, number, param.low)
 

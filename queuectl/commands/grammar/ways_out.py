@@ -1,6 +1,6 @@
-"""The line that was most likely meant, where a command stands in a line without its quotes or `--`.
+"""The line that was most likely meant if a command lacks its quotes or `--`.
 
-Loaded only for a line that is at fault. Each line that is told can be run as it stands.
+Loaded only for a faulty line. Each suggested line can be run as it is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from queuectl.commands.grammar.bound import Reading, Token, behind_option, short
 from queuectl.commands.grammar.tokens import command_line, is_variable, quote
 
 _SHELL_SIGNS = frozenset(" \t\n|&;<>()$`\"'*?")
-_COMMANDS = ("--command", "--file", "--each")  # where the command comes from
-_LONGEST = 200  # characters of a command that are repeated in advice
+_COMMANDS = ("--command", "--file", "--each")  # options that give the command
+_LONGEST = 200  # characters of a command repeated in advice
 
 
 def option_not_yet(reading: Reading, name: str) -> bool:
@@ -29,7 +29,7 @@ def option_not_yet(reading: Reading, name: str) -> bool:
 
 
 def without_pipes(reading: Reading, token: Token) -> str:
-    """What to say of a pipe or a redirection, which only /bin/sh knows; "" for another token."""
+    """The message for a pipe or redirection, which only /bin/sh knows; "" for another token."""
     ends = token.raw[-1:] == ";"
     is_sign = ends or token.raw.lstrip("0123456789")[:1] in ("|", "<", ">", "&", ";")
     if reading.is_argv or token.quoted or not is_sign:
@@ -49,7 +49,7 @@ def without_pipes(reading: Reading, token: Token) -> str:
 
 
 def as_a_job(reading: Reading, token: Token) -> str:
-    """How to hand in the line from a token on, if that names a program; "" if it names none."""
+    """How to enqueue the line from a token on, if that names a program; else ""."""
     if shutil.which(token.text) is None:
         first = token.text.split()[:1]
         is_line = token is reading.tokens[-1] and (reading.is_argv or token.quoted)
@@ -63,9 +63,9 @@ def as_a_job(reading: Reading, token: Token) -> str:
 
 
 def way_out(reading: Reading, at: int) -> tuple[str, str]:
-    """The line that gives the words from the token at `at` on as a command; ("", "") if unknown.
+    """The line that enqueues the words from the token at `at` on; ("", "") if unknown.
 
-    The second text could stand in place of that token, if no more is needed.
+    The second text could replace that token, if nothing else is needed.
     """
     options, words = _parted(reading, at)
     names = [option[0].text.partition("=")[0] for option in options]
@@ -77,7 +77,7 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
     if "--file" in names or not words:
         return "", ""
     behind = [number for number, word in enumerate(words) if word.raw == "--"]
-    if behind:  # what stands before -- is not a command, but perhaps an id
+    if behind:  # what precedes -- is not a command but perhaps an id
         named = behind[0] == 1 and "--id" not in names
         return (" ".join([*front, "--id", *_written(reading, words)]) if named else ""), ""
     file = _written_file(reading, words) if len(words) == 1 else ""
@@ -98,7 +98,7 @@ def way_out(reading: Reading, at: int) -> tuple[str, str]:
 
 
 def _written_file(reading: Reading, words: Sequence[Token]) -> str:
-    """How to hand in a file that stands alone and is not a program; "" for other words."""
+    """How to enqueue a file that stands alone and is not a program; "" for other words."""
     name = words[0].text.removeprefix("@")
     folder = reading.bound.values.get("cwd")
     path = os.path.join(folder if isinstance(folder, str) else "", name)
@@ -115,9 +115,9 @@ def _written_file(reading: Reading, words: Sequence[Token]) -> str:
 
 
 def given_again(reading: Reading, at: int) -> str:
-    """What to say of further values behind an option that takes one at a time; "" for other words.
+    """The message for further values after a repeatable option; "" for other words.
 
-    Where no command stands elsewhere in the line, it is one that may begin here.
+    If the line has no command elsewhere, one may begin here.
     """
     param, spec = behind_option(reading, at), reading.bound.spec
     if param is None:
@@ -132,7 +132,7 @@ def given_again(reading: Reading, at: int) -> str:
 
 
 def either_way(reading: Reading, at: int) -> str:
-    """What to say of an id that could be a further value of the option before it, too."""
+    """The message for an id that could also be a further value of the option before it."""
     param, ids = behind_option(reading, at), _further(reading)
     assert param is not None
     tokens = [token for token in reading.tokens if token.role != "comment"]
@@ -147,7 +147,7 @@ def either_way(reading: Reading, at: int) -> str:
 
 
 def _further(reading: Reading) -> dict[int, str]:
-    """The words that follow on the value of an option that may be given again, with its name."""
+    """The words after the value of a repeatable option, with the option's name."""
     found, param = {}, None
     for at, token in enumerate(reading.tokens):
         if token.text[:1] == "-" or token.role == "command":
@@ -162,7 +162,7 @@ def _further(reading: Reading) -> dict[int, str]:
 
 
 def _each_with(reading: Reading) -> str:
-    """The line with the options given again for each further value."""
+    """The line with the option repeated for each further value."""
     names, line = _further(reading), []
     for at, token in enumerate(reading.tokens):
         if token.role != "comment":
@@ -172,7 +172,7 @@ def _each_with(reading: Reading) -> str:
 
 
 def both_ways(reading: Reading, token: Token) -> str:
-    """What to say of a shell line that stands quoted behind `--`."""
+    """The message for a quoted shell line after `--`."""
     options, _ = _parted(reading, len(reading.tokens) - 1)
     front = [*reading.bound.words]
     for option in options:
@@ -182,10 +182,10 @@ def both_ways(reading: Reading, token: Token) -> str:
 
 
 def is_no_program(reading: Reading, token: Token) -> bool:
-    """Whether a word that stands alone is not a program but a whole shell line in quotes.
+    """Whether a single word is not a program but a whole shell line in quotes.
 
-    It may be one if it holds no sign of the shell or is a file. In a line of ours what was not
-    quoted goes to /bin/sh as it stands, and what only /bin/sh can expand is left to it.
+    It may be a program if it contains no sign of the shell or is a file. In our own lines unquoted
+    text goes to /bin/sh unchanged, and expansions are left to it.
     """
     text = token.text
     if not _SHELL_SIGNS.intersection(text) or not (reading.is_argv or token.raw[0] in "'\""):
@@ -199,7 +199,7 @@ def is_no_program(reading: Reading, token: Token) -> bool:
 
 
 def with_variables(reading: Reading, token: Token) -> str:
-    """What to say of a variable that is set where a program should stand, behind `--`."""
+    """The message for a variable that is set after `--`, where a program should be."""
     options, _ = _parted(reading, len(reading.tokens) - 1)
     front = [*reading.bound.words]
     for option in options:
@@ -211,7 +211,7 @@ def with_variables(reading: Reading, token: Token) -> str:
 
 
 def _without_variables(words: list[Token]) -> tuple[list[str], list[Token]]:
-    """The options that set what stands as NAME=VALUE in front of a command, and the command."""
+    """The options for the NAME=VALUE words before a command, and the command."""
     count = next((at for at, word in enumerate(words) if not is_variable(word.text)), len(words))
     given = [part for word in words[:count] for part in ("--env", quote(word.text))]
     return given, words[count:]
@@ -220,7 +220,7 @@ def _without_variables(words: list[Token]) -> tuple[list[str], list[Token]]:
 def _parted(reading: Reading, at: int) -> tuple[list[list[Token]], list[Token]]:
     """The options of the line, each with its value, and the other words from `at` on.
 
-    A short option behind `at` stays with the words: most likely it is the command's own.
+    A short option after `at` stays with the words: it is probably the command's own.
     """
     options: list[list[Token]] = []
     words: list[Token] = []
@@ -241,7 +241,7 @@ def _parted(reading: Reading, at: int) -> tuple[list[list[Token]], list[Token]]:
 def _quoted_command(
     reading: Reading, front: list[str], option: list[Token], words: list[Token]
 ) -> str:
-    """The line with the value of --command and the words behind it as one word; "" if unclear."""
+    """The line with the value of --command and the words after it as one word; "" if unclear."""
     if not words or words[0].start < option[0].start or any(word.raw == "--" for word in words):
         return ""
     texts = [token.text if reading.is_argv else token.raw for token in (*option, *words)]
@@ -250,7 +250,7 @@ def _quoted_command(
 
 
 def _written(reading: Reading, tokens: Sequence[Token]) -> list[str]:
-    """The tokens as they were written, or quoted back."""
+    """The tokens as written, or quoted again."""
     return [quote(token.text) if reading.is_argv else token.raw for token in tokens]
 
 
