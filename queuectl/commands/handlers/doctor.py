@@ -13,7 +13,6 @@ from queuectl.job_queue import JobQueue
 from queuectl.model.fields import NOT_YET
 from queuectl.model.hooks import is_hook
 from queuectl.model.times import compact
-from queuectl.store import opening
 from queuectl.store.facts import Finding
 from queuectl.worker.rescue import rescue
 
@@ -41,7 +40,7 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
 
     def summed_up() -> Iterator[str]:
         yield from lines
-        yield _summary(queue, found)
+        yield _summary(context, found)
 
     return Result(
         summed_up(),
@@ -80,13 +79,13 @@ def _line(context: Context, finding: Finding) -> str:
     return f"{label}: {about}: {text}; {todo}"
 
 
-def _summary(queue: JobQueue, found: list[Finding]) -> str:
+def _summary(context: Context, found: list[Finding]) -> str:
     problems = sum(finding.problem for finding in found)
-    name = render.one_line(opening.name_of(queue.folder))
+    name, queue = render.one_line(context.name), context.queue
     if problems:
         return f"{render.counted(problems, 'problem')} in {name}"
-    if not queue.exists():
-        return f"Nothing is queued yet: {name} is made at the first write."
+    if context.nothing_yet:
+        return context.nothing_yet
     jobs = render.jobs(sum(queue.counts().values()))
     workers = render.counted(sum(worker.alive for worker in queue.workers()), "worker")
     return f"All is well: {jobs}, {workers}, {name}"

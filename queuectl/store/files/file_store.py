@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from queuectl.config import Settings
@@ -14,7 +15,7 @@ from queuectl.model.job import CLAIMABLE, NOT_PLACED, PLACED_SLOTS, Job, recurs
 from queuectl.model.times import format_time, parse_time
 from queuectl.places import ENV_SETS
 from queuectl.store import door
-from queuectl.store.facts import WAKE, WorkerInfo, check_count, is_selection
+from queuectl.store.facts import WorkerInfo, check_count, is_selection
 from queuectl.store.files import marker, side_files, worker_files
 from queuectl.store.files.job_files import checked_line, decode_job, encode_job
 from queuectl.store.files.journal import PLAIN, PROMISED, Journal
@@ -52,6 +53,9 @@ class FileStore:
         self.sync, self.fold = self._writer.confirm, self._writer.fold
         self.fold_due_in, self.notices = self._writer.fold_due_in, self._writer.notices
         self.settings, self.set_id = self._settings.read, self._env_sets.id_of
+        self.wake = partial(worker_files.wake, path)
+        self.wake_idle = partial(worker_files.wake_idle, path)
+        self.note_lost = partial(worker_files.note_lost, path)
         self.on_change: OnChange = lambda pairs, settings: ()
         self.freed = 0
 
@@ -359,9 +363,6 @@ class FileStore:
             self._strike(worker_id)
         return True
 
-    def note_lost(self, worker_id: str, **facts: object) -> None:
-        worker_files.note_lost(self.folder, worker_id, **facts)
-
     def _strike(self, worker_id: str) -> None:
         entries = side_files.read_workers(self.folder)
         kept = [entry for entry in entries if entry.get("id") != worker_id]
@@ -392,12 +393,6 @@ class FileStore:
 
     def stop_elsewhere(self, now: bool) -> list[str]:
         return []
-
-    def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        worker_files.wake(self.folder, message, only)
-
-    def wake_idle(self, count: int) -> None:
-        worker_files.wake_idle(self.folder, count)
 
     # -- the rest
 

@@ -313,7 +313,7 @@ def note_lost(folder: str, worker_id: str, **facts: object) -> None:
         os.close(fd)
 
 
-def wake(folder: str, message: bytes, only: str | None = None) -> None:
+def wake(folder: str, message: bytes = WAKE, only: str | None = None) -> None:
     """Wake every worker, or `only` one; a hint that may be lost, since workers also poll."""
     above = os.path.join(folder, WORKERS)
     if door.folder_oddity(above):

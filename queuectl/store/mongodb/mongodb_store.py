@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, count, islice
 from typing import Any
 
@@ -20,7 +21,7 @@ from queuectl.model.dependencies import parents
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN
 from queuectl.model.job import Job
-from queuectl.store.facts import WAKE, Summary, WorkerInfo, is_selection
+from queuectl.store.facts import Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
 from queuectl.store.mongodb import layout
@@ -79,6 +80,10 @@ class MongodbStore:
         self.set_id, self.env_set = self._env_sets.id_of, self._env_sets.of
         self.release, self.forget_worker = self._workers.release, self._workers.forget
         self.next_due = self._claims.next_due
+        # Only of this host's workers: others poll, and their losses are noted there.
+        self.wake = partial(worker_files.wake, folder)
+        self.wake_idle = partial(worker_files.wake_idle, folder)
+        self.note_lost = partial(worker_files.note_lost, folder)
         self._marked = False  # whether the database is known to be a queue
         self._has_folder = False  # whether this object has made the host's folder
         self._settings: Mapping[str, object] = {}
@@ -362,19 +367,8 @@ class MongodbStore:
             for worker_id in self._workers.orphans(busy)
         ]
 
-    def note_lost(self, worker_id: str, **facts: object) -> None:
-        """See Workers; does nothing for a worker of another host."""
-        worker_files.note_lost(self.folder, worker_id, **facts)
-
     def stop_elsewhere(self, now: bool) -> list[str]:
         return self._workers.stop_elsewhere(now) if self._there() else []
-
-    def wake(self, message: bytes = WAKE, only: str | None = None) -> None:
-        """See Workers: only those of this host; others poll."""
-        worker_files.wake(self.folder, message, only)
-
-    def wake_idle(self, count: int) -> None:
-        worker_files.wake_idle(self.folder, count)
 
     # -- the rest
 
