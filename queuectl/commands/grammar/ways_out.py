@@ -173,12 +173,14 @@ def _each_with(reading: Reading) -> str:
 
 def both_ways(reading: Reading, token: Token) -> str:
     """The message for a quoted shell line after `--`."""
-    options, _ = _parted(reading, len(reading.tokens) - 1)
-    front = [*reading.bound.words]
-    for option in options:
-        front += _written(reading, option)
-    line = " ".join([*front, "--command", _short(*_written(reading, [token]))])
+    line = " ".join([*_front(reading), "--command", _short(*_written(reading, [token]))])
     return f"behind -- stands no program; for a shell line: {line}; for a program: its path"
+
+
+def _front(reading: Reading) -> list[str]:
+    """The words and options of a line before its `--`."""
+    options, _ = _parted(reading, len(reading.tokens) - 1)
+    return [*reading.bound.words, *(w for option in options for w in _written(reading, option))]
 
 
 def is_no_program(reading: Reading, token: Token) -> bool:
@@ -200,13 +202,9 @@ def is_no_program(reading: Reading, token: Token) -> bool:
 
 def with_variables(reading: Reading, token: Token) -> str:
     """The message for a variable that is set after `--`, where a program should be."""
-    options, _ = _parted(reading, len(reading.tokens) - 1)
-    front = [*reading.bound.words]
-    for option in options:
-        front += _written(reading, option)
     given, words = _without_variables(reading.tokens[reading.tokens.index(token) :])
     line = _short(command_line([word.text for word in words]) if words else "COMMAND")
-    advised = " ".join([*front, *given, "--", line])
+    advised = " ".join([*_front(reading), *given, "--", line])
     return f"behind -- stands no program but a variable; to run a command: {advised}"
 
 
