@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -296,7 +296,9 @@ def group_alive(group: int) -> bool:
         return False
     # If nothing reaps orphans (a container's first process may not), zombies stay for ever.
     try:
-        return not are_seen() or any(True for _ in _living_members(group))
+        return not are_seen() or any(
+            one.group == group and not one.ended for one in look().values()
+        )
     except OSError:  # no descriptor is free
         return True
 
@@ -333,14 +335,6 @@ def processes_marked(marks: Collection[bytes]) -> list[int]:
 def environment_of(pid: int) -> set[bytes]:
     """The environment of a process at its start, as `NAME=value`; empty if it cannot be read."""
     return set(_contents(f"/proc/{pid}/environ").split(b"\0")) - {b""}
-
-
-def _living_members(group: int) -> Iterator[int]:
-    name = str(group).encode()
-    for pid in _pids():
-        words = _stat_words(pid)
-        if words and words[2] == name and words[0] not in _ENDED:
-            yield pid
 
 
 def _pids() -> list[int]:

@@ -81,7 +81,8 @@ class Runner:
         self._offspring = Offspring()
         # Gives the job's captured variables; set by the caller, which knows the queue.
         self.env_set: Callable[[Job], Mapping[str, Any] | None] = lambda _: None
-        self.now: Callable[[], str] = _now  # also set by the caller if the queue has its own clock
+        # Also set by the caller if the queue has its own clock.
+        self.now: Callable[[], str] = lambda: format_time(time.time())
         # Looks at the output; returns the seconds until the next look.
         self.watch_output: Callable[[], float] = lambda: LATER
         # The id of the set of variables read last, and the result, since most jobs of a queue share
@@ -449,7 +450,3 @@ def _spelled(number: int) -> str:
         return f"{number} ({signal.Signals(number).name})"
     except ValueError:
         return str(number)
-
-
-def _now() -> str:
-    return format_time(time.time())

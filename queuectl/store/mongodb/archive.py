@@ -13,6 +13,7 @@ from queuectl.model.gate import OPEN, Gate
 from queuectl.model.job import Job
 from queuectl.model.times import format_time
 from queuectl.store.backup import check_refill, following, format_backup, keep_replaced
+from queuectl.store.contract import Store
 from queuectl.store.files.job_files import encode_job
 from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import MARKER, Connection, pieces
@@ -20,10 +21,6 @@ from queuectl.store.mongodb.documents import KEY, KIDS, WAITS, to_document
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.kin import refuse_kin, waits_of
 from queuectl.store.mongodb.lanes import AFTER, lane_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.store.contract import Store
 
 # The front of the name of a collection that will replace `jobs`; the time of its making follows.
 _INCOMING = "queuectl_incoming_"

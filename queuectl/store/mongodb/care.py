@@ -6,6 +6,7 @@ from queuectl.errors import StoreError
 from queuectl.model.dependencies import parents
 from queuectl.model.gate import OPEN
 from queuectl.model.job import LIVE
+from queuectl.store.contract import Store
 from queuectl.store.damage.check import key_twins, told_of_live
 from queuectl.store.damage.stray_logs import find_stray_logs, put_aside
 from queuectl.store.facts import Finding
@@ -13,10 +14,6 @@ from queuectl.store.mongodb.connection import JOB_BY_JOB, MAKE_SET, Connection
 from queuectl.store.mongodb.documents import Document, to_job
 from queuectl.store.mongodb.keys import Keys
 from queuectl.store.mongodb.kin import Family
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from queuectl.store.contract import Store
 
 
 class MongodbCare:
