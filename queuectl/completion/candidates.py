@@ -138,15 +138,19 @@ class _Completion:
         return [self._one(word, meanings[word]) for word in ranked(meanings, self.typed)]
 
     def command_words(self) -> list[Candidate]:
-        depth = len(self._path)
-        usual: dict[str, list[CommandSpec]] = {}
-        for spec in self.specs:
-            if spec.words[:depth] == self._path and len(spec.words) > depth:
-                usual.setdefault(spec.words[depth], []).append(spec)
-        found = self._fitting((word, _about(below, depth)) for word, below in usual.items())
+        found = self._fitting(self._below(self._path))
         # Old spellings work, but are offered only where one is being typed.
         old = [word for word in self.expected.words if word.startswith(self.typed or "\0")]
         return found or [self._one(word, "another spelling") for word in old]
+
+    def _below(self, path: tuple[str, ...]) -> list[tuple[str, str]]:
+        """The words that may follow these words of a command, each with what it is about."""
+        depth = len(path)
+        below: dict[str, list[CommandSpec]] = {}
+        for spec in self.specs:
+            if spec.words[:depth] == path and len(spec.words) > depth:
+                below.setdefault(spec.words[depth], []).append(spec)
+        return [(word, _about(specs, depth)) for word, specs in below.items()]
 
     def line(self) -> list[Candidate]:
         """The first word of a command that is the rest of the line."""
@@ -232,14 +236,9 @@ class _Completion:
     def topics(self) -> list[Candidate]:
         from queuectl.commands.help.pages import TOPICS
 
-        typed = self._given()
-        below: dict[str, list[CommandSpec]] = {}
-        for spec in self.specs:
-            if list(spec.words[: len(typed)]) == typed and len(spec.words) > len(typed):
-                below.setdefault(spec.words[len(typed)], []).append(spec)
-        pairs = [(word, _about(specs, len(typed))) for word, specs in below.items()]
+        typed = tuple(self._given())
         more = [] if typed else [(topic, "") for topic in (*TOPICS, "settings", "fields")]
-        return self._fitting([*pairs, *more])
+        return self._fitting([*self._below(typed), *more])
 
     def paths(self) -> Iterator[Candidate]:
         only_folders = self.expected.param is not None and self.expected.param.key == "cwd"

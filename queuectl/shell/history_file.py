@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from queuectl.places import expand, is_anothers, state_folder
 from queuectl.store import door
@@ -24,7 +24,7 @@ _SLACK = 500  # more than MOST before the file is rewritten, so that not every s
 _PATIENCE = 0.3  # seconds for the lock; typing must not hang on a shell that was stopped
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _ESCAPED = str.maketrans(_ESCAPES)
-_MEANING = {"n": "\n", "r": "\r"}
+_ESCAPE, _MEANING = re.compile(r"\\(.?)"), {"n": "\n", "r": "\r"}
 
 
 def history_path(environ: Mapping[str, str]) -> str:
@@ -171,13 +171,6 @@ def _read(fd: int, start: int, end: int) -> bytes:
 
 def _unescaped(line: bytes) -> str:
     text = line.decode("utf-8", "surrogateescape")
-    return "".join(_pieces(text)) if "\\" in text else text
-
-
-def _pieces(text: str) -> Iterator[str]:
-    at = 0
-    while (found := text.find("\\", at)) >= 0:
-        follows = text[found + 1 : found + 2]
-        yield text[at:found] + _MEANING.get(follows, follows)
-        at = found + 2
-    yield text[at:]
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: _MEANING.get(found[1], found[1]), text)
