@@ -60,7 +60,7 @@ def parse_time(text: str) -> float:
     if moment.tzinfo is None:
         raise InvalidInput(f"the time '{text}' names no zone: end it with Z (UTC) or +01:00")
     seconds = moment.timestamp()
-    if not 0 <= seconds <= LATEST:
+    if not 0 <= seconds <= LATEST + 1:  # within that second, as a float has it
         raise InvalidInput(f"the time '{text}' is outside the years 1970 to 9999")
     return seconds
 

@@ -295,13 +295,21 @@ def shown(cli):
     return jobs, [cli.ok("logs", job, "--run", run) for job, run in runs]
 
 
-def test_what_cannot_be_copied_is_named_and_changes_nothing(queue, url, tmp_path, elsewhere):
+def test_what_cannot_be_copied_is_named_and_changes_nothing(
+    queue, url, tmp_path, elsewhere, server, client
+):
     folder = str(tmp_path / "folder")
     queue.ok("init", folder)
     with open(f"{folder}/jobs.json", "w") as file:
         file.write('[{"id": "odd", "command": "true", "note": {"large": 1180591620717411303424}}]')
     refused = queue("copy", folder, url + "_other")
     assert (refused.code, "MongoDB cannot keep job 'odd'" in refused.err) == (2, True), refused
+    with open(f"{folder}/jobs.json", "w") as file:
+        file.write('[{"id": "a", "command": ":"}, {"id": "b", "command": ":", "after": ["a"]}]')
+    if server.form == "standalone":
+        refused = queue("copy", folder, url + "_other")
+        assert (refused.code, "'b' waits for others" in refused.err) == (2, True), refused
+    assert url.rpartition("/")[2] + "_other" not in client.list_database_names()
     assert queue("copy", folder, folder).code == 2
     before = states(queue)
     moved = queue("copy", url, url.replace("127.0.0.1", "localhost"), "--move")

@@ -129,6 +129,18 @@ def test_an_edit_that_leaves_rev_alone_is_not_written_over(store, database):
         ({"run_at": "2026-13-01T00:00:00.000000Z"}, "2026-13-01T00:00:00.000000Z"),
         ({"worker": "../w"}, "../w"),
         ({"log_word": "a/b"}, "a/b"),
+        ({"run_at": "2027-02-29T00:00:00.000000Z"}, "2027-02-29T00:00:00.000000Z"),
+        ({"created_at": "1969-12-31T00:00:00.000000Z"}, "1969-12-31T00:00:00.000000Z"),
+        ({"priority": 1 << 40}, 1 << 40),
+        ({"env": {"A=B": ""}}, {"A=B": ""}),
+        ({"cron": "daily"}, None),
+        ({"base": 1e7}, None),
+        ({"jitter": 1.5}, None),
+        ({"max_delay": 1e400}, None),
+        ({"retry_on": [256]}, None),
+        ({"no_retry_on": []}, None),
+        ({"log_limit": -1}, None),
+        ({"unique": " "}, None),
     ],
 )
 def test_an_edit_without_sense_is_refused_by_the_server_else_by_the_jobs_name(
@@ -146,6 +158,26 @@ def test_an_edit_without_sense_is_refused_by_the_server_else_by_the_jobs_name(
             store.get("a")
     else:
         assert getattr(store.get("a"), *edit) == read_so
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"_lane": 5}, {"_seq": "1"}, {"_waits": "x"}, {"_kids": "x"}, {"_key": [1]}, {"_batch": 5}],
+)
+def test_an_edit_without_sense_of_what_the_store_adds_is_refused(store, database, edit):
+    from pymongo import errors
+
+    store.add([make_job("a")])
+    with pytest.raises(errors.WriteError, match="Document failed validation"):
+        database.jobs.update_one({"_id": "a"}, {"$set": edit})
+
+
+@pytest.mark.parametrize("moment", ["2028-02-29T12:00:00", "9999-12-31T23:59:59"])
+def test_a_later_moment_that_there_is_lets_others_start(store, database, moment):
+    store.add([make_job("a")])
+    database.jobs.update_one({"_id": "a"}, {"$set": {"run_at": f"{moment}.999999Z"}})
+    assert store.claim("w", NOW).job is None
+    assert store.next_due() > 1e6
 
 
 @pytest.mark.parametrize("settings", [{}, {"limits": {"gpu": 2}}])

@@ -19,7 +19,7 @@ from queuectl.store.mongodb import layout
 from queuectl.store.mongodb.connection import MARKER, Connection, pieces
 from queuectl.store.mongodb.documents import KEY, KIDS, WAITS, to_document
 from queuectl.store.mongodb.env_sets import EnvSets
-from queuectl.store.mongodb.kin import refuse_kin, waits_of
+from queuectl.store.mongodb.kin import waits_of
 from queuectl.store.mongodb.lanes import AFTER, lane_of
 
 # The front of the name of a collection that will replace `jobs`; the time of its making follows.
@@ -78,8 +78,6 @@ class MongodbArchive:
         store.make()
         ids = {name: self._env_sets.keep(form) for name, form in env_sets.items()}
         jobs = [job._replace(env_set=ids.get(job.env_set or "", job.env_set)) for job in jobs]
-        if not self._connection.has_transactions:
-            refuse_kin(jobs, self._connection.address.name)
         old, replaced = store.settings(), self._replaced()
         present: dict[str, Job] = {}
         kept = self._keep(present) if held else None

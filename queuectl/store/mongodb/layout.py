@@ -16,7 +16,7 @@ from queuectl.store.mongodb.documents import KEY, WAITS
 from queuectl.store.mongodb.schema import validator
 
 FORMAT = 1
-LAYOUT = 8  # raise it with each new index or rule: a process that finds a lower one makes them
+LAYOUT = 9  # raise it with each new index or rule: a process that finds a lower one makes them
 COLLECTIONS = ("jobs", "dlq", "config", "workers", "logs", "env_sets", "meta")
 _EXISTS = 48
 _Index = tuple[tuple[str, ...], dict[str, Any]]  # the fields, and how

@@ -41,7 +41,7 @@ from queuectl.store.mongodb.documents import STAGED, check_document, to_job
 from queuectl.store.mongodb.env_sets import EnvSets
 from queuectl.store.mongodb.firing import Firing
 from queuectl.store.mongodb.host import make_host_folder
-from queuectl.store.mongodb.kin import Family
+from queuectl.store.mongodb.kin import Family, refuse_kin
 from queuectl.store.mongodb.staging import Staging
 from queuectl.store.mongodb.workers import LeasedSlot, MongodbWorkers
 
@@ -385,9 +385,11 @@ class MongodbStore:
         self.notices.clear()
 
     def check_size(self, job: Job) -> None:
-        """See Jobs; also refuses a key or a number that MongoDB cannot hold."""
+        """See Jobs; also refuses what MongoDB, or a standalone server, cannot hold."""
         checked_line(job)
         check_document(job)
+        if parents(job) and not self.connection.has_transactions:
+            refuse_kin((job,), self.name)
 
     def sync(self) -> None:
         """Nothing to do: every acknowledged write is durable."""
