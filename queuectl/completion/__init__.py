@@ -1,1 +1,1 @@
-"""What may come next in a line."""
+"""Completion: what may come next in a line."""

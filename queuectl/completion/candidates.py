@@ -1,6 +1,6 @@
-"""What may come next on the line, each with what it is: from the grammar and the live queue.
+"""What may come next on the line, with descriptions: from the grammar and the queue.
 
-Each Tab in another shell loads this anew, so what only some lines need is imported where used.
+Each Tab in another shell loads this anew: what only some lines need is imported where it is used.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _STATES_OF: dict[str, tuple[tuple[str, ...] | None, ...]] = {
     "finished_job": (("cancelled", "completed", "dead"),),
     "job": (("in_progress",), None),
 }
-# Where the kind alone does not tell which jobs the command can do something to.
+# For commands whose parameter kind does not show which jobs they can change.
 _STATES_FOR: dict[tuple[str, ...], tuple[tuple[str, ...] | None, ...]] = {
     ("retry",): (("failed",), ("dead",), ("cancelled", "completed")),
     ("wait",): (("in_progress",), ("failed",), ("pending",)),
 }
-# The states that a command takes, if it does not take all.
+# The states that a command accepts, if not all.
 _TAKEN: dict[tuple[str, ...], Collection[str]] = {
     ("cancel",): ("pending", "in_progress", "failed"),
     ("retry",): ("failed", "dead", "pending", "completed", "cancelled"),
@@ -61,16 +61,16 @@ _MEANINGS = {
 _KEY = r"[{,]\s*([\"']?)([A-Za-z_]*)$"
 _VALUE = r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]\s*([\"']?)([A-Za-z_]*)$"
 _KEYS = r"[{,]\s*[\"']?([A-Za-z_]+)[\"']?\s*[:=]"
-_LEAST_FUZZY = 2  # letters before letters in between may be missing
+_LEAST_FUZZY = 2  # letters after which letters in between may be missing
 
 
 def complete(
     bound: Bound, queue: LiveQueue, whole: bool = False, only_prefixes: bool = False
 ) -> list[Candidate]:
-    """What may stand at the end of a bound line, the likeliest first.
+    """What may come at the end of a bound line, the likeliest first.
 
-    What is typed already is not a candidate if it is the only one, unless `whole` words are wanted.
-    `only_prefixes`: jobs whose ids do not begin with what is typed need not be looked for.
+    The typed word itself is not returned as the only candidate, unless `whole` words are wanted.
+    `only_prefixes`: skip jobs whose ids do not begin with what is typed.
     """
     bound = bound.innermost
     found: list[Candidate] = []
@@ -82,7 +82,7 @@ def complete(
 
 
 def ranked(names: Iterable[str], typed: str) -> list[str]:
-    """The names that fit: those that start so, then those that contain it, then scattered."""
+    """The fitting names: those that begin with it, then contain it, then its scattered letters."""
     if not typed:
         return list(names)
     wanted = typed.lower()
@@ -139,7 +139,7 @@ class _Completion:
 
     def command_words(self) -> list[Candidate]:
         found = self._fitting(self._below(self._path))
-        # Old spellings work, but are offered only where one is being typed.
+        # Old spellings work, but are offered only while one is being typed.
         old = [word for word in self.expected.words if word.startswith(self.typed or "\0")]
         return found or [self._one(word, "another spelling") for word in old]
 
@@ -153,7 +153,7 @@ class _Completion:
         return [(word, _about(specs, depth)) for word, specs in below.items()]
 
     def line(self) -> list[Candidate]:
-        """The first word of a command that is the rest of the line."""
+        """The first word of a command that forms the rest of the line."""
         from queuectl.commands.grammar.inner_line import commands_for
 
         param = self.expected.param
@@ -184,7 +184,7 @@ class _Completion:
         return self._fitting((tag, "") for tag in self.queue.tags() if tag not in given)
 
     def fields(self) -> list[Candidate]:
-        """Names of fields, one or several by commas."""
+        """Names of fields, one or several with commas."""
         from queuectl.model.derived import DERIVED
         from queuectl.model.fields import FIELDS
 
@@ -248,7 +248,7 @@ class _Completion:
             yield self._one(word, meaning, shown)
 
     def programs(self) -> Iterator[Candidate]:
-        """What stands behind `--`, and the dashes themselves."""
+        """The words after `--`, and the dashes themselves."""
         tokens = self.bound.tokens
         ends = [at for at, token in enumerate(tokens) if token.role == "end"]
         if ends and tokens[ends[0]].end < len(self.bound.text):
@@ -290,9 +290,9 @@ class _Completion:
             yield Candidate(word, len(self.bound.text) - len(typed), word, "")
 
     def _jobs(self, groups: Sequence[tuple[str, ...] | None]) -> list[Candidate]:
-        """Jobs of each group of states in turn; those that the line names already are left out."""
+        """Jobs of each group of states in turn, without those that the line already names."""
         if self.typed[:1] == "-":
-            return []  # no id begins so: an option is being typed
+            return []  # no id begins like this: an option is being typed
         given, now = set(self._given()), time.time()
         found: dict[str, Seen] = {}
         if self.typed:
@@ -323,7 +323,7 @@ def _about(specs: Sequence[CommandSpec], depth: int) -> str:
 
 
 def shell_words(text: str, tokens: Sequence[Token]) -> list[Candidate]:
-    """What may stand at the end of a command line for /bin/sh, cut into tokens behind `--`."""
+    """What may come at the end of a command line for /bin/sh, given as tokens after `--`."""
     from queuectl.completion.system_words import of_line
 
     start, found = of_line(text, tokens)
@@ -331,7 +331,7 @@ def shell_words(text: str, tokens: Sequence[Token]) -> list[Candidate]:
 
 
 def _may_be_key(text: str, mark: str) -> bool:
-    """Whether what looks like the start of a key does not stand inside quoted text."""
+    """Whether what looks like the start of a key is outside of quoted text."""
     from queuectl.commands.grammar.tokens import reach
 
     lacks = reach(text, 0)[1]
@@ -340,7 +340,7 @@ def _may_be_key(text: str, mark: str) -> bool:
 
 
 def describe(job: Seen, now: float) -> str:
-    """A job in a few words: its state, since when, and its command."""
+    """A job in a few words: its state and since when, and its command."""
     from queuectl.model.times import format_duration, parse_time
 
     since = job.started_at if job.state == "in_progress" else job.updated_at

@@ -1,4 +1,4 @@
-"""Words that the system knows, for completion: programs, files and folders."""
+"""Words of the system for completion: programs, files and folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from queuectl.commands.grammar.bound import Token
 
-    # How it is written on the line, how the menu shows it, and what it is.
+    # How it is written on the line, how the menu shows it, and its description.
     Word: TypeAlias = tuple[str, str, str]
 
 _MOST = 300  # programs
@@ -22,9 +22,9 @@ _BEFORE_A_PROGRAM = _SIGNS | {"do", "then", "else", "env", "exec", "nice", "nohu
 
 
 def of_line(text: str, tokens: Sequence[Token]) -> tuple[int, list[Word]]:
-    """What may stand at the end of a command line for /bin/sh, from which index on.
+    """What may come at the end of a command line for /bin/sh, and from which index on.
 
-    Where a command begins these are programs; elsewhere, and behind a slash, files and folders.
+    Programs where a command begins; files and folders elsewhere and after a slash.
     """
     last = tokens[-1] if tokens and tokens[-1].end == len(text) else None
     before = [*(tokens[:-1] if last else tokens)]
@@ -36,7 +36,7 @@ def of_line(text: str, tokens: Sequence[Token]) -> tuple[int, list[Word]]:
 
 
 def programs(start: str) -> list[Word]:
-    """The programs of the PATH whose names begin so, each with the folder it is found in."""
+    """The programs of the PATH whose names begin with `start`, each with its folder."""
     folders: dict[str, str] = {}
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         try:

@@ -1,8 +1,8 @@
-"""Answering another shell's Tab: `queuectl __complete SHELL LINE`, and the scripts that ask so.
+"""Answers another shell's Tab: `queuectl __complete SHELL LINE`.
 
-LINE is the command line up to the cursor as it was typed, quotes and all. The answer is a line for
-each candidate: the whole word, a tab, what it is. The exit code `FILES` asks the shell for names of
-files instead. Errors are never told at a Tab.
+LINE is the command line up to the cursor as typed, with quotes. The answer is a line for each
+candidate: the whole word, a tab, its description. The exit code `FILES` asks the shell for file
+names instead. Errors are never shown at a Tab.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from queuectl.completion.candidates import Candidate
 
 FILES = 10
-_MOST = 200  # candidates, and jobs of a kind; a shell shows no more without asking
+_MOST = 200  # candidates; jobs of a kind; a shell shows no more without asking
 _LONGEST = 60  # characters of a description
 _TO_BE_QUOTED = frozenset(" \t\n'\"\\{}$`|&;<>()*?[]!#~")
 
@@ -37,7 +37,7 @@ def answer(words: Sequence[str]) -> int:
         shell, line = words
         found = candidates(line, os.environ, only_prefixes=shell != "fish")
     except Exception:
-        return 0  # whatever it is, the command itself will tell when it is run
+        return 0  # whatever the error is, the command itself reports it when it is run
     if found is None:
         return FILES
     lines = [f"{word}\t{meaning}\n" for word, meaning in found]
@@ -49,10 +49,9 @@ def answer(words: Sequence[str]) -> int:
 def candidates(
     line: str, environ: Any, *, only_prefixes: bool = False
 ) -> list[tuple[str, str]] | None:
-    """What may stand in place of the last word, each with what it is; None: names of files.
+    """The words that may replace the last one, with descriptions; None: file names.
 
-    `only_prefixes`: only what begins with that word, for a shell that would take any other for a
-    replacement of it.
+    `only_prefixes`: only words that begin with it, for a shell that would replace it by any other.
     """
     program = tokenize(line)[:1]
     text = line[program[0].end :].lstrip() if program else ""
@@ -69,7 +68,7 @@ def candidates(
         live.close()
     words = [(text[begins : item.start] + item.text, item) for item in found]
     if bound.open:
-        typed = bound.tokens[-1].text  # in quotes that the shell will close
+        typed = bound.tokens[-1].text  # inside quotes that the shell will close
     return [
         (word, _one_line(item))
         for word, item in words[:_MOST]
@@ -78,7 +77,7 @@ def candidates(
 
 
 def _is_for_files(bound: Bound, typed: str) -> bool:
-    """Whether the name of a file may come, or a word of a command line behind `--`."""
+    """Whether a file name may come, or a word of a command line after `--`."""
     kinds = {item.kind for item in expected(bound)}
     if "argv" in kinds:
         return any(token.role == "end" for token in bound.tokens)
@@ -86,7 +85,7 @@ def _is_for_files(bound: Bound, typed: str) -> bool:
 
 
 def _programs(bound: Bound, typed: str) -> list[tuple[str, str]]:
-    """The programs that the first word behind `--` may become, each with its folder."""
+    """The programs that the first word after `--` may become, each with its folder."""
     ends = [at for at, token in enumerate(bound.tokens) if token.role == "end"]
     if not typed or "/" in typed or ends[:1] != [len(bound.tokens) - 2]:
         return []

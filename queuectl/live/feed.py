@@ -24,17 +24,17 @@ from queuectl.store.output import Output
 from queuectl.store.watch import Watch
 
 _GROUPS = (("in_progress",), ("dead",), ("completed", "cancelled"))
-_MANY = 3000  # jobs; of more some are shown while all are read
+_MANY = 3000  # jobs; of more, some are shown while all are read
 _SOME = 300  # jobs of each kind
-_LONGEST = 2000  # characters of a command or an error that are kept
+_LONGEST = 2000  # characters kept of a command or an error
 
 
 class Picture(NamedTuple):
     """The queue at the moment `now`.
 
-    `said` holds, by job id, the last line of output; of a job that is due but must wait, why.
-    `jobs` are kept from picture to picture: a screen applies `changes` to them first.
-    `partial`: not all jobs are among them yet. `page` is the part of the output asked for.
+    `said`: by job id, the last line of output, or why a due job must wait. `jobs` are kept from
+    picture to picture: a screen first applies `changes` to them. `partial`: `jobs` is not complete
+    yet. `page`: the part of the output asked for.
     """
 
     now: float
@@ -66,7 +66,7 @@ class Feed:
     ) -> Picture:
         """The queue now, with the last lines of the visible jobs and the page of output in `wish`.
 
-        All jobs are read, unless that takes long and it must be `at_once`.
+        All jobs are read, unless that takes long and the picture must be `at_once`.
         """
         changed = self._look_at_the_whole()
         changes: Mapping[str, Job | None] = {}
@@ -74,12 +74,12 @@ class Feed:
             try:
                 changes = self._follow(changed, at_once)
             except UNREADABLE as exc:
-                self._mark = None  # it may have been a passing one
+                self._mark = None  # the error may pass
                 self._standing = Standing({}, 0, str(exc))
                 self._partial = self._jobs is not None  # all must be read anew
         jobs = self._jobs if self._jobs is not None else Rows()
         seen = [changes.get(job.id) or job for job in visible]
-        # The screen applies `changes` to these rows later, so what runs is a moment old here.
+        # The screen applies `changes` to these rows later, so running jobs are slightly old here.
         why = waits(seen, self._gate, lambda: jobs.running.values(), jobs.states, self._now())
         said = {job.id: why.get(job.id) or self._last_words(job) for job in seen}
         page = None
@@ -113,11 +113,11 @@ class Feed:
         self._gate = (settings.gate() if settings else None) or OPEN
         self._workers = tuple(summary.workers)
         if before.aging != self._gate.aging:
-            self._partial = self._jobs is not None  # all in new order
+            self._partial = self._jobs is not None  # all of them in a new order
         return not same
 
     def _follow(self, changed: bool, at_once: bool) -> Mapping[str, Job | None]:
-        """What became of the jobs since the last look; reads all of them if that is not known."""
+        """The changes of the jobs since the last look; reads all jobs if they are unknown."""
         if self._jobs is not None and not changed and not self._partial:
             return {}
         if self._jobs is None and at_once and sum(self._standing.counts.values()) > _MANY:
@@ -134,14 +134,14 @@ class Feed:
         return format_time(time.time())
 
     def _first(self) -> list[Job]:
-        """Some jobs of each state, soon: of those that wait the ones that are claimed first."""
+        """Some jobs of each state, quickly; of waiting ones those that are claimed first."""
         with closing(self._watch.glance()) as glance:
             jobs = glance.next_claimed(self._now(), _SOME)
             jobs += [job for states in _GROUPS for job in glance.newest(states, "", _SOME)]
             return list(map(_slim, jobs))
 
     def _last_words(self, job: Job) -> str:
-        """Why the job failed, or the last line that it printed."""
+        """Why the job failed, or the last line of its output."""
         if job.state in ("failed", "dead"):
             return one_line(job.error or "")
         key = (job.id, job.run, job.state)
@@ -153,7 +153,7 @@ class Feed:
 
 
 def _slim(job: Job) -> Job:
-    """What the screen shows of a job: the whole queue is kept in memory."""
+    """The job with only what the screen shows, since the whole queue is kept in memory."""
     runs = job.state == "in_progress"
     return job._replace(
         state=cast("State", sys.intern(job.state)),

@@ -1,4 +1,4 @@
-"""What completion knows of the queue at the moment: read without locks, seldom, never raising."""
+"""What completion knows about the queue: read without locks, seldom, and never raising."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from queuectl.store.facts import WorkerInfo
     from queuectl.store.watch import Peek, Seen, Watch
 
-# A queue that changes all the time is read anew after 20 times what the last reading took: at most
-# a twentieth of a processor; a small queue is as fresh as can be.
+# A queue that changes all the time is read again after 20 times as long as the last reading took:
+# that costs at most a twentieth of a processor, and a small queue is always fresh.
 _REST, _LONGEST_REST = 20.0, 0.3  # times; seconds
 _MOST = 300  # jobs of a kind; nobody reads a longer menu
 
@@ -24,7 +24,7 @@ _MOST = 300  # jobs of a kind; nobody reads a longer menu
 class LiveQueue:
     """The jobs, settings and workers of a queue; its methods may be called by any thread.
 
-    While the queue cannot be read, what was read last stands.
+    While the queue cannot be read, the last reading remains.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LiveQueue:
         self._tags: list[str] | None = None
 
     def jobs(self, states: tuple[str, ...] | None, start: str = "") -> Sequence[Seen]:
-        """The newest jobs in these states (None: any) whose ids begin so, newest first."""
+        """The newest jobs in these states (None: any) whose ids begin with `start`."""
         with self._mutex:
             try:
                 self._refresh()
@@ -50,7 +50,7 @@ class LiveQueue:
                 return self._jobs.get((states, start), [])
 
     def tags(self) -> list[str]:
-        """The tags of the newest jobs that have some."""
+        """The tags of the newest jobs with tags."""
         with self._mutex:
             try:
                 self._refresh()
@@ -61,11 +61,11 @@ class LiveQueue:
             return self._tags or []
 
     def look_again(self) -> None:
-        """Answer from now on with what is there, though it was read a moment ago."""
+        """Read again at the next call, even if the last reading is recent."""
         self._rest_until = float("-inf")
 
     def settings(self) -> Settings:
-        """The settings as they are now, or their defaults."""
+        """The present settings, or their defaults."""
         from queuectl.config import Settings
 
         try:
@@ -74,7 +74,7 @@ class LiveQueue:
             return Settings()
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers that live."""
+        """The living workers."""
         try:
             return [worker for worker in self._watch.workers() if worker.alive]
         except UNREADABLE:
@@ -106,7 +106,7 @@ class LiveQueue:
         return self._jobs.get(key, [])
 
     def _refresh(self) -> None:
-        """Read anew what changed since, unless the last reading was a moment ago."""
+        """Read what changed since, unless the last reading is recent."""
         if self._clock() < self._rest_until:
             return
         mark, began = self._watch.menu_mark(), self._clock()

@@ -1,4 +1,4 @@
-"""What becomes of the jobs that this shell enqueued, told in a line each, or summed up."""
+"""Notices about the jobs that this shell enqueued: a line for each, or a summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOLD = ("completed", "failed", "dead")
 
 
 class Notices:
-    """Follows some jobs and keeps what is to be told of them until somebody takes it.
+    """Follows some jobs and keeps the notices about them until they are taken.
 
     `mode` is "on", "off" or "dead". Any thread may call the methods.
     """
@@ -25,7 +25,7 @@ class Notices:
         self.mode = "on"
         self._clock = clock
         self._mutex = threading.Lock()
-        self._followed: dict[str, tuple[str, int]] = {}  # id -> state and run told last
+        self._followed: dict[str, tuple[str, int]] = {}  # id -> state and run of the last notice
         self._waiting: list[Job] = []
 
     @property
@@ -40,7 +40,7 @@ class Notices:
                 self._followed.setdefault(job_id, ("", 0))
 
     def silence(self, ids: Iterable[str]) -> None:
-        """Stop telling of these jobs: they ended, and another part said so."""
+        """Stop notices about these jobs, whose end was shown in another way."""
         gone = set(ids)
         with self._mutex:
             self._waiting = [job for job in self._waiting if job.id not in gone]
@@ -48,7 +48,7 @@ class Notices:
                 self._followed.pop(job_id, None)
 
     def feed(self, jobs: Iterable[Job]) -> None:
-        """Take in jobs as they are now, in the order they became so."""
+        """Take in the present form of jobs, in the order of their changes."""
         with self._mutex:
             for job in jobs:
                 told = self._followed.get(job.id)
@@ -61,7 +61,7 @@ class Notices:
                     self._waiting.append(job)
 
     def any_waiting(self) -> bool:
-        """Whether `take` would give anything."""
+        """Whether `take` would return anything."""
         with self._mutex:
             return any(self._wanted(job) for job in self._waiting)
 

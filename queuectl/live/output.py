@@ -1,6 +1,6 @@
-"""The output of a job on the screen of `top`: any part of it, however long it is.
+"""The output of a job on the screen of `top`: any part of it, whatever its length.
 
-Only what is near the part that is shown is read, so a log of gigabytes costs what a short one does.
+Only what is near the shown part is read, so a log of gigabytes costs no more than a short one.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from queuectl.errors import StoreError
 from queuectl.model.job import Job
 from queuectl.store.output import Output
 
-# Where a row of the screen begins: at which byte its line does, and which row of that line it is.
+# Where a row of the screen begins: the byte at which its line begins, and its number in that line.
 Position: TypeAlias = tuple[int, int]
 _NEAR, _FAR = 1 << 15, 1 << 22  # bytes read around a position, at first and at most
 _TAB = 8
 
 
 class Wish(NamedTuple):
-    """The part of a job's output that is to be shown, on so many columns and rows.
+    """The wanted part of a job's output, for this many columns and rows.
 
-    It begins `move` rows behind `position`; with no position it is the end, as it grows.
+    It begins `move` rows after `position`; without a position it is the growing end.
     """
 
     job_id: str
@@ -36,7 +36,7 @@ class Wish(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Lines of output, and where in it they stand: `size` is that of the whole, in bytes."""
+    """Lines of output with their positions; `size`: bytes of the whole output."""
 
     lines: tuple[str, ...] = ()
     position: Position = (0, 0)
@@ -45,7 +45,7 @@ class Page(NamedTuple):
 
 
 def read_page(logs: Output, job: Job, wish: Wish) -> Page:
-    """The page of a job's output that somebody wishes to see; an empty one if there is none."""
+    """The wished page of a job's output; an empty one if there is no output."""
     try:
         log = logs.open(job)
         if log is None:
@@ -57,7 +57,7 @@ def read_page(logs: Output, job: Job, wish: Wish) -> Page:
 
 
 def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
-    """The page in `size` bytes that `read` gives, from one offset to another."""
+    """The wished page of `size` bytes; `read` gives the bytes between two offsets."""
     near = _NEAR
     while True:
         wanted = wish.position
@@ -81,9 +81,9 @@ def turn(read: Callable[[int, int], bytes], size: int, wish: Wish) -> Page:
 
 
 def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Position, str]]:
-    """The rows of the screen that some bytes of output make, each with its position.
+    """The rows of the screen for some bytes of output, each with its position.
 
-    The bytes may begin and (unless `whole`) end within a line: such parts are left out.
+    The bytes may begin and (unless `whole`) end inside a line: such parts are left out.
     """
     lines = data.split(b"\n")
     offset = begin
@@ -94,7 +94,7 @@ def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Po
     if lines == [b""]:
         return
     for line in lines:
-        # A line that was written over with carriage returns shows what was written last.
+        # A line overwritten with carriage returns shows what was written last.
         last = line.rstrip(b"\r").rpartition(b"\r")[2]
         text = unjoined(one_line(last.decode("utf-8", "replace").expandtabs(_TAB)))
         for row, part in enumerate(wrapped(text, wish.columns) if wish.wrap else (text,)):
@@ -103,7 +103,7 @@ def _rows(data: bytes, begin: int, whole: bool, wish: Wish) -> Iterator[tuple[Po
 
 
 def wrapped(text: str, columns: int) -> Iterator[str]:
-    """The text in parts that fit into so many columns; at least one."""
+    """The text in parts of at most `columns` columns; at least one part."""
     if text.isascii():
         for at in range(0, max(1, len(text)), columns):
             yield text[at : at + columns]

@@ -1,4 +1,4 @@
-"""The jobs that `top` lists: all of the queue, in the chosen order, kept so as jobs change."""
+"""The jobs that `top` lists: the whole queue in the chosen order, kept up as jobs change."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from queuectl.model.dependencies import parent_state
 from queuectl.model.job import Job
 from queuectl.model.selection import Selection, matches
 
-# What a job is sorted by; its id comes last, so that no two are equal.
+# The sort key of a job; its id comes last, so that no two are equal.
 Key: TypeAlias = tuple[int | str, ...]
 
 _EVERYTHING = Selection()
 _RANKS = {"in_progress": 0, "failed": 1, "pending": 1, "dead": 3, "completed": 4, "cancelled": 4}
-_WAITS = 1  # the rank of a job that may be claimed; one that is not due yet comes behind those
-LATEST = "~"  # behind every moment
+_WAITS = 1  # the rank of a job that may be claimed; jobs due later come after those
+LATEST = "~"  # after every moment
 _FEW = 100  # changes; more are sorted in together
 
 
 class Rows:
-    """Jobs by id, and in order those that fit a filter: 100,000 of them can be looked through.
+    """Jobs by id, and those that fit a filter in order; made for 100,000 jobs.
 
-    Changes cost what is changed; another order or filter sorts anew (0.2 s for 100,000 jobs).
-    Jobs that wait stand as they are claimed: those that came in first before others like them, as
-    given here and then as they changed.
+    The cost of a change depends on what changed; another order or filter sorts everything (0.2 s
+    for 100,000 jobs). Waiting jobs are in claim order: among equal ones in the order in which they
+    are given here, then in that of their changes.
     """
 
     def __init__(self, jobs: Iterable[Job] = (), now: str = LATEST, aging: float = 0.0) -> None:
@@ -36,12 +36,12 @@ class Rows:
         self.longest = 0  # letters of an id
         self._jobs = {job.id: job for job in jobs}
         self.running = {job.id: job for job in self._jobs.values() if job.state == "in_progress"}
-        self._now = now  # what is due by then may be claimed
+        self._now = now  # jobs due by then may be claimed
         self._arrivals = {job_id: at for at, job_id in enumerate(self._jobs)}
         self._count = len(self._jobs)  # of arrivals
         self._later = [(job.run_at, job.id) for job in self._jobs.values() if self._is_later(job)]
         heapify(self._later)
-        self._key_of: dict[str, Key] = {}  # some of them of jobs that do not fit
+        self._key_of: dict[str, Key] = {}  # some belong to jobs that do not fit
         self._order, self._backward, self._filter = "state", False, ""
         self._selection = _EVERYTHING
         self._keys: list[Key] = []
@@ -58,7 +58,7 @@ class Rows:
 
     @property
     def total(self) -> int:
-        """How many there are, fitting or not."""
+        """The number of jobs, fitting or not."""
         return len(self._jobs)
 
     def get(self, job_id: str) -> Job | None:
@@ -66,18 +66,18 @@ class Rows:
         return self._jobs.get(job_id)
 
     def states(self, ids: Iterable[str]) -> dict[str, str]:
-        """The states of those of the jobs that there are, as dependencies.parent_state has them."""
+        """The states of those of the jobs that exist, see dependencies.parent_state."""
         return {job_id: parent_state(self._jobs[job_id]) for job_id in ids if job_id in self._jobs}
 
     def row_of(self, job_id: str | None) -> int | None:
-        """The row of a job, counted from 0; None for a job that is not listed."""
+        """The row of a job, from 0; None for a job that is not listed."""
         at = self._find(job_id or "")
         return len(self._keys) - 1 - at if at is not None and self._backward else at
 
     def arrange(
         self, order: str, backward: bool, filter: str, selection: Selection = _EVERYTHING
     ) -> None:
-        """Keep this order, and only jobs that fit, from now on."""
+        """From now on use this order and keep only jobs that fit."""
         self._backward = backward
         wanted = filter.lower()
         if (order, wanted, selection) == (self._order, self._filter, self._selection):
@@ -85,14 +85,14 @@ class Rows:
         narrower = order == self._order and wanted.startswith(self._filter)
         narrower = narrower and selection == self._selection
         self._order, self._filter, self._selection = order, wanted, selection
-        if narrower:  # as with each letter that is typed
+        if narrower:  # as after each typed letter
             self._keys = [key for key in self._keys if self._fits(self._jobs[str(key[-1])])]
             self.longest = max((len(str(key[-1])) for key in self._keys), default=0)
         else:
             self._sort(job for job in self._jobs.values() if self._fits(job))
 
     def wake(self, now: str) -> None:
-        """Put jobs that are due by now among those that may be claimed."""
+        """Move jobs that are due by now to those that may be claimed."""
         self._now = now
         while self._later and self._later[0][0] <= now:
             due, job_id = heappop(self._later)
@@ -101,7 +101,7 @@ class Rows:
                 self._change(job_id, job, self._arrivals[job_id])
 
     def apply(self, changes: Mapping[str, Job | None]) -> None:
-        """Take in jobs as they are now; None is one that was removed."""
+        """Take in the present form of jobs; None: the job was removed."""
         if len(changes) <= _FEW:
             for job_id, job in changes.items():
                 self._change(job_id, job, self._arrival())
@@ -175,28 +175,28 @@ class Rows:
 
 
 class View:
-    """What the person chose to see: the order, a filter, the job that is marked."""
+    """What the person chose to see: the order, a filter, the marked job."""
 
     def __init__(
         self, order: str = "state", filter: str = "", selection: Selection | None = None
     ) -> None:
         self.order = order
-        # For good, while the filter is typed anew.
+        # Stays in effect while the filter is typed anew.
         self.selection = _EVERYTHING if selection in (None, _EVERYTHING) else selection
         self.backward = False
         self.filter = filter
         self.marked: str | None = None
-        self.first = 0  # the first row that is shown
+        self.first = 0  # the first row shown
         self.paused = False
-        self.worker = 0  # the first worker that is named where not all fit
+        self.worker = 0  # the first worker named if not all fit
 
     def rows(self, jobs: Rows) -> Rows:
-        """The jobs, arranged so."""
+        """The jobs in this order and with this filter."""
         jobs.arrange(self.order, self.backward, self.filter, self.selection)
         return jobs
 
     def row_shown(self, rows: Rows, room: int) -> int:
-        """The marked row, counted from 0; scrolls so that it is among those that are shown."""
+        """The marked row, from 0; scrolls so that it is visible."""
         found = rows.row_of(self.marked)
         at = max(0, min(self.first, len(rows) - 1) if found is None else found)
         self.first = max(min(self.first, at, len(rows) - room), at - room + 1, 0)
@@ -211,8 +211,8 @@ def state_name(job: Job) -> str:
 
 
 def _moment(text: str | None) -> int:
-    """The digits of a time, which order times as they follow each other; 0 for no time."""
-    # A third of what reading the time costs, and this is done for each job of the queue.
+    """The digits of a time as a number that sorts like the time; 0 for no time."""
+    # A third of the cost of parsing the time, and this is done for each job of the queue.
     try:
         return int((text or "").translate(_NO_SIGNS))
     except ValueError:
@@ -231,7 +231,7 @@ def _by_state(job: Job, arrival: int, later: bool) -> Key:
 
 
 def _claimed(job: Job, arrival: int, later: bool) -> Key:
-    """In the order of claims; what is not due yet comes behind, as it will be due."""
+    """The key for claim order; jobs due later come after the others, by due time."""
     due = _moment(job.run_at)
     if later:
         return _WAITS + 1, due, job.priority, arrival, job.id

@@ -1,4 +1,4 @@
-"""How the queue stands, for what shows it all the time."""
+"""The standing of the queue, for parts of the screen that always show it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from queuectl.commands.render import untold
 from queuectl.store.facts import ALL, Summary
 from queuectl.worker.hindrance import told_shortly
 
-LOOK_AT_WORKERS = 2.0  # seconds between looks at workers, whose deaths change no file
+LOOK_AT_WORKERS = 2.0  # seconds between looks at workers, since their deaths change no file
 
 
 class Standing(NamedTuple):
     """Counts by state and living workers; `trouble` if the queue cannot be read.
 
-    `hindered`: which workers cannot work, which hooks are dead, or what is paused, if anything.
-    `is_early`: all that waits is due later.
+    `hindered`: workers that cannot work, dead hooks, or what is paused, if anything. `is_early`:
+    all waiting jobs are due later.
     """
 
     counts: dict[str, int]
@@ -26,7 +26,7 @@ class Standing(NamedTuple):
 
 
 def standing_of(summary: Summary) -> Standing:
-    """How the queue stands by what was read of it."""
+    """The standing from a summary."""
     hindered = told_shortly(summary.workers)
     if not hindered and summary.untold:
         hindered = "; ".join(untold(summary.untold))

@@ -1,7 +1,7 @@
-"""A thread that looks whether the queue changed, and tells the toolbar and the notices.
+"""A thread that checks whether the queue changed, and updates the toolbar and the notices.
 
-It looks at a few stats a second and reads only what is new, so that an idle shell costs next to
-nothing; nothing is drawn unless what is shown has changed.
+It makes a few stats a second and reads only what is new, so that an idle shell costs almost
+nothing; nothing is drawn unless the shown content has changed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _PAUSE = 0.2  # seconds between looks, so at most five repaints a second
 
 
 class Watcher:
-    """Keeps `standing` up to date and calls `changed` when it, or the notices, have news.
+    """Keeps `standing` up to date, and calls `changed` when it or the notices have news.
 
-    And `moved` when anything at all has changed in the queue.
+    Calls `moved` when anything in the queue has changed.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._mark: object = None
         self._workers_at = 0.0
-        self._anew = False  # jobs are followed that may have ended before
+        self._anew = False  # set when newly followed jobs may already have ended
 
     def follow(self, ids: Collection[str]) -> None:
-        """Tell of these jobs from now on, also if they have ended meanwhile."""
+        """Follow these jobs from now on, even if they have ended meanwhile."""
         if ids:
             self._notices.follow(ids)
             self._anew = True
 
     def start(self) -> None:
-        """Begin to look; further calls do nothing."""
+        """Start the thread; further calls do nothing."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
             self._thread.start()
@@ -62,7 +62,7 @@ class Watcher:
             self._thread.join(2.0)
 
     def look(self) -> bool:
-        """Look once; whether there is anything new to show."""
+        """Look once; returns whether there is anything new to show."""
         mark = self._watch.mark()
         quiet = mark == self._mark and not self._anew
         if quiet and time.monotonic() - self._workers_at < LOOK_AT_WORKERS:
@@ -72,7 +72,7 @@ class Watcher:
         try:
             standing = standing_of(self._watch.summary())
         except UNREADABLE as exc:
-            self._mark = None  # look again though nothing changes: it may have been a passing one
+            self._mark = None  # look again although nothing changed: the error may pass
             standing = Standing({}, 0, str(exc))
         news = standing != self.standing
         self.standing = standing
@@ -82,7 +82,7 @@ class Watcher:
         return news or self._notices.any_waiting()
 
     def _run(self) -> None:
-        # Warm up what the first command needs, now that the prompt is there.
+        # Load what the first command needs, now that the prompt is on the screen.
         import queuectl.job_queue  # noqa: F401
 
         while not self._stop.is_set():
@@ -93,7 +93,7 @@ class Watcher:
 
     def _feed(self) -> None:
         anew, self._anew = self._anew, False
-        followed = self._notices.followed  # read behind that: another thread may follow more
+        followed = self._notices.followed  # read after that: another thread may follow more
         try:
             changes = self._watch.changes(followed)
             if followed and (anew or changes is None):
@@ -105,7 +105,7 @@ class Watcher:
             self._anew |= anew
 
     def _look_anew(self, followed: frozenset[str]) -> None:
-        """Some changes were missed: see what became of the jobs that are followed."""
+        """Read the followed jobs anew, after some changes were missed."""
         with closing(self._watch.glance()) as glance:
             found = glance.present(followed)
         self._notices.feed(found.values())

@@ -1,1 +1,1 @@
-"""The interactive prompt_toolkit session."""
+"""The interactive shell, on prompt_toolkit."""

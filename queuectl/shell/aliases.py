@@ -1,7 +1,7 @@
-"""The commands of one session: the table's, the shell's own, and words that stand for others.
+"""The commands of one session: those of the table, the shell's own, and aliases.
 
-Everything that reads a line asks here, so that an alias is completed, coloured, checked and run
-as what it stands for.
+Everything that reads a line uses this, so that an alias is completed, coloured, checked and run as
+what it stands for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _LONGEST = 40
 
 
 class Span(NamedTuple):
-    """`text[start:end]` of a line as it was typed: an alias, in whose place `size` characters were
-    bound."""
+    """`text[start:end]` of a typed line: an alias, bound as `size` characters in its place."""
 
     start: int
     end: int
@@ -29,17 +28,17 @@ class Span(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A line as it was understood; `bound` counts in the line with its aliases replaced."""
+    """A bound line; offsets in `bound` refer to the line with its aliases replaced."""
 
     bound: Bound
     aliases: tuple[Span, ...]
 
     def typed(self, start: int, end: int) -> tuple[int, int]:
-        """Where `bound.text[start:end]` stands in what was typed; an alias is never parted."""
+        """The position of `bound.text[start:end]` in the typed text; an alias is never split."""
         return self._typed(start), self._typed(end, last=True)
 
     def within_alias(self, start: int) -> bool:
-        """Whether what stands there was not typed, but is what an alias stands for."""
+        """Whether the text there comes from an alias instead of being typed."""
         shift = 0
         for span in self.aliases:
             if span.start + shift <= start < span.start + shift + span.size:
@@ -60,7 +59,7 @@ class Reading(NamedTuple):
 
 
 class Aliases:
-    """Words for the front of a line. Any thread may read; what it reads is whole."""
+    """Words that stand for the front of a line. Any thread may read them."""
 
     def __init__(self) -> None:
         self.specs: tuple[CommandSpec, ...] = SHELL_COMMANDS
@@ -77,9 +76,9 @@ class Aliases:
         return sorted(self._fronts.items())
 
     def define(self, name: str, front: str) -> None:
-        """Let the word stand for the front of a line, which `bind` has read and found in order.
+        """Define the word as the front of a line, which `bind` found valid.
 
-        Raises InvalidInput for what is not a word, or is a command already.
+        Raises InvalidInput for what is not a word or is already a command.
         """
         from queuectl.commands.scripts.statements import command_words
 
@@ -95,14 +94,14 @@ class Aliases:
         self._change({word: front for word, front in self._fronts.items() if word != name})
 
     def bind(self, line: str, *, typing: bool = False) -> Reading:
-        """A line with its aliases replaced by what they stand for.
+        """Bind a line with its aliases replaced by what they stand for.
 
-        `typing`: a word at the very end is still being typed, and so no alias yet.
+        `typing`: a word at the very end is still being typed and hence not an alias yet.
         """
         specs, fronts = self.specs, self._fronts  # another thread may change them meanwhile
         bound, spans, shift = bind(specs, line), [], 0
-        # What a word stands for was read when it was defined and begins with a command, so that
-        # there is one round for the line, one for a command that it holds, and no more.
+        # The text of an alias was checked when it was defined and begins with a command. So one
+        # round for the line and one for a command inside it are enough.
         while token := _alias(bound, fronts, typing):
             front = fronts[token.text]
             size = token.end - token.start
@@ -118,7 +117,7 @@ class Aliases:
 
 
 def _row(name: str, front: str) -> CommandSpec:
-    """A row of the table for an alias, whose details are the words of the command behind it."""
+    """A row of the table for an alias; its details are the words of its command."""
     bound = bind(SHELL_COMMANDS, front)
     words = bound.spec.words if bound.spec else bound.words
     return CommandSpec((name,), f"Stands for '{front}'.", "", details=" ".join(words))

@@ -1,4 +1,4 @@
-"""What goes wrong in a key or in what it began: told in a line, and the keyboard goes on."""
+"""Errors in a key's handler or in what it started: shown in a line, and the keyboard works on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from queuectl.errors import InvalidInput, line_of
 
 
 def guard_keys(app: Application[Any], failed: Callable[[BaseException], None]) -> None:
-    """Let no exception of a key's handler out of `app`; `failed` is called with it instead."""
+    """Keep exceptions of key handlers inside `app`; call `failed` with them instead."""
     keys = app.key_processor
-    # Handlers one by one, for after an exception in `process_keys` the keys behind it are gone.
+    # Handler by handler: after an exception in `process_keys` the keys after it are lost.
     _guard(keys, "_call_handler", failed)
     _guard(keys, "process_keys", failed)
 
@@ -33,7 +33,7 @@ def _guard(keys: object, name: str, failed: Callable[[BaseException], None]) -> 
 
 
 def guard_editor(buffer: Buffer) -> None:
-    """Let only text in UTF-8 go to an editor and come back; InvalidInput says so of any other."""
+    """Pass only UTF-8 text to an editor and back; InvalidInput for other text."""
     usual, run = buffer.open_in_editor, buffer._open_file_in_editor
 
     def opened(validate_and_handle: bool = False) -> asyncio.Task[None]:
@@ -61,7 +61,7 @@ def guard_editor(buffer: Buffer) -> None:
 
 
 def guard_loop(failed: Callable[[BaseException], None]) -> None:
-    """Give `failed` what callbacks and tasks of the running loop, one application's, raise."""
+    """Call `failed` with the exceptions of callbacks and tasks of the running loop."""
 
     def told(_: asyncio.AbstractEventLoop, what: Mapping[str, Any]) -> None:
         error = what.get("exception")
@@ -72,7 +72,7 @@ def guard_loop(failed: Callable[[BaseException], None]) -> None:
 
 
 def failure_text(error: BaseException, environ: Mapping[str, str]) -> str:
-    """The line that a person sees, below the traceback if QUEUECTL_DEBUG is set."""
+    """The line that a person sees, after the traceback if QUEUECTL_DEBUG is set."""
     line = f"queuectl: {line_of(error)}"
     if not environ.get("QUEUECTL_DEBUG"):
         return line

@@ -1,4 +1,4 @@
-"""Lines typed before, in this shell and in others: for the arrow keys, Ctrl-R and suggestions."""
+"""The history of lines, of this shell and others: for arrow keys, Ctrl-R and suggestions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prompt_toolkit.history import History
 
 from queuectl.shell.history_file import HistoryFile
 
-_BATCH = 500  # entries handed over before a key may be handled
+_BATCH = 500  # entries passed on before a key may be handled
 
 
 class SharedHistory(History):
-    """The entries of the file, each once, at its latest place; looked at anew at every prompt.
+    """The entries of the file, each once at its latest position; read again at every prompt.
 
-    `warn` is told once if the file cannot be read or written; the shell goes on without it.
+    `warn` is called once if the file cannot be read or written; the shell goes on without it.
     """
 
     def __init__(self, file: HistoryFile, warn: Callable[[str], None]) -> None:
@@ -41,7 +41,7 @@ class SharedHistory(History):
         return list(self._entries)
 
     def append_string(self, string: str) -> None:
-        """Keep a line; one that starts with a blank was meant to be forgotten."""
+        """Keep a line, unless it starts with a blank, which means: forget it."""
         entry = string.rstrip()
         if not entry or string[0].isspace():
             return
@@ -60,7 +60,7 @@ class SharedHistory(History):
             self._refused("written", exc)
 
     def newest(self, start: str) -> str | None:
-        """The newest entry that starts so and goes on."""
+        """The newest entry that begins with `start` and is longer."""
         for entry in reversed(self.get_strings()):
             if entry.startswith(start) and entry != start:
                 return entry
@@ -88,7 +88,7 @@ class SharedHistory(History):
 
 
 class SuggestFromHistory(AutoSuggest):
-    """What followed the last time when a line began like this; taken with the right arrow."""
+    """Suggests how a line that began like this went on; taken with the right arrow."""
 
     def __init__(self, history: SharedHistory) -> None:
         self._history = history

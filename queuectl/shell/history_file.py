@@ -1,8 +1,8 @@
-"""The file of lines typed before, shared by every shell of this user.
+"""The history file, shared by all shells of this user.
 
-One entry a line; a backslash, a newline and a carriage return inside an entry are escaped, so that
-a person can read and grep the file. An entry is added by one write on a descriptor that appends,
-under a lock, so that no two shells ever tear each other's. The newest 10,000 are kept.
+One entry for each line; a backslash, a newline and a carriage return inside an entry are escaped,
+so that a person can read and grep the file. An entry is added by one appending write under a lock,
+so that two shells never tear each other's entries. The newest 10,000 are kept.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from queuectl.places import expand, is_anothers, state_folder
 from queuectl.store import door
 
 MOST = 10_000  # entries
-_LARGEST = 16 << 20  # bytes that are read at once
-_SLACK = 500  # more than MOST before the file is rewritten, so that not every shell does it
-_PATIENCE = 0.3  # seconds for the lock; typing must not hang on a shell that was stopped
+_LARGEST = 16 << 20  # bytes read at once
+_SLACK = 500  # entries beyond MOST before the file is rewritten, so that not every shell does it
+_PATIENCE = 0.3  # seconds for the lock; typing must not hang because another shell was stopped
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _ESCAPED = str.maketrans(_ESCAPES)
 _ESCAPE, _MEANING = re.compile(r"\\(.?)"), {"n": "\n", "r": "\r"}
 
 
 def history_path(environ: Mapping[str, str]) -> str:
-    """QUEUECTL_HISTORY, else `queuectl/history` in the user's state folder; nowhere if none is."""
+    """QUEUECTL_HISTORY, else `queuectl/history` in the user's state folder, else /dev/null."""
     named = environ.get("QUEUECTL_HISTORY")
     if named:
         return expand(named) or os.devnull
@@ -37,7 +37,7 @@ def history_path(environ: Mapping[str, str]) -> str:
 
 
 class HistoryFile:
-    """Adds entries and tells those that came since the last look. Methods may raise OSError."""
+    """Adds entries and returns those added since the last look. Methods may raise OSError."""
 
     def __init__(self, path: str) -> None:
         self.path = _target(path)
@@ -45,14 +45,14 @@ class HistoryFile:
         self._read_to = 0
 
     def append(self, entry: str) -> None:
-        """Add one entry behind all others, whole or not at all; OSError if the disk is full."""
+        """Add one entry at the end, whole or not at all; OSError if the disk is full."""
         data = entry.translate(_ESCAPED).encode("utf-8", "surrogateescape") + b"\n"
         os.makedirs(os.path.dirname(self.path) or ".", 0o700, exist_ok=True)
         fd = self._open_locked()
         with door.Closing(fd):
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                data = b"\n" + data  # what another program left behind stays an entry of its own
+                data = b"\n" + data  # what another program left stays a separate entry
             try:
                 if os.write(fd, data) != len(data):
                     raise OSError("the disk is full")
@@ -61,9 +61,9 @@ class HistoryFile:
                 raise
 
     def news(self) -> tuple[list[str], bool]:
-        """The entries added since the last call, oldest first; True if those are all there are.
+        """The entries added since the last call, oldest first, and whether these are all entries.
 
-        A file that grew too long is cut to its newest entries on the way.
+        Also cuts a file that grew too long to its newest entries.
         """
         try:
             fd = _open(self.path, os.O_RDONLY)
@@ -94,7 +94,7 @@ class HistoryFile:
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # it was trimmed meanwhile: what is written here would be lost
+            os.close(fd)  # it was trimmed meanwhile: a write here would be lost
 
     def _trim(self) -> None:
         """Replace the file by its newest entries; a shell that appends meanwhile waits for us."""
@@ -111,7 +111,7 @@ class HistoryFile:
             self._inode, self._read_to = found.st_ino, found.st_size
 
     def _remove_leftovers(self) -> None:
-        """Take away what a shell left that was killed while it trimmed; under the lock."""
+        """Remove what a shell that was killed while trimming left; under the lock."""
         folder, name = os.path.split(os.path.abspath(self.path))
         left = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{16}}\.new")
         for other in filter(left.fullmatch, os.listdir(folder)):
@@ -119,9 +119,9 @@ class HistoryFile:
 
 
 def _target(path: str) -> str:
-    """The path, or what a link there leads to if the link is this user's own.
+    """The path, or the target of a link there that is this user's own.
 
-    People keep such files elsewhere; a link that somebody else put there is not followed.
+    People keep such files elsewhere; another user's link is not followed.
     """
     try:
         own = os.lstat(path).st_uid == os.geteuid()
@@ -131,7 +131,7 @@ def _target(path: str) -> str:
 
 
 def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a plain file, or of /dev/null; OSError for anything else, without waiting."""
+    """A descriptor of a plain file or /dev/null; OSError for anything else. Never blocks."""
     fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
     found = os.fstat(fd)
     is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
@@ -146,7 +146,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _lock(fd: int) -> None:
-    """Lock the file; without a lock after a while: one write on O_APPEND is nearly as good."""
+    """Lock the file, or give up after a while: one write with O_APPEND is nearly as good."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -159,7 +159,7 @@ def _lock(fd: int) -> None:
 
 
 def _read(fd: int, start: int, end: int) -> bytes:
-    """The file between the two; if that is too much its end, from the start of a line on."""
+    """The file between two offsets; if that is too much, its end from the start of a line on."""
     parts, at = [], max(start, end - _LARGEST)
     is_cut = at > start
     while at < end and (part := os.pread(fd, end - at, at)):

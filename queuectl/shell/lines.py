@@ -1,4 +1,4 @@
-"""The commands in what stands on the prompt: one, or several that were pasted together."""
+"""The commands in the text on the prompt: one, or several that were pasted together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from queuectl.shell.aliases import Aliases
 
 
 class Piece(NamedTuple):
-    """One command: where it starts in the whole text, the number of its line, its own text."""
+    """One command: its offset in the whole text, the number of its line, its own text."""
 
     start: int
     line: int
@@ -19,9 +19,9 @@ class Piece(NamedTuple):
 
 
 def split_commands(text: str, specs: Sequence[CommandSpec]) -> list[Piece]:
-    """The commands of a text in order, read as a script is; the last one may be unfinished.
+    """The commands of a text in order, read like a script; the last one may be unfinished.
 
-    A line that starts with `!` is a command of its own.
+    A line that starts with `!` is a separate command.
     """
     if "\n" not in text:
         return [Piece(0, 1, text)] if text.strip() else []
@@ -46,7 +46,7 @@ def split_commands(text: str, specs: Sequence[CommandSpec]) -> list[Piece]:
 
 
 def is_open(text: str, aliases: Aliases) -> bool:
-    """Whether the text ends inside a quote or brace, or with a backslash: more is to come."""
+    """Whether the text ends inside a quote or brace, or with a backslash, so that more follows."""
     pieces = split_commands(text, aliases.specs)
     if not pieces or is_system_line(pieces[-1].text):
         return False

@@ -1,4 +1,4 @@
-"""Commands that only the shell has, as rows of the same table; their context knows the shell."""
+"""Commands that only the shell has, as rows of the same table; the shell is in their context."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ SHELL_COMMANDS = (*COMMANDS, *OWN_ROWS)
 
 
 def notify(context: Context, args: dict[str, Any]) -> Result:
-    """What notices are shown, changed or told."""
+    """Change or show which notices are shown."""
     notices = context.shell.notices
     if args["when"]:
         notices.mode = args["when"]
@@ -84,7 +84,7 @@ _TOLD = {"on": "on", "off": "off", "dead": "shown for dead jobs only"}
 
 
 def keys(context: Context, args: dict[str, Any]) -> Result:
-    """The editing keys, changed or told."""
+    """Change or show the editing keys."""
     prompt = context.shell.prompt
     if args["mode"]:
         prompt.set_keys(args["mode"])
@@ -92,17 +92,17 @@ def keys(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _told(context: Context, changed: str | None, how: str) -> Result:
-    """How something is; a file that changes it has its reader know already."""
+    """The present value; without a line for a change made in a file, whose reader knows it."""
     return Result([] if changed and context.prefix else [how])
 
 
 def source(context: Context, args: dict[str, Any]) -> Result:
-    """The commands of a file, told with their line where they are wrong."""
+    """Run the commands of a file; mistakes are shown with their line."""
     return Result(code=context.shell.run_file(args["file"]))
 
 
 def alias(context: Context, args: dict[str, Any]) -> Result:
-    """A word defined, shown, or all of them, as lines that define them again."""
+    """Define or show an alias, or show all, as lines that define them."""
     name, front, aliases = args["name"], args["command"], context.shell.aliases
     if name and front:
         aliases.define(name, front)
@@ -112,12 +112,12 @@ def alias(context: Context, args: dict[str, Any]) -> Result:
 
 
 def unalias(context: Context, args: dict[str, Any]) -> Result:
-    """A word forgotten."""
+    """Forget an alias."""
     context.shell.aliases.remove(args["name"])
     return Result()
 
 
 def leave(context: Context, args: dict[str, Any]) -> Result:
-    """The end of the session."""
+    """End the session."""
     context.shell.leaving = True
     return Result()

@@ -1,4 +1,4 @@
-"""The interactive shell: reads a line, runs it, and tells what became of jobs meanwhile."""
+"""The interactive shell: reads a line, runs it, and shows what happened to jobs meanwhile."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from queuectl.shell.screens.terminal import (
 from queuectl.shell.signals import terminal_kept
 from queuectl.store import opening
 
-_SLOW = 0.5  # seconds from which it is told how long a command took
+_SLOW = 0.5  # seconds after which the duration of a command is shown
 _UNTIMED = frozenset({("top",), ("watch",), ("edit",)})
 _DEEPEST = 10
 _LARGEST = 4_000_000  # bytes of a file of commands
-_MOST_FAILURES = 3  # prompts that end in an error, one behind the other
+_MOST_FAILURES = 3  # prompts in a row that end in an error
 
 
 def run_shell(context: Context) -> int:
-    """Read and run lines until the person leaves; 0, or 128 + n for a signal."""
+    """Read and run lines until the person leaves; returns 0, or 128 + n for a signal."""
     return Shell(context).run()
 
 
 class Shell:
-    """One session. Handlers of its own commands use `notices`, `prompt`, `aliases`, `leaving`."""
+    """One session. Its own commands use `notices`, `prompt`, `aliases` and `leaving`."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Shell:
     ) -> None:
         self.context = context
         self.leaving = False
-        self._ended = 0  # the exit code, once a signal asked for the end
-        self._failures = 0  # prompts that failed one behind the other
-        self._depth = 0  # of files that run files
-        self._read = False  # a person was reading in a pager, or was asked
+        self._ended = 0  # the exit code after a signal asked for the end
+        self._failures = 0  # prompts that failed in a row
+        self._depth = 0  # depth of files that run files
+        self._read = False  # whether a person was reading in a pager or was asked
         self._words: tuple[str, ...] = ()  # of the command that runs, or ran last
         self.notices = Notices()
         self.aliases = Aliases()
@@ -98,7 +98,7 @@ class Shell:
         context.stay()
 
     def run(self) -> int:
-        """Until Ctrl-D, `exit`, a signal, or the terminal is gone."""
+        """Run until Ctrl-D, `exit`, a signal or the loss of the terminal; returns the code."""
         with terminal_kept(self._leave):
             try:
                 self.context.write(f"queuectl {__version__}, data folder {self.context.name}")
@@ -110,7 +110,7 @@ class Shell:
             except SystemExit as exc:
                 self._ended = int(exc.code or 0)
             except OSError:
-                if not self._ended:  # else the terminal is gone, and it is known
+                if not self._ended:  # otherwise the loss of the terminal is known
                     raise
             finally:
                 self._watcher.stop()
@@ -120,12 +120,12 @@ class Shell:
         return self._ended
 
     def _leave(self, code: int) -> bool:
-        """From a signal's handler: leave at the prompt; elsewhere the handler must see to it."""
+        """Called by a signal's handler: leave the prompt; False if the handler must raise."""
         self._ended, self.leaving = code, True
         return self.prompt.leave()
 
     def _step(self) -> None:
-        """One prompt, and what it was answered."""
+        """One prompt and its input."""
         self._tell()
         try:
             text = self.prompt.read(started=self._watcher.start)
@@ -145,14 +145,14 @@ class Shell:
         self.run_text(text)
 
     def _failed(self, error: BaseException) -> None:
-        """Something went wrong in a key: it is told above the prompt, once."""
+        """Show an error in a key once, above the prompt."""
         text = failure_text(error, self.context.environ)
         if text not in self._warnings:
             self._warnings.append(text)
             self.prompt.above(self._tell)
 
     def run_text(self, text: str) -> None:
-        """Run the commands of a text in order; being interrupted ends them all."""
+        """Run the commands of a text in order; an interrupt ends them all."""
         for piece in split_commands(text, self.aliases.specs):
             if self.leaving:
                 break
@@ -171,7 +171,7 @@ class Shell:
                 self.context.flush()
 
     def _start_up(self) -> None:
-        """Run the person's own file, if there is one."""
+        """Run the person's start-up file, if there is one."""
         path = start_up_path(self.context.environ)
         if path is not None:
             try:
@@ -181,7 +181,7 @@ class Shell:
             self.context.flush()
 
     def run_file(self, path: str) -> int:
-        """Run the commands of a file in order; 1 if one failed or the file cannot be read."""
+        """Run the commands of a file in order; returns 1 if one failed or it cannot be read."""
         try:
             with open(open_plain(os.path.expanduser(path)), "rb") as file:
                 data = file.read(_LARGEST + 1)
@@ -220,7 +220,7 @@ class Shell:
         return 2
 
     def _tell_time(self, text: str, seconds: float) -> None:
-        """How long a slow command took; not of those that a person has the say over."""
+        """Show how long a slow command took, unless a person decided how long."""
         read, self._read = self._read, False
         if seconds < _SLOW or read or self.leaving:
             return
@@ -249,7 +249,7 @@ class Shell:
         return code
 
     def _asks_about_own(self, bound: Bound) -> list[CommandSpec]:
-        """The shell's own commands, and aliases, that `help` or `-h` asks about."""
+        """The shell's own commands and aliases that `help` or `-h` asks about."""
         if bound.faults:
             return []
         asked = bound.values["topic"] if bound.words == ("help",) else None
@@ -276,7 +276,7 @@ class Shell:
         elif bound.words == ("wait",):
             waited = bound.values["job"]
             assert isinstance(waited, list)
-            self.notices.silence(waited)  # the command itself told of them
+            self.notices.silence(waited)  # the command itself reported them
 
     def _run_system(self, command: str) -> int:
         self.context.flush()
@@ -290,13 +290,13 @@ class Shell:
         return code
 
     def _end_line(self) -> None:
-        """Behind output that may not have ended with a newline."""
+        """Start a new line after output that may lack a last newline."""
         if self.context.terminal and self.context.environ.get("TERM") != "dumb":
             self.context.write_bytes(line_start(self.context.width).encode())
             self.context.flush()
 
     def _ask(self, question: str) -> bool:
-        """A question on the terminal, the answer being seen as it is typed."""
+        """Ask on the terminal, with the answer visible as it is typed."""
         self._read = True
         with cooked_keys(sys.stdin):
             try:
@@ -309,17 +309,17 @@ class Shell:
         stopping = self._words == ("worker", "stop")
         goes_on = "the workers still stop" if stopping else "jobs and workers go on"
         self.context.note(f"Interrupted; {goes_on}.")
-        # Whatever the interrupt cut short begins anew with a fresh queue.
+        # The interrupted work starts over with a fresh queue.
         close(self.context)
 
     def _tell(self) -> None:
-        """Show what is to be told, above the next prompt."""
+        """Show the notices above the next prompt."""
         warnings, self._warnings[:] = list(self._warnings), []
         for line in (*warnings, *self.notices.take()):
             self.context.note(line)
 
     def _changed(self) -> None:
-        """From the watcher's thread: something on the screen is out of date."""
+        """Called by the watcher's thread when something on the screen is out of date."""
         if self.notices.any_waiting() or self._warnings:
             self.prompt.above(self._tell)
         else:
@@ -327,7 +327,7 @@ class Shell:
 
 
 def start_up_path(environ: Mapping[str, str]) -> str | None:
-    """QUEUECTL_SHELLRC, else `queuectl/shellrc` in the user's configuration if it is there."""
+    """QUEUECTL_SHELLRC, else `queuectl/shellrc` in the user's configuration if it exists."""
     named = environ.get("QUEUECTL_SHELLRC")
     if named:
         return expand(named) or named

@@ -1,4 +1,4 @@
-"""Signals that would end a program on a terminal: it gives the terminal back before it ends."""
+"""Signals that would end a program on a terminal: it restores the terminal before it ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def terminal_kept(leave: Callable[[int], bool] = lambda code: False) -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise SystemExit of 128 + their number; SIGQUIT does nothing.
+    """In this block SIGTERM and SIGHUP raise SystemExit(128 + number); SIGQUIT does nothing.
 
-    `leave` is given that exit code first; True if it has begun to leave in its own way. A second
-    signal raises all the same. A signal that was ignored before stays so.
+    `leave` is called first with that exit code; it returns True if it ends the program its own way.
+    A second signal raises in any case. A signal that was ignored before stays ignored.
     """
     asked: list[int] = []
 
@@ -23,7 +23,7 @@ def terminal_kept(leave: Callable[[int], bool] = lambda code: False) -> Iterator
         if len(asked) > 1 or not leave(128 + number):
             raise SystemExit(128 + number)
 
-    # A handler, not SIG_IGN, which the programs started meanwhile would inherit.
+    # A handler, since programs started meanwhile would inherit SIG_IGN.
     handlers = dict.fromkeys(_ENDING, end) | {signal.SIGQUIT: lambda *_: None}
     before = {}
     for number, handler in handlers.items():

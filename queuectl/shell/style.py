@@ -1,6 +1,6 @@
-"""The look of the shell: the 16 ANSI colours only, readable on light and dark backgrounds.
+"""The look of the shell: only the 16 ANSI colours, readable on light and dark backgrounds.
 
-No meaning by colour alone: without colours faults are underlined and the chosen entry reversed.
+Colour never carries meaning alone: faults are also underlined, and the chosen entry reversed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What each command does.
 
-A handler returns a Result. It raises InvalidInput for values that do not go together, and passes
-on what the queue raises.
+A handler returns a Result. It raises InvalidInput for values that contradict each other, and what
+the queue raises.
 """

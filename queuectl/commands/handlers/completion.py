@@ -1,12 +1,12 @@
 """What other shells need to complete queuectl's lines: `completion`.
 
-The scripts know nothing of the commands. At each Tab they ask `queuectl __complete SHELL LINE`,
+The scripts know nothing about the commands. At each Tab they call `queuectl __complete SHELL LINE`,
 which `completion/tab_completion.py` answers: lines of a word, a tab and what it is; exit code 10
-asks for names of files.
+asks for file names.
 
-If the command on the PATH is the one that printed the script, its interpreter is asked directly:
-the command file that pip makes may load `re`, which costs two thirds of a bare interpreter, and to
-look around for packages a quarter of one.
+If the command on the PATH is the one that printed the script, its interpreter is called directly:
+the command file that pip makes may load `re`, which costs two thirds of the start of a bare
+interpreter, and the search for packages costs a quarter.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.grammar.tokens import quote
 
-# bash replaces what follows the last character of COMP_WORDBREAKS, or a quote that is open, so the
-# part of a word before that (`--state=`) is taken off the candidates, which know nothing of quotes.
-# It shows no descriptions by itself: they stand behind the words when it only lists them (the types
-# ?, ! and @), and never where it inserts.
+# bash replaces what follows the last character of COMP_WORDBREAKS, or an open quote. So the part of
+# a word before that (`--state=`) is removed from the candidates, which do not know quotes. bash
+# itself shows no descriptions: they follow the words when it only lists them (types ?, ! and @),
+# never when it inserts.
 _BASH = r"""# queuectl for bash. In ~/.bashrc: source <(queuectl completion bash)
 _queuectl() {
     local line=${COMP_LINE:0:COMP_POINT} IFS=$'\n'
@@ -121,8 +121,8 @@ _DIRECTLY = {
         "    end"
     ),
 }
-# No module may come from the folder that a person happens to be in. Where the packages lie is told
-# beforehand; it may be elsewhere once the interpreter is a newer one.
+# No module may come from the current folder. The folders of the packages are passed in; after an
+# update of the interpreter they may be elsewhere.
 _CODE = """import gc, os, sys
 gc.disable()
 sys.path[0] or sys.path.pop(0)

@@ -18,10 +18,10 @@ from queuectl.store.backup import Backup
 
 
 def copy(context: Context, args: dict[str, Any]) -> Result:
-    """Jobs, settings, captured variables and output, copied into an empty queue or moved there.
+    """Copy or move jobs, settings, captured variables and output into an empty queue.
 
-    Output comes first and the jobs last, in one step: one that is cut short leaves an empty queue,
-    and can be made again. So can a move that was cut short while it emptied where it came from.
+    Output comes first and the jobs last, in one step: an interrupted copy leaves an empty queue and
+    can be repeated. So can a move that was interrupted while it emptied its source.
     """
     source, target = (
         JobQueue.open(opening.find(args[end], context.environ)) for end in ("from", "to")
@@ -37,8 +37,8 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     names = opening.name_of(source.folder), opening.name_of(target.folder)
     if not source.exists():
         raise InvalidInput(f"there is no queue in {names[0]}")
-    # Not by their names: a link, a mount or another spelling of a URL leads to the same queue, and
-    # a move would find all jobs there, and remove them.
+    # Not by name: a link, a mount or another spelling of a URL leads to the same queue, and a move
+    # would find all jobs there and remove them.
     if target.exists() and source.store.origin() == target.store.origin():
         raise InvalidInput(f"{names[0]} cannot be copied onto itself")
     for queue, name in zip((source, target), names, strict=True):
@@ -50,7 +50,7 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
     jobs = {job.id: job for job in backup.jobs}
     if running := sum(job.state == "in_progress" for job in backup.jobs):
         raise Conflict(f"{running} job(s) in {names[0]} are running")
-    if move and not jobs:  # a move may have been cut short behind its last step
+    if move and not jobs:  # a move may have been interrupted after its last step
         return Result([Note(f"{one_line(names[0])} holds no job: nothing is left to be moved")])
     was_moved = move and jobs and not _missing(target, jobs)
     logs = 0 if was_moved else _copy_all(source, target, backup)
@@ -80,7 +80,7 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
 
 
 def _take_back(target: JobQueue, jobs: Mapping[str, Job], names: tuple[str, str]) -> None:
-    """Remove the copies of jobs that go on where they were: what runs there must not run here."""
+    """Remove the copies of jobs that remain in the source, so that none runs twice."""
     if _missing(target, jobs):
         raise Conflict(f"jobs changed in both {names[0]} and {names[1]}, which both hold them now")
     copies = target.take_away({job.id: job for job in target.find() if job.id in jobs})
@@ -88,7 +88,7 @@ def _take_back(target: JobQueue, jobs: Mapping[str, Job], names: tuple[str, str]
 
 
 def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
-    """All that the source holds, as the target would read it from a backup."""
+    """The whole source, as the target would read it from a backup."""
     try:
         with tempfile.TemporaryFile() as file:
             file.writelines(source.archive.backup())
@@ -102,7 +102,7 @@ def _backup_of(source: JobQueue, target: JobQueue, name: str) -> Backup:
 
 
 def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
-    """Copy everything into an empty queue; how many runs had output."""
+    """Copy everything into an empty queue; returns how many runs had output."""
     if held := sum(target.counts().values()):
         name = opening.name_of(target.folder)
         raise Conflict(f"{name} holds {held} job(s); a queue is copied into an empty one")
@@ -120,11 +120,11 @@ def _copy_all(source: JobQueue, target: JobQueue, backup: Backup) -> int:
 
 
 def _missing(target: JobQueue, jobs: Mapping[str, Job]) -> list[str]:
-    """The ids of the jobs that the queue does not hold just so."""
+    """The ids of the jobs that the queue does not hold unchanged."""
     found = {job.id: _content(job) for job in target.find()}
     return [job.id for job in jobs.values() if found.get(job.id) != _content(job)]
 
 
 def _content(job: Job) -> tuple[Job, bool]:
-    """What must be the same. Each store gives a set of variables the id that it has there."""
+    """What must be equal. The id of a set of variables may differ between stores."""
     return job._replace(env_set=None), job.env_set is None

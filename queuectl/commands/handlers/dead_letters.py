@@ -30,7 +30,7 @@ _CAUSES = (
 
 
 def dlq_list(context: Context, args: dict[str, Any]) -> Result:
-    """The dead jobs, a row each, or a row for each way in which they ended."""
+    """List dead jobs, a row for each, or a row for each cause."""
     found = listed_jobs(context, args, ("dead",))
     if args["by"]:
         return _by_cause(context, args, found)
@@ -49,7 +49,7 @@ def dlq_list(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _by_cause(context: Context, args: Mapping[str, Any], dead: Iterable[Job]) -> Result:
-    """How many of the dead jobs ended alike, the most first."""
+    """The number of dead jobs for each cause, the largest first."""
     if listing.form_of(args) not in (None, "json") or args["fields"] or args["sort"]:
         raise InvalidInput("--by counts jobs: only --json and --limit go with it")
     groups = by_cause(dead)[: args["limit"]]
@@ -69,7 +69,7 @@ def _by_cause(context: Context, args: Mapping[str, Any], dead: Iterable[Job]) ->
             yield Note("No job is dead.")
 
     words = (f"{group.jobs}\t{_told(group)}" for group in groups)
-    shown = Cause._fields[:5]  # as docs/json.md has them
+    shown = Cause._fields[:5]  # as in docs/json.md
     forms = [dict(zip(shown, group, strict=False)) for group in groups]
     return Result(lines(), words=words, form=lambda: {"causes": forms})
 
@@ -81,7 +81,7 @@ def _told(group: Cause) -> str:
 
 
 def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
-    """Named or selected dead jobs, or all, pending again."""
+    """Make named, selected or all dead jobs pending again."""
     queue, which = context.queue, _which(context, args, "dlq retry")
     if args["dry_run"]:
         return these(context, queue.would_retry(which, dead=True, alone=args["alone"]))
@@ -107,7 +107,7 @@ def dlq_retry(context: Context, args: dict[str, Any]) -> Result:
 
 
 def dlq_purge(context: Context, args: dict[str, Any]) -> Result:
-    """Named or selected dead jobs, or all, removed with their output."""
+    """Remove named, selected or all dead jobs with their output."""
     return removed(context, args, _which(context, args, "dlq purge"), dead=True)
 
 

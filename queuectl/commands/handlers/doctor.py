@@ -18,7 +18,7 @@ from queuectl.worker.rescue import rescue
 
 
 def doctor(context: Context, args: dict[str, Any]) -> Result:
-    """What is found wrong, a line each; with --repair, what was mended before."""
+    """Report faults, one line for each; with --repair first what was mended."""
     queue, mended, unread = context.queue, list[str](), list[str]()
     try:
         if args["repair"]:
@@ -27,7 +27,7 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
                 _rescue(queue, mended)
                 mended += queue.care.tidy_output(compact(time.time()))
     finally:
-        if not args["json"]:  # also if the disk refused to go on
+        if not args["json"]:  # even if the disk refused to go on
             for line in mended:
                 context.write(f"Mended: {render.brief(line)}")
             for line in unread:
@@ -51,7 +51,7 @@ def doctor(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _of_later_versions(queue: JobQueue) -> list[Finding]:
-    """Fields of jobs that mean something to a later version only; of settings examine tells."""
+    """Fields of jobs that only a later version knows; `examine` reports such settings."""
     holders: dict[str, list[str]] = {}
     for job in queue.find():
         for name in NOT_YET.intersection(job.extra or ()):
@@ -92,7 +92,7 @@ def _summary(context: Context, found: list[Finding]) -> str:
 
 
 def _rescue(queue: JobQueue, done: list[str]) -> None:
-    """Take back jobs from dead workers with a file, then from those without."""
+    """Rescue jobs from dead workers with a file, then from those without."""
     for _ in range(2):
         lost = {worker.id for worker in queue.lost_workers()}
         for job in rescue(queue):

@@ -1,7 +1,7 @@
-"""`enqueue --each FILE`: a job for each row of a table or line of a list, as one template has it.
+"""`enqueue --each FILE`: a job for each row of a table or line of a list, made from a template.
 
-A value that is put into the command is one word of the shell, whatever it holds. Braces that are
-doubled are braces: `{{x}}` is the text `{x}`, and `{{{x}}}` the value of x in braces.
+A value in the command is one word of the shell, whatever it contains. Doubled braces are braces:
+`{{x}}` is the text `{x}`, and `{{{x}}}` the value of x in braces.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ Draft = dict[str, object]
 Row = Mapping[str, str]
 MOST_ROWS = 100_000
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-# What is wrong with the row that begins on a line, by a word of the csv module's error.
+# What is wrong with a row, by a word of the csv module's error.
 _MISTAKES = {
     "unexpected end": "quotes that begin here are not closed",
     "field limit": "a cell is longer than 131,072 characters, or its quotes are not closed",
     "new-line": "a line must end with LF or CRLF, not with CR alone",
 }
 _NUMBER, _LINE = "n", ""  # {n} is the number of the row, {} the whole line
-# Not behind a $, where a variable of the shell begins.
+# Not after a $, where a variable of the shell begins.
 _NAME = r"[A-Za-z_][\w.-]*"
-# GNU parallel's {.}, {/}, {#} and {1} name no column, so they are refused; x{4} is of a pattern.
+# GNU parallel's {.}, {/}, {#} and {1} do not name columns: refused; x{4} is part of a pattern.
 _FOREIGN = r"[./#%]{1,2}|(?<![^\s/{]\{)\d+"
 _BRACED = re.compile(rf"(?<![${{])(\{{+)({_NAME}|{_FOREIGN}|)(\}}+)")
-# What makes a line for the shell too hard to tell what is quoted in it: comments, heredocs,
-# arithmetic, backquotes, and a backslash or an expansion before a placeholder.
+# What makes it too hard to see what is quoted in a shell line: comments, heredocs, arithmetic,
+# backquotes, and a backslash or an expansion before a placeholder.
 _UNCLEAR = re.compile(r"(?:^|[\s;&|(])#|<<|\$\(\(|`|\\\{|\$\{[^}]*\{|\$\[")
-# Programs that read some of their arguments as a line of their own.
+# Programs that read some of their arguments as a command line.
 _READERS = frozenset(("eval", "ssh", "su", "watch", "parallel", "script", "runuser"))
-# Programs that read one argument so, behind -c or -e.
+# Programs that read one argument like that, after -c or -e.
 _INTERPRETERS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "flock", "python"))
 _INTERPRETERS |= frozenset(("perl", "ruby", "node", "php"))
 
 
 def rows(file: IO[bytes], name: str) -> Iterator[tuple[int, Row]]:
-    """The rows of a .csv or .tsv file with a header, or else the lines that are not blank.
+    """The rows of a .csv or .tsv file with a header, or the non-blank lines of another file.
 
-    Each with the number of its line. Raises InvalidInput that names the line of a mistake.
+    Each comes with its line number. Raises InvalidInput that names the line of a mistake.
     """
     separator = _SEPARATORS.get(os.path.splitext(name)[1].lower())
     texts = _texts(file, name)
@@ -113,9 +113,9 @@ def _header(names: list[str], name: str) -> list[str]:
 class Template:
     """A draft with placeholders like {src}; `fill` gives the draft of a row.
 
-    `in_words`: the command came as words, which were quoted since; each is filled and quoted anew.
-    Elsewhere it is a line for the shell, in which a placeholder stands outside of quotes.
-    Raises InvalidInput for a placeholder in quotes, or in what another shell will read.
+    `in_words`: the command came as words, quoted since; each is filled and quoted again. Otherwise
+    it is a line for the shell, in which placeholders must be outside of quotes. Raises InvalidInput
+    for a placeholder in quotes, or in text that another shell will read.
     """
 
     def __init__(self, draft: Draft, *, in_words: bool) -> None:
@@ -127,16 +127,15 @@ class Template:
         self._words = words if in_words else None
         self._alone = words[0] if len(words) == 1 else ""  # a program, perhaps a placeholder
         self._parts = [] if in_words else _parts(command)
-        self._columns: frozenset[str] = frozenset()  # of the row that was filled in last
+        self._columns: frozenset[str] = frozenset()  # the number of the row filled in last
 
     def fill(self, row: Row) -> Draft:
-        """The draft of one row; InvalidInput for a column that there is not.
+        """The draft of one row; InvalidInput for an unknown column.
 
-        A number or another value that a placeholder filled in is still text, to be read like any
-        other; only times are read here. InvalidInput, too, for a line of several words in the place
-        of a program.
+        A filled-in value is still text, to be read like any other; only times are read here. Also
+        InvalidInput for a line of several words in place of a program.
         """
-        if row.keys() != self._columns:  # the rows of a table have all the same
+        if row.keys() != self._columns:  # all rows of a table have the same columns
             self._check_columns(row)
             self._columns = frozenset(row)
         draft = {name: _filled(value, row) for name, value in self._draft.items()}
@@ -155,7 +154,7 @@ class Template:
         return draft
 
     def _check_columns(self, row: Row) -> None:
-        """InvalidInput for a column in braces that none can name, and for a draft without any."""
+        """Raise InvalidInput for an impossible column in braces, or a draft without a column."""
         whole = " ".join(self._texts)
         for column in row:
             if column and not re.fullmatch(_NAME, column) and f"{{{column}}}" in whole:
@@ -183,7 +182,7 @@ def _put(text: str, row: Row) -> str:
 
 
 def _cut(text: str) -> Iterator[tuple[str, bool]]:
-    """The text cut at its placeholders: texts, and names with True."""
+    """The text split at its placeholders: texts, and names marked True."""
     done = 0
     for found in _BRACED.finditer(text):
         around = min(len(found[1]), len(found[3]))
@@ -211,7 +210,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _parts(line: str) -> list[tuple[str, bool]]:
-    """The line cut at its placeholders, none of which stands where a value could be syntax."""
+    """The line split at its placeholders; InvalidInput where a value could become syntax."""
     parts, before = list(_cut(line)), ""
     unclear = _UNCLEAR.search(line)
     for text, is_name in parts:
@@ -230,7 +229,7 @@ def _parts(line: str) -> list[tuple[str, bool]]:
 
 
 def _quote_around(line: str) -> str:
-    """The quotes that are open at its end; empty if none are."""
+    """The quotes open at the end of the line, or ""."""
     opened, at = "", 0
     while at < len(line):
         char = line[at]
@@ -252,7 +251,7 @@ def _words(line: str) -> list[str]:
 
 
 def _check_inner(words: Sequence[str]) -> None:
-    """Refuse a placeholder in what another program will read as a line or program of its own."""
+    """Refuse a placeholder in text that another program will read as a line or program."""
     programs = {os.path.basename(word).rstrip("0123456789.") for word in words}
     reader, interpreter = programs & _READERS, programs & _INTERPRETERS
     for before, word in zip(["", *words], words, strict=False):

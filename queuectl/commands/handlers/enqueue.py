@@ -1,4 +1,4 @@
-"""Handing jobs in: `enqueue` as an object, as options, as a command line or as a file of jobs."""
+"""`enqueue`: jobs as an object, as options, as a command line or as a file."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     Draft = dict[str, object]
 
 
-# Options that set a flag: what each sets.
+# Options that set a flag, and its value.
 _FLAGS: tuple[tuple[str, str, bool], ...] = (
     ("no_rerun", "rerun", False),
     ("no_notify", "notify", False),
     ("no_catch_up", "catch_up", False),
     ("overlap", "overlap", True),
 )
-# What /bin/sh knows itself and no folder of PATH need hold.
+# Words that /bin/sh knows itself, so that no folder of PATH need have them.
 _BUILT_IN = frozenset((".", ":", "cd", "command", "eval", "exec", "exit", "export", "read", "set"))
 _BUILT_IN |= frozenset(("test", "trap", "type", "ulimit", "umask", "unset", "wait"))
 
 
 def enqueue(context: Context, args: dict[str, Any]) -> Result:
-    """One job, or those of a file, durable when this returns."""
+    """Add one job, or those of a file; durable when this returns."""
     path = "-" if args.get("object") == "-" else args.get("file")
     draft: Draft = {}
     entry = Entry(context, _meeting(args), dry_run=bool(args.get("dry_run")))
@@ -86,7 +86,7 @@ def enqueue(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _would_add(entry: Entry) -> Result:
-    """The jobs as they would be, and how many: of those that are there only what would change."""
+    """The jobs as they would be, and their number; existing ones only if they would change."""
     from queuectl.commands.handlers.jobs import these
 
     instead = entry.instead
@@ -101,7 +101,7 @@ def _would_add(entry: Entry) -> Result:
 
 
 def _sum(entry: Entry, tags: Sequence[str]) -> str:
-    """What the rows of a file came to; tags are told as they were given."""
+    """The summary for the rows of a file, with the tags as given."""
     added = [job_id for index, job_id in enumerate(entry.ids) if index not in entry.instead]
     which = f" ({added[0]} to {added[-1]})" if len(added) > 1 else f" ({added[0]})" if added else ""
     tagged = f", with the tag{'s' * (len(tags) > 1)} {' '.join(tags)}" if tags and added else ""
@@ -110,10 +110,10 @@ def _sum(entry: Entry, tags: Sequence[str]) -> str:
 
 
 class Entry:
-    """Jobs that are handed in, all or none; `meeting` as JobQueue.enqueue has it.
+    """New jobs, added all or none; `meeting` as in JobQueue.enqueue.
 
-    `ids` are those of the jobs, in their order. `instead`: by index, the jobs that were there
-    before and stand for them. `dry_run`: nothing is added, and `jobs` are what would be.
+    `ids`: in the order of the jobs. `instead`: by index, existing jobs that stand for new ones.
+    `dry_run`: nothing is added, and `jobs` are what would be.
     """
 
     def __init__(self, context: Context, meeting: Meeting, *, dry_run: bool = False) -> None:
@@ -141,7 +141,7 @@ class Entry:
             self.ids[index] = job.id
 
     def hand_in_rows(self, args: Mapping[str, Any], draft: Draft) -> None:
-        """Hand in a job for each row of a file, as the draft has it; InvalidInput names the row."""
+        """Add a job for each row of a file, by the draft; InvalidInput names the row."""
         from queuectl.commands.handlers.each import Template, rows
 
         context, begun = self.context, list[int]()
@@ -156,20 +156,20 @@ class Entry:
                     set_moment(filled)
                 except InvalidInput as exc:
                     raise InvalidInput(f"{name}:{line}: {exc}") from None
-                _complete(context, filled)  # now: the folder's name may look like a placeholder
+                _complete(context, filled)  # not earlier: the folder's name may look like one
                 yield filled
 
         self._hand_in_from(args["each"], drafts, begun)
 
     def hand_in_file(self, path: str, args: dict[str, Any]) -> None:
-        """Hand in all jobs of a file; InvalidInput and DuplicateId name the line."""
+        """Add all jobs of a file; InvalidInput and DuplicateId name the line."""
         flags = [option for option, _, _ in _FLAGS if args.get(option)]
         if option_fields(args) or args.get("argv") or flags:
             raise InvalidInput("a file of jobs takes no other options: write them into its lines")
         from array import array
 
         context, passed = self.context, set[str]()
-        lines = array("L")  # on which each job begins
+        lines = array("L")  # the line on which each job begins
 
         def drafts(file: IO[bytes], name: str) -> Iterator[Draft]:
             return _drafts(context, file, name, lines, passed)
@@ -182,9 +182,9 @@ class Entry:
     def _hand_in_from(
         self, path: str, drafts: Callable[[IO[bytes], str], Iterator[Draft]], lines: Sequence[int]
     ) -> str:
-        """Hand in what `drafts` reads from a file; the file's name in errors.
+        """Add what `drafts` reads from a file; returns the file's name for errors.
 
-        `lines` then holds the line on which each job begins.
+        Fills `lines` with the line on which each job begins.
         """
         name = "<stdin>" if path == "-" else path
         try:
@@ -200,10 +200,10 @@ class Entry:
 
 
 def name_tagged(context: Context, fields: Draft) -> None:
-    """Put ids in the place of `tag=T` among the parents that a draft names.
+    """Replace `tag=T` among the parents of a draft by ids.
 
-    Those of the jobs with the tag that have not ended; for `after` the dead ones too, so that what
-    needs them is refused. NoSuchJob if no job has it.
+    These are the live jobs with the tag; for `after` also the dead ones, so that a job that needs
+    them is refused. Raises NoSuchJob if no job has the tag.
     """
     for name in ("after", "after_end"):
         words = fields.get(name)
@@ -232,7 +232,7 @@ def _meeting(args: Mapping[str, Any]) -> Meeting:
 
 
 def _tell_missing(context: Context, args: Mapping[str, Any], draft: Draft) -> None:
-    """Note what the job needs and is not here now, unless a job before it may bring that."""
+    """Note what the job needs and is missing now, unless a job before it may make it."""
     if draft.get("after") or draft.get("after_end"):
         return
     cwd, env_file = str(draft.get("cwd") or "."), str(draft.get("env_file") or os.devnull)
@@ -244,14 +244,14 @@ def _tell_missing(context: Context, args: Mapping[str, Any], draft: Draft) -> No
         found = any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
         needs.append(("program", program, found or program in _BUILT_IN or program[0] in "'\""))
     for kind, name, is_here in needs:
-        if not is_here and "{" not in name:  # a row of --each puts something into braces
+        if not is_here and "{" not in name:  # a row of --each fills in the braces
             context.note(f"The {kind} {name} is not here now; where it is missing, each run fails.")
 
 
 def described(args: dict[str, Any]) -> Draft:
-    """The job as the object, the options and what stands after `--` describe it together.
+    """The job that the object, the options and the words after `--` describe together.
 
-    InvalidInput if they give nothing, or one field twice.
+    Raises InvalidInput if they give nothing, or a field twice.
     """
     given = [*option_fields(args).items()]
     if args.get("argv"):
@@ -264,7 +264,7 @@ def described(args: dict[str, Any]) -> Draft:
 
 
 def joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
-    """The fields of an object and those of options; InvalidInput if one is given twice."""
+    """The fields of an object and of options; InvalidInput if one is given twice."""
     joined = dict(draft or {})
     set_moment(joined)
     for name, value in given:
@@ -275,9 +275,9 @@ def joined(draft: Draft | None, given: Iterable[tuple[str, object]]) -> Draft:
 
 
 def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
-    """The fields that options like --priority set; `unset`: to null where an option is empty.
+    """The fields that options like --priority set; `unset`: an empty option sets null.
 
-    InvalidInput for an empty one otherwise.
+    Raises InvalidInput for an empty one otherwise.
     """
     fields: Draft = {}
     for field in FIELDS:
@@ -302,13 +302,13 @@ def option_fields(args: dict[str, Any], *, unset: bool = False) -> Draft:
 
 
 def set_moment(draft: Draft, either: str = "run_at or delay") -> None:
-    """Put the moment that a delay gives in its place; InvalidInput if the draft has both."""
+    """Replace a delay by its moment; InvalidInput if the draft has both."""
     delay = draft.get("delay")
     if delay is None:
         return
     if "run_at" in draft:
         raise InvalidInput(f"give {either}, not both")
-    if isinstance(delay, (int, float)):  # else it is yet to be filled in, see each.py
+    if isinstance(delay, (int, float)):  # otherwise it is filled in later, see each.py
         del draft["delay"]
         draft["run_at"] = format_time(time.time() + delay)
 
@@ -326,23 +326,23 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _complete(context: Context, draft: Draft) -> None:
-    """Give the draft the folder it is enqueued from, and its clock the time zone.
+    """Add the folder of the enqueue to the draft, and a time zone to its cron.
 
-    What a hook hands in has no hook itself, unless it says so, or that would never end.
+    A job that a hook enqueues has no hook itself unless it says so; otherwise it would never end.
     """
     draft.setdefault("cwd", ".")
     if context.environ.get("QUEUECTL_EVENT"):
         draft.setdefault("notify", False)
     make_absolute(draft)
     if draft.get("cron") is not None and draft.get("tz") is None:
-        from queuectl.commands.zones import zone_here  # few jobs go by a clock
+        from queuectl.commands.zones import zone_here  # rarely needed
 
         draft["tz"] = zone_here()
 
 
 def _captured(context: Context) -> dict[str, Any]:
     """The variables and the umask that jobs take along from here."""
-    umask = os.umask(0o077)  # it can only be read by setting it
+    umask = os.umask(0o077)  # the umask can only be read by setting it
     os.umask(umask)
     return context.queue.taken_along(context.environ, umask)
 
@@ -358,7 +358,7 @@ def _here() -> str:
 
 
 def make_absolute(draft: Draft, here: Callable[[], str] = _here) -> None:
-    """Write paths that are given relative to `here` as the worker must know them."""
+    """Make the draft's relative paths absolute, from `here`, for the worker."""
     for name in ("cwd", "env_file"):
         path = draft.get(name)
         if isinstance(path, str) and path and path[0] != "/":
@@ -368,7 +368,7 @@ def make_absolute(draft: Draft, here: Callable[[], str] = _here) -> None:
 def _drafts(
     context: Context, file: IO[bytes], name: str, lines: array[int], passed: set[str]
 ) -> Iterator[Draft]:
-    """The jobs of a file as they are read; from a second on it is told how far that has got."""
+    """The jobs of a file, read lazily; shows progress after the first second."""
     from queuectl.commands.grammar.objects import json_lines
 
     reading = _Reading(context, file, name)
@@ -386,7 +386,7 @@ def _drafts(
 
 
 class _Reading:
-    """Tells, from a second on, how far the reading of a file has got."""
+    """Shows, after the first second, the progress of reading a file."""
 
     def __init__(self, context: Context, file: IO[bytes], name: str) -> None:
         self._context, self._file, self._name = context, file, name

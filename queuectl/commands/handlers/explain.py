@@ -1,4 +1,4 @@
-"""Why a job is not running, or has ended as it did: `explain`."""
+"""Why a job does not run, or ended as it did: `explain`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from queuectl.model.times import format_duration
 from queuectl.store.facts import WorkerInfo
 from queuectl.worker.hindrance import hindrance, unserved
 
-Told = Callable[[str], str]  # a time as it is to be shown
+Told = Callable[[str], str]  # shows a time
 
-_NOT_FOUND = 127  # as /bin/sh has it
+_NOT_FOUND = 127  # the codes of /bin/sh
 _MOMENTS = 3  # of a schedule
-_MOST_NAMED = 5  # jobs that hold what another one waits for
+_MOST_NAMED = 5  # jobs named that hold what another one waits for
 _MOST_RETRIES = 10  # that are told of
 _BURIED = {
     "lost": "its worker died in each of its last runs, most likely because of the job",
@@ -62,11 +62,10 @@ _KEPT = {
 class Surroundings(NamedTuple):
     """What a job's fate depends on besides the job: `ahead` jobs are claimed before it.
 
-    `now` is a time as jobs hold it; `workers` are those that have a file, living or not; `kept`
-    says why a dead worker's job is not taken back, as `rescue.kept_by` has it; `path` tells where
-    the job has its PATH from, if that is why it failed; `shut` tells what of the gate keeps it
-    waiting; `last` is the latest copy of a schedule; `front` stands before command lines; `gone`:
-    what the job fell with is not there.
+    `now`: RFC 3339 text. `workers`: those with a file, living or not. `kept`: why a dead worker's
+    job is not rescued, see `rescue.kept_by`. `path`: where the job's PATH comes from, if it failed
+    because of that. `shut`: what of the gate keeps it waiting. `last`: the latest copy of a
+    schedule. `front` is put before command lines. `gone`: the job that it fell with does not exist.
     """
 
     now: str
@@ -82,7 +81,7 @@ class Surroundings(NamedTuple):
 
 
 def explain(context: Context, args: dict[str, Any]) -> Result:
-    """The reasons, a line each, and the retries that may come."""
+    """The reasons, a line for each, and the retries to come."""
     queue = context.queue
     job, now = named_job(context, args["job"]), queue.now()
     gate = queue.settings().gate() or OPEN
@@ -96,7 +95,7 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
     holder = next((worker for worker in workers if worker.id == job.worker), None)
     kept = None
     if job.state == "in_progress" and (holder is None or not holder.alive):
-        from queuectl.worker.rescue import kept_by  # few jobs are lost
+        from queuectl.worker.rescue import kept_by  # rarely needed
 
         kept = kept_by(queue, holder, job)
     path = _path_of(queue, job) if job.exit_code == _NOT_FOUND else ""
@@ -127,7 +126,7 @@ def explain(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _path_of(queue: JobQueue, job: Job) -> str:
-    """Where the job has its PATH from, and what it is."""
+    """The source of the job's PATH, and its value."""
     own = (job.env or {}).get("PATH")
     if own is not None:
         return f"from its own env: {render.one_line(own)}"
@@ -143,7 +142,7 @@ def _path_of(queue: JobQueue, job: Job) -> str:
 
 
 def _shut(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
-    """What of the gate keeps a waiting job from starting, as codes and sentences."""
+    """What of the gate holds a waiting job, as codes and sentences."""
     found = []
     for code, words in shut_by(job, gate, using):
         more = ""
@@ -158,7 +157,7 @@ def _shut(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[st
 
 
 def _awaited(queue: JobQueue, job: Job) -> list[tuple[str, str]]:
-    """The jobs that a waiting job waits for, as codes and sentences."""
+    """The parents that a waiting job lacks, as codes and sentences."""
     states = queue.states(parents(job))
     waits, found = unmet(job, states.get), []
     gone = [name for name, state in waits.items() if state is None]
@@ -176,7 +175,7 @@ def _awaited(queue: JobQueue, job: Job) -> list[tuple[str, str]]:
 
 
 def _children(queue: JobQueue, job: Job, now: str) -> list[tuple[str, str]]:
-    """What its end, or its retry, would come to for its children, as codes and sentences."""
+    """What the job's end or retry would mean for its children, as codes and sentences."""
     if job.state == "completed" or not queue.children(job.id):
         return []
     kin = queue.family()
@@ -203,7 +202,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def reasons(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
-    """Each reason as a word for programs and a sentence; `told` shows a time."""
+    """Each reason as a code for programs and a sentence; `told` formats a time."""
     if job.state == "in_progress":
         return _running(job, around, told)
     if recurs(job):
@@ -224,7 +223,7 @@ def _ended(
     if has_fallen(job) and job.state in LOST:
         parent = render.brief(fell_with(job))
         back = f"A retry of {parent}, or of what that fell with, brings it back."
-        if fell_with(job) not in job.after:  # it was edited since
+        if fell_with(job) not in job.after:  # it was edited since then
             back = f"'retry {job.id}' brings it back."
         elif around.gone:
             back = f"{parent} is not there any more: 'update {job.id}' with --after names others"
@@ -328,7 +327,7 @@ def _waiting(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]
 
 
 def _of_schedule(job: Job, around: Surroundings, told: Told) -> list[tuple[str, str]]:
-    """What a schedule is, when its next copy runs, what became of the latest and was left out."""
+    """A schedule: its rhythm, its next copy, its latest copy, and what was skipped."""
     from queuectl.model.schedule import rhythm  # few jobs are one
 
     text = f"It is a schedule ({rhythm(job)}): a copy of it runs each time it is due."
@@ -370,9 +369,9 @@ def _scheduled(job: Job, now: str, told: Told) -> tuple[str, str]:
 
 
 def coming_retries(job: Job, policy: RetryPolicy) -> list[tuple[int, float]]:
-    """Number of each retry that is left after the coming run, and seconds before it; ten at most.
+    """Number and wait in seconds of each retry left after the coming run; at most ten.
 
-    With jitter the seconds are the most that it may wait.
+    With jitter the seconds are the longest possible wait.
     """
     if recurs(job) or (job.state not in CLAIMABLE and job.state != "in_progress"):
         return []

@@ -14,7 +14,7 @@ from queuectl.model.gate import ALL, usage, variable
 
 
 def pause(context: Context, args: dict[str, Any]) -> Result:
-    """The queue or some tags paused; what runs goes on, and is counted."""
+    """Pause the queue or some tags; running jobs go on and are counted."""
     tags = args["tag"]
     paused = context.queue.pause(tags)
 
@@ -31,7 +31,7 @@ def pause(context: Context, args: dict[str, Any]) -> Result:
 
 
 def resume(context: Context, args: dict[str, Any]) -> Result:
-    """The queue or some tags going on; what stays paused is told."""
+    """Resume the queue or some tags; reports what stays paused."""
     tags = args["tag"]
     paused = context.queue.resume(tags)
 
@@ -46,7 +46,7 @@ def resume(context: Context, args: dict[str, Any]) -> Result:
 
 
 def limit(context: Context, args: dict[str, Any]) -> Result:
-    """The limits with what runs of each; or one of them set or lifted."""
+    """Show the limits and their use, or set or remove one."""
     tag, number = args["tag"], args["number"]
     if number is None:
         return _limits(context, tag)
@@ -88,7 +88,7 @@ def _limits(context: Context, tag: str | None) -> Result:
 
 
 def in_use(queue: JobQueue, tag: str | None = None) -> list[tuple[str, int, int]]:
-    """The limit of a tag with what runs of it, as gate.usage gives it; all of them for None."""
+    """The limit of a tag (None: of all) and its use, as gate.usage returns it."""
     used = usage(queue.find(("in_progress",)), queue.settings().limits)
     return [row for row in used if tag in (None, row[0])]
 

@@ -40,16 +40,16 @@ _COLUMNS = (
 _NEXT = (render.Column("Next", 5),)
 _WAITING = (render.Column("Waits", 5),)
 _BETWEEN = (render.Column("Age", 5), render.Column("Tries", 5))
-_ROOM = 56  # columns beside the ids: for state, age and tries, and 30 of the command
-_WAITS = 32  # columns at most for what a job waits for
+_ROOM = 56  # columns besides the ids: for state, age and tries, and 30 of the command
+_WAITS = 32  # columns; the most for what a job waits for
 NO_MATCH = Note("No job matches.")
 _PURGEABLE = ("completed", "cancelled", "dead")
 _MOST_NAMED = 10  # children
-_TAIL, _END = 10, 16_384  # lines of output that `show` ends with, and bytes that they are read from
+_TAIL, _END = 10, 16_384  # lines of output at the end of `show`; bytes read for them
 
 
 def list_jobs(context: Context, args: dict[str, Any]) -> Result:
-    """The jobs that are selected, or all, a row each."""
+    """List the selected jobs, or all, a row for each."""
     states = args["state"] or None
     queue, now, aging = context.queue, "", 0.0
     if args["sort"] == "priority":
@@ -74,7 +74,7 @@ def list_jobs(context: Context, args: dict[str, Any]) -> Result:
 def listed(
     context: Context, args: Mapping[str, Any], jobs: Iterable[Job], lines: Iterable[str]
 ) -> Result:
-    """Jobs in the form that is asked for: `lines` if none is."""
+    """Jobs in the form asked for, else as `lines`."""
     form, now = listing.form_of(args), time.time()
     if form is not None and form != "json":
         return Result(listing.data_lines(context, jobs, args, form, now))
@@ -86,12 +86,12 @@ def listed(
 
 
 def these(context: Context, jobs: Iterable[Job]) -> Result:
-    """The jobs that something would be done to."""
+    """The result for the jobs that a command would change."""
     return jobs_result(jobs, _table(context, jobs))
 
 
 def jobs_result(jobs: Iterable[Job], lines: Iterable[str], code: int = 0) -> Result:
-    """An answer about jobs, whose ids are the words and whose forms are the data."""
+    """A result about jobs, with their ids as words and their forms as data."""
     words = (job.id for job in jobs)
     return Result(
         lines, words=words, form=lambda: {"jobs": [*map(forms.job_form, jobs)]}, code=code
@@ -99,9 +99,9 @@ def jobs_result(jobs: Iterable[Job], lines: Iterable[str], code: int = 0) -> Res
 
 
 def _table(context: Context, jobs: Iterable[Job], *, wide: bool = False) -> Iterator[str]:
-    """The jobs as rows. `wide`: with how old each is and how often it was tried, if there is room.
+    """The jobs as rows. `wide`: with age and tries, if there is room.
 
-    With more room also what a job waits for. Where a schedule is among them, when it runs next.
+    With more room also what a job waits for; with a schedule among them, when it runs next.
     """
     listed, screen, now = list(jobs), context.screen, time.time()
     room = 0
@@ -131,7 +131,7 @@ def _waits(context: Context, jobs: Iterable[Job], now: float) -> dict[str, str]:
 
 
 def show(context: Context, args: dict[str, Any]) -> Result:
-    """One job with all its fields and the last lines it printed."""
+    """Show one job with all its fields and the last lines of its output."""
     from queuectl.model.log_words import last_lines
 
     job, reveal = named_job(context, args["job"]), bool(args.get("reveal"))
@@ -156,7 +156,7 @@ def show(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
-    """What there is to say about the job; what is not set is left out."""
+    """The facts about the job, without unset fields."""
     now, env = context.clock, dict(job.env or {})
     env = env if reveal else hidden(env)
     facts: list[tuple[str, Any]] = [
@@ -203,20 +203,20 @@ def _facts(context: Context, job: Job, reveal: bool) -> list[tuple[str, str]]:
 
 
 def _parents(context: Context, names: Sequence[str]) -> str | None:
-    """Jobs that another one waits for, each with its state."""
+    """The parents of a job, each with its state."""
     found = context.queue.states(names)
     return ", ".join(f"{name} ({found.get(name, 'gone')})" for name in names) or None
 
 
 def _children(children: Sequence[Job]) -> str | None:
-    """Jobs that wait for this one, or did, each with its state."""
+    """The children of a job, each with its state."""
     named = [f"{child.id} ({child.state})" for child in children[:_MOST_NAMED]]
     more = len(children) - len(named)
     return ", ".join(named) + (f", and {more} more" if more else "") or None
 
 
 def _own_policy(job: Job) -> str | None:
-    """What the job itself says of its retries, and how often it was put off."""
+    """The job's own retry fields, and how often it was put off."""
     told = []
     for name, value in given(job._replace(log_limit=None), POLICY).items():
         words = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"
@@ -225,7 +225,7 @@ def _own_policy(job: Job) -> str | None:
 
 
 def _taken_along(context: Context, job: Job) -> str | None:
-    """The names of the variables that the job has from its enqueuer, and the umask."""
+    """The names of the captured variables of the job, and its umask."""
     try:
         form = context.queue.env_set(job)
     except QueuectlError as exc:
@@ -254,10 +254,10 @@ def _state(context: Context, job: Job) -> str:
 
 
 def _event(context: Context, entry: Mapping[str, Any]) -> str:
-    """One earlier event of the job's life, on a line."""
+    """One earlier event of the job, on a line."""
     facts = {name: value for name, value in entry.items() if name not in ("event", "at", "run")}
     if "error" in facts:
-        facts.pop("exit_code", None)  # the error tells it too
+        facts.pop("exit_code", None)  # the error says it too
     told = [
         str(value) if name == "error" else f"{name.replace('_', ' ')} {value}"
         for name, value in facts.items()
@@ -268,7 +268,7 @@ def _event(context: Context, entry: Mapping[str, Any]) -> str:
 
 
 def cancel(context: Context, args: dict[str, Any]) -> Result:
-    """Jobs cancelled, all of those that are named or selected, or none."""
+    """Cancel the named or selected jobs, all or none."""
     queue = context.queue
     which = chosen(context, args, "cancel", ABLE["cancel"])
     if args["dry_run"]:
@@ -288,7 +288,7 @@ def cancel(context: Context, args: dict[str, Any]) -> Result:
 
 
 def along(jobs: Sequence[Job], state: str) -> list[str]:
-    """What is told of jobs that fell or came back with the jobs that they wait for."""
+    """The lines about jobs that fell or came back with their parents."""
     if not jobs:
         return []
     many = len(jobs)
@@ -297,7 +297,7 @@ def along(jobs: Sequence[Job], state: str) -> list[str]:
 
 
 def retry(context: Context, args: dict[str, Any]) -> Result:
-    """Jobs pending again, all of those that are named or selected, or none."""
+    """Retry the named or selected jobs, all or none."""
     queue = context.queue
     which = chosen(context, args, "retry", ABLE["retry"], USUAL["retry"])
     if args["dry_run"]:
@@ -318,7 +318,7 @@ def _due(context: Context, job: Job) -> str:
 
 
 def purge(context: Context, args: dict[str, Any]) -> Result:
-    """Ended jobs removed with their logs, after a question."""
+    """Remove ended jobs with their output, after a question."""
     states = args["state"] or USUAL["purge"]
     for state in states:
         if state not in FINISHED:
@@ -337,7 +337,7 @@ def removed(
     *,
     dead: bool = False,
 ) -> Result:
-    """Ended jobs removed with their output, or only that; asks first, and removes no more."""
+    """Remove ended jobs with their output, or only that: exactly those that it asked about."""
     queue, older, only = context.queue, args["older_than"], args["logs"]
     kept: list[Job] | None = None if only else []
     if args["dry_run"]:
@@ -360,7 +360,7 @@ def removed(
             which = ids
     try:
         gone = queue.purge(which, older, dead=dead, dry_run=only, kept=kept)
-    except DiskRefused:  # on a full disk their output, which goes too, may make room for that
+    except DiskRefused:  # on a full disk, removing their output may make room for that
         context.logs.prune(queue.purge(which, older, dead=dead, dry_run=True))
         gone = queue.purge(which, older, dead=dead, kept=kept)
     told = f"Removed {_output(gone) if only else render.jobs(len(gone))}."
@@ -372,7 +372,7 @@ def removed(
     except StoreError as exc:
         if only:
             raise
-        # The jobs are gone, so a log that stays is shown for no other job.
+        # The jobs are gone, so a log that stays is never shown for another job.
         why = str(exc).removesuffix("; nothing was changed")
         context.note(f"{told[:-1]}, but not all of their output: {why}.")
         return jobs_result(gone, [], code=exc.exit_code)

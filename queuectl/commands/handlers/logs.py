@@ -24,7 +24,7 @@ from queuectl.model.times import format_duration, parse_time
 
 
 def logs(context: Context, args: dict[str, Any]) -> Result:
-    """The bytes that a run wrote, as they are; of several jobs one after the other."""
+    """Write the output of a run unchanged; of several jobs one after the other."""
     if not selects(args) and len(args["job"]) == 1:
         return _of_one(context, named_job(context, args["job"][0]), args)
     jobs = list(islice(listed_jobs(context, args), args["limit"]))
@@ -74,14 +74,14 @@ def _output(context: Context, job: Job, run: int | None, lines: int | None) -> I
 
 
 def follow(context: Context, job_id: str, shown: int | None = None) -> None:
-    """The output as it appears, until the job has ended; being interrupted ends no job.
+    """Write the output as it appears until the job has ended; Ctrl-C ends only this.
 
-    `shown`: so many runs were shown before; all but the latest if left out.
+    `shown`: the number of runs already shown; all but the latest if left out.
     """
     queue, first, workers = context.queue, True, WorkerLook(context)
 
     def pause(seconds: float) -> None:
-        context.rescue()  # else the run of a worker that died would never end
+        context.rescue()  # otherwise the run of a dead worker would never end
         workers.look()
         queue.wait(seconds)
 
@@ -108,7 +108,7 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
 
 
 def _copy(context: Context, pieces: Iterable[bytes]) -> bytes:
-    """The last byte that was copied; empty if there was none."""
+    """Copy the pieces to the output; returns the last byte, b"" if there was none."""
     last = b""
     for piece in pieces:
         context.write_bytes(piece)

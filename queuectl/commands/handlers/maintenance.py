@@ -1,4 +1,4 @@
-"""Looking after the data folder: `init`, `checkpoint`."""
+"""Care of the data folder: `init`, `checkpoint`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuectl.store import opening
 
 
 def init(context: Context, args: dict[str, Any]) -> Result:
-    """A data folder made; one that is there already is left as it is."""
+    """Make a data folder; an existing one stays as it is."""
     named = args["folder"] or ""
     if is_address(named):
         folder = opening.find(named, context.environ)
@@ -35,7 +35,7 @@ def init(context: Context, args: dict[str, Any]) -> Result:
 
 
 def checkpoint(context: Context, args: dict[str, Any]) -> Result:
-    """The journal folded into the JSON files."""
+    """Fold the journal into the JSON files."""
     context.queue.checkpoint()
     if opening.is_database(context.folder):
         return Result([f"Nothing to do: {context.name} has no JSON files."], words=())

@@ -1,4 +1,4 @@
-"""A job that is waited for where it was handed in: `run`."""
+"""A job that its enqueuer waits for: `run`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AGAIN = 2.0  # seconds in which a second Ctrl-C cancels the job
 
 
 def run(context: Context, args: dict[str, Any]) -> Result:
-    """The output of all its runs as it appears, and the job's exit code; 125 for our own faults."""
+    """Show the output of all runs as it appears; the job's exit code, 125 for our own errors."""
     if not args["argv"] and args["command"] is None:
         raise InvalidInput("run wants a command: 'run -- COMMAND'")
     try:
@@ -50,16 +50,16 @@ def run(context: Context, args: dict[str, Any]) -> Result:
 
 @contextmanager
 def _left_running(context: Context, job_id: str) -> Iterator[None]:
-    """Inside, Ctrl-C, SIGTERM and a reader that is gone end the command alone.
+    """A block in which Ctrl-C, SIGTERM and a lost reader end only the command, not the job.
 
-    It says then where the job is found.
+    It then says how to find the job.
     """
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     usual = signal.getsignal(signal.SIGTERM)
-    if usual == signal.SIG_DFL:  # elsewhere the shell has a handler that raises
+    if usual == signal.SIG_DFL:  # in the shell, its own handler raises
         signal.signal(signal.SIGTERM, end)
     try:
         yield

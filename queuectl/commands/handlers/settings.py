@@ -12,7 +12,7 @@ from queuectl.config import SETTINGS, find_setting, parse_setting, show_value
 
 
 def config_get(context: Context, args: dict[str, Any]) -> Result:
-    """The value alone for one setting, `name = value` lines for all."""
+    """Show only the value of one setting, or `name = value` lines for all."""
     wanted = SETTINGS if args["setting"] is None else (find_setting(args["setting"]),)
     settings = context.queue.settings()
     shown = [(setting.name, show_value(setting, settings[setting.name])) for setting in wanted]
@@ -22,10 +22,10 @@ def config_get(context: Context, args: dict[str, Any]) -> Result:
 
 
 def config_set(context: Context, args: dict[str, Any]) -> Result:
-    """One setting changed, confirmed in one line."""
+    """Change one setting; confirmed in one line."""
     setting = find_setting(args["setting"])
     value = parse_setting(setting, args["value"])
-    # A limit that is lifted is its default again; the queue knows that as unset.
+    # A removed limit is at its default again, which the queue knows as unset.
     settings = context.queue.change_settings({setting.name: value})
     return Result(
         [f"Setting '{setting.name}' is now {one_line(show_value(setting, value))}."],
@@ -35,7 +35,7 @@ def config_set(context: Context, args: dict[str, Any]) -> Result:
 
 
 def config_unset(context: Context, args: dict[str, Any]) -> Result:
-    """One setting back at its default, confirmed in one line."""
+    """Put one setting back to its default; confirmed in one line."""
     setting = find_setting(args["setting"])
     settings = context.queue.change_settings({setting.name: None})
     default = show_value(setting, setting.default)

@@ -1,4 +1,4 @@
-"""What the jobs came to: `stats`."""
+"""Statistics of the jobs: `stats`."""
 
 from __future__ import annotations
 

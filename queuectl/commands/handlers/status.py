@@ -1,4 +1,4 @@
-"""How the queue is: `status` and `ping`. The leanest path there is: no job file is parsed."""
+"""The status of the queue: `status` and `ping`. The leanest path: no job file is parsed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from queuectl.commands.context import Context
     from queuectl.store.facts import Summary
 
-# Those of the closest seed, in its order; `cancelled` follows with what it did not show.
+# The states of the closest earlier tool, in its order; `cancelled` and others follow.
 _SEED_STATES = ("pending", "in_progress", "completed", "failed", "dead")
 _WAITING = ("pending", "failed")
 _MOST_TOLD = 3  # workers that cannot work
@@ -39,7 +39,7 @@ def status(context: Context, args: dict[str, Any]) -> Result:
 
 
 def ping(context: Context, args: dict[str, Any]) -> Result:
-    """Read the queue and see whether its folder can be written, or its server answers."""
+    """Check that the queue can be read and its folder written, or that its server answers."""
     folder = context.folder
     if opening.is_database(folder):
         return Result([f"Queue can be reached: {opening.greeting(folder)}"], words=())
@@ -53,7 +53,7 @@ def ping(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _left_alone(summary: Summary, hindered: Mapping[int, str], front: str) -> list[str]:
-    """What is said of workers that cannot work, and of jobs that nobody runs, or will run."""
+    """The lines about workers that cannot work, and about jobs that no worker runs or will run."""
     if summary.worker_pids:
         told = [f"Warning: worker PID {pid} {why}" for pid, why in hindered.items()]
         if len(told) > _MOST_TOLD:
@@ -80,18 +80,18 @@ def _left_alone(summary: Summary, hindered: Mapping[int, str], front: str) -> li
 
 
 def _hindrances(summary: Summary) -> dict[int, str]:
-    """Why workers that live cannot work, by pid."""
+    """Why living workers cannot work, by pid."""
     if not summary.workers:
         return {}
-    from queuectl.worker.hindrance import hindrance  # not where no worker is
+    from queuectl.worker.hindrance import hindrance  # not without a worker
 
     return {worker.pid: why for worker in summary.workers if (why := hindrance(worker))}
 
 
 def _health(summary: Summary, hindered: Mapping[int, str]) -> str:
-    """One word: `stalled` when there are jobs to run and nobody can run them.
+    """One word: `stalled` if there are jobs to run and no worker can run them.
 
-    `degraded` when some worker cannot work.
+    `degraded` if some worker cannot work.
     """
     to_run = any(summary.counts[state] for state in (*_WAITING, "in_progress"))
     if to_run and not summary.is_early and len(hindered) == len(summary.worker_pids):
@@ -148,6 +148,6 @@ def _form(summary: Summary, *, exists: bool) -> dict[str, Any]:
 
 
 def _now() -> str:
-    # As format_time writes it; loading that would cost a tenth of what this command takes.
+    # As format_time writes it; loading that would cost a tenth of this command's time.
     seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micros:06d}Z"

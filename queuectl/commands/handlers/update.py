@@ -1,4 +1,4 @@
-"""Changing jobs that are there: `update`."""
+"""Changing existing jobs: `update`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from queuectl.model.selection import Selection
 
 
 def update(context: Context, args: dict[str, Any]) -> Result:
-    """The jobs that are named or selected changed, or none, each told with its state."""
+    """Change the named or selected jobs, all or none; shows each with its state."""
     named = [("id", job_id) for job_id in args["job"][:1]]
     given = option_fields(args, unset=True)
     name_tagged(context, given)

@@ -20,10 +20,10 @@ from queuectl.model.times import format_duration, parse_time
 from queuectl.worker.hindrance import unserved
 from queuectl.worker.report import stuck
 
-TIMED_OUT = 124  # as timeout(1) has it
-_FEW = 5  # jobs that are looked up one by one
+TIMED_OUT = 124  # as in timeout(1)
+_FEW = 5  # up to so many jobs are looked up one by one
 _TOLD_AFTER = 1.0  # seconds
-_MOST_NAMED = 20  # jobs that did not complete
+_MOST_NAMED = 20  # jobs named that did not complete
 _FEW_LEFT = 1000  # jobs
 _BAR = 20  # columns
 _LONG = 600.0  # seconds until the next job is due
@@ -31,13 +31,13 @@ _LOOK = 1.0  # seconds between looks when nothing wakes us
 
 
 class WaitFailed(StoreError):
-    """The waiting itself failed: its exit code must not look like one that the job may have had."""
+    """The wait itself failed: its exit code must not look like that of a job."""
 
     exit_code = 125
 
 
 def wait(context: Context, args: dict[str, Any]) -> Result:
-    """The job's exit code; 0 or 1 for several; 124 when the time is up."""
+    """Wait; the job's exit code, 0 or 1 for several, 124 when the time is up."""
     if (bool(args["job"]) or selects(args)) == args["all"]:
         raise InvalidInput("wait wants ids of jobs, or --all for every one")
     timeout = args["timeout"]
@@ -51,7 +51,7 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
         elif watch.own:
             return Result([NO_MATCH])
         else:
-            raise NoMatch  # a script would go on, though what it waits for has another name
+            raise NoMatch  # perhaps misspelled, and a script would go on
         watch.queue.tidy()  # a script that waited for a job may look for it in the files next
     except StoreError as exc:
         raise WaitFailed(str(exc)) from exc
@@ -67,11 +67,11 @@ def _ids(context: Context, args: dict[str, Any], own: str) -> list[str]:
 
 
 def own_job(context: Context) -> str:
-    """The id of the job that runs this command, if it is one of this queue; else empty."""
+    """The id of the job that runs this command, if it is in this queue; else ""."""
     environ = context.environ
     if "QUEUECTL_JOB_ID" not in environ:
         return ""
-    from queuectl.worker.runner import MARKS, marks_of, queue_mark  # it may take long: it is a job
+    from queuectl.worker.runner import MARKS, marks_of, queue_mark  # slow, but only inside a job
 
     try:
         job = context.queue.get(environ["QUEUECTL_JOB_ID"])
@@ -83,7 +83,7 @@ def own_job(context: Context) -> str:
 
 
 def require_other_worker(context: Context, own: str) -> None:
-    """InvalidInput where a job, `own`, would wait for another one on the only worker there is."""
+    """Raise InvalidInput if the job `own` would wait for another job on the only worker."""
     workers = [worker for worker in context.queue.workers() if worker.alive] if own else []
     if [worker.job_id for worker in workers] == [own]:
         raise InvalidInput(
@@ -93,19 +93,19 @@ def require_other_worker(context: Context, own: str) -> None:
 
 
 def waits_for_itself(own: str) -> InvalidInput:
-    """The error for a command of a job that would wait for the end of that job."""
+    """The error for a command of a job that would wait for its own end."""
     return InvalidInput(f"job '{own}' runs this command, which would wait for its end for ever")
 
 
 class WorkerLook:
-    """Tells, once, while jobs are waited for, that no worker runs them."""
+    """Says once, during a wait for jobs, that no worker runs them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._due = 0.0
 
     def look(self) -> None:
-        """Look, at most once a second, whether some worker can work."""
+        """Check, at most once a second, whether some worker can work."""
         now = time.monotonic()
         if self._context.quiet or now < self._due:
             return
@@ -119,7 +119,7 @@ class WorkerLook:
 
 
 class DrainLook:
-    """Tells of a worker that drains what it waits for, and what it leaves when it is stopped."""
+    """Shows what a draining worker waits for, and what it leaves when it is stopped."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -127,9 +127,9 @@ class DrainLook:
         self._told = False
 
     def look(self) -> None:
-        """Tell what is waited for, as there is nothing to run; nothing in the first second.
+        """Show what the worker waits for with nothing to run, but not in the first second.
 
-        A log is told once, of a long wait.
+        A log gets a line only once, for a long wait.
         """
         is_shown = self._context.shows_waiting
         if time.monotonic() - self._began < _TOLD_AFTER or (self._told and not is_shown):
@@ -148,13 +148,13 @@ class DrainLook:
             self._told = True
 
     def tell_left(self) -> None:
-        """Tell how many jobs are left, as the worker was told to stop."""
+        """Show how many jobs are left when the worker was told to stop."""
         left, _ = self._left()
         if left and not self._context.quiet:
             self._context.note(f"Told to stop; still in the queue: {render.jobs(left)}")
 
     def _left(self) -> tuple[int, list[Job]]:
-        """How many jobs have not ended, but for schedules; and these jobs, if they are not many."""
+        """The number of live jobs except schedules, and these jobs if they are not many."""
         queue = self._context.queue
         left = _live(queue.counts())
         if left > _FEW_LEFT:
@@ -168,7 +168,7 @@ def _live(counts: Mapping[str, int]) -> int:
 
 
 class _Watch:
-    """One waiting, and its deadline."""
+    """One wait, with its deadline."""
 
     def __init__(self, context: Context, deadline: float | None) -> None:
         self.context = context
@@ -179,7 +179,7 @@ class _Watch:
         self.own = own_job(context)
 
     def jobs(self, ids: list[str]) -> int:
-        """Wait for the jobs with these ids, telling of each as it ends."""
+        """Wait for the jobs with these ids; shows each as it ends. Returns the exit code."""
         ended: dict[str, Job] = {}
         many = len(ids) > _MOST_NAMED
         seen: dict[str, int] = {}
@@ -218,7 +218,7 @@ class _Watch:
                 return TIMED_OUT
 
     def _present(self, ids: Collection[str]) -> Iterable[Job]:
-        """The jobs as they are now; NoSuchJob if one is gone."""
+        """The present form of the jobs; NoSuchJob if one is gone."""
         if len(ids) <= _FEW:
             return [self.queue.get(job_id) for job_id in ids]
         # One pass over the queue costs less than a search of it for each of them.
@@ -228,7 +228,7 @@ class _Watch:
         return [found[job_id] for job_id in ids]
 
     def everything(self) -> int:
-        """Wait until no job is left to run; those enqueued meanwhile are waited for too."""
+        """Wait until no job is left to run, including jobs enqueued meanwhile."""
         ids = {job.id for job in self.queue.find(LIVE) if self._ends(job)}
         before = counts = self.queue.counts()
         require_other_worker(self.context, self.own if ids else "")
@@ -257,9 +257,10 @@ class _Watch:
         return int(completed < len(ids))
 
     def _left(self, counts: Mapping[str, int]) -> int:
-        """How many jobs have not ended of those that are waited for.
+        """The number of live jobs that the wait is for.
 
-        These are told from others once few are left or none runs: it takes a pass over the queue.
+        They are told apart from others only when few are left or none runs, since that takes a pass
+        over the queue.
         """
         left = _live(counts)
         if left and (left <= _FEW_LEFT or not (counts["in_progress"] or counts["failed"])):
@@ -267,16 +268,16 @@ class _Watch:
         return left
 
     def _ends(self, job: Job) -> bool:
-        """Whether the job is waited for: not a schedule, a hook, or the job that waits itself."""
+        """Whether the wait is for this job: not a schedule, a hook, or the waiting job itself."""
         return not (recurs(job) or is_hook(job) or job.id == self.own)
 
     def _again(self, done: int, failed: int, left_over: int) -> bool:
-        """Let some time pass, or see that none is left; from a second on, tell how far it got."""
+        """Let some time pass, or see that none is left; shows progress after the first second."""
         left = _LOOK if self.deadline is None else min(_LOOK, self.deadline - time.monotonic())
         if left <= 0:
             return False
         self.context.flush()
-        # Without a worker nobody would take back what a dead one held, nor run anything.
+        # Without a worker nobody would rescue a dead worker's jobs, nor run anything.
         self.context.rescue()
         self.workers.look()
         took = time.monotonic() - self.began
@@ -291,7 +292,7 @@ class _Watch:
 
 
 def _how_far(done: int, failed: int, left: int, took: float) -> str:
-    """How far it got in `took` seconds, and how long the rest may take at that pace."""
+    """The progress in `took` seconds, and how long the rest may take at that pace."""
     ended, total = done + failed, done + failed + left
     if total == 1:
         return f"Waiting for the job, {format_duration(int(took))} so far"
@@ -308,7 +309,7 @@ def ending(job: Job) -> str:
 
 
 def exit_code(job: Job) -> int:
-    """What waiting for this job exits with."""
+    """The exit code of a wait for this job."""
     if job.state == "completed":
         return 0
     return (job.exit_code if job.state == "dead" else None) or 1

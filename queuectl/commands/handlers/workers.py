@@ -27,14 +27,14 @@ _INTERRUPTED = 130
 
 
 def worker_start(context: Context, args: dict[str, Any]) -> Result:
-    """Detached workers, each registered when this returns."""
+    """Start detached workers; each is registered when this returns."""
     from queuectl.worker import pool
 
     count = args["count"]
     if not context.quiet:
         context.write(f"Starting {count} worker(s)...")
     context.flush()
-    context.queue.settings()  # what is wrong with them is told here, not in each worker's log
+    context.queue.settings()  # their faults are reported here, not in each worker's log
     pids = pool.start(context.folder, count)
 
     def lines() -> Iterator[str | Note]:
@@ -54,7 +54,7 @@ def _living(context: Context) -> int:
 
 
 def worker_scale(context: Context, args: dict[str, Any]) -> Result:
-    """As many workers as were asked for: some are started, or told to stop and waited for."""
+    """Start workers, or stop some and wait for them, until `count` run."""
     from queuectl.worker import pool
 
     wanted, living = args["count"], _living(context)
@@ -67,7 +67,7 @@ def worker_scale(context: Context, args: dict[str, Any]) -> Result:
 
 
 def worker_stop(context: Context, args: dict[str, Any]) -> Result:
-    """Some workers, or all, told to stop, and waited for."""
+    """Tell some workers, or all, to stop, and wait for them."""
     from queuectl.worker import pool
 
     named = pool.named(context.queue, args["worker"]) if args["worker"] else None
@@ -75,7 +75,7 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
     if args.get("all_hosts"):
         for name in context.queue.stop_elsewhere(now=bool(args.get("now"))):
             context.write(name if context.quiet else f"Asked worker {name} of another host to stop")
-    # Before anything that reads the queue: a damaged one is a reason to stop them.
+    # Before anything that reads the queue: its damage may be the reason to stop them.
     stopped, own = _stop(context, only, now=args["now"])
     if not context.quiet and not own:
         where = _of_several_hosts(context, asked=bool(args.get("all_hosts")))
@@ -87,7 +87,7 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
         return Result()
     try:
         context.rescue()
-        context.queue.checkpoint()  # nobody else will for a while: leave the JSON files exact
+        context.queue.checkpoint()  # no worker will fold for a while: leave the JSON files exact
     except StoreError as exc:
         if not stopped:
             raise
@@ -99,7 +99,7 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
 
 
 def _of_several_hosts(context: Context, *, asked: bool) -> str:
-    """What is to be added where workers of other hosts live; `asked`: they were told to stop."""
+    """What to add if workers of other hosts live; `asked`: they were told to stop."""
     if not address_of(context.folder):
         return ""
     with suppress(StoreError):
@@ -110,7 +110,7 @@ def _of_several_hosts(context: Context, *, asked: bool) -> str:
 
 
 def _stop(context: Context, only: set[str] | None, *, now: bool) -> tuple[list[int], list[int]]:
-    """The pids of the workers that were stopped, each told as it ends; and of one to end later."""
+    """Stop workers, showing each as it ends; returns their pids, and that of one to end later."""
     from queuectl.worker import pool
 
     own = [
@@ -131,7 +131,7 @@ def _stop(context: Context, only: set[str] | None, *, now: bool) -> tuple[list[i
 
 
 class _Stopping:
-    """Tells, from a second on and once a second, which workers are still waited for."""
+    """Shows after the first second, once a second, which workers are still waited for."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -148,7 +148,7 @@ class _Stopping:
 
 
 def worker_list(context: Context, args: dict[str, Any]) -> Result:
-    """The living workers, and lost ones that nobody has looked after yet."""
+    """The living workers, and lost ones that were not rescued yet."""
     workers = context.queue.workers()
     return Result(
         _listed(context, workers),
@@ -190,27 +190,27 @@ def _state(worker: WorkerInfo) -> str:
 
 
 def worker_run(context: Context, args: dict[str, Any]) -> Result:
-    """Be a worker, or several, until a signal says stop, or nothing is left to run."""
+    """Be one or several workers until a signal says stop or nothing is left to run."""
     from functools import partial
 
     from queuectl.worker.first_process import beneath_first
     from queuectl.worker.processes import has_children
 
-    # Refused at once, not by a worker that waits until it is mended.
+    # Refused now, not by a worker that waits until it is mended.
     context.queue.settings()
     context.queue.prepare_claims()
     if opening.is_database(context.folder):
-        context.queue.make()  # so that each of a crew finds the queue by its host folder
+        context.queue.make()  # so that each worker of a crew finds the queue by its host folder
         opening.let_go(context.folder)  # the first process of a container forks
 
     def quietly(show: Callable[[str], None], line: str) -> None:
-        # A worker must go on though nobody reads what it says any more.
+        # A worker must go on even if nobody reads its output any more.
         with suppress(OSError):
             show(line)
             context.flush()
 
     def nothing(line: str) -> None:
-        """What a job's life is told to where nobody wants to hear of it."""
+        """A `tell` that shows nothing."""
 
     tell = nothing if context.quiet else partial(quietly, context.write)
     stopped: list[int] = []
@@ -227,7 +227,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     context.flush()
 
     def work() -> int:
-        # What was started before this process became a worker must not be taken for its own.
+        # What was started before this process became a worker is not part of its runs.
         if args["count"] > 1 or has_children():
             from queuectl.worker.crew import run_crew
 
@@ -244,7 +244,7 @@ def worker_run(context: Context, args: dict[str, Any]) -> Result:
     if args["drain"]:
         with suppress(StoreError):  # the work is done, and its exit code counts
             context.queue.tidy()  # a script may look into the files next
-    # A signal to a script does not mean this command alone, nor to the shell, but for Ctrl-C.
+    # A signal to a script means more than this command; so does one to the shell, except Ctrl-C.
     if stopped and (context.in_script or (context.interactive and stopped[0] != _INTERRUPTED)):
         raise SystemExit(stopped[0])
     return Result(code=code)

@@ -1,4 +1,4 @@
-"""What `help` and `version` print, all of it made from the table of commands."""
+"""The text of `help` and `version`, made from the table of commands."""
 
 from __future__ import annotations
 
@@ -202,18 +202,18 @@ QUEUECTL_SHELLRC names another file; /dev/null is none.
 
 
 def show_help(context: Context, args: dict[str, Any]) -> Result:
-    """The overview, one command, one group of commands, or a topic."""
+    """Show the overview, a command, a group of commands, or a topic."""
     words = tuple(args["topic"])
     return Result([help_text(words) if words else overview()])
 
 
 def version(context: Context, args: dict[str, Any]) -> Result:
-    """Name and version only."""
+    """Show name and version."""
     return Result([f"queuectl {__version__}"], words=[__version__])
 
 
 def overview() -> str:
-    """What `queuectl help` prints."""
+    """The text of `queuectl help`."""
     listed = "".join(f"  {' '.join(spec.words):<15} {spec.summary}\n" for spec in COMMANDS)
     topics = _wrapped("Topics:", f"{', '.join((*TOPICS, 'settings', 'fields'))}\n".split(" "))
     more = "queuectl help COMMAND shows its options and examples.\n"
@@ -260,7 +260,7 @@ def _topic(name: str) -> str | None:
 def command_page(spec: CommandSpec, program: str = "queuectl ") -> str:
     """Synopsis, meaning, parameters and examples of one command, within 80 columns.
 
-    `program` stands before it on the command line, and is empty in the shell.
+    `program` precedes it on the command line, and is "" in the shell.
     """
     name = program + " ".join(spec.words)
     parts = [_wrapped(f"Usage: {name}", synopsis(spec.params)), "", spec.summary]
@@ -276,7 +276,7 @@ def command_page(spec: CommandSpec, program: str = "queuectl ") -> str:
 
 
 def synopsis(params: Sequence[Param]) -> list[str]:
-    """The parameters as a usage line shows them, options behind the operands."""
+    """The parameters as a usage line shows them, options after the operands."""
     operands = [param for param in params if not param.name.startswith("--")]
     options = [param for param in params if param.name.startswith("--")]
     last = [param for param in operands if param.kind == "argv"]
@@ -329,7 +329,7 @@ def _wrap(text: str, width: int = _WIDTH) -> list[str]:
 
 
 def _wrapped(start: str, words: Sequence[str]) -> str:
-    """`start` and the words behind it, further lines indented; no word is broken."""
+    """`start` and the words after it, with further lines indented and no word broken."""
     lines, indent = [start], " " * 16
     for word in words:
         if len(lines[-1]) + 1 + len(word) > _WIDTH:

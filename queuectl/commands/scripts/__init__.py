@@ -1,1 +1,1 @@
-"""Scripts of statements, and how far one got."""
+"""Scripts of statements, and their progress."""

@@ -1,10 +1,9 @@
-"""How far a script got, kept in a file, so that `--resume FILE` goes on where it was cut short.
+"""The progress of a script, kept in a file, so that `--resume FILE` goes on where it stopped.
 
-One line for each step: `begun N CRC` before the N-th statement of the script, `done N CRC` behind
-it, or `failed N CRC` if its failure ended the script: the next start is at the first statement
-then, as what failed may lie further up. CRC is the checksum of all statements up to that one, so
-that another script is noticed. A last line without its end was cut off with the process that wrote
-it.
+One line for each step: `begun N CRC` before the N-th statement of the script, `done N CRC` after
+it, or `failed N CRC` if its failure ended the script: then the next start is at the first
+statement, since the cause may be further up. CRC is the checksum of all statements up to that one,
+so that another script is noticed. A last line without its end was cut off with its process.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ _WARILY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Progress:
-    """What was done of a script. Nothing is on the disk before the first statement begins."""
+    """The progress of a script. Nothing is on the disk before the first statement begins."""
 
     def __init__(self, path: str) -> None:
-        """Raises InvalidInput if the file is there and no progress of a script."""
+        """Raises InvalidInput if the file exists and is not the progress of a script."""
         self.path = path
         self._fd, self._is_there = -1, False
         self._at, self._crc = 0, 0
@@ -58,7 +57,7 @@ class Progress:
         except (IndexError, ValueError):
             raise self._not_ours() from None
         if not line.startswith(_WORDS) or len(line) > _LONGEST:
-            raise self._not_ours()  # it would be written to, and removed at the end
+            raise self._not_ours()  # it would be overwritten, and removed at the end
         self.failed = number if words[0] == b"failed" else 0
         if words[0] == b"done":
             self._done, self._known = number, crc
@@ -68,9 +67,9 @@ class Progress:
             self._begun = number
 
     def is_done(self, statement: Statement) -> bool:
-        """Whether the script's next statement was done before; to be asked of each in turn.
+        """Whether the script's next statement was done before; call it for each in turn.
 
-        Raises InvalidInput if what was done before is another text.
+        Raises InvalidInput if another text was done before.
         """
         self._at += 1
         self._crc = crc32(statement.text.encode("utf-8", "surrogateescape"), self._crc)
@@ -82,13 +81,13 @@ class Progress:
         return self._at <= self._done
 
     def was_begun(self) -> bool:
-        """Whether the statement asked about last was begun before, and perhaps run."""
+        """Whether the statement of the last `is_done` was begun before, and perhaps run."""
         return self._at == self._begun
 
     def note(self, word: Literal["begun", "done", "failed"]) -> None:
-        """Note what becomes of the statement asked about last; if it is over, on the disk.
+        """Note the progress of the statement of the last `is_done`; synced if it is over.
 
-        One that is noted as `failed` ends the script.
+        The note `failed` ends the script.
         """
         try:
             if self._fd < 0:
@@ -103,9 +102,9 @@ class Progress:
             raise self._failed("writing", exc) from None
 
     def close(self, *, whole: bool) -> None:
-        """Let go of the file; a script that was run to its end leaves none.
+        """Close the file, and remove it if the script was run to its end.
 
-        Raises InvalidInput if the script is shorter than what was done of it.
+        Raises InvalidInput if the script is shorter than the noted progress.
         """
         if self._fd >= 0:
             os.close(self._fd)
@@ -124,7 +123,7 @@ class Progress:
                 raise self._failed("removing", exc) from None
 
     def _open(self, flags: int) -> int:
-        """The file, which must be a plain one of this user: nothing is written through a link."""
+        """Open the file, which must be a plain one of this user: links are not followed."""
         try:
             fd = os.open(self.path, flags | _WARILY, 0o600)
         except OSError as exc:

@@ -1,4 +1,4 @@
-"""Running a script's statements in order, noting how far it got if that is asked for."""
+"""Runs the statements of a script in order, and notes the progress if asked to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from queuectl.commands.table import COMMANDS
 
 
 def check_script(context: Context, path: str | None) -> int:
-    """Tell the mistakes of a script and run nothing of it; 1 if there is one."""
+    """Show the mistakes of a script and run nothing; returns 1 if there is one."""
     count = wrong = 0
     for statement in open_script(path):
         count += 1
@@ -28,9 +28,9 @@ def check_script(context: Context, path: str | None) -> int:
 def run_script(
     context: Context, path: str | None, *, resume: str | None = None, stop_on_error: bool = False
 ) -> int:
-    """Every command of the script (None: of standard input); 1 if one of them failed.
+    """Run every command of the script (None: standard input); returns 1 if one failed.
 
-    `resume` is the file that keeps how far the script got.
+    `resume`: the file that keeps the progress.
     """
     context.stdin_taken = path in (None, "-")
     context.in_script = True
@@ -59,7 +59,7 @@ def run_script(
 def _run_step(
     context: Context, statement: Statement, progress: Progress | None, stop_on_error: bool
 ) -> int:
-    """Run a statement, and note its progress."""
+    """Run a statement and note the progress."""
     bound = bind(COMMANDS, statement.text)
     if progress is None:
         return run_line(context, bound, word=statement.word)

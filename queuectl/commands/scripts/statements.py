@@ -1,16 +1,16 @@
-"""Reading a script: lines into statements, and faults shown with their place in the script.
+"""Reads a script: splits lines into statements, and shows faults at their position.
 
 A statement is a line, or several if an object or a quote is still open or a backslash ends the
-line. Blank lines and lines that hold a comment only are left out.
+line. Blank lines and lines with only a comment are left out.
 
 One bad line must not swallow the rest of a script, so an open object or quote reaches only as far
-as it is likely to have been meant. A *sign* is a line, indented no more than the first one, that
-starts with a command's word and then a blank or its end. An open object ends before a sign. An open
-quote may hold lines that look so (`wait` in a shell script), so it reads on, and is taken back to
-before the first sign if it never closes, if it does not close within `FARTHEST` more lines, or if
-either of its quote characters does not stand like one: behind and before a blank or a bracket, a
-comma or the like. The statement is then handed out open, and binding it gives the fault. After a
-backslash the next line always belongs to the statement.
+as was probably meant. A *sign* is a line, indented no more than the first one, that starts with a
+command's word followed by a blank or the end of the line. An open object ends before a sign. An
+open quote may contain such lines (`wait` in a shell script), so it reads on. It goes back to before
+the first sign if it never closes, if it does not close within `FARTHEST` more lines, or if one of
+its quote characters does not look like one: after, or before, a blank, a bracket, a comma or the
+like. The statement is then returned open, and binding it gives the fault. After a backslash the
+next line always belongs to the statement.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from queuectl.commands.grammar.tokens import reach, tokenize
 from queuectl.errors import InvalidInput, line_of
 from queuectl.model.fields import LONGEST_JOB
 
-FARTHEST = 1000  # lines that an open quote may run on behind a sign
+FARTHEST = 1000  # lines that an open quote may run on after a sign
 _WIDEST = 100  # columns of a line that an error shows
 _BLANKS = " \t\r\f\v"
 _BEFORE_A_QUOTE = frozenset(" \t\n:=,{([")
@@ -36,20 +36,20 @@ _BEHIND_A_QUOTE = frozenset(" \t\n,;}])")
 
 
 class Statement(NamedTuple):
-    """What is to be run as one: `text`, whose first line is line number `line` (1 is the first)."""
+    """One statement: `text`, whose first line has number `line` (1 is the first)."""
 
     text: str
     line: int
     name: str
 
     def word(self, bound: Bound, problem: Fault | Exception) -> str:
-        """What is wrong with the statement, or went wrong with it, shown in the script."""
+        """The fault or error of the statement, shown in the script."""
         fault = problem if isinstance(problem, Fault) else _fault_in(bound, problem)
         return format_fault(self.name, self, fault)
 
 
 def open_script(path: str | None) -> Iterator[Statement]:
-    """The statements of the file; of standard input for None and `-`."""
+    """The statements of the file; None and `-` mean standard input."""
     from queuectl.commands.table import COMMANDS
 
     path = path or "-"
@@ -79,10 +79,10 @@ def _decoded(script: IO[bytes], name: str) -> Iterator[str]:
 def read_statements(
     lines: Iterable[str], name: str, words: Collection[str] = ()
 ) -> Iterator[Statement]:
-    """The statements of a stream of lines, with or without their newlines; `name` is the script's.
+    """The statements of a stream of lines, with or without newlines; `name`: the script's.
 
-    `words` are the first words of all commands. Reads no further than it must, so that a script
-    can be typed or piped in bit by bit.
+    `words`: the first words of all commands. Reads no further than necessary, so that a script can
+    be typed or piped in bit by bit.
     """
     source = _Lines(lines)
     while (first := source.take()) is not None:
@@ -109,7 +109,7 @@ def command_words(specs: Iterable[CommandSpec]) -> frozenset[str]:
 
 
 class _Lines:
-    """A stream of lines that takes lines back; `number` is that of the line taken last."""
+    """A stream of lines that takes lines back; `number`: that of the line taken last."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -133,7 +133,7 @@ class _Lines:
 
 
 class _Growing:
-    """A statement whose last token is open, taking further lines."""
+    """A statement whose last token is open, which takes further lines."""
 
     def __init__(self, first: str, tokens: list[Token], words: Collection[str]) -> None:
         self.lines = [first]
@@ -145,7 +145,7 @@ class _Growing:
         self.signs: list[int] = []  # which of the lines start like a command
 
     def grow(self, source: _Lines) -> str:
-        """The statement's text; lines that it must not swallow are given back."""
+        """The statement's text; gives back lines that it must not swallow."""
         while self.lacks and (line := source.take()) is not None:
             sign = self.lacks != "\\" and self._is_sign(line)
             if sign:
@@ -167,13 +167,13 @@ class _Growing:
         return bool(word) and word[0] in self.words and _indent(line) <= _indent(self.lines[0])
 
     def _still_lacks(self, line: str) -> str:
-        """What is lacking now that `line` was added; the whole is cut anew only if it may close."""
+        """What is lacking after `line` was added; tokenizes everything only if it may close."""
         if "}" in self.lacks:
             _, lacks = reach("\n" + line, 0, self.lacks)
             if lacks:
                 return lacks
         elif self.lacks == "\\":
-            if self.lines[-2][-2:-1] in _BLANKS:  # no word is continued, so the line stands alone
+            if self.lines[-2][-2:-1] in _BLANKS:  # no word continues, so the line stands alone
                 tokens = tokenize(line, self.behind_dashes)
                 self._note_dashes(tokens)
                 return tokens[-1].open if tokens else ""
@@ -187,7 +187,7 @@ class _Growing:
         self.behind_dashes = self.behind_dashes or any(token.raw == "--" for token in tokens)
 
     def _first_doubtful(self) -> int:
-        """The first sign that stands in no well-formed quote; 0 if there is none."""
+        """The first sign outside of well-formed quotes; 0 if there is none."""
         if not self.signs:
             return 0
         text = "\n".join(self.lines)
@@ -202,7 +202,7 @@ class _Growing:
 
 
 def _is_quote(text: str, opens: int, closes: int) -> bool:
-    """Whether both ends look like those of a quote, not like ends of two quotes of other lines."""
+    """Whether both ends look like those of one quote, not of two quotes on other lines."""
     return (
         text[opens] in "\"'"
         and (opens == 0 or text[opens - 1] in _BEFORE_A_QUOTE)
@@ -215,7 +215,7 @@ def _indent(line: str) -> int:
 
 
 def _fault_in(bound: Bound, error: Exception) -> Fault:
-    """What is at fault: the job that the error is about, else the command's words."""
+    """The faulty part: the job that the error is about, else the command's words."""
     line = line_of(error)
     about = getattr(error, "job_id", "")
     for token in bound.tokens if about else ():
@@ -227,7 +227,7 @@ def _fault_in(bound: Bound, error: Exception) -> Fault:
 
 
 def format_fault(name: str, statement: Statement, fault: Fault) -> str:
-    """`name:line: message`, the line of the script, and a caret line under what is at fault."""
+    """`name:line: message`, the line of the script, and carets under the faulty part."""
     text, start = statement.text, min(fault.start, len(statement.text))
     number = statement.line + text.count("\n", 0, start)
     begins = text.rfind("\n", 0, start) + 1
@@ -237,7 +237,7 @@ def format_fault(name: str, statement: Statement, fault: Fault) -> str:
 
 
 def _underlined(line: str, start: int, end: int) -> tuple[str, str]:
-    """The line, or the part around `start` if it is long, and the line of carets below it."""
+    """The line, or the part around `start` if it is long, and a line of carets."""
     from queuectl.commands.render import cells
 
     line = "".join(char if char.isprintable() else " " for char in line)

@@ -1,1 +1,1 @@
-"""The line that is typed at the prompt."""
+"""The prompt and the line that is typed at it."""

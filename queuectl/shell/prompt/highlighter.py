@@ -59,11 +59,11 @@ def _spans(reading: Reading, at_end: bool) -> Iterator[tuple[int, int, str]]:
 
 
 def _may_be_unfinished(bound: Bound, last: Token, end: int) -> bool:
-    """Whether a fault at the end of the line may go away by typing on."""
+    """Whether a fault at the end of the line may vanish with more typing."""
     if bound.open or end < last.end:
         return bound.open
     if last.role in ("option", "command"):
-        return True  # its value, or the rest of the command, is still to come
+        return True  # its value or the rest of the command is still missing
     if last.end < len(bound.text):
         return False
 
@@ -76,7 +76,7 @@ def _may_be_unfinished(bound: Bound, last: Token, end: int) -> bool:
 
 
 class LineLexer(Lexer):
-    """Colours for prompt_toolkit; what it found last is kept until the text changes."""
+    """Colours for prompt_toolkit; keeps the last result until the text changes."""
 
     def __init__(self, aliases: Aliases) -> None:
         self._aliases = aliases

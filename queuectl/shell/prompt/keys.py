@@ -1,4 +1,4 @@
-"""The keys of the prompt that prompt_toolkit does not bind as we want them."""
+"""The keys of the prompt that prompt_toolkit does not bind in our way."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from queuectl.shell.lines import is_open
 from queuectl.shell.prompt.validator import LineError
 
 _typing = has_focus(DEFAULT_BUFFER)
-_GOES_ON = ("/", "=", "{", ": ")  # the ends of candidates behind which no blank may stand
+_GOES_ON = ("/", "=", "{", ": ")  # ends of candidates after which no blank may follow
 
 
 def shell_keys(aliases: Aliases) -> KeyBindings:
-    """Enter, Tab, Up, Escape and F4 as the shell wants them."""
+    """The shell's bindings of Enter, Tab, Up, Escape and F4."""
     keys = KeyBindings()
     inserting = emacs_mode | vi_insert_mode
     keys.add("tab", filter=_typing & inserting)(_complete)
@@ -56,7 +56,7 @@ def shell_keys(aliases: Aliases) -> KeyBindings:
 
 
 def _enter(aliases: Aliases, event: KeyPressEvent) -> None:
-    """Take the chosen entry of the menu; else go on with an open line; else run the line."""
+    """Take the chosen entry of the menu; else continue an open line; else run the line."""
     buffer = event.current_buffer
     if buffer.complete_state and buffer.complete_state.current_completion:
         buffer.complete_state = None
@@ -69,7 +69,7 @@ def _enter(aliases: Aliases, event: KeyPressEvent) -> None:
 
 
 def _run_found(event: KeyPressEvent) -> None:
-    """Run the line that was found; if none was, stay with the line that was being typed."""
+    """Run the line that was found; if none was, stay on the line being typed."""
     if unfound(event.app.layout):
         abort_search.call(event)
         return
@@ -78,7 +78,7 @@ def _run_found(event: KeyPressEvent) -> None:
 
 
 def unfound(layout: Layout) -> str:
-    """What is being searched for in the lines typed before, if none of them holds it."""
+    """The text of a search in the history, if no line contains it."""
     line = layout.search_target_buffer_control
     if line is None:
         return ""
@@ -99,11 +99,11 @@ def _history(event: KeyPressEvent) -> None:
 
 
 def _complete(event: KeyPressEvent) -> None:
-    """Go on in the menu; the only candidate is taken whole, and the menu of what follows opens."""
+    """Move on in the menu; a single candidate is taken, and the menu of what follows opens."""
     buffer = event.current_buffer
     if _is_chosen(buffer):
         buffer.complete_next()
-    else:  # a menu that is there may not be whole yet
+    else:  # an open menu may not be complete yet
         menu = buffer.complete_state
         has_menu = menu is not None and bool(menu.completions)
         event.app.create_background_task(_ask(buffer, enter=has_menu))
@@ -114,14 +114,14 @@ def _is_chosen(buffer: Buffer) -> bool:
 
 
 async def candidates(buffer: Buffer, document: Document) -> list[Completion]:
-    """What may stand at the end of the text, found out in another thread."""
+    """The candidates for the end of the text, found in another thread."""
     event = CompleteEvent(completion_requested=True)
     find = partial(buffer.completer.get_completions, document, event)
     return await asyncio.get_running_loop().run_in_executor(None, lambda: list(find()))
 
 
 async def _ask(buffer: Buffer, enter: bool) -> None:
-    """Take the only candidate; of several insert what is common, or `enter` their menu."""
+    """Take a single candidate; of several insert the common part, or `enter` their menu."""
     document = buffer.document
     found = await candidates(buffer, document)
     if buffer.document != document or _is_chosen(buffer) or not found:
@@ -149,7 +149,7 @@ def _take(buffer: Buffer, found: Completion) -> None:
 
 
 def _paste(event: KeyPressEvent) -> None:
-    """Insert what was pasted; its last line end does not start a new line."""
+    """Insert pasted text; its last line end does not start a new line."""
     text = event.data.replace("\r\n", "\n").replace("\r", "\n")
     event.current_buffer.insert_text(text.rstrip("\n"))
 
@@ -160,7 +160,7 @@ def _offer() -> LineError | None:
 
 
 def _take_offer(event: KeyPressEvent) -> None:
-    """Put what was meant in place of what was typed."""
+    """Replace what was typed by the suggested word."""
     buffer, error = event.current_buffer, _offer()
     if error is not None:
         wrong, text = error.mistake, buffer.text

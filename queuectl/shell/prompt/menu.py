@@ -1,4 +1,4 @@
-"""The completion menu: what the grammar and the live queue offer, as prompt_toolkit wants it."""
+"""The completion menu: candidates from the grammar and the queue, for prompt_toolkit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ShellCompleter(Completer):
-    """Completes what stands before the cursor; runs in a thread of its own."""
+    """Completes the text before the cursor; runs in its own thread."""
 
     def __init__(self, queue: LiveQueue, aliases: Aliases) -> None:
         self._queue = queue

@@ -1,4 +1,4 @@
-"""The prompt: one line or more of input, with all that is drawn around it."""
+"""The prompt: one or more lines of input, with all that is drawn around them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _MENU = 8  # rows kept free for the menu, if the terminal has them
 
 
 class _Session(PromptSession[str]):
-    """A PromptSession that keeps as much room for the menu as the terminal has at the moment."""
+    """A PromptSession that keeps as much room for the menu as the terminal has now."""
 
     @property
     def reserve_space_for_menu(self) -> int:
-        """Rows below and with the input; with fixed ones a small terminal shows no prompt."""
+        """Rows of the input and below; with a fixed number a small terminal shows no prompt."""
         rows = self.app.output.get_size().rows
         return max(1, min(_MENU, rows - toolbar_lines(rows) - 1))
 
@@ -52,7 +52,7 @@ class _Session(PromptSession[str]):
 
     @property
     def bottom_toolbar(self) -> AnyFormattedText:
-        """None where there is no room for it: an empty one would still take a row."""
+        """None if there is no room for it: an empty one would still take a row."""
         return self._shown_below if toolbar_lines(self.app.output.get_size().rows) else None
 
     @bottom_toolbar.setter
@@ -61,9 +61,9 @@ class _Session(PromptSession[str]):
 
 
 class Prompt:
-    """Reads lines from the terminal. `standing` gives what the toolbar shows of the queue.
+    """Reads lines from the terminal. `standing` gives what the toolbar shows about the queue.
 
-    `failed` is told what goes wrong in a key or around the line; the person types on.
+    `failed` is called with errors in a key or around the line; the person can type on.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Prompt:
             output=PlainTextOutput(sys.stdout) if self._dumb else output,
         )
         if self._dumb:
-            # It prompts plainly only if it was given no output; its own would write escapes.
+            # A plain prompt needs output=None; an output of ours would write escapes.
             self._session._output = None
-        # Set on the buffer alone: on the session it would end completion while typing.
+        # Set only on the buffer: on the session it would end completion while typing.
         self._session.default_buffer.enable_history_search = to_filter(True)
         guard_keys(self._session.app, failed)
         guard_editor(self._session.default_buffer)
@@ -130,7 +130,7 @@ class Prompt:
         def begin() -> None:
             self._context = contextvars.copy_context()
             guard_loop(self._failed)
-            # A search that was going on when the last line ended would keep the keys.
+            # A search that was open when the last line ended would keep the keys.
             app.layout.focus(self._session.default_buffer)
             app.after_render.add_handler(rendered)
 
@@ -140,7 +140,7 @@ class Prompt:
             self._context = None
 
     def leave(self) -> bool:
-        """End the line that is being read with EOFError; False if there is none.
+        """End the line being read with EOFError; False if there is none.
 
         For the handler of a signal.
         """
@@ -153,22 +153,22 @@ class Prompt:
         return self._soon(end)
 
     def _soon(self, act: Callable[[], None]) -> bool:
-        """Have the loop that reads the line call `act`; from any thread. False if none is read."""
+        """Let the loop that reads the line call `act`, from any thread; False without a line."""
         context, loop = self._context, self._session.app.loop
         if context is None or loop is None:
             return False
-        with contextlib.suppress(RuntimeError):  # the line was just finished
+        with contextlib.suppress(RuntimeError):  # the line has just been finished
             loop.call_soon_threadsafe(act, context=context)
         return True
 
     def redraw(self) -> None:
-        """Draw anew what changed; from any thread."""
+        """Redraw what changed; from any thread."""
         self._soon(self._session.app.invalidate)
 
     def above(self, show: Callable[[], None]) -> None:
-        """Call `show`, which writes to the terminal, with the prompt out of its way; any thread.
+        """Call `show`, which writes to the terminal, with the prompt hidden; from any thread.
 
-        If no line is being read it is not called.
+        Without a line being read it is not called.
         """
 
         def begin() -> None:
@@ -178,7 +178,7 @@ class Prompt:
         self._soon(begin)
 
     def offer_anew(self) -> None:
-        """Bring an open menu up to date, unless the person is choosing from it; any thread."""
+        """Update an open menu, unless the person is choosing from it; from any thread."""
 
         def begin() -> None:
             state = self._session.default_buffer.complete_state
@@ -191,9 +191,9 @@ class Prompt:
         buffer, document = self._session.default_buffer, state.original_document
         found = await candidates(buffer, document)
         if len(found) == 1 and document.text_before_cursor.endswith(found[0].text):
-            found = []  # it is typed already
+            found = []  # it is already typed
         if buffer.complete_state is state and state.complete_index is None:
-            # A new state: a thread that still fills the old one sees that it is over.
+            # A new state, so that a thread that still fills the old one sees that it is obsolete.
             buffer.complete_state = CompletionState(document, found) if found else None
             self._session.app.invalidate()
 
@@ -207,7 +207,7 @@ class Prompt:
         return "vi" if self._session.app.editing_mode == EditingMode.VI else "emacs"
 
     def set_keys(self, mode: str) -> None:
-        """Edit with the keys of "vi" or "emacs" from now on."""
+        """Use the keys of "vi" or "emacs" from now on."""
         self._session.app.editing_mode = EditingMode.VI if mode == "vi" else EditingMode.EMACS
 
     def _message(self) -> StyleAndTextTuples:

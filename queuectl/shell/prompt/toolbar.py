@@ -1,6 +1,6 @@
-"""The lines below the prompt: how the queue is, and how the command being typed is used.
+"""The lines below the prompt: the standing of the queue, and the usage of the typed command.
 
-What they show of the queue is read by live/watcher.py.
+live/watcher.py reads the standing.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _SHOWN = (
     ("completed", "completed"),
     ("cancelled", "cancelled"),
 )
-_FEW = 2  # options that are all named
+_FEW = 2  # up to so many options are all named
 _WAITING = ("pending", "failed")
 _TIP = "Tab completes, 'help' explains, Ctrl-D leaves"
 _NOW = "class:bottom-toolbar.now"
 _WARNING = "class:bottom-toolbar.warning"
-TALL = 10  # rows of a terminal from which the usage gets a line of its own
-SHORT = 5  # rows below which there is no toolbar
+TALL = 10  # from so many rows on the usage gets its own line
+SHORT = 5  # with fewer rows there is no toolbar
 
 
 def toolbar_lines(rows: int) -> int:
-    """How many lines the toolbar takes on a terminal of so many rows."""
+    """The number of lines of the toolbar on a terminal of `rows` rows."""
     return 0 if rows < SHORT else 1 if rows < TALL else 2
 
 
 def toolbar(
     standing: Standing | None, line: str, columns: int, rows: int, aliases: Aliases
 ) -> StyleAndTextTuples:
-    """What the toolbar shows beside a half-typed line."""
+    """What the toolbar shows for a half-typed line."""
     lines = toolbar_lines(rows)
     state: StyleAndTextTuples = standing_text(standing, columns) if standing else [("", "")]
     if lines < 2:
@@ -49,7 +49,7 @@ def toolbar(
 
 
 def standing_text(standing: Standing, columns: int) -> StyleAndTextTuples:
-    """The queue in one line; a warning comes first."""
+    """The standing in one line; a warning comes first."""
     if standing.trouble:
         return [(_WARNING, clip(f" ! {standing.trouble}", columns))]
     waiting = sum(standing.counts.get(state, 0) for state in _WAITING)
@@ -89,7 +89,7 @@ def _usage_line(line: str, columns: int, aliases: Aliases) -> StyleAndTextTuples
 
 
 def usage(bound: Bound) -> list[tuple[str, str]]:
-    """How the command of the line is used, what is to come now standing out."""
+    """The usage of the line's command, with the next part highlighted."""
     spec = bound.innermost.spec or bound.spec
     awaited = next((e.param for e in expected(bound) if e.param is not None), None)
     if spec is None:

@@ -1,4 +1,4 @@
-"""Whether a line can be run: asked when Enter is pressed, never while typing."""
+"""Checks whether a line can be run, when Enter is pressed, never while typing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuectl.shell.lines import is_system_line, split_commands
 
 
 class Mistake(NamedTuple):
-    """What is wrong with `text[start:end]`; `hint` could stand there instead, or is empty."""
+    """The mistake in `text[start:end]`; `hint` could replace it, or is ""."""
 
     message: str
     start: int
@@ -23,7 +23,7 @@ class Mistake(NamedTuple):
 
 
 def find_mistake(text: str, aliases: Aliases) -> Mistake | None:
-    """The first thing that is wrong with a line, or with several that were pasted."""
+    """The first mistake in a line, or in several that were pasted."""
     pieces = split_commands(text, aliases.specs)
     for piece in pieces:
         if is_system_line(piece.text):
@@ -46,7 +46,7 @@ class LineError(ValidationError):
 
 
 def fitted(mistake: Mistake, width: int) -> str:
-    """The message within `width` columns; where it does not fit, what was meant comes first."""
+    """The message within `width` columns; if it does not fit, the suggestion comes first."""
     short, meant, _ = mistake.message.partition("?)")
     for message in (mistake.message, short + meant):
         for offer in (" [Tab takes it]" if mistake.hint else "", ""):

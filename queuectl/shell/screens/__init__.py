@@ -1,1 +1,1 @@
-"""Other programs and views that take the terminal."""
+"""Other programs and views that take over the terminal."""

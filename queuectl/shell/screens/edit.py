@@ -25,7 +25,7 @@ _USUAL_EDITOR = "vi"
 
 
 def edit(context: Context, args: dict[str, Any]) -> Result:
-    """The job's fields as they were saved; no change if nothing was, or if the editor failed."""
+    """Edit the job's fields; no change if nothing was saved or the editor failed."""
     [job_id] = whole_ids(context, [args["job"]], changing=True, by="")
     job = context.queue.get(job_id)
     form = _form(job)
@@ -50,7 +50,7 @@ def edit(context: Context, args: dict[str, Any]) -> Result:
 def _applied(
     context: Context, args: Mapping[str, Any], job: Job, form: Mapping[str, Any], path: str
 ) -> Result:
-    """Change the job as the file says; an error names the file, which is kept."""
+    """Change the job by the file; an error names the file, which is kept."""
     try:
         changes = _changes(form, path)
         if job.state == "dead" and _wants_retry(context, args, changes):
@@ -64,16 +64,16 @@ def _applied(
 
 
 def _form(job: Job) -> dict[str, Any]:
-    """What may be changed of the job in its state."""
+    """The fields of the job that may be changed in its state."""
     when = ("always",) if job.state == "in_progress" else ("always", "idle")
     names = [field.name for field in FIELDS if field.edit in when and field.name != "state"]
     form = {name: getattr(job, name) for name in names}
-    # Lists, as they will be read back.
+    # Lists, in the form in which they are read back.
     return {name: list(v) if isinstance(v, tuple) else v for name, v in form.items()}
 
 
 def _write_draft(job: Job, form: Mapping[str, Any]) -> str:
-    """A file that only its owner can read, for what a job's environment may hold; its path."""
+    """Write a file that only its owner can read, because of secrets in env; returns its path."""
     try:
         fd, path = tempfile.mkstemp(prefix=f"queuectl-{job.id[:40]}-", suffix=".json")
     except OSError as exc:
@@ -95,7 +95,7 @@ def _run_editor(context: Context, path: str) -> int:
         raise InvalidInput("there is no terminal for an editor; 'update' changes fields without")
     command = [*(shlex.split(editor) or [_USUAL_EDITOR]), path]
     context.flush()
-    # Ctrl-C is the editor's. Not ignored, for it would inherit that.
+    # Ctrl-C is for the editor. Not SIG_IGN, which it would inherit.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         with cooked_keys(sys.stdin):
@@ -108,7 +108,7 @@ def _run_editor(context: Context, path: str) -> int:
 
 
 def _changes(form: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The fields whose values in the file are others than before."""
+    """The fields whose values in the file differ from before."""
     try:
         with open(path, encoding="utf-8") as file:
             saved = json.load(file)
@@ -125,7 +125,7 @@ def _changes(form: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _wants_retry(context: Context, args: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    """Whether the dead job shall run again now: as the option says, else as the person does."""
+    """Whether to retry the dead job now: by the option, else by asking the person."""
     if args.get("retry") or not changes:
         return bool(args.get("retry"))
     return context.can_ask and context.confirm("The job is dead. Retry it now?")

@@ -20,7 +20,7 @@ _PAGED = frozenset({"list", "show", "logs", "dlq list", "config get", "explain",
 
 
 def pager_for(bound: Bound, environ: Mapping[str, str]) -> list[str]:
-    """The pager's command line for the results of a bound line; empty if it should have none."""
+    """The pager's command line for the results of a bound line; empty for no pager."""
     import shlex
 
     if " ".join(bound.words) not in _PAGED or any(bound.values.get(name) for name in _NOT_WITH):
@@ -38,7 +38,7 @@ def pager_for(bound: Bound, environ: Mapping[str, str]) -> list[str]:
 def run_paged(
     context: Context, bound: Bound, run: Callable[[Context, Bound], int], rows: int
 ) -> tuple[int, bool]:
-    """The exit code of a line that is run, and whether its result was longer than `rows`."""
+    """Run a line; returns its exit code and whether its result was longer than `rows`."""
     out = context.out
     command = [] if context.no_pager or context.quiet else pager_for(bound, context.environ)
     if not command or out is None:
@@ -54,14 +54,14 @@ def run_paged(
 
 
 class Pager:
-    """A text stream that is held back; with more than `rows` lines it goes to the pager.
+    """A text stream that holds text back; more than `rows` lines go to the pager.
 
     Leaving the pager early is not an error: the rest is dropped. `close` shows what is held.
     """
 
     def __init__(self, out: TextIO, command: list[str], rows: int) -> None:
         self.started = False
-        self.buffer = SimpleNamespace(write=self.take)  # the way in for bytes
+        self.buffer = SimpleNamespace(write=self.take)  # where bytes are written
         self._out = out
         self._command = command
         self._room = rows - 1  # the prompt comes below
@@ -86,18 +86,18 @@ class Pager:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is shown before it is known whether it fits."""
+        """Nothing to do: text is shown only once it is known whether it fits."""
 
     def isatty(self) -> bool:
-        """As the terminal behind it."""
+        """As the terminal."""
         return self._out.isatty()
 
     def fileno(self) -> int:
-        """As the terminal behind it, whose width counts."""
+        """As the terminal, whose width counts."""
         return self._out.fileno()
 
     def close(self) -> None:
-        """Show what is held, or wait until the person leaves the pager."""
+        """Show the held text, or wait until the person leaves the pager."""
         if not self.started:
             self._pass_on(b"".join(self._held))
         elif self._process is not None:
@@ -106,7 +106,7 @@ class Pager:
                 self._process.stdin.close()
             try:
                 self._process.wait()
-            except BaseException:  # a signal ends us all
+            except BaseException:  # a signal ends everything
                 self._process.terminate()
                 raise
             finally:
@@ -115,11 +115,11 @@ class Pager:
     def _start(self) -> None:
         self.started = True
         self._out.flush()
-        # Ctrl-C is the pager's while it is open.
+        # Ctrl-C is for the pager while it is open.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         self._around.callback(signal.signal, signal.SIGINT, before)
         self._around.enter_context(cooked_keys(sys.stdin))
-        with suppress(OSError):  # there is none: everything goes to the terminal
+        with suppress(OSError):  # there is no pager: everything goes to the terminal
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, bufsize=0)
         self._pass_on(b"".join(self._held))
 

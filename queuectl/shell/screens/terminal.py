@@ -1,4 +1,4 @@
-"""The terminal between prompts: what is typed ahead stays unseen and waits for the next prompt."""
+"""The terminal between prompts: text typed ahead stays invisible until the next prompt."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import TextIO
 
 
 def unseen_keys(stdin: TextIO) -> AbstractContextManager[None]:
-    """Neither echo keys nor gather them into lines; Ctrl-C still interrupts.
+    """Keys are neither echoed nor collected into lines; Ctrl-C still interrupts.
 
-    Prompts set what they need themselves, and go back to this.
+    Prompts set their own mode and return to this one.
     """
     return _changed(stdin, lambda flags: flags & ~(termios.ECHO | termios.ICANON))
 
 
 def cooked_keys(stdin: TextIO | None) -> AbstractContextManager[None]:
-    """Keys as a question, or a program that knows nothing of us, expects them."""
+    """The usual keys, for a question or another program."""
     return _changed(stdin, lambda flags: flags | termios.ECHO | termios.ICANON)
 
 
 @contextmanager
 def _changed(stdin: TextIO | None, change: Callable[[int], int]) -> Iterator[None]:
-    """Other local flags for the terminal; harmless if it is not one, or is closed meanwhile."""
+    """Other local flags for the terminal; does nothing if it is not one or gets closed."""
     try:
         fd = stdin.fileno() if stdin is not None else -1
         before = termios.tcgetattr(fd)
@@ -46,17 +46,17 @@ def _changed(stdin: TextIO | None, change: Callable[[int], int]) -> Iterator[Non
 
 
 def line_start(columns: int) -> str:
-    """What brings the cursor to the start of a line: of the next one if this one holds text.
+    """The text that moves the cursor to the start of a line: the next one if this has text.
 
-    A row of blanks but one wraps exactly then (zsh does the same).
+    A row of blanks less one wraps exactly in that case (as in zsh).
     """
     return " " * (columns - 1) + "\r"
 
 
 def run_system(command: str, shell: str, data: str) -> int:
-    """Run a line of the person's own shell on the terminal; its exit code, 128 + n for a signal.
+    """Run a line in the person's own shell on the terminal; returns its code, 128 + n for a signal.
 
-    `queuectl` in it is the one that runs, on the queue in the folder `data`.
+    `queuectl` in it is this program, on the queue in the folder `data`.
     """
     environ = {**os.environ, "QUEUECTL_DATA": data}
     beside = os.path.dirname(os.path.abspath(sys.argv[0]))

@@ -1,4 +1,4 @@
-"""`watch`: what a command prints, on the whole screen, anew every few seconds."""
+"""`watch`: the output of a command on the whole screen, again every few seconds."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from queuectl.model.times import format_duration
 from queuectl.shell.screens.terminal import unseen_keys
 from queuectl.shell.signals import terminal_kept
 
-_LOOK = 0.1  # seconds between looks whether the terminal has another size now
-# The other screen, whose long lines do not wrap, without a cursor; and back, leaving a terminal
-# that has no other screen with an empty one.
+_LOOK = 0.1  # seconds between checks of the terminal's size
+# To the alternate screen, without wrapping and cursor; and back. A terminal without an alternate
+# screen is left empty.
 _ENTER, _LEAVE = "\033[?1049h\033[?7l\033[?25l", "\033[H\033[J\033[?25h\033[?7h\033[?1049l"
 _HOME, _EMPTY, _BELOW = "\033[H", "\033[K", "\033[J"
 _COLOUR = re.compile(r"(\033\[[0-9;]*m)")
@@ -31,7 +31,7 @@ _COMMAND = re.compile(r"\033(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78cDEHM])")
 
 
 def watch(context: Context, args: dict[str, Any]) -> Result:
-    """0 when the person ends it; on no terminal the exit code of the one time."""
+    """Watch until the person ends it (0); without a terminal print once, with that exit code."""
     inner: Bound = args["command"]
     if not context.terminal or (context.stdin_taken and not context.interactive):
         return Result(code=run_within(context, inner))
@@ -41,12 +41,12 @@ def watch(context: Context, args: dict[str, Any]) -> Result:
         with terminal_kept(), unseen_keys(sys.stdin):
             _Watch(context, inner, args["interval"]).run()
     except KeyboardInterrupt:
-        context.close()  # whatever was cut short begins anew with a fresh queue
+        context.close()  # interrupted work starts over with a fresh queue
     return Result()
 
 
 class _Watch:
-    """One watching of one command."""
+    """The watching of one command."""
 
     def __init__(self, context: Context, inner: Bound, interval: float) -> None:
         assert context.out is not None
@@ -55,11 +55,11 @@ class _Watch:
         self.interval = interval
         self.out = context.out
         self.plain = context.environ.get("TERM") in ("dumb", "", None)
-        self.shown = False  # what was drawn last is still there
+        self.shown = False  # whether the last picture is still on the screen
         self.keys = sys.stdin if is_terminal(sys.stdin) else None
 
     def run(self) -> None:
-        """Until q; Ctrl-C raises KeyboardInterrupt."""
+        """Run until q; Ctrl-C raises KeyboardInterrupt."""
         if self.plain:
             while True:
                 self._write(f"{self._head()}\n{self._result()}")
@@ -74,7 +74,7 @@ class _Watch:
                     return
 
     def _result(self) -> str:
-        """What the command prints now, its errors too."""
+        """The present output of the command, with its errors."""
         frame = _Frame(self.out)
         kept = self.context.out, self.context.err
         self.context.out = self.context.err = cast("TextIO", frame)
@@ -100,7 +100,7 @@ class _Watch:
         return self.context.width, rows
 
     def _waited(self, size: tuple[int, int]) -> bool:
-        """Let the interval pass, less of it if the size changes; whether the person pressed q."""
+        """Let the interval pass, or less if the size changes; returns whether q was pressed."""
         due, self.shown = time.monotonic() + self.interval, True
         while self.shown and (left := due - time.monotonic()) > 0 and self._size() == size:
             if self._pressed(min(left, _LOOK)) in (b"q", b"Q"):
@@ -108,7 +108,7 @@ class _Watch:
         return False
 
     def _pressed(self, seconds: float) -> bytes:
-        """A key pressed within so long, if any."""
+        """A key pressed within `seconds`, if any."""
         if self.keys is None or not select.select([self.keys], [], [], seconds)[0]:
             if self.keys is None:
                 time.sleep(seconds)
@@ -120,7 +120,7 @@ class _Watch:
 
     @contextmanager
     def _screen(self) -> Iterator[None]:
-        """The other screen, left again whatever happens."""
+        """The alternate screen, which is always left again."""
         before = signal.signal(signal.SIGTSTP, self._stopped)
         try:
             self._write(_ENTER)
@@ -145,17 +145,17 @@ class _Watch:
 
 
 def picture(head: str, lines: Sequence[str], columns: int, rows: int) -> Iterator[str]:
-    """What is written for each row of the screen; the last one tells what does not fit."""
+    """The text for each row of the screen; the last one says what does not fit."""
     room = rows - 1
     left = len(lines) - room
     shown = [*lines] if left <= 0 else [*lines[: room - 1], f"... {left + 1} more lines"]
     for at, line in enumerate([head, *(fitted(line, columns) for line in shown)][:rows]):
-        # Emptied first: behind a line as wide as the screen its last character would go too.
+        # Cleared first: after a line as wide as the screen, its last character would vanish too.
         yield "\r\n" * bool(at) + _EMPTY + line
 
 
 def fitted(line: str, columns: int) -> str:
-    """A line within so many columns: colours are kept, whatever else moves the cursor is not."""
+    """A line within `columns` columns; keeps colours but nothing that moves the cursor."""
     line = line.rstrip("\r").rpartition("\r")[2].expandtabs()
     kept: list[str] = []
     for part in _COLOUR.split(line):
@@ -169,7 +169,7 @@ def fitted(line: str, columns: int) -> str:
 
 
 class _Frame(io.TextIOWrapper):
-    """Keeps what is written, and says of the terminal what the terminal itself would."""
+    """Keeps what is written, and answers for the terminal."""
 
     def __init__(self, terminal: TextIO) -> None:
         encoding = terminal.encoding or "utf-8"
@@ -183,6 +183,6 @@ class _Frame(io.TextIOWrapper):
         return self._terminal.fileno()
 
     def text(self) -> str:
-        """All that was written; text that the terminal cannot show was replaced."""
+        """All that was written, with what the terminal cannot show replaced."""
         self.flush()
         return cast("io.BytesIO", self.buffer).getvalue().decode(self.encoding, "replace")

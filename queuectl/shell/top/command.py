@@ -1,4 +1,4 @@
-"""`top`: jobs and workers live on the whole screen; where there is none, once, as text."""
+"""`top`: jobs and workers live on the whole screen; without a screen, once as text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from queuectl.commands.selecting import selection_of
 from queuectl.errors import StoreError
 from queuectl.live.rows import View
 
-_MOST = 1000  # jobs of a snapshot
+_MOST = 1000  # jobs in a snapshot
 
 
 def top(context: Context, args: dict[str, Any]) -> Result:
-    """The screen until the person leaves it, or one snapshot of it."""
+    """Show the screen until the person leaves it, or one snapshot."""
     view = View(args.get("sort") or "state", args.get("filter") or "", selection_of(args))
     if not _has_screen(context):
         return _snapshot(context, view)

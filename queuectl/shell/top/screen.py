@@ -1,4 +1,4 @@
-"""The full screen of `top`: what is drawn when, and what the keys do."""
+"""The full screen of `top`: when it is drawn, and what the keys do."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ class TopScreen:
     ) -> None:
         self.view = view
         self.picture = Picture(0.0, Standing({}, 0), Rows())
-        self.mode = "jobs"  # "keys", "filter"; "cancel" and "retry": it asks
-        self._help_at = 0  # the first line that is shown of what the keys do
+        self.mode = "jobs"  # "keys", "filter", or "cancel" and "retry" while it asks
+        self._help_at = 0  # the first line shown of the help on keys
         self.message = ""
-        self.failures: list[str] = []  # told when the screen is left
+        self.failures: list[str] = []  # shown when the screen is left
         self._folder = folder
         self._feed = Feed(opening.watch(folder), opening.output(folder))
-        self._log = ""  # the job whose output is shown,
-        self._position: Position | None = None  # from where; None: its end, as it grows,
-        self._moves = 0  # and by how many rows to scroll
+        self._log = ""  # the job whose output is shown
+        self._position: Position | None = None  # from which position; None: its growing end
+        self._moves = 0  # by how many rows to scroll
         self._wrap = True
-        self._asked: Wish | None = None  # what is being read, as long as it is still wanted
+        self._asked: Wish | None = None  # the read that is under way, if still wanted
         self._shown: list[Line] = []
         self._looking = asyncio.Lock()
         control = FormattedTextControl(self._text, show_cursor=False)
@@ -95,11 +95,11 @@ class TopScreen:
             input=input,
             output=output,
         )
-        self.app.ttimeoutlen = 0.05  # Escape alone means something here
+        self.app.ttimeoutlen = 0.05  # Escape alone has a meaning here
         guard_keys(self.app, self._failed)
 
     def run(self) -> int:
-        """0; SystemExit after SIGTERM and SIGHUP. The screen is as it was before."""
+        """Returns 0; SystemExit after SIGTERM and SIGHUP. Restores the screen."""
 
         def begin() -> None:
             guard_loop(self._failed)
@@ -117,7 +117,7 @@ class TopScreen:
         return 0
 
     def _leave(self, code: int) -> bool:
-        """From a signal's handler."""
+        """Called by a signal's handler."""
         loop = self.app.loop
         if loop is None or not self.app.is_running:
             return False
@@ -129,7 +129,7 @@ class TopScreen:
             self.app.exit(result=code)
 
     def _failed(self, error: BaseException) -> None:
-        """Something went wrong in a key: the last line tells it, and the screen stays."""
+        """Show an error in a key in the last line; the screen stays."""
         self.message = failure_text(error, os.environ).splitlines()[-1]
         if os.environ.get("QUEUECTL_DEBUG"):
             self.failures.append(failure_text(error, os.environ))
@@ -142,12 +142,12 @@ class TopScreen:
                 await self._look()
             except Exception as exc:
                 self._failed(exc)
-            # At first a second time at once: only now it is known what is visible.
+            # The first time, again at once: only now it is known what is visible.
             await asyncio.sleep(0 if first else _PAUSE)
             first = False
 
     async def _look(self) -> None:
-        """Take a picture in another thread, and draw if it looks different."""
+        """Take a picture in another thread, and draw it if it looks different."""
         async with self._looking:
             if not self.view.paused:
                 await self._take_picture()
@@ -171,7 +171,7 @@ class TopScreen:
             self._position = None if ends else page.position
 
     def _wish(self) -> Wish | None:
-        """The part of which output is to be shown."""
+        """Which part of an output to show."""
         if not self._log:
             return None
         columns, rows = self._size()
@@ -202,7 +202,7 @@ class TopScreen:
         return screen(self.picture, self.view, columns, rows, self._footer())
 
     def _help(self, columns: int, rows: int) -> list[Line]:
-        """What the keys do, as much of it as fits; the last line says how to go on."""
+        """The help on keys, as much as fits; the last line says how to go on."""
         lines = [part for line in _KEYS.splitlines() for part in wrapped(line, columns)]
         room = rows if len(lines) <= rows else rows - 1
         self._help_at = max(0, min(self._help_at, len(lines) - room))
@@ -241,7 +241,7 @@ class TopScreen:
     def _typed(self, event: KeyPressEvent) -> None:
         key = event.key_sequence[0].key
         name = str(getattr(key, "value", key))
-        if name == "<bracketed-paste>":  # pasted text is not keys, and may go into a filter
+        if name == "<bracketed-paste>":  # pasted text is not keys but may go into a filter
             if self.mode == "filter":
                 self.view.filter += "".join(filter(str.isprintable, event.data))
         elif event.data.isprintable():
@@ -270,7 +270,7 @@ class TopScreen:
             self.view.worker = max(0, self.view.worker + (1 if key == "right" else -1))
         else:
             self.message = f"'{key}' does nothing here (? shows the keys)"
-        self.app.create_background_task(self._look())  # what is visible may be others now
+        self.app.create_background_task(self._look())  # other jobs may be visible now
 
     def _edit_filter(self, key: str) -> None:
         if key in ("enter", "escape"):
@@ -303,7 +303,7 @@ class TopScreen:
         self.view.row_shown(rows, room)
 
     def _scroll(self, key: str) -> None:
-        """Move the part of the output that is shown; the next picture will show it."""
+        """Scroll the output; the next picture will show it."""
         room = log_rows(self._size()[1])
         if key in ("home", "end"):
             self._show_from((0, 0) if key == "home" else None)
@@ -314,7 +314,7 @@ class TopScreen:
         self._position, self._moves, self._asked = position, 0, None
 
     def _mark(self) -> Job | None:
-        """The marked job; the first one if none was chosen yet."""
+        """The marked job, or the first one if none was chosen yet."""
         rows = self._rows()
         if not rows:
             return None
@@ -330,7 +330,7 @@ class TopScreen:
         self.view.paused = False
 
     def ask_cancel(self) -> None:
-        """Ask whether the marked job is meant, if there is anything to cancel."""
+        """Ask before cancelling the marked job, if it can be cancelled."""
         job = self._mark()
         if job is not None and job.state in FINISHED:
             self.message = f"Job '{job.id}' is {job.state}; there is nothing to cancel."
@@ -338,7 +338,7 @@ class TopScreen:
             self.mode = "cancel"
 
     def retry(self) -> None:
-        """Make the marked job pending; one that has ended only if it is meant."""
+        """Make the marked job pending; ask first if it has ended."""
         job = self._mark()
         if job is not None and job.state in FINISHED:
             self.mode = "retry"
@@ -346,7 +346,7 @@ class TopScreen:
             self._change("retry", job.id)
 
     def _change(self, deed: str, job_id: str) -> None:
-        """Cancel or retry a job in another thread, for it may have to wait for the lock."""
+        """Cancel or retry a job in another thread, since that may wait for the lock."""
 
         def act() -> str:
             queue = JobQueue.open(self._folder)
@@ -369,14 +369,14 @@ class TopScreen:
         self.app.create_background_task(change())
 
     def back(self) -> None:
-        """Out of the output, or out of the screen."""
+        """Leave the output, or the screen."""
         if self._log:
             self._log = ""
         else:
             self._exit()
 
     def escape(self) -> None:
-        """Out of the output; no filter."""
+        """Leave the output; remove the filter."""
         if self._log:
             self._log = ""
         else:
@@ -388,7 +388,7 @@ class TopScreen:
         self._show_from(self._position and (self._position[0], 0))
 
     def pause(self) -> None:
-        """Hold the display, or let it go on; output is held by no longer following its end."""
+        """Pause or resume the display; output pauses by no longer following its end."""
         if self._log:
             page = self.picture.page
             self._show_from(page.position if page and self._position is None else None)

@@ -1,4 +1,4 @@
-"""What `top` looks like: pictures of the queue as lines of styled text, for any size of screen."""
+"""The look of `top`: pictures of the queue as styled lines, for any size of screen."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Line: TypeAlias = "list[tuple[str, str]]"
 
 _STATE, _TIME, _TRIES, _PRIORITY = 9, 9, 5, 8  # columns of these cells
 _LEAST_ID = 8
-_LEAST = 4  # columns below which a command says nothing
-_WIDE, _MIDDLING, _NARROW = 100, 60, 36  # columns from which there is room for more cells
-_TALL, _TITLED = 10, 6  # rows from which workers and titles are shown
-_STEP, _LONG_STEP = 5, 60  # seconds that a time since the last change is rounded to
-_LONGEST = 400  # characters of a command that may matter
+_LEAST = 4  # with fewer columns a command is not shown
+_WIDE, _MIDDLING, _NARROW = 100, 60, 36  # from so many columns on there is room for more cells
+_TALL, _TITLED = 10, 6  # from so many rows on workers and titles are shown
+_STEP, _LONG_STEP = 5, 60  # seconds to which the time since the last change is rounded
+_LONGEST = 400  # characters of a command that can be shown
 
 SNAPSHOT = (
     Column("ID", _LEAST_ID),
@@ -37,14 +37,14 @@ SNAPSHOT = (
 
 
 def time_of(job: Job, now: float) -> str:
-    """How long it runs, until when it waits, or how long ago it ended."""
+    """How long the job has run, until when it waits, or how long ago it ended."""
     if job.state == "in_progress":
         return format_duration(int(max(0.0, now - (moment(job.started_at) or 0.0))))
     if job.state in ("failed", "pending"):
         left = (moment(job.run_at) or 0.0) - now
         return f"in {format_duration(int(left) + 1)}" if left > 0 else "due"
     ago = max(0.0, now - (moment(job.updated_at) or 0.0))
-    # Rounded, as each change of a row costs bytes on a slow line.
+    # Rounded, since each change of a row costs bytes on a slow line.
     if ago < _STEP:
         return "just now"
     step = _LONG_STEP if ago >= _LONG_STEP else _STEP
@@ -52,7 +52,7 @@ def time_of(job: Job, now: float) -> str:
 
 
 def body_rows(rows: int) -> int:
-    """How many jobs fit on a screen of so many rows."""
+    """The number of jobs that fit on a screen of `rows` rows."""
     around = 2 + int(rows >= _TITLED) + int(rows >= _TALL)
     return max(1, rows - around)
 
@@ -60,7 +60,7 @@ def body_rows(rows: int) -> int:
 def screen(
     picture: Picture, view: View, columns: int, rows: int, footer: tuple[str, str]
 ) -> list[Line]:
-    """The lines of the whole screen; `footer` is the style and text of its last one."""
+    """The lines of the whole screen; `footer`: style and text of the last one."""
     listed = view.rows(picture.jobs)
     room = body_rows(rows)
     marked = view.row_shown(listed, room)
@@ -80,7 +80,7 @@ def screen(
 def log_screen(
     picture: Picture, job_id: str, columns: int, rows: int, footer: tuple[str, str]
 ) -> list[Line]:
-    """The part of a job's output that was asked for, on the whole screen."""
+    """The lines of the whole screen with the wished part of a job's output."""
     job, page = picture.jobs.get(job_id), picture.page
     about = f"{state_name(job)} {time_of(job, picture.now)}" if job else "is gone"
     if page is not None and not page.at_end:
@@ -94,7 +94,7 @@ def log_screen(
 
 
 def log_rows(rows: int) -> int:
-    """How many lines of output fit on a screen of so many rows."""
+    """The number of lines of output that fit on a screen of `rows` rows."""
     return max(1, rows - 2)
 
 
@@ -115,7 +115,7 @@ def _title(picture: Picture, view: View, columns: int, room: int) -> Line:
 
 
 def _short_counts(standing: Standing, columns: int) -> str:
-    """How many jobs run, wait, are dead and have ended, in as few letters as must be."""
+    """The counts of running, waiting, dead and ended jobs, in as few letters as necessary."""
     whole = "".join(part[1] for part in standing_text(standing, 10_000))
     counts = standing.counts
     sums = {name: sum(counts.get(state, 0) for state in states) for name, states in _SUMS.items()}
@@ -135,7 +135,7 @@ _SUMS = {
 
 
 def _whole(picture: Picture, view: View, room: int) -> str:
-    """Which of how many jobs are shown, if not all are."""
+    """Which jobs of how many are shown, if not all."""
     count = len(picture.jobs)
     if picture.partial:
         return " | reading all jobs"
@@ -145,14 +145,14 @@ def _whole(picture: Picture, view: View, room: int) -> str:
 
 
 def _at(worker: WorkerInfo) -> str:
-    """What a worker is at."""
+    """What a worker is doing."""
     if not worker.alive or hindrance(worker):
         return "hindered" if worker.alive else "lost"
     return worker.job_id or "idle"
 
 
 def workers_line(workers: Sequence[WorkerInfo], view: View, columns: int) -> str:
-    """The workers with what they run, from `view.worker` on where not all fit."""
+    """The workers with what they run, from `view.worker` on if not all fit."""
     told = _told(workers)
     whole = f"workers: {', '.join(told)}" if told else _NO_WORKERS
     if cells(whole) <= columns or len(told) < 2:
@@ -172,11 +172,11 @@ def _told(workers: Sequence[WorkerInfo]) -> list[str]:
 
 
 class _Layout:
-    """Which cells fit into a row of so many columns, and how wide they are."""
+    """Which cells fit into a row, and their widths."""
 
     def __init__(self, longest: int, columns: int, prioritised: bool) -> None:
         self.columns = columns
-        self.prioritised = prioritised  # the priority is shown; on a narrow screen with the state
+        self.prioritised = prioritised  # shows the priority; if narrow, with the state
         self.priority = _PRIORITY if prioritised and columns >= _MIDDLING else 0
         most = columns // 3 if columns >= _MIDDLING else columns - _STATE - 1
         if columns >= _NARROW and columns < _MIDDLING:
@@ -222,7 +222,7 @@ class _Layout:
 
 
 def tries(job: Job) -> str:
-    """How many of its runs are spent."""
+    """How many of the job's attempts are used."""
     return f"{job.attempts}/{job.max_retries + 1}"
 
 
@@ -242,6 +242,6 @@ def snapshot_rows(jobs: Sequence[Job], picture: Picture) -> list[tuple[str, ...]
 
 
 def snapshot_head(picture: Picture) -> str:
-    """What stands above a snapshot's table."""
+    """The text above a snapshot's table."""
     told = "".join(part[1] for part in standing_text(picture.standing, 10_000)).strip()
     return f"{told}\nworkers: {', '.join(_told(picture.workers))}" if picture.workers else told
