@@ -1,1 +1,1 @@
-"""The page and the REST API: a front end of its own, loaded by `serve` and `dashboard` only."""
+"""The page and the REST API: a separate front end, loaded only by `serve` and `dashboard`."""

@@ -1,4 +1,4 @@
-"""The ASGI application: guard, right, route, handler, answer; every answer leaves through here."""
+"""The ASGI application: guard, right, route, handler, answer; every answer passes through here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from queuectl.web.tokens import Tokens
 
 _THREADS = 4
 MOST_CONNECTIONS = 100
-_OLDER = "@1735689600"  # since when the ten older endpoints are deprecated, as RFC 9745 has it
+_OLDER = "@1735689600"  # when the ten older endpoints were deprecated, in the form of RFC 9745
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -37,9 +37,9 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class App:
-    """Answers requests on one queue. `log` is told of every change, and of what failed inside.
+    """Answers requests on one queue. `log` is called for every change and every internal error.
 
-    `told_how` is the curl line with the token's file, for a caller on this machine without one.
+    `told_how`: the curl line with the token's file, for a caller on this machine without a token.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class App:
         self._log = log
         self._told_how = told_how
         self._limiter: CapacityLimiter | None = None
-        self.connections: Collection[object] = ()  # all that are open, as the server knows them
+        self.connections: Collection[object] = ()  # all open connections, as the server keeps them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,12 +75,12 @@ class App:
         if callable(answer):
             try:
                 await answer(send, receive, frame)
-            except Exception as exc:  # its head is sent: all that is left is to tell of it
+            except Exception as exc:  # its head is sent: it can only be logged
                 self._tell(exc, head)
             return
         headers = {**frame, **answer.headers}
         if answer.status == 413:
-            headers["connection"] = "close"  # or all that still comes would have to be read
+            headers["connection"] = "close"  # otherwise the rest of the body would have to be read
         if answer.status not in (204, 304):
             headers["content-type"] = answer.media
         content = answer.content()
@@ -134,7 +134,7 @@ class App:
     def _right(self, route: Route, head: Head, near: bool) -> str:
         """The right that the caller has; Refused if the route needs more.
 
-        `near`: it is on this machine, and may be told where the token lies.
+        `near`: the caller is on this machine and may learn where the token is.
         """
         if not route.right:
             return ""
@@ -154,7 +154,7 @@ class App:
         return right
 
     async def _in_parts(self, answer: Answer, head: Head) -> Sender:
-        """What sends a body as it is read; an error before its first part is an answer still."""
+        """A sender of a body as it is read; an error before its first part becomes an answer."""
         parts = answer.body
         first = await self._in_thread(next, parts, b"")
 
@@ -213,7 +213,7 @@ async def _body(route: Route, receive: Receive) -> Any:
 
 
 def _frame(head: Head, route: Route | None) -> dict[str, str]:
-    """The headers that every answer has."""
+    """The headers of every answer."""
     frame = {**HEADERS, "x-request-id": request_id(head.headers)}
     if route is not None and route.kind == "old":
         frame["deprecation"] = _OLDER

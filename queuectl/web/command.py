@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from queuectl.web.tokens import Tokens
 
 _INTERRUPTED = 130
-_WARM = 1.0  # seconds that it reads the queue, at most, before it tells its address
+_WARM = 1.0  # seconds; the most that it reads the queue before it prints its address
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(context: Context, args: dict[str, Any]) -> Result:
-    """The page and the API, until a signal ends them."""
+    """Serve the page and the API until a signal ends them."""
     _check_installed()
     _check_options(args)
     return Result(code=_Serving(context, args).run())
 
 
 def dashboard(context: Context, args: dict[str, Any]) -> Result:
-    """The page of the server that runs already, or of one that is started here."""
+    """Open the page of a running server, or of one started here."""
     _check_installed()
     from queuectl.web.tokens import FULL, Desk
 
@@ -84,7 +84,7 @@ def _check_options(args: Mapping[str, Any]) -> None:
 
 
 class _Serving:
-    """One run of `serve`: what it opens, what it tells, what it leaves."""
+    """One run of `serve`: what it opens, shows and leaves."""
 
     def __init__(self, context: Context, args: dict[str, Any]) -> None:
         from queuectl.store import opening
@@ -92,7 +92,7 @@ class _Serving:
         from queuectl.web.service import Service
         from queuectl.web.tokens import Desk
 
-        opening.exists(context.folder)  # which refuses what can be no queue of this user's
+        opening.exists(context.folder)  # this refuses what cannot be a queue of this user
         self._context, self._args = context, args
         self._desk = Desk(context.folder, context.environ)
         operations = Operations(context.folder, context.environ, os.getcwd())
@@ -102,7 +102,7 @@ class _Serving:
         self._pids: list[int] = []
 
     def run(self) -> int:
-        """Serve; the exit code."""
+        """Serve; returns the exit code."""
         from queuectl.web.tokens import Tokens
 
         try:
@@ -204,18 +204,18 @@ class _Serving:
             _open_browser(context, link)
 
     def _warm_up(self) -> None:
-        """Answer the first list before somebody waits for it: the queue is read for it."""
+        """Make the first list, which reads the queue, before somebody waits for it."""
         from queuectl.web.exchange import Call
         from queuectl.web.route_table import ROUTES
         from queuectl.web.routes import read_query
 
         route = next(route for route in ROUTES if route.name == "listJobs")
         assert route.handler is not None
-        with suppress(Exception):  # the first that asks is told
+        with suppress(Exception):  # the first request will report it
             route.handler(self._service, Call("GET", {}, read_query(route, b""), {}))
 
     def _end(self, number: int) -> int:
-        """Tell the workers of this server to finish; the exit code of the signal."""
+        """Tell the workers of this server to finish; returns the exit code of the signal."""
         if self._pids:
             try:
                 self._service.operations.stop_workers(list(map(str, self._pids)))
@@ -235,7 +235,7 @@ def _url(host: str, door: Door) -> str:
 
 
 def _open_browser(context: Context, link: str) -> None:
-    """Open the page where there is a display to open it on."""
+    """Open the page if there is a display."""
     import sys
     import webbrowser
 

@@ -1,7 +1,7 @@
-"""Jobs and settings as a program hands them in: the commands' own checks, but nothing is coerced.
+"""Jobs and settings from programs: the checks of the commands, but without coercion.
 
-A command line has only text, so there "5" is 5. JSON has types, and a wrong one is a mistake: it is
-told for each field, with its JSON pointer, in the words that the command line uses.
+A command line has only text, so there "5" is 5. JSON has types, and a wrong type is a mistake. Each
+mistake is reported with its JSON pointer, in the words of the command line.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _is_fit(field: Field, value: object) -> bool:
 
 
 def _check_clock(field: Field, value: Any) -> None:
-    """InvalidInput for a cron line that fits no day, or a time zone that is not here."""
+    """Raise InvalidInput for a cron that matches no day, or an unknown time zone."""
     if field.name in ("cron", "tz"):
-        from queuectl.model.cron import next_fitting  # few jobs go by the clock
+        from queuectl.model.cron import next_fitting  # rarely needed
 
         fields, zone = (value, None) if field.name == "cron" else ("@daily", value)
         next_fitting(fields, zone, 0.0)
@@ -66,8 +66,8 @@ def _field(name: str) -> Field:
 def check_draft(draft: object, *, editing: bool = False, at: object = None) -> dict[str, Any]:
     """The fields of a new job, or (`editing`) of changes; Refused (422) names all mistakes.
 
-    What is null is left out, but where a change unsets what may be unset. `at` is where in the body
-    the draft stands, unless it is the whole of it.
+    Null values are left out, except where a change unsets a field. `at`: the position of the draft
+    in the body, unless it is the whole body.
     """
     here = () if at is None else (at,)
     if not isinstance(draft, dict):
@@ -101,7 +101,7 @@ def check_draft(draft: object, *, editing: bool = False, at: object = None) -> d
 
 
 def check_drafts(drafts: object, most: int) -> list[dict[str, Any]]:
-    """Several new jobs, checked as one is; the pointers begin with their index."""
+    """Several new jobs, checked like one; the pointers begin with their index."""
     if not isinstance(drafts, list):
         raise wrong([fault("the body must be an array of jobs")])
     if not 1 <= len(drafts) <= most:
@@ -129,7 +129,7 @@ def check_settings(body: object) -> dict[str, Any]:
 
 
 def same_content(draft: Mapping[str, object], form: Mapping[str, object]) -> bool:
-    """Whether a job has what the draft says; a moment given as a delay cannot be compared."""
+    """Whether a job has the content of the draft; a delay cannot be compared."""
     for name, value in draft.items():
         field = _field(name)
         if field is DELAY or field.name == "state":

@@ -1,4 +1,4 @@
-"""What goes in and out of a request's handler: `Call`, `Answer`, and `Refused`."""
+"""The input and output of a request's handler: `Call`, `Answer` and `Refused`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TITLES = {
 
 
 class Refused(Exception):
-    """A request is answered with an error status; `str` of it is what a person reads."""
+    """A request is answered with an error status; `str` of it is the text for people."""
 
     def __init__(
         self,
@@ -55,25 +55,24 @@ class Refused(Exception):
 
 
 class Call(NamedTuple):
-    """One request. `query` holds what the route declares, each as it was checked.
+    """One request. `query`: the checked values of the parameters that the route declares.
 
-    `right` is "full", "read" or "" (no token was asked for or given). `who` names the caller in
-    the log.
+    `right`: "full", "read" or "" (no token was needed or given). `who` names the caller in the log.
     """
 
     method: str
     path: Mapping[str, str]
     query: Mapping[str, Any]
-    headers: Mapping[str, str]  # names in lower case
+    headers: Mapping[str, str]  # names are in lower case
     body: Any = None
     right: str = ""
     who: str = ""
 
 
 class Answer(NamedTuple):
-    """A status, a body (JSON, or bytes with their `media` type, also in parts) and headers.
+    """A status, a body (JSON, or bytes with their `media` type, perhaps in parts) and headers.
 
-    `did` is what goes into the log of changes: empty for a request that changed nothing.
+    `did`: the line for the log of changes; "" for a request that changed nothing.
     """
 
     status: int
@@ -90,13 +89,13 @@ class Answer(NamedTuple):
 
 
 def to_json(form: object) -> bytes:
-    """A value as JSON in UTF-8; what is not valid text leaves as an escape."""
+    """A value as JSON in UTF-8; invalid text becomes an escape."""
     text = json.dumps(form, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "backslashreplace")
 
 
 def status_of(error: QueuectlError) -> int:
-    """The HTTP status of an error of a command: its exit code decides."""
+    """The HTTP status for an error of a command, by its exit code."""
     if isinstance(error, InvalidInput):
         return 422
     if isinstance(error, (NoSuchJob, NoSuchRun, NoSuchWorker)):
@@ -105,7 +104,7 @@ def status_of(error: QueuectlError) -> int:
 
 
 def refusal_of(error: Exception) -> Refused:
-    """Any error as an answer. One that is not ours tells nothing of our insides."""
+    """Any error as an answer. An unexpected one reveals no internals."""
     if isinstance(error, Refused):
         return error
     if not isinstance(error, QueuectlError):
@@ -117,7 +116,7 @@ def refusal_of(error: Exception) -> Refused:
 
 
 def fault(detail: str, *path: object) -> dict[str, str]:
-    """What is wrong with a part of a body; `path` leads to it and becomes its JSON pointer."""
+    """A fault in a part of a body; `path` leads to the part and becomes its JSON pointer."""
     names = (str(name).replace("~", "~0").replace("/", "~1") for name in path)
     return {"pointer": "".join(f"/{name}" for name in names), "detail": detail}
 
@@ -128,7 +127,7 @@ def wrong(faults: Sequence[Mapping[str, str]]) -> Refused:
 
 
 def problem(refused: Refused) -> Answer:
-    """The error as RFC 9457 has it: `application/problem+json`."""
+    """The error in the form of RFC 9457: `application/problem+json`."""
     form = {
         "type": "about:blank",
         "title": TITLES[refused.status],
@@ -141,6 +140,6 @@ def problem(refused: Refused) -> Answer:
 
 
 def old_problem(refused: Refused) -> Answer:
-    """The error as the ten older endpoints have it."""
+    """The error in the form of the ten older endpoints."""
     form = {"status_code": refused.status, "detail": str(refused)}
     return Answer(refused.status, form, refused.headers)

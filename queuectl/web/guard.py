@@ -1,11 +1,11 @@
-"""Who may ask at all: the outermost layer, in front of every route.
+"""Which requests are accepted at all: the outermost layer, before every route.
 
-The page runs commands as its user, and whatever a browser opens can send requests to it. So nothing
-is believed that a foreign page can bring about: a request must name this server (against rebound
-names), must not come from another origin (ports of this machine are foreign too), and must hold its
-token in a header that no browser adds by itself (App in app.py asks Tokens in tokens.py for it).
-The sources of the rules: the Fetch Metadata and Origin headers of the Fetch standard, RFC 6750 for
-the token.
+The page runs commands as its user, and any page in a browser can send requests to it. So nothing
+that a foreign page can cause is trusted: a request must name this server (against DNS rebinding),
+must not come from another origin (other ports of this machine are foreign too), and must have its
+token in a header that no browser adds by itself (App in app.py checks it with Tokens in tokens.py).
+Sources of the rules: the Fetch Metadata and Origin headers of the Fetch standard; RFC 6750 for the
+token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from queuectl.web.exchange import Refused
 
 MOST_BODY = 1 << 20  # bytes
-LONGEST_BODY = 30.0  # seconds that a body may take to come
+LONGEST_BODY = 30.0  # seconds that a body may take to arrive
 MOST_QUERY = 4096
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -37,7 +37,7 @@ HEADERS = {
 _LOOPBACK = re.compile(r"127(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE = ("GET", "HEAD", "OPTIONS")
-# Of two of these another program may believe the other one.
+# If one of these is sent twice, another program may trust the other one.
 _ONCE = (
     *("authorization", "content-type", "content-length", "origin", "transfer-encoding"),
     *("sec-fetch-site", "sec-fetch-mode", "sec-purpose"),
@@ -45,10 +45,10 @@ _ONCE = (
 
 
 class Door(NamedTuple):
-    """What this server is called. `names` are further ones, as HOST or HOST:PORT.
+    """The names of this server. `names`: additional ones, as HOST or HOST:PORT.
 
-    `port` None: it is reached by a Unix socket alone. `proxy` is the address of the only one whose
-    forwarded headers are believed.
+    `port` None: it listens only on a Unix socket. `proxy`: the address of the only proxy whose
+    forwarded headers are trusted.
     """
 
     port: int | None
@@ -57,7 +57,7 @@ class Door(NamedTuple):
     proxy: str = ""
 
     def knows(self, host: str, *, secure: bool = False) -> bool:
-        """Whether a `Host`, or the part of an `Origin` behind its scheme, means this server."""
+        """Whether a `Host`, or an `Origin` without its scheme, means this server."""
         name, port = split_host(host)
         if not name:
             return False
@@ -74,7 +74,7 @@ class Door(NamedTuple):
 
 
 def split_host(host: str) -> tuple[str, str]:
-    """Name and port of HOST[:PORT] in lower case; `("", "")` if it is neither."""
+    """Name and port of HOST[:PORT] in lower case; `("", "")` for other text."""
     found = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?", host)
     return (found[1].lower(), found[2] or "") if found else ("", "")
 
@@ -88,21 +88,21 @@ def is_address(text: str) -> bool:
 
 
 class Head(NamedTuple):
-    """The head of a request. `local`: it came by the Unix socket, which only the user can open."""
+    """The head of a request. `local`: over the Unix socket, which only the user can open."""
 
     method: str
     path: str
     headers: Mapping[str, str]  # names in lower case
-    hosts: int  # how many Host headers there were
+    hosts: int  # the number of Host headers
     local: bool
     query: bytes = b""
-    twice: str = ""  # a header that decides who may ask and was sent more than once
+    twice: str = ""  # a header that decides about access and was sent more than once
 
 
 def check(head: Head, door: Door, *, acts: bool, advice: str = "") -> None:
-    """Refuse a request that a foreign page, or a rebound name, may have brought about.
+    """Refuse a request that a foreign page or a rebound name may have caused.
 
-    `acts`: it would change something, whatever its method; `advice` says how to do it instead.
+    `acts`: it would change something, whatever its method. `advice`: how to do that instead.
     """
     if head.twice:
         raise Refused(400, f"the header {head.twice} was sent twice")
@@ -162,12 +162,12 @@ def _check_body(head: Head) -> None:
 
 
 def head_of(scope: Mapping[str, Any]) -> Head:
-    """The head of a request as ASGI has it."""
+    """The head of a request from its ASGI scope."""
     pairs = [(k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in scope["headers"]]
     server = scope.get("server")
     names = [name for name, _ in pairs]
     headers: dict[str, str] = {}
-    for name, value in pairs:  # of several with one name none is left out: they are a list
+    for name, value in pairs:  # several headers of one name form a list, so none is dropped
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Head(
         scope["method"],
@@ -181,7 +181,7 @@ def head_of(scope: Mapping[str, Any]) -> Head:
 
 
 async def read_body(receive: Callable[[], Any]) -> bytes:
-    """The body; Refused if it is larger than allowed, whatever its head said, or comes too late."""
+    """The body; Refused if it is too large, whatever its head said, or too slow."""
     try:
         return await asyncio.wait_for(_read_body(receive), LONGEST_BODY)
     except asyncio.TimeoutError:
@@ -203,7 +203,7 @@ async def _read_body(receive: Callable[[], Any]) -> bytes:
 
 
 def caller(scope: Mapping[str, Any], head: Head, door: Door) -> str:
-    """Where the request came from, for the log: what a proxy forwards only if it is ours."""
+    """The origin of the request, for the log; forwarded headers count only from our proxy."""
     client = scope.get("client")
     address = client[0] if client else "socket"
     forwarded = head.headers.get("x-forwarded-for", "")
@@ -214,7 +214,7 @@ def caller(scope: Mapping[str, Any], head: Head, door: Door) -> str:
 
 
 def is_near(scope: Mapping[str, Any], head: Head, door: Door) -> bool:
-    """Whether the request is known to come from this machine; what a proxy passes on is not."""
+    """Whether the request certainly comes from this machine, not through a proxy."""
     client = scope.get("client")
     address = client[0] if client else ""
     near = head.local or address == "::1" or bool(_LOOPBACK.fullmatch(address))
@@ -222,6 +222,6 @@ def is_near(scope: Mapping[str, Any], head: Head, door: Door) -> bool:
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """The id that the caller gave the request, if it is a plain word, else a new one."""
+    """The caller's id of the request if it is a plain word, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

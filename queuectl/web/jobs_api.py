@@ -1,4 +1,4 @@
-"""`/api/v1/jobs`: lists, single jobs, their output, and what is done to one or to many."""
+"""`/api/v1/jobs`: lists, single jobs, their output, and actions on one or many."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from queuectl.web.routes import V1
 from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 
 MOST_BATCH = 10_000
-_MOST_IDS = 1000  # of the jobs that were touched
+_MOST_IDS = 1000  # ids of the changed jobs
 _JOBS = f"{V1}/jobs"
-GUARDED = ("command", "env", "cwd")  # what a change must have seen
+GUARDED = ("command", "env", "cwd")  # the state that a change must be based on
 LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
 
 
@@ -45,11 +45,11 @@ def _answer(job: Job, status: int = 200, did: str = "", **headers: str) -> Answe
 
 
 def selection_of(values: dict[str, Any]) -> Selection:
-    """The jobs that the parameters, or the members of a bulk action, mean."""
+    """The selection in the parameters, or in the members of a bulk action."""
 
     def words(name: str) -> frozenset[str] | None:
         found = values.get(name)
-        return frozenset(found) if found else None  # no list of a body is empty
+        return frozenset(found) if found else None  # lists in a body are never empty
 
     return Selection(
         ids=words("ids"),
@@ -94,7 +94,7 @@ def list_jobs(service: Service, call: Call) -> Answer:
 def _found(
     service: Service, selection: Selection, order: str, behind: Any, count: int
 ) -> tuple[list[Job], int | None]:
-    """The jobs of a page, and how many there are in all, where that is known."""
+    """The jobs of a page, and the number of all jobs if it is known."""
     found = service.mirror.first(order, lambda job: matches(job, selection), behind, count)
     if found is None:
         return walk(service.operations.jobs(selection), order, behind, count)
@@ -106,13 +106,13 @@ def _found(
 
 
 def status_form(service: Service) -> dict[str, Any]:
-    """What `status --json` prints."""
+    """The data of `status --json`."""
     form: dict[str, Any] = service.operations.form("status")
     return form
 
 
 def _items(service: Service, jobs: list[Job], names: list[str]) -> list[dict[str, Any]]:
-    """The jobs as lists show them, with further fields; one that is gone by now stays light."""
+    """The jobs as lists show them, with more fields; jobs gone meanwhile stay light."""
     items = list(map(light, jobs))
     present = service.operations.present({job.id for job in jobs}) if names else {}
     for item in items:
@@ -160,7 +160,7 @@ def _next_link(call: Call, cursor: str) -> str:
 
 
 def create(service: Service, call: Call) -> Answer:
-    """A job made, once for each key."""
+    """Add a job, once for each key."""
     draft = check_draft(call.body)
     key = call.headers.get("idempotency-key")
     if key is not None and not re.fullmatch(r"[!-~]{1,200}", key):
@@ -191,7 +191,7 @@ def _meeting(call: Call) -> Meeting:
 def _there_already(
     service: Service, draft: dict[str, Any], key: str | None, own: bool, error: DuplicateId
 ) -> Answer:
-    """What is answered for an id or a unique key that is taken; `own`: the id is the key's."""
+    """The answer for a taken id or unique key; `own`: the id comes from the key."""
     job = service.operations.job(error.job_id)
     key = None if isinstance(error, KeyTaken) else key
     where = f"{_JOBS}/{job.id}"
@@ -203,7 +203,7 @@ def _there_already(
 
 
 def create_many(service: Service, call: Call) -> Answer:
-    """Jobs made, all or none, in their order."""
+    """Add jobs, all or none, in their order."""
     drafts = check_drafts(call.body, MOST_BATCH)
     try:
         jobs, instead = service.operations.enqueue(drafts, _meeting(call))
@@ -217,7 +217,7 @@ def create_many(service: Service, call: Call) -> Answer:
 
 
 def check(service: Service, call: Call) -> Answer:
-    """Whether the fields of a job that is being typed are right; nothing is made."""
+    """Check the fields of a job that is being typed; adds nothing."""
     if not isinstance(call.body, dict):
         raise Refused(422, "a job must be an object")
     try:
@@ -237,13 +237,13 @@ def show(service: Service, call: Call) -> Answer:
 
 
 def variables(service: Service, call: Call) -> Answer:
-    """The variables that were given to a job, with their values."""
+    """The variables of a job, with their values."""
     job = service.operations.job(call.path["id"])
     return Answer(200, {"id": job.id, "env": dict(job.env or {})}, did=f"saw env of {job.id}")
 
 
 def explain(service: Service, call: Call) -> Answer:
-    """Why a job has not run yet, or ended as it did; its kin, and the limits of its tags."""
+    """Why a job has not run yet or ended as it did; its kin, and the limits of its tags."""
     job_id = call.path["id"]
     bounds = service.operations.bounds(job_id)
     return Answer(200, service.operations.form("explain", job=job_id) | bounds)
@@ -260,7 +260,7 @@ _TOLD: dict[Action, str] = {
 
 
 def _touch_one(service: Service, call: Call, action: Action, **how: Any) -> Answer:
-    """Do something to the job of the path, if it is at the rev that is asked for."""
+    """Change the job in the path, if it is at the requested rev."""
     job_id = call.path["id"]
     try:
         done = service.operations.touch(action, [job_id], rev=wanted_rev(call), **how)
@@ -277,7 +277,7 @@ def _outdated(error: Outdated) -> Refused:
 
 
 def change(service: Service, call: Call) -> Answer:
-    """Fields of a job set anew."""
+    """Change fields of a job."""
     fields = check_draft(call.body, editing=True)
     blind = [name for name in GUARDED if name in fields]
     if blind and "if-match" not in call.headers:
@@ -291,17 +291,17 @@ def change(service: Service, call: Call) -> Answer:
 
 
 def retry(service: Service, call: Call) -> Answer:
-    """A job pending now."""
+    """Retry a job."""
     return _touch_one(service, call, "retry")
 
 
 def cancel(service: Service, call: Call) -> Answer:
-    """A job cancelled, or its worker asked to end it, or its run given up."""
+    """Cancel a job, ask its worker to end it, or give up its run."""
     return _touch_one(service, call, "abandon" if call.query["abandon"] else "cancel")
 
 
 def remove(service: Service, call: Call) -> Answer:
-    """An ended job removed for good, with its output."""
+    """Remove an ended job for good, with its output."""
     return _touch_one(service, call, "purge")
 
 
@@ -309,7 +309,7 @@ def remove(service: Service, call: Call) -> Answer:
 
 
 def bulk(action: Action) -> Callable[[Service, Call], Answer]:
-    """The handler that retries, cancels or removes all jobs that are selected."""
+    """The handler that retries, cancels or removes all selected jobs."""
 
     def handler(service: Service, call: Call) -> Answer:
         selection = _selected(call)
@@ -332,7 +332,7 @@ def _selected(call: Call) -> Selection:
 
 
 def change_many(service: Service, call: Call) -> Answer:
-    """Fields of all selected jobs set anew."""
+    """Change fields of all selected jobs."""
     selection, given = _selected(call), call.body["set"]
     fields = {} if given is None else check_draft(given, editing=True, at="set")
     if blind := [name for name in GUARDED if name in (given or {})]:
@@ -354,10 +354,10 @@ def _check_expect(body: dict[str, Any]) -> None:
 def touch(
     service: Service, action: Action, selection: Selection, body: dict[str, Any], **how: Any
 ) -> Answer:
-    """Do something to the selected jobs, if they are as many as was said before.
+    """Change the selected jobs, if there are as many as the request says.
 
-    `how` is what the action takes besides; a `goes` in it is a test that a job must pass to be
-    meant. Refused if that number is not given, or other jobs are selected by now.
+    `how`: more arguments of the action; a `goes` among them is a test that a job must pass. Raises
+    Refused if that number is missing, or if other jobs are selected by now.
     """
     kept: list[Job] = []
     if body["dry_run"]:
@@ -381,7 +381,7 @@ MOST_OUTPUT = 1 << 20
 
 
 def logs(service: Service, call: Call) -> Answer:
-    """A part of what a run printed, as text."""
+    """A part of a run's output, as text."""
     job = service.operations.job(call.path["id"])
     values = call.query
     offset, limit = values["offset"] or 0, values["limit"] or MOST_OUTPUT
@@ -417,7 +417,7 @@ def logs(service: Service, call: Call) -> Answer:
 
 
 def find_in_logs(service: Service, call: Call) -> Answer:
-    """Where a run's output holds a text."""
+    """Where a run's output contains a text."""
     job, values = service.operations.job(call.path["id"]), call.query
     if not values["q"]:
         raise Refused(400, "parameter 'q' is empty")
@@ -428,7 +428,7 @@ def find_in_logs(service: Service, call: Call) -> Answer:
 
 
 def _span(ranged: str) -> tuple[int, int] | None:
-    """Offset and length of the one range that is asked for; None for what is not such a range."""
+    """Offset and length of a single requested range; None for anything else."""
     unit, equals, span = ranged.partition("=")
     first, dash, last = span.strip().partition("-")
     if unit.strip() != "bytes" or not equals or not dash or "," in span:
@@ -444,7 +444,7 @@ def _span(ranged: str) -> tuple[int, int] | None:
 
 
 def whole_signs(data: bytes) -> int:
-    """How many of the bytes there are without a sign of UTF-8 that is cut in two at their end."""
+    """The number of bytes without a UTF-8 character that is cut off at their end."""
     for back in range(1, min(4, len(data)) + 1):
         lead = data[-back]
         if lead & 0xC0 == 0xC0:

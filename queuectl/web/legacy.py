@@ -18,21 +18,21 @@ _PART = 1 << 16  # bytes
 
 
 def enqueue(service: Service, call: Call) -> Answer:
-    """A job handed in."""
+    """Add a job."""
     [job], _ = service.operations.enqueue([check_draft(call.body)])
     form = {"status_code": 200, "status": "success", "inserted_id": job.id}
     return Answer(200, form, did=f"enqueued {job.id}")
 
 
 def list_jobs(service: Service, call: Call) -> Answer:
-    """The jobs, or those in a state."""
+    """All jobs, or those in a state."""
     state = call.query["state"]
     selection = Selection(states=frozenset({state}) if state else None, limit=call.query["limit"])
     return Answer(200, _in_parts(service.operations.jobs(selection), b"[", b"]"))
 
 
 def _in_parts(jobs: Iterable[Job], before: bytes, behind: bytes) -> Iterator[bytes]:
-    """The jobs as JSON between two texts: of very many only a part is in memory at a time."""
+    """The jobs as JSON between two texts, with only a part of many jobs in memory at a time."""
     held, size = [before], 0
     for number, job in enumerate(jobs):
         held.append((b"," if number else b"") + to_json(shown(job)))
@@ -44,7 +44,7 @@ def _in_parts(jobs: Iterable[Job], before: bytes, behind: bytes) -> Iterator[byt
 
 
 def update(service: Service, call: Call) -> Answer:
-    """A job's fields set anew, or its state: pending or cancelled."""
+    """Change a job's fields, or its state: pending or cancelled."""
     body = dict(call.body) if isinstance(call.body, dict) else {}
     job_id = body.pop("id", None)
     if not isinstance(job_id, str):
@@ -66,7 +66,7 @@ def start_workers(service: Service, call: Call) -> Answer:
 
 
 def stop_workers(service: Service, call: Call) -> Answer:
-    """All workers told to stop."""
+    """Tell all workers to stop."""
     pids = service.operations.stop_workers(None)
     told = f"{len(pids)} worker(s) stop once their jobs are finished." if pids else "None runs."
     form = {"status_code": 200, "details": told, "pids": pids}
@@ -74,7 +74,7 @@ def stop_workers(service: Service, call: Call) -> Answer:
 
 
 def status(service: Service, call: Call) -> Answer:
-    """How the queue stands."""
+    """The standing of the queue."""
     found = status_form(service)
     jobs = found["jobs"]
     summary = {"total_jobs": found["total"], "pending": jobs["pending"]}
@@ -106,7 +106,7 @@ def dlq_list(service: Service, call: Call) -> Answer:
 
 
 def dlq_retry(service: Service, call: Call) -> Answer:
-    """A dead job put back."""
+    """Retry a dead job."""
     job_id = call.query["job_id"]
     service.operations.touch("retry_dead", [job_id])
     told = f"Job '{job_id}' has been moved back to the main queue for retry."
@@ -123,7 +123,7 @@ def config_get(service: Service, call: Call) -> Answer:
 
 
 def config_set(service: Service, call: Call) -> Answer:
-    """One setting set anew."""
+    """Change one setting."""
     key, value = call.body["key"], call.body["value"]
     setting = find_setting(key)
     changes = check_settings({setting.name: value})

@@ -1,7 +1,7 @@
-"""The newest jobs and the latest changes, kept in memory for all readers of the page.
+"""The newest jobs and the latest changes, in memory for all readers of the page.
 
-One thread follows the queue while anybody listens; requests for lists catch up by themselves, so
-what a request changed is in the next answer. However large the queue is, a few thousand jobs are
+One thread follows the queue while anybody listens; requests for lists catch up themselves, so that
+what a request changed is in the next answer. Even of a huge queue only a few thousand jobs are
 kept: lists that reach further down read the queue.
 """
 
@@ -20,13 +20,13 @@ from queuectl.store.watch import Watch
 from queuectl.web.exchange import to_json
 from queuectl.web.operations import Operations
 
-_MOST = 1000  # jobs of each order that are kept at least, if there are so many
-_RING = 5000  # changes that a reader may be behind
-_FEW = 4  # pieces of the stream that are kept for readers who are as far
-_LONGEST = 1000  # characters of a command or an error in a list
+_MOST = 1000  # jobs kept at least for each order, if there are so many
+_RING = 5000  # changes by which a reader may be behind
+_FEW = 4  # pieces of the stream kept for readers at the same position
+_LONGEST = 1000  # characters shown of a command or an error in a list
 Key = Callable[[Job], tuple[object, ...]]
 
-# Sort orders by name: the key, and whether the greatest comes first. Ids make all keys differ.
+# Sort orders by name: the key, and whether the greatest comes first. Ids make all keys distinct.
 ORDERS: dict[str, tuple[Key, bool]] = {
     "-updated_at": (lambda job: (job.updated_at, job.id), True),
     "-created_at": (lambda job: (job.created_at, job.id), True),
@@ -39,7 +39,7 @@ ORDERS: dict[str, tuple[Key, bool]] = {
     "run_at": (lambda job: (job.run_at, job.id), False),
 }
 KEPT = ("-updated_at", "-created_at")
-# What a list holds of a job, in this order; what is not set is left out.
+# The fields of a job in a list, in this order; unset ones are left out.
 LIGHT = (
     *("id", "state", "command", "priority", "attempts", "max_retries", "run", "rev", "created_at"),
     *("updated_at", "run_at", "started_at", "finished_at", "exit_code", "error", "worker"),
@@ -49,7 +49,7 @@ _values: Callable[[Job], tuple[Any, ...]] = attrgetter(*LIGHT)
 
 
 def light(job: Job) -> dict[str, Any]:
-    """What a list shows of a job; `cut` names texts of which only the beginning is there."""
+    """What a list shows of a job; `cut` names texts that are shortened."""
     form: dict[str, Any] = {
         name: value
         for name, value in zip(LIGHT, _values(job), strict=True)
@@ -66,14 +66,14 @@ def light(job: Job) -> dict[str, Any]:
 
 
 def slim(job: Job) -> Job:
-    """The job without what is long and lists neither show nor sort by."""
+    """The job without long fields that lists neither show nor sort by."""
     if job.env is None and not job.history and job.extra is None:
         return job
     return job._replace(env=None, history=(), extra=None)
 
 
 class Window:
-    """The jobs with the greatest keys: all those whose key is not below `floor` (None: all)."""
+    """The jobs with the greatest keys: all with a key not below `floor` (None: all jobs)."""
 
     def __init__(self, key: Key, most: int = _MOST) -> None:
         self._key, self._most = key, most
@@ -82,12 +82,12 @@ class Window:
         self._order: list[Job] | None = None
 
     def fill(self, jobs: list[Job], whole: bool) -> None:
-        """Take the jobs with the greatest keys, that with the greatest first; `whole`: all."""
+        """Take the jobs with the greatest keys, the greatest first; `whole`: these are all."""
         self._jobs = {job.id: slim(job) for job in jobs}
         self.floor = None if whole else self._key(jobs[-1])
 
     def take(self, job_id: str, job: Job | None) -> None:
-        """The job as it is now; None: it was removed."""
+        """Take in the present form of a job; None: it was removed."""
         self._order = None
         self._jobs.pop(job_id, None)
         if job is None or (self.floor is not None and self._key(job) < self.floor):
@@ -100,11 +100,11 @@ class Window:
             self._order = kept
 
     def find(self, job_id: str) -> Job | None:
-        """The job, if it is one of these."""
+        """The job if it is among these."""
         return self._jobs.get(job_id)
 
     def is_news(self, job_id: str, job: Job | None) -> bool:
-        """Whether a change tells what the newest jobs do not show yet, or show in a later form."""
+        """Whether the newest jobs do not include this change, or a later one, yet."""
         known = self._jobs.get(job_id)
         if job is None or known is None:
             return job is not known or self.floor is not None
@@ -113,20 +113,20 @@ class Window:
         return known != slim(job)
 
     def changes_since(self, old: Window) -> list[tuple[str, Job | None]]:
-        """What makes this of the other, where each holds all jobs of its time: oldest first."""
+        """The changes from the other to this, oldest first, if each holds all jobs of its time."""
         gone: list[tuple[str, Job | None]] = [(i, None) for i in old._jobs if i not in self._jobs]
         changed = [job for job in self._jobs.values() if old._jobs.get(job.id) != job]
         return [*gone, *((job.id, job) for job in sorted(changed, key=self._key))]
 
     def newest(self) -> list[Job]:
-        """The jobs, that with the greatest key first."""
+        """The jobs, the greatest key first."""
         if self._order is None:
             self._order = sorted(self._jobs.values(), key=self._key, reverse=True)
         return self._order
 
 
 class Change:
-    """One change: the job as it is now, None if it was removed."""
+    """One change: the present form of the job, None if it was removed."""
 
     __slots__ = ("_job", "_text", "job_id")
 
@@ -136,7 +136,7 @@ class Change:
 
     @property
     def text(self) -> bytes:
-        """The event that tells it: spelled once, however many read it, and if anybody does."""
+        """The event for it: encoded once for all readers, and only if there is one."""
         if not self._text:
             form = {"id": self.job_id, "removed": True} if self._job is None else light(self._job)
             self._text = event("job", form)
@@ -144,12 +144,12 @@ class Change:
 
 
 def event(name: str, form: object) -> bytes:
-    """An event as the stream has it, without an id."""
+    """An event in the form of the stream, without an id."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), to_json(form))
 
 
 class Mirror:
-    """What the queue's newest jobs are, and what changed. For many threads."""
+    """The queue's newest jobs and latest changes. For many threads."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -163,11 +163,11 @@ class Mirror:
 
     @property
     def position(self) -> str:
-        """Where the changes are, as opaque text."""
+        """The present position in the changes, as opaque text."""
         return f"{self._epoch}-{self._seq}"
 
     def catch_up(self) -> bool:
-        """Take in what changed since; whether anything may have. Raises QueuectlError."""
+        """Take in what changed since; returns whether anything may have. QueuectlError."""
         with self._mutex:
             mark = self._operations.mark()
             if mark == self._mark:
@@ -193,21 +193,21 @@ class Mirror:
             return True
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         with self._mutex:
             if self._changes is not None:
                 self._changes.close()
                 self._changes = None
 
     def _read_all(self) -> None:
-        # What is read now, behind the place where the changes begin, is never older than they are.
+        # Read after the start of the changes was fixed, the jobs are never older than those.
         windows = {}
         for name in KEPT:
             window = windows[name] = Window(ORDERS[name][0])
             window.fill(*self._operations.latest(name.removeprefix("-"), 2 * _MOST - 1))
         old, self._windows = self._windows, windows
         if old and old[KEPT[0]].floor is None and windows[KEPT[0]].floor is None:
-            # All jobs are known, as they were and as they are: readers need not begin anew.
+            # All jobs are known, before and after: readers need not start over.
             self._note(windows[KEPT[0]].changes_since(old[KEPT[0]]))
             return
         self._epoch, self._seq = secrets.token_hex(4), 0
@@ -216,7 +216,7 @@ class Mirror:
     def _apply(self, changed: Iterable[tuple[str, Job | None]]) -> None:
         latest: dict[str, Job | None] = {}
         for job_id, job in changed:
-            latest.pop(job_id, None)  # the order is that of the last changes
+            latest.pop(job_id, None)  # the order of the last changes
             latest[job_id] = None if job is None else slim(job)
         for job_id, job in latest.items():
             for window in self._windows.values():
@@ -229,13 +229,13 @@ class Mirror:
             self._ring.append(Change(job_id, job))
 
     def known(self, job_id: str) -> Job | None:
-        """The job, without what lists do not show, if it is one of the newest."""
+        """The slim job, if it is one of the newest."""
         with self._mutex:
             found = (window.find(job_id) for window in self._windows.values())
             return next(filter(None, found), None)
 
     def since(self, position: str) -> tuple[list[Change], str] | None:
-        """The last change of each job behind a position, and where that leads; None: too old."""
+        """The last change of each job after a position, and the new position; None: too old."""
         with self._mutex:
             epoch, _, seq = position.partition("-")
             if epoch != self._epoch or not seq.isdigit() or int(seq) > self._seq:
@@ -251,7 +251,7 @@ class Mirror:
             return list(latest.values()), self.position
 
     def events_since(self, position: str) -> tuple[list[bytes], str] | None:
-        """As `since`, the events of it; in one piece if others have asked for the same."""
+        """The events of `since`; in one piece if others asked for the same."""
         with self._mutex:
             here = self.position
             known = self._joined.get((position, here))
@@ -270,7 +270,7 @@ class Mirror:
     def first(
         self, order: str, fits: Callable[[Job], bool], behind: tuple[object, ...] | None, count: int
     ) -> list[Job] | None:
-        """The first jobs that fit, behind a key; None if the queue must be read to tell."""
+        """The first fitting jobs after a key; None if only the queue itself can answer."""
         self.catch_up()
         with self._mutex:
             window = self._windows.get(order)
@@ -289,7 +289,7 @@ class Mirror:
 def walk(
     jobs: Iterator[Job], order: str, behind: tuple[object, ...] | None, count: int
 ) -> tuple[list[Job], int]:
-    """The first jobs of all in an order, behind a key, and how many there are in all."""
+    """The first jobs of an order after a key, and the number of all jobs."""
     from heapq import nlargest, nsmallest
 
     key, greatest_first = ORDERS[order]

@@ -1,4 +1,4 @@
-"""`/openapi.json`: the route table and the table of fields, said as OpenAPI 3.1 says it."""
+"""`/openapi.json`: the route table and the table of fields in the form of OpenAPI 3.1."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOMENT = (
     r"^(19[7-9]\d|20\d\d)-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
     r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?Z$"
 )
-_WORD = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"  # text with something in it
+_WORD = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"  # text that is not empty
 _TAG = f"[A-Za-z0-9._:-]{{1,{LONGEST_TAG}}}"
 
 
@@ -107,9 +107,9 @@ _EXAMPLES: Form = {
     "env": {"NAME": "value"},
     "delay": 5,
 }
-# Of these at most one may be given.
+# At most one of these may be given.
 _EITHER = (("run_at", "delay"), ("retry_on", "no_retry_on"), ("every", "cron"), ("every", "tz"))
-# Members of a body that say which jobs are meant.
+# Members of a body that select jobs.
 _SELECTORS = ("ids", "state", "tag", "q", "error", "exit_code", "since", "until", "group", "all")
 
 
@@ -165,7 +165,7 @@ def _draft() -> Form:
 
 
 def _schedule_rules() -> list[Form]:
-    """What belongs to a schedule is given with one."""
+    """The rule that options of a schedule need a schedule."""
     by_clock = [_object({"cron": _GIVEN}, ["cron"])]
     any_kind = [_object({name: _GIVEN}, [name]) for name in RECURS]
     return [
@@ -181,7 +181,7 @@ def _changes() -> Form:
 
 
 def _changes_of_many() -> Form:
-    """Changes without what is changed one job at a time."""
+    """Changes, without fields that only one job at a time may change."""
     form = _changes()
     form["properties"] = {n: f for n, f in form["properties"].items() if n not in GUARDED}
     return form
@@ -230,7 +230,7 @@ def _one_setting() -> Form:
 
 
 def _touching(selectors: Iterable[str]) -> Form:
-    """What a bulk action needs: some jobs, and how many they are, unless it is only asked."""
+    """The body of a bulk action: some jobs and their number, which a dry run does not need."""
     some = {
         **{name: {"type": "array"} for name in ("ids", "state", "tag")},
         "exit_code": _INT,
@@ -368,7 +368,7 @@ def _body(route: Route) -> Form:
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
-# What every route can answer, whatever it is for.
+# Answers that every route can give.
 def _refusals(route: Route) -> Sequence[int]:
     found = [400, 403, 414, 429, 500, 503] if route.right else [400, 403, 414, 500]
     found += [401] if route.right else []

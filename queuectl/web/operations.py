@@ -1,8 +1,8 @@
-"""Everything that the page and the API ask of the queue: the one way to what lies below.
+"""Everything that the page and the API need from the queue: their only way to the layers below.
 
-A JobQueue is not for two threads at once. Requests run in up to four threads (what blocks must not
-hold the others up), and each call takes a queue of its own from a small stack, the one that was
-used last: it has the least to catch up with. The event loop itself touches nothing of the queue.
+A JobQueue is not for two threads at once. Requests run in up to four threads, so that one that
+blocks does not delay the others. Each call takes a queue object from a small stack, the one used
+last, which has the least to catch up with. The event loop itself does not touch the queue.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from queuectl.store.watch import Watch
 from queuectl.worker import pool
 from queuectl.worker.rescue import rescue
 
-_BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output that are looked through at once, and how often
-_MOST_KIN = 100  # parents, or children, that are told of one job
-_MOST_WRITTEN = 10_000  # jobs that requests changed, until they are told of
-_PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # what JSON spells as it is
+_BLOCK, _MOST_BLOCKS = 1 << 20, 64  # bytes of output searched at once, and how often
+_MOST_KIN = 100  # parents, or children, listed for one job
+_MOST_WRITTEN = 10_000  # jobs that requests changed, until `watch` reports them
+_PLAIN = re.compile(r"[A-Za-z0-9 ._:/=-]+")  # characters that JSON does not escape
 
 
-# What is done to jobs: methods of JobQueue.
+# Actions on jobs: methods of JobQueue.
 Action: TypeAlias = Literal["cancel", "abandon", "retry", "retry_dead", "purge", "update_all"]
 
 
 class Part(NamedTuple):
-    """Some bytes of a run's output, from `offset` on; `size` is that of the whole so far.
+    """Some bytes of a run's output, from `offset` on; `size`: of the whole output so far.
 
-    `complete`: the run has ended, so that no more will come.
+    `complete`: the run has ended, so no more will come.
     """
 
     data: bytes
@@ -61,7 +61,7 @@ class Part(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where a text stands in a run's output; else from where to `go_on`, None if all was read."""
+    """Where a run's output contains a text; else where to `go_on`, None if all was read."""
 
     offset: int | None
     go_on: int | None
@@ -70,29 +70,29 @@ class Found(NamedTuple):
 
 
 class Operations:
-    """The queue in a data folder, for many threads. Methods raise QueuectlError as commands do.
+    """The queue in a data folder, for many threads. Methods raise QueuectlError like commands.
 
-    `environ` and `here` are those that the server was started with: jobs take them along.
+    `environ` and `here`: of the start of the server; jobs take them along.
     """
 
     def __init__(self, folder: str, environ: Mapping[str, str], here: str) -> None:
         self.folder = folder
         self._environ = dict(environ)
         self._here = here
-        self._umask = os.umask(0o077)  # it can only be read by setting it
+        self._umask = os.umask(0o077)  # the umask can only be read by setting it
         os.umask(self._umask)
         self._free: list[JobQueue] = []
         self._mutex = threading.Lock()
         self._presence = Presence(folder)
         self._logs = opening.output(folder)
-        self._watch = opening.watch(folder)  # of which all threads take marks and glances
-        # What a database is told it tells back a moment later: until then the list must know it.
+        self._watch = opening.watch(folder)  # all threads take marks and glances from it
+        # A database reports a change back a moment later: until then the list gets it from here.
         self.is_told_late = opening.is_database(folder)
         self._writes, self._written = 0, deque[tuple[str, Job | None]](maxlen=_MOST_WRITTEN)
 
     @contextmanager
     def queue(self) -> Iterator[JobQueue]:
-        """A queue for this thread alone."""
+        """A queue for this thread only."""
         self._presence.check()
         with self._mutex:
             queue = self._free.pop() if self._free else None
@@ -108,7 +108,7 @@ class Operations:
 
     @contextmanager
     def writing(self) -> Iterator[JobQueue]:
-        """The same for changes: jobs of workers that died are taken back first."""
+        """The same for changes; first rescues jobs of workers that died."""
         with self.queue() as queue:
             if queue.exists() and queue.lost_workers():
                 rescue(queue)
@@ -121,18 +121,18 @@ class Operations:
             self._written.extend((job.id, None if removed else job) for job in jobs)
 
     def written(self) -> list[tuple[str, Job | None]]:
-        """What requests have changed that `watch` may tell later, as it tells it; now taken."""
+        """Take the changes by requests that `watch` may report later, in its form."""
         return [self._written.popleft() for _ in range(len(self._written))]
 
     def close(self) -> None:
-        """Let go of all queues; a small one is folded."""
+        """Close all queues; a small one is folded."""
         while self._free:
             self._free.pop().close()
 
     # -- forms that commands print
 
     def form(self, *words: str, **values: object) -> dict[str, Any]:
-        """What a command prints with `--json`, if that is a document."""
+        """The document that a command prints with `--json`."""
         spec = find_command(COMMANDS, words)
         assert spec is not None
         given = {param.key: None for param in spec.params} | values
@@ -150,9 +150,9 @@ class Operations:
     def enqueue(
         self, drafts: Sequence[Mapping[str, object]], meeting: Meeting = "refuse"
     ) -> tuple[list[Job], list[int]]:
-        """All the jobs, or none; and which of them, by index, stand for drafts that met others.
+        """Add all the jobs or none; also returns by index which stand for drafts that met others.
 
-        InvalidInput and DuplicateId tell by `index` which is wrong.
+        InvalidInput and DuplicateId have the `index` of the wrong one.
         """
         placed = [self._placed(draft) for draft in drafts]
         jobs: list[Job] = []
@@ -165,7 +165,7 @@ class Operations:
         return jobs, sorted(instead)
 
     def _placed(self, draft: Mapping[str, object]) -> dict[str, object]:
-        """The draft with its folder, and the moment that a delay gives."""
+        """The draft with its folder, and with the moment of a delay."""
         placed = {"cwd": self._here, **draft}
         make_absolute(placed, lambda: self._here)
         if placed.get("cron") and not placed.get("tz"):
@@ -176,7 +176,7 @@ class Operations:
     def _changes(
         self, given: Mapping[str, object], meant: Callable[[], Iterable[Job]]
     ) -> dict[str, object]:
-        """Changes with their paths, moment and time zone as `update` of the command line has them.
+        """Changes with paths, moment and time zone as in `update` on the command line.
 
         `meant` gives the jobs that are changed.
         """
@@ -187,19 +187,19 @@ class Operations:
         return changes
 
     def job(self, job_id: str) -> Job:
-        """The job, or NoSuchJob."""
+        """The job; raises NoSuchJob."""
         with self.queue() as queue:
             return queue.get(job_id)
 
     def present(self, ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that there are, by id."""
+        """Those of the jobs that exist, by id."""
         with closing(self._watch.glance()) as glance:
             return glance.present(ids)
 
     def bounds(self, job_id: str) -> dict[str, dict[str, Any]]:
-        """What a job waits for, and what for it: parents, children, and the limits of its tags.
+        """What a job waits for and what waits for it: parents, children, and limits of its tags.
 
-        The states by id, "gone" for a parent that is not there; of very many the first. NoSuchJob.
+        The states by id, "gone" for a missing parent; of very many the first. Raises NoSuchJob.
         """
         with self.queue() as queue:
             job = queue.get(job_id)
@@ -214,7 +214,7 @@ class Operations:
         }
 
     def jobs(self, selection: Selection) -> Iterator[Job]:
-        """The jobs that are selected, oldest first, the dead last."""
+        """The selected jobs, the oldest first, the dead last."""
         words = selection.match
         if words is None or not _PLAIN.fullmatch(words):
             with self.queue() as queue:
@@ -224,15 +224,15 @@ class Operations:
             yield from selected(glance.holding(selection.states, words), selection)
 
     def latest(self, key: str, most: int) -> tuple[list[Job], bool]:
-        """At most so many jobs, those with the latest time `key`; whether these are all."""
+        """At most `most` jobs with the latest time in field `key`, and whether these are all."""
         with closing(self._watch.glance()) as glance:
             return glance.latest(key, most)
 
     def touch(self, action: Action, which: Which, **how: Any) -> list[Job]:
-        """Do something to the jobs that are meant in one step, all or none; the jobs then.
+        """Change the jobs meant in one step, all or none; returns them after it.
 
-        `how` is what the action takes beside; with `exactly` in it OtherJobs if so many are not
-        meant at that moment, and then nothing is done.
+        `how`: more arguments of the action; with `exactly` among them it raises OtherJobs, and does
+        nothing, if another number is meant at that moment.
         """
         with self.writing() as queue:
             if action == "update_all":
@@ -243,14 +243,14 @@ class Operations:
             done: list[Job] = getattr(queue, action)(which, **how)
         self._wrote(done, removed=action == "purge")
         if action == "purge":
-            with suppress(StoreError):  # they are gone: a log that stays is shown for no other one
+            with suppress(StoreError):  # the jobs are gone, so no other one shows a log that stays
                 self._logs.prune(done)
         return done
 
     def would_touch(
         self, action: Action, selection: Selection, goes: Callable[[Job], bool] | None = None
     ) -> list[Job]:
-        """The jobs that `touch` would do something to now; `goes` as it takes it."""
+        """The jobs that `touch` would change now; `goes` as there."""
         with self.queue() as queue:
             found = (
                 queue.would_retry(selection, alone=True)
@@ -261,7 +261,7 @@ class Operations:
 
     @contextmanager
     def _printed(self, job: Job, run: int | None) -> Iterator[tuple[Printed | None, int, bool]]:
-        """A run's output (None: there is none), its size, and whether it is all."""
+        """A run's output (None: there is none), its size, and whether it is complete."""
         if run is not None and not 1 <= run <= job.run:
             raise NoSuchRun(job.id, run, job.run)
         ended = job.state != "in_progress" or run not in (None, job.run)
@@ -281,10 +281,9 @@ class Operations:
             return Part(log.read(begin, limit), begin, size, ended)
 
     def find_output(self, job: Job, run: int | None, text: str, offset: int, back: bool) -> Found:
-        """Where a run's output holds the text next, from a byte on, or (`back`) before it.
+        """The next position of the text in a run's output, from a byte on or (`back`) before it.
 
-        Capital letters of ASCII are as small ones. After 64 MiB it gives up, and tells from where
-        to go on.
+        The case of ASCII letters does not matter. After 64 MiB it gives up and says where to go on.
         """
         needle = text.encode().lower()
         with self._printed(job, run) as (log, size, ended):
@@ -293,7 +292,7 @@ class Operations:
                 if log is None or at is None:
                     break
                 begin = max(0, at - _BLOCK) if back else at
-                # Together with what a hit that begins in the block may reach beyond it.
+                # With the bytes that a hit beginning in the block may need beyond it.
                 most = (at - begin if back else _BLOCK) + len(needle) - 1
                 block = log.read(begin, most).lower()
                 hit = block.rfind(needle) if back else block.find(needle)
@@ -306,13 +305,13 @@ class Operations:
     # -- workers
 
     def start_workers(self, count: int) -> list[int]:
-        """So many workers more; their pids."""
+        """Start `count` more workers; returns their pids."""
         with self.writing() as queue:
             queue.settings()
         return pool.start(self.folder, count)
 
     def stop_workers(self, names: Sequence[str] | None, *, now: bool = False) -> list[int]:
-        """Tell workers (None: all) to stop, without waiting for it; the pids of those told."""
+        """Tell workers (None: all) to stop, without waiting; returns their pids."""
         told: list[int] = []
 
         def leave(pids: list[int]) -> None:
@@ -326,7 +325,7 @@ class Operations:
         return told
 
     def scale_workers(self, count: int) -> tuple[list[int], list[int]]:
-        """As many workers on this host: the pids of those started, and of those told to stop."""
+        """Scale to `count` workers on this host: the pids of those started, and told to stop."""
         with self.queue() as queue:
             living = len(pool.living_here(queue))
             spare = [worker.id for worker in pool.spare(queue, count)]
@@ -337,14 +336,14 @@ class Operations:
     # -- what changes
 
     def mark(self) -> object:
-        """Differs from an earlier one whenever anything may have changed."""
+        """A value that differs from an earlier one if anything may have changed."""
         self._presence.check()
         return self._watch.mark(), self._writes
 
     def watch(self) -> Watch:
-        """What tells which jobs change from now on; for one thread at a time."""
+        """A watch that reports which jobs change from now on; for one thread at a time."""
         return opening.watch(self.folder)
 
 
 class _Told(Exception):
-    """The workers were told; nobody waits for their end."""
+    """Ends the wait once the workers were told to stop."""

@@ -1,4 +1,4 @@
-"""The page, the reference pages and their parts: files of ours from a fixed table."""
+"""The page, the reference pages and their parts: our own files, from a fixed table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _row(path: str, name: str) -> Route:
     return Route("GET", path, f"page {name}", "", _page(name), told, kind="page")
 
 
-# Each path by itself: what is not in this table cannot be had, however it is spelled.
+# Every path is listed: what is not in this table cannot be read, however it is spelled.
 PAGES: tuple[Route, ...] = (
     _row("/", "index.html"),
     _row("/docs", "docs.html"),

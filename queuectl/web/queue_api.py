@@ -1,4 +1,4 @@
-"""The rest of `/api/v1`: how the queue stands, dead jobs, workers, settings, figures."""
+"""The rest of `/api/v1`: the standing of the queue, dead jobs, workers, settings, statistics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEAD = Selection(states=frozenset({"dead"}))
 
 
 def health(service: Service, call: Call) -> Answer:
-    """That the server runs, and nothing else."""
+    """Says only that the server runs."""
     return Answer(200, {"status": "ok"})
 
 
@@ -41,7 +41,7 @@ def status(service: Service, call: Call) -> Answer:
 
 
 def access(service: Service, call: Call) -> Answer:
-    """What the caller may do here, and what is served."""
+    """The rights of the caller, and which queue is served."""
     may = ["read"] if call.right == "read" or service.read_only else ["read", "full"]
     form = {
         "may": may,
@@ -56,13 +56,13 @@ def access(service: Service, call: Call) -> Answer:
 
 
 def stats(service: Service, call: Call) -> Answer:
-    """Counts, failures, waiting and run times, the last hour: what `stats --json` prints."""
+    """Counts, failures, waiting and run times, the last hour: the data of `stats --json`."""
 
     def find_out() -> dict[str, Any]:
         return stats_of(service.operations.jobs(Selection()), time.time())
 
     now = time.time()
-    minute = int(now // MINUTE)  # the last hour is another one then, though nothing changed
+    minute = int(now // MINUTE)  # the last hour has moved on then, even without changes
     if (same := unchanged(call, service.etag(minute))) is not None:
         return same
     form = aged(service.kept("stats", find_out, MINUTE), now)
@@ -73,7 +73,7 @@ def stats(service: Service, call: Call) -> Answer:
 
 
 def dead_groups(service: Service, call: Call) -> Answer:
-    """Dead jobs by what killed them."""
+    """Dead jobs by cause."""
     etag = service.etag()
     if (same := unchanged(call, etag)) is not None:
         return same
@@ -98,12 +98,12 @@ def _groups(dead: Iterable[Job]) -> list[dict[str, Any]]:
 
 
 def _group_id(exit_code: int | None, error: str) -> str:
-    """The name of a group of dead jobs in a URL: a hash of what they ended with."""
+    """The name of a group of dead jobs in a URL: a hash of their cause."""
     return hashlib.sha256(f"{exit_code}\n{error}".encode()).hexdigest()[:12]
 
 
 def touch_dead(action: Action) -> Callable[[Service, Call], Answer]:
-    """The handler that puts back or removes dead jobs: some, those of a group, or all."""
+    """The handler that retries or removes dead jobs: some, those of a group, or all."""
 
     def handler(service: Service, call: Call) -> Answer:
         group, ids = call.body["group"], call.body["ids"]
@@ -122,12 +122,12 @@ def touch_dead(action: Action) -> Callable[[Service, Call], Answer]:
 def workers_form(service: Service, *, at_once: bool = True) -> list[dict[str, Any]]:
     """The workers, each with the command that it runs.
 
-    Unless `at_once`, what is not known of a run that was not there before is told the next time:
-    most runs end sooner, and to read the queue for one takes long.
+    Unless `at_once`, unknown facts about a new run follow the next time: most runs end earlier, and
+    reading the queue for each takes long.
     """
     found: list[dict[str, Any]] = service.operations.form("worker", "list")["workers"]
     running = {(worker["job"], worker["run"]) for worker in found if worker["job"]}
-    # What a run runs, and since when, stays as it is: it is asked for once.
+    # Command and start of a run never change: they are read once.
     known, kept = service.runs, {}
     for run in running:
         kept[run] = known.get(run) or _run(service, run, ask=at_once or run in known)
@@ -141,7 +141,7 @@ def workers_form(service: Service, *, at_once: bool = True) -> list[dict[str, An
 def _run(
     service: Service, run: tuple[str, int | None], *, ask: bool
 ) -> tuple[str, str | None] | None:
-    """Command and start of a run; None if it is over, or not known: `ask` the queue then."""
+    """Command and start of a run; None if it is over or unknown; `ask`: read the queue then."""
     job = service.mirror.known(run[0])
     if job is None or job.state != "in_progress" or job.run != run[1]:
         try:
@@ -161,7 +161,7 @@ def list_workers(service: Service, call: Call) -> Answer:
 
 
 def start_workers(service: Service, call: Call) -> Answer:
-    """Workers started in the background."""
+    """Start workers in the background."""
     count = call.body["count"] or 1
     pids = service.operations.start_workers(count)
     form = {"pids": pids, "items": workers_form(service)}
@@ -169,7 +169,7 @@ def start_workers(service: Service, call: Call) -> Answer:
 
 
 def stop_workers(service: Service, call: Call) -> Answer:
-    """Workers told to stop, each once it has finished its job."""
+    """Tell workers to stop once they have finished their jobs."""
     now = bool(call.body["now"])
     asked: list[str] = []
     if call.body["all_hosts"]:
@@ -181,7 +181,7 @@ def stop_workers(service: Service, call: Call) -> Answer:
 
 
 def scale_workers(service: Service, call: Call) -> Answer:
-    """As many workers as were asked for: some started, or told to stop."""
+    """Start workers, or tell some to stop, until `count` run."""
     started, stopped = service.operations.scale_workers(call.body["count"])
     many = counted(len(started or stopped), "worker")
     did = f"started {many}" if started else f"told {many} to stop"
@@ -192,7 +192,7 @@ def scale_workers(service: Service, call: Call) -> Answer:
 
 
 def pause(service: Service, call: Call) -> Answer:
-    """Nothing started any more, or nothing that has one of the tags."""
+    """Pause the queue, or jobs with one of the tags."""
     tags = call.body["tags"] or []
     with service.operations.writing() as queue:
         paused = queue.pause(tags)
@@ -200,7 +200,7 @@ def pause(service: Service, call: Call) -> Answer:
 
 
 def resume(service: Service, call: Call) -> Answer:
-    """A pause taken back."""
+    """End a pause."""
     tags = call.body["tags"] or []
     with service.operations.writing() as queue:
         paused = queue.resume(tags)
@@ -208,13 +208,13 @@ def resume(service: Service, call: Call) -> Answer:
 
 
 def limits(service: Service, call: Call) -> Answer:
-    """The tags that have a limit, and what runs of each."""
+    """The tags with a limit, and how many jobs of each run."""
     with service.operations.queue() as queue:
         return Answer(200, limits_form(in_use(queue)))
 
 
 def limit(service: Service, call: Call) -> Answer:
-    """The limit of a tag set, or lifted."""
+    """Set or remove the limit of a tag."""
     tag, most = call.body["tag"], call.body["most"]
     with service.operations.writing() as queue:
         queue.limit(tag, most)
@@ -226,14 +226,14 @@ def limit(service: Service, call: Call) -> Answer:
 
 
 def checkpoint(service: Service, call: Call) -> Answer:
-    """The JSON files brought up to date."""
+    """Bring the JSON files up to date."""
     with service.operations.writing() as queue:
         queue.checkpoint()
     return Answer(200, {"status": "ok"}, did="wrote the JSON files")
 
 
 def doctor(service: Service, call: Call) -> Answer:
-    """What is wrong with the queue's folder; nothing is mended."""
+    """What is wrong with the queue's folder; mends nothing."""
     return Answer(200, service.operations.form("doctor", repair=False, json=True))
 
 
@@ -245,7 +245,7 @@ def _shown(settings: Settings) -> dict[str, Any]:
 
 
 def config(service: Service, call: Call) -> Answer:
-    """All settings, what they mean and their defaults."""
+    """All settings, their meanings and defaults."""
     with service.operations.queue() as queue:
         settings = queue.settings()
     form = {
@@ -259,7 +259,7 @@ def config(service: Service, call: Call) -> Answer:
 
 
 def change_config(service: Service, call: Call) -> Answer:
-    """Settings set anew."""
+    """Change settings."""
     changes = check_settings(call.body)
     with service.operations.writing() as queue:
         settings = queue.change_settings(changes)
@@ -270,7 +270,7 @@ def change_config(service: Service, call: Call) -> Answer:
 
 
 def metrics(service: Service, call: Call) -> Answer:
-    """Figures in the text form of Prometheus, version 0.0.4."""
+    """Metrics in the text form of Prometheus, version 0.0.4."""
     form = status_form(service)
     states = [f'{{state="{state}"}} {count}' for state, count in form["jobs"].items()]
     workers, up = form["workers"], int(form["health"] != "stalled")

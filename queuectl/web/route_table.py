@@ -1,4 +1,4 @@
-"""The one table of routes: requests are checked by it, and the reference is printed from it."""
+"""The single table of routes: it checks requests, and the reference is made from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXPECT = (
 
 
 def _bulk(able: Collection[str], usual: Collection[str] = ()) -> tuple[Member, ...]:
-    """What selects jobs in some states; `usual`: those that are meant if no state or id is."""
+    """Members that select jobs in some states; `usual`: the states meant by default."""
     told = f"jobs in these states; {' and '.join(usual)} if no ids are given either"
     return (
         Member("ids", "texts", "these jobs"),

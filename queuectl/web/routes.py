@@ -1,7 +1,7 @@
-"""What a route is: its path, who may use it, what it takes and what it can answer.
+"""The parts of a route: its path, the right that it needs, its input and its answers.
 
-The one table of routes is made of these; requests are checked by it, and `/openapi.json`, `/docs`
-and `/redoc` are printed from it.
+The single table of routes consists of these; it checks requests, and `/openapi.json`, `/docs` and
+`/redoc` are made from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from queuectl.model.times import format_time, parse_duration, parse_time
 from queuectl.web.exchange import Answer, Call, Refused, fault, wrong
 
 V1 = "/api/v1"
-# It raises Refused or an error of the queue, either of which becomes an answer.
+# It raises Refused or an error of the queue; both become answers.
 Handler = Callable[[Any, Call], Answer]
 
 
@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
     `kind`: "text", "int", "flag", "state", "duration" (seconds; in a query also like 30s), "time"
     (RFC 3339), "tag", "texts", "states" and "tags" (lists), "changes" (fields of a job), "value"
-    (anything). `many`: a parameter that may be repeated. `choices` bounds a text.
+    (anything). `many`: a parameter that may be repeated. `choices`: the allowed texts.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Member(NamedTuple):
 class Route(NamedTuple):
     """A row of the table.
 
-    `right`: "" (open to all who may ask), "read" or "full". `body`: its members, or "job", "jobs",
-    "changes" or "settings". `answers`: what each status that it can have of its own means.
-    `kind`: "json", "old" (errors too have the form of the earlier tool), "text", "stream", "page".
-    `acts`: it changes something though it is a GET; `advice` says how to do that instead.
+    `right`: "" (open to all accepted requests), "read" or "full". `body`: its members, or "job",
+    "jobs", "changes" or "settings". `answers`: the meaning of each of its own statuses. `kind`:
+    "json", "old" (errors also have the form of the earlier tool), "text", "stream", "page". `acts`:
+    it changes something although it is a GET; `advice`: how to do that instead.
     """
 
     method: str
@@ -80,9 +80,9 @@ def row(
     right: str = "",
     **more: Any,
 ) -> Route:
-    """A row for `METHOD PATH` below `base`: to read is enough for a GET that does not act.
+    """A row for `METHOD PATH` below `base`. A GET that does not act needs only "read".
 
-    `right` is another one than this.
+    `right` overrides that.
     """
     method, _, path = at.partition(" ")
     right = right or ("read" if method == "GET" and not more.get("acts") else "full")
@@ -91,7 +91,7 @@ def row(
 
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
-    """What the path of a request must look like."""
+    """The pattern for the path of a request."""
     parts = re.split(r"(\{\w+\})", path)
     made = [f"(?P<{p[1:-1]}>{ID})" if p.startswith("{") else re.escape(p) for p in parts]
     return re.compile("".join(made))
@@ -100,7 +100,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 def find(
     routes: Sequence[Route], method: str, path: str
 ) -> tuple[Route | None, dict[str, str], list[str]]:
-    """The route for a request, what its path names, and the methods that the path has."""
+    """The route for a request, the values in its path, and the methods of the path."""
     exact = [route for route in routes if route.path == path]
     methods: dict[str, tuple[Route, dict[str, str]]] = {}
     for route in exact or routes:
@@ -115,14 +115,14 @@ def find(
         allowed.append("OPTIONS")
     if method in methods:
         return *methods[method], allowed
-    if exact:  # a job may be called like what is done to many: retry
+    if exact:  # a job may be called like an action on many: retry
         others = [route for route in routes if route.path != path]
         return *find(others, method, path)[:2], allowed
     return None, {}, allowed
 
 
 def read_query(route: Route, query: bytes) -> dict[str, Any]:
-    """The parameters that the route declares; 400 for others, and for what they do not take."""
+    """The parameters that the route declares; 400 for others and for wrong values."""
     try:
         given = parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
@@ -182,7 +182,7 @@ def _in_bounds(member: Member, number: float) -> float:
 
 
 def read_json(data: bytes) -> Any:
-    """A body as JSON: one value, no name twice, nothing that JSON does not have; else Refused."""
+    """A body as strict JSON: one value, no name twice; else Refused."""
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
@@ -204,7 +204,7 @@ def _no_constant(name: str) -> float:
 
 
 def check_members(members: Sequence[Member], body: Any) -> dict[str, Any]:
-    """The members that a body must and may have; 422 names each fault by its JSON pointer."""
+    """The checked members of a body; 422 names each fault by its JSON pointer."""
     if not isinstance(body, dict):
         raise wrong([fault("the body must be an object")])
     known = {member.name: member for member in members}
@@ -243,7 +243,7 @@ def _misfit(member: Member, value: object) -> str:
     elif kind in ("texts", "states", "tags"):
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             return "must be a list of texts"
-        if not value:  # a list that came out empty must not mean all
+        if not value:  # a list that turned out empty must not mean all
             return "must not be empty"
         if kind == "states" and not set(value) <= set(member.choices):
             return f"must hold only {', '.join(member.choices)}"

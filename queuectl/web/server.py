@@ -1,4 +1,4 @@
-"""One server: its sockets, its life from the first request to a signal."""
+"""One server: its sockets, and its life from the first request to a signal."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from queuectl.web.app import App
 from queuectl.web.tokens import answers, at_short_path
 
 _IDLE = 40.0  # seconds that a connection may be open without a request
-_GRACE = 2  # seconds for answers that are being sent
+_GRACE = 2  # seconds for answers being sent
 
 
 def listen(host: str, port: int, holder: Callable[[int], str]) -> socket.socket:
-    """A socket that listens; StoreError naming the holder of a port that is taken."""
+    """A listening socket; StoreError that names the holder of a taken port."""
     try:
         [family, kind, protocol, _, address] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as exc:
         raise StoreError(f"--host {host}: {exc.strerror or exc}") from exc
-    # Unless the socket names TCP, asyncio leaves Nagle's algorithm on: an answer's body would wait
-    # until its head is acknowledged, 40 ms with each request of a connection behind the first.
+    # Unless the socket names TCP, asyncio leaves Nagle's algorithm on: the body of an answer would
+    # wait for the acknowledgement of its head, 40 ms for each later request of a connection.
     found = socket.socket(family, kind, protocol)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,7 +46,7 @@ def listen(host: str, port: int, holder: Callable[[int], str]) -> socket.socket:
 
 
 def listen_at(path: str) -> socket.socket:
-    """A Unix socket that only this user may open; StoreError if somebody listens there already."""
+    """A Unix socket that only this user may open; StoreError if a process listens there."""
     if answers(path):
         raise StoreError(f"{path}: another 'queuectl serve' listens there")
     found = socket.socket(socket.AF_UNIX)
@@ -72,7 +72,7 @@ def listen_at(path: str) -> socket.socket:
 
 
 def holder_of(port: int) -> str:
-    """Which process listens on a port, as far as this user may see; "" if that is not known."""
+    """The process that listens on a port, as far as this user may see; "" if unknown."""
     inodes = set()
     for name in ("tcp", "tcp6"):
         try:
@@ -95,7 +95,7 @@ def holder_of(port: int) -> str:
 
 
 def _inode(path: str) -> str:
-    """The inode of the socket behind a descriptor; "" if that is not a socket, or closed by now."""
+    """The inode of a descriptor's socket; "" if it is not a socket or is closed by now."""
     try:
         link = os.readlink(path)
     except FileNotFoundError:
@@ -104,9 +104,9 @@ def _inode(path: str) -> str:
 
 
 def run(app: App, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
-    """Serve until a signal; the signal's number. `ready` is called once requests are taken."""
-    # The application itself reports what fails in it. That a reader went away, which uvicorn would
-    # report too, is not an error.
+    """Serve until a signal; returns its number. `ready` is called once requests are accepted."""
+    # The application itself reports its failures. A reader that went away, which uvicorn would
+    # also report, is not an error.
     logging.getLogger("uvicorn.error").disabled = True
     config = uvicorn.Config(
         app,
@@ -131,7 +131,7 @@ async def _serve(
 
     def end(number: int) -> None:
         ended_by.append(number)
-        app.streams.close()  # first: an open stream would hold the server up
+        app.streams.close()  # first, since an open stream would delay the end
         server.should_exit = True
         server.force_exit = len(ended_by) > 1
 
@@ -144,7 +144,7 @@ async def _serve(
     await server.startup(sockets=sockets)
     app.connections = server.server_state.connections
     idle = asyncio.create_task(_close_idle(server.server_state.connections))
-    await to_thread.run_sync(int)  # what threads need is loaded at their first use, and takes long
+    await to_thread.run_sync(int)  # loads what threads need at their first use, which is slow
     ready()
     await server.main_loop()
     idle.cancel()
@@ -153,9 +153,9 @@ async def _serve(
 
 
 async def _close_idle(connections: set[Any]) -> None:
-    """Close connections on which no request comes, which would take the places of others.
+    """Close connections without requests, which would take the places of others.
 
-    uvicorn itself counts the time behind an answer only, and only until the next byte.
+    uvicorn itself counts only the time after an answer, and only until the next byte.
     """
     seen: dict[Any, tuple[object, float]] = {}
     while True:
@@ -169,7 +169,7 @@ async def _close_idle(connections: set[Any]) -> None:
 def idle_since(
     connections: list[Any], seen: dict[Any, tuple[object, float]], now: float
 ) -> dict[Any, tuple[object, float]]:
-    """Those of uvicorn's connections that wait for a request: behind which one, and since when."""
+    """uvicorn's connections that wait for a request: after which one, and since when."""
     found = {}
     for connection in connections:
         cycle = connection.cycle

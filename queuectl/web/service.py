@@ -1,4 +1,4 @@
-"""What the handlers of all routes share: the queue, its mirror, and what is costly to find out."""
+"""What the handlers of all routes share: the queue, its mirror, and costly results."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from queuectl.web.mirror import Mirror
 from queuectl.web.operations import Operations
 
 Made = TypeVar("Made")
-_SLOW = 0.5  # seconds; what takes less is found out anew whenever the queue has changed
-_REST = 20.0  # times what it took: so long is what was found out good enough
+_SLOW = 0.5  # seconds; cheaper results are computed again whenever the queue has changed
+_REST = 20.0  # a result stays valid for this many times its cost
 MASK = "***"
 
 
 class Service:
-    """One served queue. `read_only`: nothing may be changed, whatever the token.
+    """One served queue. `read_only`: nothing may be changed, whatever the token is.
 
-    `no_token`: whoever may ask at all has every right.
+    `no_token`: every accepted request has all rights.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class Service:
         self.read_only = read_only
         self.no_token = no_token
         self.started = time.time()
-        # Command and start of what workers run, by job and run.
+        # Command and start of the workers' runs, by job and run.
         self.runs: dict[tuple[str, int | None], tuple[str, str | None] | None] = {}
         self._kept: dict[str, _Kept] = {}
         self._mutex = threading.Lock()
 
     def kept(self, name: str, find_out: Callable[[], Made], most: float = 5.0) -> Made:
-        """What `find_out` returns, anew if the queue changed; less often if that is slow.
+        """The result of `find_out`, computed again if the queue changed; less often if slow.
 
-        It is good enough for `most` seconds at most.
+        It is valid for at most `most` seconds.
         """
         mark = self.operations.mark()
         with self._mutex:
@@ -58,26 +58,26 @@ class Service:
             return value
 
     def etag_of(self, name: str, more: int = 0) -> dict[str, str]:
-        """The header with the ETag of what is kept; none while that is behind the queue.
+        """The header with the ETag of a kept result; empty while that is behind the queue.
 
-        A reader that was given a newer ETag with it would be told that nothing has changed.
+        With a newer ETag a reader would later be told that nothing has changed.
         """
         kept = self._kept[name]
         return {"etag": self.etag(more)} if kept.mark == self.operations.mark() else {}
 
     def etag(self, more: int = 0) -> str:
-        """Differs whenever anything, or `more`, may have changed, found without reading a job."""
+        """A value that differs if anything, or `more`, may have changed; reads no job."""
         text = repr((self.operations.mark(), more)).encode()
         return f'W/"{hashlib.sha256(text).hexdigest()[:20]}"'
 
     def close(self) -> None:
-        """Let go of the queue."""
+        """Close the queue."""
         self.mirror.close()
         self.operations.close()
 
 
 class _Kept:
-    """One thing that was found out, and until when it need not be found out anew."""
+    """One kept result, and until when it is valid."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
@@ -87,7 +87,7 @@ class _Kept:
 
 
 def unchanged(call: Call, etag: str) -> Answer | None:
-    """The 304 for a reader that has this already."""
+    """The 304 for a reader that already has this."""
     known = [tag.strip() for tag in call.headers.get("if-none-match", "").split(",")]
     return Answer(304, headers={"etag": etag}) if etag in known or "*" in known else None
 
@@ -107,7 +107,7 @@ def rev_tag(job: Job) -> str:
 
 
 def wanted_rev(call: Call) -> int | None:
-    """The rev that `If-Match` asks for, None for any; Refused if it holds no ETag of a job."""
+    """The rev that `If-Match` requires, None for any; Refused if it is not an ETag of a job."""
     given = call.headers.get("if-match")
     if given is None or given.strip() == "*":
         return None

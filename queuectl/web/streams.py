@@ -1,9 +1,9 @@
-"""The one stream of events: what changed, to every reader, from one look at the queue.
+"""The stream of events: what changed, for every reader, from a single look at the queue.
 
-Server-sent events, as the HTML standard has them, over a request that can hold a token. An event's
-id is a position in the mirror's changes: a reader that comes back tells it and misses nothing, or
-is told to read all anew (`resync`). A reader that takes nothing costs no memory: it is given what
-is the latest when it takes again.
+Server-sent events (HTML standard), over a request that can carry a token. An event's id is a
+position in the mirror's changes: a reader that comes back sends it and misses nothing, or is told
+to read everything anew (`resync`). A slow reader costs no memory: when it reads again, it gets the
+latest.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from queuectl.web.service import Service
 
 MOST_STREAMS = 64
 _LOOK = 0.15  # seconds between looks at the queue while somebody listens
-_WORKERS = 2.0  # between looks at the workers, whose deaths change no file
+_WORKERS = 2.0  # between looks at the workers, since their deaths change no file
 _BEAT = 15.0  # between signs of life
-_BEATS = 30.0  # between beats of a worker that are told: each tells all readers of all workers
-# How long it rests behind a look: times what that took of a processor, and of the clock (of which a
-# busy machine, or a database, takes more); at most.
+_BEATS = 30.0  # between beats of a worker that are sent: each one sends all workers to all readers
+# The rest after a look: times its processor time, times its duration (longer on a busy machine or
+# with a database), and the maximum.
 _REST, _WAITED, _LONGEST_REST = 20.0, 2.0, 0.8
 _PART = 1 << 16  # bytes of output in one event
-_LAST = 256  # bytes of it by which it is known again
-# Seconds between two rounds, in which all readers are told the same: at least, and for each reader.
+_LAST = 256  # bytes by which the output is recognised again
+# Seconds between two rounds, in which all readers get the same: at least, and for each reader.
 _PACE, _PACE_EACH = 0.25, 0.015
 _FIRST = asyncio.FIRST_COMPLETED
 
@@ -45,7 +45,7 @@ Sender = Callable[[Any, Any, Mapping[str, str]], Awaitable[None]]
 
 
 class Streams:
-    """All that listen. Belongs to the event loop; what reads the queue runs in a thread."""
+    """All readers. Belongs to the event loop; the queue is read in a thread."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -53,17 +53,17 @@ class Streams:
         self._waiting = 0
         self._looking: asyncio.Task[None] | None = None
         self._moved: asyncio.Event | None = None  # set by the next round
-        self._looked: asyncio.Event | None = None  # there was a first look
+        self._looked: asyncio.Event | None = None  # whether there was a first look
         self._closing: asyncio.Event | None = None
-        self._round: dict[object, asyncio.Future[_Told]] = {}  # what it tells, by who asks
-        # What every reader is told anew when it differs, by the event's name.
+        self._round: dict[object, asyncio.Future[_Told]] = {}  # what it sends, by reader
+        # What every reader gets again when it changes, by the event's name.
         self.news: dict[str, dict[str, Any]] = {"counts": {}, "worker": {}, "trouble": {}}
         self._spelled: dict[str, tuple[object, bytes]] = {}
         self._limiter: CapacityLimiter | None = None
         self.closed = False
 
     def close(self) -> None:
-        """End every stream, at once."""
+        """End every stream at once."""
         self.closed = True
         for waited in (self._closing, self._moved, self._looked):
             if waited is not None:
@@ -103,7 +103,7 @@ class Streams:
             looked_once.set()
 
     def _look(self, workers: bool) -> tuple[tuple[bool, bool], float]:
-        """What `_read` tells, and the seconds to rest behind it."""
+        """The result of `_read`, and the seconds to rest after it."""
         began, worked = time.monotonic(), time.thread_time()
         found = self._read(workers)
         rest = max(
@@ -119,18 +119,18 @@ class Streams:
             standing = status_form(self._service)
             found = _calm(workers_form(self._service, at_once=False), self.news["worker"])
             trouble = ""
-        except Exception as exc:  # readers are told of it; to end the loop would leave them deaf
+        except Exception as exc:  # readers get it; an end of the loop would leave them deaf
             standing, found, trouble, changed = {}, [], line_of(exc), False
         standing.pop("time", None)
         new = {"counts": standing, "worker": {"items": found}, "trouble": {"detail": trouble}}
         moved = changed or new != self.news
         if moved:
-            # What is as it was stays the same object, so that readers see that at a glance.
+            # Unchanged parts stay the same object, so that readers can compare by identity.
             self.news = {n: self.news[n] if self.news[n] == v else v for n, v in new.items()}
         return moved, True
 
     async def wait_for_change(self, call: Call, etag: Callable[[], str], seconds: float) -> None:
-        """Return when the queue is no longer as `If-None-Match` says, or when time is up."""
+        """Return when the queue differs from `If-None-Match`, or when the time is up."""
         known = call.headers.get("if-none-match", "")
         deadline = time.monotonic() + seconds
         self._waiting += 1
@@ -183,18 +183,18 @@ class Streams:
                 end.cancel()
 
     def spelled(self, name: str, value: object) -> bytes:
-        """The event that tells every reader the same, spelled once."""
+        """An event that is the same for every reader, encoded once."""
         known = self._spelled.get(name)
         if known is None or known[0] is not value:
             known = self._spelled[name] = (value, event(name, value))
         return known[1]
 
     def pace(self) -> float:
-        """Seconds between two rounds: the more readers there are, the longer."""
+        """Seconds between two rounds; longer with more readers."""
         return max(_PACE, _PACE_EACH * self._open)
 
     async def _tell(self, reader: _Reader, send: Any, ends: Sequence[asyncio.Future[Any]]) -> None:
-        """Tell the reader all news until one of `ends` is done, or it has what it wanted."""
+        """Send the reader all news until one of `ends` is done or it has what it wanted."""
         beat = time.monotonic()
         await _put(send, b"retry: 2000\n\n", ends)
         while not any(end.done() for end in ends):
@@ -211,7 +211,7 @@ class Streams:
             await self._rest(reader, moved, ends)
 
     async def _news(self, reader: _Reader) -> bytes:
-        """What the reader is told; found once for all readers that know the same."""
+        """The news for the reader; made once for all readers that know the same."""
         place = reader.place()
         if place is None:
             return await self._find_news(reader)
@@ -231,7 +231,7 @@ class Streams:
     async def _rest(
         self, reader: _Reader, moved: asyncio.Event, ends: Sequence[asyncio.Future[Any]]
     ) -> None:
-        """Until there may be news for the reader, but not sooner than it may be told of it."""
+        """Wait until there may be news for the reader and it may be sent."""
         pause = reader.pause() if reader.follows else 0.0
         if pause > 0:
             await asyncio.wait(ends, timeout=min(pause, reader.left()), return_when=_FIRST)
@@ -246,7 +246,7 @@ class Streams:
 
 
 class _Told(NamedTuple):
-    """What a reader was told, and what it knows then."""
+    """What was sent to a reader, and what the reader knows after it."""
 
     text: bytes
     position: str
@@ -254,7 +254,7 @@ class _Told(NamedTuple):
 
 
 class _Reader:
-    """One reader: how far it is, and what it knows."""
+    """One reader: its position, and what it knows."""
 
     def __init__(self, call: Call, streams: Streams) -> None:
         query = call.query
@@ -267,43 +267,43 @@ class _Reader:
         self._told_at = 0.0
         self._known: dict[str, Any] = {}
         self._log, self._run, self._offset = query["log"], query["run"], query["offset"] or 0
-        self._last = b""  # the end of what was told of the output
+        self._last = b""  # the end of the output sent so far
         self._ended = False
 
     @property
     def follows(self) -> bool:
-        """Whether it follows the output of a job that runs."""
+        """Whether it follows the output of a running job."""
         return self._log is not None and not self._ended
 
     def place(self) -> object:
-        """Equal for readers who are to be told the same; None for one with a wish of its own."""
+        """Equal for readers that get the same; None for a reader with its own wish."""
         if self._log is not None or self._left is not None:
             return None
         there = [self._service.mirror.position, *map(id, self._streams.news.values())]
         return (self._position, *(id(self._known.get(name)) for name in self._streams.news), *there)
 
     def told(self, text: bytes) -> _Told:
-        """What others like it are told, too."""
+        """What readers like it also get."""
         return _Told(text, self._position, dict(self._known))
 
     def take(self, told: _Told) -> None:
-        """Take in what another reader was told that knew the same."""
+        """Take over what another reader that knew the same got."""
         self._position, self._known = told.position, dict(told.known)
 
     def left(self) -> float:
-        """Seconds until it wanted to end."""
+        """Seconds until the end that the reader asked for."""
         return 3600.0 if self._until is None else max(0.0, self._until - time.monotonic())
 
     def is_done(self) -> bool:
-        """Whether it had what it wanted."""
+        """Whether the reader has what it wanted."""
         return self._left == 0 or self.left() == 0.0
 
     def pause(self) -> float:
-        """Seconds until it may be told again: a crowd of changes is told at once, then paced."""
+        """Seconds until the next round: a burst of changes is sent at once, then paced."""
         return self._told_at + self._streams.pace() - time.monotonic()
 
     def news(self) -> bytes:
-        """The events that it does not know yet."""
+        """The events that the reader does not know yet."""
         streams = self._streams
         events: list[bytes] = []
         position = self._service.mirror.position
@@ -341,7 +341,7 @@ class _Reader:
         run = self._run or job.run
         try:
             part = self._part(job, run or None)
-        except QueuectlError:  # it cannot be read at the moment, or is gone
+        except QueuectlError:  # unreadable at the moment, or gone
             return []
         data = part.data
         if not part.complete:
@@ -358,10 +358,10 @@ class _Reader:
         return [form]
 
     def _part(self, job: Job, run: int | None) -> Part:
-        """The next part of the output; of one that was cut meanwhile, which begins anew, the end.
+        """The next part of the output; after a cut, which starts the file anew, the end.
 
-        What was told last must stand before it still: a run that prints more than is kept of it
-        goes on in an empty file, and its log is put together from pieces.
+        The bytes sent last must still precede it: a run that prints more than is kept goes on in an
+        empty file, and its log is put together from pieces.
         """
         last, read = self._last, self._service.operations.output
         begin = self._offset - len(last)
@@ -379,14 +379,14 @@ class _Reader:
             events = events[: self._left]
             self._left -= len(events)
         self._told_at = time.monotonic()
-        # The position comes with the last one: a reader that got only a part begins where it was.
+        # Only the last event has the position: a reader that got only a part starts where it was.
         if whole:
             events = [*events[:-1], b"id: %s\n" % str(self._position).encode() + events[-1]]
         return b"".join(events)
 
 
 def _calm(found: list[dict[str, Any]], told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The workers, each with the beat that was told before while the next one is not much later."""
+    """The workers, each with the beat sent before unless the new one is much later."""
     beats = {worker["id"]: worker.get("beat") for worker in told.get("items", ())}
     for worker in found:
         beat, before = worker.get("beat"), beats.get(worker["id"])
@@ -396,12 +396,12 @@ def _calm(found: list[dict[str, Any]], told: Mapping[str, Any]) -> list[dict[str
 
 
 def _told(found: tuple[list[Change], str] | None) -> tuple[list[bytes], str] | None:
-    """The same as events, one each, for a reader that counts them."""
+    """The changes as single events, for a reader that counts them."""
     return None if found is None else ([change.text for change in found[0]], found[1])
 
 
 async def _put(send: Any, data: bytes, ends: Sequence[asyncio.Future[Any]]) -> None:
-    """Send it, or give up at one of `ends`: a reader that takes nothing must not delay the end."""
+    """Send data, or give up at one of `ends`: a stuck reader must not delay the end."""
     part = {"type": "http.response.body", "body": data, "more_body": True}
     sending = asyncio.ensure_future(send(part))
     try:

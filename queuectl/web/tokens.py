@@ -1,7 +1,7 @@
-"""The tokens that open the page, in files of the user's own, and where a queue is served now.
+"""The tokens for the page, in private files, and the address where a queue is served now.
 
-Below `$XDG_STATE_HOME/queuectl/serve/`, under a hash of the queue's name, lie `full` and `read`
-(each a header line for `curl -H @FILE`), `socket` (asks for no token) and `served` (JSON: where).
+In `$XDG_STATE_HOME/queuectl/serve/`, under a hash of the queue's name, are `full` and `read` (each
+a header line for `curl -H @FILE`), `socket` (needs no token) and `served` (JSON: the address).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_FAILURES = 10  # a second
 
 
 class Desk:
-    """The files of one queue's serving. Raises StoreError for what is not this user's alone."""
+    """The files for serving one queue. Raises StoreError for files that others can use."""
 
     def __init__(self, queue: str, environ: Mapping[str, str]) -> None:
         above = state_folder(environ)
@@ -37,11 +37,11 @@ class Desk:
         self.path = os.path.join(self.root, name)
 
     def file(self, name: str) -> str:
-        """Where one of them lies."""
+        """The path of one of them."""
         return os.path.join(self.path, name)
 
     def prepare(self) -> None:
-        """Make the folder, or close it to others; refuse one that belongs to another user."""
+        """Make the folder, or close it to others; refuse another user's."""
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             for folder in (self.root, self.path):
@@ -53,7 +53,7 @@ class Desk:
             raise StoreError(f"{self.path}: {exc.strerror}; the token is kept there") from exc
 
     def tokens(self, *, anew: bool = False) -> dict[str, str]:
-        """Token by right; those that are missing are made, and all of them `anew`."""
+        """Tokens by right; makes missing ones, or with `anew` all."""
         self.prepare()
         return {right: self._token(right, anew) for right in (FULL, READ)}
 
@@ -75,15 +75,15 @@ class Desk:
         return token if text.startswith(_BEARER) and len(token) >= 40 else ""
 
     def note_served(self, form: Mapping[str, Any]) -> None:
-        """Write down where the queue is served, for `dashboard` and another server."""
+        """Note where the queue is served, for `dashboard` and another server."""
         _write(self.file("served"), json.dumps(form) + "\n")
 
     def served(self) -> dict[str, Any] | None:
-        """Where the queue is served at the moment, or None."""
+        """Where the queue is served now, or None."""
         return _served(self.path)
 
     def on_port(self, port: int) -> dict[str, Any] | None:
-        """Which of this user's queues is served on a port."""
+        """Which of this user's queues is served on a port, or None."""
         try:
             names = os.listdir(self.root)
         except OSError:
@@ -102,7 +102,7 @@ def _served(folder: str) -> dict[str, Any] | None:
 
 
 def answers(path: str) -> bool:
-    """Whether somebody listens on a Unix socket."""
+    """Whether a process listens on a Unix socket."""
     with at_short_path(path) as short, socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -113,9 +113,9 @@ def answers(path: str) -> bool:
 
 
 class at_short_path:
-    """A name for a socket in at most 100 bytes, which is all that a system takes.
+    """A name for a socket of at most 100 bytes, the limit of some systems.
 
-    A longer path is reached by its name in its own folder: single-threaded callers only.
+    A longer path is used by its name inside its own folder: only for single-threaded callers.
     """
 
     def __init__(self, path: str) -> None:
@@ -140,7 +140,7 @@ class at_short_path:
 
 
 def _write(path: str, text: str) -> None:
-    """Put a file of the user's own in its place, whole."""
+    """Write a private file atomically."""
     made = f"{path}-{secrets.token_hex(4)}"
     try:
         fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -152,31 +152,31 @@ def _write(path: str, text: str) -> None:
 
 
 class Tokens:
-    """Tells the right that a request has; slows down a caller that guesses."""
+    """Finds the right of a request; slows down a caller that guesses."""
 
     def __init__(self, tokens: Mapping[str, str] | None) -> None:
-        """`tokens` by right; None: none are asked for, and whoever connects has all rights."""
+        """`tokens` by right; None: no token is needed, and every caller has all rights."""
         self._tokens = tokens
         self._failures: list[float] = []
 
     @property
     def asked_for(self) -> bool:
-        """Whether a token is needed at all."""
+        """Whether a token is needed."""
         return self._tokens is not None
 
     def right_of(self, authorization: str | None) -> str:
-        """ "full", "read", or "" for a header that opens nothing."""
+        """ "full", "read", or "" for a header without a valid token."""
         if self._tokens is None:
             return FULL
         scheme, _, given = (authorization or "").partition(" ")
         found = ""
-        for right, token in self._tokens.items():  # all of them, so that the time tells nothing
+        for right, token in self._tokens.items():  # all, so that the time reveals nothing
             if hmac.compare_digest(given.strip().encode(), token.encode()):
                 found = right
         return found if scheme.lower() == "bearer" else ""
 
     def failed(self) -> bool:
-        """Count a failure; whether there were more than may be in the last second."""
+        """Count a failure; returns whether there were too many in the last second."""
         now = time.monotonic()
         self._failures = [at for at in self._failures if now - at < 1.0][-_MOST_FAILURES:]
         self._failures.append(now)

@@ -1,4 +1,4 @@
-// The reference: every route with what it takes, what it answers, its curl line, and a way to try it.
+// The reference: every route with its input, its answers, its curl line, and a way to try it.
 import { Problem, ask, askToken, by, el, lineOf, put, quote, takeToken, theme } from "/page/parts.js";
 
 const reading = location.pathname === "/redoc";

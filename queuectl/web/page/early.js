@@ -1,4 +1,4 @@
-// Before anything is drawn, so that no wrong colours flash.
+// Runs before anything is drawn, so that wrong colours do not flash.
 try {
   const chosen = localStorage.getItem("queuectl-theme");
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;

@@ -1,11 +1,11 @@
-// The page: one list, one stream, one drawer. Nothing is drawn anew that is only changed.
+// The page: one list, one stream, one drawer. What only changes is not drawn anew.
 import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, counted, dialog, el, ends, line, lineOf, listen, now,
   number, painted, plain, put, seconds, setClock, since, span, takeToken, theme } from "/page/parts.js";
 
 const V1 = "/api/v1";
 const MOST_ROWS = 1000;
 const MOST_LINES = 5000;
-const MANY = 60; // changes at once, for which the list is rather loaded
+const MANY = 60; // with more changes at once, the list is loaded instead
 const view = { states: [], q: "", sort: "-updated_at", job: "" };
 const rows = new Map(); // id -> {job, tr}
 const chosen = new Set();
@@ -16,7 +16,7 @@ let keysOn = read("queuectl-keys") !== "off";
 function read(name) { try { return localStorage.getItem(name); } catch { return null; } }
 function write(name, value) { try { localStorage.setItem(name, value); } catch { /* for this page only */ } }
 
-// -- telling
+// -- messages
 
 function tell(text, command, wrong, undo) {
   const box = el("div", { className: wrong ? "wrong" : "" },
@@ -45,7 +45,7 @@ const get = (path) => attempt(() => ask("GET", path));
 const pathOf = (id) => `${V1}/jobs/${encodeURIComponent(id)}`;
 const named = (state) => NAMES[state] || state;
 
-/** Asks once, with the number of jobs and the command line; the focus is on Cancel. */
+/** Asks once, showing the number of jobs and the command line; the focus is on Cancel. */
 const sure = (title, text, command, verb) => dialog(title, (close) => el("div", {},
   el("p", {}, text),
   lineOf(command), ends(close, verb.startsWith("Cancel") ? "Go back" : "Cancel", el("button", { className: "danger", onclick: () => close(true) }, verb))));
@@ -95,7 +95,7 @@ function addRow(job) {
   return row;
 }
 
-/** Draws a part anew; its button that had the focus has it again. */
+/** Draws a part anew; a button in it that had the focus keeps it. */
 function keeping(part, draw) {
   const held = part.contains(document.activeElement) ? document.activeElement.textContent : null;
   draw();
@@ -138,10 +138,10 @@ function tick(row) {
 const fits = (job) => (!view.states.length || view.states.includes(job.state))
   && (!view.q || `${job.id}\n${job.command}`.toLowerCase().includes(view.q.toLowerCase()));
 
-/** Whether somebody works in the list, so that rows must not move beneath the hand. */
+/** Whether a person is using the list, so that rows must not move under the pointer. */
 const busy = () => by("scroll").scrollTop > 5 || chosen.size > 0 || by("rows").matches(":hover, :focus-within");
 
-// Changes are shown together: to ask where the list is scrolled to lays it out anew.
+// Changes are shown together, since reading the scroll position forces a new layout.
 const arrived = new Map();
 let showing = 0, reloading = 0;
 function arrive(job) {
@@ -181,11 +181,11 @@ function takeJob(job, held) {
 
 function drop(row) { row.tr.remove(); rows.delete(row.job.id); chosen.delete(row.job.id); }
 
-// As the server sorts; ids make all keys differ.
+// The server's order; ids make all keys distinct.
 const SORTED = { updated_at: (job) => [job.updated_at, job.id], created_at: (job) => [job.created_at, job.id],
   priority: (job) => [job.priority, job.run_at, job.id], run_at: (job) => [job.run_at, job.id], id: (job) => [job.id] };
 
-/** Whether a job stands further down in the list than another. */
+/** Whether a job is further down in the list than another. */
 function behind(one, other) {
   const down = view.sort[0] === "-", key = SORTED[view.sort.replace("-", "")];
   const [a, b] = [key(one), key(other)];
@@ -193,7 +193,7 @@ function behind(one, other) {
   return at >= 0 && (a[at] > b[at]) !== down;
 }
 
-/** Puts the job where it stands by now, unless that is below what is loaded. */
+/** Moves the job to its present position, unless that is below what is loaded. */
 function place(job) {
   const known = rows.has(job.id);
   const row = rows.get(job.id) || addRow(job);
@@ -238,7 +238,7 @@ function showEnds() {
   else put(none, el("p", {}, "The queue holds no job. Hand one in with the button above, or type"), el("code", {}, "queuectl enqueue -- echo Hello"));
 }
 
-// -- choosing
+// -- selecting
 
 function pick(id, on, range) {
   const ids = [...by("rows").children].map((tr) => tr.job.id);
@@ -273,7 +273,7 @@ function step(by_) {
   mark(to.job.id, true);
 }
 
-// -- what is done to jobs
+// -- actions on jobs
 
 const DEEDS = {
   retry: { verb: "Retry", done: "is pending", word: "retry", many: "retried" },
@@ -296,7 +296,7 @@ async function one(deed, id) {
     (reply) => deed === "cancel" && job?.state === "pending" && !job.attempts && reply.form.state === "cancelled" && (() => wait(path, job, reply)));
 }
 
-/** Lets a job that was cancelled wait again, for what it waited for. */
+/** Lets a cancelled job wait again for its parents. */
 const wait = (path, { id, run_at }, reply) => attempt(() => ask("PATCH", path, { state: "pending", run_at }, { "if-match": reply.headers.get("etag") }),
   `Job ${id} is pending again.`, line("update", id, "--state", "pending", "--run-at", run_at));
 
@@ -317,7 +317,7 @@ async function many(deed, body, command, what) {
 
 const bulk = (deed) => chosen.size && many(deed, { ids: [...chosen] }, line(DEEDS[deed].word, ...chosen, "--yes"), "The selected jobs");
 
-// -- how it stands
+// -- standing
 
 function showStanding() {
   if (!standing) return;
@@ -384,7 +384,7 @@ function filter(name, add) {
 
 // -- workers
 
-/** The items of a list by id; those that are not among `ids` are taken away. */
+/** The items of a list by id; removes those that are not among `ids`. */
 function items(list, ids) {
   for (const li of [...list.children]) if (!ids.includes(li.dataset.id)) li.remove();
   return new Map([...list.children].map((li) => [li.dataset.id, li]));
@@ -442,7 +442,7 @@ const gate = (verb, ...tags) => attempt(() => ask("POST", `${V1}/${verb}`, tags.
 const bound = (tag, most) => attempt(() => ask("PUT", `${V1}/limits`, { tag, most }),
   most === null ? `Any number of jobs tagged ${tag} may run at once.` : `At most ${most} tagged ${tag} run at once.`, line("limit", tag, most ?? "none"));
 
-/** Pauses and limits: what is kept back, and how to let it go. */
+/** Pauses and limits: what is held, and how to release it. */
 async function showGate() {
   if (!full) return;
   const [limits, status] = await Promise.all([get(`${V1}/limits`), get(`${V1}/status`)]);
@@ -501,7 +501,7 @@ function addGroup(group) {
       onclick: () => many("retry", { group: group.group }, "", `The jobs dead of "${group.cause}"`) }, "Retry"));
 }
 
-// -- figures
+// -- statistics
 
 async function loadFigures() {
   const reply = await get(`${V1}/stats`);
@@ -511,7 +511,7 @@ async function loadFigures() {
   showFigures();
 }
 
-/** Minutes since the hour was asked for. */
+/** Minutes since the hour was read. */
 const passed = () => Math.min(60, Math.floor(since(figures.at) / 60));
 let drawn = -1, told = "";
 function showFigures() {
@@ -575,7 +575,7 @@ function open(id) { mark(id); go({ job: id }); }
 
 function gone() { tell(`Job ${view.job} is removed.`); go({ job: "" }); }
 
-// On a narrow screen the drawer covers the page, which nobody can reach then.
+// On a narrow screen the drawer covers the page, which cannot be reached then.
 const narrow = matchMedia("(max-width: 700px)");
 function cover() { for (const part of document.querySelectorAll("header, main")) part.inert = narrow.matches && !by("drawer").hidden; }
 narrow.addEventListener("change", cover);
@@ -666,7 +666,7 @@ async function showVariables() {
 
 const EVENTS = { fail: "failed", release: "stopped", lose: "lost", cancel: "cancelled", retry: "retried", skip: "left out", edit: "edited", ask: "asked to end", replace: "replaced" };
 
-/** What happened to the job, with what passed between, in words. */
+/** What happened to the job, and the time between, in words. */
 function timeline(job) {
   const events = [{ at: job.created_at, name: "created", text: "enqueued" }];
   for (const entry of job.history) {
@@ -687,8 +687,8 @@ function timeline(job) {
 
 // -- output
 
-const WINDOW = 131072; // bytes of it that are shown at first, and with each further part
-const NEAR = 4096; // bytes before a place that is looked for
+const WINDOW = 131072; // bytes shown at first, and with each further part
+const NEAR = 4096; // bytes before a position that is jumped to
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 const bytes = (text) => encoder.encode(text).length;
 
@@ -727,10 +727,10 @@ function follow(on) {
   else if (on) by("output").scrollTop = by("output").scrollHeight;
 }
 
-/** Shows a part of the output in place of what is shown: from a byte on, or so many at its end.
+/** Replaces the shown output by another part: from a byte on, or so many bytes at its end.
  *  `last`: its end matters; `mark`: the byte at which something was found. */
 async function showPart(from, last, mark, limit = WINDOW) {
-  const mine = out, turn = mine.turn = (mine.turn || 0) + 1; // a later wish counts
+  const mine = out, turn = mine.turn = (mine.turn || 0) + 1; // only the latest request counts
   mine.follow &&= Boolean(last);
   const reply = await get(`${mine.path}?run=${mine.run}&offset=${from}&limit=${limit}`);
   const box = by("output");
@@ -742,7 +742,7 @@ async function showPart(from, last, mark, limit = WINDOW) {
   mine.end = mine.begin + reply.size;
   const most = text.split("\n", MOST_LINES);
   if (!last && most.length === MOST_LINES) { text = `${most.join("\n")}\n`; mine.end = mine.begin + bytes(text); }
-  mine.away = mine.size - mine.end > 3; // which a sign that is not whole yet may have
+  mine.away = mine.size - mine.end > 3; // up to 3 bytes may be an incomplete character
   mine.follow = Boolean(last && !mine.away);
   press(by("follow"), mine.follow);
   put(box);
@@ -789,7 +789,7 @@ function showCut() {
   by("later").hidden = !out.away;
 }
 
-/** Shows the first and the last lines only, or all again. */
+/** Shows only the first and last lines, or all again. */
 function fold() {
   const box = by("output");
   const on = !box.classList.contains("folded");
@@ -828,7 +828,7 @@ function find() {
   set(by("hits"), wanted ? `${counted(out.hits.length, "hit")}${part}` : "");
 }
 
-/** Goes to the next hit, or to the one before: of what is shown, then of the whole output. */
+/** Goes to the next or previous hit: in what is shown, then in the whole output. */
 async function hop(back) {
   const wanted = by("find").value;
   if (!wanted) return;
@@ -863,7 +863,7 @@ function showHit(at) {
   set(by("hits"), `${at + 1} of ${out.hits.length}${out.begin > 0 || out.away ? " here" : ""}`);
 }
 
-/** Saves the output byte by byte as it is, a piece after the other. */
+/** Saves the output unchanged, piece by piece. */
 async function download() {
   const mine = out, parts = [], piece = 1 << 20;
   for (let at = 0, size = 1; at < size;) {
@@ -878,7 +878,7 @@ async function download() {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-// -- handing in and editing
+// -- enqueuing and editing
 
 const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", "text", "made up if left out"], ["priority", "number", "lower runs first"],
   ["max_retries", "number", "runs after the first"], ["delay", "time", "from now, like 30s or 2h"], ["timeout", "time", "that a run may take, like 5m"],
@@ -889,20 +889,20 @@ const FIELDS = [["command", "textarea", "what /bin/sh -c runs", "wide"], ["id", 
   ["retry_delay", "time", "before its first retry, like 30s"], ["log_limit", "number", "bytes kept of its output, 0 for all"],
   ["cwd", "text", "folder; the server's if left out"], ["env_file", "text", "file of NAME=VALUE, read at each run"], ["env", "textarea", "NAME=VALUE, one a line", "wide"]];
 
-const USUAL = 7; // fields that are shown at once
+const USUAL = 7; // fields shown at once
 // Left empty: a list is emptied, the others are unset.
 const LISTS = ["tags", "lock", "after", "after_end"], UNSET = ["timeout", "cwd", "every", "cron", "tz", "env_file", "retry_delay", "log_limit"];
-const FIXED = ["id", "env", "unique"]; // what an edit cannot change here
+const FIXED = ["id", "env", "unique"]; // fields that an edit cannot change here
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
 
-/** What is typed as a number, or a time like 1h 30m, in seconds; as it is if it is neither. */
+/** A typed number, or a duration like 1h 30m in seconds; other text unchanged. */
 function numeral(text, kind) {
   const parts = kind === "time" ? [...text.trim().matchAll(/(\d+(?:\.\d+)?)\s*([smhd])\s*/gy)] : [];
   if (parts.length && parts.map(([all]) => all).join("") === text.trim()) return parts.reduce((sum, [, count, unit]) => sum + count * UNITS[unit], 0);
   return Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
-/** The form of a new job, of an edit of `job`, or of a new one like it (`again`). */
+/** The form for a new job, for an edit of `job`, or for a new job like it (`again`). */
 async function form(job = null, again = false) {
   if (!full) return;
   const editing = job && !again;
@@ -937,7 +937,7 @@ async function form(job = null, again = false) {
     return line(...words);
   };
   const told = el("code", {}), problem = el("p", { className: "fault", role: "alert" });
-  let turn = 0; // what is answered later than something else was typed, or handed in, is not shown
+  let turn = 0; // an answer to text that has changed or was enqueued since is not shown
   const check = () => {
     set(told, command());
     const mine = ++turn;
@@ -1037,7 +1037,7 @@ async function removeFinished() {
 
 let position = "", stream = null, fails = 0, paused = false, trouble = "", polling = 0, heard = new Date(), tried = 0, dirty = false, deadSeen = -1;
 
-/** Tells how the page hears of changes. */
+/** Shows how the page learns of changes. */
 function say(how, text) { by("live").dataset.how = how; set(by("live"), text); }
 
 function take(event, data, id) {
@@ -1054,7 +1054,7 @@ function take(event, data, id) {
   }
 }
 
-/** More is printed than can be shown: its end is, or nothing more, where somebody reads. */
+/** More is printed than can be shown: shows its end, or nothing more while a person reads. */
 let leaping = 0;
 function leap(size) {
   Object.assign(out, { size, away: !out.follow });
@@ -1066,7 +1066,7 @@ function leap(size) {
 let groupsSoon = 0;
 function soon() { clearTimeout(groupsSoon); groupsSoon = setTimeout(loadGroups, 300); }
 
-/** Opens the stream, or opens it anew with what it shall tell now. */
+/** Opens the stream, or reopens it with what it should send now. */
 async function connect() {
   stream?.abort();
   clearTimeout(polling);
@@ -1099,7 +1099,7 @@ async function connect() {
   polling = setTimeout(connect, wait * 1000);
 }
 
-/** Where no stream comes through: the same from requests, which cost little if nothing changed. */
+/** Without a stream: the same by requests, which cost little if nothing changed. */
 let etag = "";
 async function poll() {
   try {
@@ -1119,7 +1119,7 @@ function pause(on) {
   if (on) { stream?.abort(); clearTimeout(polling); say("paused", "paused"); } else { say("off", "connecting"); connect(); }
 }
 
-// -- the address holds what is seen
+// -- the address reflects the view
 
 function go(change, replace) {
   const before = { ...view };
@@ -1186,7 +1186,7 @@ function key(event) {
   if (found?.[2]) { event.preventDefault(); found[2](); }
 }
 
-// -- beginning
+// -- start
 
 async function begin() {
   takeToken();
@@ -1234,7 +1234,7 @@ document.addEventListener("keydown", key);
 document.addEventListener("visibilitychange", () => { if (document.hidden) { stream?.abort(); clearTimeout(polling); } else if (!paused) connect(); });
 setInterval(() => {
   if (document.hidden) return;
-  // A sign of life comes each 15 s.
+  // A sign of life comes every 15 s.
   if (tried && !paused && Math.min(now() - heard, Date.now() - tried) > 40000) { fails += 1; say("off", "connecting again"); connect(); if (standing) verdict(); }
   for (const row of rows.values()) tick(row);
   for (const li of by("workers").querySelectorAll("li[data-id]")) tickWorker(li);

@@ -1,4 +1,4 @@
-// What every page of ours is made of: elements, requests, the stream, times, words of a shell, output.
+// The parts of all our pages: elements, requests, the stream, times, shell words, output.
 
 const TOKEN = "queuectl-token";
 export const STATES = ["pending", "in_progress", "failed", "dead", "completed", "cancelled"];
@@ -22,7 +22,7 @@ export function el(tag, given = {}, ...children) {
 export const by = (id) => document.getElementById(id);
 export const put = (where, ...children) => where.replaceChildren(...children.flat().filter(Boolean));
 
-/** What went wrong with a request, in the words of the server. */
+/** The error of a request, in the words of the server. */
 export class Problem extends Error {
   constructor(status, form) {
     super(form.detail || "The server did not answer.");
@@ -31,7 +31,7 @@ export class Problem extends Error {
   }
 }
 
-// The token comes behind the # of the link, which no server and no other page ever sees.
+// The token follows the # of the link, which no server and no other page ever sees.
 export function takeToken() {
   const given = /^#token=([\w-]+)$/.exec(location.hash);
   if (!given) return;
@@ -118,7 +118,7 @@ export const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ?
 export const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 export const line = (...words) => ["queuectl", ...words.map(String).map(quote)].join(" ");
 
-/** Put a text on the clipboard, also where the page is not served by https. */
+/** Copies a text to the clipboard, even if the page is not served by https. */
 export async function copy(text) {
   try { await navigator.clipboard.writeText(text); return true; } catch { /* not allowed here */ }
   const area = el("textarea", { value: text, className: "unseen" });
@@ -131,17 +131,17 @@ export async function copy(text) {
 export const copier = (text) => el("button", { type: "button", onclick: async (event) => {
   event.target.textContent = (await copy(typeof text === "function" ? text() : text)) ? "Copied" : "Select it";
 } }, "Copy");
-/** A command line, to copy. */
+/** A command line with a copy button. */
 export const lineOf = (text) => el("div", { className: "line-of" }, el("code", {}, text), copier(text));
 
-// -- output: text, with colours; whatever else a terminal would obey is shown or dropped
+// -- output: text with colours; other control sequences are shown or dropped
 
 const ODD = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
 const ESCAPES = /\u001b\[([0-9;:?<=>]*)[ -/]*([@-~])|\u001b[\]PX^_][^\u0007\u001b]*(?:\u0007|\u001b\\)?|\u001b[ -/]*[0-~]/g;
 export const plain = (text) => text.replace(ODD, (sign) => (sign < " " ? String.fromCharCode(0x2400 + sign.charCodeAt(0))
   : `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`));
 
-/** One line of output as nodes; `style` is a set of classes that goes on from line to line. */
+/** One line of output as nodes; `style`: a set of classes that continues from line to line. */
 export function painted(text, style) {
   const nodes = [];
   const add = (part) => {
@@ -172,7 +172,7 @@ function paint(codes, style) {
 
 // -- dialogs
 
-/** The end of a dialog: what leaves it, which has the focus unless something before it has, and more. */
+/** The end of a dialog: its leave button, which has the focus unless an earlier part has, and more. */
 export const ends = (close, name, ...more) => el("div", { className: "ends" },
   el("button", { type: "button", autofocus: true, onclick: () => close() }, name), ...more);
 
@@ -197,7 +197,7 @@ export function theme() {
   try { localStorage.setItem("queuectl-theme", root.dataset.theme); } catch { /* it holds for this page */ }
 }
 
-/** Asks for the token where the page has none; reloads with it. */
+/** Asks for the token if the page has none; reloads with it. */
 export function askToken(why) {
   dialog("This page needs the token of its server", (close) => el("form", { onsubmit: (event) => {
     event.preventDefault();
