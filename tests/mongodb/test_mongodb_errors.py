@@ -98,6 +98,20 @@ def test_a_server_that_cannot_be_used_is_told_in_one_line(pretended, hello, opti
     assert str(caught.value).removeprefix(address.name).removeprefix(":").strip() == told
 
 
+def test_a_command_waits_once_for_a_server_that_does_not_answer(monkeypatch):
+    now = [0.0]
+    connection = Connection(Address("mongodb://127.0.0.1:9/q"), 0.2)
+    with pytest.raises(StoreError, match="does not answer"):
+        _ = connection.client
+    connection._refused = (now[0], connection._refused[1])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(connection, "_connect", lambda: "connected")
+    with pytest.raises(StoreError, match="does not answer"):
+        _ = connection.client
+    now[0] = 1.0
+    assert connection.client == "connected"
+
+
 def test_of_an_option_that_the_driver_does_not_know_a_line_is_told(url, tmp_path):
     address = Address(f"{url}?nonsense=1")
     store = MongodbStore(address, str(tmp_path))

@@ -79,6 +79,7 @@ class Connection:
         self._jobs: Any = None
         self._soon: Any = None
         self._mutex = threading.Lock()
+        self._refused = (float("-inf"), "")  # when nobody answered last, and what was said then
         self._offset, self._looked = 0.0, float("-inf")
         self._apart = 0.0  # readings of our two clocks when the server's was read
         self.lacks_index = False  # whether an index was found missing; see MongodbStore._there
@@ -90,7 +91,7 @@ class Connection:
         client = self._client
         if client is None:
             with self._mutex:  # one thread may watch while another works
-                client = self._client = self._client or self._connect()
+                client = self._client = self._client or self._connect_again()
         return client
 
     @property
@@ -124,6 +125,20 @@ class Connection:
     def has_transactions(self) -> bool:
         """Whether the server can change several documents at once; a standalone one cannot."""
         return self.client is not None and self.form != STANDALONE
+
+    def _connect_again(self) -> MongoClient[dict[str, Any]]:
+        """A client; Unanswered at once where nobody answered a moment ago.
+
+        So a command that asks several times waits once.
+        """
+        refused_at, why = self._refused
+        if time.monotonic() - refused_at < _TELL_AFTER:
+            raise Unanswered(why)
+        try:
+            return self._connect()
+        except Unanswered as exc:
+            self._refused = time.monotonic(), str(exc)
+            raise
 
     def _connect(self) -> MongoClient[dict[str, Any]]:
         with self.told(), self._url_read():
