@@ -11,7 +11,7 @@ from memory_watch import MemoryWatch
 
 from queuectl.config import Settings
 from queuectl.errors import Conflict, DuplicateId, InvalidInput, NoSuchJob, NoSuchSet
-from queuectl.model.claim_order import Claim, ahead_of, claim_order, is_ready
+from queuectl.model.claim_order import ahead_of, claim_order, is_ready
 from queuectl.model.dependencies import (
     Kin,
     asked_anew,
@@ -25,7 +25,7 @@ from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN, Gate, full, holders, paused_by, slots_for
 from queuectl.model.ids import MadeIds
 from queuectl.model.job import CLAIMABLE, LIVE, Job, recurs, refuse_key, revived
-from queuectl.model.lifecycle import claimed
+from queuectl.model.lifecycle import Claim, claimed
 from queuectl.model.schedule import copy_id, fired
 from queuectl.model.selection import selected
 from queuectl.model.times import format_time, parse_time

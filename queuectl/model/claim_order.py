@@ -1,22 +1,11 @@
 """Which job a worker claims next: those that may be claimed at all, and in which order."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from queuectl.model.job import CLAIMABLE, Job
 from queuectl.model.times import parse_time
-
-
-class Claim(NamedTuple):
-    """What a claim did: the job to run, if any.
-
-    If the finished job was not `settled`, because it was changed in between, nothing was claimed
-    either. `stored` is then its present form (None: it is no longer live).
-    """
-
-    job: Job | None
-    settled: bool = True
-    stored: Job | None = None
 
 
 def is_ready(job: Job, now: str) -> bool:

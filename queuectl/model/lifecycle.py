@@ -87,6 +87,18 @@ class Outcome(NamedTuple):
     finished_at: str
 
 
+class Claim(NamedTuple):
+    """What a claim did: the job to run, if any.
+
+    If the finished job was not `settled`, because it was changed in between, nothing was claimed
+    either. `stored` is then its present form (None: it is no longer live).
+    """
+
+    job: Job | None
+    settled: bool = True
+    stored: Job | None = None
+
+
 def next_state(job: Job, event: Event) -> State:
     """The state after `event`, or InvalidTransition."""
     try:

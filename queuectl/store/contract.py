@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from queuectl.model.claim_order import Claim
 from queuectl.model.job import Job
+from queuectl.model.lifecycle import Claim
 from queuectl.model.selection import Selection
 from queuectl.store.facts import Finding, WorkerInfo
 from queuectl.store.output import Output

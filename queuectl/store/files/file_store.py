@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from queuectl.model.claim_order import Claim
+    from queuectl.model.lifecycle import Claim
     from queuectl.store.contract import Archive, Care, Kept, Meet, OnChange, Rule, Which
     from queuectl.store.files.live_index import LiveIndex
     from queuectl.store.files.logs import LogFolder
@@ -202,8 +202,7 @@ class FileStore:
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
-        from queuectl.model.claim_order import Claim  # an enqueue needs nothing of these
-        from queuectl.model.lifecycle import claimed
+        from queuectl.model.lifecycle import Claim, claimed  # an enqueue needs nothing of it
 
         lines: list[bytes] = []
         moves: list[Move] = []

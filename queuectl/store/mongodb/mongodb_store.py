@@ -16,11 +16,11 @@ from typing import Any
 from queuectl.addresses import Address
 from queuectl.config import Settings
 from queuectl.errors import InvalidInput, NoSuchJob
-from queuectl.model.claim_order import Claim
 from queuectl.model.dependencies import parents
 from queuectl.model.fields import STATES
 from queuectl.model.gate import OPEN
 from queuectl.model.job import Job
+from queuectl.model.lifecycle import Claim
 from queuectl.store.facts import Summary, WorkerInfo, is_selection
 from queuectl.store.files import worker_files
 from queuectl.store.files.job_files import checked_line
