@@ -185,15 +185,16 @@ def test_a_job_without_sense_keeps_no_other_from_starting(store, database, setti
     configure(store, settings)
     store.add([make_job("good", tags=("gpu",))])
     good = database.jobs.find_one()
-    for name, edit in {"a": {"timeout": "soon"}, "b": {"run": "x"}, "c": {"cron": "x"}}.items():
+    edits = {"a": {"timeout": "soon"}, "b": {"run": "x"}, "c": {"cron": "x"}, "../e": {}}
+    for name, edit in edits.items():
         bad = {**good, "_id": name, "_seq": 1, **edit}
         database.jobs.insert_one(bad, bypass_document_validation=True)
     database.jobs.insert_one({**good, "_id": "d", "state": "x"}, bypass_document_validation=True)
     assert store.claim("w", NOW).job.id == "good"
-    left = {"good": "in_progress", "d": "x", "a": "dead", "b": "dead", "c": "dead"}
+    left = {"good": "in_progress", "d": "x", **dict.fromkeys(edits, "dead")}
     assert {job["_id"]: job["state"] for job in database.jobs.find()} == left
     assert {line[:21] for line in store.notices} == {
-        f"the document of job '{a}"[:21] for a in "abc"
+        f"the document of job '{a}"[:21] for a in "abc."
     }
     store.notices.clear()
     database.jobs.delete_many({"state": "dead"})

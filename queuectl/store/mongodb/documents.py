@@ -11,12 +11,14 @@ staging.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from queuectl.errors import BadFile, InvalidInput
 from queuectl.model.fields import FIELDS, RECURS, STATES
+from queuectl.model.ids import ID
 from queuectl.model.job import LIVE, Job, job_from_person
 from queuectl.model.lifecycle import claimed
 from queuectl.model.times import format_time
@@ -33,6 +35,7 @@ ALWAYS = ("state", "priority", "run_at", "command", "max_retries", "created_at",
 _NEEDED = {"id", *ALWAYS}
 _LONG_AGO = "1970-01-01T00:00:00.000000Z"  # of fields that an edit removed
 _DEFAULTS = Job._field_defaults
+_IS_ID = re.compile(ID).fullmatch
 FIRST_REV: int = _DEFAULTS["rev"]
 _JSON = frozenset((str, int, float, bool, type(None)))  # types that need no further check
 _KINDS: dict[str, set[type]] = {
@@ -110,6 +113,7 @@ def to_job(document: Mapping[str, Any]) -> Job:
     form = {name: value for name, value in document.items() if name not in _OWN}
     form["id"] = form.pop("_id")
     fits = form.get("state") in STATES and form.keys() >= _NEEDED
+    fits = fits and _IS_ID(str(form["id"])) is not None
     for name, value in form.items():
         if type(value) not in TYPES.get(name, _JSON):
             form[name] = _as_json(value)
