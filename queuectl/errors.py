@@ -13,7 +13,7 @@ import sys
 NO_WORKER = "No worker runs; '{}worker start' starts one."
 PAUSED = "The queue is paused; '{}resume' lets jobs start."
 NO_PROCESS = "no process can be started; end some, or raise the limit (ulimit -u)"
-COMMANDS_IN = "a file of commands is handed in by: sed 's/^/enqueue -- /' FILE | queuectl"
+COMMANDS_IN = "to enqueue a file of command lines: sed 's/^/enqueue -- /' FILE | queuectl"
 _FEW = 5  # things that a line names; more are only counted
 TYPE_CHECKING = False
 if TYPE_CHECKING:

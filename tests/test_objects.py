@@ -395,7 +395,7 @@ def test_a_file_holds_one_array_or_objects_over_lines() -> None:
         ('{"id":"a"}\n{"id":"b","id":"c"}', "f:2: 'id' is given twice"),
         ('{"id":"a"}\n\n{"comand":"b"}', "f:3: unknown field 'comand'"),
         ('{"id":"a"}\n{"max_retries":true}\n', "f:2: max_retries must be"),
-        ('{"id":"a"}\nls -l\n', "f:2: a job is written as an object {...}; a file of commands is"),
+        ('{"id":"a"}\nls -l\n', "f:2: a job is written as an object {...}; to enqueue a file"),
         ('{"id":"a"}\n[{"id":"b"}]', "f:2: a job is written as an object"),
         ('[{"id":"a"},\n5]', "f:2: a job is written as an object"),
         ('[{"id":"a"}\n{"id":"b"}]', "f:2: ',' or ']' is missing"),

@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 COMMANDS = (
     CommandSpec(
         words=("enqueue",),
-        summary="Hand in a job, or many at once.",
+        summary="Enqueue a job, or many at once.",
         params="queuectl.commands.params:ENQUEUE",
         handler="queuectl.commands.handlers.enqueue:enqueue",
         examples=(
@@ -23,20 +23,20 @@ COMMANDS = (
         ),
         details=(
             "The job runs under /bin/sh -c, in the folder it was enqueued in. "
-            "With --dry-run all is checked as it would be; ids that are made up are others then. "
-            "'help objects' tells how {...} is read."
+            "--dry-run checks all and adds nothing; made-up ids will differ. "
+            "'help objects' says how {...} is read."
         ),
         access="write",
     ),
     CommandSpec(
         words=("run",),
-        summary="Hand in a job, show its output, and exit as it does.",
+        summary="Enqueue a job, show its output, and exit as it does.",
         params="queuectl.commands.params:RUN",
         handler="queuectl.commands.handlers.running:run",
         examples=("run -- make -j4", "run --id build --max-retries 0 --command 'make && ./test'"),
         details=(
             "It shows all runs until the job has ended. Ctrl-C leaves the job running; at a "
-            "terminal a second one cancels it. The exit code is 125 if the waiting itself fails."
+            "terminal a second one cancels it. The exit code is 125 if the wait itself fails."
         ),
         access="write",
     ),
@@ -61,15 +61,15 @@ COMMANDS = (
         ),
         handler="queuectl.commands.handlers.jobs:show",
         examples=("show job1", "show job1 --json"),
-        details="-q shows the state alone.",
+        details="-q shows only the state.",
     ),
     CommandSpec(
         words=("explain",),
-        summary="Tell why a job has not run yet, or ended as it did.",
+        summary="Say why a job has not run yet, or ended as it did.",
         params=(Param("job", "job", "id of the job", required=True), JSON),
         handler="queuectl.commands.handlers.explain:explain",
         examples=("explain job1", "explain job1 --json"),
-        details="-q shows the reasons as words for programs, one a line.",
+        details="-q shows the reasons as words for programs, one on each line.",
     ),
     CommandSpec(
         words=("logs",),
@@ -87,11 +87,11 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("stats",),
-        summary="Tell what the jobs came to: failures, times, the last hour.",
+        summary="Show statistics of the jobs: failures, times, the last hour.",
         params=(JSON,),
         handler="queuectl.commands.handlers.stats:stats",
         examples=("stats", "stats --json"),
-        details="It counts the jobs that are still there, and says since when.",
+        details="It counts the jobs that still exist, and says how far back they go.",
     ),
     CommandSpec(
         words=("top",),
@@ -101,7 +101,7 @@ COMMANDS = (
         examples=("top", "top --sort time --filter backup"),
         details=(
             "? shows the keys. Enter follows the output of a job. "
-            "Where there is no terminal it prints one snapshot, of 1000 jobs at most; "
+            "Without a terminal it prints one snapshot, of at most 1000 jobs; "
             "-q then prints the ids."
         ),
     ),
@@ -114,19 +114,19 @@ COMMANDS = (
         details=(
             "The link that it prints holds the token; so does the file that it names for curl. "
             "Ctrl-C ends it, never a job; its own workers finish theirs. "
-            "It needs the extra web; where that is missing, it names the line that installs it."
+            "It needs the extra web; if that is missing, it names the line that installs it."
         ),
     ),
     CommandSpec(
         words=("dashboard",),
-        summary="Open the page, of the server that runs or of a new one.",
+        summary="Open the page of the running server, or of a new one.",
         params="queuectl.commands.params:DASHBOARD",
         handler="queuectl.web.command:dashboard",
         examples=("dashboard", "dashboard --no-browser"),
     ),
     CommandSpec(
         words=("watch",),
-        summary="Show what a command prints, anew every few seconds.",
+        summary="Show the output of a command, again every few seconds.",
         params=(
             Param("interval", "duration", "time between; 2s if left out", default=2.0, low=0.2),
             Param("command", "line", "what to show, with its options", required=True),
@@ -134,8 +134,8 @@ COMMANDS = (
         handler="queuectl.shell.screens.watch:watch",
         examples=("watch status", "watch 5 list --state failed --limit 3"),
         details=(
-            "Only commands that just look can be watched. q or Ctrl-C ends it, never a job. "
-            "Where there is no terminal it prints once."
+            "Only commands that change nothing can be watched. q or Ctrl-C ends it, never a job. "
+            "Without a terminal it prints once."
         ),
     ),
     CommandSpec(
@@ -146,7 +146,7 @@ COMMANDS = (
         examples=("wait job1 job2 --timeout 5m", "wait --tag nightly", "wait --all"),
         details=(
             "The exit code is the job's own; for several jobs 0 if all completed, else 1. "
-            "Interrupting ends the waiting, never a job."
+            "Ctrl-C ends the wait, never a job."
         ),
         access="read",  # it rescues by itself: an error there is its own failure
     ),
@@ -162,8 +162,8 @@ COMMANDS = (
         details=(
             "The state pending retries the job, cancelled cancels it. "
             "A running job can only be given another priority, number of retries and tags. "
-            "An id right behind --after b or --tag a is refused: it could be one of them. "
-            "An empty value, as in --retry-delay '', lets the setting hold again."
+            "An id right after --after b or --tag a is refused: it could be a value of those. "
+            "After an empty value, as in --retry-delay '', the setting holds again."
         ),
         access="write",
     ),
@@ -189,18 +189,18 @@ COMMANDS = (
         handler="queuectl.commands.handlers.jobs:cancel",
         examples=("cancel job1 job2", "cancel --state pending --tag gpu --dry-run"),
         details=(
-            "With --abandon a job is cancelled at once, though processes of its run may go on: "
+            "With --abandon a job is cancelled at once, but processes of its run may go on: "
             "'explain' names those that cannot be ended. Refused while its worker can end them."
         ),
         access="write",
     ),
     CommandSpec(
         words=("retry",),
-        summary="Run waiting jobs now, and ended ones once more.",
+        summary="Run waiting jobs now, and ended ones again.",
         params="queuectl.commands.params:RETRY",
         handler="queuectl.commands.handlers.jobs:retry",
         examples=("retry job1 job2", "retry --tag nightly --error 'timed out' --yes"),
-        details="Of selected jobs the failed and dead ones, unless --state names others.",
+        details="Options select only failed and dead jobs, unless --state names others.",
         access="write",
     ),
     CommandSpec(
@@ -218,11 +218,11 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("pause",),
-        summary="Let no job start, or none with a tag; what runs goes on.",
+        summary="Let no job start, or none with a tag; running jobs go on.",
         params=(Param("tag", "tag", "a tag; the whole queue if left out", many=True), JSON),
         handler="queuectl.commands.handlers.gate:pause",
         examples=("pause", "pause gpu"),
-        details="Once it has answered nothing starts, whatever worker was about to.",
+        details="After it has answered, no paused job starts on any worker.",
         access="write",
     ),
     CommandSpec(
@@ -236,7 +236,7 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("limit",),
-        summary="Bound how many jobs with a tag run at once, or show that.",
+        summary="Limit how many jobs with a tag run at once, or show limits.",
         params=(
             Param("tag", "tag", "the tag; all that have a limit if left out"),
             Param("number", "text", "the most that may run at once, or none; shown if left out"),
@@ -260,7 +260,7 @@ COMMANDS = (
     ),
     CommandSpec(
         words=("worker", "scale"),
-        summary="Start or stop workers, until so many run.",
+        summary="Start or stop workers until this many run.",
         params="queuectl.commands.params:WORKER_SCALE",
         handler="queuectl.commands.handlers.workers:worker_scale",
         examples=("worker scale 3", "worker scale 0"),
@@ -277,7 +277,7 @@ COMMANDS = (
         ),
         handler="queuectl.commands.handlers.workers:worker_stop",
         examples=("worker stop", "worker stop --now", "worker stop 4711"),
-        details="Ctrl-C ends the waiting only: the workers still stop.",
+        details="Ctrl-C ends only the wait: the workers still stop.",
         access="read",  # it rescues by itself, after the stop
     ),
     CommandSpec(
@@ -391,7 +391,7 @@ COMMANDS = (
         ),
         handler="queuectl.commands.handlers.backups:backup",
         examples=("backup queue.jsonl", "backup -"),
-        details="One JSON object a line: settings, jobs, checksum. The jobs' output is not in it.",
+        details="JSON lines: settings, jobs, checksum. The jobs' output is not in it.",
     ),
     CommandSpec(
         words=("restore",),
@@ -404,8 +404,8 @@ COMMANDS = (
         handler="queuectl.commands.handlers.backups:restore",
         examples=("restore queue.jsonl --replace --yes",),
         details=(
-            "All of it or nothing. Jobs that were running are pending again, with nothing spent. "
-            "What is replaced is first written to a backup of its own in the data folder."
+            "All or nothing. Jobs that were running are pending again, with no attempt spent. "
+            "What is replaced is first written to another backup in the data folder."
         ),
         access="write",
     ),
@@ -414,14 +414,12 @@ COMMANDS = (
         summary="Copy a whole queue from one folder or database to another.",
         params=(
             Param("from", "path", "a data folder, URL or @FILE; it stays as it is", required=True),
-            Param("to", "path", "the same, of a queue that holds no jobs", required=True),
+            Param("to", "path", "the same, for a queue without jobs", required=True),
             Param("--move", "flag", "take the jobs and their output away where they came from"),
         ),
         handler="queuectl.commands.handlers.copying:copy",
         examples=("copy ./data @queue-url", "copy mongodb://db1/jobs ~/jobs --move"),
-        details=(
-            "Workers must be stopped in both. What was cut short is done by the same line again."
-        ),
+        details=("Workers must be stopped in both. Run the same line again if it was interrupted."),
         access="none",
     ),
     CommandSpec(

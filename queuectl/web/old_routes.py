@@ -20,7 +20,7 @@ OLD = (
         "POST /enqueue",
         "oldEnqueue",
         legacy.enqueue,
-        "Hand in a job",
+        "Enqueue a job",
         body="job",
         answers={
             200: "its id",

@@ -23,7 +23,7 @@ _INTRO = """\
 queuectl: run shell commands in the background, with retries and dead letters.
 
 Usage: queuectl COMMAND ...       run one command
-       queuectl < SCRIPT          run a command a line (or: queuectl -f SCRIPT)
+       queuectl < SCRIPT          run one command per line (or: -f SCRIPT)
        queuectl                   open the shell, on a terminal
 """
 
@@ -39,8 +39,8 @@ Options, anywhere on the line:
 Options of a script:
   -f FILE          read the commands from FILE
   --stop-on-error  end at the first command that fails
-  --dry-run        tell the mistakes and run nothing
-  --resume FILE    keep in FILE how far it got, and go on from there
+  --dry-run        show the mistakes and run nothing
+  --resume FILE    keep the progress in FILE, and go on from there
 """
 
 TOPICS = {
@@ -53,7 +53,7 @@ Exit codes
   4    conflict: the id exists, or the job's state does not allow it
   5    the data folder is busy, cannot be read, or refuses to be written
   124  wait: the time given by --timeout is up
-  125  wait, run: they failed themselves
+  125  wait, run: the command itself failed
   129  ended by a hangup
   130  interrupted (Ctrl-C)
   141  the reader of the output went away
@@ -70,133 +70,133 @@ Objects
   next comma that is followed by a word and ':', or to the closing brace:
     enqueue {id: job1, command: echo a, b, max_retries: 1}
   If that word is not a field, the object is refused; if it belongs to the
-  value, put quotes around all of that: {command: "echo a, b: c"}.
-  Your own shell reads the line first: on its command line put single quotes
-  around the object. In the queuectl shell and in scripts none are needed.
+  value, put quotes around the whole value: {command: "echo a, b: c"}.
+  Your own shell reads the line first: there, put single quotes around the
+  object. In the queuectl shell and in scripts none are needed.
   'help fields' lists the fields.
 """,
     "each": """\
 Each
-  enqueue --each FILE hands in a job for each row of a .csv or .tsv file with a
+  enqueue --each FILE adds a job for each row of a .csv or .tsv file with a
   header, or for each line of another file (- is standard input); all or none:
     enqueue --each runs.csv --id 'run-{n}' --priority '{p}' -- train '{rate}'
   {column} is a cell of the row, {} the line, {n} the number of the row, from 1
-  on. They may stand in the words behind --, in a --command outside of quotes,
-  and in the values of options. In a command a value is one word of the shell,
-  whatever it holds. --dry-run shows what would be added.
-  Doubled braces are braces: {{x}} is the text {x}, {{}} is {} (as find -exec
-  wants it), {{{x}}} the value of x in braces. Others stay as they are, like
-  {a,b} and ${HOME}; {.}, {/} and {1} of GNU parallel are refused, and so is a
-  job in which nothing differs from row to row.
-  A file of command lines is handed in by: sed 's/^/enqueue -- /' FILE | queuectl
+  on. They may be in the words after --, in a --command outside of quotes, and
+  in the values of options. In a command a value is always one word of the
+  shell. --dry-run shows what would be added.
+  Doubled braces are braces: {{x}} is the text {x}, {{}} is {} (for find
+  -exec), {{{x}}} the value of x in braces. Other braces stay, like {a,b} and
+  ${HOME}; {.}, {/} and {1} of GNU parallel are refused, and so is a job that
+  is the same for every row.
+  To enqueue a file of command lines: sed 's/^/enqueue -- /' FILE | queuectl
 """,
     "running": """\
 Running
   A job is run by /bin/sh -c in the folder in which it was enqueued, with no
   input. QUEUECTL_DATA names its queue, QUEUECTL_JOB_ID the job and
-  QUEUECTL_ATTEMPT the run; QUEUECTL_SLOT_GPU is a number, from 0 on, that no
-  other running job of the tag gpu has, if that has a limit.
-  The file of --env-file holds a NAME=VALUE a line, without export; a value
-  goes as it stands to the end of its line, quotes included. # begins a remark.
+  QUEUECTL_ATTEMPT the run. If the tag gpu has a limit, QUEUECTL_SLOT_GPU is a
+  number, from 0 on, that no other running job with that tag has.
+  The file of --env-file has lines NAME=VALUE, without export; a value is
+  everything up to the end of its line, with quotes. # begins a comment.
 What a run leaves behind
-  When its shell has ended, all that stayed in its session is ended too. What
-  left the session (setsid, a daemon) lives on only if the run succeeded: exit
-  code 0, and not cancelled, timed out or stopped. After any other end, and
+  When its shell has ended, everything that stayed in its session is ended too.
+  What left the session (setsid, a daemon) lives on only if the run succeeded:
+  exit code 0, and not cancelled, timed out or stopped. After any other end, and
   before the job of a lost worker is run again, nothing of the run is left.
   Each process gets TERM, then CONT; after kill-grace KILL, and KILL at once if
-  the worker is lost. A worker that a job started in the background, and what
-  that runs, is not part of the job.
-  What cannot be ended (another user's process, one that hangs in the kernel)
-  keeps the job in progress: explain and worker list name it, and
+  the worker is lost. A worker that a job started in the background is not part
+  of the job, nor are its runs.
+  A process that cannot be ended (another user's, or one that hangs in the
+  kernel) keeps the job in progress: explain and worker list name it, and
   cancel --abandon gives the run up.
   What other programs do for a job is out of reach: at, docker, systemd-run, a
   tmux server that ran before.
 """,
     "hooks": """\
 Hooks
-  The settings on-dead, on-completed and on-cancelled hold a command each. When
-  a job ends so, the change that ends it also adds a job with that command: it
-  runs before all others, in the data folder (in your home folder if the queue
-  is in MongoDB), for a minute at most, is retried three times and then lies
-  among the dead, like any job. Its tag is hook.
-  What it is about stands in its environment, never in its command:
+  The settings on-dead, on-completed and on-cancelled each hold a command. When
+  a job ends that way, the same change adds a job with that command: it runs
+  before all others, in the data folder (in your home folder if the queue is in
+  MongoDB), for at most a minute, is retried three times and is then dead, like
+  any job. Its tag is hook.
+  Its subject is in its environment, never in its command:
     QUEUECTL_EVENT      dead, completed or cancelled
     QUEUECTL_OF         the id of the job
     QUEUECTL_EXIT_CODE  of its latest run, if it had one
     QUEUECTL_ERROR      why it failed
     QUEUECTL_LOG        the file of its output, which may be missing; empty if
                         the queue is in MongoDB: queuectl logs "$QUEUECTL_OF"
-  queuectl show --json "$QUEUECTL_OF" tells the rest. For example:
+  queuectl show --json "$QUEUECTL_OF" shows the rest. For example:
     config set on-dead 'tail -n 50 "$QUEUECTL_LOG" | mail -s "$QUEUECTL_OF" me'
-  What falls with a job that it waited for has no hook: there may be thousands,
-  and one tells of the cause; queuectl explain "$QUEUECTL_OF" names them. Only
-  if the cause has notify: false, the first that fell has one in its place.
-  Jobs with notify: false (enqueue --no-notify) have no hook, hooks have none,
-  and what a hook hands in has none unless it says notify: true. wait --all and
-  stats pass hooks over.
+  Jobs that fall with a parent have no hook: there may be thousands, and one
+  hook reports the cause; queuectl explain "$QUEUECTL_OF" names them. Only if
+  the cause has notify: false, the first job that fell has one instead.
+  Jobs with notify: false (enqueue --no-notify) and hooks have no hook; jobs
+  that a hook enqueues have none unless they say notify: true. wait --all and
+  stats skip hooks.
 """,
     "selecting": """\
 Selecting jobs
   Ids, and options that must all hold:
     --state S      in this state; S1,S2 for either
-    --tag T        with this tag; given again, with each of them
-    --match TEXT   whose id or command holds the text, in whatever case
-    --error TEXT   whose error holds it
-    --exit-code N  whose latest run ended with it
+    --tag T        with this tag; given again, with all of them
+    --match TEXT   whose id or command contains the text; case does not matter
+    --error TEXT   whose error contains the text
+    --exit-code N  whose latest run ended with this exit code
     --since WHEN, --until WHEN   by the last change: 18:30, yesterday 20:00,
                    2026-01-31T08:30:00Z, a day (today) for its beginning, or
                    how long ago: 2h
-    --recurring    that is a schedule (--every, --cron), and no copy of one
-    --limit N      at most so many of those, the oldest first
-  Ids stand before such options: a word right behind the value of one that may
-  be given again (--tag gpu night, update a --after b c) could be either, and
-  is refused; only where nothing else names the job it is its id.
-  What changes jobs changes all of them or none. On a terminal several are
-  asked about first, and no others are changed then; elsewhere --yes is needed
-  once an option selects. --dry-run only shows them. Without ids and options
+    --recurring    only schedules (--every, --cron), not copies of them
+    --limit N      at most this many of those, the oldest first
+  Put ids before such options: a word right after the value of a repeatable
+  option (--tag gpu night, update a --after b c) could be either, and is
+  refused, unless nothing else in the line names the job: then it is its id.
+  A command changes all of the jobs or none. On a terminal it asks about
+  several first, and then changes only those; elsewhere --yes is needed with
+  options that select. --dry-run only shows them. Without ids and options
   nothing is changed, and an empty text is refused: neither means all.
-  cancel means jobs that have not ended, retry those that failed or are dead
-  unless --state names others, purge those that completed or were cancelled.
+  cancel selects jobs that have not ended, retry failed and dead ones unless
+  --state names others, purge completed and cancelled ones.
   update sets --state and --tag; there --in-state and --with-tag select.
-  Four or more letters of an id will do if no other begins so: in commands
-  that look, and where a person can be asked. A script that changes jobs
-  writes ids whole.
+  The first four or more letters of an id are enough if no other id begins
+  like that: in commands that change nothing, and if a person can be asked. A
+  script that changes jobs must give whole ids.
 """,
     "scripts": """\
 Scripts
   queuectl < jobs.txt, or queuectl -f jobs.txt
-  One command a line, as in the shell. # starts a comment at the start of a
-  word; an object or a quoted text may go on over several lines. What stands
-  behind -- goes to /bin/sh exactly as it stands, from pipes to a comment.
-  A line that fails is told as NAME:LINE: and the rest runs; the exit code is
-  then 1. --stop-on-error ends the script there.
-  --dry-run reads all lines, tells their mistakes and runs nothing.
-  --resume FILE keeps in FILE which lines were run. Run the same once more
-  after the script was killed, and it goes on where it was; a line that was cut
-  short is run again. After a failure that ended the script (--stop-on-error)
-  it begins anew, at its first line. A script run to its end removes FILE.
-  For every night a crontab has two such lines: one that begins with
-  'rm -f FILE;', so that each night is a whole one, and one for @reboot that
+  One command on each line, as in the shell. # starts a comment at the start of
+  a word; an object or quoted text may span several lines. The text after --
+  goes to /bin/sh unchanged, with pipes and comments.
+  A line that fails is reported as NAME:LINE: and the rest runs; the exit code
+  is then 1. --stop-on-error ends the script there.
+  --dry-run reads all lines, shows their mistakes and runs nothing.
+  --resume FILE keeps in FILE which lines were run. After the script was killed,
+  the same command goes on where it was; an interrupted line is run again.
+  After a failure that ended the script (--stop-on-error) it starts over at the
+  first line. A script that reaches its end removes FILE.
+  For nightly scripts put two such lines into the crontab: one that begins with
+  'rm -f FILE;', so that each night starts over, and one for @reboot that
   begins with 'test -e FILE &&'.
 """,
     "shell": """\
 In the shell
-  Tab, Down    enter the menu; the only offer is taken, and the next menu opens;
+  Tab, Down    enter the menu; a single offer is taken, and the next menu opens;
                the right arrow takes the grey suggestion
-  Up           lines typed before that start alike; Ctrl-R searches them, and
-               Enter there runs what was found (with the keys of vi: takes it)
+  Up           earlier lines that begin alike; Ctrl-R searches them, and
+               Enter there runs the line found (with the keys of vi: takes it)
   Ctrl-C       clears the line, or ends what is being watched, never a job
   Ctrl-D       leaves; so do exit and quit
   Ctrl-X Ctrl-E  edits the line in $EDITOR; F4 changes between emacs and vi
   !COMMAND     runs a command of your own shell at once, outside the queue
   alias        lets a word stand for the front of a line: alias bad dlq list;
                alias lists them, unalias bad forgets it
-  notify       on, off or dead: which of the jobs enqueued here are told of
+  notify       on, off or dead: which jobs enqueued here get notices
   keys         emacs or vi: how the line is edited
   source FILE  runs the commands in a file
 When it opens it runs the lines of $XDG_CONFIG_HOME/queuectl/shellrc, if that
-is there (else ~/.config/queuectl/shellrc): aliases, notify, keys or any other.
-QUEUECTL_SHELLRC names another file; /dev/null is none.
+exists (else ~/.config/queuectl/shellrc): aliases, notify, keys or any other.
+QUEUECTL_SHELLRC names another file; /dev/null for none.
 """,
 }
 
