@@ -19,7 +19,7 @@ from terminal import Terminal
 
 from queuectl.commands.context import Context
 from queuectl.commands.handlers import enqueue as enqueuing
-from queuectl.commands.handlers import waiting
+from queuectl.commands.handlers import wait
 from queuectl.worker import crew
 from queuectl.worker.wakeups import STOP_NOW
 
@@ -287,10 +287,10 @@ def test_a_terminal_shows_which_workers_are_waited_for(cli, terminal, tmp_path, 
 
 
 def test_a_log_is_told_once_of_a_long_wait_of_a_drain(cli, monkeypatch):
-    monkeypatch.setattr(waiting, "_TOLD_AFTER", 0.0)
+    monkeypatch.setattr(wait, "_TOLD_AFTER", 0.0)
     cli.ok("enqueue", "--id", "a", "--delay", "5m", "--", "true")
     context = Context(cli.folder, out=io.StringIO(), err=io.StringIO())
-    look = waiting.DrainLook(context)
+    look = wait.DrainLook(context)
     look.look()
     assert context.err.getvalue() == ""
     cli.ok("update", "a", "--delay", "3h")

@@ -12,7 +12,7 @@ from terminal import ENTER, Terminal
 
 from queuectl.commands.context import Context
 from queuectl.commands.grammar.binding import bind_argv
-from queuectl.commands.handlers import waiting
+from queuectl.commands.handlers import wait
 from queuectl.commands.table import COMMANDS
 from queuectl.job_queue import JobQueue
 from queuectl.model.causes import by_cause, folded, named
@@ -311,7 +311,7 @@ def test_the_selectors_are_the_same_everywhere(cli):
 def test_many_jobs_are_waited_for_in_few_passes_and_told_in_one_line(cli, monkeypatch, capsys):
     queue = JobQueue.open(cli.folder)
     queue.enqueue([{"id": f"n{n}", "command": "x", "tags": ["t"]} for n in range(25)])
-    watch = waiting._Watch(Context(cli.folder), None)
+    watch = wait._Watch(Context(cli.folder), None)
     passes = []
     present = watch._present
     monkeypatch.setattr(watch, "_present", lambda ids: passes.append(len(ids)) or present(ids))
