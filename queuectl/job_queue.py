@@ -70,14 +70,14 @@ class JobQueue(JobChanges):
     def care(self) -> Care:
         """How damage is found and mended: see Care. StoreError if the store lacks that part."""
         if self.store.care is None:
-            raise self._lacks("no doctor: there are no files of its own to be looked at")
+            raise self._lacks("no doctor: it has no files that could be checked")
         return self.store.care
 
     @property
     def archive(self) -> Archive:
         """How the queue becomes a file: see Archive. StoreError if the store lacks that part."""
         if self.store.archive is None:
-            raise self._lacks("no backups: the store has its own means for that")
+            raise self._lacks("no backups: the store has other ways to make them")
         return self.store.archive
 
     def _lacks(self, what: str) -> StoreError:

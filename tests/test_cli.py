@@ -125,7 +125,7 @@ class TestScripts:
         assert names(cli) == ["a"]
         cli.ok("cancel", "a")
         result = cli("-f", str(script), "--resume", str(progress))
-        assert f"{script}:2: cut short the last time; it is run once more" in result.err
+        assert f"{script}:2: interrupted the last time; it is run again" in result.err
         assert "exists" not in result.err  # or the first line would be told to have run twice
         assert names(cli) == ["a", "b"]
         assert not progress.exists()
@@ -138,9 +138,9 @@ class TestScripts:
         for night in (1, 2):
             result = cli.run(*options, stdin=nightly % ("none", "true"))
             assert (result.code, result.out.count("Job added")) == (1, 1), night
-            anew = "<stdin>: command 2 failed the last time; it begins anew"
+            anew = "<stdin>: command 2 failed the last time; it starts over"
             assert (anew in result.err) == (night == 2)
-            assert "cut short" not in result.err
+            assert "interrupted" not in result.err
         progress.write_bytes(progress.read_bytes() + b"begun 7")  # and a line cut off
         mended = cli.run(*options, stdin=nightly % (".", "echo done"))
         assert (mended.code, mended.out.count("Job added")) == (0, 2)

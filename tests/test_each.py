@@ -122,7 +122,9 @@ def test_a_line_of_several_words_is_not_taken_for_a_program(tmp_path, monkeypatc
         template = Template({"command": "{}"}, in_words=in_words)
         assert template.fill({"": "./my program", "n": "1"})["command"] == "'./my program'"
         assert template.fill({"": "make", "n": "1"})["command"] == "make"
-        with pytest.raises(InvalidInput, match="'make -j4' would be the name of a program; to enqueue"):
+        with pytest.raises(
+            InvalidInput, match="'make -j4' would be the name of a program; to enqueue"
+        ):
             template.fill({"": "make -j4", "n": "1"})
 
 

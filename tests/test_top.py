@@ -533,7 +533,7 @@ def test_retry_asks_first_and_refuses_a_job_that_waits(typist, queue) -> None:
     _run_one(queue, "dead", Outcome("exited", 3, None, queue.now()), max_retries=0)
     queue.enqueue([{"id": "wait", "command": "x"}])
     typist(
-        END + "r", lambda top: "once more?" in text(top._lines())[-1], "n",
+        END + "r", lambda top: "again?" in text(top._lines())[-1], "n",
         lambda top: top.mode == "jobs", "c", lambda top: "nothing to cancel" in top.message,
         lambda: queue.get("dead").state == "dead",
         "r", lambda top: top.mode == "retry", "y",

@@ -194,7 +194,7 @@ def shortage(error: Exception) -> QueuectlError | None:
     if isinstance(error, ImportError):  # Python takes an unreadable folder for an empty one
         return StoreError(
             f"a part of the program cannot be loaded: {error}; "
-            "raise the limits (ulimit -n, ulimit -v), or install queuectl anew"
+            "raise the limits (ulimit -n, ulimit -v), or reinstall queuectl"
         )
     return None
 

@@ -117,7 +117,7 @@ def confirmed(context: Context, deed: str, which: Which, args: Mapping[str, Any]
         return which
     if not context.has_person:
         raise InvalidInput(
-            "jobs are selected and not named, and nobody can be asked here: "
+            "jobs are selected, not named, and nobody can be asked here: "
             "add --yes (--dry-run only shows them)"
         )
     ids = [job.id for job in context.queue.select(which)]

@@ -98,7 +98,7 @@ def write_backup(path: str, lines: Iterable[bytes], *, overwrite: bool) -> int:
     if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
         raise InvalidInput(f"{path} is not a plain file (- writes to standard output)")
     if os.path.lexists(path) and not overwrite:
-        raise Conflict(f"{path} is there already; --force overwrites it")
+        raise Conflict(f"{path} exists; --force overwrites it")
     counted = _Counted(lines)
     door.rename(door.write_new(path, counted), path)
     door.sync_folder(folder)

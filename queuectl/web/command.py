@@ -177,7 +177,7 @@ class _Serving:
         warming.join(_WARM)
         if not tokens.asked_for:
             context.note(
-                "Warning: no token is asked for: whoever reaches this port may run commands."
+                "Warning: no token is required: anyone who reaches this port can run commands."
             )
         if url and door.bound not in ("127.0.0.1", "::1"):
             context.note(

@@ -12,22 +12,22 @@ from queuectl.config import SETTINGS
 from queuectl.errors import nearest
 from queuectl.model.fields import OLD_STATES, STATES
 
-_STOPS = (("cancel ID", "stops a job"), ("purge", "forgets ended ones"))
+_STOPS = (("cancel ID", "stops a job"), ("purge", "removes ended ones"))
 _KILLS = (("cancel ID", "stops a job"), ("worker stop --now", "stops the workers at once"))
-_HANDS_IN = (("enqueue -- COMMAND", "hands in a job"),)
-_MANY = (("enqueue --file FILE", "hands in many jobs"), ("help each", "tells of tables and lists"))
-_TAKES_IN = (("enqueue --file FILE", "hands in many jobs"), ("restore FILE", "takes a backup"))
+_HANDS_IN = (("enqueue -- COMMAND", "enqueues a job"),)
+_MANY = (("enqueue --file FILE", "enqueues many jobs"), ("help each", "explains tables and lists"))
+_TAKES_IN = (("enqueue --file FILE", "enqueues many jobs"), ("restore FILE", "reads a backup"))
 _AGAIN_AND_AGAIN = (("enqueue --every 15m -- COMMAND", "makes a schedule"),)
 _LATER = (("enqueue --run-at 18:30 -- COMMAND", "runs a job later"),)
 _JOBS = (("list", "shows the jobs"), ("worker list", "what runs them"))
 _ONE_JOB = (("show ID", "shows a job"), ("logs ID", "its output"))
-_FOUND = (("list --match TEXT", "shows the jobs that hold a text"),)
+_FOUND = (("list --match TEXT", "shows the jobs that contain a text"),)
 _OUTPUT = (("logs ID", "shows a job's output"), ("logs ID --follow", "as it comes"))
 _CHANGES = (("update ID --priority N", "changes a field of a job"), ("edit ID", "several"))
 _RETRIES = (("retry ID", "runs a job again"), ("dlq retry --all", "all that are dead"))
 _PAUSES = (("pause", "lets no job start"), ("resume", "ends that"))
 _RESUMES = (("resume", "lets jobs start again after a pause"),)
-_WORKERS = (("worker list", "shows the workers"), ("worker scale N", "has so many run"))
+_WORKERS = (("worker list", "shows the workers"), ("worker scale N", "keeps that many running"))
 _STARTS = (("worker start", "starts a worker in the background; there is no server"),)
 _ENDS = (("worker stop", "stops the workers; there is no server"),)
 _AFRESH = ("worker stop", "and then 'worker start' begin with fresh workers")
@@ -39,8 +39,8 @@ _FAILED = (
     ("dlq list --by error", "counts what jobs died of"),
 )
 _HOOKS = (("config set on-dead COMMAND", "runs it for each job that dies"), ("help hooks", "more"))
-_CHECKS = (("doctor", "checks the queue's folder"), ("status", "tells whether all is well"))
-_COUNTS = (("status", "counts the jobs in each state"), ("stats", "tells how they went"))
+_CHECKS = (("doctor", "checks the queue's folder"), ("status", "says whether all is well"))
+_COUNTS = (("status", "counts the jobs in each state"), ("stats", "shows how they went"))
 _HELP = (("help", "lists the commands"), ("help COMMAND", "explains one"))
 
 
@@ -88,7 +88,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **_each("error errors failed failures", _FAILED),
     "get": (("show ID", "shows a job"), ("config get NAME", "a setting")),
     **_each("group groups", (("limit gpu 2", "lets two jobs with the tag gpu run at once"),)),
-    "history": (("show ID", "tells what became of a job"), ("list", "shows all of them")),
+    "history": (("show ID", "shows what became of a job"), ("list", "shows all of them")),
     **_each("callback hook hooks notify webhook", _HOOKS),
     "info": (("show ID", "shows a job"), ("status", "counts them")),
     "monitor": (("top", "shows jobs and workers as they change"),),
@@ -96,7 +96,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     "parallel": (("worker scale 4", "runs four jobs at a time"), *_MANY),
     "restart": (("retry ID", "runs a job again"), _AFRESH),
     "start": (("worker start", "starts a worker"), ("retry ID", "runs a job again")),
-    **_each("reason why", (("explain ID", "tells why a job waits, or ended as it did"),)),
+    **_each("reason why", (("explain ID", "says why a job waits, or ended as it did"),)),
     "stop": (("worker stop", "stops the workers"), ("cancel ID", "stops a job")),
     **_behind("worker", "ls ps show status", _WORKERS[:1]),
     **_behind("worker", "add create launch new spawn up", _STARTS),
@@ -107,7 +107,7 @@ ANSWERS: dict[str, tuple[tuple[str, str], ...]] = {
     **_behind(
         "dlq",
         "clean clear delete drop empty flush remove rm",
-        (("dlq purge --all", "forgets the dead jobs"),),
+        (("dlq purge --all", "removes the dead jobs"),),
     ),
     **_behind(
         "dlq",
@@ -142,16 +142,16 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "pause --all": (("pause", "lets no job start"),),
     **dict.fromkeys(
-        ("list --follow", "list --watch"), (("watch 5 list", "shows it anew every five seconds"),)
+        ("list --follow", "list --watch"), (("watch 5 list", "shows it again every five seconds"),)
     ),
-    "status --watch": (("watch 5 status", "shows it anew every five seconds"),),
+    "status --watch": (("watch 5 status", "shows it again every five seconds"),),
     "worker stop --all": (("worker stop", "stops all workers"),),
-    "worker scale --count": (("worker scale 3", "has three workers run"),),
-    "enqueue --follow": (("run -- COMMAND", "hands in a job and shows its output"),),
-    "enqueue -f": (("run -- COMMAND", "hands in a job and shows its output"),),
+    "worker scale --count": (("worker scale 3", "keeps three workers running"),),
+    "enqueue --follow": (("run -- COMMAND", "enqueues a job and shows its output"),),
+    "enqueue -f": (("run -- COMMAND", "enqueues a job and shows its output"),),
     "logs --grep": (("logs ID", "shows the output, for grep to search"),),
-    " -S": (("worker scale 3", "has three workers run"),),
-    "list --filter": (("list --match TEXT", "shows the jobs that hold a text"),),
+    " -S": (("worker scale 3", "keeps three workers running"),),
+    "list --filter": (("list --match TEXT", "shows the jobs that contain a text"),),
 }
 # Commands that take no word, with the command that does.
 WORDS = {"status": (("show ID", "shows a job"),)}

@@ -40,7 +40,7 @@ def run_script(
     try:
         for statement in open_script(path):
             if progress is not None and progress.failed:
-                told = f"command {progress.failed} failed the last time; it begins anew"
+                told = f"command {progress.failed} failed the last time; it starts over"
                 context.note(f"queuectl: {statement.name}: {told}")
                 progress.failed = 0
             if progress is not None and progress.is_done(statement):
@@ -65,7 +65,7 @@ def _run_step(
         return run_line(context, bound, word=statement.word)
     if progress.was_begun():
         where = f"{statement.name}:{statement.line}"
-        context.note(f"queuectl: {where}: cut short the last time; it is run once more")
+        context.note(f"queuectl: {where}: interrupted the last time; it is run again")
     progress.note("begun")
     code = run_line(context, bound, word=statement.word)
     context.flush()

@@ -217,7 +217,7 @@ class TopScreen:
         if self.mode == "cancel":
             return "class:top.question", f" Cancel job '{self.view.marked}'? y/n"
         if self.mode == "retry":
-            return "class:top.question", f" Run job '{self.view.marked}' once more? y/n"
+            return "class:top.question", f" Run job '{self.view.marked}' again? y/n"
         if self.message:
             return "class:top.message", f" {self.message}"
         narrow = self._size()[0] < _NARROW

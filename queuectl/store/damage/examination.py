@@ -256,7 +256,7 @@ def _env_sets(folder: str, now: float) -> Iterator[Finding]:
 
     if found := _found_in(folder, now, needy):
         text = f"lacks the captured variables of {list_few(job.id for job in found)}"
-        todo = "they cannot start: put the file back from a backup, or enqueue them anew"
+        todo = "they cannot start: restore the file from a backup, or enqueue them again"
         yield Finding(ENV_SETS, text, todo)
 
 

@@ -80,7 +80,7 @@ class Staged:
         """Change stored jobs in the same record; InvalidInput if it becomes too large."""
         for old, new in pairs:
             if self.lines is None:
-                raise InvalidInput("so many jobs cannot replace others at once: hand in fewer")
+                raise InvalidInput("too many jobs would replace others at once: enqueue fewer")
             self.lines.append(encode_job(new))
             self.names_parents = self.names_parents or NAMES_OTHERS in self.lines[-1]
             self.size += len(self.lines[-1]) + 1

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 _TOO_MANY = (
-    f"MongoDB takes at most {MOST} jobs at once if some wait for others: hand them in in parts"
+    f"MongoDB takes at most {MOST} jobs at once if some wait for others: enqueue them in parts"
 )
 
 
@@ -144,7 +144,7 @@ class Adding:
         raise self._busy()
 
     def _busy(self) -> StoreBusy:
-        return StoreBusy("others hand in jobs of the same ids or keys all the time; try again")
+        return StoreBusy("others keep adding jobs with the same ids or keys; try again")
 
     # -- jobs that meet others
 
@@ -223,7 +223,7 @@ class Adding:
         if kin and count > MOST:
             raise InvalidInput(_TOO_MANY)
         if kin or (changed and 1 < count <= PIECE and self._connection.has_transactions):
-            what = f"that {count} jobs were handed in"
+            what = f"that {count} jobs were added"
             self._connection.transaction(lambda session: self._do(plan, session), what)
             return
         for old, after in changed.values():

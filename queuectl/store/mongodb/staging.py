@@ -105,7 +105,7 @@ class Staging:
                     raise
                 index = fault["index"]
                 raise self.refusal(fault, documents[index], before + index) or StoreBusy(
-                    "others hand in jobs with the same unique keys; nothing was changed: try again"
+                    "others add jobs with the same unique keys; nothing was changed: try again"
                 ) from None
 
     def refusal(
@@ -122,11 +122,11 @@ class Staging:
 
     def _commit(self, batch: str, count: int) -> None:
         held, done = {"_id": f"batch/{batch}", "dropped": None}, {"$set": {"committed": True}}
-        with self._connection.told(f"that {count} jobs were handed in"):
+        with self._connection.told(f"that {count} jobs were added"):
             found = self._connection.database.meta.update_one(held, done)
         if not found.matched_count:
             self._drop(batch)
-            raise StoreError("handing in took more than an hour; nothing was handed in")
+            raise StoreError("adding the jobs took more than an hour; nothing was added")
 
     def _drop(self, batch: str) -> None:
         """Remove the jobs of a batch that was not committed."""
