@@ -1,4 +1,4 @@
-"""A disk that fails at the n-th thing done to it: it stands in for the `os` of the door.
+"""A disk that fails at the n-th call: it replaces the `os` in store/door.py.
 
     with failing_disk(at=3, how="die after"):
         store.add(jobs)

@@ -1,4 +1,4 @@
-"""A store in a dictionary: the whole contract in its plainest form, the oracle for the others."""
+"""A store in a dictionary: the whole contract in its simplest form, the oracle for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking over the shoulder of a store in a dictionary, in the plainest way."""
+"""The watch of a store in a dictionary, in its simplest form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs, moments and outcomes as tests need them."""
+"""Sample jobs, moments and outcomes for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a queue in MongoDB is named, and that its password is shown nowhere; no server is needed."""
+"""How a queue in MongoDB is named, and that its password is never shown; needs no server."""
 
 from __future__ import annotations
 

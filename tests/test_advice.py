@@ -1,4 +1,4 @@
-"""Whatever a refusal advises is run here, and does what it says."""
+"""Every command that an error suggests is run here, and does what the error says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aliases: read as what they stand for, wherever a line is looked at."""
+"""Aliases: read as what they stand for, everywhere a line is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What single commands do, beyond what the seeds ask of them."""
+"""What single commands do, beyond what the seeds require."""
 
 from __future__ import annotations
 

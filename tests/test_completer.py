@@ -1,4 +1,4 @@
-"""What completion offers: a pure matter of the line, the table and what the queue holds."""
+"""What completion offers, which depends only on the line, the table and the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completion in bash, zsh and fish: the shells themselves ask, and get what is in the queue."""
+"""Completion in bash, zsh and fish: the real shells ask, and get what is in the queue."""
 
 from __future__ import annotations
 

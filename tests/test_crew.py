@@ -1,4 +1,4 @@
-"""Workers in number: so many and no more, some of them stopped, several in the foreground."""
+"""Several workers: the exact number, stopping some of them, several in the foreground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way from a command to its answer, also for a front end that has no terminal and no text."""
+"""One way from a command to its result, even for a front end without terminal and text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents tell the truth: examples are run, tables compared, named files looked for."""
+"""The documents are true: examples are run, tables compared, named files searched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""doctor: finds what is wrong with a folder in any state, tells it in a line, changes nothing."""
+"""doctor: finds what is wrong with a folder in any state, says it in a line, changes nothing."""
 
 from __future__ import annotations
 

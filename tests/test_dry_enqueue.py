@@ -1,4 +1,4 @@
-"""`enqueue --dry-run`: what would be added, checked as it would be, and nothing is changed."""
+"""`enqueue --dry-run`: shows what would be added, checks it fully, and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are told of edits of the job files, whoever took them in."""
+"""What people are told about edits of the job files, whichever process took them in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's file of variables, and what is shown of variables that are secrets by their names."""
+"""A job's file of variables, and what is shown of variables whose names suggest a secret."""
 
 from __future__ import annotations
 

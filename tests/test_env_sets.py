@@ -1,4 +1,4 @@
-"""What a job takes along from the one who enqueues it: variables and umask, each set kept once."""
+"""What a job takes along from where it was enqueued: variables and umask, each set kept once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store in a data folder keeps the contract, whatever the journal and the files hold of it."""
+"""The store in a data folder keeps the contract, whether jobs are in the journal or the files."""
 
 from __future__ import annotations
 

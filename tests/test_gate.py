@@ -1,4 +1,4 @@
-"""What may start: pauses, limits and locks, as people and workers meet them."""
+"""What may start: pauses, limits and locks, for people and workers."""
 
 from __future__ import annotations
 

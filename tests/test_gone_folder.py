@@ -1,4 +1,4 @@
-"""No data folder is made again once it was removed, nor by root in another user's home."""
+"""A removed data folder is not made again; root makes none in another user's home."""
 
 from __future__ import annotations
 

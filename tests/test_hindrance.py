@@ -1,4 +1,4 @@
-"""A worker that lives and cannot work is told of wherever somebody looks."""
+"""A living worker that cannot work is reported wherever a person looks."""
 
 from __future__ import annotations
 

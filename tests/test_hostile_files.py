@@ -1,4 +1,4 @@
-"""What is not a file of ours alone, in the place of each file: refused, named and set aside."""
+"""Anything but a file of ours alone in place of each file is refused, named and set aside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came from a job is safe to show: no report hands a terminal what it would obey."""
+"""What came from a job is safe to show: no report contains control sequences for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of every kind, and what goes wrong in them: the shell and `top` go on whatever is typed."""
+"""Keys of every kind, and errors in them: the shell and `top` go on whatever is typed."""
 
 from __future__ import annotations
 

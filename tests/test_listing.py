@@ -1,4 +1,4 @@
-"""Jobs as rows: what a program reads back is what was there, and what people see fits."""
+"""Jobs as rows: programs read back the exact values, and the table for people fits."""
 
 from __future__ import annotations
 

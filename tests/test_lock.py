@@ -1,4 +1,4 @@
-"""The lock of the queue: one at a time, for as long as the patience lasts."""
+"""The lock of the queue: one holder at a time, and how long others wait."""
 
 from __future__ import annotations
 

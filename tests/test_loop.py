@@ -1,4 +1,4 @@
-"""A worker's loop when all does not go well, on a queue that is only played."""
+"""A worker's loop when things go wrong, on a simulated queue."""
 
 from __future__ import annotations
 

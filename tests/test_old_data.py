@@ -1,4 +1,4 @@
-"""Data of each format that ever was loads, and what it holds that we do not know survives."""
+"""Data of every earlier format loads, and unknown parts of it survive."""
 
 from __future__ import annotations
 

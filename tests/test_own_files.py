@@ -1,4 +1,4 @@
-"""A person saves the job files in the midst of a change: it reads what queuectl wrote itself."""
+"""A change during which a person saves the job files reads what queuectl itself wrote."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Commands that are a part of a job of the queue that they are about."""
+"""Commands inside a job that act on the job's own queue."""
 
 from __future__ import annotations
 

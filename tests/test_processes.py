@@ -1,4 +1,4 @@
-"""Who a process is, and that only those that are meant are ended."""
+"""The identity of processes, and that only the right ones are ended."""
 
 from __future__ import annotations
 

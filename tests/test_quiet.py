@@ -1,4 +1,4 @@
-"""-q: of every command its data and nothing else."""
+"""-q: every command prints its data and nothing else."""
 
 from __future__ import annotations
 

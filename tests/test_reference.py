@@ -1,4 +1,4 @@
-"""The documents made from the table of commands are those that it makes now."""
+"""The documents made from the table of commands are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs leave behind, on a real queue with real workers: whose it is, and who ends it."""
+"""What runs leave behind, with real workers: to which run it belongs, and who ends it."""
 
 from __future__ import annotations
 

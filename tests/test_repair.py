@@ -1,4 +1,4 @@
-"""doctor --repair: what can be read stays, what cannot lies aside; it may be killed at any step."""
+"""doctor --repair: readable data stays, the rest is set aside; a kill at any step is harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job says itself of its retries: the wait, what is retried at all, and exit code 75."""
+"""A job's own retry fields: the wait, what is retried at all, and exit code 75."""
 
 from __future__ import annotations
 

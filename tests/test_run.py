@@ -1,4 +1,4 @@
-"""`run -- COMMAND`: a job that is waited for where it was handed in."""
+"""`run -- COMMAND`: a job that its enqueuer waits for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One command: what it is given, how its end is told, and what is left behind."""
+"""One command: what it gets, how its end is reported, and what it leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules: when they are due, what a claim makes of one, and how they are handed in."""
+"""Schedules: when they are due, what a claim does with one, and how they are enqueued."""
 
 from __future__ import annotations
 

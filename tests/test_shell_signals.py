@@ -1,4 +1,4 @@
-"""Signals to the shell and its screens: the terminal is given back, and the exit code tells."""
+"""Signals to the shell and its screens: the terminal is restored, and the exit code names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers without a lock beside writers that fold: nothing missed, nothing twice, never back."""
+"""Readers without a lock beside folding writers: nothing missed, doubled or out of date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a queue's jobs came to, on times that are given."""
+"""Statistics of a queue's jobs, with fixed times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unique` keys: at most one live job of a key, and what a second one comes to."""
+"""`unique` keys: at most one live job with a key, and what becomes of a second one."""
 
 from __future__ import annotations
 

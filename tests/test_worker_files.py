@@ -1,4 +1,4 @@
-"""Worker files: locked for as long as the worker lives, whatever becomes of it."""
+"""Worker files: locked for as long as the worker lives, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real detached workers on a real queue: starting, stopping, dying, and who picks up the pieces."""
+"""Real detached workers on a real queue: starting, stopping, dying, and rescuing their jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all measurements share: figures, queues of any size, whole processes, the floor."""
+"""What all measurements share: figures, queues of any size, whole processes, the bare minimum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who use the queue in a storm: each a process that does one kind of thing until killed."""
+"""The clients in a storm: each is a process that does one kind of thing until it is killed."""
 
 from __future__ import annotations
 

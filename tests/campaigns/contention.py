@@ -1,4 +1,4 @@
-"""Many processes that all want to write: no update is lost, and nobody starves.
+"""Many processes that all want to write: no update is lost, and no process starves.
 
     python -m tests.campaigns.contention --seconds 60 --processes 16 [--remove-lock]
 

@@ -1,4 +1,4 @@
-"""Let a process die at each thing that it does to the disk, and look at what it leaves.
+"""Kills a process at each of its calls to the disk, and checks what it leaves.
 
     python -m tests.campaigns.crash_points --points 10000 --seed 1
 

@@ -1,4 +1,4 @@
-"""Let the disk refuse each thing that is done to it, once or for a while, and go on afterwards.
+"""Lets the disk refuse each call, once or for a while, and goes on afterwards.
 
     python -m tests.campaigns.full_disks --points 4000 --seed 1
 

@@ -1,4 +1,4 @@
-"""Cut the power after each thing that was done to the disk, and look at what may be left of it.
+"""Cuts the power after each call to the disk, and checks all states that may be left.
 
     python -m tests.campaigns.power_cut --stories 40 --seed 1
 

@@ -1,4 +1,4 @@
-"""A disk that remembers what was done to it, and what of that a power cut may leave.
+"""A disk that records all calls, and the states that a power cut may leave.
 
 The recorder stands in for `os` in files.py, over a real folder. From its events a Model tells any
 state that the disk may be in when the power goes: what was written to a file since its last fsync

@@ -1,4 +1,4 @@
-"""What must hold when a storm is over: the queue against everything its users and jobs noted."""
+"""What must hold after a storm: compares the queue with the notes of its users and jobs."""
 
 from __future__ import annotations
 

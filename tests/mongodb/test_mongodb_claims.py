@@ -1,4 +1,4 @@
-"""How a claim settles the run before it: in the same question, or confirmed by the claim's own."""
+"""How a claim settles the run before it: in the same request, or confirmed by the claim's own."""
 
 from __future__ import annotations
 

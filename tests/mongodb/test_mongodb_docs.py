@@ -1,4 +1,4 @@
-"""docs/mongodb.md tells the truth: its way from one machine to ten is gone, line by line."""
+"""docs/mongodb.md is true: its steps from one machine to ten are run, line by line."""
 
 from __future__ import annotations
 

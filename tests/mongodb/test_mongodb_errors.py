@@ -1,4 +1,4 @@
-"""What is told of a server that cannot be used: one line, that says what to do."""
+"""The error for an unusable server: one line that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unique keys in MongoDB: one live job of each, whoever is faster, and whatever was edited."""
+"""Unique keys in MongoDB: one live job for each, in any race and after any edit."""
 
 from __future__ import annotations
 

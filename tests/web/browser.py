@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by chromedriver as the WebDriver standard has it."""
+"""A headless Chromium, driven through chromedriver by the WebDriver standard."""
 
 from __future__ import annotations
 

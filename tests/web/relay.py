@@ -1,4 +1,4 @@
-"""What stands between a browser and a server, and can break all that runs through it."""
+"""A relay between a browser and a server that can break the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `st run` must know of this API that no schema says; see schemathesis_run.py."""
+"""What `st run` must know about this API that is not in the schema; see schemathesis_run.py."""
 
 from __future__ import annotations
 

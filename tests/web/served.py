@@ -1,4 +1,4 @@
-"""A served queue in this process: the application is called as a server calls it, without one."""
+"""A served queue in this process: the application is called directly, without a server."""
 
 from __future__ import annotations
 
