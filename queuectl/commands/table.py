@@ -272,8 +272,8 @@ COMMANDS = (
         summary="Stop workers, or all of them, once each has finished its job.",
         params=(
             Param("worker", "worker", "id or pid of a worker; all if left out", many=True),
-            Param("--now", "flag", "end the running jobs; they are queued again, nothing spent"),
-            Param("--all-hosts", "flag", "ask those of other hosts, too (a queue in MongoDB)"),
+            Param("--now", "flag", "end the running jobs; they are queued again, no attempt spent"),
+            Param("--all-hosts", "flag", "also ask those of other hosts (a queue in MongoDB)"),
         ),
         handler="queuectl.commands.handlers.workers:worker_stop",
         examples=("worker stop", "worker stop --now", "worker stop 4711"),

@@ -25,7 +25,7 @@ OLD = (
         answers={
             200: "its id",
             404: "there is no such job to wait for",
-            409: "there is a job with this id",
+            409: "a job with this id exists",
         },
     ),
     _old(
@@ -35,7 +35,7 @@ OLD = (
         "The jobs, or those in a state",
         query=(
             Member("state", "state", "only jobs in this state", choices=STATES),
-            Member("limit", "int", "at most so many", low=1),
+            Member("limit", "int", "at most this many", low=1),
         ),
     ),
     _old(
@@ -63,7 +63,7 @@ OLD = (
         acts=True,
         advice=_PAGE_HAS.format(_OLD_START.replace("start", "stop"), "worker stop"),
     ),
-    _old("GET /status", "oldStatus", legacy.status, "How the queue stands"),
+    _old("GET /status", "oldStatus", legacy.status, "The standing of the queue"),
     _old("GET /dlq/list", "oldDead", legacy.dlq_list, "The dead jobs"),
     _old(
         "POST /dlq/retry",
@@ -71,7 +71,7 @@ OLD = (
         legacy.dlq_retry,
         "Put a dead job back",
         query=(Member("job_id", "text", "its id", required=True),),
-        answers={200: "it is back", 404: "no such job", 409: "it is not dead"},
+        answers={200: "it waits again", 404: "no such job", 409: "it is not dead"},
     ),
     _old(
         "GET /config/get",

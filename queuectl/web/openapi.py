@@ -409,11 +409,11 @@ def _operation(route: Route) -> Form:
         else:
             headers.append(Member("If-Match", "text", "the ETag of the job as it was seen"))
     if route.answers.get(304):
-        headers.append(Member("If-None-Match", "text", "the ETag that is known already"))
+        headers.append(Member("If-None-Match", "text", "the ETag that the caller has"))
     if route.name == "createJob":
         headers.append(Member("Idempotency-Key", "text", "the same key makes the job once"))
     if route.kind == "stream":
-        headers.append(Member("Last-Event-ID", "text", "the id of the last event that was had"))
+        headers.append(Member("Last-Event-ID", "text", "the id of the last event received"))
     if route.name == "getLogs":
         headers.append(Member("Range", "text", "bytes=FIRST-LAST"))
     form: Form = {"operationId": route.name, "summary": route.summary}

@@ -24,8 +24,8 @@ _FILTERS = (
     Member("until", "time", "changed not after this time"),
 )
 _EXPECT = (
-    Member("expect", "int", "how many jobs shall be touched; refused if there are not so many"),
-    Member("dry_run", "flag", "only tell how many, and which"),
+    Member("expect", "int", "how many jobs to change; refused if there are more or fewer"),
+    Member("dry_run", "flag", "only say how many, and which"),
 )
 
 
@@ -50,9 +50,9 @@ _LIST = (
     *_FILTERS,
     Member("sort", "text", "the order", choices=tuple(ORDERS)),
     Member("limit", "int", "jobs of a page, 50 if left out", low=1, high=200),
-    Member("cursor", "text", "where the page begins, as the page before told"),
-    Member("fields", "text", "a further field of each job", many=True, choices=LIGHT_MORE),
-    Member("wait", "duration", "with If-None-Match: wait so long for a change", low=0, high=60),
+    Member("cursor", "text", "where the page begins, from the page before"),
+    Member("fields", "text", "another field of each job", many=True, choices=LIGHT_MORE),
+    Member("wait", "duration", "with If-None-Match: wait this long for a change", low=0, high=60),
 )
 _WAIT = (_LIST[-1],)
 _NO_PARENT = "there is no such job to wait for"
@@ -76,12 +76,12 @@ _LOGS = (
     Member("limit", "int", "bytes", low=1, high=MOST_OUTPUT),
 )
 _EVENTS = (
-    Member("since", "text", "the position behind which changes are told"),
-    Member("log", "text", "follow the output of this job too"),
+    Member("since", "text", "the position after which changes are sent"),
+    Member("log", "text", "also follow the output of this job"),
     Member("run", "int", "of this run; the latest if left out", low=1, high=1 << 31),
     Member("offset", "int", "from this byte on", low=0),
-    Member("max", "int", "end after so many events", low=1, high=1_000_000),
-    Member("timeout", "duration", "end after so long", low=0, high=86_400),
+    Member("max", "int", "end after this many events", low=1, high=1_000_000),
+    Member("timeout", "duration", "end after this time", low=0, high=86_400),
 )
 _TAGS = (Member("tags", "tags", "these tags; the whole queue if left out"),)
 _GUARDS = {
@@ -90,7 +90,7 @@ _GUARDS = {
     409: "its state does not allow it",
     412: "it changed meanwhile",
 }
-_TOUCHED = {200: "what was touched", 409: "other jobs are meant now", 428: "expect is missing"}
+_TOUCHED = {200: "the changed jobs", 409: "other jobs are selected now", 428: "expect is missing"}
 
 ROUTES: tuple[Route, ...] = (
     row("GET /access", "access", queue_api.access, "What the caller may do here", result="Access"),
@@ -131,10 +131,10 @@ ROUTES: tuple[Route, ...] = (
         _MEETING,
         body="job",
         answers={
-            200: "the job that is there: its Idempotency-Key was used, or it was met",
+            200: "the existing job: its Idempotency-Key was used, or it has the id or key",
             201: "the job",
             404: _NO_PARENT,
-            409: "there is a job with this id or key",
+            409: "a job with this id or key exists",
             412: "the same, with If-None-Match",
         },
         result="Job",
@@ -150,7 +150,7 @@ ROUTES: tuple[Route, ...] = (
         answers={
             201: "the jobs in their order",
             404: _NO_PARENT,
-            409: "there is a job with one of the ids",
+            409: "a job with one of the ids exists",
         },
         result="JobBatch",
         command="enqueue --file",
@@ -159,7 +159,7 @@ ROUTES: tuple[Route, ...] = (
         "POST /jobs/check",
         "checkJob",
         jobs_api.check,
-        "Check the fields of a job; nothing is made",
+        "Check the fields of a job; adds nothing",
         body="any",
         answers={200: "what is wrong with it"},
         result="Check",
@@ -182,9 +182,9 @@ ROUTES: tuple[Route, ...] = (
         "Change fields of all selected jobs",
         body=(
             *_bulk(STATES),
-            Member("set", "changes", "the fields, but for command, env and cwd"),
-            Member("add_tags", "tags", "tags that they get beside theirs"),
-            Member("drop_tags", "tags", "tags that they lose"),
+            Member("set", "changes", "the fields, except command, env and cwd"),
+            Member("add_tags", "tags", "tags to add to their own"),
+            Member("drop_tags", "tags", "tags to remove"),
         ),
         answers={**_TOUCHED, 404: _NO_PARENT},
         result="Touched",
@@ -207,7 +207,7 @@ ROUTES: tuple[Route, ...] = (
         "Remove all selected jobs that have ended",
         body=(
             *_bulk(ABLE["purge"], USUAL["purge"]),
-            Member("older_than", "duration", "only those that ended so long ago"),
+            Member("older_than", "duration", "only those that ended this long ago"),
         ),
         answers=_TOUCHED,
         result="Touched",
@@ -218,7 +218,7 @@ ROUTES: tuple[Route, ...] = (
         "getJob",
         jobs_api.show,
         "All of a job",
-        answers={200: "the job", 304: "it is as it was", 404: "no such job"},
+        answers={200: "the job", 304: "it has not changed", 404: "no such job"},
         result="Job",
         command="show",
     ),
@@ -228,7 +228,7 @@ ROUTES: tuple[Route, ...] = (
         jobs_api.change,
         "Change fields of a job",
         body="changes",
-        answers={**_GUARDS, 428: "command, env and cwd are changed with If-Match only"},
+        answers={**_GUARDS, 428: "changes of command, env and cwd need If-Match"},
         result="Job",
         command="update",
     ),
@@ -263,7 +263,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /jobs/{id}/env",
         "getVariables",
         jobs_api.variables,
-        "The variables given to a job, with their values",
+        "The variables of a job, with their values",
         answers={200: "the variables", 404: "no such job"},
         result="Variables",
         right="full",
@@ -281,7 +281,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /jobs/{id}/logs",
         "getLogs",
         jobs_api.logs,
-        "A part of what a run printed",
+        "A part of a run's output",
         _LOGS,
         answers={
             200: "the part",
@@ -296,12 +296,14 @@ ROUTES: tuple[Route, ...] = (
         "GET /jobs/{id}/logs/find",
         "findInLogs",
         jobs_api.find_in_logs,
-        "Where the output of a run holds a text",
+        "Where a run's output contains a text",
         (
-            Member("q", "text", "the text; capitals of ASCII are as small letters", required=True),
+            Member(
+                "q", "text", "the text; the case of ASCII letters does not matter", required=True
+            ),
             _LOGS[0],
             Member("offset", "int", "the byte to begin at, 0 if left out", low=0),
-            Member("back", "flag", "look before that byte, and tell the last place"),
+            Member("back", "flag", "search before that byte, and return the last hit"),
         ),
         answers={200: "the byte at which it begins, or null", 404: "no such job or run"},
         result="Found",
@@ -310,7 +312,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /dlq/groups",
         "listDeadGroups",
         queue_api.dead_groups,
-        "Dead jobs by what killed them",
+        "Dead jobs by cause",
         answers={200: "the groups", 304: "nothing changed"},
         result="Groups",
         command="dlq list",
@@ -360,8 +362,8 @@ ROUTES: tuple[Route, ...] = (
         "Tell workers to stop, each once it has finished its job",
         body=(
             Member("workers", "texts", "ids or pids; all if left out"),
-            Member("now", "flag", "end the running jobs; they are queued again, nothing spent"),
-            Member("all_hosts", "flag", "ask those of other hosts, too (a queue in MongoDB)"),
+            Member("now", "flag", "end the running jobs; they are queued again, no attempt spent"),
+            Member("all_hosts", "flag", "also ask those of other hosts (a queue in MongoDB)"),
         ),
         answers={202: "they were told", 404: "no such worker"},
         result="Pids",
@@ -373,7 +375,7 @@ ROUTES: tuple[Route, ...] = (
         queue_api.scale_workers,
         "Start or stop workers until this many run; idle ones are stopped first",
         body=(Member("count", "int", "how many", required=True, high=MOST_WORKERS),),
-        answers={202: "some start, or were told to stop"},
+        answers={202: "some were started or told to stop"},
         result="Scaled",
         command="worker scale",
     ),
@@ -392,7 +394,7 @@ ROUTES: tuple[Route, ...] = (
         queue_api.resume,
         "Let jobs start again",
         body=_TAGS,
-        answers={200: "what is paused still", 409: "that is not paused"},
+        answers={200: "what is still paused", 409: "that is not paused"},
         result="Paused",
         command="resume",
     ),
@@ -400,7 +402,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /limits",
         "listLimits",
         queue_api.limits,
-        "The tags that have a limit, and how many jobs with each run",
+        "The tags with a limit, and how many jobs with each run",
         result="Limits",
         command="limit",
     ),
@@ -428,7 +430,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /doctor",
         "doctor",
         queue_api.doctor,
-        "What is wrong with the queue's folder; nothing is mended",
+        "What is wrong with the queue's folder; mends nothing",
         result="Doctor",
         command="doctor",
     ),
@@ -453,13 +455,13 @@ ROUTES: tuple[Route, ...] = (
         "GET /events",
         "events",
         None,
-        "What changes, as it happens: server-sent events",
+        "Changes as they happen: server-sent events",
         _EVENTS,
         answers={200: "the events", 404: "no such job"},
         kind="stream",
     ),
     row(
-        "GET /metrics", "metrics", queue_api.metrics, "Figures for Prometheus", kind="text", base=""
+        "GET /metrics", "metrics", queue_api.metrics, "Metrics for Prometheus", kind="text", base=""
     ),
     Route("GET", "/healthz", "healthz", "", queue_api.health, "That the server runs", result="Ok"),
     *OLD,
