@@ -20,14 +20,14 @@ from queuectl.model.lifecycle import LATER, MOST_INTERRUPTIONS, MOST_LOSSES, TRA
 _ABOUT = "run shell commands in the background, with retries and dead letters"
 _WAYS = (
     ("queuectl COMMAND ...", "run one command"),
-    ("queuectl < SCRIPT", "run a command a line; or: queuectl -f SCRIPT"),
+    ("queuectl < SCRIPT", "run one command per line; or: queuectl -f SCRIPT"),
     ("queuectl", "open the shell, on a terminal"),
 )
 _SCRIPT_OPTIONS = (
     ("-f FILE", "read the commands from FILE"),
     ("--stop-on-error", "end at the first command that fails"),
-    ("--dry-run", "tell the mistakes and run nothing"),
-    ("--resume FILE", "keep in FILE how far it got, and go on from there"),
+    ("--dry-run", "show the mistakes and run nothing"),
+    ("--resume FILE", "keep the progress in FILE, and go on from there"),
 )
 _TOPICS = (*TOPICS, "settings", "fields")
 
