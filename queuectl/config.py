@@ -64,7 +64,7 @@ SETTINGS: tuple[Setting, ...] = (
         "poll-interval",
         "duration",
         1,
-        "seconds between two looks of an idle worker that was not woken",
+        "seconds between two polls of an idle worker",
         low=0.01,
         high=3600.0,
         old=("idle-delay",),
@@ -89,13 +89,13 @@ SETTINGS: tuple[Setting, ...] = (
         "foreign-grace",
         "limit",
         None,
-        "seconds until a run that another container lost is taken back though it may live",
+        "seconds until a run lost in another container is taken back though it may live",
     ),
     Setting(
         "inherit-env",
         "names",
         (),
-        "variables that jobs take along beside PATH and the like, or all",
+        "variables that jobs take along besides PATH and the like, or all",
     ),
     Setting("lease", "duration", 120, "MongoDB: seconds until a silent worker is lost", low=30.0),
     Setting("election-timeout", "duration", 20, "MongoDB: seconds to wait for a primary", low=1.0),
@@ -110,7 +110,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("on-dead", "command", None, "what to run when a job is dead; see 'help hooks'"),
     Setting("on-completed", "command", None, "the same when a job is completed"),
     Setting("on-cancelled", "command", None, "the same when a job is cancelled"),
-    Setting("paused", "paused", (), "tags of which no job starts, * for all; see 'pause'"),
+    Setting("paused", "paused", (), "paused tags, * for all; see 'pause'"),
 )
 LONGEST_HOOK = 10_000  # characters
 MOST_AT_ONCE = 1_000_000  # jobs with a tag; the largest limit

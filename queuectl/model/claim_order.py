@@ -16,7 +16,7 @@ def is_ready(job: Job, now: str) -> bool:
 def ahead_of(
     job: Job, waiting: Iterable[Job], now: str, aging: float = 0.0
 ) -> list[tuple[Job, int]]:
-    """The jobs that are claimed before this one if no gate holds them. `jobs`: in queue order.
+    """The jobs that are claimed before this one if no gate holds them. `waiting`: in queue order.
 
     One for each kind with the same rules, and how many jobs of that kind there are.
     """

@@ -62,18 +62,18 @@ FIELDS: tuple[Field, ...] = (
     Field("slots", "tags", "what it holds while it runs: numbers of limited tags, locks"),
     Field("unique", "key", "no two live jobs have the same one", enqueue=True),
     Field("rerun", "flag", "run again if its worker was lost", enqueue=True, edit="idle"),
-    Field("notify", "flag", "let hooks tell of its end", enqueue=True, edit="always"),
+    Field("notify", "flag", "run hooks at its end", enqueue=True, edit="always"),
     Field("retry_delay", "delay", "seconds before its first retry", enqueue=True, edit="always"),
     Field("base", "number", "what each wait is multiplied by", enqueue=True, edit="always"),
     Field("max_delay", "duration", "its longest wait before a retry", enqueue=True, edit="always"),
     Field("jitter", "share", "part of a wait left to chance", enqueue=True, edit="always"),
     Field("retry_on", "outcomes", "the only ends that are retried", enqueue=True, edit="always"),
     Field("no_retry_on", "outcomes", "ends that are not retried", enqueue=True, edit="always"),
-    Field("every", "period", "run a copy of it so often", enqueue=True, edit="idle"),
-    Field("cron", "cron", "run a copy when these five fit the clock", enqueue=True, edit="idle"),
+    Field("every", "period", "run a copy of it at this interval", enqueue=True, edit="idle"),
+    Field("cron", "cron", "run a copy when the clock fits these five", enqueue=True, edit="idle"),
     Field("tz", "text", "time zone that cron goes by", enqueue=True, edit="idle"),
     Field("catch_up", "flag", "run what was missed, once", enqueue=True, edit="idle"),
-    Field("overlap", "flag", "run though the copy before still lives", enqueue=True, edit="idle"),
+    Field("overlap", "flag", "run even if the copy before still lives", enqueue=True, edit="idle"),
     Field(
         "log_limit", "size", "bytes kept of a run's output, 0 for all", enqueue=True, edit="idle"
     ),
@@ -117,7 +117,7 @@ UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, 
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # those that people set
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
 # What a person may write instead of run_at; the job holds the resulting moment.
-DELAY = Field("delay", "delay", "not before so long from now", enqueue=True, edit="idle")
+DELAY = Field("delay", "delay", "not before this long from now", enqueue=True, edit="idle")
 # Names reserved for a later version: refused, never ignored. In a file edited by hand they are
 # kept like any unknown key, and doctor names them.
 NOT_YET = frozenset(("stall", "stdin", "cpu", "max_rss"))

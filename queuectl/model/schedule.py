@@ -72,8 +72,8 @@ def begun(job: Job, now: str, *, timed: bool) -> Job:
 def replanned(before: Job, job: Job, now: str, *, timed: bool) -> Job:
     """A job after its fields changed; one whose schedule changed gets a new next time.
 
-    `timed`: its run_at was given. Raises Conflict for options that do not fit the job and for a
-    change that makes it a schedule or ends its being one; InvalidInput for a cron without a time.
+    `timed`: its run_at was given. Raises Conflict for options that do not fit the job, and for a
+    change to or from a schedule; InvalidInput for a cron that matches no time.
     """
     if recurs(before) is not recurs(job):
         what = "a schedule" if recurs(before) else "not a schedule"
