@@ -41,11 +41,12 @@ def meeting_rule(
             return None
         # Behind one that runs: at most one of a key runs, and one waits.
         running = (other.id for other in others if other.state == "in_progress")
-        job = job._replace(after_end=tuple(dict.fromkeys((*job.after_end, *running))))
+        behind = tuple(dict.fromkeys((*job.after_end, *running)))
         if not waiting:
-            return job
-        instead[index] = new = replaced(waiting[-1], job, now)
-        check_size(new)
+            return job._replace(after_end=behind)
+        new = replaced(waiting[-1], job, now)
+        check_size(new)  # before: a store that holds no job behind another leaves `behind` out
+        instead[index] = new = new._replace(after_end=behind)
         return new
 
     return meet

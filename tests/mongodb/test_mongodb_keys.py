@@ -119,6 +119,15 @@ def test_of_many_at_once_one_gets_the_key_and_one_more_waits(url, opened):
     assert min(counts) > 0
 
 
+def test_one_that_waits_beside_a_running_one_is_replaced(url, opened):
+    queue = JobQueue(opened(url))
+    for command in ("first", "second", "third"):
+        queue.enqueue([{"command": command, "unique": "k"}], meeting="replace")
+        if command == "first":
+            assert queue.claim("w") is not None
+    assert [job.command for job in queue.find()] == ["first", "third"]
+
+
 def test_a_backup_with_several_live_jobs_of_a_key_is_restored(store, opened, new_url):
     many = [make_job(name, unique="k") for name in "abc"]
     store.add(many, {}, meet=lambda index, job, others: job)
