@@ -16,6 +16,7 @@ from queuectl.model.fields import (
     find_field,
 )
 
+UNKNOWN = "unknown"  # the worker of a running job that names none: lost, so the job is rescued
 CLAIMABLE: frozenset[str] = frozenset({"pending", "failed"})
 LIVE: frozenset[str] = frozenset({"pending", "failed", "in_progress"})
 FINISHED: frozenset[str] = frozenset({"completed", "cancelled", "dead"})
@@ -235,7 +236,7 @@ def job_from_person(form: object, *, now: str, state: State, ours: bool = False)
     values.setdefault("updated_at", values["created_at"])
     values.setdefault("run_at", values["created_at"])
     if values["state"] == "in_progress" and not values.get("worker"):
-        values["worker"] = "unknown"  # a missing worker counts as lost, and its job is rescued
+        values["worker"] = UNKNOWN
     return Job.from_dict(values)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, StoreError
+from queuectl.model.job import UNKNOWN
 from queuectl.model.times import format_time
 from queuectl.places import WORKERS
 from queuectl.store import door
@@ -170,8 +171,10 @@ class MongodbWorkers:
                     documents[found["_id"]] = _sound(found["is"])
                 else:
                     held[found.get("worker")] = (found["_id"], found.get("run", 0))
+        if None in held:  # an edit in mongosh set the state and named no worker
+            held[UNKNOWN] = held.pop(None)
         local = {info.id: info for info in worker_files.worker_infos(self._folder)}
-        orphans = sorted(held.keys() - documents.keys() - local.keys() - {None})
+        orphans = sorted(held.keys() - documents.keys() - local.keys())
         self._orphans = (len(held), orphans)
         yield from local.values()
         here = self._here()
@@ -185,6 +188,10 @@ class MongodbWorkers:
         if self._orphans is None:
             list(self.all())
         (running, orphans), self._orphans = self._orphans or (0, []), None
+        if UNKNOWN in orphans:
+            nameless = {"state": "in_progress", "worker": None}
+            with self._connection.told():
+                self._connection.jobs.update_many(nameless, {"$set": {"worker": UNKNOWN}})
         return orphans if running > busy else []
 
     def _elsewhere(
