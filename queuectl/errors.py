@@ -189,6 +189,10 @@ class StoreBusy(StoreError):
     """Another process held the lock for longer than lock-timeout."""
 
 
+class Unanswered(StoreError):
+    """No server answers, or no primary: one may answer later."""
+
+
 class BadFile(StoreError):
     """A file cannot be read as what it should be; it stays as it is."""
 

@@ -393,6 +393,9 @@ class MemoryStore:
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """See Store: nobody ever waits."""
 
+    def await_answer(self) -> None:
+        """See Store: it does not fall silent."""
+
     def leave_notices(self) -> None:
         self.notices.clear()
 

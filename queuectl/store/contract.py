@@ -402,6 +402,9 @@ class Store(Jobs, Workers, Upkeep, Protocol):
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """Call `tell` once with a line whenever the store waits for an answer longer than 1 s."""
 
+    def await_answer(self) -> None:
+        """Wait until the store answers again after Unanswered, which is raised if it does not."""
+
     def leave_notices(self) -> None:
         """Clear the notices of a worker, whose messages nobody reads.
 

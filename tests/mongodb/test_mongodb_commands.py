@@ -609,3 +609,56 @@ def test_an_idle_worker_is_woken_by_what_another_host_enqueues(
         assert select.select([slot.wake_fd], [], [], 30)[0]
     finally:
         store.release(slot)
+
+
+@pytest.mark.parametrize("argv", [("wait", "a"), ("wait", "--all"), ("logs", "-f", "a")])
+def test_what_waits_for_a_job_waits_for_a_new_primary_too(queue, database, monkeypatch, argv):
+    from queuectl.errors import Unanswered
+    from queuectl.store.mongodb.connection import Connection
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    queue.ok("enqueue", "--id", "a", "--", "true")
+    awaited, asked = [], []
+
+    def silent_now_and_then(of):
+        def ask(store, *given):
+            asked.append(of.__name__)
+            if len(asked) in (4, 5, 7):
+                raise Unanswered("the connection broke")
+            if len(asked) > 9:
+                ended = {"state": "completed", "run": 1, "exit_code": 0}
+                database.jobs.update_one({"_id": "a"}, {"$set": ended})
+            return of(store, *given)
+
+        return ask
+
+    for name in ("get", "counts"):
+        monkeypatch.setattr(MongodbStore, name, silent_now_and_then(getattr(MongodbStore, name)))
+    monkeypatch.setattr(Connection, "await_answer", lambda self: awaited.append(self))
+    queue.ok(*argv)
+    assert len(awaited) == 3
+
+
+def test_a_wait_for_a_server_that_stays_silent_fails(queue, monkeypatch):
+    from queuectl.errors import Unanswered
+    from queuectl.store.mongodb.connection import Connection
+    from queuectl.store.mongodb.mongodb_store import MongodbStore
+
+    def silent(*_given):
+        raise Unanswered("mongodb://db does not answer: is it running?")
+
+    queue.ok("enqueue", "--id", "a", "--", "true")
+    monkeypatch.setattr(Connection, "await_answer", silent)
+    monkeypatch.setattr(MongodbStore, "counts", silent)
+    done = queue("wait", "--all")
+    assert (done.code, done.err) == (
+        125,
+        "queuectl: mongodb://db does not answer: is it running?\n",
+    )
+
+
+def test_a_job_that_an_edit_set_running_is_run_again(queue, database):
+    queue.ok("enqueue", "--id", "a", "--", "true")
+    database.jobs.update_one({"_id": "a"}, {"$set": {"state": "in_progress"}})
+    queue.ok("worker", "run", "--drain")
+    assert database.jobs.find_one("a")["state"] == "completed"

@@ -14,6 +14,7 @@ from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.handlers.wait import (
     WorkerLook,
     own_job,
+    patiently,
     require_other_worker,
     waits_for_itself,
 )
@@ -81,9 +82,9 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
     queue, first, workers = context.queue, True, WorkerLook(context)
 
     def pause(seconds: float) -> None:
-        context.rescue()  # otherwise the run of a dead worker would never end
-        workers.look()
-        queue.wait(seconds)
+        patiently(queue, context.rescue)  # otherwise the run of a dead worker would never end
+        patiently(queue, workers.look)
+        patiently(queue, lambda: queue.wait(seconds))
 
     def begins(run: int) -> None:
         nonlocal first
@@ -104,7 +105,10 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
             f"{f'in {format_duration(due)}' if due >= 1 else 'now'}."
         )
 
-    _copy(context, context.logs.follow(lambda: queue.get(job_id), pause, begins, waits, shown))
+    def look() -> Job:
+        return patiently(queue, lambda: queue.get(job_id))
+
+    _copy(context, context.logs.follow(look, pause, begins, waits, shown))
 
 
 def _copy(context: Context, pieces: Iterable[bytes]) -> bytes:

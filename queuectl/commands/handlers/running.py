@@ -17,6 +17,7 @@ from queuectl.commands.handlers.wait import (
     ending,
     exit_code,
     own_job,
+    patiently,
     require_other_worker,
 )
 from queuectl.errors import InvalidInput, QueuectlError
@@ -37,7 +38,7 @@ def run(context: Context, args: dict[str, Any]) -> Result:
             context.note(f"Job added to the queue with job id: {job_id}")
         with _left_running(context, job_id):
             follow(context, job_id, shown=0)
-        job = context.queue.get(job_id)
+        job = patiently(context.queue, lambda: context.queue.get(job_id))
         context.queue.tidy()
     except InvalidInput:
         raise

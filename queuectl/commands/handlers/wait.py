@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from queuectl.commands import render
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import Result
 from queuectl.commands.handlers.jobs import NO_MATCH
 from queuectl.commands.selecting import listed_jobs, selects, whole_ids
-from queuectl.errors import PAUSED, InvalidInput, NoMatch, NoSuchJob, StoreError
+from queuectl.errors import PAUSED, InvalidInput, NoMatch, NoSuchJob, StoreError, Unanswered
+from queuectl.job_queue import JobQueue
 from queuectl.model.hooks import is_hook
 from queuectl.model.job import LIVE, Job, recurs
 from queuectl.model.selection import Selection
@@ -28,6 +29,9 @@ _FEW_LEFT = 1000  # jobs
 _BAR = 20  # columns
 _LONG = 600.0  # seconds until the next job is due
 _LOOK = 1.0  # seconds between looks when nothing wakes us
+_SILENT = 0.2  # seconds until a server that fell silent is asked again
+
+_Taken = TypeVar("_Taken")
 
 
 class WaitFailed(StoreError):
@@ -45,9 +49,9 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
     try:
         watch = _Watch(context, deadline)
         if args["all"]:
-            code = watch.everything()
+            code = patiently(context.queue, watch.everything)
         elif ids := _ids(context, args, watch.own):
-            code = watch.jobs(ids)
+            code = patiently(context.queue, lambda: watch.jobs(ids))
         elif watch.own:
             return Result([NO_MATCH])
         else:
@@ -56,6 +60,19 @@ def wait(context: Context, args: dict[str, Any]) -> Result:
     except StoreError as exc:
         raise WaitFailed(str(exc)) from exc
     return Result(code=code)
+
+
+def patiently(queue: JobQueue, step: Callable[[], _Taken]) -> _Taken:
+    """The step's result; it is taken again, from its start, whenever a server fell silent in it.
+
+    Raises Unanswered once the server has been silent for too long.
+    """
+    while True:
+        try:
+            return step()
+        except Unanswered:
+            time.sleep(_SILENT)
+            queue.store.await_answer()
 
 
 def _ids(context: Context, args: dict[str, Any], own: str) -> list[str]:
@@ -177,10 +194,13 @@ class _Watch:
         self.began = time.monotonic()
         self.workers = WorkerLook(context)
         self.own = own_job(context)
+        self._ended: dict[str, Job] = {}  # those of `jobs` that were told
+        # For `everything`: the jobs waited for, and the counts at the start.
+        self._at_start: tuple[set[str], dict[str, int]] | None = None
 
     def jobs(self, ids: list[str]) -> int:
         """Wait for the jobs with these ids; shows each as it ends. Returns the exit code."""
-        ended: dict[str, Job] = {}
+        ended = self._ended
         many = len(ids) > _MOST_NAMED
         seen: dict[str, int] = {}
         looks = 0
@@ -229,8 +249,11 @@ class _Watch:
 
     def everything(self) -> int:
         """Wait until no job is left to run, including jobs enqueued meanwhile."""
-        ids = {job.id for job in self.queue.find(LIVE) if self._ends(job)}
-        before = counts = self.queue.counts()
+        if self._at_start is None:
+            live = {job.id for job in self.queue.find(LIVE) if self._ends(job)}
+            self._at_start = live, self.queue.counts()
+        ids, before = self._at_start
+        counts = self.queue.counts()
         require_other_worker(self.context, self.own if ids else "")
         while left := self._left(counts):
             if any(held := self.queue.count_stuck()):

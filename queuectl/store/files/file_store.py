@@ -398,6 +398,9 @@ class FileStore:
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         self._writer.lock.on_wait = tell
 
+    def await_answer(self) -> None:
+        """See Store: files do not fall silent."""
+
     def leave_notices(self) -> None:
         lines = [line for line in self.notices if not line.endswith(TAKEN_IN)]
         self.notices.clear()

@@ -20,7 +20,14 @@ from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.errors import PyMongoError
 
 from queuectl.addresses import Address
-from queuectl.errors import DiskRefused, InvalidInput, NotConfirmed, StoreBusy, StoreError
+from queuectl.errors import (
+    DiskRefused,
+    InvalidInput,
+    NotConfirmed,
+    StoreBusy,
+    StoreError,
+    Unanswered,
+)
 
 _APP = "queuectl"  # the name of our clients at the server
 PATIENCE = 4.0  # seconds to wait for a silent server; a command ends within 5
@@ -218,6 +225,10 @@ class Connection:
                     what = "has no primary at the moment" if elects else "does not answer"
                     self.on_wait(f"{self.address.name} {what}; waiting")
                     self.on_wait = None
+
+    def await_answer(self) -> None:
+        """Wait until a server accepts writes again, as at the start; Unanswered if none does."""
+        self._find_primary(self.client)
 
     def _refuse_uninitiated(self, client: MongoClient[dict[str, Any]]) -> None:
         if "RSGhost" in _kinds(client):
@@ -452,7 +463,3 @@ def close_all() -> None:
     """Close all clients; a connection that is used again reconnects."""
     for connection in _connections.values():
         connection.close()
-
-
-class Unanswered(StoreError):
-    """No server answers, or no primary: one may answer later."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import QueuectlError, Unanswered
 from queuectl.store.files.log_cut import MISSING
 from queuectl.store.files.logs import LogFolder, Spool
 from queuectl.store.files.printed import rest
@@ -66,18 +66,23 @@ class DatabaseLogs(LogFolder):
         name, shown, now = self._name(job, run), 0, job
         while True:
             over = now.state != "in_progress" or now.run != run
-            size, cut = self._pieces.end(name)
-            if cut and shown > cut.front and over:  # what follows within the kept part
+            try:
+                size, cut = self._pieces.end(name)
+                is_within = cut is not None and shown > cut.front and over
+                if not is_within and (cut is None or over):
+                    for at, data in self._pieces.spans(name, shown):
+                        if at > shown:
+                            yield MISSING
+                        shown = at + len(data)
+                        yield data
+            except Unanswered:  # a set elects a primary
+                self._pieces.await_answer()
+                continue
+            if cut and is_within:  # what follows within the kept part
                 missed = cut.written - shown
                 if missed > size - cut.front:
                     yield MISSING
                 yield from self._pieces.read(name, max(size - missed, cut.front))
-            elif cut is None or over:
-                for at, data in self._pieces.spans(name, shown):
-                    if at > shown:
-                        yield MISSING
-                    shown = at + len(data)
-                    yield data
             if over:  # hence checked before the last reading
                 return
             wait(_LOOK)

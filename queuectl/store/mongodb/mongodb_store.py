@@ -376,6 +376,9 @@ class MongodbStore:
         """See Store."""
         self.connection.on_wait = tell
 
+    def await_answer(self) -> None:
+        self.connection.await_answer()
+
     def prepare_claims(self) -> None:
         """Connect, so that the first claim does not."""
         self._there()

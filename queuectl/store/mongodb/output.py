@@ -50,6 +50,8 @@ class Pieces:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+        self.await_answer = connection.await_answer
+
     @property
     def _logs(self) -> Any:
         return self._connection.database.logs
