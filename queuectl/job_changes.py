@@ -212,7 +212,7 @@ class JobChanges:
         Raises Conflict if a worker can still end its job.
         """
         done = self._change(which, self._abandon_rule(), "cancel", rev)
-        self.store.wake()  # what they held is free now now
+        self.store.wake()  # what they held is free now
         return done
 
     def _abandon_rule(self) -> Rule:

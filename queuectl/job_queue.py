@@ -431,7 +431,7 @@ class JobQueue(JobChanges):
     ) -> list[Job]:
         """Take a dead worker's jobs back, and the worker off the list.
 
-        `jobs`: those that name it, read after its death; None: search them. `asked_to_stop`: it was
+        `jobs`: those that name it, read after its death; None: find them. `asked_to_stop`: it was
         asked to stop before it was killed, which is not evidence against its jobs. `end`: see
         WorkerInfo.end. What was left of their processes must have been ended before.
         """

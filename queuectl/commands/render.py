@@ -123,7 +123,7 @@ def graphemes(text: str) -> Iterator[str]:
 
     start = flags = 0
     for at, char in enumerate(text):
-        flags = flags + 1 if "\U0001f1e6" <= char <= "\U0001f1ff" else 0  # two flags make one
+        flags = flags + 1 if "\U0001f1e6" <= char <= "\U0001f1ff" else 0  # two letters, one flag
         tinted = "\U0001f3fb" <= char <= "\U0001f3ff"
         joined = tinted or wcwidth(char) == 0 or text[at - 1] == _JOINER
         if at > start and not joined and (flags == 0 or flags % 2):

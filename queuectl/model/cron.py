@@ -36,8 +36,9 @@ def next_fitting(fields: str, zone: str | None, after: float) -> float:
     """The first moment after `after` that the fields match, in epoch seconds.
 
     A time that a clock change skips matches right after the change; a time that occurs twice
-    matches only the first time. Where the minute or the hour begins with `*`, they follow the
-    clock. Raises InvalidInput for fields that are wrong or match no day, and for an unknown zone.
+    matches only the first time. If the minute or the hour begins with `*`, neither holds: the
+    fields follow the clock. Raises InvalidInput for wrong fields, for fields that match no day, and
+    for an unknown zone.
     """
     words = ALIASES.get(fields.strip().lower(), fields).split()
     if len(words) != 5 or _ODD.search(fields):

@@ -391,7 +391,7 @@ def _write_all(fd: int, chunks: Iterable[bytes]) -> None:
 
 
 def write_nameless(path: str, chunks: Iterable[bytes]) -> int:
-    """Write a file without a name on the disk of `path`; returns its open descriptor."""
+    """Write a nameless file on the disk of `path`, gone once closed; returns its descriptor."""
     fresh = f"{path}.{os.urandom(8).hex()}{TEMPORARY}"
     fd = open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:

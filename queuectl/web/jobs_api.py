@@ -28,7 +28,7 @@ from queuectl.web.service import Service, masked, rev_tag, unchanged, wanted_rev
 MOST_BATCH = 10_000
 _MOST_IDS = 1000  # ids of the changed jobs
 _JOBS = f"{V1}/jobs"
-GUARDED = ("command", "env", "cwd")  # the state that a change must be based on
+GUARDED = ("command", "env", "cwd")  # a change of these must name the rev that it is based on
 LIGHT_MORE = ("command", "error", "cwd", "env", "timeout", "rerun", "worker", "history")
 
 

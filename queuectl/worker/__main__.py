@@ -15,7 +15,7 @@ def _load() -> None:
 
 
 if __name__ == "__main__":
-    aside(_load)  # collecting takes as long as a hundred claims
+    aside(_load)  # loading takes as long as a hundred claims
     from queuectl.worker.entry import main
 
     raise SystemExit(main())

@@ -132,7 +132,7 @@ class Worker:
         self._rested = True
         self._spread = 1.0  # factor on poll-interval while another worker keeps watch
         self._prepared = False  # whether `prepare_claims` was done since the last trouble
-        self._on_wait: Callable[[], None] | None = None  # has reported that there is nothing to run
+        self._on_wait: Callable[[], None] | None = None  # called while nothing can be run
 
     def work(self, *, until_empty: bool = False, on_wait: Callable[[], None] | None = None) -> int:
         """Work until a signal says stop or nothing is left to do; returns the exit code."""
@@ -441,7 +441,7 @@ class Worker:
         """Whether a worker may have died: the one on watch checks all, the others check one."""
         if not self._slot.keep_watch():
             return self._slot.sees_lost()
-        # Locks show at once which worker died; workers without a file are searched when idle.
+        # Locks show at once which worker died; workers without a file are looked for when idle.
         return self._job is None or not all(worker.alive for worker in self._queue.workers())
 
     def _recover(self, error: Exception) -> None:

@@ -127,7 +127,7 @@ class Template:
         self._words = words if in_words else None
         self._alone = words[0] if len(words) == 1 else ""  # a program, perhaps a placeholder
         self._parts = [] if in_words else _parts(command)
-        self._columns: frozenset[str] = frozenset()  # the number of the row filled in last
+        self._columns: frozenset[str] = frozenset()  # of the row filled in last
 
     def fill(self, row: Row) -> Draft:
         """The draft of one row; InvalidInput for an unknown column.

@@ -32,7 +32,7 @@ from queuectl.worker.hindrance import hindrance, unserved
 
 Told = Callable[[str], str]  # shows a time
 
-_NOT_FOUND = 127  # the codes of /bin/sh
+_NOT_FOUND = 127  # the exit code of /bin/sh for an unknown command
 _MOMENTS = 3  # of a schedule
 _MOST_NAMED = 5  # jobs named that hold what another one waits for
 _MOST_RETRIES = 10  # that are told of

@@ -72,7 +72,7 @@ def told_of_live(
     waiting: Collection[Job],
     state_of: Callable[[str], str | None],
 ) -> list[Finding]:
-    """What is wrong with live jobs, such as an edit by hand can leave.
+    """What is wrong with live jobs: faults that an edit by hand can leave.
 
     `twins`: see `key_twins`. `waiting`: the jobs that name parents. `state_of` gives a parent's
     state.

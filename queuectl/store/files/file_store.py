@@ -251,7 +251,7 @@ class FileStore:
                 self._held = (lines[-1], job)
             if lines:
                 self._writer.append(journal, lines, moves, PLAIN)
-            if live.freed and job is not None:  # one of this worker's own runs
+            if live.freed and job is not None:  # this worker runs one of them itself
                 self.freed = live.freed - bool(job.after or job.after_end)
         return Claim(job)
 
@@ -319,7 +319,7 @@ class FileStore:
     # -- settings
 
     def change_settings(self, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-        """See Store; while format 1 is written, live workers do not know pauses."""
+        """See Store; while format 1 is written, workers live that do not know pauses."""
         with self._writer.writing() as journal:
             if self.settings() != old:  # this raises too: a bad file is never overwritten
                 return False

@@ -123,7 +123,7 @@ def _kin_in(writer: Writer, journal: Journal, live: LiveIndex, pairs: Sequence[P
     """The kin from the index of live jobs, for a step that brings no job back."""
     waiting = (new for old, new in pairs if goes_back(old, new))
     states = _states(writer, journal, {name for job in waiting for name in job.after})
-    seen: dict[str, Job] = {}  # the same child is looked up for each of ten thousand jobs that fall
+    seen: dict[str, Job] = {}  # a child of ten thousand jobs that fall is looked up as often
 
     def kids_of(parent: str) -> Iterator[Job]:
         waits = live.waits

@@ -135,11 +135,11 @@ class Cuts:
     def assemble(self, fd: int, limit: int) -> str:
         """The path of a file with the whole log of the spool on `fd`: head, a line, and tail."""
         self._put("whole", self.kept(fd, limit))
-        self.gone = self.gone or 1  # there may be something to drop
+        self.gone = self.gone or 1  # there is something to drop now
         return self.path("whole")
 
     def rescued(self, fd: int, limit: int) -> str:
-        """The path of the file that becomes a dead worker's log; "" if the run wrote nothing."""
+        """The path of what becomes the log of a dead worker's run; "" if that wrote nothing."""
         size, whole = os.fstat(fd).st_size, self.path("whole")
         if os.path.lexists(whole):  # the worker was killed before the log got its name
             return whole

@@ -5,7 +5,7 @@ job that first ran under format 1 has none, and its logs are `JOB.RUN.log`.
 A worker keeps one spool open for all its runs and renames it only if something was written: a new
 file for each run would cost a third of the throughput. If a run may have left a process that still
 writes, the file belongs to that run for good. It is locked, and the processes of a run inherit the
-lock with the descriptor: while it is held, one of them lives.
+lock with the descriptor: while it is held, one of them lives, perhaps in another container.
 """
 
 from __future__ import annotations

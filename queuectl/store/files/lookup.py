@@ -23,7 +23,7 @@ from queuectl.store.files.job_files import (
 from queuectl.store.files.journal import Journal
 from queuectl.store.files.own_files import OwnFiles
 
-FEW = 20  # ids; more are searched in one pass over all lines
+FEW = 20  # ids; more are searched for in one pass over all lines
 Found = tuple[bytes, str]  # the job's line, the file that holds the job
 
 
@@ -33,7 +33,7 @@ def named_jobs(
     look_up: Callable[[Journal, Collection[str]], dict[str, Found]],
     ids: Collection[str],
 ) -> Iterator[tuple[Journal, Iterator[Job]]]:
-    """Takes the lock; gives the journal, read to its end, and each job; NoSuchJob."""
+    """Takes the lock; gives the journal, read to its end, and the jobs; NoSuchJob for a missing one."""
     with writing as journal:
         found = look_up(journal, ids)
 

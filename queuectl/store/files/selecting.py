@@ -23,7 +23,7 @@ def selected_jobs(
 ) -> Iterator[tuple[Journal | None, list[Job]]]:
     """Takes the lock; gives the journal, read to its end, and the jobs selected then.
 
-    The jobs are searched before the lock is taken; under it only what the journal gained since is
+    The jobs are looked for before the lock is taken; under it only what the journal gained since is
     read. Without such jobs the lock is not taken and no journal is given.
     """
     for _ in range(_LOOKS):

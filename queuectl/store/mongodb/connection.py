@@ -88,7 +88,7 @@ class Connection:
         self._mutex = threading.Lock()
         self._refused = (float("-inf"), "")  # when nobody answered last, and what was said then
         self._offset, self._looked = 0.0, float("-inf")
-        self._apart = 0.0  # readings of our two clocks when the server's was read
+        self._apart = 0.0  # between our own two clocks when the server's was read
         self.lacks_index = False  # whether an index was found missing; see MongodbStore._there
         self.got_on = float("-inf")  # when part of a long operation was last done, by `clock`
 

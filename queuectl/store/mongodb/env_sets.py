@@ -17,7 +17,7 @@ from queuectl.store.mongodb.connection import MARKER, Connection
 EnvSet = Mapping[str, Any]
 
 _HOUR, _DAY = 3600.0, 86_400.0  # seconds
-_MANY = 32  # with more sets, those that no job names are searched
+_MANY = 32  # with more sets, those that no job names are looked for
 
 
 class EnvSets:

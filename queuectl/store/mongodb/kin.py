@@ -36,7 +36,7 @@ _NAMING = ("after", "after_end")
 _HINTS = {"after": "waits_after", "after_end": "waits_after_end", WAITS: "waits"}
 _OF_KIDS = dict.fromkeys(("state", *_NAMING, WAITS), 1)
 _OF_PARENTS = dict.fromkeys(("state", *RECURS, KIDS), 1)
-_FEW = 8  # up to so many jobs, their children are not searched first
+_FEW = 8  # for up to so many jobs, their children are not looked for first
 MOST = 10_000  # jobs enqueued at once if some of them wait for others
 
 

@@ -27,7 +27,7 @@ from queuectl.store.files.printed import PIECE
 from queuectl.store.mongodb.connection import Connection, clock, pieces
 
 PAUSE = 0.5  # seconds between looks at the spool
-_TRUSTED = 1.0  # seconds for which "is not lost" holds: a question a piece would slow others down
+_TRUSTED = 1.0  # seconds; how long "not lost" is trusted: a query for each piece would slow others
 _NEVER = float("-inf")
 _SMALL = 1 << 14  # bytes up to which a piece grows, so that short output has few pieces
 _MOST = 64  # pieces sent at each look

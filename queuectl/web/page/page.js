@@ -1,4 +1,4 @@
-// The page: one list, one stream, one drawer. What only changes is not drawn anew.
+// The page: one list, one stream, one drawer. What has only changed is not drawn anew.
 import { MARKS, NAMES, Problem, STATES, ago, ask, askToken, by, clock, copier, counted, dialog, el, ends, line, lineOf, listen, now,
   number, painted, plain, put, seconds, setClock, since, span, takeToken, theme } from "/page/parts.js";
 
