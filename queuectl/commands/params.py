@@ -52,7 +52,7 @@ SHOWN = (
     JSON,
     Param("--jsonl", "flag", "print JSON lines, one for each job"),
     Param("--csv", "flag", "print comma-separated values, titles first"),
-    Param("--tsv", "flag", "the same with tabs; tabs in values become \\t, newlines \\n"),
+    Param("--tsv", "flag", "the same with tabs; in values \\ is \\\\, a tab \\t, a newline \\n"),
     Param("--input", "flag", "with --jsonl: only what 'enqueue --file' takes back, secrets too"),
 )
 LISTED = (

@@ -58,7 +58,7 @@ class Offspring:
         return _closure(table, seeds, spared | strange | {mine})
 
     def has_nothing_new(self, run: Run, seconds: float) -> bool:
-        """Whether a run of `seconds` surely left nothing; a quick check, False if it cannot tell."""
+        """Whether a run of `seconds` surely left nothing; quick, False if it cannot tell."""
         if not self._spared or seconds > _SHORT or processes.latest_pid() < run.pid:
             return False
         mine, pid = os.getpid(), run.pid

@@ -27,7 +27,8 @@ _CHANGES = (("update ID --priority N", "changes a field of a job"), ("edit ID", 
 _RETRIES = (("retry ID", "runs a job again"), ("dlq retry --all", "all that are dead"))
 _PAUSES = (("pause", "lets no job start"), ("resume", "ends that"))
 _RESUMES = (("resume", "lets jobs start again after a pause"),)
-_WORKERS = (("worker list", "shows the workers"), ("worker scale N", "keeps that many running"))
+_SCALES = ("worker scale N", "starts or stops workers until N run")
+_WORKERS = (("worker list", "shows the workers"), _SCALES)
 _STARTS = (("worker start", "starts a worker in the background; there is no server"),)
 _ENDS = (("worker stop", "stops the workers; there is no server"),)
 _AFRESH = ("worker stop", "and then 'worker start' begin with fresh workers")
@@ -146,11 +147,11 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "status --watch": (("watch 5 status", "shows it again every five seconds"),),
     "worker stop --all": (("worker stop", "stops all workers"),),
-    "worker scale --count": (("worker scale 3", "keeps three workers running"),),
+    "worker scale --count": (("worker scale 3", "starts or stops workers until three run"),),
     "enqueue --follow": (("run -- COMMAND", "enqueues a job and shows its output"),),
     "enqueue -f": (("run -- COMMAND", "enqueues a job and shows its output"),),
     "logs --grep": (("logs ID", "shows the output, for grep to search"),),
-    " -S": (("worker scale 3", "keeps three workers running"),),
+    " -S": (("worker scale 3", "starts or stops workers until three run"),),
     "list --filter": (("list --match TEXT", "shows the jobs that contain a text"),),
 }
 # Commands that take no word, with the command that does.

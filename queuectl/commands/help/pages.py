@@ -53,7 +53,7 @@ Exit codes
   4    conflict: the id exists, or the job's state does not allow it
   5    the data folder is busy, cannot be read, or refuses to be written
   124  wait: the time given by --timeout is up
-  125  wait, run: the command itself failed
+  125  wait, run: queuectl itself failed, not the job
   129  ended by a hangup
   130  interrupted (Ctrl-C)
   141  the reader of the output went away

@@ -33,7 +33,7 @@ def named_jobs(
     look_up: Callable[[Journal, Collection[str]], dict[str, Found]],
     ids: Collection[str],
 ) -> Iterator[tuple[Journal, Iterator[Job]]]:
-    """Takes the lock; gives the journal, read to its end, and the jobs; NoSuchJob for a missing one."""
+    """Takes the lock; gives the journal, read to its end, and the jobs. Raises NoSuchJob."""
     with writing as journal:
         found = look_up(journal, ids)
 
