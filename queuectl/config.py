@@ -159,7 +159,7 @@ def _listed(setting: Setting, text: str) -> list[str]:
         if not (name.isidentifier() and name.isascii()):
             raise InvalidInput(f"{setting.name}: no variable can be named {name!r}")
         if name in ("all", "none") and len(names) > 1:
-            raise InvalidInput(f"{setting.name}: '{name}' stands alone, without other names")
+            raise InvalidInput(f"{setting.name}: '{name}' must be alone, without other names")
     return [] if names == ["none"] else names
 
 

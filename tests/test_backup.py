@@ -171,7 +171,7 @@ HEAD = b'{"queuectl": "backup", "format": 1, "made_at": "", "settings": {}}'
         (sealed([HEAD, b"{}"]), "f:2: a job has no id"),
         (sealed([HEAD, b"nothing"]), "f:2: a job must be an object"),
         (sealed([HEAD, b'{"id": "a", "command": "x"}'] * 2), "f:3: a job has no id"),
-        (sealed([HEAD, *[b'{"id": "a", "command": "x"}'] * 2]), "f:3: job 'a' stands twice"),
+        (sealed([HEAD, *[b'{"id": "a", "command": "x"}'] * 2]), "f:3: job 'a' occurs twice"),
         (sealed([HEAD]).replace(b'"jobs": 1', b'"jobs": 1}'), "cut short"),
         (sealed([HEAD]) + b"\n", "cut short"),
         (sealed([HEAD]).replace(b"\n", b"\r\n"), "its line ends were changed"),

@@ -133,8 +133,8 @@ def test_values_are_read_and_shown_alike(name, text, value):
         ("inherit-env", "A\0", "no variable can be named"),
         ("inherit-env", "PATH 2X", "no variable can be named '2X'"),
         ("inherit-env", "MY-VAR", "no variable can be named 'MY-VAR'"),
-        ("inherit-env", "all,PATH", "'all' stands alone"),
-        ("inherit-env", "PATH none", "'none' stands alone"),
+        ("inherit-env", "all,PATH", "'all' must be alone"),
+        ("inherit-env", "PATH none", "'none' must be alone"),
     ],
 )
 def test_bad_values_are_refused(name, text, complaint):

@@ -353,7 +353,7 @@ def test_a_large_file_tells_on_a_terminal_how_far_it_got(cli, tmp_path, monkeypa
         while not shown.endswith(b"end"):
             shown += screen.read(4096)
     steps = ["1,000 jobs, about 2s left", "2,000 jobs, about 500ms left"]
-    wanted = [*(f"Reading jobs: {step}" for step in steps), "Handing in 2,500 jobs"]
+    wanted = [*(f"Reading jobs: {step}" for step in steps), "Enqueuing 2,500 jobs"]
     told = [line for line in shown.decode().split("\r") if "jobs" in line]
     assert told == ([] if quiet else [f"{line}\x1b[K" for line in wanted])
     assert cli.ok("status", "-q").startswith("pending 2500\n")

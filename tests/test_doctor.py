@@ -183,7 +183,7 @@ def test_a_hand_edit_is_not_a_problem_but_a_mistake_in_it_is(queue):
     assert "mistake in line 3, column 1: a job has no command" in found(queue)[0]
     twin = text.replace('"id": "c"', '"id": "a"')
     path(queue, "jobs.json").write_text(twin)
-    assert "job 'a' stands twice" in found(queue)[0]
+    assert "job 'a' occurs twice" in found(queue)[0]
 
 
 def test_two_live_jobs_with_one_unique_key_are_named(queue):

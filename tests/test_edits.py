@@ -352,7 +352,7 @@ def test_a_job_that_died_since_jobs_json_was_read_is_not_a_twin(queue):
 
 def test_a_job_in_both_files_that_differs_is_a_mistake(queue):
     a = queue.has("a", (1, make_job("a")))
-    with pytest.raises(Mistake, match=r"'a' stands twice, in jobs\.json and dlq\.json"):
+    with pytest.raises(Mistake, match=r"'a' occurs twice, in jobs\.json and dlq\.json"):
         queue.decide(
             queue.saved(a._replace(priority=1)), queue.saved(a._replace(priority=2), dead=True)
         )

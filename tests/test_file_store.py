@@ -377,8 +377,8 @@ def test_the_list_of_workers_of_a_queue_in_the_making_is_made_with_it(store):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"base": 2,\n "base": 3}', "the key 'base' stands twice"),
-        ('{"base": 2,\n "backoff_base": 3}', ":2:2: 'backoff_base' stands there already"),
+        ('{"base": 2,\n "base": 3}', "the key 'base' occurs twice"),
+        ('{"base": 2,\n "backoff_base": 3}', ":2:2: 'backoff_base' is there already"),
         ('{\n "base": "x"\n}', ":2:2: base must be a number"),
         ('{"a": 1\n', ":2:1: "),
     ],

@@ -241,7 +241,7 @@ BAD = [
         "2026-01-31",
         "",
     ),
-    ("enqueue --", "the command behind -- is missing", "", ""),
+    ("enqueue --", "the command after -- is missing", "", ""),
     ("enqueue echo 'a b'", "to run a command: enqueue -- echo 'a b'", "echo", "-- echo"),
     ("update echo", "'echo' is not an object", "echo", ""),
     ("update", "update needs an object", "", ""),
@@ -436,7 +436,7 @@ def test_the_words_behind_dashes_are_left_to_sh(command: str) -> None:
 def test_only_blanks_around_a_command_behind_dashes_are_lost(text: str) -> None:
     bound = bind(SPECS, "enqueue -- " + text)
     if bound.faults:
-        assert bound.open or "behind --" in bound.faults[0].message
+        assert bound.open or "after --" in bound.faults[0].message
     else:
         command = bound.values["argv"]
         assert isinstance(command, str)
@@ -450,7 +450,7 @@ def test_an_empty_or_missing_program_behind_dashes_is_refused() -> None:
         (bind(SPECS, "enqueue -- # x"), "missing"),
         (bind_argv(SPECS, ["enqueue", "--", " ", "x"]), "empty"),
     ):
-        assert bound.faults[0].message == f"the command behind -- is {how}"
+        assert bound.faults[0].message == f"the command after -- is {how}"
 
 
 @pytest.mark.parametrize(

@@ -618,9 +618,9 @@ MISTAKES = [
     ('[{"id": "x", "command": "y", "priority": true}]', ":1:2: priority must be a whole number"),
     ('[{"id": "x", "command": "y", "max_retries": -1}]', ":1:2: max_retries must lie between"),
     ('[{"id": "x", "command": "y", "run_at": "2026-01-01T00:00:00"}]', "names no zone"),
-    ('[{"id": "x", "command": "y", "id": "z"}]', ":1:2: the key 'id' stands twice in one object"),
-    ('[{"id": "x", "command": "y", "env": {"A": "1", "A": "2"}}]', "the key 'A' stands twice"),
-    ("[" + GOOD + ",\n" + GOOD + "]", ":2:1: job 'x' stands twice, in "),
+    ('[{"id": "x", "command": "y", "id": "z"}]', ":1:2: the key 'id' occurs twice in one object"),
+    ('[{"id": "x", "command": "y", "env": {"A": "1", "A": "2"}}]', "the key 'A' occurs twice"),
+    ("[" + GOOD + ",\n" + GOOD + "]", ":2:1: job 'x' occurs twice, in "),
     ('[{"id": "a", "command": "y", "state": "failed"}]', ":1:2: job 'a' is pending: cannot make"),
     ('[{"id": "x", "command": "y", "k": NaN}]', "NaN is not a JSON number"),
     ('[{"id": "x", "command": "y", "k": 1e999}]', ":1:2: "),
@@ -733,7 +733,7 @@ def test_an_untouched_line_and_a_changed_one_of_one_job_are_refused(store, chang
     assert changed != lines[1]
     lines.insert(1 if changed_comes_first else 2, changed)
     write(store, "\n".join(lines) + "\n")
-    with pytest.raises(BadFile, match=r"jobs\.json:[23]:1: job 'a' stands twice"):
+    with pytest.raises(BadFile, match=r"jobs\.json:[23]:1: job 'a' occurs twice"):
         list(store.find())
 
 

@@ -310,7 +310,7 @@ def test_dead_jobs_and_single_ones_in_json_can_be_enqueued_again(cli, tmp_path):
     (tmp_path / "cut").write_text(dead.rstrip()[:-1])
     result = cli("--data", str(tmp_path / "none"), "enqueue", "--file", "cut")
     assert result.code == 2
-    assert "'}' is missing behind the jobs" in result.err
+    assert "'}' is missing after the jobs" in result.err
     assert cli("enqueue", "--file", "dead").code == 4, "they are there already"
 
 

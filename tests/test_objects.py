@@ -184,7 +184,7 @@ BAD = [
     ("{id: a", "its last brace is missing (line 1, column 7)", "{"),
     ('{command: "echo hi}', "lacks its last", '"'),
     ("{id: a} x", "ends before its text", " x"),
-    ('{"id":"a"} x', "more text behind", " x"),
+    ('{"id":"a"} x', "more text after", " x"),
     ("{", "its last brace is missing", "{"),
     ("x", "written as an object", "x"),
     ("", "written as an object", ""),

@@ -151,7 +151,7 @@ def test_files_that_a_fold_changed_under_a_reader_of_an_edit_are_not_a_mistake(s
         monkeypatch.setattr(Snapshot, "_open_copies", open_copies)
         monkeypatch.setattr(Snapshot, "_parse_both", parse_both)
         other.fold()
-        raise BadFile("job 'a' stands twice, in jobs.json and dlq.json")
+        raise BadFile("job 'a' occurs twice, in jobs.json and dlq.json")
 
     open_copies = Snapshot._open_copies
     monkeypatch.setattr(Snapshot, "_open_copies", lambda *_: False)

@@ -43,7 +43,7 @@ def _check_slot(text: str, noun: str) -> str:
     tag, _, number = text.partition("#")
     check_tag(text.removeprefix("lock/") if not number else tag, noun)
     if number and not (number.isascii() and number.isdigit()):
-        raise InvalidInput(f"{noun} {text!r} has no number behind its #")
+        raise InvalidInput(f"{noun} {text!r} has no number after its #")
     return text
 
 

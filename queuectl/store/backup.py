@@ -227,7 +227,7 @@ def _jobs(lines: list[bytes], now: str, name: str) -> list[Job]:
         except InvalidInput as exc:
             raise BadFile(f"{name}:{number}: {exc}; {_LEFT}") from None
         if job.id in jobs:
-            raise BadFile(f"{name}:{number}: job '{job.id}' stands twice; {_LEFT}")
+            raise BadFile(f"{name}:{number}: job '{job.id}' occurs twice; {_LEFT}")
         jobs[job.id] = job
     return list(jobs.values())
 

@@ -348,7 +348,7 @@ def change_many(service: Service, call: Call) -> Answer:
 
 def _check_expect(body: dict[str, Any]) -> None:
     if body["expect"] is None and not body["dry_run"]:
-        raise Refused(428, "say with expect how many jobs shall be touched (dry_run counts them)")
+        raise Refused(428, "say with expect how many jobs to change (dry_run counts them)")
 
 
 def touch(

@@ -60,12 +60,12 @@ def view(queue: JobQueue) -> View:
 
 
 def in_files(path: str) -> dict[str, str]:
-    """Which JSON file holds each job; AssertionError if one stands twice."""
+    """Which JSON file holds each job; AssertionError if one occurs twice."""
     where: dict[str, str] = {}
     for name in FILES:
         with open(os.path.join(path, name), "rb") as file:
             for form in json.load(file):
-                assert form["id"] not in where, f"{form['id']} stands twice"
+                assert form["id"] not in where, f"{form['id']} occurs twice"
                 assert (form["state"] == "dead") is (name == "dlq.json"), form
                 where[form["id"]] = name
     return where

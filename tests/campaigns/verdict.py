@@ -180,7 +180,7 @@ def faults(yard: Yard, queue: JobQueue) -> list[str]:
     jobs = told.purged | {job.id: job for job in present}
     found = yard.violations() + queue.store.check()
     if len({job.id for job in present}) < len(present):
-        found.append("a job stands twice")
+        found.append("a job occurs twice")
     found += _counter_faults(queue, present)
     own = {i: job for i, job in jobs.items() if not (job.planned or recurs(job) or is_hook(job))}
     found += _acceptance_faults(told, own)

@@ -365,7 +365,7 @@ def test_an_insert_that_is_done_twice_is_one(store, database, monkeypatch):
     with pytest.raises(DuplicateId, match="exists already, in mongodb://"):
         store.add([make_job("a")])
     database.jobs.update_one({"_id": "warm"}, {"$set": {"state": "staged", "_batch": "b"}})
-    with pytest.raises(DuplicateId, match=r"being handed in \(for an hour at most"):
+    with pytest.raises(DuplicateId, match=r"being enqueued \(for at most an hour"):
         store.add([make_job("warm")])
 
 

@@ -422,7 +422,7 @@ class Binder(Reading):
 
             words = [token.text for token in self.argv if token.role != "comment"]
             if not words or not words[0].strip():
-                self._missing(f"the command behind -- is {'empty' if words else 'missing'}")
+                self._missing(f"the command after -- is {'empty' if words else 'missing'}")
             elif len(words) == 1 and not is_plain(words[0]):
                 from queuectl.commands.grammar.ways_out import both_ways, is_no_program
 

@@ -80,7 +80,7 @@ def _strict(text: str) -> Draft:
     start = len(text) - len(text.lstrip(BLANKS))
     value, end = _decode(_decoder(), text, start)
     if text[end:].strip(BLANKS):
-        raise InvalidInput("there is more text behind the object", start=end, end=len(text))
+        raise InvalidInput("there is more text after the object", start=end, end=len(text))
     return _typed(text, value, start)
 
 
@@ -245,7 +245,7 @@ class _ManyReader:
         """Read the jobs; `array`: the whole text may be one array."""
         yield from self._many(array=array and self._take("["))
         if self._char():
-            raise self._unfit("there is more text behind the jobs")
+            raise self._unfit("there is more text after the jobs")
 
     def _many(self, *, array: bool) -> Iterator[tuple[int, Draft]]:
         """Read objects to the end of the text or of the array."""
@@ -264,7 +264,7 @@ class _ManyReader:
             if self._count % _TELL_EACH == 0:
                 self.tell(self._count)
             if array and not self._take(",") and self._char() not in ("", "]"):
-                raise self._unfit("',' or ']' is missing behind the object")
+                raise self._unfit("',' or ']' is missing after the object")
         if array and not self._take("]"):
             self.at = begun
             raise self._unfit("the array that begins here is not closed")
@@ -286,7 +286,7 @@ class _ManyReader:
             if children := re.compile(_CHILDREN).match(self.text, self.at):
                 self.at = children.end()
         if not self._take("}"):
-            raise self._unfit("'}' is missing behind the jobs")
+            raise self._unfit("'}' is missing after the jobs")
 
     def _char(self) -> str:
         """Skip blanks; returns the character found, "" at the end."""

@@ -56,7 +56,7 @@ def rows(file: IO[bytes], name: str) -> Iterator[tuple[int, Row]]:
     number = 0
     for number, (line, row) in enumerate(found, 1):
         if number > MOST_ROWS:
-            raise InvalidInput(f"{name} has more than {MOST_ROWS:,} rows: hand it in by parts")
+            raise InvalidInput(f"{name} has more than {MOST_ROWS:,} rows: enqueue it in parts")
         yield line, {_NUMBER: str(number), **row}
     if not number:
         raise InvalidInput(f"{name} holds no row")
@@ -216,12 +216,12 @@ def _parts(line: str) -> list[tuple[str, bool]]:
     for text, is_name in parts:
         if is_name and unclear:
             raise InvalidInput(
-                f"{{{text}}} stands in a line with {unclear[0].strip()}, where a value could be "
-                "read as syntax: write words behind --, or hand values over by --env"
+                f"{{{text}}} is in a line with {unclear[0].strip()}, where a value could be "
+                "read as syntax: write words after --, or pass values by --env"
             )
         if is_name and (opened := _quote_around(before)):
             raise InvalidInput(
-                f"{{{text}}} stands inside {opened}, where a value could be read as syntax: "
+                f"{{{text}}} is inside {opened}, where a value could be read as syntax: "
                 "end the quotes before it, as in 'out/'{x}'.png'"
             )
         before += "_" if is_name else text

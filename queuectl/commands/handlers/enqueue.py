@@ -406,4 +406,4 @@ class _Reading:
 
     def tell_end(self, jobs: int) -> None:
         if time.monotonic() - self._began >= 1.0:
-            self._context.show_waiting(f"Handing in {jobs:,} jobs")
+            self._context.show_waiting(f"Enqueuing {jobs:,} jobs")

@@ -93,7 +93,7 @@ def worker_stop(context: Context, args: dict[str, Any]) -> Result:
             raise
         why = str(exc).replace("nothing was changed: ", "")
         raise StoreError(
-            f"the workers are stopped, but tidying up behind them was refused: {why}"
+            f"the workers are stopped, but tidying up after them was refused: {why}"
         ) from exc
     return Result()
 

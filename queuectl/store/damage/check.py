@@ -33,7 +33,7 @@ def problems(snapshot: Snapshot) -> list[str]:
     jobs = list(merged(snapshot.base_jobs(), snapshot.overlay, False))
     dead = list(merged(snapshot.base_dead(), snapshot.overlay, True))
     times = Counter(map(line_id, jobs + dead))
-    found = [f"job {job_id.decode()} stands twice" for job_id, n in times.items() if n > 1]
+    found = [f"job {job_id.decode()} occurs twice" for job_id, n in times.items() if n > 1]
     found += [f"job {line_id(line).decode()} is not dead" for line in dead if not _is_dead(line)]
     found += [f"job {line_id(line).decode()} is dead" for line in jobs if _is_dead(line)]
     unsound = (line for line in jobs + dead if not is_sound(line))

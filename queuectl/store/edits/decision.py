@@ -124,7 +124,7 @@ def decide(
         for job_id, (line, at) in lines.items():
             if edit.lines.setdefault(job_id, line) != line:
                 raise Mistake(
-                    file.dead, at, f"job '{job_id.decode()}' stands twice, in {JOBS} and {DEAD}"
+                    file.dead, at, f"job '{job_id.decode()}' occurs twice, in {JOBS} and {DEAD}"
                 )
         edit.lines.update(judge.removals(named[which] | elsewhere))
         told.take(judge.told)

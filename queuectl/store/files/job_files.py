@@ -327,7 +327,7 @@ def parse_edited(
     jobs: dict[str, Job] = {}
     for at, job, _ in read_edited(data, path, now, state):
         if job.id in taken:
-            what = f"job '{job.id}' stands twice, in {JOBS} and {DEAD}"
+            what = f"job '{job.id}' occurs twice, in {JOBS} and {DEAD}"
             raise mistake(path, data.decode(), at, what)
         jobs[job.id] = job
     return jobs
@@ -375,7 +375,7 @@ def read_edited(
 
 
 def _twice(path: str, text: str, at: int, job_id: str) -> BadFile:
-    return mistake(path, text, at, f"job '{job_id}' stands twice, in {path}")
+    return mistake(path, text, at, f"job '{job_id}' occurs twice, in {path}")
 
 
 def _changed_lines(
@@ -475,7 +475,7 @@ def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(form) < len(pairs):
         names = [name for name, _ in pairs]
         twin = next(name for name in names if names.count(name) > 1)
-        raise InvalidInput(f"the key {twin!r} stands twice in one object")
+        raise InvalidInput(f"the key {twin!r} occurs twice in one object")
     return form
 
 

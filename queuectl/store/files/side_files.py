@@ -158,7 +158,7 @@ def read_settings(folder: str) -> Mapping[str, object]:
         try:
             settings = Settings({name: value})
             if not named.isdisjoint(settings.changed):
-                raise InvalidInput(f"'{name}' stands there already, in another spelling")
+                raise InvalidInput(f"'{name}' is there already, in another spelling")
         except InvalidInput as exc:
             key = re.search(rf'"{re.escape(name)}"\s*:', text)
             raise mistake(path, text, key.start() if key else 0, str(exc)) from None

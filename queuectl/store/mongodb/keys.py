@@ -69,5 +69,5 @@ class Keys:
             found = self._jobs.find_one({KEY: {"$in": document[KEY]}}, {"state": 1})
         if found is None:
             return None
-        state = "being handed in" if found["state"] == STAGED else found["state"]
+        state = "being enqueued" if found["state"] == STAGED else found["state"]
         return KeyTaken(found["_id"], document["unique"], state, index)

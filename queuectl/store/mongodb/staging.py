@@ -117,7 +117,7 @@ class Staging:
         where, staged = self._connection.address.name, {"_id": document["_id"], "state": STAGED}
         with self._connection.told():
             if self._connection.jobs.find_one(staged, {"_id": 1}) is not None:
-                where += ", being handed in (for an hour at most, if that was killed)"
+                where += ", being enqueued (for at most an hour, if that was killed)"
         return DuplicateId(document["_id"], where, index)
 
     def _commit(self, batch: str, count: int) -> None:

@@ -235,7 +235,7 @@ function showEnds() {
   none.hidden = rows.size > 0;
   if (rows.size) return;
   if (view.states.length || view.q) put(none, "No job is like that. ", el("button", { onclick: () => go({ states: [], q: "" }) }, "Show all"));
-  else put(none, el("p", {}, "The queue holds no job. Hand one in with the button above, or type"), el("code", {}, "queuectl enqueue -- echo Hello"));
+  else put(none, el("p", {}, "The queue holds no job. Add one with the button above, or type"), el("code", {}, "queuectl enqueue -- echo Hello"));
 }
 
 // -- selecting
@@ -979,7 +979,7 @@ async function form(job = null, again = false) {
       try {
         if (editing) await ask("PATCH", pathOf(job.id), changed(), { "if-match": job.tag });
         else job = (await ask("POST", `${V1}/jobs`, given())).form;
-        tell(editing ? `Job ${job.id} is changed.` : `Job ${job.id} is handed in.`, command());
+        tell(editing ? `Job ${job.id} is changed.` : `Job ${job.id} is enqueued.`, command());
         close();
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
@@ -991,7 +991,7 @@ async function form(job = null, again = false) {
     const more = el("details", { open: editing || again }, el("summary", {}, "After other jobs, schedule, locks, folder, variables"), el("div", { className: "fields" }, rare));
     return el("form", { onsubmit: submit, noValidate: true }, el("div", { className: "fields" }, usual), more, problem,
       el("div", { className: "line-of" }, told, copier(command)),
-      ends(close, "Cancel", el("button", { className: "main" }, editing ? "Save" : "Hand in")),
+      ends(close, "Cancel", el("button", { className: "main" }, editing ? "Save" : "Enqueue")),
       set(told, command()));
   });
 }
