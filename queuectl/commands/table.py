@@ -296,7 +296,7 @@ COMMANDS = (
         details=(
             "Ctrl-C lets the running jobs finish; a second one ends them and queues them again. "
             "With --drain the exit code is 1 if a job that ran here ended dead; "
-            "of those that other workers ran 'wait' tells. If it is told to stop while jobs are "
+            "'wait' reports those that other workers ran. If it is told to stop while jobs are "
             "left, the code is 130 for Ctrl-C, 129 for a hangup, else 143. "
             "-q shows no lines of jobs."
         ),

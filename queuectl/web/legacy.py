@@ -74,7 +74,7 @@ def stop_workers(service: Service, call: Call) -> Answer:
 
 
 def status(service: Service, call: Call) -> Answer:
-    """The standing of the queue."""
+    """The status of the queue."""
     found = status_form(service)
     jobs = found["jobs"]
     summary = {"total_jobs": found["total"], "pending": jobs["pending"]}

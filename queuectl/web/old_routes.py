@@ -63,7 +63,7 @@ OLD = (
         acts=True,
         advice=_PAGE_HAS.format(_OLD_START.replace("start", "stop"), "worker stop"),
     ),
-    _old("GET /status", "oldStatus", legacy.status, "The standing of the queue"),
+    _old("GET /status", "oldStatus", legacy.status, "The status of the queue"),
     _old("GET /dlq/list", "oldDead", legacy.dlq_list, "The dead jobs"),
     _old(
         "POST /dlq/retry",

@@ -1,4 +1,4 @@
-"""The rest of `/api/v1`: the standing of the queue, dead jobs, workers, settings, statistics."""
+"""The rest of `/api/v1`: the status of the queue, dead jobs, workers, settings, statistics."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ ROUTES: tuple[Route, ...] = (
         queue_api.status,
         "Counts by state, workers, health",
         _WAIT,
-        answers={200: "the standing", 304: "nothing changed"},
+        answers={200: "the status", 304: "nothing changed"},
         result="Status",
         command="status",
     ),
