@@ -161,13 +161,13 @@ def test_a_hook_that_fails_for_good_is_dead_and_makes_no_chain(cli, monkeypatch)
     assert cli("worker", "run", "--drain").code == 1
     assert cli.ok("list", "-q").count("\n") == 3
     assert cli.ok("dlq", "list", "-q").startswith("hook:")
-    told = "1 hook is dead: nobody was told of a; 'dlq list' shows it"
+    told = "1 hook is dead and did not report a; 'dlq list' shows it"
     assert f"Warning: {told}\n" in cli.ok("status")
     assert f"Note: hooks: {told}\n" in cli.ok("doctor")
     standing = standing_of(read_summary(cli.folder, time.time()))
     assert standing_text(standing, 500)[0][1] == f" ! {told}"
     assert untold(list("abcde")) == (
-        *("5 hooks are dead: nobody was told of c, d, e, ...", "'dlq list' shows them"),
+        *("5 hooks are dead and did not report c, d, e, ...", "'dlq list' shows them"),
     )
     monkeypatch.setenv("QUEUECTL_EVENT", "completed")  # as in a hook
     cli.ok("enqueue", "--id", "of-hook", "--", "true")

@@ -278,7 +278,7 @@ def test_a_list_in_json_can_be_enqueued_again(cli, tmp_path):
     other = str(tmp_path / "other")
     result = cli("--data", other, "enqueue", "--file", "jobs.json")
     assert result.code == 0, result
-    assert "jobs.json: passed over" in result.err
+    assert "jobs.json: ignored" in result.err
     for name in ("attempts", "created_at", "history", "state", "env_set"):
         assert name in result.err
     after = {job["id"]: job for job in json.loads(cli.ok("--data", other, "list", "--json"))}
@@ -301,7 +301,7 @@ def test_dead_jobs_and_single_ones_in_json_can_be_enqueued_again(cli, tmp_path):
         other = str(tmp_path / f"other {name}")
         result = cli("--data", other, "enqueue", "--file", name)
         assert result.code == 0, result
-        assert f"{name}: passed over" in result.err
+        assert f"{name}: ignored" in result.err
         assert "exit_code" in result.err
         jobs = json.loads(cli.ok("--data", other, "list", "--json"))
         assert [job["id"] for job in jobs] == ids

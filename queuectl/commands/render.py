@@ -85,7 +85,7 @@ def untold(ids: Sequence[str]) -> tuple[str, str]:
     """The line that hooks for the ends of these jobs are dead, and how to list them."""
     hooks, shows = ("1 hook is", "it") if len(ids) == 1 else (f"{len(ids)} hooks are", "them")
     jobs = ", ".join(ids[-3:]) + ", ..." * (len(ids) > 3)
-    return f"{hooks} dead: nobody was told of {brief(jobs)}", f"'dlq list' shows {shows}"
+    return f"{hooks} dead and did not report {brief(jobs)}", f"'dlq list' shows {shows}"
 
 
 def brief(text: object, most: int = LONGEST) -> str:

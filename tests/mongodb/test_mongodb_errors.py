@@ -117,7 +117,7 @@ def test_of_an_option_that_the_driver_does_not_know_a_line_is_told(url, tmp_path
     store = MongodbStore(address, str(tmp_path))
     assert set(store.counts().values()) == {0}
     assert store.notices == [
-        f"{address.name}: its URL has an option that the driver does not know, which is passed over"
+        f"{address.name}: its URL has an option that the driver does not know and that is ignored"
     ]
     store.connection.close()
 

@@ -159,7 +159,7 @@ def test_an_edit_without_sense_is_refused_by_the_server_else_by_the_jobs_name(
     steps = [UpdateOne({"_id": "a"}, {"$set": edit})]
     database.jobs.bulk_write(steps, bypass_document_validation=True)
     if read_so is None:
-        with pytest.raises(StoreError, match="document of job 'a' was edited so that it is none"):
+        with pytest.raises(StoreError, match="document of job 'a' was edited and is not a job now"):
             store.get("a")
     else:
         assert getattr(store.get("a"), *edit) == read_so
@@ -203,7 +203,7 @@ def test_a_job_without_sense_keeps_no_other_from_starting(store, database, setti
     }
     store.notices.clear()
     database.jobs.delete_many({"state": "dead"})
-    with pytest.raises(StoreError, match="job 'd' was edited so that it is none: unknown state"):
+    with pytest.raises(StoreError, match="job 'd' was edited and is not a job now: unknown state"):
         list(store.find())
     database.jobs.delete_one({"_id": "d"})
 

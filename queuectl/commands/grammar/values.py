@@ -35,7 +35,7 @@ def read_value(param: Param, text: str, values: Mapping[str, object]) -> object:
 
         return check_tag(text, "lock" if param.key == "lock" else "tag")
     if param.kind == "match" and not text.strip():
-        raise InvalidInput(f"{param.name} is empty, and every job would hold that")
+        raise InvalidInput(f"{param.name} is empty, which would match every job")
     if param.kind == "field":
         return _field(param, text, values)
     if param.kind in ("setting", "setting_value"):

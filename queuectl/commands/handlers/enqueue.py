@@ -177,7 +177,7 @@ class Entry:
         name = self._hand_in_from(path, drafts, lines)
         if passed and not context.quiet:
             told = ", ".join(sorted(passed))
-            context.note(f"{name}: passed over, as jobs of a list have it from queuectl: {told}")
+            context.note(f"{name}: ignored, since queuectl itself sets these fields: {told}")
 
     def _hand_in_from(
         self, path: str, drafts: Callable[[IO[bytes], str], Iterator[Draft]], lines: Sequence[int]

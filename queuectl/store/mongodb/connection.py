@@ -195,7 +195,7 @@ class Connection:
         for one in told:
             text = self._short(one.message)
             if text.startswith("Unknown option"):
-                text = "its URL has an option that the driver does not know, which is passed over"
+                text = "its URL has an option that the driver does not know and that is ignored"
             self.notices.append(f"{self.address.name}: {text}")
 
     def _find_primary(self, client: MongoClient[dict[str, Any]]) -> None:

@@ -127,8 +127,8 @@ def to_job(document: Mapping[str, Any]) -> Job:
         return job_from_person(form, now=_LONG_AGO, state="pending")
     except InvalidInput as exc:
         raise BadFile(
-            f"the document of job {form['id']!r} was edited so that it is none: {exc}; mend it in "
-            "mongosh"
+            f"the document of job {form['id']!r} was edited and is not a job now: {exc}; mend it "
+            "in mongosh"
         ) from exc
 
 

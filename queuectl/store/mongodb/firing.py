@@ -42,8 +42,8 @@ class Firing:
         if self._failed > TRIES:
             self._failed = 0
             raise StoreBusy(
-                f"schedule '{schedule.id}' is changed by others all the time, or its document was "
-                "edited without sense"
+                f"schedule '{schedule.id}' keeps being changed by others, or an edit broke its "
+                "document: look at it in mongosh"
             )
         return None
 

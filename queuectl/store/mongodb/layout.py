@@ -87,7 +87,7 @@ def first_look(connection: Connection) -> Look:
                     )
                 raise StoreError(
                     f"database {connection.address.name} holds a collection '{foreign[0]}' that is "
-                    "not queuectl's; name another database (docs/mongodb.md tells how to bring its "
+                    "not queuectl's; name another database (docs/mongodb.md says how to bring its "
                     "jobs over)"
                 )
     if marker is not None and marker.get("format") != FORMAT:
