@@ -72,7 +72,7 @@ FIELDS = (
     Param("--priority", "int", "lower runs first"),
     Param("--max-retries", "count", "runs after the first"),
     Param("--run-at", "time", "not before this time, like 18:30 or 2030-01-31T05:00:00Z"),
-    Param("--delay", "duration", "not before this long from now"),
+    Param("--delay", "duration", "not before this time has passed"),
     free("--timeout", "duration", "end a run that takes longer"),
     free("--cwd", "path", "folder to run in; the current one if left out"),
     free("--env", "text", "NAME=VALUE added to the environment", many=True),
@@ -204,7 +204,7 @@ _RETRIED = (
     YES,
 )
 _REMOVED = (
-    Param("--older-than", "duration", "only those that ended this long ago"),
+    Param("--older-than", "duration", "only those that ended at least this long ago"),
     Param("--logs", "flag", "remove only their output, and keep the jobs"),
     Param("--dry-run", "flag", "only show what would be removed"),
     YES,

@@ -117,7 +117,7 @@ UNSETTABLE = frozenset(("timeout", "cwd", "env", "env_file", "unique", *POLICY, 
 SCHEDULED = frozenset((*RECURS, "tz", "catch_up", "overlap"))  # those that people set
 LONGEST_SCHEDULE_ID = 100  # characters; a copy's id is longer
 # What a person may write instead of run_at; the job holds the resulting moment.
-DELAY = Field("delay", "delay", "not before this long from now", enqueue=True, edit="idle")
+DELAY = Field("delay", "delay", "not before this time has passed", enqueue=True, edit="idle")
 # Names reserved for a later version: refused, never ignored. In a file edited by hand they are
 # kept like any unknown key, and doctor names them.
 NOT_YET = frozenset(("stall", "stdin", "cpu", "max_rss"))

@@ -35,7 +35,7 @@ def hooks_of(
 def _told(ended: Iterable[Job]) -> Iterator[Job]:
     """The jobs that get a hook, one for each cause: ten thousand may fall with it.
 
-    If the cause itself is not to be notified, the first job that fell with it and is takes over.
+    If the cause has `notify` false, the first job with `notify` that fell with it gets the hook.
     """
     causes: dict[str, Job] = {}
     untold: set[str] = set()

@@ -207,7 +207,7 @@ ROUTES: tuple[Route, ...] = (
         "Remove all selected jobs that have ended",
         body=(
             *_bulk(ABLE["purge"], USUAL["purge"]),
-            Member("older_than", "duration", "only those that ended this long ago"),
+            Member("older_than", "duration", "only those that ended at least this long ago"),
         ),
         answers=_TOUCHED,
         result="Touched",
