@@ -75,8 +75,8 @@ def test_a_machine_in_utc_has_no_offset(zone):
         ("1969-01-01 05:00", "is not a time"),
         ("2030-01-01", "is not a time like 18:30"),
         ("tomorrow", "is not a time like 18:30"),
-        ("now + 1 hour", "T08:30:00Z; so long from now is --delay 1h"),
-        ("5m", "so long from now is --delay 5m"),
+        ("now + 1 hour", "T08:30:00Z; for a time from now use --delay 1h"),
+        ("5m", "for a time from now use --delay 5m"),
         ("soon", "is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or 2026"),
     ],
 )
@@ -96,7 +96,7 @@ def test_a_day_alone_is_its_beginning_where_a_time_is_past(zone):
 
 
 def test_a_duration_in_words_is_told_as_one(zone):
-    with pytest.raises(InvalidInput, match="time; so long ago is written 3d"):
+    with pytest.raises(InvalidInput, match="time; for a time ago write 3d"):
         read_past("3 days")
 
 

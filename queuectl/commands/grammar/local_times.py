@@ -64,7 +64,7 @@ def read_past(text: str) -> str:
         return format_time(time.time() - parse_duration(text))
     except InvalidInput:
         if span := _span(text):
-            raise InvalidInput(f"'{text}' is not a time; so long ago is written {span}") from None
+            raise InvalidInput(f"'{text}' is not a time; for a time ago write {span}") from None
         day = _DAY_ALONE.fullmatch(text.strip())
         moment = parse_time(read_time(f"{day[0]} 00:00" if day else text))
         # A time without a day is its latest occurrence.
@@ -90,7 +90,7 @@ def _with_zone(text: str) -> str:
         if "is not a time" not in str(exc) and "names no zone" not in str(exc):
             raise
         span = _span(text)
-        more = f"; so long from now is --delay {span}" if span else ""
+        more = f"; for a time from now use --delay {span}" if span else ""
         raise InvalidInput(
             f"'{text}' is not a time like 18:30, tomorrow 03:00, 2026-01-31 08:30 or "
             f"2026-01-31T08:30:00Z{more}"
