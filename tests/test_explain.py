@@ -186,7 +186,7 @@ def test_a_command_that_was_not_found_is_told_with_the_origin_of_its_path(cli, m
     worker = cli.popen("worker", "run", "--drain")
     worker.communicate(timeout=30)
     told = cli.ok("explain", "a")
-    assert "  Exit code 127: a command was not found. It has its PATH from its enqueuer" in told
+    assert "a command was not found. It has its PATH from where it was enqueued" in told
     assert ": /usr/bin:/bin.\n" in told
     assert "PATH from its own env: /its/own.\n" in cli.ok("explain", "b")
     codes = [reason["code"] for reason in json.loads(cli.ok("explain", "a", "--json"))["reasons"]]

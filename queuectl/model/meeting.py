@@ -45,7 +45,7 @@ def meeting_rule(
         if not waiting:
             return job._replace(after_end=behind)
         new = replaced(waiting[-1], job, now)
-        check_size(new)  # before: a store that holds no job behind another leaves `behind` out
+        check_size(new)  # before `behind` is set: a store that cannot hold it drops it
         instead[index] = new = new._replace(after_end=behind)
         return new
 

@@ -59,7 +59,7 @@ complete -o nosort -F _queuectl queuectl 2>/dev/null || complete -F _queuectl qu
 """
 
 _ZSH = r"""#compdef queuectl
-# queuectl for zsh. In ~/.zshrc, behind compinit: source <(queuectl completion zsh)
+# queuectl for zsh. In ~/.zshrc, after compinit: source <(queuectl completion zsh)
 _queuectl() {
     local program=${(Q)words[1]/#\~/$HOME} answer entry
     local -a found ask

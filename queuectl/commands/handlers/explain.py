@@ -135,10 +135,10 @@ def _path_of(queue: JobQueue, job: Job) -> str:
     except QueuectlError as exc:
         return render.one_line(str(exc))
     if taken is None:
-        return "from its worker, as it was enqueued by an earlier version"
+        return "from its worker, since an earlier version enqueued it"
     path = taken["env"].get("PATH")
     told = "none" if path is None else render.one_line(path)
-    return f"from its enqueuer: {told}"
+    return f"from where it was enqueued: {told}"
 
 
 def _shut(job: Job, gate: Gate, using: Mapping[str, list[Job]]) -> list[tuple[str, str]]:
