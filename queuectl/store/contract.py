@@ -99,7 +99,7 @@ class Jobs(Protocol):
         finished: tuple[Job, Job] | None = None,
         log_word: str | None = None,
     ) -> Claim:
-        """Replace the old job of `finished` by its new one, then claim a ready job for `worker`.
+        """Replace `finished`'s old job by its new one, then claim the first ready job for `worker`.
 
         A ready job is due, has all its parents met (model/dependencies.py) and no gate holds it
         (model/gate.py). The settings of this very step count, so that nothing starts once a pause

@@ -11,14 +11,14 @@ from typing import Protocol, TypeAlias
 from queuectl.model.job import Job
 from queuectl.store.facts import Summary, WorkerInfo
 
-Change: TypeAlias = tuple[str, Job | None]  # id and JSON form of a job; None: it was removed
+Change: TypeAlias = tuple[str, Job | None]  # id and present form of a job; None: it was removed
 
 
 class Glance(Protocol):
     """The queue at (nearly) one moment; `close` it when done."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """The newest `most` jobs in these states (None: any) whose ids begin with `start`."""
+        """`most` jobs in these states (None: any) whose ids begin with `start`, newest first."""
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
         """At most `most` waiting jobs: those that are claimed first from `now` on."""

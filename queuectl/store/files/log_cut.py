@@ -1,4 +1,4 @@
-"""Keeps only the beginning and the end of a run's output that is longer than log-limit.
+"""Keeps the first and the last bytes, half of log-limit each, of a run's longer output.
 
 The spool of such a run is cut while it runs: `WORKER.head.spool` gets its first bytes, once, and
 `WORKER.tail.spool` its last ones, anew at each cut. Then the spool is emptied, and the run goes on

@@ -111,7 +111,7 @@ class Peek:
         self._journal = self._snapshot = None
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Seen]:
-        """The newest `most` jobs in these states (None: any) whose ids begin with `start`."""
+        """`most` jobs in these states (None: any) whose ids begin with `start`, newest first."""
         if self._lines is None:
             return []
         with door.Reading(self._path):

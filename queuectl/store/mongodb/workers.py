@@ -184,7 +184,7 @@ class MongodbWorkers:
             del self._seen[gone]
 
     def orphans(self, busy: int) -> list[str]:
-        """The ids of workers with a job but without a file or document."""
+        """The ids of workers that had a job but neither file nor document at the last look."""
         if self._orphans is None:
             list(self.all())
         (running, orphans), self._orphans = self._orphans or (0, []), None
