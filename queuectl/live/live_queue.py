@@ -41,7 +41,7 @@ class LiveQueue:
         self._tags: list[str] | None = None
 
     def jobs(self, states: tuple[str, ...] | None, start: str = "") -> Sequence[Seen]:
-        """The newest jobs in these states (None: any) whose ids begin with `start`, newest first."""
+        """Jobs in these states (None: any) whose ids begin with `start`, newest first."""
         with self._mutex:
             try:
                 self._refresh()

@@ -22,7 +22,7 @@ def format_time(seconds: float) -> str:
     if not 0.0 <= seconds <= LATEST:
         seconds = min(max(seconds, 0.0), LATEST)
     whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
-    # A busy worker formats a second thousands of times; importing functools would cost a Tab 2 ms.
+    # A busy worker formats one second thousands of times; loading functools would cost a Tab 2 ms.
     text = _seconds.get(whole) or _whole_second(whole)
     return f"{text}.{micro:06d}Z"
 

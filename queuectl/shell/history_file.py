@@ -146,7 +146,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _lock(fd: int) -> None:
-    """Lock the file, or give up after a while: one write with O_APPEND is nearly as good."""
+    """Lock the file, or go on without a lock soon: one write with O_APPEND is nearly as good."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:

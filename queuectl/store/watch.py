@@ -18,7 +18,7 @@ class Glance(Protocol):
     """The queue at (nearly) one moment; `close` it when done."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """`most` jobs in these states (None: any) whose ids begin with `start`, newest first."""
+        """Up to `most` jobs in these states (None: any) with ids like `start`..., newest first."""
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
         """At most `most` waiting jobs: those that are claimed first from `now` on."""

@@ -200,7 +200,7 @@ def _found_in(
 
 
 def _unattended(folder: str, now: float, wait: Callable[[float], None]) -> list[Finding]:
-    """Jobs in progress that, while this watches, no living worker shows as its run."""
+    """Jobs in progress that no living worker showed as its run while this watched."""
     suspects, deadline = running(folder, now), time.monotonic() + _WATCHED
     while True:
         infos = _infos(folder)

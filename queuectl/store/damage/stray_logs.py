@@ -37,7 +37,7 @@ def find_stray_logs(store: Store) -> list[Finding]:
 
 def stray_logs(store: Store) -> list[str]:
     """Logs of jobs that are not in the queue, and spools of workers without a file."""
-    # First the logs, then the jobs: a job that ran in between must not be mistaken.
+    # First the logs, then the jobs: the log of a job that ran in between must not look stray.
     names = listed(LogFolder(store.folder).path)
     try:
         if not names or not store.exists():

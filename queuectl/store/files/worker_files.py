@@ -246,7 +246,7 @@ def worker_names(folder: str) -> list[str]:
 
 
 def _any_of(count: int) -> int:
-    """A different number below `count` each time, without loading the random module."""
+    """A random number below `count`, without loading the random module."""
     return int.from_bytes(os.urandom(4), "little") % count
 
 
