@@ -18,7 +18,7 @@ class Glance(Protocol):
     """The queue at (nearly) one moment; `close` it when done."""
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Job]:
-        """At most `most` jobs in these states (None: any), newest first; `start` begins their ids."""
+        """At most `most` jobs in these states (None: any), newest first. `start`: of their ids."""
 
     def next_claimed(self, now: str, most: int) -> list[Job]:
         """At most `most` waiting jobs: those that are claimed first from `now` on."""

@@ -26,7 +26,7 @@ _MOST_FAILURES = 10  # a second
 
 
 class Desk:
-    """The files for serving one queue. Raises StoreError for files that others can use."""
+    """The files for serving one queue. StoreError for what is not only this user's."""
 
     def __init__(self, queue: str, environ: Mapping[str, str]) -> None:
         above = state_folder(environ)

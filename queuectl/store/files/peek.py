@@ -111,7 +111,7 @@ class Peek:
         self._journal = self._snapshot = None
 
     def newest(self, states: Collection[str] | None, start: str, most: int) -> list[Seen]:
-        """At most `most` jobs in these states (None: any), newest first; `start` begins their ids."""
+        """At most `most` jobs in these states (None: any), newest first. `start`: of their ids."""
         if self._lines is None:
             return []
         with door.Reading(self._path):
