@@ -134,7 +134,7 @@ class KeyTaken(DuplicateId):
     """A live job has this key or, without a state, another job of the same input."""
 
     def __init__(self, job_id: str, key: str, state: str = "", index: int | None = None) -> None:
-        way = "enqueue --if-absent leaves it at that job, --replace changes one that waits"
+        way = "enqueue --if-absent then adds nothing, --replace changes one that waits"
         Conflict.__init__(
             self,
             f"job '{job_id}' with the unique key '{key}' is {state} ({way})"

@@ -138,8 +138,9 @@ _EVENTS = {
     "succeed": "the command exits with 0",
     "fail": "the run fails, and a retry is left: the job waits for base ^ attempts seconds",
     "defer": f"the run exits with {LATER}: it asks for a later one, and nothing is spent",
-    "bury": f"the last try fails, {MOST_LOSSES} workers die of it, or {MOST_INTERRUPTIONS} stops "
-    "in a row leave it unended; or nobody can tell when a schedule is due next",
+    "bury": "the last try fails, or one that must not be tried again, "
+    f"{MOST_LOSSES} workers die of it, or {MOST_INTERRUPTIONS} stops in a row leave it unended; or "
+    "nobody can tell when a schedule is due next",
     "release": "its worker is stopped, or has no room to start it: the run does not count",
     "lose": "its worker died: the rescuer ends what is left of the run",
     "cancel": "somebody cancels it; of a job that runs the worker is asked to end it",

@@ -151,7 +151,7 @@ def test_explain_is_told_in_lines_and_as_json(cli) -> None:
         "Job 'two' is pending.",
         "  No worker runs; 'worker start' starts one.",
         "  1 job will be taken before it, by priority and due time.",
-        "  If it fails, retries of 1: 1 after 2s.",
+        "  If it fails, it is retried at most 1 time: 1 after 2s.",
     ]
     told = json.loads(cli.ok("explain", "two", "--json"))
     assert [reason["code"] for reason in told["reasons"]] == ["no_workers", "behind"]

@@ -91,7 +91,7 @@ COMMANDS = (
         params=(JSON,),
         handler="queuectl.commands.handlers.stats:stats",
         examples=("stats", "stats --json"),
-        details="It counts the jobs that still exist, and says how far back they go.",
+        details="It counts the jobs that still exist, but no hooks, and says how far back they go.",
     ),
     CommandSpec(
         words=("top",),
@@ -297,14 +297,15 @@ COMMANDS = (
             "Ctrl-C lets the running jobs finish; a second one ends them and queues them again. "
             "With --drain the exit code is 1 if a job that ran here ended dead; "
             "'wait' reports those that other workers ran. If it is told to stop while jobs are "
-            "left, the code is 130 for Ctrl-C, 129 for a hangup, else 143. "
+            "left, the code is 130 for Ctrl-C, 129 for a hangup, else 143; without --drain it is "
+            "0 but for Ctrl-C. "
             "-q shows no lines of jobs."
         ),
         access="write",
     ),
     CommandSpec(
         words=("dlq", "list"),
-        summary="List the dead jobs: those whose retries are used up.",
+        summary="List the dead jobs: those that failed for good.",
         params="queuectl.commands.params:DEAD_LISTED",
         handler="queuectl.commands.handlers.dead_letters:dlq_list",
         examples=("dlq list --match backup", "dlq list --by error", "dlq list --json"),
@@ -413,7 +414,12 @@ COMMANDS = (
         words=("copy",),
         summary="Copy a whole queue from one folder or database to another.",
         params=(
-            Param("from", "path", "a data folder, URL or @FILE; it stays as it is", required=True),
+            Param(
+                "from",
+                "path",
+                "a data folder, URL or @FILE; without --move it stays as it is",
+                required=True,
+            ),
             Param("to", "path", "the same, for a queue without jobs", required=True),
             Param("--move", "flag", "take the jobs and their output away where they came from"),
         ),

@@ -37,7 +37,7 @@ def ended(job: Job, outcome: Outcome, settled: Job | None, seconds: float) -> st
 
 def finishing(job: Job) -> str:
     """The line that a worker which was told to stop still runs this job."""
-    return _line(job, "goes on to its end; a second Ctrl-C ends it and puts it back")
+    return _line(job, "goes on to its end; a second signal ends it and puts it back")
 
 
 def drained(died: Mapping[str, str], paused: int, waiting: int, front: str = "") -> Iterator[str]:

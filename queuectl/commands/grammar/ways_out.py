@@ -174,7 +174,7 @@ def _each_with(reading: Reading) -> str:
 def both_ways(reading: Reading, token: Token) -> str:
     """The message for a quoted shell line after `--`."""
     line = " ".join([*_front(reading), "--command", _short(*_written(reading, [token]))])
-    return f"after -- there is no program; for a shell line: {line}; for a program: its path"
+    return f"what follows -- is not a program; for a shell line: {line}; for a program: its path"
 
 
 def _front(reading: Reading) -> list[str]:
@@ -205,7 +205,7 @@ def with_variables(reading: Reading, token: Token) -> str:
     given, words = _without_variables(reading.tokens[reading.tokens.index(token) :])
     line = _short(command_line([word.text for word in words]) if words else "COMMAND")
     advised = " ".join([*_front(reading), *given, "--", line])
-    return f"after -- there is no program but a variable; to run a command: {advised}"
+    return f"what follows -- is not a program but a variable; to run a command: {advised}"
 
 
 def _without_variables(words: list[Token]) -> tuple[list[str], list[Token]]:

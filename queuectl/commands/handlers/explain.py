@@ -384,4 +384,5 @@ def _told_retries(job: Job, retries: list[tuple[int, float]], policy: RetryPolic
     most = "at most " if policy.jitter else ""
     waits = ", ".join(f"{number} after {most}{format_duration(wait)}" for number, wait in retries)
     more = ", and so on" if retries[-1][0] < job.max_retries else ""
-    return f"If it fails, retries of {job.max_retries}: {waits}{more}."
+    times = render.counted(job.max_retries, "time")
+    return f"If it fails, it is retried at most {times}: {waits}{more}."

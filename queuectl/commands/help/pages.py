@@ -153,8 +153,9 @@ Selecting jobs
   refused, unless nothing else in the line names the job: then it is its id.
   A command changes all of the jobs or none. On a terminal it asks about
   several first, and then changes only those; elsewhere --yes is needed with
-  options that select. --dry-run only shows them. Without ids and options
-  nothing is changed, and an empty text is refused: neither means all.
+  options that select. --dry-run only shows them. An empty text is refused,
+  and without ids and options nothing is changed; only purge takes all
+  completed and cancelled jobs then.
   cancel selects jobs that have not ended, retry failed and dead ones unless
   --state names others, purge completed and cancelled ones.
   update sets --state and --tag; there --in-state and --with-tag select.
@@ -170,14 +171,14 @@ Scripts
   goes to /bin/sh unchanged, with pipes and comments.
   A line that fails is reported as NAME:LINE: and the rest runs; the exit code
   is then 1. --stop-on-error ends the script there.
-  --dry-run reads all lines, shows their mistakes and runs nothing.
+  --dry-run reads all lines, shows the mistakes in them and runs nothing.
   --resume FILE keeps in FILE which lines were run. After the script was killed,
   the same command goes on where it was; an interrupted line is run again.
   After a failure that ended the script (--stop-on-error) it starts over at the
   first line. A script that reaches its end removes FILE.
-  For nightly scripts put two such lines into the crontab: one that begins with
-  'rm -f FILE;', so that each night starts over, and one for @reboot that
-  begins with 'test -e FILE &&'.
+  For nightly scripts put two lines that run it with --resume FILE into the
+  crontab: one that begins with 'rm -f FILE;', so that each night starts over,
+  and one for @reboot that begins with 'test -e FILE &&'.
 """,
     "shell": """\
 In the shell

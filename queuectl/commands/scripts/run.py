@@ -5,6 +5,7 @@ from __future__ import annotations
 from queuectl.commands.context import Context
 from queuectl.commands.dispatch import FAILED, close, run_line
 from queuectl.commands.grammar.binding import bind
+from queuectl.commands.render import counted
 from queuectl.commands.scripts.progress import Progress
 from queuectl.commands.scripts.statements import Statement, open_script
 from queuectl.commands.table import COMMANDS
@@ -20,7 +21,7 @@ def check_script(context: Context, path: str | None) -> int:
             wrong += 1
             context.note(f"queuectl: {statement.word(bound, bound.faults[0])}")
     mistakes = f"{wrong} of them wrong" if wrong else "none of them wrong"
-    context.write(f"{count} commands, {mistakes}; nothing was run")
+    context.write(f"{counted(count, 'command')}, {mistakes}; nothing was run")
     context.flush()
     return FAILED if wrong else 0
 
