@@ -186,6 +186,7 @@ In the shell
                the right arrow takes the grey suggestion
   Up           earlier lines that begin alike; Ctrl-R searches them, and
                Enter there runs the line found (with the keys of vi: takes it)
+  Enter        runs the line; a wrong one stays, with the cursor at the mistake
   Ctrl-C       clears the line, or ends what is being watched, never a job
   Ctrl-D       leaves; so do exit and quit
   Ctrl-X Ctrl-E  edits the line in $EDITOR; F4 changes between emacs and vi
