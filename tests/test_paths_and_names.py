@@ -226,6 +226,24 @@ def test_a_mistyped_url_does_not_become_a_folder(queue, named):
     queue.ok("--data", f"./{named}", "enqueue", "--", "true")
 
 
+def test_a_copy_that_was_cut_off_while_it_was_verified_is_repeated(queue, monkeypatch):
+    queue.ok("enqueue", "--id", "b", "--", "true")
+    missing, calls = copying._missing, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return missing(*given)
+
+    monkeypatch.setattr(copying, "_missing", interrupted)
+    assert queue("copy", queue.folder, "other").code == 130
+    assert "already holds the " in queue.ok("copy", queue.folder, "other")
+    queue.ok("--data", "other", "enqueue", "--id", "more", "--", "true")
+    words = ("a queue is copied into an empty one",)
+    refused(queue, "copy", queue.folder, "other", words=words, code=4)
+
+
 def test_a_copy_without_room_for_what_it_reads_names_the_folder(queue, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -267,6 +267,7 @@ def test_a_queue_is_copied_into_a_folder_and_moved_back_with_its_output(
     told = queue.ok("copy", url, folder)
     assert told == f"Copied 3 job(s), and the output of 3 run(s), from {url} to {folder}\n"
     assert shown(queue) == before
+    assert "already holds the 3 job(s)" in queue.ok("copy", url, folder)
     queue.ok("enqueue", "--id", "later", "--command", "true")
     assert queue("copy", url, folder).code == 4  # it holds jobs
     monkeypatch.setenv("QUEUECTL_DATA", folder)

@@ -20,8 +20,9 @@ from queuectl.store.backup import Backup
 def copy(context: Context, args: dict[str, Any]) -> Result:
     """Copy or move jobs, settings, captured variables and output into an empty queue.
 
-    Output comes first and the jobs last, in one step: an interrupted copy leaves an empty queue and
-    can be repeated. So can a move that was interrupted while it emptied its source.
+    Output comes first and the jobs last, in one step: a copy that was interrupted before left an
+    empty queue, after it a whole one, and can be repeated. So can a move that was interrupted while
+    it emptied its source.
     """
     source, target = (
         JobQueue.open(opening.find(args[end], context.environ)) for end in ("from", "to")
@@ -52,7 +53,11 @@ def _copied(source: JobQueue, target: JobQueue, *, move: bool) -> Result:
         raise Conflict(f"{running} job(s) in {names[0]} are running")
     if move and not jobs:  # a move may have been interrupted after its last step
         return Result([Note(f"{one_line(names[0])} holds no job: nothing is left to be moved")])
-    was_moved = move and jobs and not _missing(target, jobs)
+    was_copied = jobs and not _missing(target, jobs)
+    if was_copied and not move and sum(target.counts().values()) == len(jobs):
+        told = f"{names[1]} already holds the {len(jobs)} job(s) of {names[0]}, and no others"
+        return Result([one_line(told)], words=[names[1]])
+    was_moved = move and was_copied
     logs = 0 if was_moved else _copy_all(source, target, backup)
     if not was_moved and (missing := _missing(target, jobs)):
         raise StoreError(f"{names[1]} does not hold what was copied, such as job '{missing[0]}'")
