@@ -47,14 +47,16 @@ def test_a_claim_behind_many_that_are_held_back_looks_at_few(store, database, fi
     store.add([make_job(f"p{n}", run_at=due) for n in range(4)])
     store.claim("w", NOW)
     got = []
-    looks = keys_examined(database, lambda: got.append(store.claim("w", NOW).job.id))
-    assert got[0].startswith("p")
-    assert looks < 40
+
+    def claim():
+        got.append(store.claim("w", NOW).job.id)
 
     def fruitless():
         assert [store.claim("w", NOW).job for _ in range(4)][3] is None
 
     # A look at edits, which comes now and then, would count too.
+    assert min(keys_examined(database, claim) for _ in range(2)) < 40
+    assert all(job_id.startswith("p") for job_id in got)
     assert min(keys_examined(database, fruitless) for _ in range(3)) < 160
     assert min(keys_examined(database, store.next_due) for _ in range(3)) < 40
 
