@@ -436,7 +436,7 @@ def test_the_words_behind_dashes_are_left_to_sh(command: str) -> None:
 def test_only_blanks_around_a_command_behind_dashes_are_lost(text: str) -> None:
     bound = bind(SPECS, "enqueue -- " + text)
     if bound.faults:
-        assert bound.open or "after --" in bound.faults[0].message
+        assert bound.open or "-- is " in bound.faults[0].message
     else:
         command = bound.values["argv"]
         assert isinstance(command, str)
