@@ -82,9 +82,9 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
     queue, first, workers = context.queue, True, WorkerLook(context)
 
     def pause(seconds: float) -> None:
-        patiently(queue, context.rescue)  # otherwise the run of a dead worker would never end
-        patiently(queue, workers.look)
-        patiently(queue, lambda: queue.wait(seconds))
+        context.rescue()  # otherwise the run of a dead worker would never end
+        workers.look()
+        queue.wait(seconds)
 
     def begins(run: int) -> None:
         nonlocal first
@@ -105,10 +105,14 @@ def follow(context: Context, job_id: str, shown: int | None = None) -> None:
             f"{f'in {format_duration(due)}' if due >= 1 else 'now'}."
         )
 
-    def look() -> Job:
-        return patiently(queue, lambda: queue.get(job_id))
-
-    _copy(context, context.logs.follow(look, pause, begins, waits, shown))
+    pieces = context.logs.follow(
+        lambda: patiently(queue, lambda: queue.get(job_id)),
+        lambda seconds: patiently(queue, lambda: pause(seconds)),
+        begins,
+        waits,
+        shown,
+    )
+    _copy(context, pieces)
 
 
 def _copy(context: Context, pieces: Iterable[bytes]) -> bytes:

@@ -29,7 +29,6 @@ _FEW_LEFT = 1000  # jobs
 _BAR = 20  # columns
 _LONG = 600.0  # seconds until the next job is due
 _LOOK = 1.0  # seconds between looks when nothing wakes us
-_SILENT = 0.2  # seconds until a server that fell silent is asked again
 
 _Taken = TypeVar("_Taken")
 
@@ -71,7 +70,6 @@ def patiently(queue: JobQueue, step: Callable[[], _Taken]) -> _Taken:
         try:
             return step()
         except Unanswered:
-            time.sleep(_SILENT)
             queue.store.await_answer()
 
 
@@ -194,7 +192,8 @@ class _Watch:
         self.began = time.monotonic()
         self.workers = WorkerLook(context)
         self.own = own_job(context)
-        self._ended: dict[str, Job] = {}  # those of `jobs` that were told
+        # Kept here, as `patiently` may call a method again. Of `jobs`: those shown as ended.
+        self._ended: dict[str, Job] = {}
         # For `everything`: the jobs waited for, and the counts at the start.
         self._at_start: tuple[set[str], dict[str, int]] | None = None
 

@@ -39,6 +39,7 @@ STANDALONE, SHARDED = "standalone", "sharded cluster"  # forms
 MAKE_SET = "start mongod with --replSet rs0, then once rs.initiate() in mongosh"
 JOB_BY_JOB = "a standalone server: changes of several jobs are made job by job"
 ELECTION = 20.0  # seconds to wait for a primary while other members of the set answer
+_TRY_AGAIN = 0.2  # seconds until a server that fell silent is asked again
 _TELL_AFTER = 1.0  # seconds
 _SILENCE = 5  # times that patience: the longest that a single answer may take
 _CLOCK_AGE = 60.0  # seconds after which the server's clock is read again
@@ -228,6 +229,7 @@ class Connection:
 
     def await_answer(self) -> None:
         """Wait until a server accepts writes again, as at the start; Unanswered if none does."""
+        wait(_TRY_AGAIN)  # a caller that fails at once, again and again, must not keep us busy
         self._find_primary(self.client)
 
     def _refuse_uninitiated(self, client: MongoClient[dict[str, Any]]) -> None:

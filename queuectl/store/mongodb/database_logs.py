@@ -68,8 +68,8 @@ class DatabaseLogs(LogFolder):
             over = now.state != "in_progress" or now.run != run
             try:
                 size, cut = self._pieces.end(name)
-                is_within = cut is not None and shown > cut.front and over
-                if not is_within and (cut is None or over):
+                kept = cut if cut and over and shown > cut.front else None
+                if kept is None and (cut is None or over):
                     for at, data in self._pieces.spans(name, shown):
                         if at > shown:
                             yield MISSING
@@ -78,11 +78,11 @@ class DatabaseLogs(LogFolder):
             except Unanswered:  # a set elects a primary
                 self._pieces.await_answer()
                 continue
-            if cut and is_within:  # what follows within the kept part
-                missed = cut.written - shown
-                if missed > size - cut.front:
+            if kept:  # what follows within the kept part
+                missed = kept.written - shown
+                if missed > size - kept.front:
                     yield MISSING
-                yield from self._pieces.read(name, max(size - missed, cut.front))
+                yield from self._pieces.read(name, max(size - missed, kept.front))
             if over:  # hence checked before the last reading
                 return
             wait(_LOOK)

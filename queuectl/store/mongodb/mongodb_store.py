@@ -79,7 +79,7 @@ class MongodbStore:
         # What is theirs alone; see Store.
         self.set_id, self.env_set = self._env_sets.id_of, self._env_sets.of
         self.release, self.forget_worker = self._workers.release, self._workers.forget
-        self.next_due = self._claims.next_due
+        self.next_due, self.await_answer = self._claims.next_due, self.connection.await_answer
         # Only of this host's workers: others poll, and their losses are noted there.
         self.wake = partial(worker_files.wake, folder)
         self.wake_idle = partial(worker_files.wake_idle, folder)
@@ -375,9 +375,6 @@ class MongodbStore:
     def on_wait(self, tell: Callable[[str], None] | None) -> None:
         """See Store."""
         self.connection.on_wait = tell
-
-    def await_answer(self) -> None:
-        self.connection.await_answer()
 
     def prepare_claims(self) -> None:
         """Connect, so that the first claim does not."""
